@@ -1,0 +1,225 @@
+"""The configuration of one node: a TOML file, read once, checked as a whole.
+
+Decides what may be configured, its units and defaults. Never opens a socket or a database. An
+unknown key, a missing one or a wrong type is an `InvalidConfig` that names it. Called by
+`__main__` and by the backends that write such files.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import tomli
+
+from esnode.errors import InvalidConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address; written `host:port`."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node of the cluster, as every node's file lists it: where peers and clients reach it."""
+
+    id: int
+    peer: Address
+    client: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Raft:
+    """The timers. A follower suspects the leader after `election_ms` plus up to `jitter_ms`."""
+
+    heartbeat_ms: int = 150
+    election_ms: int = 450
+    jitter_ms: int = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """The deduplication window: keys are known for `ttl_ms` of log time, at most `max_keys` of them.
+
+    When the bound is reached first: `shrink` forgets the oldest keys early, `refuse` refuses
+    appends (`WindowFull`). Both are seen in status and log.
+    """
+
+    ttl_ms: int = 600_000
+    max_keys: int = 4_000_000
+    when_full: str = "shrink"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much log is kept; 0 means no bound. `age_ms` is in log time."""
+
+    bytes: int = 0
+    age_ms: int = 0
+    check_every_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One node's whole configuration."""
+
+    cluster: str
+    node_id: int
+    data_dir: Path
+    members: tuple[Member, ...]
+    storage: str = "sqlite"
+    log_level: str = "info"
+    raft: Raft = field(default_factory=Raft)
+    dedup: Dedup = field(default_factory=Dedup)
+    retention: Retention = field(default_factory=Retention)
+
+    @property
+    def me(self) -> Member:
+        """This node's own line in `members`."""
+        return next(member for member in self.members if member.id == self.node_id)
+
+    @property
+    def peers(self) -> tuple[Member, ...]:
+        """The other nodes."""
+        return tuple(member for member in self.members if member.id != self.node_id)
+
+
+STORAGE_ENGINES = ("sqlite", "rocksdb", "memory")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+WHEN_FULL = ("shrink", "refuse")
+
+
+def parse_address(text: str) -> Address:
+    """`host:port` -> `Address`; raises `InvalidConfig`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidConfig(f"{text!r} is not an address of the form host:port")
+    return Address(host.strip("[]"), int(port))
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; raises `InvalidConfig`."""
+    try:
+        document = tomli.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path} is not TOML: {error}") from error
+    try:
+        return _config(document, path.parent)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{path}: {error}") from error
+
+
+def dump(config: Config) -> str:
+    """The TOML text that `load` reads back as `config`."""
+    lines = [
+        f"cluster = {_quote(config.cluster)}",
+        f"node_id = {config.node_id}",
+        f"data_dir = {_quote(str(config.data_dir))}",
+        f"storage = {_quote(config.storage)}",
+        f"log_level = {_quote(config.log_level)}",
+    ]
+    for name in ("raft", "dedup", "retention"):
+        lines += ["", f"[{name}]"]
+        section = getattr(config, name)
+        for entry in dataclasses.fields(section):
+            value = getattr(section, entry.name)
+            lines.append(f"{entry.name} = {_quote(value) if isinstance(value, str) else value}")
+    for member in config.members:
+        lines += ["", "[[members]]", f"id = {member.id}"]
+        lines += [f"peer = {_quote(str(member.peer))}", f"client = {_quote(str(member.client))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _config(document: dict[str, Any], base: Path) -> Config:
+    fields = _checked(document, Config, "")
+    members = tuple(_member(item, n) for n, item in enumerate(fields.pop("members"), start=1))
+    for name, section in (("raft", Raft), ("dedup", Dedup), ("retention", Retention)):
+        if name in fields:
+            fields[name] = section(**_checked(fields[name], section, f"{name}."))
+    data_dir = base / Path(fields.pop("data_dir")).expanduser()
+    config = Config(members=members, data_dir=data_dir, **fields)
+    _check_sense(config)
+    return config
+
+
+def _member(item: object, number: int) -> Member:
+    where = f"members[{number}]"
+    if not isinstance(item, dict):
+        raise InvalidConfig(f"{where} is not a table")
+    fields = _checked(item, Member, f"{where}.")
+    return Member(fields["id"], parse_address(fields["peer"]), parse_address(fields["client"]))
+
+
+_TOML_TYPES: dict[Any, type] = {Path: str, Address: str, Raft: dict, Dedup: dict, Retention: dict}
+
+
+def _checked(table: dict[str, Any], cls: type[Any], where: str) -> dict[str, Any]:
+    """The values of `table`, after a look at their names and types against the dataclass `cls`."""
+    hints = get_type_hints(cls)
+    for key in table:
+        if key not in hints:
+            known = ", ".join(sorted(hints))
+            raise InvalidConfig(f"unknown key {where}{key!s}; known here: {known}")
+    for entry in dataclasses.fields(cls):
+        hint = hints[entry.name]
+        wanted = list if get_args(hint) else _TOML_TYPES.get(hint, hint)
+        required = (
+            entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        )
+        if entry.name not in table:
+            if required:
+                raise InvalidConfig(f"{where}{entry.name} is missing")
+        elif not isinstance(table[entry.name], wanted) or isinstance(table[entry.name], bool):
+            raise InvalidConfig(f"{where}{entry.name} must be of type {wanted.__name__}")
+    return dict(table)
+
+
+def _check_sense(config: Config) -> None:
+    ids = [member.id for member in config.members]
+    if len(ids) % 2 == 0:
+        raise InvalidConfig(f"members lists {len(ids)} nodes; the number of nodes must be odd")
+    if len(set(ids)) != len(ids) or min(ids) < 1:
+        raise InvalidConfig("each member needs its own id, 1 or more")
+    if config.node_id not in ids:
+        raise InvalidConfig(f"node_id {config.node_id} is not among the members {ids}")
+    addresses = [address for member in config.members for address in (member.peer, member.client)]
+    if len(set(addresses)) != len(addresses):
+        raise InvalidConfig("two members share an address")
+    if not config.cluster or len(config.cluster.encode()) > 255:
+        raise InvalidConfig("cluster must be a name of 1 to 255 bytes")
+    _check_choice("storage", config.storage, STORAGE_ENGINES)
+    _check_choice("log_level", config.log_level, LOG_LEVELS)
+    _check_choice("dedup.when_full", config.dedup.when_full, WHEN_FULL)
+    if not 0 < config.raft.heartbeat_ms < config.raft.election_ms:
+        raise InvalidConfig("raft.heartbeat_ms must be positive and less than raft.election_ms")
+    if config.raft.jitter_ms < 1:
+        raise InvalidConfig("raft.jitter_ms must be at least 1, or elections collide")
+    if config.dedup.ttl_ms < 1 or config.dedup.max_keys < 1024:
+        raise InvalidConfig("dedup.ttl_ms must be at least 1 and dedup.max_keys at least 1024")
+    if min(config.retention.bytes, config.retention.age_ms) < 0:
+        raise InvalidConfig("retention.bytes and retention.age_ms cannot be negative")
+    if config.retention.check_every_ms < 10:
+        raise InvalidConfig("retention.check_every_ms must be at least 10")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidConfig(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string."""
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c
+        for c in text.replace("\\", "\\\\").replace('"', '\\"')
+    )
+    return f'"{escaped}"'

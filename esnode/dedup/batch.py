@@ -1,0 +1,87 @@
+"""A batch of events as a client sends it, and the key that tells one event from another.
+
+A payload is a CBOR array of byte strings, each the CBOR encoding of one event: so a part of it can
+be taken out without decoding any event. Never looks inside an event but in `event_key`'s two texts.
+Called by the client, the wire and the admission.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import cbor2
+
+from esnode import limits
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerStamp:
+    """The place of a batch in a producer session.
+
+    `sequence` is the number of the batch's first event in the session, dense from 0; `covered` is
+    how many sequence numbers the batch accounts for. It is the event count as the client sends it;
+    in the log it can be more, since events known by key are dropped and their numbers are not.
+    """
+
+    producer_id: int
+    epoch: int
+    sequence: int
+    covered: int
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """`count` events in a row, the first at `base_offset`."""
+
+    base_offset: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`count` events: 16 bytes of key each, packed in order, and the payload."""
+
+    count: int
+    keys: bytes
+    payload: bytes
+    producer: ProducerStamp | None = None
+    partition: int = 0
+
+
+def event_key(source: str, event_id: str) -> bytes:
+    """The 16-byte BLAKE2b digest of `source` and `id`, each with its length in front.
+
+    CloudEvents 1.0 asks that the pair be unique for each distinct event.
+    """
+    source_bytes = source.encode()
+    id_bytes = event_id.encode()
+    text = _LENGTH.pack(len(source_bytes)) + source_bytes + _LENGTH.pack(len(id_bytes)) + id_bytes
+    return hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()
+
+
+def split_keys(keys: bytes) -> tuple[bytes, ...]:
+    """Packed keys, one by one."""
+    return _unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+
+
+def select(batch: Batch, positions: Sequence[int]) -> Batch:
+    """The events of `batch` at `positions` (ascending), their encodings untouched."""
+    keys = split_keys(batch.keys)
+    encoded_events = cbor2.loads(batch.payload)
+    return Batch(
+        count=len(positions),
+        keys=b"".join(keys[i] for i in positions),
+        payload=cbor2.dumps([encoded_events[i] for i in positions]),
+        producer=batch.producer,
+        partition=batch.partition,
+    )
+
+
+@lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
+def _unpacker(count: int) -> struct.Struct:
+    return struct.Struct(f"{limits.KEY_BYTES}s" * count)

@@ -1,0 +1,307 @@
+"""Every error of the node and its client, by blame, each with a stable code.
+
+Four families: the caller's, a peer's, the operator's, and a bug. Each class has a `code` that never
+changes, a `title`, and the `next_step` that usually helps; an instance may name a better one. A
+request's error says whether it is definite ("not done") or indefinite ("unknown: retry with the
+same ids"). Never prints, never logs. Called by everyone.
+"""
+
+import enum
+from typing import ClassVar
+
+
+class EventStreamError(Exception):
+    """The base of all declared errors. `str(error)` says what happened."""
+
+    code: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    next_step: str = ""
+    definite: ClassVar[bool] = True
+    """True: what was asked for was certainly not done. False: it may have been."""
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message)
+        if next_step is not None:
+            self.next_step = next_step
+
+
+class CallerError(EventStreamError):
+    """The caller of the library or the sender of the request can mend it."""
+
+
+class PeerError(EventStreamError):
+    """The other end of a connection broke the protocol; that connection ends, the node goes on."""
+
+
+class OperatorError(EventStreamError):
+    """The configuration, the machine or the cluster needs a person."""
+
+
+class Bug(EventStreamError):
+    """A broken invariant: the process ends with a report."""
+
+    code = "ES9001"
+    title = "a broken invariant"
+    next_step = "report it with the log of this node"
+    definite = False
+
+
+# --- the caller's: events and requests ---------------------------------------------------------
+
+
+class InvalidEvent(CallerError):
+    """An event lacks `id`, `source`, or is no object, or holds what CBOR cannot carry."""
+
+    code = "ES1001"
+    title = "the event is not a CloudEvent that can be stored"
+    next_step = "give each event a non-empty text `id`, `source` and `type`"
+
+
+class EventTooLarge(CallerError):
+    """An event, its `id` or its `source` is over a limit."""
+
+    code = "ES1002"
+    title = "the event is over a size limit"
+    next_step = "make it smaller, or store the data elsewhere and send a reference"
+
+
+class InvalidRequest(CallerError):
+    """A request whose fields contradict each other or a limit."""
+
+    code = "ES1003"
+    title = "the request is not valid"
+    next_step = "compare it with docs/protocol.md"
+
+
+class OffsetOutOfRange(CallerError):
+    """The offset was cut away by retention."""
+
+    code = "ES1004"
+    title = "the offset is before the first one kept"
+    next_step = "read from the first offset that the message names"
+
+
+class OutOfSequence(CallerError):
+    """A producer session skipped a sequence number."""
+
+    code = "ES1005"
+    title = "the producer session has a gap"
+    next_step = "send the batches of one session in order, on one connection"
+
+
+class UnknownProducer(CallerError):
+    """The producer session was never opened, or another one has replaced it."""
+
+    code = "ES1006"
+    title = "the producer session is not open"
+    next_step = "open a new session"
+
+
+# --- the caller's: not now ---------------------------------------------------------------------
+
+
+class Busy(CallerError):
+    """A bounded queue is full."""
+
+    code = "ES1101"
+    title = "the node has more than it can queue"
+    next_step = "send again after a pause; nothing was taken"
+
+
+class NotLeader(CallerError):
+    """The node does not lead."""
+
+    code = "ES1102"
+    title = "this node does not lead"
+    next_step = "send it to the leader"
+
+
+class LeadershipLost(CallerError):
+    """The node took the request and then lost the leadership."""
+
+    code = "ES1103"
+    title = "the leader changed before the request was committed"
+    next_step = "send it again with the same ids"
+    definite = False
+
+
+class WindowFull(CallerError):
+    """The deduplication table is full and set to refuse."""
+
+    code = "ES1104"
+    title = "the deduplication window is full"
+    next_step = "wait for keys to expire, or raise dedup.max_keys"
+
+
+# --- availability ------------------------------------------------------------------------------
+
+
+class Unreachable(OperatorError):
+    """No node of the cluster answers."""
+
+    code = "ES1201"
+    title = "no node answers"
+    next_step = "esctl cluster ls"
+
+
+class NoQuorum(OperatorError):
+    """Nodes answer, and none leads."""
+
+    code = "ES1202"
+    title = "the cluster has no leader"
+    next_step = "esctl status"
+    definite = False
+
+
+class OperationTimeout(OperatorError):
+    """The time-out passed without an answer: the request may or may not have been done."""
+
+    code = "ES1203"
+    title = "no answer within the time-out"
+    next_step = "esctl health; sending again with the same ids is safe"
+    definite = False
+
+
+# --- a peer's ----------------------------------------------------------------------------------
+
+
+class ProtocolError(PeerError):
+    """Bytes that are no message."""
+
+    code = "ES2001"
+    title = "the bytes are not a message of this protocol"
+    next_step = "check what is connected to that port"
+
+
+class FrameTooLarge(PeerError):
+    """A frame header over the limit, or zero."""
+
+    code = "ES2002"
+    title = "the frame is over the limit"
+    next_step = "check what is connected to that port"
+
+
+class VersionMismatch(PeerError):
+    """No common protocol version."""
+
+    code = "ES2003"
+    title = "no common protocol version"
+    next_step = "upgrade the older side"
+
+
+class WrongCluster(PeerError):
+    """The other side belongs to another cluster."""
+
+    code = "ES2004"
+    title = "the node belongs to another cluster"
+    next_step = "check the addresses in the configuration"
+
+
+class WrongNode(PeerError):
+    """The other side is not the node that the configuration names, or is us."""
+
+    code = "ES2005"
+    title = "the node is not the one that the configuration names"
+    next_step = "check the addresses in the configuration"
+
+
+class HandshakeTimeout(PeerError):
+    """The handshake did not come in time."""
+
+    code = "ES2006"
+    title = "the handshake took too long"
+    next_step = "check what is connected to that port"
+
+
+class ConnectionLost(PeerError):
+    """The connection ended in the middle of something."""
+
+    code = "ES2007"
+    title = "the connection was lost"
+    next_step = "the client connects again by itself"
+    definite = False
+
+
+# --- the operator's ----------------------------------------------------------------------------
+
+
+class InvalidConfig(OperatorError):
+    """The configuration file cannot be used."""
+
+    code = "ES3001"
+    title = "the configuration is not valid"
+    next_step = "mend the file; docs/deployment.md lists every key"
+
+
+class AddressTaken(OperatorError):
+    """A port is in use."""
+
+    code = "ES3002"
+    title = "the address is in use"
+    next_step = "stop what uses it, or configure another port"
+
+
+class WrongDirectory(OperatorError):
+    """The data directory belongs to another node or cluster, or to a newer version."""
+
+    code = "ES3101"
+    title = "the data directory is not this node's"
+    next_step = "point data_dir at this node's own directory; nothing was changed"
+
+
+class DirectoryInUse(OperatorError):
+    """Another process holds the data directory."""
+
+    code = "ES3102"
+    title = "another process uses the data directory"
+    next_step = "stop that process first"
+
+
+class StorageFailed(OperatorError):
+    """A write or fsync failed: the process ends, nothing more is acked."""
+
+    code = "ES3103"
+    title = "the disk refused a write"
+    next_step = "check the disk, then start the node again: it repairs itself by replay"
+    definite = False
+
+
+class DamagedRecord(OperatorError):
+    """A record's bytes are not what was written."""
+
+    code = "ES3104"
+    title = "a stored or received record is damaged"
+    next_step = "replace this node's data directory; the others hold the same events"
+
+
+class EngineMissing(OperatorError):
+    """The configured storage engine is not installed."""
+
+    code = "ES3105"
+    title = "the storage engine is not installed"
+    next_step = 'pip install "eventstreamcore[rocksdb]"'
+
+
+class Refusal(enum.Enum):
+    """Why the core says no to a request. The value is the code of the error that the client raises."""
+
+    NOT_LEADER = NotLeader.code
+    BUSY = Busy.code
+    WINDOW_FULL = WindowFull.code
+    OUT_OF_SEQUENCE = OutOfSequence.code
+    UNKNOWN_PRODUCER = UnknownProducer.code
+    LEADERSHIP_LOST = LeadershipLost.code
+    """The only indefinite one: the request was taken, and its end is not known here."""
+
+
+def declared() -> dict[str, type[EventStreamError]]:
+    """Every declared error that has a code, by code."""
+    found: dict[str, type[EventStreamError]] = {}
+    waiting: list[type[EventStreamError]] = [EventStreamError]
+    while waiting:
+        cls = waiting.pop()
+        if "code" in cls.__dict__ and cls.code:
+            assert cls.code not in found, f"two errors share the code {cls.code}"
+            found[cls.code] = cls
+        waiting.extend(cls.__subclasses__())
+    return dict(sorted(found.items()))

@@ -1,0 +1,75 @@
+"""Every bound of the node, in one place, related bounds asserted together.
+
+Decides how large, how many and how long. Never reads configuration: what an operator may change
+is in `config.py`, and is checked there against these. Called by everyone.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- frames and batches -------------------------------------------------------------------------
+MAX_FRAME_BYTES: Final = 8 * MIB
+"""Largest frame body that is ever allocated; a longer header closes the connection."""
+MAX_EVENT_BYTES: Final = 1 * MIB
+"""Largest encoded event."""
+MAX_BATCH_EVENTS: Final = 1024
+MAX_BATCH_BYTES: Final = 4 * MIB
+"""Largest payload of one batch, keys not counted."""
+KEY_BYTES: Final = 16
+MAX_ID_BYTES: Final = 1024
+"""Longest `id` or `source` of an event, in UTF-8."""
+MAX_TERM: Final = 2**48
+MAX_INDEX: Final = 2**56
+MAX_CBOR_DEPTH: Final = 32
+
+# --- replication --------------------------------------------------------------------------------
+MAX_APPEND_BYTES: Final = 1 * MIB
+"""Entries in one AppendEntries, unless the first alone is larger."""
+MAX_INFLIGHT_APPENDS: Final = 256
+MAX_INFLIGHT_BYTES: Final = 16 * MIB
+MAX_OUTBOX_BYTES: Final = 32 * MIB
+"""What waits to be sent to one peer; full means drop and report Unreachable."""
+MAX_UNCOMMITTED_BYTES: Final = 64 * MIB
+MAX_CACHED_TAIL_BYTES: Final = 16 * MIB
+"""Entries kept in memory behind the applied index, for followers and subscribers."""
+MAX_FETCH_BYTES: Final = 1 * MIB
+"""Entries read from disk at once."""
+SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
+MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
+
+# --- inboxes and sessions -----------------------------------------------------------------------
+MAX_INBOX_ITEMS: Final = 8192
+MAX_SESSION_INFLIGHT: Final = 1024
+"""Requests of one client connection that wait for an answer; one more is answered Busy."""
+MAX_SESSION_INFLIGHT_BYTES: Final = 32 * MIB
+MAX_CLIENT_CONNECTIONS: Final = 1024
+MAX_PENDING_READS: Final = 1024
+MAX_READ_BYTES: Final = 1 * MIB
+MAX_PRODUCER_RANGES: Final = 256
+"""Batches of one producer session whose offsets are remembered."""
+MAX_PRODUCERS: Final = 65536
+
+# --- time ---------------------------------------------------------------------------------------
+TICK_MS: Final = 10
+MAX_TICK_MS: Final = 100
+"""The most that one tick may move a timer or log time: a paused process wakes up modest."""
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+FRAME_TIMEOUT_S: Final = 10.0
+"""A frame whose header has arrived must be whole within this."""
+OPERATION_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 2.0
+FAST_ELECTION_JITTER_MS: Final = 15
+"""A follower whose leader's connection closed starts a pre-vote within this."""
+RECONNECT_MIN_S: Final = 0.02
+RECONNECT_MAX_S: Final = 1.0
+
+assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
+assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
+assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
+assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
+assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
+assert MAX_INFLIGHT_BYTES <= MAX_UNCOMMITTED_BYTES
+assert TICK_MS <= MAX_TICK_MS
+assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES

@@ -1,0 +1,205 @@
+"""What clients and nodes say to each other besides Raft: frozen messages, no bytes.
+
+`esnode/wire.py` turns these, and the Raft messages of `esnode/raft/messages.py`, into frames and
+back. Nothing here computes. Called by the wire, the ingest, the client.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from esnode.dedup.batch import Batch, OffsetRange
+
+PROTOCOL_VERSION = 1
+
+
+class Side(enum.IntEnum):
+    """Who opens a connection."""
+
+    CLIENT = 1
+    PEER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame of a connection, from the side that opened it.
+
+    `cluster` is empty when a client does not care. `node_id` is the sender's number and
+    `wanted_id` the number of the node it means to reach; both 0 for a client that takes any.
+    `incarnation` is a random number of the sending process.
+    """
+
+    side: Side
+    min_version: int
+    max_version: int
+    cluster: str
+    node_id: int
+    wanted_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The answer to a good `Hello`: the version to speak, and who answers."""
+
+    version: int
+    cluster: str
+    node_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last frame before a node closes a connection for a reason that has a code."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderIs:
+    """Sent to every client after `Welcome` and whenever it changes: who leads, as this node sees it.
+
+    `leader` is 0 and `address` empty while nobody does.
+    """
+
+    term: int
+    leader: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Put `batch` in the log."""
+
+    request_id: int
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The batch of `request_id` is on the disks of a majority. `ranges` are its events' offsets, in
+    the order of the batch; `duplicates` of them had been in the log before."""
+
+    request_id: int
+    ranges: tuple[OffsetRange, ...]
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request failed. `code` is that of `esnode/errors.py`, which says whether it is definite."""
+
+    request_id: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProducerSession:
+    """Open a producer session."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerOpened:
+    """The session's id and epoch, durable."""
+
+    request_id: int
+    producer_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Give me events from `from_offset`, at most `max_events` and about `max_bytes`.
+
+    `linearizable`: through the leader only, and seeing everything acked before. Otherwise from
+    whatever this node has applied.
+    """
+
+    request_id: int
+    from_offset: int
+    max_events: int
+    max_bytes: int
+    linearizable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Follow the log from `from_offset`: `Records` come under this id until the connection ends."""
+
+    request_id: int
+    from_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Whole records of the log (see `esnode/raft/entry.py`), in order.
+
+    The first and the last may hold events outside what was asked for: the reader cuts them.
+    `first_offset` is the first event kept on this node, `next_offset` the end of what it has
+    applied, `silence_ms` how long ago it last heard from the leader (0 on the leader; -1: never).
+    """
+
+    request_id: int
+    first_offset: int
+    next_offset: int
+    silence_ms: int
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """How are you? Always answered by the node itself, leader or not."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply:
+    """A CBOR map; its keys are listed in docs/protocol.md."""
+
+    request_id: int
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeadership:
+    """Hand the leadership to node `to`, or with 0 to the best follower."""
+
+    request_id: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The leadership has moved, from whom to whom."""
+
+    request_id: int
+    old_leader: int
+    new_leader: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainKey:
+    """What does the deduplication table know of `key` (16 bytes)?"""
+
+    request_id: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyExplained:
+    """`offset` is -1 when the key is not known; `expires_in_ms` is in log time."""
+
+    request_id: int
+    offset: int
+    expires_in_ms: int
+
+
+ClientRequest = (
+    Append | OpenProducerSession | Read | Subscribe | StatusRequest | TransferLeadership | ExplainKey
+)
+NodeReply = Appended | Refused | ProducerOpened | Records | StatusReply | Transferred | KeyExplained

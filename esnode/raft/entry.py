@@ -1,0 +1,149 @@
+"""One entry of the log and its bytes: encoded once, then stored and forwarded as the same bytes.
+
+The record is a header of fixed size, the packed keys, and the payload. Its CRC-32C covers all that
+follows it. `docs/protocol.md` shows it byte by byte. Called by everything that holds entries.
+"""
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import google_crc32c
+
+from esnode import limits
+from esnode.dedup.batch import ProducerStamp
+from esnode.errors import DamagedRecord
+
+RECORD_VERSION: Final = 1
+
+# crc u32 | version u8 | kind u8 | partition u16 | index u64 | term u64 | base_offset u64
+# | log_time_ms u64 | count u32 | producer_id u64 | producer_epoch u32 | sequence u64 | covered u32
+# | payload_len u32
+_HEADER: Final = struct.Struct(">IBBHQQQQIQIQII")
+_AFTER_CRC: Final = 4
+HEADER_BYTES: Final = _HEADER.size
+
+
+class EntryKind(enum.IntEnum):
+    """What an entry is."""
+
+    BATCH = 1
+    """Events."""
+    NOOP = 2
+    """The first entry of a term (Raft thesis 6.4)."""
+    PRODUCER = 3
+    """Opens a producer session; the session's id is the entry's index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log. Build it with `seal` or `parse`, never by hand.
+
+    `index` counts entries from 1; `base_offset` is the offset of its first event (for an entry
+    without events: the offset that the next event will get); `count` is its number of events.
+    """
+
+    index: int
+    term: int
+    kind: EntryKind
+    base_offset: int
+    count: int
+    log_time_ms: int
+    partition: int
+    producer: ProducerStamp | None
+    record: bytes
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that follows the entry's last event."""
+        return self.base_offset + self.count
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the record."""
+        return len(self.record)
+
+    @property
+    def keys(self) -> bytes:
+        """The packed keys, 16 bytes an event."""
+        return self.record[HEADER_BYTES : HEADER_BYTES + limits.KEY_BYTES * self.count]
+
+    @property
+    def payload(self) -> bytes:
+        """The CBOR array of events, opaque here."""
+        return self.record[HEADER_BYTES + limits.KEY_BYTES * self.count :]
+
+
+def seal(
+    *,
+    index: int,
+    term: int,
+    kind: EntryKind,
+    base_offset: int,
+    log_time_ms: int,
+    count: int = 0,
+    keys: bytes = b"",
+    payload: bytes = b"",
+    producer: ProducerStamp | None = None,
+    partition: int = 0,
+) -> Entry:
+    """Encode a new entry; `keys` holds 16 bytes for each of its `count` events."""
+    assert len(keys) == limits.KEY_BYTES * count
+    stamp = producer or _NO_PRODUCER
+    header = _HEADER.pack(
+        0,
+        RECORD_VERSION,
+        kind,
+        partition,
+        index,
+        term,
+        base_offset,
+        log_time_ms,
+        count,
+        stamp.producer_id,
+        stamp.epoch,
+        stamp.sequence,
+        stamp.covered,
+        len(payload),
+    )
+    body = b"".join((header[_AFTER_CRC:], keys, payload))
+    record = google_crc32c.value(body).to_bytes(4, "big") + body
+    return Entry(index, term, kind, base_offset, count, log_time_ms, partition, producer, record)
+
+
+def parse(record: bytes) -> Entry:
+    """Decode a record; raises `DamagedRecord` when its bytes are not what was sealed."""
+    if len(record) < HEADER_BYTES:
+        raise DamagedRecord(f"a record of {len(record)} bytes is shorter than its header")
+    (
+        crc,
+        version,
+        kind,
+        partition,
+        index,
+        term,
+        base_offset,
+        log_time_ms,
+        count,
+        producer_id,
+        epoch,
+        sequence,
+        covered,
+        payload_len,
+    ) = _HEADER.unpack_from(record)
+    if google_crc32c.value(record[_AFTER_CRC:]) != crc:
+        raise DamagedRecord(f"the checksum of the record that claims index {index} does not match")
+    if version != RECORD_VERSION:
+        raise DamagedRecord(f"record version {version} is not {RECORD_VERSION}")
+    if len(record) != HEADER_BYTES + limits.KEY_BYTES * count + payload_len:
+        raise DamagedRecord(f"the record of index {index} has {len(record)} bytes, not what it says")
+    try:
+        known_kind = EntryKind(kind)
+    except ValueError:
+        raise DamagedRecord(f"the record of index {index} is of the unknown kind {kind}") from None
+    producer = ProducerStamp(producer_id, epoch, sequence, covered) if producer_id else None
+    return Entry(index, term, known_kind, base_offset, count, log_time_ms, partition, producer, record)
+
+
+_NO_PRODUCER: Final = ProducerStamp(0, 0, 0, 0)

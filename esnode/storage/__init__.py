@@ -1,0 +1,1 @@
+"""Where the log lives: one Protocol, three engines, one contract suite."""
