@@ -1,0 +1,56 @@
+# Every target sets up what it needs: a virtual environment with the pinned versions of requirements.lock.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH ?= --seconds 20
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast check bench lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.13 make ... picks the Python; the default is $(PYTHON)"
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: name a newer one, as in make PYTHON=python3.13 ..." >&2; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (once; a minute or so)"
+	@$(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that nothing was lost
+	@$(BIN)/esctl demo
+
+test: $(STAMP)  ## Run every test; raft, dedup and apply must be covered to the last branch
+	@$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
+	@$(BIN)/coverage report
+
+fast: $(STAMP)  ## Run the tests that wait for nothing
+	@$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+check: $(STAMP)  ## Lint, types, import directions, tidiness
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/test_tidy.py
+
+bench: $(STAMP)  ## Measure a fresh three-node cluster (BENCH="--seconds 60 --rate 60000")
+	@$(BIN)/esctl cluster up bench --no-input
+	@$(BIN)/esctl bench produce --cluster bench $(BENCH); code=$$?; \
+		$(BIN)/esctl cluster destroy bench --confirm bench --no-input; exit $$code
+
+lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --extra rocksdb \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		pyproject.toml --output-file requirements.lock
+
+clean:  ## Remove the virtual environment and every cache
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""How tests run: `async def` tests under trio, property tests the same way every time.
+
+A test that takes the fixture `autojump_clock` runs on a clock that jumps to the next deadline as
+soon as every task waits, so its time-outs cost nothing.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import hypothesis
+import pytest
+import trio
+import trio.testing
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=100)
+hypothesis.settings.register_profile("wide", deadline=None, max_examples=5_000)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """A clock that jumps over every wait; the test's trio run uses it."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+def _in_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A plain function that runs the async `test` in a trio run of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **arguments: Any) -> None:
+        clocks = [value for value in arguments.values() if isinstance(value, trio.abc.Clock)]
+        trio.run(functools.partial(test, *args, **arguments), clock=clocks[0] if clocks else None)
+
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Wrap async tests; pytest then calls them as it calls any other."""
+    if hasattr(pyfuncitem.obj, "hypothesis"):
+        inner = pyfuncitem.obj.hypothesis.inner_test
+        if inspect.iscoroutinefunction(inner):
+            pyfuncitem.obj.hypothesis.inner_test = _in_trio(inner)
+    elif inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _in_trio(pyfuncitem.obj)
