@@ -172,9 +172,7 @@ def _checked(table: dict[str, Any], cls: type[Any], where: str) -> dict[str, Any
     for entry in dataclasses.fields(cls):
         hint = hints[entry.name]
         wanted = list if get_args(hint) else _TOML_TYPES.get(hint, hint)
-        required = (
-            entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        )
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if entry.name not in table:
             if required:
                 raise InvalidConfig(f"{where}{entry.name} is missing")

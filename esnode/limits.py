@@ -60,8 +60,10 @@ FRAME_TIMEOUT_S: Final = 10.0
 """A frame whose header has arrived must be whole within this."""
 OPERATION_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 2.0
-FAST_ELECTION_JITTER_MS: Final = 15
-"""A follower whose leader's connection closed starts a pre-vote within this."""
+HASTY_ELECTION_STEP_MS: Final = 5
+"""Survivors of a leader whose connection closed start this far apart, by rank."""
+HASTY_RETRY_MS: Final = 25
+MAX_HASTY_ELECTIONS: Final = 10
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

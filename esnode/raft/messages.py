@@ -341,14 +341,13 @@ class SoftState:
 class Write:
     """What storage must make durable, in this order: snapshot, hard state, entries.
 
-    A `snapshot` replaces the log up to its index; the entries after it stay only when `keep_tail`.
-    `entries` are consecutive; whatever is stored at or after the first one's index is cut away
-    first. `commit` is a hint for the next start: storage keeps it with the rest, at no extra fsync.
+    A `snapshot` replaces the whole log. `entries` are consecutive; whatever is stored at or after
+    the first one's index is cut away first. `commit` is a hint for the next start: storage keeps it
+    with the rest, at no extra fsync.
     """
 
     write_id: int
     snapshot: Snapshot | None
-    keep_tail: bool
     hard_state: HardState | None
     entries: tuple[Entry, ...]
     commit: int

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from esnode.raft.entry import Entry
+from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, Snapshot, Write
+
+__all__ = ["Identity", "Recovered", "Storage", "TermRun", "pages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,6 @@ class Identity:
 
     cluster: str
     node_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class TermRun:
-    """All entries from `first_index` up to the next run are of `term`."""
-
-    first_index: int
-    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +72,8 @@ class Storage(Protocol):
     def write(self, writes: Sequence[Write]) -> None:
         """Make all `writes` durable, in order, with one fsync (group commit).
 
-        Within each: the snapshot first (it replaces everything up to its index, and everything
-        after it too unless `keep_tail`), then the hard state, then the entries, after cutting away
+        Within each: the snapshot first (it replaces the whole log, entries after its index too),
+        then the hard state, then the entries, after cutting away
         whatever is stored at or after the first one's index. The largest `commit` is kept.
         """
         ...
@@ -116,16 +111,6 @@ class Storage(Protocol):
     def close(self) -> None:
         """Release files and locks. Idempotent."""
         ...
-
-
-class StorageFactory(Protocol):
-    """Opens an engine in a directory, creating it when it is empty.
-
-    Raises `WrongDirectory` when it is another node's or cluster's or of a newer schema (nothing is
-    changed then), `DirectoryInUse` when another process has it, `EngineMissing`, `DamagedRecord`.
-    """
-
-    def __call__(self, data_dir: str, identity: Identity) -> Storage: ...
 
 
 def pages(storage: Storage, first_index: int, last_index: int, max_bytes: int) -> Iterator[list[Entry]]:

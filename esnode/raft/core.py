@@ -1,0 +1,501 @@
+"""The Raft state machine of one node: `step(input)`, then `ready()` for all that follows from it.
+
+Decides roles, terms, votes, and what is appended. Sans-IO: no clock (time comes in as `Tick`), no
+randomness of its own (an injected generator), no disk, no network. State changes role only in the
+`_become_*` functions. Replication to followers is in `leadership.py`, positions are in `log.py`.
+Called by `esnode/driver.py` and by the simulator.
+
+Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
+sections 5 and 8); Ongaro's thesis (3.10 transfer, 6.2 check-quorum, 6.4 reads, 9.6 pre-vote,
+10.2.1 writing to the leader's disk in parallel).
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from esnode import limits
+from esnode.config import Raft as Timers
+from esnode.dedup.admission import Admission
+from esnode.errors import Refusal
+from esnode.raft import quorum
+from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.raft.leadership import Leadership
+from esnode.raft.log import RaftLog
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Beat,
+    Decision,
+    Fetch,
+    Fetched,
+    HardState,
+    Heartbeat,
+    HeartbeatReply,
+    Input,
+    InstallSnapshot,
+    NodeId,
+    OpenProducer,
+    Outgoing,
+    PeerClosed,
+    PeerConnected,
+    PeerMessage,
+    PeerUnreachable,
+    Persisted,
+    PrefixCut,
+    Propose,
+    ReadGrant,
+    ReadIndex,
+    Ready,
+    Received,
+    Role,
+    SendSnapshot,
+    Snapshot,
+    SnapshotSent,
+    SoftState,
+    Tick,
+    TimeoutNow,
+    Transfer,
+    VoteReply,
+    VoteRequest,
+    Write,
+)
+from esnode.raft.timer import ElectionTimer, RandomSource
+
+
+class Core:
+    """One voter."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        voters: Iterable[NodeId],
+        *,
+        hard_state: HardState,
+        log: RaftLog,
+        admission: Admission,
+        timers: Timers,
+        random: RandomSource,
+    ) -> None:
+        self.me = me
+        self.voters = tuple(sorted(voters))
+        self.peers = tuple(voter for voter in self.voters if voter != me)
+        self.log = log
+        self.role = Role.FOLLOWER
+        self.leader: NodeId | None = None
+        self.leadership: Leadership | None = None
+        self._admission = admission
+        self._timers = timers
+        self._timer = ElectionTimer(timers, random)
+        self._hard_state = hard_state
+        self._given_hard_state = hard_state
+        self._given_soft_state: SoftState | None = None
+        self._votes: dict[NodeId, bool] = {}
+        self._vote_write_id = 0
+        self._write_id = 0
+        self._log_time_ms = 0
+        self._snapshot: Snapshot | None = None
+        self._now: list[Outgoing] = []
+        self._after: list[Outgoing] = []
+        self._decisions: list[Decision] = []
+        self._read_grants: list[ReadGrant] = []
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._hard_state.term
+
+    # === inputs ================================================================================
+
+    def step(self, item: Input) -> None:
+        """Take one input. What follows from it is in the next `ready()`."""
+        match item:
+            case Received(sender, message):
+                self._receive(sender, message)
+            case Propose():
+                self._propose(item)
+            case Persisted(write_id):
+                self._persisted(write_id)
+            case Tick(elapsed_ms):
+                self._tick(min(elapsed_ms, limits.MAX_TICK_MS))
+            case ReadIndex(token):
+                self._read_index(token)
+            case OpenProducer(token):
+                self._open_producer(token)
+            case PeerClosed(peer):
+                self._peer_closed(peer)
+            case PrefixCut(index):
+                self.log.cut_prefix(index)
+            case Fetched() | PeerConnected() | PeerUnreachable() | SnapshotSent() | Beat() | Transfer():
+                if self.leadership is not None:
+                    self._lead(self.leadership, item)
+            case _:
+                assert_never(item)
+
+    def _lead(
+        self,
+        leadership: Leadership,
+        item: Fetched | PeerConnected | PeerUnreachable | SnapshotSent | Beat | Transfer,
+    ) -> None:
+        """Inputs that mean something to a leader only."""
+        match item:
+            case Fetched(fetch, _):
+                if fetch.term == self.term:
+                    leadership.on_fetched(item)
+            case PeerConnected(peer):
+                leadership.on_connected(peer)
+            case PeerUnreachable(peer):
+                leadership.on_unreachable(peer)
+            case SnapshotSent(peer, ok):
+                leadership.on_snapshot_sent(peer, ok)
+            case Beat():
+                leadership.beat()
+            case Transfer(to):
+                leadership.begin_transfer(to)
+            case _:
+                assert_never(item)
+
+    def applied_to(self, index: int) -> None:
+        """The machine has applied the entries of the last `Ready`, up to `index`."""
+        self.log.applied_to(index)
+        self._admission.applied(index)
+
+    # === what follows ==========================================================================
+
+    def ready(self) -> Ready:
+        """Everything to be done now. Each thing is handed out once."""
+        fetches: list[Fetch] = []
+        snapshots: list[SendSnapshot] = []
+        if self.leadership is not None:
+            self._advance(self.leadership)
+            messages, grants, fetches, snapshots = self.leadership.take()
+            self._now += messages
+            self._read_grants += grants
+        ready = Ready(
+            write=self._next_write(),
+            messages=tuple(self._now),
+            messages_after=tuple(self._after),
+            committed=self.log.appliable(),
+            decisions=tuple(self._decisions),
+            read_grants=tuple(self._read_grants),
+            fetches=tuple(fetches),
+            snapshots=tuple(snapshots),
+            soft_state=self._next_soft_state(),
+        )
+        self._now.clear()
+        self._after.clear()
+        self._decisions.clear()
+        self._read_grants.clear()
+        return ready
+
+    def _advance(self, leadership: Leadership) -> None:
+        """The leader's share of `ready`: commit, start rounds of reads, fill the followers' windows."""
+        commit = leadership.commit_index()
+        # Raft 5.4.2 and figure 8: an entry of an earlier term is committed only by one of this term.
+        if commit > self.log.committed and self.log.term_at(commit) == self.term:
+            self.log.commit_to(commit)
+        if self.log.term_at(self.log.committed) == self.term:
+            leadership.begin_reads()
+        leadership.replicate()
+
+    def _next_write(self) -> Write | None:
+        entries = self.log.take_unwritten()
+        hard_state = self._hard_state if self._hard_state != self._given_hard_state else None
+        if not entries and hard_state is None and self._snapshot is None:
+            return None
+        self._write_id += 1
+        self.log.claim(self._write_id)
+        if hard_state is not None:
+            self._given_hard_state = hard_state
+            self._vote_write_id = self._write_id
+        write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed)
+        self._snapshot = None
+        return write
+
+    def _next_soft_state(self) -> SoftState | None:
+        soft_state = SoftState(self.role, self.term, self.leader)
+        if soft_state == self._given_soft_state:
+            return None
+        self._given_soft_state = soft_state
+        return soft_state
+
+    def _persisted(self, write_id: int) -> None:
+        self.log.persisted(write_id)
+        if self.role is Role.CANDIDATE and write_id >= self._vote_write_id:
+            # The own vote counts like any other: once it cannot be forgotten.
+            self._votes[self.me] = True
+            self._count_votes()
+
+    # === roles =================================================================================
+
+    def _become_follower(self, term: int, leader: NodeId | None) -> None:
+        if self.leadership is not None:
+            self._read_grants += [
+                ReadGrant(token, 0, Refusal.NOT_LEADER) for token in self.leadership.reads.drain()
+            ]
+            self.leadership = None
+            self._admission.reset()
+        if term > self.term:
+            self._hard_state = HardState(term, None)
+        self.role = Role.FOLLOWER
+        self.leader = leader
+        self._timer.restart()
+
+    def _become_pre_candidate(self) -> None:
+        """Ask whether an election could be won before disturbing anybody with one (thesis 9.6)."""
+        self.role = Role.PRE_CANDIDATE
+        self.leader = None
+        self._timer.retry()
+        self._votes = {self.me: True}
+        self._ask_for_votes(self.term + 1, pre=True, transfer=False)
+        self._count_votes()
+
+    def _become_candidate(self, *, transfer: bool) -> None:
+        self.role = Role.CANDIDATE
+        self.leader = None
+        self._timer.retry()
+        self._hard_state = HardState(self.term + 1, self.me)
+        self._votes = {}
+        self._vote_write_id = self._write_id + 1
+        self._ask_for_votes(self.term, pre=False, transfer=transfer)
+
+    def _become_leader(self) -> None:
+        self.role = Role.LEADER
+        self.leader = self.me
+        self._timer.heard()
+        self.leadership = Leadership(self.term, self.peers, self.log, self._timers.election_ms)
+        self._log_time_ms = self.log.end.log_time_ms
+        # Decision 4: a duplicate of an uncommitted event is known before the first batch is taken.
+        self._admission.reset()
+        for entry in self.log.unapplied():
+            self._admission.appended(entry)
+        self._append(EntryKind.NOOP)
+        self.leadership.beat()
+
+    # === elections =============================================================================
+
+    def _tick(self, elapsed_ms: int) -> None:
+        if self.leadership is not None:
+            self._log_time_ms += elapsed_ms
+            if not self.leadership.tick(elapsed_ms):
+                self._become_follower(self.term, None)
+            return
+        self._timer.tick(elapsed_ms)
+        if self._timer.has_expired:
+            self._become_pre_candidate()
+
+    def _peer_closed(self, peer: NodeId) -> None:
+        """The leader's process has ended, most likely: no need to wait for silence."""
+        if self.role is not Role.FOLLOWER or peer != self.leader:
+            return
+        self.leader = None
+        survivors = [voter for voter in self.voters if voter != peer]
+        self._timer.hurry(survivors.index(self.me))
+
+    def _ask_for_votes(self, term: int, *, pre: bool, transfer: bool) -> None:
+        request = VoteRequest(term, self.log.last_index, self.log.last_term, pre, transfer)
+        outbox = self._now if pre else self._after
+        outbox += [Outgoing(peer, request) for peer in self.peers]
+
+    def _count_votes(self) -> None:
+        result = quorum.tally(self._votes, self.voters)
+        if result is quorum.Tally.LOST:
+            self.role = Role.FOLLOWER
+        elif result is quorum.Tally.WON and self.role is Role.PRE_CANDIDATE:
+            self._become_candidate(transfer=False)
+        elif result is quorum.Tally.WON:
+            self._become_leader()
+
+    def _on_vote_request(self, sender: NodeId, request: VoteRequest) -> None:
+        vote = self._hard_state.vote
+        free = vote == sender or (vote is None and self.leader is None)
+        may_vote = free or (request.pre and request.term > self.term)
+        granted = may_vote and not self.log.is_newer_than(request.last_index, request.last_term)
+        if request.pre:
+            term = request.term if granted else self.term
+            self._now.append(Outgoing(sender, VoteReply(term, granted, pre=True)))
+            return
+        if granted:
+            self._timer.silence_ms = 0
+            self._hard_state = HardState(self.term, sender)
+        self._after.append(Outgoing(sender, VoteReply(self.term, granted, pre=False)))
+
+    def _on_vote_reply(self, sender: NodeId, reply: VoteReply) -> None:
+        asked_role = Role.PRE_CANDIDATE if reply.pre else Role.CANDIDATE
+        asked_term = self.term + 1 if reply.pre and reply.granted else self.term
+        if self.role is asked_role and reply.term == asked_term:
+            self._votes.setdefault(sender, reply.granted)
+            self._count_votes()
+
+    def _hears_from_a_leader(self) -> bool:
+        """The lease of check-quorum: while a leader lives, nobody is helped to replace it (6.2)."""
+        return self.role is Role.LEADER or (self.leader is not None and self._timer.within_lease)
+
+    # === messages ==============================================================================
+
+    def _receive(self, sender: NodeId, message: PeerMessage) -> None:
+        if sender not in self.peers or message.term > limits.MAX_TERM:
+            return
+        if message.term > self.term:
+            wants_vote = isinstance(message, VoteRequest) and not message.transfer
+            if wants_vote and self._hears_from_a_leader():
+                return
+            if not _is_about_a_future_term(message):
+                self._become_follower(message.term, None)
+        if message.term < self.term:
+            self._answer_stale(sender, message)
+        else:
+            self._dispatch(sender, message)
+
+    def _answer_stale(self, sender: NodeId, message: PeerMessage) -> None:
+        """Tell a sender that lives in the past which term it is; anything else of the past is void."""
+        match message:
+            case AppendEntries() | Heartbeat() | InstallSnapshot():
+                self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
+            case VoteRequest(pre=True):
+                self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
+            case _:
+                return
+
+    def _dispatch(self, sender: NodeId, message: PeerMessage) -> None:
+        match message:
+            case AppendEntries():
+                self._heed_leader(sender)
+                self._on_append(sender, message)
+            case AppendReply():
+                if self.leadership is not None:
+                    self.leadership.on_append_reply(sender, message)
+            case Heartbeat():
+                self._heed_leader(sender)
+                self.log.commit_to(message.commit)
+                self._now.append(Outgoing(sender, HeartbeatReply(self.term, message.probe)))
+            case HeartbeatReply():
+                if self.leadership is not None:
+                    self.leadership.on_heartbeat_reply(sender, message)
+            case AppendReject():
+                if self.leadership is not None:
+                    self.leadership.on_append_reject(sender, message)
+            case VoteRequest():
+                self._on_vote_request(sender, message)
+            case VoteReply():
+                self._on_vote_reply(sender, message)
+            case InstallSnapshot():
+                self._heed_leader(sender)
+                self._on_snapshot(sender, message.snapshot)
+            case TimeoutNow():
+                if self.role is not Role.LEADER:
+                    self._become_candidate(transfer=True)
+            case _:
+                assert_never(message)
+
+    def _heed_leader(self, sender: NodeId) -> None:
+        """A message of this term's leader: follow it, and start the timer anew."""
+        assert self.role is not Role.LEADER, "two leaders in one term"
+        if self.role is not Role.FOLLOWER or self.leader != sender:
+            self._become_follower(self.term, sender)
+        self._timer.heard()
+
+    # === the follower's log ====================================================================
+
+    def _on_append(self, sender: NodeId, message: AppendEntries) -> None:
+        if message.prev_index < self.log.committed:
+            self._reply(sender, AppendReply(self.term, self.log.committed))
+            return
+        if self.log.term_at(message.prev_index) != message.prev_term:
+            hint_index, hint_term = self.log.last_common(message.prev_index, message.prev_term)
+            self._reply(sender, AppendReject(self.term, message.prev_index, hint_index, hint_term))
+            return
+        self.log.merge(message.entries)
+        matched = message.prev_index + len(message.entries)
+        self.log.commit_to(min(message.commit, matched))
+        self._reply(sender, AppendReply(self.term, matched))
+
+    def _on_snapshot(self, sender: NodeId, snapshot: Snapshot) -> None:
+        if snapshot.index > self.log.committed:
+            if self.log.term_at(snapshot.index) == snapshot.term:
+                self.log.commit_to(snapshot.index)
+            else:
+                self.log.reset(snapshot)
+                self._snapshot = snapshot
+        self._reply(sender, AppendReply(self.term, self.log.committed))
+
+    def _reply(self, leader: NodeId, reply: AppendReply | AppendReject) -> None:
+        """Say something about this log: only once it is durable."""
+        self._after.append(Outgoing(leader, reply))
+
+    # === requests of clients ===================================================================
+
+    def _refusal(self) -> Refusal | None:
+        """Why nothing can be appended now."""
+        if self.leadership is None:
+            return Refusal.NOT_LEADER
+        if self.leadership.transferee is not None:
+            return Refusal.BUSY
+        if self.log.uncommitted_bytes >= limits.MAX_UNCOMMITTED_BYTES:
+            return Refusal.BUSY
+        return None
+
+    def _propose(self, proposal: Propose) -> None:
+        if refusal := self._refusal():
+            self._refuse(proposal.token, refusal)
+            return
+        admitted = self._admission.decide(proposal.batch, self.log.end.next_offset)
+        if admitted.refusal is not None:
+            self._refuse(proposal.token, admitted.refusal)
+            return
+        wait_index = admitted.wait_index_of_duplicates
+        if admitted.fresh is not None:
+            fresh = admitted.fresh
+            entry = self._append(
+                EntryKind.BATCH,
+                count=fresh.count,
+                keys=fresh.keys,
+                payload=fresh.payload,
+                producer=fresh.producer,
+                partition=fresh.partition,
+            )
+            wait_index = entry.index
+        self._decisions.append(
+            Decision(proposal.token, self.term, wait_index, admitted.ranges, admitted.duplicates, None)
+        )
+
+    def _open_producer(self, token: int) -> None:
+        if refusal := self._refusal():
+            self._refuse(token, refusal)
+            return
+        entry = self._append(EntryKind.PRODUCER)
+        self._decisions.append(Decision(token, self.term, entry.index, (), 0, None))
+
+    def _refuse(self, token: int, refusal: Refusal) -> None:
+        self._decisions.append(Decision(token, self.term, 0, (), 0, refusal))
+
+    def _append(self, kind: EntryKind, **content: object) -> Entry:
+        end = self.log.end
+        entry = seal(
+            index=self.log.last_index + 1,
+            term=self.term,
+            kind=kind,
+            base_offset=end.next_offset,
+            log_time_ms=self._log_time_ms,
+            **content,  # type: ignore[arg-type]
+        )
+        self.log.append((entry,))
+        self._admission.appended(entry)
+        return entry
+
+    def _read_index(self, token: int) -> None:
+        if self.leadership is None:
+            self._read_grants.append(ReadGrant(token, 0, Refusal.NOT_LEADER))
+        elif len(self.leadership.reads) >= limits.MAX_PENDING_READS:
+            self._read_grants.append(ReadGrant(token, 0, Refusal.BUSY))
+        else:
+            self.leadership.reads.add(token)
+
+
+def _is_about_a_future_term(message: PeerMessage) -> bool:
+    """A pre-vote speaks of a term that has not begun: it changes nobody's."""
+    match message:
+        case VoteRequest(pre=True) | VoteReply(pre=True, granted=True):
+            return True
+        case _:
+            return False

@@ -1,0 +1,210 @@
+"""One term of leadership: what the followers have, what they are sent, and what that commits.
+
+Made when a node becomes leader, thrown away when it steps down, so nothing of an old term can leak
+into a new one. It changes no role and no term: it reports, and `core.py` decides. Pure.
+"""
+
+from collections.abc import Iterable
+
+from esnode import limits
+from esnode.raft import quorum
+from esnode.raft.entry import Entry
+from esnode.raft.log import RaftLog
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Fetch,
+    Fetched,
+    Heartbeat,
+    HeartbeatReply,
+    NodeId,
+    Outgoing,
+    ReadGrant,
+    SendSnapshot,
+    TimeoutNow,
+)
+from esnode.raft.progress import Progress, ProgressState
+from esnode.raft.reads import PendingReads
+
+
+class Leadership:
+    """The leader's state of Raft figure 2, and its outbox."""
+
+    def __init__(self, term: int, peers: Iterable[NodeId], log: RaftLog, quorum_check_ms: int) -> None:
+        self.term = term
+        self.progress = {peer: Progress(log.last_index + 1) for peer in peers}
+        self.reads = PendingReads()
+        self.transferee: NodeId | None = None
+        self._messages: list[Outgoing] = []
+        self._grants: list[ReadGrant] = []
+        self._fetches: list[Fetch] = []
+        self._snapshots: list[SendSnapshot] = []
+        self._log = log
+        self._quorum_check_ms = quorum_check_ms
+        self._since_check_ms = 0
+        self._transfer_elapsed_ms = 0
+        self._unsent_commits = False
+
+    def take(self) -> tuple[list[Outgoing], list[ReadGrant], list[Fetch], list[SendSnapshot]]:
+        """What has to leave since the last time; each thing is handed out once."""
+        taken = self._messages, self._grants, self._fetches, self._snapshots
+        self._messages, self._grants, self._fetches, self._snapshots = [], [], [], []
+        return taken
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def tick(self, elapsed_ms: int) -> bool:
+        """Time passes; tells whether this node may go on leading (check-quorum, thesis 6.2)."""
+        self._unsent_commits = True
+        if self.transferee is not None:
+            self._transfer_elapsed_ms += elapsed_ms
+            if self._transfer_elapsed_ms >= self._quorum_check_ms:
+                self.transferee = None
+        self._since_check_ms += elapsed_ms
+        if self._since_check_ms < self._quorum_check_ms:
+            return True
+        self._since_check_ms = 0
+        active = 1 + sum(progress.recently_active for progress in self.progress.values())
+        for progress in self.progress.values():
+            progress.recently_active = False
+        return active >= quorum.majority(1 + len(self.progress))
+
+    def beat(self) -> None:
+        """Send a heartbeat to every follower, with the newest round of reads."""
+        for peer, progress in self.progress.items():
+            commit = min(self._log.committed, progress.match_index)
+            self._post(peer, Heartbeat(self.term, commit, self.reads.probe))
+
+    # --- what followers answer -----------------------------------------------------------------
+
+    def on_append_reply(self, peer: NodeId, reply: AppendReply) -> None:
+        """The follower holds the log up to the reply's index."""
+        progress = self.progress[peer]
+        progress.recently_active = True
+        if reply.match_index <= self._log.last_index:
+            progress.matched(reply.match_index)
+            self._hand_over_when_caught_up()
+
+    def on_append_reject(self, peer: NodeId, reject: AppendReject) -> None:
+        """The follower's log differs: go back, by whole terms (Raft 5.3)."""
+        progress = self.progress[peer]
+        progress.recently_active = True
+        common, _term = self._log.last_common(reject.hint_index, reject.hint_term)
+        progress.rejected(reject.rejected_index, min(common, reject.rejected_index - 1) + 1)
+
+    def on_heartbeat_reply(self, peer: NodeId, reply: HeartbeatReply) -> None:
+        """The follower lives: its probe may have been lost, and its confirmation may free reads."""
+        progress = self.progress[peer]
+        progress.recently_active = True
+        progress.awaits_reply = False
+        progress.acked_probe = max(progress.acked_probe, reply.probe)
+        self._free_reads()
+
+    def on_fetched(self, fetched: Fetched) -> None:
+        """Entries for a slow follower have been read from disk."""
+        fetch = fetched.fetch
+        progress = self.progress[fetch.peer]
+        progress.fetching = False
+        if fetched.entries and fetch.first_index == progress.next_index and progress.may_send():
+            self._send(fetch.peer, progress, fetched.entries)
+
+    def on_connected(self, peer: NodeId) -> None:
+        """What was in flight on the old connection may be lost: find the match again."""
+        self.progress[peer].probe()
+
+    def on_unreachable(self, peer: NodeId) -> None:
+        """A message was dropped: stop streaming, find the match again."""
+        progress = self.progress[peer]
+        if progress.state is ProgressState.REPLICATE:
+            progress.probe()
+            progress.awaits_reply = True  # until a heartbeat is answered
+
+    def on_snapshot_sent(self, peer: NodeId, ok: bool) -> None:
+        """The transfer of a snapshot has ended."""
+        progress = self.progress[peer]
+        if progress.state is ProgressState.SNAPSHOT:
+            progress.probe(progress.snapshot_index + 1 if ok else progress.match_index + 1)
+            progress.awaits_reply = True  # until it has installed it, or answers a heartbeat
+
+    # --- what follows from it ------------------------------------------------------------------
+
+    def commit_index(self) -> int:
+        """The highest index that a majority holds durably, the leader's own disk counted likewise."""
+        matches = [progress.match_index for progress in self.progress.values()]
+        return quorum.agreed([self._log.durable, *matches])
+
+    def begin_reads(self) -> None:
+        """Start a round for the reads that wait. Only after a commit in the own term (thesis 6.4)."""
+        if self.reads.begin_round(self._log.committed):
+            self.beat()
+            self._free_reads()
+
+    def begin_transfer(self, wanted: NodeId | None) -> None:
+        """Hand over to `wanted`, or to the follower with the longest log (thesis 3.10)."""
+        candidates = [peer for peer, progress in self.progress.items() if progress.recently_active]
+        if wanted is None and candidates:
+            wanted = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
+        if wanted in self.progress:
+            self.transferee = wanted
+            self._transfer_elapsed_ms = 0
+            self._hand_over_when_caught_up()
+
+    def replicate(self) -> None:
+        """Send each follower what it lacks, as far as its window allows."""
+        for peer, progress in self.progress.items():
+            while progress.may_send() and self._wants_entries(progress):
+                if not self._send_next(peer, progress):
+                    break
+            if self._unsent_commits and self._lacks_commit(progress):
+                self._send(peer, progress, ())
+        self._unsent_commits = False
+
+    def _wants_entries(self, progress: Progress) -> bool:
+        return progress.state is ProgressState.PROBE or progress.next_index <= self._log.last_index
+
+    def _lacks_commit(self, progress: Progress) -> bool:
+        reachable = min(self._log.committed, progress.match_index)
+        return progress.state is ProgressState.REPLICATE and progress.sent_commit < reachable
+
+    def _send_next(self, peer: NodeId, progress: Progress) -> bool:
+        """Send, fetch or send a snapshot; tells whether another message may follow."""
+        first_index = progress.next_index
+        if first_index <= self._log.prefix_index:
+            progress.await_snapshot(self._log.prefix_index)
+            self._snapshots.append(SendSnapshot(peer, self.term))
+            return False
+        if first_index > self._log.last_index:
+            self._send(peer, progress, ())
+        elif self._log.is_cached(first_index):
+            last_index = self._log.last_index
+            self._send(peer, progress, self._log.slice(first_index, last_index, limits.MAX_APPEND_BYTES))
+        else:
+            progress.fetching = True
+            self._fetches.append(Fetch(peer, self.term, first_index, self._log.last_index))
+            return False
+        return True
+
+    def _send(self, peer: NodeId, progress: Progress, entries: tuple[Entry, ...]) -> None:
+        prev_index = progress.next_index - 1
+        prev_term = self._log.term_at(prev_index)
+        if prev_term is None:  # the prefix was cut while the entries were being read
+            return
+        commit = self._log.committed
+        self._post(peer, AppendEntries(self.term, prev_index, prev_term, commit, entries))
+        size_bytes = sum(entry.size_bytes for entry in entries)
+        progress.sent(prev_index + len(entries), size_bytes, min(commit, prev_index + len(entries)))
+
+    def _hand_over_when_caught_up(self) -> None:
+        if self.transferee is None:
+            return
+        if self.progress[self.transferee].match_index == self._log.last_index:
+            self._post(self.transferee, TimeoutNow(self.term))
+
+    def _free_reads(self) -> None:
+        acked = [progress.acked_probe for progress in self.progress.values()]
+        confirmed = self.reads.confirm(quorum.agreed([self.reads.probe, *acked]))
+        self._grants += [ReadGrant(read.token, read.index, None) for read in confirmed]
+
+    def _post(self, peer: NodeId, message: AppendEntries | Heartbeat | TimeoutNow) -> None:
+        self._messages.append(Outgoing(peer, message))

@@ -1,0 +1,136 @@
+"""What the leader knows of one follower, and what it may send to it now.
+
+Three states (etcd-io/raft): PROBE looks for the place where the logs match, one message at a time;
+REPLICATE streams, bounded by entries and bytes in flight; SNAPSHOT waits for a snapshot to arrive.
+Never sends, never looks into the log. Called by `leadership.py` alone.
+
+Invariant: match_index < next_index.
+"""
+
+import enum
+from collections import deque
+
+from esnode import limits
+
+
+class ProgressState(enum.Enum):
+    """How the leader talks to a follower."""
+
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
+
+
+class Progress:
+    """One follower, as its leader sees it during one term."""
+
+    __slots__ = (
+        "_inflight",
+        "acked_probe",
+        "awaits_reply",
+        "fetching",
+        "inflight_bytes",
+        "match_index",
+        "next_index",
+        "recently_active",
+        "sent_commit",
+        "snapshot_index",
+        "state",
+    )
+
+    def __init__(self, next_index: int) -> None:
+        self.state = ProgressState.PROBE
+        self.match_index = 0
+        self.next_index = next_index
+        self.sent_commit = 0
+        self.snapshot_index = 0
+        self.acked_probe = 0
+        """The newest ReadIndex round that the follower has confirmed."""
+        self.recently_active = True
+        """Heard from since the last check of the quorum."""
+        self.awaits_reply = False
+        """In PROBE: the one message is out."""
+        self.fetching = False
+        """Entries for it are being read from disk."""
+        self.inflight_bytes = 0
+        self._inflight: deque[tuple[int, int]] = deque()
+
+    # --- may it be sent to ---------------------------------------------------------------------
+
+    def may_send(self) -> bool:
+        """Whether an AppendEntries may leave now."""
+        if self.fetching or self.state is ProgressState.SNAPSHOT:
+            return False
+        if self.state is ProgressState.PROBE:
+            return not self.awaits_reply
+        return (
+            len(self._inflight) < limits.MAX_INFLIGHT_APPENDS
+            and self.inflight_bytes < limits.MAX_INFLIGHT_BYTES
+        )
+
+    def sent(self, last_index: int, size_bytes: int, commit: int) -> None:
+        """An AppendEntries has left whose last entry, if it has one, is at `last_index`."""
+        self.sent_commit = max(self.sent_commit, commit)
+        if self.state is ProgressState.PROBE:
+            self.awaits_reply = True
+        elif last_index >= self.next_index:
+            self.next_index = last_index + 1
+            self._inflight.append((last_index, size_bytes))
+            self.inflight_bytes += size_bytes
+
+    # --- transitions ---------------------------------------------------------------------------
+
+    def probe(self, next_index: int | None = None) -> None:
+        """Look for the match again, from `next_index` or else from what is known to match."""
+        if next_index is None:
+            next_index = max(self.match_index, self.snapshot_index) + 1
+        self._enter(ProgressState.PROBE)
+        self.next_index = next_index
+        # A follower that rejects what it once confirmed has lost its log. Believing less than
+        # before is always safe: it only means sending more.
+        self.match_index = min(self.match_index, next_index - 1)
+        self.sent_commit = 0
+
+    def await_snapshot(self, snapshot_index: int) -> None:
+        """A snapshot up to `snapshot_index` is on its way."""
+        self._enter(ProgressState.SNAPSHOT)
+        self.snapshot_index = snapshot_index
+
+    def matched(self, index: int) -> bool:
+        """The follower holds the log up to `index`; tells whether that is news."""
+        while self._inflight and self._inflight[0][0] <= index:
+            self.inflight_bytes -= self._inflight.popleft()[1]
+        if self.state is ProgressState.PROBE:
+            self.awaits_reply = False
+        news = index > self.match_index
+        if news:
+            self.match_index = index
+            self.next_index = max(self.next_index, index + 1)
+        if self.state is ProgressState.PROBE or (
+            self.state is ProgressState.SNAPSHOT and index >= self.snapshot_index
+        ):
+            self._enter(ProgressState.REPLICATE)
+            self.next_index = self.match_index + 1
+        return news
+
+    def rejected(self, rejected_index: int, next_index: int) -> bool:
+        """The follower does not hold `rejected_index`; tells whether to believe that it is so now.
+
+        A rejection that was overtaken by newer messages is stale: it names an index that has been
+        confirmed since, or not the one that was probed last.
+        """
+        if self.state is ProgressState.SNAPSHOT:
+            return False
+        if self.state is ProgressState.REPLICATE and rejected_index <= self.match_index:
+            return False
+        if self.state is ProgressState.PROBE and rejected_index != self.next_index - 1:
+            return False
+        self.probe(next_index)
+        return True
+
+    def _enter(self, state: ProgressState) -> None:
+        self.state = state
+        self.awaits_reply = False
+        self.snapshot_index = 0
+        self.inflight_bytes = 0
+        self._inflight.clear()
