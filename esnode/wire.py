@@ -1,0 +1,216 @@
+"""Bytes <-> frozen messages: the only door through which anything enters or leaves a process.
+
+Decides where a frame ends, and that nothing over `limits.MAX_FRAME_BYTES` is ever held. Never does
+I/O and never trusts a byte: what comes out of a `FrameReader` is a message that fits its schema, or
+one of three declared errors. docs/protocol.md shows every frame. Called by `connection.py`.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from esnode import limits, wire_cbor, wire_clients, wire_peers
+from esnode.chunks import SnapshotAssembler as SnapshotAssembler
+from esnode.chunks import SnapshotChunk as SnapshotChunk
+from esnode.chunks import chunks as chunks
+from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.messages import (
+    Append,
+    Appended,
+    ExplainKey,
+    Goodbye,
+    Hello,
+    KeyExplained,
+    LeaderIs,
+    OpenProducerSession,
+    ProducerOpened,
+    Read,
+    Records,
+    Refused,
+    StatusReply,
+    StatusRequest,
+    Subscribe,
+    TransferLeadership,
+    Transferred,
+    Welcome,
+)
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from esnode.wire_layout import LENGTH_BYTES, PREFIX, FrameType
+
+Message = (
+    Hello
+    | Welcome
+    | Goodbye
+    | LeaderIs
+    | Append
+    | Appended
+    | Refused
+    | OpenProducerSession
+    | ProducerOpened
+    | Read
+    | Subscribe
+    | Records
+    | StatusRequest
+    | StatusReply
+    | TransferLeadership
+    | Transferred
+    | ExplainKey
+    | KeyExplained
+    | VoteRequest
+    | VoteReply
+    | AppendEntries
+    | AppendReply
+    | AppendReject
+    | Heartbeat
+    | HeartbeatReply
+    | TimeoutNow
+    | SnapshotChunk
+)
+"""All that has a frame. An `InstallSnapshot` travels as `SnapshotChunk`s, see `chunks`."""
+
+
+class Codec(NamedTuple):
+    """How one type of message becomes a frame and comes back.
+
+    `encode` gives the whole frame; `decode(data, start, end)` reads the body `data[start:end]`.
+    """
+
+    number: FrameType
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes, int, int], Message]
+
+
+def _rare(number: FrameType, cls: type[wire_cbor.RareMessage]) -> Codec:
+    """The codec of a message whose body is CBOR."""
+
+    def encode_rare(message: wire_cbor.RareMessage) -> bytes:
+        body = wire_cbor.encode_body(message)
+        return PREFIX.pack(1 + len(body), number) + body
+
+    def decode_rare(data: bytes, start: int, end: int) -> Message:
+        return wire_cbor.decode_body(cls, data[start:end])
+
+    return Codec(number, encode_rare, decode_rare)
+
+
+_C: Final = wire_clients
+_P: Final = wire_peers
+_T: Final = FrameType
+
+CODECS: Final[dict[type[Message], Codec]] = {
+    Hello: _rare(_T.HELLO, Hello),
+    Welcome: _rare(_T.WELCOME, Welcome),
+    Goodbye: _rare(_T.GOODBYE, Goodbye),
+    LeaderIs: Codec(_T.LEADER_IS, _C.encode_leader_is, _C.decode_leader_is),
+    Append: Codec(_T.APPEND, _C.encode_append, _C.decode_append),
+    Appended: Codec(_T.APPENDED, _C.encode_appended, _C.decode_appended),
+    Refused: _rare(_T.REFUSED, Refused),
+    OpenProducerSession: _rare(_T.OPEN_PRODUCER_SESSION, OpenProducerSession),
+    ProducerOpened: _rare(_T.PRODUCER_OPENED, ProducerOpened),
+    Read: Codec(_T.READ, _C.encode_read, _C.decode_read),
+    Subscribe: Codec(_T.SUBSCRIBE, _C.encode_subscribe, _C.decode_subscribe),
+    Records: Codec(_T.RECORDS, _C.encode_records, _C.decode_records),
+    StatusRequest: _rare(_T.STATUS_REQUEST, StatusRequest),
+    StatusReply: _rare(_T.STATUS_REPLY, StatusReply),
+    TransferLeadership: _rare(_T.TRANSFER_LEADERSHIP, TransferLeadership),
+    Transferred: _rare(_T.TRANSFERRED, Transferred),
+    ExplainKey: _rare(_T.EXPLAIN_KEY, ExplainKey),
+    KeyExplained: _rare(_T.KEY_EXPLAINED, KeyExplained),
+    VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
+    VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
+    AppendEntries: Codec(_T.APPEND_ENTRIES, _P.encode_append_entries, _P.decode_append_entries),
+    AppendReply: Codec(_T.APPEND_REPLY, _P.encode_append_reply, _P.decode_append_reply),
+    AppendReject: Codec(_T.APPEND_REJECT, _P.encode_append_reject, _P.decode_append_reject),
+    Heartbeat: Codec(_T.HEARTBEAT, _P.encode_heartbeat, _P.decode_heartbeat),
+    HeartbeatReply: Codec(_T.HEARTBEAT_REPLY, _P.encode_heartbeat_reply, _P.decode_heartbeat_reply),
+    TimeoutNow: Codec(_T.TIMEOUT_NOW, _P.encode_timeout_now, _P.decode_timeout_now),
+    SnapshotChunk: Codec(_T.SNAPSHOT_CHUNK, _P.encode_snapshot_chunk, _P.decode_snapshot_chunk),
+}
+
+_ENCODERS: Final = {cls: codec.encode for cls, codec in CODECS.items()}
+_DECODERS: Final = {int(codec.number): codec.decode for codec in CODECS.values()}
+_LENGTH: Final = struct.Struct(">I")
+
+
+def encode(message: Message) -> bytes:
+    """The whole frame of `message`, length first. One over the frame limit is a `Bug` of this side."""
+    frame = _ENCODERS[type(message)](message)
+    if len(frame) > LENGTH_BYTES + limits.MAX_FRAME_BYTES:
+        raise Bug(f"a {type(message).__name__} of {len(frame)} bytes is over the frame limit")
+    return frame
+
+
+class FrameReader:
+    """Takes bytes in any pieces, gives whole messages.
+
+    Holds at most one unfinished frame and the piece that came last; each byte is copied a bounded
+    number of times, however small the pieces are. After an error every further call raises it again:
+    nothing that follows bad bytes can be trusted.
+    """
+
+    __slots__ = ("_error", "_held", "_needed")
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._needed = 0
+        self._error: ProtocolError | FrameTooLarge | DamagedRecord | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame has begun and is not whole."""
+        return bool(self._held)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """As many whole messages as have arrived, in order.
+
+        Raises `FrameTooLarge` before anything of that frame is held, `ProtocolError`, or
+        `DamagedRecord` for a record whose checksum does not match.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed:
+                return []
+            data = bytes(self._held)
+            self._held.clear()
+        messages: list[Message] = []
+        try:
+            position = self._take(data, messages)
+        except (ProtocolError, FrameTooLarge, DamagedRecord) as error:
+            self._error = error
+            raise
+        if position < len(data):
+            self._held += data[position:]
+        return messages
+
+    def _take(self, data: bytes, messages: list[Message]) -> int:
+        """Decode the whole frames of `data`; returns where the unfinished one begins."""
+        position, size = 0, len(data)
+        while size - position >= LENGTH_BYTES:
+            (length,) = _LENGTH.unpack_from(data, position)
+            if not 0 < length <= limits.MAX_FRAME_BYTES:
+                raise FrameTooLarge(
+                    f"a frame of {length} bytes is not within 1 to {limits.MAX_FRAME_BYTES} (MAX_FRAME_BYTES)"
+                )
+            body = position + LENGTH_BYTES
+            end = body + length
+            if end > size:
+                self._needed = end - position
+                return position
+            decode = _DECODERS.get(data[body])
+            if decode is None:
+                raise ProtocolError(f"the frame type {data[body]:#04x} is not known")
+            messages.append(decode(data, body + 1, end))
+            position = end
+        self._needed = LENGTH_BYTES
+        return position

@@ -1,0 +1,255 @@
+"""The frequent messages between clients and nodes: fixed structs, then bytes as they are.
+
+Decides the layout of each and refuses what no honest sender sends: counts that do not match their
+bytes, offsets over the limit, a payload of another shape. Payloads and records stay opaque. An
+`encode_*` gives the whole frame; a `decode_*` reads the body `data[start:end]`. Called by `wire.py`.
+"""
+
+import struct
+from typing import Final
+
+from esnode import limits
+from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
+from esnode.errors import ProtocolError
+from esnode.messages import Append, Appended, LeaderIs, Read, Records, Subscribe
+from esnode.wire_layout import (
+    LENGTH_BYTES,
+    FrameType,
+    after,
+    check_flags,
+    check_indexes,
+    check_terms,
+    exactly,
+    layout,
+    pack_records,
+    split_records,
+)
+
+# request_id | partition | count | producer_id | epoch | sequence | covered | payload_len
+_APPEND, _APPEND_BODY = layout("QHIQIQII")
+# request_id | duplicates | number of ranges, then base_offset and count of each
+_APPENDED, _APPENDED_BODY = layout("QII")
+_RANGE: Final = struct.Struct(">QI")
+# request_id | first_offset | next_offset | silence_ms | number of records, then length and bytes of each
+_RECORDS, _RECORDS_BODY = layout("QQQqI")
+# request_id | from_offset | max_events | max_bytes | flags (1: linearizable)
+_READ, _READ_BODY = layout("QQIIB")
+# request_id | from_offset
+_SUBSCRIBE, _SUBSCRIBE_BODY = layout("QQ")
+# term | leader | length of the address, then the address
+_LEADER_IS, _LEADER_IS_BODY = layout("QIH")
+
+# A plain integer packs faster than a member of an enumeration.
+_APPEND_TYPE: Final = FrameType.APPEND.value
+_APPENDED_TYPE: Final = FrameType.APPENDED.value
+
+
+def _array_head(count: int) -> bytes:
+    """The head of a CBOR array of `count` items, in its shortest form (RFC 8949, 3.1 and 4.2.1)."""
+    if count < 24:
+        return bytes([0x80 | count])
+    if count < 2**8:
+        return bytes([0x98, count])
+    return bytes([0x99]) + count.to_bytes(2, "big")
+
+
+_ARRAY_HEADS: Final = tuple(_array_head(count) for count in range(limits.MAX_BATCH_EVENTS + 1))
+
+
+def check_payload(count: int, payload: bytes) -> None:
+    """That `payload` is an array of exactly `count` byte strings, each within the limit.
+
+    Hops from length to length and looks into no event: whoever takes a batch apart later, on any
+    node or reader, can rely on its shape. Raises `ProtocolError`.
+    """
+    head = _ARRAY_HEADS[count]
+    if not payload.startswith(head):
+        raise ProtocolError(f"the payload is not a CBOR array of {count} items")
+    position = len(head)
+    try:
+        for _ in range(count):
+            kind = payload[position]
+            if kind == 0x58:
+                position += 2 + payload[position + 1]
+            elif kind == 0x59:
+                position += 3 + (payload[position + 1] << 8 | payload[position + 2])
+            elif 0x40 <= kind < 0x58:
+                position += 1 + kind - 0x40
+            elif kind == 0x5A:
+                position += 5 + _long_event(payload[position + 1 : position + 5])
+            else:
+                raise ProtocolError("the payload holds something else than byte strings")
+    except IndexError:
+        raise ProtocolError("the payload ends within an event") from None
+    if position != len(payload):
+        raise ProtocolError(f"the payload has {len(payload)} bytes, its events take {position}")
+
+
+def _long_event(length: bytes) -> int:
+    size = int.from_bytes(length, "big")
+    if size > limits.MAX_EVENT_BYTES:
+        raise ProtocolError(
+            f"an event of {size} bytes is over the limit of {limits.MAX_EVENT_BYTES} (MAX_EVENT_BYTES)"
+        )
+    return size
+
+
+def encode_append(message: Append) -> bytes:
+    """The frame of an `Append`; without a producer the stamp is zeros."""
+    batch = message.batch
+    stamp = batch.producer
+    keys, payload = batch.keys, batch.payload
+    head = _APPEND.pack(
+        _APPEND.size - LENGTH_BYTES + len(keys) + len(payload),
+        _APPEND_TYPE,
+        message.request_id,
+        batch.partition,
+        batch.count,
+        stamp.producer_id if stamp else 0,
+        stamp.epoch if stamp else 0,
+        stamp.sequence if stamp else 0,
+        stamp.covered if stamp else 0,
+        len(payload),
+    )
+    return b"".join((head, keys, payload))
+
+
+def decode_append(data: bytes, start: int, end: int) -> Append:
+    """The `Append` at `data[start:end]`; raises `ProtocolError`."""
+    keys_start = after("Append", start, _APPEND_BODY.size, end)
+    request_id, partition, count, producer_id, epoch, sequence, covered, payload_len = (
+        _APPEND_BODY.unpack_from(data, start)
+    )
+    if not 0 < count <= limits.MAX_BATCH_EVENTS:
+        raise ProtocolError(
+            f"a batch of {count} events is not within 1 to {limits.MAX_BATCH_EVENTS} (MAX_BATCH_EVENTS)"
+        )
+    if payload_len > limits.MAX_BATCH_BYTES:
+        raise ProtocolError(
+            f"a payload of {payload_len} bytes is over the limit of"
+            f" {limits.MAX_BATCH_BYTES} (MAX_BATCH_BYTES)"
+        )
+    payload_start = keys_start + limits.KEY_BYTES * count
+    if payload_start + payload_len != end:
+        raise ProtocolError(f"an Append of {count} keys and {payload_len} payload bytes has a wrong size")
+    stamp = None
+    if producer_id:
+        check_indexes(producer_id, sequence)
+        if covered != count:
+            raise ProtocolError(f"a stamp that covers {covered} events is on a batch of {count}")
+        stamp = ProducerStamp(producer_id, epoch, sequence, covered)
+    elif epoch or sequence or covered:
+        raise ProtocolError("a batch without a producer has a sequence")
+    payload = data[payload_start:end]
+    check_payload(count, payload)
+    return Append(request_id, Batch(count, data[keys_start:payload_start], payload, stamp, partition))
+
+
+def encode_appended(message: Appended) -> bytes:
+    """The frame of an `Appended`."""
+    ranges = message.ranges
+    size = _APPENDED.size - LENGTH_BYTES + _RANGE.size * len(ranges)
+    head = _APPENDED.pack(size, _APPENDED_TYPE, message.request_id, message.duplicates, len(ranges))
+    return head + b"".join([_RANGE.pack(part.base_offset, part.count) for part in ranges])
+
+
+def decode_appended(data: bytes, start: int, end: int) -> Appended:
+    """The `Appended` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("Appended", start, _APPENDED_BODY.size, end)
+    request_id, duplicates, number = _APPENDED_BODY.unpack_from(data, start)
+    if at + _RANGE.size * number != end:
+        raise ProtocolError(f"an Appended of {number} ranges has a wrong size")
+    ranges = []
+    events = 0
+    for position in range(at, end, _RANGE.size):
+        base_offset, count = _RANGE.unpack_from(data, position)
+        check_indexes(base_offset)
+        if not count:
+            raise ProtocolError("an Appended has an empty range")
+        events += count
+        ranges.append(OffsetRange(base_offset, count))
+    if not duplicates <= events <= limits.MAX_BATCH_EVENTS:
+        raise ProtocolError(f"an Appended counts {duplicates} duplicates among {events} events")
+    return Appended(request_id, tuple(ranges), duplicates)
+
+
+def encode_read(message: Read) -> bytes:
+    """The frame of a `Read`."""
+    return _READ.pack(
+        _READ.size - LENGTH_BYTES,
+        FrameType.READ,
+        message.request_id,
+        message.from_offset,
+        message.max_events,
+        message.max_bytes,
+        message.linearizable,
+    )
+
+
+def decode_read(data: bytes, start: int, end: int) -> Read:
+    """The `Read` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("Read", start, _READ_BODY.size, end)
+    request_id, from_offset, max_events, max_bytes, flags = _READ_BODY.unpack_from(data, start)
+    check_indexes(from_offset)
+    check_flags(flags, known=1)
+    return Read(request_id, from_offset, max_events, max_bytes, bool(flags))
+
+
+def encode_subscribe(message: Subscribe) -> bytes:
+    """The frame of a `Subscribe`."""
+    size = _SUBSCRIBE.size - LENGTH_BYTES
+    return _SUBSCRIBE.pack(size, FrameType.SUBSCRIBE, message.request_id, message.from_offset)
+
+
+def decode_subscribe(data: bytes, start: int, end: int) -> Subscribe:
+    """The `Subscribe` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("Subscribe", start, _SUBSCRIBE_BODY.size, end)
+    request_id, from_offset = _SUBSCRIBE_BODY.unpack_from(data, start)
+    check_indexes(from_offset)
+    return Subscribe(request_id, from_offset)
+
+
+def encode_records(message: Records) -> bytes:
+    """The frame of `Records`."""
+    packed = b"".join(pack_records(message.records))
+    head = _RECORDS.pack(
+        _RECORDS.size - LENGTH_BYTES + len(packed),
+        FrameType.RECORDS,
+        message.request_id,
+        message.first_offset,
+        message.next_offset,
+        message.silence_ms,
+        len(message.records),
+    )
+    return head + packed
+
+
+def decode_records(data: bytes, start: int, end: int) -> Records:
+    """The `Records` at `data[start:end]`; raises `ProtocolError`. Their checksums are the reader's."""
+    at = after("Records", start, _RECORDS_BODY.size, end)
+    request_id, first_offset, next_offset, silence_ms, number = _RECORDS_BODY.unpack_from(data, start)
+    check_indexes(first_offset, next_offset)
+    if silence_ms < -1:
+        raise ProtocolError(f"a silence of {silence_ms} ms has no meaning")
+    records = tuple(split_records(data, at, end, number))
+    return Records(request_id, first_offset, next_offset, silence_ms, records)
+
+
+def encode_leader_is(message: LeaderIs) -> bytes:
+    """The frame of a `LeaderIs`."""
+    address = message.address.encode()
+    size = _LEADER_IS.size - LENGTH_BYTES + len(address)
+    return _LEADER_IS.pack(size, FrameType.LEADER_IS, message.term, message.leader, len(address)) + address
+
+
+def decode_leader_is(data: bytes, start: int, end: int) -> LeaderIs:
+    """The `LeaderIs` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("LeaderIs", start, _LEADER_IS_BODY.size, end)
+    term, leader, length = _LEADER_IS_BODY.unpack_from(data, start)
+    check_terms(term)
+    if at + length != end:
+        raise ProtocolError(f"a LeaderIs with an address of {length} bytes has a wrong size")
+    try:
+        return LeaderIs(term, leader, data[at:end].decode())
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"the address in a LeaderIs is not UTF-8: {error.reason}") from error

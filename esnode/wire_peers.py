@@ -1,0 +1,247 @@
+"""The messages between the nodes: fixed structs, then the records as they are stored.
+
+Decides the layout of each and refuses what no honest node sends: a term or index over the limit,
+entries out of order, a record whose checksum does not match. An `encode_*` gives the whole frame; a
+`decode_*` reads the body `data[start:end]`. Called by `wire.py`.
+"""
+
+from esnode import limits
+from esnode.chunks import SnapshotChunk
+from esnode.errors import ProtocolError
+from esnode.raft.entry import parse
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from esnode.wire_layout import (
+    LENGTH_BYTES,
+    MAX_LOG_TIME_MS,
+    FrameType,
+    after,
+    check_flags,
+    check_indexes,
+    check_terms,
+    exactly,
+    layout,
+    pack_records,
+    split_records,
+)
+
+# term | last_index | last_term | flags (1: pre, 2: transfer)
+_VOTE, _VOTE_BODY = layout("QQQB")
+# term | flags (1: granted, 2: pre)
+_VOTE_REPLY, _VOTE_REPLY_BODY = layout("QB")
+# term | prev_index | prev_term | commit | number of entries, then length and record of each
+_ENTRIES, _ENTRIES_BODY = layout("QQQQI")
+# term | match_index
+_REPLY, _REPLY_BODY = layout("QQ")
+# term | rejected_index | hint_index | hint_term
+_REJECT, _REJECT_BODY = layout("QQQQ")
+# term | commit | probe
+_HEARTBEAT, _HEARTBEAT_BODY = layout("QQQ")
+# term | probe
+_HEARTBEAT_REPLY, _HEARTBEAT_REPLY_BODY = layout("QQ")
+# term
+_TIMEOUT_NOW, _TIMEOUT_NOW_BODY = layout("Q")
+# term | index | snapshot_term | next_offset | log_time_ms | total_bytes | position, then the data
+_CHUNK, _CHUNK_BODY = layout("QQQQQQQ")
+
+# A plain integer packs faster than a member of an enumeration.
+_ENTRIES_TYPE = FrameType.APPEND_ENTRIES.value
+_REPLY_TYPE = FrameType.APPEND_REPLY.value
+
+
+def encode_vote_request(message: VoteRequest) -> bytes:
+    """The frame of a `VoteRequest`."""
+    return _VOTE.pack(
+        _VOTE.size - LENGTH_BYTES,
+        FrameType.VOTE_REQUEST,
+        message.term,
+        message.last_index,
+        message.last_term,
+        message.pre | message.transfer << 1,
+    )
+
+
+def decode_vote_request(data: bytes, start: int, end: int) -> VoteRequest:
+    """The `VoteRequest` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("VoteRequest", start, _VOTE_BODY.size, end)
+    term, last_index, last_term, flags = _VOTE_BODY.unpack_from(data, start)
+    check_terms(term, last_term)
+    check_indexes(last_index)
+    check_flags(flags, known=3)
+    return VoteRequest(term, last_index, last_term, bool(flags & 1), bool(flags & 2))
+
+
+def encode_vote_reply(message: VoteReply) -> bytes:
+    """The frame of a `VoteReply`."""
+    flags = message.granted | message.pre << 1
+    return _VOTE_REPLY.pack(_VOTE_REPLY.size - LENGTH_BYTES, FrameType.VOTE_REPLY, message.term, flags)
+
+
+def decode_vote_reply(data: bytes, start: int, end: int) -> VoteReply:
+    """The `VoteReply` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("VoteReply", start, _VOTE_REPLY_BODY.size, end)
+    term, flags = _VOTE_REPLY_BODY.unpack_from(data, start)
+    check_terms(term)
+    check_flags(flags, known=3)
+    return VoteReply(term, bool(flags & 1), bool(flags & 2))
+
+
+def encode_append_entries(message: AppendEntries) -> bytes:
+    """The frame of an `AppendEntries`; the records go out as the bytes that are stored."""
+    parts = [b"", *pack_records([entry.record for entry in message.entries])]
+    parts[0] = _ENTRIES.pack(
+        _ENTRIES.size - LENGTH_BYTES + sum(map(len, parts)),
+        _ENTRIES_TYPE,
+        message.term,
+        message.prev_index,
+        message.prev_term,
+        message.commit,
+        len(message.entries),
+    )
+    return b"".join(parts)
+
+
+def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
+    """The `AppendEntries` at `data[start:end]`; raises `ProtocolError` or `DamagedRecord`."""
+    at = after("AppendEntries", start, _ENTRIES_BODY.size, end)
+    term, prev_index, prev_term, commit, number = _ENTRIES_BODY.unpack_from(data, start)
+    check_terms(term, prev_term)
+    check_indexes(prev_index, commit)
+    entries = []
+    index = prev_index
+    for record in split_records(data, at, end, number):
+        entry = parse(record)
+        index += 1
+        if entry.index != index or not 0 < entry.term <= term:
+            raise ProtocolError(
+                f"an entry of index {entry.index} and term {entry.term} came as index {index} in term {term}"
+            )
+        if entry.log_time_ms > MAX_LOG_TIME_MS or entry.count > limits.MAX_BATCH_EVENTS:
+            raise ProtocolError(f"the log time or the count of entry {index} is over the limit")
+        check_indexes(index, entry.next_offset)
+        entries.append(entry)
+    return AppendEntries(term, prev_index, prev_term, commit, tuple(entries))
+
+
+def encode_append_reply(message: AppendReply) -> bytes:
+    """The frame of an `AppendReply`."""
+    return _REPLY.pack(_REPLY.size - LENGTH_BYTES, _REPLY_TYPE, message.term, message.match_index)
+
+
+def decode_append_reply(data: bytes, start: int, end: int) -> AppendReply:
+    """The `AppendReply` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("AppendReply", start, _REPLY_BODY.size, end)
+    term, match_index = _REPLY_BODY.unpack_from(data, start)
+    check_terms(term)
+    check_indexes(match_index)
+    return AppendReply(term, match_index)
+
+
+def encode_append_reject(message: AppendReject) -> bytes:
+    """The frame of an `AppendReject`."""
+    return _REJECT.pack(
+        _REJECT.size - LENGTH_BYTES,
+        FrameType.APPEND_REJECT,
+        message.term,
+        message.rejected_index,
+        message.hint_index,
+        message.hint_term,
+    )
+
+
+def decode_append_reject(data: bytes, start: int, end: int) -> AppendReject:
+    """The `AppendReject` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("AppendReject", start, _REJECT_BODY.size, end)
+    term, rejected_index, hint_index, hint_term = _REJECT_BODY.unpack_from(data, start)
+    check_terms(term, hint_term)
+    check_indexes(rejected_index, hint_index)
+    return AppendReject(term, rejected_index, hint_index, hint_term)
+
+
+def encode_heartbeat(message: Heartbeat) -> bytes:
+    """The frame of a `Heartbeat`."""
+    size = _HEARTBEAT.size - LENGTH_BYTES
+    return _HEARTBEAT.pack(size, FrameType.HEARTBEAT, message.term, message.commit, message.probe)
+
+
+def decode_heartbeat(data: bytes, start: int, end: int) -> Heartbeat:
+    """The `Heartbeat` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("Heartbeat", start, _HEARTBEAT_BODY.size, end)
+    term, commit, probe = _HEARTBEAT_BODY.unpack_from(data, start)
+    check_terms(term)
+    check_indexes(commit)
+    return Heartbeat(term, commit, probe)
+
+
+def encode_heartbeat_reply(message: HeartbeatReply) -> bytes:
+    """The frame of a `HeartbeatReply`."""
+    size = _HEARTBEAT_REPLY.size - LENGTH_BYTES
+    return _HEARTBEAT_REPLY.pack(size, FrameType.HEARTBEAT_REPLY, message.term, message.probe)
+
+
+def decode_heartbeat_reply(data: bytes, start: int, end: int) -> HeartbeatReply:
+    """The `HeartbeatReply` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("HeartbeatReply", start, _HEARTBEAT_REPLY_BODY.size, end)
+    term, probe = _HEARTBEAT_REPLY_BODY.unpack_from(data, start)
+    check_terms(term)
+    return HeartbeatReply(term, probe)
+
+
+def encode_timeout_now(message: TimeoutNow) -> bytes:
+    """The frame of a `TimeoutNow`."""
+    return _TIMEOUT_NOW.pack(_TIMEOUT_NOW.size - LENGTH_BYTES, FrameType.TIMEOUT_NOW, message.term)
+
+
+def decode_timeout_now(data: bytes, start: int, end: int) -> TimeoutNow:
+    """The `TimeoutNow` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("TimeoutNow", start, _TIMEOUT_NOW_BODY.size, end)
+    (term,) = _TIMEOUT_NOW_BODY.unpack_from(data, start)
+    check_terms(term)
+    return TimeoutNow(term)
+
+
+def encode_snapshot_chunk(message: SnapshotChunk) -> bytes:
+    """The frame of a `SnapshotChunk`."""
+    head = _CHUNK.pack(
+        _CHUNK.size - LENGTH_BYTES + len(message.data),
+        FrameType.SNAPSHOT_CHUNK,
+        message.term,
+        message.index,
+        message.snapshot_term,
+        message.next_offset,
+        message.log_time_ms,
+        message.total_bytes,
+        message.position,
+    )
+    return head + message.data
+
+
+def decode_snapshot_chunk(data: bytes, start: int, end: int) -> SnapshotChunk:
+    """The `SnapshotChunk` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("SnapshotChunk", start, _CHUNK_BODY.size, end)
+    term, index, snapshot_term, next_offset, log_time_ms, total_bytes, position = _CHUNK_BODY.unpack_from(
+        data, start
+    )
+    check_terms(term, snapshot_term)
+    check_indexes(index, next_offset)
+    if total_bytes > limits.MAX_SNAPSHOT_BYTES:
+        raise ProtocolError(
+            f"a snapshot of {total_bytes} bytes is over the limit of"
+            f" {limits.MAX_SNAPSHOT_BYTES} (MAX_SNAPSHOT_BYTES)"
+        )
+    size = end - at
+    if size > limits.SNAPSHOT_CHUNK_BYTES or position + size > total_bytes or (total_bytes and not size):
+        raise ProtocolError(f"a snapshot chunk of {size} bytes at {position} of {total_bytes} is not valid")
+    if log_time_ms > MAX_LOG_TIME_MS:
+        raise ProtocolError(f"the log time {log_time_ms} is over the limit")
+    return SnapshotChunk(
+        term, index, snapshot_term, next_offset, log_time_ms, total_bytes, position, data[at:end]
+    )
