@@ -1,0 +1,281 @@
+"""One connection between two processes, and the handshake that opens it.
+
+Decides how long a frame and a handshake may take, and who may talk to whom. Never interprets what
+comes after the handshake. Here, and nowhere else, the errors of the operating system and of trio
+become this project's. Called by the ingest, the replication and the client.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from functools import cache
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from esnode import errors, limits
+from esnode.config import Address
+from esnode.errors import (
+    ConnectionLost,
+    EventStreamError,
+    HandshakeTimeout,
+    ProtocolError,
+    Unreachable,
+    VersionMismatch,
+    WrongCluster,
+    WrongNode,
+)
+from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
+from esnode.wire import FrameReader, Message, encode
+
+RECEIVE_BYTES: Final = 256 * limits.KIB
+"""Read at once: many small messages, or much of a large one, for one system call."""
+LINGER_S: Final = 0.05
+"""How long a connection that was refused is read on, so that its reset does not overtake the reason."""
+MAX_LINGER_BYTES: Final = 1 * limits.MIB
+
+Dialer = Callable[[Address], Awaitable[trio.abc.Stream]]
+"""Opens a byte stream to an address; raises `Unreachable`. The seam of the simulated network."""
+
+
+async def open_stream(address: Address) -> trio.abc.Stream:
+    """The `Dialer` for TCP."""
+    try:
+        return await trio.open_tcp_stream(address.host, address.port)
+    except OSError as error:
+        raise Unreachable(f"{address} cannot be reached: {error.strerror or error}") from error
+
+
+class Connection:
+    """Messages over a byte stream. At most one task sends and one receives at a time.
+
+    `peer_address` is for logs only.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._reader = FrameReader()
+        self._received: list[Message] = []
+        self._frame_s_left = limits.FRAME_TIMEOUT_S
+        self.peer_address = ""
+        if isinstance(stream, trio.SocketStream):
+            self.peer_address = _peer_name(stream)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def send(self, *messages: Message) -> None:
+        """Send them in one write; raises `ConnectionLost`."""
+        await self.send_bytes(b"".join([encode(message) for message in messages]))
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send whole frames that are encoded already; raises `ConnectionLost`.
+
+        When this is cancelled, a part of a frame may have left: the connection can only be closed.
+        """
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"the connection broke while sending: {_reason(error)}") from error
+        except trio.ClosedResourceError as error:
+            raise ConnectionLost("the connection was closed on this side") from error
+
+    async def receive(self) -> list[Message]:
+        """What has arrived, at least one message; empty when the other side has ended cleanly.
+
+        Waits for ever for a frame to begin, and `limits.FRAME_TIMEOUT_S` for it to become whole,
+        counted while somebody waits here. Raises `ConnectionLost`, `ProtocolError`,
+        `FrameTooLarge`, `DamagedRecord`.
+        """
+        messages, self._received = self._received, []
+        while not messages:
+            data = await self._receive_some()
+            if not data:
+                if self._reader.unfinished:
+                    raise ConnectionLost("the connection ended within a frame")
+                return []
+            messages = self._reader.feed(data)
+        self._frame_s_left = limits.FRAME_TIMEOUT_S
+        return messages
+
+    async def receive_one(self) -> Message | None:
+        """The next message; None when the other side has ended cleanly. Raises as `receive` does."""
+        messages = await self.receive()
+        if not messages:
+            return None
+        self._received = messages[1:]
+        return messages[0]
+
+    async def aclose(self) -> None:
+        """Close it, at once in the end: whatever the other side does."""
+        with trio.move_on_after(limits.STOP_TIMEOUT_S, shield=True):
+            await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def linger(self) -> None:
+        """Say that nothing more will be sent, and drop what still comes, for a moment."""
+        left = MAX_LINGER_BYTES
+        with trio.move_on_after(LINGER_S):
+            try:
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+                while left > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
+                    left -= len(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the other side has gone: that is what we waited for
+
+    async def _receive_some(self) -> bytes:
+        deadline_s = self._frame_s_left if self._reader.unfinished else float("inf")
+        begun = trio.current_time()
+        try:
+            with trio.fail_after(deadline_s):
+                data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        except trio.TooSlowError as error:
+            raise ConnectionLost(
+                f"a frame was not whole within {limits.FRAME_TIMEOUT_S:g} s (FRAME_TIMEOUT_S)"
+            ) from error
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"the connection broke while receiving: {_reason(error)}") from error
+        except trio.ClosedResourceError as error:
+            raise ConnectionLost("the connection was closed on this side") from error
+        if self._reader.unfinished:
+            self._frame_s_left -= trio.current_time() - begun
+        return data
+
+
+async def greet(connection: Connection, hello: Hello) -> Welcome:
+    """The opening side: say `hello`, return the answer.
+
+    A `Goodbye` raises the error of its code. Raises `HandshakeTimeout`, `ConnectionLost`,
+    `ProtocolError`, `VersionMismatch`, `WrongCluster`, `WrongNode`.
+    """
+    try:
+        with trio.fail_after(limits.HANDSHAKE_TIMEOUT_S):
+            await connection.send(hello)
+            answer = await connection.receive_one()
+    except trio.TooSlowError as error:
+        raise HandshakeTimeout(f"no answer to Hello within {limits.HANDSHAKE_TIMEOUT_S:g} s") from error
+    if answer is None:
+        raise ConnectionLost("the other side ended the connection instead of answering Hello")
+    if isinstance(answer, Goodbye):
+        raise error_of(answer.code, answer.message)
+    if not isinstance(answer, Welcome):
+        raise ProtocolError(f"Hello was answered by {type(answer).__name__}")
+    if not hello.min_version <= answer.version <= hello.max_version:
+        raise VersionMismatch(f"the node chose version {answer.version}, which was not offered")
+    if hello.cluster and answer.cluster != hello.cluster:
+        raise WrongCluster(f"the node belongs to {answer.cluster!r}, not to {hello.cluster!r}")
+    if hello.wanted_id and answer.node_id != hello.wanted_id:
+        raise WrongNode(f"node {answer.node_id} answers where node {hello.wanted_id} should")
+    return answer
+
+
+async def accept(
+    connection: Connection,
+    *,
+    cluster: str,
+    node_id: int,
+    incarnation: int,
+    allowed_side: Side,
+    peers: Collection[int],
+) -> Hello:
+    """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
+
+    Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
+    `WrongNode`, `ProtocolError`, `FrameTooLarge`; or `ConnectionLost`.
+    """
+    try:
+        hello = await _receive_hello(connection)
+        _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
+        version = _common_version(hello)
+    except ConnectionLost:
+        raise
+    except EventStreamError as error:
+        await say_goodbye(connection, error)
+        raise
+    await connection.send(Welcome(version, cluster, node_id, incarnation))
+    return hello
+
+
+async def say_goodbye(connection: Connection, error: EventStreamError) -> None:
+    """Tell the other side why its connection ends, as well as that can be done; close it afterwards."""
+    with trio.move_on_after(limits.STOP_TIMEOUT_S):
+        try:
+            await connection.send(Goodbye(error.code, str(error)[:1024]))
+        except ConnectionLost:
+            return  # nobody is left to tell
+        await connection.linger()
+
+
+def error_of(code: str, message: str) -> EventStreamError:
+    """The error that a `Goodbye` or a `Refused` stands for. An unknown code is a `ProtocolError`."""
+    cls = _declared().get(code)
+    if cls is None:
+        return ProtocolError(f"the other side gave the unknown error {code}: {message}")
+    return cls(message)
+
+
+@cache
+def _declared() -> dict[str, type[EventStreamError]]:
+    return errors.declared()
+
+
+async def _receive_hello(connection: Connection) -> Hello:
+    try:
+        with trio.fail_after(limits.HANDSHAKE_TIMEOUT_S):
+            message = await connection.receive_one()
+    except trio.TooSlowError as error:
+        raise HandshakeTimeout(
+            f"no Hello within {limits.HANDSHAKE_TIMEOUT_S:g} s (HANDSHAKE_TIMEOUT_S)"
+        ) from error
+    if message is None:
+        raise ConnectionLost("the connection ended before its Hello")
+    if not isinstance(message, Hello):
+        raise ProtocolError(f"the first message was {type(message).__name__}, not Hello")
+    return message
+
+
+def _check_hello(
+    hello: Hello, cluster: str, node_id: int, incarnation: int, allowed_side: Side, peers: Collection[int]
+) -> None:
+    if hello.side is not allowed_side:
+        raise ProtocolError(
+            f"this port is for a {allowed_side.name.lower()}, not a {hello.side.name.lower()}"
+        )
+    if hello.cluster != cluster and (hello.cluster or hello.side is Side.PEER):
+        raise WrongCluster(f"this is cluster {cluster!r}, not {hello.cluster!r}")
+    if hello.wanted_id != node_id and (hello.wanted_id or hello.side is Side.PEER):
+        raise WrongNode(f"this is node {node_id}, not node {hello.wanted_id}")
+    if hello.side is Side.PEER:
+        if hello.node_id not in peers:
+            raise WrongNode(f"node {hello.node_id} is not a peer of node {node_id}")
+        if hello.incarnation == incarnation:
+            raise WrongNode(f"node {node_id} has reached itself")
+
+
+def _common_version(hello: Hello) -> int:
+    if not hello.min_version <= PROTOCOL_VERSION <= hello.max_version:
+        raise VersionMismatch(
+            f"this node speaks version {PROTOCOL_VERSION},"
+            f" the other side {hello.min_version} to {hello.max_version}"
+        )
+    return PROTOCOL_VERSION
+
+
+def _peer_name(stream: trio.SocketStream) -> str:
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return "a closed connection"  # gone before we looked; the first receive says so
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, where it said something."""
+    cause = error.__cause__
+    return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error) or "closed"
