@@ -39,11 +39,14 @@ Dialer = Callable[[Address], Awaitable[trio.abc.Stream]]
 
 
 async def open_stream(address: Address) -> trio.abc.Stream:
-    """The `Dialer` for TCP."""
+    """The `Dialer` for TCP; gives up after `limits.HANDSHAKE_TIMEOUT_S`."""
     try:
-        return await trio.open_tcp_stream(address.host, address.port)
+        with trio.fail_after(limits.HANDSHAKE_TIMEOUT_S):
+            return await trio.open_tcp_stream(address.host, address.port)
+    except trio.TooSlowError as error:
+        raise Unreachable(f"{address} does not answer") from error
     except OSError as error:
-        raise Unreachable(f"{address} cannot be reached: {error.strerror or error}") from error
+        raise Unreachable(f"{address} cannot be reached: {_reason(error)}") from error
 
 
 class Connection:
@@ -277,5 +280,9 @@ def _peer_name(stream: trio.SocketStream) -> str:
 
 def _reason(error: BaseException) -> str:
     """What the operating system said, where it said something."""
-    cause = error.__cause__
-    return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error) or "closed"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__
+    return str(error) or "closed"
