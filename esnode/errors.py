@@ -305,3 +305,9 @@ def declared() -> dict[str, type[EventStreamError]]:
             found[cls.code] = cls
         waiting.extend(cls.__subclasses__())
     return dict(sorted(found.items()))
+
+
+def first_of(group: BaseExceptionGroup[EventStreamError]) -> EventStreamError:
+    """The first error inside a nursery's group: the one that the others followed from."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

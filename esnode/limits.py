@@ -41,9 +41,15 @@ MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
 
 # --- inboxes and sessions -----------------------------------------------------------------------
 MAX_INBOX_ITEMS: Final = 8192
+MAX_STEPS_A_ROUND: Final = 256
+"""Inputs that the driver steps before it looks at what follows from them."""
 MAX_SESSION_INFLIGHT: Final = 1024
 """Requests of one client connection that wait for an answer; one more is answered Busy."""
 MAX_SESSION_INFLIGHT_BYTES: Final = 32 * MIB
+MAX_SESSION_READS: Final = 4
+"""Reads of one client that are served at the same time."""
+MAX_SESSION_OUTGOING_BYTES: Final = 4 * MIB
+"""Replies that may wait for a client to read them before its next read is served."""
 MAX_CLIENT_CONNECTIONS: Final = 1024
 MAX_PENDING_READS: Final = 1024
 MAX_READ_BYTES: Final = 1 * MIB
@@ -53,17 +59,24 @@ MAX_PRODUCERS: Final = 65536
 
 # --- time ---------------------------------------------------------------------------------------
 TICK_MS: Final = 10
+FINE_TICK_MS: Final = 1
+"""The tick while nobody leads."""
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 FRAME_TIMEOUT_S: Final = 10.0
 """A frame whose header has arrived must be whole within this."""
 OPERATION_TIMEOUT_S: Final = 5.0
+SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
+"""A subscription that has nothing to say sends empty `Records` this often."""
+TRANSFER_TIMEOUT_S: Final = 2.0
 STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
 """Survivors of a leader whose connection closed start this far apart, by rank."""
 HASTY_RETRY_MS: Final = 25
 MAX_HASTY_ELECTIONS: Final = 10
+PEER_SILENCE_MS: Final = 2_000
+"""A connection to a peer whose bytes are not confirmed for this long is ended by the kernel."""
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

@@ -116,6 +116,14 @@ class RaftLog:
             taken.append(entry)
         return tuple(taken)
 
+    def applied_from(self, offset: int, max_bytes: int) -> tuple[Entry, ...]:
+        """Applied entries from the one that holds event `offset` on; none when it is not in memory."""
+        indexes = range(self._cache_first, self.applied + 1)
+        first = bisect_right(indexes, offset, key=lambda index: self._cache[index].base_offset) - 1
+        if first < 0:
+            return ()
+        return self.slice(indexes[first], self.applied, max_bytes)
+
     def unapplied(self) -> tuple[Entry, ...]:
         """Every entry after `applied`, committed or not."""
         return tuple(self._cache[index] for index in range(self.applied + 1, self.last_index + 1))

@@ -1,0 +1,70 @@
+"""`esnode --config FILE`: read the configuration, open the disk, run the node until it is stopped.
+
+Decides exit codes: 0 stopped as asked, 2 the configuration or the command line is wrong, 1 anything
+else. A declared error is one line with its cause and the next step, and nothing else.
+"""
+
+import argparse
+import logging
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+import esnode
+from esnode import config as configuration
+from esnode.config import Config
+from esnode.errors import EventStreamError, InvalidConfig, first_of
+from esnode.journal import JsonLines, open_journal
+from esnode.node import Node, listen, run_until_stopped
+from esnode.storage.engines import open_storage
+from esnode.storage.interface import Identity
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="esnode", description="Run one node of an EventStreamCore cluster")
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the node's TOML file")
+    parser.add_argument("--version", action="version", version=f"esnode {esnode.__version__}")
+    options = parser.parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+    except InvalidConfig as error:
+        sys.stderr.write(f"esnode: {error.code}: {error}\nnext: {error.next_step}\n")
+        return 2
+    journal = open_journal(config)
+    try:
+        trio.run(_run, config, journal)
+    except* EventStreamError as group:
+        return_code = _report(first_of(group))
+    else:
+        log.info("node_stopped")
+        return_code = 0
+    return return_code
+
+
+def _report(error: EventStreamError) -> int:
+    log.critical("node_failed", extra={"code": error.code, "reason": str(error), "next": error.next_step})
+    return 1
+
+
+async def _run(config: Config, journal: JsonLines) -> None:
+    # The ports first: a node that cannot serve leaves its directory alone.
+    clients = await listen(config.me.client)
+    peers = await listen(config.me.peer)
+    identity = Identity(config.cluster, config.node_id)
+    storage = await trio.to_thread.run_sync(open_storage, config.storage, config.data_dir, identity)
+    try:
+        node = await trio.to_thread.run_sync(Node, config, storage, random.SystemRandom())
+        journal.place = node.place
+        await run_until_stopped(node, clients, peers)
+    finally:
+        storage.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

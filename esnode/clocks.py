@@ -1,0 +1,39 @@
+"""The node's two clocks: the heartbeat of a leader, and the time that elections wait.
+
+They only say that time has passed; the core decides what that means. Each is one long-lived task of
+`node.py`. Never reads a wall clock.
+"""
+
+import trio
+
+from esnode import limits
+from esnode.inbox import Inbox
+from esnode.raft.messages import Beat, Tick
+from esnode.view import View
+
+
+async def run_heartbeat(inbox: Inbox, interval_ms: int) -> None:
+    """One `Beat` an interval, for ever; late ones are not made up for."""
+    while True:
+        await trio.sleep(interval_ms / 1000)
+        inbox.put(Beat())
+
+
+async def run_election(inbox: Inbox, view: View) -> None:
+    """One `Tick` for each `limits.TICK_MS` or so that have passed, for ever.
+
+    While nobody leads the ticks are finer, since the survivors of a leader start their elections
+    only a few milliseconds apart.
+    """
+    last = trio.current_time()
+    carried_ms = 0.0
+    while True:
+        has_leader = view.soft_state.leader is not None
+        await trio.sleep((limits.TICK_MS if has_leader else limits.FINE_TICK_MS) / 1000)
+        now = trio.current_time()
+        carried_ms += (now - last) * 1000
+        last = now
+        whole_ms = int(carried_ms)
+        if whole_ms:
+            carried_ms -= whole_ms
+            inbox.put(Tick(whole_ms))

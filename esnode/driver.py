@@ -1,0 +1,150 @@
+"""The one loop that moves the core: drain what waits, step it, take one `Ready`, carry it out.
+
+Decides the order in which a `Ready` is carried out, and nothing else. It alone touches the core and
+the machine. Never waits for a disk, a peer or a client: the storage worker calls back, outboxes are
+bounded, sessions have their own tasks. Started by `node.py`.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.inbox import Inbox
+from esnode.raft.core import Core
+from esnode.raft.messages import (
+    Decision,
+    Fetch,
+    Fetched,
+    NodeId,
+    Outgoing,
+    PeerMessage,
+    Persisted,
+    ReadGrant,
+    Ready,
+    SendSnapshot,
+    SoftState,
+)
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
+
+log = logging.getLogger(__name__)
+
+
+class Peers(Protocol):
+    """The way to the other nodes; `replication.py` has it."""
+
+    def send(self, peer: NodeId, message: PeerMessage) -> None:
+        """Queue a message, or drop it and report `PeerUnreachable`."""
+        ...
+
+    def send_snapshot(self, wanted: SendSnapshot) -> None:
+        """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
+        ...
+
+
+class Clients(Protocol):
+    """Those who wait for answers; `ingest.py` has them."""
+
+    def on_soft_state(self, soft_state: SoftState) -> None:
+        """Role, term or leader have changed."""
+        ...
+
+    def on_decisions(self, decisions: Sequence[Decision]) -> None:
+        """What became of proposals."""
+        ...
+
+    def on_read_grants(self, grants: Sequence[ReadGrant]) -> None:
+        """What became of reads."""
+        ...
+
+    def on_applied(self, index: int) -> None:
+        """The log is applied up to `index`."""
+        ...
+
+
+class Driver:
+    """One node's core, machine, and the hands that carry out what they ask for."""
+
+    def __init__(
+        self,
+        core: Core,
+        machine: Machine,
+        inbox: Inbox,
+        view: View,
+        worker: StorageWorker,
+        peers: Peers,
+        clients: Clients,
+    ) -> None:
+        self._core = core
+        self._machine = machine
+        self._inbox = inbox
+        self._view = view
+        self._worker = worker
+        self._peers = peers
+        self._clients = clients
+
+    async def run(self) -> None:
+        """Drive for ever."""
+        async with trio.open_nursery() as fetches:
+            while True:
+                for item in await self._inbox.take(limits.MAX_STEPS_A_ROUND):
+                    self._core.step(item)
+                self._carry_out(self._core.ready(), fetches)
+
+    def _carry_out(self, ready: Ready, fetches: trio.Nursery) -> None:
+        if ready.soft_state is not None:
+            self._view.show_state(ready.soft_state)
+            self._clients.on_soft_state(ready.soft_state)
+            _tell(ready.soft_state)
+        # Followers and disk at the same time (thesis 10.2.1).
+        for outgoing in ready.messages:
+            self._peers.send(outgoing.to, outgoing.message)
+        if ready.write is not None:
+            done = partial(self._durable, ready.write.write_id, ready.messages_after)
+            self._worker.submit(ready.write, done)
+            if ready.write.snapshot is not None:
+                self._machine.restore(ready.write.snapshot)
+                self._view.first_offset = ready.write.snapshot.next_offset
+        elif ready.messages_after:
+            self._worker.submit(None, partial(self._release, ready.messages_after))
+        for wanted in ready.snapshots:
+            self._peers.send_snapshot(wanted)
+        for fetch in ready.fetches:
+            fetches.start_soon(self._fetch, fetch)
+        if ready.decisions:
+            self._clients.on_decisions(ready.decisions)
+        if ready.read_grants:
+            self._clients.on_read_grants(ready.read_grants)
+        self._apply(ready)
+
+    def _apply(self, ready: Ready) -> None:
+        for entry in ready.committed:
+            self._machine.apply(entry)
+        if ready.committed:
+            self._core.applied_to(self._machine.applied_index)
+        if self._view.applied_index != self._machine.applied_index:
+            self._view.show_applied(self._machine.applied_index, self._machine.next_offset)
+            self._clients.on_applied(self._machine.applied_index)
+
+    def _durable(self, write_id: int, messages: Sequence[Outgoing]) -> None:
+        self._inbox.put(Persisted(write_id))
+        self._release(messages)
+
+    def _release(self, messages: Sequence[Outgoing]) -> None:
+        for outgoing in messages:
+            self._peers.send(outgoing.to, outgoing.message)
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        entries = await self._worker.read(fetch.first_index, fetch.last_index, limits.MAX_FETCH_BYTES)
+        self._inbox.put(Fetched(fetch, tuple(entries)))
+
+
+def _tell(state: SoftState) -> None:
+    log.info(
+        "state_changed", extra={"role": state.role.value, "new_term": state.term, "leader": state.leader}
+    )

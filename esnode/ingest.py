@@ -1,0 +1,116 @@
+"""The clients' door: who may come in, and how the core's answers find the session that waits.
+
+It admits connections up to a bound, runs a `Session` for each, and is what the driver tells about
+decisions, reads and progress. A bad client ends its own session only. Started by `node.py`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from esnode import limits
+from esnode.config import Config
+from esnode.connection import Connection, accept, say_goodbye
+from esnode.errors import Busy, DamagedRecord, FrameTooLarge, PeerError, ProtocolError, first_of
+from esnode.inbox import Inbox
+from esnode.messages import LeaderIs, Side
+from esnode.raft.messages import Decision, ReadGrant, SoftState
+from esnode.reading import Reader
+from esnode.session import Services, Session
+from esnode.view import View
+from esnode.waiting import WaitingRequests
+
+log = logging.getLogger(__name__)
+
+
+class Ingest:
+    """All client sessions of one node."""
+
+    def __init__(
+        self,
+        config: Config,
+        incarnation: int,
+        inbox: Inbox,
+        view: View,
+        reader: Reader,
+        status: Callable[[], Mapping[str, Any]],
+        explain: Callable[[bytes], tuple[int, int]],
+    ) -> None:
+        self._config = config
+        self._incarnation = incarnation
+        self._view = view
+        self._waiting = WaitingRequests()
+        self._sessions: set[Session] = set()
+        self._addresses = {member.id: str(member.client) for member in config.members}
+        self._services = Services(inbox, view, self._waiting, reader, self._leader_news, status, explain)
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve clients for ever."""
+        async with trio.open_nursery() as sessions:
+            await sessions.start(trio.serve_listeners, self._serve_one, listeners)
+            task_status.started()
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        connection = Connection(stream)
+        try:
+            await self._serve_client(connection)
+        except* (PeerError, DamagedRecord) as group:
+            error = first_of(group)
+            log.info("client_dropped", extra={"address": connection.peer_address, "code": error.code})
+        finally:
+            await connection.aclose()
+
+    async def _serve_client(self, connection: Connection) -> None:
+        if len(self._sessions) >= limits.MAX_CLIENT_CONNECTIONS:
+            await say_goodbye(connection, Busy("the node has too many client connections"))
+            return
+        await accept(
+            connection,
+            cluster=self._config.cluster,
+            node_id=self._config.node_id,
+            incarnation=self._incarnation,
+            allowed_side=Side.CLIENT,
+            peers=(),
+        )
+        session = Session(connection, self._services)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        except* (ProtocolError, FrameTooLarge, DamagedRecord) as group:
+            await say_goodbye(connection, first_of(group))
+            raise
+        finally:
+            self._sessions.discard(session)
+
+    # --- what the driver tells -----------------------------------------------------------------
+
+    def on_soft_state(self, soft_state: SoftState) -> None:
+        """Role, term or leader have changed: nothing appended in another term will be acked here."""
+        self._waiting.leadership_over()
+        for session in self._sessions:
+            session.tell_leader()
+
+    def on_decisions(self, decisions: Sequence[Decision]) -> None:
+        """What became of proposals."""
+        self._waiting.decided(decisions, self._view.applied_index, self._view.leading_term)
+
+    def on_read_grants(self, grants: Sequence[ReadGrant]) -> None:
+        """What became of reads."""
+        self._waiting.granted(grants)
+
+    def on_applied(self, index: int) -> None:
+        """The log is applied up to `index`."""
+        self._waiting.applied(index)
+
+    def _leader_news(self) -> LeaderIs:
+        state = self._view.soft_state
+        if state.leader is None:
+            return LeaderIs(state.term, 0, "")
+        return LeaderIs(state.term, state.leader, self._addresses[state.leader])

@@ -1,0 +1,142 @@
+"""THE MAP: one node, its rooms, and every long-lived task of it, by name, in one nursery.
+
+Decides who knows whom, in which order they start, and how the node stops. Everything else is
+decided in the rooms. Called by `__main__` and by the simulation of whole nodes.
+"""
+
+import errno
+import logging
+import random
+import signal
+from collections.abc import Sequence
+
+import trio
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.clocks import run_election, run_heartbeat
+from esnode.config import Address, Config
+from esnode.connection import Dialer, open_stream
+from esnode.dedup.admission import Admission
+from esnode.driver import Driver
+from esnode.errors import AddressTaken
+from esnode.inbox import Inbox
+from esnode.ingest import Ingest
+from esnode.raft.core import Core
+from esnode.raft.messages import Snapshot, Transfer
+from esnode.reading import Reader
+from esnode.recovery import recover
+from esnode.replication import Replication
+from esnode.retention import PrefixCutter
+from esnode.status import Status
+from esnode.storage.interface import Storage
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One node of the cluster: the rooms, wired."""
+
+    def __init__(
+        self, config: Config, storage: Storage, source: random.Random, dial: Dialer = open_stream
+    ) -> None:
+        """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`."""
+        machine = Machine.of(config.dedup)
+        found = recover(storage, machine)
+        incarnation = source.getrandbits(63)
+        self._config = config
+        self._inbox = Inbox()
+        self._worker = StorageWorker(storage)
+        self._view = View(
+            config.node_id,
+            term=found.hard_state.term,
+            applied_index=machine.applied_index,
+            first_offset=found.first_offset,
+            next_offset=machine.next_offset,
+        )
+        core = Core(
+            config.node_id,
+            [member.id for member in config.members],
+            hard_state=found.hard_state,
+            log=found.log,
+            admission=Admission(machine.keys, machine.producers),
+            timers=config.raft,
+            random=source,
+        )
+        self._replication = Replication(
+            config, incarnation, self._inbox, self._view, dial, self._load_snapshot, source
+        )
+        status = Status(config, core, machine, self._view, self._worker, self._replication)
+        self._ingest = Ingest(
+            config,
+            incarnation,
+            self._inbox,
+            self._view,
+            Reader(self._view, self._worker, found.log.applied_from),
+            status.gather,
+            machine.explain,
+        )
+        self._driver = Driver(
+            core, machine, self._inbox, self._view, self._worker, self._replication, self._ingest
+        )
+        self._cutter = PrefixCutter(config.retention, machine, self._view, self._worker, self._inbox)
+
+    async def run(
+        self,
+        clients: Sequence[trio.SocketListener],
+        peers: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Every long-lived task of the node, for ever. Raises `StorageFailed`."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._worker.run)
+            nursery.start_soon(self._driver.run, name="driver")
+            nursery.start_soon(self._cutter.run, name="retention")
+            await nursery.start(self._replication.run, peers, name="replication")
+            await nursery.start(self._ingest.serve, clients, name="ingest")
+            nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")
+            nursery.start_soon(run_election, self._inbox, self._view, name="election")
+            log.info("node_started", extra={"next_offset": self._view.next_offset})
+            task_status.started()
+
+    def place(self) -> tuple[int, int]:
+        """The term and the applied index, for the log."""
+        return self._view.soft_state.term, self._view.applied_index
+
+    async def hand_over(self) -> None:
+        """Give the leadership away, if this node has it, within a bound."""
+        with trio.move_on_after(limits.STOP_TIMEOUT_S / 2):
+            if self._view.leads:
+                self._inbox.put(Transfer(None))
+            while self._view.leads:
+                await self._view.wait_changed()
+
+    async def _load_snapshot(self) -> Snapshot | None:
+        return await self._worker.call(self._worker.storage.load_snapshot)
+
+
+async def listen(address: Address) -> Sequence[trio.SocketListener]:
+    """Open a port; raises `AddressTaken`."""
+    try:
+        return await trio.open_tcp_listeners(address.port, host=address.host)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise AddressTaken(f"{address} cannot be opened: {error.strerror}") from error
+        raise
+
+
+async def run_until_stopped(
+    node: Node, clients: Sequence[trio.SocketListener], peers: Sequence[trio.SocketListener]
+) -> None:
+    """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end."""
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            await nursery.start(node.run, clients, peers)
+            async for number in signals:
+                log.info("node_stopping", extra={"signal": signal.Signals(number).name})
+                await node.hand_over()
+                break
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,181 @@
+"""The way to one peer: a connection that is opened again and again, and an outbox in front of it.
+
+Decides when to dial, and what is dropped: what waits for a connection that is not there, and what
+is over the outbox's bound. Raft sends again, so dropping is safe; it is reported as
+`PeerUnreachable`. Nothing but the handshake's answer comes back on this connection. Made by
+`replication.py`, one task a peer.
+"""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+import trio
+
+from esnode import limits
+from esnode.chunks import chunks
+from esnode.config import Member
+from esnode.connection import Connection, Dialer, greet
+from esnode.errors import ConnectionLost, OperatorError, PeerError, ProtocolError, Unreachable, first_of
+from esnode.inbox import Inbox
+from esnode.messages import Hello
+from esnode.raft.messages import (
+    InstallSnapshot,
+    PeerConnected,
+    PeerMessage,
+    PeerUnreachable,
+    SendSnapshot,
+    Snapshot,
+    SnapshotSent,
+)
+from esnode.wire import SnapshotChunk, encode
+
+log = logging.getLogger(__name__)
+
+LoadSnapshot = Callable[[], Awaitable[Snapshot | None]]
+
+
+class Jitter(Protocol):
+    """The part of `random.Random` that a dialler uses."""
+
+    def uniform(self, a: float, b: float, /) -> float:
+        """A number between `a` and `b`."""
+        ...
+
+
+class PeerLink:
+    """Messages to one peer."""
+
+    def __init__(
+        self,
+        member: Member,
+        hello: Hello,
+        inbox: Inbox,
+        dial: Dialer,
+        load_snapshot: LoadSnapshot,
+        jitter: Jitter,
+    ) -> None:
+        self.connected = False
+        self.outbox_bytes = 0
+        self._member = member
+        self._hello = hello
+        self._inbox = inbox
+        self._dial = dial
+        self._load_snapshot = load_snapshot
+        self._jitter = jitter
+        self._outbox: list[bytes] = []
+        self._wanted_snapshot: SendSnapshot | None = None
+        self._work = trio.lowlevel.ParkingLot()
+        self._hurry = trio.Event()
+
+    def send(self, message: PeerMessage) -> None:
+        """Queue `message`, or drop it."""
+        assert not isinstance(message, InstallSnapshot), "snapshots go by send_snapshot"
+        if not self.connected:
+            return
+        frame = encode(message)
+        if self.outbox_bytes + len(frame) > limits.MAX_OUTBOX_BYTES:
+            self._inbox.put(PeerUnreachable(self._member.id))
+            return
+        self._outbox.append(frame)
+        self.outbox_bytes += len(frame)
+        self._work.unpark()
+
+    def send_snapshot(self, wanted: SendSnapshot) -> None:
+        """Send the stored snapshot as soon as the connection allows."""
+        if not self.connected:
+            self._inbox.put(SnapshotSent(wanted.peer, ok=False))
+            return
+        self._wanted_snapshot = wanted
+        self._work.unpark()
+
+    def dial_now(self) -> None:
+        """The peer has just called us, so it is there: do not wait for the next try."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Keep a connection open for ever."""
+        pause_s = limits.RECONNECT_MIN_S
+        told = False
+        while True:
+            try:
+                await self._converse()
+            except* (PeerError, OperatorError) as group:
+                error = first_of(group)
+                if self.connected:
+                    pause_s, told = limits.RECONNECT_MIN_S, False
+                if not told:
+                    told = True
+                    level = logging.INFO if isinstance(error, Unreachable | ConnectionLost) else logging.ERROR
+                    log.log(
+                        level,
+                        "peer_unreachable",
+                        extra={"peer": self._member.id, "code": error.code, "reason": str(error)},
+                    )
+            self._disconnected()
+            with trio.move_on_after(pause_s * self._jitter.uniform(0.5, 1.0)):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
+            pause_s = min(2 * pause_s, limits.RECONNECT_MAX_S)
+
+    def _disconnected(self) -> None:
+        if self.connected:
+            self.connected = False
+            self._inbox.put(PeerUnreachable(self._member.id))
+        if self._wanted_snapshot is not None:
+            self._wanted_snapshot = None
+            self._inbox.put(SnapshotSent(self._member.id, ok=False))
+        self._outbox.clear()
+        self.outbox_bytes = 0
+
+    async def _converse(self) -> None:
+        """Dial, shake hands, and send until the connection breaks."""
+        stream = await self._dial(self._member.peer)
+        _give_up_soon(stream)
+        async with Connection(stream) as connection:
+            await greet(connection, self._hello)
+            self.connected = True
+            self._inbox.put(PeerConnected(self._member.id))
+            log.info("peer_connected", extra={"peer": self._member.id})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_for_the_end, connection)
+                await self._pump(connection)
+
+    async def _pump(self, connection: Connection) -> None:
+        """Messages first, and one chunk of a snapshot whenever none waits."""
+        snapshot: Iterator[SnapshotChunk] | None = None
+        while True:
+            while not self._outbox and self._wanted_snapshot is None:
+                await self._work.park()
+            if self._outbox:
+                frames, self._outbox, self.outbox_bytes = self._outbox, [], 0
+                await connection.send_bytes(b"".join(frames))
+                continue
+            if snapshot is None:
+                snapshot = await self._open_snapshot()
+            chunk = next(snapshot, None)
+            if chunk is not None:
+                await connection.send(chunk)
+            else:
+                snapshot, self._wanted_snapshot = None, None
+                self._inbox.put(SnapshotSent(self._member.id, ok=True))
+
+    async def _open_snapshot(self) -> Iterator[SnapshotChunk]:
+        wanted = self._wanted_snapshot
+        assert wanted is not None
+        snapshot = await self._load_snapshot()
+        assert snapshot is not None, "a prefix was cut without a snapshot"
+        return chunks(InstallSnapshot(wanted.term, snapshot))
+
+
+async def _watch_for_the_end(connection: Connection) -> None:
+    if await connection.receive():
+        raise ProtocolError("a peer answered on a connection that goes one way")
+    raise ConnectionLost("the peer has closed the connection")
+
+
+def _give_up_soon(stream: trio.abc.Stream) -> None:
+    """Let the kernel end a connection whose bytes nobody confirms, instead of after many minutes."""
+    if isinstance(stream, trio.SocketStream) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limits.PEER_SILENCE_MS)

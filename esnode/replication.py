@@ -1,0 +1,163 @@
+"""The peers' door and the ways to the peers: what nodes say to each other, in both directions.
+
+One TCP connection for each direction of a pair. Going out: a `PeerLink` for each peer. Coming in:
+here, each message goes to the core through the inbox; when the connection of a peer ends, the core
+hears that too, at once. Decides nothing about Raft. Started by `node.py`.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import trio
+
+from esnode.config import Config
+from esnode.connection import Connection, Dialer, accept, say_goodbye
+from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
+from esnode.inbox import Inbox
+from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.peerlink import Jitter, LoadSnapshot, PeerLink
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    NodeId,
+    PeerClosed,
+    PeerMessage,
+    Received,
+    SendSnapshot,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from esnode.view import View
+from esnode.wire import Message, SnapshotAssembler, SnapshotChunk
+
+log = logging.getLogger(__name__)
+
+
+class Replication:
+    """All connections with the other nodes."""
+
+    def __init__(
+        self,
+        config: Config,
+        incarnation: int,
+        inbox: Inbox,
+        view: View,
+        dial: Dialer,
+        load_snapshot: LoadSnapshot,
+        jitter: Jitter,
+    ) -> None:
+        self._config = config
+        self._incarnation = incarnation
+        self._inbox = inbox
+        self._view = view
+        self._incoming: dict[NodeId, Connection] = {}
+        self.links = {
+            peer.id: PeerLink(peer, self._hello(peer.id), inbox, dial, load_snapshot, jitter)
+            for peer in config.peers
+        }
+
+    def send(self, peer: NodeId, message: PeerMessage) -> None:
+        """Queue a message, or drop it and report `PeerUnreachable`."""
+        self.links[peer].send(message)
+
+    def send_snapshot(self, wanted: SendSnapshot) -> None:
+        """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
+        self.links[wanted.peer].send_snapshot(wanted)
+
+    async def run(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Keep the links open and serve the peers, for ever."""
+        async with trio.open_nursery() as nursery:
+            for link in self.links.values():
+                nursery.start_soon(link.run)
+            await nursery.start(trio.serve_listeners, self._serve_one, listeners)
+            task_status.started()
+
+    def _hello(self, peer: NodeId) -> Hello:
+        return Hello(
+            side=Side.PEER,
+            min_version=PROTOCOL_VERSION,
+            max_version=PROTOCOL_VERSION,
+            cluster=self._config.cluster,
+            node_id=self._config.node_id,
+            wanted_id=peer,
+            incarnation=self._incarnation,
+        )
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        connection = Connection(stream)
+        try:
+            await self._serve_peer(connection)
+        except ConnectionLost as error:
+            log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
+        except (PeerError, DamagedRecord) as error:
+            log.warning(
+                "peer_dropped",
+                extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
+            )
+        finally:
+            await connection.aclose()
+
+    async def _serve_peer(self, connection: Connection) -> None:
+        hello = await accept(
+            connection,
+            cluster=self._config.cluster,
+            node_id=self._config.node_id,
+            incarnation=self._incarnation,
+            allowed_side=Side.PEER,
+            peers=tuple(self.links),
+        )
+        peer = hello.node_id
+        older = self._incoming.get(peer)
+        self._incoming[peer] = connection
+        self.links[peer].dial_now()
+        if older is not None:
+            await older.aclose()
+        try:
+            await self._receive(peer, connection)
+        except (ProtocolError, FrameTooLarge, DamagedRecord) as error:
+            await say_goodbye(connection, error)
+            raise
+        finally:
+            if self._incoming[peer] is connection:
+                del self._incoming[peer]
+                self._inbox.put(PeerClosed(peer))
+
+    async def _receive(self, peer: NodeId, connection: Connection) -> None:
+        assembler = SnapshotAssembler()
+        while messages := await connection.receive():
+            for message in messages:
+                whole = _peer_message(message, assembler)
+                if whole is not None:
+                    await self._inbox.wait_room()
+                    self._inbox.put(Received(peer, whole))
+            if peer == self._view.soft_state.leader:
+                self._view.last_heard = trio.current_time()
+
+
+def _peer_message(message: Message, assembler: SnapshotAssembler) -> PeerMessage | None:
+    """A Raft message; None while a snapshot is incomplete. Raises `ProtocolError` for all else."""
+    match message:
+        case SnapshotChunk():
+            return assembler.add(message)
+        case (
+            AppendEntries()
+            | AppendReply()
+            | AppendReject()
+            | Heartbeat()
+            | HeartbeatReply()
+            | VoteRequest()
+            | VoteReply()
+            | TimeoutNow()
+        ):
+            return message
+        case _:
+            raise ProtocolError(f"a peer may not send {type(message).__name__}")

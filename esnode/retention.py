@@ -1,0 +1,69 @@
+"""Cutting the log's prefix when the log is over the bounds of the configuration.
+
+Decides up to which entry the log may go: by bytes, by age in log time, never past what is applied.
+The snapshot that replaces the prefix holds exactly what the prefix meant: the old snapshot, rolled
+forward over the entries that go. Pages are read between the log's own writes. A task of `node.py`.
+"""
+
+import logging
+
+import trio
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.config import Retention
+from esnode.inbox import Inbox
+from esnode.raft.messages import PrefixCut
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
+
+log = logging.getLogger(__name__)
+
+
+class PrefixCutter:
+    """Keeps one node's log within its bounds."""
+
+    def __init__(
+        self, bounds: Retention, machine: Machine, view: View, worker: StorageWorker, inbox: Inbox
+    ) -> None:
+        """`machine` is the live one: only its log time is read, and its settings are copied."""
+        self._bounds = bounds
+        self._machine = machine
+        self._view = view
+        self._worker = worker
+        self._inbox = inbox
+
+    async def run(self) -> None:
+        """Look every `check_every_ms`, for ever; returns at once when nothing bounds the log."""
+        while self._bounds.bytes or self._bounds.age_ms:
+            await trio.sleep(self._bounds.check_every_ms / 1000)
+            await self.cut()
+
+    async def cut(self) -> None:
+        """Cut once, if the log is over its bounds."""
+        storage = self._worker.storage
+        excess_bytes = 0
+        if self._bounds.bytes:
+            excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
+        too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
+        prefix = self._machine.fresh()
+        snapshot = await self._worker.call(storage.load_snapshot)
+        if snapshot is not None:
+            prefix.restore(snapshot)
+        begun_at = prefix.applied_index
+        going = True
+        while going and prefix.applied_index < self._view.applied_index:
+            first_index = prefix.applied_index + 1
+            page = await self._worker.read(first_index, self._view.applied_index, limits.MAX_FETCH_BYTES)
+            for entry in page:
+                going = excess_bytes > 0 or entry.log_time_ms < too_old_ms
+                if not going:
+                    break
+                prefix.apply(entry)
+                excess_bytes -= entry.size_bytes
+        if prefix.applied_index == begun_at:
+            return
+        await self._worker.call(lambda: storage.cut_prefix(prefix.snapshot()))
+        self._inbox.put(PrefixCut(prefix.applied_index))
+        self._view.first_offset = prefix.next_offset
+        log.info("prefix_cut", extra={"cut_index": prefix.applied_index, "first_offset": prefix.next_offset})

@@ -1,0 +1,284 @@
+"""One client's connection: its requests go in, its replies come out, in any order.
+
+Decides what one client may have waiting at once; beyond it the answer is `Busy`, "definitely not
+taken". Memory for a client that does not read is bounded: reads wait until earlier replies have
+left. Never touches the core. Made by `ingest.py`, one task tree a session.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import trio
+
+from esnode import limits
+from esnode.connection import Connection
+from esnode.errors import (
+    Busy,
+    CallerError,
+    EventStreamError,
+    NotLeader,
+    OperationTimeout,
+    ProtocolError,
+    declared,
+)
+from esnode.inbox import Inbox
+from esnode.messages import (
+    Append,
+    Appended,
+    ExplainKey,
+    KeyExplained,
+    LeaderIs,
+    NodeReply,
+    OpenProducerSession,
+    ProducerOpened,
+    Read,
+    Records,
+    Refused,
+    StatusReply,
+    StatusRequest,
+    Subscribe,
+    TransferLeadership,
+    Transferred,
+)
+from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.reading import Page, Reader
+from esnode.view import View
+from esnode.waiting import Settle, WaitingRequests
+from esnode.wire import Message, encode
+
+SlowRequest = Read | Subscribe | TransferLeadership
+
+FIRST_EPOCH = 1
+"""The epoch of a new producer session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a session may use of its node."""
+
+    inbox: Inbox
+    view: View
+    waiting: WaitingRequests
+    reader: Reader
+    leader_news: Callable[[], LeaderIs]
+    status: Callable[[], Mapping[str, Any]]
+    explain: Callable[[bytes], tuple[int, int]]
+
+
+class Session:
+    """Serves one client after its handshake."""
+
+    def __init__(self, connection: Connection, services: Services) -> None:
+        self._connection = connection
+        self._services = services
+        self._outgoing: list[bytes] = []
+        self._outgoing_bytes = 0
+        self._news: LeaderIs | None = None
+        self._writer = trio.lowlevel.ParkingLot()
+        self._drained = trio.lowlevel.ParkingLot()
+        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._reads = trio.Semaphore(limits.MAX_SESSION_READS)
+
+    async def run(self) -> None:
+        """Serve until the client leaves. Raises `PeerError` when it breaks the protocol."""
+        self.tell_leader()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            while messages := await self._connection.receive():
+                for message in messages:
+                    self._handle(message, nursery)
+            nursery.cancel_scope.cancel()
+
+    def tell_leader(self) -> None:
+        """Send the news of who leads; older news that have not left yet are forgotten."""
+        self._news = self._services.leader_news()
+        self._writer.unpark()
+
+    # --- going out -----------------------------------------------------------------------------
+
+    def _push(self, reply: NodeReply) -> None:
+        frame = encode(reply)
+        self._outgoing.append(frame)
+        self._outgoing_bytes += len(frame)
+        self._writer.unpark()
+
+    async def _write(self) -> None:
+        while True:
+            while not self._outgoing and self._news is None:
+                await self._writer.park()
+            if self._news is not None:
+                self._outgoing.append(encode(self._news))
+                self._news = None
+            frames, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
+            await self._connection.send_bytes(b"".join(frames))
+            self._drained.unpark_all()
+
+    async def _wait_drained(self) -> None:
+        while self._outgoing_bytes > limits.MAX_SESSION_OUTGOING_BYTES:
+            await self._drained.park()
+
+    def _refuse(self, request_id: int, error: EventStreamError) -> None:
+        self._push(Refused(request_id, error.code, str(error)))
+
+    # --- coming in -----------------------------------------------------------------------------
+
+    def _handle(self, message: Message, nursery: trio.Nursery) -> None:
+        match message:
+            case Append():
+                self._append(message)
+            case OpenProducerSession(request_id):
+                settle = partial(self._settle_producer, request_id)
+                self._propose(request_id, 0, settle, OpenProducer)
+            case Read():
+                self._start(nursery, message, partial(self._read, message))
+            case Subscribe():
+                self._start(nursery, message, partial(self._subscribe, message))
+            case TransferLeadership():
+                self._start(nursery, message, partial(self._transfer, message))
+            case StatusRequest(request_id):
+                self._push(StatusReply(request_id, dict(self._services.status())))
+            case ExplainKey(request_id, key):
+                offset, expires_in_ms = self._services.explain(key)
+                self._push(KeyExplained(request_id, offset, expires_in_ms))
+            case _:
+                raise ProtocolError(f"a client may not send {type(message).__name__}")
+
+    def _append(self, message: Append) -> None:
+        batch = message.batch
+        size = len(batch.payload)
+        settle = partial(self._settle_append, message.request_id, size)
+        self._propose(message.request_id, size, settle, lambda token: Propose(token, batch))
+
+    def _propose(
+        self,
+        request_id: int,
+        size_bytes: int,
+        settle: Settle,
+        proposal: Callable[[int], Propose | OpenProducer],
+    ) -> None:
+        """Hand a proposal to the core, or say why not."""
+        services = self._services
+        if not services.view.leads:
+            self._refuse(request_id, NotLeader(self._who_leads()))
+            return
+        if not self._has_room(size_bytes):
+            self._refuse(request_id, Busy("this connection has too much in flight"))
+            return
+        token = services.waiting.expect_decision(settle)
+        if not services.inbox.offer(proposal(token)):
+            services.waiting.withdraw(token)
+            self._refuse(request_id, Busy("the node's inbox is full"))
+            return
+        self._in_flight += 1
+        self._in_flight_bytes += size_bytes
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return (
+            self._in_flight < limits.MAX_SESSION_INFLIGHT
+            and self._in_flight_bytes + size_bytes <= limits.MAX_SESSION_INFLIGHT_BYTES
+        )
+
+    def _settle_append(self, request_id: int, size_bytes: int, decision: Decision) -> None:
+        self._in_flight -= 1
+        self._in_flight_bytes -= size_bytes
+        if decision.refusal is None:
+            self._push(Appended(request_id, decision.ranges, decision.duplicates))
+        else:
+            self._push_refusal(request_id, decision.refusal.value)
+
+    def _settle_producer(self, request_id: int, decision: Decision) -> None:
+        self._in_flight -= 1
+        if decision.refusal is None:
+            self._push(ProducerOpened(request_id, decision.wait_index, FIRST_EPOCH))
+        else:
+            self._push_refusal(request_id, decision.refusal.value)
+
+    def _push_refusal(self, request_id: int, code: str) -> None:
+        self._push(Refused(request_id, code, f"{declared()[code].title}; {self._who_leads()}"))
+
+    def _who_leads(self) -> str:
+        leader = self._services.view.soft_state.leader
+        return "nobody leads at the moment" if leader is None else f"node {leader} leads"
+
+    # --- requests that take their time -----------------------------------------------------------
+
+    def _start(
+        self, nursery: trio.Nursery, request: SlowRequest, serve: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Serve a request in a task of its own."""
+        if self._has_room(0):
+            self._in_flight += 1
+            nursery.start_soon(self._serve, request, serve)
+        else:
+            self._refuse(request.request_id, Busy("this connection has too much in flight"))
+
+    async def _serve(self, request: SlowRequest, serve: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await serve()
+        except (CallerError, OperationTimeout) as error:
+            self._refuse(request.request_id, error)
+        finally:
+            self._in_flight -= 1
+
+    async def _read(self, request: Read) -> None:
+        async with self._reads:
+            await self._wait_drained()
+            if request.linearizable:
+                await self._wait_linearizable()
+            page = await self._services.reader.page(
+                request.from_offset, request.max_events, request.max_bytes
+            )
+            self._push_records(request.request_id, page)
+
+    async def _wait_linearizable(self) -> None:
+        """Return once everything acked before this call is applied here (Raft thesis 6.4)."""
+        services = self._services
+        answer: list[ReadGrant] = []
+        granted = trio.Event()
+
+        def take(grant: ReadGrant) -> None:
+            answer.append(grant)
+            granted.set()
+
+        token = services.waiting.expect_grant(take)
+        if not services.inbox.offer(ReadIndex(token)):
+            services.waiting.withdraw(token)
+            raise Busy("the node's inbox is full")
+        with trio.move_on_after(limits.OPERATION_TIMEOUT_S) as deadline:
+            await granted.wait()
+            if answer[0].refusal is not None:
+                raise declared()[answer[0].refusal.value](self._who_leads())
+            await services.view.wait_applied(answer[0].index)
+        if deadline.cancelled_caught:
+            raise OperationTimeout(f"no majority answered within {limits.OPERATION_TIMEOUT_S:g} s")
+
+    async def _subscribe(self, request: Subscribe) -> None:
+        offset = request.from_offset
+        while True:
+            with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):
+                await self._services.view.wait_offset(offset)
+            await self._wait_drained()
+            page = await self._services.reader.page(offset, limits.MAX_INDEX, limits.MAX_READ_BYTES)
+            self._push_records(request.request_id, page)
+            offset = page.next_offset
+
+    def _push_records(self, request_id: int, page: Page) -> None:
+        view = self._services.view
+        self._push(Records(request_id, view.first_offset, view.next_offset, view.silence_ms(), page.records))
+
+    async def _transfer(self, request: TransferLeadership) -> None:
+        view = self._services.view
+        if not view.leads:
+            raise NotLeader(self._who_leads())
+        if request.to == view.me:
+            self._push(Transferred(request.request_id, view.me, view.me))
+            return
+        self._services.inbox.put(Transfer(request.to or None))
+        with trio.move_on_after(limits.TRANSFER_TIMEOUT_S):
+            new_leader = await view.wait_other_leader()
+            self._push(Transferred(request.request_id, view.me, new_leader))
+            return
+        raise OperationTimeout(f"node {request.to or 'of its choice'} did not take over in time")

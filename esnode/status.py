@@ -1,0 +1,94 @@
+"""What a node says of itself: one flat picture for operators, gathered at the moment it is asked.
+
+Reads the rooms of the node, changes nothing. Its keys are listed in docs/protocol.md and are a
+contract. Called by the sessions through `node.py`.
+"""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import esnode
+from esnode.apply import Machine
+from esnode.config import Config
+from esnode.raft.core import Core
+from esnode.replication import Replication
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The rooms that a status is gathered from."""
+
+    config: Config
+    core: Core
+    machine: Machine
+    view: View
+    worker: StorageWorker
+    replication: Replication
+    begun: float = field(default_factory=time.monotonic)
+
+    def gather(self) -> dict[str, Any]:
+        """The status as a CBOR map: numbers, texts, maps and lists only."""
+        state, raft_log = self.view.soft_state, self.core.log
+        return {
+            "version": esnode.__version__,
+            "cluster": self.config.cluster,
+            "id": self.config.node_id,
+            "pid": os.getpid(),
+            "role": state.role.value,
+            "term": state.term,
+            "leader": state.leader,
+            "voters": list(self.core.voters),
+            "last_index": raft_log.last_index,
+            "durable_index": raft_log.durable,
+            "commit_index": raft_log.committed,
+            "applied_index": self.view.applied_index,
+            "prefix_index": raft_log.prefix_index,
+            "first_offset": self.view.first_offset,
+            "next_offset": self.view.next_offset,
+            "log_time_ms": self.machine.log_time_ms,
+            "silence_ms": self.view.silence_ms(),
+            "rss_bytes": rss_bytes(),
+            "uptime_s": round(time.monotonic() - self.begun, 3),
+            "storage": self.config.storage,
+            "storage_bytes": self.worker.storage.size_bytes(),
+            "dedup": self._dedup(),
+            "peers": {str(peer): self._peer(peer) for peer in self.core.peers},
+        }
+
+    def _dedup(self) -> dict[str, Any]:
+        settings, keys = self.config.dedup, self.machine.keys
+        return {
+            "live_keys": keys.live,
+            "max_keys": settings.max_keys,
+            "ttl_ms": settings.ttl_ms,
+            "when_full": settings.when_full,
+            "forgotten_early": keys.shrunk,
+            "producers": len(self.machine.producers),
+        }
+
+    def _peer(self, peer: int) -> dict[str, Any]:
+        link = self.replication.links[peer]
+        picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
+        if self.core.leadership is not None:
+            progress = self.core.leadership.progress[peer]
+            picture |= {
+                "state": progress.state.value,
+                "match_index": progress.match_index,
+                "next_index": progress.next_index,
+                "inflight_bytes": progress.inflight_bytes,
+            }
+        return picture
+
+
+def rss_bytes() -> int:
+    """The resident memory of this process; 0 where the system does not tell."""
+    try:
+        fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
