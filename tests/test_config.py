@@ -1,0 +1,93 @@
+"""The configuration: what is read back, and what is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from esnode.config import Address, Config, Member, Retention, dump, load, parse_address
+from esnode.errors import InvalidConfig
+
+
+def three_nodes(tmp_path: Path) -> Config:
+    members = tuple(
+        Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2, 3)
+    )
+    return Config(cluster="main", node_id=2, data_dir=tmp_path / "data", members=members)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_configuration_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    config = three_nodes(tmp_path)
+    assert load(written(tmp_path, dump(config))) == config
+
+
+def test_a_name_with_quotes_and_control_characters_survives(tmp_path: Path) -> None:
+    config = three_nodes(tmp_path)
+    odd = Config('a "b" \\ \t c', 1, config.data_dir, config.members, retention=Retention(bytes=5))
+    assert load(written(tmp_path, dump(odd))) == odd
+
+
+def test_a_data_directory_is_relative_to_the_file(tmp_path: Path) -> None:
+    text = dump(three_nodes(tmp_path)).replace(str(tmp_path / "data"), "here")
+    assert load(written(tmp_path, text)).data_dir == tmp_path / "here"
+
+
+def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
+    config = three_nodes(tmp_path)
+    assert config.me.id == 2
+    assert [peer.id for peer in config.peers] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("node_id = 2", "node_id = 9", "not among the members"),
+        ("node_id = 2", "", "node_id is missing"),
+        ("node_id = 2", 'node_id = "2"', "node_id must be of type int"),
+        ("node_id = 2", "node_id = true", "node_id must be of type int"),
+        ("node_id = 2", "node_id = 2\nspeed = 9", "unknown key speed"),
+        ("[raft]", "[raft]\ncolour = 1", "unknown key raft.colour"),
+        ("heartbeat_ms = 150", "heartbeat_ms = 450", "less than raft.election_ms"),
+        ("jitter_ms = 150", "jitter_ms = 0", "jitter_ms must be at least 1"),
+        ('storage = "sqlite"', 'storage = "paper"', "storage is 'paper'"),
+        ('log_level = "info"', 'log_level = "loud"', "log_level is 'loud'"),
+        ('when_full = "shrink"', 'when_full = "panic"', "dedup.when_full is 'panic'"),
+        ("max_keys = 4000000", "max_keys = 1", "at least 1024"),
+        ('cluster = "main"', 'cluster = ""', "cluster must be a name"),
+        ("age_ms = 0", "age_ms = -1", "cannot be negative"),
+        ("check_every_ms = 10000", "check_every_ms = 1", "at least 10"),
+        ("127.0.0.1:7203", "127.0.0.1:7202", "share an address"),
+        ("127.0.0.1:7203", "nowhere", "not an address"),
+        ("127.0.0.1:7203", "127.0.0.1:99999", "not an address"),
+        ("\nid = 3", "\nid = 1", "needs its own id"),
+        ("\nid = 3", "\nid = 3\ncolour = 1", "unknown key members[3].colour"),
+        ('cluster = "main"', "cluster = main", "is not TOML"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = dump(three_nodes(tmp_path))
+    assert old in text
+    with pytest.raises(InvalidConfig, match="node.toml") as caught:
+        load(written(tmp_path, text.replace(old, new, 1)))
+    assert reason in str(caught.value)
+
+
+def test_an_even_number_of_nodes_is_refused(tmp_path: Path) -> None:
+    config = three_nodes(tmp_path)
+    text = dump(Config("main", 2, config.data_dir, config.members[:2]))
+    with pytest.raises(InvalidConfig, match="must be odd"):
+        load(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"nothing\.toml cannot be read: No such file"):
+        load(tmp_path / "nothing.toml")
+
+
+def test_an_ipv6_address_is_understood() -> None:
+    assert parse_address("[::1]:7101") == Address("::1", 7101)
