@@ -20,8 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) (once; a minute or so)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that nothing was lost
@@ -46,7 +46,7 @@ bench: $(STAMP)  ## Measure a fresh three-node cluster (BENCH="--seconds 60 --ra
 		$(BIN)/esctl cluster destroy bench --confirm bench --no-input; exit $$code
 
 lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --extra rocksdb \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock

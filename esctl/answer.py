@@ -1,0 +1,98 @@
+"""What a command answers: data for programs, views for people, and how it ended.
+
+A command returns an `Answer` and prints nothing; `esctl/terminal.py` turns it into a table, plain text or
+one JSON document. Nothing here knows rich or the terminal. Called by every command.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from esctl.exits import Exit, exit_of
+from esnode.errors import EventStreamError
+
+
+class Tone(enum.Enum):
+    """What a value means to the reader; the terminal picks the colour."""
+
+    NORMAL = "normal"
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+    DIM = "dim"
+    STRONG = "strong"
+    ACCENT = "accent"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value with a tone."""
+
+    value: str | float | bool | None
+    tone: Tone = Tone.NORMAL
+
+
+Value = str | float | bool | None | Cell
+"""Numbers are grouped by thousands for people (27,004) and left as they are in plain text; None is a dash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under headings. Columns of numbers are aligned to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    title: str = ""
+    empty: str = ""
+    """What to say instead when there are no rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Names and values, one a line."""
+
+    pairs: Sequence[tuple[str, Value]]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text, such as a verdict."""
+
+    text: str
+    tone: Tone = Tone.NORMAL
+
+
+View = Table | Fields | Line
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One error as it is shown: what happened, why, and what to type next."""
+
+    code: str
+    message: str
+    cause: str
+    next: str
+
+    @classmethod
+    def of(cls, error: EventStreamError) -> "Trouble":
+        """From a declared error. Its cause is that of the error it was raised from, or its title."""
+        cause = str(error.__cause__) if error.__cause__ is not None else ""
+        return cls(error.code, str(error), cause or error.title, error.next_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a command. `ok` in the JSON envelope is true when `exit_code` is 0."""
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    views: Sequence[View] = ()
+    errors: Sequence[Trouble] = ()
+    exit_code: Exit = Exit.OK
+
+    @classmethod
+    def of_error(cls, error: EventStreamError, data: Mapping[str, Any] | None = None) -> "Answer":
+        """A declared error ends the command; `data` is what was achieved before."""
+        return cls(data=data or {}, errors=(Trouble.of(error),), exit_code=exit_of(error))

@@ -1,0 +1,22 @@
+"""Options and arguments that several commands take, declared once so that they read the same everywhere.
+
+Called by the modules of `esctl/commands`; the options of all commands are in `invocation.py`.
+"""
+
+from typing import Annotated
+
+import typer
+
+ClusterArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Name the cluster; --cluster does the same", show_default=False),
+]
+NodeArgument = Annotated[int, typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
+StartTimeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Wait so long for the nodes to answer")
+]
+StopTimeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after so long")
+]

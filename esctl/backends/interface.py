@@ -1,0 +1,88 @@
+"""What a backend can do with a cluster: the verbs of `esctl cluster` and `esctl node`.
+
+The same drills and measurements run on any backend that has these. A backend never decides what a
+cluster looks like (that is `esctl/state.py`) and never prints. Called by the commands.
+"""
+
+import enum
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from esctl.state import Cluster, Node
+
+
+class RunState(enum.StrEnum):
+    """What the operating system says of a node; the node's own view is in `esctl status`."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProcess:
+    """A node of the cluster and its process, if it has one."""
+
+    node: Node
+    state: RunState
+    pid: int | None
+    rss_bytes: int | None
+    """Resident memory; None when the node is down."""
+    uptime_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What `cluster up` can say about every node's configuration."""
+
+    storage: str = "sqlite"
+    log_level: str = "info"
+
+
+Ready = Callable[[Node], Awaitable[bool]]
+"""Does the node answer? Asked again until it does or its process ends."""
+
+
+class Backend(Protocol):
+    """Runs the nodes of clusters. Async methods run under trio and may be cancelled."""
+
+    name: str
+
+    def create(self, cluster: Cluster, options: NodeOptions) -> None:
+        """Write the nodes' configuration files and directories.
+
+        Raises `DirectoryTaken` when something is there already, `InvalidConfig`; nothing is left then.
+        """
+
+    async def start(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[NodeProcess]:
+        """Start those of the nodes that are down, and wait until all of them answer.
+
+        Raises `PortTaken` before anything is started, `NodeFailedToStart` with the tail of the log,
+        `NodeNotReady`. Nodes that did start go on.
+        """
+
+    async def stop(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[int]:
+        """Ask the nodes to end, wait, and kill what still lives after `timeout_s`.
+
+        The numbers of the nodes that had to be killed.
+        """
+
+    async def kill(self, cluster: Cluster, number: int) -> int:
+        """End a node without warning (SIGKILL), and wait until it is gone; its pid."""
+
+    def pause(self, cluster: Cluster, number: int) -> int:
+        """Stop a node's clock and work (SIGSTOP); its pid."""
+
+    def resume(self, cluster: Cluster, number: int) -> int:
+        """Let a paused node go on (SIGCONT); its pid."""
+
+    def nodes(self, cluster: Cluster) -> list[NodeProcess]:
+        """Every configured node, a row each, always."""
+
+    def destroy(self, cluster: Cluster) -> list[Path]:
+        """Delete the nodes' files; what could not be deleted. The nodes must be down."""
+
+    def log_path(self, cluster: Cluster, number: int) -> Path:
+        """The file with the node's log, JSON lines."""

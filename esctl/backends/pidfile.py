@@ -1,0 +1,157 @@
+"""Which process is a node's, for certain: a pid alone may meanwhile be somebody else's.
+
+A note beside the cluster's description holds the pid, when that process started, and in which boot; a
+process that does not match all three is not touched. Signals go through a pidfd, so the process cannot
+change between the look and the signal. Called by the process backend and the doctor.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from esctl.state import write_atomically
+
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessNote:
+    """What is known of a started process. `start_ticks` and `boot` are empty where there is no /proc."""
+
+    pid: int
+    start_ticks: int
+    boot: str
+    marker: str
+    """A text that the process's command line holds: the path of its configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What the operating system says of a live process."""
+
+    state: str
+    """The letter of /proc/PID/stat: T is stopped, Z has ended."""
+    start_ticks: int
+
+
+def take_note(path: Path, pid: int, marker: str) -> ProcessNote:
+    """Remember the process `pid`, which has just been started."""
+    facts = facts_of(pid)
+    note = ProcessNote(pid, facts.start_ticks if facts else 0, boot_id(), marker)
+    write_atomically(path, json.dumps(asdict(note)) + "\n")
+    return note
+
+
+def read_note(path: Path) -> ProcessNote | None:
+    """The note at `path`; None when there is none or it is not one."""
+    try:
+        return ProcessNote(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def live(note: ProcessNote | None) -> ProcessFacts | None:
+    """The facts of the noted process if it is alive and still the same one."""
+    if note is None:
+        return None
+    reap(note.pid)
+    if not (_PROC / "self" / "stat").exists():
+        return _live_without_proc(note)
+    facts = facts_of(note.pid)
+    if facts is None or facts.state in "ZX":
+        return None
+    if note.boot != boot_id() or note.start_ticks != facts.start_ticks:
+        return None
+    return facts if note.marker in command_line(note.pid) else None
+
+
+def send(note: ProcessNote, number: signal.Signals) -> bool:
+    """Send a signal to the noted process; False when it is gone."""
+    try:
+        descriptor = os.pidfd_open(note.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if live(note) is None:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def reap(pid: int) -> int | None:
+    """Collect the exit code if the process is a child of ours and has ended: it must not stay a zombie.
+
+    Minus the signal's number if one ended it; None when it lives or an earlier esctl started it.
+    """
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def facts_of(pid: int) -> ProcessFacts | None:
+    """Read /proc/PID/stat; None when there is no such process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    after_name = text.rpartition(")")[2].split()  # the name may hold anything, blanks and brackets too
+    return ProcessFacts(after_name[0], int(after_name[19]))
+
+
+def command_line(pid: int) -> str:
+    """The command line of a process, its words joined by blanks; empty when it is gone."""
+    try:
+        raw = (_PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory of a process; None when it is gone or there is no /proc."""
+    try:
+        pages = int((_PROC / str(pid) / "statm").read_text(encoding="ascii").split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def uptime_s(facts: ProcessFacts) -> float | None:
+    """For how long the process has lived."""
+    try:
+        machine_s = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        return None
+    return max(0.0, machine_s - facts.start_ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def boot_id() -> str:
+    """Start times count from the boot, so they tell processes apart only within one."""
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _live_without_proc(note: ProcessNote) -> ProcessFacts | None:
+    listing = subprocess.run(  # noqa: S603  # no shell, and the pid is a number
+        ["ps", "-o", "state=,command=", "-p", str(note.pid)],  # noqa: S607  # found by PATH
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    state, _, words = listing.stdout.strip().partition(" ")
+    if listing.returncode != 0 or state.startswith("Z") or note.marker not in words:
+        return None
+    return ProcessFacts(state[:1], 0)

@@ -1,0 +1,297 @@
+"""The nodes of a cluster as child processes on this machine's loopback.
+
+Each node is `python -m esnode --config FILE` in a session of its own: it outlives `esctl`, and only its
+pid file (see `pidfile.py`) leads back to it. Decides how processes are started, watched and ended; knows
+nothing of Raft. Called by the commands through `interface.py`.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import trio
+
+import esnode
+from esctl import nodelog, ports, probe
+from esctl.backends import pidfile
+from esctl.backends.interface import NodeOptions, NodeProcess, Ready, RunState
+from esctl.errors import (
+    DirectoryTaken,
+    MachineRefused,
+    NodeFailedToStart,
+    NodeNotReady,
+    NodeNotRunning,
+    PortTaken,
+)
+from esctl.state import Cluster, Node, make_directory, write_atomically
+from esnode.config import Config, Member, dump, load, parse_address
+from esnode.errors import EngineMissing, EventStreamError
+
+KILL_TIMEOUT_S: Final = 10.0
+"""A killed process that is still there after this hangs in the kernel."""
+TAIL_LINES: Final = 8
+
+
+def node_command(node: Node) -> list[str]:
+    """The command line of a node's process."""
+    return [sys.executable, "-m", "esnode", "--config", str(node.config)]
+
+
+class ProcessBackend:
+    """See `interface.Backend`. Tests give their own `ready` and `command`."""
+
+    name = "process"
+
+    def __init__(
+        self, ready: Ready = probe.answers, command: Callable[[Node], list[str]] = node_command
+    ) -> None:
+        self._ready = ready
+        self._command = command
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def create(self, cluster: Cluster, options: NodeOptions) -> None:
+        """See `interface.Backend.create`."""
+        if options.storage == "rocksdb" and find_spec("rocksdict") is None:
+            raise EngineMissing("the storage engine rocksdb needs the package rocksdict")
+        for node in cluster.nodes:
+            for path in (node.config, node.data_dir, node.log):
+                if path.exists():
+                    raise DirectoryTaken(f"{path} exists already; nothing was changed")
+        make_directory(cluster.data_dir)
+        try:
+            for node in cluster.nodes:
+                write_atomically(node.config, dump(_config(cluster, node, options)))
+                load(node.config)
+                make_directory(node.data_dir)
+        except EventStreamError:
+            self.destroy(cluster)
+            raise
+
+    def destroy(self, cluster: Cluster) -> list[Path]:
+        """See `interface.Backend.destroy`."""
+        left: list[Path] = []
+        for node in cluster.nodes:
+            shutil.rmtree(node.data_dir, onerror=lambda _call, path, _error: left.append(Path(path)))
+            for file in (node.config, node.log, _pid_path(cluster, node)):
+                try:
+                    file.unlink(missing_ok=True)
+                except OSError:
+                    left.append(file)
+        left = [path for path in left if path.exists()]
+        if cluster.data_dir.is_dir() and not any(cluster.data_dir.iterdir()):
+            cluster.data_dir.rmdir()
+        return left
+
+    def log_path(self, cluster: Cluster, number: int) -> Path:
+        """See `interface.Backend.log_path`."""
+        return cluster.node(number).log
+
+    # --- processes ---------------------------------------------------------------------------------
+
+    def nodes(self, cluster: Cluster) -> list[NodeProcess]:
+        """See `interface.Backend.nodes`."""
+        return [_look(cluster, node) for node in cluster.nodes]
+
+    async def start(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[NodeProcess]:
+        """See `interface.Backend.start`."""
+        down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
+        for node in down:
+            _check_ports(cluster, node)
+        log_ends = {node.id: nodelog.size(node.log) for node in down}
+        notes = {node.id: self._spawn(cluster, node) for node in down}
+        failures: list[EventStreamError] = []
+
+        async def watch(node: Node) -> None:
+            failure = await self._until_ready(node, notes[node.id], log_ends[node.id], timeout_s)
+            if failure is not None:
+                failures.append(failure)
+
+        async with trio.open_nursery() as nursery:
+            for node in down:
+                nursery.start_soon(watch, node)
+        if failures:
+            raise failures[0]
+        return [p for p in self.nodes(cluster) if p.node.id in numbers]
+
+    async def stop(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[int]:
+        """See `interface.Backend.stop`."""
+        forced: list[int] = []
+
+        async def end(node: Node, note: pidfile.ProcessNote) -> None:
+            pidfile.send(note, signal.SIGTERM)
+            pidfile.send(note, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
+            with trio.move_on_after(timeout_s) as patience:
+                await _gone(note)
+            if patience.cancelled_caught:
+                forced.append(node.id)
+                await _kill(node, note)
+            _pid_path(cluster, node).unlink(missing_ok=True)
+
+        async with trio.open_nursery() as nursery:
+            for node in cluster.nodes:
+                note = pidfile.read_note(_pid_path(cluster, node))
+                if node.id in numbers and note is not None and pidfile.live(note):
+                    nursery.start_soon(end, node, note)
+        return sorted(forced)
+
+    async def kill(self, cluster: Cluster, number: int) -> int:
+        """See `interface.Backend.kill`."""
+        node = cluster.node(number)
+        note = _live_note(cluster, node)
+        await _kill(node, note)
+        _pid_path(cluster, node).unlink(missing_ok=True)
+        return note.pid
+
+    def pause(self, cluster: Cluster, number: int) -> int:
+        """See `interface.Backend.pause`."""
+        return _signal(cluster, number, signal.SIGSTOP)
+
+    def resume(self, cluster: Cluster, number: int) -> int:
+        """See `interface.Backend.resume`."""
+        return _signal(cluster, number, signal.SIGCONT)
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _spawn(self, cluster: Cluster, node: Node) -> pidfile.ProcessNote:
+        """Start the node's process, detached from this one and from the terminal."""
+        package_root = str(Path(esnode.__file__).resolve().parent.parent)
+        search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = self._command(node)
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            pid = os.posix_spawn(
+                command[0],
+                command,
+                {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONUNBUFFERED": "1"},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, str(node.log), append, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            raise MachineRefused(f"node {node.id} could not be started: {error.strerror}") from error
+        return pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
+
+    async def _until_ready(
+        self, node: Node, note: pidfile.ProcessNote, log_end: int, timeout_s: float
+    ) -> EventStreamError | None:
+        """Wait until the node answers; what went wrong if it does not."""
+        failure: EventStreamError | None = NodeNotReady(
+            f"node {node.id} (pid {note.pid}) runs and did not answer on {node.client} "
+            f"within {timeout_s:g} s; the end of its log:\n{nodelog.tail(node.log, TAIL_LINES, log_end)}",
+            next_step=f"esctl logs --node {node.id}; then esctl cluster wait",
+        )
+
+        async def watch_the_end() -> None:
+            nonlocal failure
+            status = await _gone(note)
+            how = (
+                ""
+                if status is None
+                else f" with exit code {status}"
+                if status >= 0
+                else f" by signal {-status}"
+            )
+            failure = NodeFailedToStart(
+                f"node {node.id} ended{how} before it answered; the end of its log:\n"
+                f"{nodelog.tail(node.log, TAIL_LINES, log_end)}",
+                next_step=nodelog.next_step(node.log, log_end) or f"esctl logs --node {node.id}",
+            )
+            nursery.cancel_scope.cancel()
+
+        with trio.move_on_after(timeout_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_the_end)
+                pause_s = 0.01
+                while not await self._ready(node):
+                    await trio.sleep(pause_s)  # nothing tells when a port opens
+                    pause_s = min(2 * pause_s, 0.1)
+                failure = None
+                nursery.cancel_scope.cancel()
+        return failure
+
+
+def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
+    members = tuple(Member(n.id, parse_address(n.peer), parse_address(n.client)) for n in cluster.nodes)
+    return Config(
+        cluster=cluster.identity,
+        node_id=node.id,
+        data_dir=node.data_dir,
+        members=members,
+        storage=options.storage,
+        log_level=options.log_level,
+    )
+
+
+def _pid_path(cluster: Cluster, node: Node) -> Path:
+    return cluster.directory / f"node-{node.id}.pid"
+
+
+def _look(cluster: Cluster, node: Node) -> NodeProcess:
+    note = pidfile.read_note(_pid_path(cluster, node))
+    facts = pidfile.live(note)
+    if note is None or facts is None:
+        return NodeProcess(node, RunState.DOWN, None, None, None)
+    state = RunState.PAUSED if facts.state == "T" else RunState.RUNNING
+    return NodeProcess(node, state, note.pid, pidfile.rss_bytes(note.pid), pidfile.uptime_s(facts))
+
+
+def _live_note(cluster: Cluster, node: Node) -> pidfile.ProcessNote:
+    note = pidfile.read_note(_pid_path(cluster, node))
+    if note is None or pidfile.live(note) is None:
+        raise NodeNotRunning(
+            f"node {node.id} of cluster {cluster.name} is not running",
+            next_step=f"esctl node start {node.id} --cluster {cluster.name}",
+        )
+    return note
+
+
+def _signal(cluster: Cluster, number: int, which: signal.Signals) -> int:
+    node = cluster.node(number)
+    note = _live_note(cluster, node)
+    if not pidfile.send(note, which):
+        raise NodeNotRunning(f"node {number} of cluster {cluster.name} has just ended")
+    return note.pid
+
+
+def _check_ports(cluster: Cluster, node: Node) -> None:
+    for what, text in (("client", node.client), ("peer", node.peer)):
+        address = parse_address(text)
+        if not ports.is_free(address.port, address.host):
+            raise PortTaken(
+                f"the {what} port {address.port} of node {node.id} of cluster {cluster.name} is in use",
+                next_step=f"see who has it: ss -ltnp 'sport = :{address.port}'; stop that, then start again",
+            )
+
+
+async def _kill(node: Node, note: pidfile.ProcessNote) -> None:
+    pidfile.send(note, signal.SIGKILL)
+    with trio.move_on_after(KILL_TIMEOUT_S) as patience:
+        await _gone(note)
+    if patience.cancelled_caught:
+        raise MachineRefused(
+            f"node {node.id} (pid {note.pid}) was killed and does not go: it hangs in the kernel"
+        )
+
+
+async def _gone(note: pidfile.ProcessNote) -> int | None:
+    """Wait until the noted process has ended; its exit code if it was a child of ours, minus the signal
+    if one ended it, otherwise None."""
+    try:
+        descriptor = os.pidfd_open(note.pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if pidfile.facts_of(note.pid) is not None:
+            await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+    return pidfile.reap(note.pid)

@@ -1,0 +1,320 @@
+"""`esctl cluster`: whole clusters, from `up` to `destroy`.
+
+`up` decides name, ports and places, once; `down` and `stop` keep the data, `destroy` alone deletes it and
+wants the name for that. Nodes run on when `esctl` has ended.
+"""
+
+import dataclasses
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from esctl import guard, ports, state
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.arguments import ClusterArgument, DryRun, StartTimeout, StopTimeout
+from esctl.backends import backend_named
+from esctl.backends.interface import NodeOptions, NodeProcess, RunState
+from esctl.errors import CleanUpIncomplete, ClusterExists, ClusterNotRunning, InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esnode.errors import EventStreamError, NoQuorum
+
+app = new_typer()
+MAX_NODES = 15
+
+
+@command(app, "up")
+def up(
+    run: Invocation,
+    name: ClusterArgument = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Make so many, an odd number")
+    ] = 3,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
+    ] = None,
+    storage: Annotated[
+        Literal["sqlite", "rocksdb"], typer.Option("--storage", help="Store with it")
+    ] = "sqlite",
+    base_port: Annotated[
+        int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option("--log-level", help="Log from this level on"),
+    ] = "info",
+    timeout: StartTimeout = 30.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Make a cluster and start it; the name is "local" unless you say otherwise"""
+    wanted = name or run.cluster_name or state.DEFAULT_NAME
+    state.check_name(wanted)
+    if nodes % 2 == 0:
+        raise InvalidArgument(
+            f"{nodes} nodes survive no more failures than {nodes - 1}; the number of nodes must be odd",
+            next_step=f"esctl cluster up {wanted} --nodes {nodes + 1}",
+        )
+    backend = backend_named("process")
+    with state.locked("", run.terminal.note):
+        _refuse_second(wanted)
+        cluster = _plan(wanted, nodes, data_dir, storage, base_port)
+        if dry_run:
+            data = {
+                "name": wanted,
+                "dry_run": True,
+                "data_dir": str(cluster.data_dir),
+                "addresses": cluster.addresses,
+            }
+            return Answer(
+                data,
+                [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
+            )
+        backend.create(cluster, NodeOptions(storage, log_level))
+        state.add(cluster)
+    with run.changing(wanted):
+        return _start(run, cluster, timeout)
+
+
+@command(app, "start")
+def start(
+    run: Invocation, name: ClusterArgument = None, timeout: StartTimeout = 30.0, dry_run: DryRun = False
+) -> Answer:
+    """Start the nodes that are down, on the ports and with the data they had"""
+    with run.changing(name) as cluster:
+        if dry_run:
+            processes = backend_named(cluster.backend).nodes(cluster)
+            down = [p.node.id for p in processes if p.state is RunState.DOWN]
+            change = guard.quorum_change(cluster, processes, with_=down)
+            data = {"name": cluster.name, "dry_run": True, "nodes": down, "quorum": change.as_data()}
+            return Answer(data, [Line(f"would start nodes {down}; then {change.text}")])
+        return _start(run, cluster, timeout)
+
+
+@command(app, "stop")
+def stop(
+    run: Invocation, name: ClusterArgument = None, timeout: StopTimeout = 5.0, dry_run: DryRun = False
+) -> Answer:
+    """Stop every node; the data stays"""
+    return _stop(run, name, timeout, dry_run)
+
+
+@command(app, "down")
+def down(
+    run: Invocation, name: ClusterArgument = None, timeout: StopTimeout = 5.0, dry_run: DryRun = False
+) -> Answer:
+    """Stop every node; the data stays (the same as stop)"""
+    return _stop(run, name, timeout, dry_run)
+
+
+@command(app, "destroy")
+def destroy(
+    run: Invocation,
+    name: ClusterArgument = None,
+    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Stop every node and delete all its data, for ever"""
+    with run.changing(name) as cluster:
+        backend = backend_named(cluster.backend)
+        doomed = [str(path) for n in cluster.nodes for path in (n.config, n.data_dir, n.log)]
+        consequence = f"{len(cluster.nodes)} nodes and every event in {cluster.data_dir} would be deleted"
+        if dry_run:
+            return Answer({"name": cluster.name, "dry_run": True, "deleted": doomed}, [Line(consequence)])
+        guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
+        numbers = [node.id for node in cluster.nodes]
+        run.trio(lambda: backend.stop(cluster, numbers, 0.0))
+        left = backend.destroy(cluster)
+        if left:
+            raise CleanUpIncomplete(
+                f"could not be deleted: {', '.join(map(str, left))}",
+                next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
+            )
+        state.remove(cluster.name)
+    return Answer(
+        {"name": cluster.name, "deleted": doomed},
+        [Line(f"cluster {cluster.name} is gone, with all its data")],
+    )
+
+
+@command(app, "ls")
+def ls(run: Invocation) -> Answer:
+    """List the clusters of this machine"""
+    listed: list[dict[str, Any]] = []
+    rows: list[list[Value]] = []
+    errors: list[Trouble] = []
+    for name in state.names():
+        try:
+            cluster = state.load(name)
+            processes = backend_named(cluster.backend).nodes(cluster)
+        except EventStreamError as error:  # one damaged description does not hide the others
+            errors.append(Trouble.of(error))
+            continue
+        running = sum(p.state is RunState.RUNNING for p in processes)
+        whole = running == len(cluster.nodes)
+        tone = (
+            Tone.GOOD
+            if whole
+            else Tone.WARN
+            if running >= cluster.quorum
+            else Tone.DIM
+            if not running
+            else Tone.BAD
+        )
+        rows.append(
+            [
+                name,
+                Cell(f"{running}/{len(cluster.nodes)}", tone),
+                cluster.storage,
+                cluster.created,
+                str(cluster.data_dir),
+            ]
+        )
+        listed.append(
+            {"name": name, "running": running, "nodes": len(cluster.nodes), "storage": cluster.storage,
+             "created": cluster.created, "data_dir": str(cluster.data_dir), "addresses": cluster.addresses}
+        )  # fmt: skip
+    table = Table(
+        ["name", "running", "storage", "created", "data"],
+        rows,
+        empty="no clusters; make one: esctl cluster up",
+    )
+    return Answer({"clusters": listed}, [table], errors, Exit.ERROR if errors else Exit.OK)
+
+
+@command(app, "wait")
+def wait(
+    run: Invocation,
+    name: ClusterArgument = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long")
+    ] = 30.0,
+) -> Answer:
+    """Wait until the cluster has a leader"""
+    from esctl import probe  # loaded late: it brings trio
+
+    cluster = run.cluster(name)
+    if all(p.state is RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster)):
+        raise ClusterNotRunning(
+            f"no node of cluster {cluster.name} is running", next_step=f"esctl cluster start {cluster.name}"
+        )
+    begun = time.monotonic()
+    with run.terminal.progress(f"waiting for a leader of {cluster.name}"):
+        try:
+            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout))
+        except NoQuorum as error:
+            return dataclasses.replace(Answer.of_error(error, {"name": cluster.name}), exit_code=Exit.TIMEOUT)
+    seconds = round(time.monotonic() - begun, 3)
+    data = {"name": cluster.name, "leader": leader, "seconds": seconds}
+    return Answer(data, [Line(f"node {leader} leads cluster {cluster.name}", Tone.GOOD)])
+
+
+def _refuse_second(name: str) -> None:
+    if name not in state.names():
+        return
+    cluster = state.load(name)
+    running = any(p.state is not RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster))
+    helps = f"esctl status --cluster {name}" if running else f"esctl cluster start {name}"
+    raise ClusterExists(
+        f"there is a cluster {name} already, {'running' if running else 'stopped'}, "
+        f"with its data in {cluster.data_dir}",
+        next_step=f"{helps}; to begin anew: esctl cluster destroy {name}",
+    )
+
+
+def _plan(name: str, count: int, data_dir: Path | None, storage: str, base_port: int | None) -> state.Cluster:
+    """Decide where everything is; nothing is written yet."""
+    home = (data_dir or state.clusters_root() / name / "data").expanduser().absolute()
+    reserved = {
+        int(address.rpartition(":")[2])
+        for other in state.names()
+        for node in state.load(other).nodes
+        for address in (node.client, node.peer)
+    }
+    chosen = ports.choose(2 * count, reserved, base_port)
+    nodes = tuple(
+        state.Node(
+            id=number,
+            client=f"{ports.HOST}:{chosen[number - 1]}",
+            peer=f"{ports.HOST}:{chosen[count + number - 1]}",
+            data_dir=home / f"node-{number}",
+            config=home / f"node-{number}.toml",
+            log=home / f"node-{number}.log",
+        )
+        for number in range(1, count + 1)
+    )
+    created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", "process", storage, created, home, nodes)
+
+
+def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
+    from esctl import probe  # loaded late: it brings trio
+
+    backend = backend_named(cluster.backend)
+    numbers = [node.id for node in cluster.nodes]
+
+    async def start_and_elect() -> tuple[list[NodeProcess], int]:
+        deadline = time.monotonic() + timeout_s
+        processes = await backend.start(cluster, numbers, timeout_s)
+        return processes, await probe.wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
+
+    with run.terminal.progress(f"starting {len(numbers)} nodes of {cluster.name}"):
+        processes, leader = run.trio(start_and_elect)
+    data = {
+        "name": cluster.name,
+        "identity": cluster.identity,
+        "storage": cluster.storage,
+        "data_dir": str(cluster.data_dir),
+        "nodes": [_node_data(p) for p in processes],
+        "leader": leader,
+    }
+    rows: list[list[Value]] = [
+        [p.node.id, _role(p, leader), str(p.pid), p.node.client, str(p.node.data_dir)] for p in processes
+    ]
+    views: list[View] = [
+        Line(f"cluster {cluster.name} is up; node {leader} leads", Tone.GOOD),
+        Table(["node", "role", "pid", "address", "data"], rows),
+        Fields([("next", f"esctl status --cluster {cluster.name}")]),
+    ]
+    return Answer(data, views)
+
+
+def _role(process: NodeProcess, leader: int) -> Cell:
+    return Cell("leader", Tone.GOOD) if process.node.id == leader else Cell("follower")
+
+
+def _stop(run: Invocation, name: str | None, timeout_s: float, dry_run: bool) -> Answer:
+    with run.changing(name) as cluster:
+        backend = backend_named(cluster.backend)
+        processes = backend.nodes(cluster)
+        live = [p.node.id for p in processes if p.state is not RunState.DOWN]
+        change = guard.quorum_change(cluster, processes, without=live)
+        data: dict[str, Any] = {"name": cluster.name, "nodes": live, "quorum": change.as_data()}
+        if dry_run:
+            return Answer({**data, "dry_run": True}, [Line(f"would stop nodes {live}; then {change.text}")])
+        with run.terminal.progress(f"stopping {len(live)} nodes of {cluster.name}"):
+            forced = run.trio(lambda: backend.stop(cluster, live, timeout_s))
+    if forced:
+        run.terminal.warn(
+            f"nodes {forced} did not end within {timeout_s:g} s and were killed; acked events are safe"
+        )
+    stopped = Line(f"cluster {cluster.name} is stopped; its data stays in {cluster.data_dir}")
+    return Answer(
+        {**data, "killed": forced}, [stopped, Fields([("next", f"esctl cluster start {cluster.name}")])]
+    )
+
+
+def _node_data(process: NodeProcess) -> dict[str, Any]:
+    node = process.node
+    return {
+        "id": node.id,
+        "pid": process.pid,
+        "state": str(process.state),
+        "address": node.client,
+        "peer_address": node.peer,
+        "data_dir": str(node.data_dir),
+        "log": str(node.log),
+    }

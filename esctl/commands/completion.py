@@ -1,0 +1,40 @@
+"""`esctl completion SHELL`: the script that makes the shell complete commands and options."""
+
+import os
+import subprocess
+import sys
+from typing import Annotated, Final, Literal
+
+import typer
+
+from esctl.answer import Answer, Line
+from esctl.invocation import Invocation, command, new_typer
+
+app = new_typer()
+_HOW: Final = {
+    "bash": "echo 'eval \"$(esctl completion bash)\"' >> ~/.bashrc",
+    "zsh": "echo 'eval \"$(esctl completion zsh)\"' >> ~/.zshrc",
+    "fish": "esctl completion fish > ~/.config/fish/completions/esctl.fish",
+}
+
+
+@command(app, "completion")
+def completion(
+    run: Invocation, shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell")]
+) -> Answer:
+    """Print the completion script for a shell"""
+    # The script is typer's own; it prints it when the variable that the script will set asks for it.
+    printed = subprocess.run(
+        [sys.executable, "-m", "esctl.main"],
+        env={**os.environ, "_ESCTL_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if run.terminal.interactive:
+        run.terminal.note(f"to install it: {_HOW[shell]}")
+    script = printed.stdout.strip()
+    return Answer(
+        {"shell": shell, "script": script, "install": _HOW[shell]},
+        [Line(line) for line in script.splitlines()],
+    )

@@ -1,0 +1,55 @@
+"""`esctl explain CODE`: what an error code means, whether anything was done, and what helps."""
+
+import inspect
+from typing import Annotated
+
+import typer
+
+from esctl import errors
+from esctl.answer import Answer, Fields, Table, Value
+from esctl.exits import exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esnode.errors import declared
+
+app = new_typer()
+
+
+@command(app, "explain")
+def explain(
+    run: Invocation,
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Such as ES1203", show_default=False)
+    ] = None,
+) -> Answer:
+    """Explain an error code, or list all of them"""
+    known = declared()
+    if code is None:
+        rows: list[list[Value]] = [[each, cls.title, int(exit_of(cls))] for each, cls in known.items()]
+        listed = [
+            {"code": each, "title": cls.title, "exit_code": int(exit_of(cls))} for each, cls in known.items()
+        ]
+        return Answer({"errors": listed}, [Table(["code", "meaning", "exit code"], rows)])
+    found = known.get(code.upper())
+    if found is None:
+        raise errors.UnknownCode(f"no error has the code {code}")
+    outcome = (
+        "what was asked for was certainly not done"
+        if found.definite
+        else "it may have been done: look, or repeat it"
+    )
+    data = {
+        "code": found.code,
+        "title": found.title,
+        "meaning": inspect.getdoc(found) or "",
+        "definite": found.definite,
+        "whose_turn": errors.family_of(found),
+        "exit_code": int(exit_of(found)),
+        "next": found.next_step,
+    }
+    pairs = [(found.code, found.title), ("meaning", str(data["meaning"])), ("outcome", outcome)]
+    pairs += [
+        ("whose turn", str(data["whose_turn"])),
+        ("exit code", str(data["exit_code"])),
+        ("next", found.next_step),
+    ]
+    return Answer(data, [Fields(pairs)])

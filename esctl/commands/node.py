@@ -1,0 +1,190 @@
+"""`esctl node`: one node at a time, to repair it or to see what the others do without it.
+
+Each command says what the quorum is afterwards. Killing and pausing lose no acked event, so a script is
+not asked; a person is, when the quorum would go.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from esctl import guard
+from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, Yes
+from esctl.backends import backend_named
+from esctl.backends.interface import Backend, NodeProcess, RunState
+from esctl.invocation import Invocation, command, new_typer
+from esctl.state import Cluster
+
+app = new_typer()
+_TONES = {RunState.RUNNING: Tone.GOOD, RunState.PAUSED: Tone.WARN, RunState.DOWN: Tone.BAD}
+
+
+@command(app, "ls")
+def ls(run: Invocation) -> Answer:
+    """List every configured node and its process"""
+    cluster = run.cluster()
+    processes = backend_named(cluster.backend).nodes(cluster)
+    rows: list[list[Value]] = [
+        [
+            p.node.id,
+            Cell(str(p.state), _TONES[p.state]),
+            str(p.pid) if p.pid else None,
+            p.node.client,
+            p.node.peer,
+            _megabytes(p.rss_bytes),
+            _duration(p.uptime_s),
+            str(p.node.data_dir),
+        ]
+        for p in processes
+    ]
+    listed = [
+        {
+            "id": p.node.id,
+            "state": str(p.state),
+            "pid": p.pid,
+            "address": p.node.client,
+            "peer_address": p.node.peer,
+            "rss_bytes": p.rss_bytes,
+            "uptime_s": p.uptime_s,
+            "data_dir": str(p.node.data_dir),
+            "log": str(p.node.log),
+        }
+        for p in processes
+    ]
+    table = Table(["node", "process", "pid", "clients", "peers", "memory", "up for", "data"], rows)
+    return Answer({"name": cluster.name, "nodes": listed}, [table])
+
+
+@command(app, "start")
+def start(
+    run: Invocation, number: NodeArgument, timeout: StartTimeout = 30.0, dry_run: DryRun = False
+) -> Answer:
+    """Start a node that is down, and wait until it answers"""
+
+    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+        with run.terminal.progress(f"starting node {number}"):
+            (process,) = run.trio(lambda: backend.start(cluster, [number], timeout))
+        return {"pid": process.pid}
+
+    return _change(run, number, "start", go, gives=True, dry_run=dry_run)
+
+
+@command(app, "stop")
+def stop(
+    run: Invocation,
+    number: NodeArgument,
+    timeout: StopTimeout = 5.0,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Stop a node: it hands the leadership over first"""
+
+    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+        pid = _look(backend, cluster, number).pid
+        with run.terminal.progress(f"stopping node {number}"):
+            forced = run.trio(lambda: backend.stop(cluster, [number], timeout))
+        if forced:
+            run.terminal.warn(f"node {number} did not end within {timeout:g} s and was killed")
+        return {"pid": pid, "killed": bool(forced)}
+
+    return _change(run, number, "stop", go, gives=False, yes=yes, dry_run=dry_run)
+
+
+@command(app, "restart")
+def restart(
+    run: Invocation,
+    number: NodeArgument,
+    timeout: StartTimeout = 30.0,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Stop a node and start it again"""
+
+    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+        async def both() -> NodeProcess:
+            await backend.stop(cluster, [number], 5.0)
+            (process,) = await backend.start(cluster, [number], timeout)
+            return process
+
+        with run.terminal.progress(f"restarting node {number}"):
+            return {"pid": run.trio(both).pid}
+
+    return _change(run, number, "restart", go, gives=True, yes=yes, dry_run=dry_run)
+
+
+@command(app, "kill")
+def kill(run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False) -> Answer:
+    """End a node without warning (SIGKILL)"""
+
+    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+        return {"pid": run.trio(lambda: backend.kill(cluster, number))}
+
+    return _change(run, number, "kill", go, gives=False, yes=yes, dry_run=dry_run)
+
+
+@command(app, "pause")
+def pause(run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False) -> Answer:
+    """Freeze a node (SIGSTOP): it keeps its connections and answers nothing"""
+    return _change(
+        run, number, "pause", lambda b, c: {"pid": b.pause(c, number)}, gives=False, yes=yes, dry_run=dry_run
+    )
+
+
+@command(app, "resume")
+def resume(run: Invocation, number: NodeArgument, dry_run: DryRun = False) -> Answer:
+    """Let a paused node go on (SIGCONT)"""
+    return _change(
+        run, number, "resume", lambda b, c: {"pid": b.resume(c, number)}, gives=True, dry_run=dry_run
+    )
+
+
+def _change(
+    run: Invocation,
+    number: int,
+    verb: str,
+    go: Callable[[Backend, Cluster], dict[str, Any]],
+    *,
+    gives: bool,
+    yes: bool = False,
+    dry_run: bool,
+) -> Answer:
+    """The frame of every change: the node exists, the quorum is told, and a person may say no.
+
+    `gives`: the node runs afterwards; otherwise it does not.
+    """
+    with run.changing() as cluster:
+        cluster.node(number)
+        backend = backend_named(cluster.backend)
+        processes = backend.nodes(cluster)
+        change = guard.quorum_change(
+            cluster, processes, with_=[number] if gives else (), without=() if gives else [number]
+        )
+        data: dict[str, Any] = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
+        if dry_run:
+            pid = _look(backend, cluster, number).pid
+            return Answer(
+                {**data, "pid": pid, "dry_run": True},
+                [Line(f"would {verb} node {number}; then {change.text}")],
+            )
+        if change.lost:
+            run.terminal.warn(f"afterwards: {change.text}")
+            guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes)
+        data |= go(backend, cluster)
+    tone = Tone.NORMAL if change.running_after >= change.needed else Tone.WARN
+    return Answer(data, [Line(f"{verb} node {number} (pid {data['pid']}): {change.text}", tone)])
+
+
+def _look(backend: Backend, cluster: Cluster, number: int) -> NodeProcess:
+    return next(p for p in backend.nodes(cluster) if p.node.id == number)
+
+
+def _megabytes(size_bytes: int | None) -> str | None:
+    return None if size_bytes is None else f"{size_bytes / 1e6:.1f} MB"
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,178 @@
+"""The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
+
+ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up. What a
+node or the client library raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
+"""
+
+from esnode.errors import CallerError, EventStreamError, OperatorError
+
+
+class UsageError(CallerError):
+    """The words of the command line do not fit together; nothing was done."""
+
+    code = "ES4000"
+    title = "the command line is not valid"
+    next_step = "esctl --help"
+
+
+class ClusterExists(OperatorError):
+    """A cluster of that name is already there, running or not."""
+
+    code = "ES4001"
+    title = "the name is taken by another cluster"
+    next_step = "esctl cluster ls"
+
+
+class ClusterNotFound(OperatorError):
+    """No cluster of that name was made by this user on this machine."""
+
+    code = "ES4002"
+    title = "there is no such cluster"
+    next_step = "esctl cluster ls"
+
+
+class NoCluster(OperatorError):
+    """There is no cluster at all, so there is no default one either."""
+
+    code = "ES4003"
+    title = "there is no cluster yet"
+    next_step = "esctl cluster up"
+
+
+class SeveralClusters(CallerError):
+    """Only a cluster that is the only one is the default."""
+
+    code = "ES4004"
+    title = "there are several clusters, and none was named"
+    next_step = "add --cluster NAME, or set ESCTL_CLUSTER"
+
+
+class InvalidName(CallerError):
+    """The name of a cluster becomes the name of a directory."""
+
+    code = "ES4005"
+    title = "the name cannot name a cluster"
+    next_step = "use 1 to 40 letters, digits, dots, dashes and underscores, a letter or digit first"
+
+
+class NodeNotFound(CallerError):
+    """The cluster has no node of that number."""
+
+    code = "ES4006"
+    title = "there is no such node"
+    next_step = "esctl node ls"
+
+
+class ClusterNotRunning(OperatorError):
+    """None of the cluster's processes is alive."""
+
+    code = "ES4007"
+    title = "the cluster is not running"
+    next_step = "esctl cluster start"
+
+
+class NodeNotRunning(OperatorError):
+    """The node has no live process, so there is nothing to send a signal to."""
+
+    code = "ES4008"
+    title = "the node is not running"
+    next_step = "esctl node start"
+
+
+class InvalidArgument(CallerError):
+    """An argument is well formed and makes no sense here."""
+
+    code = "ES4009"
+    title = "the argument cannot be used"
+    next_step = "esctl --help"
+
+
+class UnknownCode(CallerError):
+    """No error has this code."""
+
+    code = "ES4010"
+    title = "there is no such error code"
+    next_step = "esctl explain lists every code"
+
+
+class PortTaken(OperatorError):
+    """Something else listens on a port that belongs to the cluster."""
+
+    code = "ES4101"
+    title = "a port of the cluster is in use"
+    next_step = "stop what listens there, then: esctl cluster start"
+
+
+class NodeFailedToStart(OperatorError):
+    """The process ended before it answered; the message ends with the tail of its log."""
+
+    code = "ES4102"
+    title = "a node did not start"
+    next_step = "esctl logs"
+
+
+class NodeNotReady(OperatorError):
+    """The process lives and does not answer in time."""
+
+    code = "ES4103"
+    title = "a node runs and does not answer"
+    next_step = "esctl logs; then esctl cluster wait"
+    definite = False
+
+
+class DirectoryTaken(OperatorError):
+    """The data directory holds the nodes of another cluster, or files that are no node's."""
+
+    code = "ES4104"
+    title = "the data directory is not free"
+    next_step = "choose another one with --data-dir"
+
+
+class StateUnreadable(OperatorError):
+    """The toolkit's own note of a cluster is damaged or of a newer version."""
+
+    code = "ES4105"
+    title = "the description of the cluster cannot be used"
+    next_step = "mend or remove the file that the message names; the events are not in it"
+
+
+class MachineRefused(OperatorError):
+    """The operating system said no: permissions, disk space, too many processes."""
+
+    code = "ES4106"
+    title = "the operating system refused"
+    next_step = "esctl doctor"
+
+
+class NotConfirmed(CallerError):
+    """The command cannot be undone, and nobody confirmed it."""
+
+    code = "ES4201"
+    title = "refused: this needs a confirmation"
+    next_step = "confirm it as the message says"
+
+
+class Interrupted(CallerError):
+    """Somebody pressed Ctrl-C. The answer says what was done until then."""
+
+    code = "ES4203"
+    title = "the command was interrupted"
+    next_step = "run it again; sending the same events again is safe"
+    definite = False
+
+
+class CleanUpIncomplete(OperatorError):
+    """Something that should be gone is still there."""
+
+    code = "ES4202"
+    title = "the clean-up is not complete"
+    next_step = "remove what the message names, then run the same command again"
+
+
+def family_of(error: type[EventStreamError]) -> str:
+    """Whose turn it is, in words."""
+    if issubclass(error, CallerError):
+        return "the caller can mend it"
+    if issubclass(error, OperatorError):
+        return "an operator is needed"
+    return "the other end of a connection broke the protocol" if error.code.startswith("ES2") else "a bug"

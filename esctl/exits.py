@@ -1,0 +1,62 @@
+"""The exit codes of `esctl`, one meaning each, and which error ends with which.
+
+A script may rely on these numbers; none is ever reused. Called by the commands and by `invocation.py`.
+"""
+
+import enum
+from typing import Final
+
+from esctl import errors as ours
+from esnode import errors as node
+
+
+@enum.unique
+class Exit(enum.IntEnum):
+    """What the number says."""
+
+    OK = 0
+    ERROR = 1
+    """It could not be done, or not all of it."""
+    USAGE = 2
+    """The command line or a file it names is wrong; nothing was done."""
+    UNHEALTHY = 10
+    """The check worked and its answer is no."""
+    VERDICT_FAILED = 11
+    """Events were lost, doubled or reordered."""
+    INCONCLUSIVE = 12
+    """There was not enough to judge by."""
+    REFUSED = 13
+    """A guard asked for a confirmation that did not come; nothing was done."""
+    CLEANUP_INCOMPLETE = 14
+    REGRESSION = 15
+    """A measurement is worse than the one it was compared with."""
+    UNREACHABLE = 20
+    """No node answered."""
+    TIMEOUT = 124
+    INTERRUPTED = 130
+
+
+_BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
+    node.InvalidConfig: Exit.USAGE,
+    node.InvalidRequest: Exit.USAGE,
+    node.Unreachable: Exit.UNREACHABLE,
+    node.NoQuorum: Exit.UNHEALTHY,
+    node.OperationTimeout: Exit.TIMEOUT,
+    ours.UsageError: Exit.USAGE,
+    ours.InvalidName: Exit.USAGE,
+    ours.InvalidArgument: Exit.USAGE,
+    ours.SeveralClusters: Exit.USAGE,
+    ours.UnknownCode: Exit.USAGE,
+    ours.NotConfirmed: Exit.REFUSED,
+    ours.Interrupted: Exit.INTERRUPTED,
+    ours.CleanUpIncomplete: Exit.CLEANUP_INCOMPLETE,
+}
+
+
+def exit_of(error: node.EventStreamError | type[node.EventStreamError]) -> Exit:
+    """The code that a command ends with when `error` ends it: its own class's, or its nearest parent's."""
+    cls = error if isinstance(error, type) else type(error)
+    for ancestor in cls.__mro__:
+        if ancestor in _BY_ERROR:
+            return _BY_ERROR[ancestor]
+    return Exit.ERROR

@@ -1,0 +1,92 @@
+"""What stands between the operator and harm: what the quorum would be, and who must confirm it.
+
+Three tiers: mild asks nothing; moderate asks a person at a terminal, unless --yes; severe wants the
+cluster's name, typed or as --confirm NAME, always. Called by the commands that take something away.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esctl.backends.interface import NodeProcess, RunState
+from esctl.errors import NotConfirmed
+from esctl.state import Cluster
+from esctl.terminal import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumChange:
+    """How many nodes run, before and after, and how many a majority needs."""
+
+    needed: int
+    running_before: int
+    running_after: int
+
+    @property
+    def lost(self) -> bool:
+        """Would this change end the majority?"""
+        return self.running_after < self.needed <= self.running_before
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        verdict = "a quorum" if self.running_after >= self.needed else "no quorum: nothing is acked"
+        return f"{self.running_after} of {self.total} nodes running, {self.needed} needed: {verdict}"
+
+    @property
+    def total(self) -> int:
+        """How many nodes are configured; a majority of n is n // 2 + 1, and n is odd."""
+        return 2 * self.needed - 1
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "needed": self.needed,
+            "running_before": self.running_before,
+            "running_after": self.running_after,
+            "kept": self.running_after >= self.needed,
+        }
+
+
+def quorum_change(
+    cluster: Cluster,
+    nodes: Sequence[NodeProcess],
+    *,
+    without: Collection[int] = (),
+    with_: Collection[int] = (),
+) -> QuorumChange:
+    """What becomes of the quorum when some nodes stop (`without`) or run again (`with_`)."""
+    before = {process.node.id for process in nodes if process.state is RunState.RUNNING}
+    after = (before | set(with_)) - set(without)
+    return QuorumChange(cluster.quorum, len(before), len(after))
+
+
+def moderate(terminal: Terminal, question: str, *, yes: bool) -> None:
+    """Ask when somebody is there to answer; raises `NotConfirmed` unless the answer is yes.
+
+    A script is not asked: it has said what it wants, and what this tier guards can be undone.
+    """
+    if yes or not terminal.interactive:
+        return
+    if terminal.ask(f"{question} Go on? [y/N]").lower() not in ("y", "yes"):
+        raise NotConfirmed(
+            "not confirmed; nothing was done", next_step="add --yes to go on without a question"
+        )
+
+
+def severe(
+    terminal: Terminal, cluster: Cluster, consequence: str, *, confirm: str | None, words: str
+) -> None:
+    """Want the cluster's name; raises `NotConfirmed`. `words` is the command that would be confirmed."""
+    if confirm is None and terminal.interactive:
+        terminal.warn(consequence)
+        confirm = terminal.ask(f"Type the cluster's name to confirm [{cluster.name}]:")
+    if confirm == cluster.name:
+        return
+    reason = (
+        "was not confirmed" if not confirm else f"was confirmed for {confirm!r}, not for {cluster.name!r}"
+    )
+    raise NotConfirmed(
+        f"{words} {cluster.name} {reason}; {consequence}; nothing was done",
+        next_step=f"esctl {words} {cluster.name} --confirm {cluster.name}",
+    )

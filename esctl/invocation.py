@@ -1,0 +1,244 @@
+"""One run of one command: the options that all commands share, and the one place where it ends.
+
+`@command` adds the shared options to a command's own, hands it an `Invocation`, and turns what it returns
+or raises into output and an exit code. Declared errors become messages, Ctrl-C a summary, a reader that
+left silence; an unknown exception passes through to `main.py`. Called by every module of `esctl/commands`.
+"""
+
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Concatenate, Final, Never, ParamSpec, TypeVar, get_type_hints
+
+import typer
+
+from esctl import state
+from esctl.answer import Answer, Trouble
+from esctl.errors import Interrupted
+from esctl.exits import Exit
+from esctl.terminal import Output, Terminal
+from esnode.errors import EventStreamError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CLEAN_UP_TIMEOUT_S: Final = 5.0
+"""How long a command may take to clean up after Ctrl-C."""
+
+_PANEL = "Options of every command"
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", "-c", metavar="NAME", envvar="ESCTL_CLUSTER", rich_help_panel=_PANEL, show_default=False,
+        help="Name the cluster; the only one there is is the default",
+    ),
+]  # fmt: skip
+OutputOption = Annotated[
+    Output | None,
+    typer.Option(
+        "--output", "-o", envvar="ESCTL_OUTPUT", rich_help_panel=_PANEL, show_default=False,
+        help="Print a table, JSON, or plain text; plain is the default on a pipe",
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=_PANEL, help="The same as -o json")]
+NoColorOption = Annotated[bool, typer.Option("--no-color", rich_help_panel=_PANEL, help="Use no colours")]
+NoInputOption = Annotated[bool, typer.Option("--no-input", rich_help_panel=_PANEL, help="Never ask anything")]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOptions:
+    """What the options of every command said, before or after the command's name."""
+
+    cluster: str | None = None
+    output: Output | None = None
+    no_color: bool = False
+    no_input: bool = False
+
+    def over(self, outer: "SharedOptions") -> "SharedOptions":
+        """These, and where they say nothing, those that stood before the command's name."""
+        return SharedOptions(
+            cluster=self.cluster or outer.cluster,
+            output=self.output or outer.output,
+            no_color=self.no_color or outer.no_color,
+            no_input=self.no_input or outer.no_input,
+        )
+
+
+def shared_options(
+    cluster: ClusterOption = None,
+    output: OutputOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    no_input: NoInputOption = False,
+) -> SharedOptions:
+    """The shared options as typer gives them; its signature is what `@command` adds to a command."""
+    return SharedOptions(cluster, Output.JSON if json else output, no_color, no_input)
+
+
+class Invocation:
+    """What a running command has at hand."""
+
+    def __init__(self, command: str, options: SharedOptions) -> None:
+        self.command = command
+        """Its full name, such as `cluster up`."""
+        self.cluster_name = options.cluster
+        """What --cluster or ESCTL_CLUSTER named, if anything."""
+        self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
+        self._summary: Callable[[], Answer] | None = None
+
+    def cluster(self, name: str | None = None) -> state.Cluster:
+        """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
+        return state.resolve(name or self.cluster_name)
+
+    @contextmanager
+    def changing(self, name: str | None = None) -> Iterator[state.Cluster]:
+        """The same, for a command that starts or stops something: nobody else does meanwhile."""
+        known = self.cluster(name)
+        with state.locked(known.name, self.terminal.note):
+            yield state.load(known.name)
+
+    def on_interrupt(self, summary: Callable[[], Answer]) -> None:
+        """After Ctrl-C, answer with `summary()`: what was achieved so far. The exit code is 130."""
+        self._summary = summary
+
+    def trio(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up."""
+        import trio  # loaded late: `--help` must be quick
+
+        try:
+            return trio.run(_interruptible, work, self.terminal.note)
+        except BaseExceptionGroup as group:
+            error = _the_one_error(group)
+            raise error from error.__cause__
+
+    def conclude(self, function: Callable[[], Answer | None]) -> Exit:
+        """Run the command, print how it ended, and give its exit code."""
+        try:
+            answer = self._answer_of(function)
+            if answer is not None:
+                self.terminal.show(self.command, answer)
+            self.terminal.flush()
+        except BrokenPipeError:
+            # The reader has had enough, as `head` does. Python would complain again when it flushes at
+            # the end, so standard output leads nowhere from now on.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.OK
+        return answer.exit_code if answer is not None else Exit.OK
+
+    def _answer_of(self, function: Callable[[], Answer | None]) -> Answer | None:
+        try:
+            return function()
+        except EventStreamError as error:
+            return Answer.of_error(error)
+        except KeyboardInterrupt:
+            achieved = self._summary() if self._summary is not None else Answer()
+            trouble = Trouble.of(Interrupted("interrupted by Ctrl-C"))
+            return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
+
+
+def new_typer(**settings: Any) -> typer.Typer:
+    """A `typer.Typer` with the settings that all groups share; each command module makes its `app` here."""
+    return typer.Typer(
+        add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False, **settings,
+    )  # fmt: skip
+
+
+def command(
+    group: typer.Typer, name: str, **settings: Any
+) -> Callable[
+    [Callable[Concatenate[Invocation, P], Answer | None]], Callable[Concatenate[Invocation, P], Answer | None]
+]:
+    """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
+
+    Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
+    when it printed a stream.
+    """
+
+    def register(
+        function: Callable[Concatenate[Invocation, P], Answer | None],
+    ) -> Callable[Concatenate[Invocation, P], Answer | None]:
+        group.command(name, **settings)(_with_shared_options(function))
+        return function
+
+    return register
+
+
+def _with_shared_options(function: Callable[..., Answer | None]) -> Callable[..., None]:
+    """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
+    hints = get_type_hints(function, include_extras=True)
+    shared = inspect.signature(shared_options, eval_str=True).parameters
+    own = list(inspect.signature(function).parameters.values())[1:]
+
+    @functools.wraps(function)
+    def run(ctx: typer.Context, **arguments: Any) -> None:
+        inner = shared_options(**{key: arguments.pop(key) for key in shared})
+        outer = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
+        invocation = Invocation(ctx.command_path.partition(" ")[2], inner.over(outer))
+        code = invocation.conclude(functools.partial(function, invocation, **arguments))
+        if code:
+            raise typer.Exit(code)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
+    parameters += [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
+    parameters += [p.replace(kind=keyword) for p in shared.values()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str], None]) -> T:
+    """`work()`, cancelled by the first Ctrl-C; the second one, or a slow clean-up, ends the process."""
+    import trio  # loaded late: `--help` must be quick
+
+    working = trio.CancelScope()
+    results: list[T] = []
+
+    async def watch() -> None:
+        await anext(presses)
+        working.cancel()
+        note("stopping; press Ctrl-C again to leave at once")
+        with trio.move_on_after(CLEAN_UP_TIMEOUT_S):
+            await anext(presses)
+        leave_at_once()
+
+    with trio.open_signal_receiver(signal.SIGINT) as presses:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            with working:
+                results.append(await work())
+            nursery.cancel_scope.cancel()
+    if working.cancel_called:
+        raise KeyboardInterrupt
+    return results[0]
+
+
+def leave_at_once() -> Never:
+    """End the process without any clean-up but a visible cursor."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")
+        sys.stderr.flush()
+    os._exit(Exit.INTERRUPTED)
+
+
+def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to report of a group: Ctrl-C before a declared error before the group itself."""
+    leaves = list(_leaves(group))
+    for kind in (KeyboardInterrupt, EventStreamError, BrokenPipeError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for member in group.exceptions:
+        found += _leaves(member) if isinstance(member, BaseExceptionGroup) else [member]
+    return found

@@ -1,0 +1,203 @@
+"""The command `esctl`: the list of its commands, and the one place where an unknown error ends it.
+
+A command's module is loaded when that command is asked for and never for `--help`, which reads only the
+list below. Usage errors and bugs are reported here, under `-o json` as one document. Called by the shell.
+"""
+
+import importlib
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import typer
+import typer.core
+
+from esctl.answer import Answer, Trouble
+from esctl.errors import UsageError
+from esctl.exits import Exit
+from esctl.invocation import (
+    ClusterOption,
+    JsonOption,
+    NoColorOption,
+    NoInputOption,
+    OutputOption,
+    shared_options,
+)
+from esctl.terminal import Output, Terminal
+from esnode import __version__
+from esnode.errors import Bug
+
+COMPLETE_VARIABLE: Final = "_ESCTL_COMPLETE"
+"""The shell's completion function sets it; see `esctl completion`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A command or a group: its name, what `esctl --help` says of it, and under which heading.
+
+    Its module is `esctl.commands.NAME`, whose `app` is a `typer.Typer`.
+    """
+
+    name: str
+    help: str
+    panel: str
+
+
+ROWS: Final = (
+    Row("cluster", "Start, stop, list and remove clusters", "Clusters"),
+    Row("node", "List, start, stop, kill, pause and resume single nodes", "Clusters"),
+    Row("logs", "Show the logs of all nodes, merged by time", "Look"),
+    Row("doctor", "Check that this machine can run a cluster", "Look"),
+    Row("explain", "Explain an error code", "Learn"),
+    Row("completion", "Print the completion script for a shell", "Learn"),
+    Row("version", "Show the versions of esctl and of what it runs on", "Learn"),
+)
+_ROW_BY_NAME: Final = {row.name: row for row in ROWS}
+
+
+class Commands(typer.core.TyperGroup):
+    """The root group: knows every command by its row, and loads one when it is run."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for row in ROWS:
+            self.commands[row.name] = typer.core.TyperCommand(
+                row.name, help=row.help, rich_help_panel=row.panel, callback=None
+            )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """What click calls to run `args[0]`, and to complete what follows it."""
+        row = _ROW_BY_NAME.get(args[0])
+        if row is not None:
+            self.commands[row.name] = load(row)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Draw the first page; typer's own would load all of rich for it."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for row in ROWS:
+            sections.setdefault(row.panel, []).append((row.name, row.help))
+        options = [
+            (", ".join(sorted(p.opts, key=len)), getattr(p, "help", "") or "") for p in self.get_params(ctx)
+        ]
+        sections["Options, also after the command"] = options
+        Terminal(Output.TABLE).page(ctx.get_usage(), self.help or "", sections, self.epilog or "")
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line and exit with its code."""
+        words = list(sys.argv[1:] if args is None else args)
+        code = Exit.OK
+        try:
+            ended = super().main(
+                words, prog_name or "esctl", complete_var or COMPLETE_VARIABLE, False, **extra
+            )
+            code = Exit(ended) if isinstance(ended, int) else Exit.OK
+        except typer.TyperException as error:
+            code = _report_usage(words, error)
+        except (KeyboardInterrupt, typer.Abort):
+            code = Exit.INTERRUPTED
+        except Exception as error:  # noqa: BLE001  # the one place where an unknown error ends the command
+            code = _report_bug(words, error)
+        sys.exit(code)
+
+
+def load(row: Row) -> Any:
+    """Import the module of a command and give its click command, named and described by the row."""
+    module = importlib.import_module(f"esctl.commands.{row.name}")
+    loaded = typer.main.get_command(module.app)
+    loaded.name, loaded.help = row.name, loaded.help or row.help
+    return loaded
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=COMPLETE_VARIABLE in os.environ,  # that loads the code for it
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Start, watch, break and repair clusters of EventStreamCore, a replicated exactly-once event log",
+    epilog="Start here: esctl cluster up",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    cluster: ClusterOption = None,
+    output: OutputOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    no_input: NoInputOption = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit")] = False,
+) -> None:
+    """Take the shared options that stand before the command."""
+    ctx.obj = shared_options(cluster, output, json, no_color, no_input)
+    if version:
+        typer.echo(f"esctl {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        ctx.get_help()
+
+
+def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
+    """A command line that cannot be understood. Groups without a command have shown their help already."""
+    message = error.format_message()
+    if message:
+        usage = UsageError(message, next_step=" ".join(["esctl", *_command_words(words), "--help"]))
+        _terminal(words).show(" ".join(_command_words(words)), Answer.of_error(usage))
+    return Exit.USAGE
+
+
+def _report_bug(words: list[str], error: Exception) -> Exit:
+    """Everything that is worth having in a report; the arguments may hold secrets and are left out."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    about = f"esctl {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    sys.stderr.write("".join(traceback.format_exception(error)) + f"{about}\n")
+    trouble = Trouble(
+        Bug.code,
+        f"{type(error).__name__}: {error} (in {where.name}, line {where.lineno} of {where.filename})",
+        "this is a bug in esctl",
+        "report it with the text above",
+    )
+    _terminal(words).show(" ".join(_command_words(words)), Answer(errors=(trouble,), exit_code=Exit.ERROR))
+    return Exit.ERROR
+
+
+def _terminal(words: list[str]) -> Terminal:
+    """The terminal for a command line that was not parsed to its end."""
+    text = " ".join(words)
+    as_json = "--json" in words or any(
+        form in text for form in ("-o json", "-ojson", "--output json", "--output=json")
+    )
+    return Terminal(Output.JSON if as_json else None, color="--no-color" not in words)
+
+
+def _command_words(words: list[str]) -> list[str]:
+    """The words that name the command, as far as they can be told."""
+    named: list[str] = []
+    for word in words:
+        if word in _ROW_BY_NAME or (named and len(named) < 2 and word.isalpha()):
+            named.append(word)
+        elif named:
+            break
+    return named
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app(prog_name="esctl")
+
+
+if __name__ == "__main__":
+    main()

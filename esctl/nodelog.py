@@ -1,0 +1,130 @@
+"""The logs of nodes: JSON lines, one file a node, merged by time.
+
+Reads what `esnode` writes: `time` (RFC 3339, UTC), `level`, `node`, `event`, then anything. A line that is
+no JSON, such as a traceback, belongs to the line before it. Called by `esctl logs` and the backends.
+"""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+RAW: Final = "raw"
+"""The event of a line that was no JSON object."""
+MAX_TAIL_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of one node's log."""
+
+    time: str
+    node: int
+    level: str
+    event: str
+    fields: dict[str, Any]
+    """Everything, as it was written."""
+
+    @property
+    def details(self) -> str:
+        """The fields that have no column of their own, as `name=value`."""
+        hidden = ("time", "level", "node", "event")
+        return " ".join(f"{name}={_word(value)}" for name, value in self.fields.items() if name not in hidden)
+
+
+def parse(line: str, node: int, time_before: str = "") -> LogLine:
+    """One line; `time_before` is that of the line before it, which a line without a time takes."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        text = line.rstrip("\n")
+        raw = {"time": time_before, "level": "error", "node": node, "event": RAW, "text": text}
+        return LogLine(time_before, node, "error", RAW, raw)
+    return LogLine(
+        time=str(fields.get("time", time_before)),
+        node=node,
+        level=str(fields.get("level", "info")),
+        event=str(fields.get("event", "")),
+        fields=fields,
+    )
+
+
+def read(path: Path, node: int, start: int = 0, end: int | None = None) -> Iterator[LogLine]:
+    """The lines of a file from byte `start` to `end`; nothing when there is no file yet."""
+    if not path.exists():
+        return
+    time = ""
+    with path.open("rb") as file:
+        file.seek(start)
+        for raw in file:
+            line = parse(raw.decode(errors="replace"), node, time)
+            time = line.time
+            yield line
+            if end is not None and file.tell() >= end:
+                return
+
+
+def merge(logs: Iterable[Iterator[LogLine]]) -> Iterator[LogLine]:
+    """All lines of several logs, by time; lines of one node keep their order."""
+    return heapq.merge(*logs, key=lambda line: line.time)
+
+
+def at_least(level: str, line: LogLine) -> bool:
+    """Is the line of this level or a graver one? Unknown levels always are."""
+    return line.level not in LEVELS or LEVELS.index(line.level) >= LEVELS.index(level)
+
+
+class Follower:
+    """Reads what is appended to one node's log, whole lines only."""
+
+    def __init__(self, path: Path, node: int, start: int) -> None:
+        self._path, self._node, self._position = path, node, start
+        self._time = ""
+
+    def new_lines(self) -> list[LogLine]:
+        """What has come since the last call."""
+        if size(self._path) <= self._position:
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._position += len(whole)
+        lines: list[LogLine] = []
+        for text in whole.decode(errors="replace").splitlines():
+            lines.append(parse(text, self._node, self._time))
+            self._time = lines[-1].time
+        return lines
+
+
+def size(path: Path) -> int:
+    """The length of a log in bytes; 0 when there is none yet."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def tail(path: Path, count: int, start: int = 0) -> str:
+    """The last `count` lines after byte `start`, for people, indented."""
+    lines = list(read(path, 0, max(start, size(path) - MAX_TAIL_BYTES)))[-count:]
+    shown = [
+        line.fields["text"] if line.event == RAW else f"{line.level} {line.event} {line.details}"
+        for line in lines
+    ]
+    return "\n".join(f"    {text}" for text in shown) or "    (the log is empty)"
+
+
+def next_step(path: Path, start: int) -> str:
+    """What the node itself said should be done next, in its last words; empty when it said nothing."""
+    for line in reversed(list(read(path, 0, max(start, size(path) - MAX_TAIL_BYTES)))):
+        if line.fields.get("next"):
+            return str(line.fields["next"])
+    return ""
+
+
+def _word(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return json.dumps(text) if " " in text or not text else text

@@ -1,0 +1,212 @@
+"""Where clusters are kept: one directory each, under $XDG_STATE_HOME/esctl/clusters.
+
+Decides names, places and which cluster is the default; writes atomically, under a lock. Holds no event
+and no process: those belong to the data directory and the backend. Called by commands and backends.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from esctl.errors import (
+    ClusterExists,
+    ClusterNotFound,
+    InvalidName,
+    MachineRefused,
+    NoCluster,
+    NodeNotFound,
+    SeveralClusters,
+    StateUnreadable,
+)
+
+SCHEMA: Final = "esctl-cluster/v1"
+DEFAULT_NAME: Final = "local"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of a cluster: where it listens and where its files are. Addresses are `host:port`."""
+
+    id: int
+    client: str
+    peer: str
+    data_dir: Path
+    config: Path
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What `cluster up` decided, kept for every later command.
+
+    `identity` is what the nodes call the cluster: the name and a random part, so that a new cluster
+    never takes in a node of an older one of the same name.
+    """
+
+    name: str
+    identity: str
+    backend: str
+    storage: str
+    created: str
+    data_dir: Path
+    nodes: tuple[Node, ...]
+
+    @property
+    def directory(self) -> Path:
+        """Where this description and the notes of the backend are kept."""
+        return clusters_root() / self.name
+
+    @property
+    def quorum(self) -> int:
+        """How many nodes make a majority."""
+        return len(self.nodes) // 2 + 1
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect, a node each."""
+        return [node.client for node in self.nodes]
+
+    def node(self, number: int) -> Node:
+        """The node `number`; raises `NodeNotFound`."""
+        for node in self.nodes:
+            if node.id == number:
+                return node
+        known = ", ".join(str(node.id) for node in self.nodes)
+        raise NodeNotFound(f"cluster {self.name} has no node {number}; it has {known}")
+
+
+def clusters_root() -> Path:
+    """The directory of all clusters of this user."""
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG base directory specification: a relative path is to be ignored.
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
+    return base / "esctl" / "clusters"
+
+
+def names() -> list[str]:
+    """Every cluster there is, by name."""
+    root = clusters_root()
+    if not root.is_dir():
+        return []
+    return sorted(path.parent.name for path in root.glob("*/cluster.json"))
+
+
+def check_name(name: str) -> None:
+    """Raises `InvalidName`."""
+    if not _NAME.fullmatch(name):
+        raise InvalidName(f"{name!r} cannot name a cluster")
+
+
+def resolve(name: str | None) -> Cluster:
+    """The cluster `name`, or the only one there is."""
+    if name:
+        return load(name)
+    known = names()
+    if not known:
+        raise NoCluster("there is no cluster yet")
+    if len(known) > 1:
+        raise SeveralClusters(f"there are {len(known)} clusters: {', '.join(known)}")
+    return load(known[0])
+
+
+def load(name: str) -> Cluster:
+    """Read a cluster's description; raises `ClusterNotFound`, `StateUnreadable`."""
+    check_name(name)
+    path = clusters_root() / name / "cluster.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise StateUnreadable(f"{path} has the schema {document['schema']!r}, not {SCHEMA!r}")
+        return _from_json(document)
+    except FileNotFoundError:
+        others = ", ".join(names()) or "none"
+        raise ClusterNotFound(f"there is no cluster {name}; there are: {others}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateUnreadable(f"{path} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def add(cluster: Cluster) -> None:
+    """Write the description of a new cluster; raises `ClusterExists`."""
+    if (cluster.directory / "cluster.json").exists():
+        raise ClusterExists(
+            f"there is a cluster {cluster.name} already",
+            next_step=f"esctl cluster start {cluster.name}, or: esctl cluster destroy {cluster.name}",
+        )
+    document = {"schema": SCHEMA, **dataclasses.asdict(cluster)}
+    write_atomically(cluster.directory / "cluster.json", json.dumps(document, indent=2, default=str) + "\n")
+
+
+def remove(name: str) -> None:
+    """Forget a cluster."""
+    shutil.rmtree(clusters_root() / name)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory that only its owner can read, and those above it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineRefused(f"{path} cannot be created: {error.strerror}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content, or leave it as it was: after a crash too."""
+    make_directory(path.parent)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise MachineRefused(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def locked(name: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the cluster `name`, or with "" that of the list of clusters.
+
+    One `esctl` at a time changes what runs; reading needs no lock. When another one holds it, `waiting`
+    is told, once. The lock goes with the process that holds it.
+    """
+    directory = clusters_root() / name
+    make_directory(directory)
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting("another esctl is changing this; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _from_json(document: dict[str, object]) -> Cluster:
+    fields = {f.name: document[f.name] for f in dataclasses.fields(Cluster)}
+    listed = fields["nodes"]
+    if not isinstance(listed, list):
+        raise TypeError("nodes is not a list")
+    fields["nodes"] = tuple(
+        Node(
+            id=int(node["id"]),
+            client=str(node["client"]),
+            peer=str(node["peer"]),
+            data_dir=Path(node["data_dir"]),
+            config=Path(node["config"]),
+            log=Path(node["log"]),
+        )
+        for node in listed
+    )
+    fields["data_dir"] = Path(str(fields["data_dir"]))
+    return Cluster(**fields)  # type: ignore[arg-type]  # checked field by field above

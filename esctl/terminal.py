@@ -1,0 +1,328 @@
+"""How answers look: tables for people, tab-separated text for pipes, JSON for programs.
+
+The only module that knows rich, and it loads rich only when something is drawn. Data goes to standard
+output, all else to standard error; whether a stream is a terminal is asked of each stream. Colour and
+motion end where NO_COLOR, TERM=dumb, --no-color or a pipe say so. Called by `invocation.py` and the commands.
+"""
+
+import enum
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+SCHEMA: Final = "esctl/v1"
+MAX_PIPED_WIDTH: Final = 10_000
+"""A table that was asked for on a pipe is never cut."""
+
+
+class Output(enum.StrEnum):
+    """The form of what goes to standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+    PLAIN = "plain"
+
+
+_STYLES: Final = {
+    Tone.NORMAL: "",
+    Tone.GOOD: "green",
+    Tone.WARN: "yellow",
+    Tone.BAD: "bold red",
+    Tone.DIM: "bright_black",
+    Tone.STRONG: "bold",
+    Tone.ACCENT: "cyan",
+}
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Progress(Protocol):
+    """How far a long piece of work has come."""
+
+    def advance(self, amount: int = 1) -> None:
+        """`amount` more is done."""
+
+    def describe(self, text: str) -> None:
+        """Say what is going on now."""
+
+
+class Terminal:
+    """Both output streams of one command."""
+
+    def __init__(
+        self,
+        output: Output | None = None,
+        *,
+        color: bool = True,
+        ask: bool = True,
+        stdout: IO[str] | None = None,
+        stderr: IO[str] | None = None,
+    ) -> None:
+        self._stdout = stdout if stdout is not None else sys.stdout
+        self._stderr = stderr if stderr is not None else sys.stderr
+        self._dumb = os.environ.get("TERM") == "dumb"
+        self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
+        self._may_ask = ask
+        self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
+
+    # --- answers and records: standard output ------------------------------------------------------
+
+    def show(self, command: str, answer: Answer) -> None:
+        """Print the end of `command`, all of it, once."""
+        if self.output is Output.JSON:
+            document = envelope(command, answer)
+            self._write(json.dumps(document, indent=2, default=str))
+        else:
+            for view in answer.views:
+                self.view(view)
+            for trouble in answer.errors:
+                self.trouble(trouble)
+        self._stdout.flush()
+
+    def view(self, view: View) -> None:
+        """Draw one view at once; nothing under `-o json`, where only the whole answer is printed."""
+        if self.output is Output.TABLE:
+            self._draw(view)
+        elif self.output is Output.PLAIN:
+            for line in plain_lines(view):
+                self._write(line)
+
+    def record(self, record: Mapping[str, Any], text: str) -> None:
+        """Print one item of a stream: a line of JSON, or `text`."""
+        if self.output is Output.JSON:
+            self._write(json.dumps(record, default=str, separators=(",", ":")))
+        else:
+            self._write(clean(text))
+
+    def toned(self, parts: list[tuple[str, Tone]]) -> None:
+        """Print one line whose parts have tones, for streams that people read."""
+        if self.output is Output.TABLE and self._color and self._stdout.isatty():
+            self._console(self._stdout).print(_text(parts), soft_wrap=True)
+        else:
+            self._write("".join(clean(text) for text, _ in parts))
+
+    def page(self, usage: str, lead: str, sections: Mapping[str, list[tuple[str, str]]], end: str) -> None:
+        """Print a page of help: names and what they do, under headings."""
+        width = max(len(name) for rows in sections.values() for name, _ in rows) + 2
+        self.toned([(usage, Tone.NORMAL)])
+        self.toned([(f"\n{lead}", Tone.NORMAL)])
+        for title, rows in sections.items():
+            self.toned([(f"\n{title}", Tone.STRONG)])
+            for name, text in rows:
+                self.toned([(f"  {name.ljust(width)}", Tone.ACCENT), (text, Tone.NORMAL)])
+        if end:
+            self.toned([(f"\n{end}", Tone.DIM)])
+
+    def flush(self) -> None:
+        """Push out what was printed; a reader that left is met here, as `BrokenPipeError`."""
+        self._stdout.flush()
+
+    # --- messages: standard error ------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Say something that is not the answer."""
+        self._say([(text, Tone.DIM)])
+
+    def warn(self, text: str) -> None:
+        """Say something that the operator should not miss."""
+        self._say([("warning: ", Tone.WARN), (text, Tone.NORMAL)])
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Say what happened, why, and what to type next."""
+        head = f"error {trouble.code}: " if trouble.code else "error: "
+        self._say([(head, Tone.BAD), (trouble.message, Tone.NORMAL)])
+        if trouble.cause and trouble.cause not in trouble.message:
+            self._say([("  why: ", Tone.DIM), (trouble.cause, Tone.NORMAL)])
+        if trouble.next:
+            self._say([("  next: ", Tone.DIM), (trouble.next, Tone.STRONG)])
+
+    @property
+    def interactive(self) -> bool:
+        """True when a person can be asked: a terminal on both sides, and no --no-input."""
+        return self._may_ask and sys.stdin.isatty() and self._stderr.isatty()
+
+    def ask(self, question: str) -> str:
+        """The answer to `question`, without surrounding blanks. Only when `interactive`."""
+        assert self.interactive
+        self._stderr.write(f"{question} ")
+        self._stderr.flush()
+        return sys.stdin.readline().strip()
+
+    # --- long work: standard error -----------------------------------------------------------------
+
+    @contextmanager
+    def progress(self, description: str, total: int | None = None, unit: str = "") -> Iterator[Progress]:
+        """Show how far the work has come, with rate and time left. Silent where nobody watches."""
+        if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
+            yield _Silent()
+            return
+        from rich import progress as bars  # loaded late: `--help` must be quick
+
+        columns: list[bars.ProgressColumn] = [bars.SpinnerColumn(), bars.TextColumn("{task.description}")]
+        if total is not None:
+            columns += [
+                bars.BarColumn(32),
+                bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+            ]
+            columns += [_rate_column(bars, unit), bars.TimeRemainingColumn(compact=True)]
+        else:
+            columns += [bars.TimeElapsedColumn()]
+        with bars.Progress(*columns, console=self._console(self._stderr), transient=True) as shown:
+            yield _Shown(shown, shown.add_task(description, total=total))
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _write(self, line: str) -> None:
+        self._stdout.write(line + "\n")
+
+    def _say(self, parts: list[tuple[str, Tone]]) -> None:
+        if self._color and self._stderr.isatty():
+            self._console(self._stderr).print(_text(parts), soft_wrap=True)
+        else:
+            self._stderr.write("".join(clean(text) for text, _ in parts) + "\n")
+            self._stderr.flush()
+
+    def _console(self, stream: IO[str]) -> "Console":
+        from rich.console import Console  # loaded late: `--help` must be quick
+
+        return Console(
+            file=stream,
+            no_color=not self._color,
+            color_system="auto" if self._color else None,
+            width=None if stream.isatty() else MAX_PIPED_WIDTH,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+    def _draw(self, view: View) -> None:
+        from rich import box
+        from rich.table import Table as RichTable
+
+        console = self._console(self._stdout)
+        drawn = RichTable(box=None, show_header=False, pad_edge=False)
+        match view:
+            case Line(text, tone):
+                console.print(_text([(text, tone)]), soft_wrap=True)
+                return
+            case Table() if not view.rows:
+                console.print(_text([(view.empty or "nothing", Tone.DIM)]))
+                return
+            case Table():
+                drawn = RichTable(
+                    box=box.SIMPLE_HEAD, header_style="bold", border_style="bright_black", pad_edge=False
+                )
+                for position, column in enumerate(view.columns):
+                    numbers = all(_is_number(row[position]) for row in view.rows)
+                    drawn.add_column(
+                        column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+                    )
+                for row in view.rows:
+                    drawn.add_row(*(_text([_shown(value)]) for value in row))
+            case Fields():
+                drawn.add_column(style="bright_black", no_wrap=True)
+                drawn.add_column(overflow="fold")
+                for name, value in view.pairs:
+                    drawn.add_row(_text([(name, Tone.NORMAL)]), _text([_shown(value)]))
+        if view.title:
+            console.print(_text([(view.title, Tone.STRONG)]))
+        console.print(drawn)
+
+
+class _Silent:
+    def advance(self, amount: int = 1) -> None:
+        """Nobody watches."""
+
+    def describe(self, text: str) -> None:
+        """Nobody watches."""
+
+
+class _Shown:
+    def __init__(self, shown: Any, task: Any) -> None:
+        self._shown, self._task = shown, task
+
+    def advance(self, amount: int = 1) -> None:
+        self._shown.advance(self._task, amount)
+
+    def describe(self, text: str) -> None:
+        self._shown.update(self._task, description=clean(text))
+
+
+def _rate_column(bars: Any, unit: str) -> Any:
+    """Items a second, in words of the task."""
+
+    class Rate(bars.ProgressColumn):  # type: ignore[misc]  # the base class is loaded late
+        def render(self, task: Any) -> "Text":
+            return _text([(f"{task.speed or 0:,.0f} {unit}/s", Tone.DIM)])
+
+    return Rate()
+
+
+def envelope(command: str, answer: Answer) -> dict[str, Any]:
+    """The one document that a command prints under `-o json`."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": answer.exit_code == 0,
+        "data": dict(answer.data),
+        "errors": [
+            {"code": t.code, "message": t.message, "cause": t.cause, "next": t.next} for t in answer.errors
+        ],
+    }
+
+
+def plain_lines(view: View) -> Iterator[str]:
+    """Tab-separated lines without headings, made for `cut` and `awk`."""
+    match view:
+        case Line(text, _):
+            yield clean(text)
+        case Table():
+            for row in view.rows:
+                yield "\t".join(_plain(value) for value in row)
+        case Fields():
+            for name, value in view.pairs:
+                yield f"{clean(name)}\t{_plain(value)}"
+
+
+def clean(text: str) -> str:
+    """Without the control characters that could move the cursor or change the colours of a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _plain(value: Value) -> str:
+    inner = value.value if isinstance(value, Cell) else value
+    text = "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)
+    return clean(text).replace("\t", " ").replace("\n", " ")
+
+
+def _shown(value: Value) -> tuple[str, Tone]:
+    inner, tone = (value.value, value.tone) if isinstance(value, Cell) else (value, Tone.NORMAL)
+    if inner is None:
+        return "-", Tone.DIM
+    if isinstance(inner, bool):
+        return ("yes" if inner else "no"), tone
+    if isinstance(inner, int):
+        return f"{inner:,}", tone
+    if isinstance(inner, float):
+        return f"{inner:,.2f}", tone
+    return inner, tone
+
+
+def _is_number(value: Value) -> bool:
+    inner = value.value if isinstance(value, Cell) else value
+    return inner is None or (isinstance(inner, int | float) and not isinstance(inner, bool))
+
+
+def _text(parts: list[tuple[str, Tone]]) -> "Text":
+    from rich.text import Text  # loaded late: `--help` must be quick
+
+    return Text.assemble(*((clean(text), _STYLES[tone]) for text, tone in parts))
