@@ -219,7 +219,7 @@ class Terminal:
                 return
             case Table():
                 drawn = RichTable(
-                    box=box.SIMPLE_HEAD, header_style="bold", border_style="bright_black", pad_edge=False
+                    box=box.SIMPLE_HEAD, header_style="bold", border_style="bright_black", show_edge=False
                 )
                 for position, column in enumerate(view.columns):
                     numbers = all(_is_number(row[position]) for row in view.rows)
