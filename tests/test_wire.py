@@ -1,0 +1,433 @@
+"""What goes through the wire comes out the same; what is no message comes out as a declared error."""
+
+import re
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import get_args
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esnode import limits, messages
+from esnode.chunks import SnapshotAssembler, SnapshotChunk, chunks
+from esnode.dedup.batch import Batch, ProducerStamp
+from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.messages import Append, ExplainKey, Goodbye, StatusReply, StatusRequest
+from esnode.raft.entry import EntryKind, seal
+from esnode.raft.messages import (
+    AppendEntries,
+    Heartbeat,
+    InstallSnapshot,
+    PeerMessage,
+    Snapshot,
+    VoteRequest,
+)
+from esnode.wire import CODECS, FrameReader, Message, encode
+from esnode.wire_cbor import SCHEMAS
+from esnode.wire_layout import FrameType
+from tests.wire_messages import MESSAGES, batches
+from tests.wire_messages import messages as any_message
+
+DECLARED = (ProtocolError, FrameTooLarge, DamagedRecord)
+PROTOCOL_MD = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+
+
+def frame(frame_type: int, body: bytes) -> bytes:
+    return struct.pack(">IB", 1 + len(body), frame_type) + body
+
+
+def decode(data: bytes) -> list[Message]:
+    return FrameReader().feed(data)
+
+
+def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int | None = None) -> bytes:
+    """An Append frame with whatever counts a liar writes."""
+    size = len(payload) if payload_len is None else payload_len
+    head = struct.pack(">QHIQIQII", 1, 0, count, 0, 0, 0, 0, size)
+    return frame(FrameType.APPEND, head + bytes(16 * (count if keys is None else keys)) + payload)
+
+
+# --- what is sent arrives -------------------------------------------------------------------------
+
+
+@given(any_message())
+def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
+    reader = FrameReader()
+    assert reader.feed(encode(message)) == [message]
+    assert not reader.unfinished
+
+
+@given(st.lists(any_message(), max_size=6), st.lists(st.integers(1, 60), min_size=1, max_size=50))
+def test_messages_arrive_however_the_bytes_are_cut(sent: list[Message], cuts: list[int]) -> None:
+    data = b"".join(encode(message) for message in sent)
+    reader = FrameReader()
+    received: list[Message] = []
+    position = 0
+    while position < len(data):
+        step = cuts[position % len(cuts)]
+        received += reader.feed(data[position : position + step])
+        position += step
+    assert received == sent
+    assert not reader.unfinished
+    assert decode(data) == sent
+
+
+def test_messages_arrive_when_cut_at_every_single_byte() -> None:
+    sent: list[Message] = [StatusRequest(7), Heartbeat(3, 9, 0), Goodbye("ES1101", "no"), StatusRequest(8)]
+    data = b"".join(encode(message) for message in sent)
+    for cut in range(len(data) + 1):
+        reader = FrameReader()
+        assert reader.feed(data[:cut]) + reader.feed(data[cut:]) == sent
+
+
+def test_every_message_type_has_an_encoding_and_a_test() -> None:
+    sent_by_nodes = set(get_args(PeerMessage)) - {InstallSnapshot}
+    spoken = {
+        *get_args(messages.ClientRequest),
+        *get_args(messages.NodeReply),
+        messages.Hello,
+        messages.Welcome,
+        messages.Goodbye,
+        messages.LeaderIs,
+    }
+    assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk}
+    assert set(CODECS) == set(get_args(Message)) == set(MESSAGES)
+    assert {codec.number for codec in CODECS.values()} == set(FrameType)
+
+
+def test_every_rare_message_has_a_check_for_each_field() -> None:
+    for cls, schema in SCHEMAS.items():
+        assert len(schema) == len(cls.__dataclass_fields__)
+
+
+def test_the_limits_of_a_batch_are_all_right_and_one_more_is_not() -> None:
+    most = limits.MAX_BATCH_EVENTS
+    full = Append(1, Batch(most, bytes(16 * most), cbor2.dumps([b"e"] * most)))
+    assert decode(encode(full)) == [full]
+    long = Append(1, Batch(1, bytes(16), cbor2.dumps([bytes(limits.MAX_EVENT_BYTES)])))
+    assert decode(encode(long)) == [long]
+    with pytest.raises(ProtocolError, match="MAX_BATCH_EVENTS"):
+        decode(keyed(most + 1, cbor2.dumps([b"e"] * (most + 1))))
+    with pytest.raises(ProtocolError, match="MAX_EVENT_BYTES"):
+        decode(keyed(1, cbor2.dumps([bytes(limits.MAX_EVENT_BYTES + 1)])))
+    with pytest.raises(ProtocolError, match="MAX_BATCH_BYTES"):
+        decode(keyed(5, cbor2.dumps([bytes(limits.MAX_EVENT_BYTES - 9)] * 5)))
+
+
+# --- what is no frame -----------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_messages_or_a_declared_error(data: bytes) -> None:
+    reader = FrameReader()
+    try:
+        found = reader.feed(data)
+    except DECLARED:
+        return
+    assert all(type(message) in CODECS for message in found)
+
+
+@given(st.sampled_from(FrameType), st.binary(max_size=200))
+def test_any_body_of_a_known_type_is_a_message_or_a_declared_error(kind: FrameType, body: bytes) -> None:
+    try:
+        (message,) = decode(frame(kind, body))
+    except DECLARED:
+        return
+    assert decode(encode(message)) == [message]
+
+
+@given(any_message(), st.data())
+def test_a_flipped_byte_gives_a_message_or_a_declared_error(message: Message, data: st.DataObject) -> None:
+    bent = bytearray(encode(message))
+    bent[data.draw(st.integers(0, len(bent) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = FrameReader().feed(bytes(bent))
+    except DECLARED:
+        return
+    assert all(type(one) in CODECS for one in found)
+
+
+def test_a_header_of_one_gigabyte_allocates_nothing_and_is_refused_at_once() -> None:
+    reader = FrameReader()
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameTooLarge, match="MAX_FRAME_BYTES"):
+            reader.feed(b"\x40\x00\x00\x00")
+        with pytest.raises(FrameTooLarge):
+            reader.feed(bytes(1024))
+        assert tracemalloc.get_traced_memory()[1] < limits.MIB
+    finally:
+        tracemalloc.stop()
+    assert not reader.unfinished
+
+
+def test_a_large_promise_allocates_only_what_has_arrived() -> None:
+    reader = FrameReader()
+    tracemalloc.start()
+    try:
+        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, FrameType.APPEND)) == []
+        assert tracemalloc.get_traced_memory()[1] < limits.MIB
+    finally:
+        tracemalloc.stop()
+    assert reader.unfinished
+
+
+@pytest.mark.parametrize("length", [0, limits.MAX_FRAME_BYTES + 1, 2**32 - 1])
+def test_a_length_outside_the_bounds_is_refused(length: int) -> None:
+    with pytest.raises(FrameTooLarge):
+        decode(struct.pack(">I", length))
+
+
+def test_a_large_frame_in_tiny_pieces_arrives() -> None:
+    """Copying all that is held for each piece would move half a terabyte here, and never end."""
+    data = keyed(4, cbor2.dumps([bytes(limits.MAX_EVENT_BYTES - 16)] * 4))
+    reader = FrameReader()
+    found = [message for at in range(0, len(data), 16) for message in reader.feed(data[at : at + 16])]
+    assert len(found) == 1
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="0xff"):
+        decode(frame(0xFF, b""))
+
+
+def test_nothing_is_read_after_an_error() -> None:
+    reader = FrameReader()
+    for _ in range(2):
+        with pytest.raises(ProtocolError):
+            reader.feed(frame(0xFF, b""))
+    with pytest.raises(ProtocolError):
+        reader.feed(encode(StatusRequest(1)))
+
+
+def test_a_frame_over_the_limit_is_a_bug_of_the_sender() -> None:
+    with pytest.raises(Bug):
+        encode(StatusReply(1, {"text": "x" * (limits.MAX_FRAME_BYTES + 1)}))
+
+
+# --- bodies in CBOR -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "empty"),
+        (b"\x07", "no array"),
+        (b"\x80", "too short"),
+        (b"\x82\x07\x07", "too long"),
+        (b"\x81\x07\x00", "trailing byte"),
+        (b"\x9f\x07\xff", "indefinite length"),
+        (b"\x81\xfb\x40\x1c\x00\x00\x00\x00\x00\x00", "7.0 is no whole number"),
+        (b"\x81\xf5", "true is no number"),
+        (b"\x81\x20", "negative"),
+        (b"\x81\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00", "a big number under a tag"),
+        (b"\x81\xc2\x41\x07", "a small number under a tag"),
+        (b"\x81\xd8\x1c\x81\xd8\x1d\x00", "shared references"),
+        (b"\x81\xd9\xff\xff\x07", "unknown tag"),
+        (b"\xd9\xd9\xf7\x81\x07", "the tag that means CBOR"),
+        (b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff", "2**63 items"),
+        (b"\x81\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", "2**63 bytes"),
+        (b"\x81" * 5000 + b"\x07", "deep nesting"),
+        (b"\x81\x1c", "a reserved length"),
+        (b"\x81\xff", "a stray break"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_body_that_is_not_strict_cbor_is_refused(body: bytes, why: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode(frame(FrameType.STATUS_REQUEST, body))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        b"\xa2\x61a\x01\x61a\x02",  # a key twice
+        b"\xa1\xf9\x7e\x00\x01",  # NaN as a key
+        b"\xa1\x41a\x01",  # bytes as a key
+        b"\xa1\x61a\xf7",  # undefined
+        b"\xa1\x61a\x41b",  # bytes as a value
+        b"\xa1\x61\xff\x01",  # bad UTF-8
+        b"\xa1\x61a\xc1\x07",  # a time
+        b"\x07",
+    ],
+)
+def test_a_status_of_other_than_plain_values_is_refused(status: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(frame(FrameType.STATUS_REPLY, b"\x82\x01" + status))
+
+
+def test_the_refusal_names_the_field() -> None:
+    with pytest.raises(ProtocolError, match=r"Hello\.side must be 1"):
+        decode(frame(FrameType.HELLO, cbor2.dumps([3, 1, 1, "", 0, 0, 0])))
+    with pytest.raises(ProtocolError, match=r"ExplainKey\.key must be 16 bytes"):
+        decode(encode(ExplainKey(1, b"short")))
+    with pytest.raises(ProtocolError, match=r"Goodbye\.message must be a text"):
+        decode(frame(FrameType.GOODBYE, cbor2.dumps(["ES1101", "x" * 5000])))
+
+
+# --- bodies in structs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (keyed(2, cbor2.dumps([b"a", b"b"]), keys=1), "wrong size"),
+        (keyed(2, cbor2.dumps([b"a", b"b"]), payload_len=4), "wrong size"),
+        (keyed(2, cbor2.dumps([b"a", b"b", b"c"])), "array of 2"),
+        (keyed(0, cbor2.dumps([])), "MAX_BATCH_EVENTS"),
+        (keyed(2, cbor2.dumps([b"a", "b"])), "byte strings"),
+        (keyed(1, cbor2.dumps([b"a"]) + b"x"), "take 3"),
+        (keyed(2, b"\x82\x58\x02aa"), "ends within"),
+        (keyed(2, b"\x82\x59\x00\x02a"), "ends within"),
+        (keyed(1, b"\x81\x5f\x41a\xff"), "byte strings"),
+        (keyed(1, b"\x9f\x41a\xff"), "array of 1"),
+    ],
+)
+def test_a_batch_whose_counts_and_bytes_disagree_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(ProtocolError, match=why):
+        decode(data)
+
+
+@given(batches())
+def test_a_payload_that_passes_the_wire_can_be_taken_apart(batch: Batch) -> None:
+    ((append,)) = decode(encode(Append(1, batch)))
+    assert isinstance(append, Append)
+    taken_apart = cbor2.loads(append.batch.payload)
+    assert len(taken_apart) == batch.count
+    assert {type(item) for item in taken_apart} == {bytes}
+
+
+@pytest.mark.parametrize(
+    ("stamp", "why"),
+    [
+        ((0, 1, 0, 0), "without a producer"),
+        ((0, 0, 1, 0), "without a producer"),
+        ((0, 0, 0, 1), "without a producer"),
+        ((9, 0, 0, 2), "covers 2"),
+        ((2**60, 0, 0, 1), "MAX_INDEX"),
+        ((9, 0, 2**60, 1), "MAX_INDEX"),
+    ],
+)
+def test_a_stamp_that_no_producer_writes_is_refused(stamp: tuple[int, int, int, int], why: str) -> None:
+    payload = cbor2.dumps([b"e"])
+    body = struct.pack(">QHIQIQII", 1, 0, 1, *stamp, len(payload)) + bytes(16) + payload
+    with pytest.raises(ProtocolError, match=why):
+        decode(frame(FrameType.APPEND, body))
+
+
+def test_a_term_or_index_over_the_limit_is_refused() -> None:
+    fine = VoteRequest(limits.MAX_TERM, limits.MAX_INDEX, limits.MAX_TERM, pre=False)
+    assert decode(encode(fine)) == [fine]
+    for bomb in ((2**63, 0, 0), (limits.MAX_TERM + 1, 0, 0), (1, limits.MAX_INDEX + 1, 0), (1, 0, 2**63)):
+        with pytest.raises(ProtocolError, match="over the limit"):
+            decode(frame(FrameType.VOTE_REQUEST, struct.pack(">QQQB", *bomb, 0)))
+
+
+def test_unknown_flags_are_refused_rather_than_ignored() -> None:
+    with pytest.raises(ProtocolError, match="unknown bit"):
+        decode(frame(FrameType.VOTE_REQUEST, struct.pack(">QQQB", 1, 1, 1, 4)))
+    with pytest.raises(ProtocolError, match="unknown bit"):
+        decode(frame(FrameType.READ, struct.pack(">QQIIB", 1, 1, 1, 1, 2)))
+
+
+def test_a_damaged_record_in_append_entries_is_noticed() -> None:
+    entry = seal(index=5, term=2, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0)
+    data = bytearray(encode(AppendEntries(2, 4, 2, 4, (entry,))))
+    data[-1] ^= 1
+    with pytest.raises(DamagedRecord):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(("index", "term"), [(6, 2), (4, 2), (5, 3), (5, 0)])
+def test_an_entry_out_of_its_place_is_refused(index: int, term: int) -> None:
+    entry = seal(index=index, term=term, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0)
+    with pytest.raises(ProtocolError, match="came as index 5 in term 2"):
+        decode(encode(AppendEntries(2, 4, 2, 4, (entry,))))
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**32 - 1])
+def test_a_number_of_records_that_does_not_match_its_bytes_is_refused(number: int) -> None:
+    entry = seal(index=5, term=2, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0)
+    data = encode(AppendEntries(2, 4, 2, 4, (entry,)))
+    position = 4 + 1 + 4 * 8
+    with pytest.raises(ProtocolError):
+        decode(data[:position] + number.to_bytes(4, "big") + data[position + 4 :])
+
+
+# --- snapshots in chunks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, limits.SNAPSHOT_CHUNK_BYTES, 2 * limits.SNAPSHOT_CHUNK_BYTES + 5])
+def test_a_snapshot_comes_together_from_its_chunks(size: int) -> None:
+    message = InstallSnapshot(
+        3, Snapshot(10, 2, 500, 99, bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    )
+    sent = list(chunks(message))
+    assert all(len(chunk.data) <= limits.SNAPSHOT_CHUNK_BYTES for chunk in sent)
+    assembler = SnapshotAssembler()
+    given_back = [
+        assembler.add(chunk)
+        for one in sent
+        for chunk in decode(encode(one))
+        if isinstance(chunk, SnapshotChunk)
+    ]
+    assert given_back == [None] * (len(sent) - 1) + [message]
+
+
+def test_a_snapshot_can_begin_again_and_drops_what_it_had() -> None:
+    first, second = chunks(InstallSnapshot(3, Snapshot(10, 2, 5, 9, bytes(limits.SNAPSHOT_CHUNK_BYTES + 1))))
+    assembler = SnapshotAssembler()
+    assert assembler.add(first) is None
+    assert assembler.add(first) is None
+    assert assembler.add(second) is not None
+
+
+def test_a_chunk_that_continues_nothing_is_refused() -> None:
+    first, second = chunks(InstallSnapshot(3, Snapshot(10, 2, 5, 9, bytes(limits.SNAPSHOT_CHUNK_BYTES + 1))))
+    (other,) = chunks(InstallSnapshot(3, Snapshot(11, 2, 5, 9, b"x")))
+    for before in ([], [first, second], [other]):
+        assembler = SnapshotAssembler()
+        for chunk in before:
+            assembler.add(chunk)
+        with pytest.raises(ProtocolError, match="continues nothing"):
+            assembler.add(second)
+
+
+@pytest.mark.parametrize(
+    ("total", "position", "size"),
+    [(limits.MAX_SNAPSHOT_BYTES + 1, 0, 1), (5, 0, 6), (5, 3, 3), (5, 0, 0), (5, 2**63, 5)],
+)
+def test_a_chunk_outside_its_snapshot_is_refused(total: int, position: int, size: int) -> None:
+    with pytest.raises(ProtocolError):
+        decode(encode(SnapshotChunk(1, 1, 1, 1, 1, total, position, bytes(size))))
+    with pytest.raises(ProtocolError):
+        SnapshotAssembler().add(SnapshotChunk(1, 1, 1, 1, 1, total, position, bytes(size)))
+
+
+# --- the document ---------------------------------------------------------------------------------
+
+
+def test_the_worked_examples_of_the_protocol_document_decode() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    examples = re.findall(r"```hex\n(.*?)```\n+Decodes to `([^\n]+)`\n", text, re.DOTALL)
+    assert len(examples) >= 3
+    for dump, expected in examples:
+        data = bytes.fromhex("".join(line.split("#")[0] for line in dump.splitlines()))
+        (message,) = decode(data)
+        assert repr(message) == expected
+        assert encode(message) == data
+
+
+def test_the_protocol_document_names_every_frame_and_its_number() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    for cls, codec in CODECS.items():
+        assert f"| {codec.number:#04x} | `{cls.__name__}` |" in text
+
+
+def test_a_stamped_batch_keeps_its_stamp() -> None:
+    stamp = ProducerStamp(7, 1, 40, 1)
+    message = Append(1, Batch(1, bytes(16), cbor2.dumps([b"e"]), stamp))
+    assert decode(encode(message)) == [message]

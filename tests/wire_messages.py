@@ -1,0 +1,165 @@
+"""Hypothesis strategies: any message that an honest process may send, by type."""
+
+from typing import Any
+
+import cbor2
+from hypothesis import strategies as st
+
+from esnode import limits
+from esnode.chunks import SnapshotChunk
+from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
+from esnode.messages import (
+    Append,
+    Appended,
+    ExplainKey,
+    Goodbye,
+    Hello,
+    KeyExplained,
+    LeaderIs,
+    OpenProducerSession,
+    ProducerOpened,
+    Read,
+    Records,
+    Refused,
+    Side,
+    StatusReply,
+    StatusRequest,
+    Subscribe,
+    TransferLeadership,
+    Transferred,
+    Welcome,
+)
+from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from esnode.wire import Message
+
+u32 = st.integers(0, 2**32 - 1)
+u64 = st.integers(0, 2**64 - 1)
+terms = st.integers(0, limits.MAX_TERM)
+indexes = st.integers(0, limits.MAX_INDEX)
+versions = st.integers(0, 2**16 - 1)
+names = st.text(max_size=60)
+codes = st.sampled_from(["ES1101", "ES1203", "ES2001"])
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """A batch, with or without a stamp."""
+    encoded = draw(st.lists(st.binary(max_size=300), min_size=1, max_size=40))
+    count = len(encoded)
+    keys = draw(st.binary(min_size=16 * count, max_size=16 * count))
+    stamp = draw(
+        st.none() | st.builds(ProducerStamp, st.integers(1, limits.MAX_INDEX), u32, indexes, st.just(count))
+    )
+    return Batch(count, keys, cbor2.dumps(encoded), stamp, draw(st.integers(0, 2**16 - 1)))
+
+
+@st.composite
+def entries(draw: st.DrawFn, index: int = 1, term: int = limits.MAX_TERM) -> Entry:
+    """An entry of `index` and at most `term`."""
+    batch = draw(st.none() | batches())
+    return seal(
+        index=index,
+        term=draw(st.integers(1, term)),
+        kind=EntryKind.NOOP if batch is None else EntryKind.BATCH,
+        base_offset=draw(st.integers(0, 2**40)),
+        log_time_ms=draw(st.integers(0, 2**40)),
+        count=batch.count if batch else 0,
+        keys=batch.keys if batch else b"",
+        payload=batch.payload if batch else b"",
+        producer=batch.producer if batch else None,
+        partition=batch.partition if batch else 0,
+    )
+
+
+@st.composite
+def appends_of_entries(draw: st.DrawFn) -> AppendEntries:
+    """An `AppendEntries` whose entries follow its `prev_index`."""
+    prev_index = draw(st.integers(0, 2**40))
+    term = draw(st.integers(1, limits.MAX_TERM))
+    number = draw(st.integers(0, 4))
+    following = [draw(entries(prev_index + 1 + n, term)) for n in range(number)]
+    return AppendEntries(term, prev_index, draw(terms), draw(indexes), tuple(following))
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Appended:
+    """An `Appended`."""
+    counts = draw(st.lists(st.integers(1, 100), max_size=10))
+    ranges = tuple(OffsetRange(draw(indexes), count) for count in counts)
+    return Appended(draw(u64), ranges, draw(st.integers(0, sum(counts))))
+
+
+@st.composite
+def snapshot_chunks(draw: st.DrawFn) -> SnapshotChunk:
+    """A chunk within its total."""
+    data = draw(st.binary(min_size=1, max_size=200))
+    position = draw(st.integers(0, 2**20))
+    total = position + len(data) + draw(st.integers(0, 2**20))
+    log_time_ms = draw(st.integers(0, 2**63 - 1))
+    return SnapshotChunk(
+        draw(terms), draw(indexes), draw(terms), draw(indexes), log_time_ms, total, position, data
+    )
+
+
+MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
+    Hello: st.builds(Hello, st.sampled_from(Side), versions, versions, names, u32, u32, u64),
+    Welcome: st.builds(Welcome, versions, names, u32, u64),
+    Goodbye: st.builds(Goodbye, codes, st.text(max_size=99)),
+    LeaderIs: st.builds(LeaderIs, terms, u32, names),
+    Append: st.builds(Append, u64, batches()),
+    Appended: answers(),
+    Refused: st.builds(Refused, u64, codes, st.text(max_size=99)),
+    OpenProducerSession: st.builds(OpenProducerSession, u64),
+    ProducerOpened: st.builds(ProducerOpened, u64, indexes, u32),
+    Read: st.builds(Read, u64, indexes, u32, u32, st.booleans()),
+    Subscribe: st.builds(Subscribe, u64, indexes),
+    Records: st.builds(
+        Records,
+        u64,
+        indexes,
+        indexes,
+        st.integers(-1, 2**63 - 1),
+        st.lists(entries().map(lambda e: e.record), max_size=4).map(tuple),
+    ),
+    StatusRequest: st.builds(StatusRequest, u64),
+    StatusReply: st.builds(StatusReply, u64, st.dictionaries(st.text(max_size=9), plain, max_size=5)),
+    TransferLeadership: st.builds(TransferLeadership, u64, u32),
+    Transferred: st.builds(Transferred, u64, u32, u32),
+    ExplainKey: st.builds(ExplainKey, u64, st.binary(min_size=16, max_size=16)),
+    KeyExplained: st.builds(
+        KeyExplained, u64, st.integers(-1, limits.MAX_INDEX), st.integers(-(2**63), 2**63 - 1)
+    ),
+    VoteRequest: st.builds(VoteRequest, terms, indexes, terms, st.booleans(), st.booleans()),
+    VoteReply: st.builds(VoteReply, terms, st.booleans(), st.booleans()),
+    AppendEntries: appends_of_entries(),
+    AppendReply: st.builds(AppendReply, terms, indexes),
+    AppendReject: st.builds(AppendReject, terms, indexes, indexes, terms),
+    Heartbeat: st.builds(Heartbeat, terms, indexes, u64),
+    HeartbeatReply: st.builds(HeartbeatReply, terms, u64),
+    TimeoutNow: st.builds(TimeoutNow, terms),
+    SnapshotChunk: snapshot_chunks(),
+}
+
+
+def messages() -> st.SearchStrategy[Message]:
+    """Any message of any type."""
+    return st.one_of(*MESSAGES.values())
