@@ -122,6 +122,7 @@ def load(row: Row) -> Any:
 
 
 app = typer.Typer(
+    name="esctl",
     cls=Commands,
     add_completion=COMPLETE_VARIABLE in os.environ,  # that loads the code for it
     pretty_exceptions_enable=False,

@@ -61,12 +61,10 @@ def read(path: Path, node: int, start: int = 0, end: int | None = None) -> Itera
     time = ""
     with path.open("rb") as file:
         file.seek(start)
-        for raw in file:
+        while (end is None or file.tell() < end) and (raw := file.readline()):
             line = parse(raw.decode(errors="replace"), node, time)
             time = line.time
             yield line
-            if end is not None and file.tell() >= end:
-                return
 
 
 def merge(logs: Iterable[Iterator[LogLine]]) -> Iterator[LogLine]:

@@ -1,0 +1,107 @@
+"""A state directory of its own for each test of `esctl`, and a node that is only a script.
+
+The fake node reads a real configuration, listens, logs JSON lines and ends on SIGTERM; the word after its
+configuration makes it crash at start, stay deaf, or ignore SIGTERM.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from esctl import ports, state
+from esctl.backends.interface import NodeOptions, RunState
+from esctl.backends.process import ProcessBackend
+from esctl.state import Cluster, Node
+
+FAKE_NODE = Path(__file__).with_name("fake_node.py")
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the person who runs the tests is seen or touched."""
+    home = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    for name in ("ESCTL_CLUSTER", "ESCTL_OUTPUT", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+def plan(name: str, home: Path, count: int = 3) -> Cluster:
+    """A cluster that could be made, its ports free now."""
+    chosen = ports.choose(2 * count, ())
+    nodes = tuple(
+        Node(
+            id=n,
+            client=f"127.0.0.1:{chosen[2 * n - 2]}",
+            peer=f"127.0.0.1:{chosen[2 * n - 1]}",
+            data_dir=home / f"node-{n}",
+            config=home / f"node-{n}.toml",
+            log=home / f"node-{n}.log",
+        )
+        for n in range(1, count + 1)
+    )
+    return Cluster(name, f"{name}-0a1b2c3d", "process", "sqlite", "2013-01-01T00:00:00Z", home, nodes)
+
+
+async def listens(node: Node) -> bool:
+    """The fake node is ready when its client port is open."""
+    host, _, port = node.client.rpartition(":")
+    try:
+        stream = await trio.open_tcp_stream(host, int(port))
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
+
+
+@dataclass
+class FakeNodes:
+    """A made cluster of fake nodes and its backend."""
+
+    cluster: Cluster
+    backend: ProcessBackend
+    moods: dict[int, str]
+    """What is wrong with a node, by number; see `fake_node.py`."""
+
+    @property
+    def numbers(self) -> list[int]:
+        return [node.id for node in self.cluster.nodes]
+
+    def states(self) -> list[str]:
+        return [str(process.state) for process in self.backend.nodes(self.cluster)]
+
+    def pids(self) -> list[int | None]:
+        return [process.pid for process in self.backend.nodes(self.cluster)]
+
+
+@pytest.fixture
+def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
+    """Makes clusters of fake nodes; none of them outlives the test."""
+    made: list[FakeNodes] = []
+
+    def make(name: str = "fake", count: int = 3) -> FakeNodes:
+        moods: dict[int, str] = {}
+
+        def command(node: Node) -> list[str]:
+            return [sys.executable, str(FAKE_NODE), str(node.config), moods.get(node.id, "well")]
+
+        fakes = FakeNodes(plan(name, tmp_path / name, count), ProcessBackend(listens, command), moods)
+        fakes.backend.create(fakes.cluster, NodeOptions())
+        state.add(fakes.cluster)
+        made.append(fakes)
+        return fakes
+
+    yield make
+    for fakes in made:
+        live = [p.node.id for p in fakes.backend.nodes(fakes.cluster) if p.state is not RunState.DOWN]
+        trio.run(fakes.backend.stop, fakes.cluster, live, 0.0)
+
+
+@pytest.fixture
+def fakes(make_fakes: Callable[..., FakeNodes]) -> FakeNodes:
+    """Three fake nodes, not yet started."""
+    return make_fakes()

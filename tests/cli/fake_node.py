@@ -1,0 +1,47 @@
+"""Stands in for a node: reads its configuration, listens, logs, and ends on SIGTERM. Run as a script."""
+
+import json
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from esnode.config import load
+
+
+def say(event: str, **fields: object) -> None:
+    """One line of the log."""
+    print(
+        json.dumps({"time": "2013-01-01T00:00:00.000Z", "level": "info", "event": event, **fields}),
+        flush=True,
+    )
+
+
+def main(config_path: str, mood: str) -> int:
+    """The program; its exit code."""
+    config = load(Path(config_path))
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if mood == "stubborn" else lambda *_: ended.set())
+    if mood == "crash":
+        say(
+            "node_failed",
+            level="critical",
+            node=config.node_id,
+            reason="the disk is gone",
+            next="buy a new disk",
+        )
+        return 3
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((config.me.client.host, config.me.client.port))
+        if mood != "deaf":
+            server.listen()
+        say("node_started", node=config.node_id)
+        ended.wait()
+    say("node_stopped", node=config.node_id)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

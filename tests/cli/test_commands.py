@@ -1,0 +1,289 @@
+"""The commands that need no running node, as they are typed: options, errors, and the JSON contract."""
+
+import json
+import socket
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from esctl import state
+from esctl.main import ROWS, app, load
+from esnode import __version__
+from esnode.errors import declared
+
+from .conftest import FakeNodes, plan
+
+
+class Run:
+    """One run of `esctl`."""
+
+    def __init__(self, *words: str) -> None:
+        self.result = CliRunner().invoke(app, list(words), env={"COLUMNS": "200"})
+        self.code = self.result.exit_code
+        self.out, self.err = self.result.stdout, self.result.stderr
+
+    @property
+    def document(self) -> dict[str, Any]:
+        loaded = json.loads(self.out)
+        assert isinstance(loaded, dict)
+        return loaded
+
+    @property
+    def data(self) -> dict[str, Any]:
+        assert self.document["ok"] is (self.code == 0)
+        found = self.document["data"]
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.mark.parametrize(
+    "words", [["version", "-o", "json"], ["-o", "json", "version"], ["--json", "version"]]
+)
+def test_output_options_are_taken_before_and_after_the_command(words: Sequence[str]) -> None:
+    run = Run(*words)
+    assert run.document["command"] == "version"
+    assert run.data["esctl"] == __version__
+    assert run.data["sqlite"] == sqlite3.sqlite_version
+
+
+def test_the_nearer_option_wins() -> None:
+    assert Run("-o", "json", "version", "-o", "plain").out.startswith("esctl\t")
+
+
+def test_the_environment_picks_the_output_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESCTL_OUTPUT", "json")
+    assert Run("version").data["esctl"] == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "message"),
+    [
+        (["version", "--wrong"], "version", "No such option"),
+        (["cluster", "up", "--nodes", "many"], "cluster up", "--nodes"),
+        (["node", "kill"], "node kill", "Missing argument"),
+        (["vresion"], "", "Did you mean 'version'"),
+        (["cluster", "upp"], "cluster upp", "Did you mean 'up'"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_with_the_help_to_read(
+    words: list[str], command: str, message: str
+) -> None:
+    run = Run(*words)
+    assert run.code == 2
+    assert message in run.err
+    assert "--help" in run.err
+    document = Run(*words, "-o", "json").document
+    assert (document["ok"], document["command"]) == (False, command)
+    assert document["errors"][0]["code"] == "ES4000"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_command_of_the_list_loads_and_shows_help(row: Any) -> None:
+    assert load(row).name == row.name
+    run = Run(row.name, "--help")
+    assert run.code == 0
+    assert f"esctl {row.name}" in run.out
+    assert row.name in Run("--help").out
+    assert not row.help.endswith(".")
+
+
+def test_explain_tells_cause_outcome_and_next_step() -> None:
+    data = Run("explain", "es1203", "-o", "json").data
+    assert data["code"] == "ES1203"
+    assert data["definite"] is False
+    assert data["exit_code"] == 124
+    assert "esctl health" in data["next"]
+    assert "it may have been done" in Run("explain", "ES1203").out
+
+
+def test_explain_lists_every_code_and_refuses_an_unknown_one() -> None:
+    listed = [error["code"] for error in Run("explain", "-o", "json").data["errors"]]
+    assert listed == list(declared())
+    run = Run("explain", "ES0000", "-o", "json")
+    assert run.code == 2
+    assert run.document["errors"][0]["code"] == "ES4010"
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_completion_prints_the_shells_script(shell: str, word: str) -> None:
+    run = Run("completion", shell)
+    assert word in run.out
+    assert "_ESCTL_COMPLETE" in run.out
+
+
+def test_doctor_finds_this_machine_fit_and_measures_its_disk(tmp_path: Path) -> None:
+    run = Run("doctor", "--data-dir", str(tmp_path), "-o", "json")
+    assert run.code == 0
+    checks = {check["check"]: check for check in run.data["checks"]}
+    assert checks["python"]["result"] == "ok"
+    assert str(tmp_path) in checks["fsync"]["found"]
+    assert "median" in checks["fsync"]["found"]
+
+
+def test_doctor_reports_clusters_whose_files_are_gone(tmp_path: Path) -> None:
+    state.add(plan("lost", tmp_path / "gone"))
+    run = Run("doctor", "-o", "json")
+    assert run.code == 10
+    (finding,) = [check for check in run.data["checks"] if check["check"] == "cluster lost"]
+    assert finding["result"] == "bad"
+    assert finding["next"] == "esctl cluster destroy lost"
+
+
+def test_doctor_finds_nodes_that_ended_and_cleans_up_when_told(fakes: FakeNodes) -> None:
+    note = fakes.cluster.directory / "node-2.pid"
+    note.write_text('{"pid": 4194305, "start_ticks": 1, "boot": "x", "marker": "x"}')
+
+    def finding(*words: str) -> dict[str, str]:
+        checks = Run("doctor", "-o", "json", *words).data["checks"]
+        (found,) = [check for check in checks if check["check"] == "cluster fake"]
+        return dict(found)
+
+    assert finding()["result"] == "warning"
+    assert note.exists()
+    assert finding("--fix")["result"] == "ok"
+    assert not note.exists()
+
+
+def test_without_a_cluster_the_error_names_the_command_that_makes_one() -> None:
+    for words in (["node", "ls"], ["cluster", "start"], ["logs"], ["cluster", "wait"]):
+        run = Run(*words)
+        assert run.code == 1
+        assert "esctl cluster up" in run.err
+    assert Run("cluster", "ls", "-o", "json").data == {"clusters": []}
+
+
+def test_the_cluster_is_named_by_option_or_environment_or_is_the_only_one(
+    make_fakes: Callable[..., FakeNodes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_fakes("one")
+    assert Run("node", "ls", "-o", "json").data["name"] == "one"
+    make_fakes("two")
+    run = Run("node", "ls", "-o", "json")
+    assert run.code == 2
+    assert run.document["errors"][0]["code"] == "ES4004"
+    assert Run("node", "ls", "-c", "two", "-o", "json").data["name"] == "two"
+    assert Run("--cluster", "two", "node", "ls", "-o", "json").data["name"] == "two"
+    monkeypatch.setenv("ESCTL_CLUSTER", "one")
+    assert Run("node", "ls", "-o", "json").data["name"] == "one"
+
+
+def test_a_node_that_is_down_is_a_row_too(fakes: FakeNodes) -> None:
+    nodes = Run("node", "ls", "-o", "json").data["nodes"]
+    assert [(node["id"], node["state"], node["pid"]) for node in nodes] == [
+        (n, "down", None) for n in (1, 2, 3)
+    ]
+    assert Run("node", "ls").out.count("\tdown\t") == 3
+
+
+def test_up_refuses_a_name_that_is_taken_and_says_what_helps(fakes: FakeNodes) -> None:
+    run = Run("cluster", "up", "fake", "-o", "json")
+    assert run.code == 1
+    (error,) = run.document["errors"]
+    assert error["code"] == "ES4001"
+    assert "esctl cluster start fake" in error["next"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["--nodes", "4"], "ES4009", 2),
+        (["a/b"], "ES4005", 2),
+        (["--base-port", "TAKEN"], "ES4101", 1),
+        (["--data-dir", "OTHERS"], "ES4104", 1),
+    ],
+)
+def test_up_changes_nothing_when_it_cannot_be_done(
+    fakes: FakeNodes, words: list[str], code: str, exit_code: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        values = {"TAKEN": str(taken.getsockname()[1]), "OTHERS": str(fakes.cluster.data_dir)}
+        before = sorted(fakes.cluster.data_dir.rglob("*"))
+        run = Run("cluster", "up", *(values.get(word, word) for word in words), "-o", "json")
+    assert run.code == exit_code
+    (error,) = run.document["errors"]
+    assert error["code"] == code
+    assert error["next"]
+    assert state.names() == ["fake"]
+    assert sorted(fakes.cluster.data_dir.rglob("*")) == before
+
+
+def test_dry_runs_say_what_would_be_and_change_nothing(fakes: FakeNodes, tmp_path: Path) -> None:
+    would = Run(
+        "cluster", "up", "new", "--nodes", "5", "--data-dir", str(tmp_path / "new"), "-n", "-o", "json"
+    ).data
+    assert would["dry_run"] is True
+    assert len(would["addresses"]) == 5
+    assert state.names() == ["fake"]
+    assert not (tmp_path / "new").exists()
+    kill = Run("node", "kill", "1", "--dry-run", "-o", "json").data
+    assert kill["quorum"] == {"needed": 2, "running_before": 0, "running_after": 0, "kept": False}
+    for words in (["cluster", "start"], ["cluster", "stop"], ["cluster", "destroy"], ["node", "start", "1"]):
+        assert Run(*words, "-n", "-o", "json").data["dry_run"] is True
+    assert fakes.states() == ["down"] * 3
+    assert state.names() == ["fake"]
+
+
+def test_destroy_wants_the_name_and_then_leaves_nothing(fakes: FakeNodes) -> None:
+    for words in ([], ["--confirm", "other"], ["--no-input"]):
+        run = Run("cluster", "destroy", "fake", *words, "-o", "json")
+        assert run.code == 13
+        assert run.document["errors"][0]["next"] == "esctl cluster destroy fake --confirm fake"
+    assert fakes.cluster.data_dir.exists()
+    assert Run("cluster", "destroy", "fake", "--confirm", "fake", "-o", "json").data["name"] == "fake"
+    assert not fakes.cluster.data_dir.exists()
+    assert state.names() == []
+
+
+def test_node_commands_refuse_unknown_and_dead_nodes(fakes: FakeNodes) -> None:
+    assert Run("node", "kill", "9", "-o", "json").document["errors"][0]["code"] == "ES4006"
+    for verb in ("kill", "pause", "resume"):
+        run = Run("node", verb, "1", "-o", "json")
+        assert run.code == 1
+        assert run.document["errors"][0]["next"] == "esctl node start 1 --cluster fake"
+    run = Run("cluster", "wait", "-o", "json")
+    assert run.document["errors"][0]["code"] == "ES4007"
+
+
+def test_one_damaged_cluster_does_not_hide_the_others(fakes: FakeNodes, tmp_path: Path) -> None:
+    damaged = plan("bad", tmp_path / "bad")
+    state.add(damaged)
+    (damaged.directory / "cluster.json").write_text("{")
+    run = Run("cluster", "ls", "-o", "json")
+    assert run.code == 1
+    assert [each["name"] for each in run.data["clusters"]] == ["fake"]
+    assert run.document["errors"][0]["code"] == "ES4105"
+
+
+def test_logs_are_merged_filtered_and_cut_to_a_tail(fakes: FakeNodes) -> None:
+    for node in fakes.cluster.nodes:
+        lines = [
+            {
+                "time": f"2013-01-01T00:00:0{second}.{node.id}00Z",
+                "level": level,
+                "node": node.id,
+                "event": f"e{second}",
+            }
+            for second, level in enumerate(("info", "debug", "error"))
+        ]
+        node.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def events(*words: str) -> list[tuple[int, str]]:
+        lines = [json.loads(line) for line in Run("logs", "-o", "json", *words).out.splitlines()]
+        return [(line["node"], line["event"]) for line in lines]
+
+    assert events() == [(node, f"e{second}") for second in range(3) for node in (1, 2, 3)]
+    assert events("--level", "error") == [(1, "e2"), (2, "e2"), (3, "e2")]
+    assert events("--node", "3", "--node", "1", "--level", "info") == [
+        (1, "e0"),
+        (3, "e0"),
+        (1, "e2"),
+        (3, "e2"),
+    ]
+    assert events("--tail", "2") == [(2, "e2"), (3, "e2")]
+    assert "node-2 error" in Run("logs", "--level", "error").out

@@ -1,0 +1,171 @@
+"""How a command ends, in real processes: Ctrl-C, a reader that leaves, a bug, and a quick start."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esctl import state
+
+from .conftest import FakeNodes, plan
+
+SLEEPER = """
+import sys
+from esctl.answer import Answer, Line
+from esctl.invocation import Invocation, SharedOptions
+from esctl.terminal import Output
+
+def work(run):
+    import trio
+    acked = 0
+    run.on_interrupt(lambda: Answer({"acked": acked}, [Line(f"{acked} acked")]))
+
+    async def send():
+        nonlocal acked
+        acked = 7
+        print("sending", file=sys.stderr, flush=True)
+        try:
+            await trio.sleep_forever()
+        finally:
+            if "slow" in sys.argv:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep_forever()
+
+    run.trio(send)
+
+run = Invocation("produce", SharedOptions(output=Output.JSON))
+sys.exit(run.conclude(lambda: work(run)))
+"""
+
+
+def esctl(*words: str, program: str = "from esctl.main import main; main()") -> list[str]:
+    return [sys.executable, "-c", program, *words]
+
+
+def wait_for(stream: int, text: str) -> str:
+    """Read until `text` has come."""
+    seen = ""
+    while text not in seen:
+        data = os.read(stream, 4096)
+        assert data, f"the output ended before {text!r}: {seen!r}"
+        seen += data.decode()
+    return seen
+
+
+def test_ctrl_c_speaks_cleans_up_and_tells_what_was_done() -> None:
+    with subprocess.Popen(esctl(program=SLEEPER), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"press Ctrl-C again" in err
+    assert b"Traceback" not in err
+    document = json.loads(out)
+    assert document["data"] == {"acked": 7}
+    assert document["errors"][0]["code"] == "ES4203"
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    with subprocess.Popen(
+        esctl("slow", program=SLEEPER), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(signal.SIGINT)
+        wait_for(process.stderr.fileno(), "again")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+
+
+def test_a_reader_that_leaves_is_met_with_silence(fakes: FakeNodes) -> None:
+    line = json.dumps({"time": "t", "level": "info", "event": "e", "filler": "x" * 1000})
+    fakes.cluster.nodes[0].log.write_text((line + "\n") * 500)
+    with subprocess.Popen(
+        esctl("logs", "-o", "json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["event"] == "e"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+
+
+def test_an_unknown_error_is_reported_as_a_bug(tmp_path: Path) -> None:
+    program = "import esctl.state\nesctl.state.names = lambda: 1 / 0\nfrom esctl.main import main\nmain()"
+    run = subprocess.run(
+        esctl("cluster", "ls", "-o", "json", program=program), capture_output=True, timeout=60
+    )
+    assert run.returncode == 1
+    (error,) = json.loads(run.stdout)["errors"]
+    assert error["code"] == "ES9001"
+    assert "ZeroDivisionError" in error["message"]
+    assert b"Traceback" in run.stderr
+    assert b"esctl 0.1.0, Python 3." in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "unwanted"),
+    [
+        (["--help"], {"trio", "pydantic", "esctl.commands.cluster"}),
+        (["explain", "ES1203"], {"trio"}),
+        (["cluster", "ls"], set()),
+        (["node", "ls", "-o", "json"], set()),
+    ],
+)
+def test_quick_commands_load_nothing_heavy(fakes: FakeNodes, words: list[str], unwanted: set[str]) -> None:
+    unwanted |= {"rich", "numpy", "cbor2", "sqlite3", "esnode.client", "esnode.wire", "esctl.commands.doctor"}
+    program = (
+        "import sys\nfrom esctl.main import main\n"
+        "try:\n    main()\nfinally:\n    print(','.join(sys.modules), file=sys.stderr)\n"
+    )
+    run = subprocess.run(esctl(*words, program=program), capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    assert sorted(unwanted & set(run.stderr.splitlines()[-1].split(","))) == []
+
+
+def test_logs_follow_what_is_written_until_ctrl_c(fakes: FakeNodes) -> None:
+    node = fakes.cluster.nodes[0]
+    node.log.write_text(json.dumps({"time": "t1", "event": "before"}) + "\n")
+    with subprocess.Popen(esctl("logs", "-f"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        wait_for(process.stdout.fileno(), "before")
+        with node.log.open("a") as log:
+            log.write(json.dumps({"time": "t2", "event": "after"}) + "\n")
+        wait_for(process.stdout.fileno(), "after")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_a_person_at_a_terminal_types_the_name_to_destroy(fakes: FakeNodes, tmp_path: Path) -> None:
+    state.add(plan("other", tmp_path / "other"))
+
+    def answer(reply: str) -> tuple[int, str]:
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            esctl("cluster", "destroy", "fake"), stdin=slave, stdout=slave, stderr=slave
+        ) as process:
+            os.close(slave)
+            seen = wait_for(master, "[fake]:")
+            os.write(master, f"{reply}\n".encode())
+            seen += wait_for(master, "\r\n") if reply == "fake" else wait_for(master, "next:")
+            process.wait(60)
+        os.close(master)
+        return process.returncode, seen
+
+    code, seen = answer("other")
+    assert code == 13
+    assert "every event" in seen
+    assert state.names() == ["fake", "other"]
+    assert answer("fake")[0] == 0
+    assert state.names() == ["other"]

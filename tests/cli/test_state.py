@@ -1,0 +1,121 @@
+"""Where clusters are kept: names, defaults, damage, and two people at once."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from esctl import state
+from esctl.errors import (
+    ClusterExists,
+    ClusterNotFound,
+    InvalidName,
+    MachineRefused,
+    NoCluster,
+    NodeNotFound,
+    SeveralClusters,
+    StateUnreadable,
+)
+
+from .conftest import plan
+
+
+def test_a_cluster_is_read_back_as_it_was_added(tmp_path: Path) -> None:
+    cluster = plan("one", tmp_path / "data")
+    state.add(cluster)
+    assert state.load("one") == cluster
+    assert state.names() == ["one"]
+    assert cluster.directory.stat().st_mode & 0o777 == 0o700
+    assert (cluster.directory / "cluster.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_only_cluster_there_is_is_the_default(tmp_path: Path) -> None:
+    with pytest.raises(NoCluster):
+        state.resolve(None)
+    state.add(plan("one", tmp_path / "one"))
+    assert state.resolve(None).name == "one"
+    state.add(plan("two", tmp_path / "two"))
+    assert state.resolve("two").name == "two"
+    with pytest.raises(SeveralClusters, match="one, two"):
+        state.resolve(None)
+
+
+def test_a_second_cluster_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    state.add(plan("one", tmp_path / "one"))
+    before = state.load("one")
+    with pytest.raises(ClusterExists) as refused:
+        state.add(plan("one", tmp_path / "other"))
+    assert "esctl cluster start one" in refused.value.next_step
+    assert state.load("one") == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "-x", "a b", "x" * 41, "ä", "a\n"])
+def test_a_name_that_is_no_directory_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidName):
+        state.check_name(name)
+
+
+def test_an_unknown_cluster_is_told_with_the_known_ones(tmp_path: Path) -> None:
+    state.add(plan("one", tmp_path / "one"))
+    with pytest.raises(ClusterNotFound, match="there are: one"):
+        state.load("two")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", '{"schema": "esctl-cluster/v2"}', '{"schema": "esctl-cluster/v1", "name": "one"}'],
+)
+def test_a_damaged_description_is_an_error_that_names_the_file(tmp_path: Path, damage: str) -> None:
+    cluster = plan("one", tmp_path / "one")
+    state.add(cluster)
+    path = cluster.directory / "cluster.json"
+    path.write_text(damage)
+    with pytest.raises(StateUnreadable, match=str(path)):
+        state.load("one")
+
+
+def test_a_node_is_found_by_number_only(tmp_path: Path) -> None:
+    cluster = plan("one", tmp_path / "one")
+    assert cluster.node(2).id == 2
+    assert cluster.quorum == 2
+    with pytest.raises(NodeNotFound, match="1, 2, 3"):
+        cluster.node(4)
+
+
+def test_a_relative_state_home_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert state.clusters_root() == Path.home() / ".local" / "state" / "esctl" / "clusters"
+
+
+def test_an_atomic_write_leaves_the_old_text_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    state.write_atomically(path, "old")
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(MachineRefused, match="No space left"):
+        state.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.glob(".file*")) == []
+
+
+def test_one_command_at_a_time_changes_a_cluster(tmp_path: Path) -> None:
+    state.add(plan("one", tmp_path / "one"))
+    told, order = threading.Event(), []
+
+    def second() -> None:
+        with state.locked("one", lambda _text: told.set()):
+            order.append("second")
+
+    with state.locked("one", lambda _text: None):
+        other = threading.Thread(target=second)
+        other.start()
+        assert told.wait(60)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]

@@ -1,0 +1,137 @@
+"""What the terminal makes of an answer: a table for people, tabs for pipes, one document for programs."""
+
+import io
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
+from esctl.exits import Exit
+from esctl.terminal import Output, Terminal, clean
+from esnode.errors import OperationTimeout
+
+TABLE = Table(
+    ["node", "role", "offset"], [[1, Cell("leader", Tone.GOOD), 27_004], [2, None, 7]], title="nodes"
+)
+FIELDS = Fields([("leader", 1), ("seconds", 0.125), ("whole", True)])
+ANSWER = Answer(
+    {"leader": 1}, [TABLE, FIELDS, Line("done")], [Trouble("ES1203", "late", "slow disk", "esctl health")]
+)
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(answer: Answer, output: Output | None, stdout: io.StringIO | None = None) -> tuple[str, str]:
+    out, err = stdout or io.StringIO(), io.StringIO()
+    Terminal(output, stdout=out, stderr=err).show("node ls", answer)
+    return out.getvalue(), err.getvalue()
+
+
+def test_plain_output_is_tab_separated_without_grouping() -> None:
+    out, _ = shown(ANSWER, Output.PLAIN)
+    assert out == "1\tleader\t27004\n2\t-\t7\nleader\t1\nseconds\t0.125\nwhole\tyes\ndone\n"
+
+
+def test_a_pipe_gets_plain_output_by_default() -> None:
+    assert shown(ANSWER, None) == shown(ANSWER, Output.PLAIN)
+
+
+def test_a_table_groups_thousands_and_shows_headings() -> None:
+    out, _ = shown(ANSWER, Output.TABLE)
+    assert "27,004" in out
+    assert "role" in out
+    assert "\x1b" not in out
+
+
+def test_a_table_on_a_pipe_is_never_cut() -> None:
+    wide = "x" * 400
+    out, _ = shown(Answer(views=[Table(["a", "b"], [[wide, wide]])]), Output.TABLE)
+    assert f"{wide}  " in out
+
+
+def test_a_terminal_gets_colours_unless_they_are_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[" in shown(ANSWER, None, Screen())[0]
+    monkeypatch.setenv("NO_COLOR", "1")
+    out, _ = shown(ANSWER, None, Screen())
+    assert "27,004" in out
+    assert "\x1b[3" not in out
+
+
+def test_a_dumb_terminal_gets_plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown(ANSWER, None, Screen())[0] == shown(ANSWER, Output.PLAIN)[0]
+
+
+def test_json_output_is_one_document_with_the_errors_in_it() -> None:
+    out, err = shown(ANSWER, Output.JSON)
+    assert json.loads(out) == {
+        "schema": "esctl/v1",
+        "command": "node ls",
+        "ok": True,
+        "data": {"leader": 1},
+        "errors": [{"code": "ES1203", "message": "late", "cause": "slow disk", "next": "esctl health"}],
+    }
+    assert err == ""
+
+
+def test_an_error_says_what_why_and_what_to_type_next() -> None:
+    failed = Answer.of_error(OperationTimeout("no ack within 5 s"), {"acked": 3})
+    _, err = shown(failed, Output.PLAIN)
+    assert err.splitlines() == [
+        "error ES1203: no ack within 5 s",
+        "  why: no answer within the time-out",
+        "  next: esctl health; sending again with the same ids is safe",
+    ]
+    document = json.loads(shown(failed, Output.JSON)[0])
+    assert document["ok"] is False
+    assert document["data"] == {"acked": 3}
+    assert failed.exit_code is Exit.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    "view", [Line("a\x1b[2Jb"), Fields([("a\x1b[2Jb", "c\rd")]), Table(["h"], [["a\x1b[2Jb"]])]
+)
+@pytest.mark.parametrize("output", [Output.TABLE, Output.PLAIN])
+def test_text_from_outside_cannot_steer_the_terminal(view: View, output: Output) -> None:
+    out, _ = shown(Answer(views=[view]), output)
+    assert "\x1b" not in out
+    assert "\r" not in out
+
+
+def test_cleaning_keeps_lines_and_tabs() -> None:
+    assert clean("a\tb\nc\x07ä") == "a\tb\nc\N{REPLACEMENT CHARACTER}ä"
+
+
+@pytest.mark.parametrize("record", [{"offset": 0, "event": {"id": "ä\ud800"}}, {}])
+def test_a_stream_is_a_line_of_json_each(record: Mapping[str, object]) -> None:
+    out = io.StringIO()
+    Terminal(Output.JSON, stdout=out).record(record, "text")
+    assert json.loads(out.getvalue()) == record
+    assert out.getvalue().count("\n") == 1
+
+
+def test_progress_is_silent_where_nobody_watches() -> None:
+    err = io.StringIO()
+    with Terminal(Output.TABLE, stdout=io.StringIO(), stderr=err).progress("sending", 10, "events") as bar:
+        bar.advance(10)
+        bar.describe("still sending")
+    assert err.getvalue() == ""
+
+
+def test_progress_shows_rate_and_amount_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    err = Screen()
+    with Terminal(Output.TABLE, stdout=io.StringIO(), stderr=err).progress("sending", 2000, "events") as bar:
+        bar.advance(1000)
+        bar.describe("killing the leader")
+    assert "1,000/2,000 events" in err.getvalue()
+    assert "killing the leader" in err.getvalue()
+    assert err.getvalue().rstrip("\r").endswith("\x1b[2K")  # nothing of it stays on the screen
