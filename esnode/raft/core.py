@@ -270,7 +270,6 @@ class Core:
         for entry in self.log.unapplied():
             self._admission.appended(entry)
         self._append(EntryKind.NOOP)
-        self.leadership.beat()
 
     # === elections =============================================================================
 
@@ -439,7 +438,7 @@ class Core:
         if refusal := self._refusal():
             self._refuse(proposal.token, refusal)
             return
-        admitted = self._admission.decide(proposal.batch, self.log.end.next_offset)
+        admitted = self._admission.decide(proposal.batch, self.log.end.next_offset, self._log_time_ms)
         if admitted.refusal is not None:
             self._refuse(proposal.token, admitted.refusal)
             return

@@ -60,6 +60,11 @@ class Entry:
         return self.base_offset + self.count
 
     @property
+    def opens_producer(self) -> bool:
+        """Whether it opens a producer session."""
+        return self.kind is EntryKind.PRODUCER
+
+    @property
     def size_bytes(self) -> int:
         """The length of the record."""
         return len(self.record)

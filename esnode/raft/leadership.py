@@ -71,7 +71,13 @@ class Leadership:
         return active >= quorum.majority(1 + len(self.progress))
 
     def beat(self) -> None:
-        """Send a heartbeat to every follower, with the newest round of reads."""
+        """The heartbeat interval has passed: ask everybody for a sign of life."""
+        for progress in self.progress.values():
+            progress.overdue = True
+        self._send_heartbeats()
+
+    def _send_heartbeats(self) -> None:
+        """A heartbeat to every follower, with the newest round of reads."""
         for peer, progress in self.progress.items():
             commit = min(self._log.committed, progress.match_index)
             self._post(peer, Heartbeat(self.term, commit, self.reads.probe))
@@ -91,13 +97,20 @@ class Leadership:
         progress = self.progress[peer]
         progress.recently_active = True
         common, _term = self._log.last_common(reject.hint_index, reject.hint_term)
-        progress.rejected(reject.rejected_index, min(common, reject.rejected_index - 1) + 1)
+        # The hint itself where it is before our prefix: only a snapshot helps.
+        match = min(common, reject.hint_index, reject.rejected_index - 1)
+        progress.rejected(reject.rejected_index, match + 1)
 
     def on_heartbeat_reply(self, peer: NodeId, reply: HeartbeatReply) -> None:
-        """The follower lives: its probe may have been lost, and its confirmation may free reads."""
+        """The follower lives: what it has not confirmed may be lost, and its answer may free reads."""
         progress = self.progress[peer]
         progress.recently_active = True
-        progress.awaits_reply = False
+        if progress.overdue:
+            progress.overdue = False
+            progress.awaits_reply = False
+            if progress.has_unconfirmed():
+                # Behind all that is in flight: it is confirmed, or rejected and sent again.
+                self._send(peer, progress, ())
         progress.acked_probe = max(progress.acked_probe, reply.probe)
         self._free_reads()
 
@@ -137,7 +150,7 @@ class Leadership:
     def begin_reads(self) -> None:
         """Start a round for the reads that wait. Only after a commit in the own term (thesis 6.4)."""
         if self.reads.begin_round(self._log.committed):
-            self.beat()
+            self._send_heartbeats()
             self._free_reads()
 
     def begin_transfer(self, wanted: NodeId | None) -> None:

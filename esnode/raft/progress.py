@@ -32,6 +32,7 @@ class Progress:
         "inflight_bytes",
         "match_index",
         "next_index",
+        "overdue",
         "recently_active",
         "sent_commit",
         "snapshot_index",
@@ -50,6 +51,8 @@ class Progress:
         """Heard from since the last check of the quorum."""
         self.awaits_reply = False
         """In PROBE: the one message is out."""
+        self.overdue = False
+        """It was asked for a sign of life, and has not confirmed anything since."""
         self.fetching = False
         """Entries for it are being read from disk."""
         self.inflight_bytes = 0
@@ -67,6 +70,10 @@ class Progress:
             len(self._inflight) < limits.MAX_INFLIGHT_APPENDS
             and self.inflight_bytes < limits.MAX_INFLIGHT_BYTES
         )
+
+    def has_unconfirmed(self) -> bool:
+        """Whether entries were streamed that are not confirmed."""
+        return self.state is ProgressState.REPLICATE and self.match_index + 1 < self.next_index
 
     def sent(self, last_index: int, size_bytes: int, commit: int) -> None:
         """An AppendEntries has left whose last entry, if it has one, is at `last_index`."""
@@ -96,14 +103,14 @@ class Progress:
         self._enter(ProgressState.SNAPSHOT)
         self.snapshot_index = snapshot_index
 
-    def matched(self, index: int) -> bool:
-        """The follower holds the log up to `index`; tells whether that is news."""
+    def matched(self, index: int) -> None:
+        """The follower holds the log up to `index`."""
+        self.overdue = False
         while self._inflight and self._inflight[0][0] <= index:
             self.inflight_bytes -= self._inflight.popleft()[1]
         if self.state is ProgressState.PROBE:
             self.awaits_reply = False
-        news = index > self.match_index
-        if news:
+        if index > self.match_index:
             self.match_index = index
             self.next_index = max(self.next_index, index + 1)
         if self.state is ProgressState.PROBE or (
@@ -111,22 +118,20 @@ class Progress:
         ):
             self._enter(ProgressState.REPLICATE)
             self.next_index = self.match_index + 1
-        return news
 
-    def rejected(self, rejected_index: int, next_index: int) -> bool:
-        """The follower does not hold `rejected_index`; tells whether to believe that it is so now.
+    def rejected(self, rejected_index: int, next_index: int) -> None:
+        """The follower does not hold `rejected_index`: look for the match from `next_index`.
 
         A rejection that was overtaken by newer messages is stale: it names an index that has been
         confirmed since, or not the one that was probed last.
         """
-        if self.state is ProgressState.SNAPSHOT:
-            return False
-        if self.state is ProgressState.REPLICATE and rejected_index <= self.match_index:
-            return False
-        if self.state is ProgressState.PROBE and rejected_index != self.next_index - 1:
-            return False
-        self.probe(next_index)
-        return True
+        stale = {
+            ProgressState.SNAPSHOT: True,
+            ProgressState.REPLICATE: rejected_index <= self.match_index,
+            ProgressState.PROBE: rejected_index != self.next_index - 1,
+        }
+        if not stale[self.state]:
+            self.probe(next_index)
 
     def _enter(self, state: ProgressState) -> None:
         self.state = state
