@@ -1,0 +1,229 @@
+"""The nodes' logs laid side by side: is every event there, once, unchanged, in the same place everywhere?
+
+Takes the raw records of each node as it serves them and believes nothing else: checks each checksum, that
+offsets are dense, that every key is the digest of its event, and hashes keys and events of each node up to
+an offset that all have. Never reads a network or a file and never prints. Called by `esctl/audit.py`,
+which feeds it; `verdict.py` says what it adds up to.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from esctl.sightings import DIGEST_BYTES, Sightings
+from esctl.verdict import Evidence, Finding, Findings, Flaw, NodeEvidence, Verdict, judge
+from esnode import limits
+from esnode.dedup.batch import event_key, split_keys
+from esnode.errors import DamagedRecord, ProtocolError
+from esnode.events import decode_event, split_payload
+from esnode.raft.entry import Entry, parse
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A record that some nodes still have to show: its number, and its events as bytes to be hashed."""
+
+    number: int
+    hashed: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class _Log:
+    """One node's log, as far as it was read."""
+
+    bit: int
+    first_offset: int
+    position: int
+    """The offset that must come next."""
+    hash: Any
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    unhashed: deque[tuple[int, tuple[bytes, ...]]] = field(default_factory=deque)
+    """Events that this node has shown and others not yet: first offset, bytes of each."""
+    reading: bool = True
+    gone: bool = False
+
+
+class History:
+    """Collects; `expect` first, then `begin` for every node that answers, then `add` in any order.
+
+    `voters` are the configured nodes. Give the nodes' records in step: what one node has shown and
+    another has not is kept in memory.
+    """
+
+    def __init__(self, voters: Iterable[int]) -> None:
+        self._voters = sorted(voters)
+        self._logs: dict[int, _Log] = {}
+        self._sightings = Sightings()
+        self._shared: dict[bytes, _Shared] = {}
+        self._findings = Findings()
+        self._expecting = False
+        self._hash_from = self._hashed_to = 0
+        self._hash_limit = limits.MAX_INDEX
+        """A node that was read to its end and has no more sets the end of all hashes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of what is known of single events."""
+        return self._sightings.size_bytes
+
+    def expect(self, key: bytes, encoded: bytes, file: int, line: int) -> None:
+        """This event, encoded as in a batch, should be there. Before `begin`."""
+        assert not self._logs, "what is expected must be known before the first record"
+        self._expecting = True
+        self._sightings.expect(key, self._digest(encoded), file, line)
+
+    def begin(self, node: int, first_offset: int) -> None:
+        """The node's log is read from `first_offset` on. Before any `add`."""
+        assert not any(log.position > log.first_offset for log in self._logs.values())
+        bit = 1 << self._voters.index(node)
+        empty = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._logs[node] = _Log(bit, first_offset, first_offset, empty)
+        self._hash_from = self._hashed_to = max(log.first_offset for log in self._logs.values())
+
+    def position(self, node: int) -> int:
+        """The offset that the node must show next."""
+        return self._logs[node].position
+
+    def add(self, node: int, record: bytes) -> None:
+        """One whole record, as the node served it."""
+        log = self._logs[node]
+        try:
+            entry = parse(record)
+        except DamagedRecord as error:
+            self._findings.add(Finding(Flaw.DAMAGED, node, log.position, str(error)))
+            return
+        if not self._place(node, log, entry):
+            # Kept apart from what other nodes have shown at these offsets: it may be the same record.
+            self._sightings.hold(self._look_into(node, entry).number, log.bit)
+            return
+        name = hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest()
+        shared = self._shared.get(name)
+        if shared is None:
+            shared = self._shared[name] = self._look_into(node, entry)
+        holders = self._sightings.hold(shared.number, log.bit)
+        if not any(other.reading and not holders & other.bit for other in self._logs.values()):
+            del self._shared[name]  # nobody will show it again
+        if entry.base_offset < self._hash_limit:
+            log.unhashed.append((entry.base_offset, shared.hashed))
+            self._advance()
+
+    def finish(self, node: int, *, gone: bool = False) -> None:
+        """The node has shown all it has; or it has `gone` before that, and gets no hash."""
+        log = self._logs[node]
+        log.reading, log.gone = False, gone
+        if gone:
+            log.unhashed.clear()
+        else:
+            self._hash_limit = min(self._hash_limit, log.position)
+        self._advance()
+
+    def verdict(self, *, exact: bool = False) -> Verdict:
+        """What all of it adds up to. `exact`: what was expected is all that may be there."""
+        nodes = {
+            node: NodeEvidence(
+                bit=log.bit,
+                first_offset=log.first_offset,
+                next_offset=log.position,
+                holes=tuple(log.holes),
+                hash=None if log.gone else log.hash.hexdigest(),
+            )
+            for node, log in self._logs.items()
+        }
+        evidence = Evidence(
+            voters=len(self._voters), nodes=nodes, hashed_from=self._hash_from, hashed_to=self._hashed_to,
+            expecting=self._expecting, exact=exact,
+        )  # fmt: skip
+        return judge(evidence, self._sightings, self._findings)
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _place(self, node: int, log: _Log, entry: Entry) -> bool:
+        """Does the record come where it should? False when the node has shown its offsets before."""
+        if entry.base_offset > log.position:
+            log.holes.append((log.position, entry.base_offset))
+            missing = f"offsets {log.position} to {entry.base_offset - 1} are not there"
+            self._findings.add(Finding(Flaw.HOLE, node, log.position, missing))
+        behind = entry.base_offset < log.position and log.position != log.first_offset
+        if behind:
+            text = f"offset {entry.base_offset} came after offset {log.position - 1}"
+            self._findings.add(Finding(Flaw.REORDERED, node, entry.base_offset, text))
+        log.position = max(log.position, entry.next_offset)
+        return not behind
+
+    def _look_into(self, node: int, entry: Entry) -> _Shared:
+        """Look into a record that nobody has shown before."""
+        keys = split_keys(entry.keys)
+        try:
+            encoded = _encoded_events(entry, len(keys))
+        except ProtocolError as error:
+            self._findings.add(Finding(Flaw.DAMAGED, node, entry.base_offset, str(error)))
+            return _Shared(self._sightings.add_record(entry.base_offset, ()), ())
+        rows = []
+        for place, (key, one) in enumerate(zip(keys, encoded, strict=True)):
+            flaw = _wrong_key(key, one)
+            if flaw:
+                self._findings.add(Finding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
+            rows.append((key, self._digest(one)))
+        hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
+        return _Shared(self._sightings.add_record(entry.base_offset, rows), hashed)
+
+    def _digest(self, encoded: bytes) -> bytes:
+        """Of an event's content. Only against a file does the order of attributes not count."""
+        content = _canonical(encoded) if self._expecting else encoded
+        return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+    def _advance(self) -> None:
+        """Hash up to the offset that every node has shown, but for those that have gone."""
+        compared = [log for log in self._logs.values() if not log.gone]
+        end = min((log.position for log in compared), default=0)
+        if end <= self._hashed_to:
+            return
+        for log in compared:
+            _hash_up_to(log, self._hash_from, end)
+        self._hashed_to = end
+
+
+def _hash_up_to(log: _Log, start: int, end: int) -> None:
+    while log.unhashed and log.unhashed[0][0] < end:
+        base_offset, events = log.unhashed.popleft()
+        wanted = events[max(0, start - base_offset) : end - base_offset]
+        log.hash.update(b"".join(wanted))
+        if base_offset + len(events) > end:
+            log.unhashed.appendleft((end, events[end - base_offset :]))
+
+
+def _canonical(encoded: bytes) -> bytes:
+    """The event's content, whatever the order of its attributes; `encoded` itself where it is no event."""
+    try:
+        return _CANONICAL.encode(decode_event(encoded)).encode(errors="surrogatepass")
+    except (ProtocolError, TypeError, ValueError):
+        return encoded  # `_wrong_key` reports it
+
+
+def _encoded_events(entry: Entry, count: int) -> Sequence[bytes]:
+    encoded = split_payload(entry.payload)
+    if len(encoded) != count:
+        raise ProtocolError(f"the record says {count} events and holds {len(encoded)}")
+    return encoded
+
+
+def _wrong_key(key: bytes, encoded: bytes) -> str:
+    """Why `key` is not the event's; empty when it is."""
+    try:
+        event = decode_event(encoded)
+    except ProtocolError as error:
+        return f"the event cannot be read: {error}"
+    source, event_id = event.get("source"), event.get("id")
+    if type(source) is not str or type(event_id) is not str:
+        return "the event has no source and id"
+    if event_key(source, event_id) != key:
+        return f"the key {key.hex()} is not that of source {source!r:.60}, id {event_id!r:.60}"
+    return ""
+
+
+assert limits.KEY_BYTES == DIGEST_BYTES

@@ -1,0 +1,267 @@
+"""What the evidence of a history adds up to: lost, duplicate, changed, reordered, phantom, or clean.
+
+Judges key by key. An event that a majority holds and one node has passed over is lost there; one that too
+few hold to have been committed is a phantom; where nodes that were not read could decide, it counts as
+lost. What a node has not reached yet, and what retention has cut, is never called lost. Pure. Called by
+`history.py`.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from esctl.sightings import Expectation, Sighting, Sightings
+
+MAX_EXAMPLES: Final = 5
+"""Findings of one kind that are described; all are counted."""
+
+
+class Flaw(enum.StrEnum):
+    """What can be wrong with a history."""
+
+    LOST = "lost"
+    """An event should be on a node and is not."""
+    HOLE = "hole"
+    """Offsets that a node has passed over."""
+    DUPLICATE = "duplicate"
+    """One event at two offsets of a node."""
+    CHANGED = "changed"
+    """The same event with another content."""
+    REORDERED = "reordered"
+    """The same event at another offset on another node, or offsets that went back."""
+    PHANTOM = "phantom"
+    """An event that cannot have been committed, or that nobody sent."""
+    DAMAGED = "damaged"
+    """Bytes that are not what was sealed."""
+    WRONG_KEY = "wrong_key"
+    """A key that is not its event's."""
+    HASH = "hash"
+    """Two nodes whose logs differ up to an offset that both have reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One flaw. `node` is 0 when it is not one node's, `offset` -1 when there is none."""
+
+    flaw: Flaw
+    node: int
+    offset: int
+    text: str
+    file: int = -1
+    """The expectation that was not met, by file and line; -1 when it is another kind of finding."""
+    line: int = 0
+
+
+class Findings:
+    """Counts every finding, keeps the first few of each kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Flaw] = Counter()
+        self.examples: list[Finding] = []
+
+    def add(self, finding: Finding) -> None:
+        """One more."""
+        self.counts[finding.flaw] += 1
+        if self.counts[finding.flaw] <= MAX_EXAMPLES:
+            self.examples.append(finding)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvidence:
+    """What was read of one node: offsets from `first_offset` up to `next_offset`, but for the holes."""
+
+    bit: int
+    first_offset: int
+    next_offset: int
+    holes: Sequence[tuple[int, int]]
+    hash: str | None
+
+    def passed(self, offset: int) -> bool:
+        """Should the node have shown this offset?"""
+        return self.first_offset <= offset < self.next_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was read. The hashes are those of the offsets from `hashed_from` up to `hashed_to`."""
+
+    voters: int
+    nodes: Mapping[int, NodeEvidence]
+    hashed_from: int
+    hashed_to: int
+    expecting: bool
+    exact: bool
+
+    @property
+    def quorum(self) -> int:
+        """How many nodes make a majority."""
+        return self.voters // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome. `lost`, `duplicates` and so on count events, not findings."""
+
+    events: int
+    """Offsets up to the one that every node has reached."""
+    next_offset: int
+    lost: int
+    duplicates: int
+    changed: int
+    expected: int
+    """Distinct events of the input."""
+    unjudged: int
+    """Expected events that retention may have cut on every node."""
+    unexpected: int
+    """Events that are in no input, where there is an input."""
+    hashes_equal: bool
+    nodes: Mapping[int, NodeEvidence]
+    counts: Mapping[Flaw, int]
+    examples: Sequence[Finding]
+
+    @property
+    def clean(self) -> bool:
+        """Was nothing found that must not be? It does not say that enough was looked at."""
+        return not any(self.counts.values())
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts while the keys go by."""
+
+    lost_nowhere: int = 0
+    """Expected, and on no node."""
+    lost_somewhere: int = 0
+    duplicates: int = 0
+    changed: int = 0
+    expected: int = 0
+    unjudged: int = 0
+    unexpected: int = 0
+    findings: Findings = field(default_factory=Findings)
+
+
+def judge(evidence: Evidence, sightings: Sightings, findings: Findings) -> Verdict:
+    """Look at every key, then at the holes and the hashes."""
+    tally = _Tally(findings=findings)
+    everybody = sum(node.bit for node in evidence.nodes.values())
+    for _, seen, expected in sightings.by_key():
+        if seen:
+            _judge_seen(evidence, everybody, seen, tally)
+        if expected:
+            _judge_expected(evidence, seen, expected, tally)
+        elif evidence.expecting:
+            tally.unexpected += 1
+            if evidence.exact:
+                offset = seen[0].offset
+                findings.add(Finding(Flaw.PHANTOM, 0, offset, f"the event at offset {offset} is in no input"))
+    nowhere = _holes_everywhere(evidence)
+    hashes = {node.hash for node in evidence.nodes.values() if node.hash is not None}
+    if len(hashes) > 1:
+        text = f"the logs of the nodes differ between offsets {evidence.hashed_from} and {evidence.hashed_to}"
+        findings.add(Finding(Flaw.HASH, 0, evidence.hashed_to, text))
+    return Verdict(
+        events=evidence.hashed_to - evidence.hashed_from,
+        next_offset=evidence.hashed_to,
+        lost=tally.lost_somewhere + max(tally.lost_nowhere, nowhere),
+        duplicates=tally.duplicates,
+        changed=tally.changed,
+        expected=tally.expected,
+        unjudged=tally.unjudged,
+        unexpected=tally.unexpected,
+        hashes_equal=len(hashes) == 1,
+        nodes=evidence.nodes,
+        counts=dict(findings.counts),
+        examples=sorted(findings.examples, key=lambda finding: (finding.flaw, finding.offset)),
+    )
+
+
+def _judge_seen(evidence: Evidence, everybody: int, seen: list[Sighting], tally: _Tally) -> None:
+    """One event, with every place where a node has shown it."""
+    if len(seen) == 1 and seen[0].holders == everybody:
+        return
+    places = {
+        number: sorted(sighting.offset for sighting in seen if sighting.holders & node.bit)
+        for number, node in evidence.nodes.items()
+    }
+    _judge_order(places, tally)
+    if len({sighting.digest for sighting in seen}) > 1:
+        tally.changed += 1
+        text = f"the event at offset {seen[0].offset} has not the same content everywhere"
+        tally.findings.add(Finding(Flaw.CHANGED, 0, seen[0].offset, text))
+    _judge_presence(evidence, places, min(sighting.offset for sighting in seen), tally)
+
+
+def _judge_order(places: Mapping[int, list[int]], tally: _Tally) -> None:
+    worst = max(places, key=lambda number: len(places[number]))
+    extra = len(places[worst]) - 1
+    if extra > 0:
+        tally.duplicates += extra
+        first, second = places[worst][:2]
+        tally.findings.add(
+            Finding(Flaw.DUPLICATE, worst, second, f"the event at offset {second} is also at offset {first}")
+        )
+    firsts = {offsets[0]: number for number, offsets in places.items() if offsets}
+    if len(firsts) > 1:
+        text = " and ".join(f"{offset} on node {number}" for offset, number in sorted(firsts.items()))
+        at = min(firsts)
+        tally.findings.add(Finding(Flaw.REORDERED, firsts[at], at, f"the same event is at offset {text}"))
+
+
+def _judge_presence(evidence: Evidence, places: Mapping[int, list[int]], offset: int, tally: _Tally) -> None:
+    holders = [number for number, offsets in places.items() if offsets]
+    missing = [n for n, offsets in places.items() if not offsets and evidence.nodes[n].passed(offset)]
+    if not missing:
+        return
+    may_hold = evidence.voters - len(missing)  # those that were not read, or not so far, might have it
+    if may_hold < evidence.quorum:
+        for number in holders:
+            text = f"only a minority has the event at offset {offset}: it was never committed"
+            tally.findings.add(Finding(Flaw.PHANTOM, number, offset, text))
+        return
+    tally.lost_somewhere += 1
+    for number in missing:
+        text = f"node {number} does not have the event that node {holders[0]} has at offset {offset}"
+        tally.findings.add(Finding(Flaw.LOST, number, offset, text))
+
+
+def _judge_expected(
+    evidence: Evidence, seen: list[Sighting], expected: list[Expectation], tally: _Tally
+) -> None:
+    """One event of the input, which may stand there several times."""
+    where = expected[0]
+    tally.expected += 1
+    if not seen:
+        if all(node.first_offset > 0 for node in evidence.nodes.values()):
+            tally.unjudged += 1  # it may have been there, before retention cut it
+            return
+        tally.lost_nowhere += 1
+        tally.findings.add(Finding(Flaw.LOST, 0, -1, "it is on no node", where.file, where.line))
+        return
+    wanted = {expectation.digest for expectation in expected}
+    wrong = [sighting for sighting in seen if sighting.digest not in wanted]
+    if wrong:
+        tally.changed += 1
+        text = f"the event at offset {wrong[0].offset} is not what the input says"
+        tally.findings.add(Finding(Flaw.CHANGED, 0, wrong[0].offset, text, where.file, where.line))
+
+
+def _holes_everywhere(evidence: Evidence) -> int:
+    """How many offsets every node has passed over without showing an event."""
+    common: list[tuple[int, int]] | None = None
+    for node in evidence.nodes.values():
+        own = [(0, node.first_offset), *node.holes, (node.next_offset, 2**63)]
+        common = own if common is None else _overlap(common, own)
+    if common is None:
+        return 0
+    first = min(node.first_offset for node in evidence.nodes.values())
+    last = max(node.next_offset for node in evidence.nodes.values())
+    return sum(min(end, last) - max(start, first) for start, end in common if start < last and end > first)
+
+
+def _overlap(left: Sequence[tuple[int, int]], right: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for start, end in left:
+        found += [(max(start, s), min(end, e)) for s, e in right if max(start, s) < min(end, e)]
+    return found
