@@ -89,7 +89,7 @@ class Invocation:
         self.cluster_name = options.cluster
         """What --cluster or ESCTL_CLUSTER named, if anything."""
         self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
-        self._summary: Callable[[], Answer] | None = None
+        self._summary: Callable[[], Answer | None] = Answer
 
     def cluster(self, name: str | None = None) -> state.Cluster:
         """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
@@ -102,8 +102,11 @@ class Invocation:
         with state.locked(known.name, self.terminal.note):
             yield state.load(known.name)
 
-    def on_interrupt(self, summary: Callable[[], Answer]) -> None:
-        """After Ctrl-C, answer with `summary()`: what was achieved so far. The exit code is 130."""
+    def on_interrupt(self, summary: Callable[[], Answer | None]) -> None:
+        """After Ctrl-C, answer with `summary()`: what was achieved so far. The exit code is 130.
+
+        None is for commands that end in no other way, such as `logs -f`: nothing is said then.
+        """
         self._summary = summary
 
     def trio(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -119,7 +122,7 @@ class Invocation:
     def conclude(self, function: Callable[[], Answer | None]) -> Exit:
         """Run the command, print how it ended, and give its exit code."""
         try:
-            answer = self._answer_of(function)
+            answer, code = self._answer_of(function)
             if answer is not None:
                 self.terminal.show(self.command, answer)
             self.terminal.flush()
@@ -128,17 +131,23 @@ class Invocation:
             # the end, so standard output leads nowhere from now on.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return Exit.OK
-        return answer.exit_code if answer is not None else Exit.OK
+        return code
 
-    def _answer_of(self, function: Callable[[], Answer | None]) -> Answer | None:
+    def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
         try:
-            return function()
+            answer = function()
         except EventStreamError as error:
-            return Answer.of_error(error)
+            answer = Answer.of_error(error)
         except KeyboardInterrupt:
-            achieved = self._summary() if self._summary is not None else Answer()
-            trouble = Trouble.of(Interrupted("interrupted by Ctrl-C"))
-            return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
+            return self._interrupted(), Exit.INTERRUPTED
+        return answer, answer.exit_code if answer is not None else Exit.OK
+
+    def _interrupted(self) -> Answer | None:
+        achieved = self._summary()
+        if achieved is None:
+            return None
+        trouble = Trouble.of(Interrupted(Interrupted.title))
+        return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
 
 
 def new_typer(**settings: Any) -> typer.Typer:

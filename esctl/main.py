@@ -178,9 +178,8 @@ def _report_bug(words: list[str], error: Exception) -> Exit:
 def _terminal(words: list[str]) -> Terminal:
     """The terminal for a command line that was not parsed to its end."""
     text = " ".join(words)
-    as_json = "--json" in words or any(
-        form in text for form in ("-o json", "-ojson", "--output json", "--output=json")
-    )
+    as_json = os.environ.get("ESCTL_OUTPUT") == "json" or "--json" in words
+    as_json |= any(form in text for form in ("-o json", "-ojson", "--output json", "--output=json"))
     return Terminal(Output.JSON if as_json else None, color="--no-color" not in words)
 
 

@@ -108,7 +108,7 @@ class ProcessBackend:
         failures: list[EventStreamError] = []
 
         async def watch(node: Node) -> None:
-            failure = await self._until_ready(node, notes[node.id], log_ends[node.id], timeout_s)
+            failure = await self._until_ready(cluster, node, notes[node.id], log_ends[node.id], timeout_s)
             if failure is not None:
                 failures.append(failure)
 
@@ -181,13 +181,14 @@ class ProcessBackend:
         return pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
 
     async def _until_ready(
-        self, node: Node, note: pidfile.ProcessNote, log_end: int, timeout_s: float
+        self, cluster: Cluster, node: Node, note: pidfile.ProcessNote, log_end: int, timeout_s: float
     ) -> EventStreamError | None:
         """Wait until the node answers; what went wrong if it does not."""
+        logs = f"esctl logs --cluster {cluster.name} --node {node.id}"
         failure: EventStreamError | None = NodeNotReady(
             f"node {node.id} (pid {note.pid}) runs and did not answer on {node.client} "
             f"within {timeout_s:g} s; the end of its log:\n{nodelog.tail(node.log, TAIL_LINES, log_end)}",
-            next_step=f"esctl logs --node {node.id}; then esctl cluster wait",
+            next_step=f"{logs}; then: esctl cluster wait {cluster.name}",
         )
 
         async def watch_the_end() -> None:
@@ -203,7 +204,7 @@ class ProcessBackend:
             failure = NodeFailedToStart(
                 f"node {node.id} ended{how} before it answered; the end of its log:\n"
                 f"{nodelog.tail(node.log, TAIL_LINES, log_end)}",
-                next_step=nodelog.next_step(node.log, log_end) or f"esctl logs --node {node.id}",
+                next_step=nodelog.next_step(node.log, log_end) or logs,
             )
             nursery.cancel_scope.cancel()
 

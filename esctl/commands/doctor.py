@@ -58,7 +58,7 @@ def doctor(
     """Check that this machine can run a cluster"""
     with run.terminal.progress("checking"):
         findings = [_python(), _sqlite(), _rocksdb(), _descriptors(), _clock(), _ports(), _fsync(data_dir)]
-        findings += _leftovers(fix=fix)
+        findings += [*_leftovers(fix=fix), *_strays()]
     tones = {"ok": Tone.GOOD, "warning": Tone.WARN, "bad": Tone.BAD}
     rows: list[list[Value]] = [[f.check, Cell(f.result, tones[f.result]), f.found, f.next] for f in findings]
     bad = sum(f.result == "bad" for f in findings)
@@ -181,3 +181,31 @@ def _leftovers(*, fix: bool) -> Iterator[Finding]:
             yield Finding(check, "warning", found, f"esctl cluster start {name}")
         else:
             yield Finding(check, "ok", "as its description says")
+
+
+def _strays() -> Iterator[Finding]:
+    """Nodes of this user whose cluster is not known here: nothing would ever stop them."""
+    known = {str(node.config) for cluster in _readable() for node in cluster.nodes}
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = pidfile.command_line(int(entry.name)).split()
+        if not {"esnode", "--config"} <= set(words) or words[-1] in known:
+            continue
+        try:
+            owner = entry.stat().st_uid
+        except FileNotFoundError:  # it has just ended
+            continue
+        if owner == os.getuid():
+            yield Finding(
+                f"process {entry.name}",
+                "warning",
+                f"a node of no known cluster: {words[-1]}",
+                f"kill {entry.name}",
+            )
+
+
+def _readable() -> Iterator[state.Cluster]:
+    for name in state.names():
+        try:
+            yield state.load(name)
+        except EventStreamError:  # reported by `_leftovers`
+            continue

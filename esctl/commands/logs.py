@@ -48,7 +48,7 @@ def logs(
     run.terminal.flush()
     if follow:
         followers = [nodelog.Follower(path, number, ends[number]) for number, path in paths.items()]
-        run.on_interrupt(Answer)
+        run.on_interrupt(lambda: None)
         run.trio(lambda: _follow(run.terminal, followers, level))
     return None
 

@@ -16,6 +16,14 @@ from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 
 app = new_typer()
+_DONE = {
+    "start": "started",
+    "stop": "stopped",
+    "restart": "restarted",
+    "kill": "killed",
+    "pause": "paused",
+    "resume": "resumed",
+}
 _TONES = {RunState.RUNNING: Tone.GOOD, RunState.PAUSED: Tone.WARN, RunState.DOWN: Tone.BAD}
 
 
@@ -171,7 +179,7 @@ def _change(
             guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes)
         data |= go(backend, cluster)
     tone = Tone.NORMAL if change.running_after >= change.needed else Tone.WARN
-    return Answer(data, [Line(f"{verb} node {number} (pid {data['pid']}): {change.text}", tone)])
+    return Answer(data, [Line(f"{_DONE[verb]} node {number} (pid {data['pid']}): {change.text}", tone)])
 
 
 def _look(backend: Backend, cluster: Cluster, number: int) -> NodeProcess:

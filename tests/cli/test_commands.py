@@ -3,6 +3,8 @@
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,14 @@ def test_doctor_finds_nodes_that_ended_and_cleans_up_when_told(fakes: FakeNodes)
     assert note.exists()
     assert finding("--fix")["result"] == "ok"
     assert not note.exists()
+
+
+def test_doctor_finds_nodes_that_belong_to_no_cluster() -> None:
+    words = [sys.executable, "-c", "input()", "esnode", "--config", "/nowhere/node-1.toml"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as stray:
+        checks = {check["check"]: check for check in Run("doctor", "-o", "json").data["checks"]}
+        stray.communicate(b"\n")
+    assert checks[f"process {stray.pid}"]["next"] == f"kill {stray.pid}"
 
 
 def test_without_a_cluster_the_error_names_the_command_that_makes_one() -> None:
