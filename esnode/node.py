@@ -43,13 +43,13 @@ class Node:
         self, config: Config, storage: Storage, source: random.Random, dial: Dialer = open_stream
     ) -> None:
         """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`."""
-        machine = Machine.of(config.dedup)
+        machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine)
         incarnation = source.getrandbits(63)
         self._config = config
         self._inbox = Inbox()
-        self._worker = StorageWorker(storage)
-        self._view = View(
+        self.worker = StorageWorker(storage)
+        self.view = View(
             config.node_id,
             term=found.hard_state.term,
             applied_index=machine.applied_index,
@@ -66,22 +66,22 @@ class Node:
             random=source,
         )
         self._replication = Replication(
-            config, incarnation, self._inbox, self._view, dial, self._load_snapshot, source
+            config, incarnation, self._inbox, self.view, dial, self._load_snapshot, source
         )
-        status = Status(config, core, machine, self._view, self._worker, self._replication)
+        status = Status(config, core, machine, self.view, self.worker, self._replication)
         self._ingest = Ingest(
             config,
             incarnation,
             self._inbox,
-            self._view,
-            Reader(self._view, self._worker, found.log.applied_from),
+            self.view,
+            Reader(self.view, self.worker, found.log.applied_from),
             status.gather,
-            machine.explain,
+            status.explain,
         )
         self._driver = Driver(
-            core, machine, self._inbox, self._view, self._worker, self._replication, self._ingest
+            core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
-        self._cutter = PrefixCutter(config.retention, machine, self._view, self._worker, self._inbox)
+        self._cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
 
     async def run(
         self,
@@ -92,30 +92,30 @@ class Node:
     ) -> None:
         """Every long-lived task of the node, for ever. Raises `StorageFailed`."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._worker.run)
+            await nursery.start(self.worker.run)
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self._cutter.run, name="retention")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")
             nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")
-            nursery.start_soon(run_election, self._inbox, self._view, name="election")
-            log.info("node_started", extra={"next_offset": self._view.next_offset})
+            nursery.start_soon(run_election, self._inbox, self.view, name="election")
+            log.info("node_started", extra={"next_offset": self.view.next_offset})
             task_status.started()
 
     def place(self) -> tuple[int, int]:
         """The term and the applied index, for the log."""
-        return self._view.soft_state.term, self._view.applied_index
+        return self.view.soft_state.term, self.view.applied_index
 
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""
         with trio.move_on_after(limits.STOP_TIMEOUT_S / 2):
-            if self._view.leads:
+            if self.view.leads:
                 self._inbox.put(Transfer(None))
-            while self._view.leads:
-                await self._view.wait_changed()
+            while self.view.leads:
+                await self.view.wait_changed()
 
     async def _load_snapshot(self) -> Snapshot | None:
-        return await self._worker.call(self._worker.storage.load_snapshot)
+        return await self.worker.call(self.worker.storage.load_snapshot)
 
 
 async def listen(address: Address) -> Sequence[trio.SocketListener]:

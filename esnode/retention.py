@@ -11,7 +11,7 @@ import trio
 
 from esnode import limits
 from esnode.apply import Machine
-from esnode.config import Retention
+from esnode.config import Config
 from esnode.inbox import Inbox
 from esnode.raft.messages import PrefixCut
 from esnode.storage.worker import StorageWorker
@@ -24,10 +24,11 @@ class PrefixCutter:
     """Keeps one node's log within its bounds."""
 
     def __init__(
-        self, bounds: Retention, machine: Machine, view: View, worker: StorageWorker, inbox: Inbox
+        self, config: Config, machine: Machine, view: View, worker: StorageWorker, inbox: Inbox
     ) -> None:
-        """`machine` is the live one: only its log time is read, and its settings are copied."""
-        self._bounds = bounds
+        """`machine` is the live one; only its log time is looked at."""
+        self._bounds = config.retention
+        self._dedup = config.dedup
         self._machine = machine
         self._view = view
         self._worker = worker
@@ -46,7 +47,7 @@ class PrefixCutter:
         if self._bounds.bytes:
             excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
         too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
-        prefix = self._machine.fresh()
+        prefix = Machine(self._dedup, searchable=False)
         snapshot = await self._worker.call(storage.load_snapshot)
         if snapshot is not None:
             prefix.restore(snapshot)

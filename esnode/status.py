@@ -60,6 +60,16 @@ class Status:
             "peers": {str(peer): self._peer(peer) for peer in self.core.peers},
         }
 
+    def explain(self, key: bytes) -> tuple[int, int]:
+        """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0."""
+        keys = self.machine.keys
+        offset = keys.lookup((key,)).get(key)
+        if offset is None:
+            return -1, 0
+        expires_at_ms = keys.expires_at(offset)
+        assert expires_at_ms is not None, "a known key has a time to live"
+        return offset, expires_at_ms - self.machine.log_time_ms
+
     def _dedup(self) -> dict[str, Any]:
         settings, keys = self.config.dedup, self.machine.keys
         return {

@@ -1,0 +1,127 @@
+"""A cluster inside one test: whole nodes on loopback, in the test's own trio run.
+
+Nodes are started, stopped as if killed (every task cancelled at once, nothing handed over) and started
+again on the same disk and ports. Waiting is always for an event of the nodes' own state.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
+
+from esnode.config import Address, Config, Member
+from esnode.node import Node, listen
+from esnode.raft.messages import Role
+from esnode.storage.engines import open_storage
+from esnode.storage.interface import Identity
+
+
+@dataclass(slots=True)
+class RunningNode:
+    """A started node and the scope that ends it."""
+
+    node: Node
+    scope: trio.CancelScope
+    ended: trio.Event
+
+
+class LocalCluster:
+    """Nodes that share a nursery and nothing else."""
+
+    def __init__(self, configs: Sequence[Config], nursery: trio.Nursery) -> None:
+        self.configs = {config.node_id: config for config in configs}
+        self.running: dict[int, RunningNode] = {}
+        self._nursery = nursery
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect."""
+        return [str(config.me.client) for config in self.configs.values()]
+
+    async def start(self, node_id: int) -> None:
+        """Start a node on its own disk and ports; returns when it serves."""
+        await self._nursery.start(self._run, node_id)
+
+    async def kill(self, node_id: int) -> None:
+        """End a node at once; returns when its ports are closed."""
+        running = self.running.pop(node_id)
+        running.scope.cancel()
+        await running.ended.wait()
+
+    async def leader(self) -> int:
+        """Wait until the running nodes agree on a leader among them; returns it."""
+        while True:
+            states = [running.node.view.soft_state for running in self.running.values()]
+            leaders = {state.leader for state in states}
+            if len(leaders) == 1 and (leader := leaders.pop()) in self.running:
+                if self.running[leader].node.view.soft_state.role is Role.LEADER:
+                    return leader
+            await self._any_change()
+
+    async def applied(self, next_offset: int) -> None:
+        """Wait until every running node has applied all events before `next_offset`."""
+        for running in self.running.values():
+            await running.node.view.wait_offset(next_offset - 1)
+
+    async def _any_change(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def watch(running: RunningNode) -> None:
+                await running.node.view.wait_changed()
+                nursery.cancel_scope.cancel()
+
+            for running in self.running.values():
+                nursery.start_soon(watch, running)
+
+    async def _run(
+        self, node_id: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        config = self.configs[node_id]
+        clients, peers = await listen(config.me.client), await listen(config.me.peer)
+        storage = open_storage(config.storage, config.data_dir, Identity(config.cluster, node_id))
+        node = Node(config, storage, random.Random(node_id))
+        running = RunningNode(node, trio.CancelScope(), trio.Event())
+        try:
+            with running.scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(node.run, clients, peers)
+                    self.running[node_id] = running
+                    task_status.started()
+        finally:
+            for listener in (*clients, *peers):
+                await listener.aclose()
+            storage.close()
+            running.ended.set()
+
+
+async def three_configs(tmp_path: Path, count: int = 3) -> list[Config]:
+    """Configurations with ports that were free a moment ago."""
+    ports = []
+    for _ in range(2 * count):
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        ports.append((listeners[0].socket.getsockname()[1], listeners[0]))
+    for _, listener in ports:
+        await listener.aclose()
+    numbers = iter([port for port, _ in ports])
+    members = tuple(
+        Member(n, Address("127.0.0.1", next(numbers)), Address("127.0.0.1", next(numbers)))
+        for n in range(1, count + 1)
+    )
+    return [Config("test", n, tmp_path / f"node-{n}", members) for n in range(1, count + 1)]
+
+
+@asynccontextmanager
+async def local_cluster(tmp_path: Path, count: int = 3, **settings: object) -> AsyncIterator[LocalCluster]:
+    """A started cluster; everything ends with the block."""
+    configs = [replace(config, **settings) for config in await three_configs(tmp_path, count)]  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        cluster = LocalCluster(configs, nursery)
+        for node_id in cluster.configs:
+            await cluster.start(node_id)
+        yield cluster
+        nursery.cancel_scope.cancel()
