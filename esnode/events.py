@@ -75,12 +75,17 @@ def decode_event(encoded: bytes) -> dict[str, Any]:
     return event
 
 
-def decode_events(payload: bytes) -> list[dict[str, Any]]:
-    """The events of one batch, as they were given; raises `ProtocolError`."""
+def split_payload(payload: bytes) -> list[bytes]:
+    """The encoded events of one batch; raises `ProtocolError`."""
     encoded_events = load(payload)
     if not isinstance(encoded_events, list) or not all(type(item) is bytes for item in encoded_events):
         raise ProtocolError("the stored batch is not an array of byte strings")
-    return [decode_event(encoded) for encoded in encoded_events]
+    return encoded_events
+
+
+def decode_events(payload: bytes) -> list[dict[str, Any]]:
+    """The events of one batch, as they were given; raises `ProtocolError`."""
+    return [decode_event(encoded) for encoded in split_payload(payload)]
 
 
 def _check_required(event: Mapping[str, Any]) -> None:

@@ -1,0 +1,23 @@
+"""The library for applications and operators. `connect` opens the log of a cluster, `connect_node`
+asks one node. Errors are those of `esnode/errors.py`."""
+
+from esnode.client.acks import Ack, BatchAck
+from esnode.client.log import KeyState, Log, connect
+from esnode.client.node_link import NodeLink, Page, connect_node
+from esnode.client.stored import StoredBatch, StoredEvent
+from esnode.client.subscription import BatchSubscription, Subscription
+
+__all__ = [
+    "Ack",
+    "BatchAck",
+    "BatchSubscription",
+    "KeyState",
+    "Log",
+    "NodeLink",
+    "Page",
+    "StoredBatch",
+    "StoredEvent",
+    "Subscription",
+    "connect",
+    "connect_node",
+]

@@ -1,0 +1,257 @@
+"""Brings every request to the leader, and brings it again until it is answered.
+
+Decides which node leads (the connected one that says so itself, in the highest term), what is sent
+again after a change of leader (everything unanswered, in order) and after which pause a refused
+request is (`RETRY_S`, +-50 %). Sending twice is safe: the keys are the same. Never waits for a
+request; all state changes are plain functions. Used by `log.py`, told by its links.
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from esnode.client.link import PING_ID, Link
+from esnode.client.request import Request
+from esnode.config import Address, parse_address
+from esnode.connection import Dialer, error_of
+from esnode.dedup.batch import Batch
+from esnode.errors import (
+    Busy,
+    ConnectionLost,
+    EventStreamError,
+    InvalidConfig,
+    LeadershipLost,
+    NoQuorum,
+    NotLeader,
+    OperationTimeout,
+    OutOfSequence,
+    ProtocolError,
+    UnknownProducer,
+    Unreachable,
+    VersionMismatch,
+    WrongCluster,
+)
+from esnode.messages import (
+    Append,
+    Appended,
+    Goodbye,
+    KeyExplained,
+    LeaderIs,
+    NodeReply,
+    ProducerOpened,
+    Records,
+    Refused,
+    StatusReply,
+    Transferred,
+)
+from esnode.wire import Message, encode
+
+RETRY_S: Final = 0.01
+MAX_LINKS: Final = 32
+"""Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
+
+_RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code}
+_SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code}
+
+
+class Courier:
+    """The requests of one client, its links, and the leader."""
+
+    def __init__(self, cluster: str, dial: Dialer, rng: random.Random, nursery: trio.Nursery) -> None:
+        self.links: dict[Address, Link] = {}
+        self.leader: Link | None = None
+        self.pending: dict[int, Request] = {}
+        """What is not answered, in the order of submission."""
+        self.stamp: Callable[[Batch], Batch | None] | None = None
+        """Gives a batch its place in the producer session; None while there is no session."""
+        self.on_session_gone: Callable[[], None] | None = None
+        self._cluster = cluster
+        self._dial = dial
+        self._rng = rng
+        self._nursery = nursery
+        self._ids = itertools.count(PING_ID + 1)
+        self._retry_due = False
+        self._retry = trio.lowlevel.ParkingLot()
+
+    def add_link(self, address: Address) -> None:
+        """Keep a connection to `address` from now on."""
+        if address not in self.links and len(self.links) < MAX_LINKS:
+            self.links[address] = Link(address, self._cluster, self, self._dial, self._rng)
+            self._nursery.start_soon(self.links[address].run)
+
+    def next_id(self) -> int:
+        """A request id that was never used."""
+        return next(self._ids)
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Take charge of `request`, and send it if there is somebody to send it to."""
+        self.pending[request.id] = request
+        if request.batch is not None:
+            batch = self.stamp(request.batch) if self.stamp else request.batch
+            request.frame = encode(Append(request.id, batch)) if batch else b""
+        self._send(request)
+
+    def restamp(self) -> None:
+        """Prepare all unanswered appends again, in order, and send them.
+
+        They get new ids: what a node still says about the earlier sending is no answer to this one.
+        """
+        for request in [one for one in self.pending.values() if one.batch is not None]:
+            del self.pending[request.id]
+            request.id, request.sent_on = self.next_id(), None
+            self.submit(request)
+
+    def abandon(self, request: Request) -> None:
+        """Nobody waits for `request` any more."""
+        if self.pending.get(request.id) is request:
+            del self.pending[request.id]
+        request.settle(None, None)
+
+    def send_unsent(self) -> None:
+        """Send what no living connection owes an answer for, in the order of submission."""
+        for request in list(self.pending.values()):
+            self._send(request)
+
+    async def run_retries(self) -> None:
+        """Send refused requests again, after a pause."""
+        while True:
+            while not self._retry_due:
+                await self._retry.park()
+            await trio.sleep(RETRY_S * self._rng.uniform(0.5, 1.5))
+            self._retry_due = False
+            self.send_unsent()
+
+    def _send(self, request: Request) -> None:
+        link = self.leader
+        if link is None and request.anywhere:
+            link = next((one for one in self.links.values() if one.connected), None)
+        if link is None or not request.frame or request.sent_on == link.number:
+            return
+        if request.once and request.sent_on is not None:
+            return
+        request.sent_on = link.number
+        request.sends += 1
+        link.push(request.frame)
+
+    # --- what the links tell -------------------------------------------------------------------
+
+    def on_up(self, link: Link) -> None:
+        """A node can be reached."""
+        self.send_unsent()
+
+    def on_down(self, link: Link) -> None:
+        """A connection is gone, and with it the answers that were due on it."""
+        for request in list(self.pending.values()):
+            if request.sent_on == link.number:
+                request.sent_on = None
+                if request.once:
+                    self._settle(request, None, ConnectionLost("the connection broke before the answer came"))
+        self._choose_leader()
+        self.send_unsent()
+
+    def on_message(self, link: Link, message: Message) -> None:
+        """An answer, or news."""
+        match message:
+            case Appended() | Records() | StatusReply() | ProducerOpened() | Transferred() | KeyExplained():
+                self._answered(message)
+            case Refused():
+                self._refused(link, message)
+            case LeaderIs():
+                link.claim = message
+                self._learn(message)
+                self._choose_leader()
+            case Goodbye(code, text):
+                raise error_of(code, text)
+            case _:
+                raise ProtocolError(f"a node may not send {type(message).__name__} to a client")
+
+    def is_due(self, link: Link) -> bool:
+        """Whether an answer is due on this link's connection."""
+        return any(request.sent_on == link.number for request in self.pending.values())
+
+    def _answered(self, message: NodeReply) -> None:
+        request = self.pending.get(message.request_id)
+        if request is None:
+            return  # abandoned, or answered by another node before
+        if type(message) is not request.expects:
+            raise ProtocolError(f"a {request.expects.__name__} was due, {type(message).__name__} came")
+        if isinstance(message, Appended) and request.batch is not None:
+            events = sum(part.count for part in message.ranges)
+            if events != request.batch.count:
+                raise ProtocolError(f"{events} offsets came for a batch of {request.batch.count} events")
+        self._settle(request, message, None)
+
+    def _refused(self, link: Link, message: Refused) -> None:
+        request = self.pending.get(message.request_id)
+        if request is None or request.sent_on != link.number:
+            return  # an earlier sending; the one that counts is on another connection
+        request.sent_on = None
+        error = error_of(message.code, message.message)
+        if isinstance(error, ProtocolError):
+            raise error  # a code that this version does not know: it may be done or not
+        if message.code in _SESSION_GONE and self.on_session_gone is not None:
+            first = next((one for one in self.pending.values() if one.batch is not None), None)
+            if message.code == UnknownProducer.code or request is first:
+                self.on_session_gone()
+            else:
+                self._retry_soon()  # one before it was refused, and goes again first
+        elif message.code in _RETRIED and (error.definite or not request.once):
+            self._retry_soon()
+        else:
+            self._settle(request, None, error)
+
+    def _settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
+        self.pending.pop(request.id, None)
+        request.settle(answer, error)
+
+    def _retry_soon(self) -> None:
+        self._retry_due = True
+        self._retry.unpark()
+
+    # --- who leads -----------------------------------------------------------------------------
+
+    def _learn(self, claim: LeaderIs) -> None:
+        """Connect to a leader that no given address reaches."""
+        if not claim.leader or any(
+            link.connected and link.node_id == claim.leader for link in self.links.values()
+        ):
+            return
+        try:
+            self.add_link(parse_address(claim.address))
+        except InvalidConfig as error:
+            raise ProtocolError(f"the leader's address: {error}") from error
+
+    def _choose_leader(self) -> None:
+        best: Link | None = None
+        best_term = -1
+        for link in self.links.values():
+            claim = link.claim
+            if not link.connected or claim is None or claim.leader != link.node_id:
+                continue
+            if claim.term > best_term or (claim.term == best_term and link is self.leader):
+                best, best_term = link, claim.term
+        if best is not self.leader:
+            self.leader = best
+            self.send_unsent()
+
+    def why_late(self, request: Request | None) -> EventStreamError:
+        """The error of a request that its time-out found unanswered; None: it was never submitted."""
+        if request is not None and request.sends:
+            return OperationTimeout("no answer within the time-out; the request may or may not be done")
+        connected = [link for link in self.links.values() if link.connected]
+        if self.leader is not None:
+            return OperationTimeout("the window stayed full for the whole time-out; this one was not sent")
+        if connected:
+            return NoQuorum(f"{len(connected)} of {len(self.links)} nodes answer, and none leads")
+        for link in self.links.values():
+            if isinstance(link.error, WrongCluster | VersionMismatch):
+                return type(link.error)(f"{link.address}: {link.error}")
+        reasons = "; ".join(
+            f"{link.address}: {link.error or 'no answer yet'}" for link in self.links.values()
+        )
+        return Unreachable(f"no node answers ({reasons})")

@@ -1,0 +1,160 @@
+"""A connection to one node that is kept up for as long as the client lives.
+
+Decides when to dial again and when a silent connection counts as dead. Never decides what is sent:
+that is `courier.py`, which it tells of every message. The timers: dial again after 20 ms, doubling
+to 1 s, each +-50 %; ask after 0.5 s of silence while an answer is due (5 s otherwise), and hang up
+when a further second brings nothing.
+"""
+
+import itertools
+import random
+from contextlib import AsyncExitStack
+from typing import Final, NoReturn, Protocol
+
+import trio
+
+from esnode import limits
+from esnode.config import Address
+from esnode.connection import Connection, Dialer, greet
+from esnode.errors import CallerError, ConnectionLost, EventStreamError, OperatorError, PeerError, first_of
+from esnode.messages import PROTOCOL_VERSION, Hello, LeaderIs, Side, StatusRequest, Welcome
+from esnode.wire import Message, encode
+
+WATCH_EVERY_S: Final = 0.25
+ASK_WHEN_DUE_S: Final = 0.5
+ASK_WHEN_IDLE_S: Final = 5.0
+HANG_UP_S: Final = 1.0
+
+PING_ID: Final = 0
+"""The request id of the question "are you there?"; requests count from 1."""
+_PING: Final = encode(StatusRequest(PING_ID))
+
+_numbers: Final = itertools.count(1)
+
+
+class Listener(Protocol):
+    """What a link tells."""
+
+    def on_up(self, link: "Link") -> None:
+        """The handshake has succeeded."""
+
+    def on_down(self, link: "Link") -> None:
+        """The connection has ended."""
+
+    def on_message(self, link: "Link", message: Message) -> None:
+        """A message has come; raises `ProtocolError` when it makes no sense."""
+
+    def is_due(self, link: "Link") -> bool:
+        """Whether this node owes an answer."""
+
+
+def client_hello(cluster: str, rng: random.Random) -> Hello:
+    """The `Hello` of a client that takes any node."""
+    return Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, cluster, 0, 0, rng.getrandbits(64))
+
+
+async def call(address: Address, dial: Dialer, hello: Hello) -> tuple[Connection, Welcome]:
+    """Connect and greet; raises `Unreachable` and what `greet` raises, and leaves nothing open then."""
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(Connection(await dial(address)))
+        welcome = await greet(connection, hello)
+        stack.pop_all()
+    return connection, welcome
+
+
+class Link:
+    """One node's address, and the connection to it while there is one."""
+
+    def __init__(
+        self, address: Address, cluster: str, listener: Listener, dial: Dialer, rng: random.Random
+    ) -> None:
+        self.address = address
+        self.connected = False
+        self.number = 0
+        """Of the connection, never used again: 0 before the first one."""
+        self.node_id = 0
+        self.claim: LeaderIs | None = None
+        """What this node last said about who leads, on this connection."""
+        self.error: EventStreamError | None = None
+        """Why the last connection ended or could not be made."""
+        self._cluster = cluster
+        self._listener = listener
+        self._dial = dial
+        self._rng = rng
+        self._outgoing: list[bytes] = []
+        self._writer = trio.lowlevel.ParkingLot()
+        self._heard = 0.0
+        self._asked = -1.0
+
+    async def run(self) -> None:
+        """Connect, serve, and begin again, for ever."""
+        failures = 0
+        while True:
+            before = self.number
+            try:
+                await self._serve_connection()
+            except (PeerError, OperatorError, CallerError) as error:
+                self.error = error
+            failures = failures + 1 if self.number == before else 0
+            pause_s = min(limits.RECONNECT_MIN_S * 2**failures, limits.RECONNECT_MAX_S)
+            await trio.sleep(pause_s * self._rng.uniform(0.5, 1.5))
+
+    def push(self, frame: bytes) -> None:
+        """Send it with the next write. Only while connected."""
+        assert self.connected
+        self._outgoing.append(frame)
+        self._writer.unpark()
+
+    async def _serve_connection(self) -> None:
+        failure: EventStreamError | None = None
+        connection, welcome = await call(self.address, self._dial, client_hello(self._cluster, self._rng))
+        async with connection:
+            self._begin(welcome.node_id)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, connection)
+                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self._read, connection)
+            except* EventStreamError as group:
+                failure = first_of(group)
+            finally:
+                self.connected = False
+                self._outgoing.clear()
+                self._listener.on_down(self)
+        if failure is not None:
+            raise failure
+
+    def _begin(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.number = next(_numbers)
+        self.claim = None
+        self.connected = True
+        self._heard = trio.current_time()
+        self._asked = -1.0
+        self._listener.on_up(self)
+
+    async def _read(self, connection: Connection) -> NoReturn:
+        while messages := await connection.receive():
+            self._heard = trio.current_time()
+            for message in messages:
+                self._listener.on_message(self, message)
+        raise ConnectionLost("the node ended the connection")
+
+    async def _write(self, connection: Connection) -> None:
+        while True:
+            while not self._outgoing:
+                await self._writer.park()
+            frames, self._outgoing = self._outgoing, []
+            await connection.send_bytes(b"".join(frames))
+
+    async def _watch(self) -> None:
+        """Tell a node that has nothing to say from one that is gone without a word."""
+        while True:
+            await trio.sleep(WATCH_EVERY_S)
+            now = trio.current_time()
+            if self._asked > self._heard:
+                if now - self._asked >= HANG_UP_S:
+                    raise ConnectionLost(f"the node at {self.address} has gone silent")
+            elif now - self._heard >= (ASK_WHEN_DUE_S if self._listener.is_due(self) else ASK_WHEN_IDLE_S):
+                self._asked = now
+                self.push(_PING)

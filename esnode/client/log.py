@@ -1,0 +1,372 @@
+"""The log as an application sees it: append, read, subscribe, over any number of failovers.
+
+    async with connect(["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]) as log:
+        ack = await log.append({"id": "1", "source": "/shop", "type": "order", "data": {"sum": 12}})
+
+Decides how long an operation is tried and how many batches are under way. An operation that raises
+nothing is done; one that raises says whether it was certainly not done (`error.definite`).
+Sending an event again, with the same `source` and `id`, is always safe.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import trio
+
+from esnode import limits
+from esnode.client.acks import Ack, BatchAck, acks_of
+from esnode.client.batcher import Batcher
+from esnode.client.courier import Courier
+from esnode.client.producer import ProducerSession
+from esnode.client.request import Request
+from esnode.client.stored import StoredEvent, batches_of
+from esnode.client.subscription import BatchSubscription, Subscription
+from esnode.config import parse_address
+from esnode.connection import Dialer, open_stream
+from esnode.dedup.batch import Batch, event_key
+from esnode.errors import InvalidRequest, ProtocolError
+from esnode.events import encode_event, key_of, pack
+from esnode.messages import (
+    Appended,
+    ExplainKey,
+    KeyExplained,
+    NodeReply,
+    Read,
+    Records,
+    StatusReply,
+    StatusRequest,
+    TransferLeadership,
+    Transferred,
+)
+from esnode.wire import encode
+from esnode.wire_clients import check_payload
+
+Question = Read | StatusRequest | ExplainKey | TransferLeadership
+_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
+
+_HEAD_BYTES: Final = 5
+"""The most that the head of an array or of a byte string takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a client behaves; see `connect`."""
+
+    cluster: str = ""
+    batch_events: int = 64
+    batch_ms: float = 1.0
+    window: int = 64
+    timeout_s: float | None = limits.OPERATION_TIMEOUT_S
+    producer_session: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """What the deduplication table knows of an event: its offset, None when it knows nothing."""
+
+    key: bytes
+    offset: int | None
+    expires_in_ms: int
+
+
+def connect(
+    addresses: Sequence[str],
+    *,
+    cluster: str = "",
+    batch_events: int = 64,
+    batch_ms: float = 1.0,
+    window: int = 64,
+    timeout_s: float | None = limits.OPERATION_TIMEOUT_S,
+    producer_session: bool = False,
+    dial: Dialer = open_stream,
+    rng: random.Random | None = None,
+) -> "Connecting":
+    """Open the log of the cluster whose nodes' client addresses (`host:port`) are given.
+
+    One address is enough, all are better. Single appends travel in batches of `batch_events` or
+    after `batch_ms`, with at most `window` batches under way. An operation is tried for `timeout_s`
+    (None: for ever). `dial` and `rng` are for simulations. Entering waits for nothing: the first
+    operation does. Leaving ends whatever is still waiting.
+
+    Raises `InvalidConfig` for a bad address, `InvalidRequest` for a setting out of range.
+    """
+    if not addresses:
+        raise InvalidRequest("connect needs at least one address")
+    if not 1 <= batch_events <= limits.MAX_BATCH_EVENTS:
+        raise InvalidRequest(f"batch_events must be within 1 to {limits.MAX_BATCH_EVENTS} (MAX_BATCH_EVENTS)")
+    if not 1 <= window <= limits.MAX_SESSION_INFLIGHT:
+        raise InvalidRequest(
+            f"window must be within 1 to {limits.MAX_SESSION_INFLIGHT} (MAX_SESSION_INFLIGHT)"
+        )
+    if batch_ms < 0 or (timeout_s is not None and timeout_s <= 0):
+        raise InvalidRequest("batch_ms cannot be negative, and timeout_s must be positive")
+    settings = Settings(cluster, batch_events, batch_ms, window, timeout_s, producer_session)
+    return Connecting(addresses, settings, dial, rng or random.Random())
+
+
+class Connecting:
+    """The context of a `Log`: the one nursery in which all its tasks live."""
+
+    def __init__(
+        self, addresses: Sequence[str], settings: Settings, dial: Dialer, rng: random.Random
+    ) -> None:
+        self._addresses = [parse_address(address) for address in addresses]
+        self._settings = settings
+        self._dial = dial
+        self._rng = rng
+        self._nursery_manager = trio.open_nursery()
+        self._nursery: trio.Nursery
+        self._log: Log
+
+    async def __aenter__(self) -> "Log":
+        self._nursery = await self._nursery_manager.__aenter__()
+        courier = Courier(self._settings.cluster, self._dial, self._rng, self._nursery)
+        self._log = Log(courier, self._settings, self._dial, self._rng)
+        for address in self._addresses:
+            courier.add_link(address)
+        for task in self._log.tasks():
+            self._nursery.start_soon(task)
+        return self._log
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._log.close_subscriptions()
+        finally:
+            self._nursery.cancel_scope.cancel()
+            # The nursery sees its own tasks' errors only: what the caller raised stays as it was, not
+            # wrapped in a group.
+            await self._nursery_manager.__aexit__(None, None, None)
+
+
+class Log:
+    """The log of one cluster. Made by `connect`; its methods may be called from many tasks."""
+
+    def __init__(self, courier: Courier, settings: Settings, dial: Dialer, rng: random.Random) -> None:
+        self._courier = courier
+        self._settings = settings
+        self._dial = dial
+        self._rng = rng
+        self._timeout_s = float("inf") if settings.timeout_s is None else settings.timeout_s
+        self._window = trio.Semaphore(settings.window, max_value=settings.window)
+        self._batcher = Batcher(
+            settings.batch_events,
+            settings.batch_ms / 1000,
+            self._window,
+            self._new_append,
+            courier.submit,
+        )
+        self._producer = ProducerSession(courier) if settings.producer_session else None
+        self._subscriptions: list[BatchSubscription] = []
+
+    def tasks(self) -> list[Callable[[], Awaitable[None]]]:
+        """What must run while the log is open."""
+        tasks: list[Callable[[], Awaitable[None]]] = [self._courier.run_retries, self._batcher.run]
+        return tasks if self._producer is None else [*tasks, self._producer.run]
+
+    async def close_subscriptions(self) -> None:
+        """Close every subscription that was opened here."""
+        while self._subscriptions:
+            await self._subscriptions.pop().aclose()
+
+    @property
+    def leader_id(self) -> int | None:
+        """The id of the node that leads, None while nobody is known to."""
+        return None if self._courier.leader is None else self._courier.leader.node_id
+
+    # --- append --------------------------------------------------------------------------------
+
+    async def append(self, event: Mapping[str, Any]) -> Ack:
+        """Put one event in the log; returns once a majority has it on disk.
+
+        Raises `InvalidEvent`, `EventTooLarge`; `OperationTimeout` (unknown whether it is stored), or
+        `NoQuorum`, `Unreachable` (certainly not); or what the leader refused it with.
+        """
+        encoded, key = encode_event(event), key_of(event)
+        request: Request | None = None
+        with trio.move_on_after(self._timeout_s):
+            request, place = await self._batcher.add(key, encoded)
+            try:
+                return acks_of(_batch_ack(request, await request.wait()))[place]
+            finally:
+                request.waiters -= 1
+                if not request.waiters and request.batch is not None:
+                    self._courier.abandon(request)
+        raise self._courier.why_late(request)
+
+    async def append_many(self, events: Iterable[Mapping[str, Any]]) -> list[Ack]:
+        """Put all `events` in the log, in order, in as many batches as it takes.
+
+        All are checked before the first is sent. Raises what `append` raises; then some may be
+        stored: send all of them again. The time-out is for each batch.
+        """
+        requests: list[Request] = []
+        try:
+            for batch in self._cut(events):
+                requests.append(await self._submit(batch))  # noqa: PERF401 - to abandon those that were sent
+            return [ack for request in requests for ack in acks_of(await self._settled(request))]
+        finally:
+            for request in requests:
+                self._courier.abandon(request)
+
+    async def append_batch(self, batch: Batch) -> BatchAck:
+        """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
+
+        Waits for a place in the window first. Raises `InvalidRequest`, and what `append` raises.
+        """
+        _check(batch)
+        request = await self._submit(batch)
+        try:
+            return await self._settled(request)
+        finally:
+            self._courier.abandon(request)
+
+    def _new_append(self) -> Request:
+        return Request(self._courier.next_id(), Appended, on_settled=self._window.release)
+
+    async def _submit(self, batch: Batch) -> Request:
+        """Send `batch` as soon as the window has a place."""
+        try:
+            self._window.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.move_on_after(self._timeout_s) as scope:
+                await self._window.acquire()
+            if scope.cancelled_caught:
+                raise self._courier.why_late(None) from None
+        request = self._new_append()
+        request.batch = batch
+        self._courier.submit(request)
+        return request
+
+    async def _settled(self, request: Request) -> BatchAck:
+        with trio.move_on_after(self._timeout_s):
+            return _batch_ack(request, await request.wait())
+        raise self._courier.why_late(request)
+
+    def _cut(self, events: Iterable[Mapping[str, Any]]) -> list[Batch]:
+        """Batches of at most `batch_events` and `MAX_BATCH_BYTES`."""
+        batches: list[Batch] = []
+        keys: list[bytes] = []
+        encoded: list[bytes] = []
+        size_bytes = 0
+        for event in events:
+            one = encode_event(event)
+            cost = len(one) + _HEAD_BYTES
+            full = len(keys) == self._settings.batch_events
+            if full or size_bytes + cost > limits.MAX_BATCH_BYTES - _HEAD_BYTES:
+                batches.append(pack(keys, encoded))
+                keys, encoded, size_bytes = [], [], 0
+            keys.append(key_of(event))
+            encoded.append(one)
+            size_bytes += cost
+        if keys:
+            batches.append(pack(keys, encoded))
+        return batches
+
+    # --- read ----------------------------------------------------------------------------------
+
+    async def read(
+        self, from_offset: int, max_events: int = 1000, *, linearizable: bool = True
+    ) -> list[StoredEvent]:
+        """Up to `max_events` events from `from_offset`; fewer at the end of the log.
+
+        `linearizable`: through the leader, and every event acked before the call is seen. Otherwise
+        from what a node has applied. Raises `OffsetOutOfRange`, `OperationTimeout`, `NoQuorum`,
+        `Unreachable`.
+        """
+        _check_range(from_offset, max_events)
+        events: list[StoredEvent] = []
+        while len(events) < max_events:
+            request_id = self._courier.next_id()
+            offset = from_offset + len(events)
+            wanted = Read(request_id, offset, max_events - len(events), limits.MAX_READ_BYTES, linearizable)
+            answer = await self._ask(wanted, Records, anywhere=not linearizable)
+            page = list(batches_of(answer.records, offset, from_offset + max_events))
+            if not page:
+                break
+            events += [event for batch in page for event in batch.events()]
+        return events
+
+    def subscribe(self, from_offset: int) -> Subscription:
+        """Follow the log from `from_offset`: an async iterator of `StoredEvent`, without end.
+
+        On a connection of its own to any node; when that breaks, the next one goes on with the next
+        offset: nothing is left out or repeated. Raises `OffsetOutOfRange` while iterating.
+        """
+        return Subscription(self.subscribe_batches(from_offset))
+
+    def subscribe_batches(self, from_offset: int) -> BatchSubscription:
+        """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
+        _check_range(from_offset, 1)
+        subscription = BatchSubscription(
+            lambda: list(self._courier.links), self._settings.cluster, from_offset, self._dial, self._rng
+        )
+        self._subscriptions.append(subscription)
+        return subscription
+
+    # --- ask -----------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """The status of the leader, or of any node while nobody leads; see docs/protocol.md."""
+        request = StatusRequest(self._courier.next_id())
+        return (await self._ask(request, StatusReply, anywhere=True)).status
+
+    async def explain(self, source: str, event_id: str) -> KeyState:
+        """What the leader's deduplication table knows of the event."""
+        key = event_key(source, event_id)
+        answer = await self._ask(ExplainKey(self._courier.next_id(), key), KeyExplained)
+        return KeyState(key, answer.offset if answer.offset >= 0 else None, answer.expires_in_ms)
+
+    async def transfer_leadership(self, to: int | None = None) -> tuple[int, int]:
+        """Hand the leadership to node `to`, or to the best follower; returns (from, to)."""
+        request = TransferLeadership(self._courier.next_id(), to or 0)
+        answer = await self._ask(request, Transferred, once=True)
+        return answer.old_leader, answer.new_leader
+
+    async def _ask(
+        self, message: Question, expects: type[_Answer], *, anywhere: bool = False, once: bool = False
+    ) -> _Answer:
+        request = Request(message.request_id, expects, frame=encode(message), anywhere=anywhere, once=once)
+        try:
+            with trio.move_on_after(self._timeout_s):
+                self._courier.submit(request)
+                answer = await request.wait()
+                assert isinstance(answer, expects)
+                return answer
+            raise self._courier.why_late(request)
+        finally:
+            self._courier.abandon(request)
+
+
+def _batch_ack(request: Request, answer: NodeReply) -> BatchAck:
+    assert isinstance(answer, Appended)
+    return BatchAck(answer.ranges, answer.duplicates, request.sends > 1)
+
+
+def _check(batch: Batch) -> None:
+    """That a node will take it; else the connection would end with it."""
+    if not 0 < batch.count <= limits.MAX_BATCH_EVENTS:
+        raise InvalidRequest(
+            f"a batch of {batch.count} events is not within 1 to {limits.MAX_BATCH_EVENTS} (MAX_BATCH_EVENTS)"
+        )
+    if len(batch.keys) != limits.KEY_BYTES * batch.count:
+        raise InvalidRequest(f"a batch of {batch.count} events has {len(batch.keys)} bytes of keys")
+    if len(batch.payload) > limits.MAX_BATCH_BYTES:
+        raise InvalidRequest(
+            f"the payload has {len(batch.payload)} bytes, over {limits.MAX_BATCH_BYTES} (MAX_BATCH_BYTES)"
+        )
+    if batch.producer is not None:
+        raise InvalidRequest("the client stamps batches itself: connect with producer_session=True")
+    try:
+        check_payload(batch.count, batch.payload)
+    except ProtocolError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _check_range(from_offset: int, max_events: int) -> None:
+    if not 0 <= from_offset <= limits.MAX_INDEX or not 0 < max_events < 2**32:
+        raise InvalidRequest(f"{max_events} events from offset {from_offset} is not a range")

@@ -1,0 +1,194 @@
+"""A connection to one node, for operators: it asks that node and no other, and follows no leader.
+
+Never retries: what goes wrong is raised. One question at a time; further callers wait their turn.
+Used by the toolkit.
+"""
+
+import random
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import trio
+
+from esnode import limits
+from esnode.client.link import call, client_hello
+from esnode.client.log import KeyState
+from esnode.client.stored import StoredBatch, StoredEvent, batches_of
+from esnode.client.subscription import BatchSubscription, Subscription
+from esnode.config import Address, parse_address
+from esnode.connection import Connection, Dialer, error_of, open_stream
+from esnode.dedup.batch import event_key
+from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
+from esnode.messages import (
+    ExplainKey,
+    Goodbye,
+    KeyExplained,
+    LeaderIs,
+    Read,
+    Records,
+    Refused,
+    StatusReply,
+    StatusRequest,
+    TransferLeadership,
+    Transferred,
+    Welcome,
+)
+from esnode.wire import Message
+
+Question = Read | StatusRequest | ExplainKey | TransferLeadership
+_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Batches of one node's log, and how that node stands.
+
+    `first_offset` is the first event that it keeps, `next_offset` the end of what it has applied,
+    `silence_ms` how long ago it heard from the leader (0 on the leader, -1: never).
+    """
+
+    batches: list[StoredBatch]
+    first_offset: int
+    next_offset: int
+    silence_ms: int
+
+
+def connect_node(
+    address: str,
+    *,
+    cluster: str = "",
+    timeout_s: float | None = limits.OPERATION_TIMEOUT_S,
+    dial: Dialer = open_stream,
+) -> "NodeLink":
+    """The context of a `NodeLink` to the node at `address` (`host:port`).
+
+    Entering connects, and raises `Unreachable`, `HandshakeTimeout`, `WrongCluster`,
+    `VersionMismatch`, `ConnectionLost` or `ProtocolError`. Raises `InvalidConfig` for a bad address.
+    """
+    return NodeLink(parse_address(address), cluster, timeout_s, dial)
+
+
+class NodeLink:
+    """One node. Every method raises `OperationTimeout`, `ConnectionLost`, `ProtocolError`, or what
+    the node refused it with; after the first two the link is of no more use."""
+
+    def __init__(self, address: Address, cluster: str, timeout_s: float | None, dial: Dialer) -> None:
+        self.address = address
+        self.welcome: Welcome
+        """Who answered."""
+        self.leader: LeaderIs | None = None
+        """Who leads, as the node last said."""
+        self._cluster = cluster
+        self._timeout_s = float("inf") if timeout_s is None else timeout_s
+        self._dial = dial
+        self._rng = random.Random()
+        self._connection: Connection
+        self._turn = trio.Lock()
+        self._last_id = 0
+
+    async def __aenter__(self) -> Self:
+        hello = client_hello(self._cluster, self._rng)
+        self._connection, self.welcome = await call(self.address, self._dial, hello)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._connection.aclose()
+
+    async def status(self) -> dict[str, Any]:
+        """The node's status; its keys are in docs/protocol.md."""
+        return (await self._ask(StatusRequest(self._next_id()), StatusReply)).status
+
+    async def read_page(
+        self, from_offset: int, max_events: int = 1000, *, linearizable: bool = False
+    ) -> Page:
+        """One answer's worth of batches from `from_offset`; empty at the end of the log.
+
+        Not `linearizable`: what this node has applied. Raises `OffsetOutOfRange`, `DamagedRecord`.
+        """
+        answer = await self.read_records(from_offset, max_events, linearizable=linearizable)
+        batches = list(batches_of(answer.records, from_offset, from_offset + max_events))
+        return Page(batches, answer.first_offset, answer.next_offset, answer.silence_ms)
+
+    async def read_records(
+        self, from_offset: int, max_events: int = 1000, *, linearizable: bool = False
+    ) -> Records:
+        """The same as it came: records that nobody has checked yet. For those who look for damage."""
+        question = Read(self._next_id(), from_offset, max_events, limits.MAX_READ_BYTES, linearizable)
+        return await self._ask(question, Records)
+
+    async def read(
+        self, from_offset: int, max_events: int = 1000, *, linearizable: bool = False
+    ) -> list[StoredEvent]:
+        """Up to `max_events` events from `from_offset`; fewer at the end of the log."""
+        events: list[StoredEvent] = []
+        while len(events) < max_events:
+            offset = from_offset + len(events)
+            page = await self.read_page(offset, max_events - len(events), linearizable=linearizable)
+            if not page.batches:
+                break
+            events += [event for batch in page.batches for event in batch.events()]
+        return events
+
+    def subscribe(self, from_offset: int) -> Subscription:
+        """Follow this node's log, on a connection of its own; it comes back when the node does."""
+        return Subscription(self.subscribe_batches(from_offset))
+
+    def subscribe_batches(self, from_offset: int) -> BatchSubscription:
+        """The same in whole batches. Close it with its `aclose`, or use it as a context."""
+        return BatchSubscription(lambda: [self.address], self._cluster, from_offset, self._dial, self._rng)
+
+    async def explain(self, source: str, event_id: str) -> KeyState:
+        """What this node's deduplication table knows of the event."""
+        return await self.explain_key(event_key(source, event_id))
+
+    async def explain_key(self, key: bytes) -> KeyState:
+        """The same by its 16-byte key."""
+        answer = await self._ask(ExplainKey(self._next_id(), key), KeyExplained)
+        return KeyState(key, answer.offset if answer.offset >= 0 else None, answer.expires_in_ms)
+
+    async def transfer_leadership(self, to: int | None = None) -> tuple[int, int]:
+        """Hand this node's leadership to `to`, or to the best follower; returns (from, to).
+
+        Raises `NotLeader` when it has none.
+        """
+        answer = await self._ask(TransferLeadership(self._next_id(), to or 0), Transferred)
+        return answer.old_leader, answer.new_leader
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    async def _ask(self, question: Question, expects: type[_Answer]) -> _Answer:
+        with trio.move_on_after(self._timeout_s):
+            async with self._turn:
+                await self._connection.send(question)
+                while True:
+                    message = await self._connection.receive_one()
+                    answer = self._sift(question.request_id, message, expects)
+                    if answer is not None:
+                        return answer
+        raise OperationTimeout(f"the node at {self.address} gave no answer within {self._timeout_s:g} s")
+
+    def _sift(self, request_id: int, message: Message | None, expects: type[_Answer]) -> _Answer | None:
+        """The answer, or None for what is none: news, and the answers to questions given up."""
+        match message:
+            case None:
+                raise ConnectionLost(f"the node at {self.address} ended the connection")
+            case LeaderIs():
+                self.leader = message
+            case Goodbye(code, text):
+                raise error_of(code, text)
+            case Refused(answered, code, text):
+                if answered == request_id:
+                    raise error_of(code, text)
+            case Records() | StatusReply() | KeyExplained() | Transferred():
+                if message.request_id == request_id:
+                    if not isinstance(message, expects):
+                        raise ProtocolError(f"a {expects.__name__} was due, {type(message).__name__} came")
+                    return message
+            case _:
+                raise ProtocolError(f"a node may not send {type(message).__name__} to a client")
+        return None

@@ -1,0 +1,82 @@
+"""One request on its way: it keeps its bytes, so that it can be sent again, until it is answered.
+
+Decides nothing; `courier.py` moves it, the task that waits for it abandons it.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from esnode.dedup.batch import Batch
+from esnode.errors import EventStreamError
+from esnode.messages import NodeReply
+
+
+class Request:
+    """A request and, later, its answer or error.
+
+    `frame` is empty while it may not be sent yet. `batch` is what it appends, if it does.
+    `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
+    `once`: it is not sent again when its connection breaks.
+    """
+
+    __slots__ = (
+        "answer",
+        "anywhere",
+        "batch",
+        "done",
+        "error",
+        "expects",
+        "frame",
+        "id",
+        "on_settled",
+        "once",
+        "sends",
+        "sent_on",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        expects: type[NodeReply],
+        *,
+        frame: bytes = b"",
+        batch: Batch | None = None,
+        anywhere: bool = False,
+        once: bool = False,
+        on_settled: Callable[[], None] | None = None,
+    ) -> None:
+        self.id = request_id
+        self.expects = expects
+        self.frame = frame
+        self.batch = batch
+        self.anywhere = anywhere
+        self.once = once
+        self.on_settled = on_settled
+        """Called once, when it is answered or given up."""
+        self.sends = 0
+        self.sent_on: int | None = None
+        """The number of the connection on which an answer is due."""
+        self.waiters = 1
+        self.answer: NodeReply | None = None
+        self.error: EventStreamError | None = None
+        self.done = trio.Event()
+
+    async def wait(self) -> NodeReply:
+        """The answer; raises the error that it was refused with."""
+        await self.done.wait()
+        if self.error is not None:
+            # Several tasks may wait for one request, and each needs a traceback of its own.
+            raise type(self.error)(str(self.error), next_step=self.error.next_step)
+        assert self.answer is not None
+        return self.answer
+
+    def settle(self, answer: NodeReply | None, error: EventStreamError | None) -> None:
+        """It is answered, refused, or, with neither, given up."""
+        if self.done.is_set():
+            return
+        self.answer, self.error = answer, error
+        self.done.set()
+        if self.on_settled is not None:
+            self.on_settled()

@@ -1,0 +1,200 @@
+"""Follows the log from an offset, on a connection of its own, through any number of them.
+
+Decides which node is asked and when to go to the next one: when its connection ends, when it is
+silent for `SILENCE_S` although it should give a sign of life every second, or when it has not heard
+of a leader for `STALE_MS` while others might have. Holds what came in one message at most: a slow
+reader slows the node down, and nobody else. Used by `log.py` and `node_link.py`.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from esnode import limits
+from esnode.client.link import call, client_hello
+from esnode.client.stored import StoredBatch, StoredEvent, batches_of, stored_event
+from esnode.config import Address
+from esnode.connection import Connection, Dialer, error_of
+from esnode.errors import (
+    CallerError,
+    ConnectionLost,
+    EventStreamError,
+    OffsetOutOfRange,
+    OperatorError,
+    PeerError,
+    ProtocolError,
+    VersionMismatch,
+    WrongCluster,
+)
+from esnode.messages import Goodbye, LeaderIs, Records, Refused, Subscribe
+from esnode.wire import Message
+
+SILENCE_S: Final = 3 * limits.SUBSCRIPTION_SIGN_OF_LIFE_S
+STALE_MS: Final = 3000
+_REQUEST_ID: Final = 1
+
+
+class BatchSubscription:
+    """An async iterator of `StoredBatch`, without end. For one task at a time.
+
+    Raises `OffsetOutOfRange` when retention has overtaken it, and `WrongCluster` or
+    `VersionMismatch` when every node says so. All else it lives through; `error` is the last of it.
+    """
+
+    def __init__(
+        self,
+        addresses: Callable[[], list[Address]],
+        cluster: str,
+        from_offset: int,
+        dial: Dialer,
+        rng: random.Random,
+    ) -> None:
+        self.next_offset = from_offset
+        """The offset of the next event that will be given."""
+        self.end_offset = 0
+        """The end of what the node had applied when it last sent something."""
+        self.error: EventStreamError | None = None
+        self._addresses = addresses
+        self._cluster = cluster
+        self._dial = dial
+        self._rng = rng
+        self._turn = rng.randrange(2**16)
+        self._failures = 0
+        self._refused: set[Address] = set()
+        self._connection: Connection | None = None
+        self._batches: deque[StoredBatch] = deque()
+        self._received = from_offset
+        """The offset that follows the last event in `_batches`."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StoredBatch:
+        while not self._batches:
+            try:
+                await self._receive()
+            except OffsetOutOfRange:
+                await self.aclose()
+                raise
+            except (PeerError, OperatorError, CallerError) as error:
+                await self._go_on(error)
+        batch = self._batches.popleft()
+        self.next_offset = batch.next_offset
+        return batch
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection. Iterating again opens another one, at the next offset."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    @property
+    def _address(self) -> Address:
+        addresses = self._addresses()
+        return addresses[self._turn % len(addresses)]
+
+    async def _receive(self) -> None:
+        if self._connection is None:
+            self._connection = await self._open()
+        with trio.move_on_after(SILENCE_S) as silence:
+            messages = await self._connection.receive()
+        if silence.cancelled_caught:
+            raise ConnectionLost(f"the node at {self._address} has gone silent")
+        if not messages:
+            raise ConnectionLost(f"the node at {self._address} ended the connection")
+        for message in messages:
+            self._take(message)
+
+    async def _open(self) -> Connection:
+        hello = client_hello(self._cluster, self._rng)
+        connection, _ = await call(self._address, self._dial, hello)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(connection.aclose)
+            await connection.send(Subscribe(_REQUEST_ID, self._received))
+            stack.pop_all()
+        return connection
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Records():
+                self._failures = 0
+                self._refused.clear()
+                self.end_offset = message.next_offset
+                for batch in batches_of(message.records, self._received):
+                    self._batches.append(batch)
+                    self._received = batch.next_offset
+                stale = not 0 <= message.silence_ms <= STALE_MS
+                if stale and not message.records and len(self._addresses()) > 1:
+                    raise ConnectionLost(f"the node at {self._address} has lost its leader")
+            case Refused(_, code, text) | Goodbye(code, text):
+                raise error_of(code, text)
+            case LeaderIs():
+                return  # any node will do
+            case _:
+                raise ProtocolError(f"{type(message).__name__} came on a subscription")
+
+    async def _go_on(self, error: EventStreamError) -> None:
+        """Leave this node, and turn to the next one after a pause."""
+        self.error = error
+        address = self._address
+        await self.aclose()
+        if isinstance(error, WrongCluster | VersionMismatch):
+            self._refused.add(address)
+            if self._refused.issuperset(self._addresses()):
+                raise error
+        self._turn += 1
+        self._failures += 1
+        pause_s = min(limits.RECONNECT_MIN_S * 2**self._failures, limits.RECONNECT_MAX_S)
+        await trio.sleep(pause_s * self._rng.uniform(0.5, 1.5))
+
+
+class Subscription:
+    """An async iterator of `StoredEvent`, without end. For one task at a time; raises as the other does.
+
+    An event that is none (another producer's mistake) raises `ProtocolError`, which names its
+    offset; iterating again goes on behind it.
+    """
+
+    def __init__(self, batches: BatchSubscription) -> None:
+        self._batches = batches
+        self._current: StoredBatch | None = None
+        self._encoded: deque[bytes] = deque()
+        self.next_offset = batches.next_offset
+        """The offset of the next event that will be given."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StoredEvent:
+        while self._current is None or not self._encoded:
+            self._current = await anext(self._batches)
+            self.next_offset = self._current.offset
+            self._encoded.extend(self._current.encoded())
+        encoded, offset = self._encoded.popleft(), self.next_offset
+        self.next_offset += 1
+        return stored_event(self._current.entry.partition, offset, encoded)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection. Iterating again opens another one, at the next offset."""
+        await self._batches.aclose()

@@ -1,0 +1,265 @@
+"""Nodes that speak the protocol and nothing else: a scripted cluster for the tests of the client.
+
+One log in memory, shared by all: an append to the leader is in it at once and for ever. A test says
+who leads, kills nodes, and may put itself between a request and its answer. Streams are trio's
+memory streams, so the clock may jump.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+import trio.testing
+
+from esnode.config import Address
+from esnode.connection import Connection, accept
+from esnode.dedup.batch import Batch, OffsetRange, split_keys
+from esnode.errors import ConnectionLost, NotLeader, OffsetOutOfRange, Unreachable
+from esnode.events import decode_events
+from esnode.messages import (
+    Append,
+    Appended,
+    ExplainKey,
+    KeyExplained,
+    LeaderIs,
+    OpenProducerSession,
+    ProducerOpened,
+    Read,
+    Records,
+    Refused,
+    Side,
+    StatusReply,
+    StatusRequest,
+    Subscribe,
+    TransferLeadership,
+    Transferred,
+)
+from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.wire import Message
+
+Reply = Message | bytes | None
+"""What a script answers: a message, raw bytes, or nothing at all."""
+Script = Callable[["FakeNode", Message], Reply]
+
+
+@dataclass
+class FakeLog:
+    """What the cluster has stored."""
+
+    entries: list[Entry] = field(default_factory=list)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    first_offset: int = 0
+
+    @property
+    def next_offset(self) -> int:
+        return self.entries[-1].next_offset if self.entries else 0
+
+    def append(self, batch: Batch, term: int) -> tuple[tuple[OffsetRange, ...], int]:
+        """Store what is new; the offsets of all, and how many were known."""
+        keys = split_keys(batch.keys)
+        fresh = [n for n, key in enumerate(keys) if key not in self.offsets]
+        base = self.next_offset
+        for place, n in enumerate(fresh):
+            self.offsets[keys[n]] = base + place
+        if fresh:
+            assert len(fresh) == batch.count, "the fake stores whole batches only"
+            self.add_entry(batch.count, batch.keys, batch.payload, term)
+        ranges = tuple(OffsetRange(self.offsets[key], 1) for key in keys)
+        return ranges, len(keys) - len(fresh)
+
+    def add_entry(self, count: int, keys: bytes, payload: bytes, term: int) -> None:
+        self.entries.append(
+            seal(
+                index=len(self.entries) + 1,
+                term=term,
+                kind=EntryKind.BATCH,
+                base_offset=self.next_offset,
+                log_time_ms=0,
+                count=count,
+                keys=keys,
+                payload=payload,
+            )
+        )
+
+    def records_from(self, offset: int) -> tuple[bytes, ...]:
+        return tuple(entry.record for entry in self.entries if entry.next_offset > offset)
+
+    def ids(self) -> list[str]:
+        """The `id` of each stored event, in order."""
+        return [event["id"] for entry in self.entries for event in decode_events(entry.payload)]
+
+
+class FakeNode:
+    """One node. `script` may take any request out of its hands."""
+
+    def __init__(self, cluster: "FakeCluster", node_id: int) -> None:
+        self.cluster = cluster
+        self.id = node_id
+        self.address = Address("node", node_id)
+        self.up = True
+        self.script: Script | None = None
+        self.received: list[Message] = []
+        self.says: LeaderIs | None = None
+        """What it believes about the leader; None: the truth."""
+        self._connections: dict[Connection, trio.Lock] = {}
+        self._scopes: set[trio.CancelScope] = set()
+
+    @property
+    def appends(self) -> list[Append]:
+        return [message for message in self.received if isinstance(message, Append)]
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                async with Connection(stream) as connection:
+                    await self._serve(connection)
+            except ConnectionLost:
+                pass  # the client has gone
+            finally:
+                self._scopes.discard(scope)
+
+    async def kill(self) -> None:
+        """Close every connection and refuse new ones."""
+        self.up = False
+        for scope in self._scopes:
+            scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def say_leader(self) -> None:
+        """Tell every client who leads."""
+        for connection in list(self._connections):
+            await self.send(connection, self.leader_is())
+
+    def leader_is(self) -> LeaderIs:
+        if self.says is not None:
+            return self.says
+        leader = self.cluster.leader
+        return LeaderIs(self.cluster.term, leader, f"node:{leader}" if leader else "")
+
+    async def send(self, connection: Connection, reply: Reply) -> None:
+        lock = self._connections.get(connection)
+        if reply is None or lock is None:
+            return
+        async with lock:
+            if isinstance(reply, bytes):
+                await connection.send_bytes(reply)
+            else:
+                await connection.send(reply)
+
+    async def _serve(self, connection: Connection) -> None:
+        await accept(
+            connection,
+            cluster=self.cluster.name,
+            node_id=self.id,
+            incarnation=self.id,
+            allowed_side=Side.CLIENT,
+            peers=(),
+        )
+        self._connections[connection] = trio.Lock()
+        try:
+            await self.send(connection, self.leader_is())
+            async with trio.open_nursery() as nursery:
+                while messages := await connection.receive():
+                    for message in messages:
+                        self.received.append(message)
+                        if isinstance(message, Subscribe) and self.script is None:
+                            nursery.start_soon(self._feed, connection, message)
+                        else:
+                            await self.send(connection, (self.script or FakeNode.answer)(self, message))
+                nursery.cancel_scope.cancel()
+        except* ConnectionLost:
+            pass  # the client has gone
+        finally:
+            del self._connections[connection]
+
+    def answer(self, message: Message) -> Reply:
+        """What an honest node says."""
+        leads = self.cluster.leader == self.id
+        log = self.cluster.log
+        match message:
+            case Append() | OpenProducerSession() | TransferLeadership() if not leads:
+                return Refused(message.request_id, NotLeader.code, "another node leads")
+            case Append(request_id, batch):
+                ranges, duplicates = log.append(batch, self.cluster.term)
+                return Appended(request_id, ranges, duplicates)
+            case OpenProducerSession(request_id):
+                self.cluster.producers += 1
+                return ProducerOpened(request_id, self.cluster.producers, 1)
+            case TransferLeadership(request_id, to):
+                return Transferred(request_id, self.id, to or 2)
+            case Read(request_id, from_offset):
+                if from_offset < log.first_offset:
+                    return Refused(request_id, OffsetOutOfRange.code, f"the first is {log.first_offset}")
+                return self.records(request_id, log.records_from(from_offset)[:2])
+            case StatusRequest(request_id):
+                return StatusReply(request_id, {"id": self.id})
+            case ExplainKey(request_id, key):
+                return KeyExplained(request_id, log.offsets.get(key, -1), 1000)
+            case _:
+                raise AssertionError(f"the client sent {message}")
+
+    def records(self, request_id: int, records: tuple[bytes, ...], silence_ms: int = 0) -> Records:
+        log = self.cluster.log
+        return Records(request_id, log.first_offset, log.next_offset, silence_ms, records)
+
+    async def _feed(self, connection: Connection, request: Subscribe) -> None:
+        """Follow the log, one record at a time."""
+        offset = request.from_offset
+        log = self.cluster.log
+        if offset < log.first_offset:
+            refusal = Refused(request.request_id, OffsetOutOfRange.code, f"the first is {log.first_offset}")
+            await self.send(connection, refusal)
+            return
+        while True:
+            records = log.records_from(offset)[:1]
+            await self.send(connection, self.records(request.request_id, records))
+            if records:
+                offset = next(e.next_offset for e in log.entries if e.record == records[0])
+            else:
+                with trio.move_on_after(1):
+                    await self.cluster.grown.wait()
+
+
+class FakeCluster:
+    """Some nodes, one log, one leader."""
+
+    def __init__(self, nursery: trio.Nursery, size: int = 3, name: str = "fake") -> None:
+        self.name = name
+        self.term = 1
+        self.leader = 1
+        self.log = FakeLog()
+        self.grown = trio.Event()
+        self.producers = 0
+        self.nodes = {n: FakeNode(self, n) for n in range(1, size + 1)}
+        self.addresses = [f"node:{n}" for n in self.nodes]
+        self.dialed: list[int] = []
+        self._nursery = nursery
+
+    async def dial(self, address: Address) -> trio.abc.Stream:
+        """The client's `Dialer`."""
+        await trio.lowlevel.checkpoint()
+        self.dialed.append(address.port)
+        node = self.nodes[address.port]
+        if not node.up:
+            raise Unreachable(f"{address} refuses")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(node.serve, theirs)
+        return ours
+
+    async def elect(self, node_id: int) -> None:
+        """Let `node_id` lead from now on (0: nobody), and everybody say so."""
+        if node_id:
+            self.term += 1
+        self.leader = node_id
+        for node in self.nodes.values():
+            await node.say_leader()
+
+    def grow(self, count: int, start: int = 0) -> None:
+        """Put `count` events in the log, one entry each, behind every client's back."""
+        from esnode.events import make_batch
+
+        for n in range(start, start + count):
+            self.log.append(make_batch([{"id": str(n), "source": "/grown", "type": "t"}]), self.term)
+        self.grown.set()
+        self.grown = trio.Event()
