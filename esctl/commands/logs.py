@@ -80,7 +80,7 @@ def _print(terminal: Terminal, line: LogLine) -> None:
             (f"{line.time:<24} ", Tone.DIM),
             (f"node-{line.node} ", Tone.ACCENT),
             (f"{line.level:<8}", tone),
-            (f"{text} ", Tone.STRONG if tone is Tone.NORMAL else tone),
-            (details, Tone.DIM),
+            (text, Tone.STRONG if tone is Tone.NORMAL else tone),
+            (f" {details}" if details else "", Tone.DIM),
         ]
     )
