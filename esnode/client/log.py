@@ -191,7 +191,10 @@ class Log:
         with trio.move_on_after(self._timeout_s):
             request, place = await self._batcher.add(key, encoded)
             try:
-                return acks_of(_batch_ack(request, await request.wait()))[place]
+                answer = await request.wait()
+                if request.acks is None:
+                    request.acks = acks_of(_batch_ack(request, answer))
+                return request.acks[place]
             finally:
                 request.waiters -= 1
                 if not request.waiters and request.batch is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from esnode.client.acks import Ack
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError
 from esnode.messages import NodeReply
@@ -21,6 +22,7 @@ class Request:
     """
 
     __slots__ = (
+        "acks",
         "answer",
         "anywhere",
         "batch",
@@ -59,6 +61,8 @@ class Request:
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
         self.waiters = 1
+        self.acks: list[Ack] | None = None
+        """The answer, one event at a time: made by the first of those who wait for it."""
         self.answer: NodeReply | None = None
         self.error: EventStreamError | None = None
         self.done = trio.Event()
