@@ -7,7 +7,7 @@ again on the same disk and ports. Waiting is always for an event of the nodes' o
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,10 @@ import trio
 
 from esnode.config import Address, Config, Member
 from esnode.node import Node, listen
-from esnode.raft.messages import Role
+from esnode.raft.messages import Role, SoftState
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
+from esnode.view import View
 
 
 @dataclass(slots=True)
@@ -56,27 +57,29 @@ class LocalCluster:
     async def leader(self) -> int:
         """Wait until the running nodes agree on a leader among them; returns it."""
         while True:
-            states = [running.node.view.soft_state for running in self.running.values()]
-            leaders = {state.leader for state in states}
-            if len(leaders) == 1 and (leader := leaders.pop()) in self.running:
-                if self.running[leader].node.view.soft_state.role is Role.LEADER:
-                    return leader
-            await self._any_change()
+            seen = {node_id: running.node.view.soft_state for node_id, running in self.running.items()}
+            leaders = {state.leader for state in seen.values()}
+            leader = leaders.pop() if len(leaders) == 1 else None
+            if leader in seen and seen[leader].role is Role.LEADER:
+                return leader
+            await self._any_change(seen)
 
     async def applied(self, next_offset: int) -> None:
         """Wait until every running node has applied all events before `next_offset`."""
         for running in self.running.values():
             await running.node.view.wait_offset(next_offset - 1)
 
-    async def _any_change(self) -> None:
+    async def _any_change(self, seen: Mapping[int, SoftState]) -> None:
+        """Wait until a running node's state is not the one that was seen."""
         async with trio.open_nursery() as nursery:
 
-            async def watch(running: RunningNode) -> None:
-                await running.node.view.wait_changed()
+            async def watch(view: View, state: SoftState) -> None:
+                if view.soft_state == state:
+                    await view.wait_changed()
                 nursery.cancel_scope.cancel()
 
-            for running in self.running.values():
-                nursery.start_soon(watch, running)
+            for node_id, state in seen.items():
+                nursery.start_soon(watch, self.running[node_id].node.view, state)
 
     async def _run(
         self, node_id: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -94,7 +97,7 @@ class LocalCluster:
                     task_status.started()
         finally:
             for listener in (*clients, *peers):
-                await listener.aclose()
+                listener.socket.close()
             storage.close()
             running.ended.set()
 
