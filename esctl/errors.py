@@ -95,6 +95,14 @@ class UnknownCode(CallerError):
     next_step = "esctl explain lists every code"
 
 
+class InputUnreadable(CallerError):
+    """The input is not there, or the operating system does not let us read it."""
+
+    code = "ES4011"
+    title = "the input cannot be read"
+    next_step = "check the path and its permissions; - reads from standard input"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 

@@ -44,6 +44,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.OperationTimeout: Exit.TIMEOUT,
     ours.UsageError: Exit.USAGE,
     ours.InvalidName: Exit.USAGE,
+    ours.InputUnreadable: Exit.USAGE,
     ours.InvalidArgument: Exit.USAGE,
     ours.SeveralClusters: Exit.USAGE,
     ours.UnknownCode: Exit.USAGE,

@@ -5,15 +5,13 @@ wants the name for that. Nodes run on when `esctl` has ended.
 """
 
 import dataclasses
-import secrets
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from esctl import guard, ports, state
+from esctl import guard, layout, state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.arguments import ClusterArgument, DryRun, StartTimeout, StopTimeout
 from esctl.backends import backend_named
@@ -61,7 +59,7 @@ def up(
     backend = backend_named("process")
     with state.locked("", run.terminal.note):
         _refuse_second(wanted)
-        cluster = _plan(wanted, nodes, data_dir, storage, base_port)
+        cluster = layout.plan(wanted, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
         if dry_run:
             data = {
                 "name": wanted,
@@ -223,31 +221,6 @@ def _refuse_second(name: str) -> None:
         f"with its data in {cluster.data_dir}",
         next_step=f"{helps}; to begin anew: esctl cluster destroy {name}",
     )
-
-
-def _plan(name: str, count: int, data_dir: Path | None, storage: str, base_port: int | None) -> state.Cluster:
-    """Decide where everything is; nothing is written yet."""
-    home = (data_dir or state.clusters_root() / name / "data").expanduser().absolute()
-    reserved = {
-        int(address.rpartition(":")[2])
-        for other in state.names()
-        for node in state.load(other).nodes
-        for address in (node.client, node.peer)
-    }
-    chosen = ports.choose(2 * count, reserved, base_port)
-    nodes = tuple(
-        state.Node(
-            id=number,
-            client=f"{ports.HOST}:{chosen[number - 1]}",
-            peer=f"{ports.HOST}:{chosen[count + number - 1]}",
-            data_dir=home / f"node-{number}",
-            config=home / f"node-{number}.toml",
-            log=home / f"node-{number}.log",
-        )
-        for number in range(1, count + 1)
-    )
-    created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", "process", storage, created, home, nodes)
 
 
 def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:

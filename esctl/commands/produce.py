@@ -1,0 +1,202 @@
+"""`esctl produce`: the events of a file, a pipe or standard input into the log, each once.
+
+A bad line is named and the rest goes in; sending the same input again is safe, since what is in the log
+is recognised. The counting is in `esctl/producer.py`, the reading in `ndjson.py` and `inputs.py`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esnode.errors import EventStreamError, InvalidEvent, NoQuorum, OperationTimeout, declared
+
+if TYPE_CHECKING:
+    from esctl.inputs import Input
+    from esctl.producer import Tally, Watch
+    from esctl.state import Cluster
+    from esctl.terminal import Progress, Terminal
+
+app = new_typer()
+MAX_WINDOW: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options say."""
+
+    rate: float
+    batch: int
+    window: int
+    timeout_s: float
+
+
+@command(app, "produce")
+def produce(
+    run: Invocation,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Read it, one JSON object a line; - is standard input")
+    ],
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0, help="Send at most so many events a second")
+    ] = 0.0,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Send so many events at a time")
+    ] = 64,
+    window: Annotated[
+        int,
+        typer.Option("--window", metavar="N", min=1, max=MAX_WINDOW, help="Have so many batches under way"),
+    ] = 64,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when an ack takes longer")
+    ] = 30.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Check every line before the first event is sent")
+    ] = False,
+) -> Answer:
+    """Append the events of a file to the log: NDJSON, or gzip of it"""
+    from esctl.inputs import open_input  # loaded late, like all that brings trio
+    from esctl.producer import Tally
+
+    tally = Tally()
+    run.on_interrupt(lambda: summary(tally))
+    cluster = run.cluster()
+    with open_input(file) as source:
+        try:
+            if strict:
+                source = run.trio(source.again)
+                run.trio(lambda: _check(run, source, tally))
+                if tally.malformed:
+                    return summary(tally, strict=True)
+                source.rewind()
+            run.trio(lambda: _send(run, cluster, source, tally, Settings(rate, batch, window, timeout)))
+        except EventStreamError as error:
+            return gave_up(tally, error)
+    return summary(tally)
+
+
+async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
+    """Look at every line and send nothing."""
+    from esctl.producer import Watch, check
+
+    with run.terminal.progress(f"checking {source.name}"):
+        watch = Watch(bad_line=lambda line: run.terminal.warn(str(line)))
+        await check(source, tally, watch)
+
+
+async def _send(
+    run: Invocation, cluster: "Cluster", source: "Input", tally: "Tally", settings: Settings
+) -> None:
+    from esctl.producer import Producer, produce
+    from esnode.client import connect
+
+    opened = connect(
+        cluster.addresses,
+        cluster=cluster.identity,
+        window=settings.window,
+        timeout_s=settings.timeout_s,
+    )
+    total = source.estimated_lines()
+    with run.terminal.progress("sending", total, "events") as bar:
+        async with opened as log:
+            watch = watch_for(run.terminal, bar, cluster, tally, settings.timeout_s)
+            producer = Producer(log, window=settings.window, rate=settings.rate, tally=tally, watch=watch)
+            await produce(producer, source, settings.batch)
+
+
+def watch_for(
+    terminal: "Terminal", bar: "Progress", cluster: "Cluster", tally: "Tally", timeout_s: float
+) -> "Watch":
+    """Shows acks on `bar`, and says on standard error what goes wrong and when it goes on."""
+    from esctl import survey
+    from esctl.producer import Watch
+
+    told: list[float] = []
+
+    async def silence(seconds: float) -> None:
+        if told and seconds < 2 * told[-1]:
+            return  # told again after 2, 4, 8 ... seconds
+        told.append(seconds)
+        found = await survey.ask(cluster)
+        leader = "" if found.leader is not None else "; nobody leads"
+        terminal.warn(
+            f"no ack for {seconds:.1f} s: {found.quorum_text}{leader}; trying on, for {timeout_s:g} s in all"
+        )
+
+    def recovered(seconds: float) -> None:
+        told.clear()
+        terminal.note(f"acks come again, after {seconds:.1f} s; {tally.acked:,} acked")
+
+    return Watch(
+        acked=lambda batch, _taken: bar.advance(batch.count),
+        silence=silence,
+        recovered=recovered,
+        bad_line=lambda line: terminal.warn(str(line)),
+        refused=lambda batch, error: terminal.warn(f"{batch.count} events refused: {error.code} {error}"),
+    )
+
+
+def summary(tally: "Tally", *, strict: bool = False) -> Answer:
+    """What has become of the events: after the last one, after Ctrl-C, or before the first one."""
+    errors = []
+    if tally.malformed:
+        first = tally.bad_lines[0]
+        what = "are no event" if tally.malformed > 1 else "is no event"
+        lines = "lines" if tally.malformed > 1 else "line"
+        rest = "nothing was sent (--strict)" if strict else "the rest went in"
+        errors.append(
+            Trouble(
+                first.code,
+                f"{tally.malformed:,} {lines} {what}; {rest}",
+                str(first),
+                "mend what is named above and send the input again: what is in the log stays there once",
+            )
+        )
+    if tally.refused:
+        code = tally.refusals[0] if tally.refusals else InvalidEvent.code
+        errors.append(
+            Trouble(code, f"{tally.refused:,} events were refused", declared()[code].title,
+                    declared()[code].next_step)
+        )  # fmt: skip
+    return Answer(data_of(tally), views(tally), errors, Exit.ERROR if errors else Exit.OK)
+
+
+def gave_up(tally: "Tally", error: EventStreamError) -> Answer:
+    """The time-out came before the last ack, or nothing could be read or sent."""
+    trouble = Trouble.of(error)
+    if tally.unknown:
+        known = f"{tally.acked:,} events are acked, {tally.unknown:,} are unknown: they may be in the log"
+        trouble = Trouble(
+            trouble.code, f"{trouble.message}; {known}", trouble.cause,
+            f"{trouble.next}; then send the same input again: nothing goes in twice",
+        )  # fmt: skip
+    late = isinstance(error, NoQuorum | OperationTimeout)
+    code = Exit.TIMEOUT if late else exit_of(error)
+    bad = [one for one in summary(tally).errors if tally.failed]
+    return Answer(data_of(tally), views(tally), [*bad, trouble], code)
+
+
+def data_of(tally: "Tally") -> dict[str, object]:
+    """For the JSON answer."""
+    bad = [{"line": line.number, "code": line.code, "reason": line.reason} for line in tally.bad_lines]
+    return {**tally.as_data(), "bad_lines": bad}
+
+
+def views(tally: "Tally") -> list[Fields | Line]:
+    """For people."""
+    duplicates = f"{tally.duplicates:,} were in the log before" if tally.duplicates else ""
+    if tally.resent_duplicates:
+        duplicates += f" ({tally.resent_duplicates:,} of them sent again by this run after a failover)"
+    pairs: list[tuple[str, Value]] = [
+        ("sent", tally.sent),
+        ("acked", Cell(tally.acked, Tone.GOOD if tally.acked else Tone.NORMAL)),
+        ("duplicates", tally.duplicates),
+        ("failed", Cell(tally.failed, Tone.BAD if tally.failed else Tone.NORMAL)),
+        ("unknown", Cell(tally.unknown, Tone.WARN if tally.unknown else Tone.NORMAL)),
+        ("seconds", round(tally.seconds, 3)),
+        ("events/s", round(tally.events_per_s)),
+    ]
+    return [Fields(pairs), *([Line(duplicates, Tone.DIM)] if duplicates else [])]

@@ -1,0 +1,104 @@
+"""Load for a measurement: batches of generated events into the log, closed loop or at a fixed rate.
+
+Closed loop: `window` batches are always under way. At a rate every event has a time at which it is meant
+to be sent, whatever the log does meanwhile; what cannot leave in time leaves late, and its latency counts
+from the time that was meant. Never prints. Called by `esctl bench`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from esctl.generator import Generator
+from esctl.latency import Recorder
+from esctl.producer import Appender
+from esnode.errors import CallerError, EventStreamError
+
+LINGER_S: Final = 0.001
+"""At a rate, a batch holds no more events than fall due within this: the batching of the client library."""
+DRAIN_S: Final = 5.0
+"""How long the last acks are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured. `rate` is in events a second; 0 is a closed loop."""
+
+    seconds: float
+    warmup_s: float
+    rate: float
+    batch: int
+    window: int
+
+    @property
+    def events_a_batch(self) -> int:
+        """How many events really travel together."""
+        return min(self.batch, max(1, math.ceil(self.rate * LINGER_S))) if self.rate else self.batch
+
+    @property
+    def interval_s(self) -> float:
+        """Between two events; 0 in a closed loop."""
+        return 1 / self.rate if self.rate else 0.0
+
+
+class Load:
+    """One run. `begun_s` to `ended_s` is what is measured, on trio's clock; the warm-up is before."""
+
+    def __init__(self, log: Appender, generator: Generator, plan: Plan) -> None:
+        self.recorder = Recorder(plan.interval_s)
+        self.sent = 0
+        self.acked = 0
+        self.failed = 0
+        self.errors: dict[str, int] = {}
+        """How many events each error cost, by code, those of unknown end too."""
+        self.begun_s = self.ended_s = 0.0
+        self._log = log
+        self._generator = generator
+        self._plan = plan
+        self._tickets = 0
+        self._start_s = 0.0
+
+    @property
+    def unknown(self) -> int:
+        """Events that were sent and have no answer."""
+        return self.sent - self.acked - self.failed
+
+    async def run(self) -> None:
+        """Send until the time is over, then wait for the last acks, `DRAIN_S` at most."""
+        self._start_s = trio.current_time()
+        self.begun_s = self._start_s + self._plan.warmup_s
+        self.ended_s = self.begun_s + self._plan.seconds
+        serve = self._serve_rate if self._plan.rate else self._serve_closed
+        with trio.move_on_at(self.ended_s + DRAIN_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._plan.window):
+                    nursery.start_soon(serve)
+
+    async def _serve_closed(self) -> None:
+        while (now := trio.current_time()) < self.ended_s:
+            await self._append(now, now)
+
+    async def _serve_rate(self) -> None:
+        count, interval_s = self._plan.events_a_batch, self._plan.interval_s
+        while True:
+            intended_s = self._start_s + self._tickets * count * interval_s
+            if intended_s >= self.ended_s:
+                return
+            self._tickets += 1
+            await trio.sleep_until(intended_s + (count - 1) * interval_s)  # its last event is due
+            await self._append(intended_s, trio.current_time())
+
+    async def _append(self, intended_s: float, sent_s: float) -> None:
+        batch = self._generator.next_batch()
+        self.sent += batch.count
+        try:
+            await self._log.append_batch(batch)
+        except EventStreamError as error:
+            if error.definite and isinstance(error, CallerError):
+                self.failed += batch.count
+            self.errors[error.code] = self.errors.get(error.code, 0) + batch.count
+            return
+        self.acked += batch.count
+        self.recorder.record(intended_s, sent_s, trio.current_time(), batch.count)

@@ -1,0 +1,319 @@
+"""Events into the log: batches go through a bounded window, and every event is counted once.
+
+Decides how many batches are under way, when they may leave, and what is said when no ack comes. Retries
+belong to the client library below: what fails here has failed for good, or is unknown. Never prints.
+Called by `esctl produce`, `esctl demo` and the torture tests.
+"""
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import trio
+
+from esctl.ndjson import BadLine, BatchMaker, EventReader, Line
+from esnode.dedup.batch import Batch, OffsetRange
+from esnode.errors import CallerError, EventStreamError, first_of
+
+LINGER_S: Final = 0.001
+"""How long an event may wait for others to fill its batch, while the input has nothing more."""
+PACED_BATCH_S: Final = 0.01
+"""With a rate, a batch holds the events of this time at most, so that a slow stream is not a jerky one."""
+SILENCE_S: Final = 1.0
+"""Without an ack for so long, somebody is told."""
+
+
+class Source(Protocol):
+    """Where bytes come from; see `inputs.py`."""
+
+    async def read(self) -> bytes:
+        """What is there, at least a byte; empty at the end."""
+
+
+class Taken(Protocol):
+    """What an append returns."""
+
+    @property
+    def ranges(self) -> Sequence[OffsetRange]:
+        """The offsets of the batch's events, in their order."""
+
+    @property
+    def duplicates(self) -> int:
+        """How many of them had been in the log before."""
+
+    @property
+    def resent(self) -> bool:
+        """Whether the client had to send it again: then a duplicate may be this run's own."""
+
+
+class Appender(Protocol):
+    """The part of the client library that a producer needs."""
+
+    async def append_batch(self, batch: Batch) -> Taken:
+        """Put a batch in the log, retried until the client's time-out."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of the events. `sent == acked + refused + unknown`, always."""
+
+    sent: int = 0
+    acked: int = 0
+    duplicates: int = 0
+    """Of those acked, how many had been in the log before."""
+    resent_duplicates: int = 0
+    """Of those duplicates, how many were in batches that the client had to send again after a failover."""
+    refused: int = 0
+    """Sent, and certainly not taken."""
+    malformed: int = 0
+    """Never sent."""
+    begun_s: float | None = None
+    ended_s: float = 0.0
+    bad_lines: list[BadLine] = field(default_factory=list)
+    """The first of them."""
+    refusals: list[str] = field(default_factory=list)
+    """The codes of the first refusals."""
+
+    @property
+    def unknown(self) -> int:
+        """Sent, and no answer yet: they may be in the log, and sending them again is safe."""
+        return self.sent - self.acked - self.refused
+
+    @property
+    def failed(self) -> int:
+        """Certainly not in the log by this run."""
+        return self.refused + self.malformed
+
+    @property
+    def seconds(self) -> float:
+        """From the first sending to the last ack."""
+        return 0.0 if self.begun_s is None else max(0.0, self.ended_s - self.begun_s)
+
+    @property
+    def events_per_s(self) -> float:
+        """Acked events a second."""
+        return self.acked / self.seconds if self.seconds else 0.0
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "sent": self.sent,
+            "acked": self.acked,
+            "duplicates": self.duplicates,
+            "resent_duplicates": self.resent_duplicates,
+            "failed": self.failed,
+            "unknown": self.unknown,
+            "seconds": round(self.seconds, 3),
+            "events_per_s": round(self.events_per_s, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told what while a producer works. Each is called in the producer's own tasks."""
+
+    acked: Callable[[Batch, Taken], None] = lambda _batch, _taken: None
+    silence: Callable[[float], Awaitable[None]] | None = None
+    """No ack for so many seconds, again and again while it lasts."""
+    recovered: Callable[[float], None] = lambda _seconds: None
+    """The first ack after a silence that was told, and how long the silence was."""
+    bad_line: Callable[[BadLine], None] = lambda _line: None
+    refused: Callable[[Batch, EventStreamError], None] = lambda _batch, _error: None
+
+
+MAX_BAD_LINES: Final = 100
+
+
+class Producer:
+    """Sends batches to `log`, at most `window` at a time and `rate` events a second (0: no bound)."""
+
+    def __init__(
+        self,
+        log: Appender,
+        *,
+        window: int,
+        rate: float = 0.0,
+        tally: Tally | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.tally = tally if tally is not None else Tally()
+        self._log = log
+        self._window = window
+        self._rate = rate
+        self.watch = watch if watch is not None else Watch()
+        self._last_news_s = 0.0
+        self._silent = False
+        self._next_turn_s = 0.0
+        self._ready: deque[Batch] = deque()
+
+    def batch_events(self, wanted: int) -> int:
+        """How many events a batch may hold so that `rate` is kept smoothly."""
+        return min(wanted, max(1, math.ceil(self._rate * PACED_BATCH_S))) if self._rate else wanted
+
+    async def send(self, batches: trio.MemoryReceiveChannel[Batch]) -> None:
+        """Send them all and wait for every answer.
+
+        Raises, in a group, the first error whose outcome is not known, such as `OperationTimeout`: then
+        nothing more is sent, and `tally` says what is known. A definite refusal is counted, and the rest
+        goes on.
+        """
+        slots = trio.Semaphore(self._window)
+        async with trio.open_nursery() as outer:
+            outer.start_soon(self._tell_silence)
+            async with trio.open_nursery() as nursery:
+                async for batch in batches:
+                    await slots.acquire()
+                    if self._rate:
+                        await self._wait_turn(batch.count)
+                    self._ready.append(batch)
+                    nursery.start_soon(self._append_next, slots)
+            outer.cancel_scope.cancel()
+
+    async def _append_next(self, slots: trio.Semaphore) -> None:
+        """Append the oldest batch: tasks that start together run in any order, batches do not."""
+        await self._append(self._ready.popleft())
+        slots.release()
+
+    async def _append(self, batch: Batch) -> None:
+        tally = self.tally
+        now = trio.current_time()
+        if tally.begun_s is None:
+            tally.begun_s = now
+        if not tally.unknown:  # a silence counts from the moment when somebody waits for an answer
+            self._last_news_s = now
+        tally.sent += batch.count
+        try:
+            taken = await self._log.append_batch(batch)
+        except EventStreamError as error:
+            if not (error.definite and isinstance(error, CallerError)):
+                raise
+            tally.refused += batch.count
+            if len(tally.refusals) < MAX_BAD_LINES:
+                tally.refusals.append(error.code)
+            self.watch.refused(batch, error)
+            return
+        finally:
+            tally.ended_s = trio.current_time()
+        tally.acked += batch.count
+        tally.duplicates += taken.duplicates
+        tally.resent_duplicates += taken.duplicates if taken.resent else 0
+        self._heard()
+        self.watch.acked(batch, taken)
+
+    def _heard(self) -> None:
+        now = trio.current_time()
+        if self._silent:
+            self._silent = False
+            self.watch.recovered(now - self._last_news_s)
+        self._last_news_s = now
+
+    async def _wait_turn(self, count: int) -> None:
+        """Return when `count` more events may leave without being ahead of the rate.
+
+        After a stall the plan begins anew: what was missed is not made up for in a burst.
+        """
+        now = trio.current_time()
+        turn = max(now, self._next_turn_s)
+        self._next_turn_s = turn + count / self._rate
+        await trio.sleep_until(turn)
+
+    async def _tell_silence(self) -> None:
+        if self.watch.silence is None:
+            return
+        while True:
+            await trio.sleep(SILENCE_S / 4)
+            silent_s = trio.current_time() - self._last_news_s
+            if self.tally.unknown and silent_s >= SILENCE_S:
+                self._silent = True
+                await self.watch.silence(silent_s)
+
+
+class BatchCutter:
+    """The events of an input in batches. A bad line is counted, told, and passed over."""
+
+    def __init__(self, batch_events: int, tally: Tally, watch: Watch) -> None:
+        self._reader = EventReader()
+        self._maker = BatchMaker(batch_events)
+        self._tally = tally
+        self._watch = watch
+
+    async def run(self, source: Source, batches: trio.MemorySendChannel[Batch]) -> None:
+        """Read `source` to its end; a batch that is not full leaves when nothing more came for `LINGER_S`."""
+        write, chunks = trio.open_memory_channel[bytes](1)
+        async with batches, trio.open_nursery() as nursery:
+            nursery.start_soon(_read_all, source, write)
+            while True:
+                with trio.move_on_after(LINGER_S if self._maker.waiting else math.inf) as linger:
+                    try:
+                        chunk = await chunks.receive()
+                    except trio.EndOfChannel:
+                        break
+                if linger.cancelled_caught:
+                    await batches.send(self._maker.take())
+                else:
+                    await self._pass_on(self._reader.feed(chunk), batches)
+            await self._pass_on(self._reader.end(), batches)
+            if self._maker.waiting:
+                await batches.send(self._maker.take())
+
+    async def _pass_on(self, lines: Iterator[Line], batches: trio.MemorySendChannel[Batch]) -> None:
+        for line in lines:
+            if isinstance(line, BadLine):
+                note_bad_line(line, self._tally, self._watch)
+                continue
+            for batch in self._maker.add(line):
+                await batches.send(batch)
+
+
+async def check(source: Source, tally: Tally, watch: Watch) -> int:
+    """Look at every line and send nothing; how many events there are. Bad lines are counted and told."""
+    reader = EventReader()
+    events = 0
+    while data := await source.read():
+        events += count_events(reader.feed(data), tally, watch)
+    return events + count_events(reader.end(), tally, watch)
+
+
+def count_events(lines: Iterator[Line], tally: Tally, watch: Watch) -> int:
+    """How many of these lines are events; the others are counted and told."""
+    events = 0
+    for line in lines:
+        if isinstance(line, BadLine):
+            note_bad_line(line, tally, watch)
+        else:
+            events += 1
+    return events
+
+
+def note_bad_line(line: BadLine, tally: Tally, watch: Watch) -> None:
+    """Count a bad line and tell it."""
+    tally.malformed += 1
+    if len(tally.bad_lines) < MAX_BAD_LINES:
+        tally.bad_lines.append(line)
+    watch.bad_line(line)
+
+
+async def produce(producer: "Producer", source: Source, batch_events: int) -> None:
+    """Everything in `source` into the log; raises as `Producer.send` does, and what `source` raises."""
+    send, batches = trio.open_memory_channel[Batch](0)
+    cutter = BatchCutter(producer.batch_events(batch_events), producer.tally, producer.watch)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cutter.run, source, send)
+            await producer.send(batches)
+    except BaseExceptionGroup as group:
+        raise _the_declared(group) from None
+
+
+async def _read_all(source: Source, chunks: trio.MemorySendChannel[bytes]) -> None:
+    async with chunks:
+        while data := await source.read():
+            await chunks.send(data)
+
+
+def _the_declared(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first declared error when there is nothing else in the group; otherwise the group."""
+    declared, rest = group.split(EventStreamError)
+    return group if rest is not None or declared is None else first_of(declared)

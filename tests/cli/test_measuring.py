@@ -1,0 +1,87 @@
+"""What a measurement stands on: events that are real and unique, and latencies that hide nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esctl.errors import InvalidArgument
+from esctl.generator import Generator
+from esctl.latency import Percentiles, Recorder
+from esnode import limits
+from esnode.dedup.batch import split_keys
+from esnode.events import decode_events, encode_event, make_batch
+
+RUN = "0123456789abcdef"
+
+
+@given(st.integers(110, 3000), st.integers(1, 300))
+def test_generated_batches_are_those_that_the_client_would_make(size: int, batch: int) -> None:
+    generator = Generator(RUN, size, batch)
+    for first in (0, batch):
+        made = generator.next_batch()
+        events = decode_events(made.payload)
+        assert make_batch(events) == made
+        assert [event["id"] for event in events] == [generator.id_of(n) for n in range(first, first + batch)]
+        assert {len(encode_event(event)) for event in events} == {size}
+    assert generator.made == 2 * batch
+
+
+def test_no_key_comes_twice_within_a_run_or_in_another_one() -> None:
+    keys = set[bytes]()
+    for run in (RUN, RUN[::-1]):
+        generator = Generator(run, 128, 64)
+        for _ in range(50):
+            keys.update(split_keys(generator.next_batch().keys))
+    assert len(keys) == 2 * 50 * 64
+
+
+def test_a_size_that_no_event_has_is_refused_with_the_smallest() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Generator(RUN, 20, 64)
+    smallest = int(caught.value.next_step.removeprefix("--size "))
+    Generator(RUN, smallest, 64)
+    with pytest.raises(InvalidArgument):
+        Generator(RUN, smallest - 1, 64)
+
+
+def test_a_batch_over_the_limit_is_refused_with_the_largest() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Generator(RUN, 100_000, 1024)
+    largest = int(caught.value.next_step.removeprefix("--batch "))
+    assert len(Generator(RUN, 100_000, largest).next_batch().payload) <= limits.MAX_BATCH_BYTES
+
+
+def test_a_pause_of_the_log_is_seen_from_the_intended_time_and_hidden_from_the_sending() -> None:
+    recorder = Recorder(interval_s=0.001)
+    # One event a millisecond for ten seconds; in the first second nothing could be sent.
+    for n in range(10_000):
+        intended = n * 0.001
+        sent = max(intended, 1.0)
+        recorder.record(intended, sent, sent + 0.002, 1)
+    raw = recorder.percentiles(0, 10, intended=False)
+    assert raw == Percentiles(*[pytest.approx(2.0, rel=0.002)] * 4)
+    corrected = recorder.percentiles(0, 10, intended=True)
+    assert corrected.p50 == pytest.approx(2.0, rel=0.002)
+    assert corrected.p99 == pytest.approx(902, rel=0.01)
+    assert corrected.max == pytest.approx(1002, rel=0.01)
+    assert recorder.most_late_s(0) == pytest.approx(1.0)
+    assert recorder.most_late_s(2) == pytest.approx(0.0)
+
+
+def test_each_event_of_a_batch_counts_from_its_own_time() -> None:
+    recorder = Recorder(interval_s=0.001)
+    recorder.record(intended_s=5.0, sent_s=5.099, acked_s=5.100, count=100)
+    found = recorder.percentiles(0, 10, intended=True)
+    assert found.p50 == pytest.approx(50.5, rel=0.02)
+    assert found.max == pytest.approx(100, rel=0.01)
+    assert recorder.most_late_s(0) == pytest.approx(0)
+
+
+def test_only_what_falls_into_the_measured_time_counts() -> None:
+    recorder = Recorder(interval_s=0.0)
+    for n in range(10):
+        recorder.record(float(n), float(n), n + 0.5 + n / 100, 64)
+    assert recorder.acked_between(2.0, 5.0) == 3 * 64
+    assert recorder.percentiles(2.0, 5.0, intended=False).max == pytest.approx(540, rel=0.01)
+    assert recorder.percentiles(20, 30, intended=False) == Percentiles(None, None, None, None)
+    assert Percentiles(1.0, 2.0, 3.0, 4.0).as_data() == {"p50": 1.0, "p99": 2.0, "p999": 3.0, "max": 4.0}
