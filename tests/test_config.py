@@ -72,7 +72,7 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
 def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, old: str, new: str, reason: str) -> None:
     text = dump(three_nodes(tmp_path))
     assert old in text
-    with pytest.raises(InvalidConfig, match="node.toml") as caught:
+    with pytest.raises(InvalidConfig, match=r"node\.toml") as caught:
         load(written(tmp_path, text.replace(old, new, 1)))
     assert reason in str(caught.value)
 

@@ -16,6 +16,7 @@ from esnode.config import Address, Dedup, Retention
 from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import (
+    AddressTaken,
     FrameTooLarge,
     NotLeader,
     OffsetOutOfRange,
@@ -25,6 +26,8 @@ from esnode.errors import (
 )
 from esnode.events import make_batch
 from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side
+from esnode.node import listen
+from esnode.wire import Message
 from tests.cluster import LocalCluster, local_cluster
 
 FLIGHTS = Path(__file__).parent.parent / "examples" / "flights-2013-01.ndjson.gz"
