@@ -88,8 +88,10 @@ class Progress:
     # --- transitions ---------------------------------------------------------------------------
 
     def probe(self, next_index: int | None = None) -> None:
-        """Look for the match again, from `next_index` or else from what is known to match."""
-        if next_index is None:
+        """Look for the match from `next_index`, or else from where the search or the stream is."""
+        if next_index is None and self.state is ProgressState.PROBE:
+            next_index = self.next_index  # not `match_index`, which is 0 before the first answer
+        elif next_index is None:
             next_index = max(self.match_index, self.snapshot_index) + 1
         self._enter(ProgressState.PROBE)
         self.next_index = next_index

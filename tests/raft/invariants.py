@@ -69,8 +69,12 @@ class Invariants:
 
     def _voted(self, node: "Node", term: int, candidate: int) -> None:
         durable = node.disk.hard_state
-        assert durable.term > term or (durable.term == term and durable.vote == candidate), "a vote not durable"
-        assert self.votes.setdefault((node.id, term), candidate) == candidate, f"{node.id} voted twice in {term}"
+        assert durable.term > term or (durable.term == term and durable.vote == candidate), (
+            "a vote not durable"
+        )
+        assert self.votes.setdefault((node.id, term), candidate) == candidate, (
+            f"{node.id} voted twice in {term}"
+        )
 
     def applied(self, node: "Node", entries: tuple[Entry, ...]) -> None:
         """A node has applied entries, in order, each the one that is committed there."""
@@ -80,7 +84,9 @@ class Invariants:
         index = node.machine.index
         if entries:
             digest = node.machine.digest()
-            assert self.digests.setdefault(index, digest) == digest, f"the state of {node.id} at {index} differs"
+            assert self.digests.setdefault(index, digest) == digest, (
+                f"the state of {node.id} at {index} differs"
+            )
 
     def stepped(self, node: "Node") -> None:
         """After every step of a node."""
@@ -104,7 +110,9 @@ class Invariants:
     def _is_complete(self, node: "Node") -> None:
         last = self.last_committed
         if last > node.core.log.prefix_index:
-            assert node.core.log.term_at(last) == self.committed_term(last), "a leader lacks committed entries"
+            assert node.core.log.term_at(last) == self.committed_term(last), (
+                "a leader lacks committed entries"
+            )
 
     def _commits(self, node: "Node", seen: int) -> None:
         log = node.core.log
@@ -121,8 +129,11 @@ class Invariants:
         assert index == self.last_committed + 1
         holders = [node.id for node in self.nodes.values() if node.disk.holds(index, term)]
         assert len(holders) >= majority(len(self.nodes)), f"{index}@{term} committed, durable on {holders}"
-        entry = next(node.disk.entries[index] for node in self.nodes.values() if index in node.disk.entries
-                     and node.disk.entries[index].term == term)
+        entry = next(
+            node.disk.entries[index]
+            for node in self.nodes.values()
+            if index in node.disk.entries and node.disk.entries[index].term == term
+        )
         assert self.chain[index, term][1] == entry.record
         last = self.committed[-1] if self.committed else None
         assert entry.base_offset == (last.next_offset if last else 0), "offsets are not dense"

@@ -131,12 +131,16 @@ class Solo:
             self.step(Tick(10))
             self.persist()
 
+    def _say_all(self, message: PeerMessage) -> Ready:
+        """As many voters as make a majority with this node say the same; returns the last Ready."""
+        for voter in range(2, 1 + len(self.core.voters) // 2):
+            self.receive(voter, message)
+        return self.receive(1 + len(self.core.voters) // 2, message)
+
     def campaign(self) -> Ready:
         """To a candidate whose own vote is durable; returns the Ready of the candidacy."""
         self.time_out()
-        granted = [VoteReply(self.core.term + 1, granted=True, pre=True)]
-        for voter in range(2, 2 + len(self.core.voters) // 2):
-            asked = self.step(*(Received(voter, reply) for reply in granted))
+        asked = self._say_all(VoteReply(self.core.term + 1, granted=True, pre=True))
         assert self.core.role is Role.CANDIDATE
         self.persist()
         return asked
@@ -144,8 +148,7 @@ class Solo:
     def lead(self) -> Ready:
         """To a leader whose no-op is out, not durable; returns the Ready of the first moment."""
         self.campaign()
-        for voter in range(2, 2 + len(self.core.voters) // 2):
-            first = self.receive(voter, VoteReply(self.core.term, granted=True, pre=False))
+        first = self._say_all(VoteReply(self.core.term, granted=True, pre=False))
         assert self.core.role is Role.LEADER
         return first
 
@@ -153,8 +156,6 @@ class Solo:
         """To a leader whose no-op is committed."""
         self.lead()
         self.persist()
-        reply = AppendReply(self.core.term, self.core.log.last_index)
-        for voter in range(2, 2 + len(self.core.voters) // 2):
-            ready = self.receive(voter, reply)
+        ready = self._say_all(AppendReply(self.core.term, self.core.log.last_index))
         assert self.core.log.committed == self.core.log.last_index
         return ready

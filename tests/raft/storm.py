@@ -87,7 +87,9 @@ class Storm:
 
     def _state(self) -> list[str]:
         nodes = self.network.nodes.values()
-        return [f"{n.id} {n.core.role} {n.core.term} {n.core.log.last_index} {n.machine.index}" for n in nodes]
+        return [
+            f"{n.id} {n.core.role} {n.core.term} {n.core.log.last_index} {n.machine.index}" for n in nodes
+        ]
 
     # --- what may happen; each tells whether it did --------------------------------------------
 
@@ -215,11 +217,15 @@ class Storm:
         return True
 
     def _connect(self) -> bool:
+        if len(self.network.ids) == 1:
+            return False
         node_id, peer = self._pair()
         self.network.connect(node_id, peer)
         return True
 
     def _unreachable(self) -> bool:
+        if len(self.network.ids) == 1:
+            return False
         node_id, peer = self._pair()
         self.network.unreachable(node_id, peer)
         return True
@@ -235,6 +241,8 @@ class Storm:
         return True
 
     def _one_way(self) -> bool:
+        if len(self.network.ids) == 1:
+            return False
         self.network.sever(*self._pair())
         return True
 

@@ -265,9 +265,7 @@ def test_5_3_a_follower_commits_what_the_leader_has_and_it_holds(commit: int) ->
         (3, 1, AppendReject(3, 3, 1, 1)),
     ],
 )
-def test_5_3_a_follower_checks_the_entry_before(
-    prev_index: int, prev_term: int, reply: PeerMessage
-) -> None:
+def test_5_3_a_follower_checks_the_entry_before(prev_index: int, prev_term: int, reply: PeerMessage) -> None:
     solo = Solo([1, 2])
     assert solo.replies(2, AppendEntries(3, prev_index, prev_term, 0, ())) == [reply]
 
@@ -290,7 +288,9 @@ def test_5_3_a_conflicting_tail_gives_way_and_an_equal_one_stays(
     ready = solo.receive(2, AppendEntries(4, prev, [0, 1, 2][prev], 0, new))
     assert terms_in(solo.core.log) == held
     assert ready.write is not None
-    assert [entry.term for entry in ready.write.entries] == ([] if held == [1, 2] else sent[len(sent) - len(ready.write.entries):])
+    assert [entry.term for entry in ready.write.entries] == (
+        [] if held == [1, 2] else sent[len(sent) - len(ready.write.entries) :]
+    )
 
 
 LEADER_OF_FIGURE_7 = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6]
@@ -382,7 +382,9 @@ def test_5_4_2_a_leader_counts_replicas_of_its_own_term_only(acked: int, committ
     assert solo.core.log.committed == committed
 
 
-def test_figure_8_an_old_entry_on_a_majority_can_still_be_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_8_an_old_entry_on_a_majority_can_still_be_overwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(limits, "MAX_APPEND_BYTES", 1)  # an entry a message
     network = Network(5)
     for node_id, terms in {1: [1, 2], 2: [1], 3: [1], 4: [1], 5: [1, 3]}.items():

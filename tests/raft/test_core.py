@@ -1,0 +1,327 @@
+"""One core, closely: its bounds, its refusals, slow followers, and what it does with late news."""
+
+import itertools
+
+import pytest
+
+from esnode import limits
+from esnode.dedup.batch import Batch, ProducerStamp
+from esnode.errors import Refusal
+from esnode.raft.messages import (
+    AppendEntries,
+    AppendReject,
+    AppendReply,
+    Beat,
+    Fetch,
+    Fetched,
+    Heartbeat,
+    HeartbeatReply,
+    PeerClosed,
+    PeerConnected,
+    PeerUnreachable,
+    PrefixCut,
+    Propose,
+    ReadIndex,
+    Role,
+    SnapshotSent,
+    Tick,
+    TimeoutNow,
+    Transfer,
+    VoteReply,
+    VoteRequest,
+)
+from esnode.raft.progress import Progress, ProgressState
+
+from .machine import batch_of
+from .solo import Solo, entries_of, log_of, noop
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def test_a_leader_with_too_much_uncommitted_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_UNCOMMITTED_BYTES", 250)
+    solo = Solo()
+    solo.lead_with_commit()
+    refusals = [
+        solo.step(Propose(number, batch_of(f"n{number}"))).decisions[0].refusal for number in range(4)
+    ]
+    assert refusals == [None, None, None, Refusal.BUSY]
+    solo.persist()
+    solo.receive(2, AppendReply(1, 4))
+    assert solo.step(Propose(9, batch_of("n9"))).decisions[0].refusal is None
+
+
+def test_a_leader_with_too_many_reads_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PENDING_READS", 2)
+    solo = Solo()
+    solo.lead_with_commit()
+    ready = solo.step(ReadIndex(1), ReadIndex(2), ReadIndex(3))
+    assert [(grant.token, grant.refusal) for grant in ready.read_grants] == [(3, Refusal.BUSY)]
+
+
+def test_what_the_admission_refuses_is_refused() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    batch = batch_of("a")
+    stranger = Batch(batch.count, batch.keys, batch.payload, ProducerStamp(77, 1, 0, 1))
+    ready = solo.step(Propose(1, stranger))
+    assert (ready.write, ready.decisions[0].refusal) == (None, Refusal.UNKNOWN_PRODUCER)
+
+
+def test_every_request_in_a_turn_is_answered_in_its_order() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    ready = solo.step(*(Propose(number, batch_of(f"n{number}")) for number in range(5)))
+    assert [decision.token for decision in ready.decisions] == [0, 1, 2, 3, 4]
+    assert ready.write is not None
+    assert len(ready.write.entries) == 5
+    appends = [out.message for out in ready.messages if out.to == 2]
+    assert [len(m.entries) for m in appends if isinstance(m, AppendEntries)] == [5]
+
+
+def test_a_request_and_the_loss_of_the_leadership_in_one_turn_leave_the_entry_to_its_fate() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    solo.core.step(Propose(1, batch_of("a")))
+    ready = solo.receive(2, Heartbeat(2, 0, 0))
+    (decision,) = ready.decisions
+    assert (decision.term, decision.wait_index, decision.refusal) == (1, 2, None)
+    assert ready.soft_state is not None
+    assert (ready.soft_state.role, ready.soft_state.term) == (Role.FOLLOWER, 2)
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def test_a_node_that_slept_wakes_up_modest() -> None:
+    solo = Solo()
+    solo.step(Tick(3_600_000))
+    assert solo.core.role is Role.FOLLOWER
+    leader = Solo()
+    leader.lead_with_commit()
+    leader.step(Tick(3_600_000), Propose(1, batch_of("a")))
+    assert leader.core.log.end.log_time_ms == limits.MAX_TICK_MS
+
+
+def test_log_time_goes_on_from_the_last_entry_of_the_log() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    for _ in range(30):
+        solo.step(Tick(10))
+        solo.receive(2, HeartbeatReply(1, 0))
+    solo.step(Propose(1, batch_of("a")))
+    assert solo.core.log.end.log_time_ms == 300
+    solo.receive(2, Heartbeat(2, 0, 0))
+    solo.lead()
+    assert solo.core.log.end.log_time_ms == 300
+
+
+def test_only_the_closing_of_the_leaders_connection_makes_a_follower_hurry() -> None:
+    solo = Solo()
+    solo.step(PeerClosed(2))
+    solo.receive(2, Heartbeat(1, 0, 0))
+    solo.step(PeerClosed(3))
+    patient = [solo.step(Tick(10)).messages for _ in range(40)]
+    assert not any(patient)
+    solo.step(PeerClosed(2))
+    assert solo.step(Tick(10)).messages != ()
+
+
+def test_haste_without_a_quorum_ends_in_ordinary_patience() -> None:
+    solo = Solo(voters=5)
+    solo.receive(5, Heartbeat(1, 0, 0))
+    solo.step(PeerClosed(5))
+    asked_at = []
+    for now in range(0, 5_000, 5):
+        ready = solo.step(Tick(5))
+        if any(isinstance(out.message, VoteRequest) for out in ready.messages):
+            asked_at.append(now)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
+    hasty = [gap for gap in gaps if gap < 100]
+    assert len(hasty) == limits.MAX_HASTY_ELECTIONS
+    assert min(gap for gap in gaps if gap >= 100) >= 450
+    assert solo.core.term == 1
+
+
+# --- late news ----------------------------------------------------------------------------------
+
+
+def test_a_follower_passes_over_answers_meant_for_a_leader() -> None:
+    solo = Solo([1])
+    for message in (
+        AppendReply(1, 1),
+        AppendReject(1, 1, 0, 0),
+        HeartbeatReply(1, 0),
+        VoteReply(1, granted=True, pre=False),
+        VoteReply(2, granted=True, pre=True),
+    ):
+        ready = solo.receive(2, message)
+        assert (ready.messages, ready.messages_after, ready.write) == ((), (), None)
+    for item in (Beat(), Transfer(2), PeerConnected(2), PeerUnreachable(2), SnapshotSent(2, ok=True)):
+        assert solo.step(item).messages == ()
+
+
+def test_a_leader_ignores_an_answer_about_entries_that_it_does_not_have() -> None:
+    solo = Solo()
+    solo.lead()
+    solo.receive(2, AppendReply(1, 99))
+    assert solo.core.log.committed == 0
+
+
+def test_a_leader_is_not_told_to_time_out() -> None:
+    solo = Solo()
+    solo.lead()
+    solo.receive(2, TimeoutNow(1))
+    assert (solo.core.role, solo.core.term) == (Role.LEADER, 1)
+
+
+def test_a_transfer_to_nobody_known_changes_nothing() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    for to in (1, 9):
+        solo.step(Transfer(to))
+        assert solo.step(Propose(to, batch_of(f"n{to}"))).decisions[0].refusal is None
+
+
+def test_a_transfer_without_a_name_goes_to_the_longest_log() -> None:
+    solo = Solo(voters=5)
+    solo.lead_with_commit()
+    solo.receive(4, AppendReply(1, 1))
+    solo.step(Propose(1, batch_of("a")))
+    solo.receive(4, AppendReply(1, 2))
+    ready = solo.step(Transfer(None))
+    assert [out.to for out in ready.messages if isinstance(out.message, TimeoutNow)] == [4]
+
+
+def test_a_transfer_without_a_name_needs_a_follower_that_lives() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    for _ in range(45):
+        solo.step(Tick(10))
+    solo.step(Transfer(None))
+    assert solo.step(Propose(1, batch_of("a"))).decisions[0].refusal is None
+
+
+# --- slow followers -----------------------------------------------------------------------------
+
+
+def progress_of(solo: Solo, peer: int) -> Progress:
+    assert solo.core.leadership is not None
+    return solo.core.leadership.progress[peer]
+
+
+def with_a_slow_follower() -> Solo:
+    """A leader of term 2 that keeps nothing applied in memory; node 2 holds entry 1, node 3 all."""
+    solo = Solo(log=log_of(entries_of([1] * 8), cache_bytes=0), term=1)
+    solo.lead()
+    solo.persist()
+    solo.receive(3, AppendReply(2, 9))
+    assert not solo.core.log.is_cached(9)
+    return solo
+
+
+def test_entries_that_left_the_memory_are_read_from_disk_one_request_at_a_time() -> None:
+    solo = with_a_slow_follower()
+    ready = solo.receive(2, AppendReject(2, 8, 1, 1))
+    fetch = Fetch(2, 2, 2, 9)
+    assert ready.fetches == (fetch,)
+    assert solo.step(PeerConnected(2), Beat()).fetches == ()
+    entries = entries_of([1] * 8)[1:4]
+    ready = solo.step(Fetched(fetch, entries))
+    assert [out.message for out in ready.messages if out.to == 2] == [AppendEntries(2, 1, 1, 9, entries)]
+    ready = solo.receive(2, AppendReply(2, 4))
+    assert ready.fetches == (Fetch(2, 2, 5, 9),)
+
+
+def test_entries_read_for_an_older_term_or_place_are_dropped() -> None:
+    solo = with_a_slow_follower()
+    solo.receive(2, AppendReject(2, 8, 1, 1))
+    stale = solo.step(Fetched(Fetch(2, 1, 2, 9), entries_of([1, 1])[1:]))
+    assert (stale.messages, progress_of(solo, 2).fetching) == ((), True)
+    solo.receive(2, AppendReply(2, 3))  # from before, and newer than thought
+    ready = solo.step(Fetched(Fetch(2, 2, 2, 9), entries_of([1] * 8)[1:4]))
+    assert ready.messages == ()
+    assert ready.fetches == (Fetch(2, 2, 4, 9),)
+
+
+def test_entries_that_were_cut_while_they_were_read_are_not_sent() -> None:
+    solo = with_a_slow_follower()
+    (fetch,) = solo.receive(2, AppendReject(2, 8, 1, 1)).fetches
+    solo.step(PrefixCut(5))
+    ready = solo.step(Fetched(fetch, entries_of([1] * 8)[1:4]))
+    assert ready.messages == ()
+    assert [order.peer for order in ready.snapshots] == [2]
+    assert progress_of(solo, 2).state is ProgressState.SNAPSHOT
+
+
+def test_entries_that_are_gone_from_disk_lead_to_a_snapshot() -> None:
+    solo = with_a_slow_follower()
+    (fetch,) = solo.receive(2, AppendReject(2, 8, 1, 1)).fetches
+    solo.step(PrefixCut(5))
+    assert [order.peer for order in solo.step(Fetched(fetch, ())).snapshots] == [2]
+
+
+def test_a_hint_from_before_the_prefix_leads_straight_to_the_snapshot() -> None:
+    solo = with_a_slow_follower()
+    solo.step(PrefixCut(5))
+    ready = solo.receive(2, AppendReject(2, 8, 2, 1))
+    assert [order.peer for order in ready.snapshots] == [2]
+
+
+def test_a_follower_that_lost_its_log_gets_it_again() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    solo.step(Propose(1, batch_of("a")))
+    solo.persist()
+    solo.receive(2, AppendReply(1, 2))
+    ready = solo.step(PeerConnected(2))
+    assert [out.message for out in ready.messages if out.to == 2] == [AppendEntries(1, 2, 1, 2, ())]
+    ready = solo.receive(2, AppendReject(1, 2, 0, 0))
+    (append,) = [out.message for out in ready.messages if out.to == 2]
+    assert isinstance(append, AppendEntries)
+    assert (append.prev_index, len(append.entries)) == (0, 2)
+
+
+@pytest.mark.parametrize("state", [ProgressState.PROBE, ProgressState.SNAPSHOT])
+def test_a_new_connection_wakes_a_follower_that_waits_for_an_answer(state: ProgressState) -> None:
+    solo = with_a_slow_follower()
+    if state is ProgressState.SNAPSHOT:
+        solo.step(PrefixCut(9))
+        solo.receive(2, AppendReject(2, 8, 1, 1))
+    assert progress_of(solo, 2).state is state
+    ready = solo.step(PeerConnected(2))
+    if state is ProgressState.SNAPSHOT:
+        assert [out.message for out in ready.messages] == [AppendEntries(2, 9, 2, 9, ())]
+    else:
+        assert ready.fetches == (Fetch(2, 2, 9, 9),)
+
+
+def test_a_new_connection_does_not_send_the_whole_log_again() -> None:
+    solo = Solo(log=log_of(entries_of([1] * 8)), term=1)
+    solo.lead()
+    solo.persist()
+    solo.receive(3, AppendReply(2, 9))
+    solo.step(PrefixCut(5))
+    ready = solo.step(PeerConnected(2))  # nothing is known of node 2 yet
+    assert ready.snapshots == ()
+    assert [out.message for out in ready.messages] == [AppendEntries(2, 8, 1, 9, (noop(9, 2),))]
+
+
+def test_what_a_heartbeat_answer_brings_is_asked_once_a_beat() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    solo.step(Propose(1, batch_of("a")))
+    assert solo.receive(2, HeartbeatReply(1, 0)).messages == ()
+    solo.step(Beat())
+    ready = solo.receive(2, HeartbeatReply(1, 0))
+    assert [out.message for out in ready.messages] == [AppendEntries(1, 2, 1, 1, ())]
+    assert solo.receive(2, HeartbeatReply(1, 0)).messages == ()
+    solo.step(Beat())
+    solo.receive(2, AppendReply(1, 2))
+    assert solo.receive(2, HeartbeatReply(1, 0)).messages == ()
+
+
+def test_a_follower_skips_what_it_has_committed() -> None:
+    solo = Solo()
+    solo.receive(2, AppendEntries(1, 0, 0, 2, entries_of([1, 1, 1])))
+    assert solo.replies(2, AppendEntries(1, 0, 0, 0, (noop(1, 1),))) == [AppendReply(1, 2)]
