@@ -44,6 +44,7 @@ class _Log:
     holes: list[tuple[int, int]] = field(default_factory=list)
     unhashed: deque[tuple[int, tuple[bytes, ...]]] = field(default_factory=deque)
     """Events that this node has shown and others not yet: first offset, bytes of each."""
+    damaged_at: int = -1
     reading: bool = True
     gone: bool = False
 
@@ -95,7 +96,7 @@ class History:
         try:
             entry = parse(record)
         except DamagedRecord as error:
-            self._findings.add(Finding(Flaw.DAMAGED, node, log.position, str(error)))
+            self.damaged(node, str(error))
             return
         if not self._place(node, log, entry):
             # Kept apart from what other nodes have shown at these offsets: it may be the same record.
@@ -111,6 +112,17 @@ class History:
         if entry.base_offset < self._hash_limit:
             log.unhashed.append((entry.base_offset, shared.hashed))
             self._advance()
+
+    def damaged(self, node: int, text: str) -> None:
+        """What comes next on the node cannot be read. Said again of the same offset, it counts once."""
+        log = self._logs[node]
+        if log.damaged_at != log.position:
+            log.damaged_at = log.position
+            self._findings.add(Finding(Flaw.DAMAGED, node, log.position, text))
+
+    def skip(self, node: int, to_offset: int) -> None:
+        """The node says that it has what comes before `to_offset`, and does not show it."""
+        self._pass_over(node, self._logs[node], to_offset)
 
     def finish(self, node: int, *, gone: bool = False) -> None:
         """The node has shown all it has; or it has `gone` before that, and gets no hash."""
@@ -145,15 +157,19 @@ class History:
     def _place(self, node: int, log: _Log, entry: Entry) -> bool:
         """Does the record come where it should? False when the node has shown its offsets before."""
         if entry.base_offset > log.position:
-            log.holes.append((log.position, entry.base_offset))
-            missing = f"offsets {log.position} to {entry.base_offset - 1} are not there"
-            self._findings.add(Finding(Flaw.HOLE, node, log.position, missing))
+            self._pass_over(node, log, entry.base_offset)
         behind = entry.base_offset < log.position and log.position != log.first_offset
         if behind:
             text = f"offset {entry.base_offset} came after offset {log.position - 1}"
             self._findings.add(Finding(Flaw.REORDERED, node, entry.base_offset, text))
         log.position = max(log.position, entry.next_offset)
         return not behind
+
+    def _pass_over(self, node: int, log: _Log, to_offset: int) -> None:
+        missing = f"the events at offsets {log.position} to {to_offset - 1} are not on node {node}"
+        self._findings.add(Finding(Flaw.HOLE, node, log.position, missing))
+        log.holes.append((log.position, to_offset))
+        log.position = to_offset
 
     def _look_into(self, node: int, entry: Entry) -> _Shared:
         """Look into a record that nobody has shown before."""

@@ -1,0 +1,188 @@
+"""Reads the log of every node itself, over the wire, and lays them side by side.
+
+Decides up to which offset: the end of the log that a majority confirms at the beginning; and how long a
+node may take to get there. Believes a node only what its records prove. A node that is down, goes away or
+does not arrive leaves the audit inconclusive. Never prints. Called by `esctl verify`.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import trio
+
+from esctl.barrier import confirmed_end
+from esctl.history import History
+from esctl.state import Cluster, Node
+from esnode import limits
+from esnode.client import NodeLink, connect_node
+from esnode.errors import DamagedRecord, EventStreamError, NoQuorum, OffsetOutOfRange, OperationTimeout
+from esnode.messages import Records
+
+ANSWER_TIMEOUT_S: Final = 2.0
+"""For one page of a log; a node that takes longer counts as gone."""
+CONFIRM_TIMEOUT_S: Final = 1.0
+"""For the end of the log, when nothing is to be waited for."""
+ROUND_S: Final = 0.05
+PAGE_EVENTS: Final = 100_000
+"""A page is bounded by its bytes."""
+
+
+class Watcher(Protocol):
+    """Who is told how far the audit has come; `terminal.Progress` is one."""
+
+    def advance(self, amount: int = 1) -> None:
+        """So many more events of one node are read."""
+
+    def describe(self, text: str) -> None:
+        """What is going on now."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One node while it is read."""
+
+    node: Node
+    link: NodeLink
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(slots=True)
+class Audit:
+    """How the reading went; the rest is in the history."""
+
+    target: int = 0
+    """Every node should have the events before this offset."""
+    confirmed: bool = True
+    """Did a majority confirm the target?"""
+    troubles: dict[int, str] = field(default_factory=dict)
+    """Why a node was not read to the target."""
+    up: set[int] = field(default_factory=set)
+    """The nodes that answered to the end."""
+
+
+async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], Watcher]) -> Audit:
+    """Read every node into `history`; waits up to `wait_s` for nodes that are down or behind.
+
+    `begin` is called once, with the number of events to be read, all nodes together. Raises
+    `Unreachable` when no node answers.
+    """
+    outcome = Audit()
+    deadline = trio.current_time() + wait_s
+    async with AsyncExitStack() as stack:
+        await _confirm(cluster, outcome, max(wait_s, CONFIRM_TIMEOUT_S))
+        readings: dict[int, _Reading] = {}
+        async with trio.open_nursery() as nursery:
+            for node in cluster.nodes:
+                nursery.start_soon(_arrive, cluster, node, outcome, deadline, readings, stack)
+        if not outcome.confirmed:
+            outcome.target = max((reading.next_offset for reading in readings.values()), default=0)
+        for number in sorted(readings):
+            history.begin(number, readings[number].first_offset)
+        ends = {number: min(r.next_offset, outcome.target) for number, r in readings.items()}
+        watcher = begin(sum(max(0, ends[n] - r.first_offset) for n, r in readings.items()))
+        await _read_in_step(history, readings, ends, outcome, watcher)
+    for number in readings:
+        if number in outcome.up and history.position(number) < outcome.target:
+            behind = outcome.target - history.position(number)
+            outcome.troubles.setdefault(number, f"{behind:,} events behind")
+    return outcome
+
+
+async def _confirm(cluster: Cluster, outcome: Audit, timeout_s: float) -> None:
+    try:
+        outcome.target = (await confirmed_end(cluster, timeout_s)).next_offset
+    except (NoQuorum, OperationTimeout):
+        outcome.confirmed = False
+
+
+async def _arrive(
+    cluster: Cluster,
+    node: Node,
+    outcome: Audit,
+    deadline: float,
+    readings: dict[int, _Reading],
+    stack: AsyncExitStack,
+) -> None:
+    """Connect to a node and wait until it says that it has the target; at the deadline, take it as it is."""
+    while True:
+        try:
+            with trio.fail_after(ANSWER_TIMEOUT_S):
+                link = connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_TIMEOUT_S)
+                await link.__aenter__()
+            stack.push_async_exit(link)
+            while True:
+                answer = await link.read_records(limits.MAX_INDEX, 1)
+                if answer.next_offset >= outcome.target or trio.current_time() >= deadline:
+                    readings[node.id] = _Reading(node, link, answer.first_offset, answer.next_offset)
+                    outcome.up.add(node.id)
+                    outcome.troubles.pop(node.id, None)
+                    return
+                await trio.sleep(ROUND_S)  # a read of what is there does not wait for more
+        except trio.TooSlowError:
+            outcome.troubles[node.id] = f"no answer in {ANSWER_TIMEOUT_S:g} s"
+        except EventStreamError as error:
+            outcome.troubles[node.id] = str(error)
+        if trio.current_time() >= deadline:
+            return
+        await trio.sleep(ROUND_S)
+
+
+async def _read_in_step(
+    history: History, readings: dict[int, _Reading], ends: dict[int, int], outcome: Audit, watcher: Watcher
+) -> None:
+    """Always read on where least has been read, so that no node's log waits in memory for another's."""
+    going = set(readings)
+    while going:
+        for number in [n for n in going if history.position(n) >= ends[n]]:
+            history.finish(number)
+            going.discard(number)
+        if not going:
+            return
+        least = min(history.position(number) for number in going)
+        turn = sorted(number for number in going if history.position(number) == least)
+        pages: dict[int, Records | EventStreamError] = {}
+        async with trio.open_nursery() as nursery:
+            for number in turn:
+                nursery.start_soon(_page, readings[number], least, ends[number], pages)
+        for number in turn:
+            page = pages[number]
+            if isinstance(page, Records):
+                _take(history, number, page, ends[number], watcher)
+            else:
+                _give_up(history, number, page, outcome)
+                going.discard(number)
+
+
+async def _page(
+    reading: _Reading, offset: int, end: int, pages: dict[int, Records | EventStreamError]
+) -> None:
+    try:
+        pages[reading.node.id] = await reading.link.read_records(offset, min(PAGE_EVENTS, end - offset))
+    except EventStreamError as error:
+        pages[reading.node.id] = error
+
+
+def _take(history: History, number: int, page: Records, end: int, watcher: Watcher) -> None:
+    before = history.position(number)
+    for record in page.records:
+        history.add(number, record)
+    if history.position(number) == before:
+        history.skip(number, end)  # it has said that it has these events, and does not show them
+    watcher.advance(history.position(number) - before)
+
+
+def _give_up(history: History, number: int, error: EventStreamError, outcome: Audit) -> None:
+    outcome.troubles[number] = str(error)
+    match error:
+        case OffsetOutOfRange():
+            outcome.troubles[number] = "retention cut its log while it was read"
+            history.finish(number)
+        case DamagedRecord():
+            history.damaged(number, str(error))
+            history.finish(number)
+        case _:
+            outcome.up.discard(number)
+            history.finish(number, gone=True)

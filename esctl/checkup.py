@@ -1,0 +1,140 @@
+"""The four stages of a cluster's health: alive, ready, quorum, deep; each with its reasons.
+
+A stage that is not well says why, and which command helps. The deep one asks for a linearizable read, so
+that a majority has to answer for it. Computes on a survey but for that read, and never prints. Called by
+`esctl health`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from esctl import survey as surveys
+from esctl.backends.interface import RunState
+from esctl.state import Cluster
+from esctl.survey import Survey
+from esnode.client import connect
+from esnode.errors import EventStreamError
+
+READ_TIMEOUT_S: Final = 2.0
+MAX_LAG_EVENTS: Final = 100_000
+"""A node that is further behind is not ready to take over quickly."""
+ROUND_S: Final = 0.2
+"""Between two looks while waiting for health."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage and what is wrong with it: (reason, next command) pairs; none means well."""
+
+    name: str
+    asks: str
+    flaws: Sequence[tuple[str, str]]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.flaws
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "stage": self.name,
+            "ok": self.ok,
+            "reasons": [reason for reason, _ in self.flaws],
+            "next": [step for _, step in self.flaws],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """One look at a cluster."""
+
+    survey: Survey
+    stages: Sequence[Stage]
+
+    @property
+    def healthy(self) -> bool:
+        """Every stage is well."""
+        return all(stage.ok for stage in self.stages)
+
+    @property
+    def serving(self) -> bool:
+        """Events are taken and read, even if a node is missing."""
+        return all(stage.ok for stage in self.stages if stage.name in ("quorum", "deep"))
+
+
+async def examine(cluster: Cluster) -> Checkup:
+    """Look once; takes a few seconds at most."""
+    survey = await surveys.ask(cluster)
+    quorum = _quorum(survey)
+    deep = Stage(
+        "deep", _DEEP, [("not tried: there is no quorum", quorum.flaws[0][1])] if quorum.flaws else []
+    )
+    if quorum.ok:
+        deep = await _deep(cluster)
+    return Checkup(survey, [_alive(survey), _ready(survey), quorum, deep])
+
+
+async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
+    """Look until all is well, or the time is over; the last look."""
+    deadline = trio.current_time() + timeout_s
+    checkup = await examine(cluster)
+    while not checkup.healthy and trio.current_time() < deadline:
+        await trio.sleep(ROUND_S)  # nothing tells when a cluster recovers
+        checkup = await examine(cluster)
+    return checkup
+
+
+_DEEP: Final = "a read that a majority answers for"
+
+
+def _alive(survey: Survey) -> Stage:
+    gone = [
+        (f"node {r.node.id} is {r.process.state}", f"{r.next_step} --cluster {survey.cluster.name}")
+        for r in survey.reports
+        if r.process.state is not RunState.RUNNING
+    ]
+    return Stage("alive", "every process runs", gone)
+
+
+def _ready(survey: Survey) -> Stage:
+    name = survey.cluster.name
+    flaws = [
+        (f"node {r.node.id}: {r.why}", f"{r.next_step} --cluster {name}")
+        for r in survey.down
+        if r.process.state is RunState.RUNNING
+    ]
+    for report in survey.up:
+        lag = survey.behind(report, "next_offset") or 0
+        if lag > MAX_LAG_EVENTS:
+            flaws.append(
+                (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
+            )
+    if not survey.up:
+        flaws.append(("no node answers", f"esctl cluster start {name}"))
+    return Stage("ready", "every running node answers and keeps up", flaws)
+
+
+def _quorum(survey: Survey) -> Stage:
+    name = survey.cluster.name
+    flaws = []
+    if survey.may_fail < 0:
+        worst = survey.down[0]
+        flaws.append((survey.quorum_text, f"{worst.next_step} --cluster {name}"))
+    elif survey.leader is None:
+        flaws.append(("a majority answers and nobody leads", f"esctl health --wait 10 --cluster {name}"))
+    return Stage("quorum", "a majority follows one leader", flaws)
+
+
+async def _deep(cluster: Cluster) -> Stage:
+    helps = f"esctl status --cluster {cluster.name}"
+    try:
+        async with connect(cluster.addresses, cluster=cluster.identity, timeout_s=READ_TIMEOUT_S) as log:
+            end = int((await log.status())["next_offset"])
+            await log.read(max(0, end - 1), 1)
+    except EventStreamError as error:
+        return Stage("deep", _DEEP, [(str(error), helps)])
+    return Stage("deep", _DEEP, [])

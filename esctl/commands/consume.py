@@ -1,0 +1,113 @@
+"""`esctl consume`: events in the order of their offsets, to the end of the log or on and on."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl.answer import Tone, Trouble
+from esctl.exits import exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esctl.terminal import Output, Terminal
+from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from esctl.following import Wanted
+    from esctl.state import Cluster
+    from esnode.client import StoredEvent
+
+app = new_typer()
+
+
+class Tally:
+    """What was printed so far."""
+
+    def __init__(self, from_offset: int) -> None:
+        self.events = 0
+        self.next_offset = from_offset
+
+
+@command(app, "consume")
+def consume(
+    run: Invocation,
+    from_offset: Annotated[int, typer.Option("--from", metavar="OFFSET", min=0, help="Begin here")] = 0,
+    max_events: Annotated[
+        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
+    ] = None,
+    node: Annotated[
+        int | None,
+        typer.Option("--node", metavar="ID", min=1, help="Read what this node has, which may be old"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as events come, until Ctrl-C")
+    ] = False,
+) -> None:
+    """Print events, one a line, from an offset on; by default all that were acked before"""
+    from esctl.following import Wanted  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    wanted = Wanted(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
+    tally = Tally(from_offset)
+    run.on_interrupt(lambda: run.terminal.note(_summary(tally)))
+    try:
+        run.trio(lambda: _print_all(run.terminal, cluster, wanted, tally))
+    except EventStreamError as error:
+        if not tally.events:
+            raise
+        # The stream has begun: what follows its lines on standard output would not be one of them.
+        run.terminal.flush()
+        run.terminal.trouble(Trouble.of(error))
+        raise typer.Exit(exit_of(error)) from error
+    finally:
+        run.terminal.flush()
+    run.terminal.note(_summary(tally))
+
+
+async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", tally: Tally) -> None:
+    from esctl.following import Staleness, reading  # loaded late: it brings trio and the client
+
+    def stale(staleness: Staleness) -> None:
+        assert wanted.node is not None
+        terminal.warn(f"a stale read from node {wanted.node.id}: {staleness}")
+
+    async with reading(cluster, wanted, stale) as source:
+        while (batch := await source.next_batch()) is not None:
+            for stored in batch.events():
+                _print(terminal, stored)
+                tally.events += 1
+                tally.next_offset = stored.offset + 1
+            if wanted.follow:
+                terminal.flush()
+
+
+def _print(terminal: Terminal, stored: "StoredEvent") -> None:
+    match terminal.output:
+        case Output.JSON:
+            record = {"partition": stored.partition, "offset": stored.offset, "event": stored.event}
+            terminal.record(record, "")
+        case Output.PLAIN:
+            fields = [_word(stored.event.get(name)) for name in ("source", "id", "type", "time")]
+            terminal.record({}, "\t".join([str(stored.offset), *fields, _compact(stored.event.get("data"))]))
+        case Output.TABLE:
+            terminal.toned(
+                [
+                    (f"{stored.offset:>10}  ", Tone.DIM),
+                    (f"{_word(stored.event.get('time')):<25}  ", Tone.DIM),
+                    (f"{_word(stored.event.get('source'))} ", Tone.ACCENT),
+                    (f"{_word(stored.event.get('id'))} ", Tone.STRONG),
+                    (f"{_word(stored.event.get('type'))} ", Tone.NORMAL),
+                    (_compact(stored.event.get("data")), Tone.DIM),
+                ]
+            )
+
+
+def _summary(tally: Tally) -> str:
+    return f"{tally.events:,} events; the next one is at offset {tally.next_offset}"
+
+
+def _word(value: Any) -> str:
+    return "-" if value is None else value.replace("\t", " ") if isinstance(value, str) else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return "-" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

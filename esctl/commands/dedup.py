@@ -1,0 +1,113 @@
+"""`esctl dedup`: what the nodes remember of the events they have, and what becomes of one sent again."""
+
+from typing import Annotated, Any
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esnode.dedup.batch import event_key
+
+app = new_typer()
+
+
+@command(app, "stats")
+def stats(run: Invocation) -> Answer:
+    """Show how many events each node remembers, for how long, and whether the bound was met"""
+    from esctl import survey as surveys  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    survey = run.trio(lambda: surveys.ask(cluster))
+    if not survey.up:
+        return Answer({"nodes": []}, errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+    rows: list[list[Value]] = []
+    nodes: list[dict[str, Any]] = []
+    for report in survey.reports:
+        dedup = (report.status or {}).get("dedup", {})
+        log_time_ms = (report.status or {}).get("log_time_ms")
+        nodes.append({"id": report.node.id, "up": report.up, "log_time_ms": log_time_ms, **dedup})
+        forgotten = dedup.get("forgotten_early")
+        rows.append(
+            [
+                report.node.id,
+                dedup.get("live_keys"),
+                dedup.get("max_keys"),
+                _share(dedup),
+                _span(dedup.get("ttl_ms")),
+                dedup.get("when_full"),
+                Cell(forgotten, Tone.WARN) if forgotten else forgotten,
+                dedup.get("producers"),
+            ]
+        )
+    columns = ["node", "keys", "bound", "full", "kept for", "when full", "forgotten early", "sessions"]
+    views: list[View] = [Table(columns, rows)]
+    if any(node.get("forgotten_early") for node in nodes):
+        text = "keys were forgotten before their time: raise dedup.max_keys, or set dedup.when_full to refuse"
+        views.append(Line(text, Tone.WARN))
+    for report in survey.down:
+        run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {report.next_step}")
+    leader = survey.leader.node.id if survey.leader is not None else None
+    return Answer({"cluster": cluster.name, "leader": leader, "nodes": nodes}, views)
+
+
+@command(app, "explain")
+def explain(
+    run: Invocation,
+    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Name the event's source")],
+    event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
+) -> Answer:
+    """Say whether an event would be taken if it were sent now, and why"""
+    from esctl import lookup  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    known = state.offset is not None
+    data = {
+        "source": source,
+        "id": event_id,
+        "key": event_key(source, event_id).hex(),
+        "known": known,
+        "offset": state.offset,
+        "expires_in_ms": state.expires_in_ms if known else None,
+        "would_store": not known,
+        "why": _why(state.offset, state.expires_in_ms),
+    }
+    pairs: list[tuple[str, Value]] = [
+        ("source", source),
+        ("id", event_id),
+        ("key", Cell(str(data["key"]), Tone.DIM)),
+        ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
+        ("first offset", state.offset),
+        ("known for", f"{_span(state.expires_in_ms)} of log time" if known else None),
+        ("sent again", str(data["why"])),
+    ]
+    if not known:
+        pairs.append(
+            ("in the log?", f"esctl event --source {source} --id {event_id} --cluster {cluster.name}")
+        )
+    return Answer(data, [Fields(pairs)])
+
+
+def _why(offset: int | None, expires_in_ms: int) -> str:
+    if offset is None:
+        return "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
+    return (
+        f"it would be acked with offset {offset} and not stored again; after another"
+        f" {_span(expires_in_ms)} of log time it would be stored a second time"
+    )
+
+
+def _share(dedup: dict[str, Any]) -> str | None:
+    if not dedup.get("max_keys"):
+        return None
+    return f"{100 * dedup['live_keys'] / dedup['max_keys']:.1f} %"
+
+
+def _span(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    minutes, rest = divmod(round(milliseconds / 1000), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

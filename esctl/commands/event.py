@@ -1,0 +1,98 @@
+"""`esctl event`: one event, by its offset or by its source and id."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.errors import InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esctl.state import Cluster
+
+if TYPE_CHECKING:
+    from esnode.client import StoredEvent
+
+app = new_typer()
+
+
+@command(app, "event")
+def event(
+    run: Invocation,
+    offset: Annotated[int | None, typer.Argument(metavar="OFFSET", min=0, show_default=False)] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="TEXT", help="Name the event's source")
+    ] = None,
+    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Name the event's id")] = None,
+) -> Answer:
+    """Show one event: OFFSET, or --source and --id"""
+    by_id = source is not None and event_id is not None
+    if (offset is None) is not by_id or (source is None) is not (event_id is None):
+        raise InvalidArgument(
+            "an event is named by its offset, or by --source and --id together",
+            next_step="esctl event 0, or: esctl event --source SOURCE --id ID",
+        )
+    cluster = run.cluster()
+    if offset is not None:
+        return _by_offset(run, cluster, offset)
+    assert source is not None
+    assert event_id is not None
+    return _by_id(run, cluster, source, event_id)
+
+
+def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
+    from esctl import lookup  # loaded late: it brings trio and the client
+    from esnode.client import StoredEvent
+
+    found = run.trio(lambda: lookup.at_offset(cluster, offset))
+    if isinstance(found, StoredEvent):
+        return _shown(found)
+    trouble = Trouble(
+        "",
+        f"there is no event at offset {offset} yet",
+        f"the log of {cluster.name} ends at offset {found.next_offset}",
+        f"esctl consume --from {offset} --follow --cluster {cluster.name}",
+    )
+    return Answer(
+        {"offset": offset, "next_offset": found.next_offset}, errors=[trouble], exit_code=Exit.ERROR
+    )
+
+
+def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Answer:
+    from esctl import lookup  # loaded late: it brings trio and the client
+
+    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    if state.offset is not None:
+        return _by_offset(run, cluster, state.offset)
+    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+    with run.terminal.progress("looking") as bar:
+        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+    if found is not None:
+        return _shown(found)
+    trouble = Trouble(
+        "",
+        f"no event has source {source!r} and id {event_id!r}",
+        f"it is nowhere in the log of {cluster.name}",
+        f"esctl consume --from 0 --max 5 --cluster {cluster.name}",
+    )
+    return Answer({"source": source, "id": event_id}, errors=[trouble], exit_code=Exit.ERROR)
+
+
+def _shown(found: "StoredEvent") -> Answer:
+    data = {"partition": found.partition, "offset": found.offset, "event": found.event}
+    pairs: list[tuple[str, Value]] = [
+        ("offset", Cell(found.offset, Tone.STRONG)),
+        ("partition", str(found.partition)),
+    ]
+    pairs += [(name, _text(value)) for name, value in found.event.items() if name != "data"]
+    content = found.event.get("data")
+    if isinstance(content, dict):
+        pairs += [(f"data.{name}", _text(value)) for name, value in content.items()]
+    elif content is not None:
+        pairs.append(("data", _text(content)))
+    return Answer(data, [Fields(pairs)] if pairs else [Line("no attributes")])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,141 @@
+"""`esctl leader`: who leads, and handing the leadership over without a gap."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble
+from esctl.arguments import DryRun
+from esctl.errors import InvalidArgument, NodeNotRunning
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esnode.errors import NoQuorum
+
+if TYPE_CHECKING:
+    from esctl.survey import Report, Survey
+
+app = new_typer()
+CONFIRM_TIMEOUT_S: Final = 5.0
+"""How long the new leader may take to answer for a majority."""
+
+
+@command(app, "show")
+def show(run: Invocation) -> Answer:
+    """Show which node leads, and what becomes of the quorum when it fails"""
+    survey = _survey(run)
+    if not survey.up:
+        return Answer({"leader": None}, errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+    data: dict[str, Any] = {
+        "cluster": survey.cluster.name,
+        "leader": None,
+        "term": survey.term,
+        "quorum": survey.quorum_data(),
+    }
+    leader = survey.leader
+    if leader is None:
+        return Answer.of_error(_nobody_leads(survey), data)
+    data |= {"leader": leader.node.id, "address": leader.node.client, "pid": leader.number("pid")}
+    fields = Fields(
+        [
+            ("leader", Cell(f"node {leader.node.id}", Tone.GOOD)),
+            ("address", leader.node.client),
+            ("term", str(survey.term)),
+            ("quorum", survey.quorum_text),
+            ("without it", _without(survey)),
+        ]
+    )
+    return Answer(data, [fields])
+
+
+@command(app, "transfer")
+def transfer(
+    run: Invocation,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="ID", min=1, help="Choose the new leader; the best follower by default"),
+    ] = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Hand the leadership to another node; nothing is lost and hardly anything waits"""
+    if to is not None:
+        run.cluster().node(to)  # a number that does not exist is said before anything else
+    survey = _survey(run)
+    if not survey.up:
+        return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+    leader = _leader(survey)
+    _check(survey, leader, to)
+    data: dict[str, Any] = {"cluster": survey.cluster.name, "from": leader.node.id, "to": to}
+    data["quorum"] = survey.quorum_data()
+    if dry_run:
+        whom = f"node {to}" if to is not None else "the best follower"
+        text = f"would move the leadership from node {leader.node.id} to {whom}; still {survey.quorum_text}"
+        return Answer({**data, "dry_run": True}, [Line(text)])
+    with run.terminal.progress("moving the leadership"):
+        old, new, seconds = run.trio(lambda: _transfer(survey, leader, to))
+    data |= {"from": old, "to": new, "seconds": round(seconds, 4)}
+    if to is not None and new != to:
+        trouble = Trouble(
+            "", f"node {new} leads now, not node {to}", "another election came between", "esctl leader show"
+        )
+        return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
+    text = f"the leadership went from node {old} to node {new} in {seconds * 1000:.0f} ms"
+    return Answer(data, [Line(text, Tone.GOOD), Line(f"quorum: {survey.quorum_text}")])
+
+
+async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple[int, int, float]:
+    """Ask the leader, and wait until the new one answers for a majority."""
+    from esctl.barrier import confirmed_end
+    from esnode.client import connect_node
+
+    begun = time.perf_counter()
+    async with connect_node(leader.node.client, cluster=survey.cluster.identity) as link:
+        old, new = await link.transfer_leadership(to)
+    end = await confirmed_end(survey.cluster, CONFIRM_TIMEOUT_S)
+    return old, end.leader or new, time.perf_counter() - begun
+
+
+def _survey(run: Invocation) -> "Survey":
+    from esctl import survey  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    return run.trio(lambda: survey.ask(cluster))
+
+
+def _leader(survey: "Survey") -> "Report":
+    if survey.leader is None:
+        raise _nobody_leads(survey)
+    return survey.leader
+
+
+def _check(survey: "Survey", leader: "Report", to: int | None) -> None:
+    name = f"--cluster {survey.cluster.name}"
+    if to == leader.node.id:
+        raise InvalidArgument(
+            f"node {to} leads already; nothing was done", next_step=f"esctl leader show {name}"
+        )
+    wanted = survey.report(to) if to is not None else None
+    if wanted is not None and not wanted.up:
+        raise NodeNotRunning(
+            f"node {to} cannot lead, it is down: {wanted.why}; nothing was done",
+            next_step=f"{wanted.next_step} {name}",
+        )
+    followers = [report for report in survey.up if report.node != leader.node]
+    if survey.may_fail < 0 or not followers:
+        raise NoQuorum(
+            f"nobody could take over: {survey.quorum_text}; nothing was done",
+            next_step=f"esctl status {name}",
+        )
+
+
+def _nobody_leads(survey: "Survey") -> NoQuorum:
+    return NoQuorum(
+        f"no node of {survey.cluster.name} leads: {survey.quorum_text}",
+        next_step=f"esctl health --wait 10 --cluster {survey.cluster.name}",
+    )
+
+
+def _without(survey: "Survey") -> Cell:
+    if survey.may_fail >= 1:
+        return Cell("the others elect a new one", Tone.NORMAL)
+    return Cell("no quorum: nothing is acked", Tone.WARN)

@@ -1,0 +1,140 @@
+"""`esctl status`: every configured node a row, always, whatever state it is in."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Table, Tone, Value, View
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+
+if TYPE_CHECKING:
+    from esctl.survey import Report, Survey
+
+app = new_typer()
+
+
+@command(app, "status")
+def status(
+    run: Invocation,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Give each node so long to answer")
+    ] = 0.5,
+) -> Answer:
+    """Show every node: role, log, lag, memory; and whether a majority is there"""
+    from esctl import survey  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    found = run.trio(lambda: survey.ask(cluster, timeout))
+    for warning in warnings(found):
+        run.terminal.warn(warning)
+    return answer_of(found)
+
+
+def answer_of(survey: "Survey") -> Answer:
+    """The answer of `esctl status`. When no node answers, the rows are there all the same."""
+    data = {
+        "cluster": survey.cluster.name,
+        "leader": survey.leader.node.id if survey.leader is not None else None,
+        "term": survey.term or None,
+        "quorum": survey.quorum_data(),
+        "storage": survey.cluster.storage,
+        "nodes": [_node_data(survey, report) for report in survey.reports],
+    }
+    if survey.up:
+        return Answer(data, _views(survey))
+    return Answer(data, _views(survey), [survey.nobody], Exit.UNREACHABLE)
+
+
+def warnings(survey: "Survey") -> list[str]:
+    """What the operator should know that is in no column, with the command to type next."""
+    name = f"--cluster {survey.cluster.name}"
+    if not survey.up:
+        return []
+    found = [f"node {r.node.id} is down: {r.why}; next: {r.next_step} {name}" for r in survey.down]
+    if survey.leader is None:
+        found.append(f"nobody leads at the moment; next: esctl health --wait 10 {name}")
+    for report in survey.up:
+        forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
+        if forgotten:
+            found.append(
+                f"node {report.node.id} has forgotten {forgotten:,} keys before their time: sent again, those"
+                f" events would be stored twice; next: esctl dedup stats {name}"
+            )
+    return found
+
+
+def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
+    status = report.status
+    return {
+        "id": report.node.id,
+        "pid": report.number("pid") or report.process.pid,
+        "up": report.up,
+        "state": str(report.process.state),
+        "why": report.why or None,
+        "role": status["role"] if status is not None else None,
+        "term": report.number("term"),
+        "last_index": report.number("last_index"),
+        "commit_index": report.number("commit_index"),
+        "applied_index": report.number("applied_index"),
+        "lag_entries": survey.behind(report, "applied_index"),
+        "lag_events": survey.behind(report, "next_offset"),
+        "first_offset": report.number("first_offset"),
+        "next_offset": report.number("next_offset"),
+        "rss_bytes": report.number("rss_bytes") or report.process.rss_bytes,
+        "uptime_s": report.process.uptime_s if status is None else status.get("uptime_s"),
+        "address": report.node.client,
+    }
+
+
+def _views(survey: "Survey") -> list[View]:
+    held = survey.may_fail > 0 or (survey.may_fail == 0 and len(survey.cluster.nodes) == 1)
+    tone = Tone.GOOD if held else Tone.WARN if survey.may_fail == 0 else Tone.BAD
+    leader = survey.leader
+    head = Fields(
+        [
+            ("cluster", Cell(survey.cluster.name, Tone.STRONG)),
+            ("leader", Cell(f"node {leader.node.id}", Tone.GOOD) if leader else Cell("none", Tone.BAD)),
+            ("term", str(survey.term) if survey.up else None),
+            ("quorum", Cell(survey.quorum_text, tone)),
+            ("storage", survey.cluster.storage),
+        ]
+    )
+    columns = ["node", "role", "pid", "term", "commit", "applied", "lag", "next", "memory", "up for"]
+    return [head, Table(columns, [_row(survey, report) for report in survey.reports])]
+
+
+def _row(survey: "Survey", report: "Report") -> list[Value]:
+    role, lag = _role(survey, report), survey.behind(report, "next_offset")
+    return [
+        report.node.id,
+        role,
+        str(report.number("pid") or report.process.pid or "-"),
+        *(report.number(name) for name in ("term", "commit_index", "applied_index")),
+        Cell(lag, Tone.WARN) if lag else lag,
+        report.number("next_offset"),
+        megabytes(report.number("rss_bytes") or report.process.rss_bytes),
+        duration(report.process.uptime_s),
+    ]
+
+
+def _role(survey: "Survey", report: "Report") -> Cell:
+    if report.status is None:
+        return Cell("down", Tone.BAD)
+    if report.leads:
+        return Cell("leader", Tone.GOOD) if report == survey.leader else Cell("old leader", Tone.WARN)
+    return Cell(report.status["role"], Tone.NORMAL if report.status["role"] == "follower" else Tone.WARN)
+
+
+def megabytes(size_bytes: int | None) -> str | None:
+    """For people."""
+    return None if size_bytes is None else f"{size_bytes / 1e6:.0f} MB"
+
+
+def duration(seconds: float | None) -> str | None:
+    """Hours, minutes and seconds, for people."""
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

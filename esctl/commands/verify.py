@@ -1,0 +1,267 @@
+"""`esctl verify`: the proof that nothing was lost, doubled, changed or reordered.
+
+Reads every node's log itself and, with --input, every event of the files that were sent. Three ends: it
+passed, it failed (exit 11), or there was not enough to judge by (exit 12). Needs about 45 bytes of memory
+for each event of the log, and 40 for each of the input; three times the first when the nodes disagree.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.errors import InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+
+if TYPE_CHECKING:
+    from esctl.audit import Audit
+    from esctl.history import History
+    from esctl.state import Cluster
+    from esctl.verdict import Verdict
+
+app = new_typer()
+DEFAULT_WAIT_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Expected:
+    """What was read of the input."""
+
+    files: list[str]
+    lines: int = 0
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The whole of one run."""
+
+    cluster: "Cluster"
+    expected: Expected
+    audit: "Audit"
+    verdict: "Verdict"
+    seconds: float
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why there is not enough to judge by; empty when there is."""
+        found = [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
+        if not self.audit.confirmed:
+            found.append("no majority confirmed where the log ends, so acked events may not be applied yet")
+        if self.verdict.unjudged:
+            found.append(f"{self.verdict.unjudged:,} events of the input may have been cut by retention")
+        return found
+
+    @property
+    def exit(self) -> Exit:
+        """How it ends. What is wrong is wrong, whatever else could not be seen."""
+        if not self.verdict.clean:
+            return Exit.VERDICT_FAILED
+        return Exit.INCONCLUSIVE if self.doubts else Exit.OK
+
+
+@command(app, "verify")
+def verify(
+    run: Invocation,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="FILE", help="Want every event of this NDJSON, or gzip of it; repeatable"
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for nodes that are behind")
+    ] = DEFAULT_WAIT_S,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
+    ] = False,
+) -> Answer:
+    """Prove that every node has each event once, unchanged and in the same order"""
+    from esctl.history import History  # loaded late: it brings the wire format
+
+    if exact and not inputs:
+        raise InvalidArgument("--exact says that the inputs are all there is, and there is none",
+                              next_step="esctl verify --exact --input FILE")  # fmt: skip
+    cluster = run.cluster()
+    begun = time.monotonic()
+    history, expected = History(node.id for node in cluster.nodes), Expected(list(inputs or ()))
+    audit = run.trio(lambda: _examine(run, cluster, history, expected, wait))
+    with run.terminal.progress("comparing"):
+        verdict = history.verdict(exact=exact)
+    return answer_of(Proof(cluster, expected, audit, verdict, time.monotonic() - begun))
+
+
+async def _examine(
+    run: Invocation, cluster: "Cluster", history: "History", expected: Expected, wait_s: float
+) -> "Audit":
+    from contextlib import ExitStack
+
+    from esctl import audit  # loaded late: it brings trio and the client
+
+    for number, path in enumerate(expected.files):
+        await _expect(run, history, expected, number, path)
+    with ExitStack() as stack:
+        waiting = ExitStack()
+        waiting.enter_context(run.terminal.progress("waiting for every node to have the same events"))
+        stack.push(waiting)
+
+        def begin(events: int) -> audit.Watcher:
+            waiting.close()
+            return stack.enter_context(run.terminal.progress("reading every node", events, "events"))
+
+        return await audit.audit(cluster, history, wait_s, begin)
+
+
+async def _expect(run: Invocation, history: "History", expected: Expected, number: int, path: str) -> None:
+    """Tell the history what should be there."""
+    from esctl import inputs  # loaded late: it brings trio
+    from esctl.ndjson import BadLine, EventReader, Line
+
+    def take(line: Line) -> None:
+        expected.lines += 1
+        if isinstance(line, BadLine):
+            expected.malformed += 1
+            run.terminal.warn(f"{path}: {line}; it is not looked for")
+        else:
+            history.expect(line.key, line.encoded, number, line.number)
+            bar.advance()
+
+    with inputs.open_input(path) as source:
+        reader, total = EventReader(), source.estimated_lines()
+        with run.terminal.progress(f"reading {source.name}", total, "events") as bar:
+            while data := await source.read():
+                for line in reader.feed(data):
+                    take(line)
+            for line in reader.end():
+                take(line)
+
+
+def answer_of(proof: Proof) -> Answer:
+    """The answer of `esctl verify`."""
+    audit, name = proof.audit, f"--cluster {proof.cluster.name}"
+    if not audit.up and not proof.verdict.nodes:
+        reasons = "; ".join(proof.doubts)
+        trouble = Trouble(
+            "ES1201",
+            f"no node of {proof.cluster.name} answers",
+            reasons,
+            f"esctl cluster start {proof.cluster.name}",
+        )
+        return Answer(_data(proof), errors=[trouble], exit_code=Exit.UNREACHABLE)
+    errors: list[Trouble] = []
+    if proof.exit is Exit.VERDICT_FAILED:
+        counts = ", ".join(f"{count:,} {flaw}" for flaw, count in sorted(proof.verdict.counts.items()))
+        errors.append(
+            Trouble(
+                "",
+                "the log is not what it should be; keep the data directories as they are",
+                f"findings: {counts}",
+                f"esctl logs --level warning {name}",
+            )
+        )
+    elif proof.exit is Exit.INCONCLUSIVE:
+        what = "nothing wrong was found, and not everything could be looked at"
+        errors.append(
+            Trouble(
+                "", what, "; ".join(proof.doubts), f"esctl status {name}; then esctl verify --wait 30 {name}"
+            )
+        )
+    return Answer(_data(proof), _views(proof), errors, proof.exit)
+
+
+_WORDS: Final = {Exit.OK: "passed", Exit.VERDICT_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}
+
+
+def _data(proof: Proof) -> dict[str, Any]:
+    verdict, audit = proof.verdict, proof.audit
+    nodes = []
+    for node in proof.cluster.nodes:
+        evidence = verdict.nodes.get(node.id)
+        nodes.append(
+            {
+                "id": node.id,
+                "up": node.id in audit.up,
+                "first_offset": evidence.first_offset if evidence is not None else None,
+                "next_offset": evidence.next_offset if evidence is not None else None,
+                "hash": evidence.hash if evidence is not None else None,
+                "why": audit.troubles.get(node.id),
+            }
+        )
+    return {
+        "cluster": proof.cluster.name,
+        "ok": proof.exit is Exit.OK,
+        "verdict": _WORDS.get(proof.exit, "inconclusive"),
+        "events": verdict.events,
+        "acked_lost": verdict.lost,
+        "duplicates": verdict.duplicates,
+        "changed": verdict.changed,
+        "hashes_equal": verdict.hashes_equal,
+        "common_offset": verdict.next_offset,
+        "target_offset": audit.target,
+        "input": {
+            "files": proof.expected.files,
+            "lines": proof.expected.lines,
+            "malformed": proof.expected.malformed,
+            "distinct": verdict.expected,
+            "not_in_input": verdict.unexpected,
+        },
+        "counts": {str(flaw): count for flaw, count in sorted(verdict.counts.items())},
+        "findings": [
+            {"flaw": str(f.flaw), "node": f.node or None, "offset": f.offset if f.offset >= 0 else None,
+             "text": _finding_text(proof, f.text, f.file, f.line)}
+            for f in verdict.examples
+        ],
+        "doubts": proof.doubts,
+        "seconds": round(proof.seconds, 3),
+        "nodes": nodes,
+    }  # fmt: skip
+
+
+def _views(proof: Proof) -> list[View]:
+    verdict = proof.verdict
+    rows: list[list[Value]] = []
+    for node in proof.cluster.nodes:
+        evidence, why = verdict.nodes.get(node.id), proof.audit.troubles.get(node.id)
+        state = (
+            Cell("ok", Tone.GOOD)
+            if why is None
+            else Cell("behind" if node.id in proof.audit.up else "down", Tone.WARN)
+        )
+        if evidence is None:
+            rows.append([node.id, state, None, None, None])
+        else:
+            rows.append([node.id, state, evidence.first_offset, evidence.next_offset, evidence.hash])
+    word = _WORDS.get(proof.exit, "")
+    tone = {Exit.OK: Tone.GOOD, Exit.INCONCLUSIVE: Tone.WARN}.get(proof.exit, Tone.BAD)
+    pairs: list[tuple[str, Value]] = [("events on every node", verdict.events)]
+    if proof.expected.files:
+        pairs.append(("distinct events of the input", verdict.expected))
+        if verdict.unexpected:
+            pairs.append(("events in no input", verdict.unexpected))
+    pairs += [
+        ("acked and lost", _count(verdict.lost)),
+        ("duplicates", _count(verdict.duplicates)),
+        ("changed", _count(verdict.changed)),
+        ("hashes equal", Cell(verdict.hashes_equal, Tone.GOOD if verdict.hashes_equal else Tone.BAD)),
+        ("read and compared in", f"{proof.seconds:.1f} s"),
+        ("verdict", Cell(word, tone)),
+    ]
+    views: list[View] = [
+        Table(["node", "log", "first", "next", f"hash of the events before {verdict.next_offset:,}"], rows),
+        Fields(pairs),
+    ]
+    views += [
+        Line(f"{f.flaw}: {_finding_text(proof, f.text, f.file, f.line)}", Tone.BAD) for f in verdict.examples
+    ]
+    return views
+
+
+def _count(number: int) -> Cell:
+    return Cell(number, Tone.BAD if number else Tone.GOOD)
+
+
+def _finding_text(proof: Proof, text: str, file: int, line: int) -> str:
+    return text if file < 0 else f"line {line} of {proof.expected.files[file]}: {text}"

@@ -1,0 +1,51 @@
+"""Finds one event: by its offset, or by source and id through the deduplication table or the whole log.
+
+The table knows an event for a bounded time; after that only the log itself can say. Never prints.
+Called by `esctl event` and `esctl dedup explain`.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from esctl.barrier import End, confirmed_end
+from esctl.state import Cluster
+from esnode import limits
+from esnode.client import KeyState, StoredEvent, connect
+from esnode.dedup.batch import event_key
+from esnode.errors import OperationTimeout
+
+
+async def at_offset(cluster: Cluster, offset: int) -> StoredEvent | End:
+    """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`."""
+    async with connect(cluster.addresses, cluster=cluster.identity) as log:
+        events = await log.read(offset, 1)
+    return events[0] if events else await confirmed_end(cluster)
+
+
+async def known(cluster: Cluster, source: str, event_id: str) -> KeyState:
+    """What the leader's table knows of the event."""
+    async with connect(cluster.addresses, cluster=cluster.identity) as log:
+        return await log.explain(source, event_id)
+
+
+async def in_the_log(
+    cluster: Cluster, source: str, event_id: str, read: Callable[[int], None]
+) -> StoredEvent | None:
+    """Look through the whole log; `read` is told of every batch's size. Raises `OperationTimeout`."""
+    key = event_key(source, event_id)
+    end = await confirmed_end(cluster)
+    async with (
+        connect(cluster.addresses, cluster=cluster.identity) as log,
+        log.subscribe_batches(end.first_offset) as batches,
+    ):
+        while batches.next_offset < end.next_offset:
+            with trio.move_on_after(limits.OPERATION_TIMEOUT_S) as patience:
+                batch = await anext(batches)
+            if patience.cancelled_caught:
+                raise OperationTimeout(f"no events came for {limits.OPERATION_TIMEOUT_S:g} s")
+            keys = batch.keys()
+            if key in keys:
+                return batch.events()[keys.index(key)]
+            read(batch.count)
+    return None

@@ -1,0 +1,201 @@
+"""Every configured node asked at the same time how it is, and what the answers say together.
+
+A node that does not answer is a row like any other, with the reason as far as it can be told; none can
+hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
+prints. Called by `status`, `health`, `leader`, `dedup` and `produce`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from esctl.answer import Trouble
+from esctl.backends import backend_named
+from esctl.backends.interface import NodeProcess, RunState
+from esctl.state import Cluster, Node
+from esnode.client import connect_node
+from esnode.errors import EventStreamError, ProtocolError, Unreachable
+
+ANSWER_TIMEOUT_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One node: its process, and its own status or the reason why there is none."""
+
+    process: NodeProcess
+    status: dict[str, Any] | None
+    why: str = ""
+
+    @property
+    def node(self) -> Node:
+        """Which node."""
+        return self.process.node
+
+    @property
+    def up(self) -> bool:
+        """Did it answer?"""
+        return self.status is not None
+
+    @property
+    def leads(self) -> bool:
+        """Does it say that it leads?"""
+        return self.status is not None and self.status["role"] == "leader"
+
+    @property
+    def next_step(self) -> str:
+        """What to type when it is down; the cluster is not named."""
+        match self.process.state:
+            case RunState.DOWN:
+                return f"esctl node start {self.node.id}"
+            case RunState.PAUSED:
+                return f"esctl node resume {self.node.id}"
+            case RunState.RUNNING:
+                return f"esctl logs --node {self.node.id}"
+
+    def number(self, name: str) -> int | None:
+        """A whole number of its status; None when it has not answered."""
+        return None if self.status is None else int(self.status[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All nodes, in the order of their numbers."""
+
+    cluster: Cluster
+    reports: Sequence[Report]
+
+    @property
+    def up(self) -> list[Report]:
+        """Those that answered."""
+        return [report for report in self.reports if report.up]
+
+    @property
+    def down(self) -> list[Report]:
+        """Those that did not."""
+        return [report for report in self.reports if not report.up]
+
+    @property
+    def may_fail(self) -> int:
+        """How many more nodes may fail before nothing is acked any more; negative when too many have."""
+        return len(self.up) - self.cluster.quorum
+
+    @property
+    def term(self) -> int:
+        """The highest term that any node knows of; 0 when none answered."""
+        return max((report.number("term") or 0 for report in self.reports), default=0)
+
+    @property
+    def leader(self) -> Report | None:
+        """The node that says it leads, in the highest term in which one does.
+
+        Not one that a majority has outvoted: a leader that was cut off or asleep learns that last.
+        """
+        claims = [report for report in self.reports if report.leads]
+        if not claims:
+            return None
+        newest = max(claims, key=lambda report: report.number("term") or 0)
+        newer = [r for r in self.up if (r.number("term") or 0) > (newest.number("term") or 0)]
+        return None if len(newer) >= self.cluster.quorum else newest
+
+    @property
+    def nobody(self) -> Trouble:
+        """The error when no node answers."""
+        reasons = "; ".join(f"node {report.node.id}: {report.why}" for report in self.down)
+        name = self.cluster.name
+        running = any(report.process.state is not RunState.DOWN for report in self.down)
+        helps = f"esctl logs --cluster {name}" if running else f"esctl cluster start {name}"
+        return Trouble(Unreachable.code, f"no node of cluster {name} answers", reasons, helps)
+
+    def report(self, number: int) -> Report:
+        """That of one node; raises `NodeNotFound`."""
+        node = self.cluster.node(number)
+        return next(report for report in self.reports if report.node == node)
+
+    def behind(self, report: Report, name: str) -> int | None:
+        """How far the node is behind the leader in `name`; None when either is unknown."""
+        mine, leader = report.number(name), self.leader
+        theirs = leader.number(name) if leader is not None else None
+        # The answers are some milliseconds apart: a follower may seem to be ahead.
+        return None if mine is None or theirs is None else max(0, theirs - mine)
+
+    @property
+    def quorum_text(self) -> str:
+        """For people."""
+        up, total, needed = len(self.up), len(self.cluster.nodes), self.cluster.quorum
+        if up < needed:
+            return f"{up} of {total} up, {needed} needed: no quorum, nothing is acked"
+        more = "none" if not self.may_fail else f"{self.may_fail}"
+        return f"{up} of {total} up, {needed} needed: {more} more may fail"
+
+    @property
+    def state_text(self) -> str:
+        """For people, in half a sentence."""
+        leads = f"node {self.leader.node.id} leads" if self.leader is not None else "nobody leads"
+        return f"{leads}, {self.quorum_text}"
+
+    def quorum_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "needed": self.cluster.quorum,
+            "up": len(self.up),
+            "total": len(self.cluster.nodes),
+            "may_fail": max(0, self.may_fail),
+            "held": self.may_fail >= 0,
+        }
+
+
+async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
+    """Ask all nodes; takes no longer than `timeout_s` and a moment."""
+    processes = backend_named(cluster.backend).nodes(cluster)
+    answers: dict[int, Report] = {}
+
+    async def ask_one(process: NodeProcess) -> None:
+        answers[process.node.id] = await _report(cluster, process, timeout_s)
+
+    async with trio.open_nursery() as nursery:
+        for process in processes:
+            nursery.start_soon(ask_one, process)
+    return Survey(cluster, [answers[process.node.id] for process in processes])
+
+
+async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> Report:
+    why = _silence(process, timeout_s)
+    with trio.move_on_after(timeout_s):
+        try:
+            async with connect_node(process.node.client, timeout_s=timeout_s) as link:
+                status = await link.status()
+            return _checked(cluster, process, status)
+        except EventStreamError as error:
+            why = str(error) if process.state is RunState.RUNNING else why
+    return Report(process, None, why)
+
+
+def _silence(process: NodeProcess, timeout_s: float) -> str:
+    """What it means when nothing comes."""
+    match process.state:
+        case RunState.DOWN:
+            return "not running"
+        case RunState.PAUSED:
+            return "paused"
+        case RunState.RUNNING:
+            return f"runs, no answer in {timeout_s:g} s"
+
+
+def _checked(cluster: Cluster, process: NodeProcess, status: dict[str, Any]) -> Report:
+    """The report of a node that answered, unless something else answers in its place."""
+    if status.get("cluster") != cluster.identity or status.get("id") != process.node.id:
+        who = f"node {status.get('id')} of {status.get('cluster')!r}"
+        return Report(process, None, f"{who} answers on its address")
+    missing = [name for name in NUMBERS if type(status.get(name)) is not int]
+    if missing or not isinstance(status.get("role"), str):
+        raise ProtocolError(f"its status has no {', '.join(missing) or 'role'}")
+    return Report(process, status)
+
+
+NUMBERS: Final = (
+    "pid", "term", "last_index", "commit_index", "applied_index", "first_offset", "next_offset", "rss_bytes",
+)  # fmt: skip
+"""What every status has, as whole numbers."""
