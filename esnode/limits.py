@@ -56,6 +56,8 @@ MAX_READ_BYTES: Final = 1 * MIB
 MAX_PRODUCER_RANGES: Final = 256
 """Batches of one producer session whose offsets are remembered."""
 MAX_PRODUCERS: Final = 65536
+MAX_REMEMBERED_RANGES: Final = 131_072
+"""In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
 # --- time ---------------------------------------------------------------------------------------
 TICK_MS: Final = 10
@@ -86,5 +88,6 @@ assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
 assert MAX_INFLIGHT_BYTES <= MAX_UNCOMMITTED_BYTES
+assert MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES

@@ -1,0 +1,120 @@
+"""What the log means: keys, offsets, producer sessions. Applies committed entries, one after the other.
+
+Deterministic: no clock, no randomness, nothing refused. Two machines that applied the same log, one by
+replay and one from a snapshot, are equal from then on (`digest`). Stores nothing. Called by the driver,
+and by the storage when it cuts a prefix.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from esnode.config import Dedup
+from esnode.dedup.keytable import KeyTable
+from esnode.dedup.producers import ProducerTable
+from esnode.errors import Bug, DamagedRecord
+from esnode.raft.entry import Entry, EntryKind
+from esnode.raft.messages import Snapshot
+
+SNAPSHOT_VERSION: Final = 1
+DIGEST_BYTES: Final = 16
+
+# version | digest | length of the producer table; then that table, then the key window
+_HEAD: Final = struct.Struct(f">B{DIGEST_BYTES}sQ")
+# applied_index | applied_term | log_time_ms
+_POSITION: Final = struct.Struct(">QQQ")
+
+
+class Machine:
+    """The state that the log up to `applied_index` has led to.
+
+    `seed` makes the key index unpredictable to clients and changes nothing else. Without `searchable`
+    it only follows the log: `keys.lookup` is not possible.
+    """
+
+    def __init__(self, dedup: Dedup, *, seed: int = 0, searchable: bool = True) -> None:
+        self.applied_index = 0
+        self.applied_term = 0
+        self.log_time_ms = 0
+        self.keys = KeyTable(dedup.ttl_ms, dedup.max_keys, dedup.when_full, seed=seed, searchable=searchable)
+        self.producers = ProducerTable()
+        self._dedup = dedup
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the next event."""
+        return self.keys.next_offset
+
+    def apply(self, entry: Entry) -> None:
+        """Apply the entry after `applied_index`; raises `Bug` when it cannot be that."""
+        self._check(entry)
+        self.keys.expire(entry.log_time_ms)
+        if entry.kind is EntryKind.BATCH:
+            self.keys.add(entry.keys, entry.base_offset, entry.log_time_ms)
+            if entry.producer is not None:
+                self.producers.record(entry.producer, entry.base_offset, entry.count)
+        elif entry.kind is EntryKind.PRODUCER:
+            self.producers.open(entry.index)
+        self.applied_index = entry.index
+        self.applied_term = entry.term
+        self.log_time_ms = entry.log_time_ms
+
+    def digest(self) -> bytes:
+        """16 bytes: equal where the same log was applied under the same settings."""
+        position = _POSITION.pack(self.applied_index, self.applied_term, self.log_time_ms)
+        return _digest(position, self.keys.digest(), self.producers.digest())
+
+    def snapshot(self) -> Snapshot:
+        """The state, as bytes that `restore` takes."""
+        producers = self.producers.dump()
+        head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))
+        data = b"".join((head, producers, *self.keys.dump()))
+        return Snapshot(self.applied_index, self.applied_term, self.next_offset, self.log_time_ms, data)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become the machine that was snapshot; raises `DamagedRecord` and is then unchanged."""
+        view = memoryview(snapshot.data)
+        if len(view) < _HEAD.size:
+            raise DamagedRecord("the snapshot ends within its head")
+        version, digest, producers_len = _HEAD.unpack_from(view)
+        if version != SNAPSHOT_VERSION:
+            raise DamagedRecord(f"snapshot version {version} is not {SNAPSHOT_VERSION}")
+        keys_start = _HEAD.size + producers_len
+        producers = ProducerTable.load(view[_HEAD.size : keys_start])
+        window = self.keys.load(view[keys_start:])
+        position = _POSITION.pack(snapshot.index, snapshot.term, snapshot.log_time_ms)
+        if (
+            digest != _digest(position, window.digest(), producers.digest())
+            or snapshot.next_offset != window.next_offset
+        ):
+            raise DamagedRecord(f"the digest of the snapshot at index {snapshot.index} does not match")
+        self.applied_index, self.applied_term = snapshot.index, snapshot.term
+        self.log_time_ms = snapshot.log_time_ms
+        self.keys.adopt(window)
+        self.producers.adopt(producers)
+
+    def roll_forward(self, base: Snapshot | None, pages: Iterable[Iterable[Entry]]) -> Snapshot:
+        """The snapshot of the log up to the end of `pages`, which begin after `base`.
+
+        Looks at this machine's settings only, so another thread may do it: for prefix cuts.
+        """
+        machine = Machine(self._dedup, searchable=False)
+        if base is not None:
+            machine.restore(base)
+        for page in pages:
+            for entry in page:
+                machine.apply(entry)
+        return machine.snapshot()
+
+    def _check(self, entry: Entry) -> None:
+        if entry.index != self.applied_index + 1:
+            raise Bug(f"entry {entry.index} is to be applied after entry {self.applied_index}")
+        if entry.base_offset != self.next_offset:
+            raise Bug(f"entry {entry.index} begins at offset {entry.base_offset}, not {self.next_offset}")
+        if entry.log_time_ms < self.log_time_ms or entry.term < self.applied_term:
+            raise Bug(f"log time or term falls at entry {entry.index}")
+
+
+def _digest(position: bytes, keys: bytes, producers: bytes) -> bytes:
+    return hashlib.blake2b(position + keys + producers, digest_size=DIGEST_BYTES).digest()

@@ -1,0 +1,270 @@
+"""The leader's decision on a batch: what of it is new, and where the rest already is.
+
+Decides against the committed tables and the leader's own log that is not applied yet, so no log ever
+holds an event twice within the window. Never changes the committed tables: a truncated entry leaves
+nothing behind. Called by the Raft core, and only while it leads.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from operator import attrgetter
+from typing import Protocol
+
+from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
+from esnode.dedup.keytable import KeyTable
+from esnode.dedup.producers import FIRST_EPOCH, ProducerTable, SequenceRange
+from esnode.dedup.recent import RecentKeys
+from esnode.errors import Refusal
+
+UNKNOWN_OFFSET = -1
+"""In the log for certain (its sequence number says so), but nobody remembers where."""
+
+
+class LogEntry(Protocol):
+    """What the admission looks at in an entry of the log (`esnode/raft/entry.py`)."""
+
+    @property
+    def index(self) -> int:
+        """Its place in the log."""
+        ...
+
+    @property
+    def base_offset(self) -> int:
+        """The offset of its first event."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Its number of events."""
+        ...
+
+    @property
+    def keys(self) -> bytes:
+        """Their packed keys."""
+        ...
+
+    @property
+    def producer(self) -> ProducerStamp | None:
+        """Its place in a producer session."""
+        ...
+
+    @property
+    def opens_producer(self) -> bool:
+        """Whether it opens one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What to do with a batch.
+
+    `fresh` is to be appended, if anything is; its session may advance without any event. `ranges` are
+    the offsets of all events in their order, -1 for those that only their sequence number knows. The
+    answer must wait until `wait_index_of_duplicates` is applied, 0 when all the duplicates are.
+    """
+
+    fresh: Batch | None
+    ranges: tuple[OffsetRange, ...]
+    wait_index_of_duplicates: int
+    duplicates: int
+    refusal: Refusal | None
+
+
+@dataclass(slots=True)
+class _Covered:
+    """What an entry of the tail means to its producer session."""
+
+    index: int
+    sequence: int
+    covered: int
+    base_offset: int
+    count: int
+
+
+_sequence = attrgetter("sequence")
+
+
+class Admission:
+    """Which events the log of this leader does not hold yet."""
+
+    def __init__(self, keys: KeyTable, producers: ProducerTable) -> None:
+        self._keys = keys
+        self._producers = producers
+        self._recent = RecentKeys(keys)
+        self._sessions: dict[int, deque[_Covered]] = {}
+        """What entries that are not applied mean to producer sessions, by session."""
+        self._opened: dict[int, None] = {}
+        """Sessions that they open."""
+        self._stamped: deque[tuple[int, int]] = deque()
+        """The indexes of entries that concern a session, and its id: the same where it is opened."""
+        self._split: tuple[bytes, tuple[bytes, ...]] = (b"", ())
+        """The keys of the last batch, packed and not: they come again with its entry."""
+
+    # === the log ===============================================================================
+
+    def appended(self, entry: LogEntry) -> None:
+        """The leader's log has got `entry`; or it is in the log of a new leader, not yet applied."""
+        index, stamp = entry.index, entry.producer
+        if entry.count:
+            packed, keys = self._split
+            if entry.keys != packed:
+                keys = split_keys(entry.keys)
+            self._recent.add(index, entry.base_offset, keys)
+        if stamp is not None:
+            covered = _Covered(index, stamp.sequence, stamp.covered, entry.base_offset, entry.count)
+            self._sessions.setdefault(stamp.producer_id, deque()).append(covered)
+            self._stamped.append((index, stamp.producer_id))
+        elif entry.opens_producer:
+            self._opened[index] = None
+            self._stamped.append((index, index))
+
+    def applied(self, index: int) -> None:
+        """The tables hold the log up to `index`."""
+        self._recent.trim()
+        while self._stamped and self._stamped[0][0] <= index:
+            stamped_index, producer_id = self._stamped.popleft()
+            if stamped_index == producer_id:
+                del self._opened[producer_id]
+                continue
+            session = self._sessions[producer_id]
+            session.popleft()
+            if not session:
+                del self._sessions[producer_id]
+
+    def reset(self) -> None:
+        """The leadership is lost: what is not applied may never be."""
+        self._recent.clear()
+        self._sessions.clear()
+        self._opened.clear()
+        self._stamped.clear()
+
+    # === the decision ==========================================================================
+
+    def decide(self, batch: Batch, next_offset: int, log_time_ms: int = 0) -> Admitted:
+        """What to append of `batch`, whose first fresh event will be at `next_offset`.
+
+        `log_time_ms` is that of the entry it would become: with a full window that refuses, room is
+        what will be expired by then.
+        """
+        keys = split_keys(batch.keys)
+        self._split = (batch.keys, keys)
+        stamp = batch.producer
+        sent_before = 0
+        if stamp is not None:
+            expected = self._expected(stamp)
+            if expected is None:
+                return _refused(Refusal.UNKNOWN_PRODUCER)
+            if stamp.sequence > expected:
+                return _refused(Refusal.OUT_OF_SEQUENCE)
+            sent_before = min(batch.count, expected - stamp.sequence)
+        known = self._keys.find_sealed(keys, batch.keys)
+        recent = self._recent
+        recent.load()
+        fresh = not known and not sent_before and recent.offsets.keys().isdisjoint(keys)
+        if not fresh or len(set(keys)) < len(keys):
+            return self._decide_each(batch, keys, known, sent_before, next_offset, log_time_ms)
+        if not self._keys.has_room(next_offset + len(keys), log_time_ms):
+            return _refused(Refusal.WINDOW_FULL)
+        return Admitted(batch, (OffsetRange(next_offset, batch.count),), 0, 0, None)
+
+    def _decide_each(
+        self,
+        batch: Batch,
+        keys: Sequence[bytes],
+        known: dict[bytes, int],
+        sent_before: int,
+        next_offset: int,
+        log_time_ms: int,
+    ) -> Admitted:
+        """The long way, for a batch with duplicates: event by event."""
+        stamp = batch.producer
+        offsets, wait_index = self._sent_before(stamp, sent_before, batch.count)
+        found = known | self._find_recent(keys)
+        fresh: list[int] = []
+        for place, key in enumerate(keys):
+            if place < sent_before:
+                if offsets[place] == UNKNOWN_OFFSET:
+                    offsets[place] = found.get(key, UNKNOWN_OFFSET)
+                found.setdefault(key, offsets[place])
+            elif key in found:
+                offsets[place] = found[key]
+            else:
+                found[key] = offsets[place] = next_offset + len(fresh)
+                fresh.append(place)
+        if fresh and not self._keys.has_room(next_offset + len(fresh), log_time_ms):
+            return _refused(Refusal.WINDOW_FULL)
+        in_log = (offset for offset in offsets if offset < next_offset)
+        wait_index = max(wait_index, self._recent.index_of_last(in_log))
+        duplicates = batch.count - len(fresh)
+        if stamp is not None and sent_before < batch.count:
+            # Its sequence numbers are new, so the session goes on even when none of its events is.
+            stamp = replace(stamp, sequence=stamp.sequence + sent_before, covered=batch.count - sent_before)
+        elif not fresh:
+            return Admitted(None, _merged(offsets), wait_index, duplicates, None)
+        part = batch if len(fresh) == batch.count else replace(select(batch, fresh), producer=stamp)
+        return Admitted(part, _merged(offsets), wait_index, duplicates, None)
+
+    def _expected(self, stamp: ProducerStamp) -> int | None:
+        """The sequence number that comes next in the session, the tail counted; None: no such session."""
+        expected = self._producers.next_sequence(stamp.producer_id, stamp.epoch)
+        if stamp.producer_id in self._opened and stamp.epoch == FIRST_EPOCH:
+            expected = 0
+        tail = self._sessions.get(stamp.producer_id)
+        if expected is not None and tail:
+            expected = tail[-1].sequence + tail[-1].covered
+        return expected
+
+    def _sent_before(
+        self, stamp: ProducerStamp | None, sent_before: int, count: int
+    ) -> tuple[list[int], int]:
+        """The offsets that the session remembers of the first `sent_before` events, of `count` in all.
+
+        Also the index of the last entry of the tail that covers any of them, or 0.
+        """
+        offsets = [UNKNOWN_OFFSET] * count
+        wait_index = 0
+        if stamp is None or not sent_before:
+            return offsets, wait_index
+        first, end = stamp.sequence, stamp.sequence + sent_before
+        remembered = self._producers.ranges(stamp.producer_id, first)
+        tail = self._sessions.get(stamp.producer_id, ())
+        start = max(0, bisect_right(tail, first, key=_sequence) - 1)
+        for part in islice(tail, start, None):
+            if part.sequence >= end:
+                break
+            wait_index = part.index
+            if part.count == part.covered:
+                remembered.append(SequenceRange(part.sequence, part.base_offset, part.count))
+        for known in remembered:
+            shift = known.base_offset - known.sequence
+            for sequence in range(max(first, known.sequence), min(end, known.sequence + known.count)):
+                offsets[sequence - first] = sequence + shift
+        return offsets, wait_index
+
+    def _find_recent(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        offsets, floor = self._recent.offsets, self._keys.first_offset
+        return {key: offsets[key] for key in keys if offsets.get(key, -1) >= floor}
+
+
+def _merged(offsets: Iterable[int]) -> tuple[OffsetRange, ...]:
+    """Offsets one by one -> ranges, in their order."""
+    ranges: list[OffsetRange] = []
+    base, count = UNKNOWN_OFFSET, 0
+    for offset in offsets:
+        follows = UNKNOWN_OFFSET if base == UNKNOWN_OFFSET else base + count
+        if count and offset == follows:
+            count += 1
+            continue
+        if count:
+            ranges.append(OffsetRange(base, count))
+        base, count = offset, 1
+    if count:
+        ranges.append(OffsetRange(base, count))
+    return tuple(ranges)
+
+
+def _refused(refusal: Refusal) -> Admitted:
+    return Admitted(None, (), 0, 0, refusal)

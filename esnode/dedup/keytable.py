@@ -1,0 +1,196 @@
+"""Committed keys and their offsets: the memory of what the log holds.
+
+Joins the window (what is known, the same on every node) with an index (how it is found, this node's own
+affair). A chunk of keys enters the index when it is full; the admission remembers the younger ones. When
+the index is too small, too large or worn out, another is built beside it, a little with each addition,
+and takes its place. Never sees an uncommitted key. Called by the machine and the admission.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from esnode import limits
+from esnode.dedup.batch import split_keys
+from esnode.dedup.keyindex import KeyIndex
+from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
+
+MIN_CAPACITY: Final = 4 * CHUNK_KEYS
+WORN_AFTER: Final = 2**31
+"""Offsets that one index may span; its 32-bit positions could span twice as many."""
+_MAPPED_A_TIME: Final = 256 * limits.KIB
+"""Memory fetched from the kernel, or given back, with each addition; a multiple of any page size."""
+_COPIED_A_KEY: Final = 8
+"""Keys copied to the next index for each key added: it catches up within a seventh of what is live."""
+_COPIED_A_TIME: Final = 256
+"""Keys copied at least: fewer cost as much."""
+
+
+class KeyTable:
+    """Keys of one partition, known for `ttl_ms` of log time, about `max_keys` of them at most.
+
+    `when_full`: `shrink` forgets the oldest at the bound, `refuse` leaves it to the admission to keep
+    new ones out. `seed`: see `KeyIndex`; it changes nothing that can be seen from outside. Without
+    `searchable` there is no index: a table that only follows the log.
+    """
+
+    def __init__(
+        self, ttl_ms: int, max_keys: int, when_full: str, *, seed: int = 0, searchable: bool = True
+    ) -> None:
+        self._window = KeyWindow(ttl_ms, max_keys, when_full)
+        self._seed = seed
+        self._searchable = searchable
+        self._index = KeyIndex(MIN_CAPACITY, 0, seed)
+        self._next_index: KeyIndex | None = None
+        self._old_index: KeyIndex | None = None
+        self._copied_to = 0
+
+    # === the window ============================================================================
+
+    @property
+    def live(self) -> int:
+        """How many keys are known."""
+        return self._window.live
+
+    @property
+    def shrunk(self) -> int:
+        """How many keys were ever forgotten before their time."""
+        return self._window.shrunk
+
+    @property
+    def max_keys(self) -> int:
+        """The bound."""
+        return self._window.max_keys
+
+    @property
+    def first_offset(self) -> int:
+        """The first offset whose key is known."""
+        return self._window.floor
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next key will get."""
+        return self._window.next_offset
+
+    @property
+    def sealed_to(self) -> int:
+        """Where the open chunk begins: its keys are not in the index."""
+        return self._window.sealed_to
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the packed keys and the index; the few loose ones come on top."""
+        indexes = (self._index, self._next_index, self._old_index)
+        return self._window.size_bytes + sum(index.size_bytes for index in indexes if index is not None)
+
+    def expires_at(self, offset: int) -> int | None:
+        """The log time at which the key of `offset` is forgotten; None if it is not known."""
+        return self._window.expires_at(offset)
+
+    def has_room(self, end_offset: int, log_time_ms: int) -> bool:
+        """Whether an entry of `log_time_ms` may end at `end_offset`; False only with `refuse`."""
+        return self._window.has_room(end_offset, log_time_ms)
+
+    def digest(self) -> bytes:
+        """16 bytes, equal on all nodes that applied the same entries under the same settings."""
+        return self._window.digest()
+
+    def dump(self) -> list[bytes | memoryview]:
+        """The state in parts, to be joined before the next change."""
+        return self._window.dump()
+
+    def load(self, data: bytes | memoryview) -> KeyWindow:
+        """What `dump` gave, checked, for `adopt`; raises `DamagedRecord`."""
+        window = self._window
+        return KeyWindow.load(data, window.ttl_ms, window.max_keys, window.when_full)
+
+    def adopt(self, window: KeyWindow) -> None:
+        """Replace all that is known."""
+        self._window = window
+        self._next_index = self._old_index = None
+        if self._searchable:
+            self._index = KeyIndex(self._wanted_capacity(), window.floor, self._seed)
+            self._copy(self._index, window.floor, window.sealed_to)
+
+    # === look-up ===============================================================================
+
+    def find_sealed(self, keys: Sequence[bytes], packed: bytes) -> dict[bytes, int]:
+        """The offsets of those of `keys` (`packed`: the same, joined) that are known and below `sealed_to`.
+
+        A key that was added twice, the first one forgotten meanwhile, is at its later offset.
+        """
+        window = self._window
+        known: dict[bytes, int] = {}
+        for key, offset in self._index.find(keys, packed):
+            if offset >= window.floor and known.get(key, -1) < offset and window.key_at(offset) == key:
+                known[key] = offset
+        return known
+
+    def unsealed(self) -> tuple[bytes, ...]:
+        """The keys from `sealed_to` on, whether still known or not."""
+        window = self._window
+        return split_keys(bytes(window.packed(window.sealed_to, window.next_offset)))
+
+    def lookup(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The offsets of those of `keys` that are known. Splits the open chunk: for single questions."""
+        assert self._searchable
+        known = self.find_sealed(keys, b"".join(keys))
+        young = dict(zip(self.unsealed(), range(self.sealed_to, self.next_offset), strict=True))
+        known.update((key, young[key]) for key in keys if young.get(key, -1) >= self.first_offset)
+        return known
+
+    # === change ================================================================================
+
+    def add(self, keys: bytes, base_offset: int, log_time_ms: int) -> None:
+        """Add packed keys at `base_offset`, which must be `next_offset`; log time must not have fallen."""
+        window = self._window
+        if window.add(keys, base_offset, log_time_ms) and self._searchable:
+            self._copy(self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
+            if self._next_index is None and self._index_is_wrong():
+                self._next_index = KeyIndex(self._wanted_capacity(), window.floor, self._seed)
+                self._copied_to = window.floor
+        if self._next_index is not None:
+            self._build(self._next_index, window.next_offset - base_offset)
+        elif self._old_index is not None and self._old_index.release(_MAPPED_A_TIME):
+            self._old_index = None
+
+    def expire(self, log_time_ms: int) -> None:
+        """Forget what is over at `log_time_ms`."""
+        self._window.expire(log_time_ms)
+
+    # === the index =============================================================================
+
+    def _index_is_wrong(self) -> bool:
+        window, index = self._window, self._index
+        if window.next_offset - index.base_offset >= WORN_AFTER:
+            return True
+        if window.live * 8 < index.capacity:
+            return index.capacity > MIN_CAPACITY
+        if index.capacity >= window.max_keys:
+            return window.live > index.capacity
+        return window.live * 8 > index.capacity * 7
+
+    def _wanted_capacity(self) -> int:
+        """Room to grow by half, but not beyond the bound while the bound holds."""
+        live = self._window.live
+        bound = max(self._window.max_keys, live * 9 // 8)
+        return max(MIN_CAPACITY, min(live * 3 // 2, bound))
+
+    def _build(self, index: KeyIndex, keys_added: int) -> None:
+        """One step of the next index: fetch its memory, then copy, then let it take over."""
+        if not index.touch(_MAPPED_A_TIME):
+            return
+        window = self._window
+        start = max(self._copied_to, window.floor)
+        step = max(_COPIED_A_TIME, keys_added * _COPIED_A_KEY)
+        self._copied_to = max(start, min(start + step, window.sealed_to))
+        self._copy(index, start, self._copied_to)
+        if self._copied_to >= window.sealed_to:
+            self._old_index, self._index, self._next_index = self._index, index, None
+
+    def _copy(self, index: KeyIndex, start: int, end: int) -> None:
+        floor = self._window.floor
+        start = max(start, floor)
+        while start < end:
+            packed = self._window.packed(start, end)
+            index.insert(packed, start, floor)
+            start += len(packed) // limits.KEY_BYTES

@@ -1,0 +1,260 @@
+"""The deduplication window: which offsets still count, and the keys of those offsets.
+
+Decides when a key is forgotten: `ttl_ms` of log time after its generation closes, or earlier when
+there are more than `max_keys` and the setting is to shrink. All of it follows from the entries
+applied, so nodes that applied the same entries, by replay or from a snapshot, know the same keys. Reads
+no clock; does not search (that is `keyindex.py`). Called by the key table and the machine.
+"""
+
+import hashlib
+import struct
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice, pairwise
+from typing import Final, NamedTuple
+
+from esnode.errors import Bug, DamagedRecord
+from esnode.limits import KEY_BYTES
+
+CHUNK_KEYS: Final = 4096
+"""Keys are kept in chunks that begin at multiples of this."""
+CHUNK_BYTES: Final = CHUNK_KEYS * KEY_BYTES
+GENERATIONS: Final = 64
+"""Generations in a time-to-live: a key is known for `ttl_ms` to `ttl_ms * (1 + 1/64)`."""
+WHEN_FULL: Final = ("shrink", "refuse")
+DIGEST_BYTES: Final = 16
+_FREED_A_TIME: Final = 32
+"""Chunks given back in one call: 2 MiB, so that a mass expiry makes no pause."""
+
+# floor | next_offset | shrunk | generations
+_HEAD: Final = struct.Struct(">QQQI")
+# closes_at_ms | first_offset
+_GENERATION: Final = struct.Struct(">QQ")
+
+
+class Generation(NamedTuple):
+    """Keys that expire together: those from `first_offset` up to the next generation's."""
+
+    closes_at_ms: int
+    first_offset: int
+
+
+class KeyWindow:
+    """The keys of the offsets from `floor` to `next_offset`, and when they will be forgotten."""
+
+    def __init__(self, ttl_ms: int, max_keys: int, when_full: str) -> None:
+        assert ttl_ms > 0
+        assert max_keys > 0
+        assert when_full in WHEN_FULL
+        self.ttl_ms = ttl_ms
+        self.max_keys = max_keys
+        self.when_full = when_full
+        self._shrinks = when_full == "shrink"
+        self.floor = 0
+        """The first offset whose key is known."""
+        self.next_offset = 0
+        self.shrunk = 0
+        """Keys that were forgotten before their time, ever."""
+        self._generations: deque[Generation] = deque()
+        """The first ones may be over already: `_trim` removes them."""
+        self._closes_at_ms = 0
+        """When the last generation closes."""
+        self._width_ms = max(1, ttl_ms // GENERATIONS)
+        self._expires_at_ms = 0
+        """Nothing expires before this."""
+        self._chunks: deque[bytearray] = deque([bytearray(CHUNK_BYTES)])
+        """The last one is open: it holds, or will hold, the key of `next_offset`."""
+        self._digests: deque[bytes] = deque()
+        """One for each chunk but the open one."""
+        self._first_chunk = 0
+
+    @property
+    def live(self) -> int:
+        """How many keys are known."""
+        return self.next_offset - self.floor
+
+    @property
+    def sealed_to(self) -> int:
+        """Where the open chunk begins."""
+        return self.next_offset - self.next_offset % CHUNK_KEYS
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory of the keys."""
+        return len(self._chunks) * CHUNK_BYTES
+
+    # === what changes it =======================================================================
+
+    def add(self, keys: bytes, base_offset: int, log_time_ms: int) -> bool:
+        """Append packed keys; `base_offset` must be `next_offset`, and log time must not have fallen.
+
+        True when a chunk was sealed.
+        """
+        if base_offset != self.next_offset:
+            raise Bug(f"keys of offset {base_offset} come where {self.next_offset} is next")
+        if not keys:
+            return False
+        if log_time_ms >= self._closes_at_ms:
+            self._closes_at_ms = (log_time_ms // self._width_ms + 1) * self._width_ms
+            self._generations.append(Generation(self._closes_at_ms, base_offset))
+        position = base_offset % CHUNK_KEYS * KEY_BYTES
+        size = len(keys)
+        fits = position + size < CHUNK_BYTES
+        if fits:
+            self._chunks[-1][position : position + size] = keys
+            self.next_offset = base_offset + size // KEY_BYTES
+        else:
+            self._fill_chunks(position, keys)
+        if self._shrinks and self.next_offset - self.floor > self.max_keys:
+            floor = self.next_offset - self.max_keys
+            self.shrunk += floor - self.floor
+            self.floor = floor
+        return not fits
+
+    def expire(self, log_time_ms: int) -> None:
+        """Forget the generations whose time is over at `log_time_ms`."""
+        if log_time_ms >= self._expires_at_ms:
+            self.floor = self._floor_at(log_time_ms)
+            self._trim()
+
+    def _fill_chunks(self, position: int, keys: bytes) -> None:
+        """Add keys that reach the end of the open chunk, or go beyond it."""
+        start = 0
+        while len(keys) - start >= CHUNK_BYTES - position:
+            end = start + CHUNK_BYTES - position
+            self._chunks[-1][position:] = keys[start:end]
+            self._seal()
+            start, position = end, 0
+        self._chunks[-1][: len(keys) - start] = keys[start:]
+        self.next_offset += len(keys) // KEY_BYTES
+        self._trim()
+
+    def _seal(self) -> None:
+        self._digests.append(_digest(self._chunks[-1]))
+        self._chunks.append(bytearray(CHUNK_BYTES))
+
+    def _trim(self) -> None:
+        """Let go of what is below the floor."""
+        generations = self._generations
+        while len(generations) > 1 and generations[1].first_offset <= self.floor:
+            generations.popleft()
+        if self.floor == self.next_offset:
+            generations.clear()
+        self._expires_at_ms = generations[0].closes_at_ms + self.ttl_ms if generations else 0
+        gone = min(self.floor // CHUNK_KEYS - self._first_chunk, _FREED_A_TIME)
+        for _ in range(gone):
+            self._chunks.popleft()
+            self._digests.popleft()
+        self._first_chunk += gone
+
+    # === what it tells =========================================================================
+
+    def key_at(self, offset: int) -> bytes:
+        """The key of the event at `offset`, which must be live."""
+        chunk, place = divmod(offset, CHUNK_KEYS)
+        start = place * KEY_BYTES
+        return bytes(self._chunks[chunk - self._first_chunk][start : start + KEY_BYTES])
+
+    def packed(self, start: int, end: int) -> memoryview:
+        """The packed keys from offset `start` to `end`, or to the end of the chunk that `start` is in."""
+        chunk, place = divmod(start, CHUNK_KEYS)
+        places = min(CHUNK_KEYS, place + end - start)
+        view = memoryview(self._chunks[chunk - self._first_chunk]).toreadonly()
+        return view[place * KEY_BYTES : places * KEY_BYTES]
+
+    def expires_at(self, offset: int) -> int | None:
+        """The log time at which the key of `offset` is forgotten at the latest; None if it is not live."""
+        if self.floor <= offset < self.next_offset:
+            for generation in reversed(self._generations):
+                if generation.first_offset <= offset:
+                    return generation.closes_at_ms + self.ttl_ms
+        return None
+
+    def has_room(self, end_offset: int, log_time_ms: int) -> bool:
+        """Whether the log may go on to `end_offset` with an entry of `log_time_ms`; always, if it shrinks.
+
+        That entry will expire keys before it adds its own, so what is over by then counts as gone:
+        otherwise a full window would refuse the very entries that make log time go on.
+        """
+        if self._shrinks or end_offset - self.floor <= self.max_keys:
+            return True
+        return end_offset - self._floor_at(log_time_ms) <= self.max_keys
+
+    def _floor_at(self, log_time_ms: int) -> int:
+        for generation in self._generations:
+            if generation.closes_at_ms + self.ttl_ms > log_time_ms:
+                return max(self.floor, generation.first_offset)
+        return self.next_offset
+
+    # === its bytes =============================================================================
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal where the same keys are known until the same times."""
+        whole = hashlib.blake2b(self._dump_head(), digest_size=DIGEST_BYTES)
+        for digest in islice(self._digests, self.floor // CHUNK_KEYS - self._first_chunk, None):
+            whole.update(digest)
+        whole.update(self._open_part())
+        return whole.digest()
+
+    def dump(self) -> list[bytes | memoryview]:
+        """The state in parts, to be joined; good until the next change."""
+        chunks = islice(self._chunks, self.floor // CHUNK_KEYS - self._first_chunk, len(self._chunks) - 1)
+        return [self._dump_head(), *(memoryview(chunk) for chunk in chunks), self._open_part()]
+
+    @classmethod
+    def load(cls, data: bytes | memoryview, ttl_ms: int, max_keys: int, when_full: str) -> "KeyWindow":
+        """The window that was dumped as `data`; raises `DamagedRecord`."""
+        window = cls(ttl_ms, max_keys, when_full)
+        view = memoryview(data)
+        if len(view) < _HEAD.size:
+            raise DamagedRecord("the key window ends within its head")
+        window.floor, window.next_offset, window.shrunk, count = _HEAD.unpack_from(view)
+        keys_start = _HEAD.size + count * _GENERATION.size
+        window._first_chunk = window.floor // CHUNK_KEYS
+        keys = window.next_offset - window._first_chunk * CHUNK_KEYS
+        if window.floor > window.next_offset or len(view) != keys_start + keys * KEY_BYTES:
+            raise DamagedRecord(f"a key window of {len(view)} bytes is not as long as its head says")
+        window._generations.extend(
+            Generation._make(fields) for fields in _GENERATION.iter_unpack(view[_HEAD.size : keys_start])
+        )
+        window._check_generations()
+        if window._generations:
+            window._closes_at_ms = window._generations[-1].closes_at_ms
+        for start in range(keys_start, len(view) - CHUNK_BYTES + 1, CHUNK_BYTES):
+            window._chunks[-1][:] = view[start : start + CHUNK_BYTES]
+            window._seal()
+        rest = view[len(view) - keys % CHUNK_KEYS * KEY_BYTES :]
+        window._chunks[-1][: len(rest)] = rest
+        return window
+
+    def _check_generations(self) -> None:
+        firsts = [generation.first_offset for generation in self._generations]
+        closings = [generation.closes_at_ms for generation in self._generations]
+        # An empty window has no generations; a window has one from its floor on.
+        if [*firsts, self.next_offset][0] != self.floor:
+            raise DamagedRecord("the generations of the key window do not cover it")
+        if not _ascends([*firsts, self.next_offset]) or not _ascends(closings):
+            raise DamagedRecord("the generations of the key window are not in order")
+
+    def _dump_head(self) -> bytes:
+        live = []
+        end = self.next_offset
+        for generation in reversed(self._generations):
+            if end > self.floor:
+                first_offset = max(generation.first_offset, self.floor)
+                live.append(_GENERATION.pack(generation.closes_at_ms, first_offset))
+            end = generation.first_offset
+        live.reverse()
+        return _HEAD.pack(self.floor, self.next_offset, self.shrunk, len(live)) + b"".join(live)
+
+    def _open_part(self) -> memoryview:
+        end = self.next_offset % CHUNK_KEYS * KEY_BYTES
+        return memoryview(self._chunks[-1])[:end].toreadonly()
+
+
+def _digest(chunk: bytearray) -> bytes:
+    return hashlib.blake2b(chunk, digest_size=DIGEST_BYTES).digest()
+
+
+def _ascends(numbers: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(numbers))

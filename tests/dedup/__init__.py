@@ -1,0 +1,1 @@
+"""Exactly once, tested without a log, a disk or a clock."""

@@ -1,0 +1,231 @@
+"""The key table against its plain model, over growth, expiry, restarts and hostile sizes."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esnode.dedup import keytable
+from esnode.dedup.keytable import MIN_CAPACITY, KeyTable
+from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.errors import DamagedRecord
+
+from .events import key, packed
+from .plain import PlainTable
+
+
+def table(max_keys: int = 100_000, ttl_ms: int = 6_400, when_full: str = "shrink", seed: int = 0) -> KeyTable:
+    return KeyTable(ttl_ms, max_keys, when_full, seed=seed)
+
+
+def restored(one: KeyTable, seed: int = 0) -> KeyTable:
+    """What a node has that got `one` in a snapshot."""
+    other = table(one.max_keys, seed=seed)
+    other.adopt(other.load(b"".join(one.dump())))
+    return other
+
+
+def fill(one: KeyTable, count: int, step: int, log_time_ms: int = 0) -> None:
+    """Add keys `next_offset` and following: each number at the offset of the same number."""
+    end = one.next_offset + count
+    while one.next_offset < end:
+        start = one.next_offset
+        one.add(packed(range(start, min(start + step, end))), start, log_time_ms)
+
+
+def assert_holds_its_last(one: KeyTable, source: Random) -> None:
+    """Some of the live keys are found, some of the dead ones are not."""
+    live = [source.randrange(one.first_offset, one.next_offset) for _ in range(50)]
+    dead = [source.randrange(one.first_offset) for _ in range(50)] if one.first_offset else []
+    assert one.lookup([key(n) for n in live + dead]) == {key(n): n for n in live}
+
+
+def test_an_empty_table_knows_nothing() -> None:
+    assert table().lookup([key(0)]) == {}
+    assert table().live == 0
+
+
+def test_a_key_is_known_at_its_offset_until_it_expires() -> None:
+    one = table()
+    fill(one, 3, 3, log_time_ms=50)
+    assert one.lookup([key(2), key(7)]) == {key(2): 2}
+    assert one.expires_at(2) == 6_500
+    one.expire(6_500)
+    assert one.lookup([key(2)]) == {}
+
+
+def test_a_key_that_comes_again_after_it_was_forgotten_is_at_its_new_offset() -> None:
+    one = table(max_keys=CHUNK_KEYS)
+    fill(one, 2 * CHUNK_KEYS, 512)
+    one.add(packed([0]), one.next_offset, 0)
+    assert one.lookup([key(0)]) == {key(0): 2 * CHUNK_KEYS}
+
+
+def test_a_key_that_is_there_twice_is_at_its_later_offset() -> None:
+    """A leader with a shorter window may have let it in again."""
+    one = table()
+    fill(one, CHUNK_KEYS, 512)
+    fill_from = one.next_offset
+    one.add(packed([5]), fill_from, 0)
+    assert one.lookup([key(5)]) == {key(5): fill_from}
+    fill(one, CHUNK_KEYS, 512)
+    assert one.lookup([key(5)]) == {key(5): fill_from}
+    assert one.find_sealed([key(5)], key(5)) == {key(5): fill_from}
+
+
+@pytest.mark.parametrize("step", [1, 64, 1_000])
+def test_all_keys_are_found_while_the_index_grows_under_them(step: int) -> None:
+    one, source = table(), Random(step)
+    sizes = set()
+    for _ in range(60):
+        fill(one, 1_000, step)
+        assert_holds_its_last(one, source)
+        sizes.add(one.size_bytes - one.live * 16)
+    assert one.size_bytes < 33 * one.live + MIN_CAPACITY * 16
+    assert len(sizes) > 3
+
+
+def test_at_its_bound_the_table_takes_less_than_thirty_bytes_a_key() -> None:
+    one = table(max_keys=60_000)
+    fill(one, 150_000, 64)
+    assert one.live == 60_000
+    assert one.shrunk == 90_000
+    assert one.size_bytes < 30 * one.live
+    assert_holds_its_last(one, Random(1))
+
+
+def test_the_index_shrinks_again_when_most_keys_have_expired() -> None:
+    one = table()
+    fill(one, 90_000, 64)
+    large = one.size_bytes
+    one.expire(6_500)
+    fill(one, 3 * CHUNK_KEYS, 64, log_time_ms=6_500)
+    assert one.size_bytes < large // 3
+    assert_holds_its_last(one, Random(1))
+
+
+def test_the_index_is_built_anew_before_its_positions_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keytable, "WORN_AFTER", 20_000)
+    one, source = table(max_keys=8_000), Random(1)
+    bases = set()
+    for _ in range(100):
+        fill(one, 1_000, 100)
+        bases.add(one._index.base_offset)
+        assert_holds_its_last(one, source)
+    assert len(bases) > 3
+
+
+def test_more_keys_than_the_bound_are_still_found_when_the_table_refuses() -> None:
+    """Whatever is committed is applied: a leader with a larger bound may have let it in."""
+    one = KeyTable(6_400, 20_000, "refuse")
+    fill(one, 50_000, 64)
+    assert one.live == 50_000
+    assert not one.has_room(50_000, 0)
+    assert_holds_its_last(one, Random(1))
+
+
+@pytest.mark.parametrize("count", [0, 1, CHUNK_KEYS - 1, CHUNK_KEYS, 5 * CHUNK_KEYS + 7])
+def test_a_table_out_of_a_snapshot_behaves_like_the_one_that_replayed(count: int) -> None:
+    one = table(max_keys=3 * CHUNK_KEYS)
+    fill(one, count, 64)
+    other = restored(one, seed=99)
+    for _ in range(4):
+        for each in (one, other):
+            fill(each, 2_000, 64, log_time_ms=100)
+            assert_holds_its_last(each, Random(1))
+        assert other.digest() == one.digest()
+        assert b"".join(other.dump()) == b"".join(one.dump())
+        assert (other.live, other.shrunk) == (one.live, one.shrunk)
+
+
+def test_a_snapshot_replaces_whatever_was_there() -> None:
+    one = table()
+    fill(one, 100, 10)
+    other = table()
+    other.add(packed(range(1_000, 61_000)), 0, 0)
+    other.adopt(other.load(b"".join(one.dump())))
+    assert other.lookup([key(5), key(1_005)]) == {key(5): 5}
+    fill(other, 100, 10)
+    assert other.lookup([key(150)]) == {key(150): 150}
+
+
+def test_a_damaged_snapshot_changes_nothing() -> None:
+    one = table()
+    fill(one, 10, 10)
+    with pytest.raises(DamagedRecord):
+        one.load(b"".join(one.dump())[:-1])
+    assert one.live == 10
+
+
+def test_a_table_that_only_follows_has_the_same_state_and_answers_nothing() -> None:
+    one, other = table(), KeyTable(6_400, 100_000, "shrink", searchable=False)
+    for each in (one, other):
+        fill(each, 30_000, 500)
+        each.adopt(each.load(b"".join(each.dump())))
+    assert other.digest() == one.digest()
+    assert other.size_bytes < one.size_bytes
+    with pytest.raises(AssertionError):
+        other.lookup([key(1)])
+
+
+def test_a_seed_changes_no_answer_and_no_byte() -> None:
+    one, other = table(seed=0), table(seed=2**127)
+    for each in (one, other):
+        fill(each, 20_000, 100)
+        assert_holds_its_last(each, Random(5))
+    assert b"".join(one.dump()) == b"".join(other.dump())
+
+
+Step = tuple[str, int, int]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from([1, 2, 63, 1_000, 4_095, 4_096, 9_000]), st.integers(0, 300)),
+        st.tuples(st.just("again"), st.integers(0, 40_000), st.integers(1, 200)),
+        st.tuples(st.just("expire"), st.just(0), st.integers(0, 4_000)),
+        st.tuples(st.just("restart"), st.integers(0, 3), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60)
+@given(
+    steps,
+    st.sampled_from([1, 50, 6_400]),
+    st.sampled_from([1_024, 5_000, 1_000_000]),
+    st.sampled_from(["shrink", "refuse"]),
+)
+def test_the_table_does_what_its_plain_model_does(
+    taken: list[Step], ttl_ms: int, max_keys: int, when_full: str
+) -> None:
+    model = PlainTable(ttl_ms, max_keys, when_full)
+    replayed = KeyTable(ttl_ms, max_keys, when_full)
+    restarted = KeyTable(ttl_ms, max_keys, when_full, seed=1)
+    source = Random(0)
+    log_time_ms, fresh = 0, 0
+    for action, first, second in taken:
+        added: list[bytes] = []
+        if action == "add":
+            added = [key(n) for n in range(fresh, fresh + first)]
+            fresh += first
+            log_time_ms += second
+        elif action == "again":
+            added = [key(n) for n in range(first, first + second)]
+        elif action == "expire":
+            log_time_ms += second
+        else:
+            data = b"".join(restarted.dump())
+            restarted = KeyTable(ttl_ms, max_keys, when_full, seed=first)
+            restarted.adopt(restarted.load(data))
+        base_offset = len(model.keys)
+        model.expire(log_time_ms)
+        model.add(added, log_time_ms)
+        asked = [key(source.randrange(fresh + 10)) for _ in range(20)] + added[:5] + added[-5:]
+        for one in (replayed, restarted):
+            one.expire(log_time_ms)
+            one.add(b"".join(added), base_offset, log_time_ms)
+            assert one.lookup(asked) == model.lookup(asked)
+            assert (one.first_offset, one.shrunk) == (model.floor, model.shrunk)
+        assert replayed.digest() == restarted.digest()
+        assert b"".join(replayed.dump()) == b"".join(restarted.dump())
