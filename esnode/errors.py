@@ -145,12 +145,11 @@ class Unreachable(OperatorError):
 
 
 class NoQuorum(OperatorError):
-    """Nodes answer, and none leads."""
+    """Nodes answer, and none leads: there was nobody to send the request to."""
 
     code = "ES1202"
     title = "the cluster has no leader"
     next_step = "esctl status"
-    definite = False
 
 
 class OperationTimeout(OperatorError):

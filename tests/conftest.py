@@ -25,12 +25,12 @@ def autojump_clock() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0)
 
 
-def _in_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def _in_trio(test: Callable[..., Awaitable[None]], fixtures: dict[str, Any]) -> Callable[..., None]:
     """A plain function that runs the async `test` in a trio run of its own."""
 
     @functools.wraps(test)
     def run(*args: Any, **arguments: Any) -> None:
-        clocks = [value for value in arguments.values() if isinstance(value, trio.abc.Clock)]
+        clocks = [value for value in fixtures.values() if isinstance(value, trio.abc.Clock)]
         trio.run(functools.partial(test, *args, **arguments), clock=clocks[0] if clocks else None)
 
     return run
@@ -42,6 +42,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if hasattr(pyfuncitem.obj, "hypothesis"):
         inner = pyfuncitem.obj.hypothesis.inner_test
         if inspect.iscoroutinefunction(inner):
-            pyfuncitem.obj.hypothesis.inner_test = _in_trio(inner)
+            pyfuncitem.obj.hypothesis.inner_test = _in_trio(inner, pyfuncitem.funcargs)
     elif inspect.iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = _in_trio(pyfuncitem.obj)
+        pyfuncitem.obj = _in_trio(pyfuncitem.obj, pyfuncitem.funcargs)

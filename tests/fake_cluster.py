@@ -14,8 +14,8 @@ import trio.testing
 from esnode.config import Address
 from esnode.connection import Connection, accept
 from esnode.dedup.batch import Batch, OffsetRange, split_keys
-from esnode.errors import ConnectionLost, NotLeader, OffsetOutOfRange, Unreachable
-from esnode.events import decode_events
+from esnode.errors import ConnectionLost, NotLeader, OffsetOutOfRange, PeerError, Unreachable
+from esnode.events import decode_events, make_batch
 from esnode.messages import (
     Append,
     Appended,
@@ -101,7 +101,7 @@ class FakeNode:
         self.received: list[Message] = []
         self.says: LeaderIs | None = None
         """What it believes about the leader; None: the truth."""
-        self._connections: dict[Connection, trio.Lock] = {}
+        self.connections: dict[Connection, trio.Lock] = {}
         self._scopes: set[trio.CancelScope] = set()
 
     @property
@@ -114,8 +114,8 @@ class FakeNode:
             try:
                 async with Connection(stream) as connection:
                     await self._serve(connection)
-            except ConnectionLost:
-                pass  # the client has gone
+            except PeerError:
+                pass  # the client has gone, or was told why it is not welcome
             finally:
                 self._scopes.discard(scope)
 
@@ -128,7 +128,7 @@ class FakeNode:
 
     async def say_leader(self) -> None:
         """Tell every client who leads."""
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             await self.send(connection, self.leader_is())
 
     def leader_is(self) -> LeaderIs:
@@ -138,7 +138,7 @@ class FakeNode:
         return LeaderIs(self.cluster.term, leader, f"node:{leader}" if leader else "")
 
     async def send(self, connection: Connection, reply: Reply) -> None:
-        lock = self._connections.get(connection)
+        lock = self.connections.get(connection)
         if reply is None or lock is None:
             return
         async with lock:
@@ -156,7 +156,7 @@ class FakeNode:
             allowed_side=Side.CLIENT,
             peers=(),
         )
-        self._connections[connection] = trio.Lock()
+        self.connections[connection] = trio.Lock()
         try:
             await self.send(connection, self.leader_is())
             async with trio.open_nursery() as nursery:
@@ -171,7 +171,7 @@ class FakeNode:
         except* ConnectionLost:
             pass  # the client has gone
         finally:
-            del self._connections[connection]
+            del self.connections[connection]
 
     def answer(self, message: Message) -> Reply:
         """What an honest node says."""
@@ -257,8 +257,6 @@ class FakeCluster:
 
     def grow(self, count: int, start: int = 0) -> None:
         """Put `count` events in the log, one entry each, behind every client's back."""
-        from esnode.events import make_batch
-
         for n in range(start, start + count):
             self.log.append(make_batch([{"id": str(n), "source": "/grown", "type": "t"}]), self.term)
         self.grown.set()

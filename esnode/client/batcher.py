@@ -5,6 +5,7 @@ window has a place; until then its events wait, and beyond a full batch the call
 looks at what becomes of it. Used by `log.py`.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,7 @@ import trio
 
 from esnode import limits
 from esnode.client.request import Request
+from esnode.errors import ConnectionLost
 from esnode.events import pack
 
 _HEAD_BYTES: Final = 5
@@ -46,6 +48,21 @@ class Gathering:
         return True
 
 
+class Waiting:
+    """An event that found no room: it gets its place in the order in which it came."""
+
+    def __init__(self, key: bytes, encoded: bytes) -> None:
+        self.key = key
+        self.encoded = encoded
+        self.placed = trio.Event()
+        self.place: Place | None = None
+        """None when the log was closed first."""
+
+
+Place = tuple[Request, int]
+"""The request that an event leaves with, and its position there."""
+
+
 class Batcher:
     """The one batch that is being filled, and what happens when it is full."""
 
@@ -63,23 +80,32 @@ class Batcher:
         self._new_request = new_request
         self._submit = submit
         self._begun = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
+        self._waiting: deque[Waiting] = deque()
+        self._placing = False
+        self._closed = False
         self._gathering = self._fresh()
 
-    async def add(self, key: bytes, encoded: bytes) -> tuple[Request, int]:
-        """Wait for room for one event; returns the request it will leave with, and its place there."""
-        while not self._gathering.add(key, encoded):
-            if not self._leave_nowait(self._gathering):
-                await self._room.park()
-        gathering = self._gathering
-        place = len(gathering.encoded) - 1
-        if place == 0:
-            gathering.begun = trio.current_time()
-            self._begun.unpark()
-        gathering.request.waiters += 1
-        if gathering.full.is_set():
-            self._leave_nowait(gathering)
-        return gathering.request, place
+    async def add(self, key: bytes, encoded: bytes) -> Place:
+        """Wait for room for one event, and take its place; raises `ConnectionLost` after `close`."""
+        if self._closed:
+            raise ConnectionLost("the log was closed")
+        if not self._waiting:
+            place = self._add_nowait(key, encoded)
+            if place is not None:
+                return place
+        waiting = Waiting(key, encoded)
+        self._waiting.append(waiting)
+        try:
+            await waiting.placed.wait()
+        except trio.Cancelled:
+            if waiting.place is None:
+                self._waiting.remove(waiting)
+            else:
+                waiting.place[0].waiters -= 1
+            raise
+        if waiting.place is None:
+            raise ConnectionLost("the log was closed")
+        return waiting.place
 
     async def run(self) -> None:
         """Send each batch when its time has come."""
@@ -97,6 +123,30 @@ class Batcher:
             else:
                 self._window.release()
 
+    def close(self) -> None:
+        """Hand over what is gathered, whether the window has a place or not, and take no more."""
+        self._closed = True
+        for waiting in self._waiting:
+            waiting.placed.set()
+        self._waiting.clear()
+        self._gathering.request.on_settled = None
+        self._leave(self._gathering)
+
+    def _add_nowait(self, key: bytes, encoded: bytes) -> Place | None:
+        """A place in the current batch, or in the next one if the current one can leave."""
+        while not self._gathering.add(key, encoded):
+            if not self._leave_nowait(self._gathering):
+                return None
+        gathering = self._gathering
+        gathering.request.waiters += 1
+        place = len(gathering.encoded) - 1
+        if place == 0:
+            gathering.begun = trio.current_time()
+            self._begun.unpark()
+        if gathering.full.is_set():
+            self._leave_nowait(gathering)
+        return gathering.request, place
+
     def _leave_nowait(self, gathering: Gathering) -> bool:
         try:
             self._window.acquire_nowait()
@@ -107,12 +157,26 @@ class Batcher:
 
     def _leave(self, gathering: Gathering) -> None:
         self._gathering = self._fresh()
-        self._room.unpark_all()
-        gathering.request.batch = pack(gathering.keys, gathering.encoded)
-        if gathering.request.waiters:
-            self._submit(gathering.request)
-        else:
-            gathering.request.settle(None, None)
+        if gathering.encoded:
+            gathering.request.batch = pack(gathering.keys, gathering.encoded)
+            if gathering.request.waiters:
+                self._submit(gathering.request)
+            else:
+                gathering.request.settle(None, None)
+        self._place_waiting()
+
+    def _place_waiting(self) -> None:
+        if self._placing:
+            return  # a batch that this filled has left: the loop below goes on
+        self._placing = True
+        while self._waiting:
+            waiting = self._waiting[0]
+            waiting.place = self._add_nowait(waiting.key, waiting.encoded)
+            if waiting.place is None:
+                break
+            waiting.placed.set()
+            self._waiting.popleft()
+        self._placing = False
 
     def _fresh(self) -> Gathering:
         request = self._new_request()

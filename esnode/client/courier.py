@@ -68,6 +68,7 @@ class Courier:
         self.stamp: Callable[[Batch], Batch | None] | None = None
         """Gives a batch its place in the producer session; None while there is no session."""
         self.on_session_gone: Callable[[], None] | None = None
+        self.closed = False
         self._cluster = cluster
         self._dial = dial
         self._rng = rng
@@ -90,6 +91,9 @@ class Courier:
 
     def submit(self, request: Request) -> None:
         """Take charge of `request`, and send it if there is somebody to send it to."""
+        if self.closed:
+            request.settle(None, ConnectionLost("the log was closed"))
+            return
         self.pending[request.id] = request
         if request.batch is not None:
             batch = self.stamp(request.batch) if self.stamp else request.batch
@@ -111,6 +115,12 @@ class Courier:
         if self.pending.get(request.id) is request:
             del self.pending[request.id]
         request.settle(None, None)
+
+    def close(self) -> None:
+        """Give up what is unanswered, and refuse what comes."""
+        self.closed = True
+        for request in list(self.pending.values()):
+            self._settle(request, None, ConnectionLost("the log was closed before the answer came"))
 
     def send_unsent(self) -> None:
         """Send what no living connection owes an answer for, in the order of submission."""

@@ -135,7 +135,7 @@ class Connecting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._log.close_subscriptions()
+            await self._log.aclose()
         finally:
             self._nursery.cancel_scope.cancel()
             # The nursery sees its own tasks' errors only: what the caller raised stays as it was, not
@@ -168,8 +168,10 @@ class Log:
         tasks: list[Callable[[], Awaitable[None]]] = [self._courier.run_retries, self._batcher.run]
         return tasks if self._producer is None else [*tasks, self._producer.run]
 
-    async def close_subscriptions(self) -> None:
-        """Close every subscription that was opened here."""
+    async def aclose(self) -> None:
+        """Give up what still waits, and close every subscription that was opened here."""
+        self._courier.close()
+        self._batcher.close()
         while self._subscriptions:
             await self._subscriptions.pop().aclose()
 

@@ -17,8 +17,8 @@ from esnode.errors import CallerError, OperatorError
 from esnode.messages import OpenProducerSession, ProducerOpened
 from esnode.wire import encode
 
-OPEN_AGAIN_S: Final = 1.0
-"""After a refusal: the cluster has as many sessions as it takes."""
+OPEN_AGAIN_S: Final = 0.1
+"""Between two sessions, and after a refusal to open one."""
 
 
 class ProducerSession:
@@ -53,6 +53,7 @@ class ProducerSession:
             self._opened, self._sequence = opened, 0
             self._courier.restamp()
             await self._gone.wait()
+            await trio.sleep(OPEN_AGAIN_S)
 
     async def _open(self) -> ProducerOpened:
         while True:
