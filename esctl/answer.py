@@ -64,7 +64,16 @@ class Line:
     tone: Tone = Tone.NORMAL
 
 
-View = Table | Fields | Line
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A few lines in a frame, for the end of a story. Each line is made of parts that have tones."""
+
+    title: str
+    lines: Sequence[Sequence[tuple[str, Tone]]]
+    tone: Tone = Tone.NORMAL
+
+
+View = Table | Fields | Line | Panel
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Fields, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +72,8 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
+        self._live: Console | None = None
+        """What a progress bar is being drawn on: messages go above it, not through it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
     # --- answers and records: standard output ------------------------------------------------------
@@ -176,8 +178,13 @@ class Terminal:
             columns += [_rate_column(bars, unit), bars.TimeRemainingColumn(compact=True)]
         else:
             columns += [bars.TimeElapsedColumn()]
-        with bars.Progress(*columns, console=self._console(self._stderr), transient=True) as shown:
-            yield _Shown(shown, shown.add_task(description, total=total))
+        console = self._console(self._stderr)
+        with bars.Progress(*columns, console=console, transient=True) as shown:
+            self._live = console
+            try:
+                yield _Shown(shown, shown.add_task(description, total=total))
+            finally:
+                self._live = None
 
     # --- inside ------------------------------------------------------------------------------------
 
@@ -185,7 +192,9 @@ class Terminal:
         self._stdout.write(line + "\n")
 
     def _say(self, parts: list[tuple[str, Tone]]) -> None:
-        if self._color and self._stderr.isatty():
+        if self._live is not None:
+            self._live.print(_text(parts), soft_wrap=True)
+        elif self._color and self._stderr.isatty():
             self._console(self._stderr).print(_text(parts), soft_wrap=True)
         else:
             self._stderr.write("".join(clean(text) for text, _ in parts) + "\n")
@@ -211,6 +220,19 @@ class Terminal:
         console = self._console(self._stdout)
         drawn = RichTable(box=None, show_header=False, pad_edge=False)
         match view:
+            case Panel(title, lines, tone):
+                from rich.panel import Panel as RichPanel
+
+                inside = _text([part for line in lines for part in (*line, ("\n", Tone.NORMAL))][:-1])
+                frame = RichPanel.fit(
+                    inside,
+                    title=_text([(title, tone)]),
+                    title_align="left",
+                    border_style=_STYLES[tone],
+                    padding=(0, 1),
+                )
+                console.print(frame)
+                return
             case Line(text, tone):
                 console.print(_text([(text, tone)]), soft_wrap=True)
                 return
@@ -285,6 +307,9 @@ def plain_lines(view: View) -> Iterator[str]:
     match view:
         case Line(text, _):
             yield clean(text)
+        case Panel(title, lines, _):
+            yield clean(title)
+            yield from (clean("".join(text for text, _ in line)).rstrip() for line in lines)
         case Table():
             for row in view.rows:
                 yield "\t".join(_plain(value) for value in row)

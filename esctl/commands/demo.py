@@ -1,0 +1,235 @@
+"""`esctl demo`: the guided tour on a cluster of its own, from the first node to the proof.
+
+The cluster is cleared away at the end, after Ctrl-C and after an error too, unless --keep. What happens on
+the way is in `esctl/tour.py`; here it is told.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from esctl import layout, state
+from esctl.answer import Answer, Panel, Tone, Trouble, View
+from esctl.errors import CleanUpIncomplete, ClusterExists, InputUnreadable
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esctl.terminal import Output, Progress, Terminal
+from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from esctl.tour import Story, Tour
+
+app = new_typer()
+NAME: Final = "demo"
+FLIGHTS: Final = "flights-2013-01.ndjson.gz"
+NODES: Final = 3
+CLEAR_TIMEOUT_S: Final = 4.0
+"""Less than what the frame allows after Ctrl-C."""
+LINE_WIDTH: Final = 60
+
+
+@command(app, "demo")
+def demo(
+    run: Invocation,
+    keep: Annotated[bool, typer.Option("--keep", help="Let the cluster run on at the end")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Send these events instead of the flights"),
+    ] = None,
+) -> Answer:
+    """Take the tour: three nodes, 27,004 real events, a killed leader, and the proof that nothing was lost"""
+    from esctl.backends import backend_named
+    from esctl.tour import Tour, read_events
+
+    path = source if source is not None else find_flights()
+    events = read_events(path)
+    guide = Storyteller(run.terminal)
+    with state.locked("", run.terminal.note):
+        cluster = layout.plan(_free_name(run.cluster_name), NODES)
+        state.add(cluster)
+    tour = Tour(cluster, backend_named(cluster.backend), path, events, guide)
+    left: list[Path] = []
+    run.on_interrupt(lambda: Answer(tour.story.as_data(), _cleared(cluster, keep, left)))
+    guide.begin(f"{NODES} nodes, {tour.story.total:,} events, one kill -9", cluster.name)
+    failure: EventStreamError | None = None
+    try:
+        run.trio(lambda: _guided(tour, cluster, keep, left))
+    except EventStreamError as error:
+        failure = error
+    finally:
+        if not keep and not left:
+            state.remove(cluster.name)
+    return _end(tour.story, cluster, keep, left, failure)
+
+
+async def _guided(tour: "Tour", cluster: state.Cluster, keep: bool, left: list[Path]) -> None:
+    """The tour, and the clearing away, which nothing can interrupt but a second Ctrl-C."""
+    import trio
+
+    from esctl.backends import backend_named
+    from esctl.tour import clear
+
+    try:
+        await tour.run()
+    finally:
+        if not keep:
+            with trio.move_on_after(CLEAR_TIMEOUT_S, shield=True) as scope:
+                left += await clear(cluster, backend_named(cluster.backend))
+            if scope.cancelled_caught:
+                left.append(cluster.data_dir)
+
+
+class Storyteller:
+    """Tells the tour on the terminal, a line a step. Under `-o json` it says nothing."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def begin(self, text: str, name: str) -> None:
+        """The title."""
+        self._say([(text, Tone.STRONG), (f"   (cluster {name})", Tone.DIM)])
+
+    @contextmanager
+    def working(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        """See `tour.Guide`."""
+        with self._terminal.progress(text, total, "events") as bar:
+            yield bar
+
+    def done(self, text: str, detail: str = "") -> None:
+        """See `tour.Guide`."""
+        self._say(
+            [
+                ("  ✓ ", Tone.GOOD),
+                (text.ljust(LINE_WIDTH) if detail else text, Tone.NORMAL),
+                (detail, Tone.DIM),
+            ]
+        )
+
+    def _say(self, parts: list[tuple[str, Tone]]) -> None:
+        if self._terminal.output is not Output.JSON:
+            self._terminal.toned(parts)
+            self._terminal.flush()
+
+
+def find_flights() -> Path:
+    """The example events, in the checkout that this code or this shell is in."""
+    places = [Path(__file__).resolve().parents[2] / "examples", Path.cwd() / "examples"]
+    for place in places:
+        if (place / FLIGHTS).is_file():
+            return place / FLIGHTS
+    raise InputUnreadable(
+        f"{FLIGHTS} is not in {' nor in '.join(map(str, dict.fromkeys(places)))}",
+        next_step="run it in a checkout of the project, or: esctl demo --input FILE",
+    )
+
+
+def _free_name(wanted: str | None) -> str:
+    """A name for the cluster: the wanted one, or `demo`, `demo-2` and so on."""
+    taken = set(state.names())
+    if wanted is not None:
+        state.check_name(wanted)
+        if wanted in taken:
+            raise ClusterExists(
+                f"there is a cluster {wanted} already; the tour makes its own",
+                next_step="esctl demo, without --cluster",
+            )
+        return wanted
+    return next(
+        name for n in range(1, len(taken) + 2) if (name := NAME if n == 1 else f"{NAME}-{n}") not in taken
+    )
+
+
+def _end(
+    story: "Story", cluster: state.Cluster, keep: bool, left: list[Path], failure: EventStreamError | None
+) -> Answer:
+    """The verdict first, then what could not be cleared away."""
+    data = {**story.as_data(), "cluster": cluster.name, "kept": keep}
+    views = [*_verdict(story), *_cleared(cluster, keep, left)]
+    errors: list[Trouble] = []
+    code = Exit.OK
+    if failure is not None:
+        errors.append(Trouble.of(failure))
+        code = exit_of(failure)
+    elif story.verdict is not None and not story.proved:
+        code = Exit.VERDICT_FAILED
+        errors.append(
+            Trouble("", "the proof has failed", _flaws(story), "esctl demo --keep, then esctl verify")
+        )
+    elif not story.conclusive:
+        code = Exit.INCONCLUSIVE
+        errors.append(Trouble("", "the tour proves nothing", _why_inconclusive(story), "esctl demo"))
+    if left:
+        gone = CleanUpIncomplete(
+            f"could not be cleared away: {', '.join(map(str, left))}",
+            next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
+        )
+        errors.append(Trouble.of(gone))
+        code = code or Exit.CLEANUP_INCOMPLETE
+    return Answer(data, views, errors, code)
+
+
+def _verdict(story: "Story") -> list[View]:
+    verdict = story.verdict
+    if verdict is None:
+        return []
+    good = story.proved and story.conclusive
+    tone = Tone.GOOD if good else Tone.BAD
+    lines: list[list[tuple[str, Tone]]] = []
+    for number, node in sorted(verdict.nodes.items()):
+        digest = node.hash or "no hash"
+        lines.append(
+            [
+                (f"node {number}   ", Tone.STRONG),
+                (f"{node.next_offset:,} events   ", Tone.NORMAL),
+                (digest, Tone.DIM),
+            ]
+        )
+    counts = [
+        (f"{verdict.lost} acked lost", verdict.lost == 0),
+        (f"{verdict.duplicates} duplicates", verdict.duplicates == 0),
+        ("equal hashes" if verdict.hashes_equal else "hashes differ", verdict.hashes_equal),
+    ]
+    lines.append([])
+    lines.append(
+        [
+            part
+            for text, fine in counts
+            for part in ((text, Tone.GOOD if fine else Tone.BAD), ("    ", Tone.NORMAL))
+        ]
+    )
+    title = "each event once, on every node" if good else "not proved"
+    return [Panel(title, lines, tone)]
+
+
+def _flaws(story: "Story") -> str:
+    verdict = story.verdict
+    assert verdict is not None
+    found = [finding.text for finding in verdict.examples]
+    if verdict.events != story.total:
+        found.append(f"the log has {verdict.events:,} events, not {story.total:,}")
+    if story.second.duplicates != story.total:
+        found.append(f"the second sending found {story.second.duplicates:,} of {story.total:,}")
+    return "; ".join(found)
+
+
+def _why_inconclusive(story: "Story") -> str:
+    if not story.in_mid_stream:
+        return "the leader was not killed while events were on their way"
+    if story.audit is not None and story.audit.troubles:
+        return "; ".join(f"node {number}: {why}" for number, why in sorted(story.audit.troubles.items()))
+    return f"{story.first.acked:,} and {story.second.acked:,} of {story.total:,} events were acked"
+
+
+def _cleared(cluster: state.Cluster, keep: bool, left: list[Path]) -> list[View]:
+    from esctl.answer import Fields, Line
+
+    if keep:
+        return [Fields([("next", f"esctl status --cluster {cluster.name}")])]
+    return (
+        []
+        if left
+        else [Line("the cluster is cleared away; to have one that stays: esctl cluster up", Tone.DIM)]
+    )
