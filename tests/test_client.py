@@ -23,7 +23,7 @@ from esnode.errors import (
     Unreachable,
     WrongCluster,
 )
-from esnode.messages import Appended, TransferLeadership
+from esnode.messages import TransferLeadership
 from esnode.wire import Message, encode
 from tests.appending import batch, client, collect, collect_batches, event, running, swallow
 from tests.fake_cluster import FakeCluster, FakeNode, Reply
