@@ -46,18 +46,20 @@ class Storage(Protocol):
 
     Durability contract:
 
-    - When `write` returns, everything it was given is on disk and survives a crash of the process
-      and of the machine: the file's data, the file's metadata, and the directory entries of files
-      that were created. It is all or nothing for each `Write`, and in order: after a crash a
-      prefix of the given writes is there, whole.
+    - When `write` or `cut_prefix` returns, everything it was given is on disk and survives a crash of
+      the process and of the machine: the file's data, the file's metadata, and the directory entries of
+      files that were created. One `write` is all or nothing, and writes are in order: after a crash a
+      prefix of them is there, whole.
     - Term and vote are one record, never torn apart.
-    - The first error of `write`, `cut_prefix` or `sync` raises `StorageFailed`; after that every
-      call does. Nothing is retried on the same handle (a failed fsync drops dirty pages and marks
-      them clean). The caller ends the process.
+    - The first error of the disk raises `StorageFailed`; after that every call but `close` does.
+      Nothing is retried on the same handle (a failed fsync drops dirty pages and marks them clean).
+      The caller ends the process.
     - What was not acked by a returned `write` may be there or not after a crash, but never half.
       An unfinished tail is cut at the next open. Damage inside what was durable raises
       `DamagedRecord`, on open or on read; it is never skipped or cut.
     - Each record's CRC-32C is checked whenever it is read.
+    - What cannot follow what is stored (a gap, an entry that replaces a committed one, a term that
+      falls, a second vote in a term) is a `Bug`, and changes nothing.
     """
 
     @property
@@ -66,15 +68,16 @@ class Storage(Protocol):
         ...
 
     def recover(self) -> Recovered:
-        """What is there. Cheap: reads no payloads but the last entry's."""
+        """What is there. Costs the same however long the log is: reads no record but the last."""
         ...
 
     def write(self, writes: Sequence[Write]) -> None:
         """Make all `writes` durable, in order, with one fsync (group commit).
 
-        Within each: the snapshot first (it replaces the whole log, entries after its index too),
-        then the hard state, then the entries, after cutting away
-        whatever is stored at or after the first one's index. The largest `commit` is kept.
+        Within each: the snapshot first (it replaces the whole log), then the hard state, then the
+        entries, after cutting away whatever is stored at or after the first one's index. The largest
+        `commit` is kept; a write with nothing else costs no fsync, and its hint goes to disk with the
+        next one.
         """
         ...
 
@@ -97,19 +100,37 @@ class Storage(Protocol):
         """The stored snapshot; raises `DamagedRecord` when its checksum does not match."""
         ...
 
-    def cut_prefix(self, snapshot: Snapshot) -> None:
-        """Store `snapshot` and drop the entries up to its index, in one transaction.
+    def stage_snapshot(self, snapshot: Snapshot) -> None:
+        """Put the bytes of `snapshot` on disk, ahead of the `cut_prefix` that is given the same object.
 
-        The entry at the snapshot's index must be in the log (with its term).
+        The one call that may run in another thread while the engine works: a large snapshot
+        takes long to write, and commits need not wait for it. Changes nothing by itself.
+        """
+        ...
+
+    def cut_prefix(self, snapshot: Snapshot) -> None:
+        """Store `snapshot` and drop the entries up to its index, all or nothing.
+
+        The entry at the snapshot's index must be in the log, with its term; where the prefix already
+        reaches that far (a leader's snapshot came first), nothing is done. The space that the dropped
+        entries took is used again bit by bit (`tend`).
         """
         ...
 
     def size_bytes(self) -> int:
-        """What the log takes on disk, roughly."""
+        """The length of all records in the log. May be called from any thread."""
+        ...
+
+    def tend(self) -> bool:
+        """Do a small piece of the work that may wait; True when more of it is left.
+
+        Checkpoints and the deletion of dropped entries: a few milliseconds at most, between writes,
+        after what is durable was acked. An engine that is never tended does the necessary in `write`.
+        """
         ...
 
     def close(self) -> None:
-        """Release files and locks. Idempotent."""
+        """Release files and locks. Idempotent; waits for a call that is under way in another thread."""
         ...
 
 

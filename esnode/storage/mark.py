@@ -1,0 +1,65 @@
+"""The durable mark: a small file that remembers the number of the last write that was durable.
+
+A log's journal (SQLite's WAL, RocksDB's) cannot tell a torn tail from damage in its synced part: both
+end with a bad checksum, and both are cut when it is opened. The mark tells them apart. It is advanced
+after the sync and never synced itself: after a crash of the process it is exact, after a power cut it
+may be some seconds old, and it is never ahead. Two slots with checksums, written in turn.
+"""
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from esnode.errors import DamagedRecord
+
+_SLOT: Final = struct.Struct(">QI")
+_SLOT_AT: Final = (0, 64)
+FILE_BYTES: Final = 128
+
+
+class DurableMark:
+    """The mark's file, mapped into memory. Raises `OSError` and, when opened, `DamagedRecord`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating it when it is missing; `is_new` says which."""
+        self.is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < FILE_BYTES:
+                self.is_new = True
+                os.pwrite(descriptor, bytes(FILE_BYTES), 0)
+                os.fsync(descriptor)
+            self._map = mmap.mmap(descriptor, FILE_BYTES)
+        finally:
+            os.close(descriptor)
+        self.number = self._newest()
+
+    def advance(self, number: int) -> None:
+        """Remember `number`; costs no system call."""
+        assert number > self.number
+        at = _SLOT_AT[number % 2]
+        _SLOT.pack_into(self._map, at, number, _crc(number))
+        self.number = number
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._map.close()
+
+    def _newest(self) -> int:
+        found: list[tuple[int, int]] = [_SLOT.unpack_from(self._map, at) for at in _SLOT_AT]
+        if not any(number or crc for number, crc in found):
+            return 0
+        whole = [number for number, crc in found if crc == _crc(number)]
+        if not whole:
+            self._map.close()
+            raise DamagedRecord("the mark of what was durable is damaged")
+        return max(whole)
+
+
+def _crc(number: int) -> int:
+    crc: int = google_crc32c.value(number.to_bytes(8, "big"))
+    return crc

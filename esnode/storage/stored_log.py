@@ -1,0 +1,272 @@
+"""The storage contract, kept once for every engine: what an engine stores, checked and put in shape.
+
+Decides what damage is, when everything is refused (after the first failed write), and in which order
+the snapshot's file, the engine's commit and the durable mark are written. Never opens a file itself:
+an `Engine` holds the rows, a `Home` the rest. Called by the storage worker and at start.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+from esnode import limits
+from esnode.errors import DamagedRecord, StorageFailed
+from esnode.raft.entry import Entry
+from esnode.raft.messages import Snapshot, Write
+from esnode.storage.interface import Identity, Recovered
+from esnode.storage.outline import (
+    Change,
+    Contents,
+    Outline,
+    Place,
+    Row,
+    check_entry,
+    check_row,
+    fold,
+    fold_prefix_cut,
+    outline_of,
+)
+
+
+class Engine(Protocol):
+    """Rows by index, and two small records. Raises `StorageFailed` and `DamagedRecord` only."""
+
+    def contents(self) -> Contents:
+        """What is there."""
+        ...
+
+    def commit(self, change: Change) -> None:
+        """Store `change` durably, all or nothing; the snapshot is not the engine's."""
+        ...
+
+    def row(self, index: int) -> Row | None:
+        """One row."""
+        ...
+
+    def records(self, first_index: int, last_index: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Index and record of the rows there are, in order: at most `max_bytes`, but one if it is there."""
+        ...
+
+    def last_at_offset(self, offset: int, first_index: int, last_index: int) -> int:
+        """The last of these rows whose base offset is at most `offset`; `first_index - 1` when none is."""
+        ...
+
+    def tend(self) -> bool:
+        """`Storage.tend`."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+class Home(Protocol):
+    """What surrounds an engine: the lock, the snapshot, and the mark of what was durable."""
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing was ever stored here."""
+        ...
+
+    @property
+    def mark(self) -> int:
+        """The number of a write call that was durable: not always the last, never one that was not."""
+        ...
+
+    def advance(self, number: int) -> None:
+        """Write call `number` is durable."""
+        ...
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Store it durably beside the one in use."""
+        ...
+
+    def load_snapshot(self, index: int, term: int) -> Snapshot:
+        """Read it back; raises `DamagedRecord`."""
+        ...
+
+    def drop_snapshots(self, index: int, term: int) -> None:
+        """Forget all snapshots but this one."""
+        ...
+
+    def close(self) -> None:
+        """Give up the lock."""
+        ...
+
+
+class StoredLog:
+    """A `Storage`: one engine and its home."""
+
+    def __init__(self, identity: Identity, home: Home, engine: Engine) -> None:
+        """Look at what is there; raises `DamagedRecord` and leaves everything as it is."""
+        self._identity = identity
+        self._home = home
+        self._engine = engine
+        self._failure: StorageFailed | None = None
+        self._closed = False
+        self._one_at_a_time = threading.Lock()
+        self._outline = self._look()
+        home.drop_snapshots(self._outline.prefix.index, self._outline.prefix.term)
+
+    @property
+    def identity(self) -> Identity:
+        """Whose data this is."""
+        return self._identity
+
+    def recover(self) -> Recovered:
+        """`Storage.recover`."""
+        with self._at_work():
+            now = self._outline
+            return Recovered(
+                hard_state=now.hard_state,
+                commit=min(max(now.commit, now.prefix.index), now.last_index),
+                prefix_index=now.prefix.index,
+                prefix_term=now.prefix.term,
+                last_index=now.last_index,
+                terms=now.terms,
+            )
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """`Storage.write`."""
+        with self._at_work():
+            self._store(*fold(self._outline, writes, self._place), self._commit)
+
+    def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
+        """`Storage.read`."""
+        with self._at_work():
+            last_index = min(last_index, self._outline.last_index)
+            if not self._outline.prefix.index < first_index <= last_index:
+                return []
+            found = self._engine.records(first_index, last_index, max_bytes)
+            entries = [check_entry(first_index + at, *each) for at, each in enumerate(found)]
+            if not entries:
+                raise DamagedRecord(f"entry {first_index} is missing in the middle of the log")
+            return entries
+
+    def index_of_offset(self, offset: int) -> int:
+        """`Storage.index_of_offset`."""
+        with self._at_work():
+            first_index, last_index = self._outline.prefix.index + 1, self._outline.last_index
+            index = self._engine.last_at_offset(offset, first_index, last_index)
+            if index < first_index:
+                return first_index
+            entry = self._entry(index)
+            if offset < entry.next_offset:
+                return index
+            if index < last_index:
+                raise DamagedRecord(f"no entry holds offset {offset}, which is in the middle of the log")
+            return last_index + 1
+
+    def load_snapshot(self) -> Snapshot | None:
+        """`Storage.load_snapshot`."""
+        with self._at_work():
+            prefix = self._outline.prefix
+            return self._home.load_snapshot(prefix.index, prefix.term) if prefix.index else None
+
+    def stage_snapshot(self, snapshot: Snapshot) -> None:
+        """`Storage.stage_snapshot`."""
+        with self._noticing():
+            self._home.save_snapshot(snapshot)
+
+    def cut_prefix(self, snapshot: Snapshot) -> None:
+        """`Storage.cut_prefix`."""
+        with self._at_work():
+            if snapshot.index > self._outline.prefix.index:
+                self._store(*fold_prefix_cut(self._outline, snapshot, self._place), self._commit)
+
+    def size_bytes(self) -> int:
+        """`Storage.size_bytes`."""
+        now = self._outline
+        return now.next_position - now.first_position
+
+    def tend(self) -> bool:
+        """`Storage.tend`."""
+        with self._at_work():
+            return self._engine.tend()
+
+    def close(self) -> None:
+        """`Storage.close`."""
+        if not self._one_at_a_time.acquire(timeout=limits.STOP_TIMEOUT_S):
+            return  # the disk hangs in another thread: the end of the process releases everything
+        try:
+            if not self._closed:
+                self._closed = True
+                self._failure = StorageFailed("the storage is closed")
+                self._engine.close()
+                self._home.close()
+        finally:
+            self._one_at_a_time.release()
+
+    def _look(self) -> Outline:
+        contents = self._engine.contents()
+        if self._home.is_new and (contents.state is not None or contents.last is not None):
+            raise DamagedRecord("the mark of what was durable is missing beside a log that is not empty")
+        outline = outline_of(contents, self._engine.row)
+        if outline.number < self._home.mark:
+            raise DamagedRecord(
+                f"the log ends with write {outline.number}, and write {self._home.mark} was durable:"
+                " its end is lost"
+            )
+        return outline
+
+    def _store(self, outline: Outline, change: Change | None, commit: Callable[[Change], None]) -> None:
+        if change is not None:
+            # The file first, then the record that names it: a crash between leaves a file too many.
+            if change.snapshot is not None:
+                self._home.save_snapshot(change.snapshot)
+            commit(change)
+        self._outline = outline
+        if change is not None and change.snapshot is not None:
+            self._home.drop_snapshots(outline.prefix.index, outline.prefix.term)
+
+    def _commit(self, change: Change) -> None:
+        self._engine.commit(change)
+        self._home.advance(change.number)
+
+    def _place(self, index: int) -> Place:
+        return Place(self._row(index).stamp.position, self._entry(index).base_offset)
+
+    def _row(self, index: int) -> Row:
+        row = self._engine.row(index)
+        if row is None:
+            raise DamagedRecord(f"entry {index} is missing in the middle of the log")
+        check_row(row)
+        return row
+
+    def _entry(self, index: int) -> Entry:
+        return check_entry(index, index, self._row(index).record)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """One call at a time, none after a failure."""
+        with self._one_at_a_time, self._noticing():
+            yield
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise StorageFailed(str(self._failure)) from self._failure
+        try:
+            yield
+        except StorageFailed as error:
+            self._failure = error
+            raise
+
+
+class Closable(Protocol):
+    """What holds files open."""
+
+    def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+@contextmanager
+def closed_on_error(*opened: Closable) -> Iterator[None]:
+    """Close what was opened when the block that goes on with it fails."""
+    with ExitStack() as undo:
+        for each in opened:
+            undo.callback(each.close)
+        yield
+        undo.pop_all()

@@ -1,0 +1,338 @@
+"""The one task that owns the disk: takes writes without waiting, tells when they are durable.
+
+Decides what goes into one commit: everything that waits. A thread of its own does the disk's work,
+writes first, then one other call, then a piece of tending; the results come back over a socket pair, in
+order, into the trio thread. Never drops, reorders or retries a write; the first error ends `run`. With
+`inline` there is no thread: the simulation runs the same calls in the trio thread. Called by the driver,
+the readers and retention; run by `node.py`.
+"""
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import outcome
+import trio
+
+from esnode import limits
+from esnode.errors import StorageFailed
+from esnode.raft.entry import Entry
+from esnode.raft.messages import Snapshot, Write
+from esnode.storage.interface import Storage
+
+T = TypeVar("T")
+
+STARVED_AFTER_S: Final = 0.003
+BREATHE_EVERY_S: Final = 0.0005
+BREATHE_S: Final = 0.00002
+
+
+class _Call(Generic[T]):
+    """A call that waits for its turn, and then its result for the one who asked."""
+
+    def __init__(self, fn: Callable[[], T]) -> None:
+        self.fn = fn
+        self.done = trio.Event()
+        self.result: outcome.Value[T] | outcome.Error | None = None
+
+    def carry_out(self) -> None:
+        self.result = outcome.capture(self.fn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """So many writes are durable."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    """What to call back once everything submitted up to here is durable."""
+
+    size_bytes: int
+    is_write: bool
+    on_durable: Callable[[], None]
+
+
+class StorageWorker:
+    """Group commit, reads in between, and callbacks in order."""
+
+    def __init__(self, storage: Storage, *, inline: bool = False) -> None:
+        """From `run` on, only the worker calls `storage`, but for `size_bytes`."""
+        self.storage = storage
+        self.pending_bytes = 0
+        """Records and snapshots that are submitted and not yet durable."""
+        self.pending_writes = 0
+        self.commits = 0
+        """Write calls that were carried out."""
+        self._submitted: deque[_Submitted] = deque()
+        self._hands: _Thread | _Inline = _Inline(storage) if inline else _Thread(storage)
+        self._moved_at = 0.0
+
+    def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
+        """Queue `write`; `on_durable` runs in the trio thread once it and all before it are durable.
+
+        None only waits its turn, and is called at once when nothing is pending.
+        """
+        if write is None:
+            if self._submitted:
+                self._submitted.append(_Submitted(0, is_write=False, on_durable=on_durable))
+            else:
+                on_durable()
+            return
+        size_bytes = sum(entry.size_bytes for entry in write.entries)
+        if write.snapshot is not None:
+            size_bytes += len(write.snapshot.data)
+        if not self._submitted:
+            self._moved_at = time.monotonic()
+        self._submitted.append(_Submitted(size_bytes, is_write=True, on_durable=on_durable))
+        self.pending_bytes += size_bytes
+        self.pending_writes += 1
+        self._hands.put(write)
+
+    async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
+        """`Storage.read`, between writes; sees all that was submitted before."""
+        return await self.call(lambda: self.storage.read(first_index, last_index, max_bytes))
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        """Run `fn`, which calls the storage, between writes; sees all that was submitted before.
+
+        When the caller is cancelled, `fn` may still be run. Raises what `fn` raises.
+        """
+        call = _Call(fn)
+        self._hands.put(call)
+        await call.done.wait()
+        assert call.result is not None, "a call is done when it has a result"
+        return call.result.unwrap()
+
+    async def cut_prefix(self, take: Callable[[], Snapshot]) -> Snapshot:
+        """`Storage.cut_prefix` for the snapshot that `take` returns; commits go on while it is written."""
+
+        def stage() -> Snapshot:
+            snapshot = take()
+            self.storage.stage_snapshot(snapshot)
+            return snapshot
+
+        snapshot = stage() if isinstance(self._hands, _Inline) else await trio.to_thread.run_sync(stage)
+        await self.call(lambda: self.storage.cut_prefix(snapshot))
+        return snapshot
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what is submitted, until cancelled; then close the storage.
+
+        Raises `StorageFailed` after the disk's first error. A write that is under way when the task is
+        cancelled is finished; those that wait are not begun, and nobody is called back any more.
+        """
+        with self._hands.at_work(), self._breathing():
+            try:
+                task_status.started()
+                while True:
+                    for result in await self._hands.wait_results():
+                        self._take(result)
+            finally:
+                await self._stop()
+
+    def _take(self, result: "_Written | _Call[Any]") -> None:
+        if isinstance(result, _Call):
+            result.done.set()
+            if isinstance(result.result, outcome.Error) and isinstance(result.result.error, StorageFailed):
+                raise result.result.error
+            return
+        self._moved_at = time.monotonic()
+        self.commits += 1
+        for _ in range(result.count):
+            self._call_back_to_next_write()
+        while self._submitted and not self._submitted[0].is_write:
+            self._submitted.popleft().on_durable()
+
+    def _call_back_to_next_write(self) -> None:
+        while True:
+            submitted = self._submitted.popleft()
+            self.pending_bytes -= submitted.size_bytes
+            self.pending_writes -= submitted.is_write
+            submitted.on_durable()
+            if submitted.is_write:
+                return
+
+    async def _stop(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + limits.STOP_TIMEOUT_S) as scope:
+            await self._hands.stop()
+        if scope.cancelled_caught:
+            raise StorageFailed(f"the disk did not answer within {limits.STOP_TIMEOUT_S} s")
+
+    @contextlib.contextmanager
+    def _breathing(self) -> Iterator[None]:
+        if isinstance(self._hands, _Inline):
+            yield
+            return
+        instrument = _Breath(self)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            yield
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+
+    def waited_s(self, now: float) -> float:
+        """For how long, on `time.monotonic`, nothing has become durable while something should."""
+        return now - self._moved_at if self._submitted else 0.0
+
+
+class _Breath(trio.abc.Instrument):
+    """Lets the disk's thread have the interpreter's lock when a busy event loop starves it.
+
+    A loop that never sleeps gives the lock up often and for an instant: too short for a sleeping thread
+    to wake up and take it, and each try starts its time-out anew. Seconds without a commit were
+    measured so. When nothing became durable for some milliseconds, the loop sleeps for an instant.
+    """
+
+    def __init__(self, worker: StorageWorker) -> None:
+        self._worker = worker
+        self._breathed_at = 0.0
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0 or not self._worker.pending_writes:
+            return
+        now = time.monotonic()
+        if self._worker.waited_s(now) > STARVED_AFTER_S and now - self._breathed_at > BREATHE_EVERY_S:
+            time.sleep(BREATHE_S)
+            self._breathed_at = time.monotonic()
+
+
+class _Inline:
+    """The disk's work in the trio thread, one round each time the task runs."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._jobs: deque[Write | _Call[Any]] = deque()
+        self._more = trio.Event()
+
+    def put(self, job: "Write | _Call[Any]") -> None:
+        self._jobs.append(job)
+        self._more.set()
+
+    async def wait_results(self) -> "list[_Written | _Call[Any]]":
+        await self._more.wait()
+        self._more = trio.Event()
+        writes = [job for job in self._jobs if isinstance(job, Write)]
+        calls = [job for job in self._jobs if isinstance(job, _Call)]
+        self._jobs.clear()
+        results: list[_Written | _Call[Any]] = []
+        if writes:
+            self._storage.write(writes)
+            results.append(_Written(len(writes)))
+        for call in calls:
+            call.carry_out()
+        while self._storage.tend():
+            await trio.lowlevel.checkpoint()
+        return results + calls
+
+    async def stop(self) -> None:
+        self._storage.close()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        yield
+
+
+class _Thread:
+    """The disk's work in a thread of its own.
+
+    The thread takes its next round itself, without waiting for the event loop; it alone touches the
+    storage, and it closes it.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._jobs: queue.SimpleQueue[Write | _Call[Any] | None] = queue.SimpleQueue()
+        self._results: deque[_Written | _Call[Any]] = deque()
+        self._ended = False
+        self._failure: BaseException | None = None
+
+    def put(self, job: "Write | _Call[Any]") -> None:
+        self._jobs.put(job)
+
+    async def wait_results(self) -> "Iterator[_Written | _Call[Any]]":
+        await trio.lowlevel.checkpoint()
+        while not self._results:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait_wake()
+        return self._take_results()
+
+    async def stop(self) -> None:
+        self._jobs.put(None)
+        while not self._ended:
+            await self._wait_wake()
+        if self._failure is not None:
+            raise self._failure
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        self._receive, self._send = socket.socketpair()
+        with self._receive, self._send:
+            self._receive.setblocking(False)
+            self._send.setblocking(False)
+            threading.Thread(target=self._run, name="storage", daemon=True).start()
+            yield
+
+    async def _wait_wake(self) -> None:
+        await trio.lowlevel.wait_readable(self._receive)
+        self._receive.recv(4096)
+
+    def _take_results(self) -> "Iterator[_Written | _Call[Any]]":
+        while self._results:
+            yield self._results.popleft()
+
+    # --- below: in the thread ---
+
+    def _run(self) -> None:
+        end = outcome.capture(self._work)
+        if isinstance(end, outcome.Error):
+            self._failure = end.error
+        self._ended = True
+        self._wake()
+
+    def _work(self) -> None:
+        writes: list[Write] = []
+        calls: deque[_Call[Any]] = deque()
+        more = False
+        with contextlib.closing(self._storage):
+            while self._drain(writes, calls, wait=not (calls or more)):
+                if writes:
+                    self._storage.write(writes)
+                    self._post(_Written(len(writes)))
+                    writes.clear()
+                if calls:
+                    call = calls.popleft()
+                    call.carry_out()
+                    self._post(call)
+                more = self._storage.tend()
+
+    def _drain(self, writes: list[Write], calls: "deque[_Call[Any]]", wait: bool) -> bool:
+        """Take all jobs that wait, at least one when `wait`; False when the end was asked for."""
+        while wait or not self._jobs.empty():
+            wait = False
+            match self._jobs.get():
+                case None:
+                    return False
+                case _Call() as call:
+                    calls.append(call)
+                case write:
+                    writes.append(write)
+        return True
+
+    def _post(self, result: "_Written | _Call[Any]") -> None:
+        self._results.append(result)
+        self._wake()
+
+    def _wake(self) -> None:
+        # Full: a wake-up is on its way already. Closed: the event loop has given this thread up.
+        with contextlib.suppress(OSError):
+            self._send.send(b"\0")
