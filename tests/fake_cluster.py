@@ -38,7 +38,7 @@ from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.wire import Message
 
 Reply = Message | bytes | None
-"""What a script answers: a message, raw bytes, or nothing at all."""
+"""What a script answers: a message, raw bytes, or nothing. A `Subscribe` as it came: follow the log."""
 Script = Callable[["FakeNode", Message], Reply]
 
 
@@ -163,10 +163,11 @@ class FakeNode:
                 while messages := await connection.receive():
                     for message in messages:
                         self.received.append(message)
-                        if isinstance(message, Subscribe) and self.script is None:
-                            nursery.start_soon(self._feed, connection, message)
+                        reply = (self.script or FakeNode.answer)(self, message)
+                        if isinstance(reply, Subscribe):
+                            nursery.start_soon(self._feed, connection, reply)
                         else:
-                            await self.send(connection, (self.script or FakeNode.answer)(self, message))
+                            await self.send(connection, reply)
                 nursery.cancel_scope.cancel()
         except* ConnectionLost:
             pass  # the client has gone
@@ -192,6 +193,8 @@ class FakeNode:
                 if from_offset < log.first_offset:
                     return Refused(request_id, OffsetOutOfRange.code, f"the first is {log.first_offset}")
                 return self.records(request_id, log.records_from(from_offset)[:2])
+            case Subscribe():
+                return message
             case StatusRequest(request_id):
                 return StatusReply(request_id, {"id": self.id})
             case ExplainKey(request_id, key):
