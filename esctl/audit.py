@@ -12,12 +12,19 @@ from typing import Final, Protocol
 
 import trio
 
-from esctl.barrier import confirmed_end
+from esctl.barrier import confirmed_end, reason_of
 from esctl.history import History
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.client import NodeLink, connect_node
-from esnode.errors import DamagedRecord, EventStreamError, NoQuorum, OffsetOutOfRange, OperationTimeout
+from esnode.errors import (
+    DamagedRecord,
+    EventStreamError,
+    NoQuorum,
+    OffsetOutOfRange,
+    OperationTimeout,
+    Unreachable,
+)
 from esnode.messages import Records
 
 ANSWER_TIMEOUT_S: Final = 2.0
@@ -66,13 +73,13 @@ class Audit:
 async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], Watcher]) -> Audit:
     """Read every node into `history`; waits up to `wait_s` for nodes that are down or behind.
 
-    `begin` is called once, with the number of events to be read, all nodes together. Raises
-    `Unreachable` when no node answers.
+    `begin` is called once, with the number of events to be read, all nodes together. When no node
+    answers, that is in the troubles.
     """
     outcome = Audit()
     deadline = trio.current_time() + wait_s
     async with AsyncExitStack() as stack:
-        await _confirm(cluster, outcome, max(wait_s, CONFIRM_TIMEOUT_S))
+        await _confirm(cluster, outcome, wait_s)
         readings: dict[int, _Reading] = {}
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:
@@ -91,10 +98,11 @@ async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callab
     return outcome
 
 
-async def _confirm(cluster: Cluster, outcome: Audit, timeout_s: float) -> None:
+async def _confirm(cluster: Cluster, outcome: Audit, wait_s: float) -> None:
+    timeout_s = max(wait_s, CONFIRM_TIMEOUT_S)
     try:
-        outcome.target = (await confirmed_end(cluster, timeout_s)).next_offset
-    except (NoQuorum, OperationTimeout):
+        outcome.target = (await confirmed_end(cluster, timeout_s, down_timeout_s=wait_s)).next_offset
+    except (NoQuorum, OperationTimeout, Unreachable):
         outcome.confirmed = False
 
 
@@ -124,7 +132,7 @@ async def _arrive(
         except trio.TooSlowError:
             outcome.troubles[node.id] = f"no answer in {ANSWER_TIMEOUT_S:g} s"
         except EventStreamError as error:
-            outcome.troubles[node.id] = str(error)
+            outcome.troubles[node.id] = reason_of(error)
         if trio.current_time() >= deadline:
             return
         await trio.sleep(ROUND_S)

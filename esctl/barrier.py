@@ -16,7 +16,9 @@ from esnode.client import connect_node
 from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable
 
 ROUND_S: Final = 0.05
-"""Between two rounds of questions."""
+"""Between two questions to one node."""
+DOWN_TIMEOUT_S: Final = 1.0
+"""How long nodes that all refuse to be connected to are tried: a restart takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +30,52 @@ class End:
     leader: int
 
 
-async def confirmed_end(cluster: Cluster, timeout_s: float = limits.OPERATION_TIMEOUT_S) -> End:
+async def confirmed_end(
+    cluster: Cluster,
+    timeout_s: float = limits.OPERATION_TIMEOUT_S,
+    down_timeout_s: float = DOWN_TIMEOUT_S,
+) -> End:
     """Ask until a leader answers. Raises `Unreachable`, `NoQuorum`, `OperationTimeout`."""
-    refusals: dict[int, EventStreamError] = {}
+    asking = _Asking(cluster, timeout_s, trio.current_time() + down_timeout_s)
     with trio.move_on_after(timeout_s):
-        while True:
-            end = await _ask_all(cluster, timeout_s, refusals)
-            if end is not None:
-                return end
-            await trio.sleep(ROUND_S)  # an election takes some hundred milliseconds
-    raise _why_not(cluster, timeout_s, list(refusals.values()))
+        async with trio.open_nursery() as nursery:
+            for node in cluster.nodes:
+                nursery.start_soon(asking.ask_until_answered, node, nursery.cancel_scope)
+    if asking.end is None:
+        raise _why_not(cluster, timeout_s, list(asking.refusals.values()))
+    return asking.end
 
 
-async def _ask_all(cluster: Cluster, timeout_s: float, refusals: dict[int, EventStreamError]) -> End | None:
-    """The first answer of any node; None when all have refused."""
-    found: list[End] = []
-    async with trio.open_nursery() as nursery:
+class _Asking:
+    """The same question to every node, again and again: one that hangs holds up no other."""
 
-        async def ask(node: Node) -> None:
+    def __init__(self, cluster: Cluster, timeout_s: float, give_up_at: float) -> None:
+        self.end: End | None = None
+        self.refusals: dict[int, EventStreamError] = {}
+        """What each node said last."""
+        self._cluster = cluster
+        self._timeout_s = timeout_s
+        self._give_up_at = give_up_at
+
+    async def ask_until_answered(self, node: Node, all_of_it: trio.CancelScope) -> None:
+        """Ask one node; the first answer of any node ends it all."""
+        while self.end is None and not self._nobody_listens():
             try:
-                async with connect_node(node.client, cluster=cluster.identity, timeout_s=timeout_s) as link:
-                    answer = await link.read_records(limits.MAX_INDEX, 1, linearizable=True)
+                self.end = await self._ask(node)
             except EventStreamError as error:
-                refusals[node.id] = error
-                return
-            found.append(End(answer.first_offset, answer.next_offset, node.id))
-            nursery.cancel_scope.cancel()
+                self.refusals[node.id] = error
+                await trio.sleep(ROUND_S)  # an election takes some hundred milliseconds
+        all_of_it.cancel()
 
-        for node in cluster.nodes:
-            nursery.start_soon(ask, node)
-    return found[0] if found else None
+    async def _ask(self, node: Node) -> End:
+        link = connect_node(node.client, cluster=self._cluster.identity, timeout_s=self._timeout_s)
+        async with link:
+            answer = await link.read_records(limits.MAX_INDEX, 1, linearizable=True)
+        return End(answer.first_offset, answer.next_offset, node.id)
+
+    def _nobody_listens(self) -> bool:
+        refused = [error for error in self.refusals.values() if isinstance(error, Unreachable)]
+        return len(refused) == len(self._cluster.nodes) and trio.current_time() > self._give_up_at
 
 
 def _why_not(cluster: Cluster, timeout_s: float, refusals: Sequence[EventStreamError]) -> EventStreamError:
@@ -70,7 +88,13 @@ def _why_not(cluster: Cluster, timeout_s: float, refusals: Sequence[EventStreamE
         return OperationTimeout(
             f"no majority of {cluster.name} answered within {timeout_s:g} s", next_step=helps
         )
-    reasons = "; ".join(str(error) for error in refusals)
+    reasons = "; ".join(sorted({reason_of(error) for error in refusals}))
     return Unreachable(
-        f"no node of {cluster.name} answers: {reasons}", next_step=f"esctl cluster start {cluster.name}"
+        f"no node of cluster {cluster.name} answers: {reasons}",
+        next_step=f"esctl cluster start {cluster.name}",
     )
+
+
+def reason_of(error: EventStreamError) -> str:
+    """In a few words, for a row of a table: which node it is stands beside it."""
+    return str(error).rpartition(": ")[2] if isinstance(error, Unreachable) else str(error)

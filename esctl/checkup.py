@@ -13,9 +13,9 @@ import trio
 
 from esctl import survey as surveys
 from esctl.backends.interface import RunState
+from esctl.barrier import confirmed_end
 from esctl.state import Cluster
 from esctl.survey import Survey
-from esnode.client import connect
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0
@@ -132,9 +132,7 @@ def _quorum(survey: Survey) -> Stage:
 async def _deep(cluster: Cluster) -> Stage:
     helps = f"esctl status --cluster {cluster.name}"
     try:
-        async with connect(cluster.addresses, cluster=cluster.identity, timeout_s=READ_TIMEOUT_S) as log:
-            end = int((await log.status())["next_offset"])
-            await log.read(max(0, end - 1), 1)
+        await confirmed_end(cluster, READ_TIMEOUT_S)
     except EventStreamError as error:
         return Stage("deep", _DEEP, [(str(error), helps)])
     return Stage("deep", _DEEP, [])

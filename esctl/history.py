@@ -9,7 +9,8 @@ which feeds it; `verdict.py` says what it adds up to.
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ class History:
         """This event, encoded as in a batch, should be there. Before `begin`."""
         assert not self._logs, "what is expected must be known before the first record"
         self._expecting = True
-        self._sightings.expect(key, self._digest(encoded), file, line)
+        self._sightings.expect(key, self._digest(encoded, decode_event(encoded)), file, line)
 
     def begin(self, node: int, first_offset: int) -> None:
         """The node's log is read from `first_offset` on. Before any `add`."""
@@ -181,16 +182,19 @@ class History:
             return _Shared(self._sightings.add_record(entry.base_offset, ()), ())
         rows = []
         for place, (key, one) in enumerate(zip(keys, encoded, strict=True)):
-            flaw = _wrong_key(key, one)
+            event, flaw = _look_at(one, key)
             if flaw:
                 self._findings.add(Finding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
-            rows.append((key, self._digest(one)))
+            rows.append((key, self._digest(one, event)))
         hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
         return _Shared(self._sightings.add_record(entry.base_offset, rows), hashed)
 
-    def _digest(self, encoded: bytes) -> bytes:
+    def _digest(self, encoded: bytes, event: Mapping[str, Any] | None) -> bytes:
         """Of an event's content. Only against a file does the order of attributes not count."""
-        content = _canonical(encoded) if self._expecting else encoded
+        content = encoded
+        if self._expecting and event is not None:
+            with suppress(TypeError, ValueError):  # another producer may store what JSON does not know
+                content = _CANONICAL.encode(event).encode()
         return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
     def _advance(self) -> None:
@@ -213,14 +217,6 @@ def _hash_up_to(log: _Log, start: int, end: int) -> None:
             log.unhashed.appendleft((end, events[end - base_offset :]))
 
 
-def _canonical(encoded: bytes) -> bytes:
-    """The event's content, whatever the order of its attributes; `encoded` itself where it is no event."""
-    try:
-        return _CANONICAL.encode(decode_event(encoded)).encode(errors="surrogatepass")
-    except (ProtocolError, TypeError, ValueError):
-        return encoded  # `_wrong_key` reports it
-
-
 def _encoded_events(entry: Entry, count: int) -> Sequence[bytes]:
     encoded = split_payload(entry.payload)
     if len(encoded) != count:
@@ -228,18 +224,18 @@ def _encoded_events(entry: Entry, count: int) -> Sequence[bytes]:
     return encoded
 
 
-def _wrong_key(key: bytes, encoded: bytes) -> str:
-    """Why `key` is not the event's; empty when it is."""
+def _look_at(encoded: bytes, key: bytes) -> tuple[dict[str, Any] | None, str]:
+    """The event, None when it is none; and why `key` is not the event's, empty when it is."""
     try:
         event = decode_event(encoded)
     except ProtocolError as error:
-        return f"the event cannot be read: {error}"
+        return None, f"the event cannot be read: {error}"
     source, event_id = event.get("source"), event.get("id")
     if type(source) is not str or type(event_id) is not str:
-        return "the event has no source and id"
+        return None, "the event has no source and id"
     if event_key(source, event_id) != key:
-        return f"the key {key.hex()} is not that of source {source!r:.60}, id {event_id!r:.60}"
-    return ""
+        return event, f"the key {key.hex()} is not that of source {source!r:.60}, id {event_id!r:.60}"
+    return event, ""
 
 
 assert limits.KEY_BYTES == DIGEST_BYTES

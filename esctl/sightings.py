@@ -2,7 +2,7 @@
 
 A row is 38 bytes: key, digest of the content, the record that held it, the place in the record. A record
 that several nodes hold byte for byte is kept once, with a mask of its holders: so a log of a million
-events on nodes that agree takes about 45 MB, and at worst that times the nodes. Never judges.
+events on nodes that agree takes about 50 MB, and at worst that times the nodes. Never judges.
 Called by `history.py`.
 """
 

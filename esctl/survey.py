@@ -14,6 +14,7 @@ import trio
 from esctl.answer import Trouble
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeProcess, RunState
+from esctl.barrier import reason_of
 from esctl.state import Cluster, Node
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, ProtocolError, Unreachable
@@ -169,7 +170,7 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
                 status = await link.status()
             return _checked(cluster, process, status)
         except EventStreamError as error:
-            why = str(error) if process.state is RunState.RUNNING else why
+            why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
 
 

@@ -64,7 +64,7 @@ def transfer(
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     leader = _leader(survey)
-    _check(survey, leader, to)
+    check(survey, leader, to)
     data: dict[str, Any] = {"cluster": survey.cluster.name, "from": leader.node.id, "to": to}
     data["quorum"] = survey.quorum_data()
     if dry_run:
@@ -108,7 +108,8 @@ def _leader(survey: "Survey") -> "Report":
     return survey.leader
 
 
-def _check(survey: "Survey", leader: "Report", to: int | None) -> None:
+def check(survey: "Survey", leader: "Report", to: int | None) -> None:
+    """That the transfer makes sense; raises the error that says why not."""
     name = f"--cluster {survey.cluster.name}"
     if to == leader.node.id:
         raise InvalidArgument(

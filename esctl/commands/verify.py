@@ -1,8 +1,8 @@
 """`esctl verify`: the proof that nothing was lost, doubled, changed or reordered.
 
 Reads every node's log itself and, with --input, every event of the files that were sent. Three ends: it
-passed, it failed (exit 11), or there was not enough to judge by (exit 12). Needs about 45 bytes of memory
-for each event of the log, and 40 for each of the input; three times the first when the nodes disagree.
+passed, it failed (exit 11), or there was not enough to judge by (exit 12). Needs about 50 bytes of memory
+for each event of the log, and 50 for each of the input; three times the first when the nodes disagree.
 """
 
 import time

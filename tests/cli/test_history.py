@@ -338,3 +338,35 @@ def test_no_nodes_at_all_are_no_proof() -> None:
 def test_memory_is_shared_by_nodes_that_agree() -> None:
     agreed = history(three(lambda records: records, count=640))
     assert agreed.size_bytes < 640 * 50
+
+
+def test_an_event_that_json_cannot_hold_is_compared_by_its_bytes() -> None:
+    strange = {**event(0), "data": b"bytes"}
+    keys = [key_of(event(0))]
+
+    def holding(content: dict[str, Any]) -> bytes:
+        return seal(
+            index=1, term=1, kind=EntryKind.BATCH, base_offset=0, log_time_ms=0, count=1, keys=keys[0],
+            payload=cbor2.dumps([cbor2.dumps(content)]),
+        ).record  # fmt: skip
+
+    same = {node: [holding(strange)] for node in (1, 2, 3)}
+    assert judged(same, expected=[event(1)]).counts == {Flaw.LOST: 1}
+    assert judged(same | {3: [holding(strange | {"data": b"other"})]}).changed == 1
+
+
+def test_nodes_that_go_on_behind_a_finished_one_are_still_compared_event_by_event() -> None:
+    made = History([1, 2, 3])
+    for node in (1, 2, 3):
+        made.begin(node, 0)
+    for one in log(4):
+        made.add(3, one)
+    made.finish(3)
+    for one in log(8):
+        made.add(1, one)
+        made.add(2, one if one != log(8)[3] else record(6, [event(6), event(77)]))
+    assert made.position(1) == 8
+    verdict = made.verdict()
+    assert verdict.next_offset == 4
+    assert verdict.hashes_equal
+    assert verdict.counts == {Flaw.LOST: 2}

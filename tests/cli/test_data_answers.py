@@ -1,0 +1,276 @@
+"""What people and programs are told: status, health and verify, from what was found."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esctl.answer import Answer, Cell, Table
+from esctl.audit import Audit
+from esctl.backends.interface import NodeProcess, RunState
+from esctl.checkup import Checkup, Stage
+from esctl.commands import health, leader, status, verify
+from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
+from esctl.exits import Exit
+from esctl.history import History
+from esctl.state import Cluster, Node
+from esctl.survey import Report, Survey
+from esnode.errors import NoQuorum
+from esnode.events import encode_event, key_of
+from tests.cli.wire_node import WireNode, event, log
+
+
+def cluster(count: int = 3) -> Cluster:
+    home = Path("/tmp/none")
+    nodes = tuple(
+        Node(n, f"127.0.0.1:{7100 + n}", f"127.0.0.1:{7200 + n}", home, home, home)
+        for n in range(1, count + 1)
+    )
+    return Cluster("drill", "drill-0a1b2c3d", "process", "sqlite", "2013-01-01T00:00:00Z", home, nodes)
+
+
+def report(number: int, state: RunState = RunState.RUNNING, **changes: Any) -> Report:
+    """Node `number`; with `role=None` it does not answer."""
+    node = cluster(9).node(number)
+    running = state is not RunState.DOWN
+    process = NodeProcess(node, state, 900 + number if running else None, 1_000 if running else None, 61.0)
+    if changes.get("role", "") is None:
+        return Report(process, None, "no answer")
+    return Report(process, WireNode(number, log(8)).status() | changes)
+
+
+def survey(*reports: Report) -> Survey:
+    return Survey(cluster(len(reports)), reports)
+
+
+HEALTHY = survey(report(1, role="leader", term=4), report(2, term=4), report(3, term=4))
+ONE_DOWN = survey(HEALTHY.reports[0], HEALTHY.reports[1], report(3, RunState.DOWN, role=None))
+TWO_DOWN = survey(
+    HEALTHY.reports[0], report(2, RunState.DOWN, role=None), report(3, RunState.PAUSED, role=None)
+)
+NONE_UP = survey(*(report(n, RunState.DOWN, role=None) for n in (1, 2, 3)))
+
+
+def rows_of(answer: Answer) -> list[list[Any]]:
+    tables = [view for view in answer.views if isinstance(view, Table)]
+    return [[c.value if isinstance(c, Cell) else c for c in row] for row in tables[0].rows]
+
+
+# --- who leads ---------------------------------------------------------------------------------
+
+
+def test_the_claim_in_the_highest_term_leads() -> None:
+    both = survey(report(1, role="leader", term=3), report(2, role="leader", term=4), report(3, term=4))
+    assert both.leader is not None
+    assert both.leader.node.id == 2
+    assert both.term == 4
+
+
+def test_a_claim_that_a_majority_has_outvoted_is_no_leader() -> None:
+    asleep = survey(report(1, role="leader", term=3), report(2, term=4), report(3, term=4))
+    assert asleep.leader is None
+    assert rows_of(status.answer_of(asleep))[0][1] == "old leader"
+
+
+def test_a_single_node_in_a_higher_term_does_not_unseat_the_leader() -> None:
+    lonely = survey(report(1, role="leader", term=3), report(2, term=3), report(3, role="candidate", term=9))
+    assert lonely.leader is not None
+
+
+# --- status ------------------------------------------------------------------------------------
+
+
+def test_status_tells_programs_what_the_contract_says() -> None:
+    answer = status.answer_of(HEALTHY)
+    assert answer.exit_code is Exit.OK
+    assert (answer.data["leader"], answer.data["term"]) == (1, 4)
+    assert answer.data["quorum"] == {"needed": 2, "up": 3, "total": 3, "may_fail": 1, "held": True}
+    names = (
+        "id",
+        "pid",
+        "up",
+        "role",
+        "term",
+        "last_index",
+        "commit_index",
+        "applied_index",
+        "next_offset",
+        "rss_bytes",
+    )
+    for node in answer.data["nodes"]:
+        assert all(node[name] is not None for name in names)
+
+
+def test_a_node_that_is_down_is_a_row_with_its_reason() -> None:
+    answer = status.answer_of(ONE_DOWN)
+    assert answer.exit_code is Exit.OK
+    node = answer.data["nodes"][2]
+    assert (node["id"], node["up"], node["why"], node["role"], node["next_offset"]) == (
+        3,
+        False,
+        "no answer",
+        None,
+        None,
+    )
+    assert len(rows_of(answer)) == 3
+    (warning,) = status.warnings(ONE_DOWN)
+    assert "esctl node start 3 --cluster drill" in warning
+
+
+def test_a_paused_node_wants_to_be_resumed() -> None:
+    assert any("esctl node resume 3" in warning for warning in status.warnings(TWO_DOWN))
+
+
+def test_when_nobody_answers_the_rows_are_there_and_the_exit_says_so() -> None:
+    answer = status.answer_of(NONE_UP)
+    assert answer.exit_code is Exit.UNREACHABLE
+    assert [node["up"] for node in answer.data["nodes"]] == [False, False, False]
+    assert answer.errors[0].next == "esctl cluster start drill"
+
+
+def test_a_follower_lags_behind_the_leader_and_never_ahead_of_it() -> None:
+    lagging = survey(
+        report(1, role="leader", applied_index=50, next_offset=640),
+        report(2, applied_index=40, next_offset=600),
+        report(3, applied_index=51, next_offset=650),
+    )
+    nodes = status.answer_of(lagging).data["nodes"]
+    assert [(node["lag_entries"], node["lag_events"]) for node in nodes] == [(0, 0), (10, 40), (0, 0)]
+
+
+def test_a_window_that_shrank_is_a_warning() -> None:
+    shrunk = survey(report(1, role="leader", dedup={"forgotten_early": 7}), report(2), report(3))
+    assert "7 keys" in status.warnings(shrunk)[0]
+
+
+# --- health ------------------------------------------------------------------------------------
+
+
+def checkup(found: Survey, *broken: str) -> Checkup:
+    stages = [
+        Stage(name, "asks", [(f"{name} is not well", f"mend {name}")] if name in broken else [])
+        for name in ("alive", "ready", "quorum", "deep")
+    ]
+    return Checkup(found, stages)
+
+
+def test_a_healthy_cluster_ends_with_zero() -> None:
+    answer = health.answer_of(checkup(HEALTHY))
+    assert (answer.exit_code, answer.data["healthy"], answer.data["serving"]) == (Exit.OK, True, True)
+
+
+def test_an_unhealthy_cluster_has_reasons_and_the_next_command() -> None:
+    answer = health.answer_of(checkup(ONE_DOWN, "alive"))
+    assert (answer.exit_code, answer.data["healthy"], answer.data["serving"]) == (Exit.UNHEALTHY, False, True)
+    assert answer.data["stages"][0]["reasons"] == ["alive is not well"]
+    assert answer.errors[0].next == "mend alive"
+
+
+def test_a_cluster_that_nobody_can_reach_is_not_called_unhealthy_but_unreachable() -> None:
+    assert (
+        health.answer_of(checkup(NONE_UP, "alive", "ready", "quorum", "deep")).exit_code is Exit.UNREACHABLE
+    )
+
+
+# --- leader ------------------------------------------------------------------------------------
+
+
+def test_a_transfer_to_the_leader_itself_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="leads already"):
+        leader.check(HEALTHY, HEALTHY.reports[0], 1)
+
+
+def test_a_transfer_to_a_node_that_is_down_is_refused() -> None:
+    with pytest.raises(NodeNotRunning, match="it is down") as caught:
+        leader.check(ONE_DOWN, ONE_DOWN.reports[0], 3)
+    assert caught.value.next_step == "esctl node start 3 --cluster drill"
+
+
+def test_a_transfer_to_a_node_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(NodeNotFound):
+        leader.check(HEALTHY, HEALTHY.reports[0], 9)
+
+
+def test_a_transfer_that_nobody_could_take_is_refused() -> None:
+    with pytest.raises(NoQuorum, match="nobody could take over"):
+        leader.check(TWO_DOWN, TWO_DOWN.reports[0], None)
+
+
+# --- verify ------------------------------------------------------------------------------------
+
+
+def proof(
+    logs: dict[int, list[bytes]],
+    *,
+    audit: Audit | None = None,
+    expected: int = 0,
+    files: tuple[str, ...] = (),
+) -> verify.Proof:
+    history = History([1, 2, 3])
+    for number in range(expected):
+        history.expect(key_of(event(number)), encode_event(event(number)), 0, number + 1)
+    for node in logs:
+        history.begin(node, 0)
+    for node, records in logs.items():
+        for one in records:
+            history.add(node, one)
+    up = audit or Audit(target=8, up=set(logs))
+    return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(), 0.5)
+
+
+def test_a_proof_that_holds_ends_with_zero() -> None:
+    answer = verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=8, files=("in",)))
+    assert answer.exit_code is Exit.OK
+    assert not answer.errors
+    data = answer.data
+    assert (data["ok"], data["events"], data["acked_lost"], data["duplicates"], data["changed"]) == (
+        True,
+        8,
+        0,
+        0,
+        0,
+    )
+    assert data["hashes_equal"]
+    assert len({node["hash"] for node in data["nodes"]}) == 1
+    assert len(data["nodes"][0]["hash"]) == 32
+    assert {node["next_offset"] for node in data["nodes"]} == {8}
+
+
+def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
+    answer = verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=9, files=("sent.ndjson",)))
+    assert answer.exit_code is Exit.VERDICT_FAILED
+    assert (answer.data["ok"], answer.data["acked_lost"]) == (False, 1)
+    assert answer.data["findings"][0]["text"] == "line 9 of sent.ndjson: it is on no node"
+
+
+def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
+    audit = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    answer = verify.answer_of(proof({1: log(8), 2: log(8)}, audit=audit))
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    assert answer.data["verdict"] == "inconclusive"
+    node = answer.data["nodes"][2]
+    assert (node["id"], node["up"], node["next_offset"], node["why"]) == (
+        3,
+        False,
+        None,
+        "Connection refused",
+    )
+    assert node["hash"] is None
+
+
+def test_a_failed_verdict_stays_failed_when_a_node_is_down_too() -> None:
+    audit = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    answer = verify.answer_of(proof({1: log(8), 2: log(8)[:1] + log(8)[2:]}, audit=audit))
+    assert answer.exit_code is Exit.VERDICT_FAILED
+
+
+def test_an_end_that_nobody_confirmed_leaves_the_verdict_open() -> None:
+    audit = Audit(target=8, confirmed=False, up={1, 2, 3})
+    assert verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, audit=audit)).exit_code is Exit.INCONCLUSIVE
+
+
+def test_no_node_at_all_is_unreachable_and_proves_nothing() -> None:
+    audit = Audit(troubles=dict.fromkeys((1, 2, 3), "Connection refused"))
+    answer = verify.answer_of(proof({}, audit=audit))
+    assert answer.exit_code is Exit.UNREACHABLE
+    assert not answer.data["ok"]

@@ -1,0 +1,200 @@
+"""A node that speaks the real protocol and has whatever log and manners a test gives it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import trio
+
+from esctl.state import Cluster, Node
+from esnode import limits
+from esnode.connection import Connection, accept
+from esnode.errors import ConnectionLost, NotLeader, PeerError
+from esnode.events import encode_event, key_of
+from esnode.messages import (
+    ExplainKey,
+    KeyExplained,
+    LeaderIs,
+    Read,
+    Records,
+    Refused,
+    Side,
+    StatusReply,
+    StatusRequest,
+    Subscribe,
+    TransferLeadership,
+    Transferred,
+)
+from esnode.raft.entry import EntryKind, parse, seal
+from esnode.wire import Message
+
+IDENTITY = "wire-0a1b2c3d"
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"e{number}", "source": "/test", "type": "t", "data": {"n": number}, **more}
+
+
+def record(base_offset: int, events: Sequence[dict[str, Any]]) -> bytes:
+    return seal(
+        index=base_offset + 1,
+        term=1,
+        kind=EntryKind.BATCH,
+        base_offset=base_offset,
+        log_time_ms=base_offset,
+        count=len(events),
+        keys=b"".join(key_of(one) for one in events),
+        payload=cbor2.dumps([encode_event(one) for one in events]),
+    ).record
+
+
+def log(count: int, size: int = 2) -> list[bytes]:
+    """`count` events in records of `size`."""
+    return [
+        record(start, [event(n) for n in range(start, min(start + size, count))])
+        for start in range(0, count, size)
+    ]
+
+
+@dataclass
+class WireNode:
+    """One node. A log may be wrong in any way; `mute` nodes take connections and say nothing."""
+
+    id: int
+    records: list[bytes] = field(default_factory=list)
+    role: str = "follower"
+    term: int = 1
+    leader: int = 1
+    first_offset: int = 0
+    claimed_next_offset: int | None = None
+    page_records: int = 1000
+    mute: bool = False
+    deaf_to_reads: bool = False
+    leave_after_reads: int | None = None
+    known: dict[bytes, int] = field(default_factory=dict)
+    dedup: dict[str, Any] = field(default_factory=dict)
+    troubles: int = 0
+    """Connections that ended with an error."""
+    asked: list[Message] = field(default_factory=list)
+    grown: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def next_offset(self) -> int:
+        if self.claimed_next_offset is not None:
+            return self.claimed_next_offset
+        return max((_place(one)[1] for one in self.records), default=0)
+
+    def grow(self, *records: bytes) -> None:
+        """The log has become longer."""
+        self.records += records
+        self.grown.set()
+        self.grown = trio.Event()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        async with Connection(stream) as connection:
+            try:
+                if self.mute:
+                    await trio.sleep_forever()
+                await accept(
+                    connection,
+                    cluster=IDENTITY,
+                    node_id=self.id,
+                    incarnation=self.id,
+                    allowed_side=Side.CLIENT,
+                    peers=(),
+                )
+                await connection.send(LeaderIs(self.term, self.leader, ""))
+                async with trio.open_nursery() as nursery:
+                    while messages := await connection.receive():
+                        for message in messages:
+                            self.asked.append(message)
+                            nursery.start_soon(self._answer, connection, message)
+                    nursery.cancel_scope.cancel()
+            except* PeerError:
+                self.troubles += 1
+
+    async def _answer(self, connection: Connection, message: Message) -> None:
+        try:
+            await self._answer_one(connection, message)
+        except ConnectionLost:
+            return
+
+    async def _answer_one(self, connection: Connection, message: Message) -> None:
+        match message:
+            case StatusRequest(request_id):
+                await connection.send(StatusReply(request_id, self.status()))
+            case Read(request_id, _, _, _, True) if self.role != "leader":
+                await connection.send(Refused(request_id, NotLeader.code, f"node {self.leader} leads"))
+            case Read() if self.deaf_to_reads:
+                return
+            case Read(request_id, offset):
+                if self.leave_after_reads is not None and offset < limits.MAX_INDEX:
+                    self.leave_after_reads -= 1
+                    if self.leave_after_reads < 0:
+                        await connection.aclose()
+                        return
+                await connection.send(self.page(request_id, offset))
+            case Subscribe(request_id, offset):
+                while True:
+                    grown, page = self.grown, self.page(request_id, offset)
+                    await connection.send(page)
+                    offset = max((_place(one)[1] for one in page.records), default=offset)
+                    await grown.wait()
+            case ExplainKey(request_id, key):
+                offset = self.known.get(key, -1)
+                await connection.send(KeyExplained(request_id, offset, 61_000 if offset >= 0 else 0))
+            case TransferLeadership(request_id, to):
+                await connection.send(Transferred(request_id, self.id, to or 2))
+            case _:
+                raise AssertionError(message)
+
+    def page(self, request_id: int, offset: int) -> Records:
+        found = [one for one in self.records if _place(one)[1] > offset][: self.page_records]
+        return Records(request_id, self.first_offset, self.next_offset, 12, tuple(found))
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id, "role": self.role, "term": self.term,
+            "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
+            "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
+            "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
+        }  # fmt: skip
+
+
+def _place(one: bytes) -> tuple[int, int]:
+    """First and next offset, also of a record that is damaged in its payload."""
+    base_offset, count = int.from_bytes(one[24:32], "big"), int.from_bytes(one[40:44], "big")
+    return base_offset, base_offset + count
+
+
+def three(count: int = 8) -> list[WireNode]:
+    """Three nodes that agree; node 1 leads."""
+    return [WireNode(n, log(count), role="leader" if n == 1 else "follower") for n in (1, 2, 3)]
+
+
+@asynccontextmanager
+async def serving(
+    nodes: Sequence[WireNode], home: Path, *, absent: Sequence[int] = ()
+) -> AsyncIterator[Cluster]:
+    """The nodes on loopback, and the description of their cluster; nothing listens for the absent ones."""
+    async with trio.open_nursery() as nursery:
+        listed: list[Node] = []
+        for node in nodes:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            port = listener.socket.getsockname()[1]
+            if node.id in absent:
+                await listener.aclose()
+            else:
+                nursery.start_soon(trio.serve_listeners, node.serve, [listener])
+            paths = (home / f"node-{node.id}", home / f"node-{node.id}.toml", home / f"node-{node.id}.log")
+            listed.append(Node(node.id, f"127.0.0.1:{port}", "127.0.0.1:1", *paths))
+        yield Cluster("wire", IDENTITY, "process", "sqlite", "2013-01-01T00:00:00Z", home, tuple(listed))
+        nursery.cancel_scope.cancel()
+
+
+assert parse(log(2)[0]).next_offset == _place(log(2)[0])[1]
