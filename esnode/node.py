@@ -81,7 +81,7 @@ class Node:
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
-        self._cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
+        self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
 
     async def run(
         self,
@@ -94,7 +94,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)
             nursery.start_soon(self._driver.run, name="driver")
-            nursery.start_soon(self._cutter.run, name="retention")
+            nursery.start_soon(self.cutter.run, name="retention")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")
             nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")

@@ -64,7 +64,7 @@ class PrefixCutter:
                 excess_bytes -= entry.size_bytes
         if prefix.applied_index == begun_at:
             return
-        await self._worker.call(lambda: storage.cut_prefix(prefix.snapshot()))
+        await self._worker.cut_prefix(prefix.snapshot)
         self._inbox.put(PrefixCut(prefix.applied_index))
         self._view.first_offset = prefix.next_offset
         log.info("prefix_cut", extra={"cut_index": prefix.applied_index, "first_offset": prefix.next_offset})
