@@ -48,10 +48,20 @@ class Row:
 
 
 ROWS: Final = (
+    Row("demo", "See it work: real events, a killed leader, a proof that nothing was lost", "Begin"),
     Row("cluster", "Start, stop, list and remove clusters", "Clusters"),
     Row("node", "List, start, stop, kill, pause and resume single nodes", "Clusters"),
+    Row("leader", "Show which node leads, or hand the leadership over", "Clusters"),
+    Row("produce", "Append the events of a file or a pipe", "Events"),
+    Row("consume", "Print the events of the log, and follow it", "Events"),
+    Row("event", "Show one event, by its offset or by its source and id", "Events"),
+    Row("dedup", "Show what is remembered of events, and what becomes of one sent again", "Events"),
+    Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
+    Row("status", "Show every node: role, log, lag, memory", "Look"),
+    Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
+    Row("bench", "Measure throughput and latency", "Measure"),
     Row("explain", "Explain an error code", "Learn"),
     Row("completion", "Print the completion script for a shell", "Learn"),
     Row("version", "Show the versions of esctl and of what it runs on", "Learn"),

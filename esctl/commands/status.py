@@ -1,6 +1,6 @@
 """`esctl status`: every configured node a row, always, whatever state it is in."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from esctl.survey import Report, Survey
 
 app = new_typer()
+_UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
 
 
 @command(app, "status")
@@ -100,7 +101,7 @@ def _views(survey: "Survey") -> list[View]:
             ("storage", survey.cluster.storage),
         ]
     )
-    columns = ["node", "role", "pid", "term", "commit", "applied", "lag", "next", "memory", "up for"]
+    columns = ["node", "role", "term", "commit", "applied", "lag", "next", "memory", "up for"]
     return [head, Table(columns, [_row(survey, report) for report in survey.reports])]
 
 
@@ -109,7 +110,6 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
     return [
         report.node.id,
         role,
-        str(report.number("pid") or report.process.pid or "-"),
         *(report.number(name) for name in ("term", "commit_index", "applied_index")),
         Cell(lag, Tone.WARN) if lag else lag,
         report.number("next_offset"),
@@ -132,9 +132,11 @@ def megabytes(size_bytes: int | None) -> str | None:
 
 
 def duration(seconds: float | None) -> str | None:
-    """Hours, minutes and seconds, for people."""
+    """The two largest units, for people: a table has to fit in 80 columns."""
     if seconds is None:
         return None
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    whole = int(seconds)
+    for unit, size, smaller, smaller_size in _UNITS:
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller_size:02}{smaller}"
+    return f"{whole}s"

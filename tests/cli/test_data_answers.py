@@ -143,6 +143,13 @@ def test_a_window_that_shrank_is_a_warning() -> None:
     assert "7 keys" in status.warnings(shrunk)[0]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, None), (5.9, "5s"), (65, "1m05s"), (7_260, "2h01m"), (180_000, "2d02h")]
+)
+def test_a_duration_is_told_in_two_units(seconds: float | None, text: str | None) -> None:
+    assert status.duration(seconds) == text
+
+
 # --- health ------------------------------------------------------------------------------------
 
 
