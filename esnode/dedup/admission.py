@@ -7,7 +7,7 @@ nothing behind. Called by the Raft core, and only while it leads.
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
@@ -144,7 +144,7 @@ class Admission:
     # === the decision ==========================================================================
 
     def decide(self, batch: Batch, next_offset: int, log_time_ms: int = 0) -> Admitted:
-        """What to append of `batch`, whose first fresh event will be at `next_offset`.
+        """What to append of `batch` (one event at least), whose first fresh one will be at `next_offset`.
 
         `log_time_ms` is that of the entry it would become: with a full window that refuses, room is
         what will be expired by then.
@@ -249,21 +249,16 @@ class Admission:
         return {key: offsets[key] for key in keys if offsets.get(key, -1) >= floor}
 
 
-def _merged(offsets: Iterable[int]) -> tuple[OffsetRange, ...]:
+def _merged(offsets: Sequence[int]) -> tuple[OffsetRange, ...]:
     """Offsets one by one -> ranges, in their order."""
     ranges: list[OffsetRange] = []
-    base, count = UNKNOWN_OFFSET, 0
+    base, count = offsets[0], 0
     for offset in offsets:
-        follows = UNKNOWN_OFFSET if base == UNKNOWN_OFFSET else base + count
-        if count and offset == follows:
-            count += 1
-            continue
-        if count:
+        if offset != (base if base == UNKNOWN_OFFSET else base + count):
             ranges.append(OffsetRange(base, count))
-        base, count = offset, 1
-    if count:
-        ranges.append(OffsetRange(base, count))
-    return tuple(ranges)
+            base, count = offset, 0
+        count += 1
+    return (*ranges, OffsetRange(base, count))
 
 
 def _refused(refusal: Refusal) -> Admitted:

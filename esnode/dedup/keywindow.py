@@ -164,11 +164,10 @@ class KeyWindow:
 
     def expires_at(self, offset: int) -> int | None:
         """The log time at which the key of `offset` is forgotten at the latest; None if it is not live."""
-        if self.floor <= offset < self.next_offset:
-            for generation in reversed(self._generations):
-                if generation.first_offset <= offset:
-                    return generation.closes_at_ms + self.ttl_ms
-        return None
+        if not self.floor <= offset < self.next_offset:
+            return None
+        last = next(one for one in reversed(self._generations) if one.first_offset <= offset)
+        return last.closes_at_ms + self.ttl_ms
 
     def has_room(self, end_offset: int, log_time_ms: int) -> bool:
         """Whether the log may go on to `end_offset` with an entry of `log_time_ms`; always, if it shrinks.

@@ -180,7 +180,9 @@ def test_a_seed_changes_no_answer_and_no_byte() -> None:
 Step = tuple[str, int, int]
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.sampled_from([1, 2, 63, 1_000, 4_095, 4_096, 9_000]), st.integers(0, 300)),
+        st.tuples(
+            st.just("add"), st.sampled_from([1, 2, 63, 1_000, 4_095, 4_096, 9_000]), st.integers(0, 300)
+        ),
         st.tuples(st.just("again"), st.integers(0, 40_000), st.integers(1, 200)),
         st.tuples(st.just("expire"), st.just(0), st.integers(0, 4_000)),
         st.tuples(st.just("restart"), st.integers(0, 3), st.just(0)),
@@ -189,7 +191,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(
     steps,
     st.sampled_from([1, 50, 6_400]),

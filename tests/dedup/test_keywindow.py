@@ -154,7 +154,14 @@ def test_the_digest_tells_windows_apart() -> None:
             one.add(packed([number]), one.next_offset, log_time_ms)
         return one.digest()
 
-    digests = [after(), after((1, 0)), after((2, 0)), after((1, 0), (2, 0)), after((2, 0), (1, 0)), after((1, 100))]
+    digests = [
+        after(),
+        after((1, 0)),
+        after((2, 0)),
+        after((1, 0), (2, 0)),
+        after((2, 0), (1, 0)),
+        after((1, 100)),
+    ]
     assert len(set(digests)) == len(digests)
     assert after((1, 0)) == after((1, 99))  # the same generation
 

@@ -1,0 +1,202 @@
+"""The producer table: its rules, its bounds, its bytes."""
+
+import struct
+
+import pytest
+
+from esnode import limits
+from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.producers import ProducerTable, SequenceRange
+from esnode.errors import Bug, DamagedRecord
+
+
+def record(table: ProducerTable, producer_id: int, sequence: int, base_offset: int, count: int) -> None:
+    table.record(ProducerStamp(producer_id, 1, sequence, count), base_offset, count)
+
+
+def test_a_new_session_expects_number_zero_of_epoch_one() -> None:
+    table = ProducerTable()
+    table.open(7)
+    assert table.next_sequence(7, 1) == 0
+    assert table.next_sequence(7, 2) is None
+    assert table.next_sequence(8, 1) is None
+    assert table.ranges(7, 0) == table.ranges(8, 0) == []
+
+
+def test_a_session_remembers_where_its_batches_are() -> None:
+    table = ProducerTable()
+    table.open(7)
+    record(table, 7, 0, 100, 10)
+    record(table, 7, 10, 200, 10)
+    assert table.next_sequence(7, 1) == 20
+    assert table.ranges(7, 0) == [SequenceRange(10, 200, 10), SequenceRange(0, 100, 10)]
+    assert table.ranges(7, 9) == table.ranges(7, 0)
+    assert table.ranges(7, 10) == [SequenceRange(10, 200, 10)]
+    assert table.ranges(7, 20) == []
+
+
+def test_batches_that_follow_each_other_in_the_log_are_one_range() -> None:
+    table = ProducerTable()
+    table.open(7)
+    for sequence in range(0, 1_000, 10):
+        record(table, 7, sequence, 500 + sequence, 10)
+    assert table.ranges(7, 0) == [SequenceRange(0, 500, 1_000)]
+
+
+def test_a_batch_of_which_a_part_was_known_moves_the_session_and_leaves_no_range() -> None:
+    table = ProducerTable()
+    table.open(7)
+    record(table, 7, 0, 0, 2)
+    table.record(ProducerStamp(7, 1, 2, 5), 2, 3)
+    table.record(ProducerStamp(7, 1, 7, 5), 5, 0)
+    record(table, 7, 12, 5, 2)
+    assert table.next_sequence(7, 1) == 14
+    assert table.ranges(7, 0) == [SequenceRange(12, 5, 2), SequenceRange(0, 0, 2)]
+
+
+def test_only_the_latest_ranges_are_remembered() -> None:
+    table = ProducerTable()
+    table.open(7)
+    for sequence in range(limits.MAX_PRODUCER_RANGES + 10):
+        record(table, 7, sequence, 2 * sequence, 1)
+    found = table.ranges(7, 0)
+    assert len(found) == limits.MAX_PRODUCER_RANGES
+    assert found[-1] == SequenceRange(10, 20, 1)
+
+
+def test_many_sessions_share_what_may_be_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_REMEMBERED_RANGES", 20)
+    table = ProducerTable()
+    for producer_id in range(1, 6):
+        table.open(producer_id)
+    for sequence in range(30):
+        record(table, 3, sequence, 2 * sequence, 1)
+    assert len(table.ranges(3, 0)) == 4
+    for producer_id in range(6, 50):
+        table.open(producer_id)
+    record(table, 3, 30, 60, 1)
+    assert table.ranges(3, 0) == [SequenceRange(30, 60, 1)]
+
+
+def test_the_session_idle_for_longest_is_closed_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PRODUCERS", 3)
+    table = ProducerTable()
+    for producer_id in (1, 2, 3):
+        table.open(producer_id)
+    record(table, 1, 0, 0, 1)
+    table.open(4)
+    assert table.next_sequence(2, 1) is None
+    assert [table.next_sequence(n, 1) for n in (1, 3, 4)] == [1, 0, 0]
+    assert (len(table), table.closed) == (3, 1)
+
+
+def test_an_entry_of_a_closed_session_or_an_old_epoch_is_passed_over() -> None:
+    table = ProducerTable()
+    table.open(7)
+    before = table.digest()
+    table.record(ProducerStamp(8, 1, 0, 1), 0, 1)
+    table.record(ProducerStamp(7, 2, 0, 1), 0, 1)
+    assert table.digest() == before
+
+
+def test_a_number_out_of_order_in_the_log_is_a_bug() -> None:
+    table = ProducerTable()
+    table.open(7)
+    with pytest.raises(Bug, match="at 0, not at 1"):
+        record(table, 7, 1, 0, 1)
+
+
+def filled() -> ProducerTable:
+    table = ProducerTable()
+    for producer_id in (5, 9, 7):
+        table.open(producer_id)
+    record(table, 9, 0, 10, 4)
+    record(table, 9, 4, 20, 4)
+    record(table, 5, 0, 30, 1)
+    table.closed = 3
+    return table
+
+
+def test_a_table_out_of_its_bytes_is_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = filled()
+    other = ProducerTable()
+    other.open(1)
+    other.adopt(ProducerTable.load(table.dump()))
+    assert other.dump() == table.dump()
+    assert other.digest() == table.digest()
+    assert other.next_sequence(1, 1) is None
+    monkeypatch.setattr(limits, "MAX_PRODUCERS", 3)
+    for each in (table, other):
+        record(each, 9, 8, 24, 4)
+        each.open(11)
+        assert each.next_sequence(7, 1) is None  # idle for longest in both
+    assert other.dump() == table.dump()
+
+
+def test_the_digest_changes_with_whatever_is_known() -> None:
+    table = ProducerTable()
+    seen = {table.digest()}
+    table.open(5)
+    seen.add(table.digest())
+    table.open(6)
+    seen.add(table.digest())
+    record(table, 5, 0, 10, 4)
+    seen.add(table.digest())
+    record(table, 5, 4, 14, 4)
+    seen.add(table.digest())
+    table.closed += 1
+    seen.add(table.digest())
+    assert len(seen) == 6
+    assert table.digest() == table.digest()
+
+
+def packed_session(producer_id: int, next_sequence: int, *ranges: tuple[int, int, int]) -> bytes:
+    head = struct.pack(">QIQI", producer_id, 1, next_sequence, len(ranges))
+    return head + b"".join(struct.pack(">QQQ", *known) for known in ranges)
+
+
+def packed_table(*sessions: bytes) -> bytes:
+    return struct.pack(">QI", 0, len(sessions)) + b"".join(sessions)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        packed_table(packed_session(1, 0))[:-1],
+        packed_table(packed_session(1, 1, (0, 0, 1)))[:-1],
+        packed_table(packed_session(1, 2, (0, 0, 1), (1, 9, 1)))[:-24],
+        packed_table(packed_session(1, 0)) + b"x",
+        packed_table(packed_session(1, 0), packed_session(1, 0)),
+        packed_table(packed_session(1, 1, (0, 0, 0))),
+        packed_table(packed_session(1, 5, (2, 0, 1), (0, 8, 1))),
+        packed_table(packed_session(1, 5, (0, 0, 2), (1, 8, 1))),
+        packed_table(packed_session(1, 5, (0, 0, 6))),
+        packed_table(packed_session(1, 999, *((n, 2 * n, 1) for n in range(limits.MAX_PRODUCER_RANGES + 1)))),
+        struct.pack(">QI", 0, 2**32 - 1),
+    ],
+    ids=[
+        "nothing",
+        "a session cut short",
+        "a range cut short",
+        "a range missing",
+        "a byte more",
+        "one session twice",
+        "an empty range",
+        "ranges out of order",
+        "ranges that overlap",
+        "more than was sent",
+        "too many ranges",
+        "sessions missing",
+    ],
+)
+def test_bytes_that_are_no_producer_table_are_refused(data: bytes) -> None:
+    with pytest.raises(DamagedRecord):
+        ProducerTable.load(data)
+
+
+def test_more_sessions_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = filled().dump()
+    monkeypatch.setattr(limits, "MAX_PRODUCERS", 2)
+    with pytest.raises(DamagedRecord):
+        ProducerTable.load(data)

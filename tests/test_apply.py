@@ -1,0 +1,204 @@
+"""The machine: what it refuses to apply, and that snapshot and replay lead to the same state."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esnode.apply import Machine
+from esnode.config import Dedup
+from esnode.dedup.batch import ProducerStamp
+from esnode.errors import Bug, DamagedRecord
+from esnode.raft.entry import Entry, EntryKind
+from esnode.raft.messages import Snapshot
+from tests.dedup.events import batch, entry, key
+
+DEDUP = Dedup(ttl_ms=640, max_keys=5_000)
+
+
+def machine() -> Machine:
+    return Machine(DEDUP)
+
+
+def log_of(sizes: Iterable[int]) -> list[Entry]:
+    """Entries of all kinds: events, no-ops, sessions, some of it after a while."""
+    log: list[Entry] = []
+    offset, log_time_ms, sequence = 0, 0, 0
+    for index, size in enumerate(sizes, start=1):
+        stamp = None
+        kind = EntryKind.BATCH
+        if index == 2:
+            kind = EntryKind.PRODUCER
+        elif size == 0:
+            kind = EntryKind.NOOP
+        elif index > 2 and index % 3 == 0:
+            stamp = ProducerStamp(2, 1, sequence, size)
+            sequence += size
+        content = batch(range(offset, offset + size), stamp) if kind is EntryKind.BATCH else None
+        log_time_ms += 7 * (index % 5)
+        log.append(entry(index, offset, content, kind=kind, term=1 + index // 4, log_time_ms=log_time_ms))
+        offset = log[-1].next_offset
+    return log
+
+
+def applied(log: Iterable[Entry]) -> Machine:
+    one = machine()
+    for each in log:
+        one.apply(each)
+    return one
+
+
+def test_a_new_machine_is_at_the_beginning() -> None:
+    one = machine()
+    assert (one.applied_index, one.applied_term, one.next_offset, one.log_time_ms) == (0, 0, 0, 0)
+
+
+def test_entries_move_the_machine_along() -> None:
+    one = applied(log_of([3, 0, 4, 0, 2]))
+    assert (one.applied_index, one.applied_term) == (5, 2)
+    assert (one.next_offset, one.log_time_ms) == (9, 7 * 10)
+    assert one.keys.lookup([key(8)]) == {key(8): 8}
+    assert one.producers.next_sequence(2, 1) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        entry(4, 5, batch([9]), term=2, log_time_ms=50),
+        entry(2, 5, batch([9]), term=2, log_time_ms=50),
+        entry(3, 4, batch([9]), term=2, log_time_ms=50),
+        entry(3, 6, batch([9]), term=2, log_time_ms=50),
+        entry(3, 6, kind=EntryKind.NOOP, term=2, log_time_ms=50),
+        entry(3, 5, batch([9]), term=2, log_time_ms=49),
+        entry(3, 5, batch([9]), term=1, log_time_ms=50),
+    ],
+    ids=["an index skipped", "an index again", "an offset again", "an offset skipped", "a no-op elsewhere",
+         "log time falls", "the term falls"],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_the_next_one_is_a_bug(wrong: Entry) -> None:
+    one = machine()
+    one.apply(entry(1, 0, batch(range(5)), term=1, log_time_ms=50))
+    one.apply(entry(2, 5, kind=EntryKind.NOOP, term=2, log_time_ms=50))
+    before = one.digest()
+    with pytest.raises(Bug):
+        one.apply(wrong)
+    assert one.digest() == before
+    one.apply(entry(3, 5, batch([9]), term=2, log_time_ms=50))
+
+
+def test_keys_expire_before_the_keys_of_the_same_entry_are_added() -> None:
+    one = machine()
+    one.apply(entry(1, 0, batch([1])))
+    one.apply(entry(2, 1, batch([2]), log_time_ms=10_000))
+    assert one.keys.lookup([key(1), key(2)]) == {key(2): 1}
+
+
+def test_a_no_op_lets_keys_expire_too() -> None:
+    one = machine()
+    one.apply(entry(1, 0, batch([1])))
+    one.apply(entry(2, 1, kind=EntryKind.NOOP, log_time_ms=10_000))
+    assert one.keys.live == 0
+
+
+def test_the_same_event_twice_in_the_log_has_its_later_offset() -> None:
+    one = machine()
+    one.apply(entry(1, 0, batch([1, 2])))
+    one.apply(entry(2, 2, batch([1])))
+    assert one.keys.lookup([key(1)]) == {key(1): 2}
+
+
+sizes = st.lists(st.sampled_from([0, 1, 3, 64, 1_000]), min_size=3, max_size=14)
+
+
+@given(sizes, st.integers(0, 14))
+def test_snapshot_and_replay_lead_to_the_same_machine(wanted: list[int], cut: int) -> None:
+    log = log_of(wanted)
+    replayed = applied(log)
+    halfway = applied(log[:cut])
+    other = Machine(DEDUP, seed=7)
+    other.apply(entry(1, 0, batch([999])))  # whatever was there before
+    other.restore(halfway.snapshot())
+    assert other.digest() == halfway.digest()
+    for each in log[cut:]:
+        other.apply(each)
+    assert other.digest() == replayed.digest()
+    assert other.snapshot() == replayed.snapshot()
+    asked = [key(number) for number in range(0, replayed.next_offset + 5, 7)]
+    assert other.keys.lookup(asked) == replayed.keys.lookup(asked)
+
+
+@given(sizes, st.integers(0, 14), st.integers(1, 5))
+def test_a_prefix_rolled_forward_is_the_machine_at_the_cut(wanted: list[int], base: int, page: int) -> None:
+    log = log_of(wanted)
+    live = applied(log)
+    digest = live.digest()
+    old = applied(log[:base]).snapshot() if base else None
+    for cut in (base, (base + len(log)) // 2, len(log)):
+        pages = [log[start : min(start + page, cut)] for start in range(base, cut, page)]
+        assert live.roll_forward(old, pages) == applied(log[: max(base, cut)]).snapshot()
+    assert live.digest() == digest
+
+
+def test_rolling_forward_from_the_wrong_place_is_a_bug() -> None:
+    log = log_of([3, 0, 4])
+    with pytest.raises(Bug):
+        machine().roll_forward(None, [log[1:]])
+
+
+def test_machines_that_differ_in_anything_have_different_digests() -> None:
+    log = log_of([3, 0, 4, 0, 2])
+    digests = [applied(log[:count]).digest() for count in range(6)]
+    digests.append(applied([*log[:4], entry(5, 7, batch([99, 98]), term=2, log_time_ms=70)]).digest())
+    digests.append(applied([*log[:4], replace(log[4], term=3)]).digest())
+    digests.append(applied([*log[:4], replace(log[4], log_time_ms=71)]).digest())
+    assert len(set(digests)) == len(digests)
+
+
+def snapshot() -> Snapshot:
+    return applied(log_of([3, 0, 4, 0, 2])).snapshot()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"index": 6}, {"term": 3}, {"next_offset": 10}, {"log_time_ms": 71}],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_snapshot_whose_fields_are_not_those_of_its_bytes_is_refused(changes: dict[str, int]) -> None:
+    one = machine()
+    fields = {"index": 5, "term": 2, "next_offset": 9, "log_time_ms": 70} | changes
+    with pytest.raises(DamagedRecord, match="digest"):
+        one.restore(Snapshot(**fields, data=snapshot().data))
+    assert one.digest() == machine().digest()
+
+
+def test_a_snapshot_with_any_bit_flipped_is_refused() -> None:
+    whole = snapshot()
+    for place in range(len(whole.data)):
+        damaged = bytearray(whole.data)
+        damaged[place] ^= 1 << place % 8
+        one = machine()
+        with pytest.raises(DamagedRecord):
+            one.restore(replace(whole, data=bytes(damaged)))
+        assert one.digest() == machine().digest()
+
+
+def test_a_snapshot_cut_anywhere_is_refused() -> None:
+    whole = snapshot()
+    for length in range(len(whole.data)):
+        with pytest.raises(DamagedRecord):
+            machine().restore(replace(whole, data=whole.data[:length]))
+    with pytest.raises(DamagedRecord):
+        machine().restore(replace(whole, data=whole.data + b"x"))
+
+
+def test_a_snapshot_of_a_later_version_is_refused() -> None:
+    whole = snapshot()
+    with pytest.raises(DamagedRecord, match="version 2"):
+        machine().restore(replace(whole, data=struct.pack(">B", 2) + whole.data[1:]))
+
+
+def test_the_digest_is_the_same_in_every_process_and_version() -> None:
+    assert applied(log_of([3, 0, 4, 0, 2])).digest().hex() == "b1e243512a715a8b6268fbf0e123bff9"
