@@ -178,11 +178,11 @@ class Tour:
         if story.killed_pid is None:
             return
         story.leader_after = await probe.wait_for_leader(self._cluster, START_TIMEOUT_S)
-        gap = "" if story.gap_s is None else f"{story.gap_s * 1000:.0f} ms without an ack"
+        gap = "" if story.gap_s is None else f"{story.gap_s * 1000:.0f} ms"
         self._guide.done(
             f"kill -9 of node {story.leader_before}, the leader, after {story.killed_after:,} acks"
         )
-        self._guide.done(f"node {story.leader_after} has taken over", gap)
+        self._guide.done(f"node {story.leader_after} has taken over; acks stood still for", gap)
         self._guide.done(
             f"{story.first.acked:,} of {story.total:,} events acked, {story.first.failed} failed",
             f"{story.first.seconds:.1f} s",

@@ -28,7 +28,7 @@ FLIGHTS: Final = "flights-2013-01.ndjson.gz"
 NODES: Final = 3
 CLEAR_TIMEOUT_S: Final = 4.0
 """Less than what the frame allows after Ctrl-C."""
-LINE_WIDTH: Final = 60
+LINE_WIDTH: Final = 58
 
 
 @command(app, "demo")
