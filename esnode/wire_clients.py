@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from esnode import limits
-from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
+from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp
 from esnode.errors import ProtocolError
 from esnode.messages import Append, Appended, LeaderIs, Read, Records, Subscribe
 from esnode.wire_layout import (
@@ -29,7 +29,7 @@ from esnode.wire_layout import (
 _APPEND, _APPEND_BODY = layout("QHIQIQII")
 # request_id | duplicates | number of ranges, then base_offset and count of each
 _APPENDED, _APPENDED_BODY = layout("QII")
-_RANGE: Final = struct.Struct(">QI")
+_RANGE: Final = struct.Struct(">qI")
 # request_id | first_offset | next_offset | silence_ms | number of records, then length and bytes of each
 _RECORDS, _RECORDS_BODY = layout("QQQqI")
 # request_id | from_offset | max_events | max_bytes | flags (1: linearizable)
@@ -164,6 +164,8 @@ def decode_appended(data: bytes, start: int, end: int) -> Appended:
     for position in range(at, end, _RANGE.size):
         base_offset, count = _RANGE.unpack_from(data, position)
         check_indexes(base_offset)
+        if base_offset < UNKNOWN_OFFSET:
+            raise ProtocolError(f"an Appended has a range at the offset {base_offset}")
         if not count:
             raise ProtocolError("an Appended has an empty range")
         events += count

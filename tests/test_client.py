@@ -23,7 +23,7 @@ from esnode.errors import (
     Unreachable,
     WrongCluster,
 )
-from esnode.messages import TransferLeadership
+from esnode.messages import Appended, TransferLeadership
 from esnode.wire import Message, encode
 from tests.appending import batch, client, collect, collect_batches, event, running, swallow
 from tests.fake_cluster import FakeCluster, FakeNode, Reply
@@ -145,6 +145,11 @@ def test_the_new_events_of_a_batch_are_told_by_their_offsets(
     assert [ack.offset for ack in acks] == [base + n for base, count in ranges for n in range(count)]
 
 
+def test_events_whose_place_nobody_remembers_are_duplicates_at_no_offset() -> None:
+    answer = BatchAck((OffsetRange(-1, 2), OffsetRange(9, 2)), 3, resent=True)
+    assert acks_of(answer) == [Ack(-1, True), Ack(-1, True), Ack(9, True), Ack(10, False)]
+
+
 # --- the window -------------------------------------------------------------------------------------
 
 
@@ -196,14 +201,36 @@ async def test_events_that_waited_leave_once_each_when_several_places_come_free(
                 await wait_all_tasks_blocked()
             assert len(node.appends) == 2
             node.script = None
-            both = [node.answer(append) for append in node.appends]
+            answers = [node.answer(append) for append in node.appends]
             (connection,) = node.connections
-            await node.send(
-                connection,
-                b"".join(encode(answer) for answer in both if not isinstance(answer, bytes | None)),
-            )
+            await node.send(connection, b"".join(encode(a) for a in answers if isinstance(a, Appended)))
         assert cluster.log.ids() == [str(number) for number in range(8)]
         assert len(node.appends) == 8
+
+
+async def test_a_batch_that_fills_up_just_as_its_place_comes_free_leaves_once() -> None:
+    async with client(window=2, batch_events=2) as (cluster, log):
+        node = cluster.nodes[1]
+        await log.status()
+        for turn in range(0, 200, 6):  # which of the two woken tasks runs first is trio's choice
+            node.script = swallow
+            seen = len(node.appends)
+
+            async def one_after_the_other(number: int) -> None:
+                await log.append(event(number))
+                await log.append(event(number + 3))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(turn, turn + 3):
+                    nursery.start_soon(one_after_the_other, number)
+                    await trio.sleep(0.01)
+                node.script = None
+                answers = [node.answer(append) for append in node.appends[seen:]]
+                (connection,) = node.connections
+                await node.send(connection, b"".join(encode(a) for a in answers if isinstance(a, Appended)))
+            assert sorted(cluster.log.ids(), key=int) == [str(n) for n in range(turn + 6)]
+        frames = [append.request_id for append in node.appends]
+        assert len(frames) == len(set(frames))
 
 
 async def test_a_cancelled_append_that_waited_for_room_is_not_sent() -> None:
@@ -220,6 +247,7 @@ async def test_a_cancelled_append_that_waited_for_room_is_not_sent() -> None:
             node.script = None
             await node.kill()
             node.up = True
+        await trio.sleep(1)
         assert cluster.log.ids() == ["1", "2"]
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from esnode import limits, messages
 from esnode.chunks import SnapshotAssembler, SnapshotChunk, chunks
-from esnode.dedup.batch import Batch, ProducerStamp
+from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
-from esnode.messages import Append, ExplainKey, Goodbye, StatusReply, StatusRequest
+from esnode.messages import Append, Appended, ExplainKey, Goodbye, StatusReply, StatusRequest
 from esnode.raft.entry import EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
@@ -316,6 +316,13 @@ def test_a_stamp_that_no_producer_writes_is_refused(stamp: tuple[int, int, int, 
     body = struct.pack(">QHIQIQII", 1, 0, 1, *stamp, len(payload)) + bytes(16) + payload
     with pytest.raises(ProtocolError, match=why):
         decode(frame(FrameType.APPEND, body))
+
+
+def test_an_offset_that_nobody_remembers_is_minus_one_and_no_less() -> None:
+    answer = Appended(1, (OffsetRange(-1, 2), OffsetRange(0, 1)), 2)
+    assert decode(encode(answer)) == [answer]
+    with pytest.raises(ProtocolError, match="offset -2"):
+        decode(encode(Appended(1, (OffsetRange(-2, 2),), 2)))
 
 
 def test_a_term_or_index_over_the_limit_is_refused() -> None:

@@ -104,7 +104,7 @@ def appends_of_entries(draw: st.DrawFn) -> AppendEntries:
 def answers(draw: st.DrawFn) -> Appended:
     """An `Appended`."""
     counts = draw(st.lists(st.integers(1, 100), max_size=10))
-    ranges = tuple(OffsetRange(draw(indexes), count) for count in counts)
+    ranges = tuple(OffsetRange(draw(indexes | st.just(-1)), count) for count in counts)
     return Appended(draw(u64), ranges, draw(st.integers(0, sum(counts))))
 
 

@@ -5,12 +5,12 @@ Computes only. Called by `log.py` and `batcher.py`.
 
 from dataclasses import dataclass
 
-from esnode.dedup.batch import OffsetRange
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """One event is on the disks of a majority, at `offset`.
+    """One event is on the disks of a majority, at `offset` (-1: no node remembers where).
 
     `duplicate`: it had been in the log before this sending. An append that had to be sent again,
     after a failover say, can find its own first sending there.
@@ -39,7 +39,12 @@ def acks_of(answer: BatchAck) -> list[Ack]:
     The answer says how many events are new, not which. New ones get the next offsets of the log, so
     they have the highest; an id that is twice in one batch is new at its first place.
     """
-    offsets = [part.base_offset + n for part in answer.ranges for n in range(part.count)]
+    offsets: list[int] = []
+    for part in answer.ranges:
+        if part.base_offset == UNKNOWN_OFFSET:
+            offsets += [UNKNOWN_OFFSET] * part.count
+        else:
+            offsets += range(part.base_offset, part.base_offset + part.count)
     if not answer.duplicates:
         return [Ack(offset, False) for offset in offsets]
     number_new = len(offsets) - answer.duplicates

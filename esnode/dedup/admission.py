@@ -13,14 +13,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
-from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
+from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.producers import FIRST_EPOCH, ProducerTable, SequenceRange
 from esnode.dedup.recent import RecentKeys
 from esnode.errors import Refusal
-
-UNKNOWN_OFFSET = -1
-"""In the log for certain (its sequence number says so), but nobody remembers where."""
 
 
 class LogEntry(Protocol):

@@ -18,6 +18,9 @@ from esnode import limits
 
 _LENGTH: Final = struct.Struct(">I")
 
+UNKNOWN_OFFSET: Final = -1
+"""In the log for certain (its sequence number says so), but no node remembers where."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProducerStamp:
@@ -36,7 +39,7 @@ class ProducerStamp:
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """`count` events in a row, the first at `base_offset`."""
+    """`count` events in a row, the first at `base_offset`; with -1 for that, all at `UNKNOWN_OFFSET`."""
 
     base_offset: int
     count: int

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from esnode.config import Dedup
-from esnode.dedup.admission import UNKNOWN_OFFSET, Admitted
-from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.admission import Admitted
+from esnode.dedup.batch import UNKNOWN_OFFSET, ProducerStamp
 from esnode.errors import Refusal
 from esnode.raft.entry import EntryKind
 from esnode.raft.messages import Snapshot

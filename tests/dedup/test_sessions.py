@@ -4,8 +4,8 @@ import pytest
 
 from esnode import limits
 from esnode.config import Dedup
-from esnode.dedup.admission import UNKNOWN_OFFSET, Admitted
-from esnode.dedup.batch import OffsetRange, ProducerStamp
+from esnode.dedup.admission import Admitted
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, ProducerStamp
 from esnode.errors import Refusal
 
 from .events import numbers_of, offsets_of
