@@ -89,7 +89,7 @@ class Core:
         self._timer = ElectionTimer(timers, random)
         self._hard_state = hard_state
         self._given_hard_state = hard_state
-        self._given_soft_state: SoftState | None = None
+        self._told: tuple[Role, int, NodeId | None] | None = None
         self._votes: dict[NodeId, bool] = {}
         self._vote_write_id = 0
         self._write_id = 0
@@ -190,17 +190,18 @@ class Core:
 
     def _advance(self, leadership: Leadership) -> None:
         """The leader's share of `ready`: commit, start rounds of reads, fill the followers' windows."""
-        commit = leadership.commit_index()
-        # Raft 5.4.2 and figure 8: an entry of an earlier term is committed only by one of this term.
-        if commit > self.log.committed and self.log.term_at(commit) == self.term:
-            self.log.commit_to(commit)
-        if self.log.term_at(self.log.committed) == self.term:
+        if self.log.committed < self.log.last_index:
+            commit = leadership.commit_index()
+            # Raft 5.4.2 and figure 8: an entry of an earlier term is committed only by one of this term.
+            if commit > self.log.committed and self.log.term_at(commit) == self.term:
+                self.log.commit_to(commit)
+        if leadership.reads.are_waiting and self.log.term_at(self.log.committed) == self.term:
             leadership.begin_reads()
         leadership.replicate()
 
     def _next_write(self) -> Write | None:
         entries = self.log.take_unwritten()
-        hard_state = self._hard_state if self._hard_state != self._given_hard_state else None
+        hard_state = self._hard_state if self._hard_state is not self._given_hard_state else None
         if not entries and hard_state is None and self._snapshot is None:
             return None
         self._write_id += 1
@@ -213,11 +214,11 @@ class Core:
         return write
 
     def _next_soft_state(self) -> SoftState | None:
-        soft_state = SoftState(self.role, self.term, self.leader)
-        if soft_state == self._given_soft_state:
+        told = (self.role, self.term, self.leader)
+        if told == self._told:
             return None
-        self._given_soft_state = soft_state
-        return soft_state
+        self._told = told
+        return SoftState(*told)
 
     def _persisted(self, write_id: int) -> None:
         self.log.persisted(write_id)
@@ -316,7 +317,8 @@ class Core:
             return
         if granted:
             self._timer.silence_ms = 0
-            self._hard_state = HardState(self.term, sender)
+            if vote is None:
+                self._hard_state = HardState(self.term, sender)
         self._after.append(Outgoing(sender, VoteReply(self.term, granted, pre=False)))
 
     def _on_vote_reply(self, sender: NodeId, reply: VoteReply) -> None:
@@ -493,8 +495,6 @@ class Core:
 
 def _is_about_a_future_term(message: PeerMessage) -> bool:
     """A pre-vote speaks of a term that has not begun: it changes nobody's."""
-    match message:
-        case VoteRequest(pre=True) | VoteReply(pre=True, granted=True):
-            return True
-        case _:
-            return False
+    if isinstance(message, VoteReply):
+        return message.pre and message.granted
+    return isinstance(message, VoteRequest) and message.pre

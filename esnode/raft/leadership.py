@@ -149,9 +149,9 @@ class Leadership:
 
     def begin_reads(self) -> None:
         """Start a round for the reads that wait. Only after a commit in the own term (thesis 6.4)."""
-        if self.reads.begin_round(self._log.committed):
-            self._send_heartbeats()
-            self._free_reads()
+        self.reads.begin_round(self._log.committed)
+        self._send_heartbeats()
+        self._free_reads()
 
     def begin_transfer(self, wanted: NodeId | None) -> None:
         """Hand over to `wanted`, or to the follower with the longest log (thesis 3.10)."""
@@ -166,7 +166,7 @@ class Leadership:
     def replicate(self) -> None:
         """Send each follower what it lacks, as far as its window allows."""
         for peer, progress in self.progress.items():
-            while progress.may_send() and self._wants_entries(progress):
+            while self._wants_entries(progress) and progress.may_send():
                 if not self._send_next(peer, progress):
                     break
             if self._unsent_commits and self._lacks_commit(progress):
@@ -174,7 +174,7 @@ class Leadership:
         self._unsent_commits = False
 
     def _wants_entries(self, progress: Progress) -> bool:
-        return progress.state is ProgressState.PROBE or progress.next_index <= self._log.last_index
+        return progress.next_index <= self._log.last_index or progress.state is ProgressState.PROBE
 
     def _lacks_commit(self, progress: Progress) -> bool:
         reachable = min(self._log.committed, progress.match_index)

@@ -226,6 +226,8 @@ class RaftLog:
 
     def take_unwritten(self) -> tuple[Entry, ...]:
         """The entries that storage has not been given yet; they count as given from now on."""
+        if self._handed == self.last_index:
+            return ()
         entries = tuple(self._cache[i] for i in range(self._handed + 1, self.last_index + 1))
         self._handed = self.last_index
         return entries
@@ -252,6 +254,8 @@ class RaftLog:
     def appliable(self) -> tuple[Entry, ...]:
         """Entries that are committed and durable here, and not yet applied."""
         end = min(self.committed, self.durable)
+        if end == self.applied:
+            return ()
         return tuple(self._cache[index] for index in range(self.applied + 1, end + 1))
 
     def applied_to(self, index: int) -> None:

@@ -40,17 +40,19 @@ class PendingReads:
         """A read that began now; it waits for the next round."""
         self._waiting.append(token)
 
-    def begin_round(self, committed: int) -> bool:
-        """Put the waiting reads into a round of their own; tells whether there are any.
+    @property
+    def are_waiting(self) -> bool:
+        """Whether a round is to be begun."""
+        return bool(self._waiting)
+
+    def begin_round(self, committed: int) -> None:
+        """Put the waiting reads into a round of their own.
 
         `committed` must be the commit index of a leader that has committed in its own term.
         """
-        if not self._waiting:
-            return False
         self.probe += 1
         self._rounds.append(_Round(self.probe, committed, tuple(self._waiting)))
         self._waiting.clear()
-        return True
 
     def confirm(self, probe: int) -> list[Confirmed]:
         """A majority has confirmed `probe`, and with it every earlier round."""

@@ -261,6 +261,15 @@ def test_entries_that_are_gone_from_disk_lead_to_a_snapshot() -> None:
     assert [order.peer for order in solo.step(Fetched(fetch, ())).snapshots] == [2]
 
 
+def test_the_end_of_a_snapshots_way_is_no_news_after_its_answer() -> None:
+    solo = with_a_slow_follower()
+    solo.step(PrefixCut(5))
+    solo.receive(2, AppendReject(2, 8, 1, 1))
+    solo.receive(2, AppendReply(2, 9))
+    solo.step(SnapshotSent(2, ok=False))
+    assert (progress_of(solo, 2).state, progress_of(solo, 2).match_index) == (ProgressState.REPLICATE, 9)
+
+
 def test_a_hint_from_before_the_prefix_leads_straight_to_the_snapshot() -> None:
     solo = with_a_slow_follower()
     solo.step(PrefixCut(5))

@@ -255,6 +255,16 @@ def test_a_snapshot_of_what_the_log_holds_keeps_the_tail() -> None:
     assert [out.message for out in old.messages_after] == [AppendReply(4, 3)]
 
 
+def test_a_snapshot_from_before_the_own_prefix_is_passed_over() -> None:
+    """11: a late snapshot must not take the log back."""
+    solo = Solo()
+    solo.receive(3, InstallSnapshot(4, Snapshot(5, 3, 0, 0, _empty_state(5, 3))))
+    solo.persist()
+    ready = solo.receive(3, InstallSnapshot(4, Snapshot(2, 1, 0, 0, _empty_state(2, 1))))
+    assert (ready.write, solo.core.log.prefix_index) == (None, 5)
+    assert [out.message for out in ready.messages_after] == [AppendReply(4, 5)]
+
+
 def test_one_snapshot_at_a_time_goes_to_a_follower() -> None:
     """12: a second snapshot while one is under way (etcd#7470, #18055, camunda#13724)."""
     solo = _leader_with_prefix()

@@ -1,7 +1,4 @@
-"""What the Raft paper and Ongaro's thesis promise, by section; each test names its own.
-
-"Paper" is Ongaro and Ousterhout's extended version, "thesis" Ongaro's dissertation.
-"""
+"""What the Raft paper promises (Ongaro and Ousterhout, extended version); each test names its section."""
 
 import random
 
@@ -27,8 +24,6 @@ from esnode.raft.messages import (
     Role,
     Snapshot,
     Tick,
-    TimeoutNow,
-    Transfer,
     VoteReply,
     VoteRequest,
 )
@@ -165,6 +160,12 @@ def test_5_2_a_server_votes_once_a_term_first_come_first_served(
     assert solo.replies(candidate, VoteRequest(1, 0, 0, pre=False)) == [VoteReply(1, granted, pre=False)]
 
 
+def test_5_2_a_follower_of_the_terms_leader_votes_for_nobody_else() -> None:
+    solo = Solo()
+    solo.receive(2, Heartbeat(1, 0, 0))
+    assert solo.replies(3, VoteRequest(1, 9, 1, pre=False)) == [VoteReply(1, granted=False, pre=False)]
+
+
 @pytest.mark.parametrize("role", [Role.PRE_CANDIDATE, Role.CANDIDATE])
 def test_5_2_a_candidate_yields_to_the_leader_of_its_term(role: Role) -> None:
     solo = in_role(role)
@@ -181,7 +182,7 @@ def test_5_2_two_leaders_in_one_term_end_the_process() -> None:
 
 def test_5_2_election_timeouts_are_random_within_their_bounds() -> None:
     seen = set()
-    for seed in range(400):
+    for seed in range(100):
         core = Core(
             1,
             (1, 2, 3),
@@ -198,7 +199,7 @@ def test_5_2_election_timeouts_are_random_within_their_bounds() -> None:
         seen.add(waited)
     assert min(seen) >= ELECTION_MS
     assert max(seen) < ELECTION_MS + TIMERS.jitter_ms
-    assert len(seen) > TIMERS.jitter_ms // 2
+    assert len(seen) > TIMERS.jitter_ms // 4
 
 
 # --- 5.3: replication ---------------------------------------------------------------------------
@@ -251,6 +252,12 @@ def test_5_3_a_follower_commits_what_the_leader_has_and_it_holds(commit: int) ->
     solo.receive(2, AppendEntries(1, 0, 0, commit, entries_of([1, 1, 1])))
     ready = solo.persist()
     assert [entry.index for entry in ready.committed] == list(range(1, min(commit, 3) + 1))
+
+
+def test_5_3_a_follower_commits_nothing_that_the_leader_has_not_vouched_for() -> None:
+    solo = Solo([1, 1, 1])  # entries 2 and 3 may be those of a leader that lost
+    ready = solo.receive(2, AppendEntries(2, 1, 1, 3, ()))
+    assert [entry.index for entry in ready.committed] == [1]
 
 
 @pytest.mark.parametrize(
@@ -450,157 +457,6 @@ def test_8_a_new_leader_begins_its_term_with_a_noop() -> None:
     ready = solo.lead()
     assert ready.write is not None
     assert [(entry.index, entry.term, entry.kind.name) for entry in ready.write.entries] == [(3, 2, "NOOP")]
-
-
-# --- thesis 3.10: leadership transfer ---------------------------------------------------------------
-
-
-def test_thesis_3_10_a_transfer_waits_until_the_target_has_everything() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    solo.step(Propose(1, batch_of("a")))
-    ready = solo.step(Transfer(2))
-    assert not any(isinstance(out.message, TimeoutNow) for out in ready.messages)
-    ready = solo.receive(2, AppendReply(1, 2))
-    assert [out.to for out in ready.messages if isinstance(out.message, TimeoutNow)] == [2]
-
-
-def test_thesis_3_10_during_a_transfer_nothing_new_is_taken() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    ready = solo.step(Transfer(2), Propose(1, batch_of("a")))
-    assert [decision.refusal for decision in ready.decisions] == [Refusal.BUSY]
-
-
-def test_thesis_3_10_a_transfer_that_takes_an_election_timeout_is_given_up() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    solo.step(Transfer(3))
-    for _ in range(ELECTION_MS // 10):
-        solo.step(Tick(10))
-    ready = solo.step(Propose(1, batch_of("a")))
-    assert [decision.refusal for decision in ready.decisions] == [None]
-
-
-def test_thesis_3_10_the_target_wins_although_the_leader_lives() -> None:
-    network = Network(3)
-    network.campaign(1)
-    network.settle()
-    network.transfer(1, 3)
-    network.settle()
-    assert (network.leader(), network.core(3).term) == (3, 2)
-    assert network.core(1).role is Role.FOLLOWER
-
-
-# --- thesis 6.2 (check-quorum) and 9.6 (pre-vote) -----------------------------------------------
-
-
-def test_thesis_6_2_a_leader_cut_off_from_its_quorum_steps_down() -> None:
-    network = Network(3)
-    network.campaign(1)
-    network.settle()
-    network.isolate(1)
-    network.tick(1, 2 * ELECTION_MS)
-    assert network.core(1).role is Role.FOLLOWER
-    assert network.core(1).leader is None
-
-
-def test_thesis_6_2_a_leader_that_hears_from_a_quorum_stays() -> None:
-    network = Network(5)
-    network.campaign(1)
-    network.settle()
-    network.split((1, 2, 3), (4, 5))
-    network.pass_time(4 * ELECTION_MS)
-    assert (network.leader(), network.core(1).term) == (1, 1)
-
-
-@pytest.mark.parametrize("pre", [True, False])
-def test_thesis_6_2_a_server_that_hears_from_a_leader_helps_nobody_to_replace_it(*, pre: bool) -> None:
-    solo = Solo()
-    solo.receive(2, Heartbeat(1, 0, 0))
-    for _ in range(ELECTION_MS // 10 - 1):
-        solo.step(Tick(10))
-    assert solo.replies(3, VoteRequest(2, 9, 1, pre=pre)) == []
-    assert solo.core.term == 1
-    solo.step(Tick(10))
-    assert solo.replies(3, VoteRequest(2, 9, 1, pre=pre)) == [VoteReply(2, granted=True, pre=pre)]
-
-
-def test_thesis_9_6_a_pre_vote_changes_no_term_and_no_vote() -> None:
-    solo = Solo([1], vote=3)
-    ready = solo.receive(2, VoteRequest(2, 1, 1, pre=True))
-    assert [out.message for out in ready.messages] == [VoteReply(2, granted=True, pre=True)]
-    assert ready.write is None
-    asking = Solo([1], vote=3)
-    ready = asking.time_out()
-    assert (ready.write, asking.core.term) == (None, 1)
-
-
-def test_thesis_9_6_a_server_that_was_cut_off_comes_back_without_disturbing_the_leader() -> None:
-    network = Network(3)
-    network.campaign(1)
-    network.settle()
-    network.isolate(3)
-    network.pass_time(5_000)
-    assert network.core(3).term == 1
-    network.heal()
-    network.pass_time(1_000)
-    assert (network.leader(), network.core(1).term, network.core(3).leader) == (1, 1, 1)
-
-
-# --- thesis 6.4: reads ---------------------------------------------------------------------------
-
-
-def test_thesis_6_4_a_read_waits_for_the_first_commit_of_the_term() -> None:
-    solo = Solo([1])
-    solo.lead()
-    ready = solo.step(ReadIndex(1))
-    assert not any(isinstance(out.message, Heartbeat) for out in ready.messages)
-    solo.persist()
-    ready = solo.receive(2, AppendReply(2, 2))
-    assert [out.message for out in ready.messages if isinstance(out.message, Heartbeat)] == [
-        Heartbeat(2, 2, 1),
-        Heartbeat(2, 0, 1),
-    ]
-    assert solo.receive(2, HeartbeatReply(2, 1)).read_grants == (ReadGrant(1, 2, None),)
-
-
-def test_thesis_6_4_a_read_needs_a_round_that_began_after_it() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    solo.step(ReadIndex(1))
-    solo.step(ReadIndex(2))
-    assert [g.token for g in solo.receive(2, HeartbeatReply(1, 1)).read_grants] == [1]
-    assert solo.receive(3, HeartbeatReply(1, 1)).read_grants == ()
-    assert [g.token for g in solo.receive(3, HeartbeatReply(1, 2)).read_grants] == [2]
-
-
-# --- thesis 10.2.1: the leader's disk in parallel -------------------------------------------------
-
-
-def test_thesis_10_2_1_entries_leave_before_the_leaders_own_disk_has_them() -> None:
-    solo = Solo()
-    ready = solo.lead()
-    assert ready.write is not None
-    assert [type(out.message) for out in ready.messages] == [AppendEntries, AppendEntries]
-    assert ready.messages_after == ()
-
-
-def test_thesis_10_2_1_followers_may_commit_what_the_leader_has_not_on_disk() -> None:
-    solo = Solo()
-    solo.lead()
-    solo.receive(2, AppendReply(1, 1))
-    ready = solo.receive(3, AppendReply(1, 1))
-    assert solo.core.log.committed == 1
-    assert ready.committed == ()  # applied here only once it is durable here
-    assert [entry.index for entry in solo.persist().committed] == [1]
-
-
-def test_thesis_10_2_1_a_follower_answers_only_after_its_disk() -> None:
-    solo = Solo()
-    ready = solo.receive(2, AppendEntries(1, 0, 0, 0, entries_of([1])))
-    assert ready.messages == ()
-    assert [out.message for out in ready.messages_after] == [AppendReply(1, 1)]
 
 
 def test_a_message_from_a_stranger_is_ignored() -> None:

@@ -5,10 +5,13 @@ from esnode.raft.reads import Confirmed, PendingReads
 
 def test_a_round_takes_all_that_waits_and_nothing_later() -> None:
     reads = PendingReads()
-    assert not reads.begin_round(5)
+    waiting = [reads.are_waiting]
     reads.add(1)
     reads.add(2)
-    assert reads.begin_round(5)
+    waiting.append(reads.are_waiting)
+    reads.begin_round(5)
+    waiting.append(reads.are_waiting)
+    assert waiting == [False, True, False]
     reads.add(3)
     assert (reads.probe, len(reads)) == (1, 3)
     assert reads.confirm(1) == [Confirmed(1, 5), Confirmed(2, 5)]
