@@ -133,6 +133,33 @@ async def test_a_read_that_need_not_be_linearizable_goes_to_any_node() -> None:
         assert offsets(await log.read(0, linearizable=False)) == [0, 1, 2]
 
 
+async def test_a_read_that_any_node_may_answer_moves_on_when_its_node_goes() -> None:
+    async with client() as (cluster, log):
+        await log.status()
+        cluster.grow(1)
+        await cluster.elect(0)
+        asked: list[FakeNode] = []
+
+        def go_silent(node: FakeNode, message: Message) -> Reply:
+            if isinstance(message, Read) and not asked:
+                asked.append(node)
+                return None
+            return node.answer(message)
+
+        for node in cluster.nodes.values():
+            node.script = go_silent
+
+        async def kill_the_asked() -> None:
+            await trio.sleep(0.1)
+            await asked[0].kill()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill_the_asked)
+            begun = trio.current_time()
+            assert offsets(await log.read(0, 1, linearizable=False)) == [0]
+            assert trio.current_time() - begun == pytest.approx(0.1, abs=0.01)
+
+
 async def test_a_read_before_what_is_kept_is_refused() -> None:
     async with client() as (cluster, log):
         cluster.grow(3)
@@ -173,7 +200,9 @@ async def test_a_subscription_begins_and_goes_on_in_the_middle_of_a_batch() -> N
             first = await anext(events)
             assert (first.offset, first.event) == (7, event(7))
             await events.aclose()
+            assert events.next_offset == 8
             assert await take(events, 2) == [8, 9]
+            assert events.next_offset == 10
 
 
 async def test_a_subscription_outlives_its_nodes_without_gap_or_repeat() -> None:

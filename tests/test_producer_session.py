@@ -95,4 +95,5 @@ async def test_a_batch_behind_a_refused_one_waits_for_it() -> None:
         async with trio.open_nursery() as nursery:
             collect_batches(nursery, log, 1, 2, 3)
         assert cluster.log.ids() == ["0", "1", "2", "3"]
+        await trio.sleep(1)
         assert cluster.producers == 1

@@ -41,8 +41,11 @@ class ProducerSession:
         return replace(batch, producer=stamp)
 
     def lose(self) -> None:
-        """The session is over."""
+        """The session is over: what it has numbered waits for the next one."""
         self._opened = None
+        for request in self._courier.pending.values():
+            if request.batch is not None:
+                request.frame = b""
         self._gone.set()
 
     async def run(self) -> None:
