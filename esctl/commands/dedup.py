@@ -33,14 +33,13 @@ def stats(run: Invocation) -> Answer:
                 report.node.id,
                 dedup.get("live_keys"),
                 dedup.get("max_keys"),
-                _share(dedup),
                 _span(dedup.get("ttl_ms")),
                 dedup.get("when_full"),
                 Cell(forgotten, Tone.WARN) if forgotten else forgotten,
                 dedup.get("producers"),
             ]
         )
-    columns = ["node", "keys", "bound", "full", "kept for", "when full", "forgotten early", "sessions"]
+    columns = ["node", "keys", "bound", "kept for", "when full", "forgotten", "sessions"]
     views: list[View] = [Table(columns, rows)]
     if any(node.get("forgotten_early") for node in nodes):
         text = "keys were forgotten before their time: raise dedup.max_keys, or set dedup.when_full to refuse"
@@ -96,12 +95,6 @@ def _why(offset: int | None, expires_in_ms: int) -> str:
         f"it would be acked with offset {offset} and not stored again; after another"
         f" {_span(expires_in_ms)} of log time it would be stored a second time"
     )
-
-
-def _share(dedup: dict[str, Any]) -> str | None:
-    if not dedup.get("max_keys"):
-        return None
-    return f"{100 * dedup['live_keys'] / dedup['max_keys']:.1f} %"
 
 
 def _span(milliseconds: int | None) -> str | None:

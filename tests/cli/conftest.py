@@ -4,10 +4,14 @@ The fake node reads a real configuration, listens, logs JSON lines and ends on S
 configuration makes it crash at start, stay deaf, or ignore SIGTERM.
 """
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -18,6 +22,8 @@ from esctl.backends.process import ProcessBackend
 from esctl.state import Cluster, Node
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
+FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
+FLIGHTS_COUNT = 27_004
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +111,41 @@ def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
 def fakes(make_fakes: Callable[..., FakeNodes]) -> FakeNodes:
     """Three fake nodes, not yet started."""
     return make_fakes()
+
+
+@dataclass(frozen=True)
+class RealCluster:
+    """A running cluster of real nodes, shared by the tests of one module; they put back what they change."""
+
+    home: Path
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator does, in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "esctl.main", *words],
+            env={**os.environ, "XDG_STATE_HOME": str(self.home)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    def data(self, *words: str, code: int = 0, stdin: str | None = None) -> dict[str, Any]:
+        """The `data` of a command's JSON document; it must end with `code`."""
+        done = self.run(*words, "-o", "json", stdin=stdin)
+        assert done.returncode == code, done.stdout + done.stderr
+        data = json.loads(done.stdout)["data"]
+        assert isinstance(data, dict)
+        return data
+
+
+@pytest.fixture(scope="module")
+def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Three real nodes that hold the example's 27,004 flights."""
+    cluster = RealCluster(tmp_path_factory.mktemp("real"))
+    try:
+        cluster.data("cluster", "up", "drill")
+        assert cluster.data("produce", str(FLIGHTS))["acked"] == FLIGHTS_COUNT
+        yield cluster
+    finally:
+        cluster.run("cluster", "destroy", "drill", "--confirm", "drill")
