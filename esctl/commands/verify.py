@@ -15,6 +15,7 @@ from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
+from esctl.verdict import Flaw
 
 if TYPE_CHECKING:
     from esctl.audit import Audit
@@ -153,15 +154,7 @@ def answer_of(proof: Proof) -> Answer:
         return Answer(_data(proof), errors=[trouble], exit_code=Exit.UNREACHABLE)
     errors: list[Trouble] = []
     if proof.exit is Exit.VERDICT_FAILED:
-        counts = ", ".join(f"{count:,} {flaw}" for flaw, count in sorted(proof.verdict.counts.items()))
-        errors.append(
-            Trouble(
-                "",
-                "the log is not what it should be; keep the data directories as they are",
-                f"findings: {counts}",
-                f"esctl logs --level warning {name}",
-            )
-        )
+        errors.append(_failure(proof))
     elif proof.exit is Exit.INCONCLUSIVE:
         what = "nothing wrong was found, and not everything could be looked at"
         errors.append(
@@ -170,6 +163,20 @@ def answer_of(proof: Proof) -> Answer:
             )
         )
     return Answer(_data(proof), _views(proof), errors, proof.exit)
+
+
+def _failure(proof: Proof) -> Trouble:
+    verdict, name = proof.verdict, f"--cluster {proof.cluster.name}"
+    if set(verdict.counts) == {Flaw.LOST} and all(finding.file >= 0 for finding in verdict.examples):
+        return Trouble(
+            "",
+            f"{verdict.lost:,} events of the input are on no node",
+            "they were acked and lost, or never acked; to send the file again is safe",
+            f"esctl produce {proof.expected.files[verdict.examples[0].file]} {name}",
+        )
+    counts = ", ".join(f"{count:,} {flaw}" for flaw, count in sorted(verdict.counts.items()))
+    what = "the log is not what it should be; keep the data directories as they are"
+    return Trouble("", what, f"findings: {counts}", f"esctl logs --level warning {name}")
 
 
 _WORDS: Final = {Exit.OK: "passed", Exit.VERDICT_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}

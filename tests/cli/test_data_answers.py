@@ -17,7 +17,7 @@ from esctl.state import Cluster, Node
 from esctl.survey import Report, Survey
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
-from tests.cli.wire_node import WireNode, event, log
+from tests.cli.wire_node import WireNode, event, log, record
 
 
 def cluster(count: int = 3) -> Cluster:
@@ -248,6 +248,14 @@ def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
     assert answer.exit_code is Exit.VERDICT_FAILED
     assert (answer.data["ok"], answer.data["acked_lost"]) == (False, 1)
     assert answer.data["findings"][0]["text"] == "line 9 of sent.ndjson: it is on no node"
+    assert answer.errors[0].next == "esctl produce sent.ndjson --cluster drill"
+
+
+def test_a_duplicate_wants_the_disks_to_be_kept() -> None:
+    doubled = [*log(6), record(6, [event(1), event(2)])]
+    answer = verify.answer_of(proof(dict.fromkeys((1, 2, 3), doubled)))
+    assert (answer.exit_code, answer.data["duplicates"]) == (Exit.VERDICT_FAILED, 2)
+    assert "keep the data directories" in answer.errors[0].message
 
 
 def test_a_node_that_is_down_leaves_the_verdict_open() -> None:

@@ -245,7 +245,7 @@ def with_another_destination(entries: list[Entry]) -> list[Entry]:
     old = entries[place]
     entries[place] = seal(
         index=old.index, term=old.term, kind=old.kind, base_offset=old.base_offset, count=old.count,
-        log_time_ms=old.log_time_ms, keys=old.keys, payload=old.payload.replace(b"IAH", b"XXX", 1),
+        log_time_ms=old.log_time_ms, keys=old.keys, payload=old.payload.replace(b"IAH", b"ZZZ", 1),
     )  # fmt: skip
     return entries
 
