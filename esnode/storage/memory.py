@@ -98,8 +98,11 @@ class MemoryDisk:
         self._fail_in = after
 
     def crash(self, source: random.Random | None = None) -> None:
-        """End the process and the power. Of what is not synced nothing is left, or, given a `source`,
-        a part that ends at any byte, with any of its sectors missing."""
+        """End the process and the power.
+
+        Of what is not synced nothing is left; given a `source`: all, nothing, or a part that ends at any
+        byte and lacks any of its sectors.
+        """
         unsynced = bytes(self._journal[self._synced_bytes :])
         renamed = self._replaced is not None and source is not None and source.random() < 0.5
         if renamed:
@@ -340,7 +343,12 @@ def _frame(change: Change) -> bytes:
 
 
 def _torn(written: bytes, source: random.Random) -> bytes:
-    """What may be left of an unsynced write: a part of it, some of whose sectors never came."""
+    """What may be left of an unsynced write: all, nothing, or a part some of whose sectors never came."""
+    fate = source.random()
+    if fate < 0.25:
+        return written
+    if fate < 0.5:
+        return b""
     left = bytearray(written[: source.randrange(len(written) + 1)])
     for begin in range(0, len(left), SECTOR_BYTES):
         if source.random() < 0.25:

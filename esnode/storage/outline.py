@@ -302,8 +302,10 @@ class _Folding:
         runs: list[TermRun] = []
         for entry in entries:
             index += 1
-            if entry.index != index or entry.term < term or entry.log_time_ms < log_time_ms:
+            if entry.index != index or entry.term < term:
                 raise Bug(f"entry {entry.index} of term {entry.term} does not follow {index - 1} of {term}")
+            if entry.log_time_ms < log_time_ms:
+                raise Bug(f"entry {index} has log time {entry.log_time_ms}, before {log_time_ms}")
             if next_offset is not None and entry.base_offset != next_offset:
                 raise Bug(f"entry {index} begins at offset {entry.base_offset}, not at {next_offset}")
             if entry.term != term or not (runs or now.terms):

@@ -99,7 +99,7 @@ class StoredLog:
     """A `Storage`: one engine and its home."""
 
     def __init__(self, identity: Identity, home: Home, engine: Engine) -> None:
-        """Look at what is there; raises `DamagedRecord` and leaves everything as it is."""
+        """Look at what is there; raises `DamagedRecord`, now and at every later open."""
         self._identity = identity
         self._home = home
         self._engine = engine
