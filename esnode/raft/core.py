@@ -1,8 +1,8 @@
 """The Raft state machine of one node: `step(input)`, then `ready()` for all that follows from it.
 
 Decides roles, terms, votes, and what is appended. Sans-IO: no clock (time comes in as `Tick`), no
-randomness of its own (an injected generator), no disk, no network. State changes role only in the
-`_become_*` functions. Replication to followers is in `leadership.py`, positions are in `log.py`.
+randomness of its own (an injected generator), no disk, no network. The role changes in `_become_*`,
+and where an election is lost. Replication is in `leadership.py`, positions are in `log.py`.
 Called by `esnode/driver.py` and by the simulator.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
