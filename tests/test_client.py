@@ -134,6 +134,7 @@ async def test_a_raw_batch_that_no_node_would_take_is_refused_here(wrong: Batch)
         ([(2, 1), (9, 2)], 1, [False, True, True]),
         ([(9, 1), (2, 1), (10, 1)], 1, [True, False, True]),
         ([(9, 1), (9, 1), (10, 1)], 1, [True, False, True]),
+        ([(-1, 2), (9, 2)], 2, [False, False, True, True]),
     ],
 )
 def test_the_new_events_of_a_batch_are_told_by_their_offsets(
@@ -142,7 +143,9 @@ def test_the_new_events_of_a_batch_are_told_by_their_offsets(
     answer = BatchAck(tuple(OffsetRange(*part) for part in ranges), duplicates, resent=False)
     acks = acks_of(answer)
     assert [not ack.duplicate for ack in acks] == new
-    assert [ack.offset for ack in acks] == [base + n for base, count in ranges for n in range(count)]
+    assert [ack.offset for ack in acks] == [
+        base + n if base >= 0 else -1 for base, count in ranges for n in range(count)
+    ]
 
 
 def test_events_whose_place_nobody_remembers_are_duplicates_at_no_offset() -> None:

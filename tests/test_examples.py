@@ -1,0 +1,65 @@
+"""The example programs, run as a reader of examples/README.md would run them."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import trio
+
+from tests.cluster import LocalCluster, local_cluster
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+COUNT = 100
+
+
+def some_flights() -> list[str]:
+    with gzip.open(EXAMPLES / "flights-2013-01.ndjson.gz", "rt", encoding="utf-8") as lines:
+        return list(islice(lines, COUNT))
+
+
+async def produce(cluster: LocalCluster, lines: list[str]) -> list[str]:
+    done = await trio.run_process(
+        [sys.executable, str(EXAMPLES / "producer.py"), *cluster.addresses],
+        stdin="".join(lines).encode(),
+        capture_stdout=True,
+        cwd=EXAMPLES.parent,
+        env={"PYTHONPATH": str(EXAMPLES.parent)},
+    )
+    return done.stdout.decode().splitlines()
+
+
+async def consume(cluster: LocalCluster, count: int) -> list[str]:
+    """What the consumer prints first; then it gets Ctrl-C."""
+    async with trio.open_nursery() as nursery:
+        consumer: trio.Process = await nursery.start(
+            partial(
+                trio.run_process,
+                [sys.executable, "-u", str(EXAMPLES / "consumer.py"), *cluster.addresses],
+                stdout=subprocess.PIPE,
+                cwd=EXAMPLES.parent,
+                env={"PYTHONPATH": str(EXAMPLES.parent)},
+            )
+        )
+        assert consumer.stdout is not None
+        printed = b""
+        while printed.count(b"\n") < count:
+            printed += await consumer.stdout.receive_some()
+        consumer.send_signal(signal.SIGINT)
+        assert await consumer.wait() == 0
+    return printed.decode().splitlines()
+
+
+async def test_the_consumer_prints_once_what_the_producer_sent_twice(tmp_path: Path) -> None:
+    lines = some_flights()
+    events = [json.loads(line) for line in lines]
+    async with local_cluster(tmp_path) as cluster:
+        first = await produce(cluster, lines)
+        assert first == [f"{e['source']} {e['id']} is at offset {n}" for n, e in enumerate(events)]
+        assert await produce(cluster, lines) == [f"{line} (it was there before)" for line in first]
+        printed = await consume(cluster, COUNT)
+        assert [json.loads(line.split(" ", 1)[1]) for line in printed] == events
