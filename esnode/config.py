@@ -53,7 +53,7 @@ class Dedup:
     """
 
     ttl_ms: int = 600_000
-    max_keys: int = 4_000_000
+    max_keys: int = 2_000_000
     when_full: str = "shrink"
 
 

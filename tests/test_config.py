@@ -57,7 +57,7 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ('storage = "sqlite"', 'storage = "paper"', "storage is 'paper'"),
         ('log_level = "info"', 'log_level = "loud"', "log_level is 'loud'"),
         ('when_full = "shrink"', 'when_full = "panic"', "dedup.when_full is 'panic'"),
-        ("max_keys = 4000000", "max_keys = 1", "at least 1024"),
+        ("max_keys = 2000000", "max_keys = 1", "at least 1024"),
         ('cluster = "main"', 'cluster = ""', "cluster must be a name"),
         ("age_ms = 0", "age_ms = -1", "cannot be negative"),
         ("check_every_ms = 10000", "check_every_ms = 1", "at least 10"),
