@@ -28,6 +28,7 @@ from esnode.raft.messages import (
     Ready,
     SendSnapshot,
     SoftState,
+    Write,
 )
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
@@ -105,11 +106,7 @@ class Driver:
         for outgoing in ready.messages:
             self._peers.send(outgoing.to, outgoing.message)
         if ready.write is not None:
-            done = partial(self._durable, ready.write.write_id, ready.messages_after)
-            self._worker.submit(ready.write, done)
-            if ready.write.snapshot is not None:
-                self._machine.restore(ready.write.snapshot)
-                self._view.first_offset = ready.write.snapshot.next_offset
+            self._write(ready.write, ready.messages_after)
         elif ready.messages_after:
             self._worker.submit(None, partial(self._release, ready.messages_after))
         for wanted in ready.snapshots:
@@ -121,6 +118,13 @@ class Driver:
         if ready.read_grants:
             self._clients.on_read_grants(ready.read_grants)
         self._apply(ready)
+
+    def _write(self, write: Write, messages_after: Sequence[Outgoing]) -> None:
+        if write.snapshot is not None:
+            # Restoring checks it: a damaged one ends the process and leaves the disk as it was.
+            self._machine.restore(write.snapshot)
+            self._view.first_offset = write.snapshot.next_offset
+        self._worker.submit(write, partial(self._durable, write.write_id, messages_after))
 
     def _apply(self, ready: Ready) -> None:
         for entry in ready.committed:
