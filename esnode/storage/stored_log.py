@@ -192,11 +192,20 @@ class StoredLog:
         try:
             if not self._closed:
                 self._closed = True
-                self._failure = StorageFailed("the storage is closed")
-                self._engine.close()
-                self._home.close()
+                self._let_go()
         finally:
             self._one_at_a_time.release()
+
+    def _let_go(self) -> None:
+        failed = self._failure is not None
+        self._failure = self._failure or StorageFailed("the storage is closed")
+        try:
+            self._engine.close()
+        except StorageFailed:
+            if not failed:  # an engine that has failed may say so once more
+                raise
+        finally:
+            self._home.close()
 
     def _look(self) -> Outline:
         contents = self._engine.contents()
