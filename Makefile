@@ -8,7 +8,7 @@ BENCH ?= --seconds 20
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check bench lock clean
+.PHONY: help demo test fast check bench docs pictures lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench: $(STAMP)  ## Measure a fresh three-node cluster (BENCH="--seconds 60 --ra
 	@$(BIN)/esctl cluster up bench --no-input
 	@$(BIN)/esctl bench produce --cluster bench $(BENCH); code=$$?; \
 		$(BIN)/esctl cluster destroy bench --confirm bench --no-input; exit $$code
+
+docs: $(STAMP)  ## Write docs/commands.md and docs/errors.md anew from the code
+	@$(BIN)/python docs/make_reference.py
+
+pictures: $(STAMP)  ## Take the pictures of the documents anew, on clusters of their own
+	@$(BIN)/python docs/make_pictures.py
 
 lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

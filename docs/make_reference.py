@@ -1,0 +1,212 @@
+"""Writes docs/commands.md and docs/errors.md from the commands and the error classes themselves.
+
+`make docs` runs it; with `--check` it writes nothing and tells which page is not current. Everything that
+the pages say is read from the code: nothing is imported but what `esctl --help` and `esctl explain` show.
+"""
+
+import argparse
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+from esctl import errors, exits
+from esctl.main import ROWS, Row, load
+from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
+
+DOCS: Final = Path(__file__).resolve().parent
+NOTE: Final = "<!-- Written by docs/make_reference.py from the code: change that, then run `make docs`. -->"
+
+_COMMANDS_HEAD: Final = f"""{NOTE}
+# The commands of `esctl`
+
+`esctl COMMAND --help` says the same. Results go to standard output, everything else to standard error. An
+error names its code ([errors.md](errors.md)), its cause and the next command.
+
+## Options of every command
+
+They may stand before the command's name or after it.
+"""
+
+_COMMANDS_TAIL: Final = """
+Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
+each with `code`, `message`, `cause` and `next`. `consume` and `logs` print one JSON object a line instead.
+Plain output is tab-separated and has no headings.
+
+| variable | what it does |
+|---|---|
+| `ESCTL_CLUSTER`, `ESCTL_OUTPUT` | the same as `--cluster` and `--output` |
+| `NO_COLOR` | no colours; `TERM=dumb` does the same |
+| `XDG_STATE_HOME` | `esctl/` below it holds notes on clusters, and their data; default: `~/.local/state` |
+"""
+
+_ERRORS_HEAD: Final = f"""{NOTE}
+# Errors
+
+Each has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that what was
+asked for was certainly not done. "Unknown" means that it may have been: sending the same events again is
+safe, they keep their ids. The exit code is that of an `esctl` command that ends with this error.
+"""
+
+
+def commands_page() -> str:
+    """The whole of docs/commands.md."""
+    parts = [_COMMANDS_HEAD, *_table(_shared_parameters()), _COMMANDS_TAIL, *_exit_codes()]
+    panel = ""
+    for row in ROWS:
+        if row.panel != panel:
+            panel = row.panel
+            parts += ["", f"## {panel}"]
+        parts += _row(row)
+    return "\n".join(parts) + "\n"
+
+
+def errors_page() -> str:
+    """The whole of docs/errors.md."""
+    families: list[tuple[str, type[EventStreamError]]] = [
+        ("The caller can mend it", CallerError),
+        ("An operator is needed", OperatorError),
+        ("The other end of a connection broke the protocol", PeerError),
+        ("A bug", EventStreamError),
+    ]
+    assert errors.UsageError.code in declared(), "the toolkit's errors are declared by their import"
+    left = declared()
+    parts = [_ERRORS_HEAD]
+    for title, base in families:
+        members = {code: cls for code, cls in left.items() if issubclass(cls, base)}
+        left = {code: cls for code, cls in left.items() if code not in members}
+        parts += [f"## {title}", "", "| code | what | outcome | exit | what helps |", "|---|---|---|---|---|"]
+        parts += [_error(code, cls) for code, cls in members.items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"commands.md": commands_page, "errors.md": errors_page}
+
+
+def _error(code: str, cls: type[EventStreamError]) -> str:
+    outcome = "not done" if cls.definite else "unknown"
+    what = f"**{cls.title}** (`{cls.__name__}`). {_one_line(inspect.getdoc(cls) or '')}"
+    return f"| {code} | {_cell(what)} | {outcome} | {int(exits.exit_of(cls))} | {_cell(cls.next_step)} |"
+
+
+def _row(row: Row) -> Iterator[str]:
+    loaded = load(row)
+    members: Mapping[str, Any] = getattr(loaded, "commands", {})
+    if not members:
+        yield from _command(f"esctl {row.name}", loaded)
+        return
+    for name, member in members.items():
+        yield from _command(f"esctl {row.name} {name}", member)
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    own = [each for each in command.params if each.name not in SHARED]
+    arguments = [each for each in own if each.param_type_name == "argument"]
+    words = [_argument(each) for each in arguments]
+    yield from ("", f"### {' '.join([name, *words])}", "", f"{_one_line(command.help)}.")
+    if own:
+        yield ""
+        yield from _table(own)
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.metavar or parameter.name.upper())
+    return name if parameter.required or name.startswith("[") else f"[{name}]"
+
+
+def _table(parameters: list[Any]) -> Iterator[str]:
+    yield "| option | what it does | default |"
+    yield "|---|---|---|"
+    for each in parameters:
+        text = _one_line(each.help or "") + (f" (`{each.envvar}`)" if each.envvar else "")
+        yield f"| {_spelling(each)} | {_cell(text)} | {_default(each)} |"
+
+
+def _spelling(parameter: Any) -> str:
+    values = _values(parameter)
+    if parameter.param_type_name == "argument":
+        return f"`{_argument(parameter)}`" + (f": {values}" if values else "")
+    spelled = ", ".join(f"`{name}`" for name in sorted(parameter.opts, key=len, reverse=True))
+    if parameter.is_flag:
+        return spelled
+    named = f"`{parameter.metavar}`" if parameter.metavar else values or f"`{parameter.name.upper()}`"
+    return f"{spelled} {named}"
+
+
+def _values(parameter: Any) -> str:
+    """The words that a choice takes."""
+    wanted = parameter.type_descriptor.annotation
+    if get_origin(wanted) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(wanted))
+    members = getattr(wanted, "__members__", {})
+    return ", ".join(f"`{member.value}`" for member in members.values())
+
+
+def _default(parameter: Any) -> str:
+    default = parameter.default
+    if default is None or default is False:
+        return ""
+    return f"{default:g}" if isinstance(default, int | float) else str(default)
+
+
+def _shared_parameters() -> list[Any]:
+    """What a command has that declares no parameter of its own."""
+    version = load(next(row for row in ROWS if row.name == "version"))
+    return [each for each in version.params if each.rich_help_panel == "Options of every command"]
+
+
+def _exit_codes() -> Iterator[str]:
+    tree = ast.parse(inspect.getsource(exits.Exit)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    yield from ("| exit code | meaning |", "|---|---|")
+    for code in exits.Exit:
+        yield f"| {int(code)} | {_meaning(tree, code.name)} |"
+
+
+def _meaning(tree: ast.ClassDef, name: str) -> str:
+    """The text under a member of the enumeration, or its name in words."""
+    words = name.lower().replace("_", " ")
+    for member, after in pairwise(tree.body):
+        if isinstance(member, ast.Assign) and ast.unparse(member.targets[0]) == name:
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                return _one_line(str(after.value.value)).removesuffix(".")
+            break
+    return words
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+SHARED: Final = frozenset(each.name for each in _shared_parameters())
+
+
+def main() -> int:
+    """The program; its exit code is 1 when `--check` finds a page that is not current."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, and say what is not current")
+    only_look = parser.parse_args().check
+    stale = [name for name, write in PAGES.items() if _read(DOCS / name) != write()]
+    for name in stale:
+        if only_look:
+            sys.stderr.write(f"docs/{name} is not current: run `make docs`\n")
+        else:
+            (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
+            sys.stdout.write(f"docs/{name} is written\n")
+    return 1 if stale and only_look else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
