@@ -140,17 +140,8 @@ def test_a_sync_that_fails_is_never_acked_and_never_retried(
     if engine == "rocksdb":
         pytest.importorskip("rocksdict")
     call = fault.partition(":")[0]
-    traced = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        str(quick_path / "calls"),
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={fault}",
-    ]
+    calls = quick_path / "calls"
+    traced = ["strace", "-f", "-qq", "-o", str(calls), "-e", f"trace={call}", "-e", f"inject={fault}"]
     probe = subprocess.run([*traced, "true"], capture_output=True, text=True)
     if probe.returncode != 0:
         pytest.skip("strace may not trace here")
