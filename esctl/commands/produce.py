@@ -4,6 +4,8 @@ A bad line is named and the rest goes in; sending the same input again is safe, 
 is recognised. The counting is in `esctl/producer.py`, the reading in `ndjson.py` and `inputs.py`.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -16,12 +18,14 @@ from esnode.errors import EventStreamError, InvalidEvent, NoQuorum, OperationTim
 
 if TYPE_CHECKING:
     from esctl.inputs import Input
-    from esctl.producer import Tally, Watch
+    from esctl.producer import Taken, Tally, Watch
     from esctl.state import Cluster
     from esctl.terminal import Progress, Terminal
+    from esnode.dedup.batch import Batch
 
 app = new_typer()
 MAX_WINDOW: Final = 512
+SHOW_EVERY_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,38 +104,62 @@ async def _send(
         timeout_s=settings.timeout_s,
     )
     total = source.estimated_lines()
+
+    def describe(acked: int, rate: float) -> str:
+        """A bar says the rest itself; without an end to reach there is no bar."""
+        return "sending" if total else f"sending: {acked:,} acked, {rate:,.0f} events/s,"
+
     with run.terminal.progress("sending", total, "events") as bar:
         async with opened as log:
-            watch = watch_for(run.terminal, bar, cluster, tally, settings.timeout_s)
+            watch = watch_for(run.terminal, bar, cluster, tally, settings.timeout_s, describe)
             producer = Producer(log, window=settings.window, rate=settings.rate, tally=tally, watch=watch)
             await produce(producer, source, settings.batch)
 
 
 def watch_for(
-    terminal: "Terminal", bar: "Progress", cluster: "Cluster", tally: "Tally", timeout_s: float
+    terminal: "Terminal",
+    bar: "Progress",
+    cluster: "Cluster",
+    tally: "Tally",
+    timeout_s: float,
+    describe: Callable[[int, float], str],
 ) -> "Watch":
-    """Shows acks on `bar`, and says on standard error what goes wrong and when it goes on."""
+    """Shows acks on `bar`; says on standard error what goes wrong, and when it goes on.
+
+    `describe` is told how many events are acked, and how many a second.
+    """
     from esctl import survey
     from esctl.producer import Watch
 
     told: list[float] = []
+    begun = time.monotonic()
+    shown = begun
+
+    def acked(batch: "Batch", _taken: "Taken") -> None:
+        nonlocal shown
+        bar.advance(batch.count)
+        now = time.monotonic()
+        if now - shown >= SHOW_EVERY_S:
+            shown = now
+            bar.describe(describe(tally.acked, tally.acked / (now - begun)))
 
     async def silence(seconds: float) -> None:
         if told and seconds < 2 * told[-1]:
             return  # told again after 2, 4, 8 ... seconds
         told.append(seconds)
         found = await survey.ask(cluster)
-        leader = "" if found.leader is not None else "; nobody leads"
-        terminal.warn(
-            f"no ack for {seconds:.1f} s: {found.quorum_text}{leader}; trying on, for {timeout_s:g} s in all"
-        )
+        state = found.quorum_text
+        if found.may_fail >= 0:
+            leader = found.leader
+            state = "nobody leads" if leader is None else f"node {leader.node.id} leads"
+        terminal.warn(f"no ack for {seconds:.1f} s: {state}; giving up after {timeout_s:g} s")
 
     def recovered(seconds: float) -> None:
         told.clear()
         terminal.note(f"acks come again, after {seconds:.1f} s; {tally.acked:,} acked")
 
     return Watch(
-        acked=lambda batch, _taken: bar.advance(batch.count),
+        acked=acked,
         silence=silence,
         recovered=recovered,
         bad_line=lambda line: terminal.warn(str(line)),
@@ -144,13 +172,12 @@ def summary(tally: "Tally", *, strict: bool = False) -> Answer:
     errors = []
     if tally.malformed:
         first = tally.bad_lines[0]
-        what = "are no event" if tally.malformed > 1 else "is no event"
-        lines = "lines" if tally.malformed > 1 else "line"
+        what = "lines are not events" if tally.malformed > 1 else "line is not an event"
         rest = "nothing was sent (--strict)" if strict else "the rest went in"
         errors.append(
             Trouble(
                 first.code,
-                f"{tally.malformed:,} {lines} {what}; {rest}",
+                f"{tally.malformed:,} {what}; {rest}",
                 str(first),
                 "mend what is named above and send the input again: what is in the log stays there once",
             )
