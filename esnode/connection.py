@@ -65,6 +65,10 @@ class Connection:
             self.peer_address = _peer_name(stream)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def limit_frames(self, max_bytes: int) -> None:
+        """Refuse longer frames from now on; `limits.MAX_FRAME_BYTES` at first."""
+        self._reader.max_frame_bytes = max_bytes
+
     async def send(self, *messages: Message) -> None:
         """Send them in one write; raises `ConnectionLost`."""
         await self.send_bytes(b"".join([encode(message) for message in messages]))
@@ -192,6 +196,7 @@ async def accept(
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
     `WrongNode`, `ProtocolError`, `FrameTooLarge`; or `ConnectionLost`.
     """
+    connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
         hello = await _receive_hello(connection)
         _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
@@ -201,6 +206,7 @@ async def accept(
     except EventStreamError as error:
         await say_goodbye(connection, error)
         raise
+    connection.limit_frames(limits.MAX_FRAME_BYTES)
     await connection.send(Welcome(version, cluster, node_id, incarnation))
     return hello
 

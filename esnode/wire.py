@@ -157,9 +157,11 @@ class FrameReader:
     nothing that follows bad bytes can be trusted.
     """
 
-    __slots__ = ("_error", "_held", "_needed")
+    __slots__ = ("_error", "_held", "_needed", "max_frame_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = limits.MAX_FRAME_BYTES) -> None:
+        self.max_frame_bytes = max_frame_bytes
+        """The limit for frames that begin from now on."""
         self._held = bytearray()
         self._needed = 0
         self._error: ProtocolError | FrameTooLarge | DamagedRecord | None = None
@@ -198,10 +200,8 @@ class FrameReader:
         position, size = 0, len(data)
         while size - position >= LENGTH_BYTES:
             (length,) = _LENGTH.unpack_from(data, position)
-            if not 0 < length <= limits.MAX_FRAME_BYTES:
-                raise FrameTooLarge(
-                    f"a frame of {length} bytes is not within 1 to {limits.MAX_FRAME_BYTES} (MAX_FRAME_BYTES)"
-                )
+            if not 0 < length <= self.max_frame_bytes:
+                raise FrameTooLarge(f"a frame of {length} bytes is not within 1 to {self.max_frame_bytes}")
             body = position + LENGTH_BYTES
             end = body + length
             if end > size:

@@ -26,7 +26,7 @@ from esnode.errors import (
     WrongCluster,
     WrongNode,
 )
-from esnode.messages import Goodbye, Hello, LeaderIs, Side, StatusRequest, Welcome
+from esnode.messages import Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest, Welcome
 from esnode.wire import Message, encode
 
 CLIENT_HELLO = Hello(Side.CLIENT, 1, 1, "", 0, 0, 7)
@@ -343,6 +343,22 @@ async def test_a_header_of_one_gigabyte_is_answered_before_its_body_comes() -> N
         await node.aclose()
         assert [type(message) for message in await client.receive()] == [Goodbye]
         assert await client.receive() == []
+
+
+async def test_a_stranger_may_not_even_announce_a_large_frame() -> None:
+    ours, theirs = pair()
+    await ours.send_bytes(struct.pack(">IB", limits.MAX_HELLO_BYTES + 1, 1))
+    with pytest.raises(FrameTooLarge, match=str(limits.MAX_HELLO_BYTES)):
+        await accept_client(theirs)
+
+
+async def test_after_the_handshake_frames_may_be_large() -> None:
+    ours, theirs = pair()
+    await ours.send(CLIENT_HELLO)
+    await accept_client(theirs)
+    large = Refused(1, "ES1101", "x" * limits.MAX_HELLO_BYTES)
+    await ours.send(large)
+    assert await theirs.receive() == [large]
 
 
 # --- saying goodbye -------------------------------------------------------------------------------
