@@ -14,7 +14,7 @@ import cbor2
 from esnode import limits
 from esnode.dedup.batch import Batch, event_key
 from esnode.errors import EventTooLarge, InvalidEvent, InvalidRequest, ProtocolError
-from esnode.wire_cbor import load
+from esnode.wire.cbor import load
 
 _REQUIRED: Final = ("id", "source", "type")
 _SHORT_TEXT: Final = limits.MAX_ID_BYTES // 4

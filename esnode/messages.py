@@ -1,6 +1,6 @@
 """What clients and nodes say to each other besides Raft: frozen messages, no bytes.
 
-`esnode/wire.py` turns these, and the Raft messages of `esnode/raft/messages.py`, into frames and
+`esnode/wire/frames.py` turns these, and the Raft messages of `esnode/raft/messages.py`, into frames and
 back. Nothing here computes. Called by the wire, the ingest, the client.
 """
 

@@ -14,7 +14,6 @@ from typing import Protocol
 import trio
 
 from esnode import limits
-from esnode.chunks import chunks
 from esnode.config import Member
 from esnode.connection import Connection, Dialer, greet
 from esnode.errors import ConnectionLost, OperatorError, PeerError, ProtocolError, Unreachable, first_of
@@ -29,7 +28,7 @@ from esnode.raft.messages import (
     Snapshot,
     SnapshotSent,
 )
-from esnode.wire import SnapshotChunk, encode
+from esnode.wire import SnapshotChunk, chunks, encode
 
 log = logging.getLogger(__name__)
 

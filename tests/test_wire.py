@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esnode import limits, messages
-from esnode.chunks import SnapshotAssembler, SnapshotChunk, chunks
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
 from esnode.messages import Append, Appended, ExplainKey, Goodbye, StatusReply, StatusRequest
@@ -26,8 +25,9 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
-from esnode.wire_cbor import SCHEMAS
-from esnode.wire_layout import FrameType
+from esnode.wire.cbor import SCHEMAS
+from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.layout import FrameType
 from tests.wire_messages import MESSAGES, batches
 from tests.wire_messages import messages as any_message
 

@@ -6,7 +6,6 @@ import cbor2
 from hypothesis import strategies as st
 
 from esnode import limits
-from esnode.chunks import SnapshotChunk
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.messages import (
     Append,
@@ -41,6 +40,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import Message
+from esnode.wire.chunks import SnapshotChunk
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)

@@ -42,7 +42,7 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.wire import encode
-from esnode.wire_clients import check_payload
+from esnode.wire.clients import check_payload
 
 Question = Read | StatusRequest | ExplainKey | TransferLeadership
 _Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)

@@ -138,8 +138,6 @@ class KeyWindow:
         generations = self._generations
         while len(generations) > 1 and generations[1].first_offset <= self.floor:
             generations.popleft()
-        if self.floor == self.next_offset:
-            generations.clear()
         self._expires_at_ms = generations[0].closes_at_ms + self.ttl_ms if generations else 0
         gone = min(self.floor // CHUNK_KEYS - self._first_chunk, _FREED_A_TIME)
         for _ in range(gone):

@@ -72,9 +72,10 @@ class MemoryDisk:
         self._synced_bytes = 0
 
     def truncate(self, size: int) -> None:
-        """Cut off an unfinished tail."""
-        del self._journal[size:]
-        self._synced_bytes = min(self._synced_bytes, size)
+        """Cut off an unfinished tail, if there is one."""
+        if len(self._journal) > size:
+            del self._journal[size:]
+            self._synced_bytes = min(self._synced_bytes, size)
 
     def sync(self) -> None:
         """Make the cache durable."""
@@ -234,8 +235,7 @@ class JournalEngine:
 
     def put(self, change: Change) -> None:
         """Write one frame; a cut prefix writes the journal anew."""
-        if self._end < len(self._disk.cache):
-            self._disk.truncate(self._end)
+        self._disk.truncate(self._end)
         frame = _frame(change)
         begin = self._disk.append(frame)
         self._enter(begin + _FRAME.size)

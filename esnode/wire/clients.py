@@ -2,7 +2,7 @@
 
 Decides the layout of each and refuses what no honest sender sends: counts that do not match their
 bytes, offsets over the limit, a payload of another shape. Payloads and records stay opaque. An
-`encode_*` gives the whole frame; a `decode_*` reads the body `data[start:end]`. Called by `wire.py`.
+`encode_*` gives the whole frame; a `decode_*` reads the body `data[start:end]`. Called by `frames`.
 """
 
 import struct
@@ -12,7 +12,7 @@ from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp
 from esnode.errors import ProtocolError
 from esnode.messages import Append, Appended, LeaderIs, Read, Records, Subscribe
-from esnode.wire_layout import (
+from esnode.wire.layout import (
     LENGTH_BYTES,
     FrameType,
     after,

@@ -2,7 +2,7 @@
 
 Decides what each field may be. Strict: no indefinite lengths, no duplicate keys, no tags of any
 kind, bounded depth, nothing after the array; then every field's type and range. Never sees the
-frame around the body. Called by `wire.py`.
+frame around the body. Called by `frames`.
 """
 
 import dataclasses

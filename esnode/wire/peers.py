@@ -2,11 +2,10 @@
 
 Decides the layout of each and refuses what no honest node sends: a term or index over the limit,
 entries out of order, a record whose checksum does not match. An `encode_*` gives the whole frame; a
-`decode_*` reads the body `data[start:end]`. Called by `wire.py`.
+`decode_*` reads the body `data[start:end]`. Called by `frames`.
 """
 
 from esnode import limits
-from esnode.chunks import SnapshotChunk
 from esnode.errors import ProtocolError
 from esnode.raft.entry import parse
 from esnode.raft.messages import (
@@ -19,7 +18,8 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.wire_layout import (
+from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.layout import (
     LENGTH_BYTES,
     MAX_LOG_TIME_MS,
     FrameType,

@@ -1,7 +1,7 @@
 """What the layouts of all frames share: the type numbers, the prefix, and the checks of ranges.
 
 Every frame is a length (4 bytes, of what follows it), a type (1 byte) and a body; all integers are
-big-endian. Never knows a message. Called by `wire.py`, `wire_clients.py` and `wire_peers.py`.
+big-endian. Never knows a message. Called by `frames`, `clients` and `peers`.
 """
 
 import enum

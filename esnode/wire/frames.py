@@ -9,10 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from esnode import limits, wire_cbor, wire_clients, wire_peers
-from esnode.chunks import SnapshotAssembler as SnapshotAssembler
-from esnode.chunks import SnapshotChunk as SnapshotChunk
-from esnode.chunks import chunks as chunks
+from esnode import limits
 from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
 from esnode.messages import (
     Append,
@@ -44,7 +41,9 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.wire_layout import LENGTH_BYTES, PREFIX, FrameType
+from esnode.wire import cbor, clients, peers
+from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.layout import LENGTH_BYTES, PREFIX, FrameType
 
 Message = (
     Hello
@@ -89,21 +88,21 @@ class Codec(NamedTuple):
     decode: Callable[[bytes, int, int], Message]
 
 
-def _rare(number: FrameType, cls: type[wire_cbor.RareMessage]) -> Codec:
+def _rare(number: FrameType, cls: type[cbor.RareMessage]) -> Codec:
     """The codec of a message whose body is CBOR."""
 
-    def encode_rare(message: wire_cbor.RareMessage) -> bytes:
-        body = wire_cbor.encode_body(message)
+    def encode_rare(message: cbor.RareMessage) -> bytes:
+        body = cbor.encode_body(message)
         return PREFIX.pack(1 + len(body), number) + body
 
     def decode_rare(data: bytes, start: int, end: int) -> Message:
-        return wire_cbor.decode_body(cls, data[start:end])
+        return cbor.decode_body(cls, data[start:end])
 
     return Codec(number, encode_rare, decode_rare)
 
 
-_C: Final = wire_clients
-_P: Final = wire_peers
+_C: Final = clients
+_P: Final = peers
 _T: Final = FrameType
 
 CODECS: Final[dict[type[Message], Codec]] = {
