@@ -37,6 +37,7 @@ fast: $(STAMP)  ## Run the tests that wait for nothing
 check: $(STAMP)  ## Lint, types, import directions, tidiness
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy docs examples
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/test_tidy.py
 

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.cluster import LocalCluster, local_cluster
@@ -54,6 +55,7 @@ async def consume(cluster: LocalCluster, count: int) -> list[str]:
     return printed.decode().splitlines()
 
 
+@pytest.mark.slow
 async def test_the_consumer_prints_once_what_the_producer_sent_twice(tmp_path: Path) -> None:
     lines = some_flights()
     events = [json.loads(line) for line in lines]

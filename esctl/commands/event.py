@@ -20,7 +20,10 @@ app = new_typer()
 @command(app, "event")
 def event(
     run: Invocation,
-    offset: Annotated[int | None, typer.Argument(metavar="OFFSET", min=0, show_default=False)] = None,
+    offset: Annotated[
+        int | None,
+        typer.Argument(metavar="OFFSET", min=0, help="Show the event at this offset", show_default=False),
+    ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="TEXT", help="Name the event's source")
     ] = None,
