@@ -62,7 +62,7 @@ MAX_REMEMBERED_RANGES: Final = 131_072
 """In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
 # --- time ---------------------------------------------------------------------------------------
-TICK_MS: Final = 10
+TICK_MS: Final = 20
 FINE_TICK_MS: Final = 1
 """The tick while nobody leads."""
 MAX_TICK_MS: Final = 100
