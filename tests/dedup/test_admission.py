@@ -135,6 +135,19 @@ def test_a_full_window_still_acks_what_it_knows() -> None:
     assert leader.send([5, 6]).ranges == (OffsetRange(5, 2),)
 
 
+def test_an_overfull_window_still_acks_what_it_knows() -> None:
+    """The bound was lowered, or another leader had a larger one."""
+    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    for start in range(0, 2000, 500):
+        leader.send(range(start, start + 500))
+    lowered = Leader(FULL, leader.log)
+    assert lowered.send([5, 1999]).ranges == (OffsetRange(5, 1), OffsetRange(1999, 1))
+    lowered.commit()
+    assert lowered.machine.keys.live == 2000
+    assert lowered.send([5, 1999]).refusal is None
+    assert lowered.send([2000]).refusal is Refusal.WINDOW_FULL
+
+
 def test_a_full_window_makes_room_as_log_time_goes_on_though_nothing_is_appended() -> None:
     """Else it would be full for ever: keys expire when an entry is applied, and none would be."""
     leader = Leader(FULL)

@@ -150,6 +150,16 @@ def test_a_snapshot_replaces_whatever_was_there() -> None:
     assert other.lookup([key(150)]) == {key(150): 150}
 
 
+def test_a_snapshot_may_come_while_the_index_is_being_rebuilt() -> None:
+    one, other = table(), table()
+    fill(one, 100, 10)
+    while other._next_index is None:
+        fill(other, 64, 64)
+    other.adopt(other.load(b"".join(one.dump())))
+    fill(other, 30_000, 64)
+    assert_holds_its_last(other, Random(1))
+
+
 def test_a_damaged_snapshot_changes_nothing() -> None:
     one = table()
     fill(one, 10, 10)
@@ -187,17 +197,16 @@ steps = st.lists(
         st.tuples(st.just("expire"), st.just(0), st.integers(0, 4_000)),
         st.tuples(st.just("restart"), st.integers(0, 3), st.just(0)),
     ),
-    max_size=25,
+    min_size=6,
+    max_size=30,
 )
 
 
-@settings(max_examples=100)
-@given(
-    steps,
-    st.sampled_from([1, 50, 6_400]),
-    st.sampled_from([1_024, 5_000, 1_000_000]),
-    st.sampled_from(["shrink", "refuse"]),
-)
+@pytest.mark.parametrize("ttl_ms", [1, 50, 6_400])
+@pytest.mark.parametrize("max_keys", [1_024, 5_000, 1_000_000])
+@pytest.mark.parametrize("when_full", ["shrink", "refuse"])
+@settings(max_examples=15)
+@given(taken=steps)
 def test_the_table_does_what_its_plain_model_does(
     taken: list[Step], ttl_ms: int, max_keys: int, when_full: str
 ) -> None:

@@ -65,6 +65,13 @@ def test_at_the_bound_a_shrinking_window_forgets_the_oldest_and_counts_them() ->
     assert one.expires_at(30) == 6_500
 
 
+def test_what_was_forgotten_early_stays_forgotten_as_time_passes() -> None:
+    one = window(max_keys=100)
+    one.add(packed(range(130)), 0, 0)
+    one.expire(1)
+    assert (one.floor, one.live, one.shrunk) == (30, 100, 30)
+
+
 def test_at_the_bound_a_refusing_window_has_no_room_until_keys_expire() -> None:
     one = window(max_keys=100, when_full="refuse")
     one.add(packed(range(90)), 0, 0)

@@ -54,6 +54,15 @@ def test_a_batch_of_which_a_part_was_known_moves_the_session_and_leaves_no_range
     assert table.ranges(7, 0) == [SequenceRange(12, 5, 2), SequenceRange(0, 0, 2)]
 
 
+def test_batches_that_are_neighbours_in_the_log_but_not_in_the_session_are_two_ranges() -> None:
+    table = ProducerTable()
+    table.open(7)
+    record(table, 7, 0, 0, 2)
+    table.record(ProducerStamp(7, 1, 2, 3), 2, 0)
+    record(table, 7, 5, 2, 2)
+    assert table.ranges(7, 0) == [SequenceRange(5, 2, 2), SequenceRange(0, 0, 2)]
+
+
 def test_only_the_latest_ranges_are_remembered() -> None:
     table = ProducerTable()
     table.open(7)

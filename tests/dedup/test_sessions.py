@@ -49,6 +49,18 @@ def test_a_session_whose_opening_is_not_applied_yet_can_be_used() -> None:
     assert producer.send(10, 1).refusal is None
 
 
+def test_nothing_is_kept_of_a_session_beside_the_table_once_all_is_applied() -> None:
+    leader = Leader()
+    producer = Producer(leader)
+    producer.send(0, 5)
+    assert leader.admission._sessions
+    assert leader.admission._opened
+    leader.commit()
+    assert not leader.admission._sessions
+    assert not leader.admission._opened
+    assert not leader.admission._stamped
+
+
 def test_a_gap_in_the_sequence_is_refused() -> None:
     leader = Leader()
     producer = Producer(leader)
