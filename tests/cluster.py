@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
-from esnode.storage.engines import open_storage
 
 from esnode.config import Address, Config, Member
 from esnode.node import Node, listen
 from esnode.raft.messages import Role, SoftState
+from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
 from esnode.view import View
 
