@@ -12,17 +12,17 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl import probe
-from esctl.audit import Audit, audit
 from esctl.backends.interface import Backend, NodeOptions
 from esctl.errors import InputUnreadable
-from esctl.history import History
-from esctl.inputs import open_input
-from esctl.ndjson import EventReader, GoodLine
-from esctl.producer import Producer, Tally, Watch, produce
+from esctl.inquiry import probe
+from esctl.intake.inputs import open_input
+from esctl.intake.ndjson import EventReader, GoodLine
+from esctl.intake.producer import Producer, Tally, Watch, produce
+from esctl.proof.audit import Audit, audit
+from esctl.proof.history import History
+from esctl.proof.verdict import Verdict
 from esctl.state import Cluster
 from esctl.terminal import Progress
-from esctl.verdict import Verdict
 from esnode.client import connect
 
 START_TIMEOUT_S: Final = 30.0

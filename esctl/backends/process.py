@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 import esnode
-from esctl import nodelog, ports, probe
+from esctl import nodelog, ports
 from esctl.backends import pidfile
 from esctl.backends.interface import NodeOptions, NodeProcess, Ready, RunState
 from esctl.errors import (
@@ -28,6 +28,7 @@ from esctl.errors import (
     NodeNotRunning,
     PortTaken,
 )
+from esctl.inquiry import probe
 from esctl.state import Cluster, Node, make_directory, write_atomically
 from esnode.config import Config, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError

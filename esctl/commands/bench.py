@@ -1,7 +1,7 @@
 """`esctl bench`: what the cluster can do, measured from here, with all that one must know to compare.
 
 The client runs beside the nodes on the same machine unless the cluster is elsewhere: its cost is part of
-the figures. The load is in `esctl/load.py`, the latencies in `latency.py`, the events in `generator.py`.
+the figures. The load, its events and its latencies are in `esctl/load`.
 """
 
 import os
@@ -19,8 +19,8 @@ from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
-    from esctl.latency import Percentiles
-    from esctl.load import Load, Plan
+    from esctl.load.latency import Percentiles
+    from esctl.load.runner import Load, Plan
     from esctl.state import Cluster
     from esctl.terminal import Progress
 
@@ -63,8 +63,8 @@ def produce(
     ] = 2.0,
 ) -> Answer:
     """Append generated events, in a closed loop or at a fixed rate, and measure"""
-    from esctl.generator import Generator
-    from esctl.load import Plan
+    from esctl.load.generator import Generator
+    from esctl.load.runner import Plan
 
     cluster = run.cluster()
     plan = Plan(seconds, warmup, rate, batch, window)
@@ -83,8 +83,8 @@ async def _measure(
     """Run the load; what the nodes say of themselves at its end."""
     import trio
 
-    from esctl import survey
-    from esctl.load import Load
+    from esctl.inquiry import survey
+    from esctl.load.runner import Load
     from esnode.client import connect
 
     opened = connect(cluster.addresses, cluster=cluster.identity, window=plan.window)
@@ -118,7 +118,7 @@ async def _show(load: "Load", bar: "Progress") -> None:
 
 def generator_cost_us(size: int, batch: int) -> float:
     """What making one event costs the client, in microseconds: a part of every figure."""
-    from esctl.generator import Generator
+    from esctl.load.generator import Generator
 
     generator = Generator(secrets.token_hex(8), size, batch)
     begun = time.perf_counter()

@@ -192,7 +192,7 @@ def wait(
     ] = 30.0,
 ) -> Answer:
     """Wait until the cluster has a leader"""
-    from esctl import probe  # loaded late: it brings trio
+    from esctl.inquiry import probe  # loaded late: it brings trio
 
     cluster = run.cluster(name)
     if all(p.state is RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster)):
@@ -224,7 +224,7 @@ def _refuse_second(name: str) -> None:
 
 
 def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
-    from esctl import probe  # loaded late: it brings trio
+    from esctl.inquiry import probe  # loaded late: it brings trio
 
     backend = backend_named(cluster.backend)
     numbers = [node.id for node in cluster.nodes]

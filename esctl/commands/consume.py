@@ -12,7 +12,7 @@ from esctl.terminal import Output, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.following import Wanted
+    from esctl.inquiry.following import Wanted
     from esctl.state import Cluster
     from esnode.client import StoredEvent
 
@@ -43,7 +43,7 @@ def consume(
     ] = False,
 ) -> None:
     """Print events, one a line, from an offset on; by default all that were acked before"""
-    from esctl.following import Wanted  # loaded late: it brings trio and the client
+    from esctl.inquiry.following import Wanted  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     wanted = Wanted(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
@@ -64,7 +64,7 @@ def consume(
 
 
 async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", tally: Tally) -> None:
-    from esctl.following import Staleness, reading  # loaded late: it brings trio and the client
+    from esctl.inquiry.following import Staleness, reading  # loaded late: it brings trio and the client
 
     def stale(staleness: Staleness) -> None:
         assert wanted.node is not None

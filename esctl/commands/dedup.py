@@ -15,7 +15,7 @@ app = new_typer()
 @command(app, "stats")
 def stats(run: Invocation) -> Answer:
     """Show how many events each node remembers, for how long, and whether the bound was met"""
-    from esctl import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -57,7 +57,7 @@ def explain(
     event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
 ) -> Answer:
     """Say whether an event would be taken if it were sent now, and why"""
-    from esctl import lookup  # loaded late: it brings trio and the client
+    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     state = run.trio(lambda: lookup.known(cluster, source, event_id))

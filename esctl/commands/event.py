@@ -45,7 +45,7 @@ def event(
 
 
 def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
-    from esctl import lookup  # loaded late: it brings trio and the client
+    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
     from esnode.client import StoredEvent
 
     found = run.trio(lambda: lookup.at_offset(cluster, offset))
@@ -63,7 +63,7 @@ def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
 
 
 def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Answer:
-    from esctl import lookup  # loaded late: it brings trio and the client
+    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
 
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:

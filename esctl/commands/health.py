@@ -9,7 +9,7 @@ from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 
 if TYPE_CHECKING:
-    from esctl.checkup import Checkup
+    from esctl.inquiry.checkup import Checkup
 
 app = new_typer()
 
@@ -23,7 +23,7 @@ def health(
     ] = 0.0,
 ) -> Answer:
     """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
-    from esctl import checkup  # loaded late: it brings trio and the client
+    from esctl.inquiry import checkup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     with run.terminal.progress(f"examining {cluster.name}"):

@@ -13,7 +13,7 @@ from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
-    from esctl.survey import Report, Survey
+    from esctl.inquiry.survey import Report, Survey
 
 app = new_typer()
 CONFIRM_TIMEOUT_S: Final = 5.0
@@ -85,7 +85,7 @@ def transfer(
 
 async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple[int, int, float]:
     """Ask the leader, and wait until the new one answers for a majority."""
-    from esctl.barrier import confirmed_end
+    from esctl.inquiry.barrier import confirmed_end
     from esnode.client import connect_node
 
     begun = time.perf_counter()
@@ -96,7 +96,7 @@ async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple
 
 
 def _survey(run: Invocation) -> "Survey":
-    from esctl import survey  # loaded late: it brings trio and the client
+    from esctl.inquiry import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     return run.trio(lambda: survey.ask(cluster))

@@ -1,7 +1,7 @@
 """`esctl produce`: the events of a file, a pipe or standard input into the log, each once.
 
 A bad line is named and the rest goes in; sending the same input again is safe, since what is in the log
-is recognised. The counting is in `esctl/producer.py`, the reading in `ndjson.py` and `inputs.py`.
+is recognised. The counting is in `esctl/intake/producer.py`, the reading in `ndjson.py` and `inputs.py`.
 """
 
 import time
@@ -17,8 +17,8 @@ from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import EventStreamError, InvalidEvent, NoQuorum, OperationTimeout, declared
 
 if TYPE_CHECKING:
-    from esctl.inputs import Input
-    from esctl.producer import Taken, Tally, Watch
+    from esctl.intake.inputs import Input
+    from esctl.intake.producer import Taken, Tally, Watch
     from esctl.state import Cluster
     from esctl.terminal import Progress, Terminal
     from esnode.dedup.batch import Batch
@@ -62,8 +62,8 @@ def produce(
     ] = False,
 ) -> Answer:
     """Append the events of a file to the log: NDJSON, or gzip of it"""
-    from esctl.inputs import open_input  # loaded late, like all that brings trio
-    from esctl.producer import Tally
+    from esctl.intake.inputs import open_input  # loaded late, like all that brings trio
+    from esctl.intake.producer import Tally
 
     tally = Tally()
     run.on_interrupt(lambda: summary(tally))
@@ -84,7 +84,7 @@ def produce(
 
 async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
     """Look at every line and send nothing."""
-    from esctl.producer import Watch, check
+    from esctl.intake.producer import Watch, check
 
     with run.terminal.progress(f"checking {source.name}"):
         watch = Watch(bad_line=lambda line: run.terminal.warn(str(line)))
@@ -94,7 +94,7 @@ async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
 async def _send(
     run: Invocation, cluster: "Cluster", source: "Input", tally: "Tally", settings: Settings
 ) -> None:
-    from esctl.producer import Producer, produce
+    from esctl.intake.producer import Producer, produce
     from esnode.client import connect
 
     opened = connect(
@@ -128,8 +128,8 @@ def watch_for(
 
     `describe` is told how many events are acked, and how many a second.
     """
-    from esctl import survey
-    from esctl.producer import Watch
+    from esctl.inquiry import survey
+    from esctl.intake.producer import Watch
 
     told: list[float] = []
     begun = time.monotonic()

@@ -9,7 +9,7 @@ from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 
 if TYPE_CHECKING:
-    from esctl.survey import Report, Survey
+    from esctl.inquiry.survey import Report, Survey
 
 app = new_typer()
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
@@ -23,7 +23,7 @@ def status(
     ] = 0.5,
 ) -> Answer:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
-    from esctl import survey  # loaded late: it brings trio and the client
+    from esctl.inquiry import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     found = run.trio(lambda: survey.ask(cluster, timeout))

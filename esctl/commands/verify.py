@@ -15,13 +15,13 @@ from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
-from esctl.verdict import Flaw
+from esctl.proof.verdict import Flaw
 
 if TYPE_CHECKING:
-    from esctl.audit import Audit
-    from esctl.history import History
+    from esctl.proof.audit import Audit
+    from esctl.proof.history import History
+    from esctl.proof.verdict import Verdict
     from esctl.state import Cluster
-    from esctl.verdict import Verdict
 
 app = new_typer()
 DEFAULT_WAIT_S: Final = 5.0
@@ -81,7 +81,7 @@ def verify(
     ] = False,
 ) -> Answer:
     """Prove that every node has each event once, unchanged and in the same order"""
-    from esctl.history import History  # loaded late: it brings the wire format
+    from esctl.proof.history import History  # loaded late: it brings the wire format
 
     if exact and not inputs:
         raise InvalidArgument("--exact says that the inputs are all there is, and there is none",
@@ -100,7 +100,7 @@ async def _examine(
 ) -> "Audit":
     from contextlib import ExitStack
 
-    from esctl import audit  # loaded late: it brings trio and the client
+    from esctl.proof import audit  # loaded late: it brings trio and the client
 
     for number, path in enumerate(expected.files):
         await _expect(run, history, expected, number, path)
@@ -118,8 +118,8 @@ async def _examine(
 
 async def _expect(run: Invocation, history: "History", expected: Expected, number: int, path: str) -> None:
     """Tell the history what should be there."""
-    from esctl import inputs  # loaded late: it brings trio
-    from esctl.ndjson import BadLine, EventReader, Line
+    from esctl.intake import inputs  # loaded late: it brings trio
+    from esctl.intake.ndjson import BadLine, EventReader, Line
 
     def take(line: Line) -> None:
         expected.lines += 1

@@ -5,9 +5,9 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from esctl.audit import Audit, audit
-from esctl.history import History
-from esctl.verdict import Flaw, Verdict
+from esctl.proof.audit import Audit, audit
+from esctl.proof.history import History
+from esctl.proof.verdict import Flaw, Verdict
 from tests.cli.wire_node import WireNode, event, log, record, serving, three
 
 

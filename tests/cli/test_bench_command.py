@@ -12,8 +12,8 @@ import trio.testing
 
 from esctl.commands import bench
 from esctl.exits import Exit
-from esctl.generator import Generator
-from esctl.load import Load, Plan
+from esctl.load.generator import Generator
+from esctl.load.runner import Load, Plan
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError, OperationTimeout, WindowFull

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from esctl.answer import Answer, Cell, Table
-from esctl.audit import Audit
 from esctl.backends.interface import NodeProcess, RunState
-from esctl.checkup import Checkup, Stage
 from esctl.commands import health, leader, status, verify
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
-from esctl.history import History
+from esctl.inquiry.checkup import Checkup, Stage
+from esctl.inquiry.survey import Report, Survey
+from esctl.proof.audit import Audit
+from esctl.proof.history import History
 from esctl.state import Cluster, Node
-from esctl.survey import Report, Survey
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
 from tests.cli.wire_node import WireNode, event, log, record

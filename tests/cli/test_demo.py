@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from esctl import state
-from esctl.audit import Audit
 from esctl.commands import demo
 from esctl.errors import ClusterExists, InputUnreadable
 from esctl.exits import Exit
-from esctl.history import History
+from esctl.proof.audit import Audit
+from esctl.proof.history import History
+from esctl.proof.verdict import Verdict
 from esctl.state import Cluster
 from esctl.tour import Story, read_events
-from esctl.verdict import Verdict
 from esnode.events import encode_event, key_of
 from tests.cli.conftest import plan
 from tests.cli.wire_node import event, record

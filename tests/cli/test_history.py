@@ -6,8 +6,8 @@ from typing import Any
 import cbor2
 import pytest
 
-from esctl.history import History
-from esctl.verdict import Flaw, Verdict
+from esctl.proof.history import History
+from esctl.proof.verdict import Flaw, Verdict
 from esnode.dedup.batch import event_key
 from esnode.events import encode_event, key_of
 from esnode.raft.entry import EntryKind, seal

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esctl.errors import InvalidArgument
-from esctl.generator import Generator
-from esctl.latency import Percentiles, Recorder
+from esctl.load.generator import Generator
+from esctl.load.latency import Percentiles, Recorder
 from esnode import limits
 from esnode.dedup.batch import split_keys
 from esnode.events import decode_events, encode_event, make_batch

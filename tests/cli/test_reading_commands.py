@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from esctl import barrier, checkup, following, lookup, survey
-from esctl.barrier import confirmed_end
-from esctl.following import Staleness, Wanted
+from esctl.inquiry import barrier, checkup, following, lookup, survey
+from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.following import Staleness, Wanted
 from esctl.state import Cluster
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key

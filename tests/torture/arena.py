@@ -16,16 +16,17 @@ from typing import Any
 
 import trio
 
-from esctl import layout, probe, state
-from esctl.audit import Audit, audit
+from esctl import layout, state
 from esctl.backends.interface import NodeOptions, RunState
 from esctl.backends.process import ProcessBackend
 from esctl.exits import Exit
-from esctl.generator import Generator
-from esctl.history import History
+from esctl.inquiry import probe
+from esctl.load.generator import Generator
+from esctl.proof.audit import Audit, audit
+from esctl.proof.history import History
+from esctl.proof.verdict import Verdict
 from esctl.state import Cluster
 from esctl.terminal import Output, Terminal
-from esctl.verdict import Verdict
 from esnode.client import Log, connect, connect_node
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError

@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from esctl.exits import Exit
-from esctl.generator import Generator
+from esctl.load.generator import Generator
 from esnode.client import Log, connect
 from esnode.errors import EventStreamError
 from tests.torture.arena import APPEND_TIMEOUT_S, EVENT_BYTES, Arena, arena, report, say

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from esctl.exits import Exit
-from esctl.generator import Generator
+from esctl.load.generator import Generator
 from esnode.dedup.batch import OffsetRange
 from tests.torture import kill_all, kills
 from tests.torture.ledger import Ledger

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from esctl.errors import InputUnreadable
-from esctl.ndjson import LineCounter
+from esctl.intake.ndjson import LineCounter
 
 STANDARD_INPUT: Final = "-"
 CHUNK_BYTES: Final = 64 * 1024

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from esctl.sightings import Expectation, Sighting, Sightings
+from esctl.proof.sightings import Expectation, Sighting, Sightings
 
 MAX_EXAMPLES: Final = 5
 """Findings of one kind that are described; all are counted."""

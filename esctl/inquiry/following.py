@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from esctl.barrier import confirmed_end
+from esctl.inquiry.barrier import confirmed_end
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.client import BatchSubscription, StoredBatch, connect, connect_node

@@ -14,7 +14,7 @@ import trio
 from esctl.answer import Trouble
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeProcess, RunState
-from esctl.barrier import reason_of
+from esctl.inquiry.barrier import reason_of
 from esctl.state import Cluster, Node
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, ProtocolError, Unreachable

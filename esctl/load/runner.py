@@ -11,9 +11,9 @@ from typing import Final
 
 import trio
 
-from esctl.generator import Generator
-from esctl.latency import Recorder
-from esctl.producer import Appender
+from esctl.intake.producer import Appender
+from esctl.load.generator import Generator
+from esctl.load.latency import Recorder
 from esnode.errors import CallerError, EventStreamError
 
 LINGER_S: Final = 0.001

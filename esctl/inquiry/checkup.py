@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import trio
 
-from esctl import survey as surveys
 from esctl.backends.interface import RunState
-from esctl.barrier import confirmed_end
+from esctl.inquiry import survey as surveys
+from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.survey import Survey
 from esctl.state import Cluster
-from esctl.survey import Survey
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0

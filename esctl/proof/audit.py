@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import trio
 
-from esctl.barrier import confirmed_end, reason_of
-from esctl.history import History
+from esctl.inquiry.barrier import confirmed_end, reason_of
+from esctl.proof.history import History
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.client import NodeLink, connect_node

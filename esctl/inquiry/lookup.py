@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from esctl.barrier import End, confirmed_end
+from esctl.inquiry.barrier import End, confirmed_end
 from esctl.state import Cluster
 from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect

@@ -1,0 +1,1 @@
+"""Events from files and pipes into the log."""
