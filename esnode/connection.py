@@ -137,10 +137,11 @@ class Connection:
                 return  # the other side has gone: that is what we waited for
 
     async def _receive_some(self) -> bytes:
-        deadline_s = self._frame_s_left if self._reader.unfinished else float("inf")
-        begun = trio.current_time()
         try:
-            with trio.fail_after(deadline_s):
+            if not self._reader.unfinished:
+                return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            begun = trio.current_time()
+            with trio.fail_after(self._frame_s_left):
                 data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
         except trio.TooSlowError as error:
             raise ConnectionLost(
@@ -150,8 +151,7 @@ class Connection:
             raise ConnectionLost(f"the connection broke while receiving: {_reason(error)}") from error
         except trio.ClosedResourceError as error:
             raise ConnectionLost("the connection was closed on this side") from error
-        if self._reader.unfinished:
-            self._frame_s_left -= trio.current_time() - begun
+        self._frame_s_left -= trio.current_time() - begun
         return data
 
 
