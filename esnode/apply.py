@@ -7,7 +7,6 @@ and by the storage when it cuts a prefix.
 
 import hashlib
 import struct
-from collections.abc import Iterable
 from typing import Final
 
 from esnode.config import Dedup
@@ -93,19 +92,6 @@ class Machine:
         self.log_time_ms = snapshot.log_time_ms
         self.keys.adopt(window)
         self.producers.adopt(producers)
-
-    def roll_forward(self, base: Snapshot | None, pages: Iterable[Iterable[Entry]]) -> Snapshot:
-        """The snapshot of the log up to the end of `pages`, which begin after `base`.
-
-        Looks at this machine's settings only, so another thread may do it: for prefix cuts.
-        """
-        machine = Machine(self._dedup, searchable=False)
-        if base is not None:
-            machine.restore(base)
-        for page in pages:
-            for entry in page:
-                machine.apply(entry)
-        return machine.snapshot()
 
     def _check(self, entry: Entry) -> None:
         if entry.index != self.applied_index + 1:

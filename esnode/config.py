@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import tomli
 
+from esnode import limits
 from esnode.errors import InvalidConfig
 
 
@@ -201,8 +202,10 @@ def _check_sense(config: Config) -> None:
         raise InvalidConfig("raft.heartbeat_ms must be positive and less than raft.election_ms")
     if config.raft.jitter_ms < 1:
         raise InvalidConfig("raft.jitter_ms must be at least 1, or elections collide")
-    if config.dedup.ttl_ms < 1 or config.dedup.max_keys < 1024:
-        raise InvalidConfig("dedup.ttl_ms must be at least 1 and dedup.max_keys at least 1024")
+    if config.dedup.ttl_ms < 1:
+        raise InvalidConfig("dedup.ttl_ms must be at least 1")
+    if not 1024 <= config.dedup.max_keys <= limits.MAX_DEDUP_KEYS:
+        raise InvalidConfig(f"dedup.max_keys must be from 1024 to {limits.MAX_DEDUP_KEYS}")
     if min(config.retention.bytes, config.retention.age_ms) < 0:
         raise InvalidConfig("retention.bytes and retention.age_ms cannot be negative")
     if config.retention.check_every_ms < 10:

@@ -41,6 +41,9 @@ MAX_FETCH_BYTES: Final = 1 * MIB
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
 
+MAX_DEDUP_KEYS: Final = 50_000_000
+"""The largest window that may be configured: a snapshot holds its keys."""
+
 # --- inboxes and sessions -----------------------------------------------------------------------
 MAX_INBOX_ITEMS: Final = 8192
 MAX_STEPS_A_ROUND: Final = 256
@@ -93,3 +96,4 @@ assert MAX_INFLIGHT_BYTES <= MAX_UNCOMMITTED_BYTES
 assert MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES
+assert MAX_DEDUP_KEYS * KEY_BYTES < MAX_SNAPSHOT_BYTES - 128 * MIB

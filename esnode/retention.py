@@ -47,10 +47,7 @@ class PrefixCutter:
         if self._bounds.bytes:
             excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
         too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
-        prefix = Machine(self._dedup, searchable=False)
-        snapshot = await self._worker.call(storage.load_snapshot)
-        if snapshot is not None:
-            prefix.restore(snapshot)
+        prefix = await self._worker.call(self._load_prefix)
         begun_at = prefix.applied_index
         going = True
         while going and prefix.applied_index < self._view.applied_index:
@@ -68,3 +65,11 @@ class PrefixCutter:
         self._inbox.put(PrefixCut(prefix.applied_index))
         self._view.first_offset = prefix.next_offset
         log.info("prefix_cut", extra={"cut_index": prefix.applied_index, "first_offset": prefix.next_offset})
+
+    def _load_prefix(self) -> Machine:
+        """What the prefix that is already cut meant. In the storage's thread: restoring takes a while."""
+        prefix = Machine(self._dedup, searchable=False)
+        snapshot = self._worker.storage.load_snapshot()
+        if snapshot is not None:
+            prefix.restore(snapshot)
+        return prefix

@@ -130,22 +130,16 @@ def test_snapshot_and_replay_lead_to_the_same_machine(wanted: list[int], cut: in
     assert other.keys.lookup(asked) == replayed.keys.lookup(asked)
 
 
-@given(sizes, st.integers(0, 14), st.integers(1, 5))
-def test_a_prefix_rolled_forward_is_the_machine_at_the_cut(wanted: list[int], base: int, page: int) -> None:
+@given(sizes, st.integers(0, 14))
+def test_a_prefix_rolled_forward_without_an_index_is_the_machine_at_the_cut(
+    wanted: list[int], base: int
+) -> None:
     log = log_of(wanted)
-    live = applied(log)
-    digest = live.digest()
-    old = applied(log[:base]).snapshot() if base else None
-    for cut in (base, (base + len(log)) // 2, len(log)):
-        pages = [log[start : min(start + page, cut)] for start in range(base, cut, page)]
-        assert live.roll_forward(old, pages) == applied(log[: max(base, cut)]).snapshot()
-    assert live.digest() == digest
-
-
-def test_rolling_forward_from_the_wrong_place_is_a_bug() -> None:
-    log = log_of([3, 0, 4])
-    with pytest.raises(Bug):
-        machine().roll_forward(None, [log[1:]])
+    prefix = Machine(DEDUP, searchable=False)
+    prefix.restore(applied(log[:base]).snapshot())
+    for count, each in enumerate(log[base:], start=base + 1):
+        prefix.apply(each)
+        assert prefix.snapshot() == applied(log[:count]).snapshot()
 
 
 def test_machines_that_differ_in_anything_have_different_digests() -> None:
