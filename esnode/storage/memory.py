@@ -174,7 +174,6 @@ class MemoryDisk:
     def _take(self, size_bytes: int) -> None:
         used = len(self._journal) + sum(map(len, self._snapshots.values()))
         if self.capacity_bytes is not None and used + size_bytes > self.capacity_bytes:
-            self._lose()
             raise StorageFailed("no space left on the disk")
 
     def _lose(self) -> None:

@@ -71,6 +71,14 @@ def test_term_and_vote_are_stored_together(place: Place) -> None:
         assert storage.recover().hard_state == hard_state
 
 
+def test_an_entry_that_replaces_another_begins_at_its_offset(place: Place) -> None:
+    storage = place.open()
+    storage.write([write(entries(1, [2, 2, 2]))])
+    with pytest.raises(Bug, match="begins at offset 5, not at 2"):
+        storage.write([write(entries(2, [1], term=2, base_offset=5))])
+    assert storage.recover().last_index == 3
+
+
 def test_a_term_never_falls(place: Place) -> None:
     storage = place.open()
     storage.write([write(hard_state=HardState(5, 1))])
@@ -294,6 +302,16 @@ def test_only_the_last_of_two_snapshots_in_one_call_is_kept(place: Place) -> Non
         assert opened.load_snapshot() == second
         assert [each.index for each in opened.read(9, 99, WHOLE)] == [9]
         assert opened.recover().terms == (TermRun(9, 2),)
+
+
+def test_a_snapshot_of_the_same_place_replaces_the_one_before(place: Place) -> None:
+    storage = place.open()
+    first, second = Snapshot(5, 1, 9, 50, b"first"), Snapshot(5, 1, 9, 50, b"second")
+    for snapshot in (first, second, second):
+        storage.write([write(snapshot=snapshot)])
+        storage = place.reopened(storage)
+        assert storage.load_snapshot() == snapshot
+        assert storage.recover().last_index == 5
 
 
 def test_the_prefix_is_cut_and_the_rest_stays(place: Place) -> None:

@@ -124,24 +124,26 @@ def check_that_nothing_acked_is_lost(engine: str, data_dir: Path, said: list[str
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the system calls fail")
 @pytest.mark.parametrize(
-    ("engine", "fault"),
+    ("engine", "file", "fault"),
     [
-        ("sqlite", "fdatasync:error=EIO:when=17"),  # the WAL
-        ("sqlite", "fdatasync:error=EIO:when=90"),
-        ("sqlite", "pwrite64:error=EIO:when=60"),
-        ("sqlite", "fsync:error=EIO:when=20"),  # the snapshot's file
-        ("rocksdb", "fdatasync:error=EIO:when=17"),
+        ("sqlite", "log.sqlite-wal", "fdatasync:error=EIO:when=15"),
+        ("sqlite", "log.sqlite-wal", "pwrite64:error=EIO:when=60"),
+        ("sqlite", "log.sqlite", "fdatasync:error=EIO:when=3"),  # a checkpoint's
+        ("sqlite", "snapshot", "fsync:error=EIO:when=20"),
+        ("rocksdb", "rocksdb/000004.log", "fdatasync:error=EIO:when=15"),
     ],
 )
-def test_a_sync_that_fails_is_never_acked_and_never_retried(
-    engine: str, fault: str, quick_path: Path
+def test_a_sync_that_fails_is_never_acked_or_retried(
+    engine: str, file: str, fault: str, quick_path: Path
 ) -> None:
     """raft-bugs 21."""
     if engine == "rocksdb":
         pytest.importorskip("rocksdict")
-    call = fault.partition(":")[0]
     calls = quick_path / "calls"
-    traced = ["strace", "-f", "-qq", "-o", str(calls), "-e", f"trace={call}", "-e", f"inject={fault}"]
+    traced = ["strace", "-f", "-qq", "-o", str(calls), "-e", f"trace={fault.partition(':')[0]}"]
+    traced += ["-e", f"inject={fault}"]
+    if file != "snapshot":  # its name has the index in it
+        traced += ["-P", str(quick_path / "data" / file)]
     probe = subprocess.run([*traced, "true"], capture_output=True, text=True)
     if probe.returncode != 0:
         pytest.skip("strace may not trace here")

@@ -18,9 +18,10 @@ from esnode.errors import (
     WrongDirectory,
 )
 from esnode.raft.messages import HardState, Snapshot
+from esnode.storage.directory import Directory
 from esnode.storage.engines import open_storage
 from esnode.storage.mark import DurableMark
-from tests.storage.logs import entries, write
+from tests.storage.logs import entries, snapshot_of, write
 from tests.storage.places import US, DirectoryPlace, flip_bit
 
 SNAPSHOT = Snapshot(5, 3, 40, 50, b"state")
@@ -172,12 +173,34 @@ def test_files_of_snapshots_that_no_log_names_are_removed(on_disk: DirectoryPlac
     assert [path.name for path in on_disk.path.glob("snapshot-*")] == ["snapshot-5-3"]
 
 
+def test_an_old_snapshots_file_is_removed_with_its_log(on_disk: DirectoryPlace) -> None:
+    storage = on_disk.open()
+    storage.write([write(snapshot=SNAPSHOT)])
+    log = entries(6, [1, 1], term=3, base_offset=40)
+    storage.write([write(log, commit=7)])
+    storage.cut_prefix(snapshot_of(log[0]))
+    assert [path.name for path in on_disk.path.glob("snapshot-*")] == ["snapshot-6-3"]
+
+
+def test_a_snapshot_staged_while_another_is_named_is_written_again(quick_path: Path) -> None:
+    """Its file was removed with the other old ones, in the instant before the other was named."""
+    home = Directory(quick_path / "data", "sqlite", US)
+    named, staged = SNAPSHOT, Snapshot(6, 3, 41, 60, b"later")
+    home.save_snapshot(named)
+    home.save_snapshot(staged)
+    home.drop_snapshots(named.index, named.term)
+    home.save_snapshot(staged)
+    assert home.load_snapshot(staged.index, staged.term) == staged
+    home.close()
+
+
 def test_a_process_that_holds_the_directory_is_named(on_disk: DirectoryPlace) -> None:
     on_disk.open()
     program = f"""
 import sys
 from pathlib import Path
 from esnode.errors import DirectoryInUse
+from esnode.storage.directory import Directory
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
 try:

@@ -190,6 +190,9 @@ def test_a_missing_entry_in_the_middle_is_damage(place: DirectoryPlace) -> None:
         storage.read(1, 6, WHOLE)
     with pytest.raises(DamagedRecord, match="5 is missing"):
         storage.read(5, 6, WHOLE)
+    assert storage.index_of_offset(7) == 4
+    with pytest.raises(DamagedRecord, match="no entry holds offset 8"):
+        storage.index_of_offset(8)
 
 
 def test_a_missing_first_entry_is_damage_at_open(place: DirectoryPlace) -> None:

@@ -268,6 +268,21 @@ async def test_writes_go_before_the_reads_that_wait_with_them() -> None:
     assert storage.calls == ["write 1", "write 2", "read", "read", "read", "close"]
 
 
+async def test_a_write_goes_before_the_next_read() -> None:
+    storage = GatedStorage(MemoryDisk())
+    durable = Durable()
+    async with running(storage) as worker:
+        storage.gate.clear()
+        async with trio.open_nursery() as readers:
+            for _ in range(3):
+                readers.start_soon(worker.read, 1, 9, WHOLE)
+            await until(storage.begun)
+            worker.submit(log_of(1)[0], durable.note("written"))
+            storage.gate.set()
+        await durable.wait(1)
+    assert storage.calls == ["read", "write 1", "read", "read", "close"]
+
+
 async def test_a_cancelled_reader_leaves_the_worker_as_it_was() -> None:
     storage = GatedStorage(MemoryDisk())
     durable = Durable()
