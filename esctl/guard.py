@@ -80,7 +80,7 @@ def severe(
     """Want the cluster's name; raises `NotConfirmed`. `words` is the command that would be confirmed."""
     if confirm is None and terminal.interactive:
         terminal.warn(consequence)
-        confirm = terminal.ask(f"Type the cluster's name to confirm [{cluster.name}]:")
+        confirm = terminal.ask(f"Type {cluster.name} to confirm:")
     if confirm == cluster.name:
         return
     reason = (

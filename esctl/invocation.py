@@ -8,12 +8,24 @@ left silence; an unknown exception passes through to `main.py`. Called by every 
 import functools
 import inspect
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, Concatenate, Final, Never, ParamSpec, TypeVar, get_type_hints
+from dataclasses import dataclass, replace
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    Final,
+    Never,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
@@ -30,6 +42,12 @@ T = TypeVar("T")
 CLEAN_UP_TIMEOUT_S: Final = 5.0
 """How long a command may take to clean up after Ctrl-C."""
 
+_ABOUT_ONE_CLUSTER: Final = re.compile(
+    r"esctl (?:status|health|verify|logs|node ls|leader show|dedup stats|cluster wait|cluster start)"
+    r"(?: [^\s;,]+)*(?=[;,]|$)"
+)
+"""A suggested command, up to the end of its words."""
+
 _PANEL = "Options of every command"
 ClusterOption = Annotated[
     str | None,
@@ -42,7 +60,7 @@ OutputOption = Annotated[
     Output | None,
     typer.Option(
         "--output", "-o", envvar="ESCTL_OUTPUT", rich_help_panel=_PANEL, show_default=False,
-        help="Print a table, JSON, or plain text; plain is the default on a pipe",
+        help="Print a table, JSON, or plain text; a pipe gets plain text",
     ),
 ]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=_PANEL, help="The same as -o json")]
@@ -90,10 +108,14 @@ class Invocation:
         """What --cluster or ESCTL_CLUSTER named, if anything."""
         self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
         self._summary: Callable[[], Answer | None] = Answer
+        self._found: str | None = None
+        """The name of the cluster that the command has looked up."""
 
     def cluster(self, name: str | None = None) -> state.Cluster:
         """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
-        return state.resolve(name or self.cluster_name)
+        found = state.resolve(name or self.cluster_name)
+        self._found = found.name
+        return found
 
     @contextmanager
     def changing(self, name: str | None = None) -> Iterator[state.Cluster]:
@@ -124,7 +146,8 @@ class Invocation:
         try:
             answer, code = self._answer_of(function)
             if answer is not None:
-                self.terminal.show(self.command, answer)
+                errors = [replace(one, next=naming(one.next, self._found)) for one in answer.errors]
+                self.terminal.show(self.command, replace(answer, errors=errors))
             self.terminal.flush()
         except BrokenPipeError:
             # The reader has had enough, as `head` does. Python would complain again when it flushes at
@@ -148,6 +171,19 @@ class Invocation:
             return None
         trouble = Trouble.of(Interrupted(Interrupted.title))
         return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
+
+
+def naming(next_step: str, cluster: str | None) -> str:
+    """The commands to type next, each with the name of the cluster that they are about.
+
+    What the client library suggests names none, and with several clusters that would be refused.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        words = match[0].split()
+        return match[0] if "--cluster" in words or cluster in words else f"{match[0]} --cluster {cluster}"
+
+    return _ABOUT_ONE_CLUSTER.sub(named, next_step) if cluster is not None else next_step
 
 
 def new_typer(**settings: Any) -> typer.Typer:
@@ -197,9 +233,18 @@ def _with_shared_options(function: Callable[..., Answer | None]) -> Callable[...
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
     parameters += [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
     parameters += [p.replace(kind=keyword) for p in shared.values()]
+    for parameter in parameters:
+        _show_no_type_of_a_flag(parameter.annotation)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def _show_no_type_of_a_flag(annotation: Any) -> None:
+    """A flag takes no value; typer's help would put `<bool>` where the others have theirs."""
+    if get_origin(annotation) is Annotated and get_args(annotation)[0] is bool:
+        for info in annotation.__metadata__:
+            info.metavar = ""
 
 
 async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str], None]) -> T:

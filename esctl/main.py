@@ -48,14 +48,14 @@ class Row:
 
 
 ROWS: Final = (
-    Row("demo", "See it work: real events, a killed leader, a proof that nothing was lost", "Begin"),
+    Row("demo", "See it work: real events, a killed leader, and the proof", "Begin"),
     Row("cluster", "Start, stop, list and remove clusters", "Clusters"),
     Row("node", "List, start, stop, kill, pause and resume single nodes", "Clusters"),
     Row("leader", "Show which node leads, or hand the leadership over", "Clusters"),
     Row("produce", "Append the events of a file or a pipe", "Events"),
     Row("consume", "Print the events of the log, and follow it", "Events"),
     Row("event", "Show one event, by its offset or by its source and id", "Events"),
-    Row("dedup", "Show what is remembered of events, and what becomes of one sent again", "Events"),
+    Row("dedup", "Show what is remembered, and what becomes of a repeated event", "Events"),
     Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
     Row("status", "Show every node: role, log, lag, memory", "Look"),
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
@@ -165,7 +165,8 @@ def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
     """A command line that cannot be understood. Groups without a command have shown their help already."""
     message = error.format_message()
     if message:
-        usage = UsageError(message, next_step=" ".join(["esctl", *_command_words(words), "--help"]))
+        context = getattr(error, "ctx", None)
+        usage = UsageError(message, next_step=f"{context.command_path if context else 'esctl'} --help")
         _terminal(words).show(" ".join(_command_words(words)), Answer.of_error(usage))
     return Exit.USAGE
 

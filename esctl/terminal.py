@@ -250,6 +250,8 @@ class Terminal:
                     )
                 for row in view.rows:
                     drawn.add_row(*(_text([_shown(value)]) for value in row))
+                if console.measure(drawn).maximum > console.width:
+                    drawn.padding = (0, 1, 0, 0)  # narrower gaps before a cell is broken in two
             case Fields():
                 drawn.add_column(style="bright_black", no_wrap=True)
                 drawn.add_column(overflow="fold")

@@ -236,6 +236,9 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
 
     with run.terminal.progress(f"starting {len(numbers)} nodes of {cluster.name}"):
         processes, leader = run.trio(start_and_elect)
+    for paused in (p.node.id for p in processes if p.state is RunState.PAUSED):
+        helps = f"esctl node resume {paused} --cluster {cluster.name}"
+        run.terminal.warn(f"node {paused} is paused; next: {helps}")
     data = {
         "name": cluster.name,
         "identity": cluster.identity,
@@ -256,6 +259,8 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
 
 
 def _role(process: NodeProcess, leader: int) -> Cell:
+    if process.state is RunState.PAUSED:
+        return Cell("paused", Tone.WARN)
     return Cell("leader", Tone.GOOD) if process.node.id == leader else Cell("follower")
 
 

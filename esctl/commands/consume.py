@@ -71,6 +71,10 @@ async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", t
         terminal.warn(f"a stale read from node {wanted.node.id}: {staleness}")
 
     async with reading(cluster, wanted, stale) as source:
+        if source.ends_before is not None:
+            waiting = f"esctl consume --from {wanted.from_offset} --follow --cluster {cluster.name}"
+            terminal.warn(f"there is no event {wanted.from_offset} yet; next, to wait for it: {waiting}")
+            tally.next_offset = source.ends_before
         while (batch := await source.next_batch()) is not None:
             for stored in batch.events():
                 _print(terminal, stored)

@@ -45,7 +45,8 @@ def stats(run: Invocation) -> Answer:
         text = "keys were forgotten before their time: raise dedup.max_keys, or set dedup.when_full to refuse"
         views.append(Line(text, Tone.WARN))
     for report in survey.down:
-        run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {report.next_step}")
+        helps = f"{report.next_step} --cluster {cluster.name}"
+        run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {helps}")
     leader = survey.leader.node.id if survey.leader is not None else None
     return Answer({"cluster": cluster.name, "leader": leader, "nodes": nodes}, views)
 
@@ -77,7 +78,7 @@ def explain(
         ("id", event_id),
         ("key", Cell(str(data["key"]), Tone.DIM)),
         ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
-        ("first offset", state.offset),
+        ("first offset", str(state.offset) if known else None),
         ("known for", f"{_span(state.expires_in_ms)} of log time" if known else None),
         ("sent again", str(data["why"])),
     ]

@@ -184,7 +184,7 @@ def _leftovers(*, fix: bool) -> Iterator[Finding]:
 
 
 def _strays() -> Iterator[Finding]:
-    """Nodes of this user whose cluster is not known here: nothing would ever stop them."""
+    """Nodes of this user whose cluster is not known here."""
     known = {str(node.config) for cluster in _readable() for node in cluster.nodes}
     for entry in Path("/proc").glob("[0-9]*"):
         words = pidfile.command_line(int(entry.name)).split()
@@ -194,13 +194,14 @@ def _strays() -> Iterator[Finding]:
             owner = entry.stat().st_uid
         except FileNotFoundError:  # it has just ended
             continue
-        if owner == os.getuid():
-            yield Finding(
-                f"process {entry.name}",
-                "warning",
-                f"a node of no known cluster: {words[-1]}",
-                f"kill {entry.name}",
-            )
+        if owner != os.getuid():
+            continue
+        if Path(words[-1]).exists():
+            # Most likely a good cluster that is noted elsewhere: nobody should be told to kill it.
+            found, helps = "a node of a cluster of another XDG_STATE_HOME", ""
+        else:
+            found, helps = "a node whose files are gone", f"kill {entry.name}"
+        yield Finding(f"process {entry.name}", "warning" if helps else "ok", f"{found}: {words[-1]}", helps)
 
 
 def _readable() -> Iterator[state.Cluster]:

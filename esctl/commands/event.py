@@ -85,7 +85,7 @@ def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Ans
 def _shown(found: "StoredEvent") -> Answer:
     data = {"partition": found.partition, "offset": found.offset, "event": found.event}
     pairs: list[tuple[str, Value]] = [
-        ("offset", Cell(found.offset, Tone.STRONG)),
+        ("offset", Cell(str(found.offset), Tone.STRONG)),
         ("partition", str(found.partition)),
     ]
     pairs += [(name, _text(value)) for name, value in found.event.items() if name != "data"]

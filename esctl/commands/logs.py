@@ -43,9 +43,13 @@ def logs(
     ends = {number: nodelog.size(path) for number, path in paths.items()}
     begun = nodelog.merge(nodelog.read(path, number, end=ends[number]) for number, path in paths.items())
     wanted = (line for line in begun if nodelog.at_least(level, line))
+    printed = 0
     for line in wanted if tail is None else deque(wanted, maxlen=tail):
         _print(run.terminal, line)
+        printed += 1
     run.terminal.flush()
+    if not printed and not follow:
+        run.terminal.note(f"no lines of level {level} or graver" if level != "debug" else "no lines")
     if follow:
         followers = [nodelog.Follower(path, number, ends[number]) for number, path in paths.items()]
         run.on_interrupt(lambda: None)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from esctl import guard
-from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, Yes
 from esctl.backends import backend_named
 from esctl.backends.interface import Backend, NodeProcess, RunState
+from esctl.commands.status import duration, megabytes
+from esctl.errors import InvalidArgument
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 
@@ -24,6 +26,13 @@ _DONE = {
     "pause": "paused",
     "resume": "resumed",
 }
+_ALREADY = {
+    ("start", RunState.RUNNING): "runs already",
+    ("stop", RunState.DOWN): "is down already",
+    ("pause", RunState.PAUSED): "is paused already",
+    ("resume", RunState.RUNNING): "was not paused",
+}
+"""What is said when there is nothing to do; that is no error."""
 _TONES = {RunState.RUNNING: Tone.GOOD, RunState.PAUSED: Tone.WARN, RunState.DOWN: Tone.BAD}
 
 
@@ -39,9 +48,8 @@ def ls(run: Invocation) -> Answer:
             str(p.pid) if p.pid else None,
             p.node.client,
             p.node.peer,
-            _megabytes(p.rss_bytes),
-            _duration(p.uptime_s),
-            str(p.node.data_dir),
+            megabytes(p.rss_bytes),
+            duration(p.uptime_s),
         ]
         for p in processes
     ]
@@ -59,8 +67,9 @@ def ls(run: Invocation) -> Answer:
         }
         for p in processes
     ]
-    table = Table(["node", "process", "pid", "clients", "peers", "memory", "up for", "data"], rows)
-    return Answer({"name": cluster.name, "nodes": listed}, [table])
+    head = Fields([("cluster", Cell(cluster.name, Tone.STRONG)), ("data", str(cluster.data_dir))])
+    table = Table(["node", "process", "pid", "clients", "peers", "memory", "up for"], rows)
+    return Answer({"name": cluster.name, "nodes": listed}, [head, table])
 
 
 @command(app, "start")
@@ -164,14 +173,19 @@ def _change(
         cluster.node(number)
         backend = backend_named(cluster.backend)
         processes = backend.nodes(cluster)
+        before = _look(backend, cluster, number)
+        if verb == "start" and before.state is RunState.PAUSED:
+            raise InvalidArgument(
+                f"node {number} is paused, not down; nothing was done",
+                next_step=f"esctl node resume {number} --cluster {cluster.name}",
+            )
         change = guard.quorum_change(
             cluster, processes, with_=[number] if gives else (), without=() if gives else [number]
         )
         data: dict[str, Any] = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
         if dry_run:
-            pid = _look(backend, cluster, number).pid
             return Answer(
-                {**data, "pid": pid, "dry_run": True},
+                {**data, "pid": before.pid, "dry_run": True},
                 [Line(f"would {verb} node {number}; then {change.text}")],
             )
         if change.lost:
@@ -179,20 +193,11 @@ def _change(
             guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes)
         data |= go(backend, cluster)
     tone = Tone.NORMAL if change.running_after >= change.needed else Tone.WARN
-    return Answer(data, [Line(f"{_DONE[verb]} node {number} (pid {data['pid']}): {change.text}", tone)])
+    process = f" (pid {data['pid']})" if data["pid"] else ""
+    already = _ALREADY.get((verb, before.state))
+    what = f"node {number} {already}{process}" if already else f"{_DONE[verb]} node {number}{process}"
+    return Answer(data, [Line(f"{what}: {change.text}", tone)])
 
 
 def _look(backend: Backend, cluster: Cluster, number: int) -> NodeProcess:
     return next(p for p in backend.nodes(cluster) if p.node.id == number)
-
-
-def _megabytes(size_bytes: int | None) -> str | None:
-    return None if size_bytes is None else f"{size_bytes / 1e6:.1f} MB"
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

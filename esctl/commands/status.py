@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Table, Tone, Value, View
+from esctl.backends.interface import RunState
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 
@@ -52,8 +53,8 @@ def warnings(survey: "Survey") -> list[str]:
     name = f"--cluster {survey.cluster.name}"
     if not survey.up:
         return []
-    found = [f"node {r.node.id} is down: {r.why}; next: {r.next_step} {name}" for r in survey.down]
-    if survey.leader is None:
+    found = [f"node {r.node.id} is {_ailing(r)}; next: {r.next_step} {name}" for r in survey.down]
+    if survey.leader is None and survey.may_fail >= 0:  # without a majority, waiting helps nobody
         found.append(f"nobody leads at the moment; next: esctl health --wait 10 {name}")
     for report in survey.up:
         forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
@@ -63,6 +64,11 @@ def warnings(survey: "Survey") -> list[str]:
                 f" events would be stored twice; next: esctl dedup stats {name}"
             )
     return found
+
+
+def _ailing(report: "Report") -> str:
+    """What is wrong with a node that does not answer."""
+    return "paused" if report.process.state is RunState.PAUSED else f"down: {report.why}"
 
 
 def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
@@ -120,7 +126,8 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
 
 def _role(survey: "Survey", report: "Report") -> Cell:
     if report.status is None:
-        return Cell("down", Tone.BAD)
+        paused = report.process.state is RunState.PAUSED
+        return Cell("paused", Tone.WARN) if paused else Cell("down", Tone.BAD)
     if report.leads:
         return Cell("leader", Tone.GOOD) if report == survey.leader else Cell("old leader", Tone.WARN)
     return Cell(report.status["role"], Tone.NORMAL if report.status["role"] == "follower" else Tone.WARN)

@@ -243,7 +243,10 @@ def _views(proof: Proof) -> list[View]:
             rows.append([node.id, state, evidence.first_offset, evidence.next_offset, evidence.hash])
     word = _WORDS.get(proof.exit, "")
     tone = {Exit.OK: Tone.GOOD, Exit.INCONCLUSIVE: Tone.WARN}.get(proof.exit, Tone.BAD)
-    pairs: list[tuple[str, Value]] = [("events on every node", verdict.events)]
+    every = len(verdict.nodes) == len(proof.cluster.nodes)
+    pairs: list[tuple[str, Value]] = [
+        ("events on every node" if every else "events on the nodes read", verdict.events)
+    ]
     if proof.expected.files:
         pairs.append(("distinct events of the input", verdict.expected))
         if verdict.unexpected:

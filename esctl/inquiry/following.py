@@ -62,6 +62,8 @@ class Reading:
         self._cluster = cluster
         self._source = source
         self._end = end
+        self.ends_before = end if not follow and end < source.next_offset else None
+        """Where the log ends, when that is before the offset to begin at: nothing can be read then."""
         self._patience_s = float("inf") if follow else limits.OPERATION_TIMEOUT_S
 
     async def next_batch(self) -> StoredBatch | None:

@@ -160,6 +160,18 @@ def test_doctor_finds_nodes_that_belong_to_no_cluster() -> None:
     assert checks[f"process {stray.pid}"]["next"] == f"kill {stray.pid}"
 
 
+def test_doctor_tells_nobody_to_kill_a_node_that_is_noted_elsewhere(tmp_path: Path) -> None:
+    config = tmp_path / "node-1.toml"
+    config.touch()
+    words = [sys.executable, "-c", "input()", "esnode", "--config", str(config)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as neighbour:
+        checks = {check["check"]: check for check in Run("doctor", "-o", "json").data["checks"]}
+        neighbour.communicate(b"\n")
+    finding = checks[f"process {neighbour.pid}"]
+    assert (finding["result"], finding["next"]) == ("ok", "")
+    assert "XDG_STATE_HOME" in finding["found"]
+
+
 def test_without_a_cluster_the_error_names_the_command_that_makes_one() -> None:
     for words in (["node", "ls"], ["cluster", "start"], ["logs"], ["cluster", "wait"]):
         run = Run(*words)
@@ -258,6 +270,38 @@ def test_node_commands_refuse_unknown_and_dead_nodes(fakes: FakeNodes) -> None:
         assert run.document["errors"][0]["next"] == "esctl node start 1 --cluster fake"
     run = Run("cluster", "wait", "-o", "json")
     assert run.document["errors"][0]["code"] == "ES4007"
+
+
+def test_stopping_what_is_down_is_no_error_and_is_not_called_stopped(fakes: FakeNodes) -> None:
+    run = Run("node", "stop", "1")
+    assert run.code == 0
+    assert run.out == "node 1 is down already: 0 of 3 nodes running, 2 needed: no quorum: nothing is acked\n"
+
+
+def test_a_command_that_does_not_exist_is_answered_with_the_help_of_its_group() -> None:
+    for words, helps in ((("cluster", "fly"), "cluster"), (("completion", "tcsh"), "completion")):
+        run = Run(*words, "-o", "json")
+        assert run.code == 2
+        assert run.document["errors"][0]["next"] == f"esctl {helps} --help"
+        assert Run(*helps.split(), "--help").code == 0
+
+
+def test_the_next_step_names_the_cluster_that_was_asked_about(fakes: FakeNodes, tmp_path: Path) -> None:
+    state.add(plan("other", tmp_path / "other"))
+    run = Run("node", "kill", "9", "-c", "fake", "-o", "json")
+    assert run.document["errors"][0]["next"] == "esctl node ls --cluster fake"
+
+
+def test_flags_are_not_shown_as_if_they_took_a_value() -> None:
+    line = next(line for line in Run("produce", "--help").out.splitlines() if "--strict" in line)
+    assert "bool" not in line
+
+
+def test_the_first_page_fits_in_80_columns() -> None:
+    usage, _, lead, *lines = Run("--help").out.splitlines()
+    assert usage.startswith("Usage:")
+    assert "EventStreamCore" in lead
+    assert max(map(len, lines)) <= 80
 
 
 def test_one_damaged_cluster_does_not_hide_the_others(fakes: FakeNodes, tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_paused_node_wants_to_be_resumed() -> None:
     assert any("esctl node resume 3" in warning for warning in status.warnings(TWO_DOWN))
 
 
+def test_a_paused_node_is_called_paused_and_not_down() -> None:
+    assert [row[1] for row in rows_of(status.answer_of(TWO_DOWN))] == ["leader", "down", "paused"]
+    assert "node 3 is paused; next: esctl node resume 3 --cluster drill" in status.warnings(TWO_DOWN)
+
+
+def test_without_a_majority_nobody_is_told_to_wait() -> None:
+    alone = survey(report(1, role="pre-candidate"), *TWO_DOWN.reports[1:])
+    assert alone.leader is None
+    assert not any("--wait" in warning for warning in status.warnings(alone))
+
+
 def test_when_nobody_answers_the_rows_are_there_and_the_exit_says_so() -> None:
     answer = status.answer_of(NONE_UP)
     assert answer.exit_code is Exit.UNREACHABLE

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from esctl import state
+from esctl.invocation import naming
 
 from .conftest import FakeNodes, plan
 
@@ -156,7 +157,7 @@ def test_a_person_at_a_terminal_types_the_name_to_destroy(fakes: FakeNodes, tmp_
             esctl("cluster", "destroy", "fake"), stdin=slave, stdout=slave, stderr=slave
         ) as process:
             os.close(slave)
-            seen = wait_for(master, "[fake]:")
+            seen = wait_for(master, "Type fake to confirm:")
             os.write(master, f"{reply}\n".encode())
             seen += wait_for(master, "\r\n") if reply == "fake" else wait_for(master, "next:")
             process.wait(60)
@@ -169,3 +170,21 @@ def test_a_person_at_a_terminal_types_the_name_to_destroy(fakes: FakeNodes, tmp_
     assert state.names() == ["fake", "other"]
     assert answer("fake")[0] == 0
     assert state.names() == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("esctl status", "esctl status --cluster a"),
+        ("esctl health; sending again is safe", "esctl health --cluster a; sending again is safe"),
+        ("esctl logs; esctl cluster wait", "esctl logs --cluster a; esctl cluster wait --cluster a"),
+        ("esctl logs --node 2", "esctl logs --node 2 --cluster a"),
+        ("esctl status --cluster b", "esctl status --cluster b"),
+        ("esctl cluster start a", "esctl cluster start a"),
+        ("esctl cluster ls", "esctl cluster ls"),
+        ("esctl explain lists every code", "esctl explain lists every code"),
+    ],
+)
+def test_commands_to_type_next_name_the_cluster_they_are_about(said: str, shown: str) -> None:
+    assert naming(said, "a") == shown
+    assert naming(said, None) == said

@@ -135,3 +135,14 @@ def test_progress_shows_rate_and_amount_on_a_terminal(monkeypatch: pytest.Monkey
     assert "1,000/2,000 events" in err.getvalue()
     assert "killing the leader" in err.getvalue()
     assert err.getvalue().rstrip("\r").endswith("\x1b[2K")  # nothing of it stays on the screen
+
+
+def test_a_table_moves_closer_before_it_breaks_a_cell_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    cells = ["pre-candidate", "17,594", "17,594", "621,444", "99 MB", "1m23s", "follower"]
+    screen = Screen()
+    shown(Answer({}, [Table(cells, [list(cells)])]), Output.TABLE, screen)
+    assert "pre-candidate" in screen.getvalue().splitlines()[-1]
+    assert max(map(len, screen.getvalue().splitlines())) <= 80
