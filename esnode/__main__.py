@@ -6,6 +6,7 @@ else. A declared error is one line with its cause and the next step, and nothing
 
 import argparse
 import logging
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidConfig as error:
         sys.stderr.write(f"esnode: {error.code}: {error}\nnext: {error.next_step}\n")
         return 2
+    os.umask(0o077)  # engines make files of their own
     journal = open_journal(config)
     try:
         trio.run(_run, config, journal)

@@ -26,6 +26,7 @@ from esnode.raft.messages import (
     Persisted,
     ReadGrant,
     Ready,
+    Role,
     SendSnapshot,
     SoftState,
     Write,
@@ -136,7 +137,12 @@ class Driver:
             self._clients.on_applied(self._machine.applied_index)
 
     def _durable(self, write_id: int, messages: Sequence[Outgoing]) -> None:
-        self._inbox.put(Persisted(write_id))
+        persisted = Persisted(write_id)
+        if self._view.soft_state.role is Role.FOLLOWER:
+            # Its leader hears of it from the messages; the next append or tick applies what it allows.
+            self._inbox.leave(persisted)
+        else:
+            self._inbox.put(persisted)
         self._release(messages)
 
     def _release(self, messages: Sequence[Outgoing]) -> None:

@@ -31,6 +31,10 @@ class Inbox:
         self._items.append(item)
         self._driver.unpark()
 
+    def leave(self, item: Input) -> None:
+        """Take an input that nobody waits for: the driver sees it with the next one."""
+        self._items.append(item)
+
     def offer(self, item: Input) -> bool:
         """Take an input if there is room; False means that it was not taken."""
         if len(self._items) >= self._max_offered:

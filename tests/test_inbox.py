@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from esnode.inbox import Inbox
-from esnode.raft.messages import Input, ReadIndex, Tick
+from esnode.raft.messages import Input, Persisted, ReadIndex, Tick
 
 
 async def test_inputs_come_out_in_the_order_they_went_in() -> None:
@@ -36,6 +36,22 @@ async def test_the_driver_sleeps_until_there_is_something_to_do() -> None:
         assert taken == []
         inbox.put(Tick(10))
     assert taken == [Tick(10)]
+
+
+async def test_what_is_left_in_the_inbox_comes_with_the_next_input() -> None:
+    inbox, taken = Inbox(), list[Input]()
+
+    async def drive() -> None:
+        taken.extend(await inbox.take(9))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive)
+        await trio.testing.wait_all_tasks_blocked()
+        inbox.leave(Persisted(7))
+        await trio.testing.wait_all_tasks_blocked()
+        assert taken == []
+        inbox.put(Tick(10))
+    assert taken == [Persisted(7), Tick(10)]
 
 
 async def test_a_peers_reader_waits_until_there_is_room() -> None:
