@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from esctl import state
+
 ClusterArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="Name the cluster; --cluster does the same", show_default=False),
+    typer.Argument(
+        metavar="[NAME]",
+        help="Name the cluster; --cluster does the same",
+        show_default=False,
+        autocompletion=state.names_that_begin,
+    ),
 ]
 NodeArgument = Annotated[int, typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing")]

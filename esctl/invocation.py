@@ -53,7 +53,7 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster", "-c", metavar="NAME", envvar="ESCTL_CLUSTER", rich_help_panel=_PANEL, show_default=False,
-        help="Name the cluster; the only one there is is the default",
+        help="Name the cluster; the only one there is is the default", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[

@@ -100,6 +100,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/cluster.json"))
 
 
+def names_that_begin(incomplete: str) -> list[str]:
+    """What a shell may complete the name of a cluster to."""
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 def check_name(name: str) -> None:
     """Raises `InvalidName`."""
     if not _NAME.fullmatch(name):

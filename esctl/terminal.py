@@ -288,7 +288,9 @@ def _rate_column(bars: Any, unit: str) -> Any:
         def render(self, task: Any) -> "Text":
             return _text([(f"{task.speed or 0:,.0f} {unit}/s", Tone.DIM)])
 
-    return Rate()
+    from rich.table import Column
+
+    return Rate(table_column=Column(no_wrap=True))  # on a narrow terminal the bar gives way
 
 
 def envelope(command: str, answer: Answer) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class Connection:
             if not self._reader.unfinished:
                 return bytes(await self._stream.receive_some(RECEIVE_BYTES))
             begun = trio.current_time()
-            with trio.fail_after(self._frame_s_left):
+            with trio.fail_after(max(0.0, self._frame_s_left)):
                 data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
         except trio.TooSlowError as error:
             raise ConnectionLost(
@@ -285,10 +285,11 @@ def _peer_name(stream: trio.SocketStream) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, where it said something."""
+    """What the operating system said, where it said something: the innermost error, without trio's words."""
+    said = ""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            said = cause.strerror
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
-    return str(error) or "closed"
+    return said or str(error) or "closed"

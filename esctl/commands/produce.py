@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.backends import backend_named
+from esctl.backends.interface import RunState
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
-from esnode.errors import EventStreamError, InvalidEvent, NoQuorum, OperationTimeout, declared
+from esnode.errors import (
+    EventStreamError,
+    InvalidEvent,
+    NoQuorum,
+    OperationTimeout,
+    Unreachable,
+    declared,
+)
 
 if TYPE_CHECKING:
     from esctl.intake.inputs import Input
@@ -77,9 +86,21 @@ def produce(
                     return summary(tally, strict=True)
                 source.rewind()
             run.trio(lambda: _send(run, cluster, source, tally, Settings(rate, batch, window, timeout)))
+        except Unreachable as error:
+            return gave_up(tally, _nobody_runs(cluster) or error)
         except EventStreamError as error:
             return gave_up(tally, error)
     return summary(tally)
+
+
+def _nobody_runs(cluster: "Cluster") -> Unreachable | None:
+    """The error when the cluster is not even started: what helps then is known."""
+    processes = backend_named(cluster.backend).nodes(cluster)
+    if any(process.state is not RunState.DOWN for process in processes):
+        return None
+    return Unreachable(
+        f"no node of cluster {cluster.name} runs", next_step=f"esctl cluster start {cluster.name}"
+    )
 
 
 async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:

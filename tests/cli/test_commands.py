@@ -1,6 +1,7 @@
 """The commands that need no running node, as they are typed: options, errors, and the JSON contract."""
 
 import json
+import os
 import socket
 import sqlite3
 import subprocess
@@ -276,6 +277,33 @@ def test_stopping_what_is_down_is_no_error_and_is_not_called_stopped(fakes: Fake
     run = Run("node", "stop", "1")
     assert run.code == 0
     assert run.out == "node 1 is down already: 0 of 3 nodes running, 2 needed: no quorum: nothing is acked\n"
+
+
+def test_producing_into_a_cluster_that_is_not_started_says_how_to_start_it(
+    fakes: FakeNodes, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.ndjson"
+    events.write_text('{"id": "1", "source": "/shop", "type": "order.placed"}\n')
+    run = Run("produce", str(events), "--timeout", "0.5", "-o", "json")
+    assert run.code == 20
+    assert run.document["data"]["acked"] == 0
+    (error,) = run.document["errors"]
+    assert error["message"].startswith("no node of cluster fake runs")
+    assert error["next"].startswith("esctl cluster start fake;")
+
+
+@pytest.mark.parametrize("words", ["esctl status --cluster f", "esctl cluster stop f", "esctl -c f"])
+def test_a_shell_completes_the_names_of_clusters(fakes: FakeNodes, words: str) -> None:
+    last = str(len(words.split()) - 1)
+    place = {"COMP_WORDS": words, "COMP_CWORD": last, "_ESCTL_COMPLETE": "complete_bash"}
+    shell = subprocess.run(
+        [sys.executable, "-m", "esctl.main"],
+        env={**os.environ, **place},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout.split() == ["fake"]
 
 
 def test_a_command_that_does_not_exist_is_answered_with_the_help_of_its_group() -> None:
