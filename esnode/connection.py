@@ -5,6 +5,7 @@ comes after the handshake. Here, and nowhere else, the errors of the operating s
 become this project's. Called by the ingest, the replication and the client.
 """
 
+import os
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from functools import cache
@@ -285,11 +286,11 @@ def _peer_name(stream: trio.SocketStream) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, where it said something: the innermost error, without trio's words."""
-    said = ""
+    """What the operating system said, where it said something."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            said = cause.strerror
+            # trio puts the address into the text once more; a failed look-up has a number below zero.
+            return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
-    return said or str(error) or "closed"
+    return str(error) or "closed"
