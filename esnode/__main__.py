@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import random
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ import trio
 
 import esnode
 from esnode import config as configuration
+from esnode import limits
 from esnode.config import Config
-from esnode.errors import EventStreamError, InvalidConfig, first_of
+from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
 from esnode.journal import JsonLines, open_journal
 from esnode.node import Node, listen, run_until_stopped
 from esnode.storage.engines import open_storage
@@ -39,14 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     os.umask(0o077)  # engines make files of their own
     journal = open_journal(config)
+    _raise_descriptor_limit()
+    return_code = 0
     try:
         trio.run(_run, config, journal)
+        log.info("node_stopped")
     except* EventStreamError as group:
         return_code = _report(first_of(group))
-    else:
-        log.info("node_stopped")
-        return_code = 0
+    except* Exception as group:  # whatever it is, it is a bug, and the log's last line says so
+        log.critical(
+            "node_failed",
+            extra={"code": Bug.code, "reason": repr(group.exceptions[0]), "next": Bug.next_step},
+            exc_info=group,
+        )
+        return_code = 1
     return return_code
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as the system allows: each client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, limits.MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _report(error: EventStreamError) -> int:

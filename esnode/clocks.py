@@ -28,9 +28,14 @@ async def run_election(inbox: Inbox, view: View) -> None:
     last = trio.current_time()
     carried_ms = 0.0
     while True:
-        has_leader = view.soft_state.leader is not None
-        await trio.sleep((limits.TICK_MS if has_leader else limits.FINE_TICK_MS) / 1000)
+        state = view.soft_state
+        with trio.move_on_after((limits.TICK_MS if state.leader else limits.FINE_TICK_MS) / 1000):
+            await view.wait_changed()
         now = trio.current_time()
+        if view.soft_state.leader is None and state.leader is not None:
+            # Time from before the leader went counts for no one's turn.
+            last, carried_ms = now, 0.0
+            continue
         carried_ms += (now - last) * 1000
         last = now
         whole_ms = int(carried_ms)

@@ -124,7 +124,7 @@ class Driver:
         if write.snapshot is not None:
             # Restoring checks it: a damaged one ends the process and leaves the disk as it was.
             self._machine.restore(write.snapshot)
-            self._view.first_offset = write.snapshot.next_offset
+            self._view.show_first_offset(write.snapshot.next_offset)
         self._worker.submit(write, partial(self._durable, write.write_id, messages_after))
 
     def _apply(self, ready: Ready) -> None:

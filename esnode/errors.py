@@ -270,7 +270,7 @@ class DamagedRecord(OperatorError):
 
     code = "ES3104"
     title = "a stored or received record is damaged"
-    next_step = "replace this node's data directory; the others hold the same events"
+    next_step = "start it with an empty data_dir, only while the others are up and level (docs/deployment.md)"
 
 
 class EngineMissing(OperatorError):

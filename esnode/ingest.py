@@ -5,6 +5,7 @@ decisions, reads and progress. A bad client ends its own session only. Started b
 """
 
 import logging
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Ingest:
         self._view = view
         self._waiting = WaitingRequests()
         self._sessions: set[Session] = set()
+        self._connections = 0
         self._addresses = {member.id: str(member.client) for member in config.members}
         self._services = Services(inbox, view, self._waiting, reader, self._leader_news, status, explain)
 
@@ -59,16 +61,20 @@ class Ingest:
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         connection = Connection(stream)
+        _ask_the_silent(stream)
+        self._connections += 1
         try:
             await self._serve_client(connection)
         except* (PeerError, DamagedRecord) as group:
             error = first_of(group)
             log.info("client_dropped", extra={"address": connection.peer_address, "code": error.code})
         finally:
+            self._connections -= 1
             await connection.aclose()
 
     async def _serve_client(self, connection: Connection) -> None:
-        if len(self._sessions) >= limits.MAX_CLIENT_CONNECTIONS:
+        if self._connections > limits.MAX_CLIENT_CONNECTIONS:
+            log.warning("client_refused", extra={"clients": self._connections})
             await say_goodbye(connection, Busy("the node has too many client connections"))
             return
         await accept(
@@ -114,3 +120,11 @@ class Ingest:
         if state.leader is None:
             return LeaderIs(state.term, 0, "")
         return LeaderIs(state.term, state.leader, self._addresses[state.leader])
+
+
+def _ask_the_silent(stream: trio.SocketStream) -> None:
+    """Let the kernel find out about clients that vanished without a word."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), limits.KEEPALIVE_S)

@@ -33,7 +33,8 @@ MAX_INFLIGHT_APPENDS: Final = 256
 MAX_INFLIGHT_BYTES: Final = 16 * MIB
 MAX_OUTBOX_BYTES: Final = 32 * MIB
 """What waits to be sent to one peer; full means drop and report Unreachable."""
-MAX_UNCOMMITTED_BYTES: Final = 64 * MIB
+MAX_UNAPPLIED_BYTES: Final = 64 * MIB
+"""Entries that a leader holds in memory until its own disk and a majority have them."""
 MAX_CACHED_TAIL_BYTES: Final = 16 * MIB
 """Entries kept in memory behind the applied index, for followers and subscribers."""
 MAX_FETCH_BYTES: Final = 1 * MIB
@@ -56,6 +57,7 @@ MAX_SESSION_READS: Final = 4
 MAX_SESSION_OUTGOING_BYTES: Final = 4 * MIB
 """Replies that may wait for a client to read them before its next read is served."""
 MAX_CLIENT_CONNECTIONS: Final = 1024
+MAX_DESCRIPTORS: Final = 4096
 MAX_PENDING_READS: Final = 1024
 MAX_READ_BYTES: Final = 1 * MIB
 MAX_PRODUCER_RANGES: Final = 256
@@ -73,10 +75,15 @@ MAX_TICK_MS: Final = 100
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 FRAME_TIMEOUT_S: Final = 10.0
 """A frame whose header has arrived must be whole within this."""
+DISK_SILENCE_S: Final = 5.0
+"""A disk that makes nothing durable for this long has failed."""
+KEEPALIVE_S: Final = 30
+"""A client that is silent for this long is asked by the kernel whether it is still there."""
 OPERATION_TIMEOUT_S: Final = 5.0
 SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0
+TRANSFER_RETRY_S: Final = 0.1
 STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
 """Survivors of a leader whose connection closed start this far apart, by rank."""
@@ -92,7 +99,8 @@ assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
-assert MAX_INFLIGHT_BYTES <= MAX_UNCOMMITTED_BYTES
+assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS
+assert MAX_INFLIGHT_BYTES <= MAX_UNAPPLIED_BYTES
 assert MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES

@@ -4,7 +4,6 @@ Decides who knows whom, in which order they start, and how the node stops. Every
 decided in the rooms. Called by `__main__` and by the simulation of whole nodes.
 """
 
-import errno
 import logging
 import random
 import signal
@@ -93,6 +92,7 @@ class Node:
         """Every long-lived task of the node, for ever. Raises `StorageFailed`."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)
+            nursery.start_soon(self.worker.watch, name="disk")
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             await nursery.start(self._replication.run, peers, name="replication")
@@ -109,10 +109,11 @@ class Node:
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""
         with trio.move_on_after(limits.STOP_TIMEOUT_S / 2):
-            if self.view.leads:
+            while self.view.leads and self._config.peers:
+                # Asked again: a follower that was not heard from lately may answer the next heartbeat.
                 self._inbox.put(Transfer(None))
-            while self.view.leads:
-                await self.view.wait_changed()
+                with trio.move_on_after(limits.TRANSFER_RETRY_S):
+                    await self.view.wait_changed()
 
     async def _load_snapshot(self) -> Snapshot | None:
         return await self.worker.call(self.worker.storage.load_snapshot)
@@ -123,9 +124,7 @@ async def listen(address: Address) -> Sequence[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-            raise AddressTaken(f"{address} cannot be opened: {error.strerror}") from error
-        raise
+        raise AddressTaken(f"{address} cannot be opened: {error.strerror or error}") from error
 
 
 async def run_until_stopped(

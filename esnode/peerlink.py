@@ -15,10 +15,10 @@ import trio
 
 from esnode import limits
 from esnode.config import Member
-from esnode.connection import Connection, Dialer, greet
+from esnode.connection import Connection, Dialer, error_of, greet
 from esnode.errors import ConnectionLost, OperatorError, PeerError, ProtocolError, Unreachable, first_of
 from esnode.inbox import Inbox
-from esnode.messages import Hello
+from esnode.messages import Goodbye, Hello
 from esnode.raft.messages import (
     InstallSnapshot,
     PeerConnected,
@@ -98,11 +98,12 @@ class PeerLink:
         pause_s = limits.RECONNECT_MIN_S
         told = False
         while True:
+            begun = trio.current_time()
             try:
                 await self._converse()
             except* (PeerError, OperatorError) as group:
                 error = first_of(group)
-                if self.connected:
+                if self.connected and trio.current_time() - begun > limits.RECONNECT_MAX_S:
                     pause_s, told = limits.RECONNECT_MIN_S, False
                 if not told:
                     told = True
@@ -144,6 +145,7 @@ class PeerLink:
     async def _pump(self, connection: Connection) -> None:
         """Messages first, and one chunk of a snapshot whenever none waits."""
         snapshot: Iterator[SnapshotChunk] | None = None
+        wanted: SendSnapshot | None = None
         while True:
             while not self._outbox and self._wanted_snapshot is None:
                 await self._work.park()
@@ -151,25 +153,27 @@ class PeerLink:
                 frames, self._outbox, self.outbox_bytes = self._outbox, [], 0
                 await connection.send_bytes(b"".join(frames))
                 continue
-            if snapshot is None:
-                snapshot = await self._open_snapshot()
+            if snapshot is None or wanted is not self._wanted_snapshot:
+                wanted = self._wanted_snapshot
+                assert wanted is not None
+                snapshot = await self._open_snapshot(wanted)
             chunk = next(snapshot, None)
             if chunk is not None:
                 await connection.send(chunk)
-            else:
+            elif wanted is self._wanted_snapshot:
                 snapshot, self._wanted_snapshot = None, None
                 self._inbox.put(SnapshotSent(self._member.id, ok=True))
 
-    async def _open_snapshot(self) -> Iterator[SnapshotChunk]:
-        wanted = self._wanted_snapshot
-        assert wanted is not None
+    async def _open_snapshot(self, wanted: SendSnapshot) -> Iterator[SnapshotChunk]:
         snapshot = await self._load_snapshot()
         assert snapshot is not None, "a prefix was cut without a snapshot"
         return chunks(InstallSnapshot(wanted.term, snapshot))
 
 
 async def _watch_for_the_end(connection: Connection) -> None:
-    if await connection.receive():
+    for message in await connection.receive():
+        if isinstance(message, Goodbye):
+            raise error_of(message.code, message.message)
         raise ProtocolError("a peer answered on a connection that goes one way")
     raise ConnectionLost("the peer has closed the connection")
 

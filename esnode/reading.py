@@ -45,6 +45,8 @@ class Reader:
             return Page((), offset)
         max_bytes = min(max_bytes, limits.MAX_READ_BYTES)
         entries = self._tail(offset, max_bytes) or await self._from_disk(offset, max_bytes)
+        if entries and entries[0].base_offset > offset:
+            raise OffsetOutOfRange(f"event {offset} has just been cut away")
         records: list[bytes] = []
         next_offset = offset
         for entry in entries:

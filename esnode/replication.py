@@ -127,7 +127,7 @@ class Replication:
             await say_goodbye(connection, error)
             raise
         finally:
-            if self._incoming[peer] is connection:
+            if self._incoming.get(peer) is connection:
                 del self._incoming[peer]
                 self._inbox.put(PeerClosed(peer))
 

@@ -13,6 +13,7 @@ from esnode import limits
 from esnode.apply import Machine
 from esnode.config import Config
 from esnode.inbox import Inbox
+from esnode.raft.entry import Entry
 from esnode.raft.messages import PrefixCut
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
@@ -47,24 +48,31 @@ class PrefixCutter:
         if self._bounds.bytes:
             excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
         too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
+        first = await self._worker.call(self._first_entry)
+        if first is None or not (excess_bytes > 0 or first.log_time_ms < too_old_ms):
+            return
         prefix = await self._worker.call(self._load_prefix)
-        begun_at = prefix.applied_index
         going = True
         while going and prefix.applied_index < self._view.applied_index:
             first_index = prefix.applied_index + 1
             page = await self._worker.read(first_index, self._view.applied_index, limits.MAX_FETCH_BYTES)
+            if not page:
+                return  # the leader's snapshot has replaced this log meanwhile
             for entry in page:
                 going = excess_bytes > 0 or entry.log_time_ms < too_old_ms
                 if not going:
                     break
                 prefix.apply(entry)
                 excess_bytes -= entry.size_bytes
-        if prefix.applied_index == begun_at:
-            return
         await self._worker.cut_prefix(prefix.snapshot)
         self._inbox.put(PrefixCut(prefix.applied_index))
-        self._view.first_offset = prefix.next_offset
+        self._view.show_first_offset(prefix.next_offset)
         log.info("prefix_cut", extra={"cut_index": prefix.applied_index, "first_offset": prefix.next_offset})
+
+    def _first_entry(self) -> Entry | None:
+        storage = self._worker.storage
+        first_index = storage.recover().prefix_index + 1
+        return next(iter(storage.read(first_index, first_index, 1)), None)
 
     def _load_prefix(self) -> Machine:
         """What the prefix that is already cut meant. In the storage's thread: restoring takes a while."""

@@ -90,6 +90,7 @@ class Session:
             while messages := await self._connection.receive():
                 for message in messages:
                     self._handle(message, nursery)
+                await self._wait_drained()
             nursery.cancel_scope.cancel()
 
     def tell_leader(self) -> None:
@@ -260,9 +261,10 @@ class Session:
         while True:
             with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):
                 await self._services.view.wait_offset(offset)
-            await self._wait_drained()
-            page = await self._services.reader.page(offset, limits.MAX_INDEX, limits.MAX_READ_BYTES)
-            self._push_records(request.request_id, page)
+            async with self._reads:
+                await self._wait_drained()
+                page = await self._services.reader.page(offset, limits.MAX_INDEX, limits.MAX_READ_BYTES)
+                self._push_records(request.request_id, page)
             offset = page.next_offset
 
     def _push_records(self, request_id: int, page: Page) -> None:

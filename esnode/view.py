@@ -1,7 +1,7 @@
 """What the rest of the node may see of the driver's state, and wait for.
 
-Written by the driver alone, after each step; read by ingest, the clocks and the status. Never
-decides. Positions only grow, but for `soft_state`, which changes at will.
+Written by the driver after each step, and by retention and replication where they alone know; read by
+ingest, the clocks and the status. Never decides. Positions only grow; `soft_state` changes at will.
 """
 
 import trio
@@ -54,6 +54,10 @@ class View:
         self.applied_index = index
         self.next_offset = next_offset
         self._applied.unpark_all()
+
+    def show_first_offset(self, offset: int) -> None:
+        """Events before `offset` are gone: cut here, or not in the snapshot that the leader sent."""
+        self.first_offset = max(self.first_offset, offset)
 
     async def wait_applied(self, index: int) -> None:
         """Wait until the entry at `index` is applied."""

@@ -3,6 +3,8 @@
 import gzip
 import json
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ from esnode.errors import (
     WrongCluster,
 )
 from esnode.events import make_batch
-from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side
+from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest
 from esnode.node import listen
-from esnode.wire import Message
+from esnode.raft.entry import Entry
+from esnode.wire import Message, encode
 from tests.cluster import LocalCluster, local_cluster
 
 FLIGHTS = Path(__file__).parent.parent / "examples" / "flights-2013-01.ndjson.gz"
@@ -36,6 +39,17 @@ FLIGHTS = Path(__file__).parent.parent / "examples" / "flights-2013-01.ndjson.gz
 def flights(count: int) -> list[dict[str, Any]]:
     with gzip.open(FLIGHTS, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in islice(lines, count)]
+
+
+@asynccontextmanager
+async def connect_raw(cluster: LocalCluster, node_id: int) -> AsyncIterator[trio.SocketStream]:
+    """A client's connection after its handshake, for bytes of one's own."""
+    address = cluster.configs[node_id].me.client
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    await cluster.leader()
+    async with stream:
+        await greet(Connection(stream), Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+        yield stream
 
 
 async def records_of(cluster: LocalCluster, node_id: int) -> list[bytes]:
@@ -219,6 +233,76 @@ async def test_garbage_ends_its_own_connection_and_nothing_else(tmp_path: Path) 
                         assert isinstance(answer, Goodbye)
                         assert answer.code in {ProtocolError.code, FrameTooLarge.code}
         assert (await log.append(flights(1)[0])).offset == 0
+
+
+async def test_a_frame_that_dribbles_in_ends_its_own_connection_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FRAME_TIMEOUT_S", 0.05)
+    async with local_cluster(tmp_path, count=1) as cluster:
+        frame = encode(Append(1, make_batch(flights(64))))
+        async with connect_raw(cluster, 1) as stream:
+            for position in range(0, len(frame) - 1, 64):
+                try:
+                    await stream.send_all(frame[position : position + 64])
+                except trio.BrokenResourceError:
+                    break
+                await trio.sleep(0.002)
+            else:
+                pytest.fail("the node never gave up on the frame")
+        async with connect(cluster.addresses) as log:
+            assert (await log.append(flights(1)[0])).offset == 0
+
+
+async def test_a_client_that_reads_nothing_is_not_served_without_end(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, count=1) as cluster:
+        question = encode(StatusRequest(1)) * 1000
+        async with connect_raw(cluster, 1) as stream:
+            sent = 0
+            with trio.move_on_after(30):
+                while sent < 200_000:
+                    with trio.move_on_after(1) as stuck:
+                        await stream.send_all(question)
+                    if stuck.cancelled_caught:
+                        break
+                    sent += 1000
+            assert sent < 200_000, "the node took every question though no answer was read"
+
+
+async def test_retention_ends_when_the_log_was_replaced_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = Retention(bytes=1000, check_every_ms=3_600_000)
+    async with (
+        local_cluster(tmp_path, count=1, retention=retention) as cluster,
+        connect(cluster.addresses) as log,
+    ):
+        await log.append_many(flights(300))
+        node = cluster.running[1].node
+
+        async def nothing_there(first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
+            return []
+
+        monkeypatch.setattr(node.worker, "read", nothing_there)
+        with trio.fail_after(5):
+            await node.cutter.cut()
+        assert node.view.first_offset == 0
+
+
+async def test_a_read_that_lost_the_race_with_the_cut_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = Retention(bytes=60_000, check_every_ms=3_600_000)
+    async with local_cluster(tmp_path, count=1, retention=retention) as cluster:
+        async with connect(cluster.addresses, batch_events=20) as log:
+            await log.append_many(flights(500))
+        view = cluster.running[1].node.view
+        await cluster.running[1].node.cutter.cut()
+        assert view.first_offset > 0
+        monkeypatch.setattr(view, "first_offset", 0)  # as it was when the read was let in
+        async with connect_node(cluster.addresses[0]) as link:
+            with pytest.raises(OffsetOutOfRange, match="just been cut"):
+                await link.read(0, 10)
 
 
 async def test_a_client_of_another_cluster_is_told_so(tmp_path: Path) -> None:

@@ -432,7 +432,7 @@ class Core:
             return Refusal.NOT_LEADER
         if self.leadership.transferee is not None:
             return Refusal.BUSY
-        if self.log.uncommitted_bytes >= limits.MAX_UNCOMMITTED_BYTES:
+        if self.log.unapplied_bytes >= limits.MAX_UNAPPLIED_BYTES:
             return Refusal.BUSY
         return None
 

@@ -71,7 +71,7 @@ class RaftLog:
         self._cache_first = applied + 1
         self._cache_limit = cache_bytes
         self._cached_bytes = sum(entry.size_bytes for entry in tail)
-        self.uncommitted_bytes = self._cached_bytes
+        self.unapplied_bytes = self._cached_bytes
         assert not self._runs or self._runs[0][0] == prefix_index + 1
         self._check()
 
@@ -158,7 +158,7 @@ class RaftLog:
                 self._runs.append((entry.index, entry.term))
             self._cache[entry.index] = entry
             self._cached_bytes += entry.size_bytes
-            self.uncommitted_bytes += entry.size_bytes
+            self.unapplied_bytes += entry.size_bytes
             self.last_index = entry.index
         self._check()
 
@@ -177,7 +177,7 @@ class RaftLog:
         for doomed in range(index, self.last_index + 1):
             size = self._cache.pop(doomed).size_bytes
             self._cached_bytes -= size
-            self.uncommitted_bytes -= size
+            self.unapplied_bytes -= size
         while self._runs and self._runs[-1][0] >= index:
             self._runs.pop()
         self.last_index = index - 1
@@ -201,7 +201,7 @@ class RaftLog:
         self._cache.clear()
         self._claims.clear()
         self._cache_first = snapshot.index + 1
-        self._cached_bytes = self.uncommitted_bytes = 0
+        self._cached_bytes = self.unapplied_bytes = 0
         self._check()
 
     def cut_prefix(self, index: int) -> None:
@@ -246,10 +246,7 @@ class RaftLog:
 
     def commit_to(self, index: int) -> None:
         """Move the commit index forward, never back, never past the last entry."""
-        index = min(index, self.last_index)
-        for committed in range(self.committed + 1, index + 1):
-            self.uncommitted_bytes -= self._cache[committed].size_bytes
-        self.committed = max(self.committed, index)
+        self.committed = max(self.committed, min(index, self.last_index))
 
     def appliable(self) -> tuple[Entry, ...]:
         """Entries that are committed and durable here, and not yet applied."""
@@ -261,6 +258,8 @@ class RaftLog:
     def applied_to(self, index: int) -> None:
         """The machine has applied everything up to `index`."""
         if index > self.applied:
+            for applied in range(self.applied + 1, index + 1):
+                self.unapplied_bytes -= self._cache[applied].size_bytes
             last = self._cache[index]
             self._applied_position = Position(last.next_offset, last.log_time_ms)
             self.applied = index

@@ -21,7 +21,7 @@ import outcome
 import trio
 
 from esnode import limits
-from esnode.errors import StorageFailed
+from esnode.errors import DamagedRecord, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot, Write
 from esnode.storage.interface import Storage
@@ -120,15 +120,19 @@ class StorageWorker:
             self.storage.stage_snapshot(snapshot)
             return snapshot
 
-        snapshot = stage() if isinstance(self._hands, _Inline) else await trio.to_thread.run_sync(stage)
+        if isinstance(self._hands, _Inline):
+            snapshot = stage()
+        else:
+            snapshot = await trio.to_thread.run_sync(stage, abandon_on_cancel=True)
         await self.call(lambda: self.storage.cut_prefix(snapshot))
         return snapshot
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what is submitted, until cancelled; then close the storage.
 
-        Raises `StorageFailed` after the disk's first error. A write that is under way when the task is
-        cancelled is finished; those that wait are not begun, and nobody is called back any more.
+        Raises `StorageFailed` after the disk's first error, `DamagedRecord` once a call has met damage. A
+        write that is under way when the task is cancelled is finished; those that wait are not begun, and
+        nobody is called back any more.
         """
         with self._hands.at_work(), self._breathing():
             try:
@@ -139,10 +143,22 @@ class StorageWorker:
             finally:
                 await self._stop()
 
+    async def watch(self) -> None:
+        """End the node when its disk hangs: a leader that cannot apply must not go on leading.
+
+        Raises `StorageFailed` when writes wait and none became durable for `limits.DISK_SILENCE_S`.
+        """
+        while True:
+            await trio.sleep(limits.DISK_SILENCE_S / 5)
+            if self.waited_s(time.monotonic()) > limits.DISK_SILENCE_S:
+                raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
+
     def _take(self, result: "_Written | _Call[Any]") -> None:
         if isinstance(result, _Call):
             result.done.set()
-            if isinstance(result.result, outcome.Error) and isinstance(result.result.error, StorageFailed):
+            if isinstance(result.result, outcome.Error) and isinstance(
+                result.result.error, StorageFailed | DamagedRecord
+            ):
                 raise result.result.error
             return
         self._moved_at = time.monotonic()

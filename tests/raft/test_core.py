@@ -39,7 +39,7 @@ from .solo import Solo, entries_of, log_of, noop
 
 
 def test_a_leader_with_too_much_uncommitted_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_UNCOMMITTED_BYTES", 250)
+    monkeypatch.setattr(limits, "MAX_UNAPPLIED_BYTES", 250)
     solo = Solo()
     solo.lead_with_commit()
     refusals = [

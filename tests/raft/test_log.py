@@ -81,7 +81,7 @@ def test_merging_cuts_only_what_conflicts(
     log = log_of(entries_of(held))
     log.merge([noop(first + place, term) for place, term in enumerate(sent)])
     assert terms_in(log) == result
-    assert log.uncommitted_bytes == sum(entry.size_bytes for entry in log.unapplied())
+    assert log.unapplied_bytes == sum(entry.size_bytes for entry in log.unapplied())
 
 
 def test_a_committed_entry_is_never_cut_away() -> None:
@@ -97,7 +97,18 @@ def test_the_commit_index_neither_falls_nor_passes_the_end() -> None:
     log.commit_to(1)
     assert log.committed == 2
     log.commit_to(99)
-    assert (log.committed, log.uncommitted_bytes) == (3, 0)
+    assert log.committed == 3
+
+
+def test_what_is_committed_and_not_applied_still_counts_as_held() -> None:
+    log = log_of(entries_of([1, 1, 1]))
+    log.commit_to(3)
+    assert log.unapplied_bytes == sum(entry.size_bytes for entry in log.unapplied()) > 0
+    log.take_unwritten()
+    log.claim(1)
+    log.persisted(1)
+    log.applied_to(3)
+    assert log.unapplied_bytes == 0
 
 
 def test_only_what_is_committed_and_durable_is_applied() -> None:
@@ -208,7 +219,7 @@ def test_a_snapshot_takes_the_place_of_everything() -> None:
     log.claim(1)
     log.reset(Snapshot(9, 3, 50, 700, b""))
     assert (log.prefix_index, log.applied, log.committed, log.durable, log.last_index) == (9,) * 5
-    assert (log.last_term, log.end, log.uncommitted_bytes) == (3, Position(50, 700), 0)
+    assert (log.last_term, log.end, log.unapplied_bytes) == (3, Position(50, 700), 0)
     log.persisted(1)
     assert log.durable == 9
     log.append((events(10, 3, 50, "a"),))

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.errors import DamagedRecord, StorageFailed
+from esnode.errors import DamagedRecord, OffsetOutOfRange, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot, Write
 from esnode.storage.memory import MemoryDisk, MemoryStorage
@@ -222,12 +222,40 @@ async def test_a_read_sees_what_was_submitted_before_it(inline: bool) -> None:
 
 async def test_the_error_of_a_call_is_the_callers(inline: bool) -> None:
     def refuse() -> None:
-        raise DamagedRecord("found while reading")
+        raise OffsetOutOfRange("found while reading")
 
     async with running(MemoryStorage(MemoryDisk(), US), inline=inline) as worker:
-        with pytest.raises(DamagedRecord, match="while reading"):
+        with pytest.raises(OffsetOutOfRange, match="while reading"):
             await worker.call(refuse)
         assert await worker.call(worker.storage.size_bytes) == 0
+
+
+async def test_damage_met_by_any_call_ends_the_worker(inline: bool) -> None:
+    def meet_damage() -> None:
+        raise DamagedRecord("found while reading")
+
+    async def serve() -> None:
+        async with running(MemoryStorage(MemoryDisk(), US), inline=inline) as worker:
+            await worker.call(meet_damage)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await serve()
+    assert caught.group_contains(DamagedRecord)
+
+
+async def test_a_disk_that_makes_nothing_durable_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DISK_SILENCE_S", 0.05)
+    storage = GatedStorage(MemoryDisk())
+    storage.gate.clear()
+    caught: list[StorageFailed] = []
+    async with running(storage) as worker:
+        worker.submit(write(entries(1, [1])), lambda: None)
+        try:
+            await worker.watch()
+        except StorageFailed as error:
+            caught.append(error)
+        storage.gate.set()
+    assert "nothing became durable" in str(caught[0])
 
 
 async def test_a_read_does_not_starve_while_writes_never_end() -> None:
