@@ -14,7 +14,15 @@ import trio
 from esnode import limits
 from esnode.config import Config
 from esnode.connection import Connection, accept, say_goodbye
-from esnode.errors import Busy, DamagedRecord, FrameTooLarge, PeerError, ProtocolError, first_of
+from esnode.errors import (
+    Busy,
+    ConnectionLost,
+    DamagedRecord,
+    FrameTooLarge,
+    PeerError,
+    ProtocolError,
+    first_of,
+)
 from esnode.inbox import Inbox
 from esnode.messages import LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
@@ -67,7 +75,12 @@ class Ingest:
             await self._serve_client(connection)
         except* (PeerError, DamagedRecord) as group:
             error = first_of(group)
-            log.info("client_dropped", extra={"address": connection.peer_address, "code": error.code})
+            left = isinstance(error, ConnectionLost)  # clients come and go; the others broke the protocol
+            log.log(
+                logging.INFO if left else logging.WARNING,
+                "client_dropped",
+                extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
+            )
         finally:
             self._connections -= 1
             await connection.aclose()

@@ -9,14 +9,22 @@ is over the outbox's bound. Raft sends again, so dropping is safe; it is reporte
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from esnode import limits
 from esnode.config import Member
 from esnode.connection import Connection, Dialer, error_of, greet
-from esnode.errors import ConnectionLost, OperatorError, PeerError, ProtocolError, Unreachable, first_of
+from esnode.errors import (
+    ConnectionLost,
+    EventStreamError,
+    OperatorError,
+    PeerError,
+    ProtocolError,
+    Unreachable,
+    first_of,
+)
 from esnode.inbox import Inbox
 from esnode.messages import Goodbye, Hello
 from esnode.raft.messages import (
@@ -31,6 +39,9 @@ from esnode.raft.messages import (
 from esnode.wire import SnapshotChunk, chunks, encode
 
 log = logging.getLogger(__name__)
+
+STARTING_S: Final = 10.0
+"""For so long after its own start a node does not worry about a peer that it has never reached."""
 
 LoadSnapshot = Callable[[], Awaitable[Snapshot | None]]
 
@@ -96,18 +107,21 @@ class PeerLink:
     async def run(self) -> None:
         """Keep a connection open for ever."""
         pause_s = limits.RECONNECT_MIN_S
-        told = False
+        told = logging.NOTSET
+        patient_until, reached = trio.current_time() + STARTING_S, False
         while True:
             begun = trio.current_time()
             try:
                 await self._converse()
             except* (PeerError, OperatorError) as group:
                 error = first_of(group)
+                reached |= self.connected
                 if self.connected and trio.current_time() - begun > limits.RECONNECT_MAX_S:
-                    pause_s, told = limits.RECONNECT_MIN_S, False
-                if not told:
-                    told = True
-                    level = logging.INFO if isinstance(error, Unreachable | ConnectionLost) else logging.ERROR
+                    pause_s, told = limits.RECONNECT_MIN_S, logging.NOTSET
+                starting = not reached and trio.current_time() < patient_until
+                level = _level(error, starting)
+                if level > told:
+                    told = level
                     log.log(
                         level,
                         "peer_unreachable",
@@ -168,6 +182,13 @@ class PeerLink:
         snapshot = await self._load_snapshot()
         assert snapshot is not None, "a prefix was cut without a snapshot"
         return chunks(InstallSnapshot(wanted.term, snapshot))
+
+
+def _level(error: EventStreamError, starting: bool) -> int:
+    """How loud a peer that cannot be reached is: nodes that start together miss each other for a moment."""
+    if not isinstance(error, Unreachable | ConnectionLost):
+        return logging.ERROR
+    return logging.INFO if starting else logging.WARNING
 
 
 async def _watch_for_the_end(connection: Connection) -> None:

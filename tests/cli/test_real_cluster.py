@@ -72,6 +72,15 @@ def test_a_killed_leader_is_replaced_and_comes_back_on_its_port(up: dict[str, An
     assert killed["quorum"] == {"needed": 2, "running_before": 3, "running_after": 2, "kept": True}
     new_leader = esctl("cluster", "wait")["data"]["leader"]
     assert new_leader != up["leader"]
+    run = subprocess.run(
+        [sys.executable, "-m", "esctl.main", "logs", "--level", "warning", "-o", "json"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    warnings = [json.loads(line) for line in run.stdout.splitlines()]
+    lost = [(line["level"], line["peer"]) for line in warnings if line["event"] == "peer_unreachable"]
+    assert ("warning", up["leader"]) in lost
     started = esctl("node", "start", str(up["leader"]))["data"]
     assert started["pid"] != killed["pid"]
     addresses = [node["address"] for node in esctl("node", "ls")["data"]["nodes"]]

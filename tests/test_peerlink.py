@@ -1,0 +1,79 @@
+"""How loud a node is about a peer that it cannot reach."""
+
+import logging
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from esnode.config import Address, Member
+from esnode.errors import Unreachable
+from esnode.inbox import Inbox
+from esnode.messages import PROTOCOL_VERSION, Hello, Side, Welcome
+from esnode.peerlink import STARTING_S, PeerLink
+from esnode.wire import encode
+
+HELLO = Hello(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 1, 2, 7)
+MEMBER = Member(2, Address("127.0.0.1", 7202), Address("127.0.0.1", 7102))
+
+
+class Peer:
+    """A peer that answers the handshake while it is `up`."""
+
+    def __init__(self, up: bool) -> None:
+        self.up = up
+        self.ends: list[trio.abc.Stream] = []
+
+    async def dial(self, address: Address) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if not self.up:
+            raise Unreachable(f"{address} cannot be reached: Connection refused")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.ends.append(theirs)
+        await theirs.send_all(encode(Welcome(PROTOCOL_VERSION, "c", 2, 8)))
+        return ours
+
+    async def die(self) -> None:
+        self.up = False
+        for end in self.ends:
+            await end.aclose()
+
+
+def link_to(peer: Peer) -> PeerLink:
+    async def no_snapshot() -> None:
+        raise AssertionError("nobody wants a snapshot here")
+
+    return PeerLink(MEMBER, HELLO, Inbox(), peer.dial, no_snapshot, random.Random(1))
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.levelno for record in caplog.records if record.message == "peer_unreachable"]
+
+
+async def test_a_peer_that_was_lost_is_a_warning_told_once(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    peer = Peer(up=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link_to(peer).run)
+        await trio.sleep(3)
+        assert levels(caplog) == []
+        await peer.die()
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert levels(caplog) == [logging.WARNING]
+
+
+async def test_a_peer_that_was_never_there_is_a_warning_only_when_the_start_is_over(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link_to(Peer(up=False)).run)
+        await trio.sleep(STARTING_S / 2)
+        assert levels(caplog) == [logging.INFO]
+        await trio.sleep(STARTING_S)
+        nursery.cancel_scope.cancel()
+    assert levels(caplog) == [logging.INFO, logging.WARNING]
