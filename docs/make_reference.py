@@ -48,7 +48,8 @@ _ERRORS_HEAD: Final = f"""{NOTE}
 
 Each has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that what was
 asked for was certainly not done. "Unknown" means that it may have been: sending the same events again is
-safe, they keep their ids. The exit code is that of an `esctl` command that ends with this error.
+safe, they keep their ids. "Checked" means that the check was made, and its answer is not yes. The exit code
+is that of an `esctl` command that ends with this error.
 """
 
 
@@ -89,6 +90,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {"commands.md": commands_page, "
 
 def _error(code: str, cls: type[EventStreamError]) -> str:
     outcome = "not done" if cls.definite else "unknown"
+    if issubclass(cls, errors.Finding):
+        outcome = "checked"
     what = f"**{cls.title}** (`{cls.__name__}`). {_one_line(inspect.getdoc(cls) or '')}"
     return f"| {code} | {_cell(what)} | {outcome} | {int(exits.exit_of(cls))} | {_cell(cls.next_step)} |"
 

@@ -1,7 +1,8 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
-ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up. What a
-node or the client library raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
+ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up; ES43xx:
+checks that were made and whose answer is not yes. What a node or the client library raises is declared in
+`esnode/errors.py`. Called by everything in `esctl`.
 """
 
 from esnode.errors import CallerError, EventStreamError, OperatorError
@@ -103,6 +104,14 @@ class InputUnreadable(CallerError):
     next_step = "check the path and its permissions; - reads from standard input"
 
 
+class EventNotFound(CallerError):
+    """The log has no event at that offset yet, or none of that source and id."""
+
+    code = "ES4012"
+    title = "there is no such event"
+    next_step = "esctl consume --max 5"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 
@@ -133,7 +142,7 @@ class DirectoryTaken(OperatorError):
 
     code = "ES4104"
     title = "the data directory is not free"
-    next_step = "choose another one with --data-dir"
+    next_step = "esctl cluster up --data-dir DIR, with a directory that is free"
 
 
 class StateUnreadable(OperatorError):
@@ -165,7 +174,7 @@ class Interrupted(CallerError):
 
     code = "ES4203"
     title = "the command was interrupted"
-    next_step = "run it again; sending the same events again is safe"
+    next_step = "run it again"
     definite = False
 
 
@@ -175,6 +184,42 @@ class CleanUpIncomplete(OperatorError):
     code = "ES4202"
     title = "the clean-up is not complete"
     next_step = "remove what the message names, then run the same command again"
+
+
+class Finding(OperatorError):
+    """The check was made; its answer is not yes. Nothing was changed."""
+
+
+class NotHealthy(Finding):
+    """The cluster answers, and a stage of its health is not well: the message says which, and why."""
+
+    code = "ES4301"
+    title = "the cluster is not well"
+    next_step = "esctl status"
+
+
+class VerdictFailed(Finding):
+    """The logs were compared: events were lost, doubled, changed or reordered."""
+
+    code = "ES4302"
+    title = "the proof has failed"
+    next_step = "esctl logs --level warning"
+
+
+class Inconclusive(Finding):
+    """Nothing wrong was found, and not everything could be looked at: a node is down or behind."""
+
+    code = "ES4303"
+    title = "there is not enough to judge by"
+    next_step = "esctl status"
+
+
+class OtherLeader(OperatorError):
+    """The leadership moved, and another election came between: a node that was not named leads now."""
+
+    code = "ES4304"
+    title = "another node leads than the one that was named"
+    next_step = "esctl leader show"
 
 
 def family_of(error: type[EventStreamError]) -> str:

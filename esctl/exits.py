@@ -51,6 +51,9 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.NotConfirmed: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,
     ours.CleanUpIncomplete: Exit.CLEANUP_INCOMPLETE,
+    ours.NotHealthy: Exit.UNHEALTHY,
+    ours.VerdictFailed: Exit.VERDICT_FAILED,
+    ours.Inconclusive: Exit.INCONCLUSIVE,
 }
 
 

@@ -108,6 +108,7 @@ class Invocation:
         """What --cluster or ESCTL_CLUSTER named, if anything."""
         self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
         self._summary: Callable[[], Answer | None] = Answer
+        self._after_interrupt = Interrupted.next_step
         self._found: str | None = None
         """The name of the cluster that the command has looked up."""
 
@@ -124,12 +125,14 @@ class Invocation:
         with state.locked(known.name, self.terminal.note):
             yield state.load(known.name)
 
-    def on_interrupt(self, summary: Callable[[], Answer | None]) -> None:
+    def on_interrupt(self, summary: Callable[[], Answer | None], next_step: str = "") -> None:
         """After Ctrl-C, answer with `summary()`: what was achieved so far. The exit code is 130.
 
         None is for commands that end in no other way, such as `logs -f`: nothing is said then.
+        `next_step` is for commands that change something: whether they may simply be run again.
         """
         self._summary = summary
+        self._after_interrupt = next_step or Interrupted.next_step
 
     def trio(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up."""
@@ -169,7 +172,7 @@ class Invocation:
         achieved = self._summary()
         if achieved is None:
             return None
-        trouble = Trouble.of(Interrupted(Interrupted.title))
+        trouble = Trouble.of(Interrupted(Interrupted.title, next_step=self._after_interrupt))
         return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
 
 

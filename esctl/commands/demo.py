@@ -13,7 +13,7 @@ import typer
 
 from esctl import layout, state
 from esctl.answer import Answer, Panel, Tone, Trouble, View
-from esctl.errors import CleanUpIncomplete, ClusterExists, InputUnreadable
+from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, InputUnreadable, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.terminal import Output, Progress, Terminal
@@ -156,11 +156,15 @@ def _end(
     elif story.verdict is not None and not story.proved:
         code = Exit.VERDICT_FAILED
         errors.append(
-            Trouble("", "the proof has failed", _flaws(story), "esctl demo --keep, then esctl verify")
+            Trouble(
+                VerdictFailed.code, VerdictFailed.title, _flaws(story), "esctl demo --keep, then esctl verify"
+            )
         )
     elif not story.conclusive:
         code = Exit.INCONCLUSIVE
-        errors.append(Trouble("", "the tour proves nothing", _why_inconclusive(story), "esctl demo"))
+        errors.append(
+            Trouble(Inconclusive.code, "the tour proves nothing", _why_inconclusive(story), "esctl demo")
+        )
     if left:
         gone = CleanUpIncomplete(
             f"could not be cleared away: {', '.join(map(str, left))}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
-from esctl.errors import InvalidArgument
+from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
@@ -52,7 +52,7 @@ def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
     if isinstance(found, StoredEvent):
         return _shown(found)
     trouble = Trouble(
-        "",
+        EventNotFound.code,
         f"there is no event at offset {offset} yet",
         f"the log of {cluster.name} ends at offset {found.next_offset}",
         f"esctl consume --from {offset} --follow --cluster {cluster.name}",
@@ -74,7 +74,7 @@ def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Ans
     if found is not None:
         return _shown(found)
     trouble = Trouble(
-        "",
+        EventNotFound.code,
         f"no event has source {source!r} and id {event_id!r}",
         f"it is nowhere in the log of {cluster.name}",
         f"esctl consume --from 0 --max 5 --cluster {cluster.name}",

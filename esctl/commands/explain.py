@@ -32,11 +32,14 @@ def explain(
     found = known.get(code.upper())
     if found is None:
         raise errors.UnknownCode(f"no error has the code {code}")
-    outcome = (
-        "what was asked for was certainly not done"
-        if found.definite
-        else "it may have been done: look, or repeat it"
-    )
+    outcome = "it may have been done: look, or repeat it"
+    if found.definite:
+        checked = issubclass(found, errors.Finding)
+        outcome = (
+            "the check was made, and changed nothing"
+            if checked
+            else "what was asked for was certainly not done"
+        )
     data = {
         "code": found.code,
         "title": found.title,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
-from esctl.exits import Exit
+from esctl.errors import NotHealthy
+from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def answer_of(checkup: "Checkup") -> Answer:
     reasons = [reason for stage in checkup.stages for reason, _ in stage.flaws]
     step = next(step for stage in checkup.stages for _, step in stage.flaws)
     what = f"cluster {survey.cluster.name} is not well"
-    return Answer(data, views, [Trouble("", what, "; ".join(reasons), step)], Exit.UNHEALTHY)
+    trouble = Trouble(NotHealthy.code, what, "; ".join(reasons), step)
+    return Answer(data, views, [trouble], exit_of(NotHealthy))
 
 
 def _summary(checkup: "Checkup") -> Line:

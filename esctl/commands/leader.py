@@ -7,7 +7,7 @@ import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble
 from esctl.arguments import DryRun
-from esctl.errors import InvalidArgument, NodeNotRunning
+from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import NoQuorum
@@ -76,7 +76,10 @@ def transfer(
     data |= {"from": old, "to": new, "seconds": round(seconds, 4)}
     if to is not None and new != to:
         trouble = Trouble(
-            "", f"node {new} leads now, not node {to}", "another election came between", "esctl leader show"
+            OtherLeader.code,
+            f"node {new} leads now, not node {to}",
+            "another election came between",
+            OtherLeader.next_step,
         )
         return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
     text = f"the leadership went from node {old} to node {new} in {seconds * 1000:.0f} ms"

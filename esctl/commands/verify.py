@@ -5,17 +5,21 @@ passed, it failed (exit 11), or there was not enough to judge by (exit 12). Need
 for each event of the log, and 50 for each of the input; three times the first when the nodes disagree.
 """
 
+import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import InvalidArgument
-from esctl.exits import Exit
+from esctl.backends import backend_named
+from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
+from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.proof.verdict import Flaw
+from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
     from esctl.proof.audit import Audit
@@ -45,6 +49,8 @@ class Proof:
     audit: "Audit"
     verdict: "Verdict"
     seconds: float
+    mending: Sequence[str] = ()
+    """What to type so that the nodes that did not answer do; the cluster is not named."""
 
     @property
     def doubts(self) -> list[str]:
@@ -92,7 +98,17 @@ def verify(
     audit = run.trio(lambda: _examine(run, cluster, history, expected, wait))
     with run.terminal.progress("comparing"):
         verdict = history.verdict(exact=exact)
-    return answer_of(Proof(cluster, expected, audit, verdict, time.monotonic() - begun))
+    seconds = time.monotonic() - begun
+    return answer_of(Proof(cluster, expected, audit, verdict, seconds, mending_of(cluster, audit)))
+
+
+def mending_of(cluster: "Cluster", audit: "Audit") -> list[str]:
+    """A command for each node that did not answer, as far as its process tells what helps."""
+    from esctl.inquiry.survey import step_for  # loaded late: it brings trio and the client
+
+    silent = {number for number in audit.troubles if number not in audit.up}
+    processes = backend_named(cluster.backend).nodes(cluster) if silent else []
+    return [step_for(process) for process in processes if process.node.id in silent]
 
 
 async def _examine(
@@ -142,41 +158,49 @@ async def _expect(run: Invocation, history: "History", expected: Expected, numbe
 
 def answer_of(proof: Proof) -> Answer:
     """The answer of `esctl verify`."""
-    audit, name = proof.audit, f"--cluster {proof.cluster.name}"
-    if not audit.up and not proof.verdict.nodes:
-        reasons = "; ".join(proof.doubts)
-        trouble = Trouble(
-            "ES1201",
-            f"no node of {proof.cluster.name} answers",
-            reasons,
-            f"esctl cluster start {proof.cluster.name}",
-        )
-        return Answer(_data(proof), errors=[trouble], exit_code=Exit.UNREACHABLE)
     errors: list[Trouble] = []
+    if not proof.audit.up and not proof.verdict.nodes:
+        return Answer(_data(proof), errors=[_nobody(proof)], exit_code=exit_of(Unreachable))
     if proof.exit is Exit.VERDICT_FAILED:
         errors.append(_failure(proof))
     elif proof.exit is Exit.INCONCLUSIVE:
         what = "nothing wrong was found, and not everything could be looked at"
-        errors.append(
-            Trouble(
-                "", what, "; ".join(proof.doubts), f"esctl status {name}; then esctl verify --wait 30 {name}"
-            )
-        )
+        errors.append(Trouble(Inconclusive.code, what, "; ".join(proof.doubts), _look_again(proof)))
     return Answer(_data(proof), _views(proof), errors, proof.exit)
+
+
+def _nobody(proof: Proof) -> Trouble:
+    name = proof.cluster.name
+    return Trouble(
+        Unreachable.code,
+        f"no node of {name} answers",
+        "; ".join(proof.doubts),
+        f"esctl cluster start {name}",
+    )
+
+
+def _look_again(proof: Proof) -> str:
+    """What helps the nodes that did not answer, then the same command again."""
+    name = f"--cluster {proof.cluster.name}"
+    inputs = "".join(f" --input {shlex.quote(file)}" for file in proof.expected.files)
+    if proof.mending:
+        steps = "; ".join(f"{step} {name}" for step in proof.mending)
+        return f"{steps}; then esctl verify{inputs} {name}"
+    return f"esctl status {name}; then esctl verify{inputs} --wait 30 {name}"
 
 
 def _failure(proof: Proof) -> Trouble:
     verdict, name = proof.verdict, f"--cluster {proof.cluster.name}"
     if set(verdict.counts) == {Flaw.LOST} and all(finding.file >= 0 for finding in verdict.examples):
         return Trouble(
-            "",
+            VerdictFailed.code,
             f"{verdict.lost:,} events of the input are on no node",
             "they were acked and lost, or never acked; to send the file again is safe",
             f"esctl produce {proof.expected.files[verdict.examples[0].file]} {name}",
         )
     counts = ", ".join(f"{count:,} {flaw}" for flaw, count in sorted(verdict.counts.items()))
     what = "the log is not what it should be; keep the data directories as they are"
-    return Trouble("", what, f"findings: {counts}", f"esctl logs --level warning {name}")
+    return Trouble(VerdictFailed.code, what, f"findings: {counts}", f"esctl logs --level warning {name}")
 
 
 _WORDS: Final = {Exit.OK: "passed", Exit.VERDICT_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}

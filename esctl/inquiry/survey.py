@@ -2,7 +2,7 @@
 
 A node that does not answer is a row like any other, with the reason as far as it can be told; none can
 hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
-prints. Called by `status`, `health`, `leader`, `dedup` and `produce`.
+prints. Called by `status`, `health`, `leader`, `dedup`, `produce` and `verify`.
 """
 
 from collections.abc import Sequence
@@ -48,13 +48,7 @@ class Report:
     @property
     def next_step(self) -> str:
         """What to type when it is down; the cluster is not named."""
-        match self.process.state:
-            case RunState.DOWN:
-                return f"esctl node start {self.node.id}"
-            case RunState.PAUSED:
-                return f"esctl node resume {self.node.id}"
-            case RunState.RUNNING:
-                return f"esctl logs --node {self.node.id}"
+        return step_for(self.process)
 
     def number(self, name: str) -> int | None:
         """A whole number of its status; None when it has not answered."""
@@ -172,6 +166,17 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
+
+
+def step_for(process: NodeProcess) -> str:
+    """What to type about a node that does not answer; the cluster is not named."""
+    match process.state:
+        case RunState.DOWN:
+            return f"esctl node start {process.node.id}"
+        case RunState.PAUSED:
+            return f"esctl node resume {process.node.id}"
+        case RunState.RUNNING:
+            return f"esctl logs --node {process.node.id}"
 
 
 def _silence(process: NodeProcess, timeout_s: float) -> str:

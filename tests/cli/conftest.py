@@ -131,10 +131,12 @@ class RealCluster:
         )
 
     def data(self, *words: str, code: int = 0, stdin: str | None = None) -> dict[str, Any]:
-        """The `data` of a command's JSON document; it must end with `code`."""
+        """The `data` of a command's JSON document; it must end with `code`, and each error has its own."""
         done = self.run(*words, "-o", "json", stdin=stdin)
         assert done.returncode == code, done.stdout + done.stderr
-        data = json.loads(done.stdout)["data"]
+        document = json.loads(done.stdout)
+        assert all(error["code"] and error["next"] for error in document["errors"]), document["errors"]
+        data = document["data"]
         assert isinstance(data, dict)
         return data
 

@@ -1,5 +1,6 @@
 """What people and programs are told: status, health and verify, from what was found."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_an_unhealthy_cluster_has_reasons_and_the_next_command() -> None:
     answer = health.answer_of(checkup(ONE_DOWN, "alive"))
     assert (answer.exit_code, answer.data["healthy"], answer.data["serving"]) == (Exit.UNHEALTHY, False, True)
     assert answer.data["stages"][0]["reasons"] == ["alive is not well"]
-    assert answer.errors[0].next == "mend alive"
+    assert (answer.errors[0].code, answer.errors[0].next) == ("ES4301", "mend alive")
 
 
 def test_a_cluster_that_nobody_can_reach_is_not_called_unhealthy_but_unreachable() -> None:
@@ -259,6 +260,7 @@ def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
     assert answer.exit_code is Exit.VERDICT_FAILED
     assert (answer.data["ok"], answer.data["acked_lost"]) == (False, 1)
     assert answer.data["findings"][0]["text"] == "line 9 of sent.ndjson: it is on no node"
+    assert answer.errors[0].code == "ES4302"
     assert answer.errors[0].next == "esctl produce sent.ndjson --cluster drill"
 
 
@@ -266,6 +268,7 @@ def test_a_duplicate_wants_the_disks_to_be_kept() -> None:
     doubled = [*log(6), record(6, [event(1), event(2)])]
     answer = verify.answer_of(proof(dict.fromkeys((1, 2, 3), doubled)))
     assert (answer.exit_code, answer.data["duplicates"]) == (Exit.VERDICT_FAILED, 2)
+    assert answer.errors[0].code == "ES4302"
     assert "keep the data directories" in answer.errors[0].message
 
 
@@ -273,6 +276,7 @@ def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
     audit = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
     answer = verify.answer_of(proof({1: log(8), 2: log(8)}, audit=audit))
     assert answer.exit_code is Exit.INCONCLUSIVE
+    assert answer.errors[0].code == "ES4303"
     assert answer.data["verdict"] == "inconclusive"
     node = answer.data["nodes"][2]
     assert (node["id"], node["up"], node["next_offset"], node["why"]) == (
@@ -282,6 +286,25 @@ def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
         "Connection refused",
     )
     assert node["hash"] is None
+
+
+def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
+    down = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    found = proof({1: log(8), 2: log(8)}, audit=down, expected=8, files=("my flights.gz",))
+    paused = replace(found, mending=("esctl node resume 3",))
+    again = "then esctl verify --input 'my flights.gz'"
+    assert verify.answer_of(found).errors[0].next == (
+        f"esctl status --cluster drill; {again} --wait 30 --cluster drill"
+    )
+    assert verify.answer_of(paused).errors[0].next == (
+        f"esctl node resume 3 --cluster drill; {again} --cluster drill"
+    )
+
+
+def test_only_a_node_that_did_not_answer_is_to_be_started() -> None:
+    behind = Audit(target=8, troubles={2: "3 events behind", 3: "Connection refused"}, up={1, 2})
+    assert verify.mending_of(cluster(), behind) == ["esctl node start 3"]
+    assert verify.mending_of(cluster(), Audit(target=8, up={1, 2, 3})) == []
 
 
 def test_a_failed_verdict_stays_failed_when_a_node_is_down_too() -> None:

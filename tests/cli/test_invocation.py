@@ -24,7 +24,8 @@ from esctl.terminal import Output
 def work(run):
     import trio
     acked = 0
-    run.on_interrupt(lambda: Answer({"acked": acked}, [Line(f"{acked} acked")]))
+    if "silent" not in sys.argv:
+        run.on_interrupt(lambda: Answer({"acked": acked}, [Line(f"{acked} acked")]), "again is safe")
 
     async def send():
         nonlocal acked
@@ -70,6 +71,19 @@ def test_ctrl_c_speaks_cleans_up_and_tells_what_was_done() -> None:
     document = json.loads(out)
     assert document["data"] == {"acked": 7}
     assert document["errors"][0]["code"] == "ES4203"
+    assert document["errors"][0]["next"] == "again is safe"
+
+
+def test_ctrl_c_in_a_command_that_sends_nothing_says_nothing_of_sending() -> None:
+    with subprocess.Popen(
+        esctl("silent", program=SLEEPER), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["errors"][0]["next"] == "run it again"
 
 
 def test_a_second_ctrl_c_leaves_at_once() -> None:
