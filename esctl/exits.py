@@ -33,6 +33,7 @@ class Exit(enum.IntEnum):
     UNREACHABLE = 20
     """No node answered."""
     TIMEOUT = 124
+    """No answer within the time-out; for `produce`: an ack did not come in time, whatever the reason."""
     INTERRUPTED = 130
 
 

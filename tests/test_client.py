@@ -294,6 +294,18 @@ async def test_no_leader_in_time_is_definite() -> None:
         assert cluster.log.ids() == []
 
 
+async def test_a_batch_says_when_it_leaves_and_that_it_never_did() -> None:
+    left: list[int] = []
+    async with client(timeout_s=2.0) as (cluster, log):
+        await log.append_batch(batch(1), on_sent=lambda: left.append(1))
+        assert left == [1]
+    async with client(timeout_s=2.0) as (cluster, log):
+        cluster.leader = 0
+        with pytest.raises(NoQuorum):
+            await log.append_batch(batch(2), on_sent=lambda: left.append(2))
+    assert left == [1]
+
+
 async def test_no_node_in_time_is_definite_and_names_each() -> None:
     async with running() as cluster:
         for node in cluster.nodes.values():

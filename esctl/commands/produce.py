@@ -75,7 +75,7 @@ def produce(
     from esctl.intake.producer import Tally
 
     tally = Tally()
-    run.on_interrupt(lambda: summary(tally))
+    run.on_interrupt(lambda: summary(tally), "run it again; sending the same events again is safe")
     cluster = run.cluster()
     with open_input(file) as source:
         try:
@@ -194,7 +194,9 @@ def summary(tally: "Tally", *, strict: bool = False) -> Answer:
     if tally.malformed:
         first = tally.bad_lines[0]
         what = "lines are not events" if tally.malformed > 1 else "line is not an event"
-        rest = "nothing was sent (--strict)" if strict else "the rest went in"
+        went_in = f"{tally.acked:,} event{'s' if tally.acked > 1 else ''} went in"
+        rest = went_in if tally.acked else "no event went in"
+        rest = "nothing was sent (--strict)" if strict else rest
         errors.append(
             Trouble(
                 first.code,
@@ -215,16 +217,20 @@ def summary(tally: "Tally", *, strict: bool = False) -> Answer:
 def gave_up(tally: "Tally", error: EventStreamError) -> Answer:
     """The time-out came before the last ack, or nothing could be read or sent."""
     trouble = Trouble.of(error)
-    if tally.unknown:
-        known = f"{tally.acked:,} events are acked, {tally.unknown:,} are unknown: they may be in the log"
+    late = isinstance(error, NoQuorum | OperationTimeout | Unreachable)
+    if late or tally.unknown:
+        unknown = f"{tally.unknown:,} are unknown" + (": they may be in the log" if tally.unknown else "")
         trouble = Trouble(
-            trouble.code, f"{trouble.message}; {known}", trouble.cause,
+            trouble.code,
+            f"{trouble.message}; {tally.acked:,} events are acked, {unknown}; the rest was not sent",
+            trouble.cause,
             f"{trouble.next}; then send the same input again: nothing goes in twice",
-        )  # fmt: skip
-    late = isinstance(error, NoQuorum | OperationTimeout)
+        )
     code = Exit.TIMEOUT if late else exit_of(error)
     bad = [one for one in summary(tally).errors if tally.failed]
-    return Answer(data_of(tally), views(tally), [*bad, trouble], code)
+    # An input that cannot be read is no result: a table of zeros would hide the reason.
+    shown = views(tally) if late or tally.sent or tally.malformed else []
+    return Answer(data_of(tally), shown, [*bad, trouble], code)
 
 
 def data_of(tally: "Tally") -> dict[str, object]:

@@ -90,6 +90,8 @@ def open_input(path: str) -> Iterator[Input]:
     except OSError as error:
         raise InputUnreadable(f"{path} cannot be opened: {error.strerror}") from error
     try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise InputUnreadable(f"{path} is a directory, not a file of events")
         yield _input(path, descriptor)
     finally:
         os.close(descriptor)

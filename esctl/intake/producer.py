@@ -51,8 +51,11 @@ class Taken(Protocol):
 class Appender(Protocol):
     """The part of the client library that a producer needs."""
 
-    async def append_batch(self, batch: Batch) -> Taken:
-        """Put a batch in the log, retried until the client's time-out."""
+    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> Taken:
+        """Put a batch in the log, retried until the client's time-out.
+
+        `on_sent` is called when it leaves this process for the first time.
+        """
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ class Tally:
     """What has become of the events. `sent == acked + refused + unknown`, always."""
 
     sent: int = 0
+    """They left this process; what was given up before that, or never read, is in no count."""
     acked: int = 0
     duplicates: int = 0
     """Of those acked, how many had been in the log before."""
@@ -144,6 +148,8 @@ class Producer:
         self._rate = rate
         self.watch = watch if watch is not None else Watch()
         self._last_news_s = 0.0
+        self._under_way = 0
+        """Batches that wait for their answer, sent or not."""
         self._silent = False
         self._next_turn_s = 0.0
         self._ready: deque[Batch] = deque()
@@ -178,24 +184,28 @@ class Producer:
 
     async def _append(self, batch: Batch) -> None:
         tally = self.tally
+        departure = _Departure(tally, batch.count)
         now = trio.current_time()
         if tally.begun_s is None:
             tally.begun_s = now
-        if not tally.unknown:  # a silence counts from the moment when somebody waits for an answer
+        if not self._under_way:  # a silence counts from the moment when somebody waits for an answer
             self._last_news_s = now
-        tally.sent += batch.count
+        self._under_way += 1
         try:
-            taken = await self._log.append_batch(batch)
+            taken = await self._log.append_batch(batch, on_sent=departure.note)
         except EventStreamError as error:
             if not (error.definite and isinstance(error, CallerError)):
                 raise
+            departure.note()
             tally.refused += batch.count
             if len(tally.refusals) < MAX_BAD_LINES:
                 tally.refusals.append(error.code)
             self.watch.refused(batch, error)
             return
         finally:
+            self._under_way -= 1
             tally.ended_s = trio.current_time()
+        departure.note()
         tally.acked += batch.count
         tally.duplicates += taken.duplicates
         tally.resent_duplicates += taken.duplicates if taken.resent else 0
@@ -225,9 +235,23 @@ class Producer:
         while True:
             await trio.sleep(SILENCE_S / 4)
             silent_s = trio.current_time() - self._last_news_s
-            if self.tally.unknown and silent_s >= SILENCE_S:
+            if self._under_way and silent_s >= SILENCE_S:
                 self._silent = True
                 await self.watch.silence(silent_s)
+
+
+class _Departure:
+    """Counts the events of a batch as sent, once."""
+
+    __slots__ = ("_count", "_tally")
+
+    def __init__(self, tally: Tally, count: int) -> None:
+        self._tally, self._count = tally, count
+
+    def note(self) -> None:
+        """They have left, or an answer proves that they had."""
+        self._tally.sent += self._count
+        self._count = 0
 
 
 class BatchCutter:

@@ -51,6 +51,7 @@ class Load:
         self.sent = 0
         self.acked = 0
         self.failed = 0
+        """Certainly not stored: refused, or given up before it left this process."""
         self.errors: dict[str, int] = {}
         """How many events each error cost, by code, those of unknown end too."""
         self.begun_s = self.ended_s = 0.0
@@ -92,12 +93,21 @@ class Load:
 
     async def _append(self, intended_s: float, sent_s: float) -> None:
         batch = self._generator.next_batch()
-        self.sent += batch.count
+        left = False
+
+        def leaves() -> None:
+            nonlocal left
+            left = True
+            self.sent += batch.count
+
         try:
-            await self._log.append_batch(batch)
+            await self._log.append_batch(batch, on_sent=leaves)
         except EventStreamError as error:
-            if error.definite and isinstance(error, CallerError):
+            refused = error.definite and isinstance(error, CallerError)
+            if refused or not left:
                 self.failed += batch.count
+            if not left:
+                self.sent += batch.count
             self.errors[error.code] = self.errors.get(error.code, 0) + batch.count
             return
         self.acked += batch.count

@@ -146,6 +146,8 @@ class Courier:
             return
         request.sent_on = link.number
         request.sends += 1
+        if request.sends == 1 and request.on_sent is not None:
+            request.on_sent()
         link.push(request.frame)
 
     # --- what the links tell -------------------------------------------------------------------

@@ -218,13 +218,15 @@ class Log:
             for request in requests:
                 self._courier.abandon(request)
 
-    async def append_batch(self, batch: Batch) -> BatchAck:
+    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
         """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
 
         Waits for a place in the window first. Raises `InvalidRequest`, and what `append` raises.
+        `on_sent` is called when the batch leaves for a node for the first time: one that is given up,
+        or cancelled, without that is certainly not stored.
         """
         _check(batch)
-        request = await self._submit(batch)
+        request = await self._submit(batch, on_sent)
         try:
             return await self._settled(request)
         finally:
@@ -233,7 +235,7 @@ class Log:
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended, on_settled=self._window.release)
 
-    async def _submit(self, batch: Batch) -> Request:
+    async def _submit(self, batch: Batch, on_sent: Callable[[], None] | None = None) -> Request:
         """Send `batch` as soon as the window has a place."""
         try:
             self._window.acquire_nowait()
@@ -243,7 +245,7 @@ class Log:
             if scope.cancelled_caught:
                 raise self._courier.why_late(None) from None
         request = self._new_append()
-        request.batch = batch
+        request.batch, request.on_sent = batch, on_sent
         self._courier.submit(request)
         return request
 

@@ -31,6 +31,7 @@ class Request:
         "expects",
         "frame",
         "id",
+        "on_sent",
         "on_settled",
         "once",
         "sends",
@@ -48,6 +49,7 @@ class Request:
         anywhere: bool = False,
         once: bool = False,
         on_settled: Callable[[], None] | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> None:
         self.id = request_id
         self.expects = expects
@@ -57,6 +59,8 @@ class Request:
         self.once = once
         self.on_settled = on_settled
         """Called once, when it is answered or given up."""
+        self.on_sent = on_sent
+        """Called once, when it leaves for a node for the first time."""
         self.sends = 0
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""

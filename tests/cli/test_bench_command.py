@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from esctl.load.generator import Generator
 from esctl.load.runner import Load, Plan
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
-from esnode.errors import EventStreamError, OperationTimeout, WindowFull
+from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
 from tests.cli.sink_node import SinkNode, sink
 
@@ -36,14 +37,18 @@ class Log:
         self.begun = trio.current_time()
         self.batches = 0
         self.error: EventStreamError | None = None
+        self.fails_every = 10
+        self.leads = True
 
-    async def append_batch(self, batch: Batch) -> BatchAck:
+    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
         self.batches += 1
+        if on_sent is not None and self.leads:
+            on_sent()
         await trio.sleep(self.delay_s)
         now = trio.current_time() - self.begun
         if self.still_from <= now < self.still_to:
             await trio.sleep(self.still_to - now)
-        if self.error is not None and self.batches % 10 == 0:
+        if self.error is not None and self.batches % self.fails_every == 0:
             raise self.error
         return BatchAck((OffsetRange(0, batch.count),), 0, False)
 
@@ -103,6 +108,18 @@ async def test_events_without_an_ack_are_counted_by_what_is_known_of_them(
     assert answer.data["unknown" if failed else "failed"] == 0
     assert answer.data["errors_by_code"] == {error.code: pytest.approx(100, abs=10)}
     assert answer.exit_code == Exit.ERROR
+
+
+@pytest.mark.parametrize("delay_s", [0.01, 1000])
+async def test_events_that_never_left_are_not_unknown(delay_s: float, autojump_clock: trio.abc.Clock) -> None:
+    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1)
+    log = Log(delay_s)
+    log.leads, log.error = False, NoQuorum("nobody leads")
+    log.fails_every = 1
+    load = load_on(log, plan)
+    await load.run()
+    assert (load.acked, load.unknown) == (0, 0)
+    assert load.failed == load.sent
 
 
 async def test_an_overload_is_called_one(autojump_clock: trio.abc.Clock) -> None:

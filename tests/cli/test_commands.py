@@ -286,8 +286,8 @@ def test_producing_into_a_cluster_that_is_not_started_says_how_to_start_it(
     events = tmp_path / "events.ndjson"
     events.write_text('{"id": "1", "source": "/shop", "type": "order.placed"}\n')
     run = Run("produce", str(events), "--timeout", "0.5", "-o", "json")
-    assert run.code == 20
-    assert run.document["data"]["acked"] == 0
+    assert run.code == 124
+    assert (run.document["data"]["acked"], run.document["data"]["unknown"]) == (0, 0)
     (error,) = run.document["errors"]
     assert error["message"].startswith("no node of cluster fake runs")
     assert error["next"].startswith("esctl cluster start fake;")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import trio
 
+from esctl import state
 from esnode.errors import WindowFull
 from esnode.messages import Append, Refused
+from tests.cli.conftest import plan
 from tests.cli.sink_node import SinkNode, sink
 
 pytestmark = pytest.mark.slow
@@ -93,7 +95,15 @@ async def test_bad_lines_are_named_and_the_rest_goes_in(tmp_path: Path) -> None:
     assert "line 2: ES1001 not JSON" in ended.stderr
     assert "line 4: ES1001 the event has no 'type'" in ended.stderr
     assert [line["line"] for line in ended.data["bad_lines"]] == [2, 4]
+    assert ended.document["errors"][0]["message"] == "2 lines are not events; 3 events went in"
     assert ended.document["errors"][0]["next"].startswith("mend what is named above")
+
+
+async def test_when_every_line_is_bad_no_event_went_in(tmp_path: Path) -> None:
+    async with sink(tmp_path, SinkNode()):
+        ended = await produce("-", stdin=b"{oops\n[]\n")
+    assert ended.code == 1
+    assert ended.document["errors"][0]["message"] == "2 lines are not events; no event went in"
 
 
 async def test_an_event_over_the_limit_is_refused_by_the_limits_name(tmp_path: Path) -> None:
@@ -125,11 +135,23 @@ async def test_without_a_leader_it_says_so_and_gives_up_at_its_time_out(tmp_path
     async with sink(tmp_path, SinkNode(leads=False)):
         ended = await produce(str(FLIGHTS), "--timeout", "2.5", "--window", "2")
     assert ended.code == 124
-    assert (ended.data["sent"], ended.data["acked"], ended.data["unknown"]) == (128, 0, 128)
+    assert (ended.data["sent"], ended.data["acked"], ended.data["unknown"]) == (0, 0, 0)
     assert "no ack for" in ended.stderr
     error = ended.document["errors"][0]
     assert error["code"] == "ES1202"
-    assert "0 events are acked, 128 are unknown" in error["message"]
+    assert "0 events are acked, 0 are unknown; the rest was not sent" in error["message"]
+
+
+async def test_with_every_node_down_it_waits_its_time_out_and_nothing_is_unknown(tmp_path: Path) -> None:
+    state.add(plan("gone", tmp_path / "gone"))
+    ended = await produce(str(FLIGHTS), "--timeout", "1.5")
+    assert ended.code == 124
+    assert (ended.data["sent"], ended.data["failed"], ended.data["unknown"]) == (0, 0, 0)
+    assert "no ack for" in ended.stderr
+    error = ended.document["errors"][0]
+    assert error["code"] == "ES1201"
+    assert "0 events are acked, 0 are unknown; the rest was not sent" in error["message"]
+    assert error["next"].startswith("esctl cluster start gone; then send the same input again")
 
 
 async def test_a_leader_that_falls_silent_leaves_an_honest_count(tmp_path: Path) -> None:
@@ -159,6 +181,7 @@ async def test_ctrl_c_says_what_is_acked(tmp_path: Path) -> None:
     assert ended.data["acked"] <= 640
     assert ended.data["sent"] == ended.data["acked"] + ended.data["unknown"]
     assert ended.document["errors"][-1]["code"] == "ES4203"
+    assert "sending the same events again is safe" in ended.document["errors"][-1]["next"]
 
 
 async def test_a_refusal_is_counted_and_the_rest_goes_in(tmp_path: Path) -> None:
@@ -182,7 +205,14 @@ async def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None
         assert ended.code == 2
         assert ended.document["errors"][0]["code"] == "ES4011"
         assert "No such file" in ended.document["errors"][0]["message"]
-        assert (await produce(str(tmp_path))).document["errors"][0]["code"] == "ES4011"
+
+
+async def test_a_directory_as_input_is_an_error_and_no_table_of_zeros(tmp_path: Path) -> None:
+    async with sink(tmp_path, SinkNode()):
+        ended = await produce(str(tmp_path))
+    assert (ended.code, ended.data) == (2, {})
+    error = ended.document["errors"][0]
+    assert (error["code"], error["message"]) == ("ES4011", f"{tmp_path} is a directory, not a file of events")
 
 
 async def test_an_empty_input_is_no_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from esctl.intake.ndjson import BadLine
 from esctl.intake.producer import Producer, Tally, Watch, check, produce
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange, split_keys
-from esnode.errors import EventStreamError, EventTooLarge, OperationTimeout, Unreachable
+from esnode.errors import EventStreamError, EventTooLarge, NoQuorum, OperationTimeout, Unreachable
 from esnode.events import decode_events
 
 
@@ -48,14 +48,19 @@ class Log:
     delay_s: float = 0.01
     fails: Callable[[list[str]], EventStreamError | None] = lambda _ids: None
     resent: bool = False
+    leader_until_s: float = float("inf")
+    """After this nothing leaves any more."""
     known: set[bytes] = field(default_factory=set)
     ids: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    begun_s: float = field(default_factory=trio.current_time)
     under_way: int = 0
     most_under_way: int = 0
 
-    async def append_batch(self, batch: Batch) -> BatchAck:
+    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
+        if on_sent is not None and trio.current_time() - self.begun_s < self.leader_until_s:
+            on_sent()
         ids = [event["id"] for event in decode_events(batch.payload)]
         self.ids += ids
         self.sizes.append(batch.count)
@@ -163,6 +168,32 @@ async def test_what_has_no_answer_ends_it_and_is_counted_as_unknown(
     tally = producer.tally
     assert tally.unknown >= 10
     assert tally.sent == tally.acked + tally.unknown < 1000
+
+
+@pytest.mark.parametrize("error", [NoQuorum("nobody leads"), Unreachable("nobody")])
+async def test_what_never_left_is_neither_sent_nor_unknown(
+    error: EventStreamError, autojump_clock: trio.abc.Clock
+) -> None:
+    silent = list[float]()
+
+    async def silence(seconds: float) -> None:
+        silent.append(seconds)
+
+    log = Log(delay_s=30, fails=lambda _ids: error, leader_until_s=0)
+    producer = Producer(log, window=4, watch=Watch(silence=silence))
+    with pytest.raises(type(error)):
+        await produce(producer, Chunks.of(lines(*range(1000))), 10)
+    tally = producer.tally
+    assert (tally.sent, tally.acked, tally.failed, tally.unknown) == (0, 0, 0, 0)
+    assert silent  # it waited, and that was told
+
+
+async def test_what_waits_for_a_leader_at_ctrl_c_is_not_unknown(autojump_clock: trio.abc.Clock) -> None:
+    producer = Producer(Log(delay_s=0.1, leader_until_s=0.25), window=4)
+    with trio.move_on_after(0.35):
+        await produce(producer, Chunks.of(lines(*range(1000))), 10)
+    tally = producer.tally
+    assert (tally.sent, tally.acked, tally.unknown) == (120, 120, 0)
 
 
 async def test_ctrl_c_leaves_a_count_that_adds_up(autojump_clock: trio.abc.Clock) -> None:
