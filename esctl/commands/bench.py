@@ -29,6 +29,8 @@ DEFAULT_RATE_WINDOW: Final = 64
 TICK_S: Final = 0.25
 BEHIND: Final = 0.99
 """With less than this of the asked rate acked, the figures are those of an overload."""
+THROW_AWAY: Final = "bench"
+"""The name that is suggested for a cluster of which nothing is to be kept."""
 GENERATOR_SAMPLE: Final = 20_000
 
 
@@ -62,7 +64,8 @@ def produce(
         float, typer.Option("--warmup", metavar="S", min=0, help="Send for so long before the measuring")
     ] = 2.0,
 ) -> Answer:
-    """Append generated events, in a closed loop or at a fixed rate, and measure"""
+    """Append generated events, in a closed loop or at a fixed rate, and measure; they stay in the log:
+    take a cluster that can go (`esctl cluster up bench`)"""
     from esctl.load.generator import Generator
     from esctl.load.runner import Plan
 
@@ -71,10 +74,23 @@ def produce(
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     cost_us = generator_cost_us(size, plan.events_a_batch)
     loads: list[Load] = []
-    run.on_interrupt(lambda: _interrupted(loads))
-    nodes = run.trio(lambda: _measure(run, cluster, generator, plan, loads))
+    run.on_interrupt(lambda: _interrupted(loads), "run it again; it makes new events each time")
+    try:
+        nodes = run.trio(lambda: _measure(run, cluster, generator, plan, loads))
+    finally:
+        if loads:
+            run.terminal.note(added(loads[0], cluster))
     facts = {**facts_of(cluster, plan, size), "generator_us_per_event": round(cost_us, 3), "nodes": nodes}
     return answer_of(loads[0], plan, facts)
+
+
+def added(load: "Load", cluster: "Cluster") -> str:
+    """What the run leaves behind, in one line."""
+    unknown = f", and up to {load.unknown:,} more" if load.unknown else ""
+    text = f"{load.acked:,} generated events{unknown} are in the log of {cluster.name} now, for good"
+    if cluster.name == THROW_AWAY:
+        return f"{text}; next, when done: esctl cluster destroy {THROW_AWAY}"
+    return f"{text}; for a throw-away one: esctl cluster up {THROW_AWAY}"
 
 
 async def _measure(

@@ -1,5 +1,6 @@
 """`esctl bench produce`: what it counts, what it says of an overload, and the run as it is typed."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
+from tests.cli import conftest as clusters
 from tests.cli.sink_node import SinkNode, sink
 
 RUN = "0123456789abcdef"
@@ -151,17 +153,41 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
     words = ["bench", "produce", "--seconds", "0.5", "--warmup", "0.1", "--rate", "2000", "-o", "json"]
     async with sink(tmp_path, node):
         run: subprocess.CompletedProcess[bytes] = await trio.run_process(
-            [sys.executable, "-m", "esctl.main", *words], capture_stdout=True, check=False
+            [sys.executable, "-m", "esctl.main", *words],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
         )
     assert run.returncode == 0
     data = json.loads(run.stdout)["data"]
     assert data["acked_in_all"] == len(node.offsets)
+    assert run.stderr.decode().splitlines() == [
+        f"{len(node.offsets):,} generated events are in the log of sink now, for good;"
+        " for a throw-away one: esctl cluster up bench"
+    ]
     assert 0 < data["acked"] <= data["acked_in_all"]
     assert data["failed"] == data["unknown"] == 0
     assert data["latency_ms"]["p50"] <= data["latency_ms"]["p999"] <= data["latency_ms"]["max"]
     assert data["facts"]["size_bytes"] == 100
     assert data["facts"]["events_a_batch"] == 2
     assert data["facts"]["cluster_nodes"] == 1
+
+
+async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
+    autojump_clock: trio.abc.Clock, tmp_path: Path
+) -> None:
+    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2)
+    load = load_on(Log(delay_s=1000), plan)
+    await load.run()
+    own = clusters.plan("bench", tmp_path)
+    assert bench.added(load, own) == (
+        "0 generated events, and up to 20 more are in the log of bench now, for good;"
+        " next, when done: esctl cluster destroy bench"
+    )
+
+
+def test_the_help_of_bench_says_that_its_events_stay() -> None:
+    assert "they stay in the log" in " ".join((inspect.getdoc(bench.produce) or "").split())
 
 
 def test_the_smallest_events_of_a_bench_are_whole_cloudevents() -> None:
