@@ -139,6 +139,18 @@ def load(name: str) -> Cluster:
         raise StateUnreadable(f"{path} cannot be used: {type(error).__name__}: {error}") from error
 
 
+def owner_of(path: Path) -> str | None:
+    """The name of the cluster whose description has the file or directory `path`; None if none has."""
+    for name in names():
+        try:
+            nodes = load(name).nodes
+        except (ClusterNotFound, StateUnreadable):
+            continue  # gone meanwhile, or not to be read: then its owner is not known
+        if any(path in (node.config, node.data_dir, node.log) for node in nodes):
+            return name
+    return None
+
+
 def add(cluster: Cluster) -> None:
     """Write the description of a new cluster; raises `ClusterExists`."""
     if (cluster.directory / "cluster.json").exists():

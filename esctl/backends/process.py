@@ -29,7 +29,7 @@ from esctl.errors import (
     PortTaken,
 )
 from esctl.inquiry import probe
-from esctl.state import Cluster, Node, make_directory, write_atomically
+from esctl.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esnode.config import Config, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
 
@@ -63,7 +63,7 @@ class ProcessBackend:
         for node in cluster.nodes:
             for path in (node.config, node.data_dir, node.log):
                 if path.exists():
-                    raise DirectoryTaken(f"{path} exists already; nothing was changed")
+                    raise _taken(cluster, node, path)
         make_directory(cluster.data_dir)
         try:
             for node in cluster.nodes:
@@ -219,6 +219,22 @@ class ProcessBackend:
                 failure = None
                 nursery.cancel_scope.cancel()
         return failure
+
+
+def _taken(cluster: Cluster, node: Node, path: Path) -> DirectoryTaken:
+    """The error that names whose `path` is, as far as that is known."""
+    elsewhere = f"esctl cluster up {cluster.name} --data-dir DIR, with a directory that is free"
+    owner = owner_of(path)
+    if owner is not None:
+        return DirectoryTaken(
+            f"{path} belongs to cluster {owner}; nothing was changed",
+            next_step=f"esctl cluster start {owner}, or: {elsewhere}",
+        )
+    try:
+        whose = f"belongs to cluster {load(node.config).cluster}, of which this user's esctl has no note"
+    except EventStreamError:
+        whose = "exists already"
+    return DirectoryTaken(f"{path} {whose}; nothing was changed", next_step=elsewhere)
 
 
 def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:

@@ -162,9 +162,23 @@ def test_the_written_configuration_is_read_back_by_a_node(fakes: FakeNodes) -> N
 def test_a_directory_of_other_nodes_is_refused_and_not_changed(fakes: FakeNodes) -> None:
     home = fakes.cluster.data_dir
     before = sorted(home.rglob("*"))
-    with pytest.raises(DirectoryTaken, match=str(home)):
+    with pytest.raises(DirectoryTaken, match=f"{home}.* belongs to cluster fake;") as caught:
         fakes.backend.create(plan("second", home), NodeOptions())
+    assert caught.value.next_step.startswith(
+        "esctl cluster start fake, or: esctl cluster up second --data-dir"
+    )
     assert sorted(home.rglob("*")) == before
+
+
+def test_a_directory_whose_note_is_gone_is_known_by_its_configuration(fakes: FakeNodes) -> None:
+    home = fakes.cluster.data_dir
+    state.remove(fakes.cluster.name)
+    with pytest.raises(DirectoryTaken, match=r"belongs to cluster fake-0a1b2c3d, of which") as caught:
+        fakes.backend.create(plan("second", home), NodeOptions())
+    assert caught.value.next_step.startswith("esctl cluster up second --data-dir DIR")
+    fakes.cluster.nodes[0].config.write_text("not a configuration")
+    with pytest.raises(DirectoryTaken, match="exists already; nothing was changed"):
+        fakes.backend.create(plan("second", home), NodeOptions())
 
 
 def test_destroy_deletes_the_nodes_files_and_nothing_else(fakes: FakeNodes) -> None:
