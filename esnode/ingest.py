@@ -54,7 +54,9 @@ class Ingest:
         self._sessions: set[Session] = set()
         self._connections = 0
         self._addresses = {member.id: str(member.client) for member in config.members}
-        self._services = Services(inbox, view, self._waiting, reader, self._leader_news, status, explain)
+        self._services = Services(
+            inbox, view, self._waiting, reader, tuple(self._addresses), self._leader_news, status, explain
+        )
 
     async def serve(
         self,

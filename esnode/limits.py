@@ -91,6 +91,8 @@ HASTY_RETRY_MS: Final = 25
 MAX_HASTY_ELECTIONS: Final = 10
 PEER_SILENCE_MS: Final = 2_000
 """A connection to a peer whose bytes are not confirmed for this long is ended by the kernel."""
+PEER_DIAL_S: Final = 1.0
+"""A dial that began inside a partition must not outlast it by much."""
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

@@ -145,7 +145,10 @@ class PeerLink:
 
     async def _converse(self) -> None:
         """Dial, shake hands, and send until the connection breaks."""
-        stream = await self._dial(self._member.peer)
+        with trio.move_on_after(limits.PEER_DIAL_S) as dialling:
+            stream = await self._dial(self._member.peer)
+        if dialling.cancelled_caught:
+            raise Unreachable(f"{self._member.peer} did not answer within {limits.PEER_DIAL_S:g} s")
         _give_up_soon(stream)
         async with Connection(stream) as connection:
             await greet(connection, self._hello)

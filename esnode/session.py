@@ -5,7 +5,7 @@ taken". Memory for a client that does not read is bounded: reads wait until earl
 left. Never touches the core. Made by `ingest.py`, one task tree a session.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from esnode.errors import (
     Busy,
     CallerError,
     EventStreamError,
+    InvalidRequest,
     NotLeader,
     OperationTimeout,
     ProtocolError,
@@ -42,7 +43,7 @@ from esnode.messages import (
     TransferLeadership,
     Transferred,
 )
-from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
 from esnode.reading import Page, Reader
 from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
@@ -62,6 +63,7 @@ class Services:
     view: View
     waiting: WaitingRequests
     reader: Reader
+    members: Sequence[NodeId]
     leader_news: Callable[[], LeaderIs]
     status: Callable[[], Mapping[str, Any]]
     explain: Callable[[bytes], tuple[int, int]]
@@ -275,6 +277,9 @@ class Session:
         view = self._services.view
         if not view.leads:
             raise NotLeader(self._who_leads())
+        if request.to and request.to not in self._services.members:
+            members = ", ".join(str(member) for member in self._services.members)
+            raise InvalidRequest(f"there is no node {request.to}; the members are {members}")
         if request.to == view.me:
             self._push(Transferred(request.request_id, view.me, view.me))
             return

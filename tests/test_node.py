@@ -20,6 +20,7 @@ from esnode.dedup.batch import event_key
 from esnode.errors import (
     AddressTaken,
     FrameTooLarge,
+    InvalidRequest,
     NotLeader,
     OffsetOutOfRange,
     ProtocolError,
@@ -153,6 +154,12 @@ async def test_a_transfer_moves_the_leadership_where_it_was_asked_to_go(tmp_path
         assert await log.transfer_leadership(target) == (old_leader, target)
         assert await cluster.leader() == target
         assert (await log.append_many(flights(11)))[10].offset == 10
+
+
+async def test_a_transfer_to_a_node_that_is_no_member_is_refused(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, count=1) as cluster, connect(cluster.addresses) as log:
+        with pytest.raises(InvalidRequest, match="there is no node 7; the members are 1"):
+            await log.transfer_leadership(7)
 
 
 async def test_a_subscriber_hears_every_event_once_across_a_failover(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import pytest
 import trio
 import trio.testing
 
+from esnode import limits
 from esnode.config import Address, Member
 from esnode.errors import Unreachable
 from esnode.inbox import Inbox
-from esnode.messages import PROTOCOL_VERSION, Hello, Side, Welcome
+from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
 from esnode.peerlink import STARTING_S, PeerLink
 from esnode.wire import encode
 
@@ -77,3 +78,46 @@ async def test_a_peer_that_was_never_there_is_a_warning_only_when_the_start_is_o
         await trio.sleep(STARTING_S)
         nursery.cancel_scope.cancel()
     assert levels(caplog) == [logging.INFO, logging.WARNING]
+
+
+async def test_a_dial_that_hangs_is_given_up_and_tried_again(autojump_clock: trio.abc.Clock) -> None:
+    dialled = 0
+
+    async def hang(address: Address) -> trio.abc.Stream:
+        nonlocal dialled
+        dialled += 1
+        await trio.sleep_forever()
+        raise AssertionError("it sleeps for ever")
+
+    peer = Peer(up=False)
+    peer.dial = hang  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link_to(peer).run)
+        await trio.sleep(10 * limits.PEER_DIAL_S)
+        nursery.cancel_scope.cancel()
+    assert 3 < dialled <= 10
+
+
+async def test_a_peer_that_refuses_is_quoted_and_not_dialled_without_a_pause(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    peer = Peer(up=True)
+
+    async def refuse() -> None:
+        while True:
+            await trio.sleep(0.005)
+            for end in peer.ends:
+                await end.send_all(encode(Goodbye("ES2002", "a frame was too long")))
+                await end.aclose()
+            peer.ends.clear()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link_to(peer).run)
+        nursery.start_soon(refuse)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    reasons = [record.__dict__["reason"] for record in caplog.records if record.message == "peer_unreachable"]
+    assert reasons[0] == "a frame was too long"
+    connected = [record for record in caplog.records if record.message == "peer_connected"]
+    assert 3 < len(connected) < 30
