@@ -95,7 +95,7 @@ class Replication:
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         connection = Connection(stream)
         try:
-            await self._serve_peer(connection)
+            await self.serve_peer(connection)
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
         except (PeerError, DamagedRecord) as error:
@@ -106,7 +106,8 @@ class Replication:
         finally:
             await connection.aclose()
 
-    async def _serve_peer(self, connection: Connection) -> None:
+    async def serve_peer(self, connection: Connection) -> None:
+        """Hear one peer until its connection ends. Raises `PeerError`, `DamagedRecord`."""
         hello = await accept(
             connection,
             cluster=self._config.cluster,
