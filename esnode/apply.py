@@ -2,7 +2,7 @@
 
 Deterministic: no clock, no randomness, nothing refused. Two machines that applied the same log, one by
 replay and one from a snapshot, are equal from then on (`digest`). Stores nothing. Called by the driver,
-and by the storage when it cuts a prefix.
+the recovery, and the retention when it cuts a prefix.
 """
 
 import hashlib

@@ -35,20 +35,19 @@ def recover(storage: Storage, machine: Machine) -> Found:
         assert snapshot is not None, "a log without its prefix has a snapshot"
         machine.restore(snapshot)
         first_offset = snapshot.next_offset
-    commit = min(max(found.commit, found.prefix_index), found.last_index)
-    for page in pages(storage, found.prefix_index + 1, commit, limits.MAX_FETCH_BYTES):
+    for page in pages(storage, found.prefix_index + 1, found.commit, limits.MAX_FETCH_BYTES):
         for entry in page:
             machine.apply(entry)
     tail = [
         entry
-        for page in pages(storage, commit + 1, found.last_index, limits.MAX_FETCH_BYTES)
+        for page in pages(storage, found.commit + 1, found.last_index, limits.MAX_FETCH_BYTES)
         for entry in page
     ]
     log = RaftLog(
         prefix_index=found.prefix_index,
         prefix_term=found.prefix_term,
         terms=found.terms,
-        applied=commit,
+        applied=found.commit,
         position=Position(machine.next_offset, machine.log_time_ms),
         tail=tail,
     )

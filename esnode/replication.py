@@ -120,9 +120,9 @@ class Replication:
         older = self._incoming.get(peer)
         self._incoming[peer] = connection
         self.links[peer].dial_now()
-        if older is not None:
-            await older.aclose()
         try:
+            if older is not None:
+                await older.aclose()
             await self._receive(peer, connection)
         except (ProtocolError, FrameTooLarge, DamagedRecord) as error:
             await say_goodbye(connection, error)

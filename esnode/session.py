@@ -14,6 +14,7 @@ import trio
 
 from esnode import limits
 from esnode.connection import Connection
+from esnode.dedup.producers import FIRST_EPOCH
 from esnode.errors import (
     Busy,
     CallerError,
@@ -50,9 +51,6 @@ from esnode.waiting import Settle, WaitingRequests
 from esnode.wire import Message, encode
 
 SlowRequest = Read | Subscribe | TransferLeadership
-
-FIRST_EPOCH = 1
-"""The epoch of a new producer session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Session:
             while messages := await self._connection.receive():
                 for message in messages:
                     self._handle(message, nursery)
-                await self._wait_drained()
+                    await self._wait_drained()
             nursery.cancel_scope.cancel()
 
     def tell_leader(self) -> None:

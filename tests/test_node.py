@@ -28,7 +28,7 @@ from esnode.errors import (
     WrongCluster,
 )
 from esnode.events import make_batch
-from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest
+from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side
 from esnode.node import listen
 from esnode.raft.entry import Entry
 from esnode.wire import Message, encode
@@ -259,21 +259,6 @@ async def test_a_frame_that_dribbles_in_ends_its_own_connection_only(
                 pytest.fail("the node never gave up on the frame")
         async with connect(cluster.addresses) as log:
             assert (await log.append(flights(1)[0])).offset == 0
-
-
-async def test_a_client_that_reads_nothing_is_not_served_without_end(tmp_path: Path) -> None:
-    async with local_cluster(tmp_path, count=1) as cluster:
-        question = encode(StatusRequest(1)) * 1000
-        async with connect_raw(cluster, 1) as stream:
-            sent = 0
-            with trio.move_on_after(30):
-                while sent < 200_000:
-                    with trio.move_on_after(1) as stuck:
-                        await stream.send_all(question)
-                    if stuck.cancelled_caught:
-                        break
-                    sent += 1000
-            assert sent < 200_000, "the node took every question though no answer was read"
 
 
 async def test_retention_ends_when_the_log_was_replaced_under_it(

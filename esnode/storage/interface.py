@@ -30,7 +30,8 @@ class Recovered:
 
     `prefix_index` and `prefix_term` are those of the snapshot, 0 and 0 without one; `last_index` is
     `prefix_index` when there are no entries. `commit` is the last hint that was stored: committed
-    for certain, perhaps not all that was. `terms` are the runs of the entries after the prefix.
+    for certain, perhaps not all that was, and never outside the log. `terms` are the runs of the
+    entries after the prefix.
     """
 
     hard_state: HardState

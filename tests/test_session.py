@@ -1,0 +1,71 @@
+"""One client's session: what it may make the node hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+import trio.testing
+
+from esnode import limits
+from esnode.connection import Connection
+from esnode.inbox import Inbox
+from esnode.messages import LeaderIs, StatusReply, StatusRequest
+from esnode.raft.entry import Entry
+from esnode.reading import Reader
+from esnode.session import Services, Session
+from esnode.storage.interface import Identity
+from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
+from esnode.waiting import WaitingRequests
+from esnode.wire import encode
+
+REPLY_BYTES = 64 * limits.KIB
+
+
+class CountedStatus:
+    """A status of a known size, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def gather(self) -> Mapping[str, Any]:
+        self.asked += 1
+        return {"padding": "x" * REPLY_BYTES}
+
+
+def nothing_cached(offset: int, max_bytes: int) -> tuple[Entry, ...]:
+    return ()
+
+
+def unknown(key: bytes) -> tuple[int, int]:
+    return -1, 0
+
+
+def services_of(status: CountedStatus) -> Services:
+    view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
+    worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
+    reader = Reader(view, worker, nothing_cached)
+    return Services(
+        Inbox(), view, WaitingRequests(), reader, (1,), lambda: LeaderIs(0, 0, ""), status.gather, unknown
+    )
+
+
+async def test_a_client_that_reads_no_answer_is_not_served_without_end() -> None:
+    """However small the questions are and however many of them arrive at once."""
+    status = CountedStatus()
+    questions = 1000
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    session = Session(Connection(ours), services_of(status))
+    answers = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        nursery.start_soon(theirs.send_all, encode(StatusRequest(1)) * questions)
+        await trio.testing.wait_all_tasks_blocked()
+        held = status.asked * REPLY_BYTES
+        assert held <= 2 * (limits.MAX_SESSION_OUTGOING_BYTES + REPLY_BYTES)
+        client = Connection(theirs)
+        while answers < questions:  # and once it reads, every question has its answer
+            answers += sum(isinstance(message, StatusReply) for message in await client.receive())
+        nursery.cancel_scope.cancel()
+    assert status.asked == questions
