@@ -1,0 +1,30 @@
+"""What happened in one run, line by line, and the hash of it.
+
+The hash is over every line, so two runs with one hash did the same things at the same times. The lines
+are kept only when somebody wants to read them. Never decides. Used by both tiers.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+Listener = Callable[[int, str, str], None]
+"""Is told the time in ns, who, and what."""
+
+
+class Trace:
+    """A running hash, and a listener if there is one."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._listener = listener
+
+    def note(self, at_ns: int, who: str, what: str) -> None:
+        """Something happened."""
+        self._hash.update(f"{at_ns} {who} {what}\n".encode())
+        if self._listener is not None:
+            self._listener(at_ns, who, what)
+
+    @property
+    def digest(self) -> str:
+        """The hash of all lines so far."""
+        return self._hash.hexdigest()
