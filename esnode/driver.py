@@ -6,7 +6,7 @@ bounded, sessions have their own tasks. Started by `node.py`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from esnode.raft.messages import (
     Decision,
     Fetch,
     Fetched,
+    Input,
     NodeId,
     Outgoing,
     PeerMessage,
@@ -94,11 +95,18 @@ class Driver:
         """Drive for ever."""
         async with trio.open_nursery() as fetches:
             while True:
-                for item in await self._inbox.take(limits.MAX_STEPS_A_ROUND):
-                    self._core.step(item)
-                self._carry_out(self._core.ready(), fetches)
+                for fetch in self.turn(await self._inbox.take(limits.MAX_STEPS_A_ROUND)):
+                    fetches.start_soon(self._fetch, fetch)
 
-    def _carry_out(self, ready: Ready, fetches: trio.Nursery) -> None:
+    def turn(self, items: Iterable[Input]) -> Sequence[Fetch]:
+        """Step `items` and carry out what follows, but for the entries to be fetched: these are returned."""
+        for item in items:
+            self._core.step(item)
+        ready = self._core.ready()
+        self._carry_out(ready)
+        return ready.fetches
+
+    def _carry_out(self, ready: Ready) -> None:
         if ready.soft_state is not None:
             self._view.show_state(ready.soft_state)
             self._clients.on_soft_state(ready.soft_state)
@@ -112,8 +120,6 @@ class Driver:
             self._worker.submit(None, partial(self._release, ready.messages_after))
         for wanted in ready.snapshots:
             self._peers.send_snapshot(wanted)
-        for fetch in ready.fetches:
-            fetches.start_soon(self._fetch, fetch)
         if ready.decisions:
             self._clients.on_decisions(ready.decisions)
         if ready.read_grants:
