@@ -6,7 +6,7 @@ bounded, sessions have their own tasks. Started by `node.py`.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from esnode import limits
 from esnode.apply import Machine
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
+from esnode.raft.entry import Entry
 from esnode.raft.messages import (
     Decision,
     Fetch,
@@ -32,7 +33,6 @@ from esnode.raft.messages import (
     SoftState,
     Write,
 )
-from esnode.storage.worker import StorageWorker
 from esnode.view import View
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,18 @@ class Clients(Protocol):
         ...
 
 
+class Disk(Protocol):
+    """The way to the disk; `storage/worker.py` has it."""
+
+    def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
+        """Queue `write`; `on_durable` is called once it and all before it are durable."""
+        ...
+
+    async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
+        """`Storage.read`, between writes."""
+        ...
+
+
 class Driver:
     """One node's core, machine, and the hands that carry out what they ask for."""
 
@@ -79,7 +91,7 @@ class Driver:
         machine: Machine,
         inbox: Inbox,
         view: View,
-        worker: StorageWorker,
+        worker: Disk,
         peers: Peers,
         clients: Clients,
     ) -> None:

@@ -7,8 +7,8 @@ are kept only when somebody wants to read them. Never decides. Used by both tier
 import hashlib
 from collections.abc import Callable
 
-Listener = Callable[[int, str, str], None]
-"""Is told the time in ns, who, and what."""
+Listener = Callable[[int, str, str, object], None]
+"""Is told the time in ns, who, what, and the thing itself (a message, say) where there is one."""
 
 
 class Trace:
@@ -18,11 +18,11 @@ class Trace:
         self._hash = hashlib.blake2b(digest_size=16)
         self._listener = listener
 
-    def note(self, at_ns: int, who: str, what: str) -> None:
-        """Something happened."""
+    def note(self, at_ns: int, who: str, what: str, detail: object = None) -> None:
+        """Something happened; `detail` is for the listener only."""
         self._hash.update(f"{at_ns} {who} {what}\n".encode())
         if self._listener is not None:
-            self._listener(at_ns, who, what)
+            self._listener(at_ns, who, what, detail)
 
     @property
     def digest(self) -> str:
