@@ -35,8 +35,11 @@ LINGER_S: Final = 0.05
 """How long a connection that was refused is read on, so that its reset does not overtake the reason."""
 MAX_LINGER_BYTES: Final = 1 * limits.MIB
 
+ByteStream = trio.abc.HalfCloseableStream
+ByteListener = trio.abc.Listener[ByteStream]
 Dialer = Callable[[Address], Awaitable[trio.abc.Stream]]
-"""Opens a byte stream to an address; raises `Unreachable`. The seam of the simulated network."""
+"""Opens a byte stream to an address; raises `Unreachable`. With `ByteListener` the seam of the simulated
+network."""
 
 
 async def open_stream(address: Address) -> trio.abc.Stream:

@@ -13,7 +13,7 @@ import trio
 
 from esnode import limits
 from esnode.config import Config
-from esnode.connection import Connection, accept, say_goodbye
+from esnode.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
 from esnode.errors import (
     Busy,
     ConnectionLost,
@@ -60,7 +60,7 @@ class Ingest:
 
     async def serve(
         self,
-        listeners: Sequence[trio.SocketListener],
+        listeners: Sequence[ByteListener],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -69,9 +69,10 @@ class Ingest:
             await sessions.start(trio.serve_listeners, self._serve_one, listeners)
             task_status.started()
 
-    async def _serve_one(self, stream: trio.SocketStream) -> None:
+    async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)
-        _ask_the_silent(stream)
+        if isinstance(stream, trio.SocketStream):
+            _ask_the_silent(stream)
         self._connections += 1
         try:
             await self._serve_client(connection)

@@ -7,7 +7,7 @@ decided in the rooms. Called by `__main__` and by the simulation of whole nodes.
 import logging
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -15,7 +15,7 @@ from esnode import limits
 from esnode.apply import Machine
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
-from esnode.connection import Dialer, open_stream
+from esnode.connection import ByteListener, Dialer, open_stream
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
@@ -27,9 +27,9 @@ from esnode.reading import Reader
 from esnode.recovery import recover
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
-from esnode.status import Status
+from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
-from esnode.storage.worker import StorageWorker
+from esnode.storage.worker import Pace, StorageWorker
 from esnode.view import View
 
 log = logging.getLogger(__name__)
@@ -39,15 +39,26 @@ class Node:
     """One node of the cluster: the rooms, wired."""
 
     def __init__(
-        self, config: Config, storage: Storage, source: random.Random, dial: Dialer = open_stream
+        self,
+        config: Config,
+        storage: Storage,
+        source: random.Random,
+        dial: Dialer = open_stream,
+        *,
+        pace: Pace | None = None,
+        process: Callable[[], Process] = this_process,
     ) -> None:
-        """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`."""
+        """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`.
+
+        A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`.
+        """
         machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine)
+        self.machine = machine
         incarnation = source.getrandbits(63)
         self._config = config
         self._inbox = Inbox()
-        self.worker = StorageWorker(storage)
+        self.worker = StorageWorker(storage, pace=pace)
         self.view = View(
             config.node_id,
             term=found.hard_state.term,
@@ -67,15 +78,15 @@ class Node:
         self._replication = Replication(
             config, incarnation, self._inbox, self.view, dial, self._load_snapshot, source
         )
-        status = Status(config, core, machine, self.view, self.worker, self._replication)
+        self._status = Status(config, core, machine, self.view, self.worker, self._replication, process)
         self._ingest = Ingest(
             config,
             incarnation,
             self._inbox,
             self.view,
             Reader(self.view, self.worker, found.log.applied_from),
-            status.gather,
-            status.explain,
+            self._status.gather,
+            self._status.explain,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
@@ -84,12 +95,13 @@ class Node:
 
     async def run(
         self,
-        clients: Sequence[trio.SocketListener],
-        peers: Sequence[trio.SocketListener],
+        clients: Sequence[ByteListener],
+        peers: Sequence[ByteListener],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Every long-lived task of the node, for ever. Raises `StorageFailed`."""
+        self._status.begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)
             nursery.start_soon(self.worker.watch, name="disk")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import trio
 
 from esnode.config import Config
-from esnode.connection import Connection, Dialer, accept, say_goodbye
+from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
 from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
@@ -70,7 +70,7 @@ class Replication:
 
     async def run(
         self,
-        listeners: Sequence[trio.SocketListener],
+        listeners: Sequence[ByteListener],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -92,7 +92,7 @@ class Replication:
             incarnation=self._incarnation,
         )
 
-    async def _serve_one(self, stream: trio.SocketStream) -> None:
+    async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)
         try:
             await self.serve_peer(connection)

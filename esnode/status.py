@@ -5,10 +5,12 @@ contract. Called by the sessions through `node.py`.
 """
 
 import os
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import trio
 
 import esnode
 from esnode.apply import Machine
@@ -20,6 +22,14 @@ from esnode.view import View
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """What the system knows of this process."""
+
+    pid: int
+    rss_bytes: int
+
+
+@dataclass(slots=True)
 class Status:
     """The rooms that a status is gathered from."""
 
@@ -29,16 +39,19 @@ class Status:
     view: View
     worker: StorageWorker
     replication: Replication
-    begun: float = field(default_factory=time.monotonic)
+    process: Callable[[], Process]
+    begun: float | None = None
+    """When the node began to run, on trio's clock."""
 
     def gather(self) -> dict[str, Any]:
         """The status as a CBOR map: numbers, texts, maps and lists only."""
-        state, raft_log = self.view.soft_state, self.core.log
+        state, raft_log, process = self.view.soft_state, self.core.log, self.process()
+        uptime_s = 0.0 if self.begun is None else trio.current_time() - self.begun
         return {
             "version": esnode.__version__,
             "cluster": self.config.cluster,
             "id": self.config.node_id,
-            "pid": os.getpid(),
+            "pid": process.pid,
             "role": state.role.value,
             "term": state.term,
             "leader": state.leader,
@@ -52,8 +65,8 @@ class Status:
             "next_offset": self.view.next_offset,
             "log_time_ms": self.machine.log_time_ms,
             "silence_ms": self.view.silence_ms(),
-            "rss_bytes": rss_bytes(),
-            "uptime_s": round(time.monotonic() - self.begun, 3),
+            "rss_bytes": process.rss_bytes,
+            "uptime_s": round(uptime_s, 3),
             "storage": self.config.storage,
             "storage_bytes": self.worker.storage.size_bytes(),
             "dedup": self._dedup(),
@@ -93,6 +106,11 @@ class Status:
                 "inflight_bytes": progress.inflight_bytes,
             }
         return picture
+
+
+def this_process() -> Process:
+    """As the system shows it."""
+    return Process(os.getpid(), rss_bytes())
 
 
 def rss_bytes() -> int:

@@ -3,8 +3,8 @@
 Decides what goes into one commit: everything that waits. A thread of its own does the disk's work,
 writes first, then one other call, then a piece of tending; the results come back over a socket pair, in
 order, into the trio thread. Never drops, reorders or retries a write; the first error ends `run`. With
-`inline` there is no thread: the simulation runs the same calls in the trio thread. Called by the driver,
-the readers and retention; run by `node.py`.
+`inline` there is no thread: the simulation runs the same calls in the trio thread, at its own pace.
+Called by the driver, the readers and retention; run by `node.py`.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import outcome
 import trio
@@ -61,11 +61,23 @@ class _Submitted:
     on_durable: Callable[[], None]
 
 
+class Pace(Protocol):
+    """How long a disk takes that has no thread of its own: the simulated disk says so."""
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """`Storage.write`, in its time; the rest of the node goes on meanwhile."""
+        ...
+
+    async def call(self) -> None:
+        """The time that a read takes, before it is done."""
+        ...
+
+
 class StorageWorker:
     """Group commit, reads in between, and callbacks in order."""
 
-    def __init__(self, storage: Storage, *, inline: bool = False) -> None:
-        """From `run` on, only the worker calls `storage`, but for `size_bytes`."""
+    def __init__(self, storage: Storage, *, inline: bool = False, pace: Pace | None = None) -> None:
+        """From `run` on, only the worker calls `storage`, but for `size_bytes`. A `pace` means `inline`."""
         self.storage = storage
         self.pending_bytes = 0
         """Records and snapshots that are submitted and not yet durable."""
@@ -73,7 +85,10 @@ class StorageWorker:
         self.commits = 0
         """Write calls that were carried out."""
         self._submitted: deque[_Submitted] = deque()
-        self._hands: _Thread | _Inline = _Inline(storage) if inline else _Thread(storage)
+        inline = inline or pace is not None
+        self._hands: _Thread | _Inline = _Inline(storage, pace) if inline else _Thread(storage)
+        # The thread's time is real, whatever clock the event loop goes by.
+        self._now = trio.current_time if inline else time.monotonic
         self._moved_at = 0.0
 
     def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
@@ -91,7 +106,7 @@ class StorageWorker:
         if write.snapshot is not None:
             size_bytes += len(write.snapshot.data)
         if not self._submitted:
-            self._moved_at = time.monotonic()
+            self._moved_at = self._now()
         self._submitted.append(_Submitted(size_bytes, is_write=True, on_durable=on_durable))
         self.pending_bytes += size_bytes
         self.pending_writes += 1
@@ -121,6 +136,7 @@ class StorageWorker:
             return snapshot
 
         if isinstance(self._hands, _Inline):
+            await self._hands.pause()
             snapshot = stage()
         else:
             snapshot = await trio.to_thread.run_sync(stage, abandon_on_cancel=True)
@@ -150,7 +166,7 @@ class StorageWorker:
         """
         while True:
             await trio.sleep(limits.DISK_SILENCE_S / 5)
-            if self.waited_s(time.monotonic()) > limits.DISK_SILENCE_S:
+            if self.waited_s(self._now()) > limits.DISK_SILENCE_S:
                 raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
 
     def _take(self, result: "_Written | _Call[Any]") -> None:
@@ -161,7 +177,7 @@ class StorageWorker:
             ):
                 raise result.result.error
             return
-        self._moved_at = time.monotonic()
+        self._moved_at = self._now()
         self.commits += 1
         for _ in range(result.count):
             self._call_back_to_next_write()
@@ -196,7 +212,7 @@ class StorageWorker:
             trio.lowlevel.remove_instrument(instrument)
 
     def waited_s(self, now: float) -> float:
-        """For how long, on `time.monotonic`, nothing has become durable while something should."""
+        """For how long, on the worker's clock, nothing has become durable while something should."""
         return now - self._moved_at if self._submitted else 0.0
 
 
@@ -222,11 +238,15 @@ class _Breath(trio.abc.Instrument):
 
 
 class _Inline:
-    """The disk's work in the trio thread, one round each time the task runs."""
+    """The disk's work in the trio thread, a piece each time the task runs: writes, then one other call."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, pace: Pace | None) -> None:
         self._storage = storage
+        self._pace = pace
         self._jobs: deque[Write | _Call[Any]] = deque()
+        self._calls: deque[_Call[Any]] = deque()
+        """Those that may see the disk as it is."""
+        self._call_is_next = False
         self._more = trio.Event()
 
     def put(self, job: "Write | _Call[Any]") -> None:
@@ -234,20 +254,27 @@ class _Inline:
         self._more.set()
 
     async def wait_results(self) -> "list[_Written | _Call[Any]]":
-        await self._more.wait()
-        self._more = trio.Event()
-        writes = [job for job in self._jobs if isinstance(job, Write)]
-        calls = [job for job in self._jobs if isinstance(job, _Call)]
-        self._jobs.clear()
-        results: list[_Written | _Call[Any]] = []
-        if writes:
-            self._storage.write(writes)
-            results.append(_Written(len(writes)))
-        for call in calls:
+        while not (self._jobs or self._calls):
+            self._more = trio.Event()
+            await self._more.wait()
+        await trio.lowlevel.checkpoint()
+        if not self._call_is_next and (count := await self._write()):
+            self._call_is_next = bool(self._calls)
+            results: list[_Written | _Call[Any]] = [_Written(count)]
+        else:
+            self._call_is_next = False
+            call = self._calls.popleft()
+            await self.pause()
             call.carry_out()
+            results = [call]
         while self._storage.tend():
             await trio.lowlevel.checkpoint()
-        return results + calls
+        return results
+
+    async def pause(self) -> None:
+        """As long as a read takes."""
+        if self._pace is not None:
+            await self._pace.call()
 
     async def stop(self) -> None:
         self._storage.close()
@@ -255,6 +282,19 @@ class _Inline:
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         yield
+
+    async def _write(self) -> int:
+        """Commit the writes that wait; how many they were."""
+        writes = [job for job in self._jobs if isinstance(job, Write)]
+        self._calls.extend(job for job in self._jobs if isinstance(job, _Call))
+        self._jobs.clear()
+        if not writes:
+            return 0
+        if self._pace is None:
+            self._storage.write(writes)
+        else:
+            await self._pace.commit(writes)
+        return len(writes)
 
 
 class _Thread:
