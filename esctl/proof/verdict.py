@@ -3,12 +3,12 @@
 Judges key by key. An event that a majority holds and one node has passed over is lost there; one that too
 few hold to have been committed is a phantom; where nodes that were not read could decide, it counts as
 lost. What a node has not reached yet, and what retention has cut, is never called lost. Pure. Called by
-`history.py`.
+`history.py`; `operations.py` finds with the same words.
 """
 
 import enum
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,7 +30,8 @@ class Flaw(enum.StrEnum):
     CHANGED = "changed"
     """The same event with another content."""
     REORDERED = "reordered"
-    """The same event at another offset on another node, or offsets that went back."""
+    """The same event at another offset on another node, or offsets that went back; or an event that was
+    first sent after another one was acked, and stands in front of it."""
     PHANTOM = "phantom"
     """An event that cannot have been committed, or that nobody sent."""
     DAMAGED = "damaged"
@@ -39,6 +40,16 @@ class Flaw(enum.StrEnum):
     """A key that is not its event's."""
     HASH = "hash"
     """Two nodes whose logs differ up to an offset that both have reached."""
+    OFFSET_CHANGED = "offset_changed"
+    """An event that was acked at one offset, and is or was acked at another one."""
+    STALE_READ = "stale_read"
+    """A linearizable read that ended before an offset that was acked, or read, before it began."""
+    READ_CHANGED = "read_changed"
+    """What a read or a subscription saw is not what the log has there."""
+    ACKED_BUT_REFUSED = "acked_but_refused"
+    """Every attempt to append an event was answered "certainly not done", and it is in the log."""
+    MISCOUNTED = "miscounted"
+    """An ack for more or fewer events than were sent, or the second one to call an event new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +72,24 @@ class Findings:
         self.counts: Counter[Flaw] = Counter()
         self.examples: list[Finding] = []
 
+    @property
+    def clean(self) -> bool:
+        """Was nothing found? It does not say that enough was looked at."""
+        return not self.counts
+
     def add(self, finding: Finding) -> None:
         """One more."""
         self.counts[finding.flaw] += 1
         if self.counts[finding.flaw] <= MAX_EXAMPLES:
             self.examples.append(finding)
+
+    def add_all(self, flaw: Flaw, offsets: Sequence[int], text: Callable[[int], str]) -> None:
+        """One of the same kind at each of the offsets; `text` is asked for the n-th only if it is kept."""
+        room = max(0, MAX_EXAMPLES - self.counts[flaw])
+        for number, offset in enumerate(offsets[:room]):
+            self.examples.append(Finding(flaw, 0, offset, text(number)))
+        if len(offsets):
+            self.counts[flaw] += len(offsets)
 
 
 @dataclass(frozen=True, slots=True)
