@@ -133,6 +133,14 @@ class WindowFull(CallerError):
     next_step = "wait for keys to expire, or raise dedup.max_keys"
 
 
+class Rejoining(CallerError):
+    """The node cannot trust its own disk and fetches the log from the others: it serves no reads yet."""
+
+    code = "ES1105"
+    title = "the node is fetching its log from the others and serves no reads"
+    next_step = "read from another node; esctl status shows when this one is done"
+
+
 # --- availability ------------------------------------------------------------------------------
 
 
@@ -221,6 +229,14 @@ class ConnectionLost(PeerError):
     definite = False
 
 
+class UnknownDirectory(PeerError):
+    """The node comes with a data directory that is not the one the other side knows as its."""
+
+    code = "ES2008"
+    title = "the node's data directory is not the one that its peers know"
+    next_step = "nothing: the node fetches its log from the others by itself"
+
+
 # --- the operator's ----------------------------------------------------------------------------
 
 
@@ -271,6 +287,14 @@ class DamagedRecord(OperatorError):
     code = "ES3104"
     title = "a stored or received record is damaged"
     next_step = "start it with an empty data_dir, only while the others are up and level (docs/deployment.md)"
+
+
+class CopiedDirectory(OperatorError):
+    """The data directory is a copy: perhaps an old one, that forgets what the node has acked since."""
+
+    code = "ES3106"
+    title = "the data directory is a copy"
+    next_step = "esnode --trust-copy if the node was stopped while it was moved; esnode --rejoin if not"
 
 
 class EngineMissing(OperatorError):

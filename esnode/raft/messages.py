@@ -125,7 +125,7 @@ class TimeoutNow:
     term: int
 
 
-PeerMessage = (
+RaftMessage = (
     VoteRequest
     | VoteReply
     | AppendEntries
@@ -136,6 +136,34 @@ PeerMessage = (
     | InstallSnapshot
     | TimeoutNow
 )
+"""What is said in a term, and void once that term is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin:
+    """The sender's disk does not hold all that it once promised: forget it, then say where you are.
+
+    In no term: whoever lost its disk cannot name one. `nonce` numbers the question (`rejoin.py`).
+    """
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejoinReply:
+    """Answers a `Rejoin`, with its `nonce`: the sender counts nothing that was said before it.
+
+    `sound`: the sender is not rejoining itself. Its log ends at (`last_index`, `last_term`).
+    """
+
+    term: int
+    nonce: int
+    sound: bool
+    last_index: int
+    last_term: int
+
+
+PeerMessage = RaftMessage | Rejoin | RejoinReply
 
 
 # --- what the driver tells the core ----------------------------------------------------------------
@@ -335,6 +363,8 @@ class SoftState:
     role: Role
     term: int
     leader: NodeId | None
+    rejoining: bool = False
+    """It cannot trust its own disk yet: it votes for nobody and serves no reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +373,8 @@ class Write:
 
     A `snapshot` replaces the whole log. `entries` are consecutive; whatever is stored at or after
     the first one's index is cut away first. `commit` is a hint for the next start: storage keeps it
-    with the rest, at no extra fsync.
+    with the rest, at no extra fsync. With `rejoined` the node trusts its disk again: once all this is
+    durable, storage forgets that it was rejoining.
     """
 
     write_id: int
@@ -351,6 +382,7 @@ class Write:
     hard_state: HardState | None
     entries: tuple[Entry, ...]
     commit: int
+    rejoined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

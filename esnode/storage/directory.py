@@ -1,33 +1,45 @@
 """A node's data directory: whose it is, who holds it, its snapshots and its durable mark.
 
-Decides whether this node may open it: the identity is written once, when the directory is first used,
-and compared before anything is touched; a lock keeps every other process out. New files are 0600, new
-directories 0700, and a name counts only after its directory was synced. Called by the disk engines.
+Decides whether this node may open it: its title is written when it is first used, and compared before
+anything is touched; a lock keeps every other process out. New files are 0600, new directories 0700, and
+a name counts only after its directory was synced. Called by the disk engines and by `place`.
 
-    identity.json   engine, format, cluster, node id     lock      held while a process has it open
-    snapshot-INDEX-TERM   see `snapshot_file`            durable   see `mark`
+    identity.json, peers.json   see `identity`      lock        held while a process has it open
+    snapshot-INDEX-TERM    see `snapshot_file`      rejoining   there while what is stored is not believed
+    damaged-N    a log that was put aside           durable     see `mark`
 """
 
 import fcntl
-import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
-from esnode.raft.messages import Snapshot
+from esnode.errors import CopiedDirectory, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
+from esnode.raft.messages import NodeId, Snapshot
+from esnode.storage.identity import (
+    IDENTITY_FILE,
+    Title,
+    new_name,
+    read_peers,
+    read_title,
+    write_peers,
+    write_title,
+)
 from esnode.storage.interface import Identity
-from esnode.storage.mark import DurableMark
+from esnode.storage.mark import FILE_BYTES, DurableMark
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 
-FORMAT: Final = 1
-"""The version of everything in the directory; a newer one is refused."""
-
+MARK_FILE: Final = "durable"
+REJOIN_FILE: Final = "rejoining"
 _SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+(\.new)?")
+_LOG_NAME: Final = re.compile(r"durable|peers\.json|snapshot-.*|log\.sqlite.*|rocksdb|.*\.json\.new")
+"""What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
+_ASIDE_NAME: Final = re.compile(r"damaged-(\d+)")
 
 
 class Directory:
@@ -36,25 +48,50 @@ class Directory:
     def __init__(self, path: Path, engine: str, identity: Identity) -> None:
         """Create or open it.
 
-        Raises `WrongDirectory` (nothing is changed then), `DirectoryInUse`, `DamagedRecord`, and
-        `StorageFailed` when the file system refuses.
+        Raises `WrongDirectory` and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`,
+        `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
         self._staged: Snapshot | None = None
         self._snapshot_files = threading.Lock()
         with disk_errors(f"open {path}"):
-            _check_identity(path, engine, identity)
+            _title_of(path, engine, identity)
             _make(path)
             with ExitStack() as undo:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
-                if not _check_identity(path, engine, identity):
-                    _write_identity(path, engine, identity)
-                self._mark = DurableMark(path / "durable")
+                title = _title_of(path, engine, identity)
+                self.rejoining = (path / REJOIN_FILE).exists()
+                """What is stored here is not to be believed."""
+                if title is not None and title.inode is not None and not self.rejoining:
+                    _check_mark(path, title.inode)
+                self._peers = read_peers(path)
+                self._mark = DurableMark(path / MARK_FILE)
                 undo.callback(self._mark.close)
+                self.directory = self._settle(title or Title(engine, identity, new_name(), None))
                 sync_directory(path)
                 undo.pop_all()
         self._closed = False
+
+    @property
+    def peers(self) -> Mapping[NodeId, bytes]:
+        """The names of the peers' directories."""
+        return self._peers
+
+    def remember_peer(self, peer: NodeId, directory: bytes) -> None:
+        """Remember the name of a peer's directory, durably."""
+        peers = self._peers | {peer: directory}
+        with disk_errors("write what is known of the peers"):
+            write_peers(self.path, peers)
+            sync_directory(self.path)
+        self._peers = peers
+
+    def end_rejoin(self) -> None:
+        """What is stored can be believed from now on: remove the marker, durably."""
+        with disk_errors("remove the marker of rejoining"):
+            (self.path / REJOIN_FILE).unlink()
+            sync_directory(self.path)
+        self.rejoining = False
 
     @property
     def is_new(self) -> bool:
@@ -108,6 +145,13 @@ class Directory:
             self._mark.close()
             os.close(self._lock)
 
+    def _settle(self, title: Title) -> bytes:
+        """Write down the inode of the mark, where it is not known yet; the directory's name."""
+        inode = (self.path / MARK_FILE).stat().st_ino
+        if title.inode != inode:
+            write_title(self.path, replace(title, inode=inode))
+        return title.directory
+
     def _snapshot_path(self, index: int, term: int) -> Path:
         return self.path / f"snapshot-{index}-{term}"
 
@@ -157,42 +201,101 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _check_identity(path: Path, engine: str, identity: Identity) -> bool:
-    """Whether the directory is ours already; False when it is nobody's. Raises `WrongDirectory`."""
-    try:
-        text = (path / "identity.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    try:
-        found: dict[str, Any] = json.loads(text)
-        version, owner = found["format"], Identity(found["cluster"], found["node_id"])
-        found_engine = found["engine"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedRecord(f"{path / 'identity.json'} is not the identity of a node") from error
-    if version != FORMAT:
-        raise WrongDirectory(f"{path} is of format {version}; this version reads and writes {FORMAT}")
-    if owner != identity:
+def _title_of(path: Path, engine: str, identity: Identity) -> Title | None:
+    """The directory's title, if it is ours; None when it is nobody's. Raises `WrongDirectory`."""
+    title = read_title(path)
+    if title is None:
+        return None
+    if title.identity != identity:
         raise WrongDirectory(
-            f"{path} belongs to node {owner.node_id} of cluster {owner.cluster!r},"
+            f"{path} belongs to node {title.identity.node_id} of cluster {title.identity.cluster!r},"
             f" not to node {identity.node_id} of cluster {identity.cluster!r}"
         )
-    if found_engine != engine:
-        raise WrongDirectory(f"{path} holds a log of the engine {found_engine}, not {engine}")
-    return True
+    if title.engine != engine:
+        raise WrongDirectory(f"{path} holds a log of the engine {title.engine}, not {engine}")
+    return title
 
 
-def _write_identity(path: Path, engine: str, identity: Identity) -> None:
-    content = {
-        "format": FORMAT,
-        "engine": engine,
-        "cluster": identity.cluster,
-        "node_id": identity.node_id,
-    }
-    new = path / "identity.json.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path / "identity.json")
+def _check_mark(path: Path, inode: int) -> None:
+    """The mark was there, whole, when its inode was written down."""
+    try:
+        found = (path / MARK_FILE).stat()
+    except FileNotFoundError as error:
+        raise DamagedRecord("the mark of what was durable is missing") from error
+    if found.st_ino != inode:
+        raise CopiedDirectory(f"{path} is a copy of the directory that this node used last")
+    if found.st_size < FILE_BYTES:
+        raise DamagedRecord(f"the mark of what was durable has {found.st_size} bytes, not {FILE_BYTES}")
+
+
+# --- a directory that is not to be believed ---------------------------------------------------------
+
+
+def begin_rejoin(path: Path, keep_log: bool) -> Path | None:
+    """Note durably that what `path` holds is not to be believed; without `keep_log`, put it aside.
+
+    Returns where it was put. The marker comes first and goes last (`Directory.end_rejoin`), so a crash
+    at any point leaves a directory that rejoins; what it holds by then does not matter. Raises
+    `DirectoryInUse`, `WrongDirectory` (nothing is changed then) and `StorageFailed`.
+    """
+    with disk_errors(f"begin to rejoin with {path}"):
+        _make(path)
+        with _holding_lock(path):
+            try:
+                title = read_title(path)
+            except DamagedRecord:
+                title, keep_log = None, False
+            _mark_rejoining(path)
+            if title is not None:
+                # A new name: an older copy of this directory is then a stranger to all peers.
+                write_title(path, replace(title, directory=new_name(), inode=None))
+                sync_directory(path)
+            return None if keep_log else _put_aside(path, with_title=title is None)
+
+
+def trust_copy(path: Path) -> None:
+    """The directory was moved while its node was stopped: it is the node's own from now on.
+
+    Raises `DirectoryInUse`, `WrongDirectory`, `DamagedRecord` and `StorageFailed`.
+    """
+    with disk_errors(f"take over {path}"):
+        _make(path)
+        with _holding_lock(path):
+            title = read_title(path)
+            if title is not None:
+                write_title(path, replace(title, inode=None))
+                sync_directory(path)
+
+
+def _mark_rejoining(path: Path) -> None:
+    descriptor = os.open(path / REJOIN_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     sync_directory(path)
+
+
+def _put_aside(path: Path, *, with_title: bool) -> Path | None:
+    names = sorted(each.name for each in path.iterdir() if _LOG_NAME.fullmatch(each.name))
+    if with_title and (path / IDENTITY_FILE).exists():
+        names.append(IDENTITY_FILE)
+    if not names:
+        return None
+    earlier = [int(found[1]) for each in path.iterdir() if (found := _ASIDE_NAME.fullmatch(each.name))]
+    aside = path / f"damaged-{1 + max(earlier, default=0)}"
+    aside.mkdir(mode=0o700)
+    for name in names:
+        (path / name).rename(aside / name)
+    sync_directory(aside)
+    sync_directory(path)
+    return aside
+
+
+@contextmanager
+def _holding_lock(path: Path) -> Iterator[None]:
+    descriptor = _locked(path / "lock")
+    try:
+        yield
+    finally:
+        os.close(descriptor)

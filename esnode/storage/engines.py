@@ -15,9 +15,9 @@ from esnode.storage.sqlite import SqliteStorage
 def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
     """Open `data_dir`, creating it when there is none; the engine `memory` forgets all when it ends.
 
-    Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of a newer format
-    (nothing is changed then), `DirectoryInUse`, `EngineMissing`, `DamagedRecord`, and `StorageFailed`
-    when the file system refuses.
+    Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of another format,
+    and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`, `EngineMissing`, `DamagedRecord`,
+    and `StorageFailed` when the file system refuses.
     """
     if engine == "sqlite":
         return SqliteStorage(data_dir, identity)

@@ -5,13 +5,13 @@ single-threaded: `esnode/storage/worker.py` calls it from one worker thread at a
 nothing about Raft. `tests/storage/` holds every engine to the contract below.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
-from esnode.raft.messages import HardState, Snapshot, Write
+from esnode.raft.messages import HardState, NodeId, Snapshot, Write
 
 __all__ = ["Identity", "Recovered", "Storage", "TermRun", "pages"]
 
@@ -31,7 +31,8 @@ class Recovered:
     `prefix_index` and `prefix_term` are those of the snapshot, 0 and 0 without one; `last_index` is
     `prefix_index` when there are no entries. `commit` is the last hint that was stored: committed
     for certain, perhaps not all that was, and never outside the log. `terms` are the runs of the
-    entries after the prefix.
+    entries after the prefix. `rejoining`: this disk has lost something, or may have; until a write says
+    `rejoined`, nothing that it does not hold means anything.
     """
 
     hard_state: HardState
@@ -40,6 +41,7 @@ class Recovered:
     prefix_term: int
     last_index: int
     terms: tuple[TermRun, ...]
+    rejoining: bool = False
 
 
 class Storage(Protocol):
@@ -59,6 +61,7 @@ class Storage(Protocol):
       An unfinished tail is cut at the next open. Damage inside what was durable raises
       `DamagedRecord`, on open or on read; it is never skipped or cut.
     - Each record's CRC-32C is checked whenever it is read.
+    - A disk that has begun to rejoin stays so, whatever crashes, until a write with `rejoined` is durable.
     - What cannot follow what is stored (a gap, an entry that replaces a committed one, a term that
       falls, a second vote in a term) is a `Bug`, and changes nothing.
     """
@@ -66,6 +69,20 @@ class Storage(Protocol):
     @property
     def identity(self) -> Identity:
         """Whose data this is."""
+        ...
+
+    @property
+    def directory(self) -> bytes:
+        """16 bytes that name this very directory: new at first use, and whenever it begins to rejoin."""
+        ...
+
+    @property
+    def peer_directories(self) -> Mapping[NodeId, bytes]:
+        """The `directory` of each peer that was remembered here. May be called from any thread."""
+        ...
+
+    def remember_peer(self, peer: NodeId, directory: bytes) -> None:
+        """Remember durably that `peer` has this directory, instead of another one."""
         ...
 
     def recover(self) -> Recovered:
@@ -78,7 +95,7 @@ class Storage(Protocol):
         Within each: the snapshot first (it replaces the whole log), then the hard state, then the
         entries, after cutting away whatever is stored at or after the first one's index. The largest
         `commit` is kept; a write with nothing else costs no fsync, and its hint goes to disk with the
-        next one.
+        next one. Once one with `rejoined` is durable, the disk is no longer `rejoining`.
         """
         ...
 

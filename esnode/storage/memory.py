@@ -6,15 +6,17 @@ images, `cache` (what the process has written) and `synced` (what survives). No 
 but the `random.Random` that a fault is given. Never used for data that must last.
 """
 
+import hashlib
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import google_crc32c
 
-from esnode.errors import DirectoryInUse, StorageFailed, WrongDirectory
-from esnode.raft.messages import Snapshot, Write
+from esnode.errors import CopiedDirectory, DirectoryInUse, StorageFailed, WrongDirectory
+from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp, fold
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
@@ -30,11 +32,30 @@ _BODY: Final = struct.Struct(">QQIII")
 _ROW: Final = struct.Struct(">QQQQQII")
 
 
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """A copy of all that was durable on a `MemoryDisk`."""
+
+    identity: Identity | None
+    directory: bytes
+    rejoining: bool
+    peers: Mapping[NodeId, bytes]
+    mark: int
+    journal: bytes
+    snapshots: Mapping[tuple[int, int], bytes]
+
+
 class MemoryDisk:
     """What one node has on disk, and the faults that wait to happen."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: bytes = b"") -> None:
+        """`seed`: what the names of the directory are made of, one after the other."""
         self.identity: Identity | None = None
+        self.rejoining = False
+        """The marker: what is not here means nothing."""
+        self.peers: dict[NodeId, bytes] = {}
+        self.set_aside = 0
+        """How often a damaged log was put aside."""
         self.capacity_bytes: int | None = None
         """A write that would take the journal and the snapshots over it fails. None: no bound."""
         self.mark = 0
@@ -44,6 +65,10 @@ class MemoryDisk:
         self._snapshots: dict[tuple[int, int], bytearray] = {}
         self._fail_in: int | None = None
         self._holder: MemoryStorage | None = None
+        self._seed = seed
+        self._names_made = 0
+        self._is_copy = False
+        self.directory = self._new_name()
 
     # --- the two images ---
 
@@ -132,6 +157,49 @@ class MemoryDisk:
         stored = self._snapshots[max(self._snapshots)]
         stored[source.randrange(len(stored))] ^= 1 << source.randrange(8)
 
+    # --- copies, and a disk that is not to be believed ---
+
+    def image(self) -> DiskImage:
+        """A copy of what is durable now."""
+        snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
+        return DiskImage(
+            self.identity, self.directory, self.rejoining, dict(self.peers), self.mark, self.synced, snapshots
+        )
+
+    def restore(self, image: DiskImage, *, unnoticed: bool = False) -> None:
+        """Put a copy in place of what is here, as by copying files; nobody may have the disk open.
+
+        `unnoticed`: as by rolling back blocks below the file system, which no node can see.
+        """
+        self._check_free()
+        self.identity, self.directory, self.rejoining = image.identity, image.directory, image.rejoining
+        self.peers = dict(image.peers)
+        self._set_log(image.mark, image.journal, image.snapshots)
+        self._is_copy = not unnoticed
+
+    def wipe(self) -> None:
+        """An empty disk in place of this one; nobody may have it open."""
+        self._check_free()
+        self.identity, self.rejoining, self._is_copy = None, False, False
+        self.directory = self._new_name()
+        self.peers = {}
+        self._set_log(0, b"", {})
+
+    def begin_rejoin(self, keep_log: bool) -> None:
+        """`esnode.storage.directory.begin_rejoin` for this disk; raises `DirectoryInUse`."""
+        self._check_free()
+        self.rejoining, self._is_copy = True, False
+        self.directory = self._new_name()
+        if not keep_log:
+            self.set_aside += 1
+            self.peers = {}
+            self._set_log(0, b"", {})
+
+    def trust_copy(self) -> None:
+        """`esnode.storage.directory.trust_copy` for this disk; raises `DirectoryInUse`."""
+        self._check_free()
+        self._is_copy = False
+
     # --- what `StoredLog` asks of an engine's home ---
 
     @property
@@ -140,17 +208,26 @@ class MemoryDisk:
         return False
 
     def open_for(self, storage: "MemoryStorage", identity: Identity) -> None:
-        """Take the lock; raises `WrongDirectory` and `DirectoryInUse`."""
+        """Take the lock; raises `WrongDirectory`, `DirectoryInUse` and `CopiedDirectory`."""
         if self.identity not in (None, identity):
             raise WrongDirectory(f"the disk belongs to {self.identity}, not to {identity}")
-        if self._holder is not None:
-            raise DirectoryInUse("another storage has the disk open")
+        self._check_free()
+        if self._is_copy and not self.rejoining:
+            raise CopiedDirectory("the disk is a copy")
         self.identity = identity
         self._holder = storage
 
     def advance(self, number: int) -> None:
         """Write call `number` is durable."""
         self.mark = number
+
+    def remember_peer(self, peer: NodeId, directory: bytes) -> None:
+        """`Storage.remember_peer`."""
+        self.peers[peer] = directory
+
+    def end_rejoin(self) -> None:
+        """Remove the marker, durably."""
+        self.rejoining = False
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Store it durably beside the one in use."""
@@ -171,6 +248,21 @@ class MemoryDisk:
         """Give up the lock."""
         self._holder = None
 
+    def _check_free(self) -> None:
+        if self._holder is not None:
+            raise DirectoryInUse("another storage has the disk open")
+
+    def _new_name(self) -> bytes:
+        """A name that this disk never had, not even in an image that is put back later."""
+        self._names_made += 1
+        return hashlib.blake2b(self._seed + self._names_made.to_bytes(8, "big"), digest_size=16).digest()
+
+    def _set_log(self, mark: int, journal: bytes, snapshots: Mapping[tuple[int, int], bytes]) -> None:
+        self.mark = mark
+        self._journal = bytearray(journal)
+        self._synced_bytes, self._replaced, self._fail_in = len(journal), None, None
+        self._snapshots = {place: bytearray(stored) for place, stored in snapshots.items()}
+
     def _take(self, size_bytes: int) -> None:
         used = len(self._journal) + sum(map(len, self._snapshots.values()))
         if self.capacity_bytes is not None and used + size_bytes > self.capacity_bytes:
@@ -186,8 +278,9 @@ class MemoryStorage(StoredLog):
     """A `Storage` on a `MemoryDisk`."""
 
     def __init__(self, disk: MemoryDisk, identity: Identity) -> None:
-        """Open it; raises `WrongDirectory`, `DirectoryInUse`, `DamagedRecord`."""
+        """Open it; raises `WrongDirectory`, `DirectoryInUse`, `CopiedDirectory`, `DamagedRecord`."""
         disk.open_for(self, identity)
+        self._rejoined = False
         with closed_on_error(disk):
             self._journal = JournalEngine(disk)
             self._disk = disk
@@ -197,12 +290,16 @@ class MemoryStorage(StoredLog):
         """The first half of `write`: into the cache. A crash before `sync` loses or tears it."""
         with self._at_work():
             self._store(*fold(self._outline, writes, self._place), self._journal.put)
+            self._rejoined = self._rejoined or any(write.rejoined for write in writes)
 
     def sync(self) -> None:
         """The second half of `write`."""
         with self._at_work():
             self._disk.sync()
             self._disk.advance(self._outline.number)
+            if self._rejoined:
+                self._disk.end_rejoin()
+                self._rejoined = False
 
     def end_process(self) -> None:
         """The process that had this open is gone: nothing works any more, the lock is free."""

@@ -6,14 +6,14 @@ an `Engine` holds the rows, a `Home` the rest. Called by the storage worker and 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from esnode import limits
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.raft.entry import Entry
-from esnode.raft.messages import Snapshot, Write
+from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.interface import Identity, Recovered
 from esnode.storage.outline import (
     Change,
@@ -62,7 +62,30 @@ class Engine(Protocol):
 
 
 class Home(Protocol):
-    """What surrounds an engine: the lock, the snapshot, and the mark of what was durable."""
+    """What surrounds an engine: the lock, the names, the snapshot, and the mark of what was durable."""
+
+    @property
+    def directory(self) -> bytes:
+        """`Storage.directory`."""
+        ...
+
+    @property
+    def peers(self) -> Mapping[NodeId, bytes]:
+        """`Storage.peer_directories`."""
+        ...
+
+    def remember_peer(self, peer: NodeId, directory: bytes) -> None:
+        """`Storage.remember_peer`."""
+        ...
+
+    @property
+    def rejoining(self) -> bool:
+        """The marker is there: this disk is not to be believed."""
+        ...
+
+    def end_rejoin(self) -> None:
+        """Remove the marker, durably."""
+        ...
 
     @property
     def is_new(self) -> bool:
@@ -114,6 +137,21 @@ class StoredLog:
         """Whose data this is."""
         return self._identity
 
+    @property
+    def directory(self) -> bytes:
+        """`Storage.directory`."""
+        return self._home.directory
+
+    @property
+    def peer_directories(self) -> Mapping[NodeId, bytes]:
+        """`Storage.peer_directories`."""
+        return self._home.peers
+
+    def remember_peer(self, peer: NodeId, directory: bytes) -> None:
+        """`Storage.remember_peer`."""
+        with self._at_work():
+            self._home.remember_peer(peer, directory)
+
     def recover(self) -> Recovered:
         """`Storage.recover`."""
         with self._at_work():
@@ -125,12 +163,15 @@ class StoredLog:
                 prefix_term=now.prefix.term,
                 last_index=now.last_index,
                 terms=now.terms,
+                rejoining=self._home.rejoining,
             )
 
     def write(self, writes: Sequence[Write]) -> None:
         """`Storage.write`."""
         with self._at_work():
             self._store(*fold(self._outline, writes, self._place), self._commit)
+            if self._home.rejoining and any(write.rejoined for write in writes):
+                self._home.end_rejoin()
 
     def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
         """`Storage.read`."""

@@ -92,8 +92,8 @@ def test_every_new_name_is_synced_into_its_directory(
 
 @pytest.mark.parametrize(
     "change",
-    [{"cluster": "other"}, {"node_id": 2}, {"format": 2}, {"engine": "paper"}],
-    ids=["cluster", "node", "newer format", "engine"],
+    [{"cluster": "other"}, {"node_id": 2}, {"format": 1}, {"format": 3}, {"engine": "paper"}],
+    ids=["cluster", "node", "older format", "newer format", "engine"],
 )
 def test_a_directory_that_is_not_ours_is_refused_and_left_as_it_is(
     on_disk: DirectoryPlace, change: dict[str, object]

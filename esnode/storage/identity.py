@@ -1,0 +1,114 @@
+"""The two small files of a data directory that say who is who, each written whole or not at all.
+
+`identity.json`: whose directory this is, its own random name, and the inode of its mark (a copy has
+another one). `peers.json`: the name of each peer's directory. Decides what is readable; never what
+follows from it. Called by `directory`.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from esnode.errors import DamagedRecord, WrongDirectory
+from esnode.raft.messages import NodeId
+from esnode.storage.interface import Identity
+
+FORMAT: Final = 2
+"""The version of everything in the directory; another one is refused."""
+IDENTITY_FILE: Final = "identity.json"
+PEERS_FILE: Final = "peers.json"
+NAME_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What `identity.json` says. `inode` is None until the mark is there."""
+
+    engine: str
+    identity: Identity
+    directory: bytes
+    inode: int | None
+
+
+def new_name() -> bytes:
+    """A name for a directory that no other one has."""
+    return secrets.token_bytes(NAME_BYTES)
+
+
+def read_title(path: Path) -> Title | None:
+    """The title of the directory `path`; None when it is nobody's.
+
+    Raises `WrongDirectory` for another format, `DamagedRecord`.
+    """
+    found = _load(path / IDENTITY_FILE)
+    if found is None:
+        return None
+    try:
+        version = found["format"]
+        if version == FORMAT:
+            identity = Identity(found["cluster"], found["node_id"])
+            inode = None if found["inode"] is None else int(found["inode"])
+            return Title(str(found["engine"]), identity, _name(found["directory"]), inode)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedRecord(f"{path / IDENTITY_FILE} is not the identity of a node") from error
+    raise WrongDirectory(
+        f"{path} is of format {version}; this version reads and writes {FORMAT}",
+        next_step="run the version that wrote it, or start this node with an empty data_dir",
+    )
+
+
+def write_title(path: Path, title: Title) -> None:
+    """Write it, durably; the caller syncs the directory."""
+    content = {
+        "format": FORMAT,
+        "engine": title.engine,
+        "cluster": title.identity.cluster,
+        "node_id": title.identity.node_id,
+        "directory": title.directory.hex(),
+        "inode": title.inode,
+    }
+    _save(path / IDENTITY_FILE, content)
+
+
+def read_peers(path: Path) -> dict[NodeId, bytes]:
+    """The names of the peers' directories; raises `DamagedRecord`."""
+    found = _load(path / PEERS_FILE)
+    try:
+        return {int(peer): _name(name) for peer, name in (found or {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedRecord(f"{path / PEERS_FILE} does not list directories of peers") from error
+
+
+def write_peers(path: Path, peers: Mapping[NodeId, bytes]) -> None:
+    """Write them, durably; the caller syncs the directory."""
+    _save(path / PEERS_FILE, {str(peer): name.hex() for peer, name in sorted(peers.items())})
+
+
+def _name(text: str) -> bytes:
+    name = bytes.fromhex(text)
+    if len(name) != NAME_BYTES:
+        raise ValueError(text)
+    return name
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise DamagedRecord(f"{path} cannot be read as JSON") from error
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
