@@ -99,10 +99,21 @@ WHEN_FULL = ("shrink", "refuse")
 
 def parse_address(text: str) -> Address:
     """`host:port` -> `Address`; raises `InvalidConfig`."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidConfig(f"{text!r} is not an address of the form host:port")
-    return Address(host.strip("[]"), int(port))
+    name, _, port = text.rpartition(":")
+    host = name.strip("[]")
+    is_number = port.isascii() and port.isdigit() and len(port) < 6
+    if not _can_be_looked_up(host) or not is_number or not 0 < int(port) < 65536:
+        raise InvalidConfig(f"{text!r:.300} is not an address of the form host:port")
+    return Address(host, int(port))
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Whether a resolver would take the name; one that it refuses outright is no network error."""
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(encoded) and all(32 < byte < 127 for byte in encoded)
 
 
 def load(path: Path) -> Config:
@@ -111,7 +122,7 @@ def load(path: Path) -> Config:
         document = tomli.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from error
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, endless digits or brackets
         raise InvalidConfig(f"{path} is not TOML: {error}") from error
     try:
         return _config(document, path.parent)
@@ -146,10 +157,20 @@ def _config(document: dict[str, Any], base: Path) -> Config:
     for name, section in (("raft", Raft), ("dedup", Dedup), ("retention", Retention)):
         if name in fields:
             fields[name] = section(**_checked(fields[name], section, f"{name}."))
-    data_dir = base / Path(fields.pop("data_dir")).expanduser()
+    data_dir = base / _path(fields.pop("data_dir"))
     config = Config(members=members, data_dir=data_dir, **fields)
     _check_sense(config)
     return config
+
+
+def _path(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:  # `~name` of nobody here
+        raise InvalidConfig(f"data_dir is not a path: {error}") from error
+    if "\0" in text:
+        raise InvalidConfig("data_dir is not a path: it holds a zero byte")
+    return path
 
 
 def _member(item: object, number: int) -> Member:
@@ -186,8 +207,8 @@ def _check_sense(config: Config) -> None:
     ids = [member.id for member in config.members]
     if len(ids) % 2 == 0:
         raise InvalidConfig(f"members lists {len(ids)} nodes; the number of nodes must be odd")
-    if len(set(ids)) != len(ids) or min(ids) < 1:
-        raise InvalidConfig("each member needs its own id, 1 or more")
+    if len(set(ids)) != len(ids) or min(ids) < 1 or max(ids) > limits.MAX_NODE_ID:
+        raise InvalidConfig(f"each member needs its own id, from 1 to {limits.MAX_NODE_ID}")
     if config.node_id not in ids:
         raise InvalidConfig(f"node_id {config.node_id} is not among the members {ids}")
     addresses = [address for member in config.members for address in (member.peer, member.client)]
@@ -202,14 +223,24 @@ def _check_sense(config: Config) -> None:
         raise InvalidConfig("raft.heartbeat_ms must be positive and less than raft.election_ms")
     if config.raft.jitter_ms < 1:
         raise InvalidConfig("raft.jitter_ms must be at least 1, or elections collide")
-    if config.dedup.ttl_ms < 1:
-        raise InvalidConfig("dedup.ttl_ms must be at least 1")
+    if not 1 <= config.dedup.ttl_ms <= limits.MAX_DEDUP_TTL_MS:
+        raise InvalidConfig(f"dedup.ttl_ms must be from 1 to {limits.MAX_DEDUP_TTL_MS}")
     if not 1024 <= config.dedup.max_keys <= limits.MAX_DEDUP_KEYS:
         raise InvalidConfig(f"dedup.max_keys must be from 1024 to {limits.MAX_DEDUP_KEYS}")
     if min(config.retention.bytes, config.retention.age_ms) < 0:
         raise InvalidConfig("retention.bytes and retention.age_ms cannot be negative")
     if config.retention.check_every_ms < 10:
         raise InvalidConfig("retention.check_every_ms must be at least 10")
+    _check_most("raft.election_ms", config.raft.election_ms, limits.MAX_TIMER_MS)
+    _check_most("raft.jitter_ms", config.raft.jitter_ms, limits.MAX_TIMER_MS)
+    _check_most("retention.check_every_ms", config.retention.check_every_ms, limits.MAX_TIMER_MS)
+    _check_most("retention.age_ms", config.retention.age_ms, limits.MAX_DEDUP_TTL_MS)
+    _check_most("retention.bytes", config.retention.bytes, 2**63 - 1)
+
+
+def _check_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise InvalidConfig(f"{name} cannot be over {most}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ import trio
 from esnode import errors, limits
 from esnode.config import Address
 from esnode.errors import (
+    Bug,
     ConnectionLost,
     EventStreamError,
     HandshakeTimeout,
@@ -198,7 +199,7 @@ async def accept(
     """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
 
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
-    `WrongNode`, `ProtocolError`, `FrameTooLarge`; or `ConnectionLost`.
+    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`; or `ConnectionLost`.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
@@ -226,8 +227,13 @@ async def say_goodbye(connection: Connection, error: EventStreamError) -> None:
 
 
 def error_of(code: str, message: str) -> EventStreamError:
-    """The error that a `Goodbye` or a `Refused` stands for. An unknown code is a `ProtocolError`."""
+    """The error that a `Goodbye` or a `Refused` stands for. An unknown code is a `ProtocolError`.
+
+    A bug of the other side is not one of this process: here it is a connection that was lost.
+    """
     cls = _declared().get(code)
+    if cls is not None and issubclass(cls, Bug):
+        return ConnectionLost(f"the other side has ended with {code}: {message}")
     if cls is None:
         return ProtocolError(f"the other side gave the unknown error {code}: {message}")
     return cls(message)

@@ -44,6 +44,9 @@ MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
 
 MAX_DEDUP_KEYS: Final = 50_000_000
 """The largest window that may be configured: a snapshot holds its keys."""
+MAX_DEDUP_TTL_MS: Final = 2**42
+"""139 years."""
+MAX_NODE_ID: Final = 2**32 - 1
 
 # --- inboxes and sessions -----------------------------------------------------------------------
 MAX_INBOX_ITEMS: Final = 8192
@@ -75,6 +78,8 @@ MAX_TICK_MS: Final = 100
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 FRAME_TIMEOUT_S: Final = 10.0
 """A frame whose header has arrived must be whole within this."""
+MAX_TIMER_MS: Final = 86_400_000
+"""The longest timer that may be configured: a day."""
 DISK_SILENCE_S: Final = 5.0
 """A disk that makes nothing durable for this long has failed."""
 KEEPALIVE_S: Final = 30

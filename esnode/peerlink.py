@@ -17,6 +17,7 @@ from esnode import limits
 from esnode.config import Member
 from esnode.connection import Connection, Dialer, error_of, greet
 from esnode.errors import (
+    CallerError,
     ConnectionLost,
     EventStreamError,
     OperatorError,
@@ -113,7 +114,7 @@ class PeerLink:
             begun = trio.current_time()
             try:
                 await self._converse()
-            except* (PeerError, OperatorError) as group:
+            except* (PeerError, OperatorError, CallerError) as group:  # a Goodbye may say any of them
                 error = first_of(group)
                 reached |= self.connected
                 if self.connected and trio.current_time() - begun > limits.RECONNECT_MAX_S:

@@ -59,7 +59,7 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ('when_full = "shrink"', 'when_full = "panic"', "dedup.when_full is 'panic'"),
         ("max_keys = 2000000", "max_keys = 1", "from 1024 to"),
         ("max_keys = 2000000", "max_keys = 99000000", "from 1024 to"),
-        ("ttl_ms = 600000", "ttl_ms = 0", "at least 1"),
+        ("ttl_ms = 600000", "ttl_ms = 0", "dedup.ttl_ms must be from 1"),
         ('cluster = "main"', 'cluster = ""', "cluster must be a name"),
         ("age_ms = 0", "age_ms = -1", "cannot be negative"),
         ("check_every_ms = 10000", "check_every_ms = 1", "at least 10"),
@@ -69,6 +69,18 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ("\nid = 3", "\nid = 1", "needs its own id"),
         ("\nid = 3", "\nid = 3\ncolour = 1", "unknown key members[3].colour"),
         ('cluster = "main"', "cluster = main", "is not TOML"),
+        ('cluster = "main"', f"cluster = {'[' * 500}", "is not TOML"),
+        ('cluster = "main"', f"cluster = {'9' * 5000}", "is not TOML"),
+        ("\nid = 3", "\nid = 4294967296", "from 1 to 4294967295"),
+        ("ttl_ms = 600000", "ttl_ms = 99999999999999999999", "dedup.ttl_ms must be from 1 to"),
+        ("age_ms = 0", f"age_ms = 1{'0' * 400}", "retention.age_ms cannot be over"),
+        ("jitter_ms = 150", f"jitter_ms = 1{'0' * 400}", "raft.jitter_ms cannot be over"),
+        ("/data", "/da\\u0000ta", "data_dir is not a path"),
+        ("127.0.0.1:7203", "a..b:7203", "not an address"),
+        ("127.0.0.1:7203", f"{'a' * 64}:7203", "not an address"),
+        ("127.0.0.1:7203", "[]:7203", "not an address"),
+        ("127.0.0.1:7203", "a\\u0000:7203", "not an address"),
+        ("127.0.0.1:7203", f"127.0.0.1:{'7' * 5000}", "not an address"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, old: str, new: str, reason: str) -> None:
@@ -77,6 +89,12 @@ def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, old: str, new:
     with pytest.raises(InvalidConfig, match=r"node\.toml") as caught:
         load(written(tmp_path, text.replace(old, new, 1)))
     assert reason in str(caught.value)
+
+
+def test_the_home_of_nobody_is_refused(tmp_path: Path) -> None:
+    text = dump(three_nodes(tmp_path)).replace(str(tmp_path / "data"), "~no-such-user/data")
+    with pytest.raises(InvalidConfig, match="data_dir is not a path"):
+        load(written(tmp_path, text))
 
 
 def test_an_even_number_of_nodes_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from esnode import limits
 from esnode.config import Address
 from esnode.connection import Connection, accept, error_of, greet, open_stream, say_goodbye
 from esnode.errors import (
+    Bug,
     Busy,
     ConnectionLost,
     EventStreamError,
@@ -309,6 +310,7 @@ async def test_a_connection_that_ends_before_its_hello_is_lost(cut: int) -> None
         (Hello(Side.CLIENT, 1, 1, "", 0, 2, 7), Welcome(1, "blue", 1, 1), WrongNode),
         (CLIENT_HELLO, Goodbye(Busy.code, "full"), Busy),
         (CLIENT_HELLO, Goodbye("ES7777", "from the future"), ProtocolError),
+        (CLIENT_HELLO, Goodbye(Bug.code, "the other side's own"), ConnectionLost),
     ],
 )
 async def test_a_wrong_answer_to_hello_is_a_typed_error(
@@ -387,3 +389,9 @@ async def test_a_goodbye_waits_only_a_moment_for_the_other_side(autojump_clock: 
 def test_every_code_becomes_the_error_that_it_stands_for() -> None:
     assert type(error_of(NotLeader.code, "no")) is NotLeader
     assert not error_of("ES1103", "gone").definite
+
+
+def test_a_bug_of_the_other_side_is_not_one_of_this_side() -> None:
+    error = error_of(Bug.code, "a broken invariant")
+    assert type(error) is ConnectionLost
+    assert not error.definite

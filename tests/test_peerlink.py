@@ -98,9 +98,11 @@ async def test_a_dial_that_hangs_is_given_up_and_tried_again(autojump_clock: tri
     assert 3 < dialled <= 10
 
 
+@pytest.mark.parametrize("code", ["ES2002", "ES3103", "ES1101", "ES9001", "ES0000"])
 async def test_a_peer_that_refuses_is_quoted_and_not_dialled_without_a_pause(
-    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
+    """Whatever code it gives: one of a caller or of a bug ended the node that heard it."""
     caplog.set_level(logging.INFO, logger="esnode.peerlink")
     peer = Peer(up=True)
 
@@ -108,7 +110,7 @@ async def test_a_peer_that_refuses_is_quoted_and_not_dialled_without_a_pause(
         while True:
             await trio.sleep(0.005)
             for end in peer.ends:
-                await end.send_all(encode(Goodbye("ES2002", "a frame was too long")))
+                await end.send_all(encode(Goodbye(code, "a frame was too long")))
                 await end.aclose()
             peer.ends.clear()
 
@@ -118,6 +120,6 @@ async def test_a_peer_that_refuses_is_quoted_and_not_dialled_without_a_pause(
         await trio.sleep(10)
         nursery.cancel_scope.cancel()
     reasons = [record.__dict__["reason"] for record in caplog.records if record.message == "peer_unreachable"]
-    assert reasons[0] == "a frame was too long"
+    assert "a frame was too long" in reasons[0]
     connected = [record for record in caplog.records if record.message == "peer_connected"]
     assert 3 < len(connected) < 30
