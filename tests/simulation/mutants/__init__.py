@@ -1,0 +1,1 @@
+"""Bugs planted on purpose: the simulator is believed because it finds them."""

@@ -1,0 +1,18 @@
+"""All planted bugs, by name. The bugs are in the files beside this one, by the room they are in."""
+
+from typing import Final
+
+from tests.simulation.mutants.deduplication import DEDUPLICATION
+from tests.simulation.mutants.disks import DISKS
+from tests.simulation.mutants.elections import ELECTIONS
+from tests.simulation.mutants.machine import MACHINE
+from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.reads import READ_BUGS
+from tests.simulation.mutants.replicating import REPLICATING
+
+CATALOGUE: Final = (*ELECTIONS, *REPLICATING, *READ_BUGS, *DEDUPLICATION, *MACHINE, *DISKS)
+SOUND: Final[dict[str, Mutant]] = {
+    f"sound-{tier}": Mutant(f"sound-{tier}", "", "no bug at all", tier, ()) for tier in "AB"
+}
+"""What no seed may see anything in."""
+BY_NAME: Final[dict[str, Mutant]] = {mutant.name: mutant for mutant in CATALOGUE}

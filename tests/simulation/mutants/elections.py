@@ -1,0 +1,230 @@
+"""Bugs in who may lead: terms, votes, and what is durable before anybody hears of it."""
+
+from typing import Final
+
+from tests.simulation.mutants.mutant import Edit, Mutant
+
+CORE: Final = "esnode.raft.core"
+LOG: Final = "esnode.raft.log"
+QUORUM: Final = "esnode.raft.quorum"
+OUTLINE: Final = "esnode.storage.outline"
+
+ELECTIONS: Final = (
+    Mutant(
+        "vote-before-fsync",
+        "#1",
+        "a vote leaves before it is on disk: two votes in one term after a crash",
+        "A",
+        (
+            Edit(
+                CORE,
+                "self._after.append(Outgoing(sender, VoteReply(self.term, granted, pre=False)))",
+                "self._now.append(Outgoing(sender, VoteReply(self.term, granted, pre=False)))",
+            ),
+        ),
+    ),
+    Mutant(
+        "vote-forgotten-on-disk",
+        "#1",
+        "the stored record has the term, and nobody as the vote",
+        "A",
+        (Edit(OUTLINE, "hard_state.vote or 0,", "0,"),),
+    ),
+    Mutant(
+        "vote-of-a-known-term-not-written",
+        "#1",
+        "the hard state is written when the term changes, not when only the vote does",
+        "A",
+        (
+            Edit(
+                CORE,
+                "hard_state = self._hard_state if self._hard_state is not self._given_hard_state else None",
+                "hard_state = self._hard_state if self.term != self._given_hard_state.term else None",
+            ),
+        ),
+    ),
+    Mutant(
+        "term-and-vote-in-two-writes",
+        "#1",
+        "a new term is written first, without its vote; the vote comes with the next write",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                if hard_state is not None:
+                    self._given_hard_state = hard_state
+                """,
+                """
+                if hard_state is not None:
+                    if hard_state.term != self._given_hard_state.term:
+                        hard_state = HardState(hard_state.term, None)
+                    self._given_hard_state = hard_state
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "hard-state-waits-for-entries",
+        "#20",
+        "term and vote go to disk with the next entries: after a power cut, two leaders of one term",
+        "A",
+        (
+            Edit(
+                CORE,
+                "if not entries and hard_state is None and self._snapshot is None:",
+                "if not entries and self._snapshot is None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "step-down-clears-the-vote",
+        "#2",
+        "stepping down within a term makes the vote free again",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                if term > self.term:
+                    self._hard_state = HardState(term, None)
+                """,
+                """
+                if term >= self.term:
+                    self._hard_state = HardState(term, None)
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "vote-of-an-older-term-counted",
+        "#3",
+        "a vote that was given in an earlier term counts in this one",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
+                case _:
+                    return
+                """,
+                """
+                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
+                case VoteReply():
+                    self._on_vote_reply(sender, message)
+                case _:
+                    return
+                """,
+            ),
+            Edit(
+                CORE,
+                "if self.role is asked_role and reply.term == asked_term:",
+                "if self.role is asked_role and reply.term <= asked_term:",
+            ),
+        ),
+    ),
+    Mutant(
+        "pre-vote-counted-as-a-vote",
+        "thesis 9.6",
+        "a late answer to the pre-vote counts as a vote in the election that follows",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                asked_role = Role.PRE_CANDIDATE if reply.pre else Role.CANDIDATE
+                asked_term = self.term + 1 if reply.pre and reply.granted else self.term
+                """,
+                """
+                asking = self.role is Role.PRE_CANDIDATE
+                asked_role = Role.PRE_CANDIDATE if asking else Role.CANDIDATE
+                asked_term = self.term + 1 if asking and reply.granted else self.term
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "own-vote-before-fsync",
+        "#1",
+        "a candidate counts its own vote at once, and asks for others before its own is on disk",
+        "A",
+        (
+            Edit(CORE, "outbox = self._now if pre else self._after", "outbox = self._now"),
+            Edit(CORE, "self._votes = {}", "self._votes = {self.me: True}"),
+        ),
+    ),
+    Mutant(
+        "two-votes-in-a-term",
+        "Raft 5.2",
+        "a node that has voted in this term votes again for whoever asks",
+        "A",
+        (
+            Edit(
+                CORE,
+                "free = vote == sender or (vote is None and self.leader is None)",
+                "free = vote == sender or self.leader is None",
+            ),
+            Edit(CORE, "if vote is None:", "if vote != sender:"),
+        ),
+    ),
+    Mutant(
+        "long-old-log-wins",
+        "#14",
+        "logs are compared by length first, by last term second",
+        "A",
+        (
+            Edit(
+                LOG,
+                "return (self.last_term, self.last_index) > (term, index)",
+                "return (self.last_index, self.last_term) > (index, term)",
+            ),
+        ),
+    ),
+    Mutant(
+        "vote-for-a-shorter-log",
+        "Raft 5.4.1",
+        "a vote is given without a look at the candidate's log",
+        "A",
+        (
+            Edit(
+                CORE,
+                "granted = may_vote and not self.log.is_newer_than(request.last_index, request.last_term)",
+                "granted = may_vote",
+            ),
+        ),
+    ),
+    Mutant(
+        "one-vote-short",
+        "Raft 5.2",
+        "an election is won with one vote less than a majority",
+        "A",
+        (Edit(QUORUM, "if granted >= majority(len(voters)):", "if granted >= max(1, len(voters) // 2):"),),
+    ),
+    Mutant(
+        "term-of-a-reply-ignored",
+        "Raft 5.1",
+        "a leader that hears of a newer term in an answer goes on leading",
+        "A",
+        (
+            Edit(
+                CORE,
+                "if not _is_about_a_future_term(message):",
+                "if not _is_about_a_future_term(message) and self.leadership is None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "leads-without-a-quorum",
+        "#13",
+        "no check-quorum: a leader that nobody answers goes on leading",
+        "A",
+        (
+            Edit(
+                "esnode.raft.leadership",
+                "return active >= quorum.majority(1 + len(self.progress))",
+                "return True",
+            ),
+        ),
+    ),
+)

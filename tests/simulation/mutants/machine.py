@@ -1,0 +1,91 @@
+"""Bugs in what the log means: the applied state, its snapshots, and how a node finds itself again."""
+
+from typing import Final
+
+from tests.simulation.mutants.mutant import Edit, Mutant
+
+APPLY: Final = "esnode.apply"
+RECOVERY: Final = "esnode.recovery"
+WINDOW: Final = "esnode.dedup.keywindow"
+PRODUCERS: Final = "esnode.dedup.producers"
+
+MACHINE: Final = (
+    Mutant(
+        "snapshot-without-producers",
+        "#24",
+        "a node that came back by a snapshot has the keys, and not the producer sessions",
+        "A",
+        (Edit(APPLY, "self.producers.adopt(producers)", "self.producers.closed = producers.closed"),),
+    ),
+    Mutant(
+        "snapshot-one-entry-behind-its-data",
+        "#10",
+        "a snapshot is labelled with the entry before the last one that it holds",
+        "A",
+        (
+            Edit(
+                APPLY,
+                "return Snapshot(self.applied_index, self.applied_term,",
+                "return Snapshot(self.applied_index - 1, self.applied_term,",
+            ),
+            Edit(
+                APPLY,
+                "head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))",
+                """
+                self.applied_index -= 1
+                head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))
+                self.applied_index += 1
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "restart-commits-its-tail",
+        "#10",
+        "a node that starts takes all that is on its disk for committed",
+        "A",
+        (
+            Edit(
+                RECOVERY,
+                "found.prefix_index + 1, found.commit,",
+                "found.prefix_index + 1, found.last_index,",
+            ),
+            Edit(
+                RECOVERY,
+                "found.commit + 1, found.last_index,",
+                "found.last_index + 1, found.last_index,",
+            ),
+            Edit(RECOVERY, "applied=found.commit,", "applied=found.last_index,"),
+        ),
+    ),
+    Mutant(
+        "open-chunk-missing-in-the-snapshot",
+        "#10",
+        "a snapshot's youngest keys are zeroes",
+        "A",
+        (
+            Edit(
+                WINDOW,
+                "return memoryview(self._chunks[-1])[:end].toreadonly()",
+                "return memoryview(bytes(end))",
+            ),
+        ),
+    ),
+    Mutant(
+        "session-reopened-by-a-snapshot",
+        "#24",
+        "a session that came by a snapshot begins again with sequence number 0",
+        "A",
+        (
+            Edit(
+                PRODUCERS,
+                "self._sessions, self.closed = other._sessions, other.closed",
+                """
+                self._sessions, self.closed = other._sessions, other.closed
+                for session in self._sessions.values():
+                    session.next_sequence = 0
+                """,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,356 @@
+"""Bugs in what a leader sends, what a follower does with it, and what that commits."""
+
+from typing import Final
+
+from tests.simulation.mutants.mutant import Edit, Mutant
+
+CORE: Final = "esnode.raft.core"
+LEADERSHIP: Final = "esnode.raft.leadership"
+LOG: Final = "esnode.raft.log"
+PROGRESS: Final = "esnode.raft.progress"
+QUORUM: Final = "esnode.raft.quorum"
+
+REPLICATING: Final = (
+    Mutant(
+        "old-term-committed-by-count",
+        "#4",
+        "an entry of an earlier term is committed because a majority holds it (Raft figure 8)",
+        "A",
+        (
+            Edit(
+                CORE,
+                "if commit > self.log.committed and self.log.term_at(commit) == self.term:",
+                "if commit > self.log.committed:",
+            ),
+        ),
+    ),
+    Mutant(
+        "own-entry-counted-before-fsync",
+        "#7",
+        "the leader counts its own copy of an entry before its disk has it",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                "return quorum.agreed([self._log.durable, *matches])",
+                "return quorum.agreed([self._log.last_index, *matches])",
+            ),
+        ),
+    ),
+    Mutant(
+        "append-acked-before-fsync",
+        "#18",
+        "a follower confirms entries before its disk has them",
+        "A",
+        (
+            Edit(
+                CORE,
+                "self._after.append(Outgoing(leader, reply))",
+                "self._now.append(Outgoing(leader, reply))",
+            ),
+        ),
+    ),
+    Mutant(
+        "stale-completion-counted",
+        "#9",
+        "the end of a write whose entries were cut away meanwhile makes their successors durable (ABA)",
+        "A",
+        (
+            Edit(LOG, "claim.up_to = min(claim.up_to, self.last_index)", "claim.up_to = claim.up_to + 0"),
+            Edit(
+                LOG,
+                "self.durable = max(self.durable, self._claims.popleft().up_to)",
+                "self.durable = max(self.durable, min(self._claims.popleft().up_to, self.last_index))",
+            ),
+        ),
+    ),
+    Mutant(
+        "match-of-an-older-term-counted",
+        "Raft 5.3",
+        "a confirmation from an earlier leadership of the same node counts in this one",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
+                case _:
+                    return
+                """,
+                """
+                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
+                case AppendReply():
+                    if self.leadership is not None:
+                        self.leadership.on_append_reply(sender, message)
+                case _:
+                    return
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "commit-one-short-of-a-majority",
+        "Raft 5.3",
+        "an entry counts as committed with one copy less than a majority",
+        "A",
+        (
+            Edit(
+                QUORUM,
+                "return sorted(positions, reverse=True)[majority(len(positions)) - 1]",
+                "return sorted(positions, reverse=True)[max(0, majority(len(positions)) - 2)]",
+            ),
+        ),
+    ),
+    Mutant(
+        "heartbeat-commits-past-the-match",
+        "Raft 5.3",
+        "a heartbeat carries the leader's commit index, also to a follower whose log differs",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                "commit = min(self._log.committed, progress.match_index)",
+                "commit = self._log.committed",
+            ),
+        ),
+    ),
+    Mutant(
+        "append-commits-the-old-tail",
+        "Raft figure 2, AppendEntries 5",
+        "a follower commits as far as the leader has, beyond what this message has checked",
+        "A",
+        (
+            Edit(
+                CORE, "self.log.commit_to(min(message.commit, matched))", "self.log.commit_to(message.commit)"
+            ),
+        ),
+    ),
+    Mutant(
+        "conflict-not-cut",
+        "Raft 5.3",
+        "an entry at a known index is passed over without a look at its term",
+        "A",
+        (
+            Edit(
+                LOG,
+                "if entry.index <= self.last_index and self.term_at(entry.index) == entry.term:",
+                "if entry.index <= self.last_index:",
+            ),
+        ),
+    ),
+    Mutant(
+        "late-append-cuts-the-tail",
+        "Raft figure 2, AppendEntries 3",
+        "every append replaces all that follows its place, so a late one undoes newer ones",
+        "A",
+        (
+            Edit(
+                LOG,
+                """
+                if entry.index <= self.last_index and self.term_at(entry.index) == entry.term:
+                    continue
+                if entry.index <= self.last_index:
+                    self._truncate(entry.index)
+                """,
+                """
+                if entry.index <= self.committed:
+                    continue
+                if entry.index <= self.last_index:
+                    self._truncate(entry.index)
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "previous-entry-not-compared",
+        "Raft figure 2, AppendEntries 2",
+        "a follower takes entries when it has one at the place before them, of whatever term",
+        "A",
+        (
+            Edit(
+                CORE,
+                "if self.log.term_at(message.prev_index) != message.prev_term:",
+                "if self.log.term_at(message.prev_index) is None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "confirms-all-it-has",
+        "Raft 5.3",
+        "a follower confirms its whole log instead of what this message has matched",
+        "A",
+        (
+            Edit(
+                CORE,
+                "self._reply(sender, AppendReply(self.term, matched))",
+                "self._reply(sender, AppendReply(self.term, self.log.last_index))",
+            ),
+        ),
+    ),
+    Mutant(
+        "hint-taken-for-a-match",
+        "Raft 5.3",
+        "the place where a leader looks for the match counts as the match",
+        "A",
+        (
+            Edit(
+                PROGRESS,
+                "self.match_index = min(self.match_index, next_index - 1)",
+                "self.match_index = next_index - 1",
+            ),
+        ),
+    ),
+    Mutant(
+        "hopeful-leader",
+        "Raft figure 2",
+        "a new leader begins with the belief that everybody has all of its log",
+        "A",
+        (Edit(PROGRESS, "self.match_index = 0\n", "self.match_index = next_index - 1\n"),),
+    ),
+    Mutant(
+        "sent-is-confirmed",
+        "Raft 5.3",
+        "entries count as held by a follower once they have been sent",
+        "A",
+        (
+            Edit(
+                PROGRESS,
+                "self._inflight.append((last_index, size_bytes))",
+                """
+                self._inflight.append((last_index, size_bytes))
+                self.match_index = last_index
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "rejection-is-always-stale",
+        "etcd raft, progress",
+        "a leader that streams ignores a rejection: a follower with a lost or different tail is never helped",
+        "A",
+        (
+            Edit(
+                PROGRESS,
+                "ProgressState.REPLICATE: rejected_index <= self.match_index,",
+                "ProgressState.REPLICATE: True,",
+            ),
+        ),
+    ),
+    Mutant(
+        "connection-resets-nothing",
+        "etcd raft, progress",
+        "a new connection leaves the stream where it was, though what was in flight is lost",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                "self.progress[peer].probe()",
+                "assert peer in self.progress",
+            ),
+        ),
+    ),
+    Mutant(
+        "applied-before-commit",
+        "Raft 5.3",
+        "entries are applied, and acked, once the leader's own disk has them",
+        "A",
+        (Edit(LOG, "end = min(self.committed, self.durable)", "end = self.committed = self.durable"),),
+    ),
+    Mutant(
+        "commit-hint-too-high",
+        "#10",
+        "the stored commit index is the log's end: a restart applies what was never committed",
+        "A",
+        (
+            Edit(
+                CORE,
+                "write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed)",
+                "write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.last_index)",
+            ),
+        ),
+    ),
+    Mutant(
+        "snapshot-keeps-a-conflicting-tail",
+        "#11",
+        "a follower that has any entry at the snapshot's index keeps its log, whatever it holds",
+        "A",
+        (
+            Edit(
+                CORE,
+                "if self.log.term_at(snapshot.index) == snapshot.term:",
+                "if self.log.term_at(snapshot.index) is not None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "snapshot-sent-is-installed",
+        "#12",
+        "a snapshot that has left counts as installed; when it is lost, nothing is ever sent again",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                "progress.probe(progress.snapshot_index + 1 if ok else progress.match_index + 1)",
+                "progress.matched(progress.snapshot_index)",
+            ),
+        ),
+    ),
+    Mutant(
+        "snapshot-confirmed-before-fsync",
+        "#12",
+        "a follower confirms a snapshot before its disk has it",
+        "A",
+        (
+            Edit(
+                CORE,
+                """
+                        self._snapshot = snapshot
+                self._reply(sender, AppendReply(self.term, self.log.committed))
+                """,
+                """
+                        self._snapshot = snapshot
+                self._now.append(Outgoing(sender, AppendReply(self.term, self.log.committed)))
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "snapshot-forgets-the-offset",
+        "#12",
+        "a log that begins with a snapshot goes on with the offsets from before it",
+        "A",
+        (
+            Edit(
+                LOG,
+                "self._applied_position = Position(snapshot.next_offset, snapshot.log_time_ms)",
+                "self._applied_position = Position(self._applied_position.next_offset, snapshot.log_time_ms)",
+            ),
+        ),
+    ),
+    Mutant(
+        "compaction-drops-the-first-entry-after-it",
+        "#12",
+        "the log in memory believes that its prefix reaches one entry further than it was cut",
+        "A",
+        (
+            Edit(
+                LOG,
+                'assert index <= self.applied, "the prefix is cut only where it is applied"',
+                "index = min(index + 1, self.applied)",
+            ),
+        ),
+    ),
+    Mutant(
+        "log-time-goes-back",
+        "#17",
+        "a new leader stamps entries with its own time, not with what follows the log's",
+        "A",
+        (
+            Edit(
+                CORE,
+                "self._log_time_ms = self.log.end.log_time_ms",
+                "self._log_time_ms = self._log_time_ms + 0",
+            ),
+        ),
+    ),
+)
