@@ -79,7 +79,7 @@ def read_peers(path: Path) -> dict[NodeId, bytes]:
     found = _load(path / PEERS_FILE)
     try:
         return {int(peer): _name(name) for peer, name in (found or {}).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise DamagedRecord(f"{path / PEERS_FILE} does not list directories of peers") from error
 
 
@@ -95,13 +95,17 @@ def _name(text: str) -> bytes:
     return name
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None when there is no file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:  # no JSON, or no UTF-8
         raise DamagedRecord(f"{path} cannot be read as JSON") from error
+    if not isinstance(found, dict):
+        raise DamagedRecord(f"{path} is not a JSON object")
+    return found
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:

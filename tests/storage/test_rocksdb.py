@@ -11,6 +11,7 @@ import pytest
 from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState
+from esnode.storage.directory import trust_copy
 from esnode.storage.interface import Storage
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
 from tests.storage.places import DirectoryPlace, flip_bit
@@ -28,6 +29,7 @@ def as_after_a_kill(place: DirectoryPlace) -> DirectoryPlace:
     copy = place.path.parent / "killed"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(place.path, copy)
+    trust_copy(copy)
     return DirectoryPlace("rocksdb", copy)
 
 

@@ -14,6 +14,7 @@ from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState
 from esnode.storage import sqlite as engine
+from esnode.storage.directory import trust_copy
 from esnode.storage.interface import Storage
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
 from tests.storage.places import DirectoryPlace, flip_bit
@@ -32,6 +33,7 @@ def as_after_a_kill(place: DirectoryPlace, name: str = "killed") -> DirectoryPla
     copy = place.path.parent / name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(place.path, copy)
+    trust_copy(copy)
     return DirectoryPlace("sqlite", copy)
 
 
