@@ -1,0 +1,286 @@
+"""Those who use the cluster: they append, retry with the same keys, read, and write down what they are told.
+
+A client asks whom it takes for the leader, and anybody else when that does not help; it gives up in the
+end, and then knows nothing. Requests and answers may get lost. Used by tier A.
+"""
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import cbor2
+
+from esctl.proof.operations import Operations
+from esnode.dedup.batch import Batch, ProducerStamp
+from esnode.dedup.producers import FIRST_EPOCH
+from esnode.errors import Refusal
+from esnode.limits import KEY_BYTES
+from esnode.raft.messages import Decision, ReadGrant
+
+from .outcome import Violation
+from .schedule import MS
+from .tape import Operation
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .world import World
+
+INDEFINITE: Final = (Refusal.LEADERSHIP_LOST,)
+"""Refusals that leave open whether the batch is in the log."""
+RETRY_MS: Final = 20
+TRAVEL_NS: Final = (50_000, 2_000_000)
+
+
+def key_of(event: int) -> bytes:
+    """The key of an event, which looks like any other."""
+    return hashlib.blake2b(event.to_bytes(8, "big"), digest_size=KEY_BYTES).digest()
+
+
+class Client:
+    """One of them. Its producer session carries one batch at a time, in order."""
+
+    def __init__(self, number: int, world: "World") -> None:
+        self.number = number
+        self.world = world
+        self.leader = 0
+        self.random = random.Random(f"{world.seed}:client:{number}")
+        self._producer_id = 0
+        self._sequence = 0
+        self._in_session: deque[Operation] = deque()
+        self._session_is_busy = False
+
+    def begin(self, operation: Operation) -> None:
+        """Do it; nobody waits for it."""
+        if not operation.events:
+            Reading(self, operation.to).try_again()
+        elif operation.session:
+            self._in_session.append(operation)
+            self._go_on()
+        else:
+            Appending(self, operation.to, self._batch(operation, None), _nothing).try_again()
+
+    def _go_on(self) -> None:
+        """The next batch of the session, or a session first."""
+        if self._session_is_busy or not self._in_session:
+            return
+        self._session_is_busy = True
+        if not self._producer_id:
+            Opening(self, self._in_session[0].to, self._opened).try_again()
+            return
+        operation = self._in_session.popleft()
+        stamp = ProducerStamp(self._producer_id, FIRST_EPOCH, self._sequence, len(operation.events))
+        Appending(self, operation.to, self._batch(operation, stamp), self._over).try_again()
+
+    def _opened(self, producer_id: int) -> None:
+        self._session_is_busy = False
+        self._producer_id, self._sequence = producer_id, 0
+        if producer_id:
+            self.world.counts["op.session"] += 1
+            self._go_on()
+        elif self._in_session:
+            self._in_session.popleft()
+
+    def _over(self, sent: int) -> None:
+        """A batch of the session was acked; with 0 nobody knows, and the session is given up."""
+        self._session_is_busy = False
+        self._sequence += sent
+        if not sent:
+            self._producer_id = 0
+        self._go_on()
+
+    def _batch(self, operation: Operation, stamp: ProducerStamp | None) -> Batch:
+        keys = b"".join(map(key_of, operation.events))
+        payload = cbor2.dumps([b"%d" % event for event in operation.events])
+        return Batch(len(operation.events), keys, payload, stamp)
+
+
+class Trying:
+    """A request that is sent again until it is answered or given up."""
+
+    kind = ""
+
+    def __init__(self, client: Client, to: int) -> None:
+        world = client.world
+        self.client = client
+        self.world = world
+        self.history: Operations = world.history
+        self._to = client.leader or to
+        self._attempt = 0
+        self._give_up_ns = world.schedule.now_ns + world.weather.load.give_up_ms * MS
+        self._done = False
+
+    def try_again(self) -> None:
+        """One more attempt."""
+        if self._done:
+            return
+        if self.world.schedule.now_ns >= self._give_up_ns:
+            self.world.counts[f"op.{self.kind} unknown"] += 1
+            self._done = True
+            self.gave_up()
+            return
+        self._attempt += 1
+        number = self.begins()
+        self._travel(self._arrive, self._to, partial(self.ask, number, self._attempt))
+        load = self.world.weather.load
+        wait_ms = int(load.attempt_ms * self.client.random.uniform(0.8, 1.2))
+        self.world.schedule.after(wait_ms * MS, self._too_late, self._attempt)
+
+    def begins(self) -> int:
+        """Write the attempt down; returns its number in the history."""
+        raise NotImplementedError
+
+    def ask(self, number: int, attempt: int, host: "Host") -> None:
+        """The request is at the node."""
+        raise NotImplementedError
+
+    def gave_up(self) -> None:
+        """It ends without an answer."""
+        raise NotImplementedError
+
+    def succeed(self) -> bool:
+        """It is answered; False when it was before."""
+        first = not self._done
+        self._done = True
+        if first:
+            self.world.counts[f"op.{self.kind}"] += 1
+            self.client.leader = self._to
+        return first
+
+    def answer(self, call: Callable[..., None], *arguments: object) -> None:
+        """An answer leaves the node."""
+        self._travel(call, *arguments)
+
+    def refused(self, attempt: int) -> None:
+        """Somebody else may do it."""
+        if attempt == self._attempt and not self._done:
+            self._elsewhere()
+            self.world.schedule.after(RETRY_MS * MS, self._again, attempt)
+
+    def _travel(self, call: Callable[..., None], *arguments: object) -> None:
+        source = self.client.random
+        if source.random() < self.world.weather.load.loses and not self.world.is_calm:
+            self.world.counts["net.client lost"] += 1
+            return
+        self.world.schedule.after(source.randint(*TRAVEL_NS), call, *arguments)
+
+    def _arrive(self, to: int, request: "Callable[[Host], None]") -> None:
+        attempt = self._attempt
+        if not self.world.hosts[to].ask(request):
+            self.refused(attempt)
+
+    def _too_late(self, attempt: int) -> None:
+        if attempt == self._attempt and not self._done:
+            self._elsewhere()
+            self.try_again()
+
+    def _again(self, attempt: int) -> None:
+        if attempt == self._attempt:
+            self.try_again()
+
+    def _elsewhere(self) -> None:
+        self.client.leader = 0
+        self._to = self.client.random.choice(self.world.voters)
+
+
+class Appending(Trying):
+    """A batch, with or without a session."""
+
+    kind = "append"
+
+    def __init__(self, client: Client, to: int, batch: Batch, over: Callable[[int], None]) -> None:
+        super().__init__(client, to)
+        self._batch = batch
+        self._over = over
+
+    def begins(self) -> int:
+        return self.history.append_begins(self._batch.keys, self.world.schedule.now_ns)
+
+    def ask(self, number: int, attempt: int, host: "Host") -> None:
+        if not host.propose(self._batch, partial(self._settle, number, attempt, host)):
+            self.history.refused(number)
+            self.answer(self.refused, attempt)
+
+    def _settle(self, number: int, attempt: int, host: "Host", decision: Decision) -> None:
+        if decision.refusal is None:
+            self.world.invariants.acked(host, self._batch.keys, decision.ranges)
+            self.answer(self._acked, number, decision)
+            return
+        self.world.counts[f"refused.{decision.refusal.name}"] += 1
+        if decision.refusal not in INDEFINITE:
+            self.history.refused(number)
+            if decision.refusal is Refusal.OUT_OF_SEQUENCE:
+                raise Violation("sessions", f"a session in order is refused: {self._batch.producer}")
+        self.answer(self.refused, attempt)
+
+    def _acked(self, number: int, decision: Decision) -> None:
+        now_ns = self.world.schedule.now_ns
+        self.history.acked(number, decision.ranges, now_ns, decision.duplicates)
+        self.world.counts["op.duplicate events"] += decision.duplicates
+        self.world.counts["op.events"] += self._batch.count
+        if self.succeed():
+            self._over(self._batch.count)
+
+    def gave_up(self) -> None:
+        self._over(0)
+
+
+class Opening(Trying):
+    """A producer session."""
+
+    kind = "open"
+
+    def __init__(self, client: Client, to: int, opened: Callable[[int], None]) -> None:
+        super().__init__(client, to)
+        self._opened = opened
+
+    def begins(self) -> int:
+        return 0
+
+    def ask(self, number: int, attempt: int, host: "Host") -> None:
+        if not host.propose(None, partial(self._settle, attempt)):
+            self.answer(self.refused, attempt)
+
+    def _settle(self, attempt: int, decision: Decision) -> None:
+        if decision.refusal is None:
+            self.answer(self._acked, decision.wait_index)
+        else:
+            self.answer(self.refused, attempt)
+
+    def _acked(self, producer_id: int) -> None:
+        if self.succeed():
+            self._opened(producer_id)
+
+    def gave_up(self) -> None:
+        self._opened(0)
+
+
+class Reading(Trying):
+    """A linearizable read of where the log ends, and of its last events."""
+
+    kind = "read"
+
+    def begins(self) -> int:
+        return self.history.read_begins(self.world.schedule.now_ns)
+
+    def ask(self, number: int, attempt: int, host: "Host") -> None:
+        host.read(partial(self._answered, number, attempt))
+
+    def _answered(self, number: int, attempt: int, grant: ReadGrant, next_offset: int) -> None:
+        if grant.refusal is None:
+            self.answer(self._read, number, next_offset)
+        else:
+            self.answer(self.refused, attempt)
+
+    def _read(self, number: int, next_offset: int) -> None:
+        self.history.read_ends(number, next_offset, self.world.schedule.now_ns)
+        self.succeed()
+
+    def gave_up(self) -> None:
+        return
+
+
+def _nothing(sent: int) -> None:
+    """Nobody waits for it."""

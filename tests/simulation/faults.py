@@ -1,0 +1,162 @@
+"""What befalls a world, one method a kind of fault, each counted when it has really hit.
+
+Partitions end by themselves; so do pauses, full disks and slow ones. A crash is followed by a start. No
+fault damages what a majority needs: at most a minority of the disks is not to be trusted at any time.
+"""
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from esnode.raft.messages import Transfer
+
+from .host import BOUNDARIES, Host
+from .schedule import MS
+from .tape import Fault
+
+if TYPE_CHECKING:
+    from .world import World
+
+FLAPS: Final = 6
+
+
+class Faults:
+    """The hand that does it."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def befall(self, fault: Fault) -> None:
+        """Let it happen."""
+        host = self._world.hosts[fault.node]
+        if getattr(self, f"_{fault.kind}", lambda *_: False)(fault, host):
+            self._world.counts[f"fault.{fault.kind}"] += 1
+            self._world.trace.note(
+                self._world.schedule.now_ns, "!", f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms"
+            )
+
+    def heal(self, host: Host) -> None:
+        """What still lasts on this host ends."""
+        host.armed = ""
+        host.slow_until_ns = 0
+        host.disk.capacity_bytes = None
+        host.disk.fail_write(after=1 << 60)
+        if host.paused:
+            host.resume()
+
+    # --- processes and machines ------------------------------------------------------------------
+
+    def _crash(self, fault: Fault, host: Host) -> bool:
+        return self._end(host, fault, heard=True, torn=None)
+
+    def _power_cut(self, fault: Fault, host: Host) -> bool:
+        return self._end(host, fault, heard=False, torn=random.Random(fault.salt))
+
+    def _crash_all(self, fault: Fault, host: Host) -> bool:
+        torn = random.Random(fault.salt)
+        ended = [self._end(each, fault, heard=True, torn=torn) for each in self._world.hosts.values()]
+        return all(ended)
+
+    def _crash_at(self, fault: Fault, host: Host) -> bool:
+        host.armed = BOUNDARIES[fault.salt % len(BOUNDARIES)]
+        return host.up
+
+    def _end(self, host: Host, fault: Fault, *, heard: bool, torn: random.Random | None) -> bool:
+        if not host.up:
+            return False
+        host.end(heard=heard, torn=torn)
+        self._world.restart_later(host, fault.for_ns)
+        return True
+
+    def _pause(self, fault: Fault, host: Host) -> bool:
+        if not host.up or host.paused:
+            return False
+        host.pause()
+        self._world.schedule.after(fault.for_ns, self._resume, host, host.life)
+        return True
+
+    def _resume(self, host: Host, life: int) -> None:
+        if host.life == life and host.up and host.paused:
+            host.resume()
+
+    def _clock_jump(self, fault: Fault, host: Host) -> bool:
+        host.pass_time(fault.for_ns)
+        return host.up
+
+    # --- the network -----------------------------------------------------------------------------
+
+    def _isolate(self, fault: Fault, host: Host) -> bool:
+        return self._cut([{fault.node}, set(self._world.voters) - {fault.node}], fault.for_ns)
+
+    def _split(self, fault: Fault, host: Host) -> bool:
+        source = random.Random(fault.salt)
+        side = set(source.sample(self._world.voters, source.randint(1, len(self._world.voters))))
+        return self._cut([side, set(self._world.voters) - side], fault.for_ns)
+
+    def _bridge(self, fault: Fault, host: Host) -> bool:
+        """Two do not see each other; everybody else sees both."""
+        return self._cut([{fault.node}, {fault.other}], fault.for_ns)
+
+    def _one_way(self, fault: Fault, host: Host) -> bool:
+        """The node can send and hears nobody, or hears everybody and cannot send."""
+        others = [voter for voter in self._world.voters if voter != fault.node]
+        out = [(fault.node, other) for other in others]
+        back = [(other, fault.node) for other in others]
+        self._world.network.sever(out if fault.salt % 2 else back, fault.for_ns)
+        return bool(others)
+
+    def _flap(self, fault: Fault, host: Host) -> bool:
+        for turn in range(FLAPS):
+            sides = [{fault.node}, set(self._world.voters) - {fault.node}]
+            delay_ns = 2 * turn * fault.for_ns // FLAPS
+            self._world.schedule.after(delay_ns, self._cut, sides, fault.for_ns // FLAPS)
+        return len(self._world.voters) > 1
+
+    def _cut(self, sides: list[set[int]], for_ns: int) -> bool:
+        """Nobody on one side hears the other one."""
+        one, other = (sorted(side) for side in sides)
+        pairs = [pair for a in one for b in other if a != b for pair in ((a, b), (b, a))]
+        self._world.network.sever(pairs, for_ns)
+        return bool(pairs)
+
+    def _clog(self, fault: Fault, host: Host) -> bool:
+        if fault.node == fault.other:
+            return False
+        self._world.network.clog(fault.node, fault.other, fault.for_ns)
+        return True
+
+    def _reset(self, fault: Fault, host: Host) -> bool:
+        if fault.node == fault.other:
+            return False
+        there = self._world.network.reset(fault.node, fault.other)
+        return self._world.network.reset(fault.other, fault.node) or there
+
+    # --- disks -----------------------------------------------------------------------------------
+
+    def _slow_disk(self, fault: Fault, host: Host) -> bool:
+        host.slow_until_ns = self._world.schedule.now_ns + fault.for_ns
+        return True
+
+    def _failed_sync(self, fault: Fault, host: Host) -> bool:
+        host.disk.fail_write(after=fault.salt % 3)
+        return True
+
+    def _full_disk(self, fault: Fault, host: Host) -> bool:
+        host.disk.capacity_bytes = len(host.disk.cache) + fault.salt % 10_000
+        self._world.schedule.after(fault.for_ns, self._make_room, host)
+        return True
+
+    def _make_room(self, host: Host) -> None:
+        host.disk.capacity_bytes = None
+
+    # --- what an operator does -------------------------------------------------------------------
+
+    def _transfer(self, fault: Fault, host: Host) -> bool:
+        for each in self._world.hosts.values():
+            if each.process is not None and each.process.view.leads:
+                each.hear(Transfer(fault.other if fault.salt % 2 else None))
+                return True
+        return False
+
+    def _cut_prefix(self, fault: Fault, host: Host) -> bool:
+        return host.cut_prefix(random.Random(fault.salt).choice((0.3, 0.7, 1.0)))
+

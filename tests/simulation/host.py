@@ -1,0 +1,508 @@
+"""One machine of tier A: a disk that outlives its processes, and a process that is the node but for trio.
+
+The core, the driver, the machine, the log's storage, the waiting requests and the recovery are those that
+ship. What the node does in tasks of trio is done here by the schedule: a turn of the driver soon after
+something arrived, a commit after the disk's time, ticks and beats of a clock that may go wrong.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.dedup.admission import Admission
+from esnode.dedup.batch import Batch
+from esnode.driver import Driver
+from esnode.errors import Bug, DamagedRecord, StorageFailed
+from esnode.inbox import Inbox
+from esnode.raft.core import Core
+from esnode.raft.entry import Entry
+from esnode.raft.log import RaftLog
+from esnode.raft.messages import (
+    Beat,
+    Decision,
+    Fetch,
+    Fetched,
+    Input,
+    InstallSnapshot,
+    OpenProducer,
+    PeerMessage,
+    PrefixCut,
+    Propose,
+    ReadGrant,
+    ReadIndex,
+    SendSnapshot,
+    SoftState,
+    Tick,
+    Write,
+)
+from esnode.recovery import recover
+from esnode.storage.interface import Identity, pages
+from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.view import View
+from esnode.waiting import WaitingRequests
+
+from .outcome import Violation
+from .schedule import MS, SECOND
+
+if TYPE_CHECKING:
+    from .world import World
+
+DISK_SILENCE_NS: Final = int(limits.DISK_SILENCE_S * SECOND)
+FINE_TICK_MS: Final = 5
+FINE_TICKS: Final = 60
+"""Fine ticks in a row while nobody leads; then the ordinary ones do."""
+BOUNDARIES: Final = ("writing", "syncing", "synced", "sending", "applied")
+
+
+class Crashed(Exception):
+    """The process has just ended, in the middle of something."""
+
+
+class Process:
+    """What ends with a crash."""
+
+    def __init__(self, host: "Host", storage: MemoryStorage) -> None:
+        world = host.world
+        dedup = world.weather.dedup
+        self.host = host
+        self.machine = Machine(dedup, seed=host.id)
+        found = recover(storage, self.machine)
+        log = found.log
+        self.log: RaftLog = log
+        log._cache_limit = world.weather.cache_bytes
+        self.core = Core(
+            host.id,
+            world.voters,
+            hard_state=found.hard_state,
+            log=log,
+            admission=Admission(self.machine.keys, self.machine.producers),
+            timers=world.weather.timers,
+            random=random.Random(f"{world.seed}:core:{host.id}:{host.life}"),
+        )
+        self.view = View(
+            host.id,
+            term=found.hard_state.term,
+            applied_index=self.machine.applied_index,
+            first_offset=found.first_offset,
+            next_offset=self.machine.next_offset,
+        )
+        self.inbox = WakingInbox(host.wake)
+        self.waiting = WaitingRequests()
+        self.disk = DiskQueue(host, storage)
+        self.due_reads: list[tuple[int, Callable[[], None]]] = []
+        self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
+
+
+class Host:
+    """A machine, and the process on it, if one runs."""
+
+    def __init__(self, node_id: int, world: "World") -> None:
+        self.id = node_id
+        self.world = world
+        self.disk = MemoryDisk()
+        self.life = 0
+        self.process: Process | None = None
+        self.paused = False
+        self.armed = ""
+        """The boundary at which the process will crash next time."""
+        self.slow_until_ns = 0
+        self.sync_took_ns = 0
+        self._backlog: list[Callable[[], None]] = []
+        self._awake = False
+        self._carried_ns = 0
+        self._ticked_ns = 0
+        self._fine_ticks = 0
+        self._random = random.Random(f"{world.seed}:host:{node_id}")
+        drift = world.weather.drift
+        self._pace = 1 + self._random.uniform(-drift, drift)
+
+    @property
+    def up(self) -> bool:
+        """Whether a process runs here, paused or not."""
+        return self.process is not None
+
+    # --- its life --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a process on what the disk holds."""
+        assert self.process is None
+        self.life += 1
+        schedule, weather = self.world.schedule, self.world.weather
+        storage = MemoryStorage(self.disk, Identity("simulation", self.id))
+        self.world.invariants.recovered(self, storage.recover())
+        self.process = Process(self, storage)
+        self.paused = False
+        self._awake = False
+        self._backlog.clear()
+        self._ticked_ns, self._carried_ns = schedule.now_ns, 0
+        core = self.process.core
+        self.note(f"starts in term {core.term}, log to {core.log.last_index}")
+        self.world.invariants.started(self)
+        schedule.after(self._local(weather.tick_ms * MS), self._tick, self.life)
+        schedule.after(self._local(weather.timers.heartbeat_ms * MS), self._beat, self.life)
+        self.world.network.started(self.id)
+
+    def end(self, *, heard: bool, torn: random.Random | None) -> None:
+        """End the process; `torn`: the machine loses power, and what is not synced is torn by it."""
+        self.note("ends")
+        self.process = None
+        self.armed = ""
+        self.disk.crash(torn)
+        self.world.network.ended(self.id, heard=heard)
+
+    def guard(self, call: Callable[[], None]) -> None:
+        """Let the process do something; what ends a node ends it, what is a bug ends the run."""
+        try:
+            call()
+        except Crashed:
+            self.world.counts["fault.crash at a boundary"] += 1
+        except (StorageFailed, DamagedRecord) as error:
+            self.note(f"fails: {error}")
+            self.world.counts[f"node.ended by {type(error).__name__}"] += 1
+            if self.up:
+                self.end(heard=True, torn=None)
+                self.world.restart_later(self)
+        except Violation:
+            raise
+        except (AssertionError, Bug) as error:
+            raise Violation("assertion", f"node {self.id}: {error!r}") from error
+
+    def passes(self, boundary: str) -> None:
+        """The process comes by a place where it may be meant to end."""
+        if self.armed == boundary:
+            self.end(heard=self._random.random() < 0.5, torn=self._random)
+            self.world.restart_later(self)
+            raise Crashed
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _local(self, duration_ns: int) -> int:
+        return int(duration_ns * self._pace)
+
+    def _tick(self, life: int) -> None:
+        """As `esnode/clocks.py`: what has passed goes to the core, in whole milliseconds."""
+        if life != self.life or self.process is None:
+            return
+        leaderless = self.process.view.soft_state.leader is None
+        self._fine_ticks = self._fine_ticks + 1 if leaderless else 0
+        fine = leaderless and self._fine_ticks < FINE_TICKS
+        wait_ms = FINE_TICK_MS if fine else self.world.weather.tick_ms
+        self.world.schedule.after(self._local(wait_ms * MS), self._tick, life)
+        if not self.paused:
+            now_ns = self.world.schedule.now_ns
+            self._carried_ns += int((now_ns - self._ticked_ns) / self._pace)
+            self._ticked_ns = now_ns
+            self.pass_time(0)
+
+    def pass_time(self, jump_ns: int) -> None:
+        """Tell the process how much time has passed, and `jump_ns` more."""
+        self._carried_ns += jump_ns
+        whole_ms = self._carried_ns // MS
+        if whole_ms and self.process is not None:
+            self._carried_ns -= whole_ms * MS
+            self.process.inbox.put(Tick(whole_ms))
+
+    def _beat(self, life: int) -> None:
+        if life == self.life and self.process is not None:
+            self.world.schedule.after(self._local(self.world.weather.timers.heartbeat_ms * MS), self._beat, life)
+            if not self.paused:
+                self.process.inbox.put(Beat())
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT: everything that came meanwhile is there at once."""
+        self.paused = False
+        backlog, self._backlog = self._backlog, []
+        for call in backlog:
+            call()
+        self.wake()
+
+    def defer(self, call: Callable[[], None]) -> None:
+        """Do it when the process goes on."""
+        self._backlog.append(call)
+
+    # --- turns -----------------------------------------------------------------------------------
+
+    def hear(self, item: Input) -> None:
+        """Something comes in from the network."""
+        if self.process is not None:
+            self.process.inbox.put(item)
+
+    def wake(self) -> None:
+        """The inbox has something: a turn comes soon."""
+        if not self._awake and not self.paused:
+            self._awake = True
+            self.world.schedule.after(self._random.randint(10_000, 300_000), self._turn, self.life)
+
+    def _turn(self, life: int) -> None:
+        if life != self.life or self.process is None:
+            return
+        self._awake = False
+        if not self.paused:
+            self.guard(partial(self._drive, self.process))
+
+    def _drive(self, process: Process) -> None:
+        items = process.inbox.drain(limits.MAX_STEPS_A_ROUND)
+        core = process.core
+        fetches = process.driver.turn(items)
+        log = core.log
+        self.note(f"{core.role.value} {core.term} {log.last_index} {log.committed} {log.applied}")
+        for fetch in fetches:
+            process.disk.call(partial(self._fetch, process, fetch))
+        self.world.invariants.turned(self, process)
+        if len(process.inbox):
+            self.wake()
+
+    def _fetch(self, process: Process, fetch: Fetch) -> None:
+        storage = process.disk.storage
+        entries = storage.read(fetch.first_index, fetch.last_index, limits.MAX_FETCH_BYTES)
+        process.inbox.put(Fetched(fetch, tuple(entries)))
+
+    def describe(self) -> str:
+        """Where it stands, for a failure's text."""
+        process = self.process
+        if process is None:
+            return f"{self.id} down"
+        core, log = process.core, process.core.log
+        return (
+            f"{self.id} {core.role.value} term {core.term} leader {core.leader} last {log.last_index}"
+            f" committed {log.committed} applied {log.applied} durable {log.durable}"
+        )
+
+    def note(self, what: str) -> None:
+        """Into the trace."""
+        self.world.trace.note(self.world.schedule.now_ns, str(self.id), what)
+
+    # --- what the driver calls: peers ------------------------------------------------------------
+
+    def send(self, peer: int, message: PeerMessage) -> None:
+        """A message leaves."""
+        self.passes("sending")
+        self.world.invariants.left(self, peer, message)
+        self.world.network.send(self.id, peer, message)
+
+    def send_snapshot(self, wanted: SendSnapshot) -> None:
+        """The stored snapshot leaves once it is read."""
+        process = self.process
+        assert process is not None
+        process.disk.call(partial(self._send_snapshot, process, wanted))
+
+    def _send_snapshot(self, process: Process, wanted: SendSnapshot) -> None:
+        snapshot = process.disk.storage.load_snapshot()
+        assert snapshot is not None, "a snapshot is to be sent, and there is none"
+        self.world.counts["net.snapshot"] += 1
+        self.world.network.send_snapshot(self.id, wanted.peer, InstallSnapshot(wanted.term, snapshot))
+
+    # --- what the driver calls: clients ----------------------------------------------------------
+
+    def on_soft_state(self, soft_state: SoftState) -> None:
+        """As `Ingest.on_soft_state`."""
+        process = self.process
+        assert process is not None
+        self.world.counts["raft.leader"] += soft_state.leader == self.id
+        process.waiting.leadership_over()
+
+    def on_decisions(self, decisions: Sequence[Decision]) -> None:
+        """As `Ingest.on_decisions`."""
+        process = self.process
+        assert process is not None
+        process.waiting.decided(decisions, process.view.applied_index, process.view.leading_term)
+
+    def on_read_grants(self, grants: Sequence[ReadGrant]) -> None:
+        """As `Ingest.on_read_grants`."""
+        process = self.process
+        assert process is not None
+        process.waiting.granted(grants)
+
+    def on_applied(self, index: int) -> None:
+        """As `Ingest.on_applied`; then reads that waited for it."""
+        process = self.process
+        assert process is not None
+        self.world.invariants.turned(self, process)
+        self.passes("applied")
+        process.waiting.applied(index)
+        due = [read for read in process.due_reads if read[0] <= index]
+        process.due_reads = [read for read in process.due_reads if read[0] > index]
+        for _, serve in due:
+            serve()
+
+    # --- what clients ask ------------------------------------------------------------------------
+
+    def ask(self, request: Callable[["Host"], None]) -> bool:
+        """A client's request has arrived; False when nobody listens."""
+        if self.process is None:
+            return False
+        if self.paused:
+            self._backlog.append(partial(self.guard, partial(request, self)))
+        else:
+            self.guard(partial(request, self))
+        return True
+
+    def propose(self, batch: Batch | None, settle: Callable[[Decision], None]) -> bool:
+        """As `Session._propose`: to the core, if this node leads. None opens a producer session."""
+        process = self.process
+        assert process is not None
+        if not process.view.leads:
+            return False
+        token = process.waiting.expect_decision(settle)
+        process.inbox.put(OpenProducer(token) if batch is None else Propose(token, batch))
+        return True
+
+    def read(self, answer: Callable[[ReadGrant, int], None]) -> None:
+        """As `Session._wait_linearizable`, then the end of what is applied."""
+        process = self.process
+        assert process is not None
+
+        def serve(grant: ReadGrant) -> None:
+            answer(grant, process.view.next_offset)
+
+        def granted(grant: ReadGrant) -> None:
+            if grant.refusal is not None or grant.index <= process.view.applied_index:
+                serve(grant)
+            else:
+                process.due_reads.append((grant.index, partial(serve, grant)))
+
+        process.inbox.put(ReadIndex(process.waiting.expect_grant(granted)))
+
+    # --- retention -------------------------------------------------------------------------------
+
+    def cut_prefix(self, share: float) -> bool:
+        """As `esnode/retention.py`: the snapshot of the prefix is rolled forward over what goes."""
+        process = self.process
+        if process is None:
+            return False
+        process.disk.call(partial(self._cut, process, share))
+        return True
+
+    def _cut(self, process: Process, share: float) -> None:
+        storage = process.disk.storage
+        prefix = Machine(self.world.weather.dedup, searchable=False)
+        snapshot = storage.load_snapshot()
+        if snapshot is not None:
+            prefix.restore(snapshot)
+        last_index = prefix.applied_index + int(share * (process.view.applied_index - prefix.applied_index))
+        if last_index == prefix.applied_index:
+            return
+        for page in pages(storage, prefix.applied_index + 1, last_index, limits.MAX_FETCH_BYTES):
+            for entry in page:
+                prefix.apply(entry)
+        cut = prefix.snapshot()
+        storage.cut_prefix(cut)
+        self.world.invariants.cut(self, cut)
+        self.world.counts["fault.prefix cut"] += 1
+        process.inbox.put(PrefixCut(cut.index))
+        process.view.show_first_offset(cut.next_offset)
+
+    # --- its disk --------------------------------------------------------------------------------
+
+    def sync_time_ns(self) -> int:
+        """How long the next sync takes."""
+        left_ns = self.slow_until_ns - self.world.schedule.now_ns
+        return max(left_ns, self._random.randint(*self.world.weather.sync_ns))
+
+
+class WakingInbox(Inbox):
+    """The inbox, with a bell instead of a waiting task."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Input) -> None:
+        """As `Inbox.put`."""
+        self._items.append(item)
+        self._wake()
+
+    def drain(self, most: int) -> list[Input]:
+        """As `Inbox.take`, of what is here."""
+        return [self._items.popleft() for _ in range(min(most, len(self._items)))]
+
+
+class DiskQueue:
+    """As `esnode/storage/worker.py`: group commit, calls in between, callbacks in order."""
+
+    def __init__(self, host: Host, storage: MemoryStorage) -> None:
+        self.storage = storage
+        self._host = host
+        self._life = host.life
+        self._submitted: deque[tuple[Write | None, Callable[[], None]]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._busy = False
+
+    def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
+        """`StorageWorker.submit`."""
+        if write is None and not self._submitted:
+            on_durable()
+            return
+        if write is not None:
+            self._host.world.invariants.wrote(self._host, write)
+        self._submitted.append((write, on_durable))
+        self._begin_soon()
+
+    def call(self, fn: Callable[[], None]) -> None:
+        """`StorageWorker.call`."""
+        self._calls.append(fn)
+        self._begin_soon()
+
+    async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
+        """Never awaited: the turn's fetches are served by `Host`."""
+        raise NotImplementedError
+
+    def _begin_soon(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._host.world.schedule.after(0, self._guarded, self._begin)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        if self._life != self._host.life or not self._host.up:
+            return
+        if self._host.paused:
+            self._host.defer(partial(self._guarded, step))
+        else:
+            self._host.guard(step)
+
+    def _begin(self) -> None:
+        host = self._host
+        writes = [write for write, _ in self._submitted if write is not None]
+        if not writes:
+            self._finish(0)
+            return
+        host.passes("writing")
+        self.storage.write_unsynced(writes)
+        host.passes("syncing")
+        took_ns = host.sync_time_ns()
+        if took_ns > DISK_SILENCE_NS:
+            host.world.schedule.after(DISK_SILENCE_NS, self._guarded, _hang)
+        else:
+            host.world.schedule.after(took_ns, self._guarded, partial(self._synced, writes))
+
+    def _synced(self, writes: list[Write]) -> None:
+        self.storage.sync()
+        for write in writes:
+            self._host.world.invariants.persisted(self._host, write)
+        self._host.passes("synced")
+        self._finish(len(writes))
+
+    def _finish(self, written: int) -> None:
+        """Call back for so many writes and what waits behind them; then the calls; then the next round."""
+        while self._submitted and (written or self._submitted[0][0] is None):
+            write, on_durable = self._submitted.popleft()
+            written -= write is not None
+            on_durable()
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            call()
+        self._busy = False
+        if self._submitted or self._calls:
+            self._begin_soon()
+
+
+def _hang() -> None:
+    raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
