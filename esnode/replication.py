@@ -26,6 +26,8 @@ from esnode.raft.messages import (
     PeerClosed,
     PeerMessage,
     Received,
+    Rejoin,
+    RejoinReply,
     SendSnapshot,
     TimeoutNow,
     VoteReply,
@@ -158,6 +160,8 @@ def _peer_message(message: Message, assembler: SnapshotAssembler) -> PeerMessage
             | VoteRequest()
             | VoteReply()
             | TimeoutNow()
+            | Rejoin()
+            | RejoinReply()
         ):
             return message
         case _:

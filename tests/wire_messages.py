@@ -35,6 +35,8 @@ from esnode.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    Rejoin,
+    RejoinReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -156,6 +158,8 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     Heartbeat: st.builds(Heartbeat, terms, indexes, u64),
     HeartbeatReply: st.builds(HeartbeatReply, terms, u64),
     TimeoutNow: st.builds(TimeoutNow, terms),
+    Rejoin: st.builds(Rejoin, u64),
+    RejoinReply: st.builds(RejoinReply, terms, u64, st.booleans(), indexes, terms),
     SnapshotChunk: snapshot_chunks(),
 }
 

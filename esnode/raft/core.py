@@ -1,9 +1,9 @@
 """The Raft state machine of one node: `step(input)`, then `ready()` for all that follows from it.
 
-Decides roles, terms, votes, and what is appended. Sans-IO: no clock (time comes in as `Tick`), no
-randomness of its own (an injected generator), no disk, no network. The role changes in `_become_*`,
-and where an election is lost. Replication is in `leadership.py`, positions are in `log.py`.
-Called by `esnode/driver.py` and by the simulator.
+Decides roles, terms and votes. Sans-IO: no clock (time comes in as `Tick`), no randomness of its own
+(an injected generator), no disk, no network. The role changes in `_become_*`, and where an election is
+lost. Clients' requests are in `requests.py`, replication is in `leadership.py`, positions are in
+`log.py`, a lost disk is in `rejoin.py`. Called by `esnode/driver.py` and by the simulator.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
 sections 5 and 8); Ongaro's thesis (3.10 transfer, 6.2 check-quorum, 6.4 reads, 9.6 pre-vote,
@@ -16,9 +16,7 @@ from typing import assert_never
 from esnode import limits
 from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
-from esnode.errors import Refusal
 from esnode.raft import quorum
-from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
@@ -26,7 +24,6 @@ from esnode.raft.messages import (
     AppendReject,
     AppendReply,
     Beat,
-    Decision,
     Fetch,
     Fetched,
     HardState,
@@ -44,10 +41,12 @@ from esnode.raft.messages import (
     Persisted,
     PrefixCut,
     Propose,
-    ReadGrant,
+    RaftMessage,
     ReadIndex,
     Ready,
     Received,
+    Rejoin,
+    RejoinReply,
     Role,
     SendSnapshot,
     Snapshot,
@@ -60,6 +59,8 @@ from esnode.raft.messages import (
     VoteRequest,
     Write,
 )
+from esnode.raft.rejoin import Rejoining
+from esnode.raft.requests import Requests
 from esnode.raft.timer import ElectionTimer, RandomSource
 
 
@@ -76,6 +77,7 @@ class Core:
         admission: Admission,
         timers: Timers,
         random: RandomSource,
+        rejoining: bool = False,
     ) -> None:
         self.me = me
         self.voters = tuple(sorted(voters))
@@ -84,26 +86,30 @@ class Core:
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
         self.leadership: Leadership | None = None
-        self._admission = admission
+        self._requests = Requests(log, admission)
         self._timers = timers
         self._timer = ElectionTimer(timers, random)
         self._hard_state = hard_state
         self._given_hard_state = hard_state
-        self._told: tuple[Role, int, NodeId | None] | None = None
+        self._rejoining = Rejoining(self.peers, random) if rejoining else None
+        self._rejoined_untold = False
+        self._told: SoftState | None = None
         self._votes: dict[NodeId, bool] = {}
         self._vote_write_id = 0
         self._write_id = 0
-        self._log_time_ms = 0
         self._snapshot: Snapshot | None = None
         self._now: list[Outgoing] = []
         self._after: list[Outgoing] = []
-        self._decisions: list[Decision] = []
-        self._read_grants: list[ReadGrant] = []
 
     @property
     def term(self) -> int:
         """The current term."""
         return self._hard_state.term
+
+    @property
+    def rejoining(self) -> bool:
+        """Whether this node has yet to make up for a disk that it lost: until then it has no vote."""
+        return self._rejoining is not None
 
     # === inputs ================================================================================
 
@@ -113,15 +119,15 @@ class Core:
             case Received(sender, message):
                 self._receive(sender, message)
             case Propose():
-                self._propose(item)
+                self._requests.propose(item)
             case Persisted(write_id):
                 self._persisted(write_id)
             case Tick(elapsed_ms):
                 self._tick(min(elapsed_ms, limits.MAX_TICK_MS))
             case ReadIndex(token):
-                self._read_index(token)
+                self._requests.read_index(token)
             case OpenProducer(token):
-                self._open_producer(token)
+                self._requests.open_producer(token)
             case PeerClosed(peer):
                 self._peer_closed(peer)
             case PrefixCut(index):
@@ -129,6 +135,8 @@ class Core:
             case Fetched() | PeerConnected() | PeerUnreachable() | SnapshotSent() | Beat() | Transfer():
                 if self.leadership is not None:
                     self._lead(self.leadership, item)
+                elif self._rejoining is not None:
+                    self._ask_to_rejoin(self._rejoining, item)
             case _:
                 assert_never(item)
 
@@ -158,7 +166,7 @@ class Core:
     def applied_to(self, index: int) -> None:
         """The machine has applied the entries of the last `Ready`, up to `index`."""
         self.log.applied_to(index)
-        self._admission.applied(index)
+        self._requests.applied(index)
 
     # === what follows ==========================================================================
 
@@ -166,26 +174,25 @@ class Core:
         """Everything to be done now. Each thing is handed out once."""
         fetches: list[Fetch] = []
         snapshots: list[SendSnapshot] = []
+        decisions, grants = self._requests.take()
         if self.leadership is not None:
             self._advance(self.leadership)
-            messages, grants, fetches, snapshots = self.leadership.take()
+            messages, granted, fetches, snapshots = self.leadership.take()
             self._now += messages
-            self._read_grants += grants
+            grants += granted
         ready = Ready(
             write=self._next_write(),
             messages=tuple(self._now),
             messages_after=tuple(self._after),
             committed=self.log.appliable(),
-            decisions=tuple(self._decisions),
-            read_grants=tuple(self._read_grants),
+            decisions=tuple(decisions),
+            read_grants=tuple(grants),
             fetches=tuple(fetches),
             snapshots=tuple(snapshots),
             soft_state=self._next_soft_state(),
         )
         self._now.clear()
         self._after.clear()
-        self._decisions.clear()
-        self._read_grants.clear()
         return ready
 
     def _advance(self, leadership: Leadership) -> None:
@@ -202,26 +209,28 @@ class Core:
     def _next_write(self) -> Write | None:
         entries = self.log.take_unwritten()
         hard_state = self._hard_state if self._hard_state is not self._given_hard_state else None
-        if not entries and hard_state is None and self._snapshot is None:
+        rejoined, self._rejoined_untold = self._rejoined_untold, False
+        if not entries and hard_state is None and self._snapshot is None and not rejoined:
             return None
         self._write_id += 1
         self.log.claim(self._write_id)
         if hard_state is not None:
             self._given_hard_state = hard_state
             self._vote_write_id = self._write_id
-        write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed)
+        write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed, rejoined)
         self._snapshot = None
         return write
 
     def _next_soft_state(self) -> SoftState | None:
-        told = (self.role, self.term, self.leader)
-        if told == self._told:
+        state = SoftState(self.role, self.term, self.leader, self.rejoining)
+        if state == self._told:
             return None
-        self._told = told
-        return SoftState(*told)
+        self._told = state
+        return state
 
     def _persisted(self, write_id: int) -> None:
         self.log.persisted(write_id)
+        self._stop_rejoining_when_level()
         if self.role is Role.CANDIDATE and write_id >= self._vote_write_id:
             # The own vote counts like any other: once it cannot be forgotten.
             self._votes[self.me] = True
@@ -231,11 +240,8 @@ class Core:
 
     def _become_follower(self, term: int, leader: NodeId | None) -> None:
         if self.leadership is not None:
-            self._read_grants += [
-                ReadGrant(token, 0, Refusal.NOT_LEADER) for token in self.leadership.reads.drain()
-            ]
+            self._requests.end(self.leadership)
             self.leadership = None
-            self._admission.reset()
         if term > self.term:
             self._hard_state = HardState(term, None)
         self.role = Role.FOLLOWER
@@ -265,23 +271,20 @@ class Core:
         self.leader = self.me
         self._timer.heard()
         self.leadership = Leadership(self.term, self.peers, self.log, self._timers.election_ms)
-        self._log_time_ms = self.log.end.log_time_ms
-        # Decision 4: a duplicate of an uncommitted event is known before the first batch is taken.
-        self._admission.reset()
-        for entry in self.log.unapplied():
-            self._admission.appended(entry)
-        self._append(EntryKind.NOOP)
+        self._requests.begin(self.leadership)
 
     # === elections =============================================================================
 
     def _tick(self, elapsed_ms: int) -> None:
         if self.leadership is not None:
-            self._log_time_ms += elapsed_ms
+            self._requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
                 self._become_follower(self.term, None)
             return
         self._timer.tick(elapsed_ms)
-        if self._timer.has_expired:
+        if self._timer.has_expired and self.rejoining:
+            self._become_follower(self.term, None)
+        elif self._timer.has_expired:
             self._become_pre_candidate()
 
     def _peer_closed(self, peer: NodeId) -> None:
@@ -310,6 +313,7 @@ class Core:
         vote = self._hard_state.vote
         free = vote == sender or (vote is None and self.leader is None)
         may_vote = free or (request.pre and request.term > self.term)
+        may_vote = may_vote and not self.rejoining
         granted = may_vote and not self.log.is_newer_than(request.last_index, request.last_term)
         if request.pre:
             term = request.term if granted else self.term
@@ -335,8 +339,16 @@ class Core:
     # === messages ==============================================================================
 
     def _receive(self, sender: NodeId, message: PeerMessage) -> None:
-        if sender not in self.peers or message.term > limits.MAX_TERM:
+        if sender not in self.peers:
             return
+        if isinstance(message, Rejoin):
+            self._on_rejoin(sender, message)
+        elif isinstance(message, RejoinReply):
+            self._on_rejoin_reply(sender, message)
+        elif message.term <= limits.MAX_TERM and not self._is_deaf_to(message):
+            self._receive_in_term(sender, message)
+
+    def _receive_in_term(self, sender: NodeId, message: RaftMessage) -> None:
         if message.term > self.term:
             wants_vote = isinstance(message, VoteRequest) and not message.transfer
             if wants_vote and self._hears_from_a_leader():
@@ -348,7 +360,7 @@ class Core:
         else:
             self._dispatch(sender, message)
 
-    def _answer_stale(self, sender: NodeId, message: PeerMessage) -> None:
+    def _answer_stale(self, sender: NodeId, message: RaftMessage) -> None:
         """Tell a sender that lives in the past which term it is; anything else of the past is void."""
         match message:
             case AppendEntries() | Heartbeat() | InstallSnapshot():
@@ -358,7 +370,7 @@ class Core:
             case _:
                 return
 
-    def _dispatch(self, sender: NodeId, message: PeerMessage) -> None:
+    def _dispatch(self, sender: NodeId, message: RaftMessage) -> None:
         match message:
             case AppendEntries():
                 self._heed_leader(sender)
@@ -368,7 +380,8 @@ class Core:
                     self.leadership.on_append_reply(sender, message)
             case Heartbeat():
                 self._heed_leader(sender)
-                self.log.commit_to(message.commit)
+                if not self.rejoining:  # it may go by what an earlier life had
+                    self.log.commit_to(message.commit)
                 self._now.append(Outgoing(sender, HeartbeatReply(self.term, message.probe)))
             case HeartbeatReply():
                 if self.leadership is not None:
@@ -384,7 +397,7 @@ class Core:
                 self._heed_leader(sender)
                 self._on_snapshot(sender, message.snapshot)
             case TimeoutNow():
-                if self.role is not Role.LEADER:
+                if self.role is not Role.LEADER and not self.rejoining:
                     self._become_candidate(transfer=True)
             case _:
                 assert_never(message)
@@ -424,76 +437,52 @@ class Core:
         """Say something about this log: only once it is durable."""
         self._after.append(Outgoing(leader, reply))
 
-    # === requests of clients ===================================================================
+    # === coming back with a lost disk ==========================================================
 
-    def _refusal(self) -> Refusal | None:
-        """Why nothing can be appended now."""
-        if self.leadership is None:
-            return Refusal.NOT_LEADER
-        if self.leadership.transferee is not None:
-            return Refusal.BUSY
-        if self.log.unapplied_bytes >= limits.MAX_UNAPPLIED_BYTES:
-            return Refusal.BUSY
-        return None
+    def _on_rejoin(self, sender: NodeId, question: Rejoin) -> None:
+        """The sender has lost what it had: count nothing that its earlier life said."""
+        if self.leadership is not None:
+            self.leadership.forget(sender)
+        self._votes.pop(sender, None)
+        end = self.log.last_index, self.log.last_term
+        reply = RejoinReply(self.term, question.nonce, not self.rejoining, *end)
+        self._now.append(Outgoing(sender, reply))
 
-    def _propose(self, proposal: Propose) -> None:
-        if refusal := self._refusal():
-            self._refuse(proposal.token, refusal)
+    def _ask_to_rejoin(self, rejoining: Rejoining, occasion: Input) -> None:
+        """Ask who has not answered, on each new connection and with each beat."""
+        for peer in rejoining.unanswered:
+            if occasion in (Beat(), PeerConnected(peer)):
+                self._now.append(Outgoing(peer, rejoining.question))
+
+    def _on_rejoin_reply(self, sender: NodeId, reply: RejoinReply) -> None:
+        rejoining = self._rejoining
+        if rejoining is None or reply.term > limits.MAX_TERM or not rejoining.expects(reply):
             return
-        admitted = self._admission.decide(proposal.batch, self.log.end.next_offset, self._log_time_ms)
-        if admitted.refusal is not None:
-            self._refuse(proposal.token, admitted.refusal)
+        if reply.term > self.term:
+            self._become_follower(reply.term, None)
+        if rejoining.answered(sender, reply):
+            self._ask_to_rejoin(rejoining, Beat())
+        self._stop_rejoining_when_level()
+
+    def _stop_rejoining_when_level(self) -> None:
+        if self._rejoining is None:
             return
-        wait_index = admitted.wait_index_of_duplicates
-        if admitted.fresh is not None:
-            fresh = admitted.fresh
-            entry = self._append(
-                EntryKind.BATCH,
-                count=fresh.count,
-                keys=fresh.keys,
-                payload=fresh.payload,
-                producer=fresh.producer,
-                partition=fresh.partition,
-            )
-            wait_index = entry.index
-        self._decisions.append(
-            Decision(proposal.token, self.term, wait_index, admitted.ranges, admitted.duplicates, None)
-        )
+        durable_term = self.log.term_at(self.log.durable)
+        assert durable_term is not None
+        if self._rejoining.is_over(durable_term, self.log.durable):
+            self._rejoining = None
+            self._rejoined_untold = True
+            if self._hard_state.vote is None:
+                # An earlier life may have voted in this term: this one votes for nobody else.
+                self._hard_state = HardState(self.term, self.me)
 
-    def _open_producer(self, token: int) -> None:
-        if refusal := self._refusal():
-            self._refuse(token, refusal)
-            return
-        entry = self._append(EntryKind.PRODUCER)
-        self._decisions.append(Decision(token, self.term, entry.index, (), 0, None))
-
-    def _refuse(self, token: int, refusal: Refusal) -> None:
-        self._decisions.append(Decision(token, self.term, 0, (), 0, refusal))
-
-    def _append(self, kind: EntryKind, **content: object) -> Entry:
-        end = self.log.end
-        entry = seal(
-            index=self.log.last_index + 1,
-            term=self.term,
-            kind=kind,
-            base_offset=end.next_offset,
-            log_time_ms=self._log_time_ms,
-            **content,  # type: ignore[arg-type]
-        )
-        self.log.append((entry,))
-        self._admission.appended(entry)
-        return entry
-
-    def _read_index(self, token: int) -> None:
-        if self.leadership is None:
-            self._read_grants.append(ReadGrant(token, 0, Refusal.NOT_LEADER))
-        elif len(self.leadership.reads) >= limits.MAX_PENDING_READS:
-            self._read_grants.append(ReadGrant(token, 0, Refusal.BUSY))
-        else:
-            self.leadership.reads.add(token)
+    def _is_deaf_to(self, message: RaftMessage) -> bool:
+        """Until it knows what it may have promised, a node that rejoins obeys no leader."""
+        deaf = self._rejoining is not None and self._rejoining.deaf
+        return deaf and isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)
 
 
-def _is_about_a_future_term(message: PeerMessage) -> bool:
+def _is_about_a_future_term(message: RaftMessage) -> bool:
     """A pre-vote speaks of a term that has not begun: it changes nobody's."""
     if isinstance(message, VoteReply):
         return message.pre and message.granted

@@ -118,13 +118,21 @@ class Leadership:
         """Entries for a slow follower have been read from disk."""
         fetch = fetched.fetch
         progress = self.progress[fetch.peer]
-        progress.fetching = False
+        if fetch != progress.fetching:  # that of before it was forgotten
+            return
+        progress.fetching = None
         if fetched.entries and fetch.first_index == progress.next_index and progress.may_send():
             self._send(fetch.peer, progress, fetched.entries)
 
     def on_connected(self, peer: NodeId) -> None:
         """What was in flight on the old connection may be lost: find the match again."""
         self.progress[peer].probe()
+
+    def forget(self, peer: NodeId) -> None:
+        """The peer has lost its disk: begin anew with it, as with one that was never heard."""
+        self.progress[peer] = Progress(self._log.last_index + 1)
+        if self.transferee == peer:
+            self.transferee = None
 
     def on_unreachable(self, peer: NodeId) -> None:
         """A message was dropped: stop streaming, find the match again."""
@@ -193,8 +201,8 @@ class Leadership:
             last_index = self._log.last_index
             self._send(peer, progress, self._log.slice(first_index, last_index, limits.MAX_APPEND_BYTES))
         else:
-            progress.fetching = True
-            self._fetches.append(Fetch(peer, self.term, first_index, self._log.last_index))
+            progress.fetching = Fetch(peer, self.term, first_index, self._log.last_index)
+            self._fetches.append(progress.fetching)
             return False
         return True
 

@@ -11,6 +11,7 @@ import enum
 from collections import deque
 
 from esnode import limits
+from esnode.raft.messages import Fetch
 
 
 class ProgressState(enum.Enum):
@@ -53,8 +54,8 @@ class Progress:
         """In PROBE: the one message is out."""
         self.overdue = False
         """It was asked for a sign of life, and has not confirmed anything since."""
-        self.fetching = False
-        """Entries for it are being read from disk."""
+        self.fetching: Fetch | None = None
+        """The entries for it that are being read from disk."""
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()
 
@@ -62,7 +63,7 @@ class Progress:
 
     def may_send(self) -> bool:
         """Whether an AppendEntries may leave now."""
-        if self.fetching or self.state is ProgressState.SNAPSHOT:
+        if self.fetching is not None or self.state is ProgressState.SNAPSHOT:
             return False
         if self.state is ProgressState.PROBE:
             return not self.awaits_reply

@@ -37,6 +37,8 @@ from esnode.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    Rejoin,
+    RejoinReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -72,6 +74,8 @@ Message = (
     | Heartbeat
     | HeartbeatReply
     | TimeoutNow
+    | Rejoin
+    | RejoinReply
     | SnapshotChunk
 )
 """All that has a frame. An `InstallSnapshot` travels as `SnapshotChunk`s, see `chunks`."""
@@ -132,6 +136,8 @@ CODECS: Final[dict[type[Message], Codec]] = {
     Heartbeat: Codec(_T.HEARTBEAT, _P.encode_heartbeat, _P.decode_heartbeat),
     HeartbeatReply: Codec(_T.HEARTBEAT_REPLY, _P.encode_heartbeat_reply, _P.decode_heartbeat_reply),
     TimeoutNow: Codec(_T.TIMEOUT_NOW, _P.encode_timeout_now, _P.decode_timeout_now),
+    Rejoin: Codec(_T.REJOIN, _P.encode_rejoin, _P.decode_rejoin),
+    RejoinReply: Codec(_T.REJOIN_REPLY, _P.encode_rejoin_reply, _P.decode_rejoin_reply),
     SnapshotChunk: Codec(_T.SNAPSHOT_CHUNK, _P.encode_snapshot_chunk, _P.decode_snapshot_chunk),
 }
 

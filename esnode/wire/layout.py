@@ -52,6 +52,8 @@ class FrameType(enum.IntEnum):
     HEARTBEAT_REPLY = 0x46
     TIMEOUT_NOW = 0x47
     SNAPSHOT_CHUNK = 0x48
+    REJOIN = 0x49
+    REJOIN_REPLY = 0x4A
 
 
 def layout(fields: str) -> tuple[struct.Struct, struct.Struct]:

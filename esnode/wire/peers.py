@@ -14,6 +14,8 @@ from esnode.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    Rejoin,
+    RejoinReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -49,6 +51,10 @@ _HEARTBEAT, _HEARTBEAT_BODY = layout("QQQ")
 _HEARTBEAT_REPLY, _HEARTBEAT_REPLY_BODY = layout("QQ")
 # term
 _TIMEOUT_NOW, _TIMEOUT_NOW_BODY = layout("Q")
+# nonce
+_REJOIN, _REJOIN_BODY = layout("Q")
+# term | nonce | last_index | last_term | flags (1: sound)
+_REJOIN_REPLY, _REJOIN_REPLY_BODY = layout("QQQQB")
 # term | index | snapshot_term | next_offset | log_time_ms | total_bytes | position, then the data
 _CHUNK, _CHUNK_BODY = layout("QQQQQQQ")
 
@@ -206,6 +212,41 @@ def decode_timeout_now(data: bytes, start: int, end: int) -> TimeoutNow:
     (term,) = _TIMEOUT_NOW_BODY.unpack_from(data, start)
     check_terms(term)
     return TimeoutNow(term)
+
+
+def encode_rejoin(message: Rejoin) -> bytes:
+    """The frame of a `Rejoin`."""
+    return _REJOIN.pack(_REJOIN.size - LENGTH_BYTES, FrameType.REJOIN, message.nonce)
+
+
+def decode_rejoin(data: bytes, start: int, end: int) -> Rejoin:
+    """The `Rejoin` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("Rejoin", start, _REJOIN_BODY.size, end)
+    (nonce,) = _REJOIN_BODY.unpack_from(data, start)
+    return Rejoin(nonce)
+
+
+def encode_rejoin_reply(message: RejoinReply) -> bytes:
+    """The frame of a `RejoinReply`."""
+    return _REJOIN_REPLY.pack(
+        _REJOIN_REPLY.size - LENGTH_BYTES,
+        FrameType.REJOIN_REPLY,
+        message.term,
+        message.nonce,
+        message.last_index,
+        message.last_term,
+        message.sound,
+    )
+
+
+def decode_rejoin_reply(data: bytes, start: int, end: int) -> RejoinReply:
+    """The `RejoinReply` at `data[start:end]`; raises `ProtocolError`."""
+    exactly("RejoinReply", start, _REJOIN_REPLY_BODY.size, end)
+    term, nonce, last_index, last_term, flags = _REJOIN_REPLY_BODY.unpack_from(data, start)
+    check_terms(term, last_term)
+    check_indexes(last_index)
+    check_flags(flags, known=1)
+    return RejoinReply(term, nonce, bool(flags), last_index, last_term)
 
 
 def encode_snapshot_chunk(message: SnapshotChunk) -> bytes:

@@ -12,6 +12,8 @@ from esnode.raft.messages import (
     HeartbeatReply,
     InstallSnapshot,
     PeerMessage,
+    Rejoin,
+    RejoinReply,
     SoftState,
     TimeoutNow,
     VoteReply,
@@ -58,6 +60,11 @@ def message(item: PeerMessage) -> str:
             return f"snapshot in term {item.term} up to {item.snapshot.index}@{item.snapshot.term}"
         case TimeoutNow():
             return f"timeout-now in term {item.term}"
+        case Rejoin():
+            return "forget what I said"
+        case RejoinReply():
+            doubt = "" if item.sound else ", rejoining itself"
+            return f"forgotten, in term {item.term}; log ends {item.last_index}@{item.last_term}{doubt}"
 
 
 def write(item: Write) -> str:
@@ -68,8 +75,11 @@ def write(item: Write) -> str:
         parts.append(f"term {item.hard_state.term} vote {item.hard_state.vote or '-'}")
     if item.entries:
         parts.append(entries(item.entries))
+    if item.rejoined:
+        parts.append("rejoined")
     return " ".join(parts)
 
 
 def state(item: SoftState) -> str:
-    return f"{item.role.value} in term {item.term}, leader {item.leader or '-'}"
+    rejoining = ", rejoining" if item.rejoining else ""
+    return f"{item.role.value} in term {item.term}, leader {item.leader or '-'}{rejoining}"

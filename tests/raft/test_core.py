@@ -237,7 +237,7 @@ def test_entries_read_for_an_older_term_or_place_are_dropped() -> None:
     solo = with_a_slow_follower()
     solo.receive(2, AppendReject(2, 8, 1, 1))
     stale = solo.step(Fetched(Fetch(2, 1, 2, 9), entries_of([1, 1])[1:]))
-    assert (stale.messages, progress_of(solo, 2).fetching) == ((), True)
+    assert (stale.messages, progress_of(solo, 2).fetching) == ((), Fetch(2, 2, 2, 9))
     solo.receive(2, AppendReply(2, 3))  # from before, and newer than thought
     ready = solo.step(Fetched(Fetch(2, 2, 2, 9), entries_of([1] * 8)[1:4]))
     assert ready.messages == ()

@@ -3,6 +3,7 @@
 import pytest
 
 from esnode import limits
+from esnode.raft.messages import Fetch
 from esnode.raft.progress import Progress, ProgressState
 
 
@@ -59,7 +60,7 @@ def test_a_message_without_entries_takes_no_room() -> None:
 
 def test_nothing_is_sent_while_entries_are_read_from_disk() -> None:
     progress = streaming()
-    progress.fetching = True
+    progress.fetching = Fetch(2, 1, 7, 9)
     assert not progress.may_send()
 
 

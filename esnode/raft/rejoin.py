@@ -1,0 +1,76 @@
+"""How a node comes back that has lost part of what it promised: whom it asks, and when it is done.
+
+Its earlier life acked entries and gave votes that its disk does not show. So it asks every other voter
+to forget them; then it asks again, where they are now; then it follows, and votes once its own disk
+holds all that they had. Never sends, never looks into the log. Called by `core.py`, on a node that
+rejoins, and only there.
+"""
+
+from collections.abc import Collection
+
+from esnode.raft import quorum
+from esnode.raft.messages import NodeId, Rejoin, RejoinReply
+from esnode.raft.timer import RandomSource
+
+MAX_NONCE = 2**62
+
+
+class Rejoining:
+    """The two rounds of questions of one process life, and the place in the log to reach.
+
+    Round one ends when ALL others have answered: from then on nobody counts an ack or a vote of the
+    earlier life, and whatever was committed or won with one is on other nodes. Round two ends when a
+    majority of the voters, all sound, has answered: it shares a member with every quorum that the
+    earlier life was part of, so the greatest term covers every leader that it elected, and the
+    greatest end of a log covers every entry that it helped to commit. The answers of round one may
+    not be used for that: what a voter did after its answer may still have been counted together with
+    the old acks, by one that was asked later.
+
+    Until round two ends this node is `deaf` to leaders: it may have elected another one since, and an
+    ack or a sign of life given to the older one would break that promise. Afterwards its term is past
+    all promises that count, and its acks are as good as anybody's.
+    """
+
+    def __init__(self, peers: Collection[NodeId], random: RandomSource) -> None:
+        self._peers = tuple(peers)
+        self._random = random
+        self._nonce = random.randrange(MAX_NONCE)
+        self._forgotten = False
+        self._answered: set[NodeId] = set()
+        self._target = (0, 0)
+        self.deaf = True
+        """What leaders say is not for this node yet."""
+
+    @property
+    def unanswered(self) -> tuple[NodeId, ...]:
+        """The peers to ask, now or again."""
+        return tuple(peer for peer in self._peers if self.deaf and peer not in self._answered)
+
+    @property
+    def question(self) -> Rejoin:
+        """What to ask them."""
+        return Rejoin(self._nonce)
+
+    def expects(self, reply: RejoinReply) -> bool:
+        """Whether `reply` answers the question that is open: not one of an earlier round or life."""
+        return self.deaf and reply.nonce == self._nonce
+
+    def answered(self, sender: NodeId, reply: RejoinReply) -> bool:
+        """Take an expected answer; tells whether another round begins with it."""
+        if not self._forgotten:
+            self._answered.add(sender)
+            if self.unanswered:
+                return False
+            self._forgotten = True
+            self._answered.clear()
+            self._nonce = self._random.randrange(MAX_NONCE)
+            return True
+        if reply.sound:  # the others are asked again: they may have come back by then
+            self._answered.add(sender)
+            self._target = max(self._target, (reply.last_term, reply.last_index))
+            self.deaf = len(self._answered) < quorum.majority(1 + len(self._peers))
+        return False
+
+    def is_over(self, durable_term: int, durable_index: int) -> bool:
+        """Whether a log that durably ends there holds everything that was asked for."""
+        return not self.deaf and (durable_term, durable_index) >= self._target
