@@ -64,7 +64,7 @@ def _tried(mutants: Sequence[Mutant], wanted: argparse.Namespace) -> Iterator[Ve
 
 
 def _try(mutant: Mutant, first: int, seeds: int) -> Verdict:
-    command = [sys.executable, "-m", __spec__.parent, "--here", mutant.name]
+    command = [sys.executable, "-m", "tests.simulation.mutants", "--here", mutant.name]
     command += ["--first", str(first), "--seeds", str(seeds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -8,9 +8,20 @@ from tests.simulation.mutants.elections import ELECTIONS
 from tests.simulation.mutants.machine import MACHINE
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.reads import READ_BUGS
+from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
+from tests.simulation.mutants.rooms import ROOMS
 
-CATALOGUE: Final = (*ELECTIONS, *REPLICATING, *READ_BUGS, *DEDUPLICATION, *MACHINE, *DISKS)
+CATALOGUE: Final = (
+    *ELECTIONS,
+    *REPLICATING,
+    *READ_BUGS,
+    *DEDUPLICATION,
+    *MACHINE,
+    *DISKS,
+    *REJOINING,
+    *ROOMS,
+)
 SOUND: Final[dict[str, Mutant]] = {
     f"sound-{tier}": Mutant(f"sound-{tier}", "", "no bug at all", tier, ()) for tier in "AB"
 }

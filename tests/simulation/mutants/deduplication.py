@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.simulation.mutants.mutant import Edit, Mutant
 
-CORE: Final = "esnode.raft.core"
+REQUESTS: Final = "esnode.raft.requests"
 ADMISSION: Final = "esnode.dedup.admission"
 PRODUCERS: Final = "esnode.dedup.producers"
 WINDOW: Final = "esnode.dedup.keywindow"
@@ -17,20 +17,20 @@ DEDUPLICATION: Final = (
         "A",
         (
             Edit(
-                CORE,
+                REQUESTS,
                 """
-                self.leadership = None
+                self._leadership = None
                 self._admission.reset()
                 """,
-                "self.leadership = None",
+                "self._leadership = None",
             ),
             Edit(
-                CORE,
+                REQUESTS,
                 """
                 self._admission.reset()
-                for entry in self.log.unapplied():
+                for entry in self._log.unapplied():
                 """,
-                "for entry in self.log.unapplied():",
+                "for entry in self._log.unapplied():",
             ),
         ),
     ),
@@ -41,8 +41,8 @@ DEDUPLICATION: Final = (
         "A",
         (
             Edit(
-                CORE,
-                "for entry in self.log.unapplied():",
+                REQUESTS,
+                "for entry in self._log.unapplied():",
                 "for entry in ():",
             ),
         ),

@@ -72,8 +72,8 @@ ELECTIONS: Final = (
         (
             Edit(
                 CORE,
-                "if not entries and hard_state is None and self._snapshot is None:",
-                "if not entries and self._snapshot is None:",
+                "if not entries and hard_state is None and self._snapshot is None",
+                "if not entries and self._snapshot is None",
             ),
         ),
     ),

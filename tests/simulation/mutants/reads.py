@@ -55,9 +55,9 @@ READ_BUGS: Final = (
         "A",
         (
             Edit(
-                CORE,
-                "self.leadership.reads.add(token)",
-                "self._read_grants.append(ReadGrant(token, self.log.committed, None))",
+                "esnode.raft.requests",
+                "self._leadership.reads.add(token)",
+                "self._read_grants.append(ReadGrant(token, self._log.committed, None))",
             ),
         ),
     ),

@@ -9,6 +9,7 @@ LEADERSHIP: Final = "esnode.raft.leadership"
 LOG: Final = "esnode.raft.log"
 PROGRESS: Final = "esnode.raft.progress"
 QUORUM: Final = "esnode.raft.quorum"
+REQUESTS: Final = "esnode.raft.requests"
 
 REPLICATING: Final = (
     Mutant(
@@ -264,8 +265,8 @@ REPLICATING: Final = (
         (
             Edit(
                 CORE,
-                "write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed)",
-                "write = Write(self._write_id, self._snapshot, hard_state, entries, self.log.last_index)",
+                "Write(self._write_id, self._snapshot, hard_state, entries, self.log.committed",
+                "Write(self._write_id, self._snapshot, hard_state, entries, self.log.last_index",
             ),
         ),
     ),
@@ -347,8 +348,8 @@ REPLICATING: Final = (
         "A",
         (
             Edit(
-                CORE,
-                "self._log_time_ms = self.log.end.log_time_ms",
+                REQUESTS,
+                "self._log_time_ms = self._log.end.log_time_ms",
                 "self._log_time_ms = self._log_time_ms + 0",
             ),
         ),

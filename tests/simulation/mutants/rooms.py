@@ -1,0 +1,251 @@
+"""Bugs around the core: the driver, those who wait, sessions, readers, the disk's worker, and the client."""
+
+from typing import Final
+
+from tests.simulation.mutants.mutant import Edit, Mutant
+
+COURIER: Final = "esnode.client.courier"
+DRIVER: Final = "esnode.driver"
+INGEST: Final = "esnode.ingest"
+LOG: Final = "esnode.raft.log"
+READING: Final = "esnode.reading"
+REPLICATION: Final = "esnode.replication"
+RETENTION: Final = "esnode.retention"
+SESSION: Final = "esnode.session"
+SUBSCRIPTION: Final = "esnode.client.subscription"
+WAITING: Final = "esnode.waiting"
+WORKER: Final = "esnode.storage.worker"
+
+ROOMS: Final = (
+    Mutant(
+        "acked-when-appended",
+        "#18",
+        "a batch is acked when the leader has appended it, not when it is applied",
+        "A",
+        (Edit(WAITING, "elif decision.wait_index <= applied_index:", "elif decision.wait_index:"),),
+    ),
+    Mutant(
+        "step-down-forgets-who-waits",
+        "promise 5",
+        "what waits when a leader steps down is acked when a stranger's entry is applied at its place",
+        "A",
+        (Edit(WAITING, "lost, self._due = self._due, []", "lost = self._due[:0]"),),
+    ),
+    Mutant(
+        "decision-of-another-term-waits",
+        "promise 5",
+        "a batch that was appended in the very round in which a newer leader was heard of waits on",
+        "A",
+        (Edit(WAITING, "elif decision.term != leading_term:", "elif decision.term == 0:"),),
+    ),
+    Mutant(
+        "acked-one-entry-early",
+        "promise 1",
+        "those who wait are answered when the entry before theirs is applied",
+        "A",
+        (
+            Edit(
+                WAITING,
+                "while self._due and self._due[0].wait_index <= index:",
+                "while self._due and self._due[0].wait_index <= index + 1:",
+            ),
+        ),
+    ),
+    Mutant(
+        "messages-do-not-wait-for-the-write",
+        "#18",
+        "what may be said only after a write is said when the write is handed to the disk",
+        "A",
+        (
+            Edit(
+                DRIVER,
+                "self._worker.submit(write, partial(self._durable, write.write_id, messages_after))",
+                """
+                self._release(messages_after)
+                self._worker.submit(write, partial(self._durable, write.write_id, ()))
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "messages-overtake-an-older-write",
+        "#18",
+        "a message without a write of its own does not wait for the writes before it",
+        "A",
+        (
+            Edit(
+                DRIVER,
+                "self._worker.submit(None, partial(self._release, ready.messages_after))",
+                "self._release(ready.messages_after)",
+            ),
+        ),
+    ),
+    Mutant(
+        "durable-when-submitted",
+        "#7",
+        "the core hears that a write is durable when the disk has been given it",
+        "A",
+        (
+            Edit(
+                DRIVER,
+                "self._worker.submit(write, partial(self._durable, write.write_id, messages_after))",
+                """
+                self._inbox.put(Persisted(write.write_id))
+                self._worker.submit(write, partial(self._release, messages_after))
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "leader-reads-without-asking",
+        "#23",
+        "the session of a node that believes to lead serves linearizable reads at once",
+        "B",
+        (
+            Edit(
+                SESSION,
+                "if request.linearizable:",
+                "if request.linearizable and not self._services.view.leads:",
+            ),
+        ),
+    ),
+    Mutant(
+        "read-served-before-apply",
+        "thesis 6.4",
+        "a granted read is served before its index is applied",
+        "B",
+        (
+            Edit(
+                SESSION,
+                "await services.view.wait_applied(answer[0].index)",
+                "await trio.lowlevel.checkpoint()",
+            ),
+        ),
+    ),
+    Mutant(
+        "refused-read-served",
+        "thesis 6.4",
+        "a read that the core has refused is served all the same",
+        "B",
+        (
+            Edit(
+                SESSION,
+                "if answer[0].refusal is not None:",
+                "if answer[0].refusal is not None and not self._services.view.applied_index:",
+            ),
+        ),
+    ),
+    Mutant(
+        "uncommitted-tail-read",
+        "promise 3",
+        "readers at the tail are given entries that are not committed",
+        "B",
+        (
+            Edit(
+                LOG,
+                "return self.slice(indexes[first], self.applied, max_bytes)",
+                "return self.slice(indexes[first], self.last_index, max_bytes)",
+            ),
+        ),
+    ),
+    Mutant(
+        "step-down-not-told",
+        "promise 5",
+        "those who wait do not hear that this node leads no longer",
+        "B",
+        (
+            Edit(
+                INGEST,
+                """
+                self._waiting.leadership_over()
+                for session in self._sessions:
+                """,
+                "for session in self._sessions:",
+            ),
+        ),
+    ),
+    Mutant(
+        "every-write-called-back",
+        "#9",
+        "the end of one commit calls back for the writes that were submitted since",
+        "B",
+        (
+            Edit(
+                WORKER,
+                "for _ in range(result.count):",
+                "for _ in range(sum(one.is_write for one in self._submitted)):",
+            ),
+        ),
+    ),
+    Mutant(
+        "core-told-of-a-longer-cut",
+        "#12",
+        "the core hears of a prefix that is one entry longer than the one that was cut",
+        "B",
+        (
+            Edit(
+                RETENTION,
+                "self._inbox.put(PrefixCut(prefix.applied_index))",
+                "self._inbox.put(PrefixCut(min(prefix.applied_index + 1, self._view.applied_index)))",
+            ),
+        ),
+    ),
+    Mutant(
+        "sent-request-called-certainly-not-done",
+        "promise 5",
+        "the client says that a request was certainly not done because its connection is gone",
+        "B",
+        (
+            Edit(
+                COURIER,
+                "if request is not None and request.sends:",
+                "if request is not None and request.sent_on is not None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "lost-leadership-called-certainly-not-done",
+        "promise 5",
+        "a node that stops leading refuses what waits as if it had never been taken",
+        "B",
+        (
+            Edit(
+                WAITING,
+                "return Decision(decision.token, decision.term, 0, (), 0, Refusal.LEADERSHIP_LOST)",
+                "return Decision(decision.token, decision.term, 0, (), 0, Refusal.WINDOW_FULL)",
+            ),
+        ),
+    ),
+    Mutant(
+        "subscription-repeats-after-a-break",
+        "promise 3",
+        "a subscription goes on from what its reader has taken, and keeps what it had received beyond that",
+        "B",
+        (
+            Edit(
+                SUBSCRIPTION,
+                "await connection.send(Subscribe(_REQUEST_ID, self._received))",
+                """
+                self._received = self.next_offset
+                await connection.send(Subscribe(_REQUEST_ID, self._received))
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "subscription-skips-a-page",
+        "promise 3",
+        "a subscription that goes on after a break begins at the end of the log that it was told of",
+        "B",
+        (
+            Edit(
+                SUBSCRIPTION,
+                "await connection.send(Subscribe(_REQUEST_ID, self._received))",
+                """
+                self._received = max(self._received, self.end_offset)
+                await connection.send(Subscribe(_REQUEST_ID, self._received))
+                """,
+            ),
+        ),
+    ),
+)
