@@ -152,6 +152,11 @@ class MemoryDisk:
         """Damage this bit of the journal, in both images."""
         self._journal[bit // 8] ^= 1 << bit % 8
 
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether there is one to be damaged."""
+        return bool(self._snapshots)
+
     def flip_bit_of_snapshot(self, source: random.Random) -> None:
         """Damage one bit of the stored snapshot."""
         stored = self._snapshots[max(self._snapshots)]

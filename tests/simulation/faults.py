@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from esnode.raft.messages import Transfer
+from esnode.storage.memory import DiskImage
 
 from .host import BOUNDARIES, Host
 from .schedule import MS
@@ -28,10 +29,12 @@ class Faults:
     def befall(self, fault: Fault) -> None:
         """Let it happen."""
         host = self._world.hosts[fault.node]
-        if getattr(self, f"_{fault.kind}", lambda *_: False)(fault, host):
+        if getattr(self, f"_{fault.kind}")(fault, host):
             self._world.counts[f"fault.{fault.kind}"] += 1
             self._world.trace.note(
-                self._world.schedule.now_ns, "!", f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms"
+                self._world.schedule.now_ns,
+                "!",
+                f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms",
             )
 
     def heal(self, host: Host) -> None:
@@ -148,6 +151,55 @@ class Faults:
     def _make_room(self, host: Host) -> None:
         host.disk.capacity_bytes = None
 
+    # --- disks that are not to be believed any more ----------------------------------------------
+
+    def _wipe(self, fault: Fault, host: Host) -> bool:
+        """An empty disk in place of the old one; the other nodes tell it that they know another."""
+        if not self._distrust(host):
+            return False
+        self._end(host, fault, heard=True, torn=None)
+        host.disk.wipe()
+        host.disk.begin_rejoin(keep_log=False)
+        host.exchanged = True
+        return True
+
+    def _old_copy(self, fault: Fault, host: Host) -> bool:
+        """A copy is taken now, and put in place of the disk some time later."""
+        self._world.schedule.after(fault.for_ns, self._put_back, fault, host, host.disk.image())
+        return len(self._world.voters) > 1
+
+    def _put_back(self, fault: Fault, host: Host, image: DiskImage) -> None:
+        if self._world.is_calm or not self._distrust(host):
+            return
+        self._end(host, fault, heard=True, torn=None)
+        host.disk.restore(image)
+        host.exchanged = True
+        self._world.counts["fault.old_copy put back"] += 1
+
+    def _bit_flip(self, fault: Fault, host: Host) -> bool:
+        """A bit turns over; the process ends soon, and the next one reads everything."""
+        if not host.disk.synced or not self._distrust(host):
+            return False
+        source = random.Random(fault.salt)
+        if host.disk.has_snapshot and source.random() < 0.3:
+            host.disk.flip_bit_of_snapshot(source)
+        else:
+            host.disk.flip_bit(source)
+        self._world.schedule.after(fault.for_ns, self._end_after_flip, fault, host, host.life)
+        return True
+
+    def _end_after_flip(self, fault: Fault, host: Host, life: int) -> None:
+        if host.life == life:
+            self._end(host, fault, heard=True, torn=None)
+
+    def _distrust(self, host: Host) -> bool:
+        """Whether one more disk may be lost: a majority stays sound, and this one was."""
+        lost = sum(each.distrusted for each in self._world.hosts.values())
+        if host.distrusted or 2 * (lost + 1) >= len(self._world.voters):
+            return False
+        host.distrusted = True
+        return True
+
     # --- what an operator does -------------------------------------------------------------------
 
     def _transfer(self, fault: Fault, host: Host) -> bool:
@@ -159,4 +211,3 @@ class Faults:
 
     def _cut_prefix(self, fault: Fault, host: Host) -> bool:
         return host.cut_prefix(random.Random(fault.salt).choice((0.3, 0.7, 1.0)))
-

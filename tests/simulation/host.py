@@ -16,7 +16,7 @@ from esnode.apply import Machine
 from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch
 from esnode.driver import Driver
-from esnode.errors import Bug, DamagedRecord, StorageFailed
+from esnode.errors import Bug, CopiedDirectory, DamagedRecord, StorageFailed
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
@@ -82,6 +82,7 @@ class Process:
             admission=Admission(self.machine.keys, self.machine.producers),
             timers=world.weather.timers,
             random=random.Random(f"{world.seed}:core:{host.id}:{host.life}"),
+            rejoining=storage.recover().rejoining,
         )
         self.view = View(
             host.id,
@@ -110,7 +111,11 @@ class Host:
         self.armed = ""
         """The boundary at which the process will crash next time."""
         self.slow_until_ns = 0
-        self.sync_took_ns = 0
+        self.distrusted = False
+        """Its disk is damaged, old or empty, or it has not rejoined yet."""
+        self.exchanged = False
+        """The disk does not hold what it held when the last process ended."""
+        self.rejoins = False
         self._backlog: list[Callable[[], None]] = []
         self._awake = False
         self._carried_ns = 0
@@ -132,9 +137,7 @@ class Host:
         assert self.process is None
         self.life += 1
         schedule, weather = self.world.schedule, self.world.weather
-        storage = MemoryStorage(self.disk, Identity("simulation", self.id))
-        self.world.invariants.recovered(self, storage.recover())
-        self.process = Process(self, storage)
+        self.process = self._open()
         self.paused = False
         self._awake = False
         self._backlog.clear()
@@ -145,6 +148,31 @@ class Host:
         schedule.after(self._local(weather.tick_ms * MS), self._tick, self.life)
         schedule.after(self._local(weather.timers.heartbeat_ms * MS), self._beat, self.life)
         self.world.network.started(self.id)
+
+    def _open(self) -> Process:
+        """As `esnode/repair.py`: a disk that is not to be believed begins to rejoin."""
+        try:
+            storage = MemoryStorage(self.disk, Identity("simulation", self.id))
+            found = storage.recover()
+            if self.exchanged:
+                self.world.invariants.lost(self, found)
+            else:
+                self.world.invariants.recovered(self, found)
+            process = Process(self, storage)
+        except (DamagedRecord, CopiedDirectory) as error:
+            if not self.distrusted:
+                raise Violation(
+                    "durability", f"node {self.id} finds damage that nobody did: {error}"
+                ) from error
+            self.note(f"rejoins: {error}")
+            self.world.counts[f"node.found {type(error).__name__}"] += 1
+            self.disk.crash()
+            self.disk.begin_rejoin(keep_log=isinstance(error, CopiedDirectory))
+            self.exchanged = True
+            return self._open()
+        self.exchanged = False
+        self.distrusted = self.rejoins = process.core.rejoining
+        return process
 
     def end(self, *, heard: bool, torn: random.Random | None) -> None:
         """End the process; `torn`: the machine loses power, and what is not synced is torn by it."""
@@ -208,7 +236,9 @@ class Host:
 
     def _beat(self, life: int) -> None:
         if life == self.life and self.process is not None:
-            self.world.schedule.after(self._local(self.world.weather.timers.heartbeat_ms * MS), self._beat, life)
+            self.world.schedule.after(
+                self._local(self.world.weather.timers.heartbeat_ms * MS), self._beat, life
+            )
             if not self.paused:
                 self.process.inbox.put(Beat())
 
@@ -219,7 +249,10 @@ class Host:
     def resume(self) -> None:
         """SIGCONT: everything that came meanwhile is there at once."""
         self.paused = False
-        backlog, self._backlog = self._backlog, []
+        backlog, self._backlog = (
+            self._backlog,
+            [],
+        )  # a request may end the process: the rest then finds nobody
         for call in backlog:
             call()
         self.wake()
@@ -257,6 +290,9 @@ class Host:
         for fetch in fetches:
             process.disk.call(partial(self._fetch, process, fetch))
         self.world.invariants.turned(self, process)
+        if core.rejoining is not self.rejoins:
+            self.rejoins = self.distrusted = core.rejoining
+            self.world.counts["node.rejoined"] += not core.rejoining
         if len(process.inbox):
             self.wake()
 
@@ -340,10 +376,13 @@ class Host:
         if self.process is None:
             return False
         if self.paused:
-            self._backlog.append(partial(self.guard, partial(request, self)))
+            self._backlog.append(partial(self._asked_late, request))
         else:
             self.guard(partial(request, self))
         return True
+
+    def _asked_late(self, request: Callable[["Host"], None]) -> None:
+        self.ask(request)
 
     def propose(self, batch: Batch | None, settle: Callable[[Decision], None]) -> bool:
         """As `Session._propose`: to the core, if this node leads. None opens a producer session."""

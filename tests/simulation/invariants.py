@@ -125,9 +125,13 @@ class Invariants:
     def _voted(self, host: "Host", term: int, candidate: int) -> None:
         durable = self.shadows[host.id].hard_state
         stands = durable.term > term or (durable.term == term and durable.vote == candidate)
-        demand(stands, "durable votes", f"node {host.id} votes for {candidate} in {term}; stored is {durable}")
+        demand(
+            stands, "durable votes", f"node {host.id} votes for {candidate} in {term}; stored is {durable}"
+        )
         first = self._votes.setdefault((host.id, term), candidate)
-        demand(first == candidate, "one vote a term", f"{host.id} votes for {first} and {candidate} in {term}")
+        demand(
+            first == candidate, "one vote a term", f"{host.id} votes for {first} and {candidate} in {term}"
+        )
 
     def _matched(self, host: "Host", term: int, match_index: int, to: int) -> None:
         shadow = self.shadows[host.id]
@@ -138,7 +142,9 @@ class Invariants:
             return
         if match_index >= max(leader.core.log.prefix_index, shadow.prefix_index):
             same = shadow.term_at(match_index) == leader.core.log.term_at(match_index)
-            demand(same, "log matching", f"node {host.id} acks {match_index} to {to}, where their logs differ")
+            demand(
+                same, "log matching", f"node {host.id} acks {match_index} to {to}, where their logs differ"
+            )
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -201,12 +207,14 @@ class Invariants:
         last = self.committed[-1] if self.committed else None
         dense = entry.base_offset == (last.next_offset if last else 0)
         demand(dense, "dense offsets", f"entry {index} begins at offset {entry.base_offset}")
-        demand(entry.log_time_ms >= (last.log_time_ms if last else 0), "log time", f"it falls at entry {index}")
+        demand(
+            entry.log_time_ms >= (last.log_time_ms if last else 0), "log time", f"it falls at entry {index}"
+        )
         self._note_keys(entry)
         self.committed.append(entry)
 
     def _note_keys(self, entry: Entry) -> None:
-        """Each key once within its window; `key_at` is what offsets mean."""
+        """Each key once within its window, in a session once for ever; `key_at` is what offsets mean."""
         for place, key in enumerate(split_keys(entry.keys)):
             offset = entry.base_offset + place
             before = self._last_seen.get(key)
@@ -237,7 +245,9 @@ class Invariants:
                 demand(key in self._last_seen, "acked is committed", f"node {host.id} acks what is nowhere")
                 continue
             there = offset < len(self.key_at) and self.key_at[offset] == key
-            demand(there, "acked is committed", f"node {host.id} acks offset {offset}, which is another event")
+            demand(
+                there, "acked is committed", f"node {host.id} acks offset {offset}, which is another event"
+            )
 
 
 def _offsets(found: OffsetRange) -> range | tuple[int, ...]:

@@ -229,15 +229,17 @@ class Network:
         self._schedule.after(for_ns, self._unclog, way)
 
     def calm(self) -> None:
-        """From now on nothing is lost, doubled or slow that need not be."""
+        """From now on nothing is cut, lost, doubled or slow that need not be."""
+        for way in self._ways.values():
+            way.severed = way.slowed = 0
         self._manner = Manner((50_000, 500_000), 0.0, 0.0, 0.0, in_order=True)
 
     def _rejoin(self, ways: list[_Way]) -> None:
         for way in ways:
-            way.severed -= 1
+            way.severed = max(0, way.severed - 1)
 
     def _unclog(self, way: _Way) -> None:
-        way.slowed -= 1
+        way.slowed = max(0, way.slowed - 1)
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._random.random() < chance

@@ -6,11 +6,13 @@ Nothing happens between two entries, so an hour costs what happens in it. Used b
 from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 MS: Final = 1_000_000
 """Nanoseconds."""
 SECOND: Final = 1000 * MS
+
+_Entry: TypeAlias = tuple[int, int, Callable[[], object]]
 
 
 class Schedule:
@@ -18,13 +20,14 @@ class Schedule:
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self._heap: list[tuple[int, int, Callable[[], object]]] = []
+        self._heap: list[_Entry] = []
         self._asked = 0
 
     def after(self, delay_ns: int, call: Callable[..., object], *arguments: Any) -> None:
         """Call it when `delay_ns` have passed."""
         self._asked += 1
-        heappush(self._heap, (self.now_ns + delay_ns, self._asked, partial(call, *arguments)))
+        entry: _Entry = (self.now_ns + delay_ns, self._asked, partial(call, *arguments))
+        heappush(self._heap, entry)
 
     def run_until(self, end_ns: int, done: Callable[[], bool] | None = None) -> None:
         """Let time pass until `end_ns`, or until `done`."""

@@ -41,17 +41,16 @@ class Shadow:
     def persist_next(self) -> Kept:
         """The oldest pending write is durable."""
         write = self.pending.popleft()
-        gone: list[tuple[int, int]] = []
         if write.snapshot is not None:
             self.terms.clear()
             self._begin_at(write.snapshot)
         if write.hard_state is not None:
             self.hard_state = write.hard_state
-        for index in range(write.entries[0].index, self.last_index + 1) if write.entries else ():
-            gone.append((index, self.terms.pop(index)))
+        doomed = range(write.entries[0].index, self.last_index + 1) if write.entries else range(0)
+        gone = tuple((index, self.terms.pop(index)) for index in doomed)
         come = tuple((entry.index, entry.term) for entry in write.entries)
         self.terms.update(come)
-        return Kept(tuple(gone), come)
+        return Kept(gone, come)
 
     def cut(self, snapshot: Snapshot) -> None:
         """The prefix has gone, durably."""

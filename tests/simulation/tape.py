@@ -8,10 +8,13 @@ import dataclasses
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from .schedule import MS, SECOND
 from .weather import Load, Weather
+
+SESSION_EVENTS: Final = 1 << 32
+"""Events of producer sessions are numbered from here on, and sent by no other way: they never repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,17 @@ class Tape:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Back from it."""
-        operations = [Operation(**{**item, "events": tuple(item["events"])}) for item in document["operations"]]
+        operations = [
+            Operation(**{**item, "events": tuple(item["events"])}) for item in document["operations"]
+        ]
         return cls(tuple(Fault(**item) for item in document["faults"]), tuple(operations))
 
 
 def record(seed: int, weather: Weather) -> Tape:
     """The tape of `seed`."""
-    return Tape(_faults(random.Random(f"{seed}:faults"), weather), _operations(random.Random(f"{seed}:load"), weather))
+    return Tape(
+        _faults(random.Random(f"{seed}:faults"), weather), _operations(random.Random(f"{seed}:load"), weather)
+    )
 
 
 def _faults(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
@@ -79,20 +86,26 @@ def _faults(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
 
 
 def _operations(source: random.Random, weather: Weather) -> tuple[Operation, ...]:
-    load, operations, sent = weather.load, [], 0
+    load, operations = weather.load, []
+    sent = in_sessions = 0
     for at_ns in sorted(_times(source, load.operations_a_minute, weather.duration_ms)):
         client, to = source.randrange(load.clients), source.randint(1, weather.voters)
         if source.random() < load.reads:
             operations.append(Operation(at_ns, client, (), session=False, to=to))
             continue
-        events = []
-        for _ in range(_size(source, load)):
-            if sent and source.random() < load.repeats:
-                events.append(sent - 1 - min(int(source.expovariate(0.05)), sent - 1))
-            else:
-                events.append(sent)
-                sent += 1
         session = source.random() < load.sessions
+        size = _size(source, load)
+        if session:
+            events = [SESSION_EVENTS + in_sessions + n for n in range(size)]
+            in_sessions += size
+        else:
+            events = []
+            for _ in range(size):
+                if sent and source.random() < load.repeats:
+                    events.append(sent - 1 - min(int(source.expovariate(0.05)), sent - 1))
+                else:
+                    events.append(sent)
+                    sent += 1
         operations.append(Operation(at_ns, client, tuple(events), session, to))
     return tuple(operations)
 

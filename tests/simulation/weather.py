@@ -88,7 +88,9 @@ def draw(seed: int, minutes: float) -> Weather:
     """The world of `seed`, with faults for about `minutes`."""
     source = random.Random(f"{seed}:weather")
     scale = source.choice((1, 1, 1, 2, 4))
-    timers = Raft(heartbeat_ms=150 * scale, election_ms=450 * scale, jitter_ms=source.choice((50, 150)) * scale)
+    timers = Raft(
+        heartbeat_ms=150 * scale, election_ms=450 * scale, jitter_ms=source.choice((50, 150)) * scale
+    )
     strength = source.choice((0.3, 1.0, 1.0, 2.0))
     rates = {
         kind: rate * strength * source.choice((0.0, 0.0, 0.5, 1.0, 2.0))

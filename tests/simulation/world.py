@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Final
 
 from esctl.proof.operations import Operations
+
 from .clients import Client
 from .faults import Faults
 from .host import Host
@@ -23,6 +24,8 @@ from .weather import Weather, draw
 MINUTES: Final = 1.5
 SETTLE_ELECTIONS: Final = 12
 """How many of the longest election time-outs a healed cluster may take to be level again, and a bit."""
+
+LAST_EVENT: Final = 1 << 40
 
 
 class World:
@@ -85,17 +88,25 @@ class World:
         begun_ns = self.schedule.now_ns
         end_ns = begun_ns + patience_ns
         self.schedule.run_until(end_ns, self._is_level)
+        after_s = (self.schedule.now_ns - begun_ns) / SECOND
+        self._demand_level(f"{after_s:.1f} s after the faults")
+        self._append_one_more()
+
+    def _demand_level(self, when: str) -> None:
         state = [host.describe() for host in self.hosts.values()]
-        demand(self._is_level(), "liveness", f"not level {patience_ns / SECOND:.1f} s after the faults: {state}")
-        last = Operation(0, 0, (1 << 40,), session=False, to=1)
-        acked = self.counts["op.append"]
-        self.clients[0].begin(last)
-        patience_ns = (self.weather.load.give_up_ms - 100) * MS
-        self.schedule.run_until(
-            self.schedule.now_ns + patience_ns, lambda: self.counts["op.append"] > acked and self._is_level()
-        )
-        demand(self.counts["op.append"] > acked, "liveness", f"a healed cluster acks nothing: {state}")
-        demand(self._is_level(), "liveness", f"not level after the last event: {state}")
+        demand(self._is_level(), "liveness", f"not level {when}: {state}")
+
+    def _append_one_more(self) -> None:
+        """A healed cluster answers at once: with an ack, or because its window is full and refuses."""
+        answered = self._answers()
+        self.clients[0].begin(Operation(0, 0, (LAST_EVENT,), session=False, to=1))
+        end_ns = self.schedule.now_ns + (self.weather.load.give_up_ms - 100) * MS
+        self.schedule.run_until(end_ns, lambda: self._answers() > answered and self._is_level())
+        demand(self._answers() > answered, "liveness", "a healed cluster answers nothing")
+        self._demand_level("after the last event")
+
+    def _answers(self) -> int:
+        return self.counts["op.append"] + self.counts["refused.WINDOW_FULL"]
 
     def _is_level(self) -> bool:
         """One leads, all others are sound and have applied what it has."""
@@ -109,7 +120,9 @@ class World:
         newest = max(leaders, key=lambda process: process.core.term)
         last_index = newest.core.log.last_index
         return all(
-            process.machine.applied_index == last_index and process.core.term == newest.core.term
+            process.machine.applied_index == last_index
+            and process.core.term == newest.core.term
+            and not process.core.rejoining
             for process in running
         )
 
@@ -134,6 +147,4 @@ def run(
     except Violation as error:
         violation = error
         world.trace.note(world.schedule.now_ns, "!", str(error))
-    return Outcome(
-        seed, "A", world.schedule.now_ns / SECOND, world.trace.digest, world.counts, violation
-    )
+    return Outcome(seed, "A", world.schedule.now_ns / SECOND, world.trace.digest, world.counts, violation)
