@@ -44,15 +44,19 @@ def node_command(node: Node) -> list[str]:
 
 
 class ProcessBackend:
-    """See `interface.Backend`. Tests give their own `ready` and `command`."""
+    """See `interface.Backend`. Tests give their own `ready`, `command` and `port_is_free`."""
 
     name = "process"
 
     def __init__(
-        self, ready: Ready = probe.answers, command: Callable[[Node], list[str]] = node_command
+        self,
+        ready: Ready = probe.answers,
+        command: Callable[[Node], list[str]] = node_command,
+        port_is_free: Callable[[int, str], bool] = ports.is_free,
     ) -> None:
         self._ready = ready
         self._command = command
+        self._port_is_free = port_is_free
 
     # --- files -------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class ProcessBackend:
         """See `interface.Backend.start`."""
         down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
         for node in down:
-            _check_ports(cluster, node)
+            self._check_ports(cluster, node)
         log_ends = {node.id: nodelog.size(node.log) for node in down}
         notes = {node.id: self._spawn(cluster, node) for node in down}
         failures: list[EventStreamError] = []
@@ -158,6 +162,16 @@ class ProcessBackend:
         return _signal(cluster, number, signal.SIGCONT)
 
     # --- inside ------------------------------------------------------------------------------------
+
+    def _check_ports(self, cluster: Cluster, node: Node) -> None:
+        for what, text in (("client", node.client), ("peer", node.peer)):
+            address = parse_address(text)
+            if self._port_is_free(address.port, address.host):
+                continue
+            raise PortTaken(
+                f"the {what} port {address.port} of node {node.id} of cluster {cluster.name} is in use",
+                next_step=f"see who has it: ss -ltnp 'sport = :{address.port}'; stop that, then start again",
+            )
 
     def _spawn(self, cluster: Cluster, node: Node) -> pidfile.ProcessNote:
         """Start the node's process, detached from this one and from the terminal."""
@@ -278,16 +292,6 @@ def _signal(cluster: Cluster, number: int, which: signal.Signals) -> int:
     if not pidfile.send(note, which):
         raise NodeNotRunning(f"node {number} of cluster {cluster.name} has just ended")
     return note.pid
-
-
-def _check_ports(cluster: Cluster, node: Node) -> None:
-    for what, text in (("client", node.client), ("peer", node.peer)):
-        address = parse_address(text)
-        if not ports.is_free(address.port, address.host):
-            raise PortTaken(
-                f"the {what} port {address.port} of node {node.id} of cluster {cluster.name} is in use",
-                next_step=f"see who has it: ss -ltnp 'sport = :{address.port}'; stop that, then start again",
-            )
 
 
 async def _kill(node: Node, note: pidfile.ProcessNote) -> None:

@@ -1,62 +1,83 @@
-"""A throw-away cluster of real nodes, load on it that never gives up, and the judging of what is left."""
+"""A throw-away cluster of real processes, and hands that kill, stop and start its nodes.
 
-import json
+Decides where the cluster lies: on which disk, on loopback or in namespaces of its own. Leaves nothing
+behind, unless it is told to keep the files of a run that failed. Called by the campaigns.
+"""
+
+import enum
 import os
 import random
-import secrets
 import shutil
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
-from esctl import layout, state
+from esctl import layout, nodelog, ports, state
+from esctl.backends import pidfile
 from esctl.backends.interface import NodeOptions, RunState
-from esctl.backends.process import ProcessBackend
-from esctl.exits import Exit
+from esctl.backends.process import ProcessBackend, node_command
 from esctl.inquiry import probe
-from esctl.load.generator import Generator
-from esctl.proof.audit import Audit, audit
-from esctl.proof.history import History
-from esctl.proof.verdict import Verdict
-from esctl.state import Cluster
-from esctl.terminal import Output, Terminal
-from esnode.client import Log, connect, connect_node
-from esnode.dedup.batch import Batch
-from esnode.errors import EventStreamError
-from tests.torture.ledger import Comparison, Ledger
+from esctl.state import Cluster, Node
+from tests.torture.disks import small_disk
+from tests.torture.network import Network, network
 
-BATCH = 64
-EVENT_BYTES = 128
-WINDOW = 128
-APPEND_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 60.0
-CATCH_UP_TIMEOUT_S = 120.0
-SENT_AGAIN_EVERY = 16
-"""One batch in so many is sent a second time, some time later."""
-REMEMBERED = 512
-ENOUGH_LOAD = 0.5
-"""With less than this of the rate acked, the load did not happen."""
+NODES: Final = 3
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 10.0
+CATCH_UP_TIMEOUT_S: Final = 120.0
+ROUND_S: Final = 0.02
+
+
+class Trouble(Exception):
+    """What no fault may bring about: the run ends, and has failed."""
+
+
+class Role(enum.StrEnum):
+    """Whom a fault is meant for."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A node, and whether it leads right now."""
+
+    number: int
+    leads: bool
+
+    def __str__(self) -> str:
+        return f"node {self.number}, {'the leader' if self.leads else 'a follower'}"
 
 
 @dataclass
 class Arena:
-    """A running cluster and what kills and starts its nodes."""
+    """A running cluster and what can be done to its processes."""
 
     cluster: Cluster
     backend: ProcessBackend
+    directory: Path
+    """For what a run writes beside the cluster."""
+    small: tuple[int, ...] = ()
+    """The nodes whose data directory is a small file system of its own."""
+    network: Network | None = None
+    keep: bool = False
+    log_ends: dict[int, int] = field(default_factory=dict)
 
     @property
     def numbers(self) -> list[int]:
         return [node.id for node in self.cluster.nodes]
 
     async def start(self, numbers: list[int]) -> None:
+        """Start them and wait until they answer; raises `NodeFailedToStart`, `NodeNotReady`."""
+        for number in numbers:
+            self.log_ends[number] = nodelog.size(self.cluster.node(number).log)
         await self.backend.start(self.cluster, numbers, START_TIMEOUT_S)
 
     async def kill(self, numbers: list[int]) -> None:
@@ -65,173 +86,148 @@ class Arena:
             for number in numbers:
                 nursery.start_soon(self.backend.kill, self.cluster, number)
 
+    async def stop(self, numbers: list[int]) -> None:
+        """SIGTERM, and wait for the end."""
+        forced = await self.backend.stop(self.cluster, numbers, STOP_TIMEOUT_S)
+        if forced:
+            raise Trouble(f"nodes {forced} did not stop within {STOP_TIMEOUT_S:g} s")
+
+    def pid(self, number: int) -> int:
+        """Its process; raises `Trouble` when there is none."""
+        for process in self.backend.nodes(self.cluster):
+            if process.node.id == number and process.pid is not None:
+                return process.pid
+        raise Trouble(f"node {number} has ended by itself: {self.last_words(number)}")
+
+    async def wait_end(self, number: int, timeout_s: float) -> int | None:
+        """The exit code of a node that ends by itself; None when it goes on living."""
+        pid = self.pid(number)
+        descriptor = os.pidfd_open(pid)
+        try:
+            with trio.move_on_after(timeout_s):
+                await trio.lowlevel.wait_readable(descriptor)
+                while True:
+                    code = pidfile.reap(pid)
+                    if code is not None:
+                        return code
+                    await trio.sleep(ROUND_S)  # a tracer hears of the end first, and then we do
+        finally:
+            os.close(descriptor)
+        return None
+
+    def check_all_run(self) -> None:
+        """Raises `Trouble` when a node that nobody has hurt is not there."""
+        for number in self.numbers:
+            self.pid(number)
+
+    def last_words(self, number: int) -> str:
+        """Why its process says that it ended, since its last start; its code and its reason."""
+        node = self.cluster.node(number)
+        ends = [
+            line.fields
+            for line in nodelog.read(node.log, number, self.log_ends.get(number, 0))
+            if line.event == "node_failed"
+        ]
+        return f"{ends[-1].get('code')} {ends[-1].get('reason')}" if ends else "its log does not say why"
+
+    async def status(self, number: int) -> dict[str, Any] | None:
+        """What the node says of itself, None when it does not answer."""
+        return await probe.status_of(self.cluster.node(number))
+
     async def leader(self) -> int:
         return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
 
+    async def aim(self, role: Role, source: random.Random) -> Target:
+        """The node that a fault for `role` hits now."""
+        leader = await self.leader()
+        follower = source.choice([number for number in self.numbers if number != leader])
+        return Target(leader, True) if role is Role.LEADER else Target(follower, False)
+
     async def wait_caught_up(self) -> None:
-        """Return when every node answers and has what the leader has acked by now."""
-        with trio.fail_after(CATCH_UP_TIMEOUT_S):
-            leader = self.cluster.node(await self.leader())
-            status = await probe.status_of(leader)
+        """Return when every node says that it has what the leader has acked by now."""
+        with trio.move_on_after(CATCH_UP_TIMEOUT_S) as patience:
+            status = await self.status(await self.leader())
             target = int(status["next_offset"]) if status is not None else 0
-            for node in self.cluster.nodes:
-                while True:
-                    status = await probe.status_of(node)
-                    if status is not None and int(status["next_offset"]) >= target:
-                        break
-                    await trio.sleep(0.02)
+            for number in self.numbers:
+                await self._wait_at(number, target)
+        if patience.cancelled_caught:
+            raise Trouble(f"not all nodes have caught up within {CATCH_UP_TIMEOUT_S:g} s")
+
+    async def _wait_at(self, number: int, target: int) -> None:
+        while True:
+            status = await self.status(number)
+            if status is not None and int(status["next_offset"]) >= target and not status.get("rejoining"):
+                return
+            self.pid(number)
+            await trio.sleep(ROUND_S)  # a status is an answer, nothing that one could wait for
+
+
+def command_of(place: Network | None, node: Node) -> list[str]:
+    """The command line of a node's process, in its namespace if it has one."""
+    before = place.command(node.id) if place is not None else []
+    return [*before, *node_command(node)]
+
+
+def planned(storage: str, place: Network | None) -> Cluster:
+    """The cluster, on loopback or with the addresses of `place`."""
+    cluster = layout.plan("torture", NODES, storage=storage)
+    if place is None:
+        return cluster
+    nodes = tuple(
+        replace(
+            node,
+            client=place.at(node.id, int(node.client.rpartition(":")[2])),
+            peer=place.at(node.id, int(node.peer.rpartition(":")[2])),
+        )
+        for node in cluster.nodes
+    )
+    return replace(cluster, nodes=nodes)
 
 
 @contextmanager
-def arena(storage: str = "sqlite", home: Path | None = None) -> Iterator[Arena]:
-    """A cluster of three that exists only here; nothing of it is left afterwards."""
+def arena(
+    storage: str = "sqlite",
+    home: Path | None = None,
+    *,
+    small: tuple[int, ...] = (),
+    apart: bool = False,
+) -> Iterator[Arena]:
+    """A cluster of three that exists only here; nothing of it is left afterwards.
+
+    The nodes in `small` get a small file system each; with `apart` each node has a network namespace.
+    """
     before = os.environ.get("XDG_STATE_HOME")
     directory = Path(tempfile.mkdtemp(prefix="torture-", dir=home))
     os.environ["XDG_STATE_HOME"] = str(directory)
-    backend = ProcessBackend()
-    cluster = layout.plan("torture", 3, storage=storage)
+    ring: Arena | None = None
     try:
-        backend.create(cluster, NodeOptions(storage))
-        state.add(cluster)
-        yield Arena(cluster, backend)
+        with ExitStack() as stack:
+            place = stack.enter_context(network(range(1, NODES + 1))) if apart else None
+            backend = ProcessBackend(
+                command=lambda node: command_of(place, node),
+                # Addresses in a namespace that was just made are nobody else's.
+                port_is_free=(lambda _port, _host: True) if apart else ports.is_free,
+            )
+            cluster = planned(storage, place)
+            backend.create(cluster, NodeOptions(storage))
+            state.add(cluster)
+            for number in small:
+                stack.enter_context(small_disk(cluster.node(number).data_dir))
+            ring = Arena(cluster, backend, directory, small, place)
+            stack.callback(end, ring)
+            yield ring
     finally:
-        live = [p.node.id for p in backend.nodes(cluster) if p.state is not RunState.DOWN]
-        trio.run(backend.stop, cluster, live, 0.0)
-        shutil.rmtree(directory)
+        if ring is not None and ring.keep:
+            print(f"the files of the cluster are kept in {directory}", file=sys.stderr, flush=True)
+        else:
+            shutil.rmtree(directory)
         if before is None:
             del os.environ["XDG_STATE_HOME"]
         else:
             os.environ["XDG_STATE_HOME"] = before
 
 
-@dataclass
-class Load:
-    """Events at a fixed rate, until it is told to end. Some batches are sent a second time, later."""
-
-    rate: float
-    source: random.Random
-    ledger: Ledger = field(default_factory=Ledger)
-    errors: dict[str, int] = field(default_factory=dict)
-    """Batches without an ack, by the code of the error."""
-    sent_again: int = 0
-    begun_s: float = 0.0
-    ended_s: float = 0.0
-    news: trio.Event = field(default_factory=trio.Event)
-    ended: bool = False
-
-    @property
-    def seconds(self) -> float:
-        return self.ended_s - self.begun_s
-
-    @property
-    def happened(self) -> bool:
-        """Was there load enough to prove something?"""
-        return self.ledger.acked >= ENOUGH_LOAD * self.rate * self.seconds > 0
-
-    async def run(self, arena: Arena) -> None:
-        """Send until `end`, then wait for the last answers."""
-        generator = Generator(secrets.token_hex(8), EVENT_BYTES, BATCH)
-        cluster = arena.cluster
-        recent: deque[Batch] = deque(maxlen=REMEMBERED)
-        slots = trio.Semaphore(WINDOW)
-        opened = connect(
-            cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S
-        )
-        self.begun_s = turn = trio.current_time()
-        async with opened as log, trio.open_nursery() as nursery:
-            while not self.ended:
-                if recent and self.source.random() < 1 / SENT_AGAIN_EVERY:
-                    batch = self.source.choice(recent)
-                    self.sent_again += 1
-                else:
-                    batch = generator.next_batch()
-                    self.ledger.sent(batch)
-                    recent.append(batch)
-                await slots.acquire()
-                nursery.start_soon(self._append, log, batch, slots)
-                turn = max(turn + batch.count / self.rate, trio.current_time() - 1.0)
-                await trio.sleep_until(turn)
-            self.ended_s = trio.current_time()
-
-    def end(self) -> None:
-        self.ended = True
-
-    async def wait_acked(self, more: int) -> None:
-        """Return when so many more events are acked than now."""
-        target = self.ledger.acked + more
-        while self.ledger.acked < target:
-            await self.news.wait()
-
-    async def _append(self, log: Log, batch: Batch, slots: trio.Semaphore) -> None:
-        try:
-            taken = await log.append_batch(batch)
-        except EventStreamError as error:
-            self.errors[error.code] = self.errors.get(error.code, 0) + 1
-            return
-        finally:
-            slots.release()
-        self.ledger.ack(batch, taken.ranges)
-        self.news.set()
-        self.news = trio.Event()
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the logs of all nodes and the ledger say."""
-
-    audit: Audit
-    verdict: Verdict
-    comparison: Comparison
-    conflicts: list[str]
-
-    @property
-    def clean(self) -> bool:
-        return (
-            self.verdict.clean and self.verdict.hashes_equal and self.comparison.clean and not self.conflicts
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Was every node read to the end?"""
-        return self.audit.confirmed and not self.audit.troubles
-
-    def as_data(self) -> dict[str, Any]:
-        return {
-            "log_events": self.verdict.events,
-            "acked_lost": len(self.comparison.lost),
-            "duplicates": self.comparison.twice + self.verdict.duplicates,
-            "acked_at_two_offsets": len(self.conflicts),
-            "of_unknown_origin": self.comparison.unknown_origin,
-            "hashes_equal": self.verdict.hashes_equal,
-            "flaws": [f.text for f in self.verdict.examples] + self.comparison.lost[:5] + self.conflicts[:5],
-            "not_read": self.audit.troubles,
-        }
-
-
-async def judge(arena: Arena, ledger: Ledger) -> Judgement:
-    """Read every node's log; hold them against each other and against the ledger."""
-    history = History(arena.numbers)
-    silent = Terminal(Output.JSON)
-    with silent.progress("") as nobody:
-        outcome = await audit(arena.cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: nobody)
-    keys = bytearray()
-    async with connect_node(arena.cluster.nodes[0].client) as link:
-        offset = 0
-        while page := (await link.read_page(offset, 100_000)).batches:
-            for batch in page:
-                keys += b"".join(batch.keys())
-            offset = page[-1].next_offset
-    return Judgement(outcome, history.verdict(), ledger.compare(bytes(keys)), ledger.conflicts)
-
-
-def report(name: str, figures: dict[str, Any], *, clean: bool, conclusive: bool) -> Exit:
-    """Print the one line of a run, and give its exit code."""
-    code = Exit.VERDICT_FAILED if not clean else Exit.OK if conclusive else Exit.INCONCLUSIVE
-    outcome = {Exit.OK: "passed", Exit.VERDICT_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}[code]
-    print(json.dumps({"torture": name, "outcome": outcome, **figures}), flush=True)
-    return code
-
-
-def say(text: str) -> None:
-    """What is going on, for those who watch."""
-    print(text, file=sys.stderr, flush=True)
+def end(ring: Arena) -> None:
+    """Kill what still runs."""
+    live = [p.node.id for p in ring.backend.nodes(ring.cluster) if p.state is not RunState.DOWN]
+    trio.run(ring.backend.stop, ring.cluster, live, 0.0)

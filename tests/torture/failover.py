@@ -1,6 +1,6 @@
 """From the SIGKILL of the leader to the next ack, through the client, measured again and again.
 
-    python -m tests.torture.failover --times 20 [--rate 1000] [--aim-ms 150] [--storage sqlite|rocksdb]
+python -m tests.torture.failover --times 20 [--rate 1000] [--aim-ms 150] [--storage sqlite|rocksdb]
 
 What counts is the first ack of a batch that was handed to the client after the kill: the dead leader
 cannot have acked that one.
@@ -11,7 +11,6 @@ import secrets
 import statistics
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -19,7 +18,9 @@ from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esnode.client import Log, connect
 from esnode.errors import EventStreamError
-from tests.torture.arena import APPEND_TIMEOUT_S, EVENT_BYTES, Arena, arena, report, say
+from tests.torture.arena import Arena, arena
+from tests.torture.campaign import Settings, options, report, say, settings_of
+from tests.torture.load import APPEND_TIMEOUT_S, EVENT_BYTES
 
 WINDOW = 1024
 SETTLE_S = 1.0
@@ -83,17 +84,17 @@ async def measure(ring: Arena, times: int, rate: float, found_ms: list[float]) -
     return probe
 
 
-def run(times: int, rate: float, aim_ms: float, storage: str = "sqlite", home: Path | None = None) -> Exit:
+def run(settings: Settings, aim_ms: float) -> Exit:
     """The whole run; prints its one line."""
     found_ms: list[float] = []
-    with arena(storage, home) as ring:
-        probe = trio.run(measure, ring, times, rate, found_ms)
+    with arena(settings.storage, settings.home) as ring:
+        probe = trio.run(measure, ring, settings.times, settings.rate, found_ms)
     ordered = sorted(found_ms)
     worst_ms = ordered[-1] if ordered else float("nan")
     figures = {
-        "storage": storage,
+        "storage": settings.storage,
         "times": len(ordered),
-        "rate": rate,
+        "rate": settings.rate,
         "min_ms": round(ordered[0], 1) if ordered else None,
         "median_ms": round(statistics.median(ordered), 1) if ordered else None,
         # Of 20 values the 99th percentile is the largest.
@@ -104,19 +105,15 @@ def run(times: int, rate: float, aim_ms: float, storage: str = "sqlite", home: P
         "acked": probe.acked,
         "failed": probe.failed,
     }
-    return report("failover", figures, clean=worst_ms <= aim_ms, conclusive=len(ordered) == times)
+    return report("failover", figures, clean=worst_ms <= aim_ms, conclusive=len(ordered) == settings.times)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=1_000)
-    parser.add_argument("--aim-ms", type=float, default=150)
-    parser.add_argument("--storage", default="sqlite")
-    parser.add_argument("--home", type=Path)
-    chosen = parser.parse_args()
-    return run(chosen.times, chosen.rate, chosen.aim_ms, chosen.storage, chosen.home)
+def parser() -> argparse.ArgumentParser:
+    parser = options(__doc__, times=20, rate=1_000)
+    parser.add_argument("--aim-ms", type=float, default=150, help="what the slowest may take")
+    return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    chosen = parser().parse_args()
+    sys.exit(run(settings_of(chosen), chosen.aim_ms))

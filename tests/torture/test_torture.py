@@ -1,14 +1,23 @@
 """Short forms of the torture runs, and the ledger that judges them: it must be able to fail."""
 
 import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esnode.dedup.batch import OffsetRange
-from tests.torture import kill_all, kills
+from tests.torture import campaign, flips, fsyncs, full, kill_all, kills, partitions, pauses, tails
+from tests.torture.arena import Arena, Role, Target, Trouble
+from tests.torture.campaign import Fault, Settings, Strike
 from tests.torture.ledger import Ledger
+from tests.torture.load import Load
+from tests.torture.rejoining import Promises
 
 
 def ledger_of(*acks: tuple[int, ...]) -> tuple[Ledger, bytes]:
@@ -55,17 +64,114 @@ def test_a_ledger_finds_two_acks_that_differ() -> None:
     assert len(ledger.conflicts) == 2
 
 
-@pytest.mark.slow
-def test_three_kills_under_load_lose_and_double_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    code = kills.run(asked=3, rate=5_000, seed=1)
-    outcome = json.loads(capsys.readouterr().out)
+def short(
+    capsys: pytest.CaptureFixture[str], run: Callable[[Settings], Exit], fault: Fault, times: int
+) -> dict[str, Any]:
+    """A short run; its one line. Each fault hit, and nothing was lost."""
+    if lack := fault.missing():
+        pytest.skip(lack)
+    code = run(Settings(times, rate=1_000, seed=1))
+    outcome: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert code in (Exit.OK, Exit.INCONCLUSIVE), outcome  # a loaded machine may not carry the load
-    assert outcome["kills"] == 3
+    assert outcome["confirmed"] == outcome["tried"] == {fault.name: times}, outcome
     assert outcome["acked"] > 0
+    return outcome
+
+
+@pytest.mark.slow
+def test_kills_under_load_lose_and_double_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert short(capsys, kills.run, kills.Kill(), times=2)["files_read"] == [1, 2, 3]
 
 
 @pytest.mark.slow
 def test_a_kill_of_all_nodes_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    code = kill_all.run(times=1, rate=5_000, seed=1)
+    assert len(short(capsys, kill_all.run, kill_all.KillAll(), times=1)["start_to_ack_s"]) == 1
+
+
+@pytest.mark.slow
+def test_nodes_that_pause_and_wake_up_lose_and_double_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    short(capsys, pauses.run, pauses.Pause(), times=2)
+
+
+@pytest.mark.slow
+def test_a_failed_fsync_under_load_ends_the_node_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short(capsys, fsyncs.run, fsyncs.FailedFsync(), times=1)
+
+
+@pytest.mark.slow
+def test_a_node_with_a_flipped_bit_is_whole_again_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    short(capsys, flips.run, flips.FlippedBit(), times=1)
+
+
+@pytest.mark.slow
+def test_a_node_whose_file_lost_its_end_is_whole_again_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    short(capsys, tails.run, tails.CutTail(), times=1)
+
+
+@pytest.mark.slow
+def test_a_node_with_a_full_disk_ends_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    short(capsys, full.run, full.FullDisk(), times=1)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_parted_from_its_peers_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    short(capsys, partitions.run, partitions.Partition(), times=1)
+
+
+# --- the campaign itself: it must be able to say no -----------------------------------------------------
+
+
+class Dud:
+    """A fault that never hits; and one that leaves trouble behind."""
+
+    name = "dud"
+    small_disks = apart = False
+
+    def __init__(self, trouble: bool) -> None:
+        self._trouble = trouble
+
+    def missing(self) -> str:
+        return ""
+
+    async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
+        if self._trouble:
+            raise Trouble("a node went on with damaged files")
+        return Strike("nothing was done", "nothing was to be seen")
+
+
+@pytest.mark.slow
+def test_a_fault_that_did_not_hit_leaves_the_run_inconclusive(capsys: pytest.CaptureFixture[str]) -> None:
+    assert campaign.run("dud", [Dud(trouble=False)], Settings(1, 1_000)) == Exit.INCONCLUSIVE
     outcome = json.loads(capsys.readouterr().out)
-    assert code == Exit.OK, outcome
+    assert (outcome["tried"], outcome["confirmed"], outcome["lost"]) == ({"dud": 1}, {}, 0)
+
+
+@pytest.mark.slow
+def test_trouble_with_a_node_fails_the_run_and_keeps_its_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = Settings(1, 1_000, home=tmp_path)
+    assert campaign.run("dud", [Dud(trouble=True)], settings) == Exit.VERDICT_FAILED
+    assert "damaged files" in json.loads(capsys.readouterr().out)["trouble"]
+    assert len(list(tmp_path.glob("torture-*"))) == 1
+
+
+def test_one_seed_gives_one_plan() -> None:
+    faults: list[Fault] = [kills.Kill(), pauses.Pause(), flips.FlippedBit()]
+    plans = [campaign.plan(faults, Settings(30, seed=seed)) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1] != plans[2]
+    hit = Counter(fault.name for fault, role in plans[0] if role is Role.LEADER)
+    assert all(hit[fault.name] in (3, 4) for fault in faults)  # of ten each
+
+
+def test_what_was_promised_is_looked_for_where_it_was_promised() -> None:
+    ledger, log = ledger_of((0,), (), (2,))
+    promises = Promises.of(ledger)
+    log = log[:32] + log[64:]
+    assert promises.end == 2
+    assert promises.missing_in(log) == 0
+    assert promises.missing_in(log[:-16]) == 1
+    assert promises.missing_in(log[16:32] + log[:16] + log[32:]) == 2
+    assert promises.missing_in(b"") == 4

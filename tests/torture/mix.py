@@ -1,0 +1,49 @@
+"""All faults in turn on one cluster, in an order that the seed gives.
+
+python -m tests.torture.mix --times 21 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+
+What this machine cannot do (strace, root) is left out, and said. The nodes live in network namespaces
+where there are any, and one of them on a small file system.
+"""
+
+import argparse
+import sys
+
+from esctl.exits import Exit
+from tests.torture.campaign import Fault, Settings, options, say, settings_of
+from tests.torture.campaign import run as run_campaign
+from tests.torture.flips import FlippedBit
+from tests.torture.fsyncs import FailedFsync
+from tests.torture.full import FullDisk
+from tests.torture.kills import Kill
+from tests.torture.partitions import Partition
+from tests.torture.pauses import Pause
+from tests.torture.tails import CutTail
+
+
+def run(settings: Settings) -> Exit:
+    """The whole run; prints its one line."""
+    everything: list[Fault] = [
+        Kill(),
+        Pause(),
+        FailedFsync(),
+        FlippedBit(),
+        CutTail(),
+        FullDisk(),
+        Partition(),
+    ]
+    possible = []
+    for fault in everything:
+        if lack := fault.missing():
+            say(f"left out: {fault.name}: {lack}")
+        else:
+            possible.append(fault)
+    return run_campaign("mix", possible, settings)
+
+
+def parser() -> argparse.ArgumentParser:
+    return options(__doc__, times=21)
+
+
+if __name__ == "__main__":
+    sys.exit(run(settings_of(parser().parse_args())))

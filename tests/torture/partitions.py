@@ -1,0 +1,120 @@
+"""Nodes that cannot reach each other: three network namespaces, links taken down, routes into nothing.
+
+python -m tests.torture.partitions --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+
+A node is cut off from everybody, or cannot speak to its peers, or cannot hear them; clients still reach it
+in the last two. Needs root. Confirmed by new connections that fail where they must, and only there.
+"""
+
+import argparse
+import enum
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from esctl.exits import Exit
+from tests.torture import network
+from tests.torture.arena import Arena, Target
+from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import run as run_campaign
+from tests.torture.load import Load
+from tests.torture.network import Network
+
+SHORTEST_S: Final = 0.3
+LONGEST_S: Final = 4.0
+
+
+class Shape(enum.StrEnum):
+    """How a node is parted from the others."""
+
+    CUT = "cut off"
+    MUTE = "mute towards its peers"
+    DEAF = "deaf towards its peers"
+
+
+class Partition:
+    """A node apart, for a while."""
+
+    name = "partitions"
+    small_disks = False
+    apart = True
+
+    def __init__(self) -> None:
+        self._shapes: list[Shape] = []
+
+    def missing(self) -> str:
+        return network.missing()
+
+    async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
+        if not self._shapes:
+            self._shapes = source.sample(list(Shape), len(Shape))
+        shape, number = self._shapes.pop(), target.number
+        assert ring.network is not None, "the arena was made for this"
+        peers = [other for other in ring.numbers if other != number]
+        with parted(ring.network, shape, number, peers):
+            begun = trio.current_time()
+            missed = await self._look(ring, shape, number, peers)
+            await trio.sleep_until(begun + source.uniform(SHORTEST_S, LONGEST_S))
+            lasted_s = trio.current_time() - begun
+        await ring.wait_caught_up()
+        return Strike(f"{shape} for {lasted_s:.1f} s", missed)
+
+    async def _look(self, ring: Arena, shape: Shape, number: int, peers: list[int]) -> str:
+        """Is it so? Seen from the host and from the namespaces, by connections of our own."""
+        place = ring.network
+        assert place is not None
+        own = ring.cluster.node(number)
+        reached: dict[str, bool] = {}
+
+        async def ask(what: str, source: int | None, address: str) -> None:
+            reached[what] = await place.reaches(source, address)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "host to node", None, own.client)
+            for peer in peers:
+                nursery.start_soon(ask, f"node to {peer}", number, ring.cluster.node(peer).peer)
+                nursery.start_soon(ask, f"{peer} to node", peer, own.peer)
+                nursery.start_soon(ask, f"host to {peer}", None, ring.cluster.node(peer).client)
+            nursery.start_soon(ask, "between the peers", peers[0], ring.cluster.node(peers[1]).peer)
+        # A connection needs both ways, so a node that is mute or deaf makes none to its peers and gets none.
+        expected = {what: not ("to node" in what or what.startswith("node to")) for what in reached}
+        if shape is not Shape.CUT:
+            expected["host to node"] = True
+        wrong = [what for what in sorted(reached) if reached[what] != expected[what]]
+        return f"against the plan: {', '.join(wrong)}" if wrong else ""
+
+
+@contextmanager
+def parted(place: Network, shape: Shape, number: int, peers: list[int]) -> Iterator[None]:
+    """The partition, and its end whatever happens."""
+    ways = [(number, peer) if shape is Shape.MUTE else (peer, number) for peer in peers]
+    if shape is Shape.CUT:
+        place.cut(number)
+    else:
+        for way in ways:
+            place.silence(*way)
+    try:
+        yield
+    finally:
+        if shape is Shape.CUT:
+            place.mend(number)
+        else:
+            for way in ways:
+                place.unsilence(*way)
+
+
+def run(settings: Settings) -> Exit:
+    """The whole run; prints its one line."""
+    return run_campaign("partitions", [Partition()], settings)
+
+
+def parser() -> argparse.ArgumentParser:
+    return options(__doc__, times=10)
+
+
+if __name__ == "__main__":
+    sys.exit(run(settings_of(parser().parse_args())))
