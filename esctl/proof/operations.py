@@ -17,7 +17,7 @@ from esctl.proof.precedence import Reads, judge_order, judge_reads
 from esctl.proof.readers import Readers
 from esctl.proof.verdict import Finding, Findings, Flaw
 from esnode import limits
-from esnode.dedup.batch import OffsetRange
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 
 _SHORT = -2
 """The offset of an event that an ack left out."""
@@ -67,7 +67,7 @@ class Operations:
         offsets = array("q")
         for part in ranges:
             base, fits = part.base_offset, min(part.count, count - len(offsets))
-            offsets.extend([base] * fits if base < 0 else range(base, base + fits))
+            offsets.extend([UNKNOWN_OFFSET] * fits if base < 0 else range(base, base + fits))
         told = sum(part.count for part in ranges)
         if told != count or not 0 <= (duplicates or 0) <= count:
             text = f"an ack for {told} events, {duplicates or 0} of them known, where {count} were sent"
