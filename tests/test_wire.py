@@ -15,7 +15,7 @@ from esnode import limits, messages
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
 from esnode.messages import Append, Appended, ExplainKey, Goodbye, StatusReply, StatusRequest
-from esnode.raft.entry import EntryKind, seal
+from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
     Heartbeat,
@@ -353,6 +353,58 @@ def test_an_entry_out_of_its_place_is_refused(index: int, term: int) -> None:
     entry = seal(index=index, term=term, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0)
     with pytest.raises(ProtocolError, match="came as index 5 in term 2"):
         decode(encode(AppendEntries(2, 4, 2, 4, (entry,))))
+
+
+def sealed(index: int, term: int, base_offset: int = 0, log_time_ms: int = 0, kind: int = 2) -> Entry:
+    return seal(
+        index=index, term=term, kind=EntryKind(kind), base_offset=base_offset, log_time_ms=log_time_ms
+    )
+
+
+@pytest.mark.parametrize(
+    ("prev", "following"),
+    [
+        ((4, 3), [sealed(5, 2)]),
+        ((4, 1), [sealed(5, 2), sealed(6, 1)]),
+        ((4, 1), [sealed(5, 1, 7), sealed(6, 1, 8)]),
+        ((4, 1), [sealed(5, 1, 7), sealed(6, 1, 6)]),
+        ((4, 1), [sealed(5, 1, 7, 100), sealed(6, 1, 7, 99)]),
+        ((4, 4), []),
+        ((0, 1), [sealed(1, 1)]),
+        ((4, 0), [sealed(5, 1)]),
+    ],
+    ids=lambda value: str(value) if isinstance(value, tuple) else "",
+)
+def test_entries_that_cannot_follow_each_other_are_refused(
+    prev: tuple[int, int], following: list[Entry]
+) -> None:
+    """No log holds such a row: whoever sends it breaks the protocol, and only its connection ends."""
+    with pytest.raises(ProtocolError, match="follow"):
+        decode(encode(AppendEntries(3, *prev, 4, tuple(following))))
+
+
+def test_events_in_an_entry_of_another_kind_are_refused() -> None:
+    for kind in (EntryKind.NOOP, EntryKind.PRODUCER):
+        entry = seal(
+            index=5,
+            term=2,
+            kind=kind,
+            base_offset=0,
+            log_time_ms=0,
+            count=1,
+            keys=bytes(16),
+            payload=b"\x81\x41e",
+        )
+        with pytest.raises(ProtocolError, match="of the kind"):
+            decode(encode(AppendEntries(2, 4, 2, 4, (entry,))))
+
+
+@pytest.mark.parametrize(("term", "index", "snapshot_term"), [(3, 9, 4), (3, 0, 1), (3, 9, 0), (0, 9, 0)])
+def test_a_snapshot_from_nowhere_or_from_the_future_is_refused(
+    term: int, index: int, snapshot_term: int
+) -> None:
+    with pytest.raises(ProtocolError, match="snapshot"):
+        decode(encode(SnapshotChunk(term, index, snapshot_term, 1, 1, 5, 0, b"12345")))
 
 
 @pytest.mark.parametrize("number", [0, 2, 2**32 - 1])

@@ -75,15 +75,17 @@ def batches(draw: st.DrawFn) -> Batch:
 
 
 @st.composite
-def entries(draw: st.DrawFn, index: int = 1, term: int = limits.MAX_TERM) -> Entry:
-    """An entry of `index` and at most `term`."""
+def entries(
+    draw: st.DrawFn, index: int = 1, term: int = limits.MAX_TERM, after: Entry | None = None
+) -> Entry:
+    """An entry of `index` and at most `term` that may follow the entry `after`."""
     batch = draw(st.none() | batches())
     return seal(
         index=index,
-        term=draw(st.integers(1, term)),
+        term=draw(st.integers(after.term if after else 1, term)),
         kind=EntryKind.NOOP if batch is None else EntryKind.BATCH,
-        base_offset=draw(st.integers(0, 2**40)),
-        log_time_ms=draw(st.integers(0, 2**40)),
+        base_offset=after.next_offset if after else draw(st.integers(0, 2**40)),
+        log_time_ms=(after.log_time_ms if after else 0) + draw(st.integers(0, 2**40)),
         count=batch.count if batch else 0,
         keys=batch.keys if batch else b"",
         payload=batch.payload if batch else b"",
@@ -94,12 +96,15 @@ def entries(draw: st.DrawFn, index: int = 1, term: int = limits.MAX_TERM) -> Ent
 
 @st.composite
 def appends_of_entries(draw: st.DrawFn) -> AppendEntries:
-    """An `AppendEntries` whose entries follow its `prev_index`."""
+    """An `AppendEntries` whose entries follow its `prev_index`, and each other."""
     prev_index = draw(st.integers(0, 2**40))
     term = draw(st.integers(1, limits.MAX_TERM))
-    number = draw(st.integers(0, 4))
-    following = [draw(entries(prev_index + 1 + n, term)) for n in range(number)]
-    return AppendEntries(term, prev_index, draw(terms), draw(indexes), tuple(following))
+    following: list[Entry] = []
+    for number in range(draw(st.integers(0, 4))):
+        following.append(draw(entries(prev_index + 1 + number, term, following[-1] if following else None)))
+    most = following[0].term if following else term
+    prev_term = draw(st.integers(1, most)) if prev_index else 0
+    return AppendEntries(term, prev_index, prev_term, draw(indexes), tuple(following))
 
 
 @st.composite
@@ -117,9 +122,9 @@ def snapshot_chunks(draw: st.DrawFn) -> SnapshotChunk:
     position = draw(st.integers(0, 2**20))
     total = position + len(data) + draw(st.integers(0, 2**20))
     log_time_ms = draw(st.integers(0, 2**63 - 1))
-    return SnapshotChunk(
-        draw(terms), draw(indexes), draw(terms), draw(indexes), log_time_ms, total, position, data
-    )
+    term = draw(st.integers(1, limits.MAX_TERM))
+    place = (draw(st.integers(1, limits.MAX_INDEX)), draw(st.integers(1, term)), draw(indexes))
+    return SnapshotChunk(term, *place, log_time_ms, total, position, data)
 
 
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {

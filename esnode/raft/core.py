@@ -16,6 +16,7 @@ from typing import assert_never
 from esnode import limits
 from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
+from esnode.errors import Bug
 from esnode.raft import quorum
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
@@ -404,8 +405,9 @@ class Core:
 
     def _heed_leader(self, sender: NodeId) -> None:
         """A message of this term's leader: follow it, and start the timer anew."""
-        assert self.role is not Role.LEADER, "two leaders in one term"
-        if self.role is not Role.FOLLOWER or self.leader != sender:
+        if self.leader not in {None, sender}:  # Raft 5.2: history has split, and it may be ours that is wrong
+            raise Bug(f"two leaders in term {self.term}: {self.leader} and {sender}")
+        if self.leader is None:
             self._become_follower(self.term, sender)
         self._timer.heard()
 

@@ -5,9 +5,11 @@ entries out of order, a record whose checksum does not match. An `encode_*` give
 `decode_*` reads the body `data[start:end]`. Called by `frames`.
 """
 
+from collections.abc import Sequence
+
 from esnode import limits
 from esnode.errors import ProtocolError
-from esnode.raft.entry import parse
+from esnode.raft.entry import Entry, EntryKind, parse
 from esnode.raft.messages import (
     AppendEntries,
     AppendReject,
@@ -121,7 +123,9 @@ def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
     term, prev_index, prev_term, commit, number = _ENTRIES_BODY.unpack_from(data, start)
     check_terms(term, prev_term)
     check_indexes(prev_index, commit)
-    entries = []
+    if prev_term > term or (prev_index == 0) != (prev_term == 0):
+        raise ProtocolError(f"nothing in term {term} can follow index {prev_index} of term {prev_term}")
+    entries: list[Entry] = []
     index = prev_index
     for record in split_records(data, at, end, number):
         entry = parse(record)
@@ -133,8 +137,21 @@ def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
         if entry.log_time_ms > MAX_LOG_TIME_MS or entry.count > limits.MAX_BATCH_EVENTS:
             raise ProtocolError(f"the log time or the count of entry {index} is over the limit")
         check_indexes(index, entry.next_offset)
+        _check_follows(entry, prev_term, entries)
         entries.append(entry)
     return AppendEntries(term, prev_index, prev_term, commit, tuple(entries))
+
+
+def _check_follows(entry: Entry, prev_term: int, before: Sequence[Entry]) -> None:
+    """That some honest log holds this entry after those: what is wrong in itself never reaches the core."""
+    if entry.count and entry.kind is not EntryKind.BATCH:
+        raise ProtocolError(f"entry {entry.index} of the kind {entry.kind.name} holds events")
+    if entry.term < (before[-1].term if before else prev_term):
+        raise ProtocolError(f"entry {entry.index} of term {entry.term} cannot follow a later term")
+    if before and entry.base_offset != before[-1].next_offset:
+        raise ProtocolError(f"entry {entry.index} does not follow: it begins at offset {entry.base_offset}")
+    if before and entry.log_time_ms < before[-1].log_time_ms:
+        raise ProtocolError(f"entry {entry.index} does not follow: log time falls")
 
 
 def encode_append_reply(message: AppendReply) -> bytes:
@@ -273,6 +290,8 @@ def decode_snapshot_chunk(data: bytes, start: int, end: int) -> SnapshotChunk:
     )
     check_terms(term, snapshot_term)
     check_indexes(index, next_offset)
+    if not 0 < snapshot_term <= term or not index:
+        raise ProtocolError(f"a snapshot of index {index} and term {snapshot_term} came in term {term}")
     if total_bytes > limits.MAX_SNAPSHOT_BYTES:
         raise ProtocolError(
             f"a snapshot of {total_bytes} bytes is over the limit of"

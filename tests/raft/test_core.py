@@ -6,7 +6,7 @@ import pytest
 
 from esnode import limits
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import Refusal
+from esnode.errors import Bug, Refusal
 from esnode.raft.messages import (
     AppendEntries,
     AppendReject,
@@ -334,3 +334,15 @@ def test_a_follower_skips_what_it_has_committed() -> None:
     solo = Solo()
     solo.receive(2, AppendEntries(1, 0, 0, 2, entries_of([1, 1, 1])))
     assert solo.replies(2, AppendEntries(1, 0, 0, 0, (noop(1, 1),))) == [AppendReply(1, 2)]
+
+
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_follower_that_hears_two_leaders_of_one_term_ends(first: int) -> None:
+    """5.2: election safety is broken somewhere, and nobody here can tell where. Nothing is written."""
+    node = Solo([1, 1], term=2)
+    node.receive(first, Heartbeat(2, 0, 0))
+    node.receive(first, Heartbeat(2, 0, 0))
+    second = 5 - first
+    with pytest.raises(Bug, match=f"two leaders in term 2: {first} and {second}"):
+        node.receive(second, AppendEntries(2, 2, 1, 0, (noop(3, 2),)))
+    assert node.core.log.last_index == 2
