@@ -12,6 +12,9 @@ class Violation(AssertionError):
         self.rule = rule
         self.text = text
 
+    def __reduce__(self) -> tuple[type["Violation"], tuple[str, str]]:
+        return Violation, (self.rule, self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -1,0 +1,92 @@
+"""Many seeds on several processor cores, and what they add up to.
+
+A run is one process's work for a second or so; nothing is shared. Used by the command line and by the
+tests, which play the same seeds in CI.
+"""
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from . import world
+from .outcome import Outcome
+from .trace import Listener
+
+TIERS = ("A", "B")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What many runs add up to."""
+
+    seeds: int = 0
+    simulated_s: float = 0.0
+    wall_s: float = 0.0
+    jobs: int = 1
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[Outcome] = field(default_factory=list)
+
+    @property
+    def hours_a_minute(self) -> float:
+        """Simulated hours in a minute of one core."""
+        return self.simulated_s / 3600 / (self.wall_s / 60) / self.jobs if self.wall_s else 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """One more run."""
+        self.seeds += 1
+        self.simulated_s += outcome.simulated_s
+        self.counts += outcome.counts
+        if outcome.violation is not None:
+            self.failed.append(outcome)
+
+
+def play(
+    tier: str, seed: int, *, minutes: float = world.MINUTES, listener: Listener | None = None
+) -> Outcome:
+    """One run of one tier."""
+    if tier == "A":
+        return world.run(seed, minutes=minutes, listener=listener)
+    from .whole import world as whole  # trio is not needed for the other tier
+
+    return whole.run(seed, listener=listener)
+
+
+def play_all(
+    tier: str,
+    seeds: Iterable[int],
+    *,
+    jobs: int = 1,
+    minutes: float = world.MINUTES,
+    progress: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """All of them; `progress` is called after each."""
+    summary = Summary(jobs=jobs)
+    begun = time.monotonic()
+    for outcome in _outcomes(partial(play, tier, minutes=minutes), seeds, jobs):
+        summary.add(outcome)
+        summary.wall_s = time.monotonic() - begun
+        progress(summary)
+    return summary
+
+
+def _outcomes(run: Callable[[int], Outcome], seeds: Iterable[int], jobs: int) -> Iterator[Outcome]:
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run, seeds)
+
+
+def as_text(summary: Summary) -> str:
+    """The summary as a table, for a terminal and for docs/testing.md."""
+    lines = [
+        f"{'seeds':<34}{summary.seeds:>14,}",
+        f"{'violations':<34}{len(summary.failed):>14,}",
+        f"{'simulated hours':<34}{summary.simulated_s / 3600:>14,.1f}",
+        f"{'simulated hours a minute a core':<34}{summary.hours_a_minute:>14,.1f}",
+    ]
+    lines += [f"{name:<34}{count:>14,}" for name, count in sorted(summary.counts.items())]
+    return "\n".join(lines)
