@@ -11,6 +11,8 @@ import random
 import resource
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -22,8 +24,8 @@ from esnode.config import Config
 from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
 from esnode.journal import JsonLines, open_journal
 from esnode.node import Node, listen, run_until_stopped
-from esnode.storage.engines import open_storage
-from esnode.storage.interface import Identity
+from esnode.repair import Repair, keep_running
+from esnode.storage.place import place_of
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="esnode", description="Run one node of an EventStreamCore cluster")
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the node's TOML file")
     parser.add_argument("--version", action="version", version=f"esnode {esnode.__version__}")
+    doubt = parser.add_mutually_exclusive_group()
+    doubt.add_argument(
+        "--rejoin", action="store_true", help="the data directory is not this node's latest: ask the others"
+    )
+    doubt.add_argument(
+        "--trust-copy", action="store_true", help="the data directory was moved while the node was stopped"
+    )
     options = parser.parse_args(arguments)
     try:
         config = configuration.load(options.config)
+        repair = Repair(
+            place_of(config), alone=not config.peers, rejoin=options.rejoin, trust_copy=options.trust_copy
+        )
     except InvalidConfig as error:
         sys.stderr.write(f"esnode: {error.code}: {error}\nnext: {error.next_step}\n")
         return 2
@@ -44,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _raise_descriptor_limit()
     return_code = 0
     try:
-        trio.run(_run, config, journal)
+        trio.run(keep_running, repair, partial(_run, config, journal, repair))
         log.info("node_stopped")
     except* EventStreamError as group:
         return_code = _report(first_of(group))
@@ -71,18 +83,17 @@ def _report(error: EventStreamError) -> int:
     return 1
 
 
-async def _run(config: Config, journal: JsonLines) -> None:
-    # The ports first: a node that cannot serve leaves its directory alone.
-    clients = await listen(config.me.client)
-    peers = await listen(config.me.peer)
-    identity = Identity(config.cluster, config.node_id)
-    storage = await trio.to_thread.run_sync(open_storage, config.storage, config.data_dir, identity)
-    try:
+async def _run(config: Config, journal: JsonLines, repair: Repair) -> None:
+    async with AsyncExitStack() as opened:
+        # The ports first: a node that cannot serve leaves its directory alone.
+        clients, peers = await listen(config.me.client), await listen(config.me.peer)
+        for listener in (*clients, *peers):
+            await opened.enter_async_context(listener)
+        storage = await trio.to_thread.run_sync(repair.open)
+        opened.callback(storage.close)
         node = await trio.to_thread.run_sync(Node, config, storage, random.SystemRandom())
         journal.place = node.place
         await run_until_stopped(node, clients, peers)
-    finally:
-        storage.close()
 
 
 if __name__ == "__main__":

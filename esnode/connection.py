@@ -195,17 +195,21 @@ async def accept(
     incarnation: int,
     allowed_side: Side,
     peers: Collection[int],
+    admit: Callable[[Hello], Awaitable[None]] | None = None,
 ) -> Hello:
     """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
 
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
-    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`; or `ConnectionLost`.
+    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `admit` raises; or
+    `ConnectionLost`.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
         hello = await _receive_hello(connection)
         _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
         version = _common_version(hello)
+        if admit is not None:
+            await admit(hello)
     except ConnectionLost:
         raise
     except EventStreamError as error:

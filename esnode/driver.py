@@ -120,9 +120,12 @@ class Driver:
 
     def _carry_out(self, ready: Ready) -> None:
         if ready.soft_state is not None:
+            rejoined = self._view.rejoining and not ready.soft_state.rejoining
             self._view.show_state(ready.soft_state)
             self._clients.on_soft_state(ready.soft_state)
             _tell(ready.soft_state)
+            if rejoined:
+                log.info("rejoin_done", extra={"next_offset": self._machine.next_offset})
         # Followers and disk at the same time (thesis 10.2.1).
         for outgoing in ready.messages:
             self._peers.send(outgoing.to, outgoing.message)

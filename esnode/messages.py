@@ -26,7 +26,8 @@ class Hello:
 
     `cluster` is empty when a client does not care. `node_id` is the sender's number and
     `wanted_id` the number of the node it means to reach; both 0 for a client that takes any.
-    `incarnation` is a random number of the sending process.
+    `incarnation` is a random number of the sending process. A node names its data `directory` (16 bytes;
+    a client has none), and says whether it is `rejoining`.
     """
 
     side: Side
@@ -36,6 +37,8 @@ class Hello:
     node_id: int
     wanted_id: int
     incarnation: int
+    directory: bytes = b""
+    rejoining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from esnode import limits
+from esnode.acquaintance import Acquaintances
 from esnode.apply import Machine
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
@@ -65,6 +66,7 @@ class Node:
             applied_index=machine.applied_index,
             first_offset=found.first_offset,
             next_offset=machine.next_offset,
+            rejoining=found.rejoining,
         )
         core = Core(
             config.node_id,
@@ -74,9 +76,17 @@ class Node:
             admission=Admission(machine.keys, machine.producers),
             timers=config.raft,
             random=source,
+            rejoining=found.rejoining,
         )
         self._replication = Replication(
-            config, incarnation, self._inbox, self.view, dial, self._load_snapshot, source
+            config,
+            incarnation,
+            self._inbox,
+            self.view,
+            Acquaintances(self.view, self.worker),
+            dial,
+            self._load_snapshot,
+            source,
         )
         self._status = Status(config, core, machine, self.view, self.worker, self._replication, process)
         self._ingest = Ingest(
@@ -100,7 +110,10 @@ class Node:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Every long-lived task of the node, for ever. Raises `StorageFailed`."""
+        """Every long-lived task of the node, for ever.
+
+        Raises `StorageFailed`, and what `repair.py` is for: `DamagedRecord` and `UnknownDirectory`.
+        """
         self._status.begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)

@@ -23,6 +23,7 @@ from esnode.errors import (
     OperatorError,
     PeerError,
     ProtocolError,
+    UnknownDirectory,
     Unreachable,
     first_of,
 )
@@ -61,7 +62,7 @@ class PeerLink:
     def __init__(
         self,
         member: Member,
-        hello: Hello,
+        hello: Callable[[], Hello],
         inbox: Inbox,
         dial: Dialer,
         load_snapshot: LoadSnapshot,
@@ -106,7 +107,7 @@ class PeerLink:
         self._hurry.set()
 
     async def run(self) -> None:
-        """Keep a connection open for ever."""
+        """Keep a connection open for ever. Raises `UnknownDirectory` when the peer says that of this node."""
         pause_s = limits.RECONNECT_MIN_S
         told = logging.NOTSET
         patient_until, reached = trio.current_time() + STARTING_S, False
@@ -114,6 +115,8 @@ class PeerLink:
             begun = trio.current_time()
             try:
                 await self._converse()
+            except* UnknownDirectory:
+                raise  # it is our own disk that is meant, and `repair.py` that helps
             except* (PeerError, OperatorError, CallerError) as group:  # a Goodbye may say any of them
                 error = first_of(group)
                 reached |= self.connected
@@ -152,7 +155,7 @@ class PeerLink:
             raise Unreachable(f"{self._member.peer} did not answer within {limits.PEER_DIAL_S:g} s")
         _give_up_soon(stream)
         async with Connection(stream) as connection:
-            await greet(connection, self._hello)
+            await greet(connection, self._hello())
             self.connected = True
             self._inbox.put(PeerConnected(self._member.id))
             log.info("peer_connected", extra={"peer": self._member.id})

@@ -21,6 +21,7 @@ class Found:
     hard_state: HardState
     log: RaftLog
     first_offset: int
+    rejoining: bool
 
 
 def recover(storage: Storage, machine: Machine) -> Found:
@@ -51,4 +52,4 @@ def recover(storage: Storage, machine: Machine) -> Found:
         position=Position(machine.next_offset, machine.log_time_ms),
         tail=tail,
     )
-    return Found(found.hard_state, log, first_offset)
+    return Found(found.hard_state, log, first_offset, found.rejoining)

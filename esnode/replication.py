@@ -7,9 +7,11 @@ hears that too, at once. Decides nothing about Raft. Started by `node.py`.
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
+from esnode.acquaintance import Acquaintances
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
 from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
@@ -48,6 +50,7 @@ class Replication:
         incarnation: int,
         inbox: Inbox,
         view: View,
+        acquaintances: Acquaintances,
         dial: Dialer,
         load_snapshot: LoadSnapshot,
         jitter: Jitter,
@@ -56,9 +59,12 @@ class Replication:
         self._incarnation = incarnation
         self._inbox = inbox
         self._view = view
+        self._acquaintances = acquaintances
         self._incoming: dict[NodeId, Connection] = {}
+        self._arrivals = 0
+        self._newest: dict[NodeId, int] = {}
         self.links = {
-            peer.id: PeerLink(peer, self._hello(peer.id), inbox, dial, load_snapshot, jitter)
+            peer.id: PeerLink(peer, partial(self._hello, peer.id), inbox, dial, load_snapshot, jitter)
             for peer in config.peers
         }
 
@@ -92,6 +98,8 @@ class Replication:
             node_id=self._config.node_id,
             wanted_id=peer,
             incarnation=self._incarnation,
+            directory=self._acquaintances.own,
+            rejoining=self._view.rejoining,
         )
 
     async def _serve_one(self, stream: ByteStream) -> None:
@@ -109,7 +117,13 @@ class Replication:
             await connection.aclose()
 
     async def serve_peer(self, connection: Connection) -> None:
-        """Hear one peer until its connection ends. Raises `PeerError`, `DamagedRecord`."""
+        """Hear one peer until its connection ends. Raises `PeerError`, `DamagedRecord`, `StorageFailed`.
+
+        Once a newer connection of the peer is heard, nothing of an older one reaches the core: what it
+        said may be from an earlier life, before a disk was lost.
+        """
+        self._arrivals += 1
+        arrival = self._arrivals
         hello = await accept(
             connection,
             cluster=self._config.cluster,
@@ -117,8 +131,12 @@ class Replication:
             incarnation=self._incarnation,
             allowed_side=Side.PEER,
             peers=tuple(self.links),
+            admit=self._acquaintances.meet,
         )
         peer = hello.node_id
+        if arrival < self._newest.get(peer, 0):
+            raise ConnectionLost(f"node {peer} has connected again meanwhile")
+        self._newest[peer] = arrival
         older = self._incoming.get(peer)
         self._incoming[peer] = connection
         self.links[peer].dial_now()
@@ -141,6 +159,8 @@ class Replication:
                 whole = _peer_message(message, assembler)
                 if whole is not None:
                     await self._inbox.wait_room()
+                    if self._incoming.get(peer) is not connection:
+                        return
                     self._inbox.put(Received(peer, whole))
             if peer == self._view.soft_state.leader:
                 self._view.last_heard = trio.current_time()

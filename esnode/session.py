@@ -23,6 +23,7 @@ from esnode.errors import (
     NotLeader,
     OperationTimeout,
     ProtocolError,
+    Rejoining,
     declared,
 )
 from esnode.inbox import Inbox
@@ -141,6 +142,8 @@ class Session:
                 self._start(nursery, message, partial(self._transfer, message))
             case StatusRequest(request_id):
                 self._push(StatusReply(request_id, dict(self._services.status())))
+            case ExplainKey(request_id) if self._services.view.rejoining:
+                self._refuse(request_id, self._rejoining())
             case ExplainKey(request_id, key):
                 offset, expires_in_ms = self._services.explain(key)
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
@@ -200,6 +203,11 @@ class Session:
     def _push_refusal(self, request_id: int, code: str) -> None:
         self._push(Refused(request_id, code, f"{declared()[code].title}; {self._who_leads()}"))
 
+    def _rejoining(self) -> Rejoining:
+        """What is here may be a part of what was acked, and looks like all of it."""
+        me = self._services.view.me
+        return Rejoining(f"node {me} is fetching its log from the others; {self._who_leads()}")
+
     def _who_leads(self) -> str:
         leader = self._services.view.soft_state.leader
         return "nobody leads at the moment" if leader is None else f"node {leader} leads"
@@ -227,6 +235,8 @@ class Session:
     async def _read(self, request: Read) -> None:
         async with self._reads:
             await self._wait_drained()
+            if self._services.view.rejoining:
+                raise self._rejoining()
             if request.linearizable:
                 await self._wait_linearizable()
             page = await self._services.reader.page(
@@ -257,6 +267,8 @@ class Session:
             raise OperationTimeout(f"no majority answered within {limits.OPERATION_TIMEOUT_S:g} s")
 
     async def _subscribe(self, request: Subscribe) -> None:
+        if self._services.view.rejoining:
+            raise self._rejoining()
         offset = request.from_offset
         while True:
             with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):

@@ -53,6 +53,7 @@ class Status:
             "id": self.config.node_id,
             "pid": process.pid,
             "role": state.role.value,
+            "rejoining": state.rejoining,
             "term": state.term,
             "leader": state.leader,
             "voters": list(self.core.voters),

@@ -13,10 +13,17 @@ class View:
     """Role, term, leader, and how far the log is applied."""
 
     def __init__(
-        self, me: NodeId, *, term: int, applied_index: int, first_offset: int, next_offset: int
+        self,
+        me: NodeId,
+        *,
+        term: int,
+        applied_index: int,
+        first_offset: int,
+        next_offset: int,
+        rejoining: bool = False,
     ) -> None:
         self.me = me
-        self.soft_state = SoftState(Role.FOLLOWER, term, None)
+        self.soft_state = SoftState(Role.FOLLOWER, term, None, rejoining)
         self.applied_index = applied_index
         self.first_offset = first_offset
         """The first event that retention has kept."""
@@ -25,6 +32,11 @@ class View:
         """When the leader was last heard from (trio's clock); None: never."""
         self._applied = trio.lowlevel.ParkingLot()
         self._changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def rejoining(self) -> bool:
+        """Whether this node does not trust its own disk, and fetches its log from the others."""
+        return self.soft_state.rejoining
 
     @property
     def leads(self) -> bool:

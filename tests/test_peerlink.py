@@ -45,7 +45,7 @@ def link_to(peer: Peer) -> PeerLink:
     async def no_snapshot() -> None:
         raise AssertionError("nobody wants a snapshot here")
 
-    return PeerLink(MEMBER, HELLO, Inbox(), peer.dial, no_snapshot, random.Random(1))
+    return PeerLink(MEMBER, lambda: HELLO, Inbox(), peer.dial, no_snapshot, random.Random(1))
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:

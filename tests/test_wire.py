@@ -261,7 +261,7 @@ def test_a_status_of_other_than_plain_values_is_refused(status: bytes) -> None:
 
 def test_the_refusal_names_the_field() -> None:
     with pytest.raises(ProtocolError, match=r"Hello\.side must be 1"):
-        decode(frame(FrameType.HELLO, cbor2.dumps([3, 1, 1, "", 0, 0, 0])))
+        decode(frame(FrameType.HELLO, cbor2.dumps([3, 1, 1, "", 0, 0, 0, b"", False])))
     with pytest.raises(ProtocolError, match=r"ExplainKey\.key must be 16 bytes"):
         decode(encode(ExplainKey(1, b"short")))
     with pytest.raises(ProtocolError, match=r"Goodbye\.message must be a text"):

@@ -49,6 +49,7 @@ u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
 versions = st.integers(0, 2**16 - 1)
+directories = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 names = st.text(max_size=60)
 codes = st.sampled_from(["ES1101", "ES1203", "ES2001"])
 plain = st.recursive(
@@ -128,7 +129,9 @@ def snapshot_chunks(draw: st.DrawFn) -> SnapshotChunk:
 
 
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
-    Hello: st.builds(Hello, st.sampled_from(Side), versions, versions, names, u32, u32, u64),
+    Hello: st.builds(
+        Hello, st.sampled_from(Side), versions, versions, names, u32, u32, u64, directories, st.booleans()
+    ),
     Welcome: st.builds(Welcome, versions, names, u32, u64),
     Goodbye: st.builds(Goodbye, codes, st.text(max_size=99)),
     LeaderIs: st.builds(LeaderIs, terms, u32, names),

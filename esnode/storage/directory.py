@@ -55,12 +55,12 @@ class Directory:
         self._staged: Snapshot | None = None
         self._snapshot_files = threading.Lock()
         with disk_errors(f"open {path}"):
-            _title_of(path, engine, identity)
+            check_title(path, engine, identity)
             _make(path)
             with ExitStack() as undo:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
-                title = _title_of(path, engine, identity)
+                title = check_title(path, engine, identity)
                 self.rejoining = (path / REJOIN_FILE).exists()
                 """What is stored here is not to be believed."""
                 if title is not None and title.inode is not None and not self.rejoining:
@@ -201,7 +201,7 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _title_of(path: Path, engine: str, identity: Identity) -> Title | None:
+def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
     """The directory's title, if it is ours; None when it is nobody's. Raises `WrongDirectory`."""
     title = read_title(path)
     if title is None:

@@ -49,6 +49,7 @@ Field = Callable[[object], Any]
 """Returns the field's value, or raises `ProtocolError` with what it should have been."""
 
 MAX_NAME_BYTES: Final = 255
+DIRECTORY_BYTES: Final = 16
 MAX_TEXT_BYTES: Final = 4096
 
 
@@ -118,6 +119,18 @@ def _key(value: object) -> bytes:
     return value
 
 
+def _directory(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) not in (0, DIRECTORY_BYTES):
+        raise ProtocolError(f"must be {DIRECTORY_BYTES} bytes, or none")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError("must be true or false")
+    return value
+
+
 def _status(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError("must be a map")
@@ -150,7 +163,7 @@ _TEXT: Final = _text(MAX_TEXT_BYTES)
 _CODE: Final = _text(16)
 
 SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
-    Hello: (_side, _VERSION, _VERSION, _NAME, _U32, _U32, _U64),
+    Hello: (_side, _VERSION, _VERSION, _NAME, _U32, _U32, _U64, _directory, _truth),
     Welcome: (_VERSION, _NAME, _U32, _U64),
     Goodbye: (_CODE, _TEXT),
     Refused: (_U64, _CODE, _TEXT),

@@ -1,0 +1,96 @@
+"""Where one node's data is kept while its storages come and go: a data directory, or a disk in memory.
+
+Decides nothing: it opens, and it carries out what `esnode/repair.py` decides on a place that is not to be
+believed. Made by `__main__` and by the tests of whole nodes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from esnode.config import Config
+from esnode.errors import DamagedRecord
+from esnode.storage.directory import begin_rejoin, check_title, trust_copy
+from esnode.storage.engines import open_storage
+from esnode.storage.identity import new_name
+from esnode.storage.interface import Identity, Storage
+from esnode.storage.memory import MemoryDisk, MemoryStorage
+
+
+class Place(Protocol):
+    """One node's data; at most one storage is open on it at a time."""
+
+    def open(self) -> Storage:
+        """Raises what `open_storage` says."""
+        ...
+
+    def begin_rejoin(self, keep_log: bool) -> str:
+        """Note durably that what is here is not to be believed; without `keep_log`, put it aside.
+
+        Returns where it was put, or an empty text. Raises `DirectoryInUse`, `WrongDirectory`,
+        `StorageFailed`.
+        """
+        ...
+
+    def trust_copy(self) -> None:
+        """This copy is the node's own from now on. Raises as `begin_rejoin`, and `DamagedRecord`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryPlace:
+    """A data directory."""
+
+    engine: str
+    path: Path
+    identity: Identity
+
+    def open(self) -> Storage:
+        """See `Place.open`."""
+        return open_storage(self.engine, self.path, self.identity)
+
+    def begin_rejoin(self, keep_log: bool) -> str:
+        """See `Place.begin_rejoin`."""
+        try:
+            check_title(self.path, self.engine, self.identity)
+        except DamagedRecord:
+            keep_log = False
+        aside = begin_rejoin(self.path, keep_log)
+        return "" if aside is None else str(aside)
+
+    def trust_copy(self) -> None:
+        """See `Place.trust_copy`."""
+        check_title(self.path, self.engine, self.identity)
+        trust_copy(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlace:
+    """A disk in memory."""
+
+    disk: MemoryDisk
+    identity: Identity
+
+    def open(self) -> Storage:
+        """See `Place.open`."""
+        return MemoryStorage(self.disk, self.identity)
+
+    def begin_rejoin(self, keep_log: bool) -> str:
+        """See `Place.begin_rejoin`."""
+        self.disk.begin_rejoin(keep_log)
+        return ""
+
+    def trust_copy(self) -> None:
+        """See `Place.trust_copy`."""
+        self.disk.trust_copy()
+
+
+def place_of(config: Config) -> Place:
+    """Where a node with this configuration keeps its data.
+
+    The engine `memory` begins empty with each process, under a new name: the other nodes notice.
+    """
+    identity = Identity(config.cluster, config.node_id)
+    if config.storage == "memory":
+        return MemoryPlace(MemoryDisk(new_name()), identity)
+    return DirectoryPlace(config.storage, config.data_dir, identity)
