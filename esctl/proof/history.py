@@ -135,6 +135,14 @@ class History:
             self._hash_limit = min(self._hash_limit, log.position)
         self._advance()
 
+    def keys(self, node: int) -> bytes:
+        """The packed keys of the node's log from the first offset it was read at, for `Operations.check`.
+
+        Zeros stand for what it did not show, or could not be read.
+        """
+        log = self._logs[node]
+        return self._sightings.keys(log.bit, log.first_offset, log.position)
+
     def verdict(self, *, exact: bool = False) -> Verdict:
         """What all of it adds up to. `exact`: what was expected is all that may be there."""
         nodes = {

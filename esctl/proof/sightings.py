@@ -71,6 +71,17 @@ class Sightings:
         """The event should be there."""
         self._expected[key[0]] += _EXPECTED.pack(key, digest, file, line)
 
+    def keys(self, node_bit: int, first_offset: int, next_offset: int) -> bytes:
+        """The packed keys of one node's log, by offset; zeros where nothing was seen."""
+        base_offsets, holders, size = self._base_offsets, self._holders, limits.KEY_BYTES
+        packed = bytearray((next_offset - first_offset) * size)
+        for seen in self._seen:
+            for key, _, record, place in _SEEN.iter_unpack(seen):
+                at = (base_offsets[record] + place - first_offset) * size
+                if at >= 0 and holders[record] & node_bit:
+                    packed[at : at + size] = key
+        return bytes(packed)
+
     def by_key(self) -> Iterator[tuple[bytes, list[Sighting], list[Expectation]]]:
         """Every key that was seen or expected, with all that is known of it."""
         base_offsets, holders = self._base_offsets, self._holders

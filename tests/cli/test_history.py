@@ -7,8 +7,10 @@ import cbor2
 import pytest
 
 from esctl.proof.history import History
+from esctl.proof.operations import Operations
+from esctl.proof.placement import NO_KEY
 from esctl.proof.verdict import Flaw, Verdict
-from esnode.dedup.batch import event_key
+from esnode.dedup.batch import OffsetRange, event_key
 from esnode.events import encode_event, key_of
 from esnode.raft.entry import EntryKind, seal
 
@@ -370,3 +372,35 @@ def test_nodes_that_go_on_behind_a_finished_one_are_still_compared_event_by_even
     assert verdict.next_offset == 4
     assert verdict.hashes_equal
     assert verdict.counts == {Flaw.LOST: 2}
+
+
+def test_the_keys_of_a_node_are_those_of_its_log_by_offset() -> None:
+    numbers = [0, 1, 2, 3]
+    made = history({1: log(4), 2: [record(0, [event(n) for n in numbers])], 3: log(4)[1:]})
+    keys = [key_of(event(number)) for number in numbers]
+    assert made.keys(1) == made.keys(2) == b"".join(keys)
+    assert made.keys(3) == 2 * NO_KEY + b"".join(keys[2:])
+
+
+def test_the_keys_of_a_cut_log_begin_at_its_first_offset() -> None:
+    made = History([1])
+    made.begin(1, 3)
+    for one in log(8)[1:]:
+        made.add(1, one)
+    assert made.keys(1) == b"".join(key_of(event(number)) for number in range(3, 8))
+
+
+def test_the_keys_of_a_damaged_record_are_not_there() -> None:
+    bad = bytearray(log(4)[1])
+    bad[-1] ^= 1
+    made = history({1: [log(4)[0], bytes(bad)]}, voters=1)
+    assert made.keys(1) == key_of(event(0)) + key_of(event(1))
+
+
+def test_what_clients_were_told_is_held_against_the_keys_that_a_node_has_shown() -> None:
+    operations = Operations()
+    sent = b"".join(key_of(event(number)) for number in range(4))
+    operations.acked(operations.append_begins(sent, 0), [OffsetRange(0, 4)], 1, 0)
+    made = history({1: log(4), 2: log(4), 3: log(4)[:1] + log(6)[2:]})
+    assert operations.check(made.keys(1)).clean
+    assert operations.check(made.keys(3)).counts == {Flaw.LOST: 2, Flaw.PHANTOM: 2}

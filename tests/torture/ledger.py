@@ -1,15 +1,18 @@
 """What a client was promised: the offset of every event that was acked. Held against the log afterwards.
 
-Independent of the nodes and of the checker of `esctl verify`: it knows only what was sent and what came
-back.
+Knows only what was sent and what came back, never a node. The judging is `esctl/proof/operations.py`'s;
+here is what a run wants to know while it is under way. Called by the load and the judgement.
 """
 
+import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from esctl.proof.operations import Operations
+from esctl.proof.verdict import Findings, Flaw
 from esnode import limits
-from esnode.dedup.batch import Batch, OffsetRange, split_keys
+from esnode.dedup.batch import Batch, OffsetRange
 
 UNKNOWN = -1
 
@@ -18,64 +21,74 @@ UNKNOWN = -1
 class Ledger:
     """Events are numbered as they are made; `offsets[n]` is where event n is, as far as is known."""
 
+    operations: Operations = field(default_factory=Operations)
+    """Also takes reads, on the same clock."""
+    clock: Callable[[], float] = time.monotonic
     keys: bytearray = field(default_factory=bytearray)
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
-    conflicts: list[str] = field(default_factory=list)
-    numbers: dict[bytes, int] = field(default_factory=dict)
-    """The number of the first event of each batch, by its key."""
+    batches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """By the first key of each batch: the number of its attempt, and of its first event."""
     acked: int = 0
     acked_again: int = 0
 
     def sent(self, batch: Batch) -> None:
-        """A batch of new events is about to leave."""
-        self.numbers[batch.keys[: limits.KEY_BYTES]] = len(self.offsets)
+        """A batch of new events is about to leave. When it is sent again, nothing needs to be said."""
+        attempt = self.operations.append_begins(batch.keys, self.clock())
+        self.batches[batch.keys[: limits.KEY_BYTES]] = attempt, len(self.offsets)
         self.keys += batch.keys
         self.offsets.extend([UNKNOWN] * batch.count)
 
-    def ack(self, batch: Batch, ranges: Sequence[OffsetRange]) -> None:
+    def ack(self, batch: Batch, ranges: Sequence[OffsetRange], duplicates: int | None = None) -> None:
         """An ack came; another one for the same events must say the same."""
-        number = self.numbers[batch.keys[: limits.KEY_BYTES]]
+        attempt, first = self.batches[batch.keys[: limits.KEY_BYTES]]
+        self.operations.acked(attempt, ranges, self.clock(), duplicates)
         offsets = [part.base_offset + n for part in ranges for n in range(part.count)]
-        assert len(offsets) == batch.count
-        for place, offset in enumerate(offsets):
-            before = self.offsets[number + place]
-            if before == UNKNOWN:
-                self.offsets[number + place] = offset
+        for event, offset in enumerate(offsets[: batch.count], start=first):
+            if self.offsets[event] == UNKNOWN:
+                self.offsets[event] = offset
                 self.acked += 1
-            elif before == offset:
-                self.acked_again += 1
             else:
-                self.conflicts.append(f"event {number + place} was acked at {before} and at {offset}")
+                self.acked_again += 1
+
+    def check(self, log_keys: bytes, first_offset: int = 0) -> Findings:
+        """Hold it against the packed keys of a log."""
+        return self.operations.check(log_keys, first_offset)
+
+    @property
+    def conflicts(self) -> list[str]:
+        """Events that were acked at two offsets, one line each, whatever the log says."""
+        findings = self.operations.check(b"", limits.MAX_INDEX)
+        return _lines(findings, Flaw.OFFSET_CHANGED)
 
     def compare(self, log_keys: bytes) -> "Comparison":
-        """Hold it against the keys of a log, packed, from offset 0 on."""
-        size = limits.KEY_BYTES
-        lost: list[str] = []
-        for number, offset in enumerate(self.offsets):
-            if offset == UNKNOWN:
-                continue
-            there = bytes(log_keys[offset * size : (offset + 1) * size])
-            if there != self.keys[number * size : (number + 1) * size]:
-                lost.append(f"event {number}, acked at offset {offset}, is not there")
-        keys = split_all(log_keys)
-        ours = set(split_all(bytes(self.keys)))
-        return Comparison(lost, len(keys) - len(set(keys)), sum(key not in ours for key in keys))
+        """The same as `check`, in the words of the runs."""
+        return Comparison(self.check(log_keys))
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What a ledger and a log say of each other."""
 
-    lost: list[str]
-    twice: int
-    unknown_origin: int
+    findings: Findings
+
+    @property
+    def lost(self) -> list[str]:
+        """A line for each event that is not where it was acked."""
+        return _lines(self.findings, Flaw.LOST) + _lines(self.findings, Flaw.OFFSET_CHANGED)
+
+    @property
+    def twice(self) -> int:
+        return self.findings.counts[Flaw.DUPLICATE]
+
+    @property
+    def unknown_origin(self) -> int:
+        return self.findings.counts[Flaw.PHANTOM]
 
     @property
     def clean(self) -> bool:
-        return not self.lost and not self.twice and not self.unknown_origin
+        return self.findings.clean
 
 
-def split_all(keys: bytes) -> list[bytes]:
-    """Packed keys of any number, one by one."""
-    step = limits.KEY_BYTES * limits.MAX_BATCH_EVENTS
-    return [key for at in range(0, len(keys), step) for key in split_keys(bytes(keys[at : at + step]))]
+def _lines(findings: Findings, flaw: Flaw) -> list[str]:
+    told = [finding.text for finding in findings.examples if finding.flaw is flaw]
+    return told + [f"one more: {flaw}"] * (findings.counts[flaw] - len(told))
