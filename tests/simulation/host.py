@@ -225,6 +225,8 @@ class Host:
             self._carried_ns += int((now_ns - self._ticked_ns) / self._pace)
             self._ticked_ns = now_ns
             self.pass_time(0)
+            if not self._awake:
+                self._turn(life)
 
     def pass_time(self, jump_ns: int) -> None:
         """Tell the process how much time has passed, and `jump_ns` more."""
@@ -232,7 +234,7 @@ class Host:
         whole_ms = self._carried_ns // MS
         if whole_ms and self.process is not None:
             self._carried_ns -= whole_ms * MS
-            self.process.inbox.put(Tick(whole_ms))
+            self.process.inbox.leave(Tick(whole_ms))
 
     def _beat(self, life: int) -> None:
         if life == self.life and self.process is not None:

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from esnode.raft.messages import PeerMessage
+from esnode.raft.messages import AppendEntries, PeerMessage
 from tests.raft import telling
 
 from .schedule import SECOND
@@ -25,7 +25,7 @@ class Line:
     message: PeerMessage | None
 
     def __str__(self) -> str:
-        what = self.what if self.message is None else f"< {self.sender} {telling.message(self.message)}"
+        what = self.what if self.message is None else f"< {self.sender} {_tell(self.message)}"
         return f"{self.at_ns / SECOND:12.6f}  {self.who:>2}  {what}"
 
     @property
@@ -56,13 +56,23 @@ class Story:
         before: dict[str, str] = {}
         for line in self.lines:
             if line.message is not None:
-                drawn.append(f"    {line.sender}->>{line.who}: {_safe(telling.message(line.message))}")
+                drawn.append(f"    {line.sender}->>{line.who}: {_safe(_tell(line.message))}")
             elif line.who == "!":
                 drawn.append(f"    Note over {nodes[0]},{nodes[-1]}: {_safe(line.what)}")
             elif before.get(line.who) != line.what:
                 before[line.who] = line.what
                 drawn.append(f"    Note over {line.who}: {_safe(line.what)}")
         return "\n".join(drawn)
+
+
+def _tell(message: PeerMessage) -> str:
+    """In a few words; entries by their places, since their keys look like nothing."""
+    if not isinstance(message, AppendEntries) or not message.entries:
+        return telling.message(message)
+    first, last = message.entries[0], message.entries[-1]
+    body = f"entries {first.index}@{first.term} to {last.index}@{last.term}"
+    place = f"{message.prev_index}@{message.prev_term}"
+    return f"append in term {message.term}: {body} after {place}, commit {message.commit}"
 
 
 def _safe(text: str) -> str:
