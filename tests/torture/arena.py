@@ -24,6 +24,7 @@ from esctl.backends.interface import NodeOptions, RunState
 from esctl.backends.process import ProcessBackend, node_command
 from esctl.inquiry import probe
 from esctl.state import Cluster, Node
+from esnode.config import Retention, dump, load
 from tests.torture.disks import small_disk
 from tests.torture.network import Network, network
 
@@ -32,6 +33,7 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
 CATCH_UP_TIMEOUT_S: Final = 120.0
 ROUND_S: Final = 0.02
+CUT_EVERY_MS: Final = 1_000
 
 
 class Trouble(Exception):
@@ -191,6 +193,7 @@ def arena(
     *,
     small: tuple[int, ...] = (),
     apart: bool = False,
+    retention_bytes: int = 0,
 ) -> Iterator[Arena]:
     """A cluster of three that exists only here; nothing of it is left afterwards.
 
@@ -211,6 +214,8 @@ def arena(
             cluster = planned(storage, place)
             backend.create(cluster, NodeOptions(storage))
             state.add(cluster)
+            if retention_bytes:
+                bound_log(cluster, retention_bytes)
             for number in small:
                 stack.enter_context(small_disk(cluster.node(number).data_dir))
             ring = Arena(cluster, backend, directory, small, place)
@@ -225,6 +230,13 @@ def arena(
             del os.environ["XDG_STATE_HOME"]
         else:
             os.environ["XDG_STATE_HOME"] = before
+
+
+def bound_log(cluster: Cluster, size_bytes: int) -> None:
+    """Let each node cut its log, often."""
+    for node in cluster.nodes:
+        bounds = Retention(bytes=size_bytes, check_every_ms=CUT_EVERY_MS)
+        node.config.write_text(dump(replace(load(node.config), retention=bounds)), encoding="utf-8")
 
 
 def end(ring: Arena) -> None:

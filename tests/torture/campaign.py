@@ -23,6 +23,7 @@ from esnode.errors import EventStreamError
 from tests.torture.arena import NODES, Arena, Role, Target, Trouble, arena
 from tests.torture.judgement import Judgement, judge
 from tests.torture.load import Load
+from tests.torture.witness import Witness
 
 ACKED_BETWEEN: Final = 64
 """Acks that must come between two faults: a cluster that stands still is not being tortured."""
@@ -65,6 +66,8 @@ class Settings:
     seed: int = 1
     storage: str = "sqlite"
     home: Path | None = None
+    retention_bytes: int = 0
+    """0: nothing is cut, and there are no snapshots."""
 
 
 @dataclass
@@ -102,18 +105,21 @@ def run(
             say(f"{fault.name}: {lack}")
             return report(name, {"missing": f"{fault.name}: {lack}"}, clean=True, conclusive=False)
     load, tally = Load(settings.rate, random.Random(f"{settings.seed}:load")), Tally()
+    witness = Witness(load)
     small = tuple(range(1, NODES + 1)) if any(fault.small_disks for fault in faults) else ()
     if len(faults) > 1:
         small = small[-1:]  # the others keep the disk of the machine
     apart = any(fault.apart for fault in faults)
-    with arena(settings.storage, settings.home, small=small, apart=apart) as ring:
-        judgement = trio.run(_torture, ring, plan(faults, settings), load, tally, settings.seed)
+    kept = settings.retention_bytes
+    with arena(settings.storage, settings.home, small=small, apart=apart, retention_bytes=kept) as ring:
+        judgement = trio.run(_torture, ring, plan(faults, settings), load, witness, tally, settings.seed)
         clean = judgement is not None and judgement.clean and not tally.trouble
         ring.keep = not clean
     figures = {
         "storage": settings.storage,
         "seed": settings.seed,
         "rate": settings.rate,
+        "retention_bytes": kept,
         "tried": dict(tally.tried),
         "confirmed": dict(tally.confirmed),
         "on_leaders": dict(tally.on_leaders),
@@ -124,6 +130,7 @@ def run(
         "acked_again": load.ledger.acked_again,
         "batches_sent_again": load.sent_again,
         "batches_without_ack": load.errors,
+        "linearizable_reads": witness.reads,
         **more(),
         **(judgement.as_data() if judgement is not None else {}),
         **({"trouble": tally.trouble} if tally.trouble else {}),
@@ -150,13 +157,19 @@ def plan(faults: Sequence[Fault], settings: Settings) -> list[tuple[Fault, Role]
 
 
 async def _torture(
-    ring: Arena, planned: list[tuple[Fault, Role]], load: Load, tally: Tally, seed: int
+    ring: Arena,
+    planned: list[tuple[Fault, Role]],
+    load: Load,
+    witness: Witness,
+    tally: Tally,
+    seed: int,
 ) -> Judgement | None:
     try:
         await ring.start(ring.numbers)
         await ring.leader()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(load.run, ring)
+            nursery.start_soon(witness.run, ring)
             for turn, (fault, role) in enumerate(planned):
                 # One stream of random numbers a strike: what one of them draws does not move the next.
                 source = random.Random(f"{seed}:{fault.name}:{turn}")
@@ -171,8 +184,9 @@ async def _torture(
                 say(f"{count}: {target}: {strike.what}{missed}; {load.ledger.acked:,} acked")
             await load.wait_acked(ACKED_BETWEEN)
             load.end()
-        ring.check_all_run()
-        return await judge(ring, load.ledger)
+            await load.over.wait()
+            ring.check_all_run()
+            return await judge(ring, load, witness)
     except* (Trouble, EventStreamError) as group:
         load.ended_s = trio.current_time()
         tally.trouble = "; ".join(f"{type(error).__name__}: {error}" for error in leaves(group))
@@ -211,6 +225,9 @@ def options(text: str | None, times: int, rate: float = 3_000) -> argparse.Argum
     parser.add_argument("--rate", type=float, default=rate, help="events a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--storage", default="sqlite", choices=("sqlite", "rocksdb"))
+    parser.add_argument(
+        "--retention-bytes", type=int, default=0, help="cut the log, so that there are snapshots"
+    )
     parser.add_argument("--home", type=Path, help="an existing directory for the cluster")
     return parser
 
@@ -218,4 +235,6 @@ def options(text: str | None, times: int, rate: float = 3_000) -> argparse.Argum
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """What was chosen. From here on SIGTERM ends the run as Ctrl-C does: with everything taken away."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
-    return Settings(chosen.times, chosen.rate, chosen.seed, chosen.storage, chosen.home)
+    return Settings(
+        chosen.times, chosen.rate, chosen.seed, chosen.storage, chosen.home, chosen.retention_bytes
+    )

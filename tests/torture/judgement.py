@@ -1,23 +1,27 @@
-"""What is left after the torture: every node's log, over the wire and from its files, against the ledger.
+"""What is left after the torture: every node's log, over the wire and from its files, against the clients.
 
 The verdict never rests on what a node says of itself: over the wire only checked records count, and then
 all nodes are stopped and their files are read without them. Called by the campaigns at the end.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 
 from esctl.proof.audit import Audit, audit
 from esctl.proof.history import History
-from esctl.proof.verdict import Verdict
+from esctl.proof.verdict import Findings, Flaw, Verdict
 from esctl.terminal import Output, Terminal
+from esnode import limits
 from esnode.client import connect_node
 from esnode.errors import DamagedRecord
 from tests.torture.arena import CATCH_UP_TIMEOUT_S, Arena
-from tests.torture.ledger import Comparison, Ledger
-from tests.torture.stored import FileLog, read_files
+from tests.torture.ledger import Comparison
+from tests.torture.load import Load
+from tests.torture.stored import FileLog, first_offset_in, read_files
+from tests.torture.witness import Witness
 
 PAGE_EVENTS = 100_000
 EXAMPLES = 5
@@ -25,32 +29,34 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the logs of all nodes and the ledger say."""
+    """What the logs of all nodes, and those who wrote and read them, say."""
 
     audit: Audit
     verdict: Verdict
-    over_the_wire: Comparison
-    in_files: dict[int, Comparison]
-    file_hashes: dict[int, str]
-    unreadable: list[str]
-    """Nodes whose files could not be read to the end."""
+    """The nodes against each other."""
+    findings: Findings
+    """The log against everything that clients did and were told."""
+    comparison: Comparison
+    """The log against the plain ledger of what was acked."""
     conflicts: list[str]
+    files: dict[int, FileLog]
+    file_flaws: list[str]
 
     @property
     def clean(self) -> bool:
-        compared = [self.over_the_wire, *self.in_files.values()]
         return (
             self.verdict.clean
             and self.hashes_equal
-            and all(one.clean for one in compared)
+            and not self.findings.counts
+            and self.comparison.clean
             and not self.conflicts
-            and not self.unreadable
+            and not self.file_flaws
         )
 
     @property
     def hashes_equal(self) -> bool:
         """The same events in the same order on all nodes, over the wire and in the files."""
-        return self.verdict.hashes_equal and len(set(self.file_hashes.values())) == 1
+        return self.verdict.hashes_equal and len({found.events_hash for found in self.files.values()}) == 1
 
     @property
     def complete(self) -> bool:
@@ -58,56 +64,70 @@ class Judgement:
         return self.audit.confirmed and not self.audit.troubles
 
     def as_data(self) -> dict[str, Any]:
-        compared = [self.over_the_wire, *self.in_files.values()]
+        counts = self.findings.counts
         return {
-            "log_events": self.verdict.events,
-            "lost": max(len(one.lost) for one in compared),
-            "twice": self.verdict.duplicates + max(one.twice for one in compared),
-            "conflicts": len(self.conflicts),
-            "of_unknown_origin": max(one.unknown_origin for one in compared),
+            "log_events": self.audit.target,
+            "lost": max(len(self.comparison.lost), counts[Flaw.LOST]),
+            "twice": max(self.comparison.twice, counts[Flaw.DUPLICATE], self.verdict.duplicates),
+            "conflicts": max(len(self.conflicts), counts[Flaw.OFFSET_CHANGED]),
+            "reordered": counts[Flaw.REORDERED],
+            "stale_reads": counts[Flaw.STALE_READ],
+            "of_unknown_origin": max(self.comparison.unknown_origin, counts[Flaw.PHANTOM]),
             "hashes_equal": self.hashes_equal,
-            "files_read": sorted(self.in_files),
+            "files_read": sorted(self.files),
             "flaws": [
-                *(finding.text for finding in self.verdict.examples),
-                *(text for one in compared for text in one.lost[:EXAMPLES]),
+                *(finding.text for finding in (*self.verdict.examples, *self.findings.examples)),
+                *self.comparison.lost[:EXAMPLES],
                 *self.conflicts[:EXAMPLES],
-                *self.unreadable,
+                *self.file_flaws,
             ],
             "not_read": self.audit.troubles,
         }
 
 
-async def judge(ring: Arena, ledger: Ledger) -> Judgement:
-    """Read every node's log, stop the nodes, read their files, and hold all of it against the ledger."""
+async def judge(ring: Arena, load: Load, witness: Witness) -> Judgement:
+    """Read every node's log, stop the nodes, read their files, and hold all of it against the clients."""
     history = History(ring.numbers)
     silent = Terminal(Output.JSON)
     with silent.progress("") as nobody:
         outcome = await audit(ring.cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: nobody)
-    over_the_wire = ledger.compare(await keys_of(ring, ring.numbers[0]))
+    await witness.wait_seen(outcome.target)
+    witness.end()
+    first_offset, kept = await keys_of(ring, ring.numbers[0])
+    # What retention has cut is known from the subscription, and what it saw is compared with what is left.
+    log = bytes(witness.seen[: first_offset * limits.KEY_BYTES]) + kept
+    findings = await trio.to_thread.run_sync(partial(load.operations.check, log))
+    comparison = await trio.to_thread.run_sync(load.ledger.compare, log)
     await ring.stop(ring.numbers)
-    in_files: dict[int, Comparison] = {}
-    hashes: dict[int, str] = {}
-    unreadable: list[str] = []
-    for number in ring.numbers:
-        node = ring.cluster.node(number)
-        try:
-            found: FileLog = await trio.to_thread.run_sync(read_files, ring.cluster, node, outcome.target)
-        except DamagedRecord as error:
-            unreadable.append(f"the files of node {number}: {error}")
-            continue
-        in_files[number], hashes[number] = ledger.compare(found.keys), found.events_hash
-    return Judgement(
-        outcome, history.verdict(), over_the_wire, in_files, hashes, unreadable, ledger.conflicts
-    )
+    files, flaws = await trio.to_thread.run_sync(_look_into_files, ring, log, outcome.target)
+    return Judgement(outcome, history.verdict(), findings, comparison, load.ledger.conflicts, files, flaws)
 
 
-async def keys_of(ring: Arena, number: int) -> bytes:
-    """The keys of one node's log as it serves them, packed, from offset 0 on."""
+async def keys_of(ring: Arena, number: int) -> tuple[int, bytes]:
+    """One node's log as it serves it: its first offset, and the keys from there on, packed."""
     keys = bytearray()
     async with connect_node(ring.cluster.node(number).client, cluster=ring.cluster.identity) as link:
-        offset = 0
+        offset = first_offset = (await link.read_page(limits.MAX_INDEX, 1)).first_offset
         while page := (await link.read_page(offset, PAGE_EVENTS)).batches:
             for batch in page:
                 keys += b"".join(batch.keys())
             offset = page[-1].next_offset
-    return bytes(keys)
+    return first_offset, bytes(keys)
+
+
+def _look_into_files(ring: Arena, log: bytes, target: int) -> tuple[dict[int, FileLog], list[str]]:
+    """The files of all nodes, and what is wrong with them."""
+    files: dict[int, FileLog] = {}
+    flaws: list[str] = []
+    nodes = ring.cluster.nodes
+    try:
+        first_offset = max(first_offset_in(ring.cluster, node) for node in nodes)
+        for node in nodes:
+            files[node.id] = found = read_files(ring.cluster, node, first_offset, target)
+            if found.keys != log[found.first_offset * limits.KEY_BYTES :][: len(found.keys)]:
+                flaws.append(f"the files of node {node.id} hold other events than its log has")
+            if found.next_offset < target:
+                flaws.append(f"the files of node {node.id} end at {found.next_offset}, not at {target}")
+    except DamagedRecord as error:
+        flaws.append(f"after the files of {sorted(files)}: {error}")
+    return files, flaws

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from esctl.load.generator import Generator
+from esctl.proof.operations import Operations
 from esnode.client import Log, connect
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError
@@ -38,6 +39,10 @@ class Load:
     rate: float
     source: random.Random
     ledger: Ledger = field(default_factory=Ledger)
+    operations: Operations = field(default_factory=Operations)
+    """The same for the checker that `esctl` has, with times and refusals."""
+    last_offset: int = -1
+    """The largest that was acked."""
     errors: dict[str, int] = field(default_factory=dict)
     """Batches without an ack, by the code of the error."""
     sent_again: int = 0
@@ -45,6 +50,8 @@ class Load:
     ended_s: float = 0.0
     news: trio.Event = field(default_factory=trio.Event)
     ended: bool = False
+    over: trio.Event = field(default_factory=trio.Event)
+    """The last answer has come."""
 
     @property
     def seconds(self) -> float:
@@ -79,6 +86,7 @@ class Load:
                 turn = max(turn + batch.count / self.rate, trio.current_time() - 1.0)
                 await trio.sleep_until(turn)
             self.ended_s = trio.current_time()
+        self.over.set()
 
     def end(self) -> None:
         self.ended = True
@@ -93,13 +101,20 @@ class Load:
             raise Trouble(f"all nodes run, and {more} more events were not acked within {STANDSTILL_S:g} s")
 
     async def _append(self, log: Log, batch: Batch, slots: trio.Semaphore) -> None:
+        attempt = self.operations.append_begins(batch.keys, trio.current_time())
         try:
             taken = await log.append_batch(batch)
         except EventStreamError as error:
             self.errors[error.code] = self.errors.get(error.code, 0) + 1
+            if error.definite:
+                self.operations.refused(attempt)
             return
         finally:
             slots.release()
         self.ledger.ack(batch, taken.ranges)
+        self.operations.acked(attempt, taken.ranges, trio.current_time(), taken.duplicates)
+        self.last_offset = max(
+            self.last_offset, *(part.base_offset + part.count - 1 for part in taken.ranges)
+        )
         self.news.set()
         self.news = trio.Event()

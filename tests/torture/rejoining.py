@@ -18,6 +18,7 @@ from tests.torture.ledger import Ledger
 from tests.torture.load import Load
 from tests.torture.stored import set_aside
 
+ROUND_S: Final = 0.1
 KILLED_OF_3: Final = 2
 """So many of three nodes are killed before their files are damaged; the others stop in peace."""
 
@@ -41,12 +42,13 @@ async def bring_back(ring: Arena, load: Load, number: int, *, damaged: bool) -> 
         if damaged and set_aside(node) == before:
             raise Trouble(f"node {number} went on with damaged files")
         acked = Promises.of(load.ledger)
-        missing = acked.missing_in(await keys_of(ring, number))
-        while missing:
-            if (await ring.status(number) or {}).get("next_offset", 0) > acked.end:
-                raise Trouble(f"node {number} came back without {missing} events that were acked")
-            await trio.sleep(0.1)
-            missing = acked.missing_in(await keys_of(ring, number))
+        while True:
+            first_offset, keys = await keys_of(ring, number)
+            if first_offset + len(keys) // limits.KEY_BYTES > acked.end:
+                break
+            await trio.sleep(ROUND_S)  # it was level a moment ago, and more was acked since
+        if missing := acked.missing_in(keys, first_offset):
+            raise Trouble(f"node {number} came back without {missing} events that were acked")
     if patience.cancelled_caught:
         raise Trouble(f"node {number} was not sound again within {CATCH_UP_TIMEOUT_S:g} s")
 
@@ -57,7 +59,6 @@ class Promises:
     def __init__(self, keys: bytes, offsets: bytes) -> None:
         self._keys = np.frombuffer(keys, dtype=np.uint8).reshape(-1, limits.KEY_BYTES)
         self._offsets = np.frombuffer(offsets, dtype=np.int64)
-        self._acked = self._offsets >= 0
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Promises":
@@ -68,10 +69,11 @@ class Promises:
         """The last offset that was promised."""
         return int(self._offsets.max(initial=-1))
 
-    def missing_in(self, log_keys: bytes) -> int:
-        """How many acked events a log does not have at their offsets."""
+    def missing_in(self, log_keys: bytes, first_offset: int = 0) -> int:
+        """How many acked events a log that begins at `first_offset` does not have at their offsets."""
         log = np.frombuffer(log_keys, dtype=np.uint8).reshape(-1, limits.KEY_BYTES)
-        offsets, keys = self._offsets[self._acked], self._keys[self._acked]
+        kept = self._offsets >= first_offset
+        offsets, keys = self._offsets[kept] - first_offset, self._keys[kept]
         there = offsets < len(log)
         same = (log[offsets[there]] == keys[there]).all(axis=1)
         return int((~there).sum() + (~same).sum())

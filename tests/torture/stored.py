@@ -14,6 +14,7 @@ from typing import Final
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.errors import DamagedRecord
+from esnode.storage.directory import trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, pages
 
@@ -23,15 +24,31 @@ SET_ASIDE: Final = "damaged-*"
 
 @dataclass(frozen=True, slots=True)
 class FileLog:
-    """The events in a node's files, in order: their keys, packed, and a hash of their keys and contents."""
+    """The events in a node's files, in order: the packed keys of all, a hash of what was asked for."""
 
+    first_offset: int
     keys: bytes
     events_hash: str
+    """Of keys and contents."""
+
+    @property
+    def next_offset(self) -> int:
+        return self.first_offset + len(self.keys) // limits.KEY_BYTES
 
 
-def read_files(cluster: Cluster, node: Node, up_to_offset: int) -> FileLog:
-    """All events before `up_to_offset`; raises `DamagedRecord`."""
-    return _read(node.data_dir, cluster, node, up_to_offset)
+def first_offset_in(cluster: Cluster, node: Node) -> int:
+    """Where the log in a stopped node's files begins; raises `DamagedRecord`."""
+    storage = open_storage(cluster.storage, node.data_dir, Identity(cluster.identity, node.id))
+    try:
+        snapshot = storage.load_snapshot()
+        return snapshot.next_offset if snapshot is not None else 0
+    finally:
+        storage.close()
+
+
+def read_files(cluster: Cluster, node: Node, from_offset: int, to_offset: int) -> FileLog:
+    """The whole log, its hash from `from_offset` to `to_offset`; raises `DamagedRecord`."""
+    return _read(node.data_dir, cluster, node, from_offset, to_offset)
 
 
 def damage_in(cluster: Cluster, node: Node, scratch: Path) -> str:
@@ -39,7 +56,8 @@ def damage_in(cluster: Cluster, node: Node, scratch: Path) -> str:
     copy = scratch / f"copy-of-node-{node.id}"
     shutil.copytree(node.data_dir, copy, ignore=shutil.ignore_patterns(SET_ASIDE))
     try:
-        _read(copy, cluster, node, limits.MAX_INDEX)
+        trust_copy(copy)
+        _read(copy, cluster, node, 0, 0)
     except DamagedRecord as error:
         return str(error)
     finally:
@@ -67,17 +85,17 @@ def data_files(cluster: Cluster, node: Node) -> list[Path]:
     return sorted(path for path in found if path.exists() and path.stat().st_size)
 
 
-def _read(data_dir: Path, cluster: Cluster, node: Node, up_to_offset: int) -> FileLog:
+def _read(data_dir: Path, cluster: Cluster, node: Node, from_offset: int, to_offset: int) -> FileLog:
     storage = open_storage(cluster.storage, data_dir, Identity(cluster.identity, node.id))
     keys, digest = bytearray(), hashlib.blake2b(digest_size=16)
     try:
-        found = storage.recover()
-        storage.load_snapshot()
+        found, snapshot = storage.recover(), storage.load_snapshot()
+        first_offset = snapshot.next_offset if snapshot is not None else 0
         for page in pages(storage, found.prefix_index + 1, found.last_index, limits.MAX_FETCH_BYTES):
             for entry in page:
-                if entry.count and entry.base_offset < up_to_offset:
-                    keys += entry.keys
+                keys += entry.keys
+                if from_offset <= entry.base_offset < to_offset:  # prefixes are cut between entries
                     digest.update(entry.keys + entry.payload)
     finally:
         storage.close()
-    return FileLog(bytes(keys), digest.hexdigest())
+    return FileLog(first_offset, bytes(keys), digest.hexdigest())

@@ -43,7 +43,7 @@ class CutTail:
         size = path.stat().st_size
         gone, found = 0, ""
         while not found and gone < size:
-            gone = min(size, max(source.randint(1, 4096), 2 * gone))
+            gone = min(size, max(source.randint(1, min(size, 4096)), 2 * gone))
             os.truncate(path, size - gone)
             found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
         left = path.stat().st_size
