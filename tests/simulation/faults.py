@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .world import World
 
 FLAPS: Final = 6
+FOR_EVER_NS: Final = 1 << 60
 
 
 class Faults:
@@ -36,6 +37,22 @@ class Faults:
                 "!",
                 f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms",
             )
+
+    def trouble(self, kind: str, host: Host, other: int) -> None:
+        """One node is in trouble from now on, until it is healed."""
+        others = [voter for voter in self._world.voters if voter != host.id]
+        out, back = [(host.id, each) for each in others], [(each, host.id) for each in others]
+        match kind:
+            case "down":
+                host.end(heard=True, torn=None)
+            case "isolate":
+                self._world.network.sever(out + back, FOR_EVER_NS)
+            case "deaf":
+                self._world.network.sever(back, FOR_EVER_NS)
+            case "mute":
+                self._world.network.sever(out, FOR_EVER_NS)
+            case "bridge":
+                self._world.network.sever([(host.id, other), (other, host.id)], FOR_EVER_NS)
 
     def heal(self, host: Host) -> None:
         """What still lasts on this host ends."""

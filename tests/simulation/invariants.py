@@ -45,6 +45,8 @@ class Invariants:
         self._votes: dict[tuple[int, int], int] = {}
         self._chain: dict[tuple[int, int], tuple[int, Entry]] = {}
         """(index, term) -> the term before it, and the entry: equal everywhere is log matching."""
+        self._appended: dict[int, dict[bytes, tuple[int, int]]] = {}
+        """Term -> key -> where its leader appended it last: offset and log time."""
         self._holders: dict[tuple[int, int], set[int]] = {}
         """Who has ever made it durable, and not cut it away again."""
         self._last_seen: dict[bytes, int] = {}
@@ -67,9 +69,23 @@ class Invariants:
         for entry in write.entries:
             before = process.core.log.term_at(entry.index - 1)
             assert before is not None
+            new = (entry.index, entry.term) not in self._chain
             known, theirs = self._chain.setdefault((entry.index, entry.term), (before, entry))
             same = known == before and theirs.record == entry.record
             demand(same, "log matching", f"two entries {entry.index}@{entry.term}")
+            if new:
+                self._appended_once(entry)
+
+    def _appended_once(self, entry: Entry) -> None:
+        """A leader appends no event that it has appended before: decision 4 holds for the tail, too."""
+        known = self._appended.setdefault(entry.term, {})
+        for place, key in enumerate(split_keys(entry.keys)):
+            offset, before = entry.base_offset + place, known.get(key)
+            if before is not None:
+                forgotten = entry.log_time_ms - before[1] >= self._dedup.ttl_ms
+                forgotten = forgotten or offset - before[0] >= self._dedup.max_keys
+                demand(forgotten, "exactly once", f"one leader appends an event at {before[0]} and {offset}")
+            known[key] = (offset, entry.log_time_ms)
 
     def persisted(self, host: "Host", write: Write) -> None:
         """The disk has said that a write is durable."""

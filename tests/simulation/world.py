@@ -25,7 +25,7 @@ MINUTES: Final = 1.5
 SETTLE_ELECTIONS: Final = 12
 """How many of the longest election time-outs a healed cluster may take to be level again, and a bit."""
 
-LAST_EVENT: Final = 1 << 40
+LAST_EVENTS: Final = 1 << 40
 
 
 class World:
@@ -40,6 +40,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.history = Operations()
         self.is_calm = False
+        self._last_event = LAST_EVENTS
         self.hosts = {node_id: Host(node_id, self) for node_id in self.voters}
         self.invariants = Invariants(self.hosts, weather.dedup, self.counts)
         source = random.Random(f"{seed}:net")
@@ -57,7 +58,6 @@ class World:
         for operation in tape.operations:
             self.schedule.after(operation.at_ns, self.clients[operation.client].begin, operation)
         self.schedule.run_until(self.weather.duration_ms * MS)
-        self._heal()
         self._settle()
         self._judge()
 
@@ -73,6 +73,19 @@ class World:
 
     # --- the end ---------------------------------------------------------------------------------
 
+    def _settle(self) -> None:
+        """Healthy, a cluster is level and acks within a bounded number of time-outs; and with any one node
+        in trouble it acks all the same, for as long as the trouble lasts (liveness)."""
+        self._heal()
+        self._demand_level("after the faults")
+        if len(self.voters) > 1:
+            self._trouble_one()
+            self._demand_answer("while one node is in trouble")
+            self._heal()
+            self._demand_level("after the last fault")
+        self._demand_answer("with all nodes well")
+        self._demand_level("after the last event")
+
     def _heal(self) -> None:
         """Every fault that still lasts ends; what clients have begun goes on."""
         self.is_calm = True
@@ -81,29 +94,41 @@ class World:
             self.faults.heal(host)
             self._start(host)
 
-    def _settle(self) -> None:
-        """A healthy cluster is level within a bounded number of time-outs, and acks at once (liveness)."""
-        timers = self.weather.timers
-        patience_ns = SETTLE_ELECTIONS * (timers.election_ms + timers.jitter_ms) * MS + 15 * SECOND
-        begun_ns = self.schedule.now_ns
-        end_ns = begun_ns + patience_ns
-        self.schedule.run_until(end_ns, self._is_level)
-        after_s = (self.schedule.now_ns - begun_ns) / SECOND
-        self._demand_level(f"{after_s:.1f} s after the faults")
-        self._append_one_more()
+    def _trouble_one(self) -> None:
+        """One node, the leader for choice, is down, cut off, deaf or mute, or does not see one other."""
+        leader = next(
+            (host.id for host in self.hosts.values() if host.process and host.process.view.leads), 1
+        )
+        node = self._random.choice((leader, leader, self._random.choice(self.voters)))
+        other = self._random.choice([voter for voter in self.voters if voter != node])
+        kind = self._random.choice(("down", "isolate", "deaf", "mute", "bridge"))
+        self.counts[f"lasting.{kind}"] += 1
+        self.trace.note(self.schedule.now_ns, "!", f"from now on {kind} {node} {other}")
+        self.faults.trouble(kind, self.hosts[node], other)
+
+    def _patience_ns(self) -> int:
+        timers, load = self.weather.timers, self.weather.load
+        return (
+            SETTLE_ELECTIONS * (timers.election_ms + timers.jitter_ms) + 5 * load.attempt_ms
+        ) * MS + 15 * SECOND
 
     def _demand_level(self, when: str) -> None:
+        begun_ns = self.schedule.now_ns
+        self.schedule.run_until(begun_ns + self._patience_ns(), self._is_level)
         state = [host.describe() for host in self.hosts.values()]
-        demand(self._is_level(), "liveness", f"not level {when}: {state}")
+        after_s = (self.schedule.now_ns - begun_ns) / SECOND
+        demand(self._is_level(), "liveness", f"not level {after_s:.1f} s {when}: {state}")
 
-    def _append_one_more(self) -> None:
-        """A healed cluster answers at once: with an ack, or because its window is full and refuses."""
-        answered = self._answers()
-        self.clients[0].begin(Operation(0, 0, (LAST_EVENT,), session=False, to=1))
-        end_ns = self.schedule.now_ns + (self.weather.load.give_up_ms - 100) * MS
-        self.schedule.run_until(end_ns, lambda: self._answers() > answered and self._is_level())
-        demand(self._answers() > answered, "liveness", "a healed cluster answers nothing")
-        self._demand_level("after the last event")
+    def _demand_answer(self, when: str) -> None:
+        """An event is acked; or refused, because the window is full."""
+        answered, end_ns = self._answers(), self.schedule.now_ns + self._patience_ns()
+        while self._answers() == answered and self.schedule.now_ns < end_ns:
+            self._last_event += 1
+            self.clients[0].begin(Operation(0, 0, (self._last_event,), session=False, to=1))
+            give_up_ns = self.schedule.now_ns + self.weather.load.give_up_ms * MS
+            self.schedule.run_until(give_up_ns, lambda: self._answers() > answered)
+        state = [host.describe() for host in self.hosts.values()]
+        demand(self._answers() > answered, "liveness", f"nothing is acked {when}: {state}")
 
     def _answers(self) -> int:
         return self.counts["op.append"] + self.counts["refused.WINDOW_FULL"]
