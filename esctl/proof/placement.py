@@ -21,8 +21,8 @@ Times: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MayRepeat: TypeAlias = Callable[[int, int], bool]
-"""Given two offsets, the smaller one first: may the event of the first have been forgotten when the second
-was appended? Then it may be there again."""
+"""Given two offsets before the end of the log, the smaller one first: may the event of the first have been
+forgotten when the second was appended? Then it may be there again."""
 
 NO_KEY: Final = bytes(limits.KEY_BYTES)
 """Stands in a log for an event that could not be read."""
@@ -127,7 +127,8 @@ class Placement:
 
     def same(self, one: int, other: int) -> bool:
         """Are an event at `one` offset and the same at the `other` one too many?"""
-        return one != other and not self.may_repeat(min(one, other), max(one, other))
+        earlier, later = sorted((one, other))
+        return earlier < later and (later >= self.next_offset or not self.may_repeat(earlier, later))
 
 
 def judge_places(placement: Placement, findings: Findings, *, exact: bool) -> None:

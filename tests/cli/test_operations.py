@@ -133,10 +133,22 @@ def test_an_event_may_be_there_again_when_its_window_had_passed() -> None:
 def test_each_of_two_copies_that_may_be_there_is_lost_on_its_own() -> None:
     story = Story()
     story.append([1, 2], 0, at=0)
+    story.append([3], at=0)
     story.append([1], 2, at=5)
-    findings = story.check(keys(1, 2), may_repeat=lambda earlier, _later: earlier < 1)
+    findings = story.check(keys(1, 2, 3), may_repeat=lambda earlier, _later: earlier < 1)
     assert findings.counts == {Flaw.LOST: 1}
     assert findings.examples[0].offset == 2
+
+
+def test_nobody_is_asked_what_the_window_was_behind_the_end_of_the_log() -> None:
+    story = Story()
+    story.append([1], 0, at=0)
+    story.append([1], 7, at=5, duplicates=1)
+
+    def may_repeat(_earlier: int, later: int) -> bool:
+        raise AssertionError(later)
+
+    assert story.check(keys(1), may_repeat=may_repeat).counts == {Flaw.OFFSET_CHANGED: 1}
 
 
 def test_two_places_that_could_not_be_read_are_no_duplicate_and_no_phantom() -> None:

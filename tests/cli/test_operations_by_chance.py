@@ -65,8 +65,9 @@ def an_acked_event_vanishes_from_the_end(world: PerfectLog, number: int) -> None
     acked(world, new_event(world), len(world.log) + number)
 
 
-def the_log_is_cut_behind_an_acked_event(world: PerfectLog, number: int) -> None:
-    _, offset = live_acked(world, number)
+def the_log_is_cut_in_front_of_an_acked_event(world: PerfectLog, number: int) -> None:
+    event, offset = live_acked(world, number)
+    assume(event not in world.log[:offset])
     del world.log[offset:]
 
 
@@ -167,7 +168,7 @@ def an_ack_leaves_an_event_out(world: PerfectLog, number: int) -> None:
 
 LIES: list[tuple[Lie, Flaw, set[Flaw]]] = [
     (an_acked_event_vanishes_from_the_end, Flaw.LOST, set()),
-    (the_log_is_cut_behind_an_acked_event, Flaw.LOST, {Flaw.READ_CHANGED}),
+    (the_log_is_cut_in_front_of_an_acked_event, Flaw.LOST, {Flaw.READ_CHANGED, Flaw.OFFSET_CHANGED}),
     (an_event_is_stored_again, Flaw.DUPLICATE, set()),
     (an_event_comes_from_nowhere, Flaw.PHANTOM, set()),
     (a_second_ack_names_another_place, Flaw.OFFSET_CHANGED, set()),
