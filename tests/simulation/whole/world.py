@@ -1,0 +1,249 @@
+"""Tier B: one cluster of whole nodes and its clients, from the first start to rest after all faults.
+
+`run` is the whole of it: a seed in, an `Outcome` out. Everything that ships is real but the sockets, the
+disks, the clock and the scheduler. Decides what is demanded in the end: a healed cluster takes events
+within `HEALED_S`, all nodes are equal within as much again, and the history holds.
+"""
+
+import random
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+import trio
+
+from esctl.proof.operations import Operations
+from esnode import limits
+from esnode.client import connect
+from esnode.config import Address, Config, Member
+from esnode.dedup.batch import OffsetRange
+from esnode.errors import EventStreamError, WindowFull
+from esnode.events import key_of
+from esnode.storage.interface import pages
+
+from ..outcome import Outcome, Violation
+from ..trace import Listener, Trace
+from .audit import Audit
+from .clients import Application, Client
+from .clock import HOST, Freezer, run_deterministically
+from .faults import Faults
+from .journal import told
+from .machines import Ground, Machine
+from .network import Network
+from .swarm import Swarm, draw
+
+HEALED_S: Final = 10.0
+"""A healed cluster takes new events within this: the longest pauses that anybody makes, and elections."""
+LEVEL_S: Final = 20.0
+OVER_S: Final = 300.0
+"""No run takes longer."""
+
+
+class World:
+    """One cluster, its clients, and what happens to them."""
+
+    def __init__(self, seed: int, listener: Listener | None) -> None:
+        self.seed = seed
+        self.swarm: Swarm = draw(seed)
+        self.trace = Trace(listener)
+        self.counts: Counter[str] = Counter()
+        self.audit = Audit()
+        self.history = Operations()
+        self.ended_s = 0.0
+        self._network = Network(random.Random(f"{seed}:net"), self.swarm.network)
+        self._application = Application(self.swarm.load, self.history, random.Random(f"{seed}:load"))
+        self._freezer = Freezer()
+
+    async def play(self) -> None:
+        """Everything, in order; raises `Violation`."""
+        try:
+            with trio.fail_after(OVER_S):
+                async with trio.open_nursery() as nursery:
+                    ground = Ground(
+                        self.seed,
+                        nursery,
+                        self._network,
+                        self._freezer,
+                        self.audit,
+                        self.swarm.disk,
+                        self.note,
+                    )
+                    await self._play(ground)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.ended_s = trio.current_time()
+            self.counts.update(self._application.counts)
+            self.counts["net.dials"] = self._network.dials
+
+    def note(self, who: str, what: str) -> None:
+        """A line of the story."""
+        self.trace.note(round(trio.current_time() * 1e9), who, what)
+
+    def tell(self, event: str, fields: dict[str, object]) -> None:
+        """A line of a node's own log."""
+        host = HOST.get()
+        self.note(host, " ".join([event, *(f"{name}={value}" for name, value in fields.items())]))
+        self.counts[f"log.{event}"] += 1
+        term = fields.get("new_term")
+        if event == "state_changed" and fields["role"] == "leader" and isinstance(term, int):
+            self.audit.leads(host, term)
+
+    async def _play(self, ground: Ground) -> None:
+        machines = [Machine(config, ground) for config in _configs(self.swarm)]
+        for machine in machines:
+            await machine.start()
+        hosts = [f"client-{number}" for number in range(1, self.swarm.load.clients + 1)]
+        addresses = [str(machine.config.me.client) for machine in machines]
+        async with trio.open_nursery() as users:
+            clients = []
+            for host in hosts:
+                client = Client(
+                    self._application, addresses, self._network.dialer(host), f"{self.seed}:{host}"
+                )
+                clients.append(client)
+                users.start_soon(_on, host, client)
+            await self._break(machines, hosts)
+            for client in clients:
+                client.stop()
+            self.note("world", "healed")
+            for machine in machines:
+                machine.heal()
+                await machine.start()
+            await self._demand_an_ack(addresses)
+        await self._demand_rest(machines)
+        self._judge(machines)
+
+    async def _break(self, machines: list[Machine], clients: list[str]) -> None:
+        """Load and faults, until it is enough; then all faults are over."""
+        source = random.Random(f"{self.seed}:faults")
+        faults = Faults(machines, clients, self._network, self._freezer, self.counts, source, self.note)
+        faults.transfer = partial(self._transfer, [str(machine.config.me.client) for machine in machines])
+        with trio.move_on_after(self.swarm.load_s):
+            await faults.run(self.swarm.faults, self.swarm.fault_every_s)
+
+    async def _transfer(self, addresses: list[str]) -> None:
+        """The operator asks for another leader."""
+        HOST.set("operator")
+        source = random.Random(f"{self.seed}:operator:{self.counts['fault.transfer']}")
+        try:
+            async with connect(addresses, window=1, dial=self._network.dialer("operator"), rng=source) as log:
+                old_leader, new_leader = await log.transfer_leadership()
+        except EventStreamError as error:
+            self.note("operator", f"no transfer: {error.code}")
+        else:
+            self.note("operator", f"from {old_leader} to {new_leader}")
+            self.counts["op.transferred"] += 1
+
+    async def _demand_an_ack(self, addresses: list[str]) -> None:
+        """Somebody who comes now can append."""
+        HOST.set("probe")
+        event = {"id": "healed", "source": "/probe", "type": "t"}
+        rng = random.Random(f"{self.seed}:probe")
+        attempt = self.history.append_begins(key_of(event), trio.current_time())
+        try:
+            async with connect(
+                addresses, timeout_s=HEALED_S, window=1, dial=self._network.dialer("probe"), rng=rng
+            ) as log:
+                ack = await log.append(event)
+            self.history.acked(attempt, (OffsetRange(ack.offset, 1),), trio.current_time())
+        except WindowFull:
+            self.note("probe", "refused")  # an answer: this world's window is meant to be full
+        except EventStreamError as error:
+            raise Violation("healed", f"no new event is taken within {HEALED_S:g} s: {error!r}") from error
+        self.note("probe", "acked")
+
+    async def _demand_rest(self, machines: list[Machine]) -> None:
+        """Without load all nodes come to the same end."""
+        with trio.move_on_after(LEVEL_S):
+            for machine in machines:
+                await machine.applied(lambda: self.audit.last_index)
+            return
+        places = ", ".join(f"{machine.host} {machine.place()}" for machine in machines)
+        raise Violation("level", f"after {LEVEL_S:g} s of calm: {places} of {self.audit.last_index}")
+
+    def _judge(self, machines: list[Machine]) -> None:
+        for machine in machines:
+            self._compare_log(machine)
+        findings = self.history.check(self.audit.keys, may_repeat=self.audit.may_repeat)
+        for finding in findings.examples:
+            raise Violation(finding.flaw.value, finding.text)
+        self.counts["op.events"] = self.audit.next_offset
+
+    def _compare_log(self, machine: Machine) -> None:
+        """What a node has on its disk is what was applied."""
+        node = machine.node
+        assert node is not None, "it has just applied everything"
+        self.audit.same_state(machine.host, node.machine)
+        storage = node.worker.storage
+        found = storage.recover()
+        for page in pages(storage, found.prefix_index + 1, self.audit.last_index, limits.MAX_FETCH_BYTES):
+            for entry in page:
+                self.audit.same_entry(machine.host, entry)
+
+
+async def _on(host: str, client: Client) -> None:
+    HOST.set(host)
+    await client.run()
+
+
+def _configs(swarm: Swarm) -> list[Config]:
+    members = tuple(
+        Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7100))
+        for n in range(1, swarm.nodes + 1)
+    )
+    return [
+        Config(
+            "simulated",
+            member.id,
+            Path("nowhere"),
+            members,
+            storage="memory",
+            raft=swarm.timers,
+            dedup=swarm.dedup,
+            retention=swarm.retention,
+        )
+        for member in members
+    ]
+
+
+def run(seed: int, *, listener: Listener | None = None) -> Outcome:
+    """One world, from its seed."""
+    world = World(seed, listener)
+    violation: Violation | None = None
+    try:
+        with told(world.tell), _lowered(world.swarm):
+            run_deterministically(world.play, random.Random(f"{seed}:scheduler"))
+    except* Violation as group:
+        violation = _first(group)
+    except* (
+        EventStreamError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as group:
+        text = "".join(traceback.format_exception(group))
+        violation = Violation("no node fails", f"{group.exceptions[0]!r}\n{text}")
+    return Outcome(seed, "whole", world.ended_s, world.trace.digest, world.counts, violation)
+
+
+@contextmanager
+def _lowered(swarm: Swarm) -> Iterator[None]:
+    """The bounds of this world, in place of those that ship."""
+    with ExitStack() as stack:
+        for name, value in swarm.limits.items():
+            stack.enter_context(patch.object(limits, name, value))
+        yield
+
+
+def _first(group: BaseExceptionGroup[Violation]) -> Violation:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
