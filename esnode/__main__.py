@@ -11,7 +11,7 @@ import random
 import resource
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -84,11 +84,11 @@ def _report(error: EventStreamError) -> int:
 
 
 async def _run(config: Config, journal: JsonLines, repair: Repair) -> None:
-    async with AsyncExitStack() as opened:
+    with ExitStack() as opened:
         # The ports first: a node that cannot serve leaves its directory alone.
         clients, peers = await listen(config.me.client), await listen(config.me.peer)
         for listener in (*clients, *peers):
-            await opened.enter_async_context(listener)
+            opened.callback(listener.socket.close)
         storage = await trio.to_thread.run_sync(repair.open)
         opened.callback(storage.close)
         node = await trio.to_thread.run_sync(Node, config, storage, random.SystemRandom())

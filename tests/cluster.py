@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import trio
 from esnode.config import Address, Config, Member
 from esnode.node import Node, listen
 from esnode.raft.messages import Role, SoftState
-from esnode.storage.engines import open_storage
-from esnode.storage.interface import Identity
+from esnode.repair import Repair, keep_running
+from esnode.storage.place import place_of
 from esnode.view import View
 
 
@@ -36,17 +36,26 @@ class LocalCluster:
 
     def __init__(self, configs: Sequence[Config], nursery: trio.Nursery) -> None:
         self.configs = {config.node_id: config for config in configs}
+        self.places = {config.node_id: place_of(config) for config in configs}
         self.running: dict[int, RunningNode] = {}
         self._nursery = nursery
+        self._started = trio.Event()
 
     @property
     def addresses(self) -> list[str]:
         """Where clients connect."""
         return [str(config.me.client) for config in self.configs.values()]
 
-    async def start(self, node_id: int) -> None:
-        """Start a node on its own disk and ports; returns when it serves."""
-        await self._nursery.start(self._run, node_id)
+    async def start(self, node_id: int, **orders: bool) -> None:
+        """Start a node on its own disk and ports; returns when it serves. `orders` are those of `Repair`."""
+        alone = len(self.configs) == 1
+        await self._nursery.start(self._run, node_id, Repair(self.places[node_id], alone=alone, **orders))
+
+    async def restarted(self, node_id: int, old: Node) -> Node:
+        """Wait until a node that repairs itself runs again, as another one than `old`."""
+        while node_id not in self.running or self.running[node_id].node is old:
+            await self._started.wait()
+        return self.running[node_id].node
 
     async def kill(self, node_id: int) -> None:
         """End a node at once; returns when its ports are closed."""
@@ -82,24 +91,33 @@ class LocalCluster:
                 nursery.start_soon(watch, self.running[node_id].node.view, state)
 
     async def _run(
-        self, node_id: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, node_id: int, repair: Repair, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        config = self.configs[node_id]
-        clients, peers = await listen(config.me.client), await listen(config.me.peer)
-        storage = open_storage(config.storage, config.data_dir, Identity(config.cluster, node_id))
-        node = Node(config, storage, random.Random(node_id))
-        running = RunningNode(node, trio.CancelScope(), trio.Event())
-        try:
-            with running.scope:
+        """As `esnode/__main__.py` does."""
+        config, scope, ended = self.configs[node_id], trio.CancelScope(), trio.Event()
+        waiting = [task_status]
+
+        async def run() -> None:
+            with ExitStack() as opened:
+                clients, peers = await listen(config.me.client), await listen(config.me.peer)
+                for listener in (*clients, *peers):
+                    opened.callback(listener.socket.close)
+                storage = repair.open()
+                opened.callback(storage.close)
+                node = Node(config, storage, random.Random(node_id))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run, clients, peers)
-                    self.running[node_id] = running
-                    task_status.started()
+                    self.running[node_id] = RunningNode(node, scope, ended)
+                    self._started.set()
+                    self._started = trio.Event()
+                    while waiting:
+                        waiting.pop().started()
+
+        try:
+            with scope:
+                await keep_running(repair, run, inline=True)
         finally:
-            for listener in (*clients, *peers):
-                listener.socket.close()
-            storage.close()
-            running.ended.set()
+            ended.set()
 
 
 async def three_configs(tmp_path: Path, count: int = 3) -> list[Config]:

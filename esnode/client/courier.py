@@ -29,6 +29,7 @@ from esnode.errors import (
     OperationTimeout,
     OutOfSequence,
     ProtocolError,
+    Rejoining,
     UnknownProducer,
     Unreachable,
     VersionMismatch,
@@ -139,7 +140,7 @@ class Courier:
     def _send(self, request: Request) -> None:
         link = self.leader
         if link is None and request.anywhere:
-            link = next((one for one in self.links.values() if one.connected), None)
+            link = self._anyone(request.turn)
         if link is None or not request.frame or request.sent_on == link.number:
             return
         if request.once and request.sent_on is not None:
@@ -149,6 +150,11 @@ class Courier:
         if request.sends == 1 and request.on_sent is not None:
             request.on_sent()
         link.push(request.frame)
+
+    def _anyone(self, turn: int) -> Link | None:
+        """A node that answers; another one for each `turn`."""
+        up = [link for link in self.links.values() if link.connected]
+        return up[turn % len(up)] if up else None
 
     # --- what the links tell -------------------------------------------------------------------
 
@@ -212,6 +218,9 @@ class Courier:
                 self.on_session_gone()
             else:
                 self._retry_soon()  # one before it was refused, and goes again first
+        elif message.code == Rejoining.code:
+            request.turn += 1
+            self._retry_soon()
         elif message.code in _RETRIED and (error.definite or not request.once):
             self._retry_soon()
         else:

@@ -18,7 +18,7 @@ class Request:
 
     `frame` is empty while it may not be sent yet. `batch` is what it appends, if it does.
     `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
-    `once`: it is not sent again when its connection breaks.
+    `once`: it is not sent again when its connection breaks. `turn` counts the nodes that could not answer.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Request:
         "once",
         "sends",
         "sent_on",
+        "turn",
         "waiters",
     )
 
@@ -64,6 +65,7 @@ class Request:
         self.sends = 0
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
+        self.turn = 0
         self.waiters = 1
         self.acks: list[Ack] | None = None
         """The answer, one event at a time: made by the first of those who wait for it."""
