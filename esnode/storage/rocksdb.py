@@ -59,10 +59,13 @@ class RocksdbEngine:
         with _rocksdb_errors:
             state, terms = self._database.get(_STATE_KEY), self._database.get(_TERMS_KEY)
             rows = self._database.iter()
-            rows.seek_for_prev(_key(2**64 - 1))
-            rows.status()
-            key = rows.key() if rows.valid() else b""
-            last = _row(key, rows.value()) if key.startswith(_ENTRY) else None
+            try:
+                rows.seek_for_prev(_key(2**64 - 1))
+                rows.status()
+                key = rows.key() if rows.valid() else b""
+                last = _row(key, rows.value()) if key.startswith(_ENTRY) else None
+            finally:
+                del rows  # it holds the database open, and the traceback of an error would hold it
         return Contents(state, terms, last)
 
     def commit(self, change: Change) -> None:
@@ -96,15 +99,18 @@ class RocksdbEngine:
         end = _key(last_index)
         with _rocksdb_errors:
             rows = self._database.iter()
-            rows.seek(_key(first_index))
-            while rows.valid() and rows.key() <= end:
-                row = _row(rows.key(), rows.value())
-                max_bytes -= len(row.record)
-                if max_bytes < 0 and found:
-                    break
-                found.append((row.index, row.record))
-                rows.next()
-            rows.status()
+            try:
+                rows.seek(_key(first_index))
+                while rows.valid() and rows.key() <= end:
+                    row = _row(rows.key(), rows.value())
+                    max_bytes -= len(row.record)
+                    if max_bytes < 0 and found:
+                        break
+                    found.append((row.index, row.record))
+                    rows.next()
+                rows.status()
+            finally:
+                del rows  # see `contents`
         return found
 
     def last_at_offset(self, offset: int, first_index: int, last_index: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState
-from esnode.storage.directory import trust_copy
+from esnode.storage.directory import begin_rejoin, trust_copy
 from esnode.storage.interface import Storage
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
 from tests.storage.places import DirectoryPlace, flip_bit
@@ -111,6 +111,26 @@ def test_a_bit_flipped_in_a_table_never_changes_what_is_read(place: DirectoryPla
             flip_bit(table, source.randrange(table.stat().st_size))
             found[what_is_found(killed, log)] += 1
     assert found["damage"] > 10, found
+
+
+def test_after_damage_another_database_can_be_opened_in_the_same_place(place: DirectoryPlace) -> None:
+    """The error that says so may still be held, as it is while a node begins to rejoin."""
+    storage, log = filled(place, calls=30)
+    storage._engine._database.flush()  # type: ignore[attr-defined]
+    storage.close()
+    held: list[DamagedRecord] = []
+    for part in range(1, 10):
+        with closing(as_after_a_kill(place)) as killed:
+            (table,) = (killed.path / "rocksdb").glob("*.sst")
+            flip_bit(table, table.stat().st_size * part // 10)
+            try:
+                killed.open().read(1, len(log), WHOLE)
+            except DamagedRecord as error:
+                held.append(error)
+            killed.close()
+            begin_rejoin(killed.path, keep_log=False)
+            assert killed.open().recover().last_index == 0
+    assert held
 
 
 def what_is_found(place: DirectoryPlace, log: list[Entry]) -> str:
