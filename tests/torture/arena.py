@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,6 +101,11 @@ class Arena:
                 return process.pid
         raise Trouble(f"node {number} has ended by itself: {self.last_words(number)}")
 
+    def runs(self, number: int) -> bool:
+        """Is its process there?"""
+        states = {process.node.id: process.state for process in self.backend.nodes(self.cluster)}
+        return states[number] is not RunState.DOWN
+
     async def wait_end(self, number: int, timeout_s: float) -> int | None:
         """The exit code of a node that ends by itself; None when it goes on living."""
         pid = self.pid(number)
@@ -139,11 +144,13 @@ class Arena:
     async def leader(self) -> int:
         return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
 
-    async def aim(self, role: Role, source: random.Random) -> Target:
-        """The node that a fault for `role` hits now."""
+    async def aim(self, role: Role, source: random.Random, among: Sequence[int]) -> Target:
+        """The node of these that a fault for `role` hits now; a follower where the leader is not one."""
         leader = await self.leader()
-        follower = source.choice([number for number in self.numbers if number != leader])
-        return Target(leader, True) if role is Role.LEADER else Target(follower, False)
+        followers = [number for number in among if number != leader]
+        follower = source.choice(followers) if followers else leader
+        number = leader if role is Role.LEADER and leader in among else follower
+        return Target(number, number == leader)
 
     async def wait_caught_up(self) -> None:
         """Return when every node says that it has what the leader has acked by now."""

@@ -176,7 +176,7 @@ async def _torture(
                 await load.wait_acked(ACKED_BETWEEN)
                 await trio.sleep(source.uniform(0, MAX_PAUSE_S))
                 ring.check_all_run()
-                target = await ring.aim(role, source)
+                target = await ring.aim(role, source, ring.small if fault.small_disks else ring.numbers)
                 strike = await fault.strike(ring, load, target, source)
                 tally.add(fault.name, target, strike)
                 missed = f": NOT CONFIRMED: {strike.missed}" if strike.missed else ""

@@ -1,12 +1,15 @@
-"""One bit of one stopped node's files is flipped; the node must notice, and be whole again by itself.
+"""One bit of one node's files is flipped; the node must notice, and be whole again by itself.
 
 python -m tests.torture.flips --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
 
-Confirmed by reading the byte back, and by opening a copy of the files without the node: a flip that the
-storage does not find wrong lay in unused bytes, is taken back, and another bit is drawn.
+The node was killed, or stopped in peace, or runs. Confirmed by reading the byte back, and by opening a copy
+of the files without the node: a flip that the storage does not find wrong lay in unused bytes, is taken
+back, and another bit is drawn. A running node must put its files aside once its log is read.
+With --retention-bytes N there are snapshots to be damaged, too.
 """
 
 import argparse
+import contextlib
 import random
 import sys
 from pathlib import Path
@@ -15,14 +18,18 @@ from typing import Final
 import trio
 
 from esctl.exits import Exit
+from esnode.errors import EventStreamError
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
+from tests.torture.judgement import keys_of
 from tests.torture.load import Load
-from tests.torture.rejoining import bring_back, take_down
-from tests.torture.stored import damage_in, data_files
+from tests.torture.rejoining import bring_back, wait_aside, wait_sound
+from tests.torture.stored import damage_in, data_files, set_aside
 
 MAX_DRAWS: Final = 40
+NOTICE_S: Final = 3.0
+"""A running node that has not put its files aside by then has not read what was flipped."""
 
 
 class FlippedBit:
@@ -35,35 +42,76 @@ class FlippedBit:
         return ""
 
     async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
-        node = ring.cluster.node(target.number)
-        how = await take_down(ring, target.number, source)
-        found = path = None
+        match source.choice(("killed", "stopped", "running")):
+            case "killed":
+                await ring.kill([target.number])
+                return await self._at_rest(ring, load, target.number, source, "killed")
+            case "stopped":
+                await ring.stop([target.number])
+                return await self._at_rest(ring, load, target.number, source, "stopped")
+            case _:
+                return await self._while_running(ring, load, target.number, source)
+
+    async def _at_rest(self, ring: Arena, load: Load, number: int, source: random.Random, how: str) -> Strike:
+        node = ring.cluster.node(number)
         for _ in range(MAX_DRAWS):
-            path = source.choice(data_files(ring.cluster, node))
-            place, bit = source.randrange(path.stat().st_size), source.randrange(8)
-            changed = flip(path, place, bit)
-            what = f"{how}, bit {bit} of byte {place:,} of {path.name} flipped"
+            flip = Flip.drawn(data_files(ring.cluster, node), source)
+            changed = flip.carry_out()
             found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
             if found:
-                break
-            flip(path, place, bit)
-        else:
-            await bring_back(ring, load, target.number, damaged=False)
-            return Strike(how, f"{MAX_DRAWS} flipped bits changed nothing that is read")
-        await bring_back(ring, load, target.number, damaged=True)
-        return Strike(f"{what} ({found})", "" if changed else "the file reads as before")
+                await bring_back(ring, load, number, damaged=True)
+                return Strike(f"{how}, {flip} ({found})", "" if changed else "the file reads as before")
+            flip.carry_out()
+        await bring_back(ring, load, number, damaged=False)
+        return Strike(how, f"{MAX_DRAWS} flipped bits changed nothing that is read")
+
+    async def _while_running(self, ring: Arena, load: Load, number: int, source: random.Random) -> Strike:
+        node = ring.cluster.node(number)
+        flip = Flip.drawn(data_files(ring.cluster, node, at_rest=False), source)
+        before = set_aside(node)
+        changed = flip.carry_out()
+        with contextlib.suppress(EventStreamError):  # it may well refuse, or end
+            await keys_of(ring, number)
+        if ring.runs(number) and await wait_aside(node, before, NOTICE_S):
+            await wait_sound(ring, load, number)
+            return Strike(f"running, {flip} (put aside at once)", "" if changed else "it reads as before")
+        # The node did not need these bytes, or it had them in memory, or it has ended by itself.
+        if ring.runs(number):
+            await ring.kill([number])
+        words = ring.last_words(number)
+        found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
+        if not found:
+            return await self._at_rest(ring, load, number, source, "running, not noticed, killed")
+        await bring_back(ring, load, number, damaged=True)
+        return Strike(
+            f"running, {flip} ({words}; after its end: {found})", "" if changed else "reads as before"
+        )
 
 
-def flip(path: Path, place: int, bit: int) -> bool:
-    """Flip one bit and sync it; does the file read otherwise now?"""
-    with path.open("r+b", buffering=0) as file:
-        file.seek(place)
-        before = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([before ^ (1 << bit)]))
-    with path.open("rb", buffering=0) as file:
-        file.seek(place)
-        return file.read(1)[0] == before ^ (1 << bit)
+class Flip:
+    """One bit of one file."""
+
+    def __init__(self, path: Path, place: int, bit: int) -> None:
+        self._path, self._place, self._bit = path, place, bit
+
+    @classmethod
+    def drawn(cls, files: list[Path], source: random.Random) -> "Flip":
+        path = source.choice(files)
+        return cls(path, source.randrange(path.stat().st_size), source.randrange(8))
+
+    def __str__(self) -> str:
+        return f"bit {self._bit} of byte {self._place:,} of {self._path.name} flipped"
+
+    def carry_out(self) -> bool:
+        """Flip it, or flip it back, and sync it; does the file read otherwise now?"""
+        with self._path.open("r+b", buffering=0) as file:
+            file.seek(self._place)
+            wanted = bytes([file.read(1)[0] ^ (1 << self._bit)])
+            file.seek(self._place)
+            file.write(wanted)
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._place)
+            return file.read(1) == wanted
 
 
 def run(settings: Settings) -> Exit:

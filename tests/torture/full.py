@@ -39,14 +39,14 @@ class FullDisk:
         return disks.missing()
 
     async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
-        number = target.number if target.number in ring.small else ring.small[0]
+        number = target.number
         place = ring.cluster.node(number).data_dir
         left = source.randint(0, MAX_LEFT_BYTES)
         disks.fill(place, left)
         least, code = await self._wait_end(ring, number)
         words = ring.last_words(number) if code is not None else ""
         disks.make_space(place)
-        what = f"the disk of node {number} was full, after {left:,} more bytes"
+        what = f"its disk was full, after {left:,} more bytes"
         if code is None:
             return Strike(
                 what, f"the node lived on for {END_TIMEOUT_S:g} s; at least {least:,} bytes were free"

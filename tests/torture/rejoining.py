@@ -1,16 +1,16 @@
-"""How a node with damaged files is taken down and brought back, and when it is sound again.
+"""How a node whose files are damaged is brought back, and when it is sound again.
 
 No acked entry may be damaged on two nodes at a time: so the next fault waits until this node shows, record
 by record over the wire, every event that was acked before. Its own word is not enough. Called by the
 faults that damage files.
 """
 
-import random
 from typing import Final
 
 import numpy as np
 import trio
 
+from esctl.state import Node
 from esnode import limits
 from tests.torture.arena import CATCH_UP_TIMEOUT_S, Arena, Trouble
 from tests.torture.judgement import keys_of
@@ -18,18 +18,7 @@ from tests.torture.ledger import Ledger
 from tests.torture.load import Load
 from tests.torture.stored import set_aside
 
-ROUND_S: Final = 0.1
-KILLED_OF_3: Final = 2
-"""So many of three nodes are killed before their files are damaged; the others stop in peace."""
-
-
-async def take_down(ring: Arena, number: int, source: random.Random) -> str:
-    """Kill or stop the node; how it went down."""
-    if source.randrange(3) < KILLED_OF_3:
-        await ring.kill([number])
-        return "killed"
-    await ring.stop([number])
-    return "stopped"
+ROUND_S: Final = 0.05
 
 
 async def bring_back(ring: Arena, load: Load, number: int, *, damaged: bool) -> None:
@@ -37,10 +26,25 @@ async def bring_back(ring: Arena, load: Load, number: int, *, damaged: bool) -> 
     node = ring.cluster.node(number)
     before = set_aside(node)
     await ring.start([number])
+    if damaged and not await wait_aside(node, before, CATCH_UP_TIMEOUT_S):
+        raise Trouble(f"node {number} went on with damaged files")
+    await wait_sound(ring, load, number)
+
+
+async def wait_aside(node: Node, before: int, timeout_s: float) -> bool:
+    """Has the node put its files aside, within a bound?"""
+    with trio.move_on_after(timeout_s):
+        while True:
+            if set_aside(node) > before:
+                return True
+            await trio.sleep(ROUND_S)  # the names in a directory are looked at, not told
+    return False
+
+
+async def wait_sound(ring: Arena, load: Load, number: int) -> None:
+    """Wait until the node has what was acked before, record by record; raises `Trouble`."""
     with trio.move_on_after(CATCH_UP_TIMEOUT_S) as patience:
         await ring.wait_caught_up()
-        if damaged and set_aside(node) == before:
-            raise Trouble(f"node {number} went on with damaged files")
         acked = Promises.of(load.ledger)
         while True:
             first_offset, keys = await keys_of(ring, number)

@@ -75,13 +75,19 @@ def mark_file(node: Node) -> Path:
     return node.data_dir / "durable"
 
 
-def data_files(cluster: Cluster, node: Node) -> list[Path]:
-    """The files of the log that hold something: the database, its journal, the snapshot."""
+def data_files(cluster: Cluster, node: Node, *, at_rest: bool = True) -> list[Path]:
+    """The files of the log that hold something: the database, its journal, the snapshot.
+
+    Not `at_rest`: only what a running node does not write any more, or reads before it does.
+    """
     if cluster.storage == "sqlite":
-        found = [node.data_dir / "log.sqlite", node.data_dir / "log.sqlite-wal"]
+        database, journals = [node.data_dir / "log.sqlite"], [node.data_dir / "log.sqlite-wal"]
     else:
-        found = [*(node.data_dir / "rocksdb").glob("*.sst"), *(node.data_dir / "rocksdb").glob("*.log")]
-    found += node.data_dir.glob("snapshot-*")
+        place = node.data_dir / "rocksdb"
+        database, journals = list(place.glob("*.sst")), list(place.glob("*.log"))
+    found = [*database, *node.data_dir.glob("snapshot-*")]
+    if at_rest or not database:
+        found += journals
     return sorted(path for path in found if path.exists() and path.stat().st_size)
 
 
