@@ -324,10 +324,9 @@ async def test_a_node_that_rejoins_waits_for_all_others_and_serves_no_reads(tmp_
             async with trio.open_nursery() as nursery:
 
                 async def hear_all() -> None:
-                    async for stored in link.subscribe(0):
-                        heard.append(stored.offset)
-                        if stored.offset == 99:
-                            return
+                    async with link.subscribe(0) as subscription:
+                        while len(heard) < 100:
+                            heard.append((await anext(subscription)).offset)
 
                 heard: list[int] = []
                 nursery.start_soon(hear_all)
