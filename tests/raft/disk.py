@@ -1,11 +1,11 @@
 """A model disk: writes become durable one by one, when told; a crash forgets the others.
 
-It follows the contract of `esnode/storage/interface.py` for the core's side of it. Used by the
-network of cores.
+It follows the contract of `esnode/storage/interface.py` for the core's side of it. A disk can also be
+lost, or be replaced by an older copy of itself. Used by the network of cores.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from esnode.raft.entry import Entry
 from esnode.raft.log import Position, RaftLog, TermRun
@@ -19,15 +19,25 @@ class Cut:
     snapshot: Snapshot
 
 
-class Disk:
+@dataclass(slots=True)
+class Image:
+    """What is durable on one disk."""
+
+    hard_state: HardState = field(default_factory=lambda: HardState(0, None))
+    commit: int = 0
+    snapshot: Snapshot | None = None
+    entries: dict[int, Entry] = field(default_factory=dict)
+
+
+class Disk(Image):
     """One node's durable state, and what waits to become durable."""
 
     def __init__(self) -> None:
-        self.hard_state = HardState(0, None)
-        self.commit = 0
-        self.snapshot: Snapshot | None = None
-        self.entries: dict[int, Entry] = {}
+        super().__init__()
         self.pending: deque[Write | Cut] = deque()
+        self.rejoining = False
+        self.lost: list[Image] = []
+        """What was on the disks that this node has lost."""
 
     @property
     def prefix_index(self) -> int:
@@ -49,6 +59,27 @@ class Disk:
     def holds(self, index: int, term: int) -> bool:
         """Whether the entry is here, or inside the snapshot."""
         return index <= self.prefix_index or self.term_at(index) == term
+
+    def held(self, index: int, term: int) -> bool:
+        """Whether the entry is here, or was on a disk that is lost."""
+        return self.holds(index, term) or any(
+            index <= (image.snapshot.index if image.snapshot else 0)
+            or (index in image.entries and image.entries[index].term == term)
+            for image in self.lost
+        )
+
+    def image(self) -> Image:
+        """A copy of what is durable now."""
+        return Image(self.hard_state, self.commit, self.snapshot, dict(self.entries))
+
+    def lose(self, copy: Image | None = None) -> None:
+        """All is lost, or an older copy takes its place; either way the marker is on it."""
+        self.lost.append(self.image())
+        found = copy or Image()
+        self.hard_state, self.commit, self.snapshot = found.hard_state, found.commit, found.snapshot
+        self.entries = dict(found.entries)
+        self.pending.clear()
+        self.rejoining = True
 
     def persist_next(self) -> Write | Cut:
         """Make the oldest waiting write durable."""
@@ -72,6 +103,7 @@ class Disk:
             self.entries.update({entry.index: entry for entry in item.entries})
         assert item.commit <= self.last_index, "the commit hint is past what is stored"
         self.commit = max(self.commit, item.commit)
+        self.rejoining = self.rejoining and not item.rejoined
         return item
 
     def _cut(self, snapshot: Snapshot) -> None:

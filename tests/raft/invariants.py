@@ -21,13 +21,16 @@ class Invariants:
     def __init__(self, nodes: "dict[int, Node]") -> None:
         self.nodes = nodes
         self.leader_of: dict[int, int] = {}
-        self.votes: dict[tuple[int, int], int] = {}
+        self.votes: dict[tuple[int, int, int], int] = {}
+        """By node, life and term: a lost disk has lost its votes, and nobody may count them any more."""
         self.chain: dict[tuple[int, int], tuple[int, bytes]] = {}
         """(index, term) -> the term before it, and its bytes: equal everywhere is log matching."""
         self.committed: list[Entry] = []
         self.offsets: dict[bytes, int] = {}
         self.digests: dict[int, bytes] = {}
         self._seen: dict[int, tuple[int, int, int]] = {}
+        self._to_regain: dict[int, int] = {}
+        """By rejoining node: what was committed when it lost its disk."""
 
     @property
     def last_committed(self) -> int:
@@ -55,6 +58,8 @@ class Invariants:
         match message:
             case VoteReply(term, granted=True, pre=False):
                 self._voted(node, term, to)
+            case VoteReply(granted=True, pre=True):
+                assert not node.core.rejoining, f"{node.id} has no vote to promise"
             case VoteRequest(term, pre=False):
                 if node.disk.hard_state.vote == node.id:
                     self._voted(node, term, node.id)
@@ -72,7 +77,8 @@ class Invariants:
         assert durable.term > term or (durable.term == term and durable.vote == candidate), (
             "a vote not durable"
         )
-        assert self.votes.setdefault((node.id, term), candidate) == candidate, (
+        assert not node.disk.rejoining, f"{node.id} votes before its disk is sound"
+        assert self.votes.setdefault((node.id, node.life, term), candidate) == candidate, (
             f"{node.id} voted twice in {term}"
         )
 
@@ -97,6 +103,8 @@ class Invariants:
             assert self.leader_of.setdefault(core.term, node.id) == node.id, f"two leaders of {core.term}"
             if first:
                 self._is_complete(node)
+        if not core.rejoining and node.id in self._to_regain:
+            self._holds_all(node, self._to_regain.pop(node.id), "rejoined too early")
         positions = (core.term, log.committed, log.applied)
         before = self._seen.get(node.id, (0, 0, 0))
         assert all(now >= then for now, then in zip(positions, before, strict=True)), "something fell"
@@ -106,13 +114,16 @@ class Invariants:
     def restarted(self, node: "Node") -> None:
         """A restart may forget positions, never a term that was promised."""
         self._seen.pop(node.id, None)
+        if node.core.rejoining:
+            self._to_regain.setdefault(node.id, self.last_committed)
 
     def _is_complete(self, node: "Node") -> None:
-        last = self.last_committed
-        if last > node.core.log.prefix_index:
-            assert node.core.log.term_at(last) == self.committed_term(last), (
-                "a leader lacks committed entries"
-            )
+        assert not node.disk.rejoining, "a leader whose disk is not sound"
+        self._holds_all(node, self.last_committed, "a leader lacks committed entries")
+
+    def _holds_all(self, node: "Node", last: int, complaint: str) -> None:
+        log = node.core.log
+        assert last <= log.prefix_index or log.term_at(last) == self.committed_term(last), complaint
 
     def _commits(self, node: "Node", seen: int) -> None:
         log = node.core.log
@@ -127,7 +138,7 @@ class Invariants:
 
     def _commit(self, index: int, term: int) -> None:
         assert index == self.last_committed + 1
-        holders = [node.id for node in self.nodes.values() if node.disk.holds(index, term)]
+        holders = [node.id for node in self.nodes.values() if node.disk.held(index, term)]
         assert len(holders) >= majority(len(self.nodes)), f"{index}@{term} committed, durable on {holders}"
         entry = next(
             node.disk.entries[index]

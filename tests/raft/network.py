@@ -5,6 +5,7 @@ messages arrive when they are delivered. What a node says only after its disk is
 every step the invariants are checked. Used by every test that needs more than one core.
 """
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -37,10 +38,11 @@ from esnode.raft.messages import (
     Tick,
     Transfer,
 )
+from esnode.raft.rejoin import MAX_NONCE
 from esnode.raft.timer import RandomSource
 
 from . import telling
-from .disk import Cut, Disk
+from .disk import Cut, Disk, Image
 from .invariants import Invariants
 from .machine import Machine, batch_of
 
@@ -48,13 +50,17 @@ TIMERS = Timers()
 
 
 class Steady:
-    """A random source without surprises: node n always draws 10 n, or what is nearest to it."""
+    """A random source without surprises: node n always draws 10 n, or what is nearest to it.
+
+    Nonces, which must differ, count up from 1.
+    """
 
     def __init__(self, node_id: int) -> None:
         self._value = 10 * node_id
+        self._nonces = itertools.count(1)
 
     def randrange(self, stop: int, /) -> int:
-        return min(self._value, stop - 1)
+        return next(self._nonces) if stop == MAX_NONCE else min(self._value, stop - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Envelope:
     sender: int
     to: int
     message: PeerMessage
+    lives: tuple[int, int] = (0, 0)
+    """Which life of its sender it is from, and for which of its receiver."""
 
     @property
     def link(self) -> tuple[int, int]:
@@ -79,6 +87,8 @@ class Node:
     def __init__(self, node_id: int) -> None:
         self.id = node_id
         self.up = False
+        self.life = 0
+        """How many disks it has lost."""
         self.elapsed_ms = 0
         self.disk = Disk()
         self.machine = Machine()
@@ -105,6 +115,8 @@ class Network:
         self.nodes = {node_id: Node(node_id) for node_id in self.ids}
         self.pool: list[Envelope] = []
         self.severed: set[tuple[int, int]] = set()
+        self._newest_life: dict[tuple[int, int], int] = {}
+        """By link: the newest life of the sender that the receiver has heard."""
         self.invariants = Invariants(self.nodes)
         self.results: dict[int, str] = {}
         """What became of each proposal and read, by token."""
@@ -113,7 +125,7 @@ class Network:
         self._tokens = 0
         self._acked_index = 0
         self._cache_bytes = cache_bytes
-        self._randoms = randoms
+        self._randoms = {node_id: randoms(node_id) for node_id in self.ids}
         self._tell = tell
         for node_id in self.ids:
             self.start(node_id)
@@ -145,7 +157,8 @@ class Network:
             log=log,
             admission=node.machine.admission,
             timers=TIMERS,
-            random=self._randoms(node_id),
+            random=self._randoms[node_id],
+            rejoining=node.disk.rejoining,
         )
         node.last_write_id = 0
         node.up = True
@@ -160,6 +173,14 @@ class Network:
         node.fetches.clear()
         node.waiting.clear()
         node.read_floors.clear()
+
+    def lose_disk(self, node_id: int, copy: Image | None = None) -> None:
+        """End a node's process and take its disk away; `copy`, an older image of it, is put there."""
+        self.crash(node_id)
+        node = self.nodes[node_id]
+        node.life += 1
+        node.disk.lose(copy)
+        self._say(f"disk {node_id}: {'an older copy' if copy else 'lost'}")
 
     def plant(self, node_id: int, entries: Iterable[Entry], hard_state: HardState) -> None:
         """Start a node anew with a log that a history outside the test has left on its disk."""
@@ -285,12 +306,19 @@ class Network:
         envelope = self.pool[position]
         if not keep:
             del self.pool[position]
-        if envelope.link in self.severed:
+        if envelope.link in self.severed or self._is_of_an_older_life(envelope):
             self._lost(envelope)
             return
         if isinstance(envelope.message, InstallSnapshot):
             self.step(envelope.sender, SnapshotSent(envelope.to, ok=True))
         self.step(envelope.to, Received(envelope.sender, envelope.message))
+
+    def _is_of_an_older_life(self, envelope: Envelope) -> bool:
+        """What the transport guarantees: a connection ends with the process at either end of it."""
+        sender_life, receiver_life = envelope.lives
+        newest = max(sender_life, self._newest_life.get(envelope.link, 0))
+        self._newest_life[envelope.link] = newest
+        return sender_life < newest or receiver_life < self.nodes[envelope.to].life
 
     def drop(self, link: tuple[int, int] | None = None) -> int:
         """Lose what is under way, on one link or on all."""
@@ -419,7 +447,8 @@ class Network:
 
     def _send(self, node: Node, outgoing: Outgoing) -> None:
         self.invariants.left(node, outgoing.to, outgoing.message)
-        envelope = Envelope(node.id, outgoing.to, outgoing.message)
+        lives = node.life, self.nodes[outgoing.to].life
+        envelope = Envelope(node.id, outgoing.to, outgoing.message, lives)
         self._say(str(envelope))
         self.pool.append(envelope)
 

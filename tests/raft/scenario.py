@@ -12,6 +12,7 @@ from pathlib import Path
 from esnode.raft.messages import HardState, Role
 
 from . import telling
+from .disk import Image
 from .network import Network
 from .solo import entries_of
 
@@ -68,6 +69,7 @@ class Play:
 
     def __init__(self) -> None:
         self.network = Network(1)
+        self._copies: dict[int, Image] = {}
         self._lines: list[str] = []
         self._silent = False
 
@@ -103,6 +105,14 @@ class Play:
     def _crash(self, node_id: str, *keep: str) -> None:
         """crash ID [keep N]: kill -9; the first N waiting writes had reached the disk."""
         self.network.crash(int(node_id), int(keep[1]) if keep else 0)
+
+    def _copy(self, node_id: str) -> None:
+        """copy ID: keep an image of what is durable on its disk."""
+        self._copies[int(node_id)] = self.network.nodes[int(node_id)].disk.image()
+
+    def _lose(self, node_id: str, *copy: str) -> None:
+        """lose ID [to copy]: kill -9, and its disk is empty, or is the copy again."""
+        self.network.lose_disk(int(node_id), self._copies[int(node_id)] if copy else None)
 
     def _restart(self, node_id: str) -> None:
         self.network.start(int(node_id))
@@ -220,7 +230,8 @@ class Play:
         log = node.core.log
         places = f"committed {log.committed}, durable {log.durable}, applied {log.applied}"
         terms = " ".join(f"{n}@{log.term_at(n)}" for n in range(log.prefix_index, log.last_index + 1))
-        self._print(f"{node_id} is {node.core.role.value} in term {node.core.term}: {terms}; {places}")
+        doubt = " (rejoining)" if node.core.rejoining else ""
+        self._print(f"{node_id}{doubt} is {node.core.role.value} in term {node.core.term}: {terms}; {places}")
 
     def _followers(self, node_id: str) -> None:
         """What the leader knows of its followers."""

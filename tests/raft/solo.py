@@ -78,6 +78,7 @@ class Solo:
         term: int | None = None,
         vote: int | None = None,
         voters: int = 3,
+        rejoining: bool = False,
     ) -> None:
         term = max(terms, default=0) if term is None else term
         self.machine = Machine()
@@ -90,6 +91,7 @@ class Solo:
             admission=self.machine.admission,
             timers=TIMERS,
             random=Steady(1),
+            rejoining=rejoining,
         )
         self._written = 0
 

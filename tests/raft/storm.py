@@ -7,6 +7,9 @@ property test, which share its idea of how a cluster must recover.
 import random
 from collections import Counter
 
+from esnode.raft.quorum import majority
+
+from .disk import Image
 from .network import Network, seeded
 
 RECOVERY_MS = 3_000
@@ -27,6 +30,8 @@ ACTIONS = {
     "cut_prefix": 1,
     "crash": 1,
     "restart": 4,
+    "copy_disk": 1,
+    "lose_disk": 1,
     "close": 1,
     "connect": 1,
     "unreachable": 1,
@@ -44,6 +49,7 @@ class Storm:
         self.random = random.Random(f"storm {seed}")
         self.network = Network(voters, cache_bytes=600, randoms=seeded(seed))
         self.counts: Counter[str] = Counter()
+        self._copies: dict[int, Image] = {}
         self._names = 0
 
     def blow(self, steps: int) -> None:
@@ -83,12 +89,14 @@ class Storm:
         if leader is None:
             return False
         last_index = self.network.core(leader).log.last_index
-        return all(node.machine.index == last_index for node in self.network.nodes.values())
+        nodes = self.network.nodes.values()
+        return all(node.machine.index == last_index and not node.disk.rejoining for node in nodes)
 
     def _state(self) -> list[str]:
         nodes = self.network.nodes.values()
         return [
-            f"{n.id} {n.core.role} {n.core.term} {n.core.log.last_index} {n.machine.index}" for n in nodes
+            f"{n.id} {n.core.role} {n.core.term} {n.core.log.last_index} {n.machine.index} {n.core.rejoining}"
+            for n in nodes
         ]
 
     # --- what may happen; each tells whether it did --------------------------------------------
@@ -198,6 +206,26 @@ class Storm:
                 self.network.close(node_id)
         return bool(node_id)
 
+    def _copy_disk(self) -> bool:
+        """An operator copies a directory, or a file system takes a snapshot of it."""
+        node_id = self.random.choice(self.network.ids)
+        disk = self.network.nodes[node_id].disk
+        if not disk.rejoining:
+            self._copies[node_id] = disk.image()
+        return not disk.rejoining
+
+    def _lose_disk(self) -> bool:
+        """A disk is replaced by an empty one or by its last copy; a majority always stays sound."""
+        nodes = self.network.nodes.values()
+        sound = [node.id for node in nodes if not node.disk.rejoining]
+        node_id = self.random.choice(self.network.ids)
+        if node_id in sound and len(sound) - 1 < majority(len(nodes)):
+            return False
+        self.network.lose_disk(node_id, self.random.choice((None, self._copies.get(node_id))))
+        if self.random.random() < 0.7:
+            self.network.close(node_id)
+        return True
+
     def _restart(self) -> bool:
         node_id = self._any(up=False)
         if node_id:
@@ -210,6 +238,7 @@ class Storm:
         for other in self.network.ids:
             if other != node_id:
                 self.network.connect(other, node_id)
+                self.network.connect(node_id, other)
 
     def _close(self) -> bool:
         """The connections of a node break, and it lives."""

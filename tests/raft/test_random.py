@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from esnode.raft.messages import Role
 
+from .disk import Image
 from .network import Network, seeded
 from .storm import ACTIONS, Storm
 
@@ -26,6 +27,7 @@ class Cluster(RuleBasedStateMachine):
         self.storm = Storm(0)
         self.network = self.storm.network
         self.names = itertools.count()
+        self.copies: dict[int, Image] = {}
 
     @initialize(seed=st.integers(0, 99), elected=st.booleans())
     def begin(self, seed: int, *, elected: bool) -> None:
@@ -75,6 +77,19 @@ class Cluster(RuleBasedStateMachine):
     @rule(node_id=NODE, keep=st.sampled_from([0, 1, 99]))
     def crash(self, node_id: int, keep: int) -> None:
         self.network.crash(node_id, keep)
+
+    @rule(node_id=NODE, copied=st.booleans())
+    def lose_disk(self, node_id: int, *, copied: bool) -> None:
+        """Another node's disk is sound as long as this one's is in doubt."""
+        others = [node for node in self.network.nodes.values() if node.id != node_id]
+        if not any(node.disk.rejoining for node in others):
+            self.network.lose_disk(node_id, self.copies.get(node_id) if copied else None)
+
+    @rule(node_id=NODE)
+    def copy_disk(self, node_id: int) -> None:
+        disk = self.network.nodes[node_id].disk
+        if not disk.rejoining:
+            self.copies[node_id] = disk.image()
 
     @rule(node_id=NODE)
     def restart(self, node_id: int) -> None:
