@@ -126,6 +126,26 @@ async def test_what_the_dead_leader_had_committed_is_acked_with_its_offset() -> 
         assert acks[2] == BatchAck((OffsetRange(1, 1),), duplicates=1, resent=True)
 
 
+async def test_an_event_that_may_still_leave_with_others_is_not_called_undone() -> None:
+    """Seed 6 of the simulation of whole nodes, after 17 simulated seconds."""
+    async with client(timeout_s=1.0, batch_ms=100) as (cluster, log):
+        cluster.leader = 0
+        async with trio.open_nursery() as nursery:
+
+            async def append_and_give_up() -> None:
+                with pytest.raises(OperationTimeout) as caught:
+                    await log.append(event(1))
+                assert not caught.value.definite
+
+            nursery.start_soon(append_and_give_up)
+            await trio.sleep(0.05)
+            acks = collect(nursery, log, 2)
+            await trio.sleep(0.97)
+            await cluster.elect(1)
+        assert cluster.log.ids() == ["1", "2"]
+        assert acks[2].offset == 1
+
+
 async def test_a_new_leader_gets_everything_while_the_old_one_is_still_connected() -> None:
     async with client() as (cluster, log):
         cluster.nodes[1].script = swallow

@@ -261,9 +261,14 @@ class Courier:
             self.send_unsent()
 
     def why_late(self, request: Request | None) -> EventStreamError:
-        """The error of a request that its time-out found unanswered; None: it was never submitted."""
+        """The error of a request that its time-out found unanswered; None: it was never submitted.
+
+        Abandon it first: one that others still wait for may yet be sent.
+        """
         if request is not None and request.sends:
             return OperationTimeout("no answer within the time-out; the request may or may not be done")
+        if request is not None and not request.done.is_set():
+            return OperationTimeout("not sent within the time-out; it may yet be, in one batch with others")
         connected = [link for link in self.links.values() if link.connected]
         if self.leader is not None:
             return OperationTimeout("the window stayed full for the whole time-out; this one was not sent")

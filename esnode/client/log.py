@@ -252,6 +252,7 @@ class Log:
     async def _settled(self, request: Request) -> BatchAck:
         with trio.move_on_after(self._timeout_s):
             return _batch_ack(request, await request.wait())
+        self._courier.abandon(request)
         raise self._courier.why_late(request)
 
     def _cut(self, events: Iterable[Mapping[str, Any]]) -> list[Batch]:
@@ -344,6 +345,7 @@ class Log:
                 answer = await request.wait()
                 assert isinstance(answer, expects)
                 return answer
+            self._courier.abandon(request)
             raise self._courier.why_late(request)
         finally:
             self._courier.abandon(request)
