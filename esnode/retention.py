@@ -52,6 +52,8 @@ class PrefixCutter:
         if first is None or not (excess_bytes > 0 or first.log_time_ms < too_old_ms):
             return
         prefix = await self._worker.call(self._load_prefix)
+        if prefix.applied_index >= self._view.applied_index:
+            return  # what is too much waits to be committed
         going = True
         while going and prefix.applied_index < self._view.applied_index:
             first_index = prefix.applied_index + 1

@@ -281,6 +281,20 @@ async def test_retention_ends_when_the_log_was_replaced_under_it(
         assert node.view.first_offset == 0
 
 
+async def test_retention_writes_no_snapshot_when_nothing_more_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 7 of the simulation of whole nodes: a leader without followers, its log full of what waits."""
+    retention = Retention(bytes=1000, check_every_ms=3_600_000)
+    async with local_cluster(tmp_path, count=1, retention=retention) as cluster:
+        async with connect(cluster.addresses) as log:
+            await log.append_many(flights(300))
+        node = cluster.running[1].node
+        monkeypatch.setattr(node.view, "applied_index", 0)  # nothing was committed yet
+        await node.cutter.cut()
+        assert not list(cluster.configs[1].data_dir.glob("snapshot*"))
+
+
 async def test_a_read_that_lost_the_race_with_the_cut_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
