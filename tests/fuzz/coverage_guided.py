@@ -46,9 +46,8 @@ def run_atheris(target: Target, cases: int, seed: int) -> int:
     kept = TemporaryDirectory(prefix=f"atheris-{target.name}-")
     for number, good in enumerate(target.pool()):
         (Path(kept.name) / f"{number:04}").write_bytes(good)
-    atheris.Setup(
-        ["fuzz", f"-runs={cases}", f"-seed={seed + 1}", "-max_len=4096", "-verbosity=1", kept.name], once
-    )
+    flags = (f"-runs={cases}", f"-seed={seed + 1}", "-max_len=4096", f"-artifact_prefix={kept.name}/")
+    atheris.Setup(["fuzz", *flags, kept.name], once)
     atheris.Fuzz()
     return 0
 

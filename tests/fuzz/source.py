@@ -52,7 +52,7 @@ class Source:
         """Mostly one of `near` or beside it, sometimes an edge, sometimes anything; 64 bits."""
         how = self.byte()
         if how < 160:
-            return max(0, near[how % len(near)])
+            return min(max(0, near[how % len(near)]), 2**64 - 1)
         if how < 208:
             return min(max(0, near[how % len(near)] + (-1, 1, 2)[how % 3]), 2**64 - 1)
         if how < 240:
