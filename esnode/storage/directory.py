@@ -21,6 +21,7 @@ from typing import Final
 
 from esnode.errors import CopiedDirectory, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import NodeId, Snapshot
+from esnode.storage.birth import born_ns
 from esnode.storage.identity import (
     IDENTITY_FILE,
     Title,
@@ -64,7 +65,7 @@ class Directory:
                 self.rejoining = (path / REJOIN_FILE).exists()
                 """What is stored here is not to be believed."""
                 if title is not None and title.inode is not None and not self.rejoining:
-                    _check_mark(path, title.inode)
+                    _check_mark(path, title)
                 self._peers = read_peers(path)
                 self._mark = DurableMark(path / MARK_FILE)
                 undo.callback(self._mark.close)
@@ -146,10 +147,11 @@ class Directory:
             os.close(self._lock)
 
     def _settle(self, title: Title) -> bytes:
-        """Write down the inode of the mark, where it is not known yet; the directory's name."""
-        inode = (self.path / MARK_FILE).stat().st_ino
-        if title.inode != inode:
-            write_title(self.path, replace(title, inode=inode))
+        """Write down which file the mark is, where that is not known yet; the directory's name."""
+        mark = self.path / MARK_FILE
+        settled = replace(title, inode=mark.stat().st_ino, born_ns=born_ns(mark))
+        if title != settled:
+            write_title(self.path, settled)
         return title.directory
 
     def _snapshot_path(self, index: int, term: int) -> Path:
@@ -216,13 +218,14 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
     return title
 
 
-def _check_mark(path: Path, inode: int) -> None:
-    """The mark was there, whole, when its inode was written down."""
+def _check_mark(path: Path, title: Title) -> None:
+    """The mark was there, whole, when `title` was written down."""
     try:
         found = (path / MARK_FILE).stat()
     except FileNotFoundError as error:
         raise DamagedRecord("the mark of what was durable is missing") from error
-    if found.st_ino != inode:
+    born = born_ns(path / MARK_FILE)
+    if found.st_ino != title.inode or (None not in (born, title.born_ns) and born != title.born_ns):
         raise CopiedDirectory(f"{path} is a copy of the directory that this node used last")
     if found.st_size < FILE_BYTES:
         raise DamagedRecord(f"the mark of what was durable has {found.st_size} bytes, not {FILE_BYTES}")

@@ -1,8 +1,8 @@
 """The two small files of a data directory that say who is who, each written whole or not at all.
 
-`identity.json`: whose directory this is, its own random name, and the inode of its mark (a copy has
-another one). `peers.json`: the name of each peer's directory. Decides what is readable; never what
-follows from it. Called by `directory`.
+`identity.json`: whose directory this is, its own random name, the inode of its mark and when that was
+made (a copy has others). `peers.json`: the name of each peer's directory. Decides what is readable; never
+what follows from it. Called by `directory`.
 """
 
 import json
@@ -22,16 +22,19 @@ FORMAT: Final = 2
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
 NAME_BYTES: Final = 16
+_MARK_KEYS: Final = ("inode", "born_ns")
 
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """What `identity.json` says. `inode` is None until the mark is there."""
+    """What `identity.json` says. `inode` is None until the mark is there, `born_ns` also where the file
+    system does not tell when a file was made."""
 
     engine: str
     identity: Identity
     directory: bytes
     inode: int | None
+    born_ns: int | None = None
 
 
 def new_name() -> bytes:
@@ -51,8 +54,8 @@ def read_title(path: Path) -> Title | None:
         version = found["format"]
         if version == FORMAT:
             identity = Identity(found["cluster"], found["node_id"])
-            inode = None if found["inode"] is None else int(found["inode"])
-            return Title(str(found["engine"]), identity, _name(found["directory"]), inode)
+            inode, born_ns = (None if found[key] is None else int(found[key]) for key in _MARK_KEYS)
+            return Title(str(found["engine"]), identity, _name(found["directory"]), inode, born_ns)
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedRecord(f"{path / IDENTITY_FILE} is not the identity of a node") from error
     raise WrongDirectory(
@@ -70,6 +73,7 @@ def write_title(path: Path, title: Title) -> None:
         "node_id": title.identity.node_id,
         "directory": title.directory.hex(),
         "inode": title.inode,
+        "born_ns": title.born_ns,
     }
     _save(path / IDENTITY_FILE, content)
 

@@ -5,13 +5,16 @@ import random
 import shutil
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from esnode.errors import CopiedDirectory, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import HardState, Snapshot, Write
-from esnode.storage.directory import begin_rejoin, trust_copy
+from esnode.storage.birth import born_ns
+from esnode.storage.directory import MARK_FILE, begin_rejoin, trust_copy
+from esnode.storage.identity import read_title, write_title
 from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import DirectoryPlace as DataDirectory
@@ -182,6 +185,19 @@ def test_a_copy_is_noticed_and_left_as_it_is(on_disk: DirectoryPlace) -> None:
         after = contents(copy.path)
         assert before == {name: after[name] for name in before}
         on_disk.open().close()
+
+
+def test_a_copy_whose_mark_got_the_inode_of_the_original_is_still_a_copy(on_disk: DirectoryPlace) -> None:
+    """ext4 gives the inode of a deleted file to the next one: `rm -r data; cp -r backup data` does that."""
+    on_disk.open().close()
+    if born_ns(on_disk.path) is None:
+        pytest.skip("this file system does not tell when a file was made")
+    with closing(copied(on_disk)) as copy:
+        title = read_title(copy.path)
+        assert title is not None
+        write_title(copy.path, replace(title, inode=(copy.path / MARK_FILE).stat().st_ino))
+        with pytest.raises(CopiedDirectory, match="is a copy"):
+            copy.open()
 
 
 def test_a_copy_rejoins_with_its_log(on_disk: DirectoryPlace) -> None:
