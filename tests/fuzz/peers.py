@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from esnode.dedup.batch import ProducerStamp
+from esnode import limits
+from esnode.dedup.batch import Batch, ProducerStamp
 from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.messages import Append
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
@@ -143,7 +145,7 @@ class _Liar:
             case 2:
                 node.persist()
             case 3:
-                node.step(Propose(self._tokens, samples.batch(f"n{what}", f"m{what}")))
+                node.step(Propose(self._tokens, self._batch()))
             case 4:
                 node.step(ReadIndex(self._tokens))
             case 5:
@@ -158,6 +160,23 @@ class _Liar:
                 node.step(OpenProducer(self._tokens))
             case _:
                 node.cut_prefix()
+
+    def _batch(self) -> Batch:
+        """What any client may send: ids that were seen or not, a session that is there or not."""
+        source = self._source
+        names = [f"{'abxn'[source.byte() % 4]}{source.byte() % 8}" for _ in range(1 + source.byte() % 3)]
+        stamp = None
+        if source.byte() % 2:
+            producer_id, sequence = max(1, source.number((2, 5, 7))), source.number((0, 2, 4, 1))
+            stamp = ProducerStamp(
+                min(producer_id, limits.MAX_INDEX),
+                source.byte() % 3,
+                min(sequence, limits.MAX_INDEX),
+                len(names),
+            )
+        sent = FrameReader().feed(encode(Append(self._tokens, samples.batch(*names, stamp=stamp))))
+        assert isinstance(sent[0], Append)
+        return sent[0].batch
 
     # --- what a peer says ----------------------------------------------------------------------
 
