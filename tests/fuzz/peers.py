@@ -48,7 +48,7 @@ from esnode.wire import FrameReader, SnapshotAssembler, chunks, encode
 from . import samples
 from .node import LOG, LiveNode
 from .source import Source
-from .target import Finding, told
+from .target import told
 
 ROLES: Final = (Role.FOLLOWER, Role.LEADER, Role.CANDIDATE, Role.PRE_CANDIDATE)
 MAX_EVENTS: Final = 24
@@ -315,6 +315,10 @@ def _longer_log(which: int) -> Snapshot:
     return machine_of((1, 1, 1, 2, 2, 4, 5, 5, 5)[: (6, 9, 4)[which]]).snapshot()
 
 
+_APPEND_AT_END: Final = bytes([72, 0, 0, 0])
+"""By node 2, in the current term, after the last entry that is held."""
+
+
 def core_seeds() -> list[bytes]:
     """Every role, and each kind of message in it, told truthfully for the most part."""
     begun = [bytes([role | how]) for role in range(4) for how in (0, 4, 12, 28)] + [b"\x20", b"\x38"]
@@ -322,10 +326,8 @@ def core_seeds() -> list[bytes]:
     own = bytes(range(1, 12))
     seeds = [head + one * 2 for head in begun for one in spoken]
     seeds += [head + b"".join(spoken) + own + spoken[0] for head in begun]
-    # Entries: how many, then for each its lie and its name.
-    for count in (1, 2, 3):
-        body = bytes([64, 0, 0, 0, count, *[1, 1, 1] * count, 0, 0, 0])
-        seeds += [head + body * 2 for head in begun]
-    if not seeds:
-        raise Finding("nothing to begin with")
+    # An append at the end of the log: how many entries, then for each its lie, its name and a number.
+    entries = [bytes([lie, 1, number]) for lie in (0, 1, 2, *range(64, 80)) for number in (0, 170, 230)]
+    seeds += [head + _APPEND_AT_END + bytes([1]) + one * 2 for head in begun[:4] for one in entries]
+    seeds += [head + (_APPEND_AT_END + bytes([3, 1, 1, 1, 2, 1, 1, 0, 0, 0])) * 2 for head in begun]
     return seeds
