@@ -5,7 +5,7 @@ cluster looks like (that is `esctl/state.py`) and never prints. Called by the co
 """
 
 import enum
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,9 +56,12 @@ class Backend(Protocol):
         Raises `DirectoryTaken` when something is there already, `InvalidConfig`; nothing is left then.
         """
 
-    async def start(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[NodeProcess]:
+    async def start(
+        self, cluster: Cluster, numbers: Collection[int], timeout_s: float, orders: Sequence[str] = ()
+    ) -> list[NodeProcess]:
         """Start those of the nodes that are down, and wait until all of them answer.
 
+        `orders` are options of `esnode` for this one start: what the operator says of the data directory.
         Raises `PortTaken` before anything is started, `NodeFailedToStart` with the tail of the log,
         `NodeNotReady`. Nodes that did start go on.
         """

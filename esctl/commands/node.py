@@ -5,7 +5,9 @@ not asked; a person is, when the quorum would go.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from esctl import guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
@@ -74,13 +76,30 @@ def ls(run: Invocation) -> Answer:
 
 @command(app, "start")
 def start(
-    run: Invocation, number: NodeArgument, timeout: StartTimeout = 30.0, dry_run: DryRun = False
+    run: Invocation,
+    number: NodeArgument,
+    timeout: StartTimeout = 30.0,
+    rejoin: Annotated[
+        bool, typer.Option("--rejoin", help="Its data is not its latest: fetch the log from the others")
+    ] = False,
+    trust_copy: Annotated[
+        bool, typer.Option("--trust-copy", help="Its data was moved while it was stopped, and is its latest")
+    ] = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """Start a node that is down, and wait until it answers"""
+    if rejoin and trust_copy:
+        raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
+    orders = ["--rejoin"] * rejoin + ["--trust-copy"] * trust_copy
 
     def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+        if orders and _look(backend, cluster, number).state is not RunState.DOWN:
+            raise InvalidArgument(
+                f"node {number} runs: {orders[0]} is for the start of a node that is down; nothing was done",
+                next_step=f"esctl node stop {number} --cluster {cluster.name}",
+            )
         with run.terminal.progress(f"starting node {number}"):
-            (process,) = run.trio(lambda: backend.start(cluster, [number], timeout))
+            (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, orders))
         return {"pid": process.pid}
 
     return _change(run, number, "start", go, gives=True, dry_run=dry_run)

@@ -56,6 +56,11 @@ def warnings(survey: "Survey") -> list[str]:
     found = [f"node {r.node.id} is {_ailing(r)}; next: {r.next_step} {name}" for r in survey.down]
     if survey.leader is None and survey.may_fail >= 0:  # without a majority, waiting helps nobody
         found.append(f"nobody leads at the moment; next: esctl health --wait 10 {name}")
+    found += [
+        f"node {r.node.id} is rejoining: it fetches its log from the others and does not vote;"
+        f" next: esctl health --wait 60 {name}"
+        for r in survey.rejoining
+    ]
     for report in survey.up:
         forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
         if forgotten:
@@ -80,6 +85,7 @@ def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
         "state": str(report.process.state),
         "why": report.why or None,
         "role": status["role"] if status is not None else None,
+        "rejoining": report.rejoining,
         "term": report.number("term"),
         "last_index": report.number("last_index"),
         "commit_index": report.number("commit_index"),
@@ -130,6 +136,8 @@ def _role(survey: "Survey", report: "Report") -> Cell:
         return Cell("paused", Tone.WARN) if paused else Cell("down", Tone.BAD)
     if report.leads:
         return Cell("leader", Tone.GOOD) if report == survey.leader else Cell("old leader", Tone.WARN)
+    if report.rejoining:
+        return Cell("rejoining", Tone.WARN)
     return Cell(report.status["role"], Tone.NORMAL if report.status["role"] == "follower" else Tone.WARN)
 
 

@@ -14,7 +14,7 @@ import trio
 from esctl.backends.interface import RunState
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.survey import Survey
+from esctl.inquiry.survey import Report, Survey
 from esctl.state import Cluster
 from esnode.errors import EventStreamError
 
@@ -113,17 +113,30 @@ def _ready(survey: Survey) -> Stage:
             flaws.append(
                 (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
             )
+    flaws += [_rejoining(survey, report) for report in survey.rejoining]
     if not survey.up:
         flaws.append(("no node answers", f"esctl cluster start {name}"))
     return Stage("ready", "every running node answers and keeps up", flaws)
+
+
+def _rejoining(survey: Survey, report: Report) -> tuple[str, str]:
+    """Why such a node is not ready, and what helps: it is done once all others have answered it."""
+    name, number = survey.cluster.name, report.node.id
+    what = f"node {number} does not trust its own disk and fetches its log from the others"
+    if survey.down:
+        missing = survey.down[0]
+        return f"{what}; it needs node {missing.node.id} too", f"{missing.next_step} --cluster {name}"
+    if len(survey.up) - len(survey.rejoining) < survey.cluster.quorum:
+        return f"{what}; too few of them trust theirs", f"esctl logs --node {number} --cluster {name}"
+    return what, f"esctl health --wait 60 --cluster {name}"
 
 
 def _quorum(survey: Survey) -> Stage:
     name = survey.cluster.name
     flaws = []
     if survey.may_fail < 0:
-        worst = survey.down[0]
-        flaws.append((survey.quorum_text, f"{worst.next_step} --cluster {name}"))
+        helps = survey.down[0].next_step if survey.down else "esctl logs"
+        flaws.append((survey.quorum_text, f"{helps} --cluster {name}"))
     elif survey.leader is None:
         flaws.append(("a majority answers and nobody leads", f"esctl health --wait 10 --cluster {name}"))
     return Stage("quorum", "a majority follows one leader", flaws)

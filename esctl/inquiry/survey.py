@@ -46,6 +46,11 @@ class Report:
         return self.status is not None and self.status["role"] == "leader"
 
     @property
+    def rejoining(self) -> bool:
+        """Does it fetch its log from the others, without a vote, since it cannot trust its own disk?"""
+        return self.status is not None and self.status.get("rejoining") is True
+
+    @property
     def next_step(self) -> str:
         """What to type when it is down; the cluster is not named."""
         return step_for(self.process)
@@ -73,9 +78,14 @@ class Survey:
         return [report for report in self.reports if not report.up]
 
     @property
+    def rejoining(self) -> list[Report]:
+        """Those that answered and do not vote."""
+        return [report for report in self.reports if report.rejoining]
+
+    @property
     def may_fail(self) -> int:
         """How many more nodes may fail before nothing is acked any more; negative when too many have."""
-        return len(self.up) - self.cluster.quorum
+        return len(self.up) - len(self.rejoining) - self.cluster.quorum
 
     @property
     def term(self) -> int:
@@ -119,11 +129,12 @@ class Survey:
     @property
     def quorum_text(self) -> str:
         """For people."""
-        up, total, needed = len(self.up), len(self.cluster.nodes), self.cluster.quorum
-        if up < needed:
-            return f"{up} of {total} up, {needed} needed: no quorum, nothing is acked"
+        rejoining = f", {len(self.rejoining)} rejoining" if self.rejoining else ""
+        what = f"{len(self.up)} of {len(self.cluster.nodes)} up{rejoining}, {self.cluster.quorum} needed"
+        if self.may_fail < 0:
+            return f"{what}: no quorum, nothing is acked"
         more = "none" if not self.may_fail else f"{self.may_fail}"
-        return f"{up} of {total} up, {needed} needed: {more} more may fail"
+        return f"{what}: {more} more may fail"
 
     @property
     def state_text(self) -> str:

@@ -155,6 +155,19 @@ def test_a_window_that_shrank_is_a_warning() -> None:
     assert "7 keys" in status.warnings(shrunk)[0]
 
 
+def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
+    one = survey(report(1, role="leader"), report(2), report(3, rejoining=True))
+    answer = status.answer_of(one)
+    assert [row[1] for row in rows_of(answer)] == ["leader", "follower", "rejoining"]
+    assert [node["rejoining"] for node in answer.data["nodes"]] == [False, False, True]
+    assert answer.data["nodes"][2]["role"] == "follower"
+    assert answer.data["quorum"] == {"needed": 2, "up": 3, "total": 3, "may_fail": 0, "held": True}
+    assert one.quorum_text == "3 of 3 up, 1 rejoining, 2 needed: none more may fail"
+    (warning,) = status.warnings(one)
+    assert "node 3 is rejoining" in warning
+    assert "esctl health --wait 60 --cluster drill" in warning
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, None), (5.9, "5s"), (65, "1m05s"), (7_260, "2h01m"), (180_000, "2d02h")]
 )

@@ -101,6 +101,13 @@ async def test_all_nodes_killed_from_outside_come_back(fakes: FakeNodes) -> None
     assert fakes.states() == ["running"] * 3
 
 
+async def test_what_the_operator_says_of_the_data_reaches_the_node(fakes: FakeNodes) -> None:
+    await fakes.backend.start(fakes.cluster, [1], PATIENCE_S, ["--rejoin"])
+    (pid, *_) = fakes.pids()
+    command_line = await trio.Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert command_line.split(b"\0")[-2] == b"--rejoin"
+
+
 async def test_a_node_that_crashes_at_start_shows_the_end_of_its_log(fakes: FakeNodes) -> None:
     fakes.moods[2] = "crash"
     with pytest.raises(NodeFailedToStart) as failed:

@@ -215,6 +215,30 @@ async def test_a_checkup_of_a_cluster_that_answers_is_serving(tmp_path: Path) ->
     assert not found.healthy
 
 
+@pytest.mark.parametrize(
+    ("absent", "rejoining", "helps"),
+    [
+        ((), (3,), "esctl health --wait 60"),
+        ((2,), (3,), "esctl node start 2"),
+        ((), (2, 3), "esctl logs --node 2"),
+    ],
+)
+async def test_a_node_that_rejoins_is_not_ready_and_the_next_command_says_what_it_needs(
+    tmp_path: Path, absent: tuple[int, ...], rejoining: tuple[int, ...], helps: str
+) -> None:
+    nodes = three()
+    for number in rejoining:
+        nodes[number - 1].rejoining = True
+    async with serving(nodes, tmp_path, absent=absent) as cluster:
+        found = await checkup.examine(cluster)
+    stages = {stage.name: stage for stage in found.stages}
+    assert not found.healthy
+    reason, step = stages["ready"].flaws[-len(rejoining)]
+    assert f"node {rejoining[0]} does not trust its own disk" in reason
+    assert step == f"{helps} --cluster wire"
+    assert stages["quorum"].ok == (not absent and len(rejoining) == 1)
+
+
 async def test_a_checkup_without_a_leader_does_not_try_the_deep_stage(tmp_path: Path) -> None:
     nodes = three()
     nodes[0].role = "follower"

@@ -15,6 +15,7 @@ from esctl import state
 from esnode.config import load
 from esnode.raft.entry import Entry, seal
 from esnode.raft.messages import Write
+from esnode.storage.directory import trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
 from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
@@ -232,10 +233,18 @@ def rewrite(config_path: Path, change: Callable[[list[Entry]], list[Entry]]) -> 
     entries: list[Entry] = []
     while len(entries) < found.last_index:
         entries += storage.read(len(entries) + 1, found.last_index, 1 << 24)
+    peers = dict(storage.peer_directories)
     storage.close()
+    identity_file = config.data_dir / "identity.json"
+    text = identity_file.read_text(encoding="utf-8")
     shutil.rmtree(config.data_dir)
+    config.data_dir.mkdir()
+    identity_file.write_text(text, encoding="utf-8")  # by its name the other nodes know it
+    trust_copy(config.data_dir)
     storage = open_storage(config.storage, config.data_dir, identity)
     storage.write([Write(1, None, found.hard_state, tuple(change(entries)), found.commit)])
+    for peer, directory in peers.items():
+        storage.remember_peer(peer, directory)
     storage.close()
 
 
@@ -270,5 +279,5 @@ def test_a_disk_that_was_rewritten_with_right_checksums_is_found_out(
         real_cluster.run("node", "stop", str(number))
         shutil.rmtree(node.data_dir)
         shutil.copytree(kept, node.data_dir)
-        real_cluster.data("node", "start", str(number))
+        real_cluster.data("node", "start", str(number), "--trust-copy")
     assert real_cluster.data("verify", "--wait", "30")["ok"]

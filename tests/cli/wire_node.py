@@ -74,6 +74,7 @@ class WireNode:
     claimed_next_offset: int | None = None
     page_records: int = 1000
     mute: bool = False
+    rejoining: bool = False
     deaf_to_reads: bool = False
     leave_after_reads: int | None = None
     known: dict[bytes, int] = field(default_factory=dict)
@@ -160,6 +161,7 @@ class WireNode:
     def status(self) -> dict[str, Any]:
         return {
             "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id, "role": self.role, "term": self.term,
+            "rejoining": self.rejoining,
             "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
             "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
