@@ -21,7 +21,7 @@ from esnode.limits import KEY_BYTES
 from esnode.raft.messages import Decision, ReadGrant
 
 from .outcome import Violation
-from .schedule import MS
+from .schedule import MS, between
 from .tape import Operation
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Trying:
         if source.random() < self.world.weather.load.loses and not self.world.is_calm:
             self.world.counts["net.client lost"] += 1
             return
-        self.world.schedule.after(source.randint(*TRAVEL_NS), call, *arguments)
+        self.world.schedule.after(between(source, TRAVEL_NS), call, *arguments)
 
     def _arrive(self, to: int, request: "Callable[[Host], None]") -> None:
         attempt = self._attempt

@@ -34,6 +34,7 @@ from esnode.raft.messages import (
     Propose,
     ReadGrant,
     ReadIndex,
+    Role,
     SendSnapshot,
     SoftState,
     Tick,
@@ -46,7 +47,7 @@ from esnode.view import View
 from esnode.waiting import WaitingRequests
 
 from .outcome import Violation
-from .schedule import MS, SECOND
+from .schedule import MS, SECOND, between
 
 if TYPE_CHECKING:
     from .world import World
@@ -55,6 +56,8 @@ DISK_SILENCE_NS: Final = int(limits.DISK_SILENCE_S * SECOND)
 FINE_TICK_MS: Final = 5
 FINE_TICKS: Final = 60
 """Fine ticks in a row while nobody leads; then the ordinary ones do."""
+TURN_NS: Final = (10_000, 300_000)
+"""How long the driver takes to get to its inbox."""
 BOUNDARIES: Final = ("writing", "syncing", "synced", "sending", "applied")
 
 
@@ -118,6 +121,7 @@ class Host:
         self.rejoins = False
         self._backlog: list[Callable[[], None]] = []
         self._awake = False
+        self._told: tuple[Role, int, int, int, int] | None = None
         self._carried_ns = 0
         self._ticked_ns = 0
         self._fine_ticks = 0
@@ -274,7 +278,7 @@ class Host:
         """The inbox has something: a turn comes soon."""
         if not self._awake and not self.paused:
             self._awake = True
-            self.world.schedule.after(self._random.randint(10_000, 300_000), self._turn, self.life)
+            self.world.schedule.after(between(self._random, TURN_NS), self._turn, self.life)
 
     def _turn(self, life: int) -> None:
         if life != self.life or self.process is None:
@@ -288,7 +292,10 @@ class Host:
         core = process.core
         fetches = process.driver.turn(items)
         log = core.log
-        self.note(f"{core.role.value} {core.term} {log.last_index} {log.committed} {log.applied}")
+        place = (core.role, core.term, log.last_index, log.committed, log.applied)
+        if place != self._told:
+            self._told = place
+            self.note(f"{core.role.value} {core.term} {log.last_index} {log.committed} {log.applied}")
         for fetch in fetches:
             process.disk.call(partial(self._fetch, process, fetch))
         self.world.invariants.turned(self, process)
@@ -446,7 +453,7 @@ class Host:
     def sync_time_ns(self) -> int:
         """How long the next sync takes."""
         left_ns = self.slow_until_ns - self.world.schedule.now_ns
-        return max(left_ns, self._random.randint(*self.world.weather.sync_ns))
+        return max(left_ns, between(self._random, self.world.weather.sync_ns))
 
 
 class WakingInbox(Inbox):

@@ -178,6 +178,8 @@ class Invariants:
             self._leads(host, process)
         before = self._positions[host.id]
         now = (core.term, log.committed, log.applied, process.machine.log_time_ms)
+        if now == before:
+            return
         demand(all(map(int.__ge__, now, before)), "nothing falls", f"node {host.id}: {before} -> {now}")
         if log.committed > before[1]:
             self._commits(host, process, before[1])

@@ -21,7 +21,7 @@ from esnode.raft.messages import (
     SnapshotSent,
 )
 
-from .schedule import MS, SECOND, Schedule
+from .schedule import MS, SECOND, Schedule, between
 from .trace import Trace
 from .weather import Link as Manner
 
@@ -113,7 +113,7 @@ class Network:
         self._ends[sender].hear(SnapshotSent(to, ok))
 
     def _travel(self, sender: int, to: int, way: _Way, message: PeerMessage) -> None:
-        delay_ns = self._random.randint(*self._manner.delay_ns)
+        delay_ns = between(self._random, self._manner.delay_ns)
         if way.slowed:
             self._counts["net.clogged"] += 1
             delay_ns += self._random.randint(100 * MS, SECOND)
@@ -154,7 +154,7 @@ class Network:
             out, back = self._ways[node, other], self._ways[other, node]
             back.broken = back.number
             if out.connected and heard and not out.severed:
-                delay_ns = self._random.randint(*self._manner.delay_ns)
+                delay_ns = between(self._random, self._manner.delay_ns)
                 self._schedule.after(delay_ns, self._closed, node, other, out, out.number)
             if heard and not back.severed:
                 self._break(other, node, back)

@@ -3,8 +3,8 @@
 Nothing happens between two entries, so an hour costs what happens in it. Used by tier A.
 """
 
+import random
 from collections.abc import Callable
-from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
@@ -12,11 +12,11 @@ MS: Final = 1_000_000
 """Nanoseconds."""
 SECOND: Final = 1000 * MS
 
-_Entry: TypeAlias = tuple[int, int, Callable[[], object]]
+_Entry: TypeAlias = tuple[int, int, Callable[..., object], tuple[Any, ...]]
 
 
 class Schedule:
-    """A heap of (time in ns, number, call)."""
+    """A heap of (time in ns, number, call, its arguments)."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -26,15 +26,20 @@ class Schedule:
     def after(self, delay_ns: int, call: Callable[..., object], *arguments: Any) -> None:
         """Call it when `delay_ns` have passed."""
         self._asked += 1
-        entry: _Entry = (self.now_ns + delay_ns, self._asked, partial(call, *arguments))
-        heappush(self._heap, entry)
+        heappush(self._heap, (self.now_ns + delay_ns, self._asked, call, arguments))
 
     def run_until(self, end_ns: int, done: Callable[[], bool] | None = None) -> None:
         """Let time pass until `end_ns`, or until `done`."""
         heap = self._heap
         while heap and heap[0][0] <= end_ns:
-            self.now_ns, _, call = heappop(heap)
-            call()
+            self.now_ns, _, call, arguments = heappop(heap)
+            call(*arguments)
             if done is not None and done():
                 return
         self.now_ns = end_ns
+
+
+def between(source: random.Random, bounds: tuple[int, int]) -> int:
+    """A time from the first to the second: as `randint`, and much cheaper."""
+    first, last = bounds
+    return first + int(source.random() * (last - first))
