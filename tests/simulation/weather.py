@@ -101,7 +101,7 @@ def draw(seed: int, minutes: float) -> Weather:
         voters=source.choice((1, 3, 3, 3, 3, 5, 5)),
         duration_ms=int(60_000 * minutes * source.choice((0.5, 1, 1, 1.5))),
         timers=timers,
-        tick_ms=source.choice((20, 100, 100)),
+        tick_ms=source.choice((50, 100, 100, 100)),
         dedup=Dedup(
             ttl_ms=source.choice((600_000, 600_000, 60_000, 5_000)),
             max_keys=source.choice((2_000_000, 2_000_000, 5_000, 300)),
