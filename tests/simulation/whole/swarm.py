@@ -40,7 +40,6 @@ SMALL_LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
     "MAX_APPEND_BYTES": (4 * KIB, KIB),
     "MAX_INFLIGHT_APPENDS": (16, 2),
     "MAX_INFLIGHT_BYTES": (64 * KIB, 8 * KIB),
-    "MAX_OUTBOX_BYTES": (256 * KIB, 16 * KIB),
     "MAX_UNAPPLIED_BYTES": (256 * KIB, 32 * KIB),
     "MAX_CACHED_TAIL_BYTES": (16 * KIB, 0),
     "MAX_FETCH_BYTES": (8 * KIB, KIB),
