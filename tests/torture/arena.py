@@ -10,8 +10,8 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from esctl import layout, nodelog, ports, state
 from esctl.backends import pidfile
 from esctl.backends.interface import NodeOptions, RunState
 from esctl.backends.process import ProcessBackend, node_command
+from esctl.errors import NodeFailedToStart
 from esctl.inquiry import probe
 from esctl.state import Cluster, Node
 from esnode.config import Retention, dump, load
@@ -33,6 +34,7 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
 CATCH_UP_TIMEOUT_S: Final = 120.0
 ROUND_S: Final = 0.02
+MOMENT_S: Final = 0.003
 CUT_EVERY_MS: Final = 1_000
 
 
@@ -87,6 +89,25 @@ class Arena:
         async with trio.open_nursery() as nursery:
             for number in numbers:
                 nursery.start_soon(self.backend.kill, self.cluster, number)
+
+    async def start_and_kill(self, number: int, moment: Callable[[], bool], after_s: float) -> None:
+        """Start it, and SIGKILL it so long after `moment` has come, or when it answers before that."""
+        answers = trio.Event()
+
+        async def start() -> None:
+            with suppress(NodeFailedToStart):
+                await self.start([number])
+            answers.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            while True:
+                if moment() or answers.is_set():
+                    break
+                await trio.sleep(MOMENT_S)  # a file is looked at, it does not tell
+            await trio.sleep(after_s)
+            if self.runs(number):
+                await self.backend.kill(self.cluster, number)
 
     async def stop(self, numbers: list[int]) -> None:
         """SIGTERM, and wait for the end."""

@@ -4,7 +4,7 @@ python -m tests.torture.flips --times 10 [--rate N] [--seed N] [--storage sqlite
 
 The node was killed, or stopped in peace, or runs. Confirmed by reading the byte back, and by opening a copy
 of the files without the node: a flip that the storage does not find wrong lay in unused bytes, is taken
-back, and another bit is drawn. A running node must put its files aside once its log is read.
+back, and another bit is drawn. A running node rejoins once its log is read; sometimes it is killed then.
 With --retention-bytes N there are snapshots to be damaged, too.
 """
 
@@ -24,8 +24,8 @@ from tests.torture.campaign import Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.judgement import keys_of
 from tests.torture.load import Load
-from tests.torture.rejoining import bring_back, wait_aside, wait_sound
-from tests.torture.stored import damage_in, data_files, set_aside
+from tests.torture.rejoining import bring_back, wait_renamed, wait_sound
+from tests.torture.stored import damage_in, data_files, directory_name
 
 MAX_DRAWS: Final = 40
 NOTICE_S: Final = 3.0
@@ -59,22 +59,26 @@ class FlippedBit:
             changed = flip.carry_out()
             found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
             if found:
-                await bring_back(ring, load, number, damaged=True)
-                return Strike(f"{how}, {flip} ({found})", "" if changed else "the file reads as before")
+                told = await bring_back(ring, load, number, source, damaged=True)
+                return Strike(f"{how}, {flip} ({found}){told}", "" if changed else "the file reads as before")
             flip.carry_out()
-        await bring_back(ring, load, number, damaged=False)
+        await bring_back(ring, load, number, source, damaged=False)
         return Strike(how, f"{MAX_DRAWS} flipped bits changed nothing that is read")
 
     async def _while_running(self, ring: Arena, load: Load, number: int, source: random.Random) -> Strike:
         node = ring.cluster.node(number)
+        await ring.stop([number])
+        await ring.start([number])  # what it had in memory is gone
         flip = Flip.drawn(data_files(ring.cluster, node, at_rest=False), source)
-        before = set_aside(node)
+        before = directory_name(node)
         changed = flip.carry_out()
         with contextlib.suppress(EventStreamError):  # it may well refuse, or end
             await keys_of(ring, number)
-        if ring.runs(number) and await wait_aside(node, before, NOTICE_S):
+        if ring.runs(number) and await wait_renamed(node, before, NOTICE_S):
             await wait_sound(ring, load, number)
-            return Strike(f"running, {flip} (put aside at once)", "" if changed else "it reads as before")
+            return Strike(
+                f"running, {flip} (it began to rejoin at once)", "" if changed else "it reads as before"
+            )
         # The node did not need these bytes, or it had them in memory, or it has ended by itself.
         if ring.runs(number):
             await ring.kill([number])
@@ -82,9 +86,9 @@ class FlippedBit:
         found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
         if not found:
             return await self._at_rest(ring, load, number, source, "running, not noticed, killed")
-        await bring_back(ring, load, number, damaged=True)
+        told = await bring_back(ring, load, number, source, damaged=True)
         return Strike(
-            f"running, {flip} ({words}; after its end: {found})", "" if changed else "reads as before"
+            f"running, {flip} ({words}; after its end: {found}){told}", "" if changed else "reads as before"
         )
 
 

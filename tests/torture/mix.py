@@ -1,6 +1,6 @@
 """All faults in turn on one cluster, in an order that the seed gives.
 
-python -m tests.torture.mix --times 21 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.mix --times 27 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
 
 What this machine cannot do (strace, root) is left out, and said. The nodes live in network namespaces
 where there are any, and one of them on a small file system.
@@ -12,28 +12,36 @@ import sys
 from esctl.exits import Exit
 from tests.torture.campaign import Fault, Settings, options, say, settings_of
 from tests.torture.campaign import run as run_campaign
+from tests.torture.copies import OldCopy
 from tests.torture.flips import FlippedBit
 from tests.torture.fsyncs import FailedFsync
 from tests.torture.full import FullDisk
+from tests.torture.kill_all import KillAll
 from tests.torture.kills import Kill
 from tests.torture.partitions import Partition
 from tests.torture.pauses import Pause
 from tests.torture.tails import CutTail
 
 
-def run(settings: Settings) -> Exit:
-    """The whole run; prints its one line."""
-    everything: list[Fault] = [
+def everything() -> list[Fault]:
+    """Every fault there is."""
+    return [
         Kill(),
+        KillAll(),
         Pause(),
         FailedFsync(),
         FlippedBit(),
         CutTail(),
+        OldCopy(),
         FullDisk(),
         Partition(),
     ]
-    possible = []
-    for fault in everything:
+
+
+def run(settings: Settings) -> Exit:
+    """The whole run; prints its one line."""
+    possible: list[Fault] = []
+    for fault in everything():
         if lack := fault.missing():
             say(f"left out: {fault.name}: {lack}")
         else:
@@ -42,7 +50,7 @@ def run(settings: Settings) -> Exit:
 
 
 def parser() -> argparse.ArgumentParser:
-    return options(__doc__, times=21)
+    return options(__doc__, times=27)
 
 
 if __name__ == "__main__":

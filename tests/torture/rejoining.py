@@ -5,6 +5,8 @@ by record over the wire, every event that was acked before. Its own word is not 
 faults that damage files.
 """
 
+import random
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,28 +18,38 @@ from tests.torture.arena import CATCH_UP_TIMEOUT_S, Arena, Trouble
 from tests.torture.judgement import keys_of
 from tests.torture.ledger import Ledger
 from tests.torture.load import Load
-from tests.torture.stored import set_aside
+from tests.torture.stored import directory_name, rejoins
 
 ROUND_S: Final = 0.05
+KILLED_AGAIN: Final = 1 / 3
+KILLED_AFTER_S: Final = 0.2
 
 
-async def bring_back(ring: Arena, load: Load, number: int, *, damaged: bool) -> None:
-    """Start the node and wait until it is sound; raises `Trouble` when it is not, whatever it says."""
+async def bring_back(ring: Arena, load: Load, number: int, source: random.Random, *, damaged: bool) -> str:
+    """Start the node and wait until it is sound; raises `Trouble` when it is not, whatever it says.
+
+    Sometimes it is killed once more, right after it has begun to rejoin; says so.
+    """
     node = ring.cluster.node(number)
-    before = set_aside(node)
+    before, began, told = directory_name(node), False, ""
+    if damaged and source.random() < KILLED_AGAIN:
+        await ring.start_and_kill(number, partial(rejoins, node), source.uniform(0, KILLED_AFTER_S))
+        began = directory_name(node) != before
+        told = f", killed once more {'while it rejoined' if rejoins(node) else 'after that'}"
     await ring.start([number])
-    if damaged and not await wait_aside(node, before, CATCH_UP_TIMEOUT_S):
+    if damaged and not began and not await wait_renamed(node, before, CATCH_UP_TIMEOUT_S):
         raise Trouble(f"node {number} went on with damaged files")
     await wait_sound(ring, load, number)
+    return told
 
 
-async def wait_aside(node: Node, before: int, timeout_s: float) -> bool:
-    """Has the node put its files aside, within a bound?"""
+async def wait_renamed(node: Node, before: bytes, timeout_s: float) -> bool:
+    """Has the node begun to rejoin, within a bound? Then its directory has another name."""
     with trio.move_on_after(timeout_s):
         while True:
-            if set_aside(node) > before:
+            if directory_name(node) != before:
                 return True
-            await trio.sleep(ROUND_S)  # the names in a directory are looked at, not told
+            await trio.sleep(ROUND_S)  # a file is looked at, it does not tell
     return False
 
 

@@ -2,7 +2,7 @@
 
 `read_files` gives the whole log of a directory. `damage_in` reads a copy of one, so that nothing changes,
 and says what the storage finds wrong there; it is how a fault in a file is confirmed. Called by the
-campaigns and the judgement.
+faults and the judgement.
 """
 
 import hashlib
@@ -14,8 +14,9 @@ from typing import Final
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.errors import DamagedRecord
-from esnode.storage.directory import trust_copy
+from esnode.storage.directory import MARK_FILE, REJOIN_FILE, trust_copy
 from esnode.storage.engines import open_storage
+from esnode.storage.identity import read_title
 from esnode.storage.interface import Identity, pages
 
 SET_ASIDE: Final = "damaged-*"
@@ -53,26 +54,42 @@ def read_files(cluster: Cluster, node: Node, from_offset: int, to_offset: int) -
 
 def damage_in(cluster: Cluster, node: Node, scratch: Path) -> str:
     """What is wrong with the stopped node's files; empty when nothing."""
+    try:
+        _read_copy(cluster, node, scratch)
+    except DamagedRecord as error:
+        return str(error)
+    return ""
+
+
+def next_offset_in(cluster: Cluster, node: Node, scratch: Path) -> int:
+    """The end of the log in the stopped node's files; raises `DamagedRecord`."""
+    return _read_copy(cluster, node, scratch).next_offset
+
+
+def _read_copy(cluster: Cluster, node: Node, scratch: Path) -> FileLog:
     copy = scratch / f"copy-of-node-{node.id}"
     shutil.copytree(node.data_dir, copy, ignore=shutil.ignore_patterns(SET_ASIDE))
     try:
         trust_copy(copy)
-        _read(copy, cluster, node, 0, 0)
-    except DamagedRecord as error:
-        return str(error)
+        return _read(copy, cluster, node, 0, 0)
     finally:
         shutil.rmtree(copy)
-    return ""
 
 
-def set_aside(node: Node) -> int:
-    """How often the node has put its files aside."""
-    return len(list(node.data_dir.glob(SET_ASIDE)))
+def directory_name(node: Node) -> bytes:
+    """The random name of its directory: a node that begins to rejoin takes a new one."""
+    title = read_title(node.data_dir)
+    return title.directory if title is not None else b""
+
+
+def rejoins(node: Node) -> bool:
+    """Is the marker of rejoining there?"""
+    return (node.data_dir / REJOIN_FILE).exists()
 
 
 def mark_file(node: Node) -> Path:
     """The file that remembers what was durable."""
-    return node.data_dir / "durable"
+    return node.data_dir / MARK_FILE
 
 
 def data_files(cluster: Cluster, node: Node, *, at_rest: bool = True) -> list[Path]:

@@ -47,8 +47,8 @@ class CutTail:
             os.truncate(path, size - gone)
             found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
         left = path.stat().st_size
-        await bring_back(ring, load, target.number, damaged=bool(found))
-        what = f"the last {gone:,} of {size:,} bytes of {path.name} cut ({found})"
+        told = await bring_back(ring, load, target.number, source, damaged=bool(found))
+        what = f"the last {gone:,} of {size:,} bytes of {path.name} cut ({found}){told}"
         if not found:
             return Strike(what, "nothing that is read was missing")
         return Strike(what, "" if left == size - gone else f"the file had {left:,} bytes")
