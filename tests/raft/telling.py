@@ -61,10 +61,11 @@ def message(item: PeerMessage) -> str:
         case TimeoutNow():
             return f"timeout-now in term {item.term}"
         case Rejoin():
-            return "forget what I said"
+            return f"question {item.nonce}: forget what I said; where are you?"
         case RejoinReply():
             doubt = "" if item.sound else ", rejoining itself"
-            return f"forgotten, in term {item.term}; log ends {item.last_index}@{item.last_term}{doubt}"
+            where = f"in term {item.term}, log ends {item.last_index}@{item.last_term}"
+            return f"answer {item.nonce}: forgotten; {where}{doubt}"
 
 
 def write(item: Write) -> str:

@@ -26,6 +26,7 @@ from esnode.raft.messages import (
     PeerConnected,
     PeerMessage,
     PeerUnreachable,
+    Persisted,
     ReadGrant,
     ReadIndex,
     Ready,
@@ -279,6 +280,15 @@ def test_the_end_of_the_log_must_be_reached_durably() -> None:
     assert solo.persist().write is None
 
 
+def test_a_write_that_is_under_way_does_not_count_as_reached() -> None:
+    solo = following()
+    first = solo.receive(2, AppendEntries(3, 0, 0, 0, entries_of([1, 2])))
+    solo.receive(2, AppendEntries(3, 2, 2, 0, entries_of([1, 2, 3, 3])[2:]))
+    assert first.write is not None
+    ready = solo.step(Persisted(first.write.write_id))
+    assert (solo.core.log.durable, solo.core.rejoining, ready.write) == (2, True, None)
+
+
 @pytest.mark.parametrize(
     ("terms", "over"), [([1] * 20, False), ([1, 3, 3], False), ([1, 3, 3, 3], True), ([5], True)]
 )
@@ -304,6 +314,8 @@ def test_an_old_copy_that_holds_everything_needs_nothing_more() -> None:
 def test_it_votes_for_nobody_in_the_term_in_which_it_comes_back() -> None:
     """Its earlier life may have voted in that term."""
     solo = back()
+    solo.step(PeerClosed(2))
+    assert solo.core.leader is None
     assert solo.replies(3, VoteRequest(3, 9, 9, pre=False)) == [VoteReply(3, granted=False, pre=False)]
     request = VoteRequest(4, 9, 9, pre=False, transfer=True)
     assert solo.replies(3, request) == [VoteReply(4, granted=True, pre=False)]

@@ -141,13 +141,15 @@ def test_what_was_committed_with_an_ack_of_an_earlier_life_after_the_first_answe
     """Why the others are asked twice. Node 2 answers, then acks; the leader counts that ack together
     with the old one of node 3, commits, and loses the entry, which its own disk never had."""
     network = led_by_1()
+    copy = network.nodes[3].disk.image()
     network.propose(1, "a")
     network.deliver((1, 3))
     network.persist(3)
     network.deliver((3, 1))
-    wiped(network, 3)
+    wiped(network, 3, copy)
     network.beat(3)
     network.deliver((3, 2))  # node 2 has not seen the event
+    network.deliver((2, 3))
     network.deliver((1, 2))
     network.persist(2)
     network.deliver((2, 1))
