@@ -14,6 +14,7 @@ import trio
 
 from esnode import limits
 from esnode.apply import Machine
+from esnode.errors import DamagedRecord, DamagedSnapshot
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
@@ -144,7 +145,10 @@ class Driver:
     def _write(self, write: Write, messages_after: Sequence[Outgoing]) -> None:
         if write.snapshot is not None:
             # Restoring checks it: a damaged one ends the process and leaves the disk as it was.
-            self._machine.restore(write.snapshot)
+            try:
+                self._machine.restore(write.snapshot)
+            except DamagedRecord as error:
+                raise DamagedSnapshot(str(error)) from error  # the leader's: our own disk is as good as ever
             self._view.show_first_offset(write.snapshot.next_offset)
         self._worker.submit(write, partial(self._durable, write.write_id, messages_after))
 

@@ -237,6 +237,14 @@ class UnknownDirectory(PeerError):
     next_step = "nothing: the node fetches its log from the others by itself"
 
 
+class DamagedSnapshot(PeerError):
+    """The snapshot that the leader sent is not what it says: the node ends, its own disk untouched."""
+
+    code = "ES2009"
+    title = "the snapshot that the leader sent is damaged"
+    next_step = "start the node again: it fetches the snapshot again; if that ends it too, restart the leader"
+
+
 # --- the operator's ----------------------------------------------------------------------------
 
 
@@ -286,7 +294,7 @@ class DamagedRecord(OperatorError):
 
     code = "ES3104"
     title = "a stored or received record is damaged"
-    next_step = "start it with an empty data_dir, only while the others are up and level (docs/deployment.md)"
+    next_step = "start the node again: with other nodes beside it, it repairs itself from them"
 
 
 class CopiedDirectory(OperatorError):

@@ -58,14 +58,20 @@ class Repair:
             self._place.trust_copy()
             log.warning("copy_trusted", extra={"reason": str(error)})
             return
-        if self._alone or self._left == 0:
-            raise error
+        if self._alone:
+            raise _with_next_step(error, "put a copy of its directory back: no other node has this log")
+        if self._left == 0:
+            raise _with_next_step(error, "check the disk: what came from the other nodes was damaged again")
         self._left -= 1
         self._begin(keep_log=not isinstance(error, DamagedRecord), code=error.code, reason=str(error))
 
     def _begin(self, *, keep_log: bool, code: str, reason: str) -> None:
         aside = self._place.begin_rejoin(keep_log)
         log.warning("rejoin_begun", extra={"code": code, "reason": reason, "put_aside": aside})
+
+
+def _with_next_step(error: EventStreamError, next_step: str) -> EventStreamError:
+    return type(error)(str(error), next_step=next_step)
 
 
 async def keep_running(repair: Repair, run: Callable[[], Awaitable[None]], *, inline: bool = False) -> None:

@@ -4,29 +4,38 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from esnode.apply import Machine
 from esnode.client import connect, connect_node
+from esnode.config import Dedup
 from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
+from esnode.driver import Driver
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
+    DamagedSnapshot,
     InvalidConfig,
     Rejoining,
     StorageFailed,
     UnknownDirectory,
 )
+from esnode.inbox import Inbox
 from esnode.messages import Hello, Refused, Side, Subscribe
 from esnode.raft.entry import Entry
+from esnode.raft.messages import Input, Ready, Write
 from esnode.repair import MAX_REPAIRS, Repair, keep_running, repairable
 from esnode.storage.interface import Identity
-from esnode.storage.memory import MemoryDisk
+from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import MemoryPlace
+from esnode.storage.worker import StorageWorker
+from esnode.view import View
 from tests.cluster import LocalCluster, local_cluster
 from tests.storage.places import damage_rocksdb_record, damage_sqlite_record
 from tests.test_node import flights, records_of
@@ -398,6 +407,30 @@ def test_a_disk_that_refuses_a_write_is_never_repaired() -> None:
     assert repairable(ExceptionGroup("", [ExceptionGroup("", [damage])])) is damage
     assert repairable(ExceptionGroup("", [damage, refusal])) is None
     assert repairable(refusal) is None
+
+
+async def test_a_damaged_snapshot_of_the_leader_is_not_taken_for_damage_of_this_disk() -> None:
+    @dataclass
+    class Installing:
+        """A core that has just been sent a snapshot."""
+
+        def step(self, item: Input) -> None:
+            pass
+
+        def ready(self) -> Ready:
+            return Ready(Write(1, snapshot, None, (), 0), (), (), (), (), (), (), (), None)
+
+    whole = Machine(Dedup()).snapshot()
+    snapshot = replace(whole, index=7, data=whole.data[:-1] + b"?")
+    worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
+    view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
+    core: Any = Installing()
+    nobody: Any = None
+    driver = Driver(core, Machine(Dedup()), Inbox(), view, worker, nobody, nobody)
+    with pytest.raises(DamagedSnapshot) as caught:
+        driver.turn([])
+    assert repairable(caught.value) is None
+    assert worker.pending_writes == 0
 
 
 async def test_a_disk_that_damages_everything_again_and_again_ends_the_node() -> None:
