@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -48,13 +49,24 @@ def run_all(wanted: list[tuple[Target, int]], seed: int, jobs: int) -> list[Tall
     ]
     if jobs > 1:
         with ProcessPoolExecutor(jobs) as pool:
-            done = list(pool.map(_piece, pieces))
+            done = _watched(pool.map(_piece, pieces), len(pieces))
     else:
-        done = [_piece(piece) for piece in pieces]
+        done = _watched(map(_piece, pieces), len(pieces))
     tallies = {target.name: Tally(target.name) for target, _ in wanted}
     for tally in done:
         tallies[tally.target].add(tally)
     return list(tallies.values())
+
+
+def _watched(running: Iterable[Tally], pieces: int) -> list[Tally]:
+    """The tallies as they come; each is told at once, so that a long run shows where it is."""
+    done: list[Tally] = []
+    for tally in running:
+        done.append(tally)
+        if pieces > 1:
+            rate = f"{tally.cases / max(tally.seconds, 1e-9):.0f}/s"
+            print(f"{len(done)}/{pieces} {tally.target} {rate} found {len(tally.found)}", file=sys.stderr)
+    return done
 
 
 def _piece(piece: tuple[str, int, int]) -> Tally:
