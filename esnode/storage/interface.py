@@ -59,7 +59,7 @@ class Storage(Protocol):
       The caller ends the process.
     - What was not acked by a returned `write` may be there or not after a crash, but never half.
       An unfinished tail is cut at the next open. Damage inside what was durable raises
-      `DamagedRecord`, on open or on read; it is never skipped or cut.
+      `DamagedRecord`, on open, on read, or on a write that meets it; it is never skipped or cut.
     - Each record's CRC-32C is checked whenever it is read.
     - A disk that has begun to rejoin stays so, whatever crashes, until a write with `rejoined` is durable.
     - What cannot follow what is stored (a gap, an entry that replaces a committed one, a term that

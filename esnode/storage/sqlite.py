@@ -27,6 +27,7 @@ CHECKPOINT_ANYWAY_BYTES: Final = 4 * CHECKPOINT_BYTES
 WAL_FILE_BYTES: Final = 16 * CHECKPOINT_BYTES
 """A WAL that one large write made longer than this is shortened again."""
 ROWS_A_STATEMENT: Final = 32
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """Rows inserted by one statement. Each statement gives up and takes back the interpreter's lock, which
 can cost milliseconds each time while the event loop is busy: so one statement, not one a row."""
 ROWS_DELETED_A_STEP: Final = 256
@@ -224,7 +225,7 @@ def _reading() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code in _DAMAGE:
             raise DamagedRecord(f"SQLite finds {DATABASE} damaged: {error}") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise DirectoryInUse(f"another program has {DATABASE} open") from error
@@ -233,9 +234,11 @@ def _reading() -> Iterator[None]:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Translate every error of SQLite: the disk did not take what it was given."""
+    """Translate every error of SQLite: the disk did not take what it was given, or what is there is bad."""
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            raise DamagedRecord(f"SQLite finds {DATABASE} damaged: {error}") from error
         name = getattr(error, "sqlite_errorname", "no code")
         raise StorageFailed(f"SQLite cannot write {DATABASE}: {error} ({name})") from error

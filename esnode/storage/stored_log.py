@@ -265,7 +265,11 @@ class StoredLog:
             # The file first, then the record that names it: a crash between leaves a file too many.
             if change.snapshot is not None:
                 self._home.save_snapshot(change.snapshot)
-            commit(change)
+            try:
+                commit(change)
+            except DamagedRecord as error:  # how much of it was done, nobody knows
+                self._failure = StorageFailed(str(error))
+                raise
         self._outline = outline
         if change is not None and change.snapshot is not None:
             self._home.drop_snapshots(outline.prefix.index, outline.prefix.term)

@@ -153,6 +153,30 @@ def test_a_mark_that_a_power_cut_left_behind_does_no_harm(place: DirectoryPlace)
         assert killed.reopened(storage).recover().last_index == 4
 
 
+def test_damage_that_only_a_write_meets_is_damage_and_ends_the_storage(place: DirectoryPlace) -> None:
+    """A disk that refuses is for a person; damage is repaired from the other nodes."""
+    storage, log = filled(place, calls=40)
+    storage.cut_prefix(snapshot_of(log[-2]))
+    while storage.tend():
+        pass
+    storage.close()
+    path = place.path / "log.sqlite"
+    with path.open("r+b") as file:
+        file.seek(32)  # the header's pointer to the list of free pages
+        trunk = int.from_bytes(file.read(4), "big")
+        assert trunk > 0
+        file.seek((trunk - 1) * engine.PAGE_BYTES)
+        file.write(b"\xff" * 64)
+    storage = place.open()
+    last = log[-1]
+    more = entries(last.index + 1, [2] * 20, base_offset=last.next_offset, payload=bytes(60_000))
+    with pytest.raises(DamagedRecord, match="damaged"):
+        storage.write([write(more)])
+    with pytest.raises(StorageFailed):
+        storage.recover()
+    storage.close()
+
+
 def test_a_bit_flipped_anywhere_in_the_database_never_changes_what_is_read(place: DirectoryPlace) -> None:
     """raft-bugs 19: what is read is what was written, or it is `DamagedRecord`."""
     storage, log = filled(place, calls=30)

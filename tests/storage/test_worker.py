@@ -434,7 +434,9 @@ async def test_no_thread_and_no_socket_is_left() -> None:
     for _ in range(3):
         async with running(MemoryStorage(MemoryDisk(), US)) as worker:
             await worker.read(1, 1, WHOLE)
-    assert not [thread for thread in threading.enumerate() if thread.name == "storage"]
+    for thread in [each for each in threading.enumerate() if each.name == "storage"]:
+        thread.join(30)  # it has told its end, and has a last line to go
+        assert not thread.is_alive()
     gc.collect()  # an unclosed socket is a ResourceWarning, and that an error
 
 
