@@ -26,7 +26,7 @@ from esctl.errors import NodeFailedToStart
 from esctl.inquiry import probe
 from esctl.state import Cluster, Node
 from esnode.config import Retention, dump, load
-from tests.torture.disks import small_disk
+from tests.torture.disks import Plug, plugged, small_disk
 from tests.torture.network import Network, network
 
 NODES: Final = 3
@@ -60,6 +60,19 @@ class Target:
         return f"node {self.number}, {'the leader' if self.leads else 'a follower'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the nodes live."""
+
+    small: tuple[int, ...] = ()
+    """Nodes whose data directory is a small file system in memory."""
+    plugs: bool = False
+    """Is each data directory a file system of its own, whose power can be cut?"""
+    apart: bool = False
+    """Has each node a network namespace of its own?"""
+    retention_bytes: int = 0
+
+
 @dataclass
 class Arena:
     """A running cluster and what can be done to its processes."""
@@ -71,6 +84,7 @@ class Arena:
     small: tuple[int, ...] = ()
     """The nodes whose data directory is a small file system of its own."""
     network: Network | None = None
+    plugs: dict[int, Plug] = field(default_factory=dict)
     keep: bool = False
     log_ends: dict[int, int] = field(default_factory=dict)
 
@@ -218,35 +232,33 @@ def planned(storage: str, place: Network | None) -> Cluster:
 def arena(
     storage: str = "sqlite",
     home: Path | None = None,
-    *,
-    small: tuple[int, ...] = (),
-    apart: bool = False,
-    retention_bytes: int = 0,
+    place: Place = Place(),
 ) -> Iterator[Arena]:
-    """A cluster of three that exists only here; nothing of it is left afterwards.
-
-    The nodes in `small` get a small file system each; with `apart` each node has a network namespace.
-    """
+    """A cluster of three that exists only here; nothing of it is left afterwards."""
     before = os.environ.get("XDG_STATE_HOME")
     directory = Path(tempfile.mkdtemp(prefix="torture-", dir=home))
     os.environ["XDG_STATE_HOME"] = str(directory)
     ring: Arena | None = None
     try:
         with ExitStack() as stack:
-            place = stack.enter_context(network(range(1, NODES + 1))) if apart else None
+            ways = stack.enter_context(network(range(1, NODES + 1))) if place.apart else None
             backend = ProcessBackend(
-                command=lambda node: command_of(place, node),
+                command=lambda node: command_of(ways, node),
                 # Addresses in a namespace that was just made are nobody else's.
-                port_is_free=(lambda _port, _host: True) if apart else ports.is_free,
+                port_is_free=(lambda _port, _host: True) if ways else ports.is_free,
             )
-            cluster = planned(storage, place)
+            cluster = planned(storage, ways)
             backend.create(cluster, NodeOptions(storage))
             state.add(cluster)
-            if retention_bytes:
-                bound_log(cluster, retention_bytes)
-            for number in small:
+            if place.retention_bytes:
+                bound_log(cluster, place.retention_bytes)
+            for number in place.small:
                 stack.enter_context(small_disk(cluster.node(number).data_dir))
-            ring = Arena(cluster, backend, directory, small, place)
+            ring = Arena(cluster, backend, directory, place.small, ways)
+            if place.plugs:
+                for node in cluster.nodes:
+                    image = directory / f"disk-{node.id}"
+                    ring.plugs[node.id] = stack.enter_context(plugged(node.data_dir, image))
             stack.callback(end, ring)
             yield ring
     finally:

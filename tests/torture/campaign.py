@@ -20,7 +20,7 @@ import trio
 
 from esctl.exits import Exit
 from esnode.errors import EventStreamError
-from tests.torture.arena import NODES, Arena, Role, Target, Trouble, arena
+from tests.torture.arena import NODES, Arena, Place, Role, Target, Trouble, arena
 from tests.torture.judgement import Judgement, judge
 from tests.torture.load import Load
 from tests.torture.witness import Witness
@@ -41,14 +41,23 @@ class Strike:
     missed: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Where the nodes must live so that a fault can hit them."""
+
+    small_disks: bool = False
+    """On small file systems in memory, which can be filled."""
+    plugs: bool = False
+    """On file systems of their own whose power can be cut."""
+    apart: bool = False
+    """In network namespaces of their own."""
+
+
 class Fault(Protocol):
     """One kind of fault."""
 
     name: str
-    small_disks: bool
-    """Does it need nodes with a small file system?"""
-    apart: bool
-    """Does it need nodes in namespaces of their own?"""
+    needs: Needs
 
     def missing(self) -> str:
         """What this machine lacks for it; empty when nothing."""
@@ -106,12 +115,17 @@ def run(
             return report(name, {"missing": f"{fault.name}: {lack}"}, clean=True, conclusive=False)
     load, tally = Load(settings.rate, random.Random(f"{settings.seed}:load")), Tally()
     witness = Witness(load)
-    small = tuple(range(1, NODES + 1)) if any(fault.small_disks for fault in faults) else ()
+    everybody = tuple(range(1, NODES + 1))
+    small = everybody if any(fault.needs.small_disks for fault in faults) else ()
     if len(faults) > 1:
         small = small[-1:]  # the others keep the disk of the machine
-    apart = any(fault.apart for fault in faults)
-    kept = settings.retention_bytes
-    with arena(settings.storage, settings.home, small=small, apart=apart, retention_bytes=kept) as ring:
+    place = Place(
+        small=small,
+        plugs=any(fault.needs.plugs for fault in faults),
+        apart=any(fault.needs.apart for fault in faults),
+        retention_bytes=settings.retention_bytes,
+    )
+    with arena(settings.storage, settings.home, place) as ring:
         judgement = trio.run(_torture, ring, plan(faults, settings), load, witness, tally, settings.seed)
         clean = judgement is not None and judgement.clean and not tally.trouble
         ring.keep = not clean
@@ -119,7 +133,7 @@ def run(
         "storage": settings.storage,
         "seed": settings.seed,
         "rate": settings.rate,
-        "retention_bytes": kept,
+        "retention_bytes": settings.retention_bytes,
         "tried": dict(tally.tried),
         "confirmed": dict(tally.confirmed),
         "on_leaders": dict(tally.on_leaders),
@@ -176,7 +190,7 @@ async def _torture(
                 await load.wait_acked(ACKED_BETWEEN)
                 await trio.sleep(source.uniform(0, MAX_PAUSE_S))
                 ring.check_all_run()
-                target = await ring.aim(role, source, ring.small if fault.small_disks else ring.numbers)
+                target = await ring.aim(role, source, ring.small if fault.needs.small_disks else ring.numbers)
                 strike = await fault.strike(ring, load, target, source)
                 tally.add(fault.name, target, strike)
                 missed = f": NOT CONFIRMED: {strike.missed}" if strike.missed else ""

@@ -20,7 +20,7 @@ from esctl import nodelog
 from esctl.exits import Exit
 from esctl.state import Node
 from tests.torture.arena import Arena, Target, Trouble
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 from tests.torture.rejoining import wait_sound
@@ -34,7 +34,7 @@ class OldCopy:
     """A backup that was put back, or a new disk."""
 
     name = "copies"
-    small_disks = apart = False
+    needs = Needs()
 
     def missing(self) -> str:
         return ""

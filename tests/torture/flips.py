@@ -20,7 +20,7 @@ import trio
 from esctl.exits import Exit
 from esnode.errors import EventStreamError
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.judgement import keys_of
 from tests.torture.load import Load
@@ -36,7 +36,7 @@ class FlippedBit:
     """One bit in a file."""
 
     name = "flips"
-    small_disks = apart = False
+    needs = Needs()
 
     def missing(self) -> str:
         return ""

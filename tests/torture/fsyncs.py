@@ -20,7 +20,7 @@ import trio
 from esctl.exits import Exit
 from esnode.errors import StorageFailed
 from tests.torture.arena import Arena, Target, Trouble
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
@@ -34,7 +34,7 @@ class FailedFsync:
     """EIO from one fsync."""
 
     name = "fsyncs"
-    small_disks = apart = False
+    needs = Needs()
 
     def missing(self) -> str:
         if not shutil.which("strace"):

@@ -17,7 +17,7 @@ from esctl.exits import Exit
 from esnode.errors import StorageFailed
 from tests.torture import disks
 from tests.torture.arena import Arena, Target, Trouble
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
@@ -32,8 +32,7 @@ class FullDisk:
     """No space left on the device."""
 
     name = "full"
-    small_disks = True
-    apart = False
+    needs = Needs(small_disks=True)
 
     def missing(self) -> str:
         return disks.missing()

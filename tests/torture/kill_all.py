@@ -14,7 +14,7 @@ import trio
 from esctl.backends import pidfile
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
@@ -23,7 +23,7 @@ class KillAll:
     """SIGKILL for everybody."""
 
     name = "kill_all"
-    small_disks = apart = False
+    needs = Needs()
 
     def __init__(self) -> None:
         self.start_to_ack_s: list[float] = []

@@ -15,7 +15,7 @@ import trio
 from esctl.backends import pidfile
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
@@ -27,7 +27,7 @@ class Kill:
     """SIGKILL."""
 
     name = "kills"
-    small_disks = apart = False
+    needs = Needs()
 
     def missing(self) -> str:
         return ""

@@ -19,7 +19,7 @@ import trio
 from esctl.exits import Exit
 from tests.torture import network
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 from tests.torture.network import Network
@@ -40,8 +40,7 @@ class Partition:
     """A node apart, for a while."""
 
     name = "partitions"
-    small_disks = False
-    apart = True
+    needs = Needs(apart=True)
 
     def __init__(self) -> None:
         self._shapes: list[Shape] = []

@@ -17,7 +17,7 @@ import trio
 
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
@@ -31,7 +31,7 @@ class Pause:
     """SIGSTOP, some time, SIGCONT."""
 
     name = "pauses"
-    small_disks = apart = False
+    needs = Needs()
 
     def missing(self) -> str:
         return "" if Path("/proc/self/io").exists() else "there is no /proc/PID/io"

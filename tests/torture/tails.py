@@ -15,7 +15,7 @@ import trio
 
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
-from tests.torture.campaign import Settings, Strike, options, settings_of
+from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 from tests.torture.rejoining import bring_back
@@ -26,7 +26,7 @@ class CutTail:
     """The last bytes of a file are gone."""
 
     name = "tails"
-    small_disks = apart = False
+    needs = Needs()
 
     def __init__(self) -> None:
         self._turn = 0

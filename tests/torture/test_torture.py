@@ -15,7 +15,7 @@ from esctl.load.generator import Generator
 from esnode.dedup.batch import OffsetRange
 from tests.torture import campaign, flips, kills, mix, pauses
 from tests.torture.arena import Arena, Role, Target, Trouble
-from tests.torture.campaign import Fault, Settings, Strike
+from tests.torture.campaign import Fault, Needs, Settings, Strike
 from tests.torture.ledger import Ledger
 from tests.torture.load import Load
 from tests.torture.rejoining import Promises
@@ -103,7 +103,7 @@ class Dud:
     """A fault that never hits; and one that leaves trouble behind."""
 
     name = "dud"
-    small_disks = apart = False
+    needs = Needs()
 
     def __init__(self, trouble: bool) -> None:
         self._trouble = trouble
