@@ -84,13 +84,17 @@ class Storm:
         assert self._is_level(), f"after the last event: {self._state()}"
 
     def _is_level(self) -> bool:
-        """Whether a leader leads, and everybody has applied everything."""
+        """Whether a leader leads all, and everybody has applied everything and has a sound disk."""
         leader = self.network.leader()
         if leader is None:
             return False
-        last_index = self.network.core(leader).log.last_index
         nodes = self.network.nodes.values()
-        return all(node.machine.index == last_index and not node.disk.rejoining for node in nodes)
+        term, last_index = self.network.core(leader).term, self.network.core(leader).log.last_index
+        # One that sits in a higher term will soon depose the leader, even when all else is well.
+        return all(
+            (node.core.term, node.machine.index, node.disk.rejoining) == (term, last_index, False)
+            for node in nodes
+        )
 
     def _state(self) -> list[str]:
         nodes = self.network.nodes.values()
