@@ -150,19 +150,6 @@ DEDUPLICATION: Final = (
         (Edit(ADMISSION, "if stamp.sequence > expected:", "if stamp.sequence > 2**60:"),),
     ),
     Mutant(
-        "epoch-of-a-session-ignored",
-        "#24",
-        "batches of another epoch of a session are taken as its own",
-        "A",
-        (
-            Edit(
-                PRODUCERS,
-                "return session.next_sequence if session is not None and session.epoch == epoch else None",
-                "return session.next_sequence if session is not None else None",
-            ),
-        ),
-    ),
-    Mutant(
         "session-keys-trusted-to-the-sequence",
         "#24",
         "events with a new sequence number are not looked up by key: two producers store one event twice",

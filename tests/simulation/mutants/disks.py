@@ -146,7 +146,7 @@ DISKS: Final = (
         "late-cut-after-a-snapshot",
         "#12",
         "retention cuts a log that a leader's snapshot has replaced meanwhile",
-        "A",
+        "B",
         (Edit(STORED, "if snapshot.index > self._outline.prefix.index:", "if snapshot.index:"),),
     ),
     Mutant(
@@ -157,14 +157,10 @@ DISKS: Final = (
         (
             Edit(
                 STORED,
+                "self._home.save_snapshot(change.snapshot)",
                 """
-                    self._home.save_snapshot(change.snapshot)
-                commit(change)
-                """,
-                """
-                    self._home.save_snapshot(change.snapshot)
-                    self._home.drop_snapshots(change.snapshot.index, change.snapshot.term)
-                commit(change)
+                self._home.save_snapshot(change.snapshot)
+                self._home.drop_snapshots(change.snapshot.index, change.snapshot.term)
                 """,
             ),
         ),

@@ -20,7 +20,7 @@ from tests.simulation.outcome import Outcome, Violation
 
 Run = Callable[[int], Outcome]
 
-TIERS: Final = {"A": "tests.simulation.world", "B": "tests.simulation.whole"}
+TIERS: Final = {"A": "tests.simulation.world", "B": "tests.simulation.whole.world"}
 """The module of each tier; its `run` takes a seed."""
 MAX_CPU_S: Final = 120
 """A seed that computes for longer than this has no end: a wait that nothing ends, or a growing queue."""
