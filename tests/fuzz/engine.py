@@ -7,20 +7,24 @@ bounded run of the test suite.
 
 import hashlib
 import random
+import signal
 import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from .mutation import mutated
-from .target import CORPUS, Target
+from .target import CORPUS, Finding, Target
 
 MAX_POOL: Final = 2_000
 MAX_KEPT: Final = 60
 MAX_KEPT_BYTES: Final = 400
 """Of the corpus: files a target, and bytes of one that is kept for being new."""
+MAX_CASE_S: Final = 10.0
+"""Of processor time, so that a busy machine makes no case look endless."""
 _SHRINK_TRIES: Final = 400
 
 
@@ -87,7 +91,9 @@ def _keep(path: Path, data: bytes) -> Path:
 
 
 def attempt(target: Target, data: bytes) -> tuple[str, Found | None]:
-    """Run one case: what became of it, or the finding."""
+    """Run one case: what became of it, or the finding. Main thread only, for its watchdog."""
+    before = signal.signal(signal.SIGVTALRM, _give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_CASE_S)
     try:
         return target.run(data), None
     except Exception as error:  # noqa: BLE001 - whatever a target does not expect is what is looked for
@@ -96,6 +102,13 @@ def attempt(target: Target, data: bytes) -> tuple[str, Found | None]:
         where = f"{type(error).__name__} at {Path(inner.filename).name}:{inner.lineno} ({inner.name})"
         report = "".join(traceback.format_exception(error))
         return "finding", Found(target.name, where, f"{type(error).__name__}: {error}", data, report)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    raise Finding(f"a case has computed for {MAX_CASE_S:g} s and has no end")
 
 
 def fuzz(target: Target, cases: int, seed: int) -> Tally:

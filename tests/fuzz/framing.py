@@ -231,10 +231,12 @@ async def _accepting(connection: Connection, allowed_side: Side) -> str:
     except (PeerError, DamagedRecord) as error:
         return told(error)
     _check_greeted(greeted, allowed_side)
-    try:
-        return f"accepted, then {len(await connection.receive())}"
-    except (PeerError, DamagedRecord) as error:
-        return f"accepted, then {told(error)}"
+    with trio.move_on_after(3600):  # a peer may be silent for ever between two frames
+        try:
+            return f"accepted, then {len(await connection.receive())}"
+        except (PeerError, DamagedRecord) as error:
+            return f"accepted, then {told(error)}"
+    return "accepted, then silence"
 
 
 def _check_greeted(hello: Hello, allowed_side: Side) -> None:

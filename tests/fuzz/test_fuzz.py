@@ -10,7 +10,7 @@ from esnode.errors import Bug, DamagedRecord
 from esnode.raft.entry import EntryKind, seal
 from esnode.raft.messages import AppendEntries, Heartbeat, InstallSnapshot, Received, Role, Snapshot
 
-from . import stored
+from . import engine, stored
 from .__main__ import main, shares
 from .engine import attempt, fuzz, keep_news
 from .mutation import MAX_INPUT_BYTES
@@ -75,6 +75,17 @@ def test_a_hole_is_found_and_made_small_and_kept_for_ever(tmp_path: Path) -> Non
     kept = found.keep(tmp_path)
     assert kept.parent == tmp_path / "leaky"
     assert attempt(LEAKY, kept.read_bytes())[1] == found
+
+
+def test_a_case_without_an_end_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(_data: bytes) -> str:
+        while True:
+            pass
+
+    monkeypatch.setattr(engine, "MAX_CASE_S", 0.05)
+    _, found = attempt(Target("endless", endless, list, 1), b"")
+    assert found is not None
+    assert "has no end" in found.error
 
 
 def test_inputs_that_lead_somewhere_new_are_kept_the_smallest_first(tmp_path: Path) -> None:
