@@ -219,6 +219,7 @@ class MemoryDisk:
         self._check_free()
         if self._is_copy and not self.rejoining:
             raise CopiedDirectory("the disk is a copy")
+        self._is_copy = False
         self.identity = identity
         self._holder = storage
 

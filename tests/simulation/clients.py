@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 INDEFINITE: Final = (Refusal.LEADERSHIP_LOST,)
 """Refusals that leave open whether the batch is in the log."""
 RETRY_MS: Final = 20
+MISBEHAVES: Final = 0.05
+GAP: Final = 1 << 20
 TRAVEL_NS: Final = (50_000, 2_000_000)
 
 
@@ -71,6 +73,13 @@ class Client:
             Opening(self, self._in_session[0].to, self._opened).try_again()
             return
         operation = self._in_session.popleft()
+        if self.random.random() < MISBEHAVES:
+            wrong = self.random.choice(
+                ((FIRST_EPOCH, self._sequence + GAP), (FIRST_EPOCH + 1, self._sequence))
+            )
+            stamp = ProducerStamp(self._producer_id, *wrong, len(operation.events))
+            Misbehaving(self, operation.to, self._batch(operation, stamp), self._misbehaved).try_again()
+            return
         stamp = ProducerStamp(self._producer_id, FIRST_EPOCH, self._sequence, len(operation.events))
         Appending(self, operation.to, self._batch(operation, stamp), self._over).try_again()
 
@@ -89,6 +98,10 @@ class Client:
         self._sequence += sent
         if not sent:
             self._producer_id = 0
+        self._go_on()
+
+    def _misbehaved(self, sent: int) -> None:
+        self._session_is_busy = False
         self._go_on()
 
     def _batch(self, operation: Operation, stamp: ProducerStamp | None) -> Batch:
@@ -225,6 +238,26 @@ class Appending(Trying):
 
     def gave_up(self) -> None:
         self._over(0)
+
+
+class Misbehaving(Appending):
+    """A batch that must be refused: it leaves a gap in its session, or is of an epoch that never was."""
+
+    kind = "misbehaviour"
+
+    def _settle(self, number: int, attempt: int, host: "Host", decision: Decision) -> None:
+        stamp = self._batch.producer
+        if decision.refusal is None:
+            raise Violation("sessions", f"node {host.id} takes what does not belong into a session: {stamp}")
+        if decision.refusal in (Refusal.OUT_OF_SEQUENCE, Refusal.UNKNOWN_PRODUCER):
+            self.history.refused(number)
+            self.answer(self._told_off)
+        else:
+            self.answer(self.refused, attempt)
+
+    def _told_off(self) -> None:
+        if self.succeed():
+            self._over(0)
 
 
 class Opening(Trying):

@@ -5,6 +5,7 @@ fault damages what a majority needs: at most a minority of the disks is not to b
 """
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from esnode.raft.messages import Transfer
@@ -29,6 +30,7 @@ class Faults:
 
     def befall(self, fault: Fault) -> None:
         """Let it happen."""
+        fault = self._aimed(fault)
         host = self._world.hosts[fault.node]
         if getattr(self, f"_{fault.kind}")(fault, host):
             self._world.counts[f"fault.{fault.kind}"] += 1
@@ -37,6 +39,13 @@ class Faults:
                 "!",
                 f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms",
             )
+
+    def _aimed(self, fault: Fault) -> Fault:
+        """At the leader, for a share of the faults."""
+        leader = self._world.leader()
+        if leader is None or random.Random(fault.salt).random() >= self._world.weather.aim:
+            return fault
+        return replace(fault, node=leader)
 
     def trouble(self, kind: str, host: Host, other: int) -> None:
         """One node is in trouble from now on, until it is healed."""
@@ -55,13 +64,15 @@ class Faults:
                 self._world.network.sever([(host.id, other), (other, host.id)], FOR_EVER_NS)
 
     def heal(self, host: Host) -> None:
-        """What still lasts on this host ends."""
+        """What still lasts on this host ends; a damage that nobody has met is met by the next process."""
         host.armed = ""
         host.slow_until_ns = 0
         host.disk.capacity_bytes = None
         host.disk.fail_write(after=1 << 60)
         if host.paused:
             host.resume()
+        if host.distrusted and host.process is not None and not host.process.core.rejoining:
+            host.end(heard=True, torn=None)
 
     # --- processes and machines ------------------------------------------------------------------
 
@@ -206,7 +217,7 @@ class Faults:
         return True
 
     def _end_after_flip(self, fault: Fault, host: Host, life: int) -> None:
-        if host.life == life:
+        if host.life == life and not self._world.is_calm:
             self._end(host, fault, heard=True, torn=None)
 
     def _distrust(self, host: Host) -> bool:
@@ -220,11 +231,11 @@ class Faults:
     # --- what an operator does -------------------------------------------------------------------
 
     def _transfer(self, fault: Fault, host: Host) -> bool:
-        for each in self._world.hosts.values():
-            if each.process is not None and each.process.view.leads:
-                each.hear(Transfer(fault.other if fault.salt % 2 else None))
-                return True
-        return False
+        leader = self._world.leader()
+        if leader is None:
+            return False
+        self._world.hosts[leader].hear(Transfer(fault.other if fault.salt % 2 else None))
+        return True
 
     def _cut_prefix(self, fault: Fault, host: Host) -> bool:
         return host.cut_prefix(random.Random(fault.salt).choice((0.3, 0.7, 1.0)))

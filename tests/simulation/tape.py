@@ -14,7 +14,7 @@ from .schedule import MS, SECOND
 from .weather import Load, Weather
 
 SESSION_EVENTS: Final = 1 << 32
-"""Events of producer sessions are numbered from here on, and sent by no other way: they never repeat."""
+"""Where keys are forgotten, events of sessions have numbers from here on: they are in the log once, ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +86,47 @@ def _faults(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
 
 
 def _operations(source: random.Random, weather: Weather) -> tuple[Operation, ...]:
-    load, operations = weather.load, []
-    sent = in_sessions = 0
-    for at_ns in sorted(_times(source, load.operations_a_minute, weather.duration_ms)):
+    load, events = weather.load, _Events(source, weather)
+    times = _times(source, load.operations_a_minute, weather.duration_ms)
+    for at_ns in tuple(times):
+        if source.random() < load.bursts:
+            times += [at_ns + int(source.uniform(0, 300) * MS) for _ in range(source.randint(5, 30))]
+    operations = []
+    for at_ns in sorted(times):
         client, to = source.randrange(load.clients), source.randint(1, weather.voters)
         if source.random() < load.reads:
             operations.append(Operation(at_ns, client, (), session=False, to=to))
             continue
         session = source.random() < load.sessions
-        size = _size(source, load)
-        if session:
-            events = [SESSION_EVENTS + in_sessions + n for n in range(size)]
-            in_sessions += size
-        else:
-            events = []
-            for _ in range(size):
-                if sent and source.random() < load.repeats:
-                    events.append(sent - 1 - min(int(source.expovariate(0.05)), sent - 1))
-                else:
-                    events.append(sent)
-                    sent += 1
-        operations.append(Operation(at_ns, client, tuple(events), session, to))
+        operations.append(
+            Operation(at_ns, client, events.take(_size(source, load), session=session), session, to)
+        )
     return tuple(operations)
+
+
+class _Events:
+    """Numbers of events, new ones and some that were sent before."""
+
+    def __init__(self, source: random.Random, weather: Weather) -> None:
+        self._source = source
+        self._repeats = weather.load.repeats
+        self._mixed = not weather.forgets
+        """Sessions may send what others have sent: nobody forgets it."""
+        self._loose: list[int] = []
+        self._in_sessions: list[int] = []
+
+    def take(self, count: int, *, session: bool) -> tuple[int, ...]:
+        """The events of one batch."""
+        return tuple(self._next(session) for _ in range(count))
+
+    def _next(self, session: bool) -> int:
+        known = self._in_sessions if session and not self._mixed else self._loose
+        may_repeat = known and (self._mixed or not session)
+        if may_repeat and self._source.random() < self._repeats:
+            return known[-1 - min(int(self._source.expovariate(0.05)), len(known) - 1)]
+        event = len(self._loose) if self._mixed or not session else SESSION_EVENTS + len(self._in_sessions)
+        known.append(event)
+        return event
 
 
 def _size(source: random.Random, load: Load) -> int:

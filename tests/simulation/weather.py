@@ -36,6 +36,11 @@ FAULTS_A_MINUTE: Final[Mapping[str, float]] = {
 }
 """Every kind of fault, and how often a seed that has it at full strength sees it."""
 
+SICK_DISKS: Final[Mapping[str, float]] = {
+    "wipe": 4.0, "old_copy": 4.0, "bit_flip": 4.0, "isolate": 3.0, "power_cut": 3.0, "slow_disk": 3.0,
+}  # fmt: skip
+"""What a cluster sees in which one disk after the other goes bad, so that somebody always rejoins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -60,6 +65,8 @@ class Load:
     reads: float
     sessions: float
     """The share of batches that go through a producer session."""
+    bursts: float
+    """The chance of an operation to come with many others, all at once."""
     attempt_ms: int
     give_up_ms: int
     loses: float
@@ -81,7 +88,14 @@ class Weather:
     drift: float
     """How much faster or slower than true a node's clock may go."""
     load: Load
+    aim: float
+    """The share of faults that befall whoever leads."""
     faults_a_minute: Mapping[str, float]
+
+    @property
+    def forgets(self) -> bool:
+        """Whether keys may be forgotten before the end."""
+        return self.dedup.ttl_ms < 4 * self.duration_ms or self.dedup.max_keys < 1_000_000
 
 
 def draw(seed: int, minutes: float) -> Weather:
@@ -96,6 +110,8 @@ def draw(seed: int, minutes: float) -> Weather:
         kind: rate * strength * source.choice((0.0, 0.0, 0.5, 1.0, 2.0))
         for kind, rate in FAULTS_A_MINUTE.items()
     }
+    if source.random() < 0.2:
+        rates |= SICK_DISKS
     slow = source.random() < 0.3
     return Weather(
         voters=source.choice((1, 3, 3, 3, 3, 5, 5)),
@@ -124,9 +140,11 @@ def draw(seed: int, minutes: float) -> Weather:
             repeats=source.choice((0.0, 0.1, 0.3)),
             reads=source.choice((0.0, 0.1, 0.3)),
             sessions=source.choice((0.0, 0.2, 0.5)),
+            bursts=source.choice((0.0, 0.0, 0.05, 0.2)),
             attempt_ms=source.choice((300, 1_000, 3_000)),
             give_up_ms=source.choice((2_000, 20_000)),
             loses=source.choice((0.0, 0.02, 0.1)),
         ),
+        aim=source.choice((0.0, 0.3, 0.7)),
         faults_a_minute={kind: rate for kind, rate in rates.items() if rate},
     )

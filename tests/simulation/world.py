@@ -135,21 +135,29 @@ class World:
 
     def _is_level(self) -> bool:
         """One leads, all others are sound and have applied what it has."""
+        leader = self.leader()
         processes = [host.process for host in self.hosts.values()]
-        if any(process is None for process in processes):
+        if leader is None or None in processes:
             return False
-        running = [process for process in processes if process is not None]
-        leaders = [process for process in running if process.view.leads]
-        if not leaders:
-            return False
-        newest = max(leaders, key=lambda process: process.core.term)
-        last_index = newest.core.log.last_index
+        newest = self.hosts[leader].process
+        assert newest is not None
+        last_index, term = newest.core.log.last_index, newest.core.term
         return all(
             process.machine.applied_index == last_index
-            and process.core.term == newest.core.term
+            and process.core.term == term
             and not process.core.rejoining
-            for process in running
+            for process in processes
+            if process is not None
         )
+
+    def leader(self) -> int | None:
+        """Who leads in the highest term."""
+        leading = [
+            (host.process.core.term, host.id)
+            for host in self.hosts.values()
+            if host.process is not None and host.process.view.leads
+        ]
+        return max(leading)[1] if leading else None
 
     def _judge(self) -> None:
         """Clients' history against the log."""
