@@ -94,7 +94,7 @@ class Core:
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
         self._rejoined_untold = False
-        self._told: SoftState | None = None
+        self._told: tuple[Role, int, NodeId | None, bool] | None = None
         self._votes: dict[NodeId, bool] = {}
         self._vote_write_id = 0
         self._write_id = 0
@@ -223,11 +223,11 @@ class Core:
         return write
 
     def _next_soft_state(self) -> SoftState | None:
-        state = SoftState(self.role, self.term, self.leader, self.rejoining)
-        if state == self._told:
+        told = (self.role, self.term, self.leader, self.rejoining)
+        if told == self._told:
             return None
-        self._told = state
-        return state
+        self._told = told
+        return SoftState(*told)
 
     def _persisted(self, write_id: int) -> None:
         self.log.persisted(write_id)
