@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,10 +64,10 @@ class Target:
 class Place:
     """Where the nodes live."""
 
-    small: tuple[int, ...] = ()
-    """Nodes whose data directory is a small file system in memory."""
+    small_disks: bool = False
+    """Is each data directory a small file system?"""
     plugs: bool = False
-    """Is each data directory a file system of its own, whose power can be cut?"""
+    """Is each data directory a small file system whose power can be cut?"""
     apart: bool = False
     """Has each node a network namespace of its own?"""
     retention_bytes: int = 0
@@ -81,8 +81,6 @@ class Arena:
     backend: ProcessBackend
     directory: Path
     """For what a run writes beside the cluster."""
-    small: tuple[int, ...] = ()
-    """The nodes whose data directory is a small file system of its own."""
     network: Network | None = None
     plugs: dict[int, Plug] = field(default_factory=dict)
     keep: bool = False
@@ -179,13 +177,11 @@ class Arena:
     async def leader(self) -> int:
         return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
 
-    async def aim(self, role: Role, source: random.Random, among: Sequence[int]) -> Target:
-        """The node of these that a fault for `role` hits now; a follower where the leader is not one."""
+    async def aim(self, role: Role, source: random.Random) -> Target:
+        """The node that a fault for `role` hits now."""
         leader = await self.leader()
-        followers = [number for number in among if number != leader]
-        follower = source.choice(followers) if followers else leader
-        number = leader if role is Role.LEADER and leader in among else follower
-        return Target(number, number == leader)
+        follower = source.choice([number for number in self.numbers if number != leader])
+        return Target(leader, True) if role is Role.LEADER else Target(follower, False)
 
     async def wait_caught_up(self) -> None:
         """Return when every node says that it has what the leader has acked by now."""
@@ -252,13 +248,13 @@ def arena(
             state.add(cluster)
             if place.retention_bytes:
                 bound_log(cluster, place.retention_bytes)
-            for number in place.small:
-                stack.enter_context(small_disk(cluster.node(number).data_dir))
-            ring = Arena(cluster, backend, directory, place.small, ways)
-            if place.plugs:
-                for node in cluster.nodes:
-                    image = directory / f"disk-{node.id}"
-                    ring.plugs[node.id] = stack.enter_context(plugged(node.data_dir, image))
+            ring = Arena(cluster, backend, directory, ways)
+            for node in cluster.nodes:
+                if place.plugs:
+                    plug = plugged(node.data_dir, directory / f"disk-{node.id}")
+                    ring.plugs[node.id] = stack.enter_context(plug)
+                elif place.small_disks:
+                    stack.enter_context(small_disk(node.data_dir))
             stack.callback(end, ring)
             yield ring
     finally:

@@ -20,7 +20,7 @@ import trio
 
 from esctl.exits import Exit
 from esnode.errors import EventStreamError
-from tests.torture.arena import NODES, Arena, Place, Role, Target, Trouble, arena
+from tests.torture.arena import Arena, Place, Role, Target, Trouble, arena
 from tests.torture.judgement import Judgement, judge
 from tests.torture.load import Load
 from tests.torture.witness import Witness
@@ -115,12 +115,8 @@ def run(
             return report(name, {"missing": f"{fault.name}: {lack}"}, clean=True, conclusive=False)
     load, tally = Load(settings.rate, random.Random(f"{settings.seed}:load")), Tally()
     witness = Witness(load)
-    everybody = tuple(range(1, NODES + 1))
-    small = everybody if any(fault.needs.small_disks for fault in faults) else ()
-    if len(faults) > 1:
-        small = small[-1:]  # the others keep the disk of the machine
     place = Place(
-        small=small,
+        small_disks=any(fault.needs.small_disks for fault in faults),
         plugs=any(fault.needs.plugs for fault in faults),
         apart=any(fault.needs.apart for fault in faults),
         retention_bytes=settings.retention_bytes,
@@ -190,7 +186,7 @@ async def _torture(
                 await load.wait_acked(ACKED_BETWEEN)
                 await trio.sleep(source.uniform(0, MAX_PAUSE_S))
                 ring.check_all_run()
-                target = await ring.aim(role, source, ring.small if fault.needs.small_disks else ring.numbers)
+                target = await ring.aim(role, source)
                 strike = await fault.strike(ring, load, target, source)
                 tally.add(fault.name, target, strike)
                 missed = f": NOT CONFIRMED: {strike.missed}" if strike.missed else ""

@@ -33,6 +33,7 @@ class KillAll:
 
     async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
         pids = [ring.pid(number) for number in ring.numbers]
+        await load.wait_acked(1)  # right after an ack: what was acked too early is not written yet
         await ring.kill(ring.numbers)
         alive = [pid for pid in pids if pidfile.facts_of(pid) is not None]
         begun = trio.current_time()

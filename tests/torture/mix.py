@@ -1,9 +1,9 @@
 """All faults in turn on one cluster, in an order that the seed gives.
 
-python -m tests.torture.mix --times 27 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.mix --times 30 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
 
-What this machine cannot do (strace, root) is left out, and said. The nodes live in network namespaces
-where there are any, and one of them on a small file system.
+What this machine cannot do (strace, root) is left out, and said. With root each node has a network
+namespace and a file system of its own.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from tests.torture.kill_all import KillAll
 from tests.torture.kills import Kill
 from tests.torture.partitions import Partition
 from tests.torture.pauses import Pause
+from tests.torture.power import PowerCut
 from tests.torture.tails import CutTail
 
 
@@ -35,6 +36,7 @@ def everything() -> list[Fault]:
         OldCopy(),
         FullDisk(),
         Partition(),
+        PowerCut(),
     ]
 
 
@@ -50,7 +52,7 @@ def run(settings: Settings) -> Exit:
 
 
 def parser() -> argparse.ArgumentParser:
-    return options(__doc__, times=27)
+    return options(__doc__, times=30)
 
 
 if __name__ == "__main__":

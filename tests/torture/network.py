@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -20,6 +21,7 @@ import trio
 SUBNETS: Final = "198.18"
 """RFC 2544 keeps 198.18.0.0/15 for measurements: no other network uses it."""
 HOST: Final = 254
+NAMESPACES: Final = Path("/var/run/netns")
 REACH_TIMEOUT_S: Final = 1.0
 _CALL: Final = (
     "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))"
@@ -30,8 +32,8 @@ def missing() -> str:
     """What this machine lacks for it; empty when nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if not shutil.which("ip"):
-        return "there is no ip (iproute2)"
+    if not (shutil.which("ip") and shutil.which("nsenter")):
+        return "ip (iproute2) or nsenter (util-linux) is missing"
     name = f"tor{secrets.token_hex(3)}"
     made = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True)
     if made.returncode != 0:
@@ -64,8 +66,11 @@ class Network:
         return f"{self.name}n{number}"
 
     def command(self, number: int) -> list[str]:
-        """What stands before the command line of a process that is to live there; the pid stays."""
-        return [shutil.which("ip") or "ip", "netns", "exec", self.namespace(number)]
+        """What stands before the command line of a process that is to live there; the pid stays.
+
+        Not `ip netns exec`: that gives the process mounts of its own, and so keeps every disk mounted.
+        """
+        return [shutil.which("nsenter") or "nsenter", f"--net={NAMESPACES / self.namespace(number)}", "--"]
 
     # --- faults ------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class PowerCut:
         places = [ring.cluster.node(number).data_dir for number in numbers]
         for place in places:
             place.joinpath(CANARY).write_text(CANARY_TEXT)
+        await load.wait_acked(1)  # right after an ack: what was acked too early is not on the disk yet
         pids = [ring.backend.pause(ring.cluster, number) for number in numbers]
         stopped = [await wait_stopped(pid) for pid in pids]
         for number in numbers:
