@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from esnode.__main__ import main
 from esnode.apply import Machine
 from esnode.client import connect, connect_node
-from esnode.config import Dedup
+from esnode.config import Address, Config, Dedup, Member, dump
 from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
 from esnode.driver import Driver
@@ -382,6 +383,25 @@ async def test_damage_ends_a_cluster_of_one_and_changes_nothing(tmp_path: Path) 
         with pytest.raises(InvalidConfig, match="no other node has its log"):
             Repair(cluster.places[1], alone=True, rejoin=True)
         assert sorted(path.name for path in cluster.configs[1].data_dir.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [(["--rejoin"], "cannot rejoin"), (["--rejoin", "--trust-copy"], "not allowed with")],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_opened(
+    options: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = (Member(1, Address("127.0.0.1", 1), Address("127.0.0.1", 2)),)
+    path = tmp_path / "node.toml"
+    path.write_text(dump(Config("c", 1, tmp_path / "data", members)))
+    try:
+        code = main(["--config", str(path), *options])
+    except SystemExit as end:  # the parser's own refusal
+        code = int(end.code or 0)
+    assert code == 2
+    assert why in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_cluster_of_one_goes_on_with_a_copy(tmp_path: Path) -> None:

@@ -253,6 +253,16 @@ def test_dry_runs_say_what_would_be_and_change_nothing(fakes: FakeNodes, tmp_pat
     assert state.names() == ["fake"]
 
 
+def test_what_is_said_of_a_nodes_data_is_said_once_and_before_it_runs(fakes: FakeNodes) -> None:
+    both = Run("node", "start", "1", "--rejoin", "--trust-copy", "-o", "json")
+    assert "contradict each other" in str(both.document["errors"][0])
+    pid = Run("node", "start", "1", "-o", "json").data["pid"]
+    late = Run("node", "start", "1", "--rejoin", "-o", "json")
+    assert late.document["errors"][0]["next"] == "esctl node stop 1 --cluster fake"
+    assert both.code == late.code == 2
+    assert fakes.pids() == [pid, None, None]
+
+
 def test_destroy_wants_the_name_and_then_leaves_nothing(fakes: FakeNodes) -> None:
     for words in ([], ["--confirm", "other"], ["--no-input"]):
         run = Run("cluster", "destroy", "fake", *words, "-o", "json")
