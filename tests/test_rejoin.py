@@ -22,6 +22,7 @@ from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
     DamagedSnapshot,
+    EventStreamError,
     InvalidConfig,
     Rejoining,
     StorageFailed,
@@ -453,7 +454,11 @@ async def test_a_damaged_snapshot_of_the_leader_is_not_taken_for_damage_of_this_
     assert worker.pending_writes == 0
 
 
-async def test_a_disk_that_damages_everything_again_and_again_ends_the_node() -> None:
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [(DamagedRecord("again"), "check the disk"), (UnknownDirectory("again"), "two processes")],
+)
+async def test_a_node_that_repairs_itself_again_and_again_ends(error: EventStreamError, helps: str) -> None:
     disk = MemoryDisk()
     repair = Repair(MemoryPlace(disk, Identity("c", 1)), alone=False)
     runs = 0
@@ -462,12 +467,13 @@ async def test_a_disk_that_damages_everything_again_and_again_ends_the_node() ->
         nonlocal runs
         runs += 1
         repair.open().close()
-        raise DamagedRecord("again")
+        raise error
 
-    with pytest.raises(DamagedRecord, match="again"):
+    with pytest.raises(type(error), match="again") as caught:
         await keep_running(repair, run)
+    assert helps in caught.value.next_step
     assert runs == 1 + MAX_REPAIRS
-    assert disk.set_aside == MAX_REPAIRS
+    assert disk.set_aside == (MAX_REPAIRS if isinstance(error, DamagedRecord) else 0)
 
 
 async def test_what_the_operator_says_is_done_once() -> None:
