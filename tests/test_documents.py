@@ -173,8 +173,11 @@ def test_every_make_target_of_a_document_is_there(page: Document) -> None:
 def test_every_module_that_a_document_runs_is_there(page: Document) -> None:
     for line in page.command_lines("python"):
         words = line.split()
-        path = Path(words[2].replace(".", "/") + ".py") if words[1] == "-m" else Path(words[1])
-        assert words[1:3] == ["-m", "pytest"] or (ROOT / path).is_file(), line
+        paths = [Path(words[1])]
+        if words[1] == "-m":  # a package is run by its `__main__`
+            module = Path(words[2].replace(".", "/"))
+            paths = [module.with_suffix(".py"), module / "__main__.py"]
+        assert words[1:3] == ["-m", "pytest"] or any((ROOT / path).is_file() for path in paths), line
 
 
 def test_the_torture_scripts_take_the_options_that_their_document_gives() -> None:
