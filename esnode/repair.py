@@ -63,7 +63,7 @@ class Repair:
         if self._left == 0 and isinstance(error, DamagedRecord):
             raise _with_next_step(error, "check the disk: what came from the other nodes was damaged again")
         if self._left == 0:
-            raise _with_next_step(error, "see whether two processes run as this node, each with its directory")
+            raise _with_next_step(error, "see whether two processes run as this node")
         self._left -= 1
         self._begin(keep_log=not isinstance(error, DamagedRecord), code=error.code, reason=str(error))
 
