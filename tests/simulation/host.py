@@ -6,7 +6,6 @@ something arrived, a commit after the disk's time, ticks and beats of a clock th
 """
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,6 @@ from esnode.driver import Driver
 from esnode.errors import Bug, CopiedDirectory, DamagedRecord, StorageFailed
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
-from esnode.raft.entry import Entry
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
     Beat,
@@ -38,7 +36,6 @@ from esnode.raft.messages import (
     SendSnapshot,
     SoftState,
     Tick,
-    Write,
 )
 from esnode.recovery import recover
 from esnode.storage.interface import Identity, pages
@@ -46,13 +43,13 @@ from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.view import View
 from esnode.waiting import WaitingRequests
 
+from .diskqueue import DiskQueue
 from .outcome import Violation
-from .schedule import MS, SECOND, between
+from .schedule import MS, between
 
 if TYPE_CHECKING:
     from .world import World
 
-DISK_SILENCE_NS: Final = int(limits.DISK_SILENCE_S * SECOND)
 FINE_TICK_MS: Final = 5
 FINE_TICKS: Final = 60
 """Fine ticks in a row while nobody leads; then the ordinary ones do."""
@@ -471,86 +468,3 @@ class WakingInbox(Inbox):
     def drain(self, most: int) -> list[Input]:
         """As `Inbox.take`, of what is here."""
         return [self._items.popleft() for _ in range(min(most, len(self._items)))]
-
-
-class DiskQueue:
-    """As `esnode/storage/worker.py`: group commit, calls in between, callbacks in order."""
-
-    def __init__(self, host: Host, storage: MemoryStorage) -> None:
-        self.storage = storage
-        self._host = host
-        self._life = host.life
-        self._submitted: deque[tuple[Write | None, Callable[[], None]]] = deque()
-        self._calls: deque[Callable[[], None]] = deque()
-        self._busy = False
-
-    def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
-        """`StorageWorker.submit`."""
-        if write is None and not self._submitted:
-            on_durable()
-            return
-        if write is not None:
-            self._host.world.invariants.wrote(self._host, write)
-        self._submitted.append((write, on_durable))
-        self._begin_soon()
-
-    def call(self, fn: Callable[[], None]) -> None:
-        """`StorageWorker.call`."""
-        self._calls.append(fn)
-        self._begin_soon()
-
-    async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
-        """Never awaited: the turn's fetches are served by `Host`."""
-        raise NotImplementedError
-
-    def _begin_soon(self) -> None:
-        if not self._busy:
-            self._busy = True
-            self._host.world.schedule.after(0, self._guarded, self._begin)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
-        if self._life != self._host.life or not self._host.up:
-            return
-        if self._host.paused:
-            self._host.defer(partial(self._guarded, step))
-        else:
-            self._host.guard(step)
-
-    def _begin(self) -> None:
-        host = self._host
-        writes = [write for write, _ in self._submitted if write is not None]
-        if not writes:
-            self._finish(0)
-            return
-        host.passes("writing")
-        self.storage.write_unsynced(writes)
-        host.passes("syncing")
-        took_ns = host.sync_time_ns()
-        if took_ns > DISK_SILENCE_NS:
-            host.world.schedule.after(DISK_SILENCE_NS, self._guarded, _hang)
-        else:
-            host.world.schedule.after(took_ns, self._guarded, partial(self._synced, writes))
-
-    def _synced(self, writes: list[Write]) -> None:
-        self.storage.sync()
-        for write in writes:
-            self._host.world.invariants.persisted(self._host, write)
-        self._host.passes("synced")
-        self._finish(len(writes))
-
-    def _finish(self, written: int) -> None:
-        """Call back for so many writes and what waits behind them; then the calls; then the next round."""
-        while self._submitted and (written or self._submitted[0][0] is None):
-            write, on_durable = self._submitted.popleft()
-            written -= write is not None
-            on_durable()
-        calls, self._calls = self._calls, deque()
-        for call in calls:
-            call()
-        self._busy = False
-        if self._submitted or self._calls:
-            self._begin_soon()
-
-
-def _hang() -> None:
-    raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
