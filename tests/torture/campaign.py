@@ -244,6 +244,7 @@ def options(text: str | None, times: int, rate: float = 3_000) -> argparse.Argum
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """What was chosen. From here on SIGTERM ends the run as Ctrl-C does: with everything taken away."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     return Settings(
         chosen.times, chosen.rate, chosen.seed, chosen.storage, chosen.home, chosen.retention_bytes
