@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from esnode import limits
+from esnode.errors import Bug
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot
 
@@ -163,12 +164,21 @@ class RaftLog:
         self._check()
 
     def merge(self, entries: Sequence[Entry]) -> None:
-        """Add a leader's entries: known ones are passed over, a conflicting tail gives way (5.3)."""
+        """Add a leader's entries: known ones are passed over, a conflicting tail gives way (5.3).
+
+        The wire has seen that they follow each other; that they follow what is held is seen here.
+        """
         for position, entry in enumerate(entries):
             if entry.index <= self.last_index and self.term_at(entry.index) == entry.term:
                 continue
             if entry.index <= self.last_index:
                 self._truncate(entry.index)
+            end = self.end
+            if entry.base_offset != end.next_offset or entry.log_time_ms < end.log_time_ms:
+                raise Bug(
+                    f"entry {entry.index} of offset {entry.base_offset} and log time {entry.log_time_ms}"
+                    f" cannot follow what ends at {end.next_offset} and {end.log_time_ms}"
+                )
             self.append(entries[position:])
             return
 

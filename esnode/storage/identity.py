@@ -105,7 +105,7 @@ def _load(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, endless brackets
         raise DamagedRecord(f"{path} cannot be read as JSON") from error
     if not isinstance(found, dict):
         raise DamagedRecord(f"{path} is not a JSON object")

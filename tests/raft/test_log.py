@@ -2,6 +2,8 @@
 
 import pytest
 
+from esnode.errors import Bug
+from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.log import Position, RaftLog
 from esnode.raft.messages import Snapshot
 
@@ -89,6 +91,35 @@ def test_a_committed_entry_is_never_cut_away() -> None:
     log.commit_to(2)
     with pytest.raises(AssertionError, match="never cut away"):
         log.merge((noop(2, 2),))
+
+
+@pytest.mark.parametrize(("base_offset", "log_time_ms"), [(1, 10), (3, 10), (2, 9)])
+@pytest.mark.parametrize("applied", [0, 2])
+def test_an_entry_that_cannot_follow_what_is_held_is_never_taken(
+    base_offset: int, log_time_ms: int, applied: int
+) -> None:
+    """Found by the fuzzer: in the place of a tail that was cut away, nobody looked at the log time."""
+    held = [at(1, 1, 0, 5), at(2, 1, 1, 10), at(3, 1, 2, 20)]
+    log = log_of(held[:2])
+    log.append(held[2:])
+    log.commit_to(applied)
+    log.applied_to(applied)
+    with pytest.raises(Bug, match=r"entry 3 .* cannot follow"):
+        log.merge((at(3, 2, base_offset, log_time_ms),))
+
+
+def at(index: int, term: int, base_offset: int, log_time_ms: int) -> Entry:
+    """An entry of one event."""
+    return seal(
+        index=index,
+        term=term,
+        kind=EntryKind.BATCH,
+        base_offset=base_offset,
+        log_time_ms=log_time_ms,
+        count=1,
+        keys=bytes(16),
+        payload=b"\x81\x41e",
+    )
 
 
 def test_the_commit_index_neither_falls_nor_passes_the_end() -> None:
