@@ -226,7 +226,16 @@ class Appending(Trying):
             self.history.refused(number)
             if decision.refusal is Refusal.OUT_OF_SEQUENCE:
                 raise Violation("sessions", f"a session in order is refused: {self._batch.producer}")
+            if decision.refusal is Refusal.WINDOW_FULL:
+                self.answer(self._turned_away)
+                return
         self.answer(self.refused, attempt)
+
+    def _turned_away(self) -> None:
+        """Asking again would not help: the client leaves it."""
+        if not self._done:
+            self._done = True
+            self.gave_up()
 
     def _acked(self, number: int, decision: Decision) -> None:
         now_ns = self.world.schedule.now_ns

@@ -88,9 +88,8 @@ def _faults(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
 def _operations(source: random.Random, weather: Weather) -> tuple[Operation, ...]:
     load, events = weather.load, _Events(source, weather)
     times = _times(source, load.operations_a_minute, weather.duration_ms)
-    for at_ns in tuple(times):
-        if source.random() < load.bursts:
-            times += [at_ns + int(source.uniform(0, 300) * MS) for _ in range(source.randint(5, 30))]
+    for at_ns in _times(source, load.bursts_a_minute, weather.duration_ms):
+        times += [at_ns + int(source.uniform(0, 300) * MS) for _ in range(source.randint(5, 30))]
     operations = []
     for at_ns in sorted(times):
         client, to = source.randrange(load.clients), source.randint(1, weather.voters)
@@ -135,7 +134,10 @@ def _size(source: random.Random, load: Load) -> int:
 
 
 def _times(source: random.Random, a_minute: float, duration_ms: int) -> list[int]:
-    times, at_ms = [], 0.0
+    times: list[int] = []
+    if not a_minute:
+        return times
+    at_ms = 0.0
     while (at_ms := at_ms + source.expovariate(a_minute / 60_000)) < duration_ms:
         times.append(int(at_ms * MS))
     return times

@@ -65,8 +65,8 @@ class Load:
     reads: float
     sessions: float
     """The share of batches that go through a producer session."""
-    bursts: float
-    """The chance of an operation to come with many others, all at once."""
+    bursts_a_minute: float
+    """How often many operations come all at once."""
     attempt_ms: int
     give_up_ms: int
     loses: float
@@ -101,7 +101,7 @@ class Weather:
 def draw(seed: int, minutes: float) -> Weather:
     """The world of `seed`, with faults for about `minutes`."""
     source = random.Random(f"{seed}:weather")
-    scale = source.choice((1, 1, 1, 2, 4))
+    scale = source.choice((1, 1, 2, 4))
     timers = Raft(
         heartbeat_ms=150 * scale, election_ms=450 * scale, jitter_ms=source.choice((50, 150)) * scale
     )
@@ -135,12 +135,12 @@ def draw(seed: int, minutes: float) -> Weather:
         drift=source.choice((0.0, 0.001, 0.05)),
         load=Load(
             clients=source.randint(1, 4),
-            operations_a_minute=source.choice((20, 60, 60, 200)),
+            operations_a_minute=source.choice((10, 20, 60, 200)),
             max_events=source.choice((1, 4, 4, 64, 400)),
             repeats=source.choice((0.0, 0.1, 0.3)),
             reads=source.choice((0.0, 0.1, 0.3)),
             sessions=source.choice((0.0, 0.2, 0.5)),
-            bursts=source.choice((0.0, 0.0, 0.05, 0.2)),
+            bursts_a_minute=source.choice((0.0, 0.0, 1.0, 4.0)),
             attempt_ms=source.choice((300, 1_000, 3_000)),
             give_up_ms=source.choice((2_000, 20_000)),
             loses=source.choice((0.0, 0.02, 0.1)),
