@@ -8,6 +8,7 @@ has hit. Never breaks a promise that the cluster relies on: a disk keeps what it
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import trio
 
@@ -91,11 +92,7 @@ class Faults:
             return
         self._hit(kind, machine.host)
         end(machine)
-        try:
-            await trio.sleep(self._while_s())
-        finally:
-            with trio.CancelScope(shield=True):
-                await machine.start()
+        await self._start_again(machine)
 
     async def _pause(self) -> None:
         machine = self._running()
@@ -211,6 +208,55 @@ class Faults:
         if machine is not None:
             self._hit("full_disk", machine.host)
             machine.disk.capacity_bytes = len(machine.disk.cache) + self._source.randrange(20_000)
+
+    # --- disks that are not to be believed any more ------------------------------------------------
+
+    async def _wipe(self) -> None:
+        """An empty disk in place of the old one."""
+        machine = self._victim()
+        if self._may_lose(machine):
+            self._hit("wipe", machine.host)
+            machine.kill()
+            machine.lose(machine.disk.wipe, noticed=True)
+            await self._start_again(machine)
+
+    async def _old_copy(self) -> None:
+        """A copy is made now, and put in place of the disk some time later."""
+        machine = self._victim()
+        image = machine.disk.image()
+        await trio.sleep(self._while_s())
+        if self._may_lose(machine):
+            self._hit("old_copy", machine.host)
+            machine.kill()
+            machine.lose(partial(machine.disk.restore, image), noticed=True)
+            await self._start_again(machine)
+
+    async def _bit_flip(self) -> None:
+        """A bit turns over; the process ends soon, and the next one reads everything."""
+        machine = self._victim()
+        if not machine.disk.synced or not self._may_lose(machine):
+            return
+        if machine.disk.has_snapshot and self._source.random() < 0.3:
+            self._hit("bit_flip", f"{machine.host}, in its snapshot")
+            machine.lose(partial(machine.disk.flip_bit_of_snapshot, self._source), noticed=False)
+        else:
+            self._hit("bit_flip", f"{machine.host}, in its log")
+            machine.lose(partial(machine.disk.flip_bit, self._source), noticed=False)
+        await trio.sleep(self._while_s())
+        machine.kill()
+        await self._start_again(machine)
+
+    def _may_lose(self, machine: Machine) -> bool:
+        """Whether one more disk may be lost: a majority stays sound, and this one was."""
+        lost = sum(each.lost for each in self._machines)
+        return not machine.lost and 2 * (lost + 1) < len(self._machines)
+
+    async def _start_again(self, machine: Machine) -> None:
+        try:
+            await trio.sleep(self._while_s())
+        finally:
+            with trio.CancelScope(shield=True):
+                await machine.start()
 
 
 def _both(host: str, others: Sequence[str]) -> Ways:

@@ -6,16 +6,20 @@ Decides what is left after each kind of end. The disk outlives the process. Call
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from esnode.config import Config
 from esnode.errors import StorageFailed
 from esnode.node import Node
+from esnode.repair import Repair, keep_running
 from esnode.status import Process
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.storage.place import MemoryPlace
 
 from .audit import Audit
 from .clock import HOST, Freezer
@@ -47,7 +51,6 @@ class Life:
     storage: MemoryStorage
     pace: SimulatedPace
     node: Node
-    killed: bool = False
 
 
 class Machine:
@@ -55,12 +58,17 @@ class Machine:
 
     def __init__(self, config: Config, ground: Ground) -> None:
         self.host = f"node-{config.node_id}"
-        self.disk = MemoryDisk()
+        self.disk = MemoryDisk(f"{ground.seed}:{self.host}".encode())
         self.life: Life | None = None
         self.lives = 0
         self.config = config
         self._ground = ground
         self._up = False
+        self._lost = False
+        self._will_rejoin = False
+        self._read_anew = False
+        """A node has read the disk since it was lost."""
+        self._nodes = 0
         self._begun = trio.lowlevel.ParkingLot()
         self._ended = trio.Event()
         self._ended.set()
@@ -70,6 +78,25 @@ class Machine:
     def node(self) -> Node | None:
         """The node that runs here."""
         return None if self.life is None else self.life.node
+
+    @property
+    def lost(self) -> bool:
+        """What is on the disk is not to be believed, or was not yet fetched anew."""
+        if self._lost and self._read_anew and self.node is not None:
+            self._lost = self.node.view.rejoining  # else the damage was where nothing is read any more
+        return self._lost
+
+    def lose(self, change: Callable[[], object], *, noticed: bool) -> None:
+        """Something happens to the disk that it was not made for: `change`.
+
+        `noticed`: the node is sure to rejoin for it, once it has met the others.
+        """
+        change()
+        self._lost, self._read_anew, self._will_rejoin = True, False, noticed
+
+    def rejoined(self) -> None:
+        """Its node has said so."""
+        self._lost = False
 
     def kill(self) -> None:
         """End the process at once, as kill -9 does: what it wrote stays in the cache of the system."""
@@ -128,42 +155,57 @@ class Machine:
         self._ground.freezer.thaw(self.host)
         life, self.life = self.life, None
         if life is not None:
-            life.killed, self._up = True, False
+            self._up = False
         return life
 
     async def _live(self) -> None:
+        """One process: as `__main__`, with the repairs that it makes of itself."""
         HOST.set(self.host)
         self.lives += 1
-        ground, config = self._ground, self.config
-        seed = f"{ground.seed}:{self.host}:{self.lives}"
-        storage = MemoryStorage(self.disk, Identity(config.cluster, config.node_id))
-        pace = SimulatedPace(storage, ground.speed, random.Random(f"{seed}:disk"))
-        node = Node(
-            config,
-            storage,
-            random.Random(seed),
-            ground.network.dialer(self.host),
-            pace=pace,
-            process=lambda: Process(config.node_id, 0),
+        config = self.config
+        scope = trio.CancelScope()
+        repair = Repair(
+            MemoryPlace(self.disk, Identity(config.cluster, config.node_id)), alone=not config.peers
         )
-        ground.audit.observe(self.host, node.machine)
-        life = self.life = Life(trio.CancelScope(), storage, pace, node)
-        self._begun.unpark_all()
+        try:
+            with scope:
+                await keep_running(repair, partial(self._run_node, repair, scope), inline=True)
+        except* StorageFailed as group:
+            if not scope.cancel_called:
+                self._ground.note(self.host, f"the node has ended: {group.exceptions[0]!r}")
+        finally:
+            if not scope.cancel_called:
+                self._up = False
+                self._ground.nursery.start_soon(self._start_later)
+            self._ended.set()
+
+    async def _run_node(self, repair: Repair, scope: trio.CancelScope) -> None:
+        ground, config = self._ground, self.config
+        self._nodes += 1
+        seed = f"{ground.seed}:{self.host}:{self._nodes}"
         clients = ground.network.listen(self.host, config.me.client)
         peers = ground.network.listen(self.host, config.me.peer, CONFIRM_WITHIN_S)
         try:
-            with life.scope:
+            with closing(repair.open()) as storage:
+                assert isinstance(storage, MemoryStorage)
+                pace = SimulatedPace(storage, ground.speed, random.Random(f"{seed}:disk"))
+                node = Node(
+                    config,
+                    storage,
+                    random.Random(seed),
+                    ground.network.dialer(self.host),
+                    pace=pace,
+                    process=lambda: Process(config.node_id, 0),
+                )
+                ground.audit.observe(self.host, node.machine)
+                self.life = Life(scope, storage, pace, node)
+                self._read_anew = not self._will_rejoin
+                self._begun.unpark_all()
                 await node.run([clients], [peers])
-        except* StorageFailed as group:
-            if not life.killed:
-                ground.note(self.host, f"the node has ended: {group.exceptions[0]!r}")
         finally:
-            if not life.killed:
-                self.life, self._up = None, False
+            if not scope.cancel_called:
+                self.life = None
                 ground.network.end_process(self.host)
-                ground.nursery.start_soon(self._start_later)
-            storage.close()
-            self._ended.set()
 
     async def _start_later(self) -> None:
         """What supervises it starts it again."""

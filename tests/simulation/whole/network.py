@@ -87,6 +87,10 @@ class Network:
         listener = self._ports[address] = Listener(host, confirm_within_s)
         return listener
 
+    def place(self, host: str, address: Address) -> None:
+        """Whose address it is; nobody listens there yet."""
+        self.listen(host, address).close()
+
     def dialer(self, host: str) -> Dialer:
         """How programs on `host` connect; raises what `open_stream` does, when it does."""
 

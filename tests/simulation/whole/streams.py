@@ -41,6 +41,8 @@ class Way:
         self.acks_blocked = False
         """The sender does not hear what has been read, so it may not send more for it."""
         self.readers = trio.lowlevel.ParkingLot()
+        self.alarm: trio.CancelScope | None = None
+        """Wakes the reader that waits, when the next segment arrives."""
         self.writers = trio.lowlevel.ParkingLot()
         self.unconfirmed = 0
         """Bytes that the sender must still hold."""
@@ -79,7 +81,8 @@ class Way:
         for part in parts:
             self._last_due = max(self._last_due, trio.current_time() + self.latency_s())
             self._flying.append((self._last_due, part))
-        self.readers.unpark_all()
+        if self.alarm is not None:
+            self.alarm.deadline = min(self.alarm.deadline, self.next_due())
 
     def latency_s(self) -> float:
         """How long a segment takes."""
@@ -198,8 +201,7 @@ class End(trio.abc.HalfCloseableStream):
                     await trio.lowlevel.cancel_shielded_checkpoint()
                     return data
                 self._check()
-                with trio.move_on_at(min(self.in_.next_due(), self._end_of_patience())):
-                    await self.in_.readers.park()
+                await self._wait_segment()
                 self._check_closed()
 
     async def send_eof(self) -> None:
@@ -263,6 +265,12 @@ class End(trio.abc.HalfCloseableStream):
 
     def _end_of_patience(self) -> float:
         return min(self.breaks_at, self.gives_up_at)
+
+    async def _wait_segment(self) -> None:
+        until = min(self.in_.next_due(), self._end_of_patience())
+        with trio.CancelScope(deadline=until) as self.in_.alarm:
+            await self.in_.readers.park()
+        self.in_.alarm = None
 
     async def _wait_room(self) -> None:
         full_until = FOREVER

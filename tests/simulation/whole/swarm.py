@@ -33,6 +33,9 @@ FAULTS: Final[Mapping[str, float]] = {
     "failed_sync": 0.7,
     "full_disk": 0.4,
     "transfer": 1,
+    "wipe": 0.5,
+    "old_copy": 0.7,
+    "bit_flip": 0.7,
 }
 """How often each is chosen, where a seed has it."""
 
@@ -110,14 +113,14 @@ def draw(seed: int) -> Swarm:
             pick((0, 20_000, 5_000, 100_000)), pick((0, 0, 5_000)), pick((200, 1_000, 3_000))
         ),
         network=Weather(
-            (0.0001, top_s), pick((0.0, 0.01, 0.1)), pick((0.0, 0.1, 0.5)), pick((65536, 65536, 4096, 1024))
+            (0.0001, top_s), pick((0.0, 0.01, 0.1)), pick((0.0, 0.1, 0.5)), pick((65536, 65536, 4096))
         ),
         disk=DiskSpeed((0.0002, pick((0.001, 0.005, 0.03))), pick((0.0, 0.01)), (0.00005, 0.001)),
         load=Load(
             clients=source.randint(1, 3),
-            append_every_s=pick((0.05, 0.1, 0.3)),
+            append_every_s=pick((0.1, 0.2, 0.5)),
             max_events=pick((1, 3, 20)),
-            max_bytes=pick((10, 100, 3_000)),
+            max_bytes=pick((10, 100, 1_000)),
             repeats=pick((0.0, 0.1, 0.3)),
             read_every_s=pick((0.3, 1.0, 5.0)),
             subscribers=pick((0, 1, 1, 2)),

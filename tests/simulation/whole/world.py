@@ -58,6 +58,7 @@ class World:
         self._network = Network(random.Random(f"{seed}:net"), self.swarm.network)
         self._application = Application(self.swarm.load, self.history, random.Random(f"{seed}:load"))
         self._freezer = Freezer()
+        self._machines: dict[str, Machine] = {}
 
     async def play(self) -> None:
         """Everything, in order; raises `Violation`."""
@@ -92,9 +93,17 @@ class World:
         term = fields.get("new_term")
         if event == "state_changed" and fields["role"] == "leader" and isinstance(term, int):
             self.audit.leads(host, term)
+        if event == "rejoin_done":
+            self._machines[host].rejoined()
+        if event == "rejoin_begun" and not self._machines[host].lost:
+            raise Violation("durability", f"{host} finds a damage that nobody did: {fields['reason']}")
 
     async def _play(self, ground: Ground) -> None:
         machines = [Machine(config, ground) for config in _configs(self.swarm)]
+        self._machines = {machine.host: machine for machine in machines}
+        for machine in machines:
+            for address in (machine.config.me.peer, machine.config.me.client):
+                self._network.place(machine.host, address)
         for machine in machines:
             await machine.start()
         hosts = [f"client-{number}" for number in range(1, self.swarm.load.clients + 1)]
@@ -112,6 +121,8 @@ class World:
                 client.stop()
             self.note("world", "healed")
             for machine in machines:
+                if machine.lost:
+                    machine.kill()  # the next process meets a damage that this one has not met
                 machine.heal()
                 await machine.start()
             await self._demand_an_ack(addresses)
