@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from esctl.load.generator import Generator
-from esctl.proof.operations import Operations
+from esnode import limits
 from esnode.client import Log, connect
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError
@@ -39,8 +39,6 @@ class Load:
     rate: float
     source: random.Random
     ledger: Ledger = field(default_factory=Ledger)
-    operations: Operations = field(default_factory=Operations)
-    """The same for the checker that `esctl` has, with times and refusals."""
     last_offset: int = -1
     """The largest that was acked."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -77,12 +75,14 @@ class Load:
                 if recent and self.source.random() < 1 / SENT_AGAIN_EVERY:
                     batch = self.source.choice(recent)
                     self.sent_again += 1
+                    attempt = self.ledger.operations.append_begins(batch.keys, self.ledger.clock())
                 else:
                     batch = generator.next_batch()
                     self.ledger.sent(batch)
+                    attempt, _ = self.ledger.batches[batch.keys[: limits.KEY_BYTES]]
                     recent.append(batch)
                 await slots.acquire()
-                nursery.start_soon(self._append, log, batch, slots)
+                nursery.start_soon(self._append, log, batch, attempt, slots)
                 turn = max(turn + batch.count / self.rate, trio.current_time() - 1.0)
                 await trio.sleep_until(turn)
             self.ended_s = trio.current_time()
@@ -100,19 +100,17 @@ class Load:
         if patience.cancelled_caught:
             raise Trouble(f"all nodes run, and {more} more events were not acked within {STANDSTILL_S:g} s")
 
-    async def _append(self, log: Log, batch: Batch, slots: trio.Semaphore) -> None:
-        attempt = self.operations.append_begins(batch.keys, trio.current_time())
+    async def _append(self, log: Log, batch: Batch, attempt: int, slots: trio.Semaphore) -> None:
         try:
             taken = await log.append_batch(batch)
         except EventStreamError as error:
             self.errors[error.code] = self.errors.get(error.code, 0) + 1
             if error.definite:
-                self.operations.refused(attempt)
+                self.ledger.operations.refused(attempt)
             return
         finally:
             slots.release()
-        self.ledger.ack(batch, taken.ranges)
-        self.operations.acked(attempt, taken.ranges, trio.current_time(), taken.duplicates)
+        self.ledger.ack(batch, taken.ranges, taken.duplicates)
         self.last_offset = max(
             self.last_offset, *(part.base_offset + part.count - 1 for part in taken.ranges)
         )

@@ -9,15 +9,14 @@ import random
 from functools import partial
 from typing import Final
 
-import numpy as np
 import trio
 
 from esctl.state import Node
 from esnode import limits
 from tests.torture.arena import CATCH_UP_TIMEOUT_S, Arena, Trouble
 from tests.torture.judgement import keys_of
-from tests.torture.ledger import Ledger
 from tests.torture.load import Load
+from tests.torture.promises import Promises
 from tests.torture.stored import directory_name, rejoins
 
 ROUND_S: Final = 0.05
@@ -67,29 +66,3 @@ async def wait_sound(ring: Arena, load: Load, number: int) -> None:
             raise Trouble(f"node {number} came back without {missing} events that were acked")
     if patience.cancelled_caught:
         raise Trouble(f"node {number} was not sound again within {CATCH_UP_TIMEOUT_S:g} s")
-
-
-class Promises:
-    """What was acked at one moment."""
-
-    def __init__(self, keys: bytes, offsets: bytes) -> None:
-        self._keys = np.frombuffer(keys, dtype=np.uint8).reshape(-1, limits.KEY_BYTES)
-        self._offsets = np.frombuffer(offsets, dtype=np.int64)
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> "Promises":
-        return cls(bytes(ledger.keys), ledger.offsets.tobytes())
-
-    @property
-    def end(self) -> int:
-        """The last offset that was promised."""
-        return int(self._offsets.max(initial=-1))
-
-    def missing_in(self, log_keys: bytes, first_offset: int = 0) -> int:
-        """How many acked events a log that begins at `first_offset` does not have at their offsets."""
-        log = np.frombuffer(log_keys, dtype=np.uint8).reshape(-1, limits.KEY_BYTES)
-        kept = self._offsets >= first_offset
-        offsets, keys = self._offsets[kept] - first_offset, self._keys[kept]
-        there = offsets < len(log)
-        same = (log[offsets[there]] == keys[there]).all(axis=1)
-        return int((~there).sum() + (~same).sum())

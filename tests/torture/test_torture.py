@@ -18,7 +18,7 @@ from tests.torture.arena import Arena, Role, Target, Trouble
 from tests.torture.campaign import Fault, Needs, Settings, Strike
 from tests.torture.ledger import Ledger
 from tests.torture.load import Load
-from tests.torture.rejoining import Promises
+from tests.torture.promises import Promises
 
 
 def ledger_of(*acks: tuple[int, ...]) -> tuple[Ledger, bytes]:

@@ -56,11 +56,13 @@ class Witness:
             raise Trouble(f"a subscription ended at offset {self.next_offset:,}, not at {next_offset:,}")
 
     async def _follow(self, log: Log) -> None:
-        number = self.load.operations.subscription_begins(0)
+        number = self.load.ledger.operations.subscription_begins(0)
         async with log.subscribe_batches(0) as subscription:
             async for batch in subscription:
                 keys = b"".join(batch.keys())
-                self.load.operations.subscription_saw(number, batch.offset, keys, trio.current_time())
+                self.load.ledger.operations.subscription_saw(
+                    number, batch.offset, keys, self.load.ledger.clock()
+                )
                 self.seen += keys
                 self.news.set()
                 self.news = trio.Event()
@@ -72,11 +74,11 @@ class Witness:
             last = self.load.last_offset
             if last < 0:
                 continue
-            number = self.load.operations.read_begins(trio.current_time())
+            number = self.load.ledger.operations.read_begins(self.load.ledger.clock())
             try:
                 events = await log.read(last, 1)
             except EventStreamError:
                 self.unanswered += 1
                 continue
             self.reads += 1
-            self.load.operations.read_ends(number, last + len(events), trio.current_time())
+            self.load.ledger.operations.read_ends(number, last + len(events), self.load.ledger.clock())
