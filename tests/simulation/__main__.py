@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import world
 from .outcome import Outcome
-from .runner import TIERS, Summary, as_text, play, play_all
+from .runner import TIERS, Summary, as_text, play, play_all, together
 from .shrink import shrink
 from .story import Story
 from .tape import Tape, record
@@ -40,6 +40,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="on N cores")
     parser.add_argument("--minutes", type=float, default=world.MINUTES, help="of faults, for tier A: about")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="add what they add up to to this file's")
     parser.add_argument("--seed", type=int, metavar="SEED", help="play this one, and tell its story")
     parser.add_argument("--lines", type=int, default=200, metavar="N", help="the last N lines of the story")
     parser.add_argument("--diagram", type=Path, metavar="FILE", help="write it as a Mermaid diagram, too")
@@ -63,7 +64,12 @@ def _many(options: argparse.Namespace) -> int:
 
     summary = play_all(options.tier, seeds, jobs=options.jobs, minutes=options.minutes, progress=progress)
     sys.stderr.write("\n")
-    print(as_text(summary))
+    found = summary.to_json()
+    if options.into is not None:
+        if options.into.exists():
+            found = together(json.loads(options.into.read_text(encoding="utf-8")), found)
+        options.into.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(as_text(found))
     for outcome in summary.failed:
         print(f"seed {outcome.seed}: {outcome.violation}\n  replay: {_replay(options, outcome.seed)}")
     return 1 if summary.failed else 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INDEFINITE: Final = (Refusal.LEADERSHIP_LOST,)
 """Refusals that leave open whether the batch is in the log."""
-RETRY_MS: Final = 20
+RETRY_MS: Final = 50
 MISBEHAVES: Final = 0.05
 GAP: Final = 1 << 20
 TRAVEL_NS: Final = (50_000, 2_000_000)

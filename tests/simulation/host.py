@@ -242,8 +242,12 @@ class Host:
             self.world.schedule.after(
                 self._local(self.world.weather.timers.heartbeat_ms * MS), self._beat, life
             )
-            if not self.paused:
+            if self.paused:
+                return
+            if self.process.view.leads or self.rejoins:
                 self.process.inbox.put(Beat())
+            else:  # nobody minds it: the next tick takes it along
+                self.process.inbox.leave(Beat())
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -282,9 +286,11 @@ class Host:
             return
         self._awake = False
         if not self.paused:
-            self.guard(partial(self._drive, self.process))
+            self.guard(self._drive)
 
-    def _drive(self, process: Process) -> None:
+    def _drive(self) -> None:
+        process = self.process
+        assert process is not None
         items = process.inbox.drain(limits.MAX_STEPS_A_ROUND)
         core = process.core
         fetches = process.driver.turn(items)
@@ -467,4 +473,8 @@ class WakingInbox(Inbox):
 
     def drain(self, most: int) -> list[Input]:
         """As `Inbox.take`, of what is here."""
-        return [self._items.popleft() for _ in range(min(most, len(self._items)))]
+        if len(self._items) <= most:
+            items = list(self._items)
+            self._items.clear()
+            return items
+        return [self._items.popleft() for _ in range(most)]

@@ -7,9 +7,10 @@ tests, which play the same seeds in CI.
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from . import world
 from .outcome import Outcome
@@ -33,6 +34,16 @@ class Summary:
     def hours_a_minute(self) -> float:
         """Simulated hours in a minute of one core."""
         return self.simulated_s / 3600 / (self.wall_s / 60) / self.jobs if self.wall_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """For a file, in which pieces of a long run add up; failures by their seeds."""
+        return {
+            "seeds": self.seeds,
+            "simulated_s": self.simulated_s,
+            "core_s": self.wall_s * self.jobs,
+            "counts": dict(sorted(self.counts.items())),
+            "failed": {outcome.seed: str(outcome.violation) for outcome in self.failed},
+        }
 
     def add(self, outcome: Outcome) -> None:
         """One more run."""
@@ -80,13 +91,25 @@ def _outcomes(run: Callable[[int], Outcome], seeds: Iterable[int], jobs: int) ->
         yield from pool.imap_unordered(run, seeds)
 
 
-def as_text(summary: Summary) -> str:
+def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two pieces of a long run."""
+    return {
+        "seeds": one["seeds"] + other["seeds"],
+        "simulated_s": one["simulated_s"] + other["simulated_s"],
+        "core_s": one["core_s"] + other["core_s"],
+        "counts": dict(sorted((Counter(one["counts"]) + Counter(other["counts"])).items())),
+        "failed": one["failed"] | other["failed"],
+    }
+
+
+def as_text(summary: Mapping[str, Any]) -> str:
     """The summary as a table, for a terminal and for docs/testing.md."""
-    lines = [
-        f"{'seeds':<34}{summary.seeds:>14,}",
-        f"{'violations':<34}{len(summary.failed):>14,}",
-        f"{'simulated hours':<34}{summary.simulated_s / 3600:>14,.1f}",
-        f"{'simulated hours a minute a core':<34}{summary.hours_a_minute:>14,.1f}",
-    ]
-    lines += [f"{name:<34}{count:>14,}" for name, count in sorted(summary.counts.items())]
-    return "\n".join(lines)
+    hours = summary["simulated_s"] / 3600
+    rows: dict[str, int | float] = {
+        "seeds": summary["seeds"],
+        "violations": len(summary["failed"]),
+        "simulated hours": round(hours, 1),
+        "simulated hours a minute of a core": round(hours / (summary["core_s"] / 60), 1),
+    }
+    rows |= summary["counts"]
+    return "\n".join(f"{name:<36}{value:>14,}" for name, value in rows.items())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from esnode.raft import quorum
 
 from . import world
-from .runner import Summary, as_text, play_all
+from .runner import Summary, as_text, play_all, together
 from .shrink import shrink
 from .story import Story
 from .tape import Fault, Operation, Tape, record
@@ -119,7 +120,10 @@ def test_a_story_tells_of_messages_and_faults() -> None:
 
 
 def test_a_summary_says_how_often_each_fault_hit() -> None:
-    summary = play_all("A", range(3), minutes=0.3)
-    text = as_text(summary)
-    assert "simulated hours" in text
-    assert "op.append" in text
+    first, then = play_all("A", range(2), minutes=0.3), play_all("A", range(2, 3), minutes=0.3)
+    whole = together(first.to_json(), then.to_json())
+    assert whole["counts"] == play_all("A", range(3), minutes=0.3).to_json()["counts"]
+    text = as_text(whole)
+    assert re.search(r"^seeds +3$", text, re.MULTILINE)
+    assert re.search(r"^simulated hours +0\.\d", text, re.MULTILINE)
+    assert re.search(r"^op\.append +[1-9]", text, re.MULTILINE)
