@@ -57,6 +57,8 @@ class Storage(Protocol):
     - The first error of the disk raises `StorageFailed`; after that every call but `close` does.
       Nothing is retried on the same handle (a failed fsync drops dirty pages and marks them clean).
       The caller ends the process.
+    - What `recover` tells of is durable by then, even where a killed process left it in the system's
+      cache only: the node will speak of it to others.
     - What was not acked by a returned `write` may be there or not after a crash, but never half.
       An unfinished tail is cut at the next open. Damage inside what was durable raises
       `DamagedRecord`, on open, on read, or on a write that meets it; it is never skipped or cut.

@@ -291,6 +291,8 @@ class MemoryStorage(StoredLog):
             self._journal = JournalEngine(disk)
             self._disk = disk
             super().__init__(identity, disk, self._journal)
+            if disk.cache != disk.synced:
+                disk.sync()  # a killed process has left it in the cache only
 
     def write_unsynced(self, writes: Sequence[Write]) -> None:
         """The first half of `write`: into the cache. A crash before `sync` loses or tears it."""

@@ -77,6 +77,7 @@ class SqliteStorage(StoredLog):
             engine = SqliteEngine(data_dir / DATABASE)
             with closed_on_error(engine):
                 super().__init__(identity, home, engine)
+                engine.checkpoint()
 
 
 class SqliteEngine:
@@ -123,7 +124,7 @@ class SqliteEngine:
                     self._carry_out(change)
         self._prefix_index = change.prefix_index
         if self._wal_bytes >= CHECKPOINT_ANYWAY_BYTES:
-            self._checkpoint()
+            self.checkpoint()
 
     def row(self, index: int) -> Row | None:
         """One row."""
@@ -155,7 +156,7 @@ class SqliteEngine:
         if self._deleted_to < self._prefix_index:
             self._delete_some()
         if self._wal_bytes >= CHECKPOINT_BYTES:
-            self._checkpoint()
+            self.checkpoint()
         return self._deleted_to < self._prefix_index
 
     def close(self) -> None:
@@ -196,7 +197,11 @@ class SqliteEngine:
             self._connection.execute("PRAGMA synchronous = FULL")
         self._wal_bytes += 16 * PAGE_BYTES
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Sync the WAL, copy it into the database, sync that.
+
+        Done at every open: what a killed process had written may be in the system's cache only.
+        """
         with _writing():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._wal_bytes = 0

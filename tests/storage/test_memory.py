@@ -34,6 +34,18 @@ def test_what_is_not_synced_is_only_in_the_cache() -> None:
     assert disk.synced == disk.cache
 
 
+def test_what_a_killed_process_left_in_the_cache_is_durable_before_it_is_believed() -> None:
+    """kill -9 between a write and its fsync, a start, a power cut: the node had acked what it found."""
+    disk = MemoryDisk()
+    killed = reopened(disk)
+    killed.write_unsynced([write(entries(1, [1, 1]), hard_state=HardState(3, 2))])
+    killed.end_process()
+    found = reopened(disk).recover()
+    assert (found.last_index, found.hard_state) == (2, HardState(3, 2))
+    disk.crash()
+    assert reopened(disk).recover() == found
+
+
 def test_a_crash_loses_what_was_not_synced() -> None:
     disk = MemoryDisk()
     storage = reopened(disk)

@@ -53,6 +53,20 @@ def filled(place: DirectoryPlace, calls: int = 12) -> tuple[Storage, list[Entry]
     return storage, log
 
 
+def test_what_a_killed_process_left_in_the_wal_is_in_the_synced_database_before_it_is_believed(
+    place: DirectoryPlace,
+) -> None:
+    """The WAL may be in the system's cache only, or its fsync have failed and its pages be called clean."""
+    _, log = filled(place)
+    killed = as_after_a_kill(place)
+    with closing(killed.open()) as storage:
+        alone = place.path.parent / "alone.sqlite"
+        shutil.copy(killed.path / "log.sqlite", alone)
+        assert storage.recover().last_index == log[-1].index
+    with closing(sqlite3.connect(alone)) as connection:
+        assert connection.execute("SELECT max(idx) FROM entries").fetchone() == (log[-1].index,)
+
+
 def test_the_schema_is_the_documented_one(place: DirectoryPlace) -> None:
     place.open().close()
     database = sqlite_utils.Database(place.path / engine.DATABASE)
