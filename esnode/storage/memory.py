@@ -63,6 +63,8 @@ class MemoryDisk:
         self._synced_bytes = 0
         self._replaced: bytes | None = None
         self._snapshots: dict[tuple[int, int], bytearray] = {}
+        self._doomed: list[tuple[int, int]] = []
+        """Snapshots that go with the next sync."""
         self._fail_in: int | None = None
         self._holder: MemoryStorage | None = None
         self._seed = seed
@@ -112,6 +114,7 @@ class MemoryDisk:
                 raise StorageFailed("the disk did not sync: input/output error")
         self._synced_bytes = len(self._journal)
         self._replaced = None
+        self._drop_the_doomed()
 
     def bytes_at(self, begin: int, size: int) -> bytes:
         """Read from the cache."""
@@ -247,8 +250,10 @@ class MemoryDisk:
         return parse_snapshot(stored[:HEAD_BYTES], stored[HEAD_BYTES:], index, term)
 
     def drop_snapshots(self, index: int, term: int) -> None:
-        """Forget all snapshots but this one."""
-        self._snapshots = {place: kept for place, kept in self._snapshots.items() if place == (index, term)}
+        """Forget all snapshots but this one, once the record that names it is durable."""
+        self._doomed = [place for place in self._snapshots if place != (index, term)]
+        if self._replaced is None and self._synced_bytes == len(self._journal):
+            self._drop_the_doomed()
 
     def close(self) -> None:
         """Give up the lock."""
@@ -268,13 +273,20 @@ class MemoryDisk:
         self._journal = bytearray(journal)
         self._synced_bytes, self._replaced, self._fail_in = len(journal), None, None
         self._snapshots = {place: bytearray(stored) for place, stored in snapshots.items()}
+        self._doomed = []
 
     def _take(self, size_bytes: int) -> None:
         used = len(self._journal) + sum(map(len, self._snapshots.values()))
         if self.capacity_bytes is not None and used + size_bytes > self.capacity_bytes:
             raise StorageFailed("no space left on the disk")
 
+    def _drop_the_doomed(self) -> None:
+        for place in self._doomed:
+            del self._snapshots[place]
+        self._doomed = []
+
     def _lose(self) -> None:
+        self._doomed = []
         self._journal = bytearray(self.synced)
         self._synced_bytes = len(self._journal)
         self._replaced = None

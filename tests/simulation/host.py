@@ -302,9 +302,9 @@ class Host:
         for fetch in fetches:
             process.disk.call(partial(self._fetch, process, fetch))
         self.world.invariants.turned(self, process)
-        if core.rejoining is not self.rejoins:
-            self.rejoins = self.distrusted = core.rejoining
-            self.world.counts["node.rejoined"] += not core.rejoining
+        if self.rejoins and not (core.rejoining or self.disk.rejoining):
+            self.rejoins = self.distrusted = False
+            self.world.counts["node.rejoined"] += 1
         if len(process.inbox):
             self.wake()
 
