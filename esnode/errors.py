@@ -16,13 +16,15 @@ class EventStreamError(Exception):
     code: ClassVar[str] = ""
     title: ClassVar[str] = ""
     next_step: str = ""
-    definite: ClassVar[bool] = True
+    definite: bool = True
     """True: what was asked for was certainly not done. False: it may have been."""
 
-    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+    def __init__(self, message: str, *, next_step: str | None = None, definite: bool | None = None) -> None:
         super().__init__(message)
         if next_step is not None:
             self.next_step = next_step
+        if definite is not None:
+            self.definite = definite
 
 
 class CallerError(EventStreamError):

@@ -230,6 +230,24 @@ async def test_a_refusal_that_does_not_pass_is_raised() -> None:
             await log.append_many([event(2), event(3)])
 
 
+async def test_a_refusal_after_a_sending_without_an_answer_is_not_definite() -> None:
+    """The first leader may have stored it, or may get it late: what the second one says is of its own log."""
+    async with client() as (cluster, log):
+        cluster.nodes[1].script = swallow
+        cluster.nodes[2].script = refuse_once(WindowFull)
+        async with trio.open_nursery() as nursery:
+
+            async def append_and_be_refused() -> None:
+                with pytest.raises(WindowFull) as caught:
+                    await log.append_batch(batch(1))
+                assert not caught.value.definite
+
+            nursery.start_soon(append_and_be_refused)
+            await trio.sleep(0.1)
+            await cluster.nodes[1].kill()
+            await cluster.elect(2)
+
+
 async def test_each_append_of_a_refused_batch_gets_the_error() -> None:
     async with client() as (cluster, log):
         cluster.nodes[1].script = refuse_once(WindowFull)

@@ -108,6 +108,7 @@ class Courier:
         """
         for request in [one for one in self.pending.values() if one.batch is not None]:
             del self.pending[request.id]
+            request.unsure |= request.sent_on is not None
             request.id, request.sent_on = self.next_id(), None
             self.submit(request)
 
@@ -145,6 +146,7 @@ class Courier:
             return
         if request.once and request.sent_on is not None:
             return
+        request.unsure |= request.sent_on is not None
         request.sent_on = link.number
         request.sends += 1
         if request.sends == 1 and request.on_sent is not None:
@@ -166,7 +168,7 @@ class Courier:
         """A connection is gone, and with it the answers that were due on it."""
         for request in list(self.pending.values()):
             if request.sent_on == link.number:
-                request.sent_on = None
+                request.sent_on, request.unsure = None, True
                 if request.once:
                     self._settle(request, None, ConnectionLost("the connection broke before the answer came"))
         self._choose_leader()
@@ -212,6 +214,7 @@ class Courier:
         error = error_of(message.code, message.message)
         if isinstance(error, ProtocolError):
             raise error  # a code that this version does not know: it may be done or not
+        request.unsure |= not error.definite
         if message.code in _SESSION_GONE and self.on_session_gone is not None:
             first = next((one for one in self.pending.values() if one.batch is not None), None)
             if message.code == UnknownProducer.code or request is first:
@@ -224,6 +227,8 @@ class Courier:
         elif message.code in _RETRIED and (error.definite or not request.once):
             self._retry_soon()
         else:
+            # What this node says is of its own log, as it is now.
+            error.definite = error.definite and not request.unsure
             self._settle(request, None, error)
 
     def _settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:

@@ -37,6 +37,7 @@ class Request:
         "sends",
         "sent_on",
         "turn",
+        "unsure",
         "waiters",
     )
 
@@ -66,6 +67,8 @@ class Request:
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
         self.turn = 0
+        self.unsure = False
+        """An earlier sending was never answered: it may have been done, or be done yet."""
         self.waiters = 1
         self.acks: list[Ack] | None = None
         """The answer, one event at a time: made by the first of those who wait for it."""
@@ -78,7 +81,9 @@ class Request:
         await self.done.wait()
         if self.error is not None:
             # Several tasks may wait for one request, and each needs a traceback of its own.
-            raise type(self.error)(str(self.error), next_step=self.error.next_step)
+            raise type(self.error)(
+                str(self.error), next_step=self.error.next_step, definite=self.error.definite
+            )
         assert self.answer is not None
         return self.answer
 
