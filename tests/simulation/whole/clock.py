@@ -30,6 +30,7 @@ class JumpingClock(trio.abc.Clock):
 
     def __init__(self) -> None:
         self._now = 0.0
+        self._rounds_without = 0
 
     def start_clock(self) -> None:
         """Nothing to start."""
@@ -42,6 +43,9 @@ class JumpingClock(trio.abc.Clock):
         """None at all: it is `deadline` now. Without one, trio itself is about to end."""
         if deadline < float("inf"):
             self._now = max(self._now, deadline)
+            self._rounds_without = 0
+        self._rounds_without += 1
+        assert self._rounds_without < 1000, "everybody waits for somebody else, for ever"
         return 0.0
 
 
@@ -65,6 +69,7 @@ class Freezer(trio.abc.Instrument):
 
     def freeze(self, host: str) -> None:
         """No task of `host` runs from now on, but for those of this very round."""
+        assert host not in self._held, "it stands still already"
         if not self._held:
             trio.lowlevel.add_instrument(self)
         self._held[host] = deque()
@@ -73,6 +78,10 @@ class Freezer(trio.abc.Instrument):
             if task.context.get(HOST) == host:
                 queue.remove(task)
                 self._held[host].append(task)
+
+    def is_frozen(self, host: str) -> bool:
+        """Whether it stands still."""
+        return host in self._held
 
     def thaw(self, host: str) -> None:
         """Let them go on; does nothing when they were not stopped."""

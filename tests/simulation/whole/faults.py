@@ -76,6 +76,17 @@ class Faults:
     async def _power(self) -> None:
         await self._end("power", self._victim(), Machine.power_off)
 
+    async def _relapse(self) -> None:
+        """It ends, begins again on what is in the cache, and then the power goes."""
+        machine = self._running()
+        if machine is None:
+            return
+        self._hit("relapse", machine.host)
+        machine.kill()
+        await self._start_again(machine, self._source.uniform(0.0, 0.1))
+        await trio.sleep(self._source.uniform(0.01, 0.5))
+        await self._end("power", machine, Machine.power_off)
+
     async def _kill_all(self) -> None:
         await self._end_all("kill_all", Machine.kill)
 
@@ -96,7 +107,7 @@ class Faults:
 
     async def _pause(self) -> None:
         machine = self._running()
-        if machine is None:
+        if machine is None or self._freezer.is_frozen(machine.host):
             return
         self._hit("pause", machine.host)
         life = machine.life
@@ -251,9 +262,9 @@ class Faults:
         lost = sum(each.lost for each in self._machines)
         return not machine.lost and 2 * (lost + 1) < len(self._machines)
 
-    async def _start_again(self, machine: Machine) -> None:
+    async def _start_again(self, machine: Machine, after_s: float | None = None) -> None:
         try:
-            await trio.sleep(self._while_s())
+            await trio.sleep(self._while_s() if after_s is None else after_s)
         finally:
             with trio.CancelScope(shield=True):
                 await machine.start()

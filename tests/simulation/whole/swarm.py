@@ -18,6 +18,7 @@ from .streams import Weather
 FAULTS: Final[Mapping[str, float]] = {
     "kill": 2,  # the process ends; the kernel closes its connections
     "power": 1.5,  # the machine goes: nobody is told, and what was not synced is torn
+    "relapse": 0.5,
     "kill_all": 0.3,
     "power_all": 0.2,
     "isolate": 1.5,
