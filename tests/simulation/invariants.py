@@ -116,7 +116,15 @@ class Invariants:
         demand(found.commit <= self.last_committed, "durability", "a commit hint past what is committed")
 
     def lost(self, host: "Host", found: Recovered) -> None:
-        """The disk was damaged, wiped or exchanged: from now on it holds this."""
+        """The disk was damaged, wiped or exchanged: from now on it holds this.
+
+        A vote that the node gave to itself and did not win with is gone with the life that counted it.
+        """
+        for voter, term in [
+            place for place, candidate in self._votes.items() if candidate == host.id == place[0]
+        ]:
+            if self._leader_of.get(term) != host.id:
+                del self._votes[voter, term]
         shadow = self.shadows[host.id] = Shadow()
         shadow.hard_state = found.hard_state
         shadow.prefix_index, shadow.prefix_term = found.prefix_index, found.prefix_term
