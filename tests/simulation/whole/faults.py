@@ -62,7 +62,10 @@ class Faults:
         return self._source.choice((0.05, 0.3, 1.0, 2.5, 5.0)) * self._source.uniform(0.5, 1.5)
 
     def _victim(self) -> Machine:
-        return self._source.choice(self._machines)
+        """Any machine, and the leader's more often than by chance."""
+        leaders = [machine for machine in self._machines if machine.node and machine.node.view.leads]
+        aimed = leaders and self._source.random() < 0.3
+        return self._source.choice(leaders if aimed else self._machines)
 
     def _running(self) -> Machine | None:
         running = [machine for machine in self._machines if machine.life is not None]
@@ -144,6 +147,14 @@ class Faults:
         left, right = everybody[:cut], everybody[cut:]
         ways = [way for host in left for way in _both(host, right)]
         await self._cut("split", f"{' '.join(left)} from {' '.join(right)}", ways)
+
+    async def _island(self) -> None:
+        """One node, often the leader, alone with clients that go on asking it."""
+        victim = self._victim().host
+        island = [victim, *(client for client in self._clients if self._source.random() < 0.7)]
+        others = [machine.host for machine in self._machines if machine.host != victim]
+        ways = [way for host in island for way in _both(host, others)]
+        await self._cut("island", " ".join(island), ways)
 
     async def _bridge(self) -> None:
         """Two nodes do not see each other; everybody else sees both."""

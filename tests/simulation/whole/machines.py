@@ -5,6 +5,7 @@ Decides what is left after each kind of end. The disk outlives the process. Call
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Ground:
     freezer: Freezer
     audit: Audit
     speed: DiskSpeed
+    counts: Counter[str]
     note: Callable[[str, str], None]
 
 
@@ -172,6 +174,7 @@ class Machine:
                 await keep_running(repair, partial(self._run_node, repair, scope), inline=True)
         except* StorageFailed as group:
             if not scope.cancel_called:
+                self._ground.counts["node.ended itself"] += 1
                 self._ground.note(self.host, f"the node has ended: {group.exceptions[0]!r}")
         finally:
             if not scope.cancel_called:

@@ -24,6 +24,7 @@ FAULTS: Final[Mapping[str, float]] = {
     "isolate": 1.5,
     "split": 1,
     "one_way": 1.5,
+    "island": 1,
     "bridge": 0.7,
     "flap": 0.5,
     "stall": 1.5,
@@ -100,15 +101,17 @@ def draw(seed: int) -> Swarm:
     pick = source.choice
     nodes = pick((1, 3, 3, 3, 3, 5))
     scale = pick((1, 1, 1, 2, 3))
+    when_full = pick(("shrink", "shrink", "refuse"))
     top_s = pick((0.0005, 0.002, 0.002, 0.02))
     return Swarm(
         nodes=nodes,
         load_s=source.uniform(20, 40) * (0.7 if nodes == 5 else 1),
         timers=Raft(150 * scale, 450 * scale, pick((50, 150)) * scale),
         dedup=Dedup(
-            pick((600_000, 600_000, 20_000, 2_000)),
+            # A window that is full for good would let nobody work.
+            pick((600_000, 600_000, 20_000, 2_000) if when_full == "shrink" else (4_000, 1_000)),
             pick((2_000_000, 2_000_000, 1_000, 100)),
-            pick(("shrink", "shrink", "refuse")),
+            when_full,
         ),
         retention=Retention(
             pick((0, 20_000, 5_000, 100_000)), pick((0, 0, 5_000)), pick((200, 1_000, 3_000))
@@ -125,7 +128,7 @@ def draw(seed: int) -> Swarm:
             repeats=pick((0.0, 0.1, 0.3)),
             read_every_s=pick((0.3, 1.0, 5.0)),
             subscribers=pick((0, 1, 1, 2)),
-            timeout_s=pick((0.5, 2.0, 5.0)),
+            timeout_s=pick((0.5, 2.0, 5.0, 5.0)),
             batch_events=pick((1, 8, 64)),
             batch_ms=pick((0.0, 1.0, 20.0)),
             window=pick((1, 4, 64)),

@@ -72,6 +72,7 @@ class World:
                         self._freezer,
                         self.audit,
                         self.swarm.disk,
+                        self.counts,
                         self.note,
                     )
                     await self._play(ground)
@@ -243,7 +244,7 @@ def run(seed: int, *, listener: Listener | None = None) -> Outcome:
     ) as group:
         text = "".join(traceback.format_exception(group))
         violation = Violation("no node fails", f"{group.exceptions[0]!r}\n{text}")
-    return Outcome(seed, "whole", world.ended_s, world.trace.digest, world.counts, violation)
+    return Outcome(seed, "B", world.ended_s, world.trace.digest, world.counts, violation)
 
 
 @contextmanager
