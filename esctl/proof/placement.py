@@ -119,13 +119,20 @@ class Placement:
         )
         return found
 
+    def unreadable(self) -> Flags:
+        """Which claims are for an offset where the log has a hole: nothing is known of them."""
+        inside = self.kept() & (self.claims.offsets < self.next_offset)
+        found = np.zeros(len(inside), np.bool_)
+        found[inside] = self.log_ids[self.claims.offsets[inside] - self.first_offset] == _HOLE
+        return found
+
     def places(self, event: int) -> list[int]:
         """The offsets at which the log has the event."""
         start = np.searchsorted(self.log_ids, event, "left", self.sorted_log)
         end = np.searchsorted(self.log_ids, event, "right", self.sorted_log)
         return [int(place) + self.first_offset for place in self.sorted_log[start:end]]
 
-    def same(self, one: int, other: int) -> bool:
+    def contradicts(self, one: int, other: int) -> bool:
         """Are an event at `one` offset and the same at the `other` one too many?"""
         earlier, later = sorted((one, other))
         return earlier < later and (later >= self.next_offset or not self.may_repeat(earlier, later))
@@ -136,15 +143,15 @@ def judge_places(placement: Placement, findings: Findings, *, exact: bool) -> No
     _judge_log(placement, findings, exact=exact)
     changed = _judge_claims(placement, findings)
     changed |= _acked_apart(placement) | _acked_together(placement)
-    _tell(findings, Flaw.OFFSET_CHANGED, placement, changed, "was acked at offset {offset}, and is elsewhere")
+    _tell(findings, Flaw.OFFSET_CHANGED, changed, "was acked at offset {offset}, and is elsewhere")
     absent = placement.unplaced[~np.isin(placement.unplaced, placement.log_ids)]
     if not placement.first_offset:
         gone = dict.fromkeys(absent.tolist(), UNKNOWN_OFFSET)
-        _tell(findings, Flaw.LOST, placement, gone, "was acked without an offset and is nowhere")
+        _tell(findings, Flaw.LOST, gone, "was acked without an offset and is nowhere")
     claims = placement.claims
     twice = claims.times_new > 1
     again = dict(zip(claims.ids[twice].tolist(), claims.offsets[twice].tolist(), strict=True))
-    _tell(findings, Flaw.MISCOUNTED, placement, again, "at offset {offset} was called new by two acks")
+    _tell(findings, Flaw.MISCOUNTED, again, "at offset {offset} was called new by two acks")
 
 
 def _judge_log(placement: Placement, findings: Findings, *, exact: bool) -> None:
@@ -187,16 +194,16 @@ def _judge_claims(placement: Placement, findings: Findings) -> dict[int, int]:
     claims = placement.claims
     doubtful = ~placement.right()
     there = np.isin(claims.ids, placement.log_ids)
-    nowhere = doubtful & ~there & placement.kept()
+    nowhere = doubtful & ~there & placement.kept() & ~placement.unreadable()
     lost = dict(zip(claims.ids[nowhere].tolist(), claims.offsets[nowhere].tolist(), strict=True))
     changed: dict[int, int] = {}
     for at in np.flatnonzero(doubtful & there).tolist():
         event, offset = int(claims.ids[at]), int(claims.offsets[at])
-        if any(placement.same(offset, place) for place in placement.places(event)):
+        if any(placement.contradicts(offset, place) for place in placement.places(event)):
             changed[event] = offset
         elif offset >= placement.first_offset:
             lost[event] = offset
-    _tell(findings, Flaw.LOST, placement, lost, "was acked at offset {offset} and is not there")
+    _tell(findings, Flaw.LOST, lost, "was acked at offset {offset} and is not there")
     return changed
 
 
@@ -207,7 +214,7 @@ def _acked_apart(placement: Placement) -> dict[int, int]:
     return {
         int(claims.ids[at]): int(claims.offsets[at + 1])
         for at in pairs
-        if placement.same(int(claims.offsets[at]), int(claims.offsets[at + 1]))
+        if placement.contradicts(int(claims.offsets[at]), int(claims.offsets[at + 1]))
     }
 
 
@@ -219,7 +226,7 @@ def _acked_together(placement: Placement) -> dict[int, int]:
     return dict(zip(claims.ids[both].tolist(), claims.offsets[both].tolist(), strict=True))
 
 
-def _tell(findings: Findings, flaw: Flaw, placement: Placement, events: dict[int, int], text: str) -> None:
+def _tell(findings: Findings, flaw: Flaw, events: dict[int, int], text: str) -> None:
     """A finding for each event, at the offset that is given with it."""
     offsets = list(events.values())
     findings.add_all(flaw, offsets, lambda n: f"an event {text.format(offset=offsets[n])}")

@@ -34,9 +34,16 @@ class _Sequence:
     """When each was first acked at that very place; infinity when it was not."""
 
 
-def judge_order(placement: Placement, findings: Findings) -> None:
-    """An event that was first sent after another one was acked must stand behind it."""
+def judge_times(placement: Placement, reads: Reads, findings: Findings) -> None:
+    """Hold the order of the log, and what reads saw of it, against the clock."""
     line = _sequence(placement)
+    _judge_order(line, findings)
+    _judge_stale(placement, reads, findings)
+    _judge_ends(placement, line, reads, findings)
+
+
+def _judge_order(line: _Sequence, findings: Findings) -> None:
+    """An event that was first sent after another one was acked must stand behind it."""
     earliest = np.append(np.minimum.accumulate(line.acked[::-1])[::-1], np.inf)
     acked_behind = earliest[np.searchsorted(line.offsets, line.offsets, "right")]
     early = np.flatnonzero(acked_behind < line.sent)
@@ -50,10 +57,8 @@ def judge_order(placement: Placement, findings: Findings) -> None:
     )
 
 
-def judge_reads(placement: Placement, reads: Reads, findings: Findings) -> None:
-    """No read is older than what was promised before it began, or sees what comes after it ended."""
-    _judge_stale(placement, reads, findings)
-    line = _sequence(placement)
+def _judge_ends(placement: Placement, line: _Sequence, reads: Reads, findings: Findings) -> None:
+    """No read sees what comes after it ended."""
     latest_sent = np.append(-np.inf, np.maximum.accumulate(line.sent))
     seen = latest_sent[np.searchsorted(line.offsets, reads.next_offsets, "left")]
     changed = np.flatnonzero((seen > reads.ended) | (reads.next_offsets > placement.next_offset))

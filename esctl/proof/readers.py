@@ -7,6 +7,7 @@ that retention has cut since is not judged. Decides nothing about times. Called 
 from array import array
 from dataclasses import dataclass
 
+from esctl.proof.placement import NO_KEY
 from esctl.proof.verdict import Finding, Findings, Flaw
 from esnode import limits
 
@@ -56,15 +57,17 @@ class Readers:
             start = max(page.offset, first_offset)
             seen = memoryview(page.keys)[(start - page.offset) * _SIZE :]
             there = whole[(start - first_offset) * _SIZE :][: len(seen)]
-            if there != seen:
-                place = start + _first_difference(seen, there)
+            difference = None if there == seen else _first_difference(seen, there)
+            if difference is not None:
+                place = start + difference
                 text = f"a reader saw another event at offset {place} than the log has there"
                 findings.add(Finding(Flaw.READ_CHANGED, 0, place, text))
 
 
-def _first_difference(seen: memoryview, there: memoryview) -> int:
-    """How many keys are equal before the first that is not."""
-    at = 0
-    while seen[at : at + _SIZE] == there[at : at + _SIZE]:
-        at += _SIZE
-    return at // _SIZE
+def _first_difference(seen: memoryview, there: memoryview) -> int | None:
+    """How many keys come before the first that is another one than the log has; a hole is none."""
+    for at in range(0, len(seen), _SIZE):
+        key = there[at : at + _SIZE]
+        if key != seen[at : at + _SIZE] and key != NO_KEY:
+            return at // _SIZE
+    return None

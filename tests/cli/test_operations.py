@@ -462,3 +462,12 @@ def test_an_ack_before_its_attempt_is_the_recorders_own_mistake() -> None:
     read = story.read_begins(5)
     with pytest.raises(AssertionError):
         story.read_ends(read, 0, 4)
+
+
+def test_of_a_hole_in_the_log_nothing_is_said() -> None:
+    """A record that cannot be read is the finding of the one who read it, and no other."""
+    story = Story()
+    story.append([1, 2], 0, at=0)
+    story.read_ends(story.read_begins(2), 2, 3, 0, keys(1, 2))
+    assert story.check(keys(1) + NO_KEY).clean
+    assert story.check(keys(1, 3), exact=False).counts == {Flaw.LOST: 1, Flaw.READ_CHANGED: 1}
