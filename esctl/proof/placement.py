@@ -119,13 +119,6 @@ class Placement:
         )
         return found
 
-    def unreadable(self) -> Flags:
-        """Which claims are for an offset where the log has a hole: nothing is known of them."""
-        inside = self.kept() & (self.claims.offsets < self.next_offset)
-        found = np.zeros(len(inside), np.bool_)
-        found[inside] = self.log_ids[self.claims.offsets[inside] - self.first_offset] == _HOLE
-        return found
-
     def places(self, event: int) -> list[int]:
         """The offsets at which the log has the event."""
         start = np.searchsorted(self.log_ids, event, "left", self.sorted_log)
@@ -194,7 +187,7 @@ def _judge_claims(placement: Placement, findings: Findings) -> dict[int, int]:
     claims = placement.claims
     doubtful = ~placement.right()
     there = np.isin(claims.ids, placement.log_ids)
-    nowhere = doubtful & ~there & placement.kept() & ~placement.unreadable()
+    nowhere = doubtful & ~there & placement.kept()
     lost = dict(zip(claims.ids[nowhere].tolist(), claims.offsets[nowhere].tolist(), strict=True))
     changed: dict[int, int] = {}
     for at in np.flatnonzero(doubtful & there).tolist():
