@@ -126,8 +126,8 @@ class Operations:
 
         The log must be read after the last ack. `may_repeat(earlier, later)` says whether the event at
         the earlier offset may have been forgotten when the later one was appended; it is asked only of
-        events that are at two offsets. Without `exact` others may have sent other
-        events; the keys that these clients sent are theirs alone. What was acked where the log has a hole is lost.
+        events that are at two offsets. Without `exact` others may have sent other events; the keys
+        that these clients sent are theirs alone. What was acked where the log has a hole is lost.
         """
         findings = Findings()
         for misfit in self._misfits:
