@@ -191,7 +191,9 @@ class Network:
 
     def _give_up(self, sender: int, to: int, way: _Way, number: int) -> None:
         way.doubted = False
-        if way.number == number and (way.severed or way.broken == number):
+        if way.number != number and way.broken == way.number:
+            self._doubt(sender, to, way)  # the one after it is gone, too, and nobody was told
+        elif way.number == number and (way.severed or way.broken == number):
             way.broken = number
             self._break(sender, to, way)
 

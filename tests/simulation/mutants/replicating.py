@@ -52,16 +52,15 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "stale-completion-counted",
+        "any-completion-counts",
         "#9",
-        "the end of a write whose entries were cut away meanwhile makes their successors durable (ABA)",
+        "the end of an earlier write makes durable whatever was handed to the disk since",
         "A",
         (
-            Edit(LOG, "claim.up_to = min(claim.up_to, self.last_index)", "claim.up_to = claim.up_to + 0"),
             Edit(
                 LOG,
-                "self.durable = max(self.durable, self._claims.popleft().up_to)",
-                "self.durable = max(self.durable, min(self._claims.popleft().up_to, self.last_index))",
+                "while self._claims and self._claims[0].write_id <= write_id:",
+                "while self._claims:",
             ),
         ),
     ),
@@ -116,17 +115,6 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "append-commits-the-old-tail",
-        "Raft figure 2, AppendEntries 5",
-        "a follower commits as far as the leader has, beyond what this message has checked",
-        "A",
-        (
-            Edit(
-                CORE, "self.log.commit_to(min(message.commit, matched))", "self.log.commit_to(message.commit)"
-            ),
-        ),
-    ),
-    Mutant(
         "conflict-not-cut",
         "Raft 5.3",
         "an entry at a known index is passed over without a look at its term",
@@ -176,19 +164,6 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "confirms-all-it-has",
-        "Raft 5.3",
-        "a follower confirms its whole log instead of what this message has matched",
-        "A",
-        (
-            Edit(
-                CORE,
-                "self._reply(sender, AppendReply(self.term, matched))",
-                "self._reply(sender, AppendReply(self.term, self.log.last_index))",
-            ),
-        ),
-    ),
-    Mutant(
         "hint-taken-for-a-match",
         "Raft 5.3",
         "the place where a leader looks for the match counts as the match",
@@ -234,19 +209,6 @@ REPLICATING: Final = (
                 PROGRESS,
                 "ProgressState.REPLICATE: rejected_index <= self.match_index,",
                 "ProgressState.REPLICATE: True,",
-            ),
-        ),
-    ),
-    Mutant(
-        "connection-resets-nothing",
-        "etcd raft, progress",
-        "a new connection leaves the stream where it was, though what was in flight is lost",
-        "A",
-        (
-            Edit(
-                LEADERSHIP,
-                "self.progress[peer].probe()",
-                "assert peer in self.progress",
             ),
         ),
     ),
