@@ -224,7 +224,8 @@ class Appending(Trying):
         self.world.counts[f"refused.{decision.refusal.name}"] += 1
         if decision.refusal not in INDEFINITE:
             self.history.refused(number)
-            if decision.refusal is Refusal.OUT_OF_SEQUENCE:
+            # A leader that was deposed and does not know it yet lacks what its successor has taken.
+            if decision.refusal is Refusal.OUT_OF_SEQUENCE and self.world.leader() == host.id:
                 raise Violation("sessions", f"a session in order is refused: {self._batch.producer}")
             if decision.refusal is Refusal.WINDOW_FULL:
                 self.answer(self._turned_away)

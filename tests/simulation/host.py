@@ -146,8 +146,8 @@ class Host:
         core = self.process.core
         self.note(f"starts in term {core.term}, log to {core.log.last_index}")
         self.world.invariants.started(self)
-        schedule.after(self._local(weather.tick_ms * MS), self._tick, self.life)
-        schedule.after(self._local(weather.timers.heartbeat_ms * MS), self._beat, self.life)
+        schedule.after(between(self._random, (0, weather.tick_ms * MS)), self._tick, self.life)
+        schedule.after(between(self._random, (0, weather.timers.heartbeat_ms * MS)), self._beat, self.life)
         self.world.network.started(self.id)
 
     def _open(self) -> Process:
@@ -219,7 +219,10 @@ class Host:
         leaderless = self.process.view.soft_state.leader is None
         self._fine_ticks = self._fine_ticks + 1 if leaderless else 0
         fine = leaderless and self._fine_ticks < FINE_TICKS
-        wait_ms = FINE_TICK_MS if fine else self.world.weather.tick_ms
+        weather = self.world.weather
+        wait_ms = FINE_TICK_MS if fine else weather.tick_ms
+        if leaderless:  # coarser than the jitter, ticks would make candidates of all at the same moment
+            wait_ms = min(wait_ms, max(FINE_TICK_MS, weather.timers.jitter_ms // 4))
         self.world.schedule.after(self._local(wait_ms * MS), self._tick, life)
         if not self.paused:
             now_ns = self.world.schedule.now_ns
