@@ -60,7 +60,7 @@ from esnode.raft.messages import (
     VoteRequest,
     Write,
 )
-from esnode.raft.rejoin import Rejoining
+from esnode.raft.rejoin import Rejoining, is_vouched_for
 from esnode.raft.requests import Requests
 from esnode.raft.timer import ElectionTimer, RandomSource
 
@@ -94,6 +94,7 @@ class Core:
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
         self._rejoined_untold = False
+        self._welcomed_by: set[NodeId] = set()
         self._told: tuple[Role, int, NodeId | None, bool] | None = None
         self._votes: dict[NodeId, bool] = {}
         self._vote_write_id = 0
@@ -133,32 +134,30 @@ class Core:
                 self._peer_closed(peer)
             case PrefixCut(index):
                 self.log.cut_prefix(index)
-            case Fetched() | PeerConnected() | PeerUnreachable() | SnapshotSent() | Beat() | Transfer():
+            case PeerConnected(peer):
+                self._peer_connected(peer)
+            case Beat():
+                if self.leadership is not None:
+                    self.leadership.beat()
+                self._ask(self.peers)
+            case Fetched() | PeerUnreachable() | SnapshotSent() | Transfer():
                 if self.leadership is not None:
                     self._lead(self.leadership, item)
-                elif self._rejoining is not None:
-                    self._ask_to_rejoin(self._rejoining, item)
             case _:
                 assert_never(item)
 
     def _lead(
-        self,
-        leadership: Leadership,
-        item: Fetched | PeerConnected | PeerUnreachable | SnapshotSent | Beat | Transfer,
+        self, leadership: Leadership, item: Fetched | PeerUnreachable | SnapshotSent | Transfer
     ) -> None:
         """Inputs that mean something to a leader only."""
         match item:
             case Fetched(fetch, _):
                 if fetch.term == self.term:
                     leadership.on_fetched(item)
-            case PeerConnected(peer):
-                leadership.on_connected(peer)
             case PeerUnreachable(peer):
                 leadership.on_unreachable(peer)
             case SnapshotSent(peer, ok):
                 leadership.on_snapshot_sent(peer, ok)
-            case Beat():
-                leadership.beat()
             case Transfer(to):
                 leadership.begin_transfer(to)
             case _:
@@ -381,7 +380,7 @@ class Core:
                     self.leadership.on_append_reply(sender, message)
             case Heartbeat():
                 self._heed_leader(sender)
-                if not self.rejoining:  # it may go by what an earlier life had
+                if not self.rejoining:  # one that was overtaken may go by what an earlier life had
                     self.log.commit_to(message.commit)
                 self._now.append(Outgoing(sender, HeartbeatReply(self.term, message.probe)))
             case HeartbeatReply():
@@ -441,20 +440,28 @@ class Core:
 
     # === coming back with a lost disk ==========================================================
 
+    def _peer_connected(self, peer: NodeId) -> None:
+        self._welcomed_by.add(peer)
+        if self.leadership is not None:
+            self.leadership.on_connected(peer)
+        self._ask((peer,))
+
     def _on_rejoin(self, sender: NodeId, question: Rejoin) -> None:
         """The sender has lost what it had: count nothing that its earlier life said."""
         if self.leadership is not None:
             self.leadership.forget(sender)
         self._votes.pop(sender, None)
         end = self.log.last_index, self.log.last_term
-        reply = RejoinReply(self.term, question.nonce, not self.rejoining, *end)
+        sound = not self.rejoining and is_vouched_for(len(self._welcomed_by), len(self.voters))
+        reply = RejoinReply(self.term, question.nonce, sound, *end)
         self._now.append(Outgoing(sender, reply))
 
-    def _ask_to_rejoin(self, rejoining: Rejoining, occasion: Input) -> None:
-        """Ask who has not answered, on each new connection and with each beat."""
-        for peer in rejoining.unanswered:
-            if occasion in (Beat(), PeerConnected(peer)):
-                self._now.append(Outgoing(peer, rejoining.question))
+    def _ask(self, peers: Iterable[NodeId]) -> None:
+        """Put the open question, if there is one, to those of `peers` that have not answered it."""
+        if self._rejoining is not None:
+            question = self._rejoining.question
+            unanswered = self._rejoining.unanswered
+            self._now += [Outgoing(peer, question) for peer in peers if peer in unanswered]
 
     def _on_rejoin_reply(self, sender: NodeId, reply: RejoinReply) -> None:
         rejoining = self._rejoining
@@ -463,7 +470,7 @@ class Core:
         if reply.term > self.term:
             self._become_follower(reply.term, None)
         if rejoining.answered(sender, reply):
-            self._ask_to_rejoin(rejoining, Beat())
+            self._ask(self.peers)
         self._stop_rejoining_when_level()
 
     def _stop_rejoining_when_level(self) -> None:

@@ -131,6 +131,7 @@ class Leadership:
     def forget(self, peer: NodeId) -> None:
         """The peer has lost its disk: begin anew with it, as with one that was never heard."""
         self.progress[peer] = Progress(self._log.last_index + 1)
+        self.progress[peer].recently_active = False  # a question does not show that our messages arrive
         if self.transferee == peer:
             self.transferee = None
 

@@ -86,10 +86,14 @@ class RaftLog:
     @property
     def end(self) -> Position:
         """Where the events stand after the last entry, committed or not."""
-        if self.last_index == self.applied:
+        return self._position_after(self.last_index)
+
+    def _position_after(self, index: int) -> Position:
+        """Where the events stand after the entry at `index`, which is `applied` or a later one."""
+        if index == self.applied:
             return self._applied_position
-        last = self._cache[self.last_index]
-        return Position(last.next_offset, last.log_time_ms)
+        entry = self._cache[index]
+        return Position(entry.next_offset, entry.log_time_ms)
 
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`; None where this log does not know it."""
@@ -171,16 +175,20 @@ class RaftLog:
         for position, entry in enumerate(entries):
             if entry.index <= self.last_index and self.term_at(entry.index) == entry.term:
                 continue
+            self._check_follows(entry)
             if entry.index <= self.last_index:
                 self._truncate(entry.index)
-            end = self.end
-            if entry.base_offset != end.next_offset or entry.log_time_ms < end.log_time_ms:
-                raise Bug(
-                    f"entry {entry.index} of offset {entry.base_offset} and log time {entry.log_time_ms}"
-                    f" cannot follow what ends at {end.next_offset} and {end.log_time_ms}"
-                )
             self.append(entries[position:])
             return
+
+    def _check_follows(self, entry: Entry) -> None:
+        before = self._position_after(entry.index - 1)
+        if entry.base_offset != before.next_offset or entry.log_time_ms < before.log_time_ms:
+            raise Bug(
+                f"the leader sent entry {entry.index} of offset {entry.base_offset} and log time"
+                f" {entry.log_time_ms}: it cannot follow what ends at {before.next_offset}"
+                f" and {before.log_time_ms}"
+            )
 
     def _truncate(self, index: int) -> None:
         assert index > self.committed, "a committed entry is never cut away"

@@ -153,7 +153,8 @@ class Rejoin:
 class RejoinReply:
     """Answers a `Rejoin`, with its `nonce`: the sender counts nothing that was said before it.
 
-    `sound`: the sender is not rejoining itself. Its log ends at (`last_index`, `last_term`).
+    `sound`: the sender has reason to trust its own disk (`rejoin.is_vouched_for`). Its log ends at
+    (`last_index`, `last_term`).
     """
 
     term: int
@@ -219,7 +220,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A connection to `peer` is up; whatever was in flight on an older one may be lost."""
+    """`peer` has welcomed this node on a new connection; what was in flight on an older may be lost."""
 
     peer: NodeId
 

@@ -15,6 +15,16 @@ from esnode.raft.timer import RandomSource
 MAX_NONCE = 2**62
 
 
+def is_vouched_for(welcomes: int, voters: int) -> bool:
+    """Whether so many peers have welcomed a node that it may call its own disk sound.
+
+    A wiped node does not know that it is one before a peer that knows it turns it away, and a peer that
+    rejoins turns nobody away. With a minority of the disks lost, one of so many is sound. Its welcome
+    holds for the process's life: the directory stays the same.
+    """
+    return welcomes + 1 >= quorum.majority(voters)
+
+
 class Rejoining:
     """The two rounds of questions of one process life, and the place in the log to reach.
 
@@ -29,6 +39,11 @@ class Rejoining:
     Until round two ends this node is `deaf` to leaders: it may have elected another one since, and an
     ack or a sign of life given to the older one would break that promise. Afterwards its term is past
     all promises that count, and its acks are as good as anybody's.
+
+    The transport must deliver nothing of an older connection, and so of an older life, after something
+    of a newer one (`replication.py`). Inside a connection it keeps the order, but nothing here needs
+    that: an answer is known by its nonce, and a heartbeat from before its sender had forgotten, the one
+    message that carries a belief about this log, commits nothing while this node rejoins.
     """
 
     def __init__(self, peers: Collection[NodeId], random: RandomSource) -> None:

@@ -140,8 +140,8 @@ class Network:
 
     # --- processes -----------------------------------------------------------------------------
 
-    def start(self, node_id: int) -> None:
-        """Start a node from what is durable."""
+    def start(self, node_id: int, welcomed_by: Iterable[int] | None = None) -> None:
+        """Start a node from what is durable; all others welcome it, or those that are named."""
         node = self.nodes[node_id]
         assert not node.up
         node.machine = Machine()
@@ -163,6 +163,9 @@ class Network:
         node.last_write_id = 0
         node.up = True
         self.invariants.restarted(node)
+        for peer in self.ids if welcomed_by is None else welcomed_by:
+            if peer != node_id:
+                self.connect(node_id, peer)
 
     def crash(self, node_id: int, keep: int = 0) -> None:
         """End a node's process; of its waiting writes the first `keep` had reached the disk."""

@@ -12,6 +12,7 @@ from esnode.raft.messages import (
     AppendReply,
     HardState,
     Input,
+    PeerConnected,
     PeerMessage,
     Persisted,
     Ready,
@@ -79,6 +80,7 @@ class Solo:
         vote: int | None = None,
         voters: int = 3,
         rejoining: bool = False,
+        welcomed: bool = True,
     ) -> None:
         term = max(terms, default=0) if term is None else term
         self.machine = Machine()
@@ -94,6 +96,9 @@ class Solo:
             rejoining=rejoining,
         )
         self._written = 0
+        if welcomed and not rejoining:  # one that rejoins asks with each connection
+            for peer in self.core.peers:
+                self.core.step(PeerConnected(peer))
 
     def step(self, *items: Input) -> Ready:
         """Step all, and take what follows; entries are applied."""

@@ -323,6 +323,46 @@ def test_two_rejoining_nodes_of_five_both_come_back() -> None:
     assert {node.machine.index for node in network.nodes.values()} == {network.invariants.last_committed}
 
 
+def wiped_unnoticed(network: Network, node_id: int, reaches: int) -> None:
+    """The disk is empty, the node does not know that it was not, and only `reaches` lets it in."""
+    network.lose_disk(node_id)
+    network.close(node_id)
+    network.nodes[node_id].disk.rejoining = False
+    network.start(node_id, welcomed_by=[reaches])
+
+
+def test_a_wiped_node_that_nobody_has_told_yet_is_no_witness() -> None:
+    """Event a is on nodes 1, 2 and 3. Node 3 is set back to a copy without it, node 2 is wiped and
+    reaches only node 3, which turns nobody away; and node 1 is slow to say where it is."""
+    network = led_by_1(5)
+    copy = network.nodes[3].disk.image()
+    token = network.propose(1, "a")
+    converse(network, 1, 2, 3)
+    assert is_acked(network, token)
+    network.drop()
+    wiped(network, 3, copy)
+    wiped_unnoticed(network, 2, reaches=3)
+    network.beat(3)
+    for kind, nonce in ((Rejoin, 1), (RejoinReply, 1), (Rejoin, 2), (RejoinReply, 2)):
+        for one in list(network.pool):
+            is_late = one.sender == 1 and nonce == 2
+            if isinstance(one.message, kind) and one.message.nonce == nonce and not is_late:
+                network.deliver_one(network.pool.index(one))
+    said = network.core(3).rejoining
+    network.isolate(1)
+    network.campaign(4)
+    converse(network, 3, 4, 5)
+    assert (said, network.leader()) == (True, 1)
+    network.drop()
+    network.crash(2)  # its next connection is refused, and so it knows
+    network.nodes[2].disk.rejoining = True
+    network.start(2)
+    network.heal()
+    network.pass_time(3_000)
+    assert rejoining(network) == []
+    assert [node.machine.index for node in network.nodes.values()] == [network.invariants.last_committed] * 5
+
+
 def test_a_leader_that_loses_its_disk_comes_back_as_a_follower() -> None:
     network = led_by_1()
     token = network.propose(1, "a")

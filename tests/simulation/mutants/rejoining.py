@@ -129,7 +129,7 @@ REJOINING: Final = (
         (
             Edit(
                 CORE,
-                "if not self.rejoining:  # it may go by what an earlier life had",
+                "if not self.rejoining:  # one that was overtaken may go by what an earlier life had",
                 "if message.commit:",
             ),
         ),

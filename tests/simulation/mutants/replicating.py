@@ -138,12 +138,14 @@ REPLICATING: Final = (
                 """
                 if entry.index <= self.last_index and self.term_at(entry.index) == entry.term:
                     continue
+                self._check_follows(entry)
                 if entry.index <= self.last_index:
                     self._truncate(entry.index)
                 """,
                 """
                 if entry.index <= self.committed:
                     continue
+                self._check_follows(entry)
                 if entry.index <= self.last_index:
                     self._truncate(entry.index)
                 """,
