@@ -307,6 +307,14 @@ class CopiedDirectory(OperatorError):
     next_step = "esnode --trust-copy if the node was stopped while it was moved; esnode --rejoin if not"
 
 
+class DistrustedDirectory(OperatorError):
+    """The data directory has the marker `rejoining`, and what was asked needs one that can be believed."""
+
+    code = "ES3107"
+    title = "the data directory is marked as one that cannot be believed"
+    next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
+
+
 class EngineMissing(OperatorError):
     """The configured storage engine is not installed."""
 

@@ -26,6 +26,7 @@ from esnode.raft.core import Core
 from esnode.raft.messages import Snapshot, Transfer
 from esnode.reading import Reader
 from esnode.recovery import recover
+from esnode.repair import repairable
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
 from esnode.status import Process, Status, this_process
@@ -155,12 +156,24 @@ async def listen(address: Address) -> Sequence[trio.SocketListener]:
 async def run_until_stopped(
     node: Node, clients: Sequence[trio.SocketListener], peers: Sequence[trio.SocketListener]
 ) -> None:
-    """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end."""
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            await nursery.start(node.run, clients, peers)
-            async for number in signals:
-                log.info("node_stopping", extra={"signal": signal.Signals(number).name})
-                await node.hand_over()
-                break
-        nursery.cancel_scope.cancel()
+    """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end.
+
+    What it finds out about its disk while it ends is no reason to run again: it returns, and the next
+    start finds that too.
+    """
+    stopping = False
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                await nursery.start(node.run, clients, peers)
+                async for number in signals:
+                    stopping = True
+                    log.info("node_stopping", extra={"signal": signal.Signals(number).name})
+                    await node.hand_over()
+                    break
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        cause = repairable(group)
+        if not stopping or cause is None:
+            raise
+        log.warning("left_to_the_next_start", extra={"code": cause.code, "reason": str(cause)})

@@ -12,14 +12,31 @@ from typing import Final
 
 import trio
 
-from esnode.errors import CopiedDirectory, DamagedRecord, EventStreamError, InvalidConfig, UnknownDirectory
-from esnode.storage.interface import Storage
+from esnode.errors import (
+    CopiedDirectory,
+    DamagedRecord,
+    DistrustedDirectory,
+    EventStreamError,
+    InvalidConfig,
+    UnknownDirectory,
+)
+from esnode.storage.directory import WHY
+from esnode.storage.interface import Distrust, Storage
 from esnode.storage.place import Place
 
 log = logging.getLogger(__name__)
 
 MAX_REPAIRS: Final = 3
 """A disk that damages what is fetched anew, again and again, is for the operator."""
+REPAIRS_BACK_AFTER_S: Final = 24 * 3600.0
+"""A node that has run for so long, and is sound, may make all its repairs again."""
+
+
+_CAUSES: Final[dict[type[EventStreamError], Distrust]] = {
+    CopiedDirectory: Distrust.COPY,
+    UnknownDirectory: Distrust.PEERS,
+    DamagedRecord: Distrust.DAMAGE,
+}
 
 
 class Repair:
@@ -41,39 +58,66 @@ class Repair:
         self._rejoin = rejoin
         self._trust_copy = trust_copy
         self._left = MAX_REPAIRS
+        self._opened: Storage | None = None
 
     def open(self) -> Storage:
-        """Open the place, the first time as the operator wants it. Raises what `Place` does."""
+        """Open the place, the first time as the operator wants it.
+
+        Raises what `Place` does, and `DistrustedDirectory` in a cluster of one that has to rejoin.
+        """
         if self._trust_copy:
-            self._place.trust_copy()
-            log.info("copy_trusted", extra={"reason": "the operator says so"})
+            self._trust("the operator says so")
         if self._rejoin:
-            self._begin(keep_log=True, code="", reason="the operator says so")
+            self._begin(Distrust.OPERATOR, code="", reason="the operator says so")
         self._trust_copy = self._rejoin = False
+        storage = self._opened = self._place.open()
+        why = storage.distrust
+        if not self._alone or why is None:
+            return storage
+        storage.close()
+        if why is not Distrust.COPY:
+            raise DistrustedDirectory(
+                f"a cluster of one node cannot rejoin, and this one has to: {WHY[why]}",
+                next_step="list its other members again, or put a copy of its directory back",
+            )
+        self._trust("it has begun to rejoin as a copy, and no other node has its log")
         return self._place.open()
 
-    def after(self, error: EventStreamError) -> None:
-        """Make the place fit to be opened again after `error`; raises `error` where that cannot be."""
+    def after(self, error: EventStreamError, ran_s: float = 0.0) -> None:
+        """Make the place fit to be opened again after a run of `ran_s` that ended with `error`.
+
+        Raises an error like it where that cannot be.
+        """
+        sound = self._opened is not None and self._opened.distrust is None
+        self._opened = None
+        if sound and ran_s >= REPAIRS_BACK_AFTER_S:
+            self._left = MAX_REPAIRS
         if self._alone and isinstance(error, CopiedDirectory):
-            self._place.trust_copy()
-            log.warning("copy_trusted", extra={"reason": str(error)})
+            self._trust(str(error))
             return
-        if self._alone:
-            raise _with_next_step(error, "put a copy of its directory back: no other node has this log")
-        if self._left == 0 and isinstance(error, DamagedRecord):
-            raise _with_next_step(error, "check the disk: what came from the other nodes was damaged again")
-        if self._left == 0:
-            raise _with_next_step(error, "see whether two processes run as this node")
+        helps = self._helps(error)
+        if helps is not None:
+            raise type(error)(str(error), next_step=helps) from error
         self._left -= 1
-        self._begin(keep_log=not isinstance(error, DamagedRecord), code=error.code, reason=str(error))
+        self._begin(_CAUSES[type(error)], code=error.code, reason=str(error))
 
-    def _begin(self, *, keep_log: bool, code: str, reason: str) -> None:
-        aside = self._place.begin_rejoin(keep_log)
+    def _helps(self, error: EventStreamError) -> str | None:
+        """What helps where this process can do nothing about `error`; None where it can."""
+        if self._alone:
+            return "put a copy of its directory back: no other node has this log"
+        if self._left:
+            return None
+        if isinstance(error, DamagedRecord):
+            return "check the disk: what came from the other nodes was damaged again"
+        return "see whether two processes run as this node"
+
+    def _trust(self, reason: str) -> None:
+        self._place.trust_copy()
+        log.warning("copy_trusted", extra={"reason": reason})
+
+    def _begin(self, why: Distrust, *, code: str, reason: str) -> None:
+        aside = self._place.begin_rejoin(why)
         log.warning("rejoin_begun", extra={"code": code, "reason": reason, "put_aside": aside})
-
-
-def _with_next_step(error: EventStreamError, next_step: str) -> EventStreamError:
-    return type(error)(str(error), next_step=next_step)
 
 
 async def keep_running(repair: Repair, run: Callable[[], Awaitable[None]], *, inline: bool = False) -> None:
@@ -83,16 +127,20 @@ async def keep_running(repair: Repair, run: Callable[[], Awaitable[None]], *, in
     repaired.
     """
     while True:
+        begun = trio.current_time()
         try:
             return await run()
         except (EventStreamError, BaseExceptionGroup) as error:
             cause = repairable(error)
             if cause is None:
                 raise
+        cause.with_traceback(None)  # it would keep the first node, and all its keys, beside the second
+        ran_s = trio.current_time() - begun
         if inline:
-            repair.after(cause)
+            repair.after(cause, ran_s)
         else:
-            await trio.to_thread.run_sync(repair.after, cause)
+            await trio.to_thread.run_sync(repair.after, cause, ran_s)
+        del cause
 
 
 def repairable(error: BaseException) -> EventStreamError | None:

@@ -4,40 +4,31 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from esnode.__main__ import main
-from esnode.apply import Machine
 from esnode.client import connect, connect_node
-from esnode.config import Address, Config, Dedup, Member, dump
+from esnode.config import Address, Config, Member, dump
 from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
-from esnode.driver import Driver
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
-    DamagedSnapshot,
-    EventStreamError,
     InvalidConfig,
     Rejoining,
-    StorageFailed,
     UnknownDirectory,
 )
-from esnode.inbox import Inbox
 from esnode.messages import Hello, Refused, Side, Subscribe
 from esnode.raft.entry import Entry
-from esnode.raft.messages import Input, Ready, Write
-from esnode.repair import MAX_REPAIRS, Repair, keep_running, repairable
-from esnode.storage.interface import Identity
-from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.repair import Repair
+from esnode.storage.interface import Distrust, Identity
+from esnode.storage.memory import MemoryDisk
 from esnode.storage.place import MemoryPlace
-from esnode.storage.worker import StorageWorker
-from esnode.view import View
 from tests.cluster import LocalCluster, local_cluster
 from tests.storage.places import damage_rocksdb_record, damage_sqlite_record
 from tests.test_node import flights, records_of
@@ -261,6 +252,41 @@ async def test_a_copy_that_the_operator_trusts_does_not_rejoin(
         assert begun(caplog) == []
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_cluster_that_was_moved_whole_has_a_way_out(together: bool, tmp_path: Path) -> None:
+    """Each node sees a copy before it has talked to anybody; then nobody is sound, and nobody can rejoin."""
+    events = flights(120)
+    async with local_cluster(tmp_path) as cluster:
+        async with connect(cluster.addresses, batch_events=10) as log:
+            await log.append_many(events[:100])
+        await cluster.applied(100)
+        for node_id in list(cluster.running):
+            await cluster.kill(node_id)
+        for node_id, config in cluster.configs.items():
+            shutil.copytree(config.data_dir, tmp_path / f"moved-{node_id}")
+            shutil.rmtree(config.data_dir)
+            (tmp_path / f"moved-{node_id}").rename(config.data_dir)
+        for node_id in cluster.configs:
+            await cluster.start(node_id)
+            if not together:
+                await cluster.kill(node_id)
+        for node_id in list(cluster.running):
+            running = cluster.running[node_id].node
+            assert running.worker.storage.distrust is Distrust.COPY
+            while len(running.worker.storage.peer_directories) < 2:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            assert running.view.rejoining
+        for node_id in list(cluster.running):
+            await cluster.kill(node_id)
+        for node_id in cluster.configs:
+            await cluster.start(node_id, trust_copy=True)
+        await votes(cluster, await a_follower(cluster), events[100:])
+        await hold_the_same(cluster, 120)
+        assert not any(running.node.view.rejoining for running in cluster.running.values())
+        async with connect(cluster.addresses) as log:
+            assert all(ack.duplicate for ack in await log.append_many(events))
+
+
 async def test_a_node_rejoins_when_the_operator_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -417,71 +443,3 @@ async def test_a_cluster_of_one_goes_on_with_a_copy(tmp_path: Path) -> None:
         await cluster.start(1)
         async with connect(cluster.addresses) as log:
             assert len(await log.read(0, 200)) == 100
-
-
-# --- the policy -------------------------------------------------------------------------------------
-
-
-def test_a_disk_that_refuses_a_write_is_never_repaired() -> None:
-    damage, refusal = DamagedRecord("a bit"), StorageFailed("no space")
-    assert repairable(damage) is damage
-    assert repairable(ExceptionGroup("", [ExceptionGroup("", [damage])])) is damage
-    assert repairable(ExceptionGroup("", [damage, refusal])) is None
-    assert repairable(refusal) is None
-
-
-async def test_a_damaged_snapshot_of_the_leader_is_not_taken_for_damage_of_this_disk() -> None:
-    @dataclass
-    class Installing:
-        """A core that has just been sent a snapshot."""
-
-        def step(self, item: Input) -> None:
-            pass
-
-        def ready(self) -> Ready:
-            return Ready(Write(1, snapshot, None, (), 0), (), (), (), (), (), (), (), None)
-
-    whole = Machine(Dedup()).snapshot()
-    snapshot = replace(whole, index=7, data=whole.data[:-1] + b"?")
-    worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
-    view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
-    core: Any = Installing()
-    nobody: Any = None
-    driver = Driver(core, Machine(Dedup()), Inbox(), view, worker, nobody, nobody)
-    with pytest.raises(DamagedSnapshot) as caught:
-        driver.turn([])
-    assert repairable(caught.value) is None
-    assert worker.pending_writes == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "helps"),
-    [(DamagedRecord("again"), "check the disk"), (UnknownDirectory("again"), "two processes")],
-)
-async def test_a_node_that_repairs_itself_again_and_again_ends(error: EventStreamError, helps: str) -> None:
-    disk = MemoryDisk()
-    repair = Repair(MemoryPlace(disk, Identity("c", 1)), alone=False)
-    runs = 0
-
-    async def run() -> None:
-        nonlocal runs
-        runs += 1
-        repair.open().close()
-        raise error
-
-    with pytest.raises(type(error), match="again") as caught:
-        await keep_running(repair, run)
-    assert helps in caught.value.next_step
-    assert runs == 1 + MAX_REPAIRS
-    assert disk.set_aside == (MAX_REPAIRS if isinstance(error, DamagedRecord) else 0)
-
-
-async def test_what_the_operator_says_is_done_once() -> None:
-    disk = MemoryDisk()
-    repair = Repair(MemoryPlace(disk, Identity("c", 1)), alone=False, rejoin=True)
-    name = disk.directory
-    repair.open().close()
-    first = disk.directory
-    repair.open().close()
-    assert disk.rejoining
-    assert name != first == disk.directory

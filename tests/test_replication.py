@@ -24,7 +24,7 @@ from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import Heartbeat, Input, PeerClosed, Received, Tick
 from esnode.replication import Replication
-from esnode.storage.interface import Identity
+from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
@@ -195,7 +195,7 @@ async def test_a_node_that_rejoins_itself_turns_nobody_away() -> None:
     """What it remembers may be older than the peer's last change of directory."""
     disk = MemoryDisk()
     disk.peers = {2: THEIRS}
-    disk.begin_rejoin(keep_log=True)
+    disk.begin_rejoin(Distrust.OPERATOR)
     async with door_of(disk) as door:
         await door.connect(7, ANOTHER)
         assert disk.peers == {2: ANOTHER}

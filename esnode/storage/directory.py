@@ -19,27 +19,44 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from esnode.errors import CopiedDirectory, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
+from esnode.errors import (
+    CopiedDirectory,
+    DamagedRecord,
+    DirectoryInUse,
+    DistrustedDirectory,
+    StorageFailed,
+    WrongDirectory,
+)
 from esnode.raft.messages import NodeId, Snapshot
 from esnode.storage.birth import born_ns
 from esnode.storage.identity import (
     IDENTITY_FILE,
+    REJOIN_FILE,
+    Marker,
     Title,
     new_name,
+    read_marker,
     read_peers,
     read_title,
+    write_marker,
     write_peers,
     write_title,
 )
-from esnode.storage.interface import Identity
+from esnode.storage.interface import Distrust, Identity
 from esnode.storage.mark import FILE_BYTES, DurableMark
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 
 MARK_FILE: Final = "durable"
-REJOIN_FILE: Final = "rejoining"
 _SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+(\.new)?")
 _LOG_NAME: Final = re.compile(r"durable|peers\.json|snapshot-.*|log\.sqlite.*|rocksdb|.*\.json\.new")
 """What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
+WHY: Final = {
+    Distrust.COPY: "the directory is a copy",
+    Distrust.PEERS: "the other nodes know another directory of this node",
+    Distrust.OPERATOR: "the operator has said --rejoin",
+    Distrust.DAMAGE: "the log was damaged, and put aside in damaged-N",
+}
+"""What the marker says, for people."""
 _ASIDE_NAME: Final = re.compile(r"damaged-(\d+)")
 
 
@@ -62,14 +79,18 @@ class Directory:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
                 title = check_title(path, engine, identity)
-                self.rejoining = (path / REJOIN_FILE).exists()
-                """What is stored here is not to be believed."""
-                if title is not None and title.inode is not None and not self.rejoining:
+                marker = read_marker(path)
+                self.distrust = None if marker is None else marker.distrust
+                """Why what is stored here is not to be believed."""
+                if title is not None and title.inode is not None and marker is None:
                     _check_mark(path, title)
                 self._peers = read_peers(path)
                 self._mark = DurableMark(path / MARK_FILE)
                 undo.callback(self._mark.close)
-                self.directory = self._settle(title or Title(engine, identity, new_name(), None))
+                name = new_name() if title is None else title.directory
+                # A crash may have come between the marker and the title: the marker has the newer name.
+                self.directory = name if marker is None else marker.directory
+                self._settle(title, Title(engine, identity, self.directory, None))
                 sync_directory(path)
                 undo.pop_all()
         self._closed = False
@@ -92,7 +113,7 @@ class Directory:
         with disk_errors("remove the marker of rejoining"):
             (self.path / REJOIN_FILE).unlink()
             sync_directory(self.path)
-        self.rejoining = False
+        self.distrust = None
 
     @property
     def is_new(self) -> bool:
@@ -146,13 +167,12 @@ class Directory:
             self._mark.close()
             os.close(self._lock)
 
-    def _settle(self, title: Title) -> bytes:
-        """Write down which file the mark is, where that is not known yet; the directory's name."""
+    def _settle(self, title: Title | None, wanted: Title) -> None:
+        """Write down the directory's name, and which file the mark is, where `title` does not say so yet."""
         mark = self.path / MARK_FILE
-        settled = replace(title, inode=mark.stat().st_ino, born_ns=born_ns(mark))
+        settled = replace(wanted, inode=mark.stat().st_ino, born_ns=born_ns(mark))
         if title != settled:
             write_title(self.path, settled)
-        return title.directory
 
     def _snapshot_path(self, index: int, term: int) -> Path:
         return self.path / f"snapshot-{index}-{term}"
@@ -234,49 +254,56 @@ def _check_mark(path: Path, title: Title) -> None:
 # --- a directory that is not to be believed ---------------------------------------------------------
 
 
-def begin_rejoin(path: Path, keep_log: bool) -> Path | None:
-    """Note durably that what `path` holds is not to be believed; without `keep_log`, put it aside.
+def begin_rejoin(path: Path, engine: str, identity: Identity, why: Distrust) -> Path | None:
+    """Note durably that what `path` holds is not to be believed; where it is damaged, put it aside.
 
     Returns where it was put. The marker comes first and goes last (`Directory.end_rejoin`), so a crash
-    at any point leaves a directory that rejoins; what it holds by then does not matter. Raises
-    `DirectoryInUse`, `WrongDirectory` (nothing is changed then) and `StorageFailed`.
+    at any point leaves a directory that rejoins, under another name than before: an older copy of it is
+    then a stranger to all peers. What it holds by then does not matter. Raises `DirectoryInUse`,
+    `WrongDirectory` (nothing is changed then) and `StorageFailed`.
     """
     with disk_errors(f"begin to rejoin with {path}"):
         _make(path)
         with _holding_lock(path):
             try:
-                title = read_title(path)
+                readable = check_title(path, engine, identity) is not None
             except DamagedRecord:
-                title, keep_log = None, False
-            _mark_rejoining(path)
-            if title is not None:
-                # A new name: an older copy of this directory is then a stranger to all peers.
-                write_title(path, replace(title, directory=new_name(), inode=None))
-                sync_directory(path)
-            return None if keep_log else _put_aside(path, with_title=title is None)
+                readable, why = False, Distrust.DAMAGE
+            before = read_marker(path)
+            total = why.added_to(None if before is None else before.distrust)
+            write_marker(path, Marker(total, new_name()))
+            sync_directory(path)
+            return _put_aside(path, with_title=not readable) if why is Distrust.DAMAGE else None
 
 
-def trust_copy(path: Path) -> None:
-    """The directory was moved while its node was stopped: it is the node's own from now on.
+def trust_copy(path: Path, engine: str, identity: Identity) -> None:
+    """The directory was moved while its node was stopped: it is the node's own from now on, and the latest.
 
-    Raises `DirectoryInUse`, `WrongDirectory`, `DamagedRecord` and `StorageFailed`.
+    Where it had begun to rejoin as a copy, it no longer does: its log was kept, and has only grown since,
+    as a follower's does. Any directory that another node comes with is news then, since they may have met
+    this one or its original. Raises `DistrustedDirectory` where it rejoins for a graver reason,
+    `DirectoryInUse`, `WrongDirectory`, `DamagedRecord` and `StorageFailed`.
     """
     with disk_errors(f"take over {path}"):
         _make(path)
         with _holding_lock(path):
-            title = read_title(path)
+            title, marker = check_title(path, engine, identity), read_marker(path)
+            if marker is not None:
+                check_trust(marker.distrust)
             if title is not None:
-                write_title(path, replace(title, inode=None))
+                name = title.directory if marker is None else marker.directory
+                write_title(path, replace(title, directory=name, inode=None))
+                write_peers(path, {})
+                sync_directory(path)
+            if marker is not None:
+                (path / REJOIN_FILE).unlink()
                 sync_directory(path)
 
 
-def _mark_rejoining(path: Path) -> None:
-    descriptor = os.open(path / REJOIN_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_directory(path)
+def check_trust(distrust: Distrust | None) -> None:
+    """Raise `DistrustedDirectory` where the operator's word is not enough to believe a disk."""
+    if distrust not in (None, Distrust.COPY):
+        raise DistrustedDirectory(f"{WHY[distrust]}: --trust-copy is for a copy that is whole and the latest")
 
 
 def _put_aside(path: Path, *, with_title: bool) -> Path | None:

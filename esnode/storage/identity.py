@@ -1,8 +1,9 @@
-"""The two small files of a data directory that say who is who, each written whole or not at all.
+"""The small files of a data directory that say who is who, each written whole or not at all.
 
 `identity.json`: whose directory this is, its own random name, the inode of its mark and when that was
-made (a copy has others). `peers.json`: the name of each peer's directory. Decides what is readable; never
-what follows from it. Called by `directory`.
+made (a copy has others). `peers.json`: the name of each peer's directory. `rejoining`: why what is stored
+is not to be believed, and the name that the directory has since. Decides what is readable; never what
+follows from it. Called by `directory`.
 """
 
 import json
@@ -15,12 +16,13 @@ from typing import Any, Final
 
 from esnode.errors import DamagedRecord, WrongDirectory
 from esnode.raft.messages import NodeId
-from esnode.storage.interface import Identity
+from esnode.storage.interface import Distrust, Identity
 
 FORMAT: Final = 2
 """The version of everything in the directory; another one is refused."""
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
+REJOIN_FILE: Final = "rejoining"
 NAME_BYTES: Final = 16
 _MARK_KEYS: Final = ("inode", "born_ns")
 
@@ -35,6 +37,14 @@ class Title:
     directory: bytes
     inode: int | None
     born_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What `rejoining` says. The new name is in it, so that no crash leaves the one without the other."""
+
+    distrust: Distrust
+    directory: bytes
 
 
 def new_name() -> bytes:
@@ -54,13 +64,13 @@ def read_title(path: Path) -> Title | None:
         version = found["format"]
         if version == FORMAT:
             identity = Identity(found["cluster"], found["node_id"])
-            inode, born_ns = (None if found[key] is None else int(found[key]) for key in _MARK_KEYS)
+            inode, born_ns = (_number(found[key]) for key in _MARK_KEYS)
             return Title(str(found["engine"]), identity, _name(found["directory"]), inode, born_ns)
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedRecord(f"{path / IDENTITY_FILE} is not the identity of a node") from error
     raise WrongDirectory(
         f"{path} is of format {version}; this version reads and writes {FORMAT}",
-        next_step="run the version that wrote it, or start this node with an empty data_dir",
+        next_step="run the version that wrote it, or start once with an empty data_dir and --rejoin",
     )
 
 
@@ -90,6 +100,26 @@ def read_peers(path: Path) -> dict[NodeId, bytes]:
 def write_peers(path: Path, peers: Mapping[NodeId, bytes]) -> None:
     """Write them, durably; the caller syncs the directory."""
     _save(path / PEERS_FILE, {str(peer): name.hex() for peer, name in sorted(peers.items())})
+
+
+def read_marker(path: Path) -> Marker | None:
+    """The marker of the directory `path`; None when there is none. One that cannot be read says damage."""
+    try:
+        found = _load(path / REJOIN_FILE)
+        return None if found is None else Marker(Distrust(found["cause"]), _name(found["directory"]))
+    except (DamagedRecord, ValueError, TypeError, KeyError):
+        return Marker(Distrust.DAMAGE, new_name())
+
+
+def write_marker(path: Path, marker: Marker) -> None:
+    """Write it, durably; the caller syncs the directory."""
+    _save(path / REJOIN_FILE, {"cause": marker.distrust.value, "directory": marker.directory.hex()})
+
+
+def _number(value: object) -> int | None:
+    if value is not None and type(value) is not int:
+        raise ValueError(value)
+    return value
 
 
 def _name(text: str) -> bytes:

@@ -5,6 +5,7 @@ single-threaded: `esnode/storage/worker.py` calls it from one worker thread at a
 nothing about Raft. `tests/storage/` holds every engine to the contract below.
 """
 
+import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, NodeId, Snapshot, Write
 
-__all__ = ["Identity", "Recovered", "Storage", "TermRun", "pages"]
+__all__ = ["Distrust", "Identity", "Recovered", "Storage", "TermRun", "pages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,23 @@ class Identity:
 
     cluster: str
     node_id: int
+
+
+class Distrust(enum.StrEnum):
+    """Why a disk is not to be believed, the least grave first. Several at once count as the gravest."""
+
+    COPY = "copy"
+    """The directory is a copy, perhaps an old one: its log is whole."""
+    PEERS = "peers"
+    """The other nodes know another directory of this node."""
+    OPERATOR = "operator"
+    """The operator has said so."""
+    DAMAGE = "damage"
+    """Something is not what was written: the log was put aside."""
+
+    def added_to(self, before: "Distrust | None") -> "Distrust":
+        """What counts from now on where `before` was noted already."""
+        return self if before is None else max(self, before, key=list(Distrust).index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,11 @@ class Storage(Protocol):
 
     def remember_peer(self, peer: NodeId, directory: bytes) -> None:
         """Remember durably that `peer` has this directory, instead of another one."""
+        ...
+
+    @property
+    def distrust(self) -> Distrust | None:
+        """Why this disk is `rejoining`; None when it is not. May be called from any thread."""
         ...
 
     def recover(self) -> Recovered:

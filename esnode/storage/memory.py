@@ -17,7 +17,8 @@ import google_crc32c
 
 from esnode.errors import CopiedDirectory, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import NodeId, Snapshot, Write
-from esnode.storage.interface import Identity
+from esnode.storage.directory import check_trust
+from esnode.storage.interface import Distrust, Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp, fold
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
 from esnode.storage.stored_log import StoredLog, closed_on_error
@@ -38,7 +39,7 @@ class DiskImage:
 
     identity: Identity | None
     directory: bytes
-    rejoining: bool
+    distrust: Distrust | None
     peers: Mapping[NodeId, bytes]
     mark: int
     journal: bytes
@@ -51,8 +52,8 @@ class MemoryDisk:
     def __init__(self, seed: bytes = b"") -> None:
         """`seed`: what the names of the directory are made of, one after the other."""
         self.identity: Identity | None = None
-        self.rejoining = False
-        """The marker: what is not here means nothing."""
+        self.distrust: Distrust | None = None
+        """The marker: why what is not here means nothing."""
         self.peers: dict[NodeId, bytes] = {}
         self.set_aside = 0
         """How often a damaged log was put aside."""
@@ -171,7 +172,7 @@ class MemoryDisk:
         """A copy of what is durable now."""
         snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
         return DiskImage(
-            self.identity, self.directory, self.rejoining, dict(self.peers), self.mark, self.synced, snapshots
+            self.identity, self.directory, self.distrust, dict(self.peers), self.mark, self.synced, snapshots
         )
 
     def restore(self, image: DiskImage, *, unnoticed: bool = False) -> None:
@@ -180,7 +181,7 @@ class MemoryDisk:
         `unnoticed`: as by rolling back blocks below the file system, which no node can see.
         """
         self._check_free()
-        self.identity, self.directory, self.rejoining = image.identity, image.directory, image.rejoining
+        self.identity, self.directory, self.distrust = image.identity, image.directory, image.distrust
         self.peers = dict(image.peers)
         self._set_log(image.mark, image.journal, image.snapshots)
         self._is_copy = not unnoticed
@@ -188,25 +189,35 @@ class MemoryDisk:
     def wipe(self) -> None:
         """An empty disk in place of this one; nobody may have it open."""
         self._check_free()
-        self.identity, self.rejoining, self._is_copy = None, False, False
+        self.identity, self.distrust, self._is_copy = None, None, False
         self.directory = self._new_name()
         self.peers = {}
         self._set_log(0, b"", {})
 
-    def begin_rejoin(self, keep_log: bool) -> None:
+    def begin_rejoin(self, why: Distrust) -> None:
         """`esnode.storage.directory.begin_rejoin` for this disk; raises `DirectoryInUse`."""
         self._check_free()
-        self.rejoining, self._is_copy = True, False
+        self.distrust, self._is_copy = why.added_to(self.distrust), False
         self.directory = self._new_name()
-        if not keep_log:
+        if why is Distrust.DAMAGE:
             self.set_aside += 1
             self.peers = {}
             self._set_log(0, b"", {})
 
     def trust_copy(self) -> None:
-        """`esnode.storage.directory.trust_copy` for this disk; raises `DirectoryInUse`."""
+        """`esnode.storage.directory.trust_copy` for this disk.
+
+        Raises `DirectoryInUse` and `DistrustedDirectory`.
+        """
         self._check_free()
-        self._is_copy = False
+        check_trust(self.distrust)
+        self.distrust, self._is_copy = None, False
+        self.peers = {}
+
+    @property
+    def rejoining(self) -> bool:
+        """Whether the marker is there."""
+        return self.distrust is not None
 
     # --- what `StoredLog` asks of an engine's home ---
 
@@ -236,7 +247,7 @@ class MemoryDisk:
 
     def end_rejoin(self) -> None:
         """Remove the marker, durably."""
-        self.rejoining = False
+        self.distrust = None
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Store it durably beside the one in use."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from esnode.config import Config
-from esnode.errors import DamagedRecord
-from esnode.storage.directory import begin_rejoin, check_title, trust_copy
+from esnode.storage.directory import begin_rejoin, trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.identity import new_name
-from esnode.storage.interface import Identity, Storage
+from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 
 
@@ -24,8 +23,8 @@ class Place(Protocol):
         """Raises what `open_storage` says."""
         ...
 
-    def begin_rejoin(self, keep_log: bool) -> str:
-        """Note durably that what is here is not to be believed; without `keep_log`, put it aside.
+    def begin_rejoin(self, why: Distrust) -> str:
+        """Note durably that what is here is not to be believed; what is damaged is put aside.
 
         Returns where it was put, or an empty text. Raises `DirectoryInUse`, `WrongDirectory`,
         `StorageFailed`.
@@ -33,7 +32,10 @@ class Place(Protocol):
         ...
 
     def trust_copy(self) -> None:
-        """This copy is the node's own from now on. Raises as `begin_rejoin`, and `DamagedRecord`."""
+        """This copy is the node's own from now on, and its latest.
+
+        Raises as `begin_rejoin`, `DamagedRecord`, and `DistrustedDirectory` where it is not that simple.
+        """
         ...
 
 
@@ -49,19 +51,14 @@ class DirectoryPlace:
         """See `Place.open`."""
         return open_storage(self.engine, self.path, self.identity)
 
-    def begin_rejoin(self, keep_log: bool) -> str:
+    def begin_rejoin(self, why: Distrust) -> str:
         """See `Place.begin_rejoin`."""
-        try:
-            check_title(self.path, self.engine, self.identity)
-        except DamagedRecord:
-            keep_log = False
-        aside = begin_rejoin(self.path, keep_log)
+        aside = begin_rejoin(self.path, self.engine, self.identity, why)
         return "" if aside is None else str(aside)
 
     def trust_copy(self) -> None:
         """See `Place.trust_copy`."""
-        check_title(self.path, self.engine, self.identity)
-        trust_copy(self.path)
+        trust_copy(self.path, self.engine, self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +72,9 @@ class MemoryPlace:
         """See `Place.open`."""
         return MemoryStorage(self.disk, self.identity)
 
-    def begin_rejoin(self, keep_log: bool) -> str:
+    def begin_rejoin(self, why: Distrust) -> str:
         """See `Place.begin_rejoin`."""
-        self.disk.begin_rejoin(keep_log)
+        self.disk.begin_rejoin(why)
         return ""
 
     def trust_copy(self) -> None:

@@ -14,7 +14,7 @@ from esnode import limits
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
-from esnode.storage.interface import Identity, Recovered
+from esnode.storage.interface import Distrust, Identity, Recovered
 from esnode.storage.outline import (
     Change,
     Contents,
@@ -79,8 +79,8 @@ class Home(Protocol):
         ...
 
     @property
-    def rejoining(self) -> bool:
-        """The marker is there: this disk is not to be believed."""
+    def distrust(self) -> Distrust | None:
+        """What the marker says: why this disk is not to be believed; None when it is."""
         ...
 
     def end_rejoin(self) -> None:
@@ -152,6 +152,11 @@ class StoredLog:
         with self._at_work():
             self._home.remember_peer(peer, directory)
 
+    @property
+    def distrust(self) -> Distrust | None:
+        """`Storage.distrust`."""
+        return self._home.distrust
+
     def recover(self) -> Recovered:
         """`Storage.recover`."""
         with self._at_work():
@@ -163,14 +168,14 @@ class StoredLog:
                 prefix_term=now.prefix.term,
                 last_index=now.last_index,
                 terms=now.terms,
-                rejoining=self._home.rejoining,
+                rejoining=self._home.distrust is not None,
             )
 
     def write(self, writes: Sequence[Write]) -> None:
         """`Storage.write`."""
         with self._at_work():
             self._store(*fold(self._outline, writes, self._place), self._commit)
-            if self._home.rejoining and any(write.rejoined for write in writes):
+            if self._home.distrust is not None and any(write.rejoined for write in writes):
                 self._home.end_rejoin()
 
     def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:

@@ -240,7 +240,7 @@ def rewrite(config_path: Path, change: Callable[[list[Entry]], list[Entry]]) -> 
     shutil.rmtree(config.data_dir)
     config.data_dir.mkdir()
     identity_file.write_text(text, encoding="utf-8")  # by its name the other nodes know it
-    trust_copy(config.data_dir)
+    trust_copy(config.data_dir, config.storage, identity)
     storage = open_storage(config.storage, config.data_dir, identity)
     storage.write([Write(1, None, found.hard_state, tuple(change(entries)), found.commit)])
     for peer, directory in peers.items():

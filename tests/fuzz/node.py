@@ -29,7 +29,7 @@ from esnode.raft.messages import (
     Write,
 )
 from esnode.recovery import recover
-from esnode.storage.interface import Identity
+from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 
 from . import samples
@@ -57,7 +57,7 @@ class LiveNode:
         self.storage.write([_FIRST_WRITE])
         if rejoining:
             self.storage.close()
-            self.disk.begin_rejoin(keep_log=True)
+            self.disk.begin_rejoin(Distrust.OPERATOR)
             self.storage = MemoryStorage(self.disk, US)
         self.machine = Machine(DEDUP)
         found = recover(self.storage, self.machine)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from esnode.raft.messages import Transfer
+from esnode.storage.interface import Distrust
 from esnode.storage.memory import DiskImage
 
 from .host import BOUNDARIES, Host
@@ -187,7 +188,7 @@ class Faults:
             return False
         self._end(host, fault, heard=True, torn=None)
         host.disk.wipe()
-        host.disk.begin_rejoin(keep_log=False)
+        host.disk.begin_rejoin(Distrust.DAMAGE)
         host.exchanged = True
         return True
 

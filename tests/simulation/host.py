@@ -38,7 +38,7 @@ from esnode.raft.messages import (
     Tick,
 )
 from esnode.recovery import recover
-from esnode.storage.interface import Identity, pages
+from esnode.storage.interface import Distrust, Identity, pages
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.view import View
 from esnode.waiting import WaitingRequests
@@ -168,7 +168,9 @@ class Host:
             self.note(f"rejoins: {error}")
             self.world.counts[f"node.found {type(error).__name__}"] += 1
             self.disk.crash()
-            self.disk.begin_rejoin(keep_log=isinstance(error, CopiedDirectory))
+            self.disk.begin_rejoin(
+                Distrust.COPY if isinstance(error, CopiedDirectory) else Distrust.DAMAGE
+            )
             self.exchanged = True
             return self._open()
         self.exchanged = False

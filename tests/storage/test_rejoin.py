@@ -15,7 +15,7 @@ from esnode.raft.messages import HardState, Snapshot, Write
 from esnode.storage.birth import born_ns
 from esnode.storage.directory import MARK_FILE, begin_rejoin, trust_copy
 from esnode.storage.identity import read_title, write_title
-from esnode.storage.interface import Identity, Storage
+from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import DirectoryPlace as DataDirectory
 from tests.storage.logs import entries, write
@@ -34,12 +34,20 @@ def filled(place: Place) -> None:
     storage.close()
 
 
-def begin(place: Place, keep_log: bool) -> None:
+def begin(place: Place, why: Distrust = Distrust.OPERATOR) -> None:
     if isinstance(place, DirectoryPlace):
-        begin_rejoin(place.path, keep_log)
+        begin_rejoin(place.path, place.engine, US, why)
     else:
         assert isinstance(place, MemoryPlace)
-        place.disk.begin_rejoin(keep_log)
+        place.disk.begin_rejoin(why)
+
+
+def trust(place: Place) -> None:
+    if isinstance(place, DirectoryPlace):
+        trust_copy(place.path, place.engine, US)
+    else:
+        assert isinstance(place, MemoryPlace)
+        place.disk.trust_copy()
 
 
 # --- on every engine --------------------------------------------------------------------------------
@@ -59,7 +67,7 @@ def test_a_rejoin_that_keeps_the_log_keeps_all_but_the_name(place: Place) -> Non
     storage = place.open()
     before, name = storage.recover(), storage.directory
     storage.close()
-    begin(place, keep_log=True)
+    begin(place)
     for opened in place.twice(place.open()):
         found = opened.recover()
         assert found.rejoining
@@ -73,7 +81,7 @@ def test_a_rejoin_that_puts_the_log_aside_begins_with_nothing(place: Place) -> N
     filled(place)
     name = place.open().directory
     place.close()
-    begin(place, keep_log=False)
+    begin(place, Distrust.DAMAGE)
     for opened in place.twice(place.open()):
         found = opened.recover()
         assert (found.rejoining, found.hard_state, found.last_index) == (True, HardState(0, None), 0)
@@ -84,7 +92,7 @@ def test_a_rejoin_that_puts_the_log_aside_begins_with_nothing(place: Place) -> N
 
 def test_the_marker_goes_with_the_write_that_says_rejoined(place: Place) -> None:
     filled(place)
-    begin(place, keep_log=False)
+    begin(place, Distrust.DAMAGE)
     storage = place.open()
     storage.write([write(entries(1, [1]), hard_state=HardState(4, None))])
     assert storage.recover().rejoining
@@ -96,7 +104,7 @@ def test_the_marker_goes_with_the_write_that_says_rejoined(place: Place) -> None
 
 
 def test_a_write_that_says_nothing_but_rejoined_takes_the_marker_too(place: Place) -> None:
-    begin(place, keep_log=True)
+    begin(place)
     storage = place.open()
     storage.write([Write(0, None, None, (), 0, rejoined=True)])
     for opened in place.twice(storage):
@@ -111,7 +119,7 @@ def test_a_write_that_says_rejoined_on_a_sound_disk_changes_nothing(place: Place
 
 
 def test_the_marker_stays_until_the_write_is_durable(place: Place) -> None:
-    begin(place, keep_log=True)
+    begin(place)
     storage = place.open()
     with pytest.MonkeyPatch.context() as patch:
         refuse(patch, storage)
@@ -131,8 +139,8 @@ def refuse(patch: pytest.MonkeyPatch, storage: Storage) -> None:
 def test_a_disk_can_begin_to_rejoin_again_and_again(place: Place) -> None:
     filled(place)
     names = set()
-    for keep_log in (True, False, False, True):
-        begin(place, keep_log)
+    for why in (Distrust.PEERS, Distrust.DAMAGE, Distrust.DAMAGE, Distrust.COPY):
+        begin(place, why)
         storage = place.open()
         assert storage.recover().rejoining
         names.add(storage.directory)
@@ -142,9 +150,11 @@ def test_a_disk_can_begin_to_rejoin_again_and_again(place: Place) -> None:
 
 def test_nobody_may_have_the_disk_open_when_it_begins_to_rejoin(place: Place) -> None:
     storage = place.open()
-    for keep_log in (True, False):
+    for why in Distrust:
         with pytest.raises(DirectoryInUse):
-            begin(place, keep_log)
+            begin(place, why)
+    with pytest.raises(DirectoryInUse):
+        trust(place)
     assert not storage.recover().rejoining
 
 
@@ -159,7 +169,7 @@ def test_peers_are_remembered_and_replaced(place: Place) -> None:
 
 
 def test_a_node_without_a_past_may_begin_to_rejoin(place: Place) -> None:
-    begin(place, keep_log=True)
+    begin(place)
     assert place.open().recover().rejoining
 
 
@@ -203,7 +213,7 @@ def test_a_copy_whose_mark_got_the_inode_of_the_original_is_still_a_copy(on_disk
 def test_a_copy_rejoins_with_its_log(on_disk: DirectoryPlace) -> None:
     filled(on_disk)
     with closing(copied(on_disk)) as copy:
-        begin(copy, keep_log=True)
+        begin(copy, Distrust.COPY)
         for opened in copy.twice(copy.open()):
             assert opened.recover().rejoining
             assert opened.recover().last_index == 7
@@ -214,7 +224,7 @@ def test_a_copy_that_is_trusted_is_the_nodes_own(on_disk: DirectoryPlace) -> Non
     name = on_disk.open().directory
     on_disk.close()
     with closing(copied(on_disk)) as copy:
-        trust_copy(copy.path)
+        trust(copy)
         for opened in copy.twice(copy.open()):
             assert not opened.recover().rejoining
             assert opened.directory == name
@@ -222,7 +232,7 @@ def test_a_copy_that_is_trusted_is_the_nodes_own(on_disk: DirectoryPlace) -> Non
 
 def test_a_copy_of_a_directory_that_rejoins_goes_on_rejoining(on_disk: DirectoryPlace) -> None:
     filled(on_disk)
-    begin(on_disk, keep_log=True)
+    begin(on_disk)
     with closing(copied(on_disk)) as copy:
         assert copy.open().recover().rejoining
 
@@ -232,18 +242,20 @@ def test_what_is_put_aside_is_all_there_and_the_operators_files_stay(on_disk: Di
     (on_disk.path / "notes.txt").write_text("mine")
     names = {path.name for path in on_disk.path.iterdir()}
     stay = {"lock", "identity.json", "notes.txt"}
-    aside = begin_rejoin(on_disk.path, keep_log=False)
+    aside = begin_rejoin(on_disk.path, on_disk.engine, US, Distrust.DAMAGE)
+    assert aside is not None
     assert aside == on_disk.path / "damaged-1"
     assert {path.name for path in aside.iterdir()} == names - stay
     assert {path.name for path in on_disk.path.iterdir()} == stay | {"rejoining", "damaged-1"}
     filled(on_disk)
-    assert begin_rejoin(on_disk.path, keep_log=False) == on_disk.path / "damaged-2"
-    assert begin_rejoin(on_disk.path, keep_log=False) is None
+    again = (on_disk.path, on_disk.engine, US, Distrust.DAMAGE)
+    assert begin_rejoin(*again) == on_disk.path / "damaged-2"
+    assert begin_rejoin(*again) is None
     assert oct((on_disk.path / "damaged-1").stat().st_mode)[-3:] == "700"
     whole = DirectoryPlace(on_disk.engine, on_disk.path.with_name("whole"))
     aside.rename(whole.path)
     (on_disk.path / "identity.json").rename(whole.path / "identity.json")
-    trust_copy(whole.path)
+    trust(whole)
     with closing(whole):
         assert whole.open().recover().last_index == 7
 
@@ -251,7 +263,7 @@ def test_what_is_put_aside_is_all_there_and_the_operators_files_stay(on_disk: Di
 def test_an_identity_that_cannot_be_read_is_put_aside_with_the_log(on_disk: DirectoryPlace) -> None:
     filled(on_disk)
     (on_disk.path / "identity.json").write_text("{")
-    aside = DataDirectory(on_disk.engine, on_disk.path, US).begin_rejoin(keep_log=True)
+    aside = DataDirectory(on_disk.engine, on_disk.path, US).begin_rejoin(Distrust.COPY)
     assert (Path(aside) / "identity.json").read_text() == "{"
     assert on_disk.open().recover().rejoining
 
@@ -269,7 +281,7 @@ def test_another_nodes_directory_is_not_made_to_rejoin(on_disk: DirectoryPlace) 
     before = contents(on_disk.path)
     stranger = DataDirectory(on_disk.engine, on_disk.path, Identity("test", 2))
     with pytest.raises(WrongDirectory):
-        stranger.begin_rejoin(keep_log=False)
+        stranger.begin_rejoin(Distrust.DAMAGE)
     with pytest.raises(WrongDirectory):
         stranger.trust_copy()
     assert contents(on_disk.path) == before
@@ -315,34 +327,38 @@ def crash_at(patch: pytest.MonkeyPatch, number: int) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("keep_log", [True, False])
+@pytest.mark.parametrize("why", [Distrust.PEERS, Distrust.DAMAGE])
 def test_a_crash_at_any_point_of_it_leaves_a_directory_that_rejoins(
-    on_disk: DirectoryPlace, keep_log: bool
+    on_disk: DirectoryPlace, why: Distrust
 ) -> None:
-    """Or, before the marker is there, one that is as it was."""
+    """And is a stranger to the peers that knew it; or, before the marker is there, one that is as it was."""
     filled(on_disk)
+    name = on_disk.open().directory
+    on_disk.close()
     original = on_disk.path
     marked = finished = 0
     for number in range(1, 200):
         place = DirectoryPlace(on_disk.engine, original.with_name(f"crashed-{number}"))
         shutil.copytree(original, place.path)
-        trust_copy(place.path)
+        trust(place)
         with pytest.MonkeyPatch.context() as patch:
             calls = crash_at(patch, number)
             try:
-                begin_rejoin(place.path, keep_log)
+                begin_rejoin(place.path, place.engine, US, why)
                 finished += 1
             except Crash:
                 pass
         there = (place.path / "rejoining").exists()
         marked += there
         with closing(place):
-            assert opened_with_repair(place).recover().rejoining == there
+            storage = opened_with_repair(place)
+            assert storage.recover().rejoining == there
+            assert (storage.directory != name) == there
         shutil.rmtree(place.path)
         if 2 * calls[0] < number:
             break
     assert finished == 1
-    assert marked > 10
+    assert marked >= 4
 
 
 def opened_with_repair(place: DirectoryPlace) -> Storage:
@@ -353,14 +369,14 @@ def opened_with_repair(place: DirectoryPlace) -> Storage:
             storage.load_snapshot()
         except DamagedRecord:
             place.close()
-            begin_rejoin(place.path, keep_log=False)
+            begin(place, Distrust.DAMAGE)
         else:
             return storage
     return place.open()
 
 
 def test_a_crash_while_the_marker_goes_leaves_a_whole_log(on_disk: DirectoryPlace) -> None:
-    begin(on_disk, keep_log=True)
+    begin(on_disk)
     for number in range(1, 9):
         storage = on_disk.open()
         with pytest.MonkeyPatch.context() as patch:
@@ -372,7 +388,7 @@ def test_a_crash_while_the_marker_goes_leaves_a_whole_log(on_disk: DirectoryPlac
         storage = on_disk.open()
         assert storage.recover().rejoining == there
         storage.close()
-        begin(on_disk, keep_log=True)
+        begin(on_disk)
 
 
 # --- disks in memory --------------------------------------------------------------------------------
@@ -388,7 +404,7 @@ def test_an_image_that_is_put_back_is_a_copy() -> None:
     place.disk.restore(image)
     with pytest.raises(CopiedDirectory):
         place.open()
-    place.disk.begin_rejoin(keep_log=True)
+    place.disk.begin_rejoin(Distrust.COPY)
     for opened in place.twice(place.open()):
         assert opened.recover().rejoining
         assert opened.recover().last_index == 7
@@ -429,7 +445,7 @@ def test_names_never_come_back_with_an_image() -> None:
         disk.wipe()
         names.append(disk.directory)
         disk.restore(image)
-        disk.begin_rejoin(keep_log=True)
+        disk.begin_rejoin(Distrust.COPY)
         names.append(disk.directory)
     assert len(set(names)) == 7
     assert MemoryDisk(b"seed").directory == names[0] != MemoryDisk(b"other").directory
@@ -438,7 +454,7 @@ def test_names_never_come_back_with_an_image() -> None:
 def test_a_wiped_disk_is_a_new_one() -> None:
     place = MemoryPlace()
     filled(place)
-    place.disk.begin_rejoin(keep_log=True)
+    place.disk.begin_rejoin(Distrust.COPY)
     place.disk.wipe()
     storage = place.open(Identity("other", 7))
     found = storage.recover()
@@ -449,7 +465,7 @@ def test_a_wiped_disk_is_a_new_one() -> None:
 def test_the_two_halves_of_a_write_take_the_marker_with_the_second() -> None:
     for lost in (False, True):
         disk = MemoryDisk()
-        disk.begin_rejoin(keep_log=True)
+        disk.begin_rejoin(Distrust.COPY)
         storage = MemoryStorage(disk, US)
         storage.write_unsynced([SOUND])
         assert disk.rejoining

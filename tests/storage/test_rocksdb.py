@@ -12,9 +12,9 @@ from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState
 from esnode.storage.directory import begin_rejoin, trust_copy
-from esnode.storage.interface import Storage
+from esnode.storage.interface import Distrust, Storage
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
-from tests.storage.places import DirectoryPlace, flip_bit
+from tests.storage.places import US, DirectoryPlace, flip_bit
 
 rocksdict = pytest.importorskip("rocksdict")
 
@@ -29,7 +29,7 @@ def as_after_a_kill(place: DirectoryPlace) -> DirectoryPlace:
     copy = place.path.parent / "killed"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(place.path, copy)
-    trust_copy(copy)
+    trust_copy(copy, "rocksdb", US)
     return DirectoryPlace("rocksdb", copy)
 
 
@@ -128,7 +128,7 @@ def test_after_damage_another_database_can_be_opened_in_the_same_place(place: Di
             except DamagedRecord as error:
                 held.append(error)
             killed.close()
-            begin_rejoin(killed.path, keep_log=False)
+            begin_rejoin(killed.path, "rocksdb", US, Distrust.DAMAGE)
             assert killed.open().recover().last_index == 0
     assert held
 

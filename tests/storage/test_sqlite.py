@@ -17,7 +17,7 @@ from esnode.storage import sqlite as engine
 from esnode.storage.directory import trust_copy
 from esnode.storage.interface import Storage
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
-from tests.storage.places import DirectoryPlace, flip_bit
+from tests.storage.places import US, DirectoryPlace, flip_bit
 
 FRAME_BYTES = 24 + engine.PAGE_BYTES
 
@@ -33,7 +33,7 @@ def as_after_a_kill(place: DirectoryPlace, name: str = "killed") -> DirectoryPla
     copy = place.path.parent / name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(place.path, copy)
-    trust_copy(copy)
+    trust_copy(copy, "sqlite", US)
     return DirectoryPlace("sqlite", copy)
 
 

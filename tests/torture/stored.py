@@ -14,9 +14,9 @@ from typing import Final
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.errors import DamagedRecord
-from esnode.storage.directory import MARK_FILE, REJOIN_FILE, trust_copy
+from esnode.storage.directory import MARK_FILE, trust_copy
 from esnode.storage.engines import open_storage
-from esnode.storage.identity import read_title
+from esnode.storage.identity import REJOIN_FILE, read_title
 from esnode.storage.interface import Identity, pages
 
 SET_ASIDE: Final = "damaged-*"
@@ -70,7 +70,8 @@ def _read_copy(cluster: Cluster, node: Node, scratch: Path) -> FileLog:
     copy = scratch / f"copy-of-node-{node.id}"
     shutil.copytree(node.data_dir, copy, ignore=shutil.ignore_patterns(SET_ASIDE))
     try:
-        trust_copy(copy)
+        if not (copy / REJOIN_FILE).exists():
+            trust_copy(copy, cluster.storage, Identity(cluster.identity, node.id))
         return _read(copy, cluster, node, 0, 0)
     finally:
         shutil.rmtree(copy)
