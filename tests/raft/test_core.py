@@ -305,6 +305,14 @@ def test_a_new_connection_wakes_a_follower_that_waits_for_an_answer(state: Progr
         assert ready.fetches == (Fetch(2, 2, 9, 9),)
 
 
+def test_a_lost_message_changes_nothing_for_a_follower_that_is_only_probed() -> None:
+    solo = with_a_slow_follower()
+    assert progress_of(solo, 2).state is ProgressState.PROBE
+    ready = solo.step(PeerUnreachable(2))
+    assert (ready.messages, ready.fetches) == ((), ())
+    assert (progress_of(solo, 2).state, progress_of(solo, 2).next_index) == (ProgressState.PROBE, 9)
+
+
 def test_a_new_connection_does_not_send_the_whole_log_again() -> None:
     solo = Solo(log=log_of(entries_of([1] * 8)), term=1)
     solo.lead()
