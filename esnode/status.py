@@ -46,6 +46,7 @@ class Status:
     def gather(self) -> dict[str, Any]:
         """The status as a CBOR map: numbers, texts, maps and lists only."""
         state, raft_log, process = self.view.soft_state, self.core.log, self.process()
+        distrust = self.worker.storage.distrust
         uptime_s = 0.0 if self.begun is None else trio.current_time() - self.begun
         return {
             "version": esnode.__version__,
@@ -54,6 +55,7 @@ class Status:
             "pid": process.pid,
             "role": state.role.value,
             "rejoining": state.rejoining,
+            "rejoin_cause": distrust.value if state.rejoining and distrust is not None else None,
             "term": state.term,
             "leader": state.leader,
             "voters": list(self.core.voters),

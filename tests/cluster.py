@@ -46,10 +46,10 @@ class LocalCluster:
         """Where clients connect."""
         return [str(config.me.client) for config in self.configs.values()]
 
-    async def start(self, node_id: int, **orders: bool) -> None:
-        """Start a node on its own disk and ports; returns when it serves. `orders` are those of `Repair`."""
+    async def start(self, node_id: int, **options: bool) -> None:
+        """Start a node on its own disk and ports; returns when it serves. `options` are those of `Repair`."""
         alone = len(self.configs) == 1
-        await self._nursery.start(self._run, node_id, Repair(self.places[node_id], alone=alone, **orders))
+        await self._nursery.start(self._run, node_id, Repair(self.places[node_id], alone=alone, **options))
 
     async def restarted(self, node_id: int, old: Node) -> Node:
         """Wait until a node that repairs itself runs again, as another one than `old`."""

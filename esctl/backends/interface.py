@@ -57,11 +57,11 @@ class Backend(Protocol):
         """
 
     async def start(
-        self, cluster: Cluster, numbers: Collection[int], timeout_s: float, orders: Sequence[str] = ()
+        self, cluster: Cluster, numbers: Collection[int], timeout_s: float, options: Sequence[str] = ()
     ) -> list[NodeProcess]:
         """Start those of the nodes that are down, and wait until all of them answer.
 
-        `orders` are options of `esnode` for this one start: what the operator says of the data directory.
+        `options` are options of `esnode` for this one start: what the operator says of the data directory.
         Raises `PortTaken` before anything is started, `NodeFailedToStart` with the tail of the log,
         `NodeNotReady`. Nodes that did start go on.
         """

@@ -104,14 +104,14 @@ class ProcessBackend:
         return [_look(cluster, node) for node in cluster.nodes]
 
     async def start(
-        self, cluster: Cluster, numbers: Collection[int], timeout_s: float, orders: Sequence[str] = ()
+        self, cluster: Cluster, numbers: Collection[int], timeout_s: float, options: Sequence[str] = ()
     ) -> list[NodeProcess]:
         """See `interface.Backend.start`."""
         down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
         for node in down:
             self._check_ports(cluster, node)
         log_ends = {node.id: nodelog.size(node.log) for node in down}
-        notes = {node.id: self._spawn(cluster, node, orders) for node in down}
+        notes = {node.id: self._spawn(cluster, node, options) for node in down}
         failures: list[EventStreamError] = []
 
         async def watch(node: Node) -> None:
@@ -175,11 +175,11 @@ class ProcessBackend:
                 next_step=f"see who has it: ss -ltnp 'sport = :{address.port}'; stop that, then start again",
             )
 
-    def _spawn(self, cluster: Cluster, node: Node, orders: Sequence[str]) -> pidfile.ProcessNote:
+    def _spawn(self, cluster: Cluster, node: Node, options: Sequence[str]) -> pidfile.ProcessNote:
         """Start the node's process, detached from this one and from the terminal."""
         package_root = str(Path(esnode.__file__).resolve().parent.parent)
         search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [*self._command(node), *orders]
+        command = [*self._command(node), *options]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             pid = os.posix_spawn(

@@ -6,6 +6,7 @@ wants the name for that. Nodes run on when `esctl` has ended.
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -79,17 +80,30 @@ def up(
 
 @command(app, "start")
 def start(
-    run: Invocation, name: ClusterArgument = None, timeout: StartTimeout = 30.0, dry_run: DryRun = False
+    run: Invocation,
+    name: ClusterArgument = None,
+    timeout: StartTimeout = 30.0,
+    trust_copy: Annotated[
+        bool,
+        typer.Option("--trust-copy", help="The data was moved while all were stopped, and is the latest"),
+    ] = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """Start the nodes that are down, on the ports and with the data they had"""
     with run.changing(name) as cluster:
+        processes = backend_named(cluster.backend).nodes(cluster)
+        down = [p.node.id for p in processes if p.state is RunState.DOWN]
+        if trust_copy and len(down) < len(processes):
+            raise InvalidArgument(
+                f"{len(processes) - len(down)} nodes of {cluster.name} run: --trust-copy is for the start of"
+                " all; nothing was done",
+                next_step=f"esctl cluster stop {cluster.name}",
+            )
         if dry_run:
-            processes = backend_named(cluster.backend).nodes(cluster)
-            down = [p.node.id for p in processes if p.state is RunState.DOWN]
             change = guard.quorum_change(cluster, processes, with_=down)
             data = {"name": cluster.name, "dry_run": True, "nodes": down, "quorum": change.as_data()}
             return Answer(data, [Line(f"would start nodes {down}; then {change.text}")])
-        return _start(run, cluster, timeout)
+        return _start(run, cluster, timeout, ["--trust-copy"] * trust_copy)
 
 
 @command(app, "stop")
@@ -223,7 +237,7 @@ def _refuse_second(name: str) -> None:
     )
 
 
-def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
+def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()) -> Answer:
     from esctl.inquiry import probe  # loaded late: it brings trio
 
     backend = backend_named(cluster.backend)
@@ -231,7 +245,7 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float) -> Answer:
 
     async def start_and_elect() -> tuple[list[NodeProcess], int]:
         deadline = time.monotonic() + timeout_s
-        processes = await backend.start(cluster, numbers, timeout_s)
+        processes = await backend.start(cluster, numbers, timeout_s, options)
         return processes, await probe.wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
 
     with run.terminal.progress(f"starting {len(numbers)} nodes of {cluster.name}"):

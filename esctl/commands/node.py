@@ -90,16 +90,16 @@ def start(
     """Start a node that is down, and wait until it answers"""
     if rejoin and trust_copy:
         raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
-    orders = ["--rejoin"] * rejoin + ["--trust-copy"] * trust_copy
+    options = ["--rejoin"] * rejoin + ["--trust-copy"] * trust_copy
 
     def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
-        if orders and _look(backend, cluster, number).state is not RunState.DOWN:
+        if options and _look(backend, cluster, number).state is not RunState.DOWN:
             raise InvalidArgument(
-                f"node {number} runs: {orders[0]} is for the start of a node that is down; nothing was done",
+                f"node {number} runs: {options[0]} is for the start of a node that is down; nothing was done",
                 next_step=f"esctl node stop {number} --cluster {cluster.name}",
             )
         with run.terminal.progress(f"starting node {number}"):
-            (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, orders))
+            (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, options))
         return {"pid": process.pid}
 
     return _change(run, number, "start", go, gives=True, dry_run=dry_run)

@@ -122,13 +122,19 @@ def _ready(survey: Survey) -> Stage:
 def _rejoining(survey: Survey, report: Report) -> tuple[str, str]:
     """Why such a node is not ready, and what helps: it is done once all others have answered it."""
     name, number = survey.cluster.name, report.node.id
-    what = f"node {number} does not trust its own disk and fetches its log from the others"
+    cause = f" ({report.rejoin_cause})" if report.rejoin_cause else ""
+    what = f"node {number} does not trust its own disk{cause} and fetches its log from the others"
     if survey.down:
         missing = survey.down[0]
         return f"{what}; it needs node {missing.node.id} too", f"{missing.next_step} --cluster {name}"
-    if len(survey.up) - len(survey.rejoining) < survey.cluster.quorum:
-        return f"{what}; too few of them trust theirs", f"esctl logs --node {number} --cluster {name}"
-    return what, f"esctl health --wait 60 --cluster {name}"
+    sound = len(survey.up) - len(survey.rejoining)
+    copies = sum(each.rejoin_cause == "copy" for each in survey.rejoining)
+    if sound >= survey.cluster.quorum:
+        return what, f"esctl health --wait 60 --cluster {name}"
+    helps = f"esctl cluster start {name} --trust-copy"
+    if sound + copies < survey.cluster.quorum:
+        helps = 'docs/deployment.md, "When a majority rejoins"'
+    return f"{what}; too few of them trust theirs", f"esctl cluster stop {name}; then {helps}"
 
 
 def _quorum(survey: Survey) -> Stage:

@@ -51,6 +51,11 @@ class Report:
         return self.status is not None and self.status.get("rejoining") is True
 
     @property
+    def rejoin_cause(self) -> str:
+        """Why it cannot: copy, peers, operator or damage; empty when it does not say."""
+        return str((self.status or {}).get("rejoin_cause") or "")
+
+    @property
     def next_step(self) -> str:
         """What to type when it is down; the cluster is not named."""
         return step_for(self.process)

@@ -259,8 +259,16 @@ def test_what_is_said_of_a_nodes_data_is_said_once_and_before_it_runs(fakes: Fak
     pid = Run("node", "start", "1", "-o", "json").data["pid"]
     late = Run("node", "start", "1", "--rejoin", "-o", "json")
     assert late.document["errors"][0]["next"] == "esctl node stop 1 --cluster fake"
-    assert both.code == late.code == 2
+    mixed = Run("cluster", "start", "--trust-copy", "-o", "json")
+    assert mixed.document["errors"][0]["next"] == "esctl cluster stop fake"
+    assert both.code == late.code == mixed.code == 2
     assert fakes.pids() == [pid, None, None]
+
+
+def test_a_cluster_that_was_moved_is_started_with_one_word(fakes: FakeNodes) -> None:
+    assert Run("cluster", "start", "--trust-copy", "-o", "json").code == 0
+    for pid in fakes.pids():
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2] == b"--trust-copy"
 
 
 def test_destroy_wants_the_name_and_then_leaves_nothing(fakes: FakeNodes) -> None:

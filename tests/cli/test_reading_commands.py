@@ -215,27 +215,37 @@ async def test_a_checkup_of_a_cluster_that_answers_is_serving(tmp_path: Path) ->
     assert not found.healthy
 
 
+COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"
+BY_HAND = 'esctl cluster stop wire; then docs/deployment.md, "When a majority rejoins"'
+
+
 @pytest.mark.parametrize(
     ("absent", "rejoining", "helps"),
     [
-        ((), (3,), "esctl health --wait 60"),
-        ((2,), (3,), "esctl node start 2"),
-        ((), (2, 3), "esctl logs --node 2"),
+        ((), {3: "damage"}, "esctl health --wait 60 --cluster wire"),
+        ((2,), {3: "copy"}, "esctl node start 2 --cluster wire"),
+        ((), {1: "copy", 2: "copy", 3: "copy"}, COPIES_HELP),
+        ((), {2: "copy", 3: "damage"}, COPIES_HELP),
+        ((), {2: "damage", 3: "peers"}, BY_HAND),
+        ((), {1: "operator", 2: "operator", 3: "copy"}, BY_HAND),
+        ((), {2: None, 3: None}, BY_HAND),
     ],
 )
 async def test_a_node_that_rejoins_is_not_ready_and_the_next_command_says_what_it_needs(
-    tmp_path: Path, absent: tuple[int, ...], rejoining: tuple[int, ...], helps: str
+    tmp_path: Path, absent: tuple[int, ...], rejoining: dict[int, str | None], helps: str
 ) -> None:
     nodes = three()
-    for number in rejoining:
-        nodes[number - 1].rejoining = True
+    for number, cause in rejoining.items():
+        nodes[number - 1].rejoining, nodes[number - 1].rejoin_cause = True, cause
     async with serving(nodes, tmp_path, absent=absent) as cluster:
         found = await checkup.examine(cluster)
     stages = {stage.name: stage for stage in found.stages}
     assert not found.healthy
     reason, step = stages["ready"].flaws[-len(rejoining)]
-    assert f"node {rejoining[0]} does not trust its own disk" in reason
-    assert step == f"{helps} --cluster wire"
+    first, cause = next(iter(rejoining.items()))
+    assert f"node {first} does not trust its own disk" in reason
+    assert cause is None or f"({cause})" in reason
+    assert step == helps
     assert stages["quorum"].ok == (not absent and len(rejoining) == 1)
 
 

@@ -75,6 +75,7 @@ class WireNode:
     page_records: int = 1000
     mute: bool = False
     rejoining: bool = False
+    rejoin_cause: str | None = None
     deaf_to_reads: bool = False
     leave_after_reads: int | None = None
     known: dict[bytes, int] = field(default_factory=dict)
@@ -161,7 +162,7 @@ class WireNode:
     def status(self) -> dict[str, Any]:
         return {
             "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id, "role": self.role, "term": self.term,
-            "rejoining": self.rejoining,
+            "rejoining": self.rejoining, "rejoin_cause": self.rejoin_cause,
             "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
             "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
