@@ -141,8 +141,12 @@ def _quorum(survey: Survey) -> Stage:
     name = survey.cluster.name
     flaws = []
     if survey.may_fail < 0:
-        helps = survey.down[0].next_step if survey.down else "esctl logs"
-        flaws.append((survey.quorum_text, f"{helps} --cluster {name}"))
+        helps = f"esctl logs --cluster {name}"
+        if survey.down:
+            helps = f"{survey.down[0].next_step} --cluster {name}"
+        elif survey.rejoining:
+            _, helps = _rejoining(survey, survey.rejoining[0])
+        flaws.append((survey.quorum_text, helps))
     elif survey.leader is None:
         flaws.append(("a majority answers and nobody leads", f"esctl health --wait 10 --cluster {name}"))
     return Stage("quorum", "a majority follows one leader", flaws)

@@ -27,10 +27,10 @@ CHECKPOINT_ANYWAY_BYTES: Final = 4 * CHECKPOINT_BYTES
 WAL_FILE_BYTES: Final = 16 * CHECKPOINT_BYTES
 """A WAL that one large write made longer than this is shortened again."""
 ROWS_A_STATEMENT: Final = 32
-_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """Rows inserted by one statement. Each statement gives up and takes back the interpreter's lock, which
 can cost milliseconds each time while the event loop is busy: so one statement, not one a row."""
 ROWS_DELETED_A_STEP: Final = 256
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _SETTINGS: Final = (
     f"PRAGMA page_size = {PAGE_BYTES}",
@@ -76,8 +76,9 @@ class SqliteStorage(StoredLog):
         with closed_on_error(home):
             engine = SqliteEngine(data_dir / DATABASE)
             with closed_on_error(engine):
-                super().__init__(identity, home, engine)
+                # First of all: what is found next is believed, and an old snapshot may go for it.
                 engine.checkpoint()
+                super().__init__(identity, home, engine)
 
 
 class SqliteEngine:

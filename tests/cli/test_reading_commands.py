@@ -247,6 +247,7 @@ async def test_a_node_that_rejoins_is_not_ready_and_the_next_command_says_what_i
     assert cause is None or f"({cause})" in reason
     assert step == helps
     assert stages["quorum"].ok == (not absent and len(rejoining) == 1)
+    assert stages["quorum"].ok or stages["quorum"].flaws[0][1] == helps
 
 
 async def test_a_checkup_without_a_leader_does_not_try_the_deep_stage(tmp_path: Path) -> None:

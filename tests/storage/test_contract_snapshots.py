@@ -1,12 +1,16 @@
 """The contract's sentences on snapshots and the cutting of the prefix, for every engine."""
 
+import shutil
+from contextlib import closing
+
 import pytest
 
 from esnode.errors import Bug
 from esnode.raft.messages import HardState, Snapshot
+from esnode.storage.directory import Directory, trust_copy
 from esnode.storage.interface import Recovered, TermRun
 from tests.storage.logs import WHOLE, all_of, entries, snapshot_of, write
-from tests.storage.places import Place
+from tests.storage.places import US, DirectoryPlace, Place
 
 
 def test_a_snapshot_replaces_the_whole_log(place: Place) -> None:
@@ -157,3 +161,35 @@ def test_a_snapshot_staged_before_another_came_is_written_again(place: Place) ->
     storage.cut_prefix(late)
     assert storage.load_snapshot() == late
     assert place.reopened(storage).load_snapshot() == late
+
+
+def test_an_old_snapshot_goes_at_open_only_when_the_record_of_the_new_one_is_durable(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process has left the record in its journal, which may be in the system's cache only."""
+    storage = on_disk.open()
+    storage.write([write(entries(1, [1, 1, 1, 1]), hard_state=HardState(1, 1), commit=4)])
+    log = storage.read(1, 4, WHOLE)
+    monkeypatch.setattr(Directory, "drop_snapshots", lambda *_: None)
+    storage.cut_prefix(snapshot_of(log[1]))
+    storage.cut_prefix(snapshot_of(log[2]))
+    killed, cut = (DirectoryPlace(on_disk.engine, on_disk.path.with_name(name)) for name in ("killed", "cut"))
+    shutil.copytree(on_disk.path, killed.path)
+    trust_copy(killed.path, killed.engine, US)
+
+    def power_cut(directory: Directory, index: int, term: int) -> None:
+        """Keep what is there without its journal, as after a power cut at this moment."""
+        monkeypatch.undo()
+        shutil.copytree(directory.path, cut.path)
+        for journal in [*cut.path.glob("log.sqlite-*"), *(cut.path / "rocksdb").glob("*.log")]:
+            journal.unlink()
+        directory.drop_snapshots(index, term)
+        assert sorted(path.name for path in directory.path.glob("snapshot-*")) == ["snapshot-3-1"]
+
+    monkeypatch.setattr(Directory, "drop_snapshots", power_cut)
+    with closing(killed), closing(cut):
+        assert killed.open().recover().prefix_index == 3
+        trust_copy(cut.path, cut.engine, US)
+        opened = cut.open()
+        assert opened.recover().prefix_index == 3
+        assert opened.load_snapshot() == snapshot_of(log[2])
