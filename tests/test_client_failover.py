@@ -12,14 +12,16 @@ from esnode.errors import (
     Busy,
     EventStreamError,
     LeadershipLost,
+    NoQuorum,
     NotLeader,
     OperationTimeout,
+    Rejoining,
     WindowFull,
 )
-from esnode.messages import Append, Appended, LeaderIs, Refused, StatusRequest
+from esnode.messages import Append, Appended, LeaderIs, Read, Refused, StatusRequest
 from esnode.wire import Message
 from tests.appending import batch, client, collect, collect_batches, event, refuse_once, running, swallow
-from tests.fake_cluster import FakeNode, Reply
+from tests.fake_cluster import FakeNode, Reply, Script
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -246,6 +248,86 @@ async def test_a_refusal_after_a_sending_without_an_answer_is_not_definite() -> 
             await trio.sleep(0.1)
             await cluster.nodes[1].kill()
             await cluster.elect(2)
+
+
+def refuse_all(error: type[EventStreamError]) -> Script:
+    """A node that answers every read and append with this refusal."""
+
+    def script(node: FakeNode, message: Message) -> Reply:
+        if isinstance(message, Append | Read):
+            return Refused(message.request_id, error.code, f"node {node.id} says so")
+        return node.answer(message)
+
+    return script
+
+
+async def test_a_read_that_every_node_refuses_says_why_and_asks_less_often() -> None:
+    """The whole cluster rejoins: that is no time-out, and nothing may or may not have been done."""
+    async with running() as cluster:
+        await cluster.elect(0)
+        for node in cluster.nodes.values():
+            node.script = refuse_all(Rejoining)
+        async with connect(cluster.addresses, dial=cluster.dial, timeout_s=10.0) as log:
+            with pytest.raises(Rejoining, match="says so") as caught:
+                await log.read(0, 10, linearizable=False)
+        assert caught.value.definite
+        asked = [sum(isinstance(each, Read) for each in node.received) for node in cluster.nodes.values()]
+        assert min(asked) >= 5
+        assert sum(asked) < 300
+
+
+async def test_a_read_goes_to_a_node_that_comes_up_while_the_others_rejoin() -> None:
+    async with running() as cluster:
+        await cluster.elect(0)
+        cluster.nodes[3].up = False
+        for node_id in (1, 2):
+            cluster.nodes[node_id].script = refuse_all(Rejoining)
+        async with (
+            connect(cluster.addresses, dial=cluster.dial, timeout_s=30.0) as log,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(log.read, 0, 10)
+            await trio.sleep(3)
+            cluster.nodes[3].up = True
+            assert await log.read(0, 10, linearizable=False) == []
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("refusal", "raised"), [(Busy, OperationTimeout), (NotLeader, NoQuorum)])
+async def test_an_append_that_was_only_ever_refused_is_certainly_not_done(
+    refusal: type[EventStreamError], raised: type[EventStreamError]
+) -> None:
+    async with running() as cluster:
+        cluster.nodes[1].script = refuse_all(refusal)
+        async with connect(cluster.addresses, dial=cluster.dial, timeout_s=1.0) as log:
+            with pytest.raises(raised, match="says so") as caught:
+                await log.append_batch(batch(1))
+        assert caught.value.definite
+        assert cluster.log.ids() == []
+
+
+async def test_an_append_that_was_refused_after_it_was_never_answered_may_be_done() -> None:
+    def once_silent(node: FakeNode, message: Message) -> Reply:
+        if isinstance(message, Append) and len(node.appends) == 1:
+            return None
+        return refuse_all(Busy)(node, message)
+
+    async with running() as cluster:
+        cluster.nodes[1].script = once_silent
+        async with (
+            connect(cluster.addresses, dial=cluster.dial, timeout_s=5.0) as log,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def give_up() -> None:
+                with pytest.raises(OperationTimeout) as caught:
+                    await log.append_batch(batch(1))
+                assert not caught.value.definite
+
+            nursery.start_soon(give_up)
+            await trio.sleep(1)
+            await cluster.nodes[1].kill()
+            cluster.nodes[1].up = True
 
 
 async def test_each_append_of_a_refused_batch_gets_the_error() -> None:

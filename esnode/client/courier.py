@@ -2,13 +2,15 @@
 
 Decides which node leads (the connected one that says so itself, in the highest term), what is sent
 again after a change of leader (everything unanswered, in order) and after which pause a refused
-request is (`RETRY_S`, +-50 %). Sending twice is safe: the keys are the same. Never waits for a
-request; all state changes are plain functions. Used by `log.py`, told by its links.
+request is (`RETRY_S`, or `ROUND_S` once all nodes have refused it; +-50 %). Sending twice is safe:
+the keys are the same. Never waits for a request; all state changes are plain functions. Used by
+`log.py`, told by its links.
 """
 
 import itertools
 import random
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 import trio
@@ -51,6 +53,7 @@ from esnode.messages import (
 from esnode.wire import Message, encode
 
 RETRY_S: Final = 0.01
+ROUND_S: Final = 0.25
 MAX_LINKS: Final = 32
 """Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
 
@@ -75,7 +78,8 @@ class Courier:
         self._rng = rng
         self._nursery = nursery
         self._ids = itertools.count(PING_ID + 1)
-        self._retry_due = False
+        self._retry_at = inf
+        """When to send again what was refused; infinite when nothing was."""
         self._retry = trio.lowlevel.ParkingLot()
 
     def add_link(self, address: Address) -> None:
@@ -132,15 +136,15 @@ class Courier:
     async def run_retries(self) -> None:
         """Send refused requests again, after a pause."""
         while True:
-            while not self._retry_due:
-                await self._retry.park()
-            await trio.sleep(RETRY_S * self._rng.uniform(0.5, 1.5))
-            self._retry_due = False
+            while trio.current_time() < self._retry_at:
+                with trio.move_on_at(self._retry_at):
+                    await self._retry.park()
+            self._retry_at = inf
             self.send_unsent()
 
     def _send(self, request: Request) -> None:
         link = self.leader
-        if link is None and request.anywhere:
+        if link is None and request.anywhere and request.sent_on is None:
             link = self._anyone(request.turn)
         if link is None or not request.frame or request.sent_on == link.number:
             return
@@ -222,9 +226,11 @@ class Courier:
             else:
                 self._retry_soon()  # one before it was refused, and goes again first
         elif message.code == Rejoining.code:
-            request.turn += 1
-            self._retry_soon()
+            request.turn, request.refusal = request.turn + 1, error
+            up = sum(each.connected for each in self.links.values())
+            self._retry_soon(RETRY_S if request.turn % up else ROUND_S)
         elif message.code in _RETRIED and (error.definite or not request.once):
+            request.refusal = error
             self._retry_soon()
         else:
             # What this node says is of its own log, as it is now.
@@ -235,9 +241,11 @@ class Courier:
         self.pending.pop(request.id, None)
         request.settle(answer, error)
 
-    def _retry_soon(self) -> None:
-        self._retry_due = True
-        self._retry.unpark()
+    def _retry_soon(self, pause_s: float = RETRY_S) -> None:
+        now = trio.current_time()
+        if self._retry_at > now + 1.5 * pause_s:
+            self._retry_at = now + pause_s * self._rng.uniform(0.5, 1.5)
+            self._retry.unpark()
 
     # --- who leads -----------------------------------------------------------------------------
 
@@ -270,6 +278,8 @@ class Courier:
 
         Abandon it first: one that others still wait for may yet be sent.
         """
+        if request is not None and request.refusal is not None and request.certainly_not_done:
+            return _refused_to_the_end(request.refusal)
         if request is not None and request.sends:
             return OperationTimeout("no answer within the time-out; the request may or may not be done")
         if request is not None and not request.done.is_set():
@@ -286,3 +296,14 @@ class Courier:
             f"{link.address}: {link.error or 'no answer yet'}" for link in self.links.values()
         )
         return Unreachable(f"no node answers ({reasons})")
+
+
+def _refused_to_the_end(refusal: EventStreamError) -> EventStreamError:
+    """The error of a request that was sent, and each time refused for certain, until its time-out."""
+    match refusal:
+        case NotLeader():
+            return NoQuorum(f"nobody led when it was sent: {refusal}")
+        case Busy():
+            return OperationTimeout(f"refused until the time-out, so not done: {refusal}", definite=True)
+        case _:
+            return refusal

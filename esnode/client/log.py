@@ -226,11 +226,7 @@ class Log:
         or cancelled, without that is certainly not stored.
         """
         _check(batch)
-        request = await self._submit(batch, on_sent)
-        try:
-            return await self._settled(request)
-        finally:
-            self._courier.abandon(request)
+        return await self._settled(await self._submit(batch, on_sent))
 
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended, on_settled=self._window.release)
@@ -251,8 +247,10 @@ class Log:
 
     async def _settled(self, request: Request) -> BatchAck:
         with trio.move_on_after(self._timeout_s):
-            return _batch_ack(request, await request.wait())
-        self._courier.abandon(request)
+            try:
+                return _batch_ack(request, await request.wait())
+            finally:
+                self._courier.abandon(request)
         raise self._courier.why_late(request)
 
     def _cut(self, events: Iterable[Mapping[str, Any]]) -> list[Batch]:
@@ -339,16 +337,15 @@ class Log:
         self, message: Question, expects: type[_Answer], *, anywhere: bool = False, once: bool = False
     ) -> _Answer:
         request = Request(message.request_id, expects, frame=encode(message), anywhere=anywhere, once=once)
-        try:
-            with trio.move_on_after(self._timeout_s):
+        with trio.move_on_after(self._timeout_s):
+            try:
                 self._courier.submit(request)
                 answer = await request.wait()
                 assert isinstance(answer, expects)
                 return answer
-            self._courier.abandon(request)
-            raise self._courier.why_late(request)
-        finally:
-            self._courier.abandon(request)
+            finally:
+                self._courier.abandon(request)
+        raise self._courier.why_late(request)
 
 
 def _batch_ack(request: Request, answer: NodeReply) -> BatchAck:

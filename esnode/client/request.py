@@ -34,6 +34,7 @@ class Request:
         "on_sent",
         "on_settled",
         "once",
+        "refusal",
         "sends",
         "sent_on",
         "turn",
@@ -69,12 +70,19 @@ class Request:
         self.turn = 0
         self.unsure = False
         """An earlier sending was never answered: it may have been done, or be done yet."""
+        self.refusal: EventStreamError | None = None
+        """What the last node said that refused it, while it was still tried."""
         self.waiters = 1
         self.acks: list[Ack] | None = None
         """The answer, one event at a time: made by the first of those who wait for it."""
         self.answer: NodeReply | None = None
         self.error: EventStreamError | None = None
         self.done = trio.Event()
+
+    @property
+    def certainly_not_done(self) -> bool:
+        """It was given up, and each time that it was sent it was refused for certain."""
+        return self.done.is_set() and self.answer is None and self.sent_on is None and not self.unsure
 
     async def wait(self) -> NodeReply:
         """The answer; raises the error that it was refused with."""
