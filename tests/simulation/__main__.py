@@ -47,7 +47,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shrink", action="store_true", help="look for a shorter tape that fails (tier A)")
     parser.add_argument("--tape", type=Path, metavar="FILE", help="play this tape; with --shrink: write it")
     parser.add_argument("--hash", action="store_true", help="print the hash of the seed's trace, and no more")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.tier == "B" and (options.shrink or options.tape):
+        parser.error("only tier A has tapes: a world of tier B is played again by its seed")
+    return options
 
 
 def _many(options: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INDEFINITE: Final = (Refusal.LEADERSHIP_LOST,)
 """Refusals that leave open whether the batch is in the log."""
+SESSION_IS_WRONG: Final = (Refusal.OUT_OF_SEQUENCE, Refusal.UNKNOWN_PRODUCER)
 RETRY_MS: Final = 50
 MISBEHAVES: Final = 0.05
 GAP: Final = 1 << 20
@@ -62,7 +63,7 @@ class Client:
             self._in_session.append(operation)
             self._go_on()
         else:
-            Appending(self, operation.to, self._batch(operation, None), _nothing).try_again()
+            Appending(self, operation.to, self.batch_of(operation, None), nothing).try_again()
 
     def _go_on(self) -> None:
         """The next batch of the session, or a session first."""
@@ -78,10 +79,10 @@ class Client:
                 ((FIRST_EPOCH, self._sequence + GAP), (FIRST_EPOCH + 1, self._sequence))
             )
             stamp = ProducerStamp(self._producer_id, *wrong, len(operation.events))
-            Misbehaving(self, operation.to, self._batch(operation, stamp), self._misbehaved).try_again()
+            Misbehaving(self, operation.to, self.batch_of(operation, stamp), self._misbehaved).try_again()
             return
         stamp = ProducerStamp(self._producer_id, FIRST_EPOCH, self._sequence, len(operation.events))
-        Appending(self, operation.to, self._batch(operation, stamp), self._over).try_again()
+        Appending(self, operation.to, self.batch_of(operation, stamp), self._over).try_again()
 
     def _opened(self, producer_id: int) -> None:
         self._session_is_busy = False
@@ -104,7 +105,7 @@ class Client:
         self._session_is_busy = False
         self._go_on()
 
-    def _batch(self, operation: Operation, stamp: ProducerStamp | None) -> Batch:
+    def batch_of(self, operation: Operation, stamp: ProducerStamp | None) -> Batch:
         keys = b"".join(map(key_of, operation.events))
         payload = cbor2.dumps([b"%d" % event for event in operation.events])
         return Batch(len(operation.events), keys, payload, stamp)
@@ -124,6 +125,8 @@ class Trying:
         self._attempt = 0
         self._give_up_ns = world.schedule.now_ns + world.weather.load.give_up_ms * MS
         self._done = False
+        self.is_answered = False
+        self.is_turned_away = False
 
     def try_again(self) -> None:
         """One more attempt."""
@@ -141,6 +144,10 @@ class Trying:
         wait_ms = int(load.attempt_ms * self.client.random.uniform(0.8, 1.2))
         self.world.schedule.after(wait_ms * MS, self._too_late, self._attempt)
 
+    def is_over(self) -> bool:
+        """Answered, turned away or given up."""
+        return self._done
+
     def begins(self) -> int:
         """Write the attempt down; returns its number in the history."""
         raise NotImplementedError
@@ -156,7 +163,7 @@ class Trying:
     def succeed(self) -> bool:
         """It is answered; False when it was before."""
         first = not self._done
-        self._done = True
+        self._done = self.is_answered = True
         if first:
             self.world.counts[f"op.{self.kind}"] += 1
             self.client.leader = self._to
@@ -219,13 +226,15 @@ class Appending(Trying):
     def _settle(self, number: int, attempt: int, host: "Host", decision: Decision) -> None:
         if decision.refusal is None:
             self.world.invariants.acked(host, self._batch.keys, decision.ranges)
+            host.note(f"acks {decision.ranges}")
             self.answer(self._acked, number, decision)
             return
         self.world.counts[f"refused.{decision.refusal.name}"] += 1
         if decision.refusal not in INDEFINITE:
             self.history.refused(number)
             # A leader that was deposed and does not know it yet lacks what its successor has taken.
-            if decision.refusal is Refusal.OUT_OF_SEQUENCE and self.world.leader() == host.id:
+            newest = host.process is not None and host.process.core.term >= self.world.invariants.newest_term
+            if decision.refusal in SESSION_IS_WRONG and newest:
                 raise Violation("sessions", f"a session in order is refused: {self._batch.producer}")
             if decision.refusal is Refusal.WINDOW_FULL:
                 self.answer(self._turned_away)
@@ -235,7 +244,7 @@ class Appending(Trying):
     def _turned_away(self) -> None:
         """Asking again would not help: the client leaves it."""
         if not self._done:
-            self._done = True
+            self._done = self.is_turned_away = True
             self.gave_up()
 
     def _acked(self, number: int, decision: Decision) -> None:
@@ -257,9 +266,9 @@ class Misbehaving(Appending):
 
     def _settle(self, number: int, attempt: int, host: "Host", decision: Decision) -> None:
         stamp = self._batch.producer
-        if decision.refusal is None:
+        if decision.refusal is None or decision.refusal is Refusal.LEADERSHIP_LOST:
             raise Violation("sessions", f"node {host.id} takes what does not belong into a session: {stamp}")
-        if decision.refusal in (Refusal.OUT_OF_SEQUENCE, Refusal.UNKNOWN_PRODUCER):
+        if decision.refusal in SESSION_IS_WRONG:
             self.history.refused(number)
             self.answer(self._told_off)
         else:
@@ -301,7 +310,7 @@ class Opening(Trying):
 
 
 class Reading(Trying):
-    """A linearizable read of where the log ends, and of its last events."""
+    """A linearizable read of where the log ends."""
 
     kind = "read"
 
@@ -325,5 +334,5 @@ class Reading(Trying):
         return
 
 
-def _nothing(sent: int) -> None:
+def nothing(sent: int) -> None:
     """Nobody waits for it."""

@@ -33,18 +33,15 @@ class Faults:
         """Let it happen."""
         fault = self._aimed(fault)
         host = self._world.hosts[fault.node]
-        if getattr(self, f"_{fault.kind}")(fault, host):
-            self._world.counts[f"fault.{fault.kind}"] += 1
-            self._world.trace.note(
-                self._world.schedule.now_ns,
-                "!",
-                f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms",
-            )
+        hit = getattr(self, f"_{fault.kind}")(fault, host)
+        self._world.counts[f"fault.{fault.kind}"] += hit
+        what = f"{fault.kind} {fault.node} {fault.other} {fault.for_ns // MS} ms"
+        self._world.trace.note(self._world.schedule.now_ns, "!", what)
 
     def _aimed(self, fault: Fault) -> Fault:
         """At the leader, for a share of the faults."""
         leader = self._world.leader()
-        if leader is None or random.Random(fault.salt).random() >= self._world.weather.aim:
+        if leader is None or random.Random(f"{fault.salt}:aim").random() >= self._world.weather.aim:
             return fault
         return replace(fault, node=leader)
 
@@ -81,6 +78,9 @@ class Faults:
         return self._end(host, fault, heard=True, torn=None)
 
     def _power_cut(self, fault: Fault, host: Host) -> bool:
+        if fault.salt % 2:
+            host.armed = "syncing"  # an idle disk has nothing to lose
+            return False
         return self._end(host, fault, heard=False, torn=random.Random(fault.salt))
 
     def _crash_all(self, fault: Fault, host: Host) -> bool:
@@ -90,7 +90,7 @@ class Faults:
 
     def _crash_at(self, fault: Fault, host: Host) -> bool:
         host.armed = BOUNDARIES[fault.salt % len(BOUNDARIES)]
-        return host.up
+        return False  # it counts when the process comes by
 
     def _end(self, host: Host, fault: Fault, *, heard: bool, torn: random.Random | None) -> bool:
         if not host.up:
@@ -140,8 +140,12 @@ class Faults:
         for turn in range(FLAPS):
             sides = [{fault.node}, set(self._world.voters) - {fault.node}]
             delay_ns = 2 * turn * fault.for_ns // FLAPS
-            self._world.schedule.after(delay_ns, self._cut, sides, fault.for_ns // FLAPS)
+            self._world.schedule.after(delay_ns, self._cut_once_more, sides, fault.for_ns // FLAPS)
         return len(self._world.voters) > 1
+
+    def _cut_once_more(self, sides: list[set[int]], for_ns: int) -> None:
+        if not self._world.is_calm:
+            self._cut(sides, for_ns)
 
     def _cut(self, sides: list[set[int]], for_ns: int) -> bool:
         """Nobody on one side hears the other one."""
@@ -170,12 +174,12 @@ class Faults:
 
     def _failed_sync(self, fault: Fault, host: Host) -> bool:
         host.disk.fail_write(after=fault.salt % 3)
-        return True
+        return False  # it counts when a sync fails
 
     def _full_disk(self, fault: Fault, host: Host) -> bool:
         host.disk.capacity_bytes = len(host.disk.cache) + fault.salt % 10_000
         self._world.schedule.after(fault.for_ns, self._make_room, host)
-        return True
+        return False  # it counts when a write is refused
 
     def _make_room(self, host: Host) -> None:
         host.disk.capacity_bytes = None

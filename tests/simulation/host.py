@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from esnode import limits
 from esnode.apply import Machine
-from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch
-from esnode.driver import Driver
 from esnode.errors import Bug, CopiedDirectory, DamagedRecord, StorageFailed
-from esnode.inbox import Inbox
-from esnode.raft.core import Core
-from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
     Beat,
     Decision,
@@ -37,13 +32,9 @@ from esnode.raft.messages import (
     SoftState,
     Tick,
 )
-from esnode.recovery import recover
 from esnode.storage.interface import Distrust, Identity, pages
 from esnode.storage.memory import MemoryDisk, MemoryStorage
-from esnode.view import View
-from esnode.waiting import WaitingRequests
 
-from .diskqueue import DiskQueue
 from .outcome import Violation
 from .schedule import MS, between
 
@@ -58,44 +49,15 @@ TURN_NS: Final = (10_000, 300_000)
 BOUNDARIES: Final = ("writing", "syncing", "synced", "sending", "applied")
 
 
+DISK_SAYS: Final = {
+    "failed_sync": "did not sync",
+    "full_disk": "no space",
+    "hung_disk": "nothing became durable",
+}
+
+
 class Crashed(Exception):
     """The process has just ended, in the middle of something."""
-
-
-class Process:
-    """What ends with a crash."""
-
-    def __init__(self, host: "Host", storage: MemoryStorage) -> None:
-        world = host.world
-        dedup = world.weather.dedup
-        self.host = host
-        self.machine = Machine(dedup, seed=host.id)
-        found = recover(storage, self.machine)
-        log = found.log
-        self.log: RaftLog = log
-        log._cache_limit = world.weather.cache_bytes
-        self.core = Core(
-            host.id,
-            world.voters,
-            hard_state=found.hard_state,
-            log=log,
-            admission=Admission(self.machine.keys, self.machine.producers),
-            timers=world.weather.timers,
-            random=random.Random(f"{world.seed}:core:{host.id}:{host.life}"),
-            rejoining=storage.recover().rejoining,
-        )
-        self.view = View(
-            host.id,
-            term=found.hard_state.term,
-            applied_index=self.machine.applied_index,
-            first_offset=found.first_offset,
-            next_offset=self.machine.next_offset,
-        )
-        self.inbox = WakingInbox(host.wake)
-        self.waiting = WaitingRequests()
-        self.disk = DiskQueue(host, storage)
-        self.due_reads: list[tuple[int, Callable[[], None]]] = []
-        self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
 
 
 class Host:
@@ -168,9 +130,7 @@ class Host:
             self.note(f"rejoins: {error}")
             self.world.counts[f"node.found {type(error).__name__}"] += 1
             self.disk.crash()
-            self.disk.begin_rejoin(
-                Distrust.COPY if isinstance(error, CopiedDirectory) else Distrust.DAMAGE
-            )
+            self.disk.begin_rejoin(Distrust.COPY if isinstance(error, CopiedDirectory) else Distrust.DAMAGE)
             self.exchanged = True
             return self._open()
         self.exchanged = False
@@ -180,9 +140,13 @@ class Host:
     def end(self, *, heard: bool, torn: random.Random | None) -> None:
         """End the process; `torn`: the machine loses power, and what is not synced is torn by it."""
         self.note("ends")
+        assert self.process is not None
+        if torn is None:  # what is in the cache outlives a process
+            self.process.disk.storage.end_process()
+        else:
+            self.disk.crash(torn)
         self.process = None
         self.armed = ""
-        self.disk.crash(torn)
         self.world.network.ended(self.id, heard=heard)
 
     def guard(self, call: Callable[[], None]) -> None:
@@ -190,13 +154,13 @@ class Host:
         try:
             call()
         except Crashed:
-            self.world.counts["fault.crash at a boundary"] += 1
+            self.world.counts["fault.crash_at"] += 1
         except (StorageFailed, DamagedRecord) as error:
             self.note(f"fails: {error}")
-            self.world.counts[f"node.ended by {type(error).__name__}"] += 1
+            self.world.counts[_cause(error)] += 1
             if self.up:
                 self.end(heard=True, torn=None)
-                self.world.restart_later(self)
+            self.world.restart_later(self)
         except Violation:
             raise
         except (AssertionError, Bug) as error:
@@ -204,7 +168,7 @@ class Host:
 
     def passes(self, boundary: str) -> None:
         """The process comes by a place where it may be meant to end."""
-        if self.armed == boundary:
+        if self.armed == boundary and (boundary != "sending" or self._random.random() < 0.5):
             self.end(heard=self._random.random() < 0.5, torn=self._random)
             self.world.restart_later(self)
             raise Crashed
@@ -464,22 +428,11 @@ class Host:
         return max(left_ns, between(self._random, self.world.weather.sync_ns))
 
 
-class WakingInbox(Inbox):
-    """The inbox, with a bell instead of a waiting task."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        super().__init__()
-        self._wake = wake
-
-    def put(self, item: Input) -> None:
-        """As `Inbox.put`."""
-        self._items.append(item)
-        self._wake()
-
-    def drain(self, most: int) -> list[Input]:
-        """As `Inbox.take`, of what is here."""
-        if len(self._items) <= most:
-            items = list(self._items)
-            self._items.clear()
-            return items
-        return [self._items.popleft() for _ in range(most)]
+def _cause(error: StorageFailed | DamagedRecord) -> str:
+    """What has really hit, by what the disk said."""
+    if isinstance(error, DamagedRecord):
+        return "node.ended by DamagedRecord"
+    text = str(error)
+    return next(
+        (f"fault.{kind}" for kind, said in DISK_SAYS.items() if said in text), "node.ended by StorageFailed"
+    )

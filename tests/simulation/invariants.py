@@ -59,6 +59,11 @@ class Invariants:
         """The last committed index."""
         return len(self.committed)
 
+    @property
+    def newest_term(self) -> int:
+        """The highest term that anybody has led in."""
+        return max(self._leader_of, default=0)
+
     # --- the disk --------------------------------------------------------------------------------
 
     def wrote(self, host: "Host", write: Write) -> None:
@@ -82,8 +87,7 @@ class Invariants:
         for place, key in enumerate(split_keys(entry.keys)):
             offset, before = entry.base_offset + place, known.get(key)
             if before is not None:
-                forgotten = entry.log_time_ms - before[1] >= self._dedup.ttl_ms
-                forgotten = forgotten or offset - before[0] >= self._dedup.max_keys
+                forgotten = self._is_over(entry.log_time_ms - before[1], offset - before[0])
                 demand(forgotten, "exactly once", f"one leader appends an event at {before[0]} and {offset}")
             known[key] = (offset, entry.log_time_ms)
 
@@ -208,6 +212,8 @@ class Invariants:
     def _agree_on_state(self, host: "Host", process: "Process") -> None:
         index = process.machine.applied_index
         digest = process.machine.digest()
+        if index not in self._digests:
+            host.note(f"is the first at {index}: {digest.hex()}")
         same = self._digests.setdefault(index, digest) == digest
         demand(same, "equal states", f"the state of node {host.id} at {index} differs")
 
@@ -258,8 +264,12 @@ class Invariants:
         return self._is_forgotten(earlier, later, self._log_time_at[later])
 
     def _is_forgotten(self, offset: int, at_offset: int, log_time_ms: int) -> bool:
-        age_ms = log_time_ms - self._log_time_at[offset]
-        return age_ms >= self._dedup.ttl_ms or at_offset - offset >= self._dedup.max_keys
+        return self._is_over(log_time_ms - self._log_time_at[offset], at_offset - offset)
+
+    def _is_over(self, age_ms: int, events: int) -> bool:
+        """Whether a window may have forgotten by then; one that refuses forgets nothing for want of room."""
+        dedup = self._dedup
+        return age_ms >= dedup.ttl_ms or (dedup.when_full == "shrink" and events >= dedup.max_keys)
 
     # --- clients ---------------------------------------------------------------------------------
 

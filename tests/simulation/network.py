@@ -80,6 +80,8 @@ class Network:
         self._manner = manner
         self._counts = counts
         self._random = source
+        self._weather = 0
+        """Counts the calms: what was cut before one is mended by it, and by nothing else."""
         self._ways = {(a, b): _Way() for a in ends for b in ends if a != b}
 
     # --- messages --------------------------------------------------------------------------------
@@ -222,26 +224,29 @@ class Network:
         """Cut these ways for a while."""
         for pair in pairs:
             self._ways[pair].severed += 1
-        self._schedule.after(for_ns, self._rejoin, [self._ways[pair] for pair in pairs])
+        self._schedule.after(for_ns, self._mend, [self._ways[pair] for pair in pairs], self._weather)
 
     def clog(self, sender: int, to: int, for_ns: int) -> None:
         """Make this way slow for a while."""
         way = self._ways[sender, to]
         way.slowed += 1
-        self._schedule.after(for_ns, self._unclog, way)
+        self._schedule.after(for_ns, self._unclog, way, self._weather)
 
     def calm(self) -> None:
         """From now on nothing is cut, lost, doubled or slow that need not be."""
+        self._weather += 1
         for way in self._ways.values():
             way.severed = way.slowed = 0
         self._manner = Manner((50_000, 500_000), 0.0, 0.0, 0.0, in_order=True)
 
-    def _rejoin(self, ways: list[_Way]) -> None:
-        for way in ways:
-            way.severed = max(0, way.severed - 1)
+    def _mend(self, ways: list[_Way], weather: int) -> None:
+        if weather == self._weather:
+            for way in ways:
+                way.severed -= 1
 
-    def _unclog(self, way: _Way) -> None:
-        way.slowed = max(0, way.slowed - 1)
+    def _unclog(self, way: _Way, weather: int) -> None:
+        if weather == self._weather:
+            way.slowed -= 1
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._random.random() < chance

@@ -20,7 +20,7 @@ class Violation(AssertionError):
 class Outcome:
     """One run of one seed.
 
-    `counts` say how often each fault really hit and what the load was: `fault.crash`, `op.acked`...
+    `counts` say how often each fault really hit and what the load was: `fault.crash`, `op.append`...
     """
 
     seed: int

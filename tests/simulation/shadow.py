@@ -41,13 +41,15 @@ class Shadow:
     def persist_next(self) -> Kept:
         """The oldest pending write is durable."""
         write = self.pending.popleft()
+        gone: tuple[tuple[int, int], ...] = ()
         if write.snapshot is not None:
+            gone = tuple(place for place in self.terms.items() if place[0] > write.snapshot.index)
             self.terms.clear()
             self._begin_at(write.snapshot)
         if write.hard_state is not None:
             self.hard_state = write.hard_state
         doomed = range(write.entries[0].index, self.last_index + 1) if write.entries else range(0)
-        gone = tuple((index, self.terms.pop(index)) for index in doomed)
+        gone += tuple((index, self.terms.pop(index)) for index in doomed)
         come = tuple((entry.index, entry.term) for entry in write.entries)
         self.terms.update(come)
         return Kept(gone, come)

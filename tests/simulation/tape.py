@@ -122,6 +122,8 @@ class _Events:
         known = self._in_sessions if session and not self._mixed else self._loose
         may_repeat = known and (self._mixed or not session)
         if may_repeat and self._source.random() < self._repeats:
+            if self._source.random() < 0.5:
+                return self._source.choice(known)
             return known[-1 - min(int(self._source.expovariate(0.05)), len(known) - 1)]
         event = len(self._loose) if self._mixed or not session else SESSION_EVENTS + len(self._in_sessions)
         known.append(event)

@@ -34,7 +34,7 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
     counts = play_in_ci("A", SEEDS_A).counts
     assert not [kind for kind in FAULTS_A_MINUTE if counts[f"fault.{kind}"] < 10], counts
     for name in (
-        "fault.crash at a boundary", "disk.kept more than was synced", "node.ended by StorageFailed",
+        "fault.hung_disk", "fault.old_copy put back", "disk.kept more than was synced",
         "node.found DamagedRecord", "node.found CopiedDirectory", "node.rejoined", "net.snapshot",
         "dedup.again after its window", "refused.LEADERSHIP_LOST", "op.append unknown", "op.session",
     ):  # fmt: skip
@@ -47,7 +47,7 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
 @pytest.mark.timeout(MINUTES)
 def test_100_worlds_of_whole_nodes_break_no_promise() -> None:
     counts = play_in_ci("B", SEEDS_B).counts
-    assert counts["op.append"] > 5 * SEEDS_B, counts
+    assert counts["op.acked"] > 100 * SEEDS_B, counts
 
 
 @pytest.mark.slow

@@ -8,9 +8,12 @@ import random
 from collections import Counter
 from typing import Final
 
+import outcome
+
 from esctl.proof.operations import Operations
 
-from .clients import Client
+from .clients import RETRY_MS, Appending, Client, Reading, Trying, nothing
+from .diskqueue import DISK_SILENCE_NS
 from .faults import Faults
 from .host import Host
 from .invariants import Invariants, demand
@@ -22,8 +25,7 @@ from .trace import Listener, Trace
 from .weather import Weather, draw
 
 MINUTES: Final = 1.5
-SETTLE_ELECTIONS: Final = 12
-"""How many of the longest election time-outs a healed cluster may take to be level again, and a bit."""
+CALM_NS: Final = 10 * SECOND
 
 LAST_EVENTS: Final = 1 << 40
 
@@ -74,17 +76,18 @@ class World:
     # --- the end ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Healthy, a cluster is level and acks within a bounded number of time-outs; and with any one node
-        in trouble it acks all the same, for as long as the trouble lasts (liveness)."""
+        """Healthy, a cluster is level soon, acks at once, and keeps its leader; and with any one node in
+        trouble it acks all the same (liveness)."""
         self._heal()
-        self._demand_level("after the faults")
+        self._demand_level("after the faults", elections=12, grace_ns=15 * SECOND)
         if len(self.voters) > 1:
             self._trouble_one()
-            self._demand_answer("while one node is in trouble")
+            self._demand_answer("while one node is in trouble", elections=8, grace_ns=DISK_SILENCE_NS)
             self._heal()
-            self._demand_level("after the last fault")
-        self._demand_answer("with all nodes well")
-        self._demand_level("after the last event")
+            self._demand_level("after the last fault", elections=4, grace_ns=2 * SECOND)
+        self._demand_answer("with all nodes well", elections=4, grace_ns=2 * SECOND)
+        self._demand_level("after the last event", elections=4, grace_ns=2 * SECOND)
+        self._demand_calm()
 
     def _heal(self) -> None:
         """Every fault that still lasts ends; what clients have begun goes on."""
@@ -106,32 +109,43 @@ class World:
         self.trace.note(self.schedule.now_ns, "!", f"from now on {kind} {node} {other}")
         self.faults.trouble(kind, self.hosts[node], other)
 
-    def _patience_ns(self) -> int:
-        timers, load = self.weather.timers, self.weather.load
-        return (
-            SETTLE_ELECTIONS * (timers.election_ms + timers.jitter_ms) + 5 * load.attempt_ms
-        ) * MS + 15 * SECOND
+    def _end_of_patience(self, elections: int, grace_ns: int) -> int:
+        timers = self.weather.timers
+        return self.schedule.now_ns + elections * (timers.election_ms + timers.jitter_ms) * MS + grace_ns
 
-    def _demand_level(self, when: str) -> None:
+    def _demand_level(self, when: str, elections: int, grace_ns: int) -> None:
         begun_ns = self.schedule.now_ns
-        self.schedule.run_until(begun_ns + self._patience_ns(), self._is_level)
-        state = [host.describe() for host in self.hosts.values()]
+        self.schedule.run_until(self._end_of_patience(elections, grace_ns), self._is_level)
         after_s = (self.schedule.now_ns - begun_ns) / SECOND
-        demand(self._is_level(), "liveness", f"not level {after_s:.1f} s {when}: {state}")
+        demand(self._is_level(), "liveness", f"not level {after_s:.1f} s {when}: {self._describe()}")
 
-    def _demand_answer(self, when: str) -> None:
-        """An event is acked; or refused, because the window is full."""
-        answered, end_ns = self._answers(), self.schedule.now_ns + self._patience_ns()
-        while self._answers() == answered and self.schedule.now_ns < end_ns:
-            self._last_event += 1
-            self.clients[0].begin(Operation(0, 0, (self._last_event,), session=False, to=1))
-            give_up_ns = self.schedule.now_ns + self.weather.load.give_up_ms * MS
-            self.schedule.run_until(give_up_ns, lambda: self._answers() > answered)
-        state = [host.describe() for host in self.hosts.values()]
-        demand(self._answers() > answered, "liveness", f"nothing is acked {when}: {state}")
+    def _demand_answer(self, when: str, elections: int, grace_ns: int) -> None:
+        """A new event is acked; or, where a full window refuses it, a linearizable read is answered."""
+        client = self.clients[0]
+        end_ns = self._end_of_patience(elections, grace_ns + 5 * self.weather.load.attempt_ms * MS)
+        request: Trying | None = None
+        while self.schedule.now_ns < end_ns and not (request and request.is_answered):
+            if request is not None and request.is_turned_away:
+                request = Reading(client, 1)
+            else:
+                self._last_event += 1
+                batch = client.batch_of(Operation(0, 0, (self._last_event,), session=False, to=1), None)
+                request = Appending(client, 1, batch, nothing)
+            request.try_again()
+            give_up_ns = self.schedule.now_ns + (self.weather.load.give_up_ms + RETRY_MS) * MS
+            self.schedule.run_until(min(give_up_ns, end_ns), request.is_over)
+        answered = request is not None and request.is_answered
+        demand(answered, "liveness", f"no answer {when}: {self._describe()}")
 
-    def _answers(self) -> int:
-        return self.counts["op.append"] + self.counts["refused.WINDOW_FULL"]
+    def _demand_calm(self) -> None:
+        """Nobody is voted out while all is well."""
+        term = self.invariants.newest_term
+        self.schedule.run_until(self.schedule.now_ns + CALM_NS)
+        newest = self.invariants.newest_term
+        demand(newest == term, "liveness", f"all is well, and terms go from {term} to {newest}")
+
+    def _describe(self) -> list[str]:
+        return [host.describe() for host in self.hosts.values()]
 
     def _is_level(self) -> bool:
         """One leads, all others are sound and have applied what it has."""
@@ -174,10 +188,12 @@ def run(
     """Play the world of `seed`, with its own tape or a shortened one."""
     weather = draw(seed, minutes)
     world = World(seed, weather, listener)
+    played = outcome.capture(world.play, tape if tape is not None else record(seed, weather))
     violation = None
-    try:
-        world.play(tape if tape is not None else record(seed, weather))
-    except Violation as error:
-        violation = error
-        world.trace.note(world.schedule.now_ns, "!", str(error))
+    if isinstance(played, outcome.Error):
+        error = played.error
+        if not isinstance(error, Exception):
+            raise error
+        violation = error if isinstance(error, Violation) else Violation(type(error).__name__, str(error))
+        world.trace.note(world.schedule.now_ns, "!", str(violation))
     return Outcome(seed, "A", world.schedule.now_ns / SECOND, world.trace.digest, world.counts, violation)

@@ -1,0 +1,82 @@
+"""One life of a simulated node: everything that a crash takes away. Made by `Host` when it starts.
+
+The core, the driver, the machine, the waiting requests and the recovery are those that ship.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from esnode.apply import Machine
+from esnode.dedup.admission import Admission
+from esnode.driver import Driver
+from esnode.inbox import Inbox
+from esnode.raft.core import Core
+from esnode.raft.log import RaftLog
+from esnode.raft.messages import Input
+from esnode.recovery import recover
+from esnode.storage.memory import MemoryStorage
+from esnode.view import View
+from esnode.waiting import WaitingRequests
+
+from .diskqueue import DiskQueue
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+class Process:
+    """What ends with a crash."""
+
+    def __init__(self, host: "Host", storage: MemoryStorage) -> None:
+        world = host.world
+        dedup = world.weather.dedup
+        self.host = host
+        self.machine = Machine(dedup, seed=host.id)
+        found = recover(storage, self.machine)
+        log = found.log
+        self.log: RaftLog = log
+        log._cache_limit = world.weather.cache_bytes
+        self.core = Core(
+            host.id,
+            world.voters,
+            hard_state=found.hard_state,
+            log=log,
+            admission=Admission(self.machine.keys, self.machine.producers),
+            timers=world.weather.timers,
+            random=random.Random(f"{world.seed}:core:{host.id}:{host.life}"),
+            rejoining=storage.recover().rejoining,
+        )
+        self.view = View(
+            host.id,
+            term=found.hard_state.term,
+            applied_index=self.machine.applied_index,
+            first_offset=found.first_offset,
+            next_offset=self.machine.next_offset,
+        )
+        self.inbox = WakingInbox(host.wake)
+        self.waiting = WaitingRequests()
+        self.disk = DiskQueue(host, storage)
+        self.due_reads: list[tuple[int, Callable[[], None]]] = []
+        self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
+
+
+class WakingInbox(Inbox):
+    """The inbox, with a bell instead of a waiting task."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Input) -> None:
+        """As `Inbox.put`."""
+        self._items.append(item)
+        self._wake()
+
+    def drain(self, most: int) -> list[Input]:
+        """As `Inbox.take`, of what is here."""
+        if len(self._items) <= most:
+            items = list(self._items)
+            self._items.clear()
+            return items
+        return [self._items.popleft() for _ in range(most)]
