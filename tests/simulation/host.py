@@ -36,6 +36,7 @@ from esnode.storage.interface import Distrust, Identity, pages
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 
 from .outcome import Violation
+from .process import Process
 from .schedule import MS, between
 
 if TYPE_CHECKING:
