@@ -23,6 +23,7 @@ from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import Write
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
+from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 
 ENGINES = ("sqlite", "rocksdb", "memory")
@@ -113,7 +114,12 @@ async def through_worker(storage: Storage, source: Source, batches: int, seconds
 def measure(engine: str, directory: Path, size: int, what: Callable[[Storage, Source], str]) -> str:
     """Run `what` on a fresh log."""
     with tempfile.TemporaryDirectory(dir=directory) as data_dir:
-        storage = open_storage(engine, Path(data_dir) / "data", Identity("bench", 1))
+        identity = Identity("bench", 1)
+        storage: Storage = (
+            MemoryStorage(MemoryDisk(), identity)
+            if engine == "memory"
+            else open_storage(engine, Path(data_dir) / "data", identity)
+        )
         try:
             return what(storage, Source(size))
         finally:

@@ -70,7 +70,7 @@ def errors_page() -> str:
     families: list[tuple[str, type[EventStreamError]]] = [
         ("The caller can mend it", CallerError),
         ("An operator is needed", OperatorError),
-        ("The other end of a connection broke the protocol", PeerError),
+        ("The other end of a connection did what it may not", PeerError),
         ("A bug", EventStreamError),
     ]
     assert errors.UsageError.code in declared(), "the toolkit's errors are declared by their import"

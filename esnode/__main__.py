@@ -35,12 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="esnode", description="Run one node of an EventStreamCore cluster")
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the node's TOML file")
     parser.add_argument("--version", action="version", version=f"esnode {esnode.__version__}")
-    doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument(
+    of_the_data = parser.add_mutually_exclusive_group()
+    of_the_data.add_argument(
         "--rejoin", action="store_true", help="the data directory is not this node's latest: ask the others"
     )
-    doubt.add_argument(
-        "--trust-copy", action="store_true", help="the data directory was moved while the node was stopped"
+    of_the_data.add_argument(
+        "--trust-copy",
+        action="store_true",
+        help="the data directory was moved while the node was stopped, and is its latest",
     )
     options = parser.parse_args(arguments)
     try:

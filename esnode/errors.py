@@ -32,7 +32,11 @@ class CallerError(EventStreamError):
 
 
 class PeerError(EventStreamError):
-    """The other end of a connection broke the protocol; that connection ends, the node goes on."""
+    """The other end of a connection did what it may not: that connection ends.
+
+    The node goes on, but for two: what `UnknownDirectory` says of its own disk makes it rejoin, and a
+    `DamagedSnapshot` ends it.
+    """
 
 
 class OperatorError(EventStreamError):

@@ -1,19 +1,18 @@
 """The choice of a storage engine by its name in the configuration.
 
-Opens, and decides nothing else. An engine's package is imported only when it is chosen. Called by
-`__main__` and by tests.
+Opens, and decides nothing else. An engine's package is imported only when it is chosen; the engine
+`memory` has no directory (`place`). Called by `place` and by tests.
 """
 
 from pathlib import Path
 
 from esnode.errors import EngineMissing, InvalidConfig
 from esnode.storage.interface import Identity, Storage
-from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.sqlite import SqliteStorage
 
 
 def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
-    """Open `data_dir`, creating it when there is none; the engine `memory` forgets all when it ends.
+    """Open `data_dir`, creating it when there is none.
 
     Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of another format,
     and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`, `EngineMissing`, `DamagedRecord`,
@@ -21,8 +20,6 @@ def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
     """
     if engine == "sqlite":
         return SqliteStorage(data_dir, identity)
-    if engine == "memory":
-        return MemoryStorage(MemoryDisk(), identity)
     if engine != "rocksdb":
         raise InvalidConfig(f"there is no storage engine {engine!r}")
     try:

@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Standing:
     """Where an entry stands: bytes and events before it."""
 
     position: int
@@ -181,7 +181,7 @@ def check_entry(expected: int, index: int, record: bytes) -> Entry:
 
 
 def fold(
-    outline: Outline, writes: Iterable[Write], place_of: Callable[[int], Place]
+    outline: Outline, writes: Iterable[Write], place_of: Callable[[int], Standing]
 ) -> tuple[Outline, Change | None]:
     """What `outline` becomes by `writes`, and the change to store; None when there is nothing to store.
 
@@ -194,7 +194,7 @@ def fold(
 
 
 def fold_prefix_cut(
-    outline: Outline, snapshot: Snapshot, place_of: Callable[[int], Place]
+    outline: Outline, snapshot: Snapshot, place_of: Callable[[int], Standing]
 ) -> tuple[Outline, Change | None]:
     """The same for a prefix that is cut: the log begins after `snapshot`, which is one of its entries."""
     folding = _Folding(outline, place_of)
@@ -205,7 +205,7 @@ def fold_prefix_cut(
 class _Folding:
     """The outline in between, and the rows that are not stored yet."""
 
-    def __init__(self, outline: Outline, place_of: Callable[[int], Place]) -> None:
+    def __init__(self, outline: Outline, place_of: Callable[[int], Standing]) -> None:
         self._before = outline
         self._now = outline
         self._place_of = place_of
@@ -348,10 +348,10 @@ class _Folding:
         if first_index <= self._before.last_index and (self._cut_from or first_index) >= first_index:
             self._cut_from = first_index
 
-    def _place(self, index: int) -> Place:
+    def _place(self, index: int) -> Standing:
         if self._entries and self._entries[0].index <= index:
             at = index - self._entries[0].index
-            return Place(self._positions[at], self._entries[at].base_offset)
+            return Standing(self._positions[at], self._entries[at].base_offset)
         return self._place_of(index)
 
 

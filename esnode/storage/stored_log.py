@@ -19,8 +19,8 @@ from esnode.storage.outline import (
     Change,
     Contents,
     Outline,
-    Place,
     Row,
+    Standing,
     check_entry,
     check_row,
     fold,
@@ -283,8 +283,8 @@ class StoredLog:
         self._engine.commit(change)
         self._home.advance(change.number)
 
-    def _place(self, index: int) -> Place:
-        return Place(self._row(index).stamp.position, self._entry(index).base_offset)
+    def _place(self, index: int) -> Standing:
+        return Standing(self._row(index).stamp.position, self._entry(index).base_offset)
 
     def _row(self, index: int) -> Row:
         row = self._engine.row(index)

@@ -240,9 +240,10 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(
     assert not (quick_path / "data").exists()
 
 
-def test_an_engine_that_does_not_exist_is_a_wrong_configuration(quick_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="paper"):
-        open_storage("paper", quick_path / "data", US)
+@pytest.mark.parametrize("engine", ["paper", "memory"])
+def test_an_engine_without_files_is_a_wrong_configuration(engine: str, quick_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=engine):
+        open_storage(engine, quick_path / "data", US)
 
 
 # --- the mark --------------------------------------------------------------------------------------
