@@ -20,7 +20,8 @@ from .outcome import Violation
 from .shadow import Shadow
 
 if TYPE_CHECKING:
-    from .host import Host, Process
+    from .host import Host
+    from .process import Process
 
 
 def demand(holds: bool, rule: str, text: str) -> None:
