@@ -10,7 +10,7 @@ sections 5 and 8); Ongaro's thesis (3.10 transfer, 6.2 check-quorum, 6.4 reads, 
 10.2.1 writing to the leader's disk in parallel).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import assert_never
 
 from esnode import limits
@@ -313,7 +313,7 @@ class Core:
         vote = self._hard_state.vote
         free = vote == sender or (vote is None and self.leader is None)
         may_vote = free or (request.pre and request.term > self.term)
-        may_vote = may_vote and not self.rejoining
+        may_vote = may_vote and self._is_sound
         granted = may_vote and not self.log.is_newer_than(request.last_index, request.last_term)
         if request.pre:
             term = request.term if granted else self.term
@@ -440,6 +440,11 @@ class Core:
 
     # === coming back with a lost disk ==========================================================
 
+    @property
+    def _is_sound(self) -> bool:
+        """Whether this disk holds all that was promised: its vote, and its word to others, rest on it."""
+        return not self.rejoining and is_vouched_for(len(self._welcomed_by), len(self.voters))
+
     def _peer_connected(self, peer: NodeId) -> None:
         self._welcomed_by.add(peer)
         if self.leadership is not None:
@@ -452,16 +457,13 @@ class Core:
             self.leadership.forget(sender)
         self._votes.pop(sender, None)
         end = self.log.last_index, self.log.last_term
-        sound = not self.rejoining and is_vouched_for(len(self._welcomed_by), len(self.voters))
-        reply = RejoinReply(self.term, question.nonce, sound, *end)
-        self._now.append(Outgoing(sender, reply))
+        self._now.append(Outgoing(sender, RejoinReply(self.term, question.nonce, self._is_sound, *end)))
 
-    def _ask(self, peers: Iterable[NodeId]) -> None:
+    def _ask(self, peers: Collection[NodeId]) -> None:
         """Put the open question, if there is one, to those of `peers` that have not answered it."""
         if self._rejoining is not None:
-            question = self._rejoining.question
-            unanswered = self._rejoining.unanswered
-            self._now += [Outgoing(peer, question) for peer in peers if peer in unanswered]
+            asked = [peer for peer in self._rejoining.unanswered if peer in peers]
+            self._now += [Outgoing(peer, self._rejoining.question) for peer in asked]
 
     def _on_rejoin_reply(self, sender: NodeId, reply: RejoinReply) -> None:
         rejoining = self._rejoining

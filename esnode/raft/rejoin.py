@@ -16,7 +16,7 @@ MAX_NONCE = 2**62
 
 
 def is_vouched_for(welcomes: int, voters: int) -> bool:
-    """Whether so many peers have welcomed a node that it may call its own disk sound.
+    """Whether so many peers have welcomed a node that it may call its own disk sound, and vote.
 
     A wiped node does not know that it is one before a peer that knows it turns it away, and a peer that
     rejoins turns nobody away. With a minority of the disks lost, one of so many is sound. Its welcome

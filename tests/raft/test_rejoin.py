@@ -303,6 +303,7 @@ def test_an_old_copy_that_holds_everything_needs_nothing_more() -> None:
     assert not solo.core.rejoining
     assert ready.write is not None
     assert (ready.write.rejoined, ready.write.hard_state, ready.write.entries) == (True, None, ())
+    solo.step(PeerConnected(2))
     assert solo.replies(2, VoteRequest(3, 9, 3, pre=False)) == [VoteReply(3, granted=True, pre=False)]
 
 
@@ -312,6 +313,7 @@ def test_it_votes_for_nobody_in_the_term_in_which_it_comes_back() -> None:
     solo.step(PeerClosed(2))
     assert solo.core.leader is None
     assert solo.replies(3, VoteRequest(3, 9, 9, pre=False)) == [VoteReply(3, granted=False, pre=False)]
+    solo.step(PeerConnected(3))
     request = VoteRequest(4, 9, 9, pre=False, transfer=True)
     assert solo.replies(3, request) == [VoteReply(4, granted=True, pre=False)]
 

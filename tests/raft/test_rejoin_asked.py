@@ -27,6 +27,7 @@ from esnode.raft.messages import (
     TimeoutNow,
     Transfer,
     VoteReply,
+    VoteRequest,
 )
 from esnode.raft.progress import Progress, ProgressState
 
@@ -55,6 +56,17 @@ def test_a_node_is_sound_once_so_many_welcomed_it_that_a_sound_one_is_among_them
         solo.step(PeerConnected(peer), PeerConnected(peer))
     solo.step(*(PeerUnreachable(peer) for peer in solo.core.peers), PeerClosed(2))
     assert solo.replies(2, Rejoin(2)) == [RejoinReply(1, 2, sound=True, last_index=1, last_term=1)]
+
+
+def test_a_node_that_too_few_have_welcomed_helps_nobody_to_lead() -> None:
+    """It may have been wiped, and not know it: with seven voters and two lost disks, its vote and that of a
+    node that has just rejoined could elect a leader that lacks a committed entry."""
+    solo = Solo([1], voters=5, welcomed=False)
+    solo.step(PeerConnected(2))
+    assert solo.replies(3, VoteRequest(2, 9, 9, pre=True)) == [VoteReply(1, granted=False, pre=True)]
+    assert solo.replies(3, VoteRequest(2, 9, 9, pre=False)) == [VoteReply(2, granted=False, pre=False)]
+    solo.step(PeerConnected(3))
+    assert solo.replies(3, VoteRequest(2, 9, 9, pre=False)) == [VoteReply(2, granted=True, pre=False)]
 
 
 def test_a_leader_too_notes_who_welcomes_it() -> None:

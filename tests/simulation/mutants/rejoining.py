@@ -23,7 +23,7 @@ REJOINING: Final = (
         "#26",
         "a node that has lost its disk votes like any other",
         "A",
-        (Edit(CORE, "may_vote = may_vote and not self.rejoining", "may_vote = bool(may_vote)"),),
+        (Edit(CORE, "may_vote = may_vote and self._is_sound", "may_vote = bool(may_vote)"),),
     ),
     Mutant(
         "rejoined-after-one-answer",
