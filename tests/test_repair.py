@@ -110,7 +110,8 @@ async def test_the_first_node_is_gone_before_the_second_runs() -> None:
     class Machinery:
         pass
 
-    disk, held = MemoryDisk(), []
+    disk = MemoryDisk()
+    held: list[weakref.ref[Machinery]] = []
     repair = Repair(MemoryPlace(disk, US), alone=False)
 
     async def run() -> None:
@@ -225,7 +226,7 @@ def test_a_cluster_of_one_that_has_to_rejoin_does_not_start(why: Distrust) -> No
     for _ in range(2):
         with pytest.raises(DistrustedDirectory, match="cannot rejoin") as caught:
             repair.open()
-    assert "members" in caught.value.next_step
+        assert "members" in caught.value.next_step
     assert disk.distrust is why
 
 

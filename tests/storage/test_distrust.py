@@ -189,8 +189,9 @@ def test_the_identity_is_checked_to_the_type(on_disk: DirectoryPlace) -> None:
     filled(on_disk)
     path = on_disk.path / "identity.json"
     whole = json.loads(path.read_text())
+    wrong: list[object] = [float("inf"), float("nan"), 2.5, "7", True, []]
     for key in ("inode", "born_ns"):
-        for value in (float("inf"), float("nan"), 2.5, "7", True, []):
+        for value in wrong:
             path.write_text(json.dumps({**whole, key: value}))
             with pytest.raises(DamagedRecord, match="identity"):
                 on_disk.open()
