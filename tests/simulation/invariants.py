@@ -136,6 +136,8 @@ class Invariants:
         ends = [run.first_index for run in found.terms[1:]] + [found.last_index + 1]
         for run, end in zip(found.terms, ends, strict=True) if found.terms else ():
             shadow.terms.update(dict.fromkeys(range(run.first_index, end), run.term))
+        for place in shadow.terms.items():
+            self._holders.setdefault(place, set()).add(host.id)
 
     # --- messages --------------------------------------------------------------------------------
 
