@@ -13,6 +13,7 @@ from esnode.storage.interface import Distrust
 from esnode.storage.memory import DiskImage
 
 from .host import BOUNDARIES, Host
+from .hunt import Hunt
 from .schedule import MS
 from .tape import Fault
 
@@ -113,6 +114,10 @@ class Faults:
     def _clock_jump(self, fault: Fault, host: Host) -> bool:
         host.pass_time(fault.for_ns)
         return host.up
+
+    def _hunt(self, fault: Fault, host: Host) -> bool:
+        Hunt(self._world, fault).look()
+        return True
 
     # --- the network -----------------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class _Way:
     severed: int = 0
     """How many faults cut this way now."""
     slowed: int = 0
+    held_until_ns: int = 0
+    """What is sent before this arrives after it, if the connection lives so long."""
     doubted: bool = False
 
 
@@ -124,6 +126,9 @@ class Network:
             delay_ns *= 10
         if isinstance(message, InstallSnapshot):
             delay_ns += 2 * SNAPSHOT_NS
+        if way.held_until_ns > self._schedule.now_ns:
+            self._counts["net.held"] += 1
+            delay_ns += way.held_until_ns - self._schedule.now_ns
         if self._manner.in_order:
             delay_ns = max(delay_ns, way.last_arrival_ns + 1 - self._schedule.now_ns)
         arrival_ns = self._schedule.now_ns + delay_ns
@@ -232,11 +237,16 @@ class Network:
         way.slowed += 1
         self._schedule.after(for_ns, self._unclog, way, self._weather)
 
+    def hold(self, pairs: list[tuple[int, int]], for_ns: int) -> None:
+        """Nothing gets through these ways for a while, and nothing is lost."""
+        for pair in pairs:
+            self._ways[pair].held_until_ns = self._schedule.now_ns + for_ns
+
     def calm(self) -> None:
         """From now on nothing is cut, lost, doubled or slow that need not be."""
         self._weather += 1
         for way in self._ways.values():
-            way.severed = way.slowed = 0
+            way.severed = way.slowed = way.held_until_ns = 0
         self._manner = Manner((50_000, 500_000), 0.0, 0.0, 0.0, in_order=True)
 
     def _mend(self, ways: list[_Way], weather: int) -> None:

@@ -29,6 +29,7 @@ FAULTS_A_MINUTE: Final[Mapping[str, float]] = {
     "full_disk": 0.4,
     "clock_jump": 1.0,
     "transfer": 1.0,
+    "hunt": 1.5,  # whoever is elected is struck, several times in a row
     "cut_prefix": 3.0,
     "wipe": 0.3,
     "old_copy": 0.3,
