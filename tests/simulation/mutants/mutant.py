@@ -36,6 +36,9 @@ class Edit:
 class Mutant:
     """One bug. `source` is a line of the bugs that real systems shipped (`#7`), or where else it is known
     from; `bug` says in one sentence what the node does wrong; `tier` is the simulation that must see it.
+
+    Tier "T" is for what takes the simulation more than 200 seeds, because too much has to come together:
+    `test` is the scripted test that must fail instead.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Mutant:
     bug: str
     tier: str
     edits: tuple[Edit, ...]
+    test: str = ""
 
 
 class NotPlanted(Exception):

@@ -33,7 +33,7 @@ READ_BUGS: Final = (
         "read-joins-a-round-under-way",
         "#6",
         "a read that comes while a round is under way is freed by it, though it began later",
-        "A",
+        "T",
         (
             Edit(
                 READS,
@@ -47,6 +47,7 @@ READ_BUGS: Final = (
                 """,
             ),
         ),
+        "tests/raft/test_known_bugs.py::test_a_late_answer_to_one_round_frees_no_later_read",
     ),
     Mutant(
         "read-without-a-round",

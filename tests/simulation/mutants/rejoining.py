@@ -29,8 +29,9 @@ REJOINING: Final = (
         "rejoined-after-one-answer",
         "#26",
         "a node that rejoins goes on when the first of the others has answered",
-        "A",
+        "T",
         (Edit(REJOIN, "if self.unanswered:", "if not self._answered:"),),
+        "tests/raft/test_rejoin.py::test_all_must_forget_and_a_majority_of_sound_voters_says_where_they_are",
     ),
     Mutant(
         "rejoined-without-the-log",
@@ -49,7 +50,7 @@ REJOINING: Final = (
         "match-of-an-earlier-life-kept",
         "#19",
         "a leader goes on counting what a follower had before it lost its disk",
-        "A",
+        "T",
         (
             Edit(
                 LEADERSHIP,
@@ -57,19 +58,21 @@ REJOINING: Final = (
                 "self.progress[peer].probe(self.progress[peer].match_index + 1)",
             ),
         ),
+        "tests/raft/test_rejoin_stories.py::test_a_match_of_an_earlier_life_is_not_counted",
     ),
     Mutant(
         "vote-of-an-earlier-life-kept",
         "#26",
         "a candidate counts the vote of a node that has lost its disk since",
-        "A",
+        "T",
         (Edit(CORE, "self._votes.pop(sender, None)", "self._votes.get(sender)"),),
+        "tests/raft/test_rejoin_asked.py::test_a_candidate_takes_the_vote_of_a_lost_disk_off_its_tally",
     ),
     Mutant(
         "rejoining-node-heeds-any-leader",
         "#26",
         "a node that rejoins confirms entries to a leader that its earlier life had helped to replace",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -77,12 +80,13 @@ REJOINING: Final = (
                 "deaf = self._rejoining is not None and self._rejoining.deaf and message.term < 0",
             ),
         ),
+        "tests/raft/test_rejoin.py::test_a_node_that_does_not_know_its_promises_obeys_no_leader",
     ),
     Mutant(
         "rejoined-node-votes-twice",
         "#26",
         "a node that has rejoined votes in a term in which its earlier life may have voted",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -90,26 +94,29 @@ REJOINING: Final = (
                 "self._hard_state = self._hard_state",
             ),
         ),
+        "tests/raft/test_rejoin.py::test_the_end_of_the_log_must_be_reached_durably",
     ),
     Mutant(
         "answers-of-the-unsound-count",
         "#19",
         "two nodes that have both lost their disks take each other's word",
-        "A",
+        "T",
         (Edit(REJOIN, "if reply.sound:", "if reply.sound or reply.nonce:"),),
+        "tests/raft/test_rejoin.py::test_all_must_forget_and_a_majority_of_sound_voters_says_where_they_are",
     ),
     Mutant(
         "rejoined-in-one-round",
         "#26",
         "the answers of those who have just forgotten are also taken for where the log ends",
-        "A",
+        "T",
         (Edit(REJOIN, "self._forgotten = False", "self._forgotten = True"),),
+        "tests/raft/test_rejoin.py::test_the_second_question_is_asked_as_soon_as_all_have_forgotten",
     ),
     Mutant(
         "marker-removed-before-fsync",
         "#26",
         "the marker of a disk that is not believed goes before the write that makes up for it is durable",
-        "A",
+        "T",
         (
             Edit(
                 MEMORY,
@@ -120,12 +127,13 @@ REJOINING: Final = (
                 """,
             ),
         ),
+        "tests/storage/test_rejoin.py::test_the_two_halves_of_a_write_take_the_marker_with_the_second",
     ),
     Mutant(
         "rejoined-too-soon-by-its-own-count",
         "#26",
         "a node that rejoins goes by a heartbeat's commit index, which counts what it has lost",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -133,5 +141,6 @@ REJOINING: Final = (
                 "if message.commit:",
             ),
         ),
+        "tests/raft/test_rejoin.py::test_a_rejoining_node_commits_nothing_on_the_word_of_a_heartbeat",
     ),
 )

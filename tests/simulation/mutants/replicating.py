@@ -16,7 +16,7 @@ REPLICATING: Final = (
         "old-term-committed-by-count",
         "#4",
         "an entry of an earlier term is committed because a majority holds it (Raft figure 8)",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -24,6 +24,7 @@ REPLICATING: Final = (
                 "if commit > self.log.committed:",
             ),
         ),
+        "tests/raft/test_known_bugs.py::test_counting_replicas_commits_nothing_of_an_earlier_term",
     ),
     Mutant(
         "own-entry-counted-before-fsync",
@@ -68,7 +69,7 @@ REPLICATING: Final = (
         "match-of-an-older-term-counted",
         "Raft 5.3",
         "a confirmation from an earlier leadership of the same node counts in this one",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -87,6 +88,7 @@ REPLICATING: Final = (
                 """,
             ),
         ),
+        "tests/raft/test_stale_answers.py::test_a_match_from_an_earlier_leadership_commits_nothing",
     ),
     Mutant(
         "commit-one-short-of-a-majority",

@@ -12,7 +12,6 @@ READING: Final = "esnode.reading"
 REPLICATION: Final = "esnode.replication"
 RETENTION: Final = "esnode.retention"
 SESSION: Final = "esnode.session"
-SUBSCRIPTION: Final = "esnode.client.subscription"
 WAITING: Final = "esnode.waiting"
 WORKER: Final = "esnode.storage.worker"
 
@@ -35,8 +34,9 @@ ROOMS: Final = (
         "decision-of-another-term-waits",
         "promise 5",
         "a batch that was appended in the very round in which a newer leader was heard of waits on",
-        "A",
+        "T",
         (Edit(WAITING, "elif decision.term != leading_term:", "elif decision.term == 0:"),),
+        "tests/test_waiting.py::test_a_decision_of_a_term_that_is_over_is_never_acked",
     ),
     Mutant(
         "acked-one-entry-early",
@@ -106,19 +106,6 @@ ROOMS: Final = (
                 SESSION,
                 "if request.linearizable:",
                 "if request.linearizable and not self._services.view.leads:",
-            ),
-        ),
-    ),
-    Mutant(
-        "read-served-before-apply",
-        "thesis 6.4",
-        "a granted read is served before its index is applied",
-        "B",
-        (
-            Edit(
-                SESSION,
-                "await services.view.wait_applied(answer[0].index)",
-                "await trio.lowlevel.checkpoint()",
             ),
         ),
     ),
@@ -213,38 +200,6 @@ ROOMS: Final = (
                 WAITING,
                 "return Decision(decision.token, decision.term, 0, (), 0, Refusal.LEADERSHIP_LOST)",
                 "return Decision(decision.token, decision.term, 0, (), 0, Refusal.WINDOW_FULL)",
-            ),
-        ),
-    ),
-    Mutant(
-        "subscription-repeats-after-a-break",
-        "promise 3",
-        "a subscription goes on from what its reader has taken, and keeps what it had received beyond that",
-        "B",
-        (
-            Edit(
-                SUBSCRIPTION,
-                "await connection.send(Subscribe(_REQUEST_ID, self._received))",
-                """
-                self._received = self.next_offset
-                await connection.send(Subscribe(_REQUEST_ID, self._received))
-                """,
-            ),
-        ),
-    ),
-    Mutant(
-        "subscription-skips-a-page",
-        "promise 3",
-        "a subscription that goes on after a break begins at the end of the log that it was told of",
-        "B",
-        (
-            Edit(
-                SUBSCRIPTION,
-                "await connection.send(Subscribe(_REQUEST_ID, self._received))",
-                """
-                self._received = max(self._received, self.end_offset)
-                await connection.send(Subscribe(_REQUEST_ID, self._received))
-                """,
             ),
         ),
     ),

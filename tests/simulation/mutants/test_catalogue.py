@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from tests.simulation.mutants.catalogue import BY_NAME, CATALOGUE
-from tests.simulation.mutants.mutant import Edit, Mutant, NotPlanted, edited, mutated, source_of
+from tests.simulation.mutants.mutant import ROOT, Edit, Mutant, NotPlanted, edited, mutated, source_of
 
 KNOWN_BUGS = {*range(1, 8), *range(9, 13), *range(14, 19), *range(20, 25), 26}
 """The lines of the bugs that real systems shipped which can be planted here."""
@@ -20,7 +20,15 @@ def test_each_bug_can_be_planted_in_the_present_source(mutant: Mutant) -> None:
 
 def test_every_bug_has_a_name_of_its_own() -> None:
     assert len(BY_NAME) == len(CATALOGUE) >= 40
-    assert {mutant.tier for mutant in CATALOGUE} <= {"A", "B"}
+    assert {mutant.tier for mutant in CATALOGUE} == {"A", "B", "T"}
+
+
+def test_at_least_thirty_bugs_are_for_the_simulation_and_the_others_have_a_test_that_is_there() -> None:
+    assert sum(mutant.tier in "AB" for mutant in CATALOGUE) >= 30
+    for mutant in CATALOGUE:
+        assert bool(mutant.test) == (mutant.tier == "T")
+        file, _, name = mutant.test.partition("::")
+        assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_every_bug_of_the_list_that_can_be_planted_is_planted() -> None:

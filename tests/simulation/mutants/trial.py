@@ -1,4 +1,4 @@
-"""One planted bug against one simulation: seed after seed, until something is seen or the seeds are over.
+"""One planted bug against one simulation, seed after seed, until something is seen; or against one test.
 
 Any exception that a run raises or brings back counts: a `Violation` by its rule, an assertion of the
 product as "assert", anything else by its name. A seed that uses too much processor time has no end, which
@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Final
 
 import outcome
+import pytest
 
-from tests.simulation.mutants.mutant import Garden, Mutant, NotPlanted
+from tests.simulation.mutants.mutant import ROOT, Garden, Mutant, NotPlanted
 from tests.simulation.outcome import Outcome, Violation
 
 Run = Callable[[int], Outcome]
@@ -57,10 +58,21 @@ def trial(mutant: Mutant, seeds: Iterable[int]) -> Verdict:
     """Plant `mutant` in this process and run `seeds` until one sees it; raises `NotPlanted`."""
     garden = Garden(mutant)
     garden.plant()
+    if mutant.test:
+        return _tested(mutant)
     verdict = watch(mutant.name, run_of(mutant.tier), seeds)
     if garden.never_loaded and not verdict.killed:
         raise NotPlanted(f"the simulation never loads {', '.join(garden.never_loaded)}")
     return verdict
+
+
+def _tested(mutant: Mutant) -> Verdict:
+    """Run the scripted test that must fail."""
+    code = pytest.main(["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", str(ROOT / mutant.test)])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise NotPlanted(f"{mutant.test} cannot be run: {code}")
+    failed = code == pytest.ExitCode.TESTS_FAILED
+    return Verdict(mutant.name, 0, 0.0, mutant.test.rpartition("::")[2] if failed else None)
 
 
 def watch(name: str, run: Run, seeds: Iterable[int]) -> Verdict:
