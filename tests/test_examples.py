@@ -35,7 +35,11 @@ async def produce(cluster: LocalCluster, lines: list[str]) -> list[str]:
 
 
 async def consume(cluster: LocalCluster, count: int) -> list[str]:
-    """What the consumer prints first; then it gets Ctrl-C."""
+    """What the consumer prints first; then it gets Ctrl-C.
+
+    A shell that starts the tests in the background lets them ignore it, and their children with them.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     async with trio.open_nursery() as nursery:
         consumer: trio.Process = await nursery.start(
             partial(
