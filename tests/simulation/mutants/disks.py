@@ -146,8 +146,9 @@ DISKS: Final = (
         "late-cut-after-a-snapshot",
         "#12",
         "retention cuts a log that a leader's snapshot has replaced meanwhile",
-        "B",
+        "T",
         (Edit(STORED, "if snapshot.index > self._outline.prefix.index:", "if snapshot.index:"),),
+        "tests/storage/test_contract_snapshots.py::test_a_prefix_that_is_gone_already_is_not_cut_again",
     ),
     Mutant(
         "old-snapshot-dropped-first",

@@ -100,7 +100,7 @@ ELECTIONS: Final = (
         "vote-of-an-older-term-counted",
         "#3",
         "a vote that was given in an earlier term counts in this one",
-        "A",
+        "T",
         (
             Edit(
                 CORE,
@@ -123,6 +123,7 @@ ELECTIONS: Final = (
                 "if self.role is asked_role and reply.term <= asked_term:",
             ),
         ),
+        "tests/raft/test_known_bugs.py::test_a_vote_of_an_older_term_is_not_counted",
     ),
     Mutant(
         "pre-vote-counted-as-a-vote",

@@ -253,7 +253,7 @@ REPLICATING: Final = (
         "snapshot-sent-is-installed",
         "#12",
         "a snapshot that has left counts as installed; when it is lost, nothing is ever sent again",
-        "A",
+        "T",
         (
             Edit(
                 LEADERSHIP,
@@ -261,6 +261,7 @@ REPLICATING: Final = (
                 "progress.matched(progress.snapshot_index)",
             ),
         ),
+        "tests/raft/test_known_bugs.py::test_a_cut_while_a_snapshot_travels_leads_to_a_newer_snapshot",
     ),
     Mutant(
         "snapshot-confirmed-before-fsync",

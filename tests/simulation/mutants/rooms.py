@@ -113,7 +113,7 @@ ROOMS: Final = (
         "refused-read-served",
         "thesis 6.4",
         "a read that the core has refused is served all the same",
-        "B",
+        "T",
         (
             Edit(
                 SESSION,
@@ -121,6 +121,7 @@ ROOMS: Final = (
                 "if answer[0].refusal is not None and not self._services.view.applied_index:",
             ),
         ),
+        "tests/test_answers_due.py::test_a_read_that_the_core_refuses_is_refused_to_the_client",
     ),
     Mutant(
         "uncommitted-tail-read",
@@ -139,7 +140,7 @@ ROOMS: Final = (
         "step-down-not-told",
         "promise 5",
         "those who wait do not hear that this node leads no longer",
-        "B",
+        "T",
         (
             Edit(
                 INGEST,
@@ -150,12 +151,13 @@ ROOMS: Final = (
                 "for session in self._sessions:",
             ),
         ),
+        "tests/test_answers_due.py::test_those_who_wait_hear_at_once_that_their_leader_leads_no_longer",
     ),
     Mutant(
         "every-write-called-back",
         "#9",
         "the end of one commit calls back for the writes that were submitted since",
-        "B",
+        "T",
         (
             Edit(
                 WORKER,
@@ -163,6 +165,8 @@ ROOMS: Final = (
                 "for _ in range(sum(one.is_write for one in self._submitted)):",
             ),
         ),
+        "tests/test_answers_due.py"
+        "::test_a_commit_calls_back_for_its_own_writes_and_not_for_those_that_came_meanwhile",
     ),
     Mutant(
         "core-told-of-a-longer-cut",
