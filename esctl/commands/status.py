@@ -113,7 +113,7 @@ def _views(survey: "Survey") -> list[View]:
             ("storage", survey.cluster.storage),
         ]
     )
-    columns = ["node", "role", "term", "commit", "applied", "lag", "next", "memory", "up for"]
+    columns = ["node", "role", "term", "applied", "lag", "next", "memory", "up for"]
     return [head, Table(columns, [_row(survey, report) for report in survey.reports])]
 
 
@@ -122,7 +122,7 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
     return [
         report.node.id,
         role,
-        *(report.number(name) for name in ("term", "commit_index", "applied_index")),
+        *(report.number(name) for name in ("term", "applied_index")),
         Cell(lag, Tone.WARN) if lag else lag,
         report.number("next_offset"),
         megabytes(report.number("rss_bytes") or report.process.rss_bytes),

@@ -48,8 +48,6 @@ FINE_TICKS: Final = 60
 TURN_NS: Final = (10_000, 300_000)
 """How long the driver takes to get to its inbox."""
 BOUNDARIES: Final = ("writing", "syncing", "synced", "sending", "applied")
-
-
 DISK_SAYS: Final = {
     "failed_sync": "did not sync",
     "full_disk": "no space",
@@ -79,6 +77,7 @@ class Host:
         self.exchanged = False
         """The disk does not hold what it held when the last process ended."""
         self.rejoins = False
+        """It comes back with a lost disk, until the disk has said durably that it has."""
         self._backlog: list[Callable[[], None]] = []
         self._awake = False
         self._told: tuple[Role, int, int, int, int] | None = None
@@ -226,10 +225,8 @@ class Host:
     def resume(self) -> None:
         """SIGCONT: everything that came meanwhile is there at once."""
         self.paused = False
-        backlog, self._backlog = (
-            self._backlog,
-            [],
-        )  # a request may end the process: the rest then finds nobody
+        backlog, self._backlog = self._backlog, []
+        # A request may end the process: the rest then finds nobody.
         for call in backlog:
             call()
         self.wake()
@@ -433,7 +430,4 @@ def _cause(error: StorageFailed | DamagedRecord) -> str:
     """What has really hit, by what the disk said."""
     if isinstance(error, DamagedRecord):
         return "node.ended by DamagedRecord"
-    text = str(error)
-    return next(
-        (f"fault.{kind}" for kind, said in DISK_SAYS.items() if said in text), "node.ended by StorageFailed"
-    )
+    return next(f"fault.{kind}" for kind, said in DISK_SAYS.items() if said in str(error))

@@ -99,9 +99,7 @@ class World:
 
     def _trouble_one(self) -> None:
         """One node, the leader for choice, is down, cut off, deaf or mute, or does not see one other."""
-        leader = next(
-            (host.id for host in self.hosts.values() if host.process and host.process.view.leads), 1
-        )
+        leader = self.leader() or 1
         node = self._random.choice((leader, leader, self._random.choice(self.voters)))
         other = self._random.choice([voter for voter in self.voters if voter != node])
         kind = self._random.choice(("down", "isolate", "deaf", "mute", "bridge"))
