@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.commands import bench
+from esctl.commands.bench import produce as bench
 from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esctl.load.runner import Load, Plan

@@ -1,21 +1,17 @@
-"""`esctl bench`: what the cluster can do, measured from here, with all that one must know to compare.
+"""`esctl bench produce`: events into the log, in a closed loop or at a fixed rate.
 
-The client runs beside the nodes on the same machine unless the cluster is elsewhere: its cost is part of
-the figures. The load, its events and its latencies are in `esctl/load`.
+The load, its events and its latencies are in `esctl/load`.
 """
 
-import os
-import platform
 import secrets
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from esctl.answer import Answer, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.invocation import Invocation
 from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
@@ -24,8 +20,6 @@ if TYPE_CHECKING:
     from esctl.state import Cluster
     from esctl.terminal import Progress
 
-app = new_typer()
-DEFAULT_RATE_WINDOW: Final = 64
 TICK_S: Final = 0.25
 BEHIND: Final = 0.99
 """With less than this of the asked rate acked, the figures are those of an overload."""
@@ -34,12 +28,6 @@ THROW_AWAY: Final = "bench"
 GENERATOR_SAMPLE: Final = 20_000
 
 
-@app.callback()
-def bench() -> None:
-    """Measure throughput and latency"""
-
-
-@command(app, "produce")
 def produce(
     run: Invocation,
     seconds: Annotated[
@@ -145,15 +133,13 @@ def generator_cost_us(size: int, batch: int) -> float:
 
 def facts_of(cluster: "Cluster", plan: "Plan", size: int) -> dict[str, Any]:
     """What one must know to compare the figures with others."""
+    from esctl.load import machine
+
     return {
-        "machine": platform.machine(),
-        "cpu": cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        **machine.fingerprint(),
         "cluster_nodes": len(cluster.nodes),
         "storage": cluster.storage,
-        "durability": "fsync on a majority before the ack",
+        "durability": machine.DURABILITY,
         "size_bytes": size,
         "batch": plan.batch,
         "events_a_batch": plan.events_a_batch,
@@ -162,16 +148,6 @@ def facts_of(cluster: "Cluster", plan: "Plan", size: int) -> dict[str, Any]:
         "seconds": plan.seconds,
         "rate": plan.rate,
     }
-
-
-def cpu_model() -> str | None:
-    """What /proc/cpuinfo calls the first processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else None
 
 
 def answer_of(load: "Load", plan: "Plan", facts: dict[str, Any]) -> Answer:

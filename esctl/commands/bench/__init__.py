@@ -1,0 +1,18 @@
+"""`esctl bench`: what the cluster can do, measured from here, with all that one must know to compare.
+
+The client runs beside the nodes on the same machine unless the cluster is elsewhere: its cost is part of
+the figures. One module a command; the loads, latencies and results are in `esctl/load`.
+"""
+
+from esctl.commands.bench import produce
+from esctl.invocation import command, new_typer
+
+app = new_typer()
+
+
+@app.callback()
+def bench() -> None:
+    """Measure throughput and latency"""
+
+
+command(app, "produce")(produce.produce)

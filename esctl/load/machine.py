@@ -1,0 +1,57 @@
+"""On what a measurement was taken: the machine, the versions and the cluster, for whoever compares.
+
+Says what it could not find out as None. Called by `esctl/commands/bench`.
+"""
+
+import os
+import platform
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from esnode import __version__
+
+if TYPE_CHECKING:
+    from esctl.state import Cluster
+
+DURABILITY: Final = "fsync on a majority before the ack"
+
+
+def fingerprint() -> dict[str, Any]:
+    """The machine and the versions of what runs on it; two results with another one are not comparable."""
+    return {
+        "machine": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "eventstreamcore": __version__,
+    }
+
+
+def cluster_facts(cluster: "Cluster") -> dict[str, Any]:
+    """What was measured."""
+    return {"nodes": len(cluster.nodes), "storage": cluster.storage, "durability": DURABILITY}
+
+
+def load_average() -> float | None:
+    """Processes that wanted a processor in the last minute, on average."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _cpu_model() -> str | None:
+    """What /proc/cpuinfo calls the first processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else None
+
+
+def _memory_bytes() -> int | None:
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
