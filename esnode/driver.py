@@ -103,6 +103,8 @@ class Driver:
         self._worker = worker
         self._peers = peers
         self._clients = clients
+        self._untried_term: int | None = None
+        """The term in which this node leads and has committed nothing yet."""
 
     async def run(self) -> None:
         """Drive for ever."""
@@ -123,6 +125,7 @@ class Driver:
         if ready.soft_state is not None:
             rejoined = self._view.rejoining and not ready.soft_state.rejoining
             self._view.show_state(ready.soft_state)
+            self._untried_term = self._view.leading_term
             self._clients.on_soft_state(ready.soft_state)
             _tell(ready.soft_state)
             if rejoined:
@@ -157,6 +160,9 @@ class Driver:
             self._machine.apply(entry)
         if ready.committed:
             self._core.applied_to(self._machine.applied_index)
+            if ready.committed[-1].term == self._untried_term:
+                self._untried_term = None
+                log.info("first_commit", extra={"new_term": ready.committed[-1].term})
         if self._view.applied_index != self._machine.applied_index:
             self._view.show_applied(self._machine.applied_index, self._machine.next_offset)
             self._clients.on_applied(self._machine.applied_index)

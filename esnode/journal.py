@@ -1,6 +1,6 @@
 """The node's log: one JSON object a line on standard error, each with node, term and index.
 
-Decides the shape of a line: `time` (RFC 3339, UTC, milliseconds), `level`, `node`, `term`, `index`
+Decides the shape of a line: `time` (RFC 3339, UTC, microseconds), `level`, `node`, `term`, `index`
 (the applied one), `event` (a word with underscores), and the event's own fields. No payload, key or
 secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
 """
@@ -32,7 +32,7 @@ class JsonLines(logging.Formatter):
         term, index = self.place()
         time = datetime.fromtimestamp(record.created, UTC)
         line = {
-            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "node": self._node_id,
             "term": term,

@@ -81,7 +81,7 @@ def _print(terminal: Terminal, line: LogLine) -> None:
     details = "" if line.event == nodelog.RAW else line.details
     terminal.toned(
         [
-            (f"{line.time:<24} ", Tone.DIM),
+            (f"{line.time:<27} ", Tone.DIM),
             (f"node-{line.node} ", Tone.ACCENT),
             (f"{line.level:<8}", tone),
             (text, Tone.STRONG if tone is Tone.NORMAL else tone),

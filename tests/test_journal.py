@@ -1,0 +1,41 @@
+"""What a node's log tells of an election, and how finely."""
+
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from esnode.client import connect
+from esnode.journal import JsonLines
+from tests.appending import event
+from tests.cluster import local_cluster
+
+
+def test_a_line_of_the_log_tells_the_microsecond() -> None:
+    record = logging.makeLogRecord({"msg": "state_changed", "created": 1_384_000_000.000_250, "role": "leader"})
+    line = json.loads(JsonLines(2).format(record))
+    assert line["time"] == "2013-11-09T12:26:40.000250Z"
+    assert datetime.fromisoformat(line["time"]).timestamp() == pytest.approx(record.created, abs=1e-6)
+    assert (line["node"], line["event"], line["role"]) == (2, "state_changed", "leader")
+
+
+@pytest.mark.slow
+async def test_each_leader_tells_once_when_its_first_commit_has_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "esnode")
+    async with local_cluster(tmp_path) as cluster, connect(cluster.addresses) as log:
+        await log.append(event(1))
+        old = await cluster.leader()
+        await cluster.kill(old)
+        await log.append(event(2))
+        new = cluster.running[await cluster.leader()].node.view.soft_state.term
+    fields = [record.__dict__ for record in caplog.records]
+    led = [f["new_term"] for f in fields if f["msg"] == "state_changed" and f["role"] == "leader"]
+    served = [f["new_term"] for f in fields if f["msg"] == "first_commit"]
+    assert led[-1] == new
+    assert served == sorted(set(served))
+    assert set(served) <= set(led)
+    assert new in served
