@@ -73,7 +73,25 @@ class Panel:
     tone: Tone = Tone.NORMAL
 
 
-View = Table | Fields | Line | Panel
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Curves over one axis, each a list of (x, y). As plain text: a row for each x, a column for each curve."""
+
+    title: str
+    curves: Mapping[str, Sequence[tuple[float, float]]]
+    x: str
+    """What the horizontal axis counts."""
+    unit: str = ""
+    """The unit of the vertical axis."""
+    log: bool = False
+    """The vertical axis is logarithmic; values of 0 and less have no place on it."""
+    bound: float | None = None
+    """A horizontal line at this height."""
+    height: int = 9
+    """Lines of text within the frame."""
+
+
+View = Table | Fields | Line | Panel | Chart
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.answer import Answer, Cell, Fields, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
+    from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
 
 SCHEMA: Final = "esctl/v1"
 MAX_PIPED_WIDTH: Final = 10_000
 """A table that was asked for on a pipe is never cut."""
+CHART_WIDTH: Final = 80
+"""Of a chart that was asked for on a pipe."""
 
 
 class Output(enum.StrEnum):
@@ -72,8 +75,8 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
-        self._live: Console | None = None
-        """What a progress bar is being drawn on: messages go above it, not through it."""
+        self._live: rich_progress.Progress | None = None
+        """A progress bar that is being drawn: what is printed meanwhile goes above it, not through it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
     # --- answers and records: standard output ------------------------------------------------------
@@ -100,17 +103,19 @@ class Terminal:
 
     def record(self, record: Mapping[str, Any], text: str) -> None:
         """Print one item of a stream: a line of JSON, or `text`."""
-        if self.output is Output.JSON:
-            self._write(json.dumps(record, default=str, separators=(",", ":")))
-        else:
-            self._write(clean(text))
+        with self._above_the_bar():
+            if self.output is Output.JSON:
+                self._write(json.dumps(record, default=str, separators=(",", ":")))
+            else:
+                self._write(clean(text))
 
     def toned(self, parts: list[tuple[str, Tone]]) -> None:
         """Print one line whose parts have tones, for streams that people read."""
-        if self.output is Output.TABLE and self._color and self._stdout.isatty():
-            self._console(self._stdout).print(_text(parts), soft_wrap=True)
-        else:
-            self._write("".join(clean(text) for text, _ in parts))
+        with self._above_the_bar():
+            if self.output is Output.TABLE and self._color and self._stdout.isatty():
+                self._console(self._stdout).print(_text(parts), soft_wrap=True)
+            else:
+                self._write("".join(clean(text) for text, _ in parts))
 
     def page(self, usage: str, lead: str, sections: Mapping[str, list[tuple[str, str]]], end: str) -> None:
         """Print a page of help: names and what they do, under headings."""
@@ -180,7 +185,7 @@ class Terminal:
             columns += [bars.TimeElapsedColumn()]
         console = self._console(self._stderr)
         with bars.Progress(*columns, console=console, transient=True) as shown:
-            self._live = console
+            self._live = shown
             try:
                 yield _Shown(shown, shown.add_task(description, total=total))
             finally:
@@ -188,12 +193,23 @@ class Terminal:
 
     # --- inside ------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _above_the_bar(self) -> Iterator[None]:
+        """Take a progress bar off the screen while something else is printed there."""
+        bar = self._live if self._stdout.isatty() else None
+        if bar is not None:
+            bar.stop()
+        yield
+        if bar is not None:
+            self._stdout.flush()
+            bar.start()
+
     def _write(self, line: str) -> None:
         self._stdout.write(line + "\n")
 
     def _say(self, parts: list[tuple[str, Tone]]) -> None:
         if self._live is not None:
-            self._live.print(_text(parts), soft_wrap=True)
+            self._live.console.print(_text(parts), soft_wrap=True)
         elif self._color and self._stderr.isatty():
             self._console(self._stderr).print(_text(parts), soft_wrap=True)
         else:
@@ -236,6 +252,9 @@ class Terminal:
             case Line(text, tone):
                 console.print(_text([(text, tone)]), soft_wrap=True)
                 return
+            case Chart():
+                self._draw_chart(console, view)
+                return
             case Table() if not view.rows:
                 console.print(_text([(view.empty or "nothing", Tone.DIM)]))
                 return
@@ -260,6 +279,17 @@ class Terminal:
         if view.title:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
+
+
+    def _draw_chart(self, console: "Console", view: Chart) -> None:
+        from rich.text import Text
+
+        from esctl import chart  # loaded late: most commands draw none
+
+        width = console.width if self._stdout.isatty() else CHART_WIDTH
+        drawn = chart.draw(view, width, color=self._color and self._stdout.isatty())
+        if drawn:
+            console.print(Text.from_ansi(drawn), soft_wrap=True)
 
 
 class _Silent:
@@ -320,6 +350,11 @@ def plain_lines(view: View) -> Iterator[str]:
         case Fields():
             for name, value in view.pairs:
                 yield f"{clean(name)}\t{_plain(value)}"
+        case Chart():
+            from esctl import chart
+
+            for numbers in chart.rows(view):
+                yield "\t".join(_plain(value) for value in numbers)
 
 
 def clean(text: str) -> str:

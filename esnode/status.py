@@ -5,6 +5,7 @@ contract. Called by the sessions through `node.py`.
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ class Process:
 
     pid: int
     rss_bytes: int
+    cpu_s: float = 0.0
+    """Processor time since it began, user and system, all threads."""
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Status:
             "log_time_ms": self.machine.log_time_ms,
             "silence_ms": self.view.silence_ms(),
             "rss_bytes": process.rss_bytes,
+            "cpu_s": round(process.cpu_s, 6),
             "uptime_s": round(uptime_s, 3),
             "storage": self.config.storage,
             "storage_bytes": self.worker.storage.size_bytes(),
@@ -113,7 +117,7 @@ class Status:
 
 def this_process() -> Process:
     """As the system shows it."""
-    return Process(os.getpid(), rss_bytes())
+    return Process(os.getpid(), rss_bytes(), time.process_time())
 
 
 def rss_bytes() -> int:

@@ -1,0 +1,64 @@
+"""Draws a `Chart` as lines of text.
+
+The only module that knows uniplot, and it loads it only when something is drawn. With colours each curve is
+a line of braille dots in a colour of its own; without them each is drawn in a letter of its own, since dots
+alone would not tell which is which. Prints nothing. Called by `esctl/terminal.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from esctl.answer import Chart
+
+COLORS: Final = ("green", "yellow", "cyan", "magenta", "blue", "red")
+LETTERS: Final = ("o", "*", "+", "x", "~", "#")
+MIN_WIDTH: Final = 40
+"""Narrower than this there is nothing to see: the lines are too long then, and no number is cut."""
+
+
+def draw(chart: Chart, width: int, *, color: bool) -> str:
+    """The chart within `width` columns, with the escape sequences of its colours; empty without a point."""
+    curves = {name: _drawable(chart, points) for name, points in chart.curves.items()}
+    curves = {name: points for name, points in curves.items() if points}
+    if not curves:
+        return ""
+    from uniplot import plot_to_string  # loaded late: it brings numpy
+
+    points = [point for curve in curves.values() for point in curve]
+    heights = [y for _, y in points] + ([] if chart.bound is None else [chart.bound])
+    low, high = min(heights), max(heights)
+    if low == high and not chart.log:
+        low, high = (0.0, high * 2) if high > 0 else (low - 1, high + 1)
+    text: str = plot_to_string(
+        xs=[[x for x, _ in curve] for curve in curves.values()],
+        ys=[[y for _, y in curve] for curve in curves.values()],
+        lines=True,
+        y_as_log=chart.log,
+        y_min=low,
+        y_max=high,
+        width=max(MIN_WIDTH, width),
+        height=chart.height,
+        line_length_hard_cap=max(MIN_WIDTH, width),
+        character_set="braille" if color else "ascii",
+        force_ascii_characters=list(LETTERS),
+        color=list(COLORS) if color else False,
+        y_gridlines=[] if chart.bound is None else [chart.bound],
+        x_gridlines=[],
+        legend_labels=list(curves),
+        title=f"{chart.title} over {chart.x}",
+        y_unit=f" {chart.unit}" if chart.unit else "",
+    )
+    return text
+
+
+def rows(chart: Chart) -> list[list[float | None]]:
+    """A row for each x: x, then each curve's value there, None where it has none."""
+    places = [dict(points) for points in chart.curves.values()]
+    at = sorted({x for place in places for x in place})
+    return [[x, *(place.get(x) for place in places)] for x in at]
+
+
+def _drawable(chart: Chart, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that have a place on the axes."""
+    return [(x, y) for x, y in points if math.isfinite(y) and (y > 0 or not chart.log)]
