@@ -75,7 +75,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves over one axis, each a list of (x, y). As plain text: a row for each x, a column for each curve."""
+    """Curves over one axis, each a list of (x, y). Plain: a row for each x, a column for each curve."""
 
     title: str
     curves: Mapping[str, Sequence[tuple[float, float]]]

@@ -280,7 +280,6 @@ class Terminal:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
 
-
     def _draw_chart(self, console: "Console", view: Chart) -> None:
         from rich.text import Text
 
