@@ -75,6 +75,35 @@ async def test_a_node_is_dialled_again_until_it_is_there() -> None:
             assert acks == {1: Ack(0, duplicate=False)}
 
 
+async def test_a_leader_that_has_just_come_back_is_dialled_as_soon_as_others_name_it() -> None:
+    async with running() as cluster:
+        cluster.nodes[3].up = False
+        async with connect(cluster.addresses, dial=cluster.dial) as log:
+            await trio.sleep(60)  # by now it is tried about once a second
+            assert log.connections == {"node:1": True, "node:2": True, "node:3": False}
+            dialed = len(cluster.dialed)
+            cluster.nodes[3].up = True
+            begun = trio.current_time()
+            await cluster.elect(3)
+            await log.append(event(1))
+            assert trio.current_time() - begun < 0.01
+            assert cluster.dialed[dialed:] == [3]
+            assert all(log.connections.values())
+
+
+async def test_a_leader_that_cannot_be_reached_is_not_dialled_faster_by_those_who_name_it() -> None:
+    async with running() as cluster:
+        cluster.nodes[3].up = False
+        await cluster.elect(3)
+        async with connect(cluster.addresses, dial=cluster.dial):
+            await trio.sleep(60)
+            dialed = len(cluster.dialed)
+            for _ in range(200):
+                await cluster.nodes[1].say_leader()
+                await trio.sleep(0.01)
+            assert len(cluster.dialed) - dialed <= 5  # as often as without
+
+
 async def test_a_node_that_names_ever_new_leaders_fills_nothing() -> None:
     async with running(1) as cluster:
         cluster.leader = 0

@@ -14,7 +14,8 @@ from tests.cluster import local_cluster
 
 
 def test_a_line_of_the_log_tells_the_microsecond() -> None:
-    record = logging.makeLogRecord({"msg": "state_changed", "created": 1_384_000_000.000_250, "role": "leader"})
+    fields = {"msg": "state_changed", "created": 1_384_000_000.000_250, "role": "leader"}
+    record = logging.makeLogRecord(fields)
     line = json.loads(JsonLines(2).format(record))
     assert line["time"] == "2013-11-09T12:26:40.000250Z"
     assert datetime.fromisoformat(line["time"]).timestamp() == pytest.approx(record.created, abs=1e-6)

@@ -78,6 +78,8 @@ class Courier:
         self._rng = rng
         self._nursery = nursery
         self._ids = itertools.count(PING_ID + 1)
+        self._learnt_term = 0
+        """The highest term whose leader was dialled because others named it."""
         self._retry_at = inf
         """When to send again what was refused; infinite when nothing was."""
         self._retry = trio.lowlevel.ParkingLot()
@@ -250,15 +252,21 @@ class Courier:
     # --- who leads -----------------------------------------------------------------------------
 
     def _learn(self, claim: LeaderIs) -> None:
-        """Connect to a leader that no given address reaches."""
+        """Connect to a leader that no given address reaches, or that has come back unnoticed."""
         if not claim.leader or any(
             link.connected and link.node_id == claim.leader for link in self.links.values()
         ):
             return
         try:
-            self.add_link(parse_address(claim.address))
+            address = parse_address(claim.address)
         except InvalidConfig as error:
             raise ProtocolError(f"the leader's address: {error}") from error
+        if address not in self.links:
+            self.add_link(address)
+        elif claim.term > self._learnt_term:
+            # Once a term: whoever repeats himself makes nobody dial faster.
+            self._learnt_term = claim.term
+            self.links[address].dial_now()
 
     def _choose_leader(self) -> None:
         best: Link | None = None

@@ -2,8 +2,8 @@
 
 Decides when to dial again and when a silent connection counts as dead. Never decides what is sent:
 that is `courier.py`, which it tells of every message. The timers: dial again after 20 ms, doubling
-to 1 s, each +-50 %; ask after 0.5 s of silence while an answer is due (5 s otherwise), and hang up
-when a further second brings nothing.
+to 1 s, each +-50 %, or at once when it is said to lead; ask after 0.5 s of silence while an answer is
+due (5 s otherwise), and hang up when a further second brings nothing.
 """
 
 import itertools
@@ -83,6 +83,7 @@ class Link:
         self._rng = rng
         self._outgoing: list[bytes] = []
         self._writer = trio.lowlevel.ParkingLot()
+        self._pause = trio.lowlevel.ParkingLot()
         self._heard = 0.0
         self._asked = -1.0
 
@@ -97,7 +98,12 @@ class Link:
                 self.error = error
             failures = failures + 1 if self.number == before else 0
             pause_s = min(limits.RECONNECT_MIN_S * 2**failures, limits.RECONNECT_MAX_S)
-            await trio.sleep(pause_s * self._rng.uniform(0.5, 1.5))
+            with trio.move_on_after(pause_s * self._rng.uniform(0.5, 1.5)):
+                await self._pause.park()
+
+    def dial_now(self) -> None:
+        """Others say that this node is there: end the pause between two tries."""
+        self._pause.unpark_all()
 
     def push(self, frame: bytes) -> None:
         """Send it with the next write. Only while connected."""

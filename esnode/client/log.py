@@ -180,6 +180,14 @@ class Log:
         """The id of the node that leads, None while nobody is known to."""
         return None if self._courier.leader is None else self._courier.leader.node_id
 
+    @property
+    def connections(self) -> dict[str, bool]:
+        """Each node's address, in the order in which they are dialled, and whether it is connected now.
+
+        All are dialled at once, and each is kept.
+        """
+        return {str(link.address): link.connected for link in self._courier.links.values()}
+
     # --- append --------------------------------------------------------------------------------
 
     async def append(self, event: Mapping[str, Any]) -> Ack:
