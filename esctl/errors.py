@@ -112,6 +112,22 @@ class EventNotFound(CallerError):
     next_step = "esctl consume --max 5"
 
 
+class InvalidResult(CallerError):
+    """What `esctl bench` reads must be what it saved: the same schema, every part, numbers that can be."""
+
+    code = "ES4013"
+    title = "the file is not a result of esctl bench"
+    next_step = "esctl bench produce --save FILE"
+
+
+class NotComparable(CallerError):
+    """Two results of different commands or settings: their figures do not answer the same question."""
+
+    code = "ES4014"
+    title = "the results do not measure the same"
+    next_step = "esctl bench compare --anyway, if that is meant"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 
@@ -220,6 +236,14 @@ class OtherLeader(OperatorError):
     code = "ES4304"
     title = "another node leads than the one that was named"
     next_step = "esctl leader show"
+
+
+class Regression(Finding):
+    """A figure is worse than that of the base, by more than it moves from run to run."""
+
+    code = "ES4305"
+    title = "a measurement is worse than the one it was compared with"
+    next_step = "esctl bench report, with both files"
 
 
 def family_of(error: type[EventStreamError]) -> str:

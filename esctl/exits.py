@@ -49,12 +49,15 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidArgument: Exit.USAGE,
     ours.SeveralClusters: Exit.USAGE,
     ours.UnknownCode: Exit.USAGE,
+    ours.InvalidResult: Exit.USAGE,
+    ours.NotComparable: Exit.USAGE,
     ours.NotConfirmed: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,
     ours.CleanUpIncomplete: Exit.CLEANUP_INCOMPLETE,
     ours.NotHealthy: Exit.UNHEALTHY,
     ours.VerdictFailed: Exit.VERDICT_FAILED,
     ours.Inconclusive: Exit.INCONCLUSIVE,
+    ours.Regression: Exit.REGRESSION,
 }
 
 

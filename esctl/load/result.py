@@ -1,7 +1,7 @@
 """What a measurement leaves: one JSON document with its figures and all that one must know to compare them.
 
-A figure's name ends in its unit, and the unit says which way is better: `_per_s` up, `_ms`, `_bytes`,
-`_us_per_event` and `lost` down; other figures are told and never compared. Called by `esctl/commands/bench`.
+A figure's name ends in its unit, and the unit says which way is better (`esctl/load/units.py`). A file may
+come from anywhere: what is read is checked (`esctl/load/validity.py`). Called by `esctl/commands/bench`.
 """
 
 import json
@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from esctl.errors import InputUnreadable
-
-SCHEMA: Final = "esctl-bench/1"
-LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", "lost", "duplicates")
-HIGHER_IS_BETTER: Final = ("_per_s",)
+from esctl.load import validity
+from esctl.load.validity import SCHEMA
 
 Figures = Mapping[str, float | None]
 Point = tuple[float, float]
@@ -52,24 +50,9 @@ class Result:
 
     @classmethod
     def from_json(cls, document: Any, origin: str) -> "Result":
-        """Back from the document; `origin` names it in the `InputUnreadable` that a wrong one raises."""
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise InputUnreadable(
-                f"{origin} is not a result of esctl bench ({SCHEMA})",
-                next_step="esctl bench produce --save FILE",
-            )
-        known = {name: document[name] for name in cls.__slots__ if name in document}
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise InputUnreadable(f"{origin} lacks a part of a result") from error
-
-
-def better(figure: str) -> int:
-    """1: more is better; -1: less is better; 0: it is only told."""
-    if figure.endswith(HIGHER_IS_BETTER):
-        return 1
-    return -1 if figure.endswith(LOWER_IS_BETTER) else 0
+        """Back from the document; `origin` names it in the `InvalidResult` that a wrong one raises."""
+        validity.check(document, origin)
+        return cls(**{name: document[name] for name in cls.__slots__})
 
 
 def save(result: Result, path: Path) -> None:
@@ -82,14 +65,13 @@ def save(result: Result, path: Path) -> None:
 
 
 def read(path: Path) -> Result:
-    """Read it; raises `InputUnreadable`."""
+    """Read it; raises `InputUnreadable`, or `InvalidResult` where the file is something else."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(validity.MAX_BYTES + 1)
     except OSError as error:
         raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputUnreadable(f"{path} is not JSON: {error}") from error
-    return Result.from_json(document, str(path))
+    return Result.from_json(validity.parse(text, str(path)), str(path))
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -1,0 +1,185 @@
+"""Two measurements side by side: which figures are better, the same or worse, and whether one may say so.
+
+A figure is judged by its median and the noise band around it (`esctl/load/noise.py`); losses and duplicates
+by their worst run, with no band. Says what differs between the two but never refuses: that is the command's
+to do. Pure. Called by `esctl bench compare` and `esctl/report`.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from esctl.load import noise
+from esctl.load.result import Result
+from esctl.load.units import NEVER_ONE, better
+
+VERSIONS: Final = ("eventstreamcore", "python", "sqlite", "rocksdb")
+"""What of the fingerprint is not the machine: what is compared is often two versions on one."""
+PASSING: Final = ("load_average",)
+"""What a fingerprint may hold that is another one each time."""
+SAME_MEMORY: Final = 0.02
+"""Kernels keep more or less of the same memory for themselves."""
+_HARDLY: Final = 1e-9
+"""A change at the very edge of its band is within it, whatever the arithmetic's last digit says."""
+
+
+class Verdict(enum.StrEnum):
+    """What became of a figure, or of all of them."""
+
+    BETTER = "better"
+    SAME = "same"
+    WORSE = "worse"
+    MISSING = "missing"
+    """The base has it and the other has not: nobody can say that it is no worse."""
+    NEW = "new"
+    TOLD = "told"
+    """Its unit says nothing about better or worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure in both results."""
+
+    name: str
+    base: float | None
+    other: float | None
+    band: noise.Band | None
+    """None where there is nothing to judge, or no band is allowed."""
+    verdict: Verdict
+
+    @property
+    def ratio(self) -> float | None:
+        """The other's over the base's."""
+        return self.other / self.base if self.base and self.other is not None else None
+
+    @property
+    def band_percent(self) -> float | None:
+        """The band as a share of the base's figure."""
+        return self.band.width / self.base * 100 if self.band and self.base else None
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "name": self.name,
+            "base": self.base,
+            "other": self.other,
+            "ratio": self.ratio,
+            "band_percent": self.band_percent,
+            "band_from": self.band.source if self.band else None,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that should be the same and is not."""
+
+    name: str
+    base: Any
+    other: Any
+
+    def __str__(self) -> str:
+        return f"{self.name} {_told(self.base)} → {_told(self.other)}"
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {"name": self.name, "base": self.base, "other": self.other}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that can be said of `other` against `base`."""
+
+    base: Result
+    other: Result
+    changes: Sequence[Change]
+
+    def names(self, verdict: Verdict) -> list[str]:
+        """The figures of that verdict."""
+        return [change.name for change in self.changes if change.verdict is verdict]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Over all: worse if any figure is; a missing one hides what it may be; else better if any is."""
+        for verdict in (Verdict.WORSE, Verdict.MISSING, Verdict.BETTER, Verdict.SAME):
+            if self.names(verdict):
+                return verdict
+        return Verdict.MISSING
+
+    @property
+    def guessed(self) -> bool:
+        """Whether a band is only assumed, for want of runs."""
+        return any(one.band is not None and one.band.source is noise.Source.ASSUMED for one in self.changes)
+
+
+def compare(base: Result, other: Result, tolerance_percent: float | None = None) -> Comparison:
+    """Judge each figure that one of the two has; `tolerance_percent` as in `noise.band`."""
+    names = list(dict.fromkeys((*base.figures, *other.figures)))
+    changes = [_change(name, _values(base, name), _values(other, name), tolerance_percent) for name in names]
+    return Comparison(base, other, [one for one in changes if one is not None])
+
+
+def of_other_things(base: Result, other: Result) -> list[Difference]:
+    """Why the two do not answer the same question: the command, its settings, the cluster."""
+    if base.kind != other.kind:
+        return [Difference("kind", base.kind, other.kind)]
+    return [*_differences(base.settings, other.settings), *_differences(base.cluster, other.cluster)]
+
+
+def of_machines(base: Result, other: Result) -> list[Difference]:
+    """In what the machines differ, as far as the fingerprints tell."""
+    found = _differences(base.machine, other.machine)
+    return [one for one in found if one.name not in (*VERSIONS, *PASSING) and not _hardly_more_memory(one)]
+
+
+def of_versions(base: Result, other: Result) -> list[Difference]:
+    """In which versions they differ."""
+    return [one for one in _differences(base.machine, other.machine) if one.name in VERSIONS]
+
+
+def _change(
+    name: str, base: Sequence[float], other: Sequence[float], tolerance_percent: float | None
+) -> Change | None:
+    way = better(name)
+    before, after = median(base) if base else None, median(other) if other else None
+    if before is None and after is None:
+        return None
+    if way == 0:
+        return Change(name, before, after, None, Verdict.TOLD)
+    if before is None or after is None:
+        return Change(name, before, after, None, Verdict.NEW if before is None else Verdict.MISSING)
+    if name.endswith(NEVER_ONE):
+        before, after = max(base), max(other)
+        return Change(name, before, after, None, _judged((after - before) * way, 0.0))
+    band = noise.band(base, other, tolerance_percent)
+    return Change(name, before, after, band, _judged((after - before) * way, band.width))
+
+
+def _judged(gain: float, width: float) -> Verdict:
+    if abs(gain) <= width * (1 + _HARDLY):
+        return Verdict.SAME
+    return Verdict.BETTER if gain > 0 else Verdict.WORSE
+
+
+def _values(result: Result, name: str) -> list[float]:
+    return [value for run in result.runs if (value := run.get(name)) is not None]
+
+
+def _differences(base: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    names = dict.fromkeys((*base, *other))
+    return [Difference(n, base.get(n), other.get(n)) for n in names if base.get(n) != other.get(n)]
+
+
+def _hardly_more_memory(difference: Difference) -> bool:
+    base, other = difference.base, difference.other
+    if difference.name != "memory_bytes" or not (isinstance(base, int) and isinstance(other, int)):
+        return False
+    return abs(base - other) <= SAME_MEMORY * max(base, other)
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else str(value)

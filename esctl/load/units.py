@@ -1,0 +1,65 @@
+"""The unit that a figure's name ends in: which way is better, and how people read it.
+
+`_per_s` and `_of_floor` (a share of the bare floor that ran beside it) up; `_ms`, `_bytes`, `_us_per_event`,
+`lost` and `duplicates` down; every other figure is told and never judged. Pure. Called by `esctl/load`,
+`esctl/report` and `esctl/commands/bench`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+HIGHER_IS_BETTER: Final = ("_per_s", "_of_floor")
+LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", "lost", "duplicates")
+NEVER_ONE: Final = ("lost", "duplicates")
+"""Counts of which one more is one too many, in any run."""
+
+_UNITS: Final = {
+    "_us_per_event": ("µs an event", 1.0),
+    "_bytes": ("MB", 1e6),
+    "_ms": ("ms", 1.0),
+    "_of_floor": ("of the floor", 1.0),
+    "_percent": ("%", 1.0),
+    "_ratio": ("×", 1.0),
+    "_s": ("s", 1.0),
+}
+_PERCENTILES: Final = {"p999": "p99.9", "p9999": "p99.99"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How people read a figure: `label`, and its value divided by `divisor`, in `unit`."""
+
+    label: str
+    unit: str
+    divisor: float = 1.0
+
+
+def better(figure: str) -> int:
+    """1: more is better; -1: less is better; 0: it is only told."""
+    if figure.endswith(HIGHER_IS_BETTER):
+        return 1
+    return -1 if figure.endswith(LOWER_IS_BETTER) else 0
+
+
+def reading(figure: str) -> Reading:
+    """`p999_ms` is p99.9 in ms; `events_per_s` is events in events/s; `node_1_bytes` is node 1 in MB."""
+    if figure.endswith("_per_s"):
+        label, _, what = figure.removesuffix("_per_s").rpartition("_")
+        if what == "bytes":
+            return Reading(_words(label) or "bytes", "MB/s", 1e6)
+        return Reading(_words(label or what), f"{what}/s")
+    for suffix, (unit, divisor) in _UNITS.items():
+        if figure.endswith(suffix) and figure != suffix:
+            return Reading(_words(figure.removesuffix(suffix)), unit, divisor)
+    return Reading(_words(figure), "")
+
+
+def number(value: float | None) -> str:
+    """Four digits, or all of a whole part with more of them, grouped; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _words(name: str) -> str:
+    return " ".join(_PERCENTILES.get(word, word) for word in name.split("_")).strip()
