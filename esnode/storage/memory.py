@@ -313,9 +313,9 @@ class MemoryStorage(StoredLog):
         with closed_on_error(disk):
             self._journal = JournalEngine(disk)
             self._disk = disk
-            super().__init__(identity, disk, self._journal)
             if disk.cache != disk.synced:
                 disk.sync()  # a killed process has left it in the cache only
+            super().__init__(identity, disk, self._journal)
 
     def write_unsynced(self, writes: Sequence[Write]) -> None:
         """The first half of `write`: into the cache. A crash before `sync` loses or tears it."""

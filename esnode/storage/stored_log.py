@@ -122,7 +122,7 @@ class StoredLog:
     """A `Storage`: one engine and its home."""
 
     def __init__(self, identity: Identity, home: Home, engine: Engine) -> None:
-        """Look at what is there; raises `DamagedRecord`, now and at every later open."""
+        """Look at what is there, all of it durable; raises `DamagedRecord`, now and at every later open."""
         self._identity = identity
         self._home = home
         self._engine = engine
@@ -130,6 +130,8 @@ class StoredLog:
         self._closed = False
         self._one_at_a_time = threading.Lock()
         self._outline = self._look()
+        if self._outline.number > home.mark:
+            home.advance(self._outline.number)  # a killed process did not come to it
         home.drop_snapshots(self._outline.prefix.index, self._outline.prefix.term)
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from esnode.storage.directory import MARK_FILE
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
@@ -47,6 +48,15 @@ class Place:
     def _open(self, identity: Identity) -> Storage:
         raise NotImplementedError
 
+    @property
+    def mark(self) -> bytes:
+        """The durable mark of a closed log; set, it is as a process left it that was killed then."""
+        raise NotImplementedError
+
+    @mark.setter
+    def mark(self, mark: bytes) -> None:
+        raise NotImplementedError
+
     def damage_record(self, index: int) -> None:
         """Flip a bit in the record of a closed log's entry."""
         raise NotImplementedError
@@ -66,6 +76,15 @@ class DirectoryPlace(Place):
 
     def _open(self, identity: Identity) -> Storage:
         return open_storage(self.engine, self.path, identity)
+
+    @property
+    def mark(self) -> bytes:
+        return (self.path / MARK_FILE).read_bytes()
+
+    @mark.setter
+    def mark(self, mark: bytes) -> None:
+        with (self.path / MARK_FILE).open("r+b") as file:  # the same file: another one would be a copy
+            file.write(mark)
 
     def damage_record(self, index: int) -> None:
         if self.engine == "sqlite":
@@ -89,6 +108,14 @@ class MemoryPlace(Place):
 
     def _open(self, identity: Identity) -> Storage:
         return MemoryStorage(self.disk, identity)
+
+    @property
+    def mark(self) -> bytes:
+        return self.disk.mark.to_bytes(8, "big")
+
+    @mark.setter
+    def mark(self, mark: bytes) -> None:
+        self.disk.mark = int.from_bytes(mark, "big")
 
     def damage_record(self, index: int) -> None:
         at = self.disk.cache.index(b" of %d/" % index)

@@ -303,6 +303,27 @@ def test_a_damaged_last_record_is_refused_at_open(place: Place) -> None:
         place.open()
 
 
+def test_what_is_believed_at_open_is_marked_as_durable(place: Place) -> None:
+    """Kill -9 before the mark, a start: damage to what the node has acked since is no torn tail.
+
+    Found by the simulator: tier A, seeds 201228, 210525 and 210712 of 5.7 minutes.
+    """
+    storage = place.open()
+    storage.write([write(entries(1, [1]))])
+    storage.close()
+    before = place.mark
+    storage = place.open()
+    storage.write([write(entries(2, [1], base_offset=1))])
+    storage.close()
+    after = place.mark
+    assert after != before
+    place.mark = before
+    storage = place.open()
+    assert storage.recover().last_index == 2
+    storage.close()
+    assert place.mark == after
+
+
 def test_a_damaged_snapshot_is_never_given_out(place: Place) -> None:
     storage = place.open()
     storage.write([write(snapshot=Snapshot(5, 3, 40, 500, b"state"))])
