@@ -139,6 +139,31 @@ def of_versions(base: Result, other: Result) -> list[Difference]:
     return [one for one in _differences(base.machine, other.machine) if one.name in VERSIONS]
 
 
+def caveats(compared: Comparison) -> list[str]:
+    """What one must know before one believes the verdicts."""
+    found = []
+    if other_things := of_other_things(compared.base, compared.other):
+        found.append(f"they do not measure the same: {listed(other_things)}")
+    if machines := of_machines(compared.base, compared.other):
+        found.append(
+            f"another machine: {listed(machines)}; rates, latencies and CPU times are the machine's,"
+            " only counts and shares of the floor go with the software"
+        )
+    if versions := of_versions(compared.base, compared.other):
+        found.append(f"other versions: {listed(versions)}")
+    if compared.guessed:
+        found.append(
+            f"fewer than {noise.FEWEST_RUNS} runs: how far a figure moves by itself is unknown;"
+            " its band is assumed"
+        )
+    return found
+
+
+def listed(differences: Sequence[Difference]) -> str:
+    """In one line."""
+    return ", ".join(str(difference) for difference in differences)
+
+
 def _change(
     name: str, base: Sequence[float], other: Sequence[float], tolerance_percent: float | None
 ) -> Change | None:

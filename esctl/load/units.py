@@ -22,6 +22,7 @@ _UNITS: Final = {
     "_ratio": ("×", 1.0),
     "_s": ("s", 1.0),
 }
+_COUNTED: Final = ("events", "batches", "requests", "frames", "fsyncs", "commits")
 _PERCENTILES: Final = {"p999": "p99.9", "p9999": "p99.99"}
 
 
@@ -46,8 +47,10 @@ def reading(figure: str) -> Reading:
     if figure.endswith("_per_s"):
         label, _, what = figure.removesuffix("_per_s").rpartition("_")
         if what == "bytes":
-            return Reading(_words(label) or "bytes", "MB/s", 1e6)
-        return Reading(_words(label or what), f"{what}/s")
+            return Reading(_words(label) or what, "MB/s", 1e6)
+        if what in _COUNTED:
+            return Reading(_words(label) or what, f"{what}/s")
+        return Reading(_words(figure.removesuffix("_per_s")), "/s")
     for suffix, (unit, divisor) in _UNITS.items():
         if figure.endswith(suffix) and figure != suffix:
             return Reading(_words(figure.removesuffix(suffix)), unit, divisor)

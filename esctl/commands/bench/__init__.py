@@ -4,7 +4,7 @@ The client runs beside the nodes on the same machine unless the cluster is elsew
 the figures. One module a command; the loads, latencies and results are in `esctl/load`.
 """
 
-from esctl.commands.bench import produce
+from esctl.commands.bench import compare, consume, failover, produce, report
 from esctl.invocation import command, new_typer
 
 app = new_typer()
@@ -16,3 +16,7 @@ def bench() -> None:
 
 
 command(app, "produce")(produce.produce)
+command(app, "consume")(consume.consume)
+command(app, "failover")(failover.failover)
+command(app, "compare")(compare.compare)
+command(app, "report")(report.report)

@@ -1,0 +1,165 @@
+"""`esctl bench compare`: is what was measured now worse than what was measured then? Exit 15 if so.
+
+How a figure is judged is in `esctl/load/comparison.py`, its noise band in `esctl/load/noise.py`.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.errors import Finding, Inconclusive, InvalidArgument, NotComparable, Regression
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.load.comparison import Change, Comparison
+    from esctl.load.result import Result
+
+TONES: Final = {"better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "missing": Tone.WARN}
+SOURCES: Final = {"runs": "", "tolerance": " least", "assumed": " assumed"}
+"""What is said of a band, besides its width."""
+
+
+def compare(
+    run: Invocation,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="BASE OTHER...", help="Compare what --save wrote; the first is the base"),
+    ],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="PERCENT",
+            min=0,
+            show_default=False,
+            help="Take a change up to this for none; 5 unless given, 20 where a side has fewer than 3 runs",
+        ),
+    ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare results of different settings or commands too")
+    ] = False,
+) -> Answer:
+    """Compare saved results with the first of them, figure by figure; exit 15 if one is worse by more than
+    it moves from run to run"""
+    from esctl.load import comparison, result  # loaded late: most of `bench` does without
+
+    if len(files) < 2:
+        raise InvalidArgument(
+            "two results are compared, and one was named",
+            next_step=f"esctl bench compare {shlex.quote(str(files[0]))} OTHER.json",
+        )
+    base, *others = [result.read(path) for path in files]
+    for path, other in zip(files[1:], others, strict=True):
+        found = comparison.of_other_things(base, other)
+        if found and not anyway:
+            raise NotComparable(
+                f"{path} does not measure what {files[0]} does: {comparison.listed(found)}",
+                next_step=f"esctl bench compare --anyway {shlex.join(map(str, files))}",
+            )
+    return answer_of(files, [comparison.compare(base, other, tolerance) for other in others])
+
+
+def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]") -> Answer:
+    """The answer on `comparisons`: each is of one of `files[1:]` with `files[0]`."""
+    from esctl.load import comparison
+
+    views: list[View] = [Line(f"base   {_about(files[0], comparisons[0].base)}")]
+    data, errors = list[dict[str, Any]](), list[Finding]()
+    for path, compared in zip(files[1:], comparisons, strict=True):
+        caveats = comparison.caveats(compared)
+        views.append(Line(f"other  {_about(path, compared.other)}"))
+        views += [Line(f"warning: {text}", Tone.WARN) for text in caveats]
+        views.append(
+            Table(
+                ["figure", "base", "other", "ratio", "band", "verdict"],
+                [_row(change) for change in compared.changes],
+                empty="there is no figure in either",
+            )
+        )
+        finding = _finding(files[0], path, compared)
+        if finding is None:
+            views.append(Line(_summary(compared), Tone.GOOD))
+        else:
+            errors.append(finding)
+        data.append(
+            {
+                "file": str(path),
+                "verdict": compared.verdict,
+                "warnings": caveats,
+                "figures": [change.as_data() for change in compared.changes],
+            }
+        )
+    worst = max((exit_of(error) for error in errors), default=Exit.OK)
+    return Answer(
+        {"base": str(files[0]), "comparisons": data}, views, [Trouble.of(error) for error in errors], worst
+    )
+
+
+def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
+    """What keeps the comparison from being a yes."""
+    from esctl.load.comparison import Verdict
+
+    look = f"esctl bench report {shlex.quote(str(base))} {shlex.quote(str(other))}"
+    match compared.verdict:
+        case Verdict.WORSE:
+            text = f"{other} is worse than {base}: {_told(compared)}"
+            return Regression(text, next_step=look)
+        case Verdict.MISSING if missing := compared.names(Verdict.MISSING):
+            return Inconclusive(f"{other} lacks {', '.join(missing)}", next_step=look)
+        case Verdict.MISSING:
+            return Inconclusive("they have no figure in common that can be judged", next_step=look)
+        case _:
+            return None
+
+
+def _told(compared: "Comparison") -> str:
+    from esctl.load.comparison import Verdict
+
+    return ", ".join(
+        change.name if change.ratio is None else f"{change.name} {change.ratio:.2f} times"
+        for change in compared.changes
+        if change.verdict is Verdict.WORSE
+    )
+
+
+def _summary(compared: "Comparison") -> str:
+    from esctl.load.comparison import Verdict
+
+    gained, same = compared.names(Verdict.BETTER), compared.names(Verdict.SAME)
+    if not gained:
+        return f"no regression: {len(same)} figures are the same within their bands"
+    return f"no regression: better {', '.join(gained)}; the same {len(same)}"
+
+
+def _row(change: "Change") -> list[Value]:
+    band = None
+    if change.band is not None:
+        percent = change.band_percent
+        wide = f"±{percent:.1f}%" if percent is not None else f"±{change.band.width:.3g}"
+        band = f"{wide}{SOURCES[change.band.source]}"
+    tone = TONES.get(change.verdict, Tone.DIM)
+    return [
+        change.name,
+        _number(change.base),
+        _number(change.other),
+        None if change.ratio is None else round(change.ratio, 4),
+        band,
+        Cell(change.verdict, tone),
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    """Without digits that nobody reads."""
+    if value is None:
+        return None
+    return round(value) if abs(value) >= 1000 or value == round(value) else round(value, 4)
+
+
+def _about(path: Path, result: "Result") -> str:
+    runs = len(result.runs)
+    return f"{path}: {result.kind}, {runs} run{'s' if runs != 1 else ''}, {result.taken_at}"

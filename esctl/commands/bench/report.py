@@ -1,0 +1,46 @@
+"""`esctl bench report`: results as one HTML page that needs nothing from anywhere.
+
+What is on the page is decided in `esctl/report`.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esctl.answer import Answer, Fields, Line
+from esctl.errors import InvalidArgument, MachineRefused
+from esctl.invocation import Invocation
+
+DEFAULT_OUT = Path("report.html")
+
+
+def report(
+    run: Invocation,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Show what --save wrote")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Write the page there, over what is there")
+    ] = DEFAULT_OUT,
+) -> Answer:
+    """Write one HTML page with the figures and plots of saved results; results of one command are compared
+    with the first of them"""
+    from esctl.load import result  # loaded late: most of `bench` does without
+    from esctl.report.page import page
+
+    if out.resolve() in {path.resolve() for path in files}:
+        raise InvalidArgument(
+            f"the page would be written over {out}, which is a result", next_step="--out FILE.html"
+        )
+    results = {str(path): result.read(path) for path in files}
+    text = page(results, datetime.now(UTC).isoformat(timespec="seconds"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MachineRefused(
+            f"cannot write {out}: {error.strerror}", next_step="name another file with --out"
+        ) from error
+    size = len(text.encode())
+    data = {"file": str(out), "bytes": size, "results": list(results)}
+    return Answer(data, [Line(f"{out} is written"), Fields([("results", len(results)), ("bytes", size)])])

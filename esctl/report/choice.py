@@ -1,0 +1,95 @@
+"""Which plots a result has: its series by their unit, and what each strike of a failover was made of.
+
+Pure. Called by `page.py`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+from esctl.load.result import Result
+from esctl.load.units import reading
+from esctl.report.plot import COLOURS, Axis, Point, bars, curves
+
+SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Memory and disk", "%": "Share"}
+"""What a plot of several curves in one unit is about."""
+PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
+MOST_BARS: Final = 60
+_TIMES: Final = ((7200.0, Axis("time", "h", 3600.0)), (600.0, Axis("time", "min", 60.0)))
+"""Which unit a time axis has that is at least so many seconds long."""
+
+
+def plots(result: Result) -> list[Element]:
+    """Every plot of one result."""
+    across = axis(result)
+    by_unit: dict[str, dict[str, Sequence[Point]]] = {}
+    divisors: dict[str, float] = {}
+    for name, points in result.series.items():
+        read = reading(name)
+        group = by_unit.setdefault(read.unit or read.label, {})
+        group[read.label if read.label not in group else name] = points
+        divisors[read.unit or read.label] = read.divisor
+    drawn = []
+    for unit, group in by_unit.items():
+        for part in _parts(group):
+            title = SUBJECTS.get(unit) if len(part) > 1 else None
+            drawn.append(curves(title or ", ".join(part), part, across, Axis("", unit, divisors[unit])))
+    phased = phases(result.detail)
+    if phased:
+        left_out = f", the first {MOST_BARS} of {len(phased)}" if len(phased) > MOST_BARS else ""
+        drawn.append(bars(f"From the strike to the next ack, by phase{left_out}", phased[:MOST_BARS], "ms"))
+    return drawn
+
+
+def overlays(results: Mapping[str, Result]) -> list[Element]:
+    """The curves that all of these results have, each with those of every result in one plot."""
+    first, *others = results.values()
+    shared = [name for name in first.series if all(name in other.series for other in others)]
+    drawn = []
+    for name in shared if len(results) <= COLOURS else ():
+        read = reading(name)
+        by_file = {file: result.series[name] for file, result in results.items()}
+        up = Axis("", read.unit, read.divisor)
+        drawn.append(curves(read.label, by_file, axis(first), up))
+    return drawn
+
+
+def axis(result: Result) -> Axis:
+    """What the first number of each point is: what the settings name, or a time in seconds."""
+    named = result.settings.get("x")
+    if isinstance(named, str) and named:
+        read = reading(named)
+        return Axis(read.label, "events/s" if named == "rate" else read.unit, read.divisor)
+    times = [point[0] for points in result.series.values() for point in points]
+    length = max(times, default=0.0) - min(times, default=0.0)
+    return next((axis for least_s, axis in _TIMES if length >= least_s), Axis("time", "s"))
+
+
+def phases(detail: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """The phases of each strike that a failover tells of: a list of maps that hold them, or hold `phases`."""
+    for strikes in detail.values():
+        found = list(_phases_of(strikes)) if isinstance(strikes, list | tuple) else []
+        if found:
+            return found
+    return []
+
+
+def _phases_of(strikes: Sequence[Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    for number, strike in enumerate(strikes, 1):
+        inner = strike.get("phases", strike) if isinstance(strike, Mapping) else None
+        if not isinstance(inner, Mapping):
+            continue
+        known = {reading(name).label: inner[name] for name in PHASES if _is_time(inner.get(name))}
+        if known:
+            yield f"no {number}", known
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
+def _parts(group: Mapping[str, Sequence[Point]]) -> Iterator[dict[str, Sequence[Point]]]:
+    """No plot has more curves than there are colours."""
+    names = list(group)
+    for at in range(0, len(names), COLOURS):
+        yield {name: group[name] for name in names[at : at + COLOURS]}

@@ -1,0 +1,47 @@
+"""Pages as trees of elements: every text is escaped because none is ever pasted into markup.
+
+Texts may come from anywhere; characters that may not be in a page become U+FFFD. Knows nothing of what a
+page says. Called by the other modules of `esctl/report`.
+"""
+
+import re
+from typing import Final
+from xml.etree.ElementTree import Element, tostring
+
+Content = Element | str | None
+_FORBIDDEN: Final = re.compile(
+    r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
+    r"|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""Control characters, halves of characters, and what would turn the direction of all that follows."""
+
+
+def element(tag: str, *content: Content, **attributes: str | float | None) -> Element:
+    """`element("td", "3 ms", class_="number")`. None is left out, of the content and of the attributes."""
+    made = Element(tag)
+    for name, value in attributes.items():
+        if value is not None:
+            made.set(name.rstrip("_").replace("_", "-"), clean(str(value)))
+    add(made, *content)
+    return made
+
+
+def add(parent: Element, *content: Content) -> None:
+    """Put `content` behind what `parent` holds already."""
+    for part in content:
+        if isinstance(part, Element):
+            parent.append(part)
+        elif part is not None and len(parent):
+            parent[-1].tail = (parent[-1].tail or "") + clean(part)
+        elif part is not None:
+            parent.text = (parent.text or "") + clean(part)
+
+
+def clean(text: str) -> str:
+    """With U+FFFD for each character that may not be in a page."""
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def document(root: Element) -> str:
+    """The whole page. A `style` in it is written as it is: only the page's own may be put there."""
+    return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html") + "\n"
