@@ -87,6 +87,8 @@ class Chart:
     """The vertical axis is logarithmic; values of 0 and less have no place on it."""
     bound: float | None = None
     """A horizontal line at this height."""
+    from_zero: bool = False
+    """The vertical axis begins at 0, so that small changes look small."""
     height: int = 9
     """Lines of text within the frame."""
 

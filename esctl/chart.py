@@ -13,6 +13,7 @@ from esctl.answer import Chart
 
 COLORS: Final = ("green", "yellow", "cyan", "magenta", "blue", "red")
 LETTERS: Final = ("o", "*", "+", "x", "~", "#")
+HEADROOM: Final = 1.05
 MIN_WIDTH: Final = 40
 """Narrower than this there is nothing to see: the lines are too long then, and no number is cut."""
 
@@ -26,10 +27,7 @@ def draw(chart: Chart, width: int, *, color: bool) -> str:
     from uniplot import plot_to_string  # loaded late: it brings numpy
 
     points = [point for curve in curves.values() for point in curve]
-    heights = [y for _, y in points] + ([] if chart.bound is None else [chart.bound])
-    low, high = min(heights), max(heights)
-    if low == high and not chart.log:
-        low, high = (0.0, high * 2) if high > 0 else (low - 1, high + 1)
+    low, high = _heights(chart, [y for _, y in points])
     text: str = plot_to_string(
         xs=[[x for x, _ in curve] for curve in curves.values()],
         ys=[[y for _, y in curve] for curve in curves.values()],
@@ -45,7 +43,7 @@ def draw(chart: Chart, width: int, *, color: bool) -> str:
         color=list(COLORS) if color else False,
         y_gridlines=[] if chart.bound is None else [chart.bound],
         x_gridlines=[],
-        legend_labels=list(curves),
+        legend_labels=list(curves) if len(curves) > 1 else None,
         title=f"{chart.title} over {chart.x}",
         y_unit=f" {chart.unit}" if chart.unit else "",
     )
@@ -57,6 +55,19 @@ def rows(chart: Chart) -> list[list[float | None]]:
     places = [dict(points) for points in chart.curves.values()]
     at = sorted({x for place in places for x in place})
     return [[x, *(place.get(x) for place in places)] for x in at]
+
+
+def _heights(chart: Chart, values: list[float]) -> tuple[float, float]:
+    """From where to where the vertical axis goes."""
+    if chart.bound is not None:
+        values = [*values, chart.bound]
+    low, high = min(values), max(values) * HEADROOM
+    if chart.log:  # from a whole decade on, and two of them at least: the labels are round then
+        low = 10.0 ** math.floor(math.log10(low))
+        return low, max(high, low * 100)
+    if chart.from_zero:
+        return min(0.0, low), high
+    return (low, high) if low < high else (low - 1, high + 1)
 
 
 def _drawable(chart: Chart, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

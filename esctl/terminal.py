@@ -180,7 +180,10 @@ class Terminal:
                 bars.BarColumn(32),
                 bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
             ]
-            columns += [_rate_column(bars, unit), bars.TimeRemainingColumn(compact=True)]
+            # Of work that is measured in seconds neither rate nor time left would say more.
+            columns += (
+                [] if unit == "s" else [_rate_column(bars, unit), bars.TimeRemainingColumn(compact=True)]
+            )
         else:
             columns += [bars.TimeElapsedColumn()]
         console = self._console(self._stderr)

@@ -31,6 +31,8 @@ class Generator:
     """
 
     def __init__(self, run: str, size: int, batch: int) -> None:
+        self.size = size
+        """Of each event, encoded, in bytes."""
         self._run = run
         self._batch = batch
         self._made = 0

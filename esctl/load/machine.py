@@ -31,6 +31,11 @@ def fingerprint() -> dict[str, Any]:
     }
 
 
+def surroundings() -> dict[str, Any]:
+    """The fingerprint, and how busy the machine is before the measurement."""
+    return {**fingerprint(), "load_average": load_average()}
+
+
 def cluster_facts(cluster: "Cluster") -> dict[str, Any]:
     """What was measured."""
     return {"nodes": len(cluster.nodes), "storage": cluster.storage, "durability": DURABILITY}

@@ -6,6 +6,7 @@ from the time that was meant. Never prints. Called by `esctl bench`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,8 @@ import trio
 
 from esctl.intake.producer import Appender
 from esctl.load.generator import Generator
-from esctl.load.latency import Recorder
+from esctl.load.latency import NO_OFFSET, Recorder
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 from esnode.errors import CallerError, EventStreamError
 
 LINGER_S: Final = 0.001
@@ -66,11 +68,20 @@ class Load:
         """Events that were sent and have no answer."""
         return self.sent - self.acked - self.failed
 
-    async def run(self) -> None:
-        """Send until the time is over, then wait for the last acks, `DRAIN_S` at most."""
+    def cut(self) -> Recorder:
+        """What was recorded since the last cut; what comes goes to a new recorder."""
+        cut, self.recorder = self.recorder, Recorder(self._plan.interval_s)
+        return cut
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send until the time is over, then wait for the last acks, `DRAIN_S` at most.
+
+        It has started once `begun_s` and `ended_s` are known.
+        """
         self._start_s = trio.current_time()
         self.begun_s = self._start_s + self._plan.warmup_s
         self.ended_s = self.begun_s + self._plan.seconds
+        task_status.started()
         serve = self._serve_rate if self._plan.rate else self._serve_closed
         with trio.move_on_at(self.ended_s + DRAIN_S):
             async with trio.open_nursery() as nursery:
@@ -101,7 +112,7 @@ class Load:
             self.sent += batch.count
 
         try:
-            await self._log.append_batch(batch, on_sent=leaves)
+            taken = await self._log.append_batch(batch, on_sent=leaves)
         except EventStreamError as error:
             refused = error.definite and isinstance(error, CallerError)
             if refused or not left:
@@ -111,4 +122,9 @@ class Load:
             self.errors[error.code] = self.errors.get(error.code, 0) + batch.count
             return
         self.acked += batch.count
-        self.recorder.record(intended_s, sent_s, trio.current_time(), batch.count)
+        self.recorder.record(intended_s, sent_s, trio.current_time(), batch.count, _last_offset(taken.ranges))
+
+
+def _last_offset(ranges: Sequence[OffsetRange]) -> int:
+    last = ranges[-1]
+    return NO_OFFSET if last.base_offset == UNKNOWN_OFFSET else last.base_offset + last.count - 1

@@ -5,239 +5,195 @@ The load, its events and its latencies are in `esctl/load`.
 
 import secrets
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Fields, Line, Tone, Value, View
+from esctl.commands.bench import options, screens
 from esctl.exits import Exit
 from esctl.invocation import Invocation
-from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
-    from esctl.load.latency import Percentiles
+    from esctl.load.result import Result
     from esctl.load.runner import Load, Plan
+    from esctl.load.trial import Trial
     from esctl.state import Cluster
-    from esctl.terminal import Progress
 
-TICK_S: Final = 0.25
-BEHIND: Final = 0.99
-"""With less than this of the asked rate acked, the figures are those of an overload."""
-THROW_AWAY: Final = "bench"
-"""The name that is suggested for a cluster of which nothing is to be kept."""
 GENERATOR_SAMPLE: Final = 20_000
+Rate = Annotated[
+    float,
+    typer.Option("--rate", metavar="N", min=0, help="Send so many events a second; 0 is as fast as it goes"),
+]
+
+
+@dataclass(slots=True)
+class Measured:
+    """What there is so far."""
+
+    loads: list["Load"] = field(default_factory=list)
+    """Of the runs that have begun."""
+    trials: list["Trial"] = field(default_factory=list)
+    """The runs that have ended."""
 
 
 def produce(
     run: Invocation,
-    seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", min=0.1, help="Measure for so long")
-    ] = 10.0,
-    rate: Annotated[
-        float,
-        typer.Option(
-            "--rate", metavar="N", min=0, help="Send so many events a second; 0 is as fast as it goes"
-        ),
-    ] = 0.0,
-    size: Annotated[
-        int, typer.Option("--size", metavar="BYTES", min=1, help="Make events of this size")
-    ] = 100,
-    batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Send so many events at a time")
-    ] = 64,
-    window: Annotated[
-        int, typer.Option("--window", metavar="N", min=1, max=512, help="Have so many batches under way")
-    ] = 64,
-    warmup: Annotated[
-        float, typer.Option("--warmup", metavar="S", min=0, help="Send for so long before the measuring")
-    ] = 2.0,
+    seconds: options.Seconds = 10.0,
+    rate: Rate = 0.0,
+    size: options.Size = 100,
+    batch: options.Batch = 64,
+    window: options.Window = 64,
+    warmup: options.Warmup = 2.0,
+    runs: options.Runs = 1,
+    session: options.Session = False,
+    plot: options.Plot = False,
+    save: options.Save = None,
 ) -> Answer:
     """Append generated events, in a closed loop or at a fixed rate, and measure; they stay in the log:
     take a cluster that can go (`esctl cluster up bench`)"""
-    from esctl.load.generator import Generator
+    from esctl.load import machine
     from esctl.load.runner import Plan
 
     cluster = run.cluster()
     plan = Plan(seconds, warmup, rate, batch, window)
-    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
-    cost_us = generator_cost_us(size, plan.events_a_batch)
-    loads: list[Load] = []
-    run.on_interrupt(lambda: _interrupted(loads), "run it again; it makes new events each time")
+    cost_us = generator_cost_us(size, plan.events_a_batch)  # raises for a size that no event has
+    screens.check_place(save)
+    where = machine.surroundings()
+    measured = Measured()
+
+    def answer() -> Answer:
+        if not measured.trials:
+            return screens.without_figures(measured.loads)
+        result = result_of(
+            measured.trials,
+            where,
+            machine.cluster_facts(cluster),
+            session=session,
+            generator_us=cost_us,
+        )
+        return screens.with_file(run, answer_of(result, measured.loads, plot=plot), result, save)
+
+    run.on_interrupt(answer, "run it again; it makes new events each time")
     try:
-        nodes = run.trio(lambda: _measure(run, cluster, generator, plan, loads))
+        run.trio(lambda: _measure_all(run, cluster, plan, size, runs, session, measured))
     finally:
-        if loads:
-            run.terminal.note(added(loads[0], cluster))
-    facts = {**facts_of(cluster, plan, size), "generator_us_per_event": round(cost_us, 3), "nodes": nodes}
-    return answer_of(loads[0], plan, facts)
+        if measured.loads:
+            run.terminal.note(screens.added(measured.loads, cluster))
+    return answer()
 
 
-def added(load: "Load", cluster: "Cluster") -> str:
-    """What the run leaves behind, in one line."""
-    unknown = f", and up to {load.unknown:,} more" if load.unknown else ""
-    text = f"{load.acked:,} generated events{unknown} are in the log of {cluster.name} now, for good"
-    if cluster.name == THROW_AWAY:
-        return f"{text}; next, when done: esctl cluster destroy {THROW_AWAY}"
-    return f"{text}; for a throw-away one: esctl cluster up {THROW_AWAY}"
+async def _measure_all(
+    run: Invocation,
+    cluster: "Cluster",
+    plan: "Plan",
+    size: int,
+    runs: int,
+    session: bool,
+    measured: Measured,
+) -> None:
+    from esctl.commands.bench.watching import watching
+    from esctl.load.generator import Generator
+    from esctl.load.trial import run_trial
 
+    for number in range(1, runs + 1):
+        title = "measuring" if runs == 1 else f"run {number} of {runs}"
+        generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+        async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
 
-async def _measure(
-    run: Invocation, cluster: "Cluster", generator: Any, plan: "Plan", loads: list["Load"]
-) -> list[dict[str, Any]]:
-    """Run the load; what the nodes say of themselves at its end."""
-    import trio
+            def begin(load: "Load", watch: Callable[["Load"], None] = watch) -> None:
+                measured.loads.append(load)
+                watch(load)
 
-    from esctl.inquiry import survey
-    from esctl.load.runner import Load
-    from esnode.client import connect
-
-    opened = connect(cluster.addresses, cluster=cluster.identity, window=plan.window)
-    total = round(plan.warmup_s + plan.seconds)
-    with run.terminal.progress("measuring", total, "s") as bar:
-        async with opened as log, trio.open_nursery() as nursery:
-            load = Load(log, generator, plan)
-            loads.append(load)
-            nursery.start_soon(_show, load, bar)
-            await load.run()
-            nursery.cancel_scope.cancel()
-    found = await survey.ask(cluster)
-    return [
-        {"id": report.node.id, "leads": report.leads, "rss_bytes": report.process.rss_bytes}
-        for report in found.reports
-    ]
-
-
-async def _show(load: "Load", bar: "Progress") -> None:
-    import trio
-
-    begun = trio.current_time()
-    shown, before = 0, 0
-    while True:
-        await trio.sleep(TICK_S)
-        now = int(trio.current_time() - begun)
-        bar.advance(now - shown)
-        bar.describe(f"{(load.acked - before) / TICK_S:,.0f} events/s")
-        shown, before = now, load.acked
+            trial = await run_trial(cluster, generator, plan, session=session, begun=begin)
+        measured.trials.append(trial)
 
 
 def generator_cost_us(size: int, batch: int) -> float:
-    """What making one event costs the client, in microseconds: a part of every figure."""
+    """What making one event costs the client, in microseconds of processor time: a part of every figure."""
     from esctl.load.generator import Generator
 
     generator = Generator(secrets.token_hex(8), size, batch)
-    begun = time.perf_counter()
+    begun = time.process_time()
     while generator.made < GENERATOR_SAMPLE:
         generator.next_batch()
-    return (time.perf_counter() - begun) / generator.made * 1e6
+    return (time.process_time() - begun) / generator.made * 1e6
 
 
-def facts_of(cluster: "Cluster", plan: "Plan", size: int) -> dict[str, Any]:
-    """What one must know to compare the figures with others."""
-    from esctl.load import machine
+def result_of(
+    trials: Sequence["Trial"],
+    machine: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    *,
+    session: bool,
+    generator_us: float,
+) -> "Result":
+    """The document of the runs that have ended, one at least."""
+    from esctl.load import trial
+    from esctl.load.result import Result
 
-    return {
-        **machine.fingerprint(),
-        "cluster_nodes": len(cluster.nodes),
-        "storage": cluster.storage,
-        "durability": machine.DURABILITY,
-        "size_bytes": size,
-        "batch": plan.batch,
-        "events_a_batch": plan.events_a_batch,
-        "window": plan.window,
-        "warmup_s": plan.warmup_s,
-        "seconds": plan.seconds,
-        "rate": plan.rate,
+    plan = trials[0].plan
+    details = [trial.detail_of(one.load) for one in trials]
+    detail = {
+        "latency_from": "the intended send time" if plan.rate else "the sending (closed loop)",
+        "generator_us_per_event": round(generator_us, 3),
+        **{name: [one[name] for one in details] for name in details[0]},
+        "nodes": trials[-1].after.as_data(),
     }
-
-
-def answer_of(load: "Load", plan: "Plan", facts: dict[str, Any]) -> Answer:
-    """The figures of a run that has ended."""
-    acked = load.recorder.acked_between(load.begun_s, load.ended_s)
-    events_per_s = acked / plan.seconds
-    raw = load.recorder.percentiles(load.begun_s, load.ended_s, intended=False)
-    corrected = load.recorder.percentiles(load.begun_s, load.ended_s, intended=True) if plan.rate else None
-    late_ms = round(load.recorder.most_late_s(load.begun_s) * 1000, 3)
-    data = {
-        "events_per_s": round(events_per_s, 1),
-        "acked": acked,
-        "failed": load.failed,
-        "unknown": load.unknown,
-        "latency_ms": (corrected or raw).as_data(),
-        "raw_latency_ms": raw.as_data(),
-        "latency_from": "the intended send time" if corrected else "the sending (closed loop)",
-        "generator_late_ms": late_ms,
-        "acked_in_all": load.acked,
-        "errors_by_code": load.errors,
-        "facts": facts,
-    }
-    errors = _troubles(load)
-    return Answer(
-        data, _views(events_per_s, raw, corrected, data, facts), errors, Exit.ERROR if errors else Exit.OK
+    return Result(
+        kind="produce",
+        settings=trial.settings_of(plan, trials[0].size_bytes, session=session),
+        machine=machine,
+        cluster=cluster,
+        runs=[one.figures() for one in trials],
+        series=trial.one_after_another([trial.series_of(one.load, plan) for one in trials], plan.seconds),
+        detail=detail,
     )
 
 
-def _troubles(load: "Load") -> list[Trouble]:
-    from esnode.errors import declared
-
-    errors = [
-        Trouble(code, f"{count:,} events got no ack: {declared()[code].title}", "",
-                declared()[code].next_step)
-        for code, count in sorted(load.errors.items())
-    ]  # fmt: skip
-    if not load.acked and not errors:
-        late = OperationTimeout("nothing was acked", next_step="esctl health")
-        errors.append(Trouble.of(late))
-    return errors
+def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) -> Answer:
+    """The figures of the runs."""
+    errors = screens.troubles(loads)
+    views = [*_views(result), *(screens.curves(result) if plot else ())]
+    return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
 
 
-def _views(
-    events_per_s: float,
-    raw: "Percentiles",
-    corrected: "Percentiles | None",
-    data: dict[str, Any],
-    facts: dict[str, Any],
-) -> list[View]:
-    names = ("p50", "p99", "p999", "max")
-    columns = ["latency in ms", "p50", "p99", "p99.9", "max"]
-    as_sent: list[Value] = ["from the sending (raw)", *(raw.as_data()[name] for name in names)]
-    meant: list[Value] = [
-        "from the intended time",
-        *((corrected.as_data()[n] if corrected else None) for n in names),
-    ]
-    rate = facts["rate"]
-    memory = [f"{node['rss_bytes'] / 1e6:.0f}" for node in facts["nodes"] if node["rss_bytes"]]
-    loop = f"at {rate:,.0f} events/s asked" if rate else f"closed loop, {facts['window']} batches under way"
+def _views(result: "Result") -> list[View]:
+    from esctl.load.trial import kept_up
+
+    figures, settings = result.figures, result.settings
+    rate = settings["rate_per_s"]
+    loop = (
+        f"at {rate:,.0f} events/s asked" if rate else f"closed loop, {settings['window']} batches under way"
+    )
+    latencies = screens.latency_rows(result, "from the sending (raw)", "raw_")
+    if rate:
+        latencies = [*screens.latency_rows(result, "from the intended time"), *latencies]
     views: list[View] = [
-        Line(f"{events_per_s:,.0f} events/s acked, {loop}", Tone.STRONG),
-        Table(columns, [meant, as_sent]),
-        Fields(
-            [
-                ("acked", data["acked"]),
-                ("failed", data["failed"]),
-                ("unknown", data["unknown"]),
-                ("cluster", f"{facts['cluster_nodes']} nodes, {facts['storage']}, {facts['durability']}"),
-                ("events", f"{facts['size_bytes']} bytes, {facts['events_a_batch']} a batch"),
-                ("measured", f"{facts['seconds']:g} s after {facts['warmup_s']:g} s of warm-up"),
-                ("client", f"{facts['generator_us_per_event']:.2f} µs an event to make, on the same machine"),
-                ("memory", f"{', '.join(memory)} MB a node" if memory else None),
-                (
-                    "machine",
-                    f"{facts['cpus']} CPUs, {facts['cpu'] or facts['machine']}, Python {facts['python']}",
-                ),
-            ]
-        ),
+        screens.events_per_s(result, f"acked, {loop}"),
+        screens.latency_table(latencies),
+        Fields([*_counts(result), *screens.where(result)]),
     ]
-    if rate and events_per_s < BEHIND * rate:
+    if rate and not kept_up(figures, rate):
         views.append(
             Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)
         )
     return views
 
 
-def _interrupted(loads: list["Load"]) -> Answer:
-    """After Ctrl-C: what was acked; no figures, since the measuring did not end."""
-    if not loads:
-        return Answer()
-    load = loads[0]
-    data = {"acked_in_all": load.acked, "failed": load.failed, "unknown": load.unknown}
-    return Answer(data, [Line(f"{load.acked:,} events were acked; there are no figures")])
+def _counts(result: "Result") -> list[tuple[str, Value]]:
+    figures, settings = result.figures, result.settings
+    made_us = result.detail["generator_us_per_event"]
+    session = ", in a producer session" if settings["producer_session"] else ""
+    sent = f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch{session}"
+    return [
+        ("acked", f"{figures['acked'] or 0:,.0f}, failed {figures['failed'] or 0:,.0f},"
+                  f" unknown {figures['unknown'] or 0:,.0f}"),
+        ("events", f"{sent}: {figures['payload_mb_per_s'] or 0:.1f} MB/s"),
+        ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),
+        ("processor", screens.cost(figures)),
+        ("client", f"on this machine; {made_us:.2f} µs of it to make an event"),
+        ("memory", screens.memory(figures)),
+    ]  # fmt: skip

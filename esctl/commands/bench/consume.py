@@ -1,0 +1,134 @@
+"""`esctl bench consume`: how fast the log is read, from the leader or from one other node."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl.answer import Answer, Fields, Line, Value, View
+from esctl.commands.bench import options, screens
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.load.reading import Consumption, Extent
+    from esctl.load.result import Result
+    from esctl.state import Cluster
+    from esctl.terminal import Progress
+
+
+def consume(
+    run: Invocation,
+    from_offset: Annotated[
+        int | None,
+        typer.Option("--from", metavar="OFFSET", min=0, help="Begin here; the first event is the default"),
+    ] = None,
+    max_events: Annotated[
+        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
+    ] = None,
+    node: options.FromNode = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every event, as an application does")
+    ] = False,
+    runs: options.Runs = 1,
+    plot: options.Plot = False,
+    save: options.Save = None,
+) -> Answer:
+    """Read the log to its end as it stands, and measure; nothing is added to it"""
+    from esctl.load import machine
+
+    cluster = run.cluster()
+    if node is not None:
+        cluster.node(node)  # raises for one that is not there
+    screens.check_place(save)
+    where = machine.surroundings()
+    ended: list[Consumption] = []
+
+    def answer() -> Answer:
+        if not ended:
+            return Answer()
+        result = result_of(ended, where, machine.cluster_facts(cluster))
+        return screens.with_file(run, answer_of(result, plot=plot), result, save)
+
+    run.on_interrupt(answer)
+
+    async def measure() -> None:
+        from esctl.load.reading import extent_of
+
+        extent = await extent_of(cluster, from_offset, max_events, node)
+        for number in range(1, runs + 1):
+            title = "reading" if runs == 1 else f"run {number} of {runs}"
+            ended.append(await _read(run, cluster, extent, decode=decode, title=title))
+
+    run.trio(measure)
+    return answer()
+
+
+async def _read(
+    run: Invocation, cluster: "Cluster", extent: "Extent", *, decode: bool, title: str
+) -> "Consumption":
+    import trio
+
+    from esctl.load.reading import Consumption, consume
+
+    consumption = Consumption(extent, decode)
+    with run.terminal.progress(title, extent.events, "events") as bar:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_show, consumption, bar)
+            await consume(cluster, consumption)
+            nursery.cancel_scope.cancel()
+    return consumption
+
+
+async def _show(consumption: "Consumption", bar: "Progress") -> None:
+    import trio
+
+    from esctl.commands.bench.watching import TICK_S
+
+    shown = 0
+    while True:
+        await trio.sleep(TICK_S)
+        bar.advance(consumption.events - shown)
+        shown = consumption.events
+
+
+def result_of(ended: "list[Consumption]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
+    """The document of the readings that have ended, one at least."""
+    from esctl.load.result import Result
+
+    extent = ended[0].extent
+    return Result(
+        kind="consume",
+        settings={
+            "from_offset": extent.from_offset,
+            "events": extent.events,
+            "from": "leader" if extent.leads else "follower",
+            "decode": ended[0].decode,
+        },
+        machine=machine,
+        cluster=cluster,
+        runs=[one.figures() for one in ended],
+        series=ended[-1].series(),
+        detail={"node": extent.node.id},
+    )
+
+
+def answer_of(result: "Result", *, plot: bool = False) -> Answer:
+    """The figures of the readings."""
+    settings, figures = result.settings, result.figures
+    source = f"node {result.detail['node']}, {'the leader' if settings['from'] == 'leader' else 'a follower'}"
+    how = "every event decoded" if settings["decode"] else "checked, not decoded"
+    pairs: list[tuple[str, Value]] = [
+        ("read", f"{figures['events'] or 0:,.0f} events from offset {settings['from_offset']} on, {how}"),
+        ("from", source),
+        ("took", f"{figures['seconds'] or 0:.2f} s"),
+        ("payload", f"{figures['payload_mb_per_s'] or 0:.1f} MB/s"),
+        ("processor", screens.cost(figures, ("node", "client"))),
+        (
+            "memory",
+            None if figures["node_rss_bytes"] is None else f"node {figures['node_rss_bytes'] / 1e6:.0f} MB",
+        ),
+        *screens.where(result),
+    ]
+    views: list[View] = [screens.events_per_s(result, "read"), Fields(pairs)]
+    if (figures["seconds"] or 0) < 1:
+        views.append(Line("it took less than a second: read more events to trust it, or use --runs"))
+    return Answer(result.to_json(), [*views, *(screens.curves(result)[:1] if plot else ())])

@@ -1,0 +1,166 @@
+"""`esctl bench e2e`: from the append of an event to its delivery at a subscriber."""
+
+import secrets
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, Value, View
+from esctl.commands.bench import options, screens
+from esctl.exits import Exit
+from esctl.invocation import Invocation
+from esnode.errors import OperationTimeout
+
+if TYPE_CHECKING:
+    from esctl.load.delivery import EndToEnd
+    from esctl.load.result import Result
+    from esctl.load.runner import Load, Plan
+    from esctl.state import Cluster
+
+
+def e2e(
+    run: Invocation,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=1, help="Send so many events a second")
+    ] = 10_000.0,
+    seconds: options.Seconds = 10.0,
+    node: options.FromNode = None,
+    size: options.Size = 100,
+    batch: options.Batch = 64,
+    window: options.Window = 64,
+    warmup: options.Warmup = 2.0,
+    runs: options.Runs = 1,
+    plot: options.Plot = False,
+    save: options.Save = None,
+) -> Answer:
+    """Append at a fixed rate while a subscriber follows, and measure from the intended send time to the
+    delivery; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    from esctl.load import machine
+    from esctl.load.generator import Generator
+    from esctl.load.runner import Plan
+
+    cluster = run.cluster()
+    plan = Plan(seconds, warmup, rate, batch, window)
+    Generator("0" * 16, size, plan.events_a_batch)  # raises for a size that no event has
+    if node is not None:
+        cluster.node(node)  # raises for one that is not there
+    screens.check_place(save)
+    where = machine.surroundings()
+    loads: list[Load] = []
+    ended: list[EndToEnd] = []
+
+    def answer() -> Answer:
+        if not ended:
+            return screens.without_figures(loads)
+        result = result_of(ended, where, machine.cluster_facts(cluster))
+        return screens.with_file(run, answer_of(result, loads, plot=plot), result, save)
+
+    async def measure() -> None:
+        for number in range(1, runs + 1):
+            title = "measuring" if runs == 1 else f"run {number} of {runs}"
+            ended.append(await _measure(run, cluster, plan, size, node, loads, title))
+
+    run.on_interrupt(answer, "run it again; it makes new events each time")
+    try:
+        run.trio(measure)
+    finally:
+        if loads:
+            run.terminal.note(screens.added(loads, cluster))
+    return answer()
+
+
+async def _measure(
+    run: Invocation,
+    cluster: "Cluster",
+    plan: "Plan",
+    size: int,
+    node: int | None,
+    loads: list["Load"],
+    title: str,
+) -> "EndToEnd":
+    from esctl.commands.bench.watching import watching
+    from esctl.load.delivery import run_end_to_end
+    from esctl.load.generator import Generator
+
+    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+    async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
+
+        def begun(load: "Load") -> None:
+            loads.append(load)
+            watch(load)
+
+        return await run_end_to_end(cluster, generator, plan, node, begun)
+
+
+def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
+    """The document of the runs that have ended, one at least."""
+    from esctl.load.result import Result
+    from esctl.load.trial import one_after_another, settings_of
+
+    first = ended[0]
+    details = [one.detail() for one in ended]
+    return Result(
+        kind="e2e",
+        settings={
+            **settings_of(first.plan, first.size_bytes, session=False),
+            "from": "follower" if first.follows else "leader",
+        },
+        machine=machine,
+        cluster=cluster,
+        runs=[one.figures() for one in ended],
+        series=one_after_another([one.series() for one in ended], first.plan.seconds),
+        detail={
+            "latency_from": "the intended send time",
+            "node": first.node.id,
+            **{name: [one[name] for one in details] for name in details[0]},
+            "nodes": ended[-1].after.as_data(),
+        },
+    )
+
+
+def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> Answer:
+    """The figures of the runs."""
+    errors = screens.troubles(loads)
+    missing = sum(int(one["undelivered"] or 0) for one in result.runs)
+    if missing:
+        late = OperationTimeout(f"{missing:,} events were acked and did not reach the subscriber in time")
+        errors.append(Trouble.of(late))
+    views = _views(result)
+    if plot:
+        curves = {"delivery": result.series["p99_ms"], "ack": result.series["ack_p99_ms"]}
+        views.append(Chart("p99", curves, "seconds", "ms", from_zero=True))
+    return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
+
+
+def _views(result: "Result") -> list[View]:
+    from esctl.load.trial import kept_up
+
+    figures, settings = result.figures, result.settings
+    rate = settings["rate_per_s"]
+    who = "the leader" if settings["from"] == "leader" else "a follower"
+    pairs: list[tuple[str, Value]] = [
+        ("acked", f"{figures['acked'] or 0:,.0f}, failed {figures['failed'] or 0:,.0f},"
+                  f" unknown {figures['unknown'] or 0:,.0f}, undelivered {figures['undelivered'] or 0:,.0f}"),
+        ("subscriber", f"on node {result.detail['node']}, {who}; it decodes nothing"),
+        ("events", f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"),
+        ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),
+        ("processor", screens.cost(figures)),
+        ("memory", screens.memory(figures)),
+        *screens.where(result),
+    ]  # fmt: skip
+    views: list[View] = [
+        screens.events_per_s(result, f"delivered, at {rate:,.0f} asked"),
+        screens.latency_table(
+            [
+                *screens.latency_rows(result, "intended to delivery"),
+                *screens.latency_rows(result, "intended to ack", "ack_"),
+                *screens.latency_rows(result, "sent to delivery (raw)", "raw_"),
+            ]
+        ),
+        Fields(pairs),
+    ]
+    if not kept_up(figures, rate):
+        views.append(
+            Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)
+        )
+    return views

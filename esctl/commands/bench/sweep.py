@@ -1,0 +1,290 @@
+"""`esctl bench sweep`: one rate after the other, until the latency bound breaks: where the knee is."""
+
+import secrets
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Chart, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.commands.bench import options, screens
+from esctl.errors import Inconclusive, InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.load.knee import Search
+    from esctl.load.result import Result
+    from esctl.load.runner import Load
+    from esctl.state import Cluster
+
+MAX_RATES: Final = 40
+EXAMPLE: Final = "--rates 10000,20000,40000"
+WITHIN: Final = "within"
+Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rate, measured."""
+
+    rate: float
+    figures: Figures
+    verdict: str
+    """`within`, or what broke."""
+
+    @property
+    def good(self) -> bool:
+        """Within the bound."""
+        return self.verdict == WITHIN
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What is asked, and what there is so far."""
+
+    run: Invocation
+    cluster: "Cluster"
+    bound_ms: float
+    settings: dict[str, Any]
+    runs: int
+    search: "Search"
+    steps: list[Step] = field(default_factory=list)
+    loads: list["Load"] = field(default_factory=list)
+
+
+def sweep(
+    run: Invocation,
+    p99: Annotated[
+        float, typer.Option("--p99", metavar="MS", min=0.01, help="The latency bound: its 99th percentile")
+    ] = 10.0,
+    first: Annotated[
+        float, typer.Option("--from", metavar="N", min=1, help="Begin with so many events a second")
+    ] = 10_000.0,
+    factor: Annotated[
+        float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Go up by so much each step")
+    ] = 2.0,
+    rates: Annotated[
+        str | None, typer.Option("--rates", metavar="N,N,...", help="Measure these rates instead")
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option("--refine", metavar="N", min=0, max=20, help="Halve the gap above the knee so often"),
+    ] = 3,
+    seconds: options.Seconds = 5.0,
+    runs: options.Runs = 1,
+    size: options.Size = 100,
+    batch: options.Batch = 64,
+    window: options.Window = 64,
+    warmup: options.Warmup = 1.0,
+    save: options.Save = None,
+) -> Answer:
+    """Raise the rate until the latency bound breaks or the log does not keep up, and find the last rate
+    that holds; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    from esctl.load import machine
+    from esctl.load.generator import Generator
+    from esctl.load.knee import Search
+
+    listed = rates_of(rates)
+    cluster = run.cluster()
+    Generator("0" * 16, size, batch)  # raises for a size or a batch that cannot be
+    screens.check_place(save)
+    where = machine.surroundings()
+    settings = {
+        "x": "events/s asked", "bound_p99_ms": p99, "seconds": seconds, "warmup_s": warmup,
+        "size_bytes": size, "batch": batch, "window": window, "runs_a_rate": runs, "refine": refine,
+        "rates": list(listed) or None,
+        "from": None if listed else first, "factor": None if listed else factor,
+    }  # fmt: skip
+    search = Search(listed, first=first, factor=factor, refine=refine)
+    swept = Sweep(run, cluster, p99, settings, runs, search)
+
+    def answer() -> Answer:
+        return _end(swept, where, machine.cluster_facts(cluster), save)
+
+    run.on_interrupt(answer, "run it again; it makes new events each time")
+    try:
+        run.trio(lambda: _measure_all(swept))
+    finally:
+        if swept.loads:
+            run.terminal.note(screens.added(swept.loads, cluster))
+    return answer()
+
+
+def rates_of(text: str | None) -> list[float]:
+    """The rates of a list such as `10000,20000`, from the lowest up; raises `InvalidArgument`."""
+    if text is None:
+        return []
+    try:
+        listed = sorted({float(word) for word in text.split(",")})
+    except ValueError as error:
+        raise InvalidArgument(
+            f"--rates {text}: rates are numbers with commas between them",
+            next_step=EXAMPLE,
+        ) from error
+    if len(listed) > MAX_RATES or not all(1 <= rate <= 1e9 for rate in listed):
+        raise InvalidArgument(
+            f"--rates {text}: 1 to {MAX_RATES} rates from 1 to 1,000,000,000 events/s can be measured",
+            next_step=EXAMPLE,
+        )
+    return listed
+
+
+async def _measure_all(swept: Sweep) -> None:
+    while (rate := swept.search.next_rate()) is not None:
+        figures = [await _measure(swept, rate) for _ in range(swept.runs)]
+        medians = {name: _median([one[name] for one in figures]) for name in figures[0]}
+        step = Step(rate, medians, verdict_on(medians, rate, swept.bound_ms))
+        swept.steps.append(step)
+        swept.search.took(rate, good=step.good)
+        p50, p99 = (screens.milliseconds(medians[name]) for name in ("p50_ms", "p99_ms"))
+        swept.run.terminal.note(f"{rate:>9,.0f} events/s: p50 {p50}, p99 {p99} ms, {step.verdict}")
+
+
+async def _measure(swept: Sweep, rate: float) -> Figures:
+    from esctl.commands.bench.watching import watching
+    from esctl.load.generator import Generator
+    from esctl.load.runner import Plan
+    from esctl.load.trial import run_trial
+
+    settings = swept.settings
+    plan = Plan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
+    generator = Generator(secrets.token_hex(8), settings["size_bytes"], plan.events_a_batch)
+    title = f"{rate:,.0f} asked"
+    async with watching(swept.run, title, plan.warmup_s + plan.seconds) as watch:
+
+        def begun(load: "Load") -> None:
+            swept.loads.append(load)
+            watch(load)
+
+        trial = await run_trial(swept.cluster, generator, plan, begun=begun)
+    return trial.figures()
+
+
+def verdict_on(figures: Figures, rate: float, bound_ms: float) -> str:
+    """Whether a rate holds, and if not, why."""
+    from esctl.load.trial import kept_up
+
+    p99 = figures["p99_ms"]
+    if p99 is None:
+        return "nothing acked"
+    if figures["failed"]:
+        return "failures"
+    if not kept_up(figures, rate):
+        return "behind"
+    return WITHIN if p99 <= bound_ms else "p99 over"
+
+
+# --- the answer --------------------------------------------------------------------------------------
+
+
+def _end(swept: Sweep, machine: dict[str, Any], cluster: dict[str, Any], save: Path | None) -> Answer:
+    if not swept.steps:
+        return screens.without_figures(swept.loads)
+    result = result_of(swept.settings, swept.steps, swept.search, machine, cluster)
+    return screens.with_file(swept.run, answer_of(result, swept), result, save)
+
+
+def result_of(
+    settings: dict[str, Any],
+    steps: Sequence[Step],
+    search: "Search",
+    machine: dict[str, Any],
+    cluster: dict[str, Any],
+) -> "Result":
+    """The document: its figures are those of the knee, its curves those of all rates."""
+    from esctl.load.result import Result
+
+    by_rate = sorted(steps, key=lambda step: step.rate)
+    knee = next((step for step in by_rate if step.rate == search.knee), None)
+    found: dict[str, float | None] = {"knee_events_per_s": None if knee is None else knee.rate}
+    if knee is not None:
+        found |= {f"knee_{name}": value for name, value in knee.figures.items() if name in KNEE_FIGURES}
+    return Result(
+        kind="sweep",
+        settings=settings,
+        machine=machine,
+        cluster=cluster,
+        runs=[found],
+        series={
+            name: [(step.rate, value) for step in by_rate if (value := step.figures[name]) is not None]
+            for name in ("p50_ms", "p99_ms", "p999_ms", "events_per_s")
+        },
+        detail={
+            "knee": search.knee,
+            "broken": search.broken,
+            "steps": [{"rate": s.rate, "verdict": s.verdict, **s.figures} for s in by_rate],
+        },
+    )
+
+
+KNEE_FIGURES: Final = (
+    "p50_ms", "p99_ms", "p999_ms",
+    "leader_cpu_us_per_event", "follower_cpu_us_per_event", "client_cpu_us_per_event",
+)  # fmt: skip
+
+
+def answer_of(result: "Result", swept: Sweep) -> Answer:
+    """The rates, the curve and the knee."""
+    errors: list[Trouble] = []
+    if result.detail["knee"] is None:
+        errors.append(_no_knee(result, swept))
+    views: list[View] = [_table(result), Fields(screens.where(result)), _curve(result), _verdict(result)]
+    return Answer(result.to_json(), views, errors, Exit.INCONCLUSIVE if errors else Exit.OK)
+
+
+def _no_knee(result: "Result", swept: Sweep) -> Trouble:
+    broken = result.detail["broken"]
+    why = result.detail["steps"][0]["verdict"]
+    lower = max(1.0, broken / 10)
+    error = Inconclusive(
+        f"already {broken:,.0f} events/s broke the bound of {swept.bound_ms:g} ms ({why})",
+        next_step=f"esctl bench sweep --from {lower:g} --cluster {swept.cluster.name}; or a wider --p99",
+    )
+    causes = screens.troubles(swept.loads)
+    return Trouble(error.code, str(error), causes[0].message if causes else error.title, error.next_step)
+
+
+def _table(result: "Result") -> Table:
+    columns = ["asked/s", "acked/s", "p50 ms", "p99 ms", "p99.9 ms", "leader µs", "verdict"]
+    rows: list[list[Value]] = []
+    for step in result.detail["steps"]:
+        acked = step["events_per_s"]
+        rows.append(
+            [
+                round(step["rate"]),
+                None if acked is None else round(acked),
+                *(step[name] for name in ("p50_ms", "p99_ms", "p999_ms", "leader_cpu_us_per_event")),
+                Cell(step["verdict"], Tone.GOOD if step["verdict"] == WITHIN else Tone.WARN),
+            ]
+        )
+    return Table(columns, rows)
+
+
+def _curve(result: "Result") -> Chart:
+    return Chart(
+        "latency",
+        {"p50": result.series["p50_ms"], "p99": result.series["p99_ms"]},
+        "events/s asked",
+        "ms",
+        log=True,
+        bound=result.settings["bound_p99_ms"],
+    )
+
+
+def _verdict(result: "Result") -> View:
+    knee, broken, bound = result.detail["knee"], result.detail["broken"], result.settings["bound_p99_ms"]
+    if knee is None:
+        return Line(f"no rate was within a p99 of {bound:g} ms", Tone.WARN)
+    p99 = screens.milliseconds(result.figures["knee_p99_ms"])
+    text = f"the knee: {knee:,.0f} events/s, p99 {p99} ms within {bound:g} ms"
+    ended = f"; broken at {broken:,.0f}" if broken is not None else "; none broke it: ask for more"
+    return Line(text + ended, Tone.STRONG)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

@@ -1,0 +1,127 @@
+"""Reading as a measurement: the log from an offset to its end as it stands, from one node.
+
+Decides which node is read: the leader, or one that was named. Every record's checksum is checked, as every
+client does; decoding the events is a choice, since most of its cost is the application's own. Leaves nothing
+in the log. Never prints. Called by `esctl bench consume`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from esctl.errors import EventNotFound
+from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.following import Reading, Wanted, reading
+from esctl.load import usage
+from esctl.load.latency import SERIES_STEP_S, Point, Recorder
+from esctl.load.usage import Usage
+from esctl.state import Cluster, Node
+from esnode.client import StoredBatch
+
+FEWEST_POINTS: Final = 10
+"""Of a series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is there to read, and from whom."""
+
+    node: Node
+    leads: bool
+    from_offset: int
+    events: int
+
+
+@dataclass(slots=True)
+class Consumption:
+    """One reading: what came so far."""
+
+    extent: Extent
+    decode: bool
+    events: int = 0
+    payload_bytes: int = 0
+    begun_s: float = 0.0
+    ended_s: float = 0.0
+    before: Usage | None = None
+    after: Usage | None = None
+    arrivals: Recorder = field(default_factory=lambda: Recorder(0.0))
+
+    def take(self, batch: StoredBatch) -> None:
+        """A batch came."""
+        if self.decode:
+            self.payload_bytes += sum(map(len, batch.encoded()))
+            batch.events()
+        elif batch.count == batch.entry.count:
+            self.payload_bytes += len(batch.entry.payload)
+        else:
+            self.payload_bytes += sum(map(len, batch.encoded()))
+        self.events += batch.count
+        now = trio.current_time()
+        self.arrivals.record(now, now, now, batch.count)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended_s - self.begun_s
+
+    def figures(self) -> dict[str, float | None]:
+        """Of a reading that has ended."""
+        assert self.before is not None
+        assert self.after is not None
+        (node,) = [one for one in self.after.nodes if one.id == self.extent.node.id]
+        return {
+            "events_per_s": round(self.events / self.seconds, 1),
+            "payload_mb_per_s": round(self.payload_bytes / self.seconds / 1e6, 3),
+            "node_cpu_us_per_event": usage.cost_of(node.id, self.before, self.after, self.events),
+            "client_cpu_us_per_event": usage.client_cost(self.before, self.after, self.events),
+            "node_rss_bytes": node.rss_bytes,
+            "events": self.events,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def series(self) -> dict[str, list[Point]]:
+        """What came, second by second; a short reading in smaller steps."""
+        step_s = min(SERIES_STEP_S, self.seconds / FEWEST_POINTS)
+        return {"events_per_s": self.arrivals.throughput_series(self.begun_s, self.ended_s, step_s)}
+
+
+async def extent_of(
+    cluster: Cluster, from_offset: int | None, max_events: int | None, node: int | None
+) -> Extent:
+    """What a reading will find; from the first event that is kept where no offset is named.
+
+    Raises `EventNotFound`, `NodeNotFound`, `Unreachable`, `NoQuorum`, `OperationTimeout`.
+    """
+    end = await confirmed_end(cluster)
+    begin = end.first_offset if from_offset is None else from_offset
+    if end.first_offset == end.next_offset:
+        raise EventNotFound(
+            f"the log of {cluster.name} is empty", next_step=f"esctl bench produce --cluster {cluster.name}"
+        )
+    if not end.first_offset <= begin < end.next_offset:
+        raise EventNotFound(
+            f"the log of {cluster.name} has the events from {end.first_offset} to {end.next_offset - 1},"
+            f" and not {begin}",
+            next_step=f"esctl bench consume --from {end.first_offset} --cluster {cluster.name}",
+        )
+    there = end.next_offset - begin
+    chosen = cluster.node(node if node is not None else end.leader)
+    return Extent(chosen, chosen.id == end.leader, begin, min(there, max_events or there))
+
+
+async def consume(cluster: Cluster, consumption: Consumption) -> None:
+    """Read it all. A follower that is behind ends where it is."""
+    extent = consumption.extent
+    wanted = Wanted(extent.from_offset, extent.events, follow=False, node=extent.node)
+    async with reading(cluster, wanted, lambda _stale: None) as source:
+        consumption.before = await usage.take(cluster)
+        consumption.begun_s = trio.current_time()
+        await _drain(source, consumption)
+        consumption.ended_s = trio.current_time()
+        consumption.after = await usage.take(cluster)
+
+
+async def _drain(source: Reading, consumption: Consumption) -> None:
+    while (batch := await source.next_batch()) is not None:
+        consumption.take(batch)

@@ -1,0 +1,136 @@
+"""One trial: a load on a cluster, from the warm-up to the last ack, with what it cost.
+
+Decides when usage is taken: at the first and at the last moment of the measured time, so that warm-up and
+drain are in no figure. Never prints. Called by `esctl bench produce` and `sweep`, and by `delivery.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from esctl.load import usage
+from esctl.load.generator import Generator
+from esctl.load.latency import Point
+from esctl.load.runner import Load, Plan
+from esctl.load.usage import Usage
+from esctl.state import Cluster
+from esnode.client import connect
+
+KEPT_UP: Final = 0.99
+"""With less than this share of the asked rate acked, the figures are those of an overload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A load that has ended, and everybody's usage at the begin and at the end of the measured time."""
+
+    load: Load
+    plan: Plan
+    size_bytes: int
+    before: Usage
+    after: Usage
+
+    def figures(self) -> dict[str, float | None]:
+        """All of the measured time."""
+        events = self.load.recorder.acked_between(self.before.at_s, self.after.at_s)
+        return {
+            **figures_of(self.load, self.plan, self.size_bytes),
+            **usage.cost(self.before, self.after, events),
+            **usage.memory(self.after),
+        }
+
+
+async def run_trial(
+    cluster: Cluster,
+    generator: Generator,
+    plan: Plan,
+    *,
+    session: bool = False,
+    begun: Callable[[Load], None] = lambda _load: None,
+) -> Trial:
+    """Run a load on a connection of its own. `begun` is handed it when it starts."""
+    connecting = connect(
+        cluster.addresses, cluster=cluster.identity, window=plan.window, producer_session=session
+    )
+    async with connecting as log, trio.open_nursery() as nursery:
+        load = Load(log, generator, plan)
+        begun(load)
+        await nursery.start(load.run)
+        before, after = await usage_around(cluster, load)
+    return Trial(load, plan, generator.size, before, after)
+
+
+async def usage_around(cluster: Cluster, load: Load) -> tuple[Usage, Usage]:
+    """At the begin and at the end of the measured time of a load that has started."""
+    await trio.sleep_until(load.begun_s)
+    before = await usage.take(cluster)
+    await trio.sleep_until(load.ended_s)
+    return before, await usage.take(cluster)
+
+
+def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | None]:
+    """What a load that has ended shows of the log. In a closed loop there is no intended time: the
+    latencies from it are those from the sending."""
+    begin_s, end_s = load.begun_s, load.ended_s
+    acked = load.recorder.acked_between(begin_s, end_s)
+    raw = load.recorder.percentiles(begin_s, end_s, intended=False)
+    corrected = load.recorder.percentiles(begin_s, end_s, intended=True) if plan.rate else raw
+    return {
+        "events_per_s": round(acked / plan.seconds, 1),
+        "payload_mb_per_s": round(acked * size_bytes / plan.seconds / 1e6, 3),
+        **corrected.as_figures(),
+        **raw.as_figures("raw_"),
+        "acked": acked,
+        "failed": load.failed,
+        "unknown": load.unknown,
+    }
+
+
+def settings_of(plan: Plan, size: int, *, session: bool) -> dict[str, Any]:
+    """What one must do the same to compare."""
+    return {
+        "loop": "open" if plan.rate else "closed",
+        "rate_per_s": plan.rate,
+        "size_bytes": size,
+        "batch": plan.batch,
+        "events_a_batch": plan.events_a_batch,
+        "window": plan.window,
+        "warmup_s": plan.warmup_s,
+        "seconds": plan.seconds,
+        "producer_session": session,
+    }
+
+
+def series_of(load: Load, plan: Plan) -> dict[str, list[Point]]:
+    """Second by second: what was acked, and the 99th percentile."""
+    begin_s, end_s = load.begun_s, load.ended_s
+    meant = bool(plan.rate)
+    return {
+        "events_per_s": load.recorder.throughput_series(begin_s, end_s),
+        "p99_ms": load.recorder.latency_series(begin_s, end_s, 99, intended=meant),
+    }
+
+
+def detail_of(load: Load) -> dict[str, Any]:
+    """What happened besides, warm-up and drain included."""
+    return {
+        "acked_in_all": load.acked,
+        "errors_by_code": load.errors,
+        "generator_late_ms": round(load.recorder.most_late_s(load.begun_s) * 1000, 3),
+    }
+
+
+def kept_up(figures: Mapping[str, float | None], rate: float) -> bool:
+    """Whether the log took what was asked of it."""
+    return (figures["events_per_s"] or 0.0) >= KEPT_UP * rate
+
+
+def one_after_another(series: list[dict[str, list[Point]]], seconds: float) -> dict[str, list[Point]]:
+    """The curves of several runs on one axis, without the pauses between the runs."""
+    joined: dict[str, list[Point]] = {}
+    for number, curves in enumerate(series):
+        for name, points in curves.items():
+            joined.setdefault(name, []).extend((round(x + number * seconds, 3), y) for x, y in points)
+    return joined

@@ -1,0 +1,122 @@
+"""What a measurement cost: processor time and memory of the client and of each node, at two moments.
+
+Processor time an event is the figure that survives a busy machine: what else runs there lengthens the wall
+clock and not this. Asks the nodes; a node that does not answer has no figures. Never prints. Called by the
+other modules of `esctl/load`.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import trio
+
+from esctl.inquiry import survey
+from esctl.inquiry.survey import Report
+from esctl.state import Cluster
+
+TIMEOUT_S: Final = 2.0
+"""Of the question: this client is busy, and so are the nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUse:
+    """One node, as it says itself; None for what nobody could tell."""
+
+    id: int
+    leads: bool
+    cpu_s: float | None
+    rss_bytes: int | None
+    storage_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Everybody at `at_s` on trio's clock."""
+
+    at_s: float
+    client_cpu_s: float
+    nodes: tuple[NodeUse, ...]
+
+    @property
+    def leader(self) -> NodeUse | None:
+        """The node that says that it leads; None when none or several do."""
+        leaders = [node for node in self.nodes if node.leads]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def as_data(self) -> list[dict[str, Any]]:
+        """A map for each node."""
+        return [asdict(node) for node in self.nodes]
+
+
+async def take(cluster: Cluster) -> Usage:
+    """Ask all nodes at once."""
+    found = await survey.ask(cluster, TIMEOUT_S)
+    nodes = tuple(_use(report) for report in found.reports)
+    return Usage(trio.current_time(), time.process_time(), nodes)
+
+
+def memory(usage: Usage) -> dict[str, float | None]:
+    """The resident memory of the leader and of the largest follower."""
+    leader = usage.leader
+    followers = [node.rss_bytes for node in usage.nodes if node is not leader]
+    return {
+        "leader_rss_bytes": leader.rss_bytes if leader is not None else None,
+        "follower_rss_bytes": _largest(followers) if leader is not None else None,
+    }
+
+
+def cost(before: Usage, after: Usage, events: int) -> dict[str, float | None]:
+    """Processor time in microseconds for each of `events`, which came between the two moments.
+
+    The nodes' are None where another one led at the end, and where a node was started anew.
+    """
+    leader = after.leader
+    stayed = leader is not None and before.leader is not None and before.leader.id == leader.id
+    spent = {node.id: _spent(node, before) if stayed else None for node in after.nodes}
+    followers = [spent[node.id] for node in after.nodes if node is not leader]
+    return {
+        "leader_cpu_us_per_event": _each(spent[leader.id], events) if leader is not None else None,
+        "follower_cpu_us_per_event": _each(_largest(followers), events),
+        "client_cpu_us_per_event": client_cost(before, after, events),
+    }
+
+
+def client_cost(before: Usage, after: Usage, events: int) -> float | None:
+    """Processor time in microseconds for each of `events`, of this process."""
+    return _each(after.client_cpu_s - before.client_cpu_s, events)
+
+
+def cost_of(node_id: int, before: Usage, after: Usage, events: int) -> float | None:
+    """Processor time in microseconds for each of `events`, of one node whatever its role."""
+    (node,) = [one for one in after.nodes if one.id == node_id]
+    return _each(_spent(node, before), events)
+
+
+def _use(report: Report) -> NodeUse:
+    status = report.status or {}
+    cpu_s = status.get("cpu_s")
+    return NodeUse(
+        report.node.id,
+        report.leads,
+        float(cpu_s) if isinstance(cpu_s, int | float) else None,
+        report.number("rss_bytes") or report.process.rss_bytes,
+        status.get("storage_bytes"),
+    )
+
+
+def _spent(node: NodeUse, before: Usage) -> float | None:
+    """Seconds; None where the node was not heard, or counts anew."""
+    (earlier,) = [one.cpu_s for one in before.nodes if one.id == node.id]
+    if node.cpu_s is None or earlier is None or node.cpu_s < earlier:
+        return None
+    return node.cpu_s - earlier
+
+
+def _each(spent_s: float | None, events: int) -> float | None:
+    return round(spent_s / events * 1e6, 3) if spent_s is not None and events > 0 else None
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
