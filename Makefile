@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= --seconds 20
+PEERS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check bench docs pictures lock clean
+.PHONY: help demo test fast check bench bench-peers docs pictures lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.13 make ... picks the Python; the default is $(PYTHON)"
 
 $(STAMP): requirements.lock pyproject.toml
@@ -45,6 +46,10 @@ bench: $(STAMP)  ## Measure a fresh three-node cluster (BENCH="--seconds 60 --ra
 	@$(BIN)/esctl cluster up bench --no-input
 	@$(BIN)/esctl bench produce --cluster bench $(BENCH); code=$$?; \
 		$(BIN)/esctl cluster destroy bench --confirm bench --no-input; exit $$code
+
+bench-peers: $(STAMP)  ## Measure other systems beside esnode (PEERS="--system nats,esnode --runs 1")
+	@PYTHON=$(abspath $(BIN))/python bench/peers/install.sh
+	@$(BIN)/python -m bench.peers $(PEERS)
 
 docs: $(STAMP)  ## Write docs/commands.md and docs/errors.md anew from the code
 	@$(BIN)/python docs/make_reference.py
