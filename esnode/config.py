@@ -92,7 +92,7 @@ class Config:
         return tuple(member for member in self.members if member.id != self.node_id)
 
 
-STORAGE_ENGINES = ("sqlite", "rocksdb", "memory")
+STORAGE_ENGINES = ("sqlite", "segments", "rocksdb", "memory")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 WHEN_FULL = ("shrink", "refuse")
 

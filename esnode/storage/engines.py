@@ -8,6 +8,7 @@ from pathlib import Path
 
 from esnode.errors import EngineMissing, InvalidConfig
 from esnode.storage.interface import Identity, Storage
+from esnode.storage.segments import SegmentStorage
 from esnode.storage.sqlite import SqliteStorage
 
 
@@ -20,6 +21,8 @@ def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
     """
     if engine == "sqlite":
         return SqliteStorage(data_dir, identity)
+    if engine == "segments":
+        return SegmentStorage(data_dir, identity)
     if engine != "rocksdb":
         raise InvalidConfig(f"there is no storage engine {engine!r}")
     try:

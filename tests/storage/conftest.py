@@ -18,14 +18,14 @@ def quick_path() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture(params=["memory", "sqlite", "rocksdb"])
+@pytest.fixture(params=["memory", "sqlite", "segments", "small segments", "rocksdb"])
 def place(request: pytest.FixtureRequest, quick_path: Path) -> Iterator[Place]:
     """Each engine in turn."""
     with closing(place_of(request.param, quick_path)) as made:
         yield made
 
 
-@pytest.fixture(params=["sqlite", "rocksdb"])
+@pytest.fixture(params=["sqlite", "segments", "rocksdb"])
 def on_disk(request: pytest.FixtureRequest, quick_path: Path) -> Iterator[DirectoryPlace]:
     """Each engine with a data directory in turn."""
     with closing(place_of(request.param, quick_path)) as made:

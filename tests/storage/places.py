@@ -12,6 +12,7 @@ from esnode.storage.directory import MARK_FILE
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.storage.segments import SegmentStorage
 
 US = Identity("test", 1)
 
@@ -89,6 +90,8 @@ class DirectoryPlace(Place):
     def damage_record(self, index: int) -> None:
         if self.engine == "sqlite":
             damage_sqlite_record(self.path, index)
+        elif self.engine == "segments":
+            damage_segment_record(self.path, index)
         else:
             damage_rocksdb_record(self.path, index)
 
@@ -142,6 +145,13 @@ def damage_sqlite_record(data_dir: Path, index: int) -> None:
         connection.commit()
 
 
+def damage_segment_record(data_dir: Path, index: int) -> None:
+    for path in sorted((data_dir / "segments").glob("*.log")):
+        at = path.read_bytes().rfind(b" of %d/" % index)
+        if at >= 0:
+            flip_bit(path, at)
+
+
 def damage_rocksdb_record(data_dir: Path, index: int) -> None:
     from rocksdict import Options, Rdict
 
@@ -151,8 +161,20 @@ def damage_rocksdb_record(data_dir: Path, index: int) -> None:
         database[key] = value[:-1] + bytes([value[-1] ^ 1])
 
 
+class SmallSegmentsPlace(DirectoryPlace):
+    """The engine on plain files, with a new file for every few commits."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("segments", path)
+
+    def _open(self, identity: Identity) -> Storage:
+        return SegmentStorage(self.path, identity, segment_bytes=1024)
+
+
 def place_of(engine: str, path: Path) -> Place:
     """A new place for this engine."""
     if engine == "rocksdb":
         pytest.importorskip("rocksdict")
+    if engine == "small segments":
+        return SmallSegmentsPlace(path / "data")
     return MemoryPlace() if engine == "memory" else DirectoryPlace(engine, path / "data")

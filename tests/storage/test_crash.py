@@ -25,7 +25,7 @@ from tests.storage.logs import write
 from tests.storage.places import US
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINES = ["sqlite", "rocksdb"]
+ENGINES = ["sqlite", "segments", "rocksdb"]
 
 
 def forked(engine: str, data_dir: Path, seed: str, channel: multiprocessing.connection.Connection) -> None:
@@ -130,6 +130,7 @@ def check_that_nothing_acked_is_lost(engine: str, data_dir: Path, said: list[str
         ("sqlite", "log.sqlite-wal", "pwrite64:error=EIO:when=60"),
         ("sqlite", "log.sqlite", "fdatasync:error=EIO:when=3"),  # a checkpoint's
         ("sqlite", "snapshot", "fsync:error=EIO:when=20"),
+        ("segments", "segments/0000000000000001.log", "pwritev2:error=EIO:when=15"),
         ("rocksdb", "rocksdb/000004.log", "fdatasync:error=EIO:when=15"),
     ],
 )

@@ -132,8 +132,9 @@ def test_a_lost_mark_beside_a_log_is_damage(on_disk: DirectoryPlace) -> None:
 
 def test_a_lost_database_beside_its_mark_is_damage(on_disk: DirectoryPlace) -> None:
     filled(on_disk)
-    for path in [*on_disk.path.glob("log.sqlite*"), *on_disk.path.glob("rocksdb/*")]:
-        path.unlink()
+    for pattern in ("log.sqlite*", "rocksdb/*", "segments/*"):
+        for path in on_disk.path.glob(pattern):
+            path.unlink()
     with pytest.raises(DamagedRecord):
         on_disk.open()
 

@@ -155,7 +155,8 @@ def lost_end(on_disk: DirectoryPlace) -> DirectoryPlace:
 def test_a_log_that_was_put_aside_can_be_put_back_by_hand(lost_end: DirectoryPlace) -> None:
     """docs/deployment.md, "When a majority rejoins": the steps for a log that was put aside."""
     data_dir = lost_end.path
-    engine_files = [each for each in data_dir.iterdir() if each.name.startswith(("log.sqlite", "rocksdb"))]
+    names = ("log.sqlite", "rocksdb", "segments")
+    engine_files = [each for each in data_dir.iterdir() if each.name.startswith(names)]
     for each in [*engine_files, data_dir / "durable"]:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     for each in (data_dir / "damaged-1").iterdir():

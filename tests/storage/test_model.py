@@ -162,12 +162,18 @@ def run_model(engine: str, path: Path, examples: int, steps: int) -> None:
     run(model, settings=settings(max_examples=examples, stateful_step_count=steps))
 
 
-@pytest.mark.parametrize(("engine", "examples"), [("memory", 60), ("sqlite", 25), ("rocksdb", 10)])
+@pytest.mark.parametrize(
+    ("engine", "examples"),
+    [("memory", 60), ("sqlite", 25), ("segments", 25), ("small segments", 25), ("rocksdb", 10)],
+)
 def test_an_engine_is_a_list_that_lasts(engine: str, examples: int, quick_path: Path) -> None:
     run_model(engine, quick_path, examples, steps=30)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "examples"), [("memory", 200), ("sqlite", 80), ("rocksdb", 40)])
+@pytest.mark.parametrize(
+    ("engine", "examples"),
+    [("memory", 200), ("sqlite", 80), ("segments", 80), ("small segments", 80), ("rocksdb", 40)],
+)
 def test_an_engine_is_a_list_that_lasts_for_long(engine: str, examples: int, quick_path: Path) -> None:
     run_model(engine, quick_path, examples, steps=60)

@@ -1,0 +1,41 @@
+"""What every file of a data directory needs: made private, named durably, its errors translated.
+
+Decides nothing. Called by the data directory, the engines and the savepoints.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from esnode.errors import StorageFailed
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Translate what the operating system says into `StorageFailed`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"cannot {what}: {error.strerror or error}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def create_file(path: Path) -> None:
+    """An empty file that only its owner may read, if there is none."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def write_all(descriptor: int, piece: bytes | bytearray | memoryview) -> None:
+    """Write all of it, however little the system takes at once."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

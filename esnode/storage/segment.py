@@ -1,0 +1,206 @@
+"""One file of the segment engine, and how its bytes lie.
+
+    file    magic 8 | number u64 | salt u64 | crc u32, then frames, then zeros that wait to be written over
+    frame   mark 4 | crc of what follows in the head u32 | crc of the body u32 | body bytes u32 | kind u8 |
+            write u64 | commit hint u64 | cut from u64 | prefix u64 | state, terms and row counts u32 | body
+    row     index, base offset, position u64 | stamp's crc u32 | record bytes u32 | record
+
+All numbers are big-endian. The mark and the seed of both checksums come from the salt, which no client knows:
+no payload can look like a frame. Decides what a whole frame is, and never what it means (`segments`).
+"""
+
+import enum
+import os
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import google_crc32c
+
+from esnode.errors import DamagedRecord, StorageFailed
+from esnode.storage.files import disk_errors, sync_directory
+
+MAGIC: Final = b"es-seg\0\1"
+_FILE_HEAD: Final = struct.Struct(">8sQQI")
+FILE_HEAD_BYTES: Final = _FILE_HEAD.size
+_HEAD: Final = struct.Struct(">4sIIIBQQQQIII")
+HEAD_BYTES: Final = _HEAD.size
+_AFTER_CRC: Final = 8
+_CRC_BYTES: Final = 4
+ROW: Final = struct.Struct(">QQQII")
+_DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
+"""One system call that writes and syncs: it gives the interpreter's lock up once, not twice."""
+_SEARCH_BYTES: Final = 1 << 20
+
+
+class FrameKind(enum.IntEnum):
+    """What a frame holds."""
+
+    CHANGE = 1
+    """One write call."""
+    BEGINNING = 2
+    """The first of each file: what was so when the file was begun."""
+    INDEX = 3
+    """The last of a file that is full: where its entries are."""
+
+
+class Head(NamedTuple):
+    """A frame's head: how long the first two parts of the body are, and how many rows follow them."""
+
+    kind: int
+    body_bytes: int
+    body_crc: int
+    number: int
+    commit: int
+    cut_from: int
+    prefix_index: int
+    state_bytes: int
+    terms_bytes: int
+    rows: int
+
+
+class Segment:
+    """One open file. Raises `StorageFailed` where the file system refuses."""
+
+    def __init__(self, path: Path, descriptor: int, number: int, salt: int) -> None:
+        """Use `open_segment` or `create_segment`."""
+        self.path = path
+        self.number = number
+        self.end = FILE_HEAD_BYTES
+        """Where the frames end that are known to be whole."""
+        self._descriptor = descriptor
+        packed = salt.to_bytes(8, "big")
+        self._mark = packed[:4]
+        self._seed: int = google_crc32c.value(packed)
+
+    def frame(self, head: Head, body: bytes) -> tuple[bytes, bytes]:
+        """The two parts of a frame; `head.body_bytes` and `body_crc` are filled in here."""
+        crc = google_crc32c.extend(self._seed, body)
+        packed = _HEAD.pack(
+            self._mark, 0, crc, len(body), head.kind, head.number, head.commit, head.cut_from,
+            head.prefix_index, head.state_bytes, head.terms_bytes, head.rows,
+        )  # fmt: skip
+        covered = packed[_AFTER_CRC:]
+        head_crc: int = google_crc32c.extend(self._seed, covered)
+        return self._mark + head_crc.to_bytes(4, "big") + covered, body
+
+    def append(self, parts: tuple[bytes, ...]) -> None:
+        """Write at the end, durably."""
+        size = sum(map(len, parts))
+        try:
+            written = os.pwritev(self._descriptor, parts, self.end, _DSYNC)
+            if written < size:  # the disk is full, most likely: the rest says so
+                rest = b"".join(parts)[written:]
+                while rest:
+                    done = os.pwritev(self._descriptor, [rest], self.end + written, _DSYNC)
+                    written, rest = written + done, rest[done:]
+            if not _DSYNC:
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise StorageFailed(f"cannot write {self.path.name}: {error.strerror or error}") from error
+        self.end += size
+
+    def parse_head(self, data: bytes, at: int = 0) -> Head | None:
+        """The head that begins there, if it is whole."""
+        if len(data) - at < HEAD_BYTES:
+            return None
+        mark, crc, body_crc, body_bytes, kind, *rest = _HEAD.unpack_from(data, at)
+        if mark != self._mark:
+            return None
+        if google_crc32c.extend(self._seed, data[at + _AFTER_CRC : at + HEAD_BYTES]) != crc:
+            return None
+        return Head(kind, body_bytes, body_crc, *rest)
+
+    def frame_at(self, at: int) -> tuple[Head, bytes] | None:
+        """The frame that begins there, if it is whole."""
+        head = self.parse_head(self.read(at, HEAD_BYTES))
+        if head is None:
+            return None
+        body = self.read(at + HEAD_BYTES, head.body_bytes)
+        whole = len(body) == head.body_bytes and google_crc32c.extend(self._seed, body) == head.body_crc
+        return (head, body) if whole else None
+
+    def has_head_after(self, at: int) -> bool:
+        """Whether a whole head begins anywhere after `at`."""
+        while data := self.read(at + 1, _SEARCH_BYTES + HEAD_BYTES):
+            found = data.find(self._mark)
+            while found >= 0:
+                if self.parse_head(data, found) is not None:
+                    return True
+                found = data.find(self._mark, found + 1)
+            at += _SEARCH_BYTES
+        return False
+
+    def read(self, at: int, size: int) -> bytes:
+        """Up to `size` bytes: fewer only where the file ends."""
+        with disk_errors(f"read {self.path.name}"):
+            data = more = os.pread(self._descriptor, size, at)
+            while more and len(data) < size:
+                more = os.pread(self._descriptor, size - len(data), at + len(data))
+                data += more
+        return data
+
+    @property
+    def size(self) -> int:
+        """Of the file, with the zeros at its end."""
+        with disk_errors(f"read {self.path.name}"):
+            return os.fstat(self._descriptor).st_size
+
+    def zero(self, at: int, size: int) -> None:
+        """Write zeros, durably: to write over them needs no change of the file's own record."""
+        with disk_errors(f"extend {self.path.name}"):
+            os.pwrite(self._descriptor, bytes(size), at)
+            os.fdatasync(self._descriptor)
+
+    def settle(self) -> None:
+        """Make what is there durable, and cut off what follows the last whole frame."""
+        with disk_errors(f"sync {self.path.name}"):
+            os.ftruncate(self._descriptor, self.end)
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Once only."""
+        os.close(self._descriptor)
+
+
+def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Segment:
+    """A new file with its first frame: it has its name once both are durable."""
+    path = directory / name_of(number)
+    new = path.with_name(path.name + ".new")
+    salt = int.from_bytes(os.urandom(8), "big") | 1 << 63  # zeros are not the mark of a frame
+    with disk_errors(f"create {path.name}"):
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        segment = Segment(path, descriptor, number, salt)
+        try:
+            begin = _FILE_HEAD.pack(MAGIC, number, salt, 0)[:-_CRC_BYTES]
+            os.pwrite(descriptor, begin + google_crc32c.value(begin).to_bytes(_CRC_BYTES, "big"), 0)
+            segment.append(segment.frame(head, body))
+            os.fsync(descriptor)
+            new.rename(path)
+            sync_directory(directory)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return segment
+
+
+def open_segment(path: Path) -> Segment:
+    """Open a file by its name; raises `DamagedRecord` where its head is not what was written."""
+    with disk_errors(f"open {path.name}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            head = os.pread(descriptor, FILE_HEAD_BYTES, 0)
+            crc = google_crc32c.value(head[:-_CRC_BYTES]).to_bytes(_CRC_BYTES, "big")
+            whole = len(head) == FILE_HEAD_BYTES and head.endswith(crc)
+            magic, number, salt, _ = _FILE_HEAD.unpack(head) if whole else (b"", 0, 0, 0)
+            if magic != MAGIC or name_of(number) != path.name:
+                raise DamagedRecord(f"the head of {path.name} is not what was written")
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return Segment(path, descriptor, number, salt)
+
+
+def name_of(number: int) -> str:
+    """The file's name: names sort as numbers do."""
+    return f"{number:016d}.log"

@@ -1,0 +1,365 @@
+"""The engine on plain files: each commit is one frame at the end of the last file, written and synced.
+
+Decides what a log of frames means: which rows live, when a file is full, when one may go. Nothing is ever
+changed in place: a tail that is replaced stays as a dead range, a prefix that is cut goes with its files. A
+torn frame can only be the very last; anything else that is not whole is damage. Called by `StoredLog`.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from esnode.errors import DamagedRecord
+from esnode.limits import MIB
+from esnode.storage.directory import Directory
+from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.interface import Identity
+from esnode.storage.outline import Change, Contents, Row, Stamp
+from esnode.storage.places import Places, byte_of, place, segment_of
+from esnode.storage.segment import (
+    FILE_HEAD_BYTES,
+    HEAD_BYTES,
+    ROW,
+    FrameKind,
+    Head,
+    Segment,
+    create_segment,
+    open_segment,
+)
+from esnode.storage.stored_log import StoredLog, closed_on_error
+
+FOLDER: Final = "segments"
+SEGMENT_BYTES: Final = 64 * MIB
+ZEROS_BYTES: Final = MIB
+"""A file grows by so many zeros at a time: an overwrite syncs in two thirds of the time of an append."""
+READ_BYTES: Final = 256 * 1024
+_LAST: Final = struct.Struct(">Q")
+_TRAILER: Final = struct.Struct(">Q")
+
+
+class SegmentStorage(StoredLog):
+    """A `Storage` in `data_dir`, on plain files."""
+
+    def __init__(self, data_dir: Path, identity: Identity, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Create or open it; raises what `open_storage` says."""
+        home = Directory(data_dir, "segments", identity)
+        with closed_on_error(home):
+            engine = SegmentEngine(data_dir / FOLDER, segment_bytes)
+            with closed_on_error(engine):
+                super().__init__(identity, home, engine)
+
+
+class _Found(NamedTuple):
+    """A row and where it is: at `where`, which is its frame's place if it is the first in there."""
+
+    where: int
+    entry: int
+    base_offset: int
+    position: int
+    crc: int
+    record: bytes
+    head: Head
+
+
+class SegmentEngine:
+    """The files of one log. Frames are numbered as the write calls are, without gaps."""
+
+    def __init__(self, directory: Path, segment_bytes: int) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._segments: dict[int, Segment] = {}
+        self._places = Places()
+        self._number = 0
+        self._state = b""
+        self._terms = b""
+        self._prefix_index = 0
+        self._last_index = 0
+        self._zeros_to = 0
+        self._reading: tuple[int, _Found | None, Iterator[_Found]] | None = None
+        """Where the last `records` stopped: the index that follows, and its row if it is read already."""
+        with closed_on_error(self):
+            self._open()
+
+    # --- the Protocol of an engine ---------------------------------------------------------------
+
+    def contents(self) -> Contents:
+        """What is there."""
+        return Contents(self._state or None, self._terms or None, self.row(self._last_index))
+
+    def commit(self, change: Change) -> None:
+        """One frame, one sync."""
+        last = self._last
+        where = place(last.number, last.end)
+        dead_from = self._where_of(change.cut_from) if change.cut_from is not None else None
+        last.append(last.frame(*_change_frame(change)))
+        self._enter(change.number, change.state or b"", change.terms or b"", change.prefix_index)
+        if change.cut_from is not None:
+            self._cut(change.cut_from, dead_from, where)
+        if change.rows:
+            self._places.add(change.rows[0].index, change.rows[0].base_offset, where)
+            self._last_index = change.rows[-1].index
+        if last.end >= 2 * self._segment_bytes:
+            self._begin_next()
+
+    def row(self, index: int) -> Row | None:
+        """One row."""
+        found = self._find(index)
+        if found is None:
+            return None
+        stamp = Stamp(found.head.number, found.head.commit, found.position)
+        return Row(index, found.base_offset, stamp, found.crc, found.record)
+
+    def records(self, first_index: int, last_index: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Index and record, in order."""
+        row, rows = self._resume(first_index)
+        found: list[tuple[int, bytes]] = []
+        while row is not None and row.entry <= last_index:
+            max_bytes -= len(row.record)
+            if max_bytes < 0 and found:
+                break
+            found.append((row.entry, row.record))
+            row = next(rows, None) if row.entry < last_index else None
+        following = found[-1][0] + 1 if found else first_index
+        self._reading = (following, row, rows) if row is not None or following <= self._last_index else None
+        return found
+
+    def last_at_offset(self, offset: int, first_index: int, last_index: int) -> int:
+        """A walk from the last place before it: base offsets never fall."""
+        where = self._places.before_offset(offset, first_index)
+        found = first_index - 1
+        for row in self._walk(where) if where is not None else ():
+            if row.base_offset > offset or row.entry > last_index:
+                break
+            found = max(found, row.entry)
+        return found
+
+    def tend(self) -> bool:
+        """Begin the next file when the last is full, write zeros ahead, remove a file that is cut away."""
+        last = self._last
+        if last.end >= self._segment_bytes:
+            self._begin_next()
+        elif self._zeros_to - last.end < ZEROS_BYTES // 2:
+            begin = max(self._zeros_to, last.end)
+            last.zero(begin, ZEROS_BYTES)
+            self._zeros_to = begin + ZEROS_BYTES
+        if not self._first_is_cut_away():
+            return False
+        first = self._segments.pop(min(self._segments))
+        first.close()
+        with disk_errors(f"remove {first.path.name}"):
+            first.path.unlink()
+        self._places.forget_before(first.number + 1)
+        self._reading = None
+        return self._first_is_cut_away()
+
+    def close(self) -> None:
+        """Close the files. Idempotent."""
+        self._reading = None
+        while self._segments:
+            self._segments.popitem()[1].close()
+
+    # --- what is stored --------------------------------------------------------------------------
+
+    def _enter(self, number: int, state: bytes, terms: bytes, prefix_index: int) -> None:
+        self._number = number
+        self._state = state or self._state
+        self._terms = terms or self._terms
+        self._prefix_index = prefix_index
+
+    def _cut(self, index: int, dead_from: int | None, where: int) -> None:
+        if dead_from is not None:
+            self._places.kill(index, dead_from, where)
+        self._last_index = min(self._last_index, index - 1)
+        self._reading = None
+
+    def _where_of(self, index: int) -> int | None:
+        found = self._find(index)
+        return found.where if found is not None else None
+
+    def _find(self, index: int) -> _Found | None:
+        where = self._places.before_index(index)
+        for row in self._walk(where) if where is not None else ():
+            if row.entry >= index:
+                return row if row.entry == index else None
+        return None
+
+    def _resume(self, index: int) -> tuple[_Found | None, Iterator[_Found]]:
+        """The row of this index, and those that follow it."""
+        if self._reading is not None and self._reading[0] == index:
+            _, row, rows = self._reading
+        else:
+            where = self._places.before_index(index)
+            row, rows = None, self._walk(where) if where is not None else iter(())
+        while row is None or row.entry < index:
+            row = next(rows, None)
+            if row is None:
+                break
+        return (row if row is not None and row.entry == index else None), rows
+
+    def _walk(self, where: int) -> Iterator[_Found]:
+        """The living rows from the frame at `where` on, in the order in which they were written."""
+        dead = iter([*(pair for pair in self._places.dead if pair[0] >= where), (1 << 64, 0)])
+        dead_from, dead_to = next(dead)
+        while (segment := self._segments.get(segment_of(where))) is not None:
+            data, data_at = b"", 0
+            while (at := byte_of(where)) < segment.end:
+                if where == dead_from:
+                    where = dead_to
+                    dead_from, dead_to = next(dead)
+                    if segment_of(where) != segment.number:
+                        break
+                    continue
+                if not data_at <= at <= data_at + len(data) - HEAD_BYTES:
+                    data, data_at = segment.read(at, min(READ_BYTES, segment.end - at)), at
+                head = segment.parse_head(data, at - data_at)
+                if head is None:
+                    raise DamagedRecord(f"the frame at byte {at} of {segment.path.name} is damaged")
+                after = at + HEAD_BYTES + head.body_bytes
+                if head.rows and after > data_at + len(data):
+                    data, data_at = segment.read(at, max(READ_BYTES, after - at)), at
+                where = place(segment.number, after)
+                for row in _rows(head, data, at - data_at, place(segment.number, data_at)):
+                    if row.where == dead_from:
+                        where = dead_from
+                        break
+                    yield row
+            else:
+                where = place(segment.number + 1, FILE_HEAD_BYTES)
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def _first_is_cut_away(self) -> bool:
+        """Whether all entries of the first file are before the log, and it is not the last."""
+        if len(self._segments) == 1:
+            return False
+        following = self._places.first_index_after(min(self._segments))
+        return (self._last_index + 1 if following is None else following) <= self._prefix_index + 1
+
+    def _begin_next(self) -> None:
+        """Close the last file with its index, and begin another."""
+        last = self._last
+        self._seal(last)
+        self._create(last.number + 1)
+
+    def _seal(self, last: Segment) -> None:
+        at = last.end
+        packed = self._places.pack(last.number)
+        head = Head(FrameKind.INDEX, 0, 0, self._number, 0, 0, 0, 0, 0, 0)
+        last.append((*last.frame(head, packed), _TRAILER.pack(at)))
+        last.settle()
+        last.end = at
+
+    def _create(self, number: int) -> None:
+        state, terms = self._state, self._terms
+        body = b"".join((state, terms, _LAST.pack(self._last_index), self._places.pack_dead()))
+        sizes = (len(state), len(terms), 0)
+        head = Head(FrameKind.BEGINNING, 0, 0, self._number, 0, 0, self._prefix_index, *sizes)
+        self._last = self._segments[number] = create_segment(self._directory, number, head, body)
+        self._zeros_to = 0
+
+    def _open(self) -> None:
+        with disk_errors(f"open {self._directory.name}"):
+            if not self._directory.is_dir():
+                self._directory.mkdir(mode=0o700)
+                sync_directory(self._directory.parent)
+            for unfinished in self._directory.glob("*.log.new"):
+                unfinished.unlink()
+            paths = sorted(self._directory.glob("*.log"))
+        for path in paths:
+            segment = open_segment(path)
+            self._segments[segment.number] = segment
+        numbers = list(self._segments)
+        if not numbers:
+            self._create(1)
+            return
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise DamagedRecord(f"a file is missing between those from {paths[0].name} to {paths[-1].name}")
+        self._last = self._segments[numbers[-1]]
+        for segment in self._segments.values():
+            if segment is self._last or not self._load_index(segment):
+                self._replay(segment)
+
+    def _load_index(self, segment: Segment) -> bool:
+        """Take the places of a full file from its index; False when that is not whole."""
+        size = segment.size
+        trailer = segment.read(size - _TRAILER.size, _TRAILER.size)
+        at = _TRAILER.unpack(trailer)[0] if len(trailer) == _TRAILER.size else size
+        frame = segment.frame_at(at) if at < size else None
+        if frame is None or frame[0].kind != FrameKind.INDEX:
+            return False
+        segment.end = at
+        self._number = frame[0].number
+        self._places.load(frame[1])
+        return True
+
+    def _replay(self, segment: Segment) -> None:
+        """Read a file from its beginning: what is whole in the last one is what was committed."""
+        sealed = False
+        while not sealed and (frame := segment.frame_at(segment.end)) is not None:
+            self._check_turn(segment, frame[0])
+            sealed = frame[0].kind == FrameKind.INDEX
+            if not sealed:
+                self._replay_frame(segment, *frame)
+                segment.end += HEAD_BYTES + len(frame[1])
+        if segment is not self._last:
+            return  # whether it ends too early is seen at the beginning of the next one
+        if segment.end == FILE_HEAD_BYTES or (not sealed and segment.has_head_after(segment.end)):
+            raise DamagedRecord(f"the frame at byte {segment.end} of {segment.path.name} is damaged")
+        segment.settle()  # what a killed process has left in the cache is durable before it is believed
+
+    def _check_turn(self, segment: Segment, head: Head) -> None:
+        """Frames follow each other without gaps, from file to file."""
+        is_first_of_all = segment is next(iter(self._segments.values())) and segment.end == FILE_HEAD_BYTES
+        begins = head.kind == FrameKind.BEGINNING
+        expected = self._number + (head.kind == FrameKind.CHANGE)
+        if begins != (segment.end == FILE_HEAD_BYTES) or (head.number != expected and not is_first_of_all):
+            place_in_file = f"byte {segment.end} of {segment.path.name}"
+            raise DamagedRecord(f"the frame at {place_in_file} is of write {head.number}, not {expected}")
+
+    def _replay_frame(self, segment: Segment, head: Head, body: bytes) -> None:
+        state, rest = body[: head.state_bytes], body[head.state_bytes :]
+        terms, rest = rest[: head.terms_bytes], rest[head.terms_bytes :]
+        where = place(segment.number, segment.end)
+        if head.kind == FrameKind.BEGINNING:
+            (self._last_index,) = _LAST.unpack_from(rest)
+            self._places.load_dead(rest[_LAST.size :])
+        dead_from = self._where_of(head.cut_from) if head.cut_from else None
+        self._enter(head.number, state, terms, head.prefix_index)
+        if head.cut_from:
+            self._cut(head.cut_from, dead_from, where)
+        if head.rows:
+            index, base_offset, *_ = ROW.unpack_from(rest)
+            self._places.add(index, base_offset, where)
+            self._last_index = index + head.rows - 1
+
+
+def _change_frame(change: Change) -> tuple[Head, bytes]:
+    state, terms = change.state or b"", change.terms or b""
+    parts = [state, terms]
+    for row in change.rows:
+        parts.append(ROW.pack(row.index, row.base_offset, row.stamp.position, row.crc, len(row.record)))
+        parts.append(row.record)
+    commit = change.rows[0].stamp.commit if change.rows else 0
+    head = Head(
+        FrameKind.CHANGE, 0, 0, change.number, commit, change.cut_from or 0, change.prefix_index,
+        len(state), len(terms), len(change.rows),
+    )  # fmt: skip
+    return head, b"".join(parts)
+
+
+def _rows(head: Head, data: bytes, at: int, data_place: int) -> Iterator[_Found]:
+    """The rows of the frame that begins at `at` in `data`."""
+    end = at + HEAD_BYTES + head.body_bytes
+    where = data_place + at
+    at += HEAD_BYTES + head.state_bytes + head.terms_bytes
+    for _ in range(head.rows):
+        if at + ROW.size > end:
+            raise DamagedRecord(f"the rows of write {head.number} do not fill their frame")
+        index, base_offset, position, crc, size = ROW.unpack_from(data, at)
+        begin = at + ROW.size
+        if begin + size > end:
+            raise DamagedRecord(f"a row of write {head.number} passes the end of its frame")
+        yield _Found(where, index, base_offset, position, crc, data[begin : begin + size], head)
+        at = begin + size
+        where = data_place + at
