@@ -202,6 +202,14 @@ class CleanUpIncomplete(OperatorError):
     next_step = "remove what the message names, then run the same command again"
 
 
+class TooFewNodes(OperatorError):
+    """The cluster cannot spare a node: it is small, or others are down or behind. Nothing was done."""
+
+    code = "ES4204"
+    title = "refused: the cluster would not survive it"
+    next_step = "esctl status"
+
+
 class Finding(OperatorError):
     """The check was made; its answer is not yes. Nothing was changed."""
 
@@ -244,6 +252,14 @@ class Regression(Finding):
     code = "ES4305"
     title = "a measurement is worse than the one it was compared with"
     next_step = "esctl bench report, with both files"
+
+
+class Drifted(Finding):
+    """Under a steady load, memory or latency rose on and on after the first two minutes."""
+
+    code = "ES4306"
+    title = "something does not stay where it was"
+    next_step = "esctl bench soak, for longer, to see where it leads"
 
 
 def family_of(error: type[EventStreamError]) -> str:

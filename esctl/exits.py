@@ -26,7 +26,7 @@ class Exit(enum.IntEnum):
     INCONCLUSIVE = 12
     """There was not enough to judge by."""
     REFUSED = 13
-    """A guard asked for a confirmation that did not come; nothing was done."""
+    """A guard said no, or its question got no answer; nothing was done."""
     CLEANUP_INCOMPLETE = 14
     REGRESSION = 15
     """A measurement is worse than the one it was compared with."""
@@ -52,12 +52,14 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidResult: Exit.USAGE,
     ours.NotComparable: Exit.USAGE,
     ours.NotConfirmed: Exit.REFUSED,
+    ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,
     ours.CleanUpIncomplete: Exit.CLEANUP_INCOMPLETE,
     ours.NotHealthy: Exit.UNHEALTHY,
     ours.VerdictFailed: Exit.VERDICT_FAILED,
     ours.Inconclusive: Exit.INCONCLUSIVE,
     ours.Regression: Exit.REGRESSION,
+    ours.Drifted: Exit.UNHEALTHY,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esctl.backends.interface import NodeProcess, RunState
-from esctl.errors import NotConfirmed
+from esctl.errors import NotConfirmed, TooFewNodes
 from esctl.state import Cluster
 from esctl.terminal import Terminal
 
@@ -59,6 +59,27 @@ def quorum_change(
     before = {process.node.id for process in nodes if process.state is RunState.RUNNING}
     after = (before | set(with_)) - set(without)
     return QuorumChange(cluster.quorum, len(before), len(after))
+
+
+def can_spare_one(cluster: Cluster, nodes: Sequence[NodeProcess], what: str) -> QuorumChange:
+    """What becomes of the quorum while one node is struck, whichever it is.
+
+    Raises `TooFewNodes` unless all nodes run and the others make a majority. `what` is to be done.
+    """
+    out = [process for process in nodes if process.state is not RunState.RUNNING]
+    if out:
+        raise TooFewNodes(
+            f"{what} wants all nodes of {cluster.name} running, and node {out[0].node.id} is {out[0].state};"
+            " nothing was done",
+            next_step=f"esctl status --cluster {cluster.name}",
+        )
+    change = quorum_change(cluster, nodes, without=[nodes[0].node.id])
+    if change.running_after < change.needed:
+        raise TooFewNodes(
+            f"{what} wants 3 nodes at least, and {cluster.name} has {len(nodes)}; nothing was done",
+            next_step="esctl cluster up NAME --nodes 3",
+        )
+    return change
 
 
 def moderate(terminal: Terminal, question: str, *, yes: bool) -> None:

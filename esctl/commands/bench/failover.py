@@ -1,0 +1,297 @@
+"""`esctl bench failover`: what clients feel when the leader goes, struck so many times under load.
+
+Asks before it strikes, and ends with every node running again and read to its end. The strikes are in
+`esctl/failover`, the screen is in `strikes.py`.
+"""
+
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer, Line, Tone, Trouble, View
+from esctl.arguments import DryRun, Yes
+from esctl.backends import backend_named
+from esctl.commands.bench import options, screens, strikes
+from esctl.errors import CleanUpIncomplete, Inconclusive, TooFewNodes, VerdictFailed
+from esctl.exits import Exit, exit_of
+from esctl.failover.kinds import Kind
+from esctl.invocation import Invocation
+from esnode.errors import EventStreamError, NoQuorum
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from esctl.backends.interface import Backend
+    from esctl.failover.drill import Drill, Strike
+    from esctl.failover.outcome import Outcome, Reading
+    from esctl.load.result import Result
+    from esctl.state import Cluster
+    from esctl.terminal import Progress
+
+EVENT_BYTES: Final = 100
+APPEND_TIMEOUT_S: Final = 30.0
+"""What was on its way when the leader went is acked late, and not given up."""
+_PLANS: Final = {
+    Kind.KILL: "kill the leader (SIGKILL) and start it again",
+    Kind.PAUSE: "freeze the leader (SIGSTOP) and let it go on",
+    Kind.TRANSFER: "hand the leadership over",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """What there is so far."""
+
+    given: strikes.Given
+    drill: "Drill | None" = None
+    outcome: "Outcome | None" = None
+
+
+def failover(
+    run: Invocation,
+    kind: Annotated[Kind, typer.Option("--kind", help="Do this to the leader")] = Kind.KILL,
+    times: Annotated[
+        int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Strike so many times")
+    ] = 10,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=1, help="Send so many events a second meanwhile")
+    ] = 1000.0,
+    save: options.Save = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Strike the leader again and again under load: how long nothing is acked, why, and whether anything
+    is lost; generated events stay in the log (`esctl cluster up bench`)"""
+    with run.changing() as cluster:
+        backend = backend_named(cluster.backend)
+        what = f"bench failover --kind {kind}"
+        change = guard.can_spare_one(cluster, backend.nodes(cluster), what)
+        run.trio(lambda: _check_ready(cluster, what))
+        plan = f"{_PLANS[kind]} {times} times at {rate:,.0f} events/s; meanwhile {change.text}"
+        if dry_run:
+            data = {"cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data()}
+            return Answer({**data, "dry_run": True}, [Line(f"would {plan}")])
+        screens.check_place(save)
+        guard.moderate(run.terminal, f"This will {plan}.", yes=yes)
+        measured = _begin(cluster, kind, rate)
+        failure = _measure_all(run, cluster, backend, measured, kind, times, rate)
+        return answer_of(run, measured, times, failure, save)
+
+
+def _measure_all(
+    run: Invocation,
+    cluster: "Cluster",
+    backend: "Backend",
+    measured: Measured,
+    kind: Kind,
+    times: int,
+    rate: float,
+) -> EventStreamError | None:
+    """Strike, read the logs, judge; the error that ended it before its time. Ctrl-C passes through, unless
+    what was struck could not be brought back: that is what must be told then."""
+    run.on_interrupt(
+        lambda: _interrupted(measured), "run it again; it makes new events each time; esctl status"
+    )
+    try:
+        with _ended_as_by_ctrl_c():
+            run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
+            reading = run.trio(lambda: _read(run, cluster))
+        if measured.drill is not None:
+            with run.terminal.progress("comparing"):
+                measured.outcome = reading.judge(measured.drill.load.operations)
+    except EventStreamError as error:
+        return error
+    except KeyboardInterrupt:
+        if measured.drill is None or not measured.drill.left_out:
+            raise
+    finally:
+        if measured.drill is not None:
+            run.terminal.note(_added(measured.drill, cluster))
+    return None
+
+
+async def _check_ready(cluster: "Cluster", what: str) -> None:
+    """All nodes answer and vote, and one leads."""
+    from esctl.inquiry import survey
+
+    found = await survey.ask(cluster)
+    why = [f"node {report.node.id}: {report.why}" for report in found.down]
+    why += [f"node {report.node.id} is fetching its log from the others" for report in found.rejoining]
+    if why:
+        raise TooFewNodes(f"{what} wants every node to be well; {'; '.join(why)}; nothing was done")
+    if found.leader is None:
+        raise NoQuorum(
+            f"no node of {cluster.name} leads; nothing was done", next_step="esctl health --wait 10"
+        )
+
+
+def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
+    from esctl.failover import openloop
+    from esctl.load import machine
+    from esnode.client.timers import Timers
+    from esnode.config import load
+
+    raft = load(cluster.nodes[0].config).raft
+    timers = {
+        "heartbeat_ms": raft.heartbeat_ms,
+        "election_ms": raft.election_ms,
+        "election_jitter_ms": raft.jitter_ms,
+    }
+    given = strikes.Given(
+        machine={**machine.fingerprint(), "load_average": machine.load_average()},
+        cluster={**machine.cluster_facts(cluster), **timers},
+        settings={
+            "strike": str(kind),
+            "rate_per_s": rate,
+            "events_a_batch": openloop.events_a_batch(rate),
+            "size_bytes": EVENT_BYTES,
+            "window": openloop.WINDOW,
+            "x": "strike",
+        },
+        client={
+            "dials_at_once": [],
+            "timers": asdict(Timers(timeout_s=APPEND_TIMEOUT_S)),
+        },
+    )
+    return Measured(given)
+
+
+async def _strike(
+    run: Invocation,
+    cluster: "Cluster",
+    backend: "Backend",
+    measured: Measured,
+    kind: Kind,
+    times: int,
+    rate: float,
+) -> None:
+    from esctl.failover.drill import Drill
+    from esctl.failover.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.failover.subject import LiveCluster
+    from esctl.load.generator import Generator
+    from esnode.client import connect
+
+    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
+    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
+    with run.terminal.progress(f"strike 1 of {times}") as bar:
+        async with opened as log:
+            load = OpenLoop(log, generator, rate)
+            subject = LiveCluster(cluster, backend)
+            measured.given.client["dials_at_once"] = list(log.connections)
+            measured.drill = Drill(
+                subject, load, kind, times, lambda: log.connections, tell=_teller(run, bar, times)
+            )
+            await measured.drill.run()
+
+
+def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike], None]":
+    told = 0
+
+    def tell(strike: "Strike") -> None:
+        nonlocal told
+        told += 1
+        last = "" if strike.unavailable_ms is None else f"; the last one: {strike.unavailable_ms:.0f} ms"
+        bar.describe(f"strike {min(told + 1, times)} of {times}{last}")
+        if strike.missed:
+            run.terminal.warn(f"strike {told} of {times} is not certain: {strike.missed}")
+
+    return tell
+
+
+async def _read(run: Invocation, cluster: "Cluster") -> "Reading":
+    from contextlib import ExitStack
+
+    from esctl.failover.outcome import Reading
+
+    reading = Reading(cluster)
+    with ExitStack() as stack:
+        await reading.read(
+            lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
+        )
+    return reading
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """A closed terminal and SIGTERM leave no node down either."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda _n, _f: signal.raise_signal(signal.SIGINT)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- the answer ------------------------------------------------------------------------------------
+
+
+def answer_of(
+    run: Invocation,
+    measured: Measured,
+    times: int,
+    failure: EventStreamError | None,
+    save: "Path | None",
+) -> Answer:
+    """The figures, and how it ends: what is wrong is wrong, whatever else could not be seen."""
+    errors, code = _end(measured, times, failure)
+    result = _result(measured)
+    if result is None:
+        return Answer({}, (), errors, code)
+    answer = Answer(result.to_json(), strikes.views(result), errors, code)
+    return screens.with_file(run, answer, result, save)
+
+
+def _end(measured: Measured, times: int, failure: EventStreamError | None) -> tuple[list[Trouble], Exit]:
+    drill, outcome = measured.drill, measured.outcome
+    errors: list[Trouble] = []
+    codes: list[Exit] = []
+    if outcome is not None and not outcome.clean:
+        what = f"{outcome.lost:,} acked events lost, {outcome.duplicates:,} duplicates"
+        errors.append(Trouble(VerdictFailed.code, what, "; ".join(outcome.flaws), VerdictFailed.next_step))
+        codes.append(Exit.VERDICT_FAILED)
+    if drill is not None and drill.left_out:
+        left = CleanUpIncomplete(drill.left_out, next_step="esctl node ls; then: esctl cluster start")
+        errors.append(Trouble.of(left))
+        codes.append(Exit.CLEANUP_INCOMPLETE)
+    if failure is not None:
+        errors.append(Trouble.of(failure))
+        codes.append(exit_of(failure))
+    elif drill is not None and (doubts := strikes.doubts(drill, outcome, times)):
+        errors.append(Trouble(Inconclusive.code, Inconclusive.title, "; ".join(doubts), "esctl status"))
+        codes.append(Exit.INCONCLUSIVE)
+    return errors, codes[0] if codes else Exit.OK
+
+
+def _result(measured: Measured) -> "Result | None":
+    """None when no strike is over."""
+    if measured.drill is None or not measured.drill.strikes:
+        return None
+    return strikes.result_of(measured.given, measured.drill, measured.outcome)
+
+
+def _interrupted(measured: Measured) -> Answer:
+    result, drill = _result(measured), measured.drill
+    if drill is None:
+        return Answer()
+    views: list[View] = [Line("interrupted: nothing was held against the logs", Tone.WARN)]
+    if drill.rescued is not None:
+        views.append(Line(f"node {drill.rescued} was struck, and runs again"))
+    if result is None:
+        return Answer({}, views)
+    return Answer(result.to_json(), [*strikes.views(result), *views])
+
+
+def _added(drill: "Drill", cluster: "Cluster") -> str:
+    unknown = sum(drill.load.errors.values())
+    more = f", and up to {unknown:,} more" if unknown else ""
+    return (
+        f"{drill.load.acked:,} generated events{more} are in the log of {cluster.name} now, for good;"
+        f" for a throw-away one: esctl cluster up {screens.THROW_AWAY}"
+    )

@@ -1,0 +1,175 @@
+"""The strikes of `esctl bench failover` as a result, and as the table that people read.
+
+Each strike is one run of the result, so that two results are compared by how their strikes differ among
+themselves. Measures nothing. Called by `failover.py`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from esctl.answer import Cell, Fields, Line, Table, Tone, Value, View
+from esctl.commands.bench import screens
+
+if TYPE_CHECKING:
+    from esctl.failover.drill import Drill, Strike
+    from esctl.failover.outcome import Outcome
+    from esctl.load.result import Result
+
+ROWS: Final = {
+    "unavailable_ms": "longest gap between two acks",
+    "next_ack_ms": "strike to the new leader's ack",
+    "detect_ms": "  detect: a survivor stands",
+    "elect_ms": "  elect: one leads",
+    "first_commit_ms": "  its first commit",
+    "client_ms": "  the client has an ack",
+    "leaderless_ms": "without a leader",
+    "return_ms": "gap when the node came back",
+    "calm_ms": "gap without a strike",
+}
+"""The figures of a strike, as people read them."""
+PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What one must know to compare the figures with others."""
+
+    machine: Mapping[str, Any]
+    cluster: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    client: dict[str, Any]
+    """Its timers in seconds, and whom it dials in which order."""
+
+
+def figures_of(strike: "Strike") -> dict[str, float | None]:
+    """What is compared."""
+    phases = asdict(strike.phases) if strike.phases is not None else dict.fromkeys(PHASES)
+    return {name: phases[name] if name in phases else getattr(strike, name) for name in ROWS}
+
+
+def as_data(strike: "Strike") -> dict[str, Any]:
+    """One strike for the JSON answer; times of the election in ms from the strike."""
+    election = strike.election
+    return {
+        "node": strike.node,
+        "term": strike.term,
+        "at": strike.epoch_s,
+        "missed": strike.missed or None,
+        "new_leader": election.leader if election is not None else None,
+        "new_term": election.term if election is not None else None,
+        "elections": election.term - strike.term if election is not None else None,
+        "noticed_ms": _after(strike, election.noticed_s) if election is not None else None,
+        **figures_of(strike),
+    }
+
+
+def _after(strike: "Strike", epoch_s: float) -> float:
+    return round((epoch_s - strike.epoch_s) * 1000, 3)
+
+
+def doubts(drill: "Drill", outcome: "Outcome | None", times: int) -> list[str]:
+    """Why it proves nothing; empty when it does."""
+    found = [f"strike {n}: {one.missed}" for n, one in enumerate(drill.strikes, 1) if one.missed]
+    if len(drill.strikes) < times:
+        found.append(f"only {len(drill.strikes)} of {times} strikes were made")
+    if not drill.load.enough:
+        found.append(f"too little load: only {drill.load.acked:,} events were acked")
+    return [*found, *(outcome.doubts if outcome is not None else ["nothing was judged"])]
+
+
+def result_of(given: Given, drill: "Drill", outcome: "Outcome | None") -> "Result":
+    """The document of the strikes that are over, one at least."""
+    from esctl.failover.spread import spread_of
+    from esctl.load.result import Result
+
+    lost = outcome.lost if outcome is not None else None
+    duplicates = outcome.duplicates if outcome is not None else None
+    runs = [{**figures_of(strike), "lost": lost, "duplicates": duplicates} for strike in drill.strikes]
+    spreads = {name: spread_of(run[name] for run in runs) for name in ROWS}
+    return Result(
+        kind="failover",
+        settings=given.settings,
+        machine=given.machine,
+        cluster=given.cluster,
+        runs=runs,
+        series={
+            name: [(float(n), value) for n, run in enumerate(runs, 1) if (value := run[name]) is not None]
+            for name in ROWS
+        },
+        detail={
+            "spreads": {name: asdict(one) if one is not None else None for name, one in spreads.items()},
+            "strikes": [as_data(strike) for strike in drill.strikes],
+            "acked": drill.load.acked,
+            "errors_by_code": drill.load.errors,
+            "client": given.client,
+            "judged": outcome is not None,
+            "equal_hashes": outcome.verdict.hashes_equal if outcome is not None else None,
+            "flaws": list(outcome.flaws) if outcome is not None else [],
+            "doubts": list(outcome.doubts) if outcome is not None else [],
+        },
+    )
+
+
+# --- for people --------------------------------------------------------------------------------------
+
+
+def views(result: "Result") -> list[View]:
+    """The figures, then what decides them, then whether anything was lost."""
+    settings, detail, spreads = result.settings, result.detail, result.detail["spreads"]
+    known, missed = detail["strikes"], [one for one in detail["strikes"] if one["missed"]]
+    rows: list[list[Value]] = []
+    for name, label in ROWS.items():
+        spread = spreads[name]
+        if spread is not None:
+            numbers = [f"{spread[column]:,.1f}" for column in ("min", "median", "p99", "max")]
+            rows.append([label, *(Cell(number) for number in numbers)])
+    nodes = Counter(one["node"] for one in known)
+    times = "once" if len(known) == 1 else f"{len(known)} times"
+    title = f"{settings['strike']} of the leader, {times}, at {settings['rate_per_s']:,.0f} events/s"
+    hit = ", ".join(f"node {node} {count}" for node, count in sorted(nodes.items()))
+    pairs: list[tuple[str, Value]] = [
+        ("strikes", f"{len(known) - len(missed)} of {len(known)} hit: {hit}"),
+        ("proof", _proof(result)),
+        ("load", f"batches of {settings['events_a_batch']}, {settings['size_bytes']} bytes an event"),
+        ("nodes", _nodes(result.cluster)),
+        ("client", f"all at once: {', '.join(detail['client']['dials_at_once'])}"),
+        ("", _client(detail["client"]["timers"])),
+        *screens.where(result),
+    ]
+    head: list[View] = [Line(title, Tone.STRONG), Table(["in ms", "min", "median", "p99", "max"], rows)]
+    if spreads["next_ack_ms"] is None:
+        head.append(Line("the nodes' logs do not tell the phases: is their log_level info?", Tone.WARN))
+    return [*head, Fields(pairs)]
+
+
+def _proof(result: "Result") -> Cell:
+    detail, figures = result.detail, result.figures
+    acked = f"{detail['acked']:,} acked"
+    if not detail["judged"]:
+        return Cell(f"{acked}, not judged", Tone.WARN)
+    lost, duplicates = figures["lost"] or 0, figures["duplicates"] or 0
+    hashes = "equal hashes" if detail["equal_hashes"] else "hashes differ"
+    clean = not detail["flaws"] and detail["equal_hashes"]
+    text = f"{acked}, {lost:,.0f} lost, {duplicates:,.0f} duplicates, {hashes}"
+    return Cell(text, Tone.BAD if not clean else Tone.WARN if detail["doubts"] else Tone.GOOD)
+
+
+def _nodes(cluster: Mapping[str, Any]) -> str:
+    return (
+        f"heartbeat {cluster['heartbeat_ms']} ms, a silent leader is replaced after"
+        f" {cluster['election_ms']} + 0-{cluster['election_jitter_ms']} ms"
+    )
+
+
+def _client(timers: Mapping[str, float]) -> str:
+    return (
+        f"again after {_span(timers['dial_again_s'])} to {_span(timers['dial_again_at_most_s'])}, "
+        f"silent {_span(timers['ask_when_due_s'])} + {_span(timers['hang_up_s'])}, "
+        f"refused {_span(timers['send_again_s'])}"
+    )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"

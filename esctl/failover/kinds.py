@@ -1,0 +1,11 @@
+"""What can be done to a leader. Light: the command line needs it for its help."""
+
+import enum
+
+
+class Kind(enum.StrEnum):
+    """What is done to the leader."""
+
+    KILL = "kill"
+    PAUSE = "pause"
+    TRANSFER = "transfer"

@@ -1,0 +1,129 @@
+"""Small batches at a fixed rate, whatever the cluster does, and a book of what became of each.
+
+The times of the acks are what gaps are found in; what was promised goes to an `Operations`, to be held
+against the log in the end. Decides nothing about faults. Never prints. Called by `drill.py`.
+"""
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from esctl.intake.producer import Appender
+from esctl.load.generator import Generator
+from esctl.load.runner import LINGER_S
+from esctl.proof.operations import Operations
+from esnode import limits
+from esnode.errors import EventStreamError
+
+WINDOW: Final = limits.MAX_SESSION_INFLIGHT
+"""Batches under way at most: with one a millisecond, what falls due in a second without a leader."""
+MOST_BEHIND_S: Final = 1.0
+"""What fell due before that, while the window was full, is not made up for."""
+ENOUGH: Final = 0.5
+"""With less than this of the rate acked, the load did not happen."""
+
+
+def events_a_batch(rate: float) -> int:
+    """What falls due within a millisecond travels together, as the client library would batch it."""
+    return min(max(1, math.ceil(rate * LINGER_S)), limits.MAX_BATCH_EVENTS)
+
+
+class OpenLoop:
+    """`rate` events a second from `run` to `end`; the generator makes batches of `events_a_batch(rate)`."""
+
+    def __init__(self, log: Appender, generator: Generator, rate: float) -> None:
+        self.rate = rate
+        self.operations = Operations()
+        """On trio's clock."""
+        self.acked = 0
+        self.errors: dict[str, int] = {}
+        """Events without an ack, by the code of the error."""
+        self.begun_s = self.ended_s = 0.0
+        self._log = log
+        self._generator = generator
+        self._acks_s = array("d")
+        self._newest_acked_s = -math.inf
+        """When the latest batch was handed over that has been acked."""
+        self._news = trio.lowlevel.ParkingLot()
+        self._slots = trio.Semaphore(WINDOW)
+        self._ending = trio.Event()
+
+    @property
+    def enough(self) -> bool:
+        """Was there load enough to speak of?"""
+        return self.acked >= ENOUGH * self.rate * (self.ended_s - self.begun_s) > 0
+
+    @property
+    def acks_s(self) -> Sequence[float]:
+        """When acks came, in order."""
+        return self._acks_s
+
+    async def run(self) -> None:
+        """Send until `end`, then wait for the last answers."""
+        interval_s = events_a_batch(self.rate) / self.rate
+        self.begun_s = due_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            while not self._ending.is_set():
+                await self._slots.acquire()
+                nursery.start_soon(self._append)
+                due_s = max(due_s + interval_s, trio.current_time() - MOST_BEHIND_S)
+                with trio.move_on_at(due_s):
+                    await self._ending.wait()
+            self.ended_s = trio.current_time()
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._ending.set()
+
+    async def wait_answered(self, since_s: float) -> None:
+        """Return when a batch is acked that was handed over after `since_s`."""
+        while self._newest_acked_s <= since_s:
+            await self._news.park()
+
+    async def _append(self) -> None:
+        batch, sent_s = self._generator.next_batch(), trio.current_time()
+        attempt = self.operations.append_begins(batch.keys, sent_s)
+        try:
+            taken = await self._log.append_batch(batch)
+        except EventStreamError as error:
+            self.errors[error.code] = self.errors.get(error.code, 0) + batch.count
+            if error.definite:
+                self.operations.refused(attempt)
+            return
+        finally:
+            self._slots.release()
+        now = trio.current_time()
+        self.operations.acked(attempt, taken.ranges, now, taken.duplicates)
+        self.acked += batch.count
+        self._acks_s.append(now)
+        self._newest_acked_s = max(self._newest_acked_s, sent_s)
+        self._news.unpark_all()
+
+
+def longest_gap_s(acks_s: Sequence[float], begin_s: float, end_s: float) -> float | None:
+    """The longest time between two acks that follow each other, of those gaps that touch that time.
+
+    A gap that began before `begin_s`, or ends after `end_s`, counts whole. None where acks do not
+    enclose any of it.
+    """
+    first = max(0, bisect_right(acks_s, begin_s) - 1)
+    return _longest(acks_s, first, min(len(acks_s) - 1, bisect_left(acks_s, end_s)))
+
+
+def longest_gap_within_s(acks_s: Sequence[float], begin_s: float, end_s: float) -> float | None:
+    """The same of gaps that begin and end within that time."""
+    return _longest(acks_s, bisect_left(acks_s, begin_s), bisect_right(acks_s, end_s) - 1)
+
+
+def _longest(acks_s: Sequence[float], first: int, last: int) -> float | None:
+    return max((acks_s[at + 1] - acks_s[at] for at in range(first, last)), default=None)
+
+
+def first_ack_s(acks_s: Sequence[float], since_s: float) -> float | None:
+    """The first ack at that time or later; None when there is none."""
+    at = bisect_left(acks_s, since_s)
+    return acks_s[at] if at < len(acks_s) else None

@@ -1,0 +1,76 @@
+"""What is left after the strikes: every node's log against each other, and against what the client was told.
+
+Reads all nodes over the wire, as `esctl verify` does, and holds the acks of the load against what they have.
+Never prints. Called by `esctl bench failover` and the torture tests.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from esctl.proof.audit import Audit, Watcher, audit
+from esctl.proof.history import History
+from esctl.proof.operations import Operations
+from esctl.proof.verdict import Findings, Flaw, Verdict
+from esctl.state import Cluster
+
+CATCH_UP_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`findings` hold the client against the log, `verdict` the nodes against each other."""
+
+    audit: Audit
+    verdict: Verdict
+    findings: Findings
+
+    @property
+    def lost(self) -> int:
+        """Acked events that are not where they were acked."""
+        return max(self.findings.counts[Flaw.LOST], self.verdict.lost)
+
+    @property
+    def duplicates(self) -> int:
+        """Events that the log has more than once."""
+        return max(self.findings.counts[Flaw.DUPLICATE], self.verdict.duplicates)
+
+    @property
+    def clean(self) -> bool:
+        """Was nothing found that must not be?"""
+        return self.findings.clean and self.verdict.clean and self.verdict.hashes_equal
+
+    @property
+    def flaws(self) -> Sequence[str]:
+        """The first of what was found, in words."""
+        return [finding.text for finding in (*self.findings.examples, *self.verdict.examples)]
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Why there is not enough to judge by; empty when there is."""
+        found = [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
+        return found if self.audit.confirmed else [*found, "no majority confirmed where the log ends"]
+
+
+class Reading:
+    """All logs, read; `judge` is for afterwards, in a thread of one's own if need be."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._history = History(node.id for node in cluster.nodes)
+        self._audit = Audit(confirmed=False)
+
+    async def read(self, begin: Callable[[int], Watcher]) -> None:
+        """Read every node to the end that a majority confirms. After the last ack."""
+        self._audit = await audit(self._cluster, self._history, CATCH_UP_TIMEOUT_S, begin)
+
+    def judge(self, operations: Operations) -> Outcome:
+        """Hold it all together. Others may have appended to the same log."""
+        verdict = self._history.verdict()
+        readable = [number for number in verdict.nodes if number in self._audit.up]
+        findings = Findings()
+        if readable:
+            number = readable[0]
+            keys = self._history.keys(number)
+            findings = operations.check(keys, verdict.nodes[number].first_offset, exact=False)
+        return Outcome(self._audit, verdict, findings)

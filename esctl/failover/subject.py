@@ -1,0 +1,116 @@
+"""The cluster that is struck, as the drill sees it: what its nodes say, and what can be done to them.
+
+Decides nothing. `LiveCluster` is a cluster of this machine through its backend; tests have one in memory.
+Called by `drill.py`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from esctl import nodelog
+from esctl.backends.interface import Backend, RunState
+from esctl.inquiry import probe
+from esctl.nodelog import LogLine
+from esctl.state import Cluster
+from esnode.client import connect_node
+
+Mark = Callable[[], None]
+"""Called in the instant before a strike, when all is ready for it."""
+Status = Mapping[str, Any]
+
+
+class Subject(Protocol):
+    """A cluster, its nodes by number."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Every configured node."""
+
+    async def statuses(self) -> Mapping[int, Status | None]:
+        """What each node says of itself; None for one that does not answer."""
+
+    def state(self, number: int) -> RunState:
+        """What the operating system says of a node's process."""
+
+    def new_lines(self) -> Iterator[LogLine]:
+        """What the nodes have logged since the last call, in the order of time."""
+
+    async def kill(self, number: int, mark: Mark) -> None:
+        """SIGKILL; returns when the process is gone."""
+
+    async def pause(self, number: int, mark: Mark) -> None:
+        """SIGSTOP."""
+
+    async def transfer(self, number: int, mark: Mark) -> None:
+        """Ask the leader to hand over to whom it likes; returns when it says that it has."""
+
+    def resume(self, number: int) -> None:
+        """SIGCONT."""
+
+    async def start(self, number: int, timeout_s: float) -> None:
+        """Start the process if it is down, and wait until it answers."""
+
+
+class LiveCluster:
+    """See `Subject`; each method raises what the backend and the client raise."""
+
+    def __init__(self, cluster: Cluster, backend: Backend) -> None:
+        self._cluster = cluster
+        self._backend = backend
+        paths = {node.id: backend.log_path(cluster, node.id) for node in cluster.nodes}
+        self._logs = [nodelog.Follower(path, number, nodelog.size(path)) for number, path in paths.items()]
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """See `Subject.numbers`."""
+        return [node.id for node in self._cluster.nodes]
+
+    async def statuses(self) -> Mapping[int, Status | None]:
+        """See `Subject.statuses`."""
+        answers: dict[int, Status | None] = {}
+
+        async def ask(number: int) -> None:
+            answers[number] = await probe.status_of(self._cluster.node(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in self.numbers:
+                nursery.start_soon(ask, number)
+        return answers
+
+    def state(self, number: int) -> RunState:
+        """See `Subject.state`."""
+        return next(p.state for p in self._backend.nodes(self._cluster) if p.node.id == number)
+
+    def new_lines(self) -> Iterator[LogLine]:
+        """See `Subject.new_lines`."""
+        return nodelog.merge([iter(log.new_lines()) for log in self._logs])
+
+    async def kill(self, number: int, mark: Mark) -> None:
+        """See `Subject.kill`."""
+        mark()
+        # Nothing else runs before the signal is sent. It is seen through to the end, which the backend
+        # bounds: a process that still goes away could not be started again.
+        with trio.CancelScope(shield=True):
+            await self._backend.kill(self._cluster, number)
+
+    async def pause(self, number: int, mark: Mark) -> None:
+        """See `Subject.pause`."""
+        mark()
+        self._backend.pause(self._cluster, number)
+
+    async def transfer(self, number: int, mark: Mark) -> None:
+        """See `Subject.transfer`."""
+        address = self._cluster.node(number).client
+        async with connect_node(address, cluster=self._cluster.identity) as link:
+            mark()
+            await link.transfer_leadership()
+
+    def resume(self, number: int) -> None:
+        """See `Subject.resume`."""
+        self._backend.resume(self._cluster, number)
+
+    async def start(self, number: int, timeout_s: float) -> None:
+        """See `Subject.start`."""
+        await self._backend.start(self._cluster, [number], timeout_s)
