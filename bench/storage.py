@@ -26,7 +26,7 @@ from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 
-ENGINES = ("sqlite", "rocksdb", "memory")
+ENGINES = ("sqlite", "segments", "rocksdb", "memory")
 BATCH_EVENTS = 64
 COMMITS_OF_BATCHES = (1, 4, 16, 64)
 

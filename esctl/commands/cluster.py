@@ -37,7 +37,7 @@ def up(
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
     ] = None,
     storage: Annotated[
-        Literal["sqlite", "rocksdb"], typer.Option("--storage", help="Store with it")
+        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
     ] = "sqlite",
     base_port: Annotated[
         int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")

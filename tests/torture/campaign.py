@@ -234,7 +234,7 @@ def options(text: str | None, times: int, rate: float = 3_000) -> argparse.Argum
     parser.add_argument("--times", type=int, default=times, help="how many faults")
     parser.add_argument("--rate", type=float, default=rate, help="events a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--storage", default="sqlite", choices=("sqlite", "rocksdb"))
+    parser.add_argument("--storage", default="sqlite", choices=("sqlite", "segments", "rocksdb"))
     parser.add_argument(
         "--retention-bytes", type=int, default=0, help="cut the log, so that there are snapshots"
     )

@@ -1,6 +1,6 @@
 """One node finds an older copy of its data directory, or an empty one; it must not act as if it knew.
 
-python -m tests.torture.copies --times 6 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.copies --times 6 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 Confirmed by what the files hold, read without the node: fewer events than this node had acked. It has to
 rejoin (its log says so), and to show every acked event again before the next fault.

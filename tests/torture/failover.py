@@ -1,6 +1,6 @@
 """From the SIGKILL of the leader to the next ack, through the client, measured again and again.
 
-python -m tests.torture.failover --times 20 [--rate 1000] [--aim-ms 150] [--storage sqlite|rocksdb]
+python -m tests.torture.failover --times 20 [--rate 1000] [--aim-ms 150] [--storage ENGINE]
 
 What counts is the first ack of a batch that was handed to the client after the kill: the dead leader
 cannot have acked that one.

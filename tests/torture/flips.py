@@ -1,6 +1,6 @@
 """One bit of one node's files is flipped; the node must notice, and be whole again by itself.
 
-python -m tests.torture.flips --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.flips --times 10 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 The node was killed, or stopped in peace, or runs. Confirmed by reading the byte back, and by opening a copy
 of the files without the node: a flip that the storage does not find wrong lay in unused bytes, is taken

@@ -1,6 +1,6 @@
 """One fsync of one node fails with EIO, under load; the node must end, and be sound after its next start.
 
-python -m tests.torture.fsyncs --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.fsyncs --times 10 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 strace hangs on to the running node and lets one of its next fsyncs fail, only that one: a node that
 tried again would not notice. Confirmed by strace's own log, and by the node's exit code and typed error.

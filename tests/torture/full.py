@@ -1,6 +1,6 @@
 """One node's disk is full, under load; the node must end, and go on after there is space again.
 
-python -m tests.torture.full --times 3 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.full --times 3 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 Each data directory is a small file system in memory. A file takes nearly all of the space, and the log
 itself takes the rest. Confirmed by the file system's own figures, and by the node's exit code and error.

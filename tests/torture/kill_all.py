@@ -1,6 +1,6 @@
 """All nodes killed at once, under load, again and again; then nothing may be missing.
 
-python -m tests.torture.kill_all --times 10 --rate 10000 [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.kill_all --times 10 --rate 10000 [--seed N] [--storage ENGINE] [--home DIR]
 
 Confirmed by the process table. Says how long it took from the start of all nodes to the next ack.
 """

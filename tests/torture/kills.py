@@ -1,6 +1,6 @@
 """SIGKILLs of random nodes under load, each node started again after a second; then nothing may be missing.
 
-python -m tests.torture.kills --times 50 --rate 10000 [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.kills --times 50 --rate 10000 [--seed N] [--storage ENGINE] [--home DIR]
 
 Confirmed by the process table: the process was there before, and is gone after.
 """

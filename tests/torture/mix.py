@@ -1,6 +1,6 @@
 """All faults in turn on one cluster, in an order that the seed gives.
 
-python -m tests.torture.mix --times 30 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.mix --times 30 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 What this machine cannot do (strace, root) is left out, and said. With root each node has a network
 namespace and a file system of its own.

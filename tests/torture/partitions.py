@@ -1,6 +1,6 @@
 """Nodes that cannot reach each other: three network namespaces, links taken down, routes into nothing.
 
-python -m tests.torture.partitions --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.partitions --times 10 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 A node is cut off from everybody, or cannot speak to its peers, or cannot hear them; clients still reach it
 in the last two. Needs root. Confirmed by new connections that fail where they must, and only there.

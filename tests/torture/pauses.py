@@ -1,6 +1,6 @@
 """Leaders and followers that stand still for a while and wake up: SIGSTOP and SIGCONT, under load.
 
-python -m tests.torture.pauses --times 20 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.pauses --times 20 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 Confirmed by /proc: all threads in state T at both ends of the pause, and neither time on a processor nor
 a byte read or written in between.

@@ -1,6 +1,6 @@
 """The power of one node, or of all at once, is cut under load: what was not synced is gone from the disks.
 
-python -m tests.torture.power --times 10 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.power --times 10 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 Each node has an ext4 of its own; its processes are stopped, the file system is shut down without a flush,
 and only then they are killed. Needs root. Confirmed by a file that was written just before and not synced:

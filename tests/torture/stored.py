@@ -100,6 +100,9 @@ def data_files(cluster: Cluster, node: Node, *, at_rest: bool = True) -> list[Pa
     """
     if cluster.storage == "sqlite":
         database, journals = [node.data_dir / "log.sqlite"], [node.data_dir / "log.sqlite-wal"]
+    elif cluster.storage == "segments":
+        *database, last = sorted((node.data_dir / "segments").glob("*.log"))
+        journals = [last]
     else:
         place = node.data_dir / "rocksdb"
         database, journals = list(place.glob("*.sst")), list(place.glob("*.log"))

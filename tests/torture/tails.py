@@ -1,6 +1,6 @@
 """The end of one stopped node's file is cut away; the node must notice, and be whole again by itself.
 
-python -m tests.torture.tails --times 5 [--rate N] [--seed N] [--storage sqlite|rocksdb] [--home DIR]
+python -m tests.torture.tails --times 5 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
 The journal, the database and the durable mark in turn. Confirmed by the file's size, and by opening a copy
 of the files without the node: a cut that nothing misses was too short, and is made longer.
