@@ -6,9 +6,10 @@ run in this process, on one clock. Never prints. Called by `esctl bench e2e`.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import trio
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 
 from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.following import Wanted, reading
-from esctl.load import trial, usage
+from esctl.intake.producer import Appender
 from esctl.load.generator import Generator
 from esctl.load.latency import Point, Recorder
 from esctl.load.runner import DRAIN_S, Load, Plan
-from esctl.load.usage import Usage
-from esctl.state import Cluster, Node
-from esnode.client import connect
+from esctl.load.trial import Trial, run_trial
+from esctl.load.usage import Look
+from esctl.state import Cluster
+from esnode.client import StoredBatch
 
 
 class Deliveries:
@@ -55,107 +57,98 @@ class Deliveries:
         return np.where(offsets < self._from_offset, np.nan, at_s[places])
 
 
-@dataclass(frozen=True, slots=True)
-class EndToEnd:
-    """A load and its deliveries, ended both."""
+class Source(Protocol):
+    """What follows the log; see `esctl/inquiry/following.py`."""
 
-    load: Load
-    plan: Plan
-    size_bytes: int
-    node: Node
-    follows: bool
-    """The node was a follower at the begin."""
-    delivered: Recorder
-    """The batches that came, each with its delivery for its end."""
-    undelivered: int
-    """Events that were acked and did not come in time, the warm-up's too."""
-    before: Usage
-    after: Usage
-
-    def figures(self) -> dict[str, float | None]:
-        """Of the measured time. Latencies without a prefix are those to the delivery."""
-        load, plan = self.load, self.plan
-        begin_s, end_s = load.begun_s, load.ended_s
-        acks = load.recorder
-        events = acks.acked_between(self.before.at_s, self.after.at_s)
-        return {
-            "events_per_s": round(self.delivered.acked_between(begin_s, end_s) / plan.seconds, 1),
-            **self.delivered.percentiles(begin_s, end_s, intended=True).as_figures(),
-            **self.delivered.percentiles(begin_s, end_s, intended=False).as_figures("raw_"),
-            **acks.percentiles(begin_s, end_s, intended=True).as_figures("ack_"),
-            "acked": acks.acked_between(begin_s, end_s),
-            "failed": load.failed,
-            "unknown": load.unknown,
-            "undelivered": self.undelivered,
-            **usage.cost(self.before, self.after, events),
-            **usage.memory(self.after),
-        }
-
-    def series(self) -> dict[str, list[Point]]:
-        """Second by second."""
-        begin_s, end_s = self.load.begun_s, self.load.ended_s
-        return {
-            "events_per_s": self.delivered.throughput_series(begin_s, end_s),
-            "p99_ms": self.delivered.latency_series(begin_s, end_s, 99, intended=True),
-            "ack_p99_ms": self.load.recorder.latency_series(begin_s, end_s, 99, intended=True),
-        }
-
-    def detail(self) -> dict[str, Any]:
-        """What happened besides."""
-        return trial.detail_of(self.load)
+    async def next_batch(self) -> StoredBatch | None:
+        """The next batch, once there is one."""
 
 
-async def run_end_to_end(
-    cluster: Cluster,
-    generator: Generator,
-    plan: Plan,
-    node: int | None,
-    begun: Callable[[Load], None] = lambda _load: None,
-) -> EndToEnd:
-    """Run a load, and follow it on `node`, the leader by default; `begun` is handed the load when it starts.
+@asynccontextmanager
+async def following(cluster: Cluster, node: int | None) -> AsyncIterator["Followed"]:
+    """Open a subscription at the end of the log, on `node` or on the leader.
 
     Raises `NodeNotFound`, `Unreachable`, `NoQuorum`, `OperationTimeout`.
     """
     end = await confirmed_end(cluster)
     chosen = cluster.node(node if node is not None else end.leader)
-    deliveries = Deliveries(end.next_offset)
-    connecting = connect(cluster.addresses, cluster=cluster.identity, window=plan.window)
-    async with connecting as log, trio.open_nursery() as nursery:
-        await nursery.start(_follow, cluster, chosen, deliveries)
-        async with trio.open_nursery() as sending:
-            load = Load(log, generator, plan)
-            begun(load)
-            await sending.start(load.run)
-            before, after = await trial.usage_around(cluster, load)
-        offsets = load.recorder.last_offsets
-        if offsets.size:
-            with trio.move_on_after(DRAIN_S):
-                await deliveries.wait_for(int(offsets.max()))
-        nursery.cancel_scope.cancel()
-    times = deliveries.times(offsets)
-    delivered = load.recorder.ended_at(times)
-    return EndToEnd(
-        load,
-        plan,
-        generator.size,
-        chosen,
-        chosen.id != end.leader,
-        delivered,
-        load.recorder.events - delivered.events,
-        before,
-        after,
-    )
-
-
-async def _follow(
-    cluster: Cluster,
-    node: Node,
-    deliveries: Deliveries,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Note what comes, until it is cancelled."""
-    wanted = Wanted(deliveries.next_offset, None, follow=True, node=node)
+    wanted = Wanted(end.next_offset, None, follow=True, node=chosen)
     async with reading(cluster, wanted, lambda _stale: None) as source:
-        task_status.started()
-        while (batch := await source.next_batch()) is not None:
-            deliveries.delivered(batch.next_offset, trio.current_time())
+        yield Followed(source, end.next_offset, chosen.id, follower=chosen.id != end.leader)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A subscription that is open."""
+
+    source: Source
+    from_offset: int
+    node: int
+    follower: bool
+    """The node was one at the begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEnd:
+    """A load and its deliveries, ended both."""
+
+    trial: Trial
+    followed: Followed
+    delivered: Recorder
+    """The batches that came, each with its delivery for its end."""
+    undelivered: int
+    """Events that were acked and did not come in time, the warm-up's too."""
+
+    def figures(self) -> dict[str, float | None]:
+        """Of the measured time. Latencies without a prefix are those to the delivery."""
+        load = self.trial.load
+        begin_s, end_s = load.begun_s, load.ended_s
+        of_trial = self.trial.figures()
+        delivered = self.delivered.acked_between(begin_s, end_s)
+        return {
+            **of_trial,
+            "events_per_s": round(delivered / self.trial.plan.seconds, 1),
+            "payload_mb_per_s": round(delivered * self.trial.size_bytes / self.trial.plan.seconds / 1e6, 3),
+            **self.delivered.percentiles(begin_s, end_s, intended=True).as_figures(),
+            **self.delivered.percentiles(begin_s, end_s, intended=False).as_figures("raw_"),
+            **load.recorder.percentiles(begin_s, end_s, intended=True).as_figures("ack_"),
+            "undelivered": self.undelivered,
+        }
+
+    def series(self) -> dict[str, list[Point]]:
+        """Second by second."""
+        load = self.trial.load
+        begin_s, end_s = load.begun_s, load.ended_s
+        return {
+            "events_per_s": self.delivered.throughput_series(begin_s, end_s),
+            "p99_ms": self.delivered.latency_series(begin_s, end_s, 99, intended=True),
+            "ack_p99_ms": load.recorder.latency_series(begin_s, end_s, 99, intended=True),
+        }
+
+
+async def run_end_to_end(
+    log: Appender,
+    followed: Followed,
+    look: Look,
+    generator: Generator,
+    plan: Plan,
+    begun: Callable[[Load], None] = lambda _load: None,
+) -> EndToEnd:
+    """Run a load beside the subscription; `begun` is handed the load when it starts."""
+    deliveries = Deliveries(followed.from_offset)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_note, followed.source, deliveries)
+        trial = await run_trial(log, look, generator, plan, begun)
+        acks = trial.load.recorder
+        if acks.events:
+            with trio.move_on_after(DRAIN_S):
+                await deliveries.wait_for(int(acks.last_offsets.max()))
+        nursery.cancel_scope.cancel()
+    delivered = acks.ended_at(deliveries.times(acks.last_offsets))
+    return EndToEnd(trial, followed, delivered, acks.events - delivered.events)
+
+
+async def _note(source: Source, deliveries: Deliveries) -> None:
+    """Take down what comes, until it is cancelled."""
+    while (batch := await source.next_batch()) is not None:
+        deliveries.delivered(batch.next_offset, trio.current_time())

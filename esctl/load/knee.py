@@ -1,4 +1,4 @@
-"""Which rate to measure next: up until the latency bound breaks, then between the last good and the first bad.
+"""Which rate to measure next: up until the bound breaks, then between the last good and the first bad one.
 
 The knee is the highest rate that was within the bound and below every one that was not: one lucky
 measurement above a broken one does not count. Pure. Called by `esctl bench sweep`.

@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import trio
 
+from esctl.intake.producer import Appender
 from esctl.load import usage
 from esctl.load.generator import Generator
 from esctl.load.latency import Point
 from esctl.load.runner import Load, Plan
-from esctl.load.usage import Usage
+from esctl.load.usage import Look, Usage
 from esctl.state import Cluster
 from esnode.client import connect
+from esnode.client.log import Connecting
 
 KEPT_UP: Final = 0.99
 """With less than this share of the asked rate acked, the figures are those of an overload."""
@@ -42,32 +44,33 @@ class Trial:
         }
 
 
+def connecting(cluster: Cluster, plan: Plan, *, session: bool = False) -> Connecting:
+    """A connection to the cluster that has room for the plan's window."""
+    return connect(cluster.addresses, cluster=cluster.identity, window=plan.window, producer_session=session)
+
+
 async def run_trial(
-    cluster: Cluster,
+    log: Appender,
+    look: Look,
     generator: Generator,
     plan: Plan,
-    *,
-    session: bool = False,
     begun: Callable[[Load], None] = lambda _load: None,
 ) -> Trial:
-    """Run a load on a connection of its own. `begun` is handed it when it starts."""
-    connecting = connect(
-        cluster.addresses, cluster=cluster.identity, window=plan.window, producer_session=session
-    )
-    async with connecting as log, trio.open_nursery() as nursery:
+    """Run a load. `begun` is handed it when it starts."""
+    async with trio.open_nursery() as nursery:
         load = Load(log, generator, plan)
         begun(load)
         await nursery.start(load.run)
-        before, after = await usage_around(cluster, load)
+        before, after = await usage_around(look, load)
     return Trial(load, plan, generator.size, before, after)
 
 
-async def usage_around(cluster: Cluster, load: Load) -> tuple[Usage, Usage]:
+async def usage_around(look: Look, load: Load) -> tuple[Usage, Usage]:
     """At the begin and at the end of the measured time of a load that has started."""
     await trio.sleep_until(load.begun_s)
-    before = await usage.take(cluster)
+    before = await look()
     await trio.sleep_until(load.ended_s)
-    return before, await usage.take(cluster)
+    return before, await look()
 
 
 def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | None]:

@@ -6,8 +6,9 @@ other modules of `esctl/load`.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -29,6 +30,8 @@ class NodeUse:
     cpu_s: float | None
     rss_bytes: int | None
     storage_bytes: int | None
+    live_keys: int | None = None
+    """Events that its deduplication window remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,15 @@ async def take(cluster: Cluster) -> Usage:
     found = await survey.ask(cluster, TIMEOUT_S)
     nodes = tuple(_use(report) for report in found.reports)
     return Usage(trio.current_time(), time.process_time(), nodes)
+
+
+Look = Callable[[], Awaitable[Usage]]
+"""Takes the usage of everybody now."""
+
+
+def looking_at(cluster: Cluster) -> Look:
+    """`take`, of this cluster."""
+    return partial(take, cluster)
 
 
 def memory(usage: Usage) -> dict[str, float | None]:
@@ -103,6 +115,7 @@ def _use(report: Report) -> NodeUse:
         float(cpu_s) if isinstance(cpu_s, int | float) else None,
         report.number("rss_bytes") or report.process.rss_bytes,
         status.get("storage_bytes"),
+        status.get("dedup", {}).get("live_keys"),
     )
 
 

@@ -79,8 +79,10 @@ async def _measure(
     title: str,
 ) -> "EndToEnd":
     from esctl.commands.bench.watching import watching
-    from esctl.load.delivery import run_end_to_end
+    from esctl.load.delivery import following, run_end_to_end
     from esctl.load.generator import Generator
+    from esctl.load.trial import connecting
+    from esctl.load.usage import looking_at
 
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
@@ -89,31 +91,33 @@ async def _measure(
             loads.append(load)
             watch(load)
 
-        return await run_end_to_end(cluster, generator, plan, node, begun)
+        async with following(cluster, node) as followed, connecting(cluster, plan) as log:
+            return await run_end_to_end(log, followed, looking_at(cluster), generator, plan, begun)
 
 
 def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
     """The document of the runs that have ended, one at least."""
     from esctl.load.result import Result
-    from esctl.load.trial import one_after_another, settings_of
+    from esctl.load.trial import detail_of, one_after_another, settings_of
 
     first = ended[0]
-    details = [one.detail() for one in ended]
+    plan = first.trial.plan
+    details = [detail_of(one.trial.load) for one in ended]
     return Result(
         kind="e2e",
         settings={
-            **settings_of(first.plan, first.size_bytes, session=False),
-            "from": "follower" if first.follows else "leader",
+            **settings_of(plan, first.trial.size_bytes, session=False),
+            "from": "follower" if first.followed.follower else "leader",
         },
         machine=machine,
         cluster=cluster,
         runs=[one.figures() for one in ended],
-        series=one_after_another([one.series() for one in ended], first.plan.seconds),
+        series=one_after_another([one.series() for one in ended], plan.seconds),
         detail={
             "latency_from": "the intended send time",
-            "node": first.node.id,
+            "node": first.followed.node,
             **{name: [one[name] for one in details] for name in details[0]},
-            "nodes": ended[-1].after.as_data(),
+            "nodes": ended[-1].trial.after.as_data(),
         },
     )
 
@@ -139,8 +143,7 @@ def _views(result: "Result") -> list[View]:
     rate = settings["rate_per_s"]
     who = "the leader" if settings["from"] == "leader" else "a follower"
     pairs: list[tuple[str, Value]] = [
-        ("acked", f"{figures['acked'] or 0:,.0f}, failed {figures['failed'] or 0:,.0f},"
-                  f" unknown {figures['unknown'] or 0:,.0f}, undelivered {figures['undelivered'] or 0:,.0f}"),
+        ("acked", screens.outcome(figures, also="undelivered")),
         ("subscriber", f"on node {result.detail['node']}, {who}; it decodes nothing"),
         ("events", f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"),
         ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),

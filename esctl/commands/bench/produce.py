@@ -96,7 +96,8 @@ async def _measure_all(
 ) -> None:
     from esctl.commands.bench.watching import watching
     from esctl.load.generator import Generator
-    from esctl.load.trial import run_trial
+    from esctl.load.trial import connecting, run_trial
+    from esctl.load.usage import looking_at
 
     for number in range(1, runs + 1):
         title = "measuring" if runs == 1 else f"run {number} of {runs}"
@@ -107,7 +108,8 @@ async def _measure_all(
                 measured.loads.append(load)
                 watch(load)
 
-            trial = await run_trial(cluster, generator, plan, session=session, begun=begin)
+            async with connecting(cluster, plan, session=session) as log:
+                trial = await run_trial(log, looking_at(cluster), generator, plan, begin)
         measured.trials.append(trial)
 
 
@@ -189,8 +191,7 @@ def _counts(result: "Result") -> list[tuple[str, Value]]:
     session = ", in a producer session" if settings["producer_session"] else ""
     sent = f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch{session}"
     return [
-        ("acked", f"{figures['acked'] or 0:,.0f}, failed {figures['failed'] or 0:,.0f},"
-                  f" unknown {figures['unknown'] or 0:,.0f}"),
+        ("acked", screens.outcome(figures)),
         ("events", f"{sent}: {figures['payload_mb_per_s'] or 0:.1f} MB/s"),
         ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),
         ("processor", screens.cost(figures)),

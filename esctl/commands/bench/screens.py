@@ -77,6 +77,14 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def outcome(figures: Figures, *, also: str = "") -> str:
+    """What became of the events; `also` names a further count."""
+    names = ["failed", "unknown", *([also] if also else [])]
+    return ", ".join(
+        [f"{figures['acked'] or 0:,.0f}", *(f"{name} {figures[name] or 0:,.0f}" for name in names)]
+    )
+
+
 def cost(figures: Figures, roles: Sequence[str] = ("leader", "follower", "client")) -> str | None:
     """Processor time of an event, by who spends it."""
     parts = [

@@ -148,7 +148,8 @@ async def _measure(swept: Sweep, rate: float) -> Figures:
     from esctl.commands.bench.watching import watching
     from esctl.load.generator import Generator
     from esctl.load.runner import Plan
-    from esctl.load.trial import run_trial
+    from esctl.load.trial import connecting, run_trial
+    from esctl.load.usage import looking_at
 
     settings = swept.settings
     plan = Plan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
@@ -160,7 +161,8 @@ async def _measure(swept: Sweep, rate: float) -> Figures:
             swept.loads.append(load)
             watch(load)
 
-        trial = await run_trial(swept.cluster, generator, plan, begun=begun)
+        async with connecting(swept.cluster, plan) as log:
+            trial = await run_trial(log, looking_at(swept.cluster), generator, plan, begun)
     return trial.figures()
 
 

@@ -1,0 +1,287 @@
+"""`esctl bench soak`: a load for minutes or hours; whether memory stays flat and latency where it was."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
+from esctl.commands.bench import options, screens
+from esctl.errors import Drifted, Finding, Inconclusive, InputUnreadable
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation
+from esctl.terminal import Output, Terminal
+
+if TYPE_CHECKING:
+    from esctl.load.endurance import Endurance, Interval
+    from esctl.load.result import Result
+    from esctl.state import Cluster
+
+WIDTHS: Final = (7, 9, 7, 8, 8, 7)
+"""Of the columns before the memory of the nodes."""
+NODE_WIDTH: Final = 7
+
+
+def soak(
+    run: Invocation,
+    minutes: Annotated[
+        float, typer.Option("--minutes", metavar="M", min=0.01, help="Go on for so long")
+    ] = 10.0,
+    rate: Annotated[
+        float,
+        typer.Option(
+            "--rate", metavar="N", min=0, help="Send so many events a second; 0 is as fast as it goes"
+        ),
+    ] = 20_000.0,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="S", min=0.2, help="Look each so many seconds")
+    ] = 30.0,
+    size: options.Size = 100,
+    batch: options.Batch = 64,
+    window: options.Window = 64,
+    warmup: options.Warmup = 2.0,
+    save: options.Save = None,
+) -> Answer:
+    """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with what
+    there is; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    from esctl.load import machine
+    from esctl.load.endurance import Endurance
+    from esctl.load.generator import Generator
+    from esctl.load.runner import Plan
+
+    cluster = run.cluster()
+    plan = Plan(minutes * 60, warmup, rate, batch, window)
+    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+    screens.check_place(save)
+    soaked = Soaked(
+        cluster,
+        Endurance(generator, plan, interval, [node.id for node in cluster.nodes]),
+        machine.surroundings(),
+        save,
+        run.terminal,
+    )
+
+    def answer() -> Answer:
+        if not soaked.endurance.intervals:
+            return screens.without_figures(soaked.loads)
+        result = soaked.result()
+        return screens.with_file(run, answer_of(soaked.endurance, result, run.terminal.output), result, save)
+
+    run.on_interrupt(answer, "run it again; it makes new events each time")
+    try:
+        run.trio(lambda: _measure(run, soaked))
+    finally:
+        if soaked.loads:
+            run.terminal.note(screens.added(soaked.loads, cluster))
+    return answer()
+
+
+async def _measure(run: Invocation, soaked: "Soaked") -> None:
+    from esctl.commands.bench.watching import watching
+    from esctl.load.trial import connecting
+    from esctl.load.usage import looking_at
+
+    endurance, cluster = soaked.endurance, soaked.cluster
+    seconds = endurance.plan.warmup_s + endurance.plan.seconds
+    async with (
+        connecting(cluster, endurance.plan) as log,
+        watching(run, "soaking", seconds) as watch,
+    ):
+        print_row(run.terminal, headings(endurance.nodes), Tone.STRONG)
+        await endurance.run(log, looking_at(cluster), watch, soaked.looked)
+
+
+@dataclass(slots=True)
+class Soaked:
+    """What is measured, where, and where it is told meanwhile."""
+
+    cluster: "Cluster"
+    endurance: "Endurance"
+    machine: dict[str, Any]
+    save: Path | None
+    terminal: Terminal
+
+    @property
+    def loads(self) -> list[Any]:
+        """The load, once it has begun."""
+        return [self.endurance.load] if self.endurance.load is not None else []
+
+    def looked(self, interval: "Interval") -> None:
+        """An interval is over: a row of it, and the file, so that a soak that is killed leaves something."""
+        from esctl.load.result import save
+
+        row = plain_row(interval) if self.terminal.output is Output.PLAIN else shown_row(interval)
+        print_row(self.terminal, row)
+        if self.save is not None:
+            try:
+                save(self.result(), self.save)
+            except InputUnreadable as error:
+                self.terminal.warn(str(error))
+                self.save = None  # said once; at the end it is tried again
+
+    def result(self) -> "Result":
+        """The document of the intervals that are over, one at least."""
+        from esctl.load import machine
+        from esctl.load.result import Result
+        from esctl.load.trial import settings_of
+
+        endurance = self.endurance
+        return Result(
+            kind="soak",
+            settings={
+                **settings_of(endurance.plan, endurance.generator.size, session=False),
+                "interval_s": endurance.interval_s,
+            },
+            machine=self.machine,
+            cluster=machine.cluster_facts(self.cluster),
+            runs=[endurance.figures()],
+            series=endurance.series(),
+            detail={
+                "memory_flat": memory_is_flat(endurance),
+                "latency_steady": latency_is_steady(endurance),
+                "intervals": [one.as_data() for one in endurance.intervals],
+                "errors_by_code": endurance.load.errors if endurance.load is not None else {},
+            },
+        )
+
+
+# --- rows while it runs ------------------------------------------------------------------------------
+
+
+def headings(nodes: Sequence[int]) -> list[str]:
+    """Of the table that grows."""
+    return ["time", "events/s", "p50 ms", "p99 ms", "max ms", "log MB", *(f"n{node} MB" for node in nodes)]
+
+
+def shown_row(interval: "Interval") -> list[str]:
+    """One interval for people."""
+    from esctl.commands.status import duration
+
+    latencies, sizes = interval.latencies, (interval.log_bytes, *interval.rss_bytes.values())
+    return [
+        duration(interval.at_s) or "-",
+        f"{interval.events_per_s:,.0f}",
+        *("-" if v is None else f"{v:,.2f}" for v in (latencies.p50, latencies.p99, latencies.max)),
+        *("-" if v is None else f"{v / 1e6:,.0f}" for v in sizes),
+    ]
+
+
+def plain_row(interval: "Interval") -> list[str]:
+    """One interval for programs."""
+    latencies = interval.latencies
+    values = [interval.at_s, interval.events_per_s, latencies.p50, latencies.p99, latencies.max,
+              interval.log_bytes, *interval.rss_bytes.values()]  # fmt: skip
+    return ["-" if value is None else str(value) for value in values]
+
+
+def print_row(terminal: Terminal, cells: list[str], tone: Tone = Tone.NORMAL) -> None:
+    """A row of a table that grows; as plain text without headings, under `-o json` nothing."""
+    if terminal.output is Output.TABLE:
+        widths = [*WIDTHS, *[NODE_WIDTH] * len(cells)]
+        text = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=False))
+        terminal.toned([(text, tone)])
+    elif terminal.output is Output.PLAIN and tone is Tone.NORMAL:
+        terminal.record({}, "\t".join(cells))
+    terminal.flush()
+
+
+# --- the answer --------------------------------------------------------------------------------------
+
+
+def memory_is_flat(endurance: "Endurance") -> bool | None:
+    """None when nobody can tell yet."""
+    from esctl.load.drift import FLAT_SHARE
+
+    trends = [trend for trend in endurance.memory_trends().values() if trend is not None]
+    return all(trend.share <= FLAT_SHARE for trend in trends) if trends else None
+
+
+def latency_is_steady(endurance: "Endurance") -> bool | None:
+    """None when nobody can tell yet."""
+    from esctl.load.drift import STEADY_SHARE
+
+    trend = endurance.latency_trend()
+    return trend.share <= STEADY_SHARE if trend is not None else None
+
+
+def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answer:
+    """The curves, and whether they are level."""
+    errors = screens.troubles([endurance.load] if endurance.load is not None else [])
+    code = Exit.ERROR if errors else Exit.OK
+    error = _unlevel(endurance, result)
+    if error is not None:
+        errors.append(Trouble.of(error))
+        code = code or exit_of(error)
+    views = [*(_charts(endurance) if output is Output.TABLE else ()), _facts(result), *verdicts(endurance)]
+    return Answer(result.to_json(), views, errors, code)
+
+
+def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
+    """What rose, if anything did."""
+    grew, drifted = result.detail["memory_flat"] is False, result.detail["latency_steady"] is False
+    if grew and not drifted and (keys := endurance.filling()) is not None:
+        return Inconclusive(
+            f"memory grew while the deduplication window was filling, from {keys[0]:,} to {keys[1]:,} keys",
+            next_step="esctl bench soak, until the window is full; esctl dedup stats",
+        )
+    rising = ["memory grew"] * grew + ["latency drifted"] * drifted
+    return Drifted(f"{' and '.join(rising)} after the first two minutes") if rising else None
+
+
+def verdicts(endurance: "Endurance") -> list[View]:
+    """Memory and latency, a line each."""
+    from esctl.load.drift import needed_s
+
+    flat, steady = memory_is_flat(endurance), latency_is_steady(endurance)
+    median = endurance.latency_trend()
+    if flat is None or steady is None or median is None:
+        needed = needed_s(endurance.interval_s) / 60
+        text = f"too short to tell whether memory is flat: take --minutes {needed:.1f} or more"
+        return [Line(text, Tone.WARN)]
+    nodes = ", ".join(
+        f"node {node} {trend.per_hour:+,.1f} ({trend.share:+.1%})"
+        for node, trend in endurance.memory_trends().items()
+        if trend is not None
+    )
+    change = f"p50 {median.mean:,.1f} ms, {median.per_hour:+,.1f} ms/hour ({median.share:+.1%})"
+    views: list[View] = [
+        Line(f"memory {'is flat' if flat else 'grows'}, MB/hour: {nodes}", Tone.GOOD if flat else Tone.BAD),
+        Line(f"latency {'is steady' if steady else 'drifts'}: {change}", Tone.GOOD if steady else Tone.BAD),
+    ]
+    watched = f"least squares over {median.span_s / 60:.1f} min; in brackets what it came to"
+    return [*views, Line(watched, Tone.DIM)]
+
+
+def _charts(endurance: "Endurance") -> list[View]:
+    series = endurance.series()
+
+    def by_minute(name: str, divisor: float = 1.0) -> list[tuple[float, float]]:
+        return [(x / 60, y / divisor) for x, y in series[name]]
+
+    if len(endurance.intervals) < 3:
+        return []
+    memory = {f"node {node}": by_minute(f"node_{node}_rss_bytes", 1e6) for node in endurance.nodes}
+    latency = {"p50": by_minute("p50_ms"), "p99": by_minute("p99_ms")}
+    return [
+        Chart("latency", latency, "minutes", "ms", from_zero=True, height=6),
+        Chart("memory", memory, "minutes", "MB", from_zero=True, height=6),
+    ]
+
+
+def _facts(result: "Result") -> Fields:
+    figures = result.figures
+    percentiles = ", ".join(
+        f"{name} {screens.milliseconds(figures[f'{key}_ms'])}"
+        for name, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+    )
+    return Fields(
+        [
+            ("acked", f"{screens.outcome(figures)}: {figures['events_per_s'] or 0:,.0f} events/s"),
+            ("latency", f"{percentiles} ms"),
+            ("processor", screens.cost(figures)),
+            *screens.where(result),
+        ]
+    )  # fmt: skip

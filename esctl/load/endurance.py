@@ -1,0 +1,164 @@
+"""A load for minutes or hours, looked at each interval: throughput, latency, memory and the log's size.
+
+What was recorded is cut off at each interval, so that the client's own memory stays flat too; one histogram
+holds the whole. Never prints. Called by `esctl bench soak`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import trio
+
+from esctl.intake.producer import Appender
+from esctl.load import drift, usage
+from esctl.load.drift import Trend
+from esctl.load.generator import Generator
+from esctl.load.latency import Percentiles, Point, new_histogram, percentiles_of
+from esctl.load.runner import Load, Plan
+from esctl.load.usage import Look, Usage
+
+MB: Final = 1e6
+FULL: Final = 1.005
+"""A window that grows by less than this is full: it forgets a generation and fills up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One interval, which ended `at_s` after the begin of the measured time."""
+
+    at_s: float
+    events: int
+    events_per_s: float
+    latencies: Percentiles
+    rss_bytes: Mapping[int, int | None]
+    """By node."""
+    log_bytes: int | None
+    """On the leader's disk."""
+    live_keys: int | None
+    """What the leader's deduplication window remembers."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "at_s": self.at_s,
+            "events_per_s": self.events_per_s,
+            **self.latencies.as_figures(),
+            "rss_bytes": {str(node): rss for node, rss in self.rss_bytes.items()},
+            "log_bytes": self.log_bytes,
+            "live_keys": self.live_keys,
+        }
+
+
+@dataclass(slots=True)
+class Endurance:
+    """A load, and its intervals so far."""
+
+    generator: Generator
+    plan: Plan
+    interval_s: float
+    nodes: Sequence[int]
+    """Their numbers."""
+    intervals: list[Interval] = field(default_factory=list)
+    load: Load | None = None
+    first: Usage | None = None
+    last: Usage | None = None
+    _histogram: Any = field(default_factory=new_histogram)
+
+    async def run(
+        self,
+        log: Appender,
+        look: Look,
+        begun: Callable[[Load], None],
+        looked: Callable[[Interval], None],
+    ) -> None:
+        """Run to the end; `looked` hears of each interval when it is over."""
+        async with trio.open_nursery() as nursery:
+            self.load = load = Load(log, self.generator, self.plan)
+            begun(load)
+            await nursery.start(load.run)
+            await trio.sleep_until(load.begun_s)
+            load.cut()
+            self.first = await look()
+            before_s = load.begun_s
+            while before_s < load.ended_s:
+                await trio.sleep_until(min(before_s + self.interval_s, load.ended_s))
+                before_s = await self._look(load, look, before_s)
+                looked(self.intervals[-1])
+
+    async def _look(self, load: Load, look: Look, before_s: float) -> float:
+        """Take down what has come since `before_s`; when that was."""
+        now_s = trio.current_time()
+        recorder = load.cut()
+        histogram = recorder.histogram(intended=bool(self.plan.rate))
+        self._histogram.add(histogram)
+        self.last = seen = await look()
+        leader = seen.leader
+        self.intervals.append(
+            Interval(
+                at_s=round(now_s - load.begun_s, 3),
+                events=recorder.events,
+                events_per_s=round(recorder.events / (now_s - before_s), 1),
+                latencies=percentiles_of(histogram),
+                rss_bytes={node.id: node.rss_bytes for node in seen.nodes},
+                log_bytes=leader.storage_bytes if leader is not None else None,
+                live_keys=leader.live_keys if leader is not None else None,
+            )
+        )
+        return now_s
+
+    # --- what it shows, after an interval at least ---------------------------------------------------
+
+    def figures(self) -> dict[str, float | None]:
+        """Of all intervals together."""
+        assert self.first is not None
+        assert self.last is not None
+        assert self.load is not None
+        events = sum(interval.events for interval in self.intervals)
+        return {
+            "events_per_s": round(events / self.intervals[-1].at_s, 1),
+            **percentiles_of(self._histogram).as_figures(),
+            "acked": events,
+            "failed": self.load.failed,
+            "unknown": self.load.unknown,
+            **usage.cost(self.first, self.last, events),
+            **usage.memory(self.last),
+            **{f"node_{node}_mb_per_hour": _per_hour(one) for node, one in self.memory_trends().items()},
+            "p50_ms_per_hour": _per_hour(self.latency_trend()),
+        }
+
+    def series(self) -> dict[str, list[Point]]:
+        """A point an interval."""
+        curves: dict[str, list[Point]] = {
+            "events_per_s": [(one.at_s, one.events_per_s) for one in self.intervals],
+            "p50_ms": [(one.at_s, v) for one in self.intervals if (v := one.latencies.p50) is not None],
+            "p99_ms": [(one.at_s, v) for one in self.intervals if (v := one.latencies.p99) is not None],
+            "log_bytes": [(one.at_s, v) for one in self.intervals if (v := one.log_bytes) is not None],
+        }
+        for node in self.nodes:
+            curves[f"node_{node}_rss_bytes"] = [
+                (one.at_s, rss) for one in self.intervals if (rss := one.rss_bytes[node]) is not None
+            ]
+        return curves
+
+    def memory_trends(self) -> dict[int, Trend | None]:
+        """Of each node, in MB; None where there is not enough to tell."""
+        curves = self.series()
+        return {
+            node: drift.trend([(x, rss / MB) for x, rss in curves[f"node_{node}_rss_bytes"]])
+            for node in self.nodes
+        }
+
+    def latency_trend(self) -> Trend | None:
+        """Of the median, in ms: the higher percentiles move too much by themselves."""
+        return drift.trend(self.series()["p50_ms"])
+
+    def filling(self) -> tuple[int, int] | None:
+        """The live keys after the settling time and at the end, if they still became more."""
+        keys = [one.live_keys for one in self.intervals if one.at_s > drift.SETTLING_S]
+        known = [count for count in keys if count is not None]
+        return (known[0], known[-1]) if known and known[-1] > known[0] * FULL else None
+
+
+def _per_hour(trend: Trend | None) -> float | None:
+    return None if trend is None else round(trend.per_hour, 3)
