@@ -273,6 +273,7 @@ async def test_a_killed_leader_is_measured_and_started_again(autojump_clock: tri
         assert strike.leaderless_ms == pytest.approx(15, abs=0.01)
         assert strike.next_ack_ms == pytest.approx(19 + strike.phases.client_ms, abs=0.01)
         assert strike.unavailable_ms is not None
+        assert strike.next_ack_ms is not None
         assert strike.next_ack_ms - 2 <= strike.unavailable_ms <= strike.next_ack_ms + 2
         assert strike.calm_ms == pytest.approx(1, abs=0.01)
         assert strike.return_ms == pytest.approx(1, abs=0.01)

@@ -134,8 +134,8 @@ def views(result: "Result") -> list[View]:
         ("proof", _proof(result)),
         ("load", f"batches of {settings['events_a_batch']}, {settings['size_bytes']} bytes an event"),
         ("nodes", _nodes(result.cluster)),
-        ("client", f"all at once: {', '.join(detail['client']['dials_at_once'])}"),
-        ("", _client(detail["client"]["timers"])),
+        ("client dials", f"all at once: {', '.join(detail['client']['dials_at_once'])}"),
+        ("client's timers", _client(detail["client"]["timers"])),
         *screens.where(result),
     ]
     head: list[View] = [Line(title, Tone.STRONG), Table(["in ms", "min", "median", "p99", "max"], rows)]
