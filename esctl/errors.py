@@ -113,7 +113,7 @@ class EventNotFound(CallerError):
 
 
 class InvalidResult(CallerError):
-    """What `esctl bench` reads must be what it saved: the same schema, every part, numbers that can be."""
+    """What is compared or shown is what --save wrote: the same schema, every part, numbers that can be."""
 
     code = "ES4013"
     title = "the file is not a result of esctl bench"

@@ -1,8 +1,8 @@
 """Two measurements side by side: which figures are better, the same or worse, and whether one may say so.
 
-A figure is judged by its median and the noise band around it (`esctl/load/noise.py`); losses and duplicates
-by their worst run, with no band. Says what differs between the two but never refuses: that is the command's
-to do. Pure. Called by `esctl bench compare` and `esctl/report`.
+A figure is judged by its median and the noise band around it (`esctl/load/noise.py`), with many runs by its
+worst ones too; losses and duplicates by the worst run, with no band. Says what differs between the two and
+never refuses: that is the command's to do. Pure. Called by `esctl bench compare` and `esctl/report`.
 """
 
 import enum
@@ -21,6 +21,8 @@ PASSING: Final = ("load_average",)
 """What a fingerprint may hold that is another one each time."""
 SAME_MEMORY: Final = 0.02
 """Kernels keep more or less of the same memory for themselves."""
+VAGUE_PERCENT: Final = 50.0
+"""A figure that is the same within a wider band than this has hardly been judged."""
 _HARDLY: Final = 1e-9
 """A change at the very edge of its band is within it, whatever the arithmetic's last digit says."""
 
@@ -48,6 +50,14 @@ class Change:
     band: noise.Band | None
     """None where there is nothing to judge, or no band is allowed."""
     verdict: Verdict
+    of: str = "median"
+    """Of the runs: their median, or the worst of them."""
+
+    @property
+    def title(self) -> str:
+        """The name, and what of the runs it is unless the median."""
+        usual = self.of == "median" or self.name.endswith(NEVER_ONE)
+        return self.name if usual else f"{self.name}, {self.of}"
 
     @property
     def ratio(self) -> float | None:
@@ -63,6 +73,7 @@ class Change:
         """For the JSON answer."""
         return {
             "name": self.name,
+            "of": self.of,
             "base": self.base,
             "other": self.other,
             "ratio": self.ratio,
@@ -98,7 +109,7 @@ class Comparison:
 
     def names(self, verdict: Verdict) -> list[str]:
         """The figures of that verdict."""
-        return [change.name for change in self.changes if change.verdict is verdict]
+        return [change.title for change in self.changes if change.verdict is verdict]
 
     @property
     def verdict(self) -> Verdict:
@@ -116,9 +127,14 @@ class Comparison:
 
 def compare(base: Result, other: Result, tolerance_percent: float | None = None) -> Comparison:
     """Judge each figure that one of the two has; `tolerance_percent` as in `noise.band`."""
-    names = list(dict.fromkeys((*base.figures, *other.figures)))
-    changes = [_change(name, _values(base, name), _values(other, name), tolerance_percent) for name in names]
-    return Comparison(base, other, [one for one in changes if one is not None])
+    changes: list[Change] = []
+    for name in dict.fromkeys((*base.figures, *other.figures)):
+        before, after = _values(base, name), _values(other, name)
+        if before or after:
+            changes.append(_change(name, before, after, tolerance_percent))
+        if better(name) and not name.endswith(NEVER_ONE) and min(len(before), len(after)) >= noise.TAIL_RUNS:
+            changes.append(_worst(name, before, after, tolerance_percent))
+    return Comparison(base, other, changes)
 
 
 def of_other_things(base: Result, other: Result) -> list[Difference]:
@@ -156,6 +172,13 @@ def caveats(compared: Comparison) -> list[str]:
             f"fewer than {noise.FEWEST_RUNS} runs: how far a figure moves by itself is unknown;"
             " its band is assumed"
         )
+    vague = [one.title for one in compared.changes
+             if one.verdict is Verdict.SAME and (one.band_percent or 0) > VAGUE_PERCENT]  # fmt: skip
+    if vague:
+        found.append(
+            f"too noisy to tell less than {VAGUE_PERCENT:g}%: {', '.join(vague)}; take more runs,"
+            " on a quieter machine"
+        )
     return found
 
 
@@ -166,20 +189,34 @@ def listed(differences: Sequence[Difference]) -> str:
 
 def _change(
     name: str, base: Sequence[float], other: Sequence[float], tolerance_percent: float | None
-) -> Change | None:
+) -> Change:
+    """By the medians; one side may be empty."""
     way = better(name)
     before, after = median(base) if base else None, median(other) if other else None
-    if before is None and after is None:
-        return None
     if way == 0:
         return Change(name, before, after, None, Verdict.TOLD)
     if before is None or after is None:
         return Change(name, before, after, None, Verdict.NEW if before is None else Verdict.MISSING)
     if name.endswith(NEVER_ONE):
         before, after = max(base), max(other)
-        return Change(name, before, after, None, _judged((after - before) * way, 0.0))
+        return Change(name, before, after, None, _judged((after - before) * way, 0.0), "worst")
     band = noise.band(base, other, tolerance_percent)
     return Change(name, before, after, band, _judged((after - before) * way, band.width))
+
+
+def _worst(
+    name: str, base: Sequence[float], other: Sequence[float], tolerance_percent: float | None
+) -> Change:
+    """By the worst runs of many: a leader that is missed for long one time in ten moves no median."""
+    bad = -better(name)
+    tolerated = noise.TOLERANCE_PERCENT if tolerance_percent is None else tolerance_percent
+    before, after = [bad * value for value in base], [bad * value for value in other]
+    verdict = Verdict.SAME
+    if noise.is_higher_at_the_top(after, before, tolerated):
+        verdict = Verdict.WORSE
+    elif noise.is_higher_at_the_top(before, after, tolerated):
+        verdict = Verdict.BETTER
+    return Change(name, bad * max(before), bad * max(after), None, verdict, "worst")
 
 
 def _judged(gain: float, width: float) -> Verdict:

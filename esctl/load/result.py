@@ -70,7 +70,10 @@ def read(path: Path) -> Result:
         with path.open("rb") as file:
             text = file.read(validity.MAX_BYTES + 1)
     except OSError as error:
-        raise InputUnreadable(f"cannot read {path}: {error.strerror}") from error
+        raise InputUnreadable(
+            f"cannot read {path}: {error.strerror}",
+            next_step="name a file that --save wrote, as in: esctl bench produce --save FILE",
+        ) from error
     return Result.from_json(validity.parse(text, str(path)), str(path))
 
 

@@ -17,6 +17,8 @@ _UNITS: Final = {
     "_us_per_event": ("µs an event", 1.0),
     "_bytes": ("MB", 1e6),
     "_ms": ("ms", 1.0),
+    "_mb_per_hour": ("MB an hour", 1.0),
+    "_ms_per_hour": ("ms an hour", 1.0),
     "_of_floor": ("of the floor", 1.0),
     "_percent": ("%", 1.0),
     "_ratio": ("×", 1.0),
@@ -48,6 +50,10 @@ def reading(figure: str) -> Reading:
         label, _, what = figure.removesuffix("_per_s").rpartition("_")
         if what == "bytes":
             return Reading(_words(label) or what, "MB/s", 1e6)
+        if what == "mb":
+            return Reading(_words(label) or "megabytes", "MB/s")
+        if what == "rate":
+            return Reading(_words(figure.removesuffix("_per_s")), "events/s")
         if what in _COUNTED:
             return Reading(_words(label) or what, f"{what}/s")
         return Reading(_words(figure.removesuffix("_per_s")), "/s")

@@ -11,7 +11,7 @@ from esctl.load.result import Result
 from esctl.load.units import reading
 from esctl.report.plot import COLOURS, Axis, Point, bars, curves
 
-SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Memory and disk", "%": "Share"}
+SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Size"}
 """What a plot of several curves in one unit is about."""
 PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
 MOST_BARS: Final = 60
@@ -21,20 +21,22 @@ _TIMES: Final = ((7200.0, Axis("time", "h", 3600.0)), (600.0, Axis("time", "min"
 
 def plots(result: Result) -> list[Element]:
     """Every plot of one result."""
-    across = axis(result)
-    by_unit: dict[str, dict[str, Sequence[Point]]] = {}
-    divisors: dict[str, float] = {}
+    across, phased = axis(result), phases(result.detail)
+    groups: dict[tuple[str, str, float], dict[str, Sequence[Point]]] = {}
     for name, points in result.series.items():
+        if not points or (phased and name in PHASES):
+            continue
         read = reading(name)
-        group = by_unit.setdefault(read.unit or read.label, {})
+        subject = SUBJECTS.get(read.unit, "")
+        if name.endswith("_rss_bytes"):
+            subject = "Memory"  # by itself: a log beside it would press it to the ground
+        group = groups.setdefault((subject or read.label, read.unit, read.divisor), {})
         group[read.label if read.label not in group else name] = points
-        divisors[read.unit or read.label] = read.divisor
     drawn = []
-    for unit, group in by_unit.items():
+    for (subject, unit, divisor), group in groups.items():
         for part in _parts(group):
-            title = SUBJECTS.get(unit) if len(part) > 1 else None
-            drawn.append(curves(title or ", ".join(part), part, across, Axis("", unit, divisors[unit])))
-    phased = phases(result.detail)
+            title = subject if len(part) > 1 else next(iter(part))
+            drawn.append(curves(title, part, across, Axis("", unit, divisor)))
     if phased:
         left_out = f", the first {MOST_BARS} of {len(phased)}" if len(phased) > MOST_BARS else ""
         drawn.append(bars(f"From the strike to the next ack, by phase{left_out}", phased[:MOST_BARS], "ms"))
@@ -44,7 +46,8 @@ def plots(result: Result) -> list[Element]:
 def overlays(results: Mapping[str, Result]) -> list[Element]:
     """The curves that all of these results have, each with those of every result in one plot."""
     first, *others = results.values()
-    shared = [name for name in first.series if all(name in other.series for other in others)]
+    shared = [name for name, points in first.series.items()
+              if points and all(other.series.get(name) for other in others)]  # fmt: skip
     drawn = []
     for name in shared if len(results) <= COLOURS else ():
         read = reading(name)

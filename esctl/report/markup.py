@@ -5,8 +5,9 @@ page says. Called by the other modules of `esctl/report`.
 """
 
 import re
+from html import escape
 from typing import Final
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element
 
 Content = Element | str | None
 _FORBIDDEN: Final = re.compile(
@@ -14,6 +15,9 @@ _FORBIDDEN: Final = re.compile(
     r"|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 """Control characters, halves of characters, and what would turn the direction of all that follows."""
+
+_EMPTY: Final = frozenset({"meta"})
+"""Elements of HTML that have no end; of those there are, the ones that are used here."""
 
 
 def element(tag: str, *content: Content, **attributes: str | float | None) -> Element:
@@ -44,4 +48,19 @@ def clean(text: str) -> str:
 
 def document(root: Element) -> str:
     """The whole page. A `style` in it is written as it is: only the page's own may be put there."""
-    return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html") + "\n"
+    pieces = ["<!DOCTYPE html>\n"]
+    _write(root, pieces)
+    return "".join((*pieces, "\n"))
+
+
+def _write(node: Element, pieces: list[str]) -> None:
+    """As HTML; the serializer of the standard library leaves a < in an attribute as it is."""
+    attributes = "".join(f' {name}="{escape(value)}"' for name, value in node.items())
+    pieces.append(f"<{node.tag}{attributes}>")
+    if node.tag not in _EMPTY:
+        text = node.text or ""
+        pieces.append(text if node.tag == "style" else escape(text, quote=False))
+        for child in node:
+            _write(child, pieces)
+        pieces.append(f"</{node.tag}>")
+    pieces.append(escape(node.tail or "", quote=False))

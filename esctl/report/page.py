@@ -73,12 +73,9 @@ def _one(anchor: str, file: str, result: Result) -> Element:
     if drawn:
         add(section, element("h3", "Over the run" if "x" not in result.settings else "Curves"))
         add(section, element("div", *drawn, class_="plots"))
-    for title, facts in (
-        ("Settings", result.settings),
-        ("Cluster", result.cluster),
-        ("Machine", result.machine),
-    ):
-        add(section, element("h3", title), _facts(facts))
+    told = {"Settings": result.settings, "Cluster": result.cluster, "Machine": result.machine}
+    columns = [element("div", element("h3", title), _facts(facts)) for title, facts in told.items()]
+    add(section, element("div", *columns, class_="facts"))
     if result.detail:
         add(section, element("details", element("summary", "Details"), _facts(result.detail)))
     return section
@@ -168,8 +165,12 @@ def _changes(compared: Comparison) -> Element:
             element("td", f"{change.ratio:.3f}" if change.ratio is not None else "-", class_="number"),
             element("td", _band(change), class_="number"),
         ]
-        add(table, element("tr", element("td", read.label, title=change.name), *cells))
+        add(table, element("tr", element("td", _label(change), title=change.name), *cells))
     return table
+
+
+def _label(change: Change) -> str:
+    return reading(change.name).label + change.title.removeprefix(change.name)
 
 
 def _band(change: Change) -> str:
@@ -182,7 +183,7 @@ def _band(change: Change) -> str:
 
 def _ratios(compared: Comparison) -> Element | None:
     rows = [
-        (f"{reading(change.name).label} {reading(change.name).unit}", change.ratio, change.band_percent,
+        (f"{_label(change)} {reading(change.name).unit}", change.ratio, change.band_percent,
          str(change.verdict))
         for change in compared.changes
         if change.ratio is not None and change.verdict is not Verdict.TOLD

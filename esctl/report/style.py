@@ -36,7 +36,9 @@ th { color: var(--soft); font-weight: 600; }
 .worse { color: var(--bad); font-weight: 600; }
 .missing, .warning { color: var(--warn); }
 .told, .new { color: var(--soft); }
-.plots { display: grid; align-items: start; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+.plots { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 0 2rem; }
 figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .5rem; min-width: 0; }
 figcaption { font-weight: 600; font-size: .9rem; margin-bottom: .25rem; }
 .legend { display: block; font-weight: 400; color: var(--soft); }

@@ -28,7 +28,7 @@ def compare(
     run: Invocation,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="BASE OTHER...", help="Compare what --save wrote; the first is the base"),
+        typer.Argument(metavar="FILE", help="Compare what --save wrote: the base, then the others"),
     ],
     tolerance: Annotated[
         float | None,
@@ -44,8 +44,7 @@ def compare(
         bool, typer.Option("--anyway", help="Compare results of different settings or commands too")
     ] = False,
 ) -> Answer:
-    """Compare saved results with the first of them, figure by figure; exit 15 if one is worse by more than
-    it moves from run to run"""
+    """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise"""
     from esctl.load import comparison, result  # loaded late: most of `bench` does without
 
     if len(files) < 2:
@@ -120,8 +119,8 @@ def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
 def _told(compared: "Comparison") -> str:
     from esctl.load.comparison import Verdict
 
-    return ", ".join(
-        change.name if change.ratio is None else f"{change.name} {change.ratio:.2f} times"
+    return "; ".join(
+        change.title if change.ratio is None else f"{change.title} {change.ratio:.2f} times"
         for change in compared.changes
         if change.verdict is Verdict.WORSE
     )
@@ -144,7 +143,7 @@ def _row(change: "Change") -> list[Value]:
         band = f"{wide}{SOURCES[change.band.source]}"
     tone = TONES.get(change.verdict, Tone.DIM)
     return [
-        change.name,
+        change.title,
         _number(change.base),
         _number(change.other),
         None if change.ratio is None else round(change.ratio, 4),

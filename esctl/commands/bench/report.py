@@ -18,13 +18,17 @@ DEFAULT_OUT = Path("report.html")
 
 def report(
     run: Invocation,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Show what --save wrote")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Show what --save wrote; of one kind, each is compared with the first"
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Write the page there, over what is there")
     ] = DEFAULT_OUT,
 ) -> Answer:
-    """Write one HTML page with the figures and plots of saved results; results of one command are compared
-    with the first of them"""
+    """Write one HTML page with the figures and plots of saved results, and how they compare"""
     from esctl.load import result  # loaded late: most of `bench` does without
     from esctl.report.page import page
 
