@@ -9,8 +9,8 @@ Called by `StoredLog` for every engine.
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import google_crc32c
 
@@ -39,8 +39,7 @@ class Prefix:
 _NO_PREFIX: Final = Prefix()
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What is stored beside a record.
 
     `number` is that of the write call that brought it, `commit` the hint at that time, `position` the
@@ -71,8 +70,7 @@ class Standing:
     base_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """The log as it is stored.
 
     `number` counts the write calls that changed it. `next_offset` is None right after entries were
@@ -153,8 +151,7 @@ def outline_of(contents: Contents, row_of: Callable[[int], Row | None]) -> Outli
     terms = unpack_terms(contents.terms) if contents.terms is not None else ()
     if not terms or (terms[0].first_index, terms[-1].term) != (first.index, entry.term):
         raise DamagedRecord("the record of the terms does not belong to this log")
-    return replace(
-        outline,
+    return outline._replace(
         number=max(outline.number, last.stamp.number),
         commit=max(outline.commit, last.stamp.commit),
         last_index=last.index,
@@ -223,7 +220,7 @@ class _Folding:
         if write.entries:
             self._append(write.entries)
         if write.commit > self._now.commit:
-            self._now = replace(self._now, commit=write.commit)
+            self._now = self._now._replace(commit=write.commit)
 
     def result(self) -> tuple[Outline, Change | None]:
         before, now = self._before, self._now
@@ -231,7 +228,7 @@ class _Folding:
         stored = state_changed or self._snapshot is not None or self._cut_from is not None or self._entries
         if not stored:
             return now, None
-        now = replace(now, number=self._number)
+        now = now._replace(number=self._number)
         rows = []
         for entry, position in zip(self._entries, self._positions, strict=True):
             stamp = Stamp(self._number, now.commit, position)
@@ -261,7 +258,7 @@ class _Folding:
             first_position = self._place_of(snapshot.index + 1).position
             terms = runs_after(now.terms, snapshot.index)
         self._snapshot = snapshot
-        self._now = replace(now, prefix=_prefix(snapshot), terms=terms, first_position=first_position)
+        self._now = now._replace(prefix=_prefix(snapshot), terms=terms, first_position=first_position)
 
     def _install(self, snapshot: Snapshot) -> None:
         """Replace the whole log (Raft figure 13, 7)."""
@@ -272,8 +269,7 @@ class _Folding:
         self._positions.clear()
         self._cut(snapshot.index + 1)
         self._snapshot = snapshot
-        self._now = replace(
-            now,
+        self._now = now._replace(
             prefix=_prefix(snapshot),
             last_index=snapshot.index,
             terms=(),
@@ -288,7 +284,7 @@ class _Folding:
             raise Bug(f"the term cannot fall from {old.term} to {new.term}")
         if new.term == old.term and old.vote not in (None, new.vote):
             raise Bug(f"the vote for {old.vote} in term {old.term} cannot become one for {new.vote}")
-        self._now = replace(self._now, hard_state=new)
+        self._now = self._now._replace(hard_state=new)
 
     def _append(self, entries: Sequence[Entry]) -> None:
         first_index = entries[0].index
@@ -314,8 +310,7 @@ class _Folding:
             term, log_time_ms, next_offset = entry.term, entry.log_time_ms, entry.next_offset
             position += entry.size_bytes
         self._entries.extend(entries)
-        self._now = replace(
-            now,
+        self._now = now._replace(
             last_index=index,
             terms=(*now.terms, *runs) if runs else now.terms,
             next_position=position,
@@ -331,8 +326,7 @@ class _Folding:
         place = self._place(first_index)
         terms = tuple(run for run in now.terms if run.first_index < first_index)
         self._cut(first_index)
-        self._now = replace(
-            now,
+        self._now = now._replace(
             last_index=first_index - 1,
             terms=terms,
             next_position=place.position,
