@@ -31,7 +31,10 @@ class DiskQueue:
         self._host = host
         self._life = host.life
         self._submitted: deque[tuple[Write | None, Callable[[], None]]] = deque()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[tuple[int, Callable[[], None]]] = deque()
+        """Each with how many writes were submitted before it: it sees them all."""
+        self._submitted_writes = 0
+        self._written = 0
         self._busy = False
 
     def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
@@ -41,12 +44,13 @@ class DiskQueue:
             return
         if write is not None:
             self._host.world.invariants.wrote(self._host, write)
+            self._submitted_writes += 1
         self._submitted.append((write, on_durable))
         self._begin_soon()
 
     def call(self, fn: Callable[[], None]) -> None:
         """`StorageWorker.call`."""
-        self._calls.append(fn)
+        self._calls.append((self._submitted_writes, fn))
         self._begin_soon()
 
     async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
@@ -90,12 +94,14 @@ class DiskQueue:
 
     def _finish(self, written: int) -> None:
         """Call back for so many writes and what waits behind them; then the calls; then the next round."""
+        self._written += written
         while self._submitted and (written or self._submitted[0][0] is None):
             write, on_durable = self._submitted.popleft()
             written -= write is not None
             on_durable()
-        calls, self._calls = self._calls, deque()
-        for call in calls:
+        due = [call for needed, call in self._calls if needed <= self._written]
+        for call in due:
+            self._calls.popleft()
             call()
         self._busy = False
         if self._submitted or self._calls:
