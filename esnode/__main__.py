@@ -91,7 +91,9 @@ async def _run(config: Config, journal: JsonLines, repair: Repair) -> None:
         clients, peers = await listen(config.me.client), await listen(config.me.peer)
         for listener in (*clients, *peers):
             opened.callback(listener.socket.close)
+        begun = trio.current_time()
         storage = await trio.to_thread.run_sync(repair.open)
+        log.info("storage_opened", extra={"seconds": round(trio.current_time() - begun, 3)})
         opened.callback(storage.close)
         node = await trio.to_thread.run_sync(Node, config, storage, random.SystemRandom())
         journal.place = node.place

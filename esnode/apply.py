@@ -1,28 +1,60 @@
 """What the log means: keys, offsets, producer sessions. Applies committed entries, one after the other.
 
 Deterministic: no clock, no randomness, nothing refused. Two machines that applied the same log, one by
-replay and one from a snapshot, are equal from then on (`digest`). Stores nothing. Called by the driver,
-the recovery, and the retention when it cuts a prefix.
+replay and one from a snapshot or a savepoint, are equal from then on (`digest`). Stores nothing. Called by
+the driver, the recovery, the retention when it cuts a prefix, and the keeper of savepoints.
 """
 
 import hashlib
 import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from esnode.config import Dedup
-from esnode.dedup.keytable import KeyTable
+from esnode.dedup.keytable import KeyTable, LoadedKeys
 from esnode.dedup.producers import ProducerTable
 from esnode.errors import Bug, DamagedRecord
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import Snapshot
 
 SNAPSHOT_VERSION: Final = 1
+SAVEPOINT_VERSION: Final = 1
 DIGEST_BYTES: Final = 16
 
 # version | digest | length of the producer table; then that table, then the key window
 _HEAD: Final = struct.Struct(f">B{DIGEST_BYTES}sQ")
 # applied_index | applied_term | log_time_ms
 _POSITION: Final = struct.Struct(">QQQ")
+# version | ttl_ms | max_keys | refuses when full | length of the producer table; then that, then the outline
+_SAVED_HEAD: Final = struct.Struct(">BQQ?Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Savepoint:
+    """The state after the entry at `index`, without the sealed chunks of keys that belong to it.
+
+    These, numbered from `first_chunk` up to `open_chunk`, are kept apart: they never change, so one
+    savepoint costs only what came since the one before. The log is none the shorter for it.
+    """
+
+    index: int
+    term: int
+    log_time_ms: int
+    first_chunk: int
+    open_chunk: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a machine may become at once: checked, and all that takes time is done."""
+
+    index: int
+    term: int
+    log_time_ms: int
+    keys: LoadedKeys
+    producers: ProducerTable
 
 
 class Machine:
@@ -73,6 +105,10 @@ class Machine:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the machine that was snapshot; raises `DamagedRecord` and is then unchanged."""
+        self.adopt(self.load(snapshot))
+
+    def load(self, snapshot: Snapshot) -> Loaded:
+        """What `snapshot` holds, checked, for `adopt`; raises `DamagedRecord`. May run in any thread."""
         view = memoryview(snapshot.data)
         if len(view) < _HEAD.size:
             raise DamagedRecord("the snapshot ends within its head")
@@ -81,17 +117,54 @@ class Machine:
             raise DamagedRecord(f"snapshot version {version} is not {SNAPSHOT_VERSION}")
         keys_start = _HEAD.size + producers_len
         producers = ProducerTable.load(view[_HEAD.size : keys_start])
-        window = self.keys.load(view[keys_start:])
+        keys = self.keys.load(view[keys_start:])
         position = _POSITION.pack(snapshot.index, snapshot.term, snapshot.log_time_ms)
         if (
-            digest != _digest(position, window.digest(), producers.digest())
-            or snapshot.next_offset != window.next_offset
+            digest != _digest(position, keys.window.digest(), producers.digest())
+            or snapshot.next_offset != keys.window.next_offset
         ):
             raise DamagedRecord(f"the digest of the snapshot at index {snapshot.index} does not match")
-        self.applied_index, self.applied_term = snapshot.index, snapshot.term
-        self.log_time_ms = snapshot.log_time_ms
-        self.keys.adopt(window)
-        self.producers.adopt(producers)
+        return Loaded(snapshot.index, snapshot.term, snapshot.log_time_ms, keys, producers)
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Become what was loaded."""
+        self.applied_index, self.applied_term = loaded.index, loaded.term
+        self.log_time_ms = loaded.log_time_ms
+        self.keys.adopt(loaded.keys)
+        self.producers.adopt(loaded.producers)
+
+    def savepoint(self) -> Savepoint:
+        """The state; `keys.sealed_chunks` has the rest of it, until the next change."""
+        dedup, producers = self._dedup, self.producers.dump()
+        refuses = dedup.when_full == "refuse"
+        head = _SAVED_HEAD.pack(SAVEPOINT_VERSION, dedup.ttl_ms, dedup.max_keys, refuses, len(producers))
+        return Savepoint(
+            self.applied_index,
+            self.applied_term,
+            self.log_time_ms,
+            self.keys.first_chunk,
+            self.keys.open_chunk,
+            b"".join((head, producers, self.keys.dump_outline())),
+        )
+
+    def resume(self, savepoint: Savepoint, sealed: Iterable[bytearray]) -> None:
+        """Become the machine of `savepoint`, whose chunks are `sealed`, and which it takes over.
+
+        Raises `DamagedRecord` where they are not, and where the savepoint was made under other settings:
+        under these the log may mean something else. The machine is then unchanged.
+        """
+        view, dedup = memoryview(savepoint.state), self._dedup
+        if len(view) < _SAVED_HEAD.size:
+            raise DamagedRecord("the savepoint ends within its head")
+        version, *settings, producers_len = _SAVED_HEAD.unpack_from(view)
+        if version != SAVEPOINT_VERSION:
+            raise DamagedRecord(f"savepoint version {version} is not {SAVEPOINT_VERSION}")
+        if settings != [dedup.ttl_ms, dedup.max_keys, dedup.when_full == "refuse"]:
+            raise DamagedRecord("the savepoint was made under other settings of the window")
+        keys_start = _SAVED_HEAD.size + producers_len
+        producers = ProducerTable.load(view[_SAVED_HEAD.size : keys_start])
+        keys = self.keys.resume(view[keys_start:], sealed)
+        self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))
 
     def _check(self, entry: Entry) -> None:
         if entry.index != self.applied_index + 1:

@@ -7,36 +7,52 @@ bounded, sessions have their own tasks. Started by `node.py`.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
 from esnode import limits
-from esnode.apply import Machine
+from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
 from esnode.raft.messages import (
+    AppendEntries,
     Decision,
     Fetch,
     Fetched,
     Input,
+    InstallSnapshot,
     NodeId,
     Outgoing,
     PeerMessage,
     Persisted,
     ReadGrant,
     Ready,
+    Received,
     Role,
     SendSnapshot,
+    Snapshot,
     SoftState,
     Write,
 )
+from esnode.storage.interface import Storage
 from esnode.view import View
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Received):
+    """A message with a snapshot, and what that holds; None where it is damaged."""
+
+    snapshot: Snapshot
+    loaded: Loaded | None
 
 
 class Peers(Protocol):
@@ -82,6 +98,15 @@ class Disk(Protocol):
         """`Storage.read`, between writes."""
         ...
 
+    async def aside(self, fn: Callable[[], T]) -> T:
+        """Run what takes long beside the event loop and the disk's own work."""
+        ...
+
+    @property
+    def storage(self) -> Storage:
+        """For `aside`: what may be called in any thread."""
+        ...
+
 
 class Driver:
     """One node's core, machine, and the hands that carry out what they ask for."""
@@ -105,13 +130,19 @@ class Driver:
         self._clients = clients
         self._untried_term: int | None = None
         """The term in which this node leads and has committed nothing yet."""
+        self._snapshot_from: NodeId | None = None
+        """Whose snapshot is being read."""
+        self._read: _Read | None = None
+        """The snapshot that is stepped in this turn."""
 
     async def run(self) -> None:
         """Drive for ever."""
-        async with trio.open_nursery() as fetches:
+        async with trio.open_nursery() as tasks:
             while True:
-                for fetch in self.turn(await self._inbox.take(limits.MAX_STEPS_A_ROUND)):
-                    fetches.start_soon(self._fetch, fetch)
+                items = await self._inbox.take(limits.MAX_STEPS_A_ROUND)
+                for fetch in self.turn([item for item in items if not self._is_early(item, tasks)]):
+                    tasks.start_soon(self._fetch, fetch)
+                self._read = None
 
     def turn(self, items: Iterable[Input]) -> Sequence[Fetch]:
         """Step `items` and carry out what follows, but for the entries to be fetched: these are returned."""
@@ -149,7 +180,7 @@ class Driver:
         if write.snapshot is not None:
             # Restoring checks it: a damaged one ends the process and leaves the disk as it was.
             try:
-                self._machine.restore(write.snapshot)
+                self._machine.adopt(self._loaded(write.snapshot) or self._machine.load(write.snapshot))
             except DamagedRecord as error:
                 raise DamagedSnapshot(str(error)) from error  # the leader's: our own disk is as good as ever
             self._view.show_first_offset(write.snapshot.next_offset)
@@ -179,6 +210,46 @@ class Driver:
     def _release(self, messages: Sequence[Outgoing]) -> None:
         for outgoing in messages:
             self._peers.send(outgoing.to, outgoing.message)
+
+    # --- a snapshot that has come: to read millions of keys takes longer than a turn may ---
+
+    def _is_early(self, item: Input, tasks: trio.Nursery) -> bool:
+        """Whether `item` is a snapshot that is yet to be read, or what follows it.
+
+        A snapshot comes again once it is read. Entries that follow it are let fall meanwhile, as is
+        another snapshot: Raft sends them again. Refused, they would be answered with one more snapshot.
+        """
+        if not isinstance(item, Received):
+            return False
+        message = item.message
+        if isinstance(item, _Read):
+            self._read = item
+            return False
+        if not isinstance(message, InstallSnapshot):
+            return item.sender == self._snapshot_from and isinstance(message, AppendEntries)
+        if message.term < self._core.term or message.snapshot.index <= self._core.log.committed:
+            return False  # the core only answers it
+        if self._snapshot_from is None:
+            self._snapshot_from = item.sender
+            tasks.start_soon(self._load_snapshot, item.sender, message)
+        return True
+
+    async def _load_snapshot(self, sender: NodeId, message: InstallSnapshot) -> None:
+        loaded = await self._worker.aside(partial(self._load, message.snapshot))
+        if loaded is not None:
+            # The write that names it then finds it on disk: commits do not wait for it.
+            await self._worker.aside(partial(self._worker.storage.stage_snapshot, message.snapshot))
+        self._snapshot_from = None
+        self._inbox.put(_Read(sender, message, message.snapshot, loaded))
+
+    def _loaded(self, snapshot: Snapshot) -> Loaded | None:
+        return self._read.loaded if self._read is not None and self._read.snapshot is snapshot else None
+
+    def _load(self, snapshot: Snapshot) -> Loaded | None:
+        try:
+            return self._machine.load(snapshot)
+        except DamagedRecord:
+            return None  # should the core take it, `_write` meets this again
 
     async def _fetch(self, fetch: Fetch) -> None:
         entries = await self._worker.read(fetch.first_index, fetch.last_index, limits.MAX_FETCH_BYTES)

@@ -39,6 +39,19 @@ MAX_CACHED_TAIL_BYTES: Final = 16 * MIB
 """Entries kept in memory behind the applied index, for followers and subscribers."""
 MAX_FETCH_BYTES: Final = 1 * MIB
 """Entries read from disk at once."""
+SAVEPOINT_ENTRIES: Final = 32_768
+"""Entries applied since the last savepoint, after which another one is due: a start replays as many."""
+SAVEPOINT_BYTES: Final = 128 * MIB
+"""The same in bytes of the log, for large entries."""
+SAVEPOINT_CHECK_S: Final = 1.0
+SAVEPOINT_PIECE_CHUNKS: Final = 16
+"""Chunks of keys written at once: 1 MiB."""
+SAVEPOINT_PAUSE_S: Final = 1 / 32
+"""Between two pieces, so that the log's own syncs find the disk free: 32 MiB/s at most."""
+SCRUB_PAGE_BYTES: Final = 256 * KIB
+"""What is read at once of the part of the log that a start did not read."""
+SCRUB_PAUSE_S: Final = 1 / 64
+"""Between two pages: 16 MiB/s at most."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
 

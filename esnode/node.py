@@ -7,6 +7,7 @@ decided in the rooms. Called by `__main__` and by the simulation of whole nodes.
 import logging
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 
 import trio
@@ -22,6 +23,7 @@ from esnode.driver import Driver
 from esnode.errors import AddressTaken
 from esnode.inbox import Inbox
 from esnode.ingest import Ingest
+from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.raft.messages import Snapshot, Transfer
 from esnode.reading import Reader
@@ -29,6 +31,7 @@ from esnode.recovery import recover
 from esnode.repair import repairable
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
+from esnode.scrub import Scrub
 from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
@@ -55,7 +58,7 @@ class Node:
         A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`.
         """
         machine = Machine(config.dedup, seed=source.getrandbits(63))
-        found = recover(storage, machine)
+        found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
         self.machine = machine
         incarnation = source.getrandbits(63)
         self._config = config
@@ -103,6 +106,8 @@ class Node:
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
+        self.keeper = SavepointKeeper(machine, storage, found.savepoint)
+        self._scrub = Scrub(self.worker, 0 if found.savepoint is None else found.savepoint.index)
 
     async def run(
         self,
@@ -121,6 +126,8 @@ class Node:
             nursery.start_soon(self.worker.watch, name="disk")
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
+            nursery.start_soon(self.keeper.run, self.worker, name="savepoints")
+            nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")
             nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")
@@ -142,7 +149,7 @@ class Node:
                     await self.view.wait_changed()
 
     async def _load_snapshot(self) -> Snapshot | None:
-        return await self.worker.call(self.worker.storage.load_snapshot)
+        return await self.worker.aside(self.worker.storage.load_snapshot)
 
 
 async def listen(address: Address) -> Sequence[trio.SocketListener]:

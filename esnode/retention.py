@@ -51,7 +51,7 @@ class PrefixCutter:
         first = await self._worker.call(self._first_entry)
         if first is None or not (excess_bytes > 0 or first.log_time_ms < too_old_ms):
             return
-        prefix = await self._worker.call(self._load_prefix)
+        prefix = await self._worker.aside(self._load_prefix)
         if prefix.applied_index >= self._view.applied_index:
             return  # what is too much waits to be committed
         going = True
@@ -77,7 +77,7 @@ class PrefixCutter:
         return next(iter(storage.read(first_index, first_index, 1)), None)
 
     def _load_prefix(self) -> Machine:
-        """What the prefix that is already cut meant. In the storage's thread: restoring takes a while."""
+        """What the prefix that is already cut meant."""
         prefix = Machine(self._dedup, searchable=False)
         snapshot = self._worker.storage.load_snapshot()
         if snapshot is not None:

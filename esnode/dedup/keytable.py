@@ -6,7 +6,9 @@ the index is too small, too large or worn out, another is built beside it, a lit
 and takes its place. Never sees an uncommitted key. Called by the machine and the admission.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from esnode import limits
@@ -23,6 +25,14 @@ _COPIED_A_KEY: Final = 8
 """Keys copied to the next index for each key added: it catches up within a seventh of what is live."""
 _COPIED_A_TIME: Final = 256
 """Keys copied at least: fewer cost as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKeys:
+    """What a table may become at once: all that takes time is done. Without an index it only follows."""
+
+    window: KeyWindow
+    index: KeyIndex | None
 
 
 class KeyTable:
@@ -77,6 +87,16 @@ class KeyTable:
         return self._window.sealed_to
 
     @property
+    def first_chunk(self) -> int:
+        """`KeyWindow.first_chunk`."""
+        return self._window.first_chunk
+
+    @property
+    def open_chunk(self) -> int:
+        """`KeyWindow.open_chunk`."""
+        return self._window.open_chunk
+
+    @property
     def size_bytes(self) -> int:
         """Memory of the packed keys and the index; the few loose ones come on top."""
         indexes = (self._index, self._next_index, self._old_index)
@@ -98,18 +118,47 @@ class KeyTable:
         """The state in parts, to be joined before the next change."""
         return self._window.dump()
 
-    def load(self, data: bytes | memoryview) -> KeyWindow:
-        """What `dump` gave, checked, for `adopt`; raises `DamagedRecord`."""
+    def load(self, data: bytes | memoryview) -> LoadedKeys:
+        """What `dump` gave, checked, for `adopt`; raises `DamagedRecord`. May run in any thread."""
         window = self._window
-        return KeyWindow.load(data, window.ttl_ms, window.max_keys, window.when_full)
+        return self._loaded(KeyWindow.load(data, window.ttl_ms, window.max_keys, window.when_full))
 
-    def adopt(self, window: KeyWindow) -> None:
+    def dump_outline(self) -> bytes:
+        """`KeyWindow.dump_outline`."""
+        return self._window.dump_outline()
+
+    def sealed_chunks(self, first_chunk: int) -> list[bytearray]:
+        """`KeyWindow.sealed_chunks`."""
+        return self._window.sealed_chunks(first_chunk)
+
+    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytearray]) -> LoadedKeys:
+        """The same as `load` for `dump_outline` and the sealed chunks that belong to it."""
+        window = self._window
+        return self._loaded(
+            KeyWindow.resume(outline, sealed, window.ttl_ms, window.max_keys, window.when_full)
+        )
+
+    def adopt(self, loaded: LoadedKeys) -> None:
         """Replace all that is known."""
-        self._window = window
-        self._next_index = self._old_index = None
-        if self._searchable:
-            self._index = KeyIndex(self._wanted_capacity(), window.floor, self._seed)
-            self._copy(self._index, window.floor, window.sealed_to)
+        self._window = loaded.window
+        self._next_index = None
+        if loaded.index is not None:
+            self._old_index, self._index = self._index, loaded.index
+
+    @contextmanager
+    def unindexed(self) -> Iterator[None]:
+        """Only follow the log meanwhile; then index all of it, in a quarter of the time."""
+        searchable, self._searchable = self._searchable, False
+        yield
+        self._searchable = searchable
+        self.adopt(self._loaded(self._window))
+
+    def _loaded(self, window: KeyWindow) -> LoadedKeys:
+        if not self._searchable:
+            return LoadedKeys(window, None)
+        index = KeyIndex(self._wanted_capacity(window), window.floor, self._seed)
+        _copy(window, index, window.floor, window.sealed_to)
+        return LoadedKeys(window, index)
 
     # === look-up ===============================================================================
 
@@ -144,9 +193,9 @@ class KeyTable:
         """Add packed keys at `base_offset`, which must be `next_offset`; log time must not have fallen."""
         window = self._window
         if window.add(keys, base_offset, log_time_ms) and self._searchable:
-            self._copy(self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
+            _copy(window, self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
             if self._next_index is None and self._index_is_wrong():
-                self._next_index = KeyIndex(self._wanted_capacity(), window.floor, self._seed)
+                self._next_index = KeyIndex(self._wanted_capacity(window), window.floor, self._seed)
                 self._copied_to = window.floor
         if self._next_index is not None:
             self._build(self._next_index, window.next_offset - base_offset)
@@ -169,10 +218,10 @@ class KeyTable:
             return window.live > index.capacity
         return window.live * 8 > index.capacity * 7
 
-    def _wanted_capacity(self) -> int:
+    def _wanted_capacity(self, window: KeyWindow) -> int:
         """Room to grow by half, but not beyond the bound while the bound holds."""
-        live = self._window.live
-        bound = max(self._window.max_keys, live * 9 // 8)
+        live = window.live
+        bound = max(window.max_keys, live * 9 // 8)
         return max(MIN_CAPACITY, min(live * 3 // 2, bound))
 
     def _build(self, index: KeyIndex, keys_added: int) -> None:
@@ -183,14 +232,15 @@ class KeyTable:
         start = max(self._copied_to, window.floor)
         step = max(_COPIED_A_TIME, keys_added * _COPIED_A_KEY)
         self._copied_to = max(start, min(start + step, window.sealed_to))
-        self._copy(index, start, self._copied_to)
+        _copy(window, index, start, self._copied_to)
         if self._copied_to >= window.sealed_to:
             self._old_index, self._index, self._next_index = self._index, index, None
 
-    def _copy(self, index: KeyIndex, start: int, end: int) -> None:
-        floor = self._window.floor
-        start = max(start, floor)
-        while start < end:
-            packed = self._window.packed(start, end)
-            index.insert(packed, start, floor)
-            start += len(packed) // limits.KEY_BYTES
+
+def _copy(window: KeyWindow, index: KeyIndex, start: int, end: int) -> None:
+    """Index the keys of these offsets, as far as they are still known."""
+    start = max(start, window.floor)
+    while start < end:
+        packed = window.packed(start, end)
+        index.insert(packed, start, window.floor)
+        start += len(packed) // limits.KEY_BYTES

@@ -9,7 +9,7 @@ no clock; does not search (that is `keyindex.py`). Called by the key table and t
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
@@ -77,6 +77,16 @@ class KeyWindow:
     def sealed_to(self) -> int:
         """Where the open chunk begins."""
         return self.next_offset - self.next_offset % CHUNK_KEYS
+
+    @property
+    def first_chunk(self) -> int:
+        """The number of the chunk that `floor` is in."""
+        return self.floor // CHUNK_KEYS
+
+    @property
+    def open_chunk(self) -> int:
+        """The number of the chunk that `next_offset` is in, or will be: all before it are sealed."""
+        return self.next_offset // CHUNK_KEYS
 
     @property
     def size_bytes(self) -> int:
@@ -188,41 +198,82 @@ class KeyWindow:
     def digest(self) -> bytes:
         """16 bytes that are equal where the same keys are known until the same times."""
         whole = hashlib.blake2b(self._dump_head(), digest_size=DIGEST_BYTES)
-        for digest in islice(self._digests, self.floor // CHUNK_KEYS - self._first_chunk, None):
+        for digest in self._live_digests():
             whole.update(digest)
         whole.update(self._open_part())
         return whole.digest()
 
     def dump(self) -> list[bytes | memoryview]:
         """The state in parts, to be joined; good until the next change."""
-        chunks = islice(self._chunks, self.floor // CHUNK_KEYS - self._first_chunk, len(self._chunks) - 1)
+        chunks = self.sealed_chunks(self.first_chunk)
         return [self._dump_head(), *(memoryview(chunk) for chunk in chunks), self._open_part()]
+
+    def dump_outline(self) -> bytes:
+        """The state without the sealed chunks: of these their digests."""
+        return b"".join((self._dump_head(), *self._live_digests(), self._open_part()))
+
+    def sealed_chunks(self, first_chunk: int) -> list[bytearray]:
+        """The sealed chunks from number `first_chunk` on, `self.first_chunk` or later. They never change."""
+        return list(islice(self._chunks, first_chunk - self._first_chunk, len(self._chunks) - 1))
 
     @classmethod
     def load(cls, data: bytes | memoryview, ttl_ms: int, max_keys: int, when_full: str) -> "KeyWindow":
         """The window that was dumped as `data`; raises `DamagedRecord`."""
         window = cls(ttl_ms, max_keys, when_full)
         view = memoryview(data)
-        if len(view) < _HEAD.size:
-            raise DamagedRecord("the key window ends within its head")
-        window.floor, window.next_offset, window.shrunk, count = _HEAD.unpack_from(view)
-        keys_start = _HEAD.size + count * _GENERATION.size
-        window._first_chunk = window.floor // CHUNK_KEYS
+        keys_start = window._load_head(view)
         keys = window.next_offset - window._first_chunk * CHUNK_KEYS
-        if window.floor > window.next_offset or len(view) != keys_start + keys * KEY_BYTES:
+        if len(view) != keys_start + keys * KEY_BYTES:
             raise DamagedRecord(f"a key window of {len(view)} bytes is not as long as its head says")
-        window._generations.extend(
-            Generation._make(fields) for fields in _GENERATION.iter_unpack(view[_HEAD.size : keys_start])
-        )
-        window._check_generations()
-        if window._generations:
-            window._closes_at_ms = window._generations[-1].closes_at_ms
         for start in range(keys_start, len(view) - CHUNK_BYTES + 1, CHUNK_BYTES):
             window._chunks[-1][:] = view[start : start + CHUNK_BYTES]
             window._seal()
         rest = view[len(view) - keys % CHUNK_KEYS * KEY_BYTES :]
         window._chunks[-1][: len(rest)] = rest
         return window
+
+    @classmethod
+    def resume(
+        cls,
+        outline: bytes | memoryview,
+        sealed: Iterable[bytearray],
+        ttl_ms: int,
+        max_keys: int,
+        when_full: str,
+    ) -> "KeyWindow":
+        """The window that gave `outline`; it takes over the chunks. Raises `DamagedRecord`."""
+        window = cls(ttl_ms, max_keys, when_full)
+        view = memoryview(outline)
+        digests_start = window._load_head(view)
+        rest_start = digests_start + (window.open_chunk - window._first_chunk) * DIGEST_BYTES
+        if len(view) != rest_start + window.next_offset % CHUNK_KEYS * KEY_BYTES:
+            raise DamagedRecord(f"the outline of a key window has {len(view)} bytes, not what its head says")
+        open_chunk = window._chunks.pop()
+        for chunk in sealed:
+            window._chunks.append(chunk)
+            window._digests.append(_digest(chunk))
+        if b"".join(window._digests) != view[digests_start:rest_start]:
+            raise DamagedRecord("the chunks of the key window are not those of its outline")
+        open_chunk[: len(view) - rest_start] = view[rest_start:]
+        window._chunks.append(open_chunk)
+        return window
+
+    def _load_head(self, view: memoryview) -> int:
+        """Take over what `_dump_head` gave, which `view` begins with; returns where that ends."""
+        if len(view) < _HEAD.size:
+            raise DamagedRecord("the key window ends within its head")
+        self.floor, self.next_offset, self.shrunk, count = _HEAD.unpack_from(view)
+        end: int = _HEAD.size + count * _GENERATION.size
+        if self.floor > self.next_offset or len(view) < end:
+            raise DamagedRecord(f"a key window of {len(view)} bytes is not as long as its head says")
+        self._first_chunk = self.first_chunk
+        self._generations.extend(
+            Generation._make(fields) for fields in _GENERATION.iter_unpack(view[_HEAD.size : end])
+        )
+        self._check_generations()
+        if self._generations:
+            self._closes_at_ms = self._generations[-1].closes_at_ms
+        return end
 
     def _check_generations(self) -> None:
         firsts = [generation.first_offset for generation in self._generations]
@@ -243,6 +294,9 @@ class KeyWindow:
             end = generation.first_offset
         live.reverse()
         return _HEAD.pack(self.floor, self.next_offset, self.shrunk, len(live)) + b"".join(live)
+
+    def _live_digests(self) -> Iterable[bytes]:
+        return islice(self._digests, self.first_chunk - self._first_chunk, None)
 
     def _open_part(self) -> memoryview:
         end = self.next_offset % CHUNK_KEYS * KEY_BYTES

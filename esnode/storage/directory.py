@@ -6,6 +6,7 @@ a name counts only after its directory was synced. Called by the disk engines an
 
     identity.json, peers.json   see `identity`      lock        held while a process has it open
     snapshot-INDEX-TERM    see `snapshot_file`      rejoining   there while what is stored is not believed
+    savepoint, keys-N      see `savepoints`
     damaged-N    a log that was put aside           durable     see `mark`
 """
 
@@ -24,11 +25,11 @@ from esnode.errors import (
     DamagedRecord,
     DirectoryInUse,
     DistrustedDirectory,
-    StorageFailed,
     WrongDirectory,
 )
 from esnode.raft.messages import NodeId, Snapshot
 from esnode.storage.birth import born_ns
+from esnode.storage.files import disk_errors, sync_directory
 from esnode.storage.identity import (
     IDENTITY_FILE,
     REJOIN_FILE,
@@ -44,11 +45,14 @@ from esnode.storage.identity import (
 )
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.mark import FILE_BYTES, DurableMark
+from esnode.storage.savepoints import SavepointFiles
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 
 MARK_FILE: Final = "durable"
 _SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+(\.new)?")
-_LOG_NAME: Final = re.compile(r"durable|peers\.json|snapshot-.*|log\.sqlite.*|rocksdb|.*\.json\.new")
+_LOG_NAME: Final = re.compile(
+    r"durable|peers\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
+)
 """What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
 WHY: Final = {
     Distrust.COPY: "the directory is a copy",
@@ -70,6 +74,7 @@ class Directory:
         `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
+        self.savepoints = SavepointFiles(path)
         self._staged: Snapshot | None = None
         self._snapshot_files = threading.Lock()
         with disk_errors(f"open {path}"):
@@ -164,6 +169,7 @@ class Directory:
         """Give up the lock. Idempotent."""
         if not self._closed:
             self._closed = True
+            self.savepoints.close()
             self._mark.close()
             os.close(self._lock)
 
@@ -176,29 +182,6 @@ class Directory:
 
     def _snapshot_path(self, index: int, term: int) -> Path:
         return self.path / f"snapshot-{index}-{term}"
-
-
-@contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Translate what the operating system says into `StorageFailed`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"cannot {what}: {error.strerror or error}") from error
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def create_file(path: Path) -> None:
-    """An empty file that only its owner may read, if there is none."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _make(path: Path) -> None:

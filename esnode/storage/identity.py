@@ -18,7 +18,7 @@ from esnode.errors import DamagedRecord, WrongDirectory
 from esnode.raft.messages import NodeId
 from esnode.storage.interface import Distrust, Identity
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of everything in the directory; another one is refused."""
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"

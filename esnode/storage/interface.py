@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from esnode.apply import Savepoint
 from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, NodeId, Snapshot, Write
@@ -46,11 +47,11 @@ class Distrust(enum.StrEnum):
 class Recovered:
     """What a node finds when it starts.
 
-    `prefix_index` and `prefix_term` are those of the snapshot, 0 and 0 without one; `last_index` is
-    `prefix_index` when there are no entries. `commit` is the last hint that was stored: committed
-    for certain, perhaps not all that was, and never outside the log. `terms` are the runs of the
-    entries after the prefix. `rejoining`: this disk has lost something, or may have; until a write says
-    `rejoined`, nothing that it does not hold means anything.
+    `prefix_index`, `prefix_term` and `prefix_offset` (of the next event) are those of the snapshot, all 0
+    without one; `last_index` is `prefix_index` when there are no entries. `commit` is the last hint that
+    was stored: committed for certain, perhaps not all that was, and never outside the log. `terms` are the
+    runs of the entries after the prefix. `rejoining`: this disk has lost something, or may have; until a
+    write says `rejoined`, nothing that it does not hold means anything.
     """
 
     hard_state: HardState
@@ -59,6 +60,7 @@ class Recovered:
     prefix_term: int
     last_index: int
     terms: tuple[TermRun, ...]
+    prefix_offset: int = 0
     rejoining: bool = False
 
 
@@ -140,14 +142,17 @@ class Storage(Protocol):
         ...
 
     def load_snapshot(self) -> Snapshot | None:
-        """The stored snapshot; raises `DamagedRecord` when its checksum does not match."""
+        """The stored snapshot; raises `DamagedRecord` when its checksum does not match.
+
+        May run in another thread while the engine works: a large one takes long to read.
+        """
         ...
 
     def stage_snapshot(self, snapshot: Snapshot) -> None:
         """Put the bytes of `snapshot` on disk, ahead of the `cut_prefix` that is given the same object.
 
-        The one call that may run in another thread while the engine works: a large snapshot
-        takes long to write, and commits need not wait for it. Changes nothing by itself.
+        May run in another thread while the engine works: a large snapshot takes long to write, and
+        commits need not wait for it. Changes nothing by itself.
         """
         ...
 
@@ -157,6 +162,32 @@ class Storage(Protocol):
         The entry at the snapshot's index must be in the log, with its term; where the prefix already
         reaches that far (a leader's snapshot came first), nothing is done. The space that the dropped
         entries took is used again bit by bit (`tend`).
+        """
+        ...
+
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+        """Put sealed chunks of keys on disk, ahead of the savepoint that goes by them.
+
+        May run in another thread, as `stage_snapshot`. Changes nothing by itself.
+        """
+        ...
+
+    def keep_savepoint(self, savepoint: Savepoint) -> None:
+        """Put `savepoint` in place of the last one. May run in another thread, too.
+
+        The entry at its index is durable and applied; its chunks of keys are kept.
+        """
+        ...
+
+    def load_savepoint(self) -> Savepoint | None:
+        """The last one, if there is any. Raises `DamagedRecord` where it is not what was written: a
+        savepoint is no part of the log, and the log says the same."""
+        ...
+
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+        """The chunks of keys of these numbers, as they are on disk: whoever reads them checks them.
+
+        Raises `DamagedRecord` when one is missing.
         """
         ...
 

@@ -20,6 +20,7 @@ from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.directory import check_trust
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp, fold
+from esnode.storage.savepoints import MemorySavepoints
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
 from esnode.storage.stored_log import StoredLog, closed_on_error
 
@@ -44,6 +45,7 @@ class DiskImage:
     mark: int
     journal: bytes
     snapshots: Mapping[tuple[int, int], bytes]
+    savepoints: tuple[bytes | None, Mapping[int, bytes]]
 
 
 class MemoryDisk:
@@ -60,6 +62,7 @@ class MemoryDisk:
         self.capacity_bytes: int | None = None
         """A write that would take the journal and the snapshots over it fails. None: no bound."""
         self.mark = 0
+        self.savepoints = MemorySavepoints(self._take)
         self._journal = bytearray()
         self._synced_bytes = 0
         self._replaced: bytes | None = None
@@ -171,9 +174,9 @@ class MemoryDisk:
     def image(self) -> DiskImage:
         """A copy of what is durable now."""
         snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
-        return DiskImage(
-            self.identity, self.directory, self.distrust, dict(self.peers), self.mark, self.synced, snapshots
-        )
+        kept = self.savepoints.image()
+        name, peers = self.directory, dict(self.peers)
+        return DiskImage(self.identity, name, self.distrust, peers, self.mark, self.synced, snapshots, kept)
 
     def restore(self, image: DiskImage, *, unnoticed: bool = False) -> None:
         """Put a copy in place of what is here, as by copying files; nobody may have the disk open.
@@ -184,6 +187,7 @@ class MemoryDisk:
         self.identity, self.directory, self.distrust = image.identity, image.directory, image.distrust
         self.peers = dict(image.peers)
         self._set_log(image.mark, image.journal, image.snapshots)
+        self.savepoints.restore(image.savepoints)
         self._is_copy = not unnoticed
 
     def wipe(self) -> None:
@@ -285,9 +289,10 @@ class MemoryDisk:
         self._synced_bytes, self._replaced, self._fail_in = len(journal), None, None
         self._snapshots = {place: bytearray(stored) for place, stored in snapshots.items()}
         self._doomed = []
+        self.savepoints.restore()
 
     def _take(self, size_bytes: int) -> None:
-        used = len(self._journal) + sum(map(len, self._snapshots.values()))
+        used = len(self._journal) + sum(map(len, self._snapshots.values())) + self.savepoints.size_bytes
         if self.capacity_bytes is not None and used + size_bytes > self.capacity_bytes:
             raise StorageFailed("no space left on the disk")
 

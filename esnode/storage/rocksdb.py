@@ -15,7 +15,8 @@ from rocksdict import DbClosedError, Options, Rdict, WriteBatch, WriteOptions
 
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.limits import MIB
-from esnode.storage.directory import Directory, disk_errors, sync_directory
+from esnode.storage.directory import Directory
+from esnode.storage.files import disk_errors, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error

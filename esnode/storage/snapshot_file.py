@@ -15,6 +15,7 @@ import google_crc32c
 from esnode import limits
 from esnode.errors import DamagedRecord
 from esnode.raft.messages import Snapshot
+from esnode.storage.files import write_all
 
 _MAGIC: Final = b"ESNS"
 SNAPSHOT_FILE_VERSION: Final = 1
@@ -52,18 +53,12 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write and sync the file at `path`; its name is not durable before the directory is synced."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb", buffering=0) as file:
-        _write_all(file.fileno(), head_of(snapshot))
+        write_all(file.fileno(), head_of(snapshot))
         view = memoryview(snapshot.data)
         for begin in range(0, len(view), limits.SNAPSHOT_CHUNK_BYTES):
-            _write_all(descriptor, view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES])
+            write_all(descriptor, view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES])
             os.fdatasync(descriptor)
         os.fsync(descriptor)
-
-
-def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _crc(head: bytes, data: bytes) -> int:

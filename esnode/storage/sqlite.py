@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
-from esnode.storage.directory import Directory, create_file, disk_errors, sync_directory
+from esnode.storage.directory import Directory
+from esnode.storage.files import create_file, disk_errors, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error

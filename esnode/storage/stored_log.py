@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from esnode import limits
+from esnode.apply import Savepoint
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
@@ -27,6 +28,7 @@ from esnode.storage.outline import (
     fold_prefix_cut,
     outline_of,
 )
+from esnode.storage.savepoints import Savepoints
 
 
 class Engine(Protocol):
@@ -113,6 +115,11 @@ class Home(Protocol):
         """Forget all snapshots but this one."""
         ...
 
+    @property
+    def savepoints(self) -> Savepoints:
+        """Where they are kept. Writing there raises `StorageFailed` where the disk refuses."""
+        ...
+
     def close(self) -> None:
         """Give up the lock."""
         ...
@@ -170,6 +177,7 @@ class StoredLog:
                 prefix_term=now.prefix.term,
                 last_index=now.last_index,
                 terms=now.terms,
+                prefix_offset=now.prefix.next_offset,
                 rejoining=self._home.distrust is not None,
             )
 
@@ -208,9 +216,14 @@ class StoredLog:
 
     def load_snapshot(self) -> Snapshot | None:
         """`Storage.load_snapshot`."""
-        with self._at_work():
-            prefix = self._outline.prefix
-            return self._home.load_snapshot(prefix.index, prefix.term) if prefix.index else None
+        with self._noticing():
+            while (prefix := self._outline.prefix).index:
+                try:
+                    return self._home.load_snapshot(prefix.index, prefix.term)
+                except DamagedRecord:
+                    if prefix == self._outline.prefix:  # else another one has just come in its place
+                        raise
+            return None
 
     def stage_snapshot(self, snapshot: Snapshot) -> None:
         """`Storage.stage_snapshot`."""
@@ -222,6 +235,26 @@ class StoredLog:
         with self._at_work():
             if snapshot.index > self._outline.prefix.index:
                 self._store(*fold_prefix_cut(self._outline, snapshot, self._place), self._commit)
+
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+        """`Storage.keep_keys`."""
+        with self._noticing():
+            self._home.savepoints.keep_keys(first_chunk, chunks)
+
+    def keep_savepoint(self, savepoint: Savepoint) -> None:
+        """`Storage.keep_savepoint`."""
+        with self._noticing():
+            self._home.savepoints.keep(savepoint)
+
+    def load_savepoint(self) -> Savepoint | None:
+        """`Storage.load_savepoint`."""
+        with self._at_work():
+            return self._home.savepoints.load()
+
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+        """`Storage.kept_keys`."""
+        with self._noticing():
+            yield from self._home.savepoints.keys(first_chunk, end_chunk)
 
     def size_bytes(self) -> int:
         """`Storage.size_bytes`."""

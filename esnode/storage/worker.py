@@ -135,13 +135,24 @@ class StorageWorker:
             self.storage.stage_snapshot(snapshot)
             return snapshot
 
-        if isinstance(self._hands, _Inline):
-            await self._hands.pause()
-            snapshot = stage()
-        else:
-            snapshot = await trio.to_thread.run_sync(stage, abandon_on_cancel=True)
+        snapshot = await self.aside(stage)
         await self.call(lambda: self.storage.cut_prefix(snapshot))
         return snapshot
+
+    async def aside(self, fn: Callable[[], T]) -> T:
+        """Run `fn`, which takes long, in a thread of its own, while commits go on.
+
+        It may call what the storage allows in another thread, and nothing else of it. When the caller is
+        cancelled, `fn` may still be run. Raises what `fn` raises; damage ends `run`, too.
+        """
+        if isinstance(self._hands, _Inline):
+            await self._hands.pause()
+            result = outcome.capture(fn)
+        else:
+            result = await trio.to_thread.run_sync(outcome.capture, fn, abandon_on_cancel=True)
+        if isinstance(result, outcome.Error) and isinstance(result.error, StorageFailed | DamagedRecord):
+            await self.call(result.unwrap)  # so that it does what any error of the disk does
+        return result.unwrap()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what is submitted, until cancelled; then close the storage.

@@ -64,7 +64,7 @@ def stored_seeds() -> list[bytes]:
         [outline.pack_terms(runs)],
         [head_of(snapshot) + snapshot.data],
         [bytes(128), struct.pack(">QI", 7, google_crc32c.value((7).to_bytes(8, "big"))).ljust(128, b"\0")],
-        [*names, b'{"format": 2, "inode": Infinity, "cluster": ' + b"[" * 50],
+        [*names, b'{"format": 3, "inode": Infinity, "cluster": ' + b"[" * 50],
         [_opening(records, state, runs)],
         *[[part] for part in (b"".join(machine_of(_TERMS).keys.dump()), machine_of(_TERMS).producers.dump())],
     ]

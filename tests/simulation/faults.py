@@ -215,7 +215,12 @@ class Faults:
         self._world.counts["fault.old_copy put back"] += 1
 
     def _bit_flip(self, fault: Fault, host: Host) -> bool:
-        """A bit turns over; the process ends soon, and the next one reads everything."""
+        """A bit turns over; the process ends soon, and the next one reads everything, sooner or later."""
+        if host.disk.savepoints.size_bytes and fault.salt % 3 == 0:  # it costs time, and nothing else
+            host.disk.savepoints.flip_bit(random.Random(fault.salt))
+            self._world.counts["fault.bit_flip in a savepoint"] += 1
+            self._world.schedule.after(fault.for_ns, self._end_after_flip, fault, host, host.life)
+            return True
         if not host.disk.synced or not self._distrust(host):
             return False
         source = random.Random(fault.salt)
@@ -236,6 +241,7 @@ class Faults:
         if host.distrusted or 2 * (lost + 1) >= len(self._world.voters):
             return False
         host.distrusted = True
+        host.losses += 1
         return True
 
     # --- what an operator does -------------------------------------------------------------------

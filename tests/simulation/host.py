@@ -78,6 +78,10 @@ class Host:
         """The disk does not hold what it held when the last process ended."""
         self.rejoins = False
         """It comes back with a lost disk, until the disk has said durably that it has."""
+        self.losses = 0
+        """How often its disk was damaged, exchanged or emptied."""
+        self.damage: DamagedRecord | None = None
+        """What the last process has met, and has ended by."""
         self._backlog: list[Callable[[], None]] = []
         self._awake = False
         self._told: tuple[Role, int, int, int, int] | None = None
@@ -110,11 +114,15 @@ class Host:
         self.world.invariants.started(self)
         schedule.after(between(self._random, (0, weather.tick_ms * MS)), self._tick, self.life)
         schedule.after(between(self._random, (0, weather.timers.heartbeat_ms * MS)), self._beat, self.life)
+        self.process.upkeep.begin(self.process.unread_to)
         self.world.network.started(self.id)
 
     def _open(self) -> Process:
         """As `esnode/repair.py`: a disk that is not to be believed begins to rejoin."""
         try:
+            if self.damage is not None:
+                met, self.damage = self.damage, None
+                raise met
             storage = MemoryStorage(self.disk, Identity("simulation", self.id))
             found = storage.recover()
             if self.exchanged:
@@ -134,7 +142,8 @@ class Host:
             self.exchanged = True
             return self._open()
         self.exchanged = False
-        self.distrusted = self.rejoins = process.core.rejoining
+        self.rejoins = process.core.rejoining
+        self.distrusted = self.rejoins or (self.distrusted and process.unread_to > 0)
         return process
 
     def end(self, *, heard: bool, torn: random.Random | None) -> None:
@@ -158,6 +167,7 @@ class Host:
         except (StorageFailed, DamagedRecord) as error:
             self.note(f"fails: {error}")
             self.world.counts[_cause(error)] += 1
+            self.damage = error if isinstance(error, DamagedRecord) else None
             if self.up:
                 self.end(heard=True, torn=None)
             self.world.restart_later(self)

@@ -11,6 +11,7 @@ from esnode.apply import Machine
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.inbox import Inbox
+from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import Input
@@ -20,6 +21,7 @@ from esnode.view import View
 from esnode.waiting import WaitingRequests
 
 from .diskqueue import DiskQueue
+from .upkeep import Upkeep
 
 if TYPE_CHECKING:
     from .host import Host
@@ -58,6 +60,9 @@ class Process:
         self.waiting = WaitingRequests()
         self.disk = DiskQueue(host, storage)
         self.due_reads: list[tuple[int, Callable[[], None]]] = []
+        self.upkeep = Upkeep(host, self.disk, SavepointKeeper(self.machine, storage, found.savepoint))
+        self.unread_to = 0 if found.savepoint is None else found.savepoint.index
+        """The log up to here was not read at the start."""
         self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
 
 

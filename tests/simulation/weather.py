@@ -99,6 +99,11 @@ class Weather:
         return self.dedup.ttl_ms < 4 * self.duration_ms or self.dedup.max_keys < 1_000_000
 
 
+def savepoint_every_ms(seed: int) -> int:
+    """How often nodes keep savepoints in the world of `seed`; 0: never."""
+    return random.Random(f"{seed}:savepoints").choice((0, 500, 5_000, 30_000, 120_000))
+
+
 def draw(seed: int, minutes: float) -> Weather:
     """The world of `seed`, with faults for about `minutes`."""
     source = random.Random(f"{seed}:weather")

@@ -154,7 +154,7 @@ class World:
         newest = self.hosts[leader].process
         assert newest is not None
         last_index, term = newest.core.log.last_index, newest.core.term
-        return all(
+        return not any(host.distrusted for host in self.hosts.values()) and all(
             process.machine.applied_index == last_index
             and process.core.term == term
             and not process.core.rejoining

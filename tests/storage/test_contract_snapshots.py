@@ -20,7 +20,7 @@ def test_a_snapshot_replaces_the_whole_log(place: Place) -> None:
     snapshot = Snapshot(5, 3, 40, 500, b"state")
     storage.write([write(snapshot=snapshot, hard_state=HardState(3, None))])
     for opened in place.twice(storage):
-        assert opened.recover() == Recovered(HardState(3, None), 5, 5, 3, 5, ())
+        assert opened.recover() == Recovered(HardState(3, None), 5, 5, 3, 5, (), 40)
         assert opened.load_snapshot() == snapshot
         assert opened.read(6, 9, WHOLE) == []
         assert opened.size_bytes() == 0
@@ -33,7 +33,7 @@ def test_a_log_goes_on_after_a_snapshot_in_the_same_write(place: Place) -> None:
     log = entries(51, [2, 2], term=3, base_offset=400)
     storage.write([write(log, snapshot=snapshot, hard_state=HardState(3, 1), commit=51)])
     for opened in place.twice(storage):
-        assert opened.recover() == Recovered(HardState(3, 1), 51, 50, 3, 52, (TermRun(51, 3),))
+        assert opened.recover() == Recovered(HardState(3, 1), 51, 50, 3, 52, (TermRun(51, 3),), 400)
         assert opened.load_snapshot() == snapshot
         assert all_of(opened.read(51, 60, WHOLE)) == all_of(log)
         assert opened.index_of_offset(0) == 51
@@ -82,7 +82,7 @@ def test_the_prefix_is_cut_and_the_rest_stays(place: Place) -> None:
     snapshot = snapshot_of(log[3])
     storage.cut_prefix(snapshot)
     for opened in place.twice(storage):
-        assert opened.recover() == Recovered(HardState(0, None), 5, 4, 2, 6, (TermRun(5, 2),))
+        assert opened.recover() == Recovered(HardState(0, None), 5, 4, 2, 6, (TermRun(5, 2),), 7)
         assert opened.load_snapshot() == snapshot
         assert opened.read(4, 6, WHOLE) == []
         assert all_of(opened.read(5, 6, WHOLE)) == all_of(log[4:])
@@ -97,7 +97,7 @@ def test_the_prefix_can_be_the_whole_log(place: Place) -> None:
     storage.write([write(log, commit=1)])
     storage.cut_prefix(snapshot_of(log[2]))
     storage = place.reopened(storage)
-    assert storage.recover() == Recovered(HardState(0, None), 3, 3, 1, 3, ())
+    assert storage.recover() == Recovered(HardState(0, None), 3, 3, 1, 3, (), 6)
     assert storage.size_bytes() == 0
     assert storage.index_of_offset(0) == 4
     storage.write([write(entries(4, [1], term=1, base_offset=6))])

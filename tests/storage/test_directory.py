@@ -92,7 +92,7 @@ def test_every_new_name_is_synced_into_its_directory(
 
 @pytest.mark.parametrize(
     "change",
-    [{"cluster": "other"}, {"node_id": 2}, {"format": 1}, {"format": 3}, {"engine": "paper"}],
+    [{"cluster": "other"}, {"node_id": 2}, {"format": 2}, {"format": 4}, {"engine": "paper"}],
     ids=["cluster", "node", "older format", "newer format", "engine"],
 )
 def test_a_directory_that_is_not_ours_is_refused_and_left_as_it_is(

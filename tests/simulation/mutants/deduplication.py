@@ -114,8 +114,8 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 WINDOW,
-                "window._closes_at_ms = window._generations[-1].closes_at_ms",
-                "window._closes_at_ms = 0",
+                "self._closes_at_ms = self._generations[-1].closes_at_ms",
+                "self._closes_at_ms = 0",
             ),
         ),
     ),

@@ -15,7 +15,13 @@ MACHINE: Final = (
         "#24",
         "a node that came back by a snapshot has the keys, and not the producer sessions",
         "A",
-        (Edit(APPLY, "self.producers.adopt(producers)", "self.producers.closed = producers.closed"),),
+        (
+            Edit(
+                APPLY,
+                "self.producers.adopt(loaded.producers)",
+                "self.producers.closed = loaded.producers.closed",
+            ),
+        ),
     ),
     Mutant(
         "snapshot-one-entry-behind-its-data",
@@ -47,15 +53,9 @@ MACHINE: Final = (
         (
             Edit(
                 RECOVERY,
-                "found.prefix_index + 1, found.commit,",
-                "found.prefix_index + 1, found.last_index,",
+                "pages(storage, first_index, found.commit,",
+                "pages(storage, first_index, found.last_index,",
             ),
-            Edit(
-                RECOVERY,
-                "found.commit + 1, found.last_index,",
-                "found.last_index + 1, found.last_index,",
-            ),
-            Edit(RECOVERY, "applied=found.commit,", "applied=found.last_index,"),
         ),
     ),
     Mutant(

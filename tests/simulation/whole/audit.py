@@ -8,10 +8,9 @@ it. Called by `world.py`, and by each node's machine.
 from bisect import bisect_right
 from typing import Final
 
-from esnode.apply import Machine
+from esnode.apply import Loaded, Machine
 from esnode.dedup.batch import split_keys
 from esnode.raft.entry import Entry
-from esnode.raft.messages import Snapshot
 
 from ..outcome import Violation
 
@@ -36,7 +35,7 @@ class Audit:
 
     def observe(self, host: str, machine: Machine) -> None:
         """From now on look at all that `machine` applies."""
-        apply, restore = machine.apply, machine.restore
+        apply, adopt = machine.apply, machine.adopt
         self._compare_digest(host, machine)
 
         def audited_apply(entry: Entry) -> None:
@@ -47,12 +46,12 @@ class Audit:
             if entry.index % DIGEST_EVERY == 0:
                 self._compare_digest(host, machine)
 
-        def audited_restore(snapshot: Snapshot) -> None:
-            restore(snapshot)
+        def audited_adopt(loaded: Loaded) -> None:
+            adopt(loaded)
             self._compare_digest(host, machine)
 
         machine.apply = audited_apply  # type: ignore[method-assign]
-        machine.restore = audited_restore  # type: ignore[method-assign]
+        machine.adopt = audited_adopt  # type: ignore[method-assign]
 
     def leads(self, host: str, term: int) -> None:
         """A node says that it leads in `term`."""

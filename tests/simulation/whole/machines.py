@@ -69,7 +69,8 @@ class Machine:
         self._lost = False
         self._will_rejoin = False
         self._read_anew = False
-        """A node has read the disk since it was lost."""
+        """A node has read all of the disk since it was lost."""
+        self._losses = self._losses_before = 0
         self._nodes = 0
         self._begun = trio.lowlevel.ParkingLot()
         self._ended = trio.Event()
@@ -94,11 +95,16 @@ class Machine:
         `noticed`: the node is sure to rejoin for it, once it has met the others.
         """
         change()
+        self._losses += 1
         self._lost, self._read_anew, self._will_rejoin = True, False, noticed
 
     def rejoined(self) -> None:
         """Its node has said so."""
         self._lost = False
+
+    def checked(self) -> None:
+        """Its node has read what there was on the disk when it began."""
+        self._read_anew = not self._will_rejoin and self._losses == self._losses_before
 
     def kill(self) -> None:
         """End the process at once, as kill -9 does: what it wrote stays in the cache of the system."""
@@ -202,7 +208,7 @@ class Machine:
                 )
                 ground.audit.observe(self.host, node.machine)
                 self.life = Life(scope, storage, pace, node)
-                self._read_anew = not self._will_rejoin
+                self._losses_before = self._losses
                 self._begun.unpark_all()
                 await node.run([clients], [peers])
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from esnode import limits
 from esnode.config import Dedup, Raft, Retention
 from esnode.limits import KIB
 
@@ -92,7 +93,7 @@ class Swarm:
     load: Load
     fault_every_s: float
     faults: Mapping[str, float]
-    limits: Mapping[str, int]
+    limits: Mapping[str, float]
 
 
 def draw(seed: int) -> Swarm:
@@ -140,5 +141,14 @@ def draw(seed: int) -> Swarm:
             "TICK_MS": pick((20, 50, 100)),
             "FINE_TICK_MS": pick((1, 5, 20, 20)),
             **{name: pick(low) for name, low in SMALL_LIMITS.items() if source.random() < 0.25},
+            **_savepoints(random.Random(f"{seed}:savepoints")),
         },
     )
+
+
+def _savepoints(source: random.Random) -> Mapping[str, float]:
+    """How often they are kept; in a third of the worlds never."""
+    return {
+        "SAVEPOINT_ENTRIES": source.choice((limits.SAVEPOINT_ENTRIES, 300, 10)),
+        "SAVEPOINT_CHECK_S": source.choice((1.0, 0.05)),
+    }

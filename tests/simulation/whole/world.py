@@ -96,6 +96,8 @@ class World:
             self.audit.leads(host, term)
         if event == "rejoin_done":
             self._machines[host].rejoined()
+        if event == "log_checked":
+            self._machines[host].checked()
         if event == "rejoin_begun" and not self._machines[host].lost:
             raise Violation("durability", f"{host} finds a damage that nobody did: {fields['reason']}")
 

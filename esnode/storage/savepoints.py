@@ -1,0 +1,230 @@
+"""Where savepoints are kept: the last one, and the sealed chunks of keys that it goes by.
+
+A savepoint only saves the time of a replay. What is here is checked when it is read, and a start that
+cannot use it reads the log instead. Never decides when one is due, nor what it means. Called by the homes
+of the engines.
+
+    savepoint    a head with its checksum, then the state as it came; replaced whole
+    keys-N       chunks of keys, in their order, `FILE_CHUNKS` a file: what chunk belongs where never changes
+"""
+
+import os
+import random
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+import google_crc32c
+
+from esnode import limits
+from esnode.apply import Savepoint
+from esnode.dedup.keywindow import CHUNK_BYTES
+from esnode.errors import DamagedRecord
+from esnode.storage.files import disk_errors, sync_directory, write_all
+
+FILE_CHUNKS: Final = 256
+"""16 MiB, the keys of about a million events."""
+SAVEPOINT_FILE: Final = "savepoint"
+_MAGIC: Final = b"ESSP"
+_VERSION: Final = 1
+# magic | version u8 | crc u32; the crc covers the rest of the head and the state
+_FRONT: Final = struct.Struct(">4sBI")
+# index u64 | term u64 | log_time_ms u64 | first_chunk u64 | open_chunk u64 | length of the state u64
+_HEAD: Final = struct.Struct(">QQQQQQ")
+
+
+class Savepoints(Protocol):
+    """One place for them. Everything is durable when a call returns."""
+
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+        """Write sealed chunks, the first of this number. Changes nothing by itself."""
+        ...
+
+    def keep(self, savepoint: Savepoint) -> None:
+        """Write it in place of the one before; its chunks are kept by now. Those before them may go."""
+        ...
+
+    def load(self) -> Savepoint | None:
+        """The last one; raises `DamagedRecord` when that is not what was written."""
+        ...
+
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+        """The chunks of these numbers, unchecked; raises `DamagedRecord` when one is not there."""
+        ...
+
+
+class SavepointFiles:
+    """Savepoints in a data directory. Raises `StorageFailed` where the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open = True
+        self._at_work = threading.Lock()
+
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+        """See `Savepoints`."""
+        written = 0
+        while written < len(chunks):
+            number, place = divmod(first_chunk + written, FILE_CHUNKS)
+            end = written + min(FILE_CHUNKS - place, len(chunks) - written)
+            self._write_keys(self._path / f"keys-{number}", place * CHUNK_BYTES, chunks[written:end])
+            written = end
+
+    def keep(self, savepoint: Savepoint) -> None:
+        """See `Savepoints`."""
+        path = self._path / SAVEPOINT_FILE
+        new = path.with_suffix(".new")
+        with self._while_open() as is_open, disk_errors("write a savepoint"):
+            if not is_open:
+                return
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb", buffering=0) as file:
+                write_all(descriptor, pack_savepoint(savepoint))
+                os.fsync(file.fileno())
+            new.rename(path)
+            sync_directory(self._path)
+            for each in list(self._path.glob("keys-*")):
+                if (int(each.name.removeprefix("keys-")) + 1) * FILE_CHUNKS <= savepoint.first_chunk:
+                    each.unlink()
+
+    def load(self) -> Savepoint | None:
+        """See `Savepoints`."""
+        with disk_errors("read the savepoint"):
+            try:
+                file = (self._path / SAVEPOINT_FILE).read_bytes()
+            except FileNotFoundError:
+                return None
+        return unpack_savepoint(file)
+
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+        """See `Savepoints`."""
+        while first_chunk < end_chunk:
+            number, place = divmod(first_chunk, FILE_CHUNKS)
+            end = min(end_chunk, (number + 1) * FILE_CHUNKS)
+            with disk_errors(f"read keys-{number}"):
+                try:
+                    file = (self._path / f"keys-{number}").open("rb", buffering=0)
+                except FileNotFoundError as error:
+                    raise DamagedRecord(f"the file keys-{number} is missing") from error
+                with file:
+                    file.seek(place * CHUNK_BYTES)
+                    for _ in range(first_chunk, end):
+                        chunk = bytearray(CHUNK_BYTES)
+                        if file.readinto(chunk) != CHUNK_BYTES:
+                            raise DamagedRecord(f"the file keys-{number} is cut short")
+                        yield chunk
+            first_chunk = end
+
+    def close(self) -> None:
+        """Let nobody write any more: a thread that was given up may still be on its way here."""
+        in_time = self._at_work.acquire(timeout=limits.STOP_TIMEOUT_S)
+        self._open = False
+        if in_time:
+            self._at_work.release()
+
+    def _write_keys(self, path: Path, position: int, chunks: Sequence[bytes | bytearray]) -> None:
+        with self._while_open() as is_open, disk_errors(f"write {path.name}"):
+            if not is_open:
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb", buffering=0) as file:
+                file.seek(position)
+                for chunk in chunks:
+                    write_all(descriptor, chunk)
+                os.fdatasync(descriptor)
+
+    @contextmanager
+    def _while_open(self) -> Iterator[bool]:
+        with self._at_work:
+            yield self._open
+
+
+class MemorySavepoints:
+    """Savepoints in memory."""
+
+    def __init__(self, take: Callable[[int], None]) -> None:
+        """`take` is told the bytes of each write before it is done, and may refuse."""
+        self._take = take
+        self._file: bytes | None = None
+        self._chunks: dict[int, bytes] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """All that is kept."""
+        return len(self._file or b"") + sum(map(len, self._chunks.values()))
+
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+        """See `Savepoints`."""
+        self._take(len(chunks) * CHUNK_BYTES)
+        self._chunks.update((number, bytes(chunk)) for number, chunk in enumerate(chunks, first_chunk))
+
+    def keep(self, savepoint: Savepoint) -> None:
+        """See `Savepoints`."""
+        file = pack_savepoint(savepoint)
+        self._take(len(file))
+        self._file = file
+        self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= savepoint.first_chunk}
+
+    def load(self) -> Savepoint | None:
+        """See `Savepoints`."""
+        return None if self._file is None else unpack_savepoint(self._file)
+
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+        """See `Savepoints`."""
+        for number in range(first_chunk, end_chunk):
+            if number not in self._chunks:
+                raise DamagedRecord(f"chunk {number} of the keys is missing")
+            yield bytearray(self._chunks[number])
+
+    def image(self) -> tuple[bytes | None, Mapping[int, bytes]]:
+        """A copy of all."""
+        return self._file, dict(self._chunks)
+
+    def restore(self, image: tuple[bytes | None, Mapping[int, bytes]] = (None, {})) -> None:
+        """Put a copy in place of what is here; nothing, if there is none."""
+        self._file, self._chunks = image[0], dict(image[1])
+
+    def flip_bit(self, source: random.Random) -> None:
+        """Damage one bit of the savepoint or of a chunk of keys, if there is any."""
+        bit = 1 << source.randrange(8)
+        if self._chunks and source.random() < 0.5:
+            number = source.choice(sorted(self._chunks))
+            self._chunks[number] = _flipped(self._chunks[number], source.randrange(CHUNK_BYTES), bit)
+        elif self._file is not None:
+            self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
+
+
+def pack_savepoint(savepoint: Savepoint) -> bytes:
+    """The file."""
+    head = _HEAD.pack(
+        savepoint.index,
+        savepoint.term,
+        savepoint.log_time_ms,
+        savepoint.first_chunk,
+        savepoint.open_chunk,
+        len(savepoint.state),
+    )
+    return _FRONT.pack(_MAGIC, _VERSION, google_crc32c.value(head + savepoint.state)) + head + savepoint.state
+
+
+def unpack_savepoint(file: bytes) -> Savepoint:
+    """What was packed as `file`; raises `DamagedRecord`."""
+    if len(file) < _FRONT.size + _HEAD.size:
+        raise DamagedRecord("the savepoint ends within its head")
+    magic, version, crc = _FRONT.unpack_from(file)
+    if (magic, version) != (_MAGIC, _VERSION):
+        raise DamagedRecord(f"the savepoint is not one of version {_VERSION}")
+    if google_crc32c.value(file[_FRONT.size :]) != crc:
+        raise DamagedRecord("the checksum of the savepoint does not match")
+    index, term, log_time_ms, first_chunk, open_chunk, length = _HEAD.unpack_from(file, _FRONT.size)
+    state = file[_FRONT.size + _HEAD.size :]
+    if length != len(state):
+        raise DamagedRecord(f"the savepoint has a state of {len(state)} bytes, not what its head says")
+    return Savepoint(index, term, log_time_ms, first_chunk, open_chunk, state)
+
+
+def _flipped(data: bytes, at: int, bit: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]

@@ -1,0 +1,83 @@
+"""What a node of tier A does with its disk beside its log: savepoints, and a look at what it did not read.
+
+As `esnode/keeper.py` and `esnode/scrub.py`, on the simulated disk's time. Made by each `Process`.
+"""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from esnode.keeper import Begun, SavepointKeeper
+
+from .diskqueue import DiskQueue
+from .schedule import MS, between
+from .weather import savepoint_every_ms
+
+if TYPE_CHECKING:
+    from .host import Host
+
+PAGE_BYTES: Final = 20_000
+SCRUB_MS: Final = (1, 100)
+WRITE_MS: Final = (1, 300)
+"""What goes by between the keys of a savepoint and itself."""
+
+
+class Upkeep:
+    """One life's."""
+
+    def __init__(self, host: "Host", disk: DiskQueue, keeper: SavepointKeeper) -> None:
+        self._host = host
+        self._disk = disk
+        self._keeper = keeper
+        self._life = host.life
+        self._random = random.Random(f"{host.world.seed}:upkeep:{host.id}:{host.life}")
+        self._every_ms = savepoint_every_ms(host.world.seed)
+        self._losses = host.losses
+
+    def begin(self, unread_to: int) -> None:
+        """Begin both."""
+        if self._every_ms:
+            self._later((0, self._every_ms), self._save)
+        if unread_to:
+            self._later(SCRUB_MS, partial(self._disk.call, partial(self._scrub, 0, unread_to)))
+
+    def _save(self) -> None:
+        self._later((self._every_ms // 2, 2 * self._every_ms), self._save)
+        if not self._host.paused:
+            begun = self._keeper.begin()
+            self._disk.call(partial(self._save_keys, begun))
+
+    def _save_keys(self, begun: Begun) -> None:
+        if begun.chunks:
+            self._disk.storage.keep_keys(begun.first_chunk, begun.chunks)
+            self._host.world.counts["disk.chunks of keys"] += len(begun.chunks)
+        self._later(WRITE_MS, partial(self._disk.call, partial(self._save_point, begun)))
+
+    def _save_point(self, begun: Begun) -> None:
+        self._disk.storage.keep_savepoint(begun.savepoint)
+        self._keeper.kept(begun)
+        self._host.world.counts["disk.savepoint"] += 1
+
+    def _scrub(self, next_index: int, last_index: int) -> None:
+        storage = self._disk.storage
+        if not next_index:
+            storage.load_snapshot()
+        next_index = max(next_index, storage.recover().prefix_index + 1)
+        if next_index <= last_index:
+            page = storage.read(next_index, last_index, PAGE_BYTES)
+            go_on = partial(self._scrub, page[-1].index + 1, last_index)
+            self._later(SCRUB_MS, partial(self._disk.call, go_on))
+            return
+        self._host.world.counts["disk.scrubbed"] += 1
+        if not self._host.rejoins and self._host.losses == self._losses:
+            self._host.distrusted = False
+
+    def _later(self, bounds_ms: tuple[int, int], call: Callable[[], object]) -> None:
+        first, last = bounds_ms
+        delay_ns = between(self._random, (first * MS, last * MS))
+        self._host.world.schedule.after(delay_ns, self._if_alive, call)
+
+    def _if_alive(self, call: Callable[[], object]) -> None:
+        if self._life == self._host.life and self._host.up:
+            call()
