@@ -11,7 +11,7 @@ from typing import Final
 
 import cbor2
 
-from bench.peers.client import Acked, Answer, Elsewhere, NotNow
+from bench.peers.client import Acked, Answer, Elsewhere
 from esnode.dedup.batch import Batch
 
 GREETING: Final = b"AMQP\x00\x00\x09\x01"
@@ -104,17 +104,19 @@ class AmqpDialect:
             self._outbox.append(publish(self._queue, event))
 
     def feed(self, data: bytes) -> Sequence[Answer]:
-        """The confirms; raises `Elsewhere` when the broker closes the channel or the connection."""
+        """The confirms; raises `Elsewhere` when the broker closes the channel or nacks.
+
+        A channel that was opened while the queue's leader was dying refuses every publish from then on.
+        """
         acked: Counter[int] = Counter()
-        refused: Counter[int] = Counter()
         for which, arguments in self._methods(data):
             if which == ACK:
                 acked.update(self._confirmed(arguments))
             elif which == NACK:
-                refused.update(self._confirmed(arguments))
+                raise Elsewhere("a publish was refused")
             else:
                 self._greet(which, arguments)
-        return [*(Acked(number, events) for number, events in acked.items()), *map(NotNow, refused)]
+        return [Acked(number, events) for number, events in acked.items()]
 
     def take(self) -> bytes:
         """All of it: RabbitMQ holds a publisher back by not reading."""
@@ -137,7 +139,7 @@ class AmqpDialect:
         self._buffer = buffer[at:]
 
     def _confirmed(self, arguments: bytes) -> list[int]:
-        """The sending of each message that an ack or nack means."""
+        """The sending of each message that an ack means."""
         tag, flags = _TAG.unpack_from(arguments)
         if not flags & 1:
             return [self._unconfirmed.pop(tag)]

@@ -214,7 +214,7 @@ class _Session:
         try:
             async with stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, dialect)
-                nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch, dialect)
                 while data := await stream.receive_some(RECEIVE_BYTES):
                     for answer in dialect.feed(data):
                         acked += self._settle(answer)
@@ -259,15 +259,17 @@ class _Session:
             else:
                 await self._writer.park()
 
-    async def _watch(self) -> NoReturn:
-        """Give the connection up when its oldest sending has waited too long."""
+    async def _watch(self, dialect: Dialect) -> NoReturn:
+        """Give the connection up when its greeting or its oldest sending has waited too long."""
         patience_s = self._client.habits.patience_s
+        begun_s = trio.current_time()
         while True:
             await trio.sleep(patience_s / WATCHES)
             for number in [number for number, request in self._pending.items() if request.done.is_set()]:
                 del self._pending[number]
             oldest = next(iter(self._pending.values()), None)
-            if oldest is not None and trio.current_time() - oldest.sent_s > patience_s:
+            since_s = oldest.sent_s if oldest is not None else begun_s
+            if (oldest is not None or not dialect.ready) and trio.current_time() - since_s > patience_s:
                 raise Elsewhere
 
 

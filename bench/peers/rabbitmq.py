@@ -52,7 +52,8 @@ class RabbitMq:
             durable="yes",
             client="raw sockets: one persistent publish an event over one channel; a batch is one write",
             timers="as shipped: a lost connection between nodes at once, silence by probes (aten)",
-            dialling=f"the queue's leader first, then the next node; {habits}",
+            dialling=f"the queue's leader first, then the next node; {habits}; leaves a channel that"
+            " refuses a publish",
         )
 
     async def start(self, directory: Path) -> None:
