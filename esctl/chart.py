@@ -7,6 +7,7 @@ alone would not tell which is which. Prints nothing. Called by `esctl/terminal.p
 
 import math
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Final
 
 from esctl.answer import Chart
@@ -39,8 +40,8 @@ def draw(chart: Chart, width: int, *, color: bool) -> str:
         height=chart.height,
         line_length_hard_cap=max(MIN_WIDTH, width),
         character_set="braille" if color else "ascii",
-        force_ascii_characters=list(LETTERS),
-        color=list(COLORS) if color else False,
+        force_ascii_characters=_enough(LETTERS, len(curves)),
+        color=_enough(COLORS, len(curves)) if color else False,
         y_gridlines=[] if chart.bound is None else [chart.bound],
         x_gridlines=[],
         legend_labels=list(curves) if len(curves) > 1 else None,
@@ -55,6 +56,11 @@ def rows(chart: Chart) -> list[list[float | None]]:
     places = [dict(points) for points in chart.curves.values()]
     at = sorted({x for place in places for x in place})
     return [[x, *(place.get(x) for place in places)] for x in at]
+
+
+def _enough(looks: Sequence[str], count: int) -> list[str]:
+    """One for each curve, from the beginning again when there are more curves."""
+    return list(islice(cycle(looks), count))
 
 
 def _heights(chart: Chart, values: list[float]) -> tuple[float, float]:

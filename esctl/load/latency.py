@@ -99,6 +99,11 @@ class Recorder:
         acked, counts = np.asarray(self._acked), np.asarray(self._counts)
         return int(counts[(acked >= begin_s) & (acked < end_s)].sum())
 
+    def meant_between(self, begin_s: float, end_s: float) -> int:
+        """How many of the events that were acked, at whatever time, were meant to be sent in that time."""
+        counts = np.asarray(self._counts)
+        return int(counts[self._meant_between(begin_s, end_s)].sum())
+
     def most_late_s(self, begin_s: float) -> float:
         """By how much the generator was behind its own plan at worst: it, not the log, was slow then."""
         late = np.asarray(self._sent) - self._last_intended()
@@ -127,7 +132,8 @@ class Recorder:
         """For each `step_s` from `begin_s`: the events acked, a second."""
         acked, counts = np.asarray(self._acked), np.asarray(self._counts)
         edges = _edges(begin_s, end_s, step_s)
-        acks, _ = np.histogram(acked, edges, weights=counts)
+        inside = acked < end_s  # numpy's last bin would take in its end
+        acks, _ = np.histogram(acked[inside], edges, weights=counts[inside])
         rates = (acks / np.diff(edges)).tolist()
         return [
             (round(at - begin_s, 3), round(rate, 1)) for at, rate in zip(edges.tolist(), rates, strict=False)

@@ -74,12 +74,16 @@ async def usage_around(look: Look, load: Load) -> tuple[Usage, Usage]:
 
 
 def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | None]:
-    """What a load that has ended shows of the log. In a closed loop there is no intended time: the
-    latencies from it are those from the sending."""
+    """What a load that has ended shows of the log.
+
+    In a closed loop there is no intended time: the latencies from it are those from the sending. At a rate,
+    `unfinished` events were due in the measured time and had no ack at the end of the drain.
+    """
     begin_s, end_s = load.begun_s, load.ended_s
     acked = load.recorder.acked_between(begin_s, end_s)
     raw = load.recorder.percentiles(begin_s, end_s, intended=False)
     corrected = load.recorder.percentiles(begin_s, end_s, intended=True) if plan.rate else raw
+    due = round(plan.rate * plan.seconds)
     return {
         "events_per_s": round(acked / plan.seconds, 1),
         "payload_mb_per_s": round(acked * size_bytes / plan.seconds / 1e6, 3),
@@ -88,6 +92,7 @@ def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | Non
         "acked": acked,
         "failed": load.failed,
         "unknown": load.unknown,
+        "unfinished": max(0, due - load.recorder.meant_between(begin_s, end_s)) if due else 0,
     }
 
 

@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from esctl import state
+from esctl.inquiry.survey import NUMBERS
 from esctl.state import Cluster, Node
 from esnode.connection import Connection, accept
 from esnode.dedup.batch import OffsetRange, split_keys
 from esnode.errors import PeerError
-from esnode.messages import Append, Appended, LeaderIs, Side, StatusRequest
+from esnode.messages import Append, Appended, LeaderIs, Side, StatusReply, StatusRequest
 from esnode.wire import Message
 
 IDENTITY = "sink-0a1b2c3d"
@@ -20,14 +22,19 @@ IDENTITY = "sink-0a1b2c3d"
 
 @dataclass
 class SinkNode:
-    """Acks what it takes. Without `leads` it takes nothing; after `deaf_after` events it is silent."""
+    """Acks what it takes. Without `leads` it takes nothing; after `deaf_after` events it is silent.
+
+    It gives its status only when it `tells`.
+    """
 
     leads: bool = True
+    tells: bool = False
     deaf_after: float = float("inf")
     refuse: Callable[[Append], Message | None] = lambda _append: None
     offsets: dict[bytes, int] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
+    told: int = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with Connection(stream) as connection:
@@ -50,7 +57,7 @@ class SinkNode:
 
     def answer(self, message: Message) -> Message | None:
         if isinstance(message, StatusRequest):
-            return None
+            return StatusReply(message.request_id, self.status()) if self.tells else None
         assert isinstance(message, Append)
         if len(self.offsets) >= self.deaf_after:
             return None
@@ -65,6 +72,17 @@ class SinkNode:
         self.changed.set()
         self.changed = trio.Event()
         return Appended(message.request_id, ranges, known)
+
+    def status(self) -> dict[str, Any]:
+        self.told += 1
+        return {
+            **dict.fromkeys(NUMBERS, 1),
+            "cluster": IDENTITY,
+            "id": 1,
+            "role": "leader",
+            "rss_bytes": 50_000_000,
+            "cpu_s": self.told / 10,
+        }
 
 
 @asynccontextmanager

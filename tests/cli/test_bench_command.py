@@ -4,7 +4,6 @@ import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,65 +11,66 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.answer import Answer, Table
 from esctl.commands.bench import produce as bench
+from esctl.commands.bench import screens
+from esctl.errors import InputUnreadable, InvalidArgument
 from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esctl.load.runner import Load, Plan
-from esnode.client import BatchAck
-from esnode.dedup.batch import Batch, OffsetRange
+from esctl.load.trial import run_trial
+from esctl.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
 from tests.cli import conftest as clusters
+from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
 from tests.cli.sink_node import SinkNode, sink
 
-RUN = "0123456789abcdef"
-FACTS: dict[str, Any] = {
-    "rate": 0, "window": 4, "nodes": [{"rss_bytes": 50_000_000}], "cluster_nodes": 3, "storage": "sqlite",
-    "durability": "fsync", "size_bytes": 128, "events_a_batch": 10, "seconds": 2.0, "warmup_s": 1.0,
-    "generator_us_per_event": 0.5, "cpus": 2, "cpu": None, "machine": "x", "python": "3",
-}  # fmt: skip
+
+async def answered(log: Log, plan: Plan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:
+    """What the command says of so many runs on `log`."""
+    nodes = nodes or Nodes()
+    trials = [
+        await run_trial(log, nodes.look, Generator(RUN, 128, plan.events_a_batch), plan) for _ in range(runs)
+    ]
+    result = bench.result_of(trials, MACHINE, CLUSTER, session=False, generator_us=0.5)
+    return bench.answer_of(result, [one.load for one in trials], plot=True)
 
 
-class Log:
-    """Acks after `delay_s`; stands still from `still_from` to `still_to`; may fail."""
-
-    def __init__(self, delay_s: float = 0.01, still_from: float = -1, still_to: float = -1) -> None:
-        self.delay_s, self.still_from, self.still_to = delay_s, still_from, still_to
-        self.begun = trio.current_time()
-        self.batches = 0
-        self.error: EventStreamError | None = None
-        self.fails_every = 10
-        self.leads = True
-
-    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
-        self.batches += 1
-        if on_sent is not None and self.leads:
-            on_sent()
-        await trio.sleep(self.delay_s)
-        now = trio.current_time() - self.begun
-        if self.still_from <= now < self.still_to:
-            await trio.sleep(self.still_to - now)
-        if self.error is not None and self.batches % self.fails_every == 0:
-            raise self.error
-        return BatchAck((OffsetRange(0, batch.count),), 0, False)
+def figures(answer: Answer) -> dict[str, Any]:
+    found = answer.data["figures"]
+    assert isinstance(found, dict)
+    return found
 
 
-def load_on(log: Log, plan: Plan) -> Load:
-    return Load(log, Generator(RUN, 128, plan.events_a_batch), plan)
+async def loaded(log: Log, plan: Plan) -> Load:
+    load = Load(log, Generator(RUN, 128, plan.events_a_batch), plan)
+    await load.run()
+    return load
+
+
+# --- figures -------------------------------------------------------------------------------------
 
 
 async def test_a_closed_loop_keeps_its_window_full(autojump_clock: trio.abc.Clock) -> None:
-    plan = Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)
-    load = load_on(Log(), plan)
-    await load.run()
-    answer = bench.answer_of(load, plan, FACTS)
-    assert answer.data["events_per_s"] == pytest.approx(4 * 10 / 0.01, rel=0.02)
-    assert answer.data["acked"] == pytest.approx(8_000, rel=0.02)
-    assert answer.data["acked_in_all"] == pytest.approx(12_000, rel=0.02)
-    assert (answer.data["failed"], answer.data["unknown"]) == (0, 0)
-    assert answer.data["latency_ms"] == answer.data["raw_latency_ms"]
-    assert answer.data["latency_ms"]["p50"] == pytest.approx(10, rel=0.01)
+    answer = await answered(Log(), Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4))
+    found = figures(answer)
+    assert found["events_per_s"] == pytest.approx(4 * 10 / 0.01, rel=0.02)
+    assert found["payload_mb_per_s"] == pytest.approx(4000 * 128 / 1e6, rel=0.02)
+    assert found["acked"] == pytest.approx(8_000, rel=0.02)
+    assert answer.data["detail"]["acked_in_all"] == [pytest.approx(12_000, rel=0.02)]
+    assert (found["failed"], found["unknown"]) == (0, 0)
+    assert found["p50_ms"] == found["raw_p50_ms"] == pytest.approx(10, rel=0.01)
     assert answer.exit_code == Exit.OK
+
+
+async def test_the_cost_of_an_event_is_that_of_the_measured_time(autojump_clock: trio.abc.Clock) -> None:
+    # 4,000 events a second; the leader takes 0.5 s of processor time a second, the followers 0.2 and 0.3.
+    found = figures(await answered(Log(), Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)))
+    assert found["leader_cpu_us_per_event"] == pytest.approx(125, rel=0.02)
+    assert found["follower_cpu_us_per_event"] == pytest.approx(75, rel=0.02)
+    assert found["client_cpu_us_per_event"] == pytest.approx(62.5, rel=0.02)
+    assert (found["leader_rss_bytes"], found["follower_rss_bytes"]) == (100_000_001, 100_000_003)
 
 
 async def test_a_rate_is_kept_and_a_stall_is_charged_to_every_event_it_delayed(
@@ -78,15 +78,43 @@ async def test_a_rate_is_kept_and_a_stall_is_charged_to_every_event_it_delayed(
 ) -> None:
     plan = Plan(seconds=10, warmup_s=1, rate=1000, batch=64, window=64)
     assert plan.events_a_batch == 1
-    load = load_on(Log(still_from=5, still_to=6), plan)
-    await load.run()
-    data = bench.answer_of(load, plan, {**FACTS, "rate": 1000}).data
-    assert data["events_per_s"] == pytest.approx(1000, rel=0.01)
+    answer = await answered(Log(still_from=5, still_to=6), plan)
+    found = figures(answer)
+    assert found["events_per_s"] == pytest.approx(1000, rel=0.01)
     # A tenth of the events was meant to be sent while the log stood still for a second.
-    assert data["latency_ms"]["p99"] > 800
-    assert data["latency_ms"]["p50"] == pytest.approx(10, rel=0.5)
-    assert data["raw_latency_ms"]["p99"] == pytest.approx(10, rel=0.1)
-    assert data["generator_late_ms"] > 500
+    assert found["p99_ms"] > 800
+    assert found["p50_ms"] == pytest.approx(10, rel=0.5)
+    assert found["raw_p99_ms"] == pytest.approx(10, rel=0.1)
+    assert answer.data["detail"]["generator_late_ms"][0] > 500
+
+
+async def test_the_curves_show_the_second_in_which_the_log_stood_still(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    plan = Plan(seconds=6, warmup_s=1, rate=1000, batch=64, window=2000)
+    series = (await answered(Log(still_from=3, still_to=4), plan)).data["series"]
+    # The measured time begins a second after the log does.
+    rates = dict(series["events_per_s"])
+    assert list(rates) == [0, 1, 2, 3, 4, 5]
+    assert rates[0] == pytest.approx(1000, rel=0.02)
+    assert rates[2] < 50
+    assert rates[3] == pytest.approx(2000, rel=0.02)
+    slowest = max(series["p99_ms"], key=lambda point: point[1])
+    assert slowest[0] in (1, 2)
+    assert slowest[1] > 900
+
+
+async def test_several_runs_give_the_median_and_the_range(autojump_clock: trio.abc.Clock) -> None:
+    log = Log(still_from=4, still_to=5)  # in the second run
+    answer = await answered(log, Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4), runs=3)
+    rates = [run["events_per_s"] for run in answer.data["runs"]]
+    assert rates[1] == pytest.approx(2000, rel=0.05)
+    assert figures(answer)["events_per_s"] == sorted(rates)[1]
+    assert f"(3 runs: {min(rates):,.0f} to {max(rates):,.0f})" in str(answer.views[0])
+    table = answer.views[1]
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows][1:] == ["  lowest run", "  highest run"]
+    assert [x for x, _ in answer.data["series"]["events_per_s"]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_batch_at_a_rate_holds_what_falls_due_in_a_millisecond() -> None:
@@ -96,51 +124,79 @@ def test_a_batch_at_a_rate_holds_what_falls_due_in_a_millisecond() -> None:
     assert Plan(1, 0, rate=0, batch=64, window=1).events_a_batch == 64
 
 
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("error", "failed"), [(WindowFull("full"), True), (OperationTimeout("late"), False)])
 async def test_events_without_an_ack_are_counted_by_what_is_known_of_them(
     error: EventStreamError, failed: bool, autojump_clock: trio.abc.Clock
 ) -> None:
-    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1)
     log = Log()
     log.error = error
-    load = load_on(log, plan)
-    await load.run()
-    answer = bench.answer_of(load, plan, FACTS)
-    assert answer.data["failed" if failed else "unknown"] == pytest.approx(100, abs=10)
-    assert answer.data["unknown" if failed else "failed"] == 0
-    assert answer.data["errors_by_code"] == {error.code: pytest.approx(100, abs=10)}
+    answer = await answered(log, Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
+    found = figures(answer)
+    assert found["failed" if failed else "unknown"] == pytest.approx(100, abs=10)
+    assert found["unknown" if failed else "failed"] == 0
+    assert answer.data["detail"]["errors_by_code"] == [{error.code: pytest.approx(100, abs=10)}]
+    assert [trouble.code for trouble in answer.errors] == [error.code]
     assert answer.exit_code == Exit.ERROR
 
 
 @pytest.mark.parametrize("delay_s", [0.01, 1000])
 async def test_events_that_never_left_are_not_unknown(delay_s: float, autojump_clock: trio.abc.Clock) -> None:
-    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1)
     log = Log(delay_s)
     log.leads, log.error = False, NoQuorum("nobody leads")
     log.fails_every = 1
-    load = load_on(log, plan)
-    await load.run()
+    load = await loaded(log, Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
     assert (load.acked, load.unknown) == (0, 0)
     assert load.failed == load.sent
 
 
 async def test_an_overload_is_called_one(autojump_clock: trio.abc.Clock) -> None:
     plan = Plan(seconds=2, warmup_s=0, rate=1000, batch=64, window=1)
-    load = load_on(Log(delay_s=0.1), plan)
-    await load.run()
-    answer = bench.answer_of(load, plan, {**FACTS, "rate": 1000})
-    assert answer.data["events_per_s"] < 20
-    assert "did not keep up" in str(answer.views[-1])
+    answer = await answered(Log(delay_s=0.1), plan)
+    assert figures(answer)["events_per_s"] < 20
+    assert any("did not keep up" in str(view) for view in answer.views)
 
 
 async def test_nothing_acked_is_an_error_and_its_latencies_are_empty(autojump_clock: trio.abc.Clock) -> None:
     plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2)
-    load = load_on(Log(delay_s=1000), plan)
-    await load.run()
-    answer = bench.answer_of(load, plan, FACTS)
+    answer = await answered(Log(delay_s=1000), plan)
     assert answer.exit_code == Exit.ERROR
-    assert answer.data["unknown"] == 20
-    assert answer.data["latency_ms"] == {"p50": None, "p99": None, "p999": None, "max": None}
+    found = figures(answer)
+    assert found["unknown"] == 20
+    assert {found[name] for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms")} == {None}
+    assert found["leader_cpu_us_per_event"] is None
+    Terminal(Output.TABLE).show("bench produce", answer)  # every view can be drawn
+
+
+async def test_costs_are_unknown_where_the_leadership_moved(autojump_clock: trio.abc.Clock) -> None:
+    nodes = Nodes()
+    plan = Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)
+
+    async def move() -> None:
+        await trio.sleep(2)
+        nodes.leader = 2
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move)
+        found = figures(await answered(Log(), plan, nodes=nodes))
+    assert (found["leader_cpu_us_per_event"], found["follower_cpu_us_per_event"]) == (None, None)
+    assert found["client_cpu_us_per_event"] == pytest.approx(62.5, rel=0.02)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputUnreadable, match="cannot write"):
+        screens.check_place(tmp_path / "file" / "result.json")
+    with pytest.raises(InvalidArgument, match="directory") as caught:
+        screens.check_place(tmp_path)
+    assert caught.value.next_step == f"--save {tmp_path}/result.json"
+    screens.check_place(tmp_path / "new" / "result.json")
+    screens.check_place(None)
+
+
+# --- as it is typed ------------------------------------------------------------------------------
 
 
 def test_making_an_event_costs_little() -> None:
@@ -149,41 +205,52 @@ def test_making_an_event_costs_little() -> None:
 
 @pytest.mark.slow
 async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Path) -> None:
-    node = SinkNode()
-    words = ["bench", "produce", "--seconds", "0.5", "--warmup", "0.1", "--rate", "2000", "-o", "json"]
+    node = SinkNode(tells=True)
+    saved = tmp_path / "results" / "produce.json"
+    words = ["bench", "produce", "--seconds", "0.5", "--warmup", "0.1", "--rate", "2000", "--runs", "2"]
     async with sink(tmp_path, node):
         run: subprocess.CompletedProcess[bytes] = await trio.run_process(
-            [sys.executable, "-m", "esctl.main", *words],
+            [sys.executable, "-m", "esctl.main", *words, "--save", str(saved), "-o", "json"],
             capture_stdout=True,
             capture_stderr=True,
             check=False,
         )
-    assert run.returncode == 0
+    assert run.returncode == 0, run.stderr
     data = json.loads(run.stdout)["data"]
-    assert data["acked_in_all"] == len(node.offsets)
+    assert json.loads(saved.read_text()) == data
+    assert sum(data["detail"]["acked_in_all"]) == len(node.offsets)
     assert run.stderr.decode().splitlines() == [
         f"{len(node.offsets):,} generated events are in the log of sink now, for good;"
-        " for a throw-away one: esctl cluster up bench"
+        " for a throw-away one: esctl cluster up bench",
+        f"the result is in {saved}",
     ]
-    assert 0 < data["acked"] <= data["acked_in_all"]
-    assert data["failed"] == data["unknown"] == 0
-    assert data["latency_ms"]["p50"] <= data["latency_ms"]["p999"] <= data["latency_ms"]["max"]
-    assert data["facts"]["size_bytes"] == 100
-    assert data["facts"]["events_a_batch"] == 2
-    assert data["facts"]["cluster_nodes"] == 1
+    for found in data["runs"]:
+        assert 0 < found["acked"] < len(node.offsets)
+        assert found["failed"] == found["unknown"] == 0
+        assert found["p50_ms"] <= found["p999_ms"] <= found["max_ms"]
+        assert found["client_cpu_us_per_event"] > 0
+        assert found["leader_cpu_us_per_event"] > 0
+    assert data["settings"]["size_bytes"] == 100
+    assert data["settings"]["events_a_batch"] == 2
+    assert data["cluster"]["nodes"] == 1
 
 
 async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
     autojump_clock: trio.abc.Clock, tmp_path: Path
 ) -> None:
-    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2)
-    load = load_on(Log(delay_s=1000), plan)
-    await load.run()
+    load = await loaded(Log(delay_s=1000), Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2))
     own = clusters.plan("bench", tmp_path)
-    assert bench.added(load, own) == (
+    assert screens.added([load], own) == (
         "0 generated events, and up to 20 more are in the log of bench now, for good;"
         " next, when done: esctl cluster destroy bench"
     )
+
+
+async def test_an_interrupted_bench_says_what_was_acked(autojump_clock: trio.abc.Clock) -> None:
+    load = await loaded(Log(), Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
+    answer = screens.without_figures([load])
+    assert answer.data == {"acked_in_all": load.acked, "failed": 0, "unknown": 0}
+    assert screens.without_figures([]) == Answer()
 
 
 def test_the_help_of_bench_says_that_its_events_stay() -> None:

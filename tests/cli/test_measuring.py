@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from esctl.errors import InvalidArgument
 from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles, Recorder
+from esctl.load.latency import Percentiles, Recorder, new_histogram, percentiles_of
 from esnode import limits
 from esnode.dedup.batch import split_keys
 from esnode.events import decode_events, encode_event, make_batch
@@ -85,3 +85,46 @@ def test_only_what_falls_into_the_measured_time_counts() -> None:
     assert recorder.percentiles(2.0, 5.0, intended=False).max == pytest.approx(540, rel=0.01)
     assert recorder.percentiles(20, 30, intended=False) == Percentiles(None, None, None, None)
     assert Percentiles(1.0, 2.0, 3.0, 4.0).as_data() == {"p50": 1.0, "p99": 2.0, "p999": 3.0, "max": 4.0}
+
+
+def test_a_curve_has_a_point_a_second_and_a_short_rest_belongs_to_the_last() -> None:
+    recorder = Recorder(interval_s=0.0)
+    for n in range(34):  # ten batches of 64 a second, for 3.4 s
+        recorder.record(n / 10, n / 10, n / 10 + 0.001 * (n % 10), 64)
+    assert recorder.throughput_series(0.0, 3.4) == [(0.0, 640.0), (1.0, 640.0), (2.0, pytest.approx(640.0))]
+    assert recorder.throughput_series(0.0, 3.6)[-1] == (3.0, pytest.approx(4 * 64 / 0.6, abs=0.1))
+    assert recorder.throughput_series(0.0, 1.0, 0.5) == [(0.0, 640.0), (0.5, 640.0)]
+    latencies = recorder.latency_series(0.0, 2.0, 99, intended=True)
+    assert latencies == [(0.0, pytest.approx(9.0)), (1.0, pytest.approx(9.0))]
+
+
+def test_a_second_without_events_has_no_latency_and_no_throughput() -> None:
+    recorder = Recorder(interval_s=0.001)
+    recorder.record(0.5, 0.5, 0.51, 1)
+    recorder.record(2.5, 2.5, 2.51, 1)
+    assert [x for x, _ in recorder.latency_series(0.0, 3.0, 99, intended=True)] == [0.0, 2.0]
+    assert [y for _, y in recorder.throughput_series(0.0, 3.0)] == [1.0, 0.0, 1.0]
+
+
+def test_histograms_of_intervals_add_up_to_that_of_the_whole() -> None:
+    whole, sum_of_parts = Recorder(0.001), new_histogram()
+    for part in range(3):
+        recorder = Recorder(0.001)
+        for n in range(100):
+            begun = part + n / 100
+            for one in (whole, recorder):
+                one.record(begun, begun, begun + 0.001 * (n + part), 1)
+        sum_of_parts.add(recorder.histogram(intended=True))
+    assert percentiles_of(sum_of_parts) == whole.percentiles(-1, 10, intended=True)
+
+
+def test_other_ends_than_the_acks_make_other_latencies_and_leave_out_what_never_ended() -> None:
+    recorder = Recorder(interval_s=0.0)
+    for n in range(4):
+        recorder.record(float(n), float(n), n + 0.1, 10, last_offset=10 * n + 9)
+    ends = recorder.last_offsets / 10 + 0.2  # each a second later than its number says
+    ends[3] = float("nan")
+    other = recorder.ended_at(ends)
+    assert (recorder.events, other.events) == (40, 30)
+    assert other.percentiles(0, 10, intended=True).max == pytest.approx(1100, rel=0.01)
+    assert list(other.last_offsets) == [9, 19, 29]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from esctl.state import Cluster
 
 MAX_RATES: Final = 40
+UNFINISHED: Final = 0.01
+"""The percentiles know only what was acked: with more than this left over they tell nothing."""
 EXAMPLE: Final = "--rates 10000,20000,40000"
 WITHIN: Final = "within"
 Figures = Mapping[str, float | None]
@@ -137,7 +139,7 @@ async def _measure_all(swept: Sweep) -> None:
     while (rate := swept.search.next_rate()) is not None:
         figures = [await _measure(swept, rate) for _ in range(swept.runs)]
         medians = {name: _median([one[name] for one in figures]) for name in figures[0]}
-        step = Step(rate, medians, verdict_on(medians, rate, swept.bound_ms))
+        step = Step(rate, medians, verdict_on(medians, rate * swept.settings["seconds"], swept.bound_ms))
         swept.steps.append(step)
         swept.search.took(rate, good=step.good)
         p50, p99 = (screens.milliseconds(medians[name]) for name in ("p50_ms", "p99_ms"))
@@ -166,16 +168,14 @@ async def _measure(swept: Sweep, rate: float) -> Figures:
     return trial.figures()
 
 
-def verdict_on(figures: Figures, rate: float, bound_ms: float) -> str:
-    """Whether a rate holds, and if not, why."""
-    from esctl.load.trial import kept_up
-
+def verdict_on(figures: Figures, due: float, bound_ms: float) -> str:
+    """Whether a rate at which `due` events were to be sent holds, and if not, why."""
     p99 = figures["p99_ms"]
     if p99 is None:
         return "nothing acked"
     if figures["failed"]:
         return "failures"
-    if not kept_up(figures, rate):
+    if (figures["unfinished"] or 0) > UNFINISHED * due:
         return "behind"
     return WITHIN if p99 <= bound_ms else "p99 over"
 
@@ -187,7 +187,8 @@ def _end(swept: Sweep, machine: dict[str, Any], cluster: dict[str, Any], save: P
     if not swept.steps:
         return screens.without_figures(swept.loads)
     result = result_of(swept.settings, swept.steps, swept.search, machine, cluster)
-    return screens.with_file(swept.run, answer_of(result, swept), result, save)
+    answer = answer_of(result, swept.cluster.name, swept.bound_ms, swept.loads)
+    return screens.with_file(swept.run, answer, result, save)
 
 
 def result_of(
@@ -229,24 +230,24 @@ KNEE_FIGURES: Final = (
 )  # fmt: skip
 
 
-def answer_of(result: "Result", swept: Sweep) -> Answer:
+def answer_of(result: "Result", cluster: str, bound_ms: float, loads: Sequence["Load"]) -> Answer:
     """The rates, the curve and the knee."""
     errors: list[Trouble] = []
     if result.detail["knee"] is None:
-        errors.append(_no_knee(result, swept))
+        errors.append(_no_knee(result, cluster, bound_ms, loads))
     views: list[View] = [_table(result), Fields(screens.where(result)), _curve(result), _verdict(result)]
     return Answer(result.to_json(), views, errors, Exit.INCONCLUSIVE if errors else Exit.OK)
 
 
-def _no_knee(result: "Result", swept: Sweep) -> Trouble:
+def _no_knee(result: "Result", cluster: str, bound_ms: float, loads: Sequence["Load"]) -> Trouble:
     broken = result.detail["broken"]
     why = result.detail["steps"][0]["verdict"]
     lower = max(1.0, broken / 10)
     error = Inconclusive(
-        f"already {broken:,.0f} events/s broke the bound of {swept.bound_ms:g} ms ({why})",
-        next_step=f"esctl bench sweep --from {lower:g} --cluster {swept.cluster.name}; or a wider --p99",
+        f"already {broken:,.0f} events/s broke the bound of {bound_ms:g} ms ({why})",
+        next_step=f"esctl bench sweep --from {lower:g} --cluster {cluster}; or a wider --p99",
     )
-    causes = screens.troubles(swept.loads)
+    causes = screens.troubles(loads)
     return Trouble(error.code, str(error), causes[0].message if causes else error.title, error.next_step)
 
 
