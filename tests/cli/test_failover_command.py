@@ -15,7 +15,7 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from esctl.answer import Fields, Line, Table, View
+from esctl.answer import Cell, Fields, Line, Table, View
 from esctl.backends import backend_named
 from esctl.backends.interface import RunState
 from esctl.commands.bench import failover, strikes
@@ -140,9 +140,11 @@ async def test_the_screen_has_a_row_a_phase_and_the_proof(autojump_clock: trio.a
     drill = await drilled(3)
     views = strikes.views(strikes.result_of(GIVEN, drill, outcome_of()))
     (table,) = [view for view in views if isinstance(view, Table)]
-    assert [row[0] for row in table.rows] == list(strikes.ROWS.values())
+    assert [cell.value for row in table.rows if isinstance(cell := row[0], Cell)] == list(
+        strikes.ROWS.values()
+    )
     text = shown(views)
-    assert "kill of the leader, 3 times, at 1,000 events/s" in text
+    assert "kill of the leader, 3 times, at 1,000 events/s of 100 bytes, 1 a batch" in text
     assert "3 of 3 hit: node 1 1, node 2 1, node 3 1" in text
     assert f"{drill.load.acked:,} acked, 0 lost, 0 duplicates, equal hashes" in text
     assert "lost" in shown(strikes.views(strikes.result_of(GIVEN, drill, outcome_of(Flaw.LOST))))

@@ -72,12 +72,15 @@ def failover(
         backend = backend_named(cluster.backend)
         what = f"bench failover --kind {kind}"
         change = guard.can_spare_one(cluster, backend.nodes(cluster), what)
+        if kind is Kind.TRANSFER:
+            change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down
         run.trio(lambda: _check_ready(cluster, what))
-        plan = f"{_PLANS[kind]} {times} times at {rate:,.0f} events/s; meanwhile {change.text}"
+        plan = f"{_PLANS[kind]}, {'once' if times == 1 else f'{times} times'}"
         if dry_run:
             data = {"cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data()}
-            return Answer({**data, "dry_run": True}, [Line(f"would {plan}")])
+            return Answer({**data, "dry_run": True}, [Line(f"would {plan}; meanwhile {change.text}")])
         screens.check_place(save)
+        run.terminal.note(f"meanwhile {change.text}")
         guard.moderate(run.terminal, f"This will {plan}.", yes=yes)
         measured = _begin(cluster, kind, rate)
         failure = _measure_all(run, cluster, backend, measured, kind, times, rate)
@@ -95,9 +98,7 @@ def _measure_all(
 ) -> EventStreamError | None:
     """Strike, read the logs, judge; the error that ended it before its time. Ctrl-C passes through, unless
     what was struck could not be brought back: that is what must be told then."""
-    run.on_interrupt(
-        lambda: _interrupted(measured), "run it again; it makes new events each time; esctl status"
-    )
+    run.on_interrupt(lambda: _interrupted(measured), "run it again; it makes new events each time")
     try:
         with _ended_as_by_ctrl_c():
             run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
@@ -196,7 +197,8 @@ def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike],
     def tell(strike: "Strike") -> None:
         nonlocal told
         told += 1
-        last = "" if strike.unavailable_ms is None else f"; the last one: {strike.unavailable_ms:.0f} ms"
+        gap_ms = strike.unavailable_ms
+        last = "" if gap_ms is None else f"; the last: {gap_ms:.0f} ms without an ack"
         bar.describe(f"strike {min(told + 1, times)} of {times}{last}")
         if strike.missed:
             run.terminal.warn(f"strike {told} of {times} is not certain: {strike.missed}")

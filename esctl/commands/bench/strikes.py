@@ -124,15 +124,18 @@ def views(result: "Result") -> list[View]:
         spread = spreads[name]
         if spread is not None:
             numbers = [f"{spread[column]:,.1f}" for column in ("min", "median", "p99", "max")]
-            rows.append([label, *(Cell(number) for number in numbers)])
+            tone = Tone.NORMAL if rows else Tone.STRONG
+            rows.append([Cell(label, tone), *(Cell(number, tone) for number in numbers)])
     nodes = Counter(one["node"] for one in known)
     times = "once" if len(known) == 1 else f"{len(known)} times"
-    title = f"{settings['strike']} of the leader, {times}, at {settings['rate_per_s']:,.0f} events/s"
+    title = (
+        f"{settings['strike']} of the leader, {times}, at {settings['rate_per_s']:,.0f} events/s"
+        f" of {settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"
+    )
     hit = ", ".join(f"node {node} {count}" for node, count in sorted(nodes.items()))
     pairs: list[tuple[str, Value]] = [
         ("strikes", f"{len(known) - len(missed)} of {len(known)} hit: {hit}"),
         ("proof", _proof(result)),
-        ("load", f"batches of {settings['events_a_batch']}, {settings['size_bytes']} bytes an event"),
         ("nodes", _nodes(result.cluster)),
         ("client dials", f"all at once: {', '.join(detail['client']['dials_at_once'])}"),
         ("client's timers", _client(detail["client"]["timers"])),
@@ -158,16 +161,16 @@ def _proof(result: "Result") -> Cell:
 
 def _nodes(cluster: Mapping[str, Any]) -> str:
     return (
-        f"heartbeat {cluster['heartbeat_ms']} ms, a silent leader is replaced after"
+        f"heartbeat {cluster['heartbeat_ms']} ms, replace a silent leader after"
         f" {cluster['election_ms']} + 0-{cluster['election_jitter_ms']} ms"
     )
 
 
 def _client(timers: Mapping[str, float]) -> str:
     return (
-        f"again after {_span(timers['dial_again_s'])} to {_span(timers['dial_again_at_most_s'])}, "
-        f"silent {_span(timers['ask_when_due_s'])} + {_span(timers['hang_up_s'])}, "
-        f"refused {_span(timers['send_again_s'])}"
+        f"dial again {_span(timers['dial_again_s'])} to {_span(timers['dial_again_at_most_s'])}; "
+        f"resend {_span(timers['send_again_s'])}; "
+        f"hang up {_span(timers['ask_when_due_s'])} + {_span(timers['hang_up_s'])}"
     )
 
 
