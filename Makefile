@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCH ?= --seconds 20
+BENCH ?=
 PEERS ?=
 PYTEST_ARGS ?=
 
@@ -42,10 +42,8 @@ check: $(STAMP)  ## Lint, types, import directions, tidiness
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/test_tidy.py
 
-bench: $(STAMP)  ## Measure a fresh three-node cluster (BENCH="--seconds 60 --rate 60000")
-	@$(BIN)/esctl cluster up bench --no-input
-	@$(BIN)/esctl bench produce --cluster bench $(BENCH); code=$$?; \
-		$(BIN)/esctl cluster destroy bench --confirm bench --no-input; exit $$code
+bench: $(STAMP)  ## Measure throw-away clusters into bench/results (BENCH="--seconds 60 --only e2e-20k")
+	@$(BIN)/python -m bench.suite $(BENCH)
 
 bench-peers: $(STAMP)  ## Measure other systems beside esnode (PEERS="--system nats,esnode --runs 1")
 	@PYTHON=$(abspath $(BIN))/python bench/peers/install.sh

@@ -126,5 +126,7 @@ class Load:
 
 
 def _last_offset(ranges: Sequence[OffsetRange]) -> int:
+    if not ranges:  # another system's log may tell no offsets
+        return NO_OFFSET
     last = ranges[-1]
     return NO_OFFSET if last.base_offset == UNKNOWN_OFFSET else last.base_offset + last.count - 1
