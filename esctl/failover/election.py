@@ -60,7 +60,9 @@ def election_in(lines: Iterable[LogLine], old_leader: int, old_term: int, since_
     if stood_s is None or noticed_s is None or elected_s is None or not stood_s <= elected_s:
         return None
     stepped_down_s = _first(
-        at_s for at_s, line in said if line.node == old_leader and line.fields.get("role") not in (None, "leader")
+        at_s
+        for at_s, line in said
+        if line.node == old_leader and line.fields.get("role", "leader") != "leader"
     )
     return Election(leader, term, noticed_s, stood_s, elected_s, committed_s, stepped_down_s)
 
