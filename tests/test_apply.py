@@ -3,12 +3,13 @@
 import struct
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.apply import Machine
+from esnode.apply import Machine, Savepoint
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
 from esnode.errors import Bug, DamagedRecord
@@ -149,6 +150,67 @@ def test_machines_that_differ_in_anything_have_different_digests() -> None:
     digests.append(applied([*log[:4], replace(log[4], term=3)]).digest())
     digests.append(applied([*log[:4], replace(log[4], log_time_ms=71)]).digest())
     assert len(set(digests)) == len(digests)
+
+
+def resumed(savepoint: Savepoint, chunks: Iterable[bytes], dedup: Dedup = DEDUP) -> Machine:
+    one = Machine(dedup, seed=9)
+    one.resume(savepoint, map(bytearray, chunks))
+    return one
+
+
+def chunks_of(one: Machine) -> list[bytes]:
+    return [bytes(chunk) for chunk in one.keys.sealed_chunks(one.keys.first_chunk)]
+
+
+@given(st.lists(st.sampled_from([0, 1, 64, 1_000]), min_size=3, max_size=20), st.integers(0, 20))
+def test_savepoint_and_replay_lead_to_the_same_machine(wanted: list[int], cut: int) -> None:
+    log = log_of(wanted)
+    replayed, halfway = applied(log), applied(log[:cut])
+    savepoint = halfway.savepoint()
+    assert (savepoint.index, savepoint.term) == (halfway.applied_index, halfway.applied_term)
+    assert savepoint.open_chunk - savepoint.first_chunk == len(chunks_of(halfway))
+    other = resumed(savepoint, chunks_of(halfway))
+    assert other.digest() == halfway.digest()
+    for each in log[cut:]:
+        other.apply(each)
+    assert other.digest() == replayed.digest()
+    assert other.snapshot() == replayed.snapshot()
+    asked = [key(number) for number in range(0, replayed.next_offset + 5, 7)]
+    assert other.keys.lookup(asked) == replayed.keys.lookup(asked)
+
+
+def test_a_savepoint_is_small_however_many_keys_there_are() -> None:
+    one = Machine(Dedup(max_keys=100_000))
+    one.keys.add(bytes(16 * 8 * 4096), 0, 0)
+    assert len(one.savepoint().state) < 1_000
+    assert sum(map(len, chunks_of(one))) == 16 * 8 * 4096
+
+
+@pytest.mark.parametrize(
+    "changed", [{"ttl_ms": 641}, {"max_keys": 5_001}, {"when_full": "refuse"}], ids=lambda c: next(iter(c))
+)
+def test_a_savepoint_made_under_other_settings_is_refused(changed: dict[str, Any]) -> None:
+    one = applied(log_of([3, 0, 4]))
+    with pytest.raises(DamagedRecord, match="other settings"):
+        resumed(one.savepoint(), chunks_of(one), replace(DEDUP, **changed))
+
+
+def test_a_savepoint_that_is_cut_or_of_a_later_version_is_refused() -> None:
+    one = applied(log_of([3, 0, 4]))
+    savepoint = one.savepoint()
+    for length in range(len(savepoint.state)):
+        with pytest.raises(DamagedRecord):
+            resumed(replace(savepoint, state=savepoint.state[:length]), [])
+    with pytest.raises(DamagedRecord, match="version 2"):
+        resumed(replace(savepoint, state=b"\x02" + savepoint.state[1:]), [])
+
+
+def test_a_refused_savepoint_changes_nothing() -> None:
+    one = applied(log_of([3, 0, 4]))
+    before = one.digest()
+    with pytest.raises(DamagedRecord):
+        one.resume(replace(applied(log_of([3])).savepoint(), state=b""), [])
+    assert one.digest() == before
 
 
 def snapshot() -> Snapshot:

@@ -41,14 +41,16 @@ class SequenceRange:
 
 
 class _Session:
-    __slots__ = ("digest", "epoch", "next_sequence", "ranges")
+    __slots__ = ("digest", "epoch", "next_sequence", "packed", "ranges")
 
     def __init__(self, epoch: int, next_sequence: int, ranges: Iterable[SequenceRange]) -> None:
         self.epoch = epoch
         self.next_sequence = next_sequence
         self.ranges = deque(ranges)
+        self.packed: bytes | None = None
+        """Its bytes in a snapshot; None since it has changed."""
         self.digest: bytes | None = None
-        """Of the packed session; None since it has changed."""
+        """Of these bytes; None since it has changed."""
 
     def note(self, found: SequenceRange, allowed: int) -> None:
         """Remember where events are, `allowed` ranges at most."""
@@ -65,10 +67,11 @@ class _Session:
 
     def pack(self, producer_id: int) -> bytes:
         """Its bytes in a snapshot."""
-        head = _SESSION.pack(producer_id, self.epoch, self.next_sequence, len(self.ranges))
-        return head + b"".join(
-            _RANGE.pack(known.sequence, known.base_offset, known.count) for known in self.ranges
-        )
+        if self.packed is None:
+            head = _SESSION.pack(producer_id, self.epoch, self.next_sequence, len(self.ranges))
+            ranges = (_RANGE.pack(known.sequence, known.base_offset, known.count) for known in self.ranges)
+            self.packed = b"".join((head, *ranges))
+        return self.packed
 
 
 class ProducerTable:
@@ -119,7 +122,7 @@ class ProducerTable:
         if stamp.sequence != session.next_sequence:
             raise Bug(f"producer {stamp.producer_id} is at {session.next_sequence}, not at {stamp.sequence}")
         session.next_sequence += stamp.covered
-        session.digest = None
+        session.packed = session.digest = None
         if count == stamp.covered:
             session.note(SequenceRange(stamp.sequence, base_offset, count), self._allowed_ranges())
         self._sessions.move_to_end(stamp.producer_id)
@@ -159,11 +162,12 @@ class ProducerTable:
             position = _HEAD.size
             for _ in range(count):
                 producer_id, epoch, next_sequence, ranges = _SESSION.unpack_from(view, position)
-                position += _SESSION.size
-                end = position + ranges * _RANGE.size
-                known = [SequenceRange(*fields) for fields in _RANGE.iter_unpack(view[position:end])]
+                begin = position + _SESSION.size
+                end = begin + ranges * _RANGE.size
+                known = [SequenceRange(*fields) for fields in _RANGE.iter_unpack(view[begin:end])]
                 _check(producer_id, next_sequence, known, ranges)
-                table._sessions[producer_id] = _Session(epoch, next_sequence, known)
+                session = table._sessions[producer_id] = _Session(epoch, next_sequence, known)
+                session.packed = bytes(view[position:end])
                 position = end
         except struct.error as error:
             raise DamagedRecord(f"the producer table is cut short: {error}") from None

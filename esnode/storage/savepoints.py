@@ -10,6 +10,7 @@ of the engines.
 
 import os
 import random
+import re
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from esnode.storage.files import disk_errors, sync_directory, write_all
 FILE_CHUNKS: Final = 256
 """16 MiB, the keys of about a million events."""
 SAVEPOINT_FILE: Final = "savepoint"
+_KEYS_NAME: Final = re.compile(r"keys-(\d+)")
 _MAGIC: Final = b"ESSP"
 _VERSION: Final = 1
 # magic | version u8 | crc u32; the crc covers the rest of the head and the state
@@ -86,8 +88,9 @@ class SavepointFiles:
                 os.fsync(file.fileno())
             new.rename(path)
             sync_directory(self._path)
-            for each in list(self._path.glob("keys-*")):
-                if (int(each.name.removeprefix("keys-")) + 1) * FILE_CHUNKS <= savepoint.first_chunk:
+            for each in list(self._path.iterdir()):
+                found = _KEYS_NAME.fullmatch(each.name)
+                if found and (int(found[1]) + 1) * FILE_CHUNKS <= savepoint.first_chunk:
                     each.unlink()
 
     def load(self) -> Savepoint | None:

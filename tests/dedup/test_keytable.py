@@ -1,5 +1,6 @@
 """The key table against its plain model, over growth, expiry, restarts and hostile sizes."""
 
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -24,6 +25,16 @@ def restored(one: KeyTable, seed: int = 0) -> KeyTable:
     other = table(one.max_keys, seed=seed)
     other.adopt(other.load(b"".join(one.dump())))
     return other
+
+
+class Chunks:
+    """The sealed chunks of a table, as a disk keeps them."""
+
+    def __init__(self, one: KeyTable) -> None:
+        self._kept = [bytes(chunk) for chunk in one.sealed_chunks(one.first_chunk)]
+
+    def read(self) -> Iterator[bytearray]:
+        return map(bytearray, self._kept)
 
 
 def fill(one: KeyTable, count: int, step: int, log_time_ms: int = 0) -> None:
@@ -179,6 +190,42 @@ def test_a_table_that_only_follows_has_the_same_state_and_answers_nothing() -> N
         other.lookup([key(1)])
 
 
+def test_a_table_out_of_its_outline_and_its_chunks_is_the_same_table() -> None:
+    one = table(max_keys=40_000)
+    fill(one, 70_000, 500)
+    other = table(max_keys=40_000, seed=3)
+    other.adopt(other.resume(one.dump_outline(), Chunks(one).read()))
+    for each in (one, other):
+        fill(each, 9_000, 64, log_time_ms=100)
+        assert_holds_its_last(each, Random(1))
+    assert other.digest() == one.digest()
+    assert b"".join(other.dump()) == b"".join(one.dump())
+
+
+def test_sealed_chunks_never_change_and_later_ones_follow_them() -> None:
+    one = table()
+    fill(one, 3 * CHUNK_KEYS + 5, 1_000)
+    chunks = one.sealed_chunks(0)
+    copies = [bytes(chunk) for chunk in chunks]
+    assert copies == [packed(range(n * CHUNK_KEYS, (n + 1) * CHUNK_KEYS)) for n in range(3)]
+    fill(one, 2 * CHUNK_KEYS, 1_000)
+    assert [bytes(chunk) for chunk in chunks] == copies
+    assert one.sealed_chunks(3) == one.sealed_chunks(0)[3:]
+    assert (one.first_chunk, one.open_chunk) == (0, 5)
+
+
+def test_a_table_that_is_not_indexed_for_a_while_finds_everything_afterwards() -> None:
+    one = table()
+    fill(one, 20_000, 1_000)
+    with one.unindexed():
+        fill(one, 40_000, 1_000)
+        one.adopt(one.load(b"".join(one.dump())))
+        fill(one, 10_000, 1_000)
+    assert_holds_its_last(one, Random(2))
+    fill(one, 10_000, 1_000)
+    assert_holds_its_last(one, Random(3))
+
+
 def test_a_seed_changes_no_answer_and_no_byte() -> None:
     one, other = table(seed=0), table(seed=2**127)
     for each in (one, other):
@@ -225,10 +272,14 @@ def test_the_table_does_what_its_plain_model_does(
             added = [key(n) for n in range(first, first + second)]
         elif action == "expire":
             log_time_ms += second
-        else:
+        elif first % 2:
             data = b"".join(restarted.dump())
             restarted = KeyTable(ttl_ms, max_keys, when_full, seed=first)
             restarted.adopt(restarted.load(data))
+        else:
+            chunks, outline = Chunks(restarted), restarted.dump_outline()
+            restarted = KeyTable(ttl_ms, max_keys, when_full, seed=first)
+            restarted.adopt(restarted.resume(outline, chunks.read()))
         base_offset = len(model.keys)
         model.expire(log_time_ms)
         model.add(added, log_time_ms)

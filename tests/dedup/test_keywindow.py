@@ -173,6 +173,33 @@ def test_the_digest_tells_windows_apart() -> None:
     assert after((1, 0)) == after((1, 99))  # the same generation
 
 
+def resumed(outline: bytes, chunks: list[bytes]) -> KeyWindow:
+    return KeyWindow.resume(outline, map(bytearray, chunks), 6_400, 10_000, "shrink")
+
+
+def test_an_outline_goes_with_its_own_chunks_only() -> None:
+    one = window()
+    one.add(packed(range(3 * CHUNK_KEYS + 7)), 0, 5)
+    outline, chunks = one.dump_outline(), [bytes(chunk) for chunk in one.sealed_chunks(one.first_chunk)]
+    assert dumped(resumed(outline, chunks)) == dumped(one)
+    swapped = [chunks[1], chunks[0], *chunks[2:]]
+    flipped = [*chunks[:-1], chunks[-1][:-1] + bytes([chunks[-1][-1] ^ 1])]
+    for wrong in (chunks[:-1], [*chunks, chunks[0]], swapped, flipped, []):
+        with pytest.raises(DamagedRecord, match="chunks"):
+            resumed(outline, wrong)
+
+
+def test_an_outline_of_another_length_is_refused() -> None:
+    one = window()
+    one.add(packed(range(CHUNK_KEYS + 7)), 0, 5)
+    outline, chunks = one.dump_outline(), [bytes(chunk) for chunk in one.sealed_chunks(0)]
+    for length in range(0, len(outline), 5):
+        with pytest.raises(DamagedRecord):
+            resumed(outline[:length], chunks)
+    with pytest.raises(DamagedRecord, match="outline"):
+        resumed(outline + b"x", chunks)
+
+
 def test_a_window_under_other_settings_keeps_its_keys() -> None:
     """A node may be restarted with another configuration; generations then are of several widths."""
     one = window()

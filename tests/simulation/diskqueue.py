@@ -7,7 +7,7 @@ hosts of tier A.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from esnode import limits
 from esnode.errors import StorageFailed
@@ -19,6 +19,8 @@ from .schedule import SECOND
 
 if TYPE_CHECKING:
     from .host import Host
+
+T = TypeVar("T")
 
 DISK_SILENCE_NS: Final = int(limits.DISK_SILENCE_S * SECOND)
 
@@ -55,6 +57,10 @@ class DiskQueue:
 
     async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
         """Never awaited: the turn's fetches are served by `Host`."""
+        raise NotImplementedError
+
+    async def aside(self, fn: Callable[[], T]) -> T:
+        """Never awaited: a turn of `Host` reads a snapshot at once."""
         raise NotImplementedError
 
     def _begin_soon(self) -> None:
