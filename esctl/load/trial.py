@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import trio
 
+from esctl.inquiry.barrier import confirmed_end
 from esctl.intake.producer import Appender
 from esctl.load import usage
 from esctl.load.generator import Generator
@@ -42,6 +43,14 @@ class Trial:
             **usage.cost(self.before, self.after, events),
             **usage.memory(self.after),
         }
+
+
+async def check_ready(cluster: Cluster) -> None:
+    """That somebody leads: nobody shall wait for the end of a load that no node takes.
+
+    Raises `Unreachable`, `NoQuorum`, `OperationTimeout`.
+    """
+    await confirmed_end(cluster)
 
 
 def connecting(cluster: Cluster, plan: Plan, *, session: bool = False) -> Connecting:

@@ -14,7 +14,7 @@ from esctl.state import Cluster, Node
 from esnode.connection import Connection, accept
 from esnode.dedup.batch import OffsetRange, split_keys
 from esnode.errors import PeerError
-from esnode.messages import Append, Appended, LeaderIs, Side, StatusReply, StatusRequest
+from esnode.messages import Append, Appended, LeaderIs, Read, Records, Side, StatusReply, StatusRequest
 from esnode.wire import Message
 
 IDENTITY = "sink-0a1b2c3d"
@@ -58,6 +58,9 @@ class SinkNode:
     def answer(self, message: Message) -> Message | None:
         if isinstance(message, StatusRequest):
             return StatusReply(message.request_id, self.status()) if self.tells else None
+        if isinstance(message, Read):
+            end = len(self.offsets)
+            return Records(message.request_id, 0, end, 0, ()) if self.leads else None
         assert isinstance(message, Append)
         if len(self.offsets) >= self.deaf_after:
             return None

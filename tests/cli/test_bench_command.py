@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from esctl import state
 from esctl.answer import Answer, Table
 from esctl.commands.bench import produce as bench
 from esctl.commands.bench import screens
@@ -260,3 +261,16 @@ def test_the_help_of_bench_says_that_its_events_stay() -> None:
 def test_the_smallest_events_of_a_bench_are_whole_cloudevents() -> None:
     events = decode_events(Generator(RUN, 100, 2).next_batch().payload)
     assert [sorted(event) for event in events] == [["data", "id", "source", "specversion", "type"]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["produce", "consume", "e2e", "sweep", "soak"])
+def test_a_cluster_that_is_down_is_refused_before_anything_is_measured(kind: str, tmp_path: Path) -> None:
+    state.add(clusters.plan("down", tmp_path))
+    run = subprocess.run(
+        [sys.executable, "-m", "esctl.main", "bench", kind, "-o", "json"], capture_output=True, timeout=100
+    )
+    assert run.returncode == Exit.UNREACHABLE
+    (error,) = json.loads(run.stdout)["errors"]
+    assert error["next"] == "esctl cluster start down"
+    assert not run.stderr

@@ -4,6 +4,8 @@ The client runs beside the nodes on the same machine unless the cluster is elsew
 the figures. One module a command; the loads, latencies and results are in `esctl/load`.
 """
 
+from typing import Final
+
 from esctl.commands.bench import compare, consume, e2e, failover, produce, report, soak, sweep
 from esctl.invocation import command, new_typer
 
@@ -15,11 +17,17 @@ def bench() -> None:
     """Measure throughput and latency"""
 
 
-command(app, "produce")(produce.produce)
-command(app, "consume")(consume.consume)
-command(app, "e2e")(e2e.e2e)
-command(app, "sweep")(sweep.sweep)
-command(app, "soak")(soak.soak)
-command(app, "failover")(failover.failover)
-command(app, "compare")(compare.compare)
-command(app, "report")(report.report)
+LISTED: Final = (
+    ("produce", produce.produce, "Append generated events, in a closed loop or at a fixed rate"),
+    ("consume", consume.consume, "Read the log to its end as it stands"),
+    ("e2e", e2e.e2e, "Append while a subscriber follows: from the send to the delivery"),
+    ("sweep", sweep.sweep, "Raise the rate until the latency bound breaks"),
+    ("soak", soak.soak, "Append for minutes or hours, and watch memory and latency"),
+    ("failover", failover.failover, "Strike the leader again and again under load"),
+    ("compare", compare.compare, "Compare saved results with the first; exit 15 if one is worse"),
+    ("report", report.report, "Write one HTML page with the figures and plots of saved results"),
+)
+"""Name, function, and the line in the list of commands; the full help is the function's own."""
+
+for _name, _function, _line in LISTED:
+    command(app, _name, short_help=_line)(_function)

@@ -96,9 +96,10 @@ async def _measure_all(
 ) -> None:
     from esctl.commands.bench.watching import watching
     from esctl.load.generator import Generator
-    from esctl.load.trial import connecting, run_trial
+    from esctl.load.trial import check_ready, connecting, run_trial
     from esctl.load.usage import looking_at
 
+    await check_ready(cluster)
     for number in range(1, runs + 1):
         title = "measuring" if runs == 1 else f"run {number} of {runs}"
         generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
@@ -189,7 +190,8 @@ def _counts(result: "Result") -> list[tuple[str, Value]]:
     figures, settings = result.figures, result.settings
     made_us = result.detail["generator_us_per_event"]
     session = ", in a producer session" if settings["producer_session"] else ""
-    sent = f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch{session}"
+    batches = f"{settings['events_a_batch']} a batch, {settings['window']} batches under way"
+    sent = f"{settings['size_bytes']} bytes, {batches}{session}"
     return [
         ("acked", screens.outcome(figures)),
         ("events", f"{sent}: {figures['payload_mb_per_s'] or 0:.1f} MB/s"),

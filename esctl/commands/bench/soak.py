@@ -81,10 +81,11 @@ def soak(
 
 async def _measure(run: Invocation, soaked: "Soaked") -> None:
     from esctl.commands.bench.watching import watching
-    from esctl.load.trial import connecting
+    from esctl.load.trial import check_ready, connecting
     from esctl.load.usage import looking_at
 
     endurance, cluster = soaked.endurance, soaked.cluster
+    await check_ready(cluster)
     seconds = endurance.plan.warmup_s + endurance.plan.seconds
     async with (
         connecting(cluster, endurance.plan) as log,

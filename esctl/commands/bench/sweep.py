@@ -136,6 +136,9 @@ def rates_of(text: str | None) -> list[float]:
 
 
 async def _measure_all(swept: Sweep) -> None:
+    from esctl.load.trial import check_ready
+
+    await check_ready(swept.cluster)
     while (rate := swept.search.next_rate()) is not None:
         figures = [await _measure(swept, rate) for _ in range(swept.runs)]
         medians = {name: _median([one[name] for one in figures]) for name in figures[0]}
