@@ -28,6 +28,7 @@ from esnode.errors import (
     WrongNode,
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
+from esnode.tcpstream import TcpStream
 from esnode.wire import FrameReader, Message, encode
 
 RECEIVE_BYTES: Final = 256 * limits.KIB
@@ -55,20 +56,25 @@ async def open_stream(address: Address) -> trio.abc.Stream:
 
 
 class Connection:
-    """Messages over a byte stream. At most one task sends and one receives at a time.
+    """Messages over a byte stream, which is its own from now on. One task sends and one receives at a time.
 
     `peer_address` is for logs only.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+        self._stream = TcpStream(stream) if isinstance(stream, trio.SocketStream) else stream
         self._reader = FrameReader()
         self._received: list[Message] = []
         self._frame_s_left = limits.FRAME_TIMEOUT_S
         self.peer_address = ""
-        if isinstance(stream, trio.SocketStream):
-            self.peer_address = _peer_name(stream)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(self._stream, TcpStream):
+            self.peer_address = self._stream.peer_name()
+            self.set_option(socket.IPPROTO_TCP, "TCP_NODELAY", 1)
+
+    def set_option(self, level: int, name: str, value: int) -> None:
+        """Set the option of the socket, where there is one and the system knows the name."""
+        if isinstance(self._stream, TcpStream) and hasattr(socket, name):
+            self._stream.setsockopt(level, getattr(socket, name), value)
 
     def limit_frames(self, max_bytes: int) -> None:
         """Refuse longer frames from now on; `limits.MAX_FRAME_BYTES` at first."""
@@ -288,14 +294,6 @@ def _common_version(hello: Hello) -> int:
             f" the other side {hello.min_version} to {hello.max_version}"
         )
     return PROTOCOL_VERSION
-
-
-def _peer_name(stream: trio.SocketStream) -> str:
-    try:
-        name = stream.socket.getpeername()
-    except OSError:
-        return "a closed connection"  # gone before we looked; the first receive says so
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
 
 def _reason(error: BaseException) -> str:

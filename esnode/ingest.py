@@ -71,8 +71,7 @@ class Ingest:
 
     async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)
-        if isinstance(stream, trio.SocketStream):
-            _ask_the_silent(stream)
+        _ask_the_silent(connection)
         self._connections += 1
         try:
             await self._serve_client(connection)
@@ -138,9 +137,8 @@ class Ingest:
         return LeaderIs(state.term, state.leader, self._addresses[state.leader])
 
 
-def _ask_the_silent(stream: trio.SocketStream) -> None:
+def _ask_the_silent(connection: Connection) -> None:
     """Let the kernel find out about clients that vanished without a word."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.set_option(socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):
-            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), limits.KEEPALIVE_S)
+        connection.set_option(socket.IPPROTO_TCP, name, limits.KEEPALIVE_S)

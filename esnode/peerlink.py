@@ -153,8 +153,9 @@ class PeerLink:
             stream = await self._dial(self._member.peer)
         if dialling.cancelled_caught:
             raise Unreachable(f"{self._member.peer} did not answer within {limits.PEER_DIAL_S:g} s")
-        _give_up_soon(stream)
         async with Connection(stream) as connection:
+            # The kernel ends a connection whose bytes nobody confirms, instead of after many minutes.
+            connection.set_option(socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", limits.PEER_SILENCE_MS)
             await greet(connection, self._hello())
             self.connected = True
             self._inbox.put(PeerConnected(self._member.id))
@@ -204,9 +205,3 @@ async def _watch_for_the_end(connection: Connection) -> None:
             raise error_of(message.code, message.message)
         raise ProtocolError("a peer answered on a connection that goes one way")
     raise ConnectionLost("the peer has closed the connection")
-
-
-def _give_up_soon(stream: trio.abc.Stream) -> None:
-    """Let the kernel end a connection whose bytes nobody confirms, instead of after many minutes."""
-    if isinstance(stream, trio.SocketStream) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limits.PEER_SILENCE_MS)

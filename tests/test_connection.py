@@ -1,5 +1,6 @@
 """Connections: what they carry, how they end, and who is let in."""
 
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -97,8 +98,9 @@ async def test_a_reset_by_the_other_side_is_a_lost_connection_with_the_systems_r
     async with tcp_pair() as (ours, theirs):
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await theirs.aclose()
-        with pytest.raises(ConnectionLost, match="reset"):
-            await Connection(ours).receive()
+        async with Connection(ours) as connection:
+            with pytest.raises(ConnectionLost, match="reset"):
+                await connection.receive()
 
 
 async def test_a_receive_that_is_cancelled_loses_nothing() -> None:
@@ -116,9 +118,11 @@ async def test_a_receive_that_is_cancelled_loses_nothing() -> None:
 
 async def test_tcp_connections_send_small_frames_at_once() -> None:
     async with tcp_pair() as (ours, _):
-        connection = Connection(ours)
-        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-        assert connection.peer_address.startswith("127.0.0.1:")
+        descriptor = ours.socket.fileno()
+        async with Connection(ours) as connection:
+            with socket.socket(fileno=os.dup(descriptor)) as same:
+                assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            assert connection.peer_address.startswith("127.0.0.1:")
 
 
 async def test_an_address_where_nobody_listens_is_unreachable() -> None:
@@ -338,13 +342,13 @@ async def test_what_follows_the_welcome_is_not_lost() -> None:
 
 async def test_a_header_of_one_gigabyte_is_answered_before_its_body_comes() -> None:
     async with tcp_pair() as (ours, theirs):
-        client, node = Connection(ours), Connection(theirs)
-        await client.send_bytes(b"\x40\x00\x00\x00" + bytes(100_000))
-        with pytest.raises(FrameTooLarge):
-            await accept_client(node)
-        await node.aclose()
-        assert [type(message) for message in await client.receive()] == [Goodbye]
-        assert await client.receive() == []
+        async with Connection(ours) as client, Connection(theirs) as node:
+            await client.send_bytes(b"\x40\x00\x00\x00" + bytes(100_000))
+            with pytest.raises(FrameTooLarge):
+                await accept_client(node)
+            await node.aclose()
+            assert [type(message) for message in await client.receive()] == [Goodbye]
+            assert await client.receive() == []
 
 
 async def test_a_stranger_may_not_even_announce_a_large_frame() -> None:

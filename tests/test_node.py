@@ -19,6 +19,7 @@ from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import (
     AddressTaken,
+    ConnectionLost,
     FrameTooLarge,
     InvalidRequest,
     NotLeader,
@@ -43,14 +44,14 @@ def flights(count: int) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def connect_raw(cluster: LocalCluster, node_id: int) -> AsyncIterator[trio.SocketStream]:
+async def connect_raw(cluster: LocalCluster, node_id: int) -> AsyncIterator[Connection]:
     """A client's connection after its handshake, for bytes of one's own."""
     address = cluster.configs[node_id].me.client
     stream = await trio.open_tcp_stream(address.host, address.port)
     await cluster.leader()
-    async with stream:
-        await greet(Connection(stream), Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
-        yield stream
+    async with Connection(stream) as connection:
+        await greet(connection, Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+        yield connection
 
 
 async def records_of(cluster: LocalCluster, node_id: int) -> list[bytes]:
@@ -248,11 +249,11 @@ async def test_a_frame_that_dribbles_in_ends_its_own_connection_only(
     monkeypatch.setattr(limits, "FRAME_TIMEOUT_S", 0.05)
     async with local_cluster(tmp_path, count=1) as cluster:
         frame = encode(Append(1, make_batch(flights(64))))
-        async with connect_raw(cluster, 1) as stream:
+        async with connect_raw(cluster, 1) as connection:
             for position in range(0, len(frame) - 1, 64):
                 try:
-                    await stream.send_all(frame[position : position + 64])
-                except trio.BrokenResourceError:
+                    await connection.send_bytes(frame[position : position + 64])
+                except ConnectionLost:
                     break
                 await trio.sleep(0.002)
             else:
