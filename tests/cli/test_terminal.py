@@ -146,3 +146,32 @@ def test_a_table_moves_closer_before_it_breaks_a_cell_in_two(monkeypatch: pytest
     shown(Answer({}, [Table(cells, [list(cells)])]), Output.TABLE, screen)
     assert "pre-candidate" in screen.getvalue().splitlines()[-1]
     assert max(map(len, screen.getvalue().splitlines())) <= 80
+
+
+def test_a_row_that_is_printed_under_a_progress_bar_takes_it_off_the_screen_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Screen()  # both streams are one screen
+    terminal = Terminal(Output.TABLE, color=False, stdout=screen, stderr=screen)
+    with terminal.progress("soaking", 10, "s"):
+        terminal.toned([("first row", Tone.NORMAL)])
+        terminal.record({}, "second row")
+    text = screen.getvalue()
+    for row in ("first row\n", "second row\n"):
+        before, found, after = text.partition(row)
+        assert found
+        assert before.endswith("\x1b[2K")
+        assert "soaking" in after
+
+
+def test_work_that_is_measured_in_seconds_shows_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    err = Screen()
+    with Terminal(Output.TABLE, stdout=io.StringIO(), stderr=err).progress("measuring", 10, "s") as bar:
+        bar.advance(5)
+        bar.describe("measuring, 60,000 events/s")
+    assert "5/10 s" in err.getvalue()
+    assert "s/s" not in err.getvalue().replace("events/s", "")

@@ -168,9 +168,7 @@ def _views(result: "Result") -> list[View]:
 
     figures, settings = result.figures, result.settings
     rate = settings["rate_per_s"]
-    loop = (
-        f"at {rate:,.0f} events/s asked" if rate else f"closed loop, {settings['window']} batches under way"
-    )
+    loop = f"at {rate:,.0f} asked" if rate else "closed loop"
     latencies = screens.latency_rows(result, "from the sending (raw)", "raw_")
     if rate:
         latencies = [*screens.latency_rows(result, "from the intended time"), *latencies]
