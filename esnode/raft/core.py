@@ -252,7 +252,7 @@ class Core:
         """Ask whether an election could be won before disturbing anybody with one (thesis 9.6)."""
         self.role = Role.PRE_CANDIDATE
         self.leader = None
-        self._timer.retry()
+        self._timer.retry(pre=True)
         self._votes = {self.me: True}
         self._ask_for_votes(self.term + 1, pre=True, transfer=False)
         self._count_votes()
@@ -260,7 +260,7 @@ class Core:
     def _become_candidate(self, *, transfer: bool) -> None:
         self.role = Role.CANDIDATE
         self.leader = None
-        self._timer.retry()
+        self._timer.retry(pre=False)
         self._hard_state = HardState(self.term + 1, self.me)
         self._votes = {}
         self._vote_write_id = self._write_id + 1

@@ -1,8 +1,9 @@
 """When a node stops waiting for a leader: the randomised election time-out (Raft 5.2).
 
 Two tempers. Ordinary: `election_ms` plus a random part. Hasty: the leader's connection has closed,
-so its process has most likely ended; the survivors then start by rank, a few milliseconds apart, and
-try again quickly a bounded number of times. Pre-vote makes haste harmless. Called by `core.py`.
+so its process has most likely ended; the survivors then start by rank, a few milliseconds apart. Pre-votes
+are tried again quickly in either case, a bounded number of times: the first may come while another
+survivor still believes in the leader. Pre-vote makes haste harmless. Called by `core.py`.
 """
 
 from typing import Protocol
@@ -27,6 +28,7 @@ class ElectionTimer:
         self._timers = timers
         self._random = random
         self._hasty_tries = 0
+        self._leader_ended = False
         self._timeout_ms = 0
         self.restart()
 
@@ -47,7 +49,8 @@ class ElectionTimer:
     def heard(self) -> None:
         """The leader lives."""
         self.silence_ms = 0
-        self._hasty_tries = 0
+        self._hasty_tries = limits.MAX_HASTY_ELECTIONS
+        self._leader_ended = False
 
     def restart(self) -> None:
         """Wait the ordinary time again."""
@@ -59,11 +62,12 @@ class ElectionTimer:
         step_ms = limits.HASTY_ELECTION_STEP_MS
         self.silence_ms = 0
         self._hasty_tries = limits.MAX_HASTY_ELECTIONS
+        self._leader_ended = True
         self._timeout_ms = rank * step_ms + self._random.randrange(step_ms)
 
-    def retry(self) -> None:
-        """An election begins: when to give it up and begin another."""
-        if not self._hasty_tries:
+    def retry(self, *, pre: bool) -> None:
+        """An election begins, or the question whether it could be won: when to begin another."""
+        if not self._hasty_tries or not (pre or self._leader_ended):
             self.restart()
             return
         self._hasty_tries -= 1

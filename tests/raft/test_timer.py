@@ -46,13 +46,13 @@ def test_survivors_hurry_by_rank() -> None:
 def test_haste_tries_again_soon_and_ends_after_a_few_tries() -> None:
     timer = ElectionTimer(TIMERS, random.Random(1))
     timer.hurry(0)
-    for _ in range(limits.MAX_HASTY_ELECTIONS):
-        timer.retry()
+    for number in range(limits.MAX_HASTY_ELECTIONS):
+        timer.retry(pre=bool(number % 2))
         timer.tick(limits.HASTY_RETRY_MS - 1)
         assert not timer.has_expired
         timer.tick(limits.HASTY_RETRY_MS)
         assert timer.has_expired
-    timer.retry()
+    timer.retry(pre=True)
     timer.tick(299)
     assert not timer.has_expired
 
@@ -62,6 +62,19 @@ def test_a_leader_ends_the_haste() -> None:
     timer.hurry(0)
     timer.restart()
     timer.heard()
-    timer.retry()
+    timer.retry(pre=False)
+    timer.tick(299)
+    assert not timer.has_expired
+
+
+def test_the_silence_of_a_leader_makes_only_pre_votes_hasty() -> None:
+    """A real candidate needs the disks of a majority, however slow they are."""
+    timer = ElectionTimer(TIMERS, random.Random(1))
+    timer.heard()
+    timer.tick(400)
+    timer.retry(pre=True)
+    timer.tick(2 * limits.HASTY_RETRY_MS)
+    assert timer.has_expired
+    timer.retry(pre=False)
     timer.tick(299)
     assert not timer.has_expired
