@@ -1,9 +1,10 @@
-"""The driver's one queue: everything that happens to a node comes in through here, in order.
+"""The driver's one queue: everything that happens to a node comes in through here.
 
 Decides nothing but order and bounds. Two ways in: `offer` for what a client may send as fast as it
 likes, which can be refused, and `put` for what is bounded by its own nature (one tick a clock, one
-completion a write, a window of messages a peer). Filled by ingest, replication, clocks and the
-storage worker; emptied by the driver alone.
+completion a write, a window of messages a peer). What was put goes first, so that a new leader hears its
+followers before the hundreds of requests that waited for it. Filled by ingest, replication, clocks and
+the storage worker; emptied by the driver alone.
 """
 
 from collections import deque
@@ -19,12 +20,13 @@ class Inbox:
 
     def __init__(self, max_offered: int = limits.MAX_INBOX_ITEMS) -> None:
         self._items: deque[Input] = deque()
+        self._offered: deque[Input] = deque()
         self._max_offered = max_offered
         self._driver = trio.lowlevel.ParkingLot()
         self._senders = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + len(self._offered)
 
     def put(self, item: Input) -> None:
         """Take an input whose number is bounded elsewhere."""
@@ -37,22 +39,30 @@ class Inbox:
 
     def offer(self, item: Input) -> bool:
         """Take an input if there is room; False means that it was not taken."""
-        if len(self._items) >= self._max_offered:
+        if len(self) >= self._max_offered:
             return False
-        self.put(item)
+        self._offered.append(item)
+        self._driver.unpark()
         return True
 
     async def wait_room(self) -> None:
         """Wait until there is room. A peer's reader waits here, so TCP slows the peer down."""
-        while len(self._items) >= self._max_offered:
+        while len(self) >= self._max_offered:
             await self._senders.park()
 
     async def take(self, most: int) -> list[Input]:
         """Wait for inputs, and take those that are here, at most `most`."""
-        if self._items:
+        if self._items or self._offered:
             await trio.lowlevel.checkpoint()
-        while not self._items:
+        while not (self._items or self._offered):
             await self._driver.park()
-        items = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+        taken = self.drain(most)
         self._senders.unpark_all()
-        return items
+        return taken
+
+    def drain(self, most: int) -> list[Input]:
+        """Those that are here, at most `most`, and of clients' at most `limits.MAX_OFFERED_A_ROUND`."""
+        taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+        room = min(most - len(taken), limits.MAX_OFFERED_A_ROUND, len(self._offered))
+        taken += [self._offered.popleft() for _ in range(room)]
+        return taken

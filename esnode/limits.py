@@ -65,6 +65,8 @@ MAX_NODE_ID: Final = 2**32 - 1
 MAX_INBOX_ITEMS: Final = 8192
 MAX_STEPS_A_ROUND: Final = 256
 """Inputs that the driver steps before it looks at what follows from them."""
+MAX_OFFERED_A_ROUND: Final = 64
+"""Clients' requests among them: a round of more would keep followers' replies waiting."""
 MAX_SESSION_INFLIGHT: Final = 1024
 """Requests of one client connection that wait for an answer; one more is answered Busy."""
 MAX_SESSION_INFLIGHT_BYTES: Final = 32 * MIB
@@ -123,5 +125,6 @@ assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS
 assert MAX_INFLIGHT_BYTES <= MAX_UNAPPLIED_BYTES
 assert MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
+assert MAX_OFFERED_A_ROUND < MAX_STEPS_A_ROUND
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES
 assert MAX_DEDUP_KEYS * KEY_BYTES < MAX_SNAPSHOT_BYTES - 128 * MIB

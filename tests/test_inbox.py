@@ -3,6 +3,7 @@
 import trio
 import trio.testing
 
+from esnode import limits
 from esnode.inbox import Inbox
 from esnode.raft.messages import Input, Persisted, ReadIndex, Tick
 
@@ -21,7 +22,19 @@ async def test_a_full_inbox_refuses_what_is_offered_and_takes_what_is_put() -> N
     assert inbox.offer(ReadIndex(2))
     assert not inbox.offer(ReadIndex(3))
     inbox.put(Tick(10))
-    assert await inbox.take(9) == [ReadIndex(1), ReadIndex(2), Tick(10)]
+    assert await inbox.take(9) == [Tick(10), ReadIndex(1), ReadIndex(2)]
+
+
+async def test_what_was_put_goes_before_what_clients_offered_and_these_come_in_small_rounds() -> None:
+    inbox = Inbox()
+    for token in range(limits.MAX_OFFERED_A_ROUND + 10):
+        inbox.offer(ReadIndex(token))
+    inbox.put(Tick(10))
+    first = await inbox.take(limits.MAX_STEPS_A_ROUND)
+    assert first == [Tick(10), *map(ReadIndex, range(limits.MAX_OFFERED_A_ROUND))]
+    inbox.put(Tick(20))
+    assert (await inbox.take(3)) == [Tick(20), *map(ReadIndex, range(64, 66))]
+    assert len(inbox) == 8
 
 
 async def test_the_driver_sleeps_until_there_is_something_to_do() -> None:

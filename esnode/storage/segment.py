@@ -12,6 +12,7 @@ no payload can look like a frame. Decides what a whole frame is, and never what 
 import enum
 import os
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -168,36 +169,32 @@ def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Seg
     path = directory / name_of(number)
     new = path.with_name(path.name + ".new")
     salt = int.from_bytes(os.urandom(8), "big") | 1 << 63  # zeros are not the mark of a frame
-    with disk_errors(f"create {path.name}"):
+    with disk_errors(f"create {path.name}"), ExitStack() as undo:
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, descriptor)
+        begin = _FILE_HEAD.pack(MAGIC, number, salt, 0)[:-_CRC_BYTES]
+        os.pwrite(descriptor, begin + google_crc32c.value(begin).to_bytes(_CRC_BYTES, "big"), 0)
         segment = Segment(path, descriptor, number, salt)
-        try:
-            begin = _FILE_HEAD.pack(MAGIC, number, salt, 0)[:-_CRC_BYTES]
-            os.pwrite(descriptor, begin + google_crc32c.value(begin).to_bytes(_CRC_BYTES, "big"), 0)
-            segment.append(segment.frame(head, body))
-            os.fsync(descriptor)
-            new.rename(path)
-            sync_directory(directory)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        segment.append(segment.frame(head, body))
+        os.fsync(descriptor)
+        new.rename(path)
+        sync_directory(directory)
+        undo.pop_all()
     return segment
 
 
 def open_segment(path: Path) -> Segment:
     """Open a file by its name; raises `DamagedRecord` where its head is not what was written."""
-    with disk_errors(f"open {path.name}"):
+    with disk_errors(f"open {path.name}"), ExitStack() as undo:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            head = os.pread(descriptor, FILE_HEAD_BYTES, 0)
-            crc = google_crc32c.value(head[:-_CRC_BYTES]).to_bytes(_CRC_BYTES, "big")
-            whole = len(head) == FILE_HEAD_BYTES and head.endswith(crc)
-            magic, number, salt, _ = _FILE_HEAD.unpack(head) if whole else (b"", 0, 0, 0)
-            if magic != MAGIC or name_of(number) != path.name:
-                raise DamagedRecord(f"the head of {path.name} is not what was written")
-        except BaseException:
-            os.close(descriptor)
-            raise
+        undo.callback(os.close, descriptor)
+        head = os.pread(descriptor, FILE_HEAD_BYTES, 0)
+        crc = google_crc32c.value(head[:-_CRC_BYTES]).to_bytes(_CRC_BYTES, "big")
+        whole = len(head) == FILE_HEAD_BYTES and head.endswith(crc)
+        magic, number, salt, _ = _FILE_HEAD.unpack(head) if whole else (b"", 0, 0, 0)
+        if magic != MAGIC or name_of(number) != path.name:
+            raise DamagedRecord(f"the head of {path.name} is not what was written")
+        undo.pop_all()
     return Segment(path, descriptor, number, salt)
 
 

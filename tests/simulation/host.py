@@ -380,7 +380,7 @@ class Host:
         if not process.view.leads:
             return False
         token = process.waiting.expect_decision(settle)
-        process.inbox.put(OpenProducer(token) if batch is None else Propose(token, batch))
+        process.inbox.offer(OpenProducer(token) if batch is None else Propose(token, batch))
         return True
 
     def read(self, answer: Callable[[ReadGrant, int], None]) -> None:
@@ -397,7 +397,7 @@ class Host:
             else:
                 process.due_reads.append((grant.index, partial(serve, grant)))
 
-        process.inbox.put(ReadIndex(process.waiting.expect_grant(granted)))
+        process.inbox.offer(ReadIndex(process.waiting.expect_grant(granted)))
 
     # --- retention -------------------------------------------------------------------------------
 

@@ -75,13 +75,11 @@ class WakingInbox(Inbox):
 
     def put(self, item: Input) -> None:
         """As `Inbox.put`."""
-        self._items.append(item)
+        super().put(item)
         self._wake()
 
-    def drain(self, most: int) -> list[Input]:
-        """As `Inbox.take`, of what is here."""
-        if len(self._items) <= most:
-            items = list(self._items)
-            self._items.clear()
-            return items
-        return [self._items.popleft() for _ in range(most)]
+    def offer(self, item: Input) -> bool:
+        """As `Inbox.offer`."""
+        taken = super().offer(item)
+        self._wake()
+        return taken
