@@ -53,7 +53,8 @@ def measure(millions: float) -> None:
     snapshot = machine.snapshot()
     known = [machine.keys.first_offset + n * (keys // 2 // SAMPLES) for n in range(SAMPLES)]
     start = len(snapshot.data) - 16 * machine.next_offset
-    again = [snapshot.data[start + 16 * at : start + 16 * (at + BATCH)] for at in known]
+    data = bytes(snapshot.data)
+    again = [data[start + 16 * at : start + 16 * (at + BATCH)] for at in known]
     spent = timed(lambda n: machine.keys.find_sealed(split_keys(again[n]), again[n]))
     say(f"  {BATCH} known keys   {spent[0]:6.1f} us; {spent[1]:.1f} at p99")
     begun = time.perf_counter()

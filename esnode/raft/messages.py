@@ -107,7 +107,7 @@ class Snapshot:
     term: int
     next_offset: int
     log_time_ms: int
-    data: bytes
+    data: bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,9 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         os.fsync(descriptor)
 
 
-def _crc(head: bytes, data: bytes) -> int:
-    crc: int = google_crc32c.extend(google_crc32c.value(head), data)
+def _crc(head: bytes, data: bytes | bytearray) -> int:
+    crc: int = google_crc32c.value(head)
+    view = memoryview(data)
+    for begin in range(0, len(view), limits.SNAPSHOT_CHUNK_BYTES):
+        crc = google_crc32c.extend(crc, bytes(view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES]))
     return crc

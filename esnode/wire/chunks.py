@@ -43,7 +43,7 @@ def chunks(message: InstallSnapshot) -> Iterator[SnapshotChunk]:
             log_time_ms=snapshot.log_time_ms,
             total_bytes=total,
             position=position,
-            data=snapshot.data[position : position + limits.SNAPSHOT_CHUNK_BYTES],
+            data=bytes(snapshot.data[position : position + limits.SNAPSHOT_CHUNK_BYTES]),
         )
 
 
@@ -78,7 +78,7 @@ class SnapshotAssembler:
         self._data += chunk.data
         if len(self._data) < chunk.total_bytes:
             return None
-        data = bytes(self._data)
+        data = self._data  # no copy: of a large one it would stop the node for too long
         self._reset()
         snapshot = Snapshot(chunk.index, chunk.snapshot_term, chunk.next_offset, chunk.log_time_ms, data)
         return InstallSnapshot(chunk.term, snapshot)

@@ -25,6 +25,7 @@ from esnode.raft.messages import HardState, Snapshot
 from esnode.storage import identity, outline
 from esnode.storage.interface import Identity
 from esnode.storage.mark import DurableMark
+from esnode.storage.savepoints import pack_savepoint, unpack_savepoint
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
 
 from . import samples
@@ -34,12 +35,15 @@ from .target import Finding, told
 DEDUP: Final = Dedup(ttl_ms=640, max_keys=1024)
 _PLACE: Final = struct.Struct(">QQQQ")
 _SEALED: Final = 0x80
+_SAVED: Final = 0x40
+_SAVED_FRONT: Final = 9
+"""The head of a savepoint's file up to where its checksum begins to count."""
 
 
 def stored(data: bytes) -> str:
     """Byte 0: which record, and whether it is sealed again after it was bent. Then its bytes."""
     how, body = (data[0], data[1:]) if data else (0, b"")
-    read = _READERS[how % len(_READERS)]
+    read = _savepoint if how & _SAVED else _READERS[how % len(_READERS)]
     try:
         return f"{read.__name__} {read(body, bool(how & _SEALED))}"
     except (DamagedRecord, WrongDirectory) as error:
@@ -68,8 +72,10 @@ def stored_seeds() -> list[bytes]:
         [_opening(records, state, runs)],
         *[[part] for part in (b"".join(machine_of(_TERMS).keys.dump()), machine_of(_TERMS).producers.dump())],
     ]
+    saved = pack_savepoint(machine_of(_TERMS).savepoint())
     named = [(number, record) for number, records in enumerate(whole) for record in records]
-    return [bytes([number + sealed]) + record for number, record in named for sealed in (0, 130)]
+    others = [bytes([number + sealed]) + record for number, record in named for sealed in (0, 130)]
+    return [*others, *(bytes([_SAVED + sealed]) + saved for sealed in (0, _SEALED))]
 
 
 def _entry(body: bytes, sealed: bool) -> str:
@@ -118,6 +124,30 @@ def _snapshot(body: bytes, sealed: bool) -> str:
         raise Finding("a restored machine is not its snapshot")
     _live_on(machine)
     return "restored"
+
+
+def _savepoint(body: bytes, sealed: bool) -> str:
+    """A savepoint out of its file, into a machine that has lived."""
+    if sealed and len(body) > _SAVED_FRONT:
+        crc: int = google_crc32c.value(body[_SAVED_FRONT:])
+        body = body[: _SAVED_FRONT - 4] + crc.to_bytes(4, "big") + body[_SAVED_FRONT:]
+    savepoint = unpack_savepoint(body)
+    if pack_savepoint(savepoint) != body:
+        raise Finding("the file is not the one that its savepoint makes")
+    machine = Machine(DEDUP)
+    for entry in _chain():
+        machine.apply(entry)
+    before = machine.digest()
+    try:
+        machine.resume(savepoint, [])
+    except DamagedRecord:
+        if machine.digest() != before:
+            raise Finding("a refused savepoint left something behind") from None
+        raise
+    if machine.savepoint().state != savepoint.state:
+        raise Finding("a resumed machine is not its savepoint")
+    _live_on(machine)
+    return "resumed"
 
 
 def _live_on(machine: Machine) -> None:
@@ -275,8 +305,9 @@ def _resealed(snapshot: Snapshot) -> Snapshot:
     if len(snapshot.data) < head.size:
         return snapshot
     version, _digest, length = head.unpack_from(snapshot.data)
-    machine.producers.adopt(ProducerTable.load(snapshot.data[head.size : head.size + length]))
-    machine.keys.adopt(machine.keys.load(snapshot.data[head.size + length :]))
+    view = memoryview(snapshot.data)
+    machine.producers.adopt(ProducerTable.load(view[head.size : head.size + length]))
+    machine.keys.adopt(machine.keys.load(view[head.size + length :]))
     machine.applied_index, machine.applied_term = snapshot.index, snapshot.term
     machine.log_time_ms = snapshot.log_time_ms
     data = head.pack(version, machine.digest(), length) + snapshot.data[head.size :]

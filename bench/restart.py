@@ -1,0 +1,244 @@
+"""What a start waits for: one node of three with a long log is killed and started again, part by part.
+
+    python -m bench.restart [--events 20000000] [--live-keys 10000000] [--directory DIRECTORY] [--times 3]
+                            [--engine sqlite] [--no-savepoint]
+
+Builds the log once, through the storage engine, with the savepoint as old as it may get, and gives it to
+three nodes on loopback. Then one of them is killed and started, again and again: seconds from the start of
+the process to each line of its own log, processor time and memory when it votes. Files in the page cache.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.config import Address, Config, Dedup, Member, dump
+from esnode.keeper import SavepointKeeper
+from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.raft.messages import HardState, Write
+from esnode.storage.engines import open_storage
+from esnode.storage.interface import Identity, Storage
+
+BATCH_EVENTS: Final = 64
+EVENT_BYTES: Final = 104
+"""100 bytes of an event and the head of its byte string."""
+ENTRIES_A_WRITE: Final = 256
+ENTRIES_A_MS: Final = 7
+"""Of log time: 450,000 events a second."""
+PARTS: Final = ("storage_opened", "savepoint_loaded", "log_replayed", "keys_indexed", "node_started")
+CLUSTER: Final = "restart"
+GIVE_UP_S: Final = 300.0
+
+
+# --- the log ----------------------------------------------------------------------------------------
+
+
+def build(path: Path, engine: str, events: int, dedup: Dedup, *, savepoint: bool) -> None:
+    """A directory of node 1 with so many events in its log."""
+    storage = open_storage(engine, path, Identity(CLUSTER, 1))
+    machine = Machine(dedup, searchable=False)
+    entries = 1 + -(-events // BATCH_EVENTS)
+    saved_at = max(1, entries - limits.SAVEPOINT_ENTRIES)
+    source = random.Random(1)
+    payload = source.randbytes(BATCH_EVENTS * EVENT_BYTES)
+    group: list[Entry] = []
+    for index in range(1, entries + 1):
+        entry = _entry(index, machine.next_offset, source, payload)
+        machine.apply(entry)
+        group.append(entry)
+        if len(group) == ENTRIES_A_WRITE or index in (saved_at, entries):
+            storage.write([Write(1, None, HardState(1, 1), tuple(group), index - len(group))])
+            storage.tend()
+            group = []
+        if savepoint and index == saved_at:
+            _save(storage, machine)
+    storage.close()
+
+
+def _entry(index: int, offset: int, source: random.Random, payload: bytes) -> Entry:
+    if index == 1:
+        return seal(index=1, term=1, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0)
+    return seal(
+        index=index,
+        term=1,
+        kind=EntryKind.BATCH,
+        base_offset=offset,
+        log_time_ms=index // ENTRIES_A_MS,
+        count=BATCH_EVENTS,
+        keys=source.randbytes(limits.KEY_BYTES * BATCH_EVENTS),
+        payload=payload,
+    )
+
+
+def _save(storage: Storage, machine: Machine) -> None:
+    begun = SavepointKeeper(machine, storage, None).begin()
+    storage.keep_keys(begun.first_chunk, begun.chunks)
+    storage.keep_savepoint(begun.savepoint)
+
+
+def give(engine: str, source: Path, target: Path, node_id: int) -> None:
+    """The same log in the directory of another node."""
+    open_storage(engine, target, Identity(CLUSTER, node_id)).close()
+    for each in source.iterdir():
+        if each.name not in {"identity.json", "durable", "lock"}:
+            if each.is_dir():
+                shutil.copytree(each, target / each.name, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(each, target / each.name)
+
+
+# --- the nodes --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A start: seconds from the start of the process to each event of its log, and what it took by then."""
+
+    at_s: dict[str, float]
+    cpu_s: float
+    rss_bytes: int
+
+
+class Process:
+    """One node's process."""
+
+    def __init__(self, config_file: Path) -> None:
+        self.begun = time.time()
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "esnode", "--config", str(config_file)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Its log, as it comes; raises `RuntimeError` when it ends."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            yield json.loads(line)
+        raise RuntimeError(f"the node has ended with {self._process.wait()}")
+
+    def until_it_votes(self) -> Started:
+        """Wait until a peer has let it in: from then on its vote counts."""
+        at_s: dict[str, float] = {}
+        for line in self.lines():
+            since_s = datetime.fromisoformat(line["time"]).timestamp() - self.begun
+            at_s.setdefault(line["event"], since_s)
+            if "node_started" in at_s and "peer_connected" in at_s:
+                break
+            if since_s > GIVE_UP_S:
+                raise RuntimeError(f"no vote within {GIVE_UP_S:g} s")
+        at_s["votes"] = max(at_s["node_started"], at_s["peer_connected"])
+        proc = Path(f"/proc/{self._process.pid}")
+        fields = (proc / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        pages = int((proc / "statm").read_text(encoding="ascii").split()[1])
+        return Started(at_s, cpu_s, pages * os.sysconf("SC_PAGE_SIZE"))
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+def configs(directory: Path, engine: str, dedup: Dedup) -> list[Path]:
+    """The configuration files of three nodes."""
+    ports = free_ports(6)
+    members = tuple(
+        Member(n, Address("127.0.0.1", ports[2 * n - 2]), Address("127.0.0.1", ports[2 * n - 1]))
+        for n in (1, 2, 3)
+    )
+    files = []
+    for member in members:
+        data_dir = directory / f"node-{member.id}"
+        config = Config(CLUSTER, member.id, data_dir, members, storage=engine, dedup=dedup)
+        files.append(directory / f"node-{member.id}.toml")
+        files[-1].write_text(dump(config), encoding="utf-8")
+    return files
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def running(files: Sequence[Path]) -> Iterator[list[Process]]:
+    """These nodes, until the end of the block."""
+    processes = [Process(file) for file in files]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+
+
+# --- the measurement --------------------------------------------------------------------------------
+
+
+def measure(files: Sequence[Path], times: int) -> None:
+    """Start the first node so often beside the two others, and print what each start took."""
+    with running(files[1:]) as others:
+        for other in others:
+            other.until_it_votes()
+        say(f"{'seconds to':24}" + "".join(f"{part:>18}" for part in (*PARTS, "votes")))
+        for number in range(1, times + 1):
+            with running(files[:1]) as (node,):
+                started = node.until_it_votes()
+            parts = "".join(
+                f"{started.at_s[part]:18.2f}" if part in started.at_s else f"{'-':>18}"
+                for part in (*PARTS, "votes")
+            )
+            say(f"start {number:<18}{parts}")
+            say(f"{'':24}{started.cpu_s:.2f} s of processor time, {started.rss_bytes >> 20} MiB resident")
+
+
+def main() -> None:
+    """Build, start, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.restart", description="Measure what a start takes")
+    parser.add_argument("--events", type=int, default=20_000_000)
+    parser.add_argument("--live-keys", type=int, default=10_000_000)
+    parser.add_argument("--directory", type=Path, help="where to build; the default is made and removed")
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--engine", default="sqlite")
+    parser.add_argument("--no-savepoint", action="store_true", help="replay everything, once")
+    wanted = parser.parse_args()
+    dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=wanted.live_keys)
+    with ExitStack() as opened:
+        directory = wanted.directory or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        first = directory / "node-1"
+        begun = time.monotonic()
+        if not first.exists():
+            build(first, wanted.engine, wanted.events, dedup, savepoint=not wanted.no_savepoint)
+            for node_id in (2, 3):
+                give(wanted.engine, first, directory / f"node-{node_id}", node_id)
+        size_bytes = sum(each.stat().st_size for each in first.rglob("*") if each.is_file())
+        say(f"{wanted.events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - begun:.0f} s")
+        measure(configs(directory, wanted.engine, dedup), 1 if wanted.no_savepoint else wanted.times)
+
+
+def say(line: str) -> None:
+    """One line of the result, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
