@@ -11,6 +11,7 @@ from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
 from tests.simulation.mutants.rooms import ROOMS
+from tests.simulation.mutants.savepoints import SAVEPOINTS
 
 CATALOGUE: Final = (
     *ELECTIONS,
@@ -18,6 +19,7 @@ CATALOGUE: Final = (
     *READ_BUGS,
     *DEDUPLICATION,
     *MACHINE,
+    *SAVEPOINTS,
     *DISKS,
     *REJOINING,
     *ROOMS,

@@ -1,0 +1,163 @@
+"""Bugs in savepoints: what a start begins with, and what is read aside."""
+
+from typing import Final
+
+from tests.simulation.mutants.mutant import Edit, Mutant
+
+APPLY: Final = "esnode.apply"
+DRIVER: Final = "esnode.driver"
+KEEPER: Final = "esnode.keeper"
+RECOVERY: Final = "esnode.recovery"
+SCRUB: Final = "esnode.scrub"
+WINDOW: Final = "esnode.dedup.keywindow"
+
+SAVEPOINTS: Final = (
+    Mutant(
+        "savepoint-one-entry-ahead",
+        "#10",
+        "a savepoint is labelled with the entry after the last one that it holds",
+        "A",
+        (
+            Edit(
+                APPLY,
+                """
+                self.applied_index,
+                self.applied_term,
+                self.log_time_ms,
+                """,
+                """
+                self.applied_index + 1,
+                self.applied_term,
+                self.log_time_ms,
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "savepoint-without-producers",
+        "#24",
+        "a node that starts from a savepoint has the keys, and not the producer sessions",
+        "A",
+        (
+            Edit(
+                APPLY,
+                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))",
+                """
+                producers = ProducerTable()
+                self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))
+                """,
+            ),
+        ),
+    ),
+    Mutant(
+        "savepoint-without-log-time",
+        "#16",
+        "the log time that a savepoint holds is the index of its entry",
+        "A",
+        (
+            Edit(
+                APPLY,
+                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))",
+                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.index, keys, producers))",
+            ),
+        ),
+    ),
+    Mutant(
+        "savepoint-before-the-snapshot",
+        "#10",
+        "a start begins with its savepoint though the log begins after it",
+        "A",
+        (
+            Edit(
+                RECOVERY,
+                "if savepoint is None or savepoint.index <= found.prefix_index:",
+                "if savepoint is None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "committed-as-far-as-the-hint",
+        "#10",
+        "a start takes for committed what the disk was told, though the savepoint has applied more",
+        "A",
+        (
+            Edit(
+                RECOVERY,
+                "applied = machine.applied_index",
+                "applied = max(found.commit, found.prefix_index)",
+            ),
+        ),
+    ),
+    Mutant(
+        "savepoint-with-the-keys-of-a-later-state",
+        "#10",
+        "the youngest keys of a savepoint are looked at when it is written, not when it is begun",
+        "T",
+        (
+            Edit(
+                KEEPER,
+                "await worker.aside(partial(self._storage.keep_savepoint, begun.savepoint))",
+                """
+                later = replace(self._machine.savepoint(), index=begun.savepoint.index)
+                await worker.aside(partial(self._storage.keep_savepoint, later))
+                """,
+            ),
+            Edit(KEEPER, "from dataclasses import dataclass", "from dataclasses import dataclass, replace"),
+        ),
+        "tests/test_recovery.py::test_a_savepoint_in_pieces_is_the_state_at_its_beginning",
+    ),
+    Mutant(
+        "kept-keys-unchecked",
+        "promise 2",
+        "the keys of a savepoint are believed as they are on disk",
+        "T",
+        (
+            Edit(
+                WINDOW,
+                'if b"".join(window._digests) != view[digests_start:rest_start]:',
+                "if len(window._digests) * DIGEST_BYTES != rest_start - digests_start:",
+            ),
+        ),
+        "tests/test_recovery.py::test_a_savepoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
+    ),
+    Mutant(
+        "lost-end-replayed",
+        "#7",
+        "a log that ends before what was applied is taken for all there ever was",
+        "T",
+        (
+            Edit(
+                RECOVERY,
+                "if savepoint is None or savepoint.index <= found.prefix_index:",
+                "if savepoint is None or not found.prefix_index < savepoint.index <= found.last_index:",
+            ),
+        ),
+        "tests/test_recovery.py::test_a_log_that_ends_before_the_savepoint_has_lost_its_end",
+    ),
+    Mutant(
+        "snapshot-adopted-when-read",
+        "#10",
+        "the machine becomes what a snapshot holds as soon as it is read, whatever the core makes of it",
+        "T",
+        (
+            Edit(
+                DRIVER,
+                "self._inbox.put(_Read(sender, message, message.snapshot, loaded))",
+                """
+                if loaded is not None:
+                    self._machine.adopt(loaded)
+                self._inbox.put(_Read(sender, message, message.snapshot, loaded))
+                """,
+            ),
+        ),
+        "tests/test_driver.py::test_a_snapshot_that_came_too_late_changes_nothing",
+    ),
+    Mutant(
+        "scrub-reads-nothing",
+        "promise 1",
+        "what a start did not read is not read after it, either",
+        "T",
+        (Edit(SCRUB, "while next_index <= self._last_index:", "while next_index < 0:"),),
+        "tests/test_recovery.py::test_the_scrub_finds_damage_in_the_log_and_in_the_snapshot",
+    ),
+)
