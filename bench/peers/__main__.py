@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         peers = chosen(options.system)
-        habits = Habits(settings.patience_s)
-        found = [Measured(name, peer.version, peer.facts(habits)) for name, peer in peers]
+        found = [Measured(name, peer.version, peer.facts) for name, peer in peers]
     except EventStreamError as error:
         _tell(f"{error.code}: {error}\nnext: {error.next_step}")
         return 2
@@ -60,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fsync_ms": list(rounds.fsync_ms(settings.directory, settings.size)),
     }
     said = {**asdict(settings), "runs": options.runs, "failovers": options.failovers}
+    said["habits"] = str(Habits(settings.patience_s))
     del said["directory"]  # a place on this machine
     _publish(table.document(found, facts, said), table.markdown(found, facts, said), options.output)
     return 1 if any(one.failures for one in found) else 0

@@ -32,7 +32,8 @@ class Esnode:
         """Of this checkout."""
         return f"esnode {__version__}, Python {sys.version.split()[0]}"
 
-    def facts(self, _habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """See `peer.Facts`."""
         return Facts(
             system="esnode, sqlite",

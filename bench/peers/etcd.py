@@ -42,7 +42,8 @@ class Etcd:
         """Such as `etcd Version: 3.4.23`."""
         return binaries.first_line(binaries.find("etcd"), "--version")
 
-    def facts(self, habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """See `peer.Facts`."""
         heartbeat_ms, election_ms = self._timers_ms
         one_call = "one transaction a batch" if self._transactions else "one put an event"
@@ -52,7 +53,7 @@ class Etcd:
             durable="yes",
             client=f"raw sockets: gRPC calls over one HTTP/2 connection, {one_call}",
             timers=f"heartbeat {heartbeat_ms} ms, election {election_ms} to {2 * election_ms} ms",
-            dialling=f"the leader first, then the next node; {habits}",
+            dialling="the leader first, then the next node",
         )
 
     async def start(self, directory: Path) -> None:

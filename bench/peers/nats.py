@@ -1,6 +1,7 @@
 """NATS JetStream: a stream of three replicas on file, deduplicated by message id.
 
-`nats` syncs its files every two minutes, as it does by default; `nats-always` before each ack.
+`nats` syncs its files every two minutes, as it does by default; `nats-always` before each ack; `nats-batch`
+publishes atomic batches, by default synced as `nats`.
 """
 
 import json
@@ -14,7 +15,16 @@ import trio
 
 from bench.peers import binaries
 from bench.peers.client import RECEIVE_BYTES, Address, Client, Elsewhere, open_client
-from bench.peers.nats_wire import NatsDialect, Reader, error_of, hello, new_inbox, publish
+from bench.peers.nats_wire import (
+    BATCHES_AT_ONCE,
+    NatsBatchDialect,
+    NatsDialect,
+    Reader,
+    error_of,
+    hello,
+    new_inbox,
+    publish,
+)
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.servers import Servers
 from esctl import ports
@@ -29,8 +39,9 @@ API_TIMEOUT_S: Final = 2.0
 class Nats:
     """See `peer.Peer`."""
 
-    def __init__(self, *, sync_always: bool) -> None:
+    def __init__(self, *, sync_always: bool = False, batches: bool = False) -> None:
         self._sync_always = sync_always
+        self._batches = batches
         self._servers = Servers()
         self._addresses: list[Address] = []
 
@@ -39,14 +50,18 @@ class Nats:
         """Such as `nats-server: v2.15.1`."""
         return binaries.first_line(binaries.find("nats-server"), "--version")
 
-    def facts(self, habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """See `peer.Facts`."""
         return Facts(
-            system=f"NATS JetStream, R3 file, message ids{', sync_interval: always' * self._sync_always}",
+            system="NATS JetStream, R3 file, message ids"
+            + ", sync_interval: always" * self._sync_always
+            + ", atomic batches" * self._batches,
             durable="yes" if self._sync_always else "no: fsync every 2 minutes",
-            client="raw sockets: one publish an event, one connection, one ack each; a batch is one write",
+            client="raw sockets: one publish an event over one connection, one ack"
+            f" {'a batch' if self._batches else 'each'}; a batch is one write",
             timers="as shipped: elections after 4 to 9 s",
-            dialling=f"the stream's leader first, then the next node; {habits}",
+            dialling="the stream's leader first, then the next node",
         )
 
     async def start(self, directory: Path) -> None:
@@ -64,6 +79,7 @@ class Nats:
                 f'listen: "{ports.HOST}:{chosen[number]}"\n'
                 f'jetstream {{ store_dir: "{directory / name}"\n'
                 + ("  sync_interval: always\n" if self._sync_always else "")
+                + f"  limits {{ batch {{ max_inflight_per_stream: {BATCHES_AT_ONCE} }} }}\n"
                 + "  max_file_store: 60GB }\n"
                 f'cluster {{ name: bench, listen: "{peers[number]}", routes: [{routes}] }}\n',
                 encoding="utf-8",
@@ -87,7 +103,8 @@ class Nats:
 
     def client(self, leader: int, habits: Habits) -> AbstractAsyncContextManager[Client]:
         """One connection: a publish needs no more."""
-        return open_client(self._addresses, leader, lambda: NatsDialect(SUBJECT.encode()), habits)
+        dialect = NatsBatchDialect if self._batches else NatsDialect
+        return open_client(self._addresses, leader, lambda: dialect(SUBJECT.encode()), habits)
 
     async def leader(self) -> int:
         """The node that leads the stream."""
@@ -107,6 +124,7 @@ class Nats:
             "storage": "file",
             "num_replicas": NODES,
             "duplicate_window": WINDOW_NS,
+            "allow_atomic": self._batches,
         }
         reply = await self._ask(f"STREAM.CREATE.{STREAM}", stream)
         return reply is not None and error_of(reply) is None

@@ -27,6 +27,10 @@ _CONNECT: Final = {
     "version": "1",
     "protocol": 1,
 }
+BATCHES_AT_ONCE: Final = 256
+"""How many atomic batches the servers are told to allow at a time; they ship with 50."""
+_IS_DUPLICATE: Final = 10201
+"""The JetStream error of a batch that holds a message id which the stream knows."""
 _PASSING: Final = frozenset({408, 429, 503})
 """Codes of what passes: no leader yet, too much at once."""
 
@@ -129,9 +133,9 @@ class NatsDialect:
         for message in self._reader.feed(data):
             number = int(message.subject.rpartition(b".")[2])
             if message.headers or b'"error"' in message.payload:
-                other.append(_refusal(number, message))
+                other.append(self._refusal(number, message))
             else:
-                acked[number] += 1
+                acked[number] += self._events(number)
         self._outbox += [b"PONG\r\n"] * self._reader.pings
         self._reader.pings = 0
         return [*(Acked(number, events) for number, events in acked.items()), *other]
@@ -142,18 +146,60 @@ class NatsDialect:
         self._outbox.clear()
         return data
 
+    def _events(self, _number: int) -> int:
+        """How many events an ack is for."""
+        return 1
+
+    def _refusal(self, number: int, message: Message) -> Answer:
+        if message.headers:  # the server's own status, such as "no responders"
+            words = message.headers.split(None, 2)
+            code, text = int(words[1]), message.headers.decode(errors="replace").strip()
+        else:
+            reply = json.loads(message.payload)
+            code, text = int(reply["error"]["code"]), error_of(reply) or ""
+        return NotNow(number) if code in _PASSING else Never(number, f"NATS: {text}")
+
+
+class NatsBatchDialect(NatsDialect):
+    """The same with atomic batches: one ack, for the last message of a batch."""
+
+    capacity = BATCHES_AT_ONCE
+
+    def __init__(self, subject: bytes) -> None:
+        super().__init__(subject)
+        self._counts: dict[int, int] = {}
+
+    def put(self, number: int, batch: Batch) -> None:
+        """Publish the events as one batch; only the last asks for a reply."""
+        keys = batch.keys.hex().encode()
+        reply = b"%b.%d" % (self._inbox, number)
+        self._counts[number] = batch.count
+        for place, event in enumerate(cbor2.loads(batch.payload)):
+            key = keys[place * KEY_DIGITS : (place + 1) * KEY_DIGITS]
+            last = place + 1 == batch.count
+            headers = (
+                b"NATS/1.0\r\nNats-Msg-Id:%b\r\nNats-Batch-Id:%b\r\nNats-Batch-Sequence:%d\r\n%b\r\n"
+                % (
+                    key,
+                    reply,
+                    place + 1,
+                    b"Nats-Batch-Commit:1\r\n" if last else b"",
+                )
+            )
+            start = b"HPUB %b %b" % (self._subject, reply if last else b"")
+            sizes = (len(headers), len(headers) + len(event))
+            self._outbox.append(b"%b %d %d\r\n%b%b\r\n" % (start, *sizes, headers, event))
+
+    def _events(self, number: int) -> int:
+        return self._counts.pop(number)
+
+    def _refusal(self, number: int, message: Message) -> Answer:
+        if f'"err_code":{_IS_DUPLICATE}'.encode() in message.payload:
+            return Acked(number, self._counts.pop(number))  # it is in the stream, as a whole
+        return super()._refusal(number, message)
+
 
 def error_of(reply: dict[str, Any]) -> str | None:
     """What a reply of the JetStream API says went wrong."""
     error = reply.get("error")
     return None if error is None else f"{error.get('code')}: {error.get('description')}"
-
-
-def _refusal(number: int, message: Message) -> NotNow | Never:
-    if message.headers:  # the server's own status, such as "no responders"
-        words = message.headers.split(None, 2)
-        code, text = int(words[1]), message.headers.decode(errors="replace").strip()
-    else:
-        reply = json.loads(message.payload)
-        code, text = int(reply["error"]["code"]), error_of(reply) or ""
-    return NotNow(number) if code in _PASSING else Never(number, f"NATS: {text}")

@@ -27,7 +27,7 @@ class Facts:
     timers: str
     """After which time the cluster suspects a leader."""
     dialling: str
-    """When this client leaves a connection, and where it dials then."""
+    """Where this client dials first and next; its own timers where they are not `Habits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Habits:
 
     def __str__(self) -> str:
         return (
-            f"leaves a connection that is closed at once, one that owes an ack after"
-            f" {self.patience_s * 1000:g} ms; tries the next node after {self.redial_s * 1000:g} ms,"
-            f" sends again after {self.again_s * 1000:g} ms what was refused for now"
+            "leave a connection that is closed at once and one that owes an ack after"
+            f" {self.patience_s * 1000:g} ms, dial again after {self.redial_s * 1000:g} ms, and send what was"
+            f" refused for now again after {self.again_s * 1000:g} ms"
         )
 
 
@@ -63,7 +63,8 @@ class Peer(Protocol):
     def version(self) -> str:
         """Of the server; raises `MachineRefused` when its binary is not here."""
 
-    def facts(self, habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """What to say with its figures."""
 
     async def start(self, directory: Path) -> None:

@@ -45,15 +45,15 @@ class RabbitMq:
         """Such as `rabbitmq_server-3.10.8`."""
         return _find(SCRIPT).parents[1].name
 
-    def facts(self, habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """See `peer.Facts`."""
         return Facts(
             system="RabbitMQ, quorum queue, confirms (no deduplication)",
             durable="yes",
             client="raw sockets: one persistent publish an event over one channel; a batch is one write",
             timers="as shipped: a lost connection between nodes at once, silence by probes (aten)",
-            dialling=f"the queue's leader first, then the next node; {habits}; leaves a channel that"
-            " refuses a publish",
+            dialling="the queue's leader first, then the next node, also when a channel refuses a publish",
         )
 
     async def start(self, directory: Path) -> None:

@@ -41,14 +41,15 @@ class Redis:
         """Such as `Redis server v=7.0.15 ...`."""
         return " ".join(binaries.first_line(binaries.find("redis-server"), "--version").split()[:3])
 
-    def facts(self, habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         """See `peer.Facts`."""
         return Facts(
             system="Redis stream, appendfsync always, WAIT 1, Sentinel (no consensus, no deduplication)",
             durable="the master's disk yes; WAIT promises that one replica received it",
             client=f"raw sockets: one pipeline a batch, {CONNECTIONS} connections, one batch on each",
             timers=f"Sentinel down-after-milliseconds {DOWN_AFTER_MS}",
-            dialling=f"the master first, then the next node while one is read-only; {habits}",
+            dialling="the master first, then the next node while one is read-only",
         )
 
     async def start(self, directory: Path) -> None:

@@ -13,7 +13,8 @@ from bench.peers.redis import Redis
 from esnode.errors import InvalidRequest
 
 SYSTEMS: Final[dict[str, Callable[[], Peer]]] = {
-    "nats": partial(Nats, sync_always=False),
+    "nats": Nats,
+    "nats-batch": partial(Nats, batches=True),
     "nats-always": partial(Nats, sync_always=True),
     "etcd": Etcd,
     "etcd-txn": partial(Etcd, transactions=True),

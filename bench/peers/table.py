@@ -54,12 +54,13 @@ def markdown(found: Sequence[Measured], machine: Mapping[str, Any], settings: Ma
         "memory a node", "SIGKILL of the leader", "cold start to first ack",
     ]  # fmt: skip
     lines = [_line(columns), _line(["---"] * len(columns)), *(_line(_row(one, rates)) for one in found)]
-    lines += ["", _conditions(machine, settings), ""]
+    habits = f"While a leader is killed, the clients written here {settings['habits']}."
+    lines += ["", _conditions(machine, settings), "", habits, ""]
     for one in found:
         facts = one.facts
         lines.append(
             f"- **{one.name}** ({one.version}): {facts.client}. Cluster's timers: {facts.timers}."
-            f" Client while a leader is killed: {facts.dialling}."
+            f" Dials: {facts.dialling}."
         )
         lines += [f"  - failed: {failure}" for failure in one.failures]
     return "\n".join(lines) + "\n"

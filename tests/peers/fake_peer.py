@@ -30,7 +30,8 @@ class FakePeer:
         self._asked = 0
         self._nodes: list[subprocess.Popen[bytes]] = []
 
-    def facts(self, _habits: Habits) -> Facts:
+    @property
+    def facts(self) -> Facts:
         return Facts("fake", "no", "none", "none", "none")
 
     async def start(self, directory: Path) -> None:

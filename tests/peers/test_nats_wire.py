@@ -6,7 +6,7 @@ import cbor2
 import pytest
 
 from bench.peers.client import Acked, Elsewhere, Never, NotNow
-from bench.peers.nats_wire import Message, NatsDialect, Reader, publish
+from bench.peers.nats_wire import Message, NatsBatchDialect, NatsDialect, Reader, publish
 from esctl.load.generator import Generator
 from esnode.dedup.batch import Batch, split_keys
 
@@ -17,9 +17,9 @@ def batch_of(count: int) -> Batch:
     return Generator("run", 100, count).next_batch()
 
 
-def greeted() -> tuple[NatsDialect, bytes]:
+def greeted(kind: type[NatsDialect] = NatsDialect) -> tuple[NatsDialect, bytes]:
     """A dialect whose greeting is over, and its inbox."""
-    dialect = NatsDialect(b"bench.events")
+    dialect = kind(b"bench.events")
     hello = dialect.take()
     assert [dialect.feed(said) or dialect.ready for said in (INFO, b"PONG\r\n")] == [False, True]
     subscribe = hello.split(b"\r\n")[1].split()
@@ -80,6 +80,19 @@ def test_a_stream_without_a_leader_is_asked_again_and_a_refusal_is_not() -> None
     final = message(inbox + b".3", b'{"error":{"code":400,"description":"maximum messages exceeded"}}')
     answers = dialect.feed(nobody + passing + final)
     assert answers == [NotNow(1), NotNow(2), Never(3, "NATS: 400: maximum messages exceeded")]
+
+
+def test_an_atomic_batch_asks_for_one_ack_and_is_known_as_a_whole() -> None:
+    dialect, inbox = greeted(NatsBatchDialect)
+    for number in (1, 2):
+        dialect.put(number, batch_of(3))
+    written = dialect.take()
+    assert written.count(b"Nats-Msg-Id:") == 6
+    assert [written.count(b"Nats-Batch-Sequence:%d\r\n" % place) for place in (1, 2, 3, 4)] == [2, 2, 2, 0]
+    assert written.count(b"HPUB bench.events %b." % inbox) == written.count(b"Nats-Batch-Commit:1") == 2
+    ack = message(inbox + b".1", b'{"stream":"EVENTS","seq":3,"batch":"b","count":3}')
+    known = message(inbox + b".2", b'{"error":{"code":400,"err_code":10201,"description":"duplicate"}}')
+    assert dialect.feed(ack + known) == [Acked(1, 3), Acked(2, 3)]
 
 
 def test_a_ping_of_the_server_is_answered() -> None:

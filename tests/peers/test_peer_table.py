@@ -9,7 +9,7 @@ FACTS = Facts("a system", "yes", "a client", "its timers", "its dialling")
 MACHINE = {"cpus": 2, "cpu": "a processor", "load_average": [0.5, 1.5], "fsync_ms": [0.2, 0.47]}
 SETTINGS = {
     "size": 100, "window": 64, "batch": 64, "runs": 3, "seconds": 10.0, "failovers": 5,
-    "rates": (20_000.0, 60_000.0),
+    "rates": (20_000.0, 60_000.0), "habits": "wait",
 }  # fmt: skip
 
 
@@ -60,7 +60,8 @@ def test_the_conditions_and_the_failures_stand_below_the_table() -> None:
     text = markdown([one], MACHINE, SETTINGS)
     assert "load average 0.5 before and 1.5 after" in text
     assert "- **name** (1.0): a client. Cluster's timers: its timers." in text
-    assert "Client while a leader is killed: its dialling." in text
+    assert "Dials: its dialling." in text
+    assert "While a leader is killed, the clients written here wait." in text
     assert "  - failed: kill 1 of 5: ES1203: no acks" in text
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from bench.peers import __main__ as program
 from bench.peers import binaries, rabbitmq
-from bench.peers.peer import Habits
 from bench.peers.rounds import Settings
 from bench.peers.servers import Servers
 from bench.peers.systems import SYSTEMS
@@ -59,7 +58,7 @@ async def test_a_round_that_fails_is_noted_and_the_others_go_on(tmp_path: Path) 
 
     settings = Settings(tmp_path, seconds=0.05, warmup_s=0.0, rates=())
     peers = [Broken(), FakePeer()]
-    found = [Measured(f"peer {n}", peer.version, peer.facts(Habits(1))) for n, peer in enumerate(peers)]
+    found = [Measured(f"peer {n}", peer.version, peer.facts) for n, peer in enumerate(peers)]
     bench = program.Bench(peers, found, settings)
     await bench.run(2, 0)
     assert bench.whole
@@ -73,7 +72,7 @@ async def test_a_bug_is_not_taken_for_a_failed_round(tmp_path: Path) -> None:
             raise ExceptionGroup("", [Bug("broken"), ValueError("unexpected")])
 
     peer = Wrong()
-    found = Measured("wrong", peer.version, peer.facts(Habits(1)))
+    found = Measured("wrong", peer.version, peer.facts)
     with pytest.raises(ExceptionGroup):
         await program.Bench([peer], [found], Settings(tmp_path)).run(1, 0)
 
