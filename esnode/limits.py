@@ -19,6 +19,8 @@ MAX_EVENT_BYTES: Final = 1 * MIB
 MAX_BATCH_EVENTS: Final = 1024
 MAX_BATCH_BYTES: Final = 4 * MIB
 """Largest payload of one batch, keys not counted."""
+MAX_MERGED_BYTES: Final = 256 * KIB
+"""Batches that wait together become one entry up to this payload, and `MAX_BATCH_EVENTS`."""
 KEY_BYTES: Final = 16
 MAX_ID_BYTES: Final = 1024
 """Longest `id` or `source` of an event, in UTF-8."""
@@ -117,6 +119,7 @@ RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 
 assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
+assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES
 assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES

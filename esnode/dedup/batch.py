@@ -56,6 +56,19 @@ class Batch:
     partition: int = 0
 
 
+def _array_head(count: int) -> bytes:
+    """The head of a CBOR array of `count` items, in its shortest form (RFC 8949, 3.1 and 4.2.1)."""
+    if count < 24:
+        return bytes([0x80 | count])
+    if count < 2**8:
+        return bytes([0x98, count])
+    return bytes([0x99]) + count.to_bytes(2, "big")
+
+
+ARRAY_HEADS: Final = tuple(_array_head(count) for count in range(limits.MAX_BATCH_EVENTS + 1))
+"""How the payload of so many events begins; the wire lets no other in."""
+
+
 def event_key(source: str, event_id: str) -> bytes:
     """The 16-byte BLAKE2b digest of `source` and `id`, each with its length in front.
 
@@ -83,6 +96,18 @@ def select(batch: Batch, positions: Sequence[int]) -> Batch:
         producer=batch.producer,
         partition=batch.partition,
     )
+
+
+def merge(batches: Sequence[Batch]) -> Batch:
+    """The events of all these in one batch, their encodings untouched.
+
+    None belongs to a producer session, all go to one partition, and there are `MAX_BATCH_EVENTS` at most.
+    """
+    count = sum(batch.count for batch in batches)
+    parts: list[bytes | memoryview] = [ARRAY_HEADS[count]]
+    parts += [memoryview(batch.payload)[len(ARRAY_HEADS[batch.count]) :] for batch in batches]
+    keys = b"".join([batch.keys for batch in batches])
+    return Batch(count, keys, b"".join(parts), partition=batches[0].partition)
 
 
 @lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)

@@ -1,12 +1,16 @@
-"""What clients ask of a node: appended at once, or refused; reads are handed to the leadership.
+"""What clients ask of a node: appended in the same turn, or refused; reads are handed to the leadership.
 
-Decides what goes into a leader's log, and which log time it carries. Never decides who leads, never
-commits, never waits: each request is answered once, by a `Decision` or a `ReadGrant`. Called by
-`core.py` alone, which tells it when a leadership begins and ends.
+Decides what goes into a leader's log, in which entry, and which log time it carries: batches that arrived
+together become one entry, so that all which is done for each entry, on every node, is done once for them.
+Never decides who leads, never commits, never waits: each request is answered once, by a `Decision` or a
+`ReadGrant`. Called by `core.py` alone, which tells it when a leadership begins and ends.
 """
+
+from collections.abc import Sequence
 
 from esnode import limits
 from esnode.dedup.admission import Admission
+from esnode.dedup.batch import Batch, OffsetRange, merge
 from esnode.errors import Refusal
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.leadership import Leadership
@@ -24,9 +28,14 @@ class Requests:
         self._log_time_ms = 0
         self._decisions: list[Decision] = []
         self._read_grants: list[ReadGrant] = []
+        self._gathered: list[Propose] = []
+        """Batches of this turn that have no session."""
+        self._gathered_events = 0
+        self._gathered_bytes = 0
 
     def take(self) -> tuple[list[Decision], list[ReadGrant]]:
-        """The answers since the last time; each is handed out once."""
+        """Append what was gathered; the answers since the last time, each handed out once."""
+        self._flush()
         taken = self._decisions, self._read_grants
         self._decisions, self._read_grants = [], []
         return taken
@@ -60,7 +69,60 @@ class Requests:
     # --- the requests --------------------------------------------------------------------------
 
     def propose(self, proposal: Propose) -> None:
-        """Append what is new in the batch."""
+        """Let what is new in the batch be appended, before anything that comes after it."""
+        batch = proposal.batch
+        if batch.producer is not None:
+            self._flush()
+            self._append_batch(proposal)
+            return
+        if not self._fits(batch):
+            self._flush()
+        self._gathered.append(proposal)
+        self._gathered_events += batch.count
+        self._gathered_bytes += len(batch.payload)
+
+    def _fits(self, batch: Batch) -> bool:
+        """Whether it may become a part of the entry for what is gathered."""
+        return (
+            self._gathered_events + batch.count <= limits.MAX_BATCH_EVENTS
+            and self._gathered_bytes + len(batch.payload) <= limits.MAX_MERGED_BYTES
+            and (not self._gathered or self._gathered[0].batch.partition == batch.partition)
+        )
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._gathered_events = self._gathered_bytes = 0
+        if len(gathered) > 1 and self._append_together(gathered):
+            return
+        for proposal in gathered:
+            self._append_batch(proposal)
+
+    def _append_together(self, gathered: Sequence[Propose]) -> bool:
+        """Append one entry if everything in it is new; False when nothing was done."""
+        leadership = self._leadership
+        if leadership is None or self._is_busy(leadership):
+            return False
+        merged = merge([proposal.batch for proposal in gathered])
+        admitted = self._admission.decide(merged, self._log.end.next_offset, self._log_time_ms)
+        if admitted.fresh is not merged:
+            return False
+        entry = self._append(
+            leadership,
+            EntryKind.BATCH,
+            count=merged.count,
+            keys=merged.keys,
+            payload=merged.payload,
+            partition=merged.partition,
+        )
+        offset = entry.base_offset
+        for proposal in gathered:
+            count = proposal.batch.count
+            ranges = (OffsetRange(offset, count),)
+            self._decisions.append(Decision(proposal.token, entry.term, entry.index, ranges, 0, None))
+            offset += count
+        return True
+
+    def _append_batch(self, proposal: Propose) -> None:
         leadership = self._appending(proposal.token)
         if leadership is None:
             return
@@ -87,6 +149,7 @@ class Requests:
 
     def open_producer(self, token: int) -> None:
         """Append an entry whose index becomes the producer's id."""
+        self._flush()
         leadership = self._appending(token)
         if leadership is not None:
             entry = self._append(leadership, EntryKind.PRODUCER)
@@ -106,11 +169,14 @@ class Requests:
         leadership = self._leadership
         if leadership is None:
             self._refuse(token, Refusal.NOT_LEADER)
-        elif leadership.transferee is not None or self._log.unapplied_bytes >= limits.MAX_UNAPPLIED_BYTES:
+        elif self._is_busy(leadership):
             self._refuse(token, Refusal.BUSY)
         else:
             return leadership
         return None
+
+    def _is_busy(self, leadership: Leadership) -> bool:
+        return leadership.transferee is not None or self._log.unapplied_bytes >= limits.MAX_UNAPPLIED_BYTES
 
     def _refuse(self, token: int, refusal: Refusal) -> None:
         self._decisions.append(Decision(token, 0, 0, (), 0, refusal))

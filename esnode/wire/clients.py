@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from esnode import limits
-from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp
+from esnode.dedup.batch import ARRAY_HEADS, UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp
 from esnode.errors import ProtocolError
 from esnode.messages import Append, Appended, LeaderIs, Read, Records, Subscribe
 from esnode.wire.layout import (
@@ -44,25 +44,13 @@ _APPEND_TYPE: Final = FrameType.APPEND.value
 _APPENDED_TYPE: Final = FrameType.APPENDED.value
 
 
-def _array_head(count: int) -> bytes:
-    """The head of a CBOR array of `count` items, in its shortest form (RFC 8949, 3.1 and 4.2.1)."""
-    if count < 24:
-        return bytes([0x80 | count])
-    if count < 2**8:
-        return bytes([0x98, count])
-    return bytes([0x99]) + count.to_bytes(2, "big")
-
-
-_ARRAY_HEADS: Final = tuple(_array_head(count) for count in range(limits.MAX_BATCH_EVENTS + 1))
-
-
 def check_payload(count: int, payload: bytes) -> None:
     """That `payload` is an array of exactly `count` byte strings, each within the limit.
 
     Hops from length to length and looks into no event: whoever takes a batch apart later, on any
     node or reader, can rely on its shape. Raises `ProtocolError`.
     """
-    head = _ARRAY_HEADS[count]
+    head = ARRAY_HEADS[count]
     if not payload.startswith(head):
         raise ProtocolError(f"the payload is not a CBOR array of {count} items")
     position = len(head)

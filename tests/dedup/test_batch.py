@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.dedup.batch import ProducerStamp, event_key, select, split_keys
+from esnode.dedup.batch import ProducerStamp, event_key, merge, select, split_keys
 
 from .events import batch, key, numbers_of, packed
 
@@ -37,3 +37,10 @@ def test_a_part_of_a_batch_keeps_its_events_as_they_are(places: list[int]) -> No
     assert part.keys == packed(10 + place for place in places)
     assert numbers_of(part.payload) == [10 + place for place in places]
     assert part.producer == stamp
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3))
+def test_batches_that_are_merged_are_the_batch_of_all_their_events(counts: list[int]) -> None:
+    starts = [sum(counts[:n]) for n in range(len(counts))]
+    parts = [batch(range(start, start + count)) for start, count in zip(starts, counts, strict=True)]
+    assert merge(parts) == batch(range(sum(counts)))

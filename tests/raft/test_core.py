@@ -68,28 +68,6 @@ def test_what_the_admission_refuses_is_refused() -> None:
     assert (ready.write, ready.decisions[0].refusal) == (None, Refusal.UNKNOWN_PRODUCER)
 
 
-def test_every_request_in_a_turn_is_answered_in_its_order() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    ready = solo.step(*(Propose(number, batch_of(f"n{number}")) for number in range(5)))
-    assert [decision.token for decision in ready.decisions] == [0, 1, 2, 3, 4]
-    assert ready.write is not None
-    assert len(ready.write.entries) == 5
-    appends = [out.message for out in ready.messages if out.to == 2]
-    assert [len(m.entries) for m in appends if isinstance(m, AppendEntries)] == [5]
-
-
-def test_a_request_and_the_loss_of_the_leadership_in_one_turn_leave_the_entry_to_its_fate() -> None:
-    solo = Solo()
-    solo.lead_with_commit()
-    solo.core.step(Propose(1, batch_of("a")))
-    ready = solo.receive(2, Heartbeat(2, 0, 0))
-    (decision,) = ready.decisions
-    assert (decision.term, decision.wait_index, decision.refusal) == (1, 2, None)
-    assert ready.soft_state is not None
-    assert (ready.soft_state.role, ready.soft_state.term) == (Role.FOLLOWER, 2)
-
-
 # --- time ---------------------------------------------------------------------------------------
 
 

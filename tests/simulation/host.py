@@ -338,6 +338,8 @@ class Host:
         """As `Ingest.on_decisions`."""
         process = self.process
         assert process is not None
+        indexes = [decision.wait_index for decision in decisions if decision.wait_index]
+        self.world.counts["log.batches that share an entry"] += len(indexes) - len(set(indexes))
         process.waiting.decided(decisions, process.view.applied_index, process.view.leading_term)
 
     def on_read_grants(self, grants: Sequence[ReadGrant]) -> None:
