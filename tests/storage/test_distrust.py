@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from esnode.apply import Savepoint
+from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import CopiedDirectory, DamagedRecord, DistrustedDirectory, WrongDirectory
 from esnode.raft.messages import HardState
-from esnode.storage.interface import Distrust, Identity
+from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.place import DirectoryPlace as DataDirectory
 from tests.storage.logs import entries, write
 from tests.storage.places import US, DirectoryPlace, Place
@@ -132,6 +134,8 @@ def test_another_nodes_marker_is_left_alone(on_disk: DirectoryPlace) -> None:
 def lost_end(on_disk: DirectoryPlace) -> DirectoryPlace:
     """A directory whose log ends before its mark, as after a power cut on a disk that lies, put aside."""
     filled(on_disk)
+    with closing(on_disk.open()) as storage:
+        keep_savepoint(storage)
     mark = (on_disk.path / "durable").read_bytes()
     shutil.copytree(on_disk.path, on_disk.path.with_name("earlier"))
     storage = on_disk.open()
@@ -148,8 +152,14 @@ def lost_end(on_disk: DirectoryPlace) -> DirectoryPlace:
         on_disk.open()
     on_disk.close()
     begin(on_disk, Distrust.DAMAGE)
-    on_disk.open().close()
+    with closing(on_disk.open()) as storage:
+        keep_savepoint(storage)
     return on_disk
+
+
+def keep_savepoint(storage: Storage) -> None:
+    storage.keep_keys(0, [bytes(CHUNK_BYTES)])
+    storage.keep_savepoint(Savepoint(8, 3, 80, 0, 1, b"the state"))
 
 
 def test_a_log_that_was_put_aside_can_be_put_back_by_hand(lost_end: DirectoryPlace) -> None:
@@ -157,11 +167,14 @@ def test_a_log_that_was_put_aside_can_be_put_back_by_hand(lost_end: DirectoryPla
     data_dir = lost_end.path
     names = ("log.sqlite", "rocksdb", "segments")
     engine_files = [each for each in data_dir.iterdir() if each.name.startswith(names)]
-    for each in [*engine_files, data_dir / "durable"]:
+    kept = [*data_dir.glob("savepoint"), *data_dir.glob("keys-*")]
+    assert len(kept) == 2
+    for each in [*engine_files, data_dir / "durable", *kept]:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     for each in (data_dir / "damaged-1").iterdir():
         each.rename(data_dir / each.name)
     (data_dir / "durable").write_bytes(bytes(128))
+    (data_dir / "savepoint").unlink()
     (data_dir / "rejoining").unlink()
     trust(lost_end)
     for opened in lost_end.twice(lost_end.open()):
