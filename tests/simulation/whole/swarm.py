@@ -147,8 +147,8 @@ def draw(seed: int) -> Swarm:
 
 
 def _savepoints(source: random.Random) -> Mapping[str, float]:
-    """How often they are kept; in a third of the worlds never."""
+    """How often they are kept; in a quarter of the worlds never."""
     return {
-        "SAVEPOINT_ENTRIES": source.choice((limits.SAVEPOINT_ENTRIES, 300, 10)),
-        "SAVEPOINT_CHECK_S": source.choice((1.0, 0.05)),
+        "SAVEPOINT_ENTRIES": source.choice((limits.SAVEPOINT_ENTRIES, 100, 10, 10)),
+        "SAVEPOINT_CHECK_S": source.choice((0.3, 0.05)),
     }
