@@ -24,7 +24,8 @@ from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 
-CALLS: Final = "fsync,fdatasync"
+CALLS: Final = "fsync,fdatasync,pwritev2"
+"""The last is a write that syncs: what the engine `segments` commits with."""
 MAX_NUMBER: Final = 60
 """The first to so many-th fsync of a thread fails."""
 END_TIMEOUT_S: Final = 60.0
