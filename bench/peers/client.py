@@ -125,6 +125,8 @@ class Client:
 
     def submit(self, request: _Request) -> None:
         """Send it on the connection that has least to do, or keep it until one has room."""
+        if request.done.is_set():
+            return  # nobody waits for it any more
         free = [session for session in self.sessions if session.has_room]
         if free:
             min(free, key=lambda session: session.under_way).send(next(self._numbers), request)

@@ -1,9 +1,10 @@
 """gRPC calls over HTTP/2 (RFC 9113), as far as many small unary calls need them. Bytes only, no socket.
 
-Written here since `grpcio` spends 100 to 200 µs of the client's processor on a call and would be what is
-measured. The request's header block is always the same bytes; of a reply only this counts: a call that
-succeeded has a message before its trailers, one that failed has trailers alone (gRPC over HTTP/2,
-"Responses"), so no header is ever decoded.
+Written here since `grpcio` 1.85 spends about 80 µs of the client's processor on a call, as much as three
+etcd nodes together, and would be what is measured; this takes 7, with the making of the event. The header
+block of a request is always the same bytes; of a reply only this counts: a call that succeeded has a
+message before its trailers, one that failed has trailers alone (gRPC over HTTP/2, "Responses"), so no
+header is ever decoded.
 """
 
 import struct

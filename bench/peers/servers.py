@@ -16,6 +16,8 @@ import trio
 from esctl.backends import pidfile
 from esctl.errors import NodeFailedToStart, NodeNotReady
 
+LEASH: Final = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+"""Binds a process to its parent, and starts nothing where the parent has gone before it was bound."""
 START_TIMEOUT_S: Final = 90.0
 ASK_EVERY_S: Final = 0.01
 TAIL_BYTES: Final = 800
@@ -36,7 +38,7 @@ class Servers:
         self._logs[name] = directory / f"{name}.log"
         with self._logs[name].open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603  # our own command lines, no shell
-                ["setpriv", "--pdeathsig", "KILL", *command],  # noqa: S607  # found by PATH
+                [*LEASH, str(os.getpid()), *command],
                 cwd=directory,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,

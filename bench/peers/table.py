@@ -16,6 +16,8 @@ SCHEMA: Final = "bench-peers/1"
 CLIENT_IS_FULL: Final = 0.9
 """With this share of a processor spent by the client it is the client that is measured."""
 NOTHING: Final = "-"
+FAILURE_CHARS: Final = 300
+"""Of what is told below the table; the document has all of it."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ def markdown(found: Sequence[Measured], machine: Mapping[str, Any], settings: Ma
             f"- **{one.name}** ({one.version}): {facts.client}. Cluster's timers: {facts.timers}."
             f" Dials: {facts.dialling}."
         )
-        lines += [f"  - failed: {failure}" for failure in one.failures]
+        lines += [f"  - failed: {' '.join(failure.split())[:FAILURE_CHARS]}" for failure in one.failures]
     return "\n".join(lines) + "\n"
 
 
