@@ -341,14 +341,13 @@ async def test_what_follows_the_welcome_is_not_lost() -> None:
 
 
 async def test_a_header_of_one_gigabyte_is_answered_before_its_body_comes() -> None:
-    async with tcp_pair() as (ours, theirs):
-        async with Connection(ours) as client, Connection(theirs) as node:
-            await client.send_bytes(b"\x40\x00\x00\x00" + bytes(100_000))
-            with pytest.raises(FrameTooLarge):
-                await accept_client(node)
-            await node.aclose()
-            assert [type(message) for message in await client.receive()] == [Goodbye]
-            assert await client.receive() == []
+    async with tcp_pair() as (ours, theirs), Connection(ours) as client, Connection(theirs) as node:
+        await client.send_bytes(b"\x40\x00\x00\x00" + bytes(100_000))
+        with pytest.raises(FrameTooLarge):
+            await accept_client(node)
+        await node.aclose()
+        assert [type(message) for message in await client.receive()] == [Goodbye]
+        assert await client.receive() == []
 
 
 async def test_a_stranger_may_not_even_announce_a_large_frame() -> None:
