@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
+from hdrh.histogram import HdrHistogram
 
 from esctl.intake.producer import Appender
 from esctl.load import drift, usage
 from esctl.load.drift import Trend
 from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles, Point, new_histogram, percentiles_of
+from esctl.load.latency import Percentiles, Point, Recorder, new_histogram, percentiles_of
 from esctl.load.runner import Load, Plan
 from esctl.load.usage import Look, Usage
 
@@ -63,7 +64,11 @@ class Endurance:
     load: Load | None = None
     first: Usage | None = None
     last: Usage | None = None
-    _histogram: Any = field(default_factory=new_histogram)
+    unfinished: int | None = None
+    """Events that were due and had no ack at the end of the drain; None before that, and in a closed loop."""
+    _histogram: HdrHistogram = field(default_factory=new_histogram)
+    _meant: int = 0
+    """Events that were acked and were meant to be sent in the measured time."""
 
     async def run(
         self,
@@ -85,13 +90,21 @@ class Endurance:
                 await trio.sleep_until(min(before_s + self.interval_s, load.ended_s))
                 before_s = await self._look(load, look, before_s)
                 looked(self.intervals[-1])
+        self._take(load.cut(), load)  # acked after the end, and waited for the longest
+        self.unfinished = load.due - self._meant if self.plan.rate else None
+
+    def _take(self, recorder: Recorder, load: Load) -> HdrHistogram:
+        """Count what was recorded; the latencies of what was meant to be sent in the measured time."""
+        histogram = recorder.histogram(load.begun_s, load.ended_s, intended=bool(self.plan.rate))
+        self._histogram.add(histogram)
+        self._meant += recorder.meant_between(load.begun_s, load.ended_s)
+        return histogram
 
     async def _look(self, load: Load, look: Look, before_s: float) -> float:
         """Take down what has come since `before_s`; when that was."""
         now_s = trio.current_time()
         recorder = load.cut()
-        histogram = recorder.histogram(intended=bool(self.plan.rate))
-        self._histogram.add(histogram)
+        histogram = self._take(recorder, load)
         self.last = seen = await look()
         leader = seen.leader
         self.intervals.append(
@@ -121,6 +134,7 @@ class Endurance:
             "acked": events,
             "failed": self.load.failed,
             "unknown": self.load.unknown,
+            "unfinished": self.unfinished,
             **usage.cost(self.first, self.last, events),
             **usage.memory(self.last),
             **{f"node_{node}_mb_per_hour": _per_hour(one) for node, one in self.memory_trends().items()},

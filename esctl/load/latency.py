@@ -104,12 +104,6 @@ class Recorder:
         counts = np.asarray(self._counts)
         return int(counts[self._meant_between(begin_s, end_s)].sum())
 
-    def most_late_s(self, begin_s: float) -> float:
-        """By how much the generator was behind its own plan at worst: it, not the log, was slow then."""
-        late = np.asarray(self._sent) - self._last_intended()
-        late = late[np.asarray(self._intended) >= begin_s]
-        return max(0.0, float(late.max())) if late.size else 0.0
-
     def percentiles(self, begin_s: float, end_s: float, *, intended: bool) -> Percentiles:
         """Of the events that were meant to be sent in that time: from then on, or from the sending on."""
         return percentiles_of(self.histogram(begin_s, end_s, intended=intended))
@@ -154,10 +148,6 @@ class Recorder:
         meant = np.asarray(self._intended)
         (inside,) = np.nonzero((meant >= begin_s) & (meant < end_s))
         return inside
-
-    def _last_intended(self) -> NDArray[np.float64]:
-        """When the last event of each batch was meant to be sent: a batch leaves when it is whole."""
-        return np.asarray(self._intended) + (np.asarray(self._counts) - 1) * self._interval_s
 
     def _latencies_us(self, batches: NDArray[np.int64], intended: bool) -> NDArray[np.int64]:
         """The latency of each event of these batches, in whole microseconds."""

@@ -57,6 +57,10 @@ class Load:
         self.errors: dict[str, int] = {}
         """How many events each error cost, by code, those of unknown end too."""
         self.begun_s = self.ended_s = 0.0
+        self.most_late_s = 0.0
+        """By how much this process itself sent too late at worst, at a rate: it, not the log, was slow."""
+        self.most_held_back_s = 0.0
+        """For how long a batch that was due had to wait at worst, at a rate: the window was full."""
         self._log = log
         self._generator = generator
         self._plan = plan
@@ -67,6 +71,13 @@ class Load:
     def unknown(self) -> int:
         """Events that were sent and have no answer."""
         return self.sent - self.acked - self.failed
+
+    @property
+    def due(self) -> int:
+        """Events that were meant to be sent in the measured time; 0 in a closed loop."""
+        if not self._plan.rate:
+            return 0
+        return (self._ticket_at(self.ended_s) - self._ticket_at(self.begun_s)) * self._plan.events_a_batch
 
     def cut(self) -> Recorder:
         """What was recorded since the last cut; what comes goes to a new recorder."""
@@ -93,14 +104,30 @@ class Load:
             await self._append(now, now)
 
     async def _serve_rate(self) -> None:
-        count, interval_s = self._plan.events_a_batch, self._plan.interval_s
+        fills_s = (self._plan.events_a_batch - 1) * self._plan.interval_s
         while True:
-            intended_s = self._start_s + self._tickets * count * interval_s
+            free_s, intended_s = trio.current_time(), self._meant_s(self._tickets)
             if intended_s >= self.ended_s:
                 return
             self._tickets += 1
-            await trio.sleep_until(intended_s + (count - 1) * interval_s)  # its last event is due
-            await self._append(intended_s, trio.current_time())
+            due_s = intended_s + fills_s  # when its last event is due
+            await trio.sleep_until(due_s)
+            sent_s = trio.current_time()
+            if intended_s >= self.begun_s:
+                self.most_late_s = max(self.most_late_s, sent_s - max(due_s, free_s))
+                self.most_held_back_s = max(self.most_held_back_s, free_s - due_s)
+            await self._append(intended_s, sent_s)
+
+    def _meant_s(self, ticket: int) -> float:
+        """When the first event of that batch is meant to be sent."""
+        return self._start_s + ticket * self._plan.events_a_batch * self._plan.interval_s
+
+    def _ticket_at(self, at_s: float) -> int:
+        """The first batch that is meant to be sent then or later."""
+        ticket = max(0, int((at_s - self._start_s) * self._plan.rate / self._plan.events_a_batch) - 1)
+        while self._meant_s(ticket) < at_s:
+            ticket += 1
+        return ticket
 
     async def _append(self, intended_s: float, sent_s: float) -> None:
         batch = self._generator.next_batch()

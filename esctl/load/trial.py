@@ -86,13 +86,13 @@ def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | Non
     """What a load that has ended shows of the log.
 
     In a closed loop there is no intended time: the latencies from it are those from the sending. At a rate,
-    `unfinished` events were due in the measured time and had no ack at the end of the drain.
+    `unfinished` events were due in the measured time and had no ack at the end of the drain. `failed` and
+    `unknown` count the warm-up too.
     """
     begin_s, end_s = load.begun_s, load.ended_s
     acked = load.recorder.acked_between(begin_s, end_s)
     raw = load.recorder.percentiles(begin_s, end_s, intended=False)
     corrected = load.recorder.percentiles(begin_s, end_s, intended=True) if plan.rate else raw
-    due = round(plan.rate * plan.seconds)
     return {
         "events_per_s": round(acked / plan.seconds, 1),
         "payload_mb_per_s": round(acked * size_bytes / plan.seconds / 1e6, 3),
@@ -101,7 +101,7 @@ def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | Non
         "acked": acked,
         "failed": load.failed,
         "unknown": load.unknown,
-        "unfinished": max(0, due - load.recorder.meant_between(begin_s, end_s)) if due else 0,
+        "unfinished": load.due - load.recorder.meant_between(begin_s, end_s) if plan.rate else 0,
     }
 
 
@@ -135,7 +135,8 @@ def detail_of(load: Load) -> dict[str, Any]:
     return {
         "acked_in_all": load.acked,
         "errors_by_code": load.errors,
-        "generator_late_ms": round(load.recorder.most_late_s(load.begun_s) * 1000, 3),
+        "generator_late_ms": round(load.most_late_s * 1000, 3),
+        "window_full_ms": round(load.most_held_back_s * 1000, 3),
     }
 
 

@@ -86,7 +86,28 @@ async def test_a_rate_is_kept_and_a_stall_is_charged_to_every_event_it_delayed(
     assert found["p99_ms"] > 800
     assert found["p50_ms"] == pytest.approx(10, rel=0.5)
     assert found["raw_p99_ms"] == pytest.approx(10, rel=0.1)
-    assert answer.data["detail"]["generator_late_ms"][0] > 500
+    detail = answer.data["detail"]
+    assert detail["window_full_ms"][0] > 500
+    assert detail["generator_late_ms"] == [0]  # the log was slow, and not this process
+
+
+async def test_a_client_that_is_held_up_says_so_itself(autojump_clock: trio.testing.MockClock) -> None:
+    async def hold_up() -> None:
+        await trio.sleep(3)
+        autojump_clock.jump(0.5)  # as when something else has the processor
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_up)
+        answer = await answered(Log(), Plan(seconds=4, warmup_s=1, rate=100, batch=64, window=64))
+    assert answer.data["detail"]["generator_late_ms"][0] == pytest.approx(500, abs=20)
+
+
+@pytest.mark.parametrize("rate", [7.0, 1_000.0, 1_001.0, 3_333.0, 33_333.0])
+async def test_nothing_is_unfinished_where_everything_was_acked(
+    autojump_clock: trio.abc.Clock, rate: float
+) -> None:
+    found = figures(await answered(Log(), Plan(seconds=1, warmup_s=0.3, rate=rate, batch=64, window=64)))
+    assert found["unfinished"] == 0
 
 
 async def test_the_curves_show_the_second_in_which_the_log_stood_still(

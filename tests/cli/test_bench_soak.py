@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from esctl.exits import Exit
 from esctl.load.endurance import Endurance
 from esctl.load.generator import Generator
 from esctl.load.runner import Plan
+from esctl.load.usage import Usage
 from esctl.terminal import Output, Terminal
 from tests.cli import conftest as clusters
-from tests.cli.fake_log import MACHINE, RUN, Log, Nodes
+from tests.cli.fake_log import MACHINE, RUN, Log, Nodes, Slow
 
 RATE = 10.0
 
@@ -160,3 +162,36 @@ def test_the_growing_table_fits_80_columns_with_its_headings() -> None:
     plain = io.StringIO()
     soak.print_row(Terminal(Output.PLAIN, stdout=plain), soak.headings([1]), soak.Tone.STRONG)
     assert plain.getvalue() == ""
+
+
+async def test_a_stall_at_the_end_is_in_the_latencies_and_one_of_the_warm_up_is_not(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    end = await Soaking(tmp_path, minutes=1).answer(Log(still_from=60, still_to=64), Nodes())
+    assert end.data["figures"]["max_ms"] == pytest.approx(4000, rel=0.03)
+    assert end.data["figures"]["unfinished"] == 0
+    begin = await Soaking(tmp_path, minutes=1).answer(Log(still_from=0, still_to=2.5), Nodes())
+    assert begin.data["figures"]["max_ms"] == pytest.approx(500, rel=0.05)
+
+
+async def test_a_log_that_does_not_keep_up_is_called_an_overload(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    answer = await Soaking(tmp_path, minutes=1).answer(Slow(RATE / 2), Nodes())
+    assert any("overload" in str(view) for view in answer.views)
+    assert answer.data["figures"]["unfinished"] > 200
+
+
+async def test_a_node_that_is_gone_at_the_end_makes_it_inconclusive(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    class OneDies(Nodes):
+        async def look(self) -> Usage:
+            seen = await super().look()
+            *others, last = seen.nodes
+            gone = replace(last, cpu_s=None, rss_bytes=None) if self.looks > 20 else last
+            return replace(seen, nodes=(*others, gone))
+
+    answer = await Soaking(tmp_path, minutes=5).answer(Log(), OneDies())
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    assert "node 3 did not answer" in answer.errors[0].message

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, Value, View
+from esctl.answer import Answer, Chart, Fields, Trouble, Value, View
 from esctl.commands.bench import options, screens
 from esctl.exits import Exit
 from esctl.invocation import Invocation
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def e2e(
     run: Invocation,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=1, help="Send so many events a second")
+        float,
+        typer.Option(
+            "--rate", metavar="N", min=1, max=options.HIGHEST_RATE, help="Send so many events a second"
+        ),
     ] = 10_000.0,
     seconds: options.Seconds = 10.0,
     node: options.FromNode = None,
@@ -137,10 +140,7 @@ def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> A
 
 
 def _views(result: "Result") -> list[View]:
-    from esctl.load.trial import kept_up
-
     figures, settings = result.figures, result.settings
-    rate = settings["rate_per_s"]
     who = "the leader" if settings["from"] == "leader" else "a follower"
     pairs: list[tuple[str, Value]] = [
         ("acked", screens.outcome(figures, also="undelivered")),
@@ -151,8 +151,8 @@ def _views(result: "Result") -> list[View]:
         ("memory", screens.memory(figures)),
         *screens.where(result),
     ]  # fmt: skip
-    views: list[View] = [
-        screens.events_per_s(result, f"delivered, at {rate:,.0f} asked"),
+    return [
+        screens.events_per_s(result, f"delivered, at {settings['rate_per_s']:,.0f} asked"),
         screens.latency_table(
             [
                 *screens.latency_rows(result, "intended to delivery"),
@@ -161,9 +161,5 @@ def _views(result: "Result") -> list[View]:
             ]
         ),
         Fields(pairs),
+        *screens.overload(result),
     ]
-    if not kept_up(figures, rate):
-        views.append(
-            Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)
-        )
-    return views

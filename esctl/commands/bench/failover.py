@@ -60,7 +60,14 @@ def failover(
         int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Strike so many times")
     ] = 10,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=1, help="Send so many events a second meanwhile")
+        float,
+        typer.Option(
+            "--rate",
+            metavar="N",
+            min=1,
+            max=options.HIGHEST_RATE,
+            help="Send so many events a second meanwhile",
+        ),
     ] = 1000.0,
     save: options.Save = None,
     yes: Yes = False,

@@ -1,11 +1,24 @@
 """The options that several measurements share, each with one meaning."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-Seconds = Annotated[float, typer.Option("--seconds", metavar="S", min=0.1, help="Measure for so long")]
+LONGEST_S: Final = 10_000_000.0
+HIGHEST_RATE: Final = 1e9
+"""Far beyond what anybody measures; what is beyond that, such as `inf`, is a slip."""
+
+Rate = Annotated[
+    float,
+    typer.Option(
+        "--rate", metavar="N", min=0, max=HIGHEST_RATE,
+        help="Send so many events a second; 0 is as fast as it goes",
+    ),
+]  # fmt: skip
+Seconds = Annotated[
+    float, typer.Option("--seconds", metavar="S", min=0.1, max=LONGEST_S, help="Measure for so long")
+]
 Size = Annotated[int, typer.Option("--size", metavar="BYTES", min=1, help="Make events of this size")]
 Batch = Annotated[
     int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Send so many events at a time")
@@ -14,7 +27,8 @@ Window = Annotated[
     int, typer.Option("--window", metavar="N", min=1, max=512, help="Have so many batches under way")
 ]
 Warmup = Annotated[
-    float, typer.Option("--warmup", metavar="S", min=0, help="Send for so long before the measuring")
+    float,
+    typer.Option("--warmup", metavar="S", min=0, max=LONGEST_S, help="Send for so long before the measuring"),
 ]
 Runs = Annotated[
     int,

@@ -7,11 +7,9 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
-from esctl.answer import Answer, Fields, Line, Tone, Value, View
+from esctl.answer import Answer, Fields, Value, View
 from esctl.commands.bench import options, screens
 from esctl.exits import Exit
 from esctl.invocation import Invocation
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
     from esctl.state import Cluster
 
 GENERATOR_SAMPLE: Final = 20_000
-Rate = Annotated[
-    float,
-    typer.Option("--rate", metavar="N", min=0, help="Send so many events a second; 0 is as fast as it goes"),
-]
 
 
 @dataclass(slots=True)
@@ -42,7 +36,7 @@ class Measured:
 def produce(
     run: Invocation,
     seconds: options.Seconds = 10.0,
-    rate: Rate = 0.0,
+    rate: options.Rate = 0.0,
     size: options.Size = 100,
     batch: options.Batch = 64,
     window: options.Window = 64,
@@ -164,24 +158,17 @@ def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) 
 
 
 def _views(result: "Result") -> list[View]:
-    from esctl.load.trial import kept_up
-
-    figures, settings = result.figures, result.settings
-    rate = settings["rate_per_s"]
+    rate = result.settings["rate_per_s"]
     loop = f"at {rate:,.0f} asked" if rate else "closed loop"
     latencies = screens.latency_rows(result, "from the sending (raw)", "raw_")
     if rate:
         latencies = [*screens.latency_rows(result, "from the intended time"), *latencies]
-    views: list[View] = [
+    return [
         screens.events_per_s(result, f"acked, {loop}"),
         screens.latency_table(latencies),
         Fields([*_counts(result), *screens.where(result)]),
+        *screens.overload(result),
     ]
-    if rate and not kept_up(figures, rate):
-        views.append(
-            Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)
-        )
-    return views
 
 
 def _counts(result: "Result") -> list[tuple[str, Value]]:

@@ -129,6 +129,16 @@ def curves(result: "Result") -> list[View]:
     ]
 
 
+def overload(result: "Result") -> list[View]:
+    """That the log did not take what was asked of it, if so: what the figures are those of then."""
+    from esctl.load.trial import kept_up
+
+    rate = result.settings["rate_per_s"]
+    if not rate or kept_up(result.figures, rate):
+        return []
+    return [Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)]
+
+
 # --- what is left behind -----------------------------------------------------------------------------
 
 

@@ -28,16 +28,15 @@ NODE_WIDTH: Final = 7
 def soak(
     run: Invocation,
     minutes: Annotated[
-        float, typer.Option("--minutes", metavar="M", min=0.01, help="Go on for so long")
-    ] = 10.0,
-    rate: Annotated[
         float,
         typer.Option(
-            "--rate", metavar="N", min=0, help="Send so many events a second; 0 is as fast as it goes"
+            "--minutes", metavar="M", min=0.01, max=options.LONGEST_S / 60, help="Go on for so long"
         ),
-    ] = 20_000.0,
+    ] = 10.0,
+    rate: options.Rate = 20_000.0,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="S", min=0.2, help="Look each so many seconds")
+        float,
+        typer.Option("--interval", metavar="S", min=0.2, max=3600, help="Look each so many seconds"),
     ] = 30.0,
     size: options.Size = 100,
     batch: options.Batch = 64,
@@ -216,12 +215,13 @@ def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answe
     if error is not None:
         errors.append(Trouble.of(error))
         code = code or exit_of(error)
-    views = [*(_charts(endurance) if output is Output.TABLE else ()), _facts(result), *verdicts(endurance)]
+    charts = _charts(endurance) if output is Output.TABLE else ()
+    views = [*charts, _facts(result), *screens.overload(result), *verdicts(endurance)]
     return Answer(result.to_json(), views, errors, code)
 
 
 def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
-    """What rose, if anything did."""
+    """What rose, if anything did, or what nobody can tell."""
     grew, drifted = result.detail["memory_flat"] is False, result.detail["latency_steady"] is False
     if grew and not drifted and (keys := endurance.filling()) is not None:
         return Inconclusive(
@@ -229,7 +229,14 @@ def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
             next_step="esctl bench soak, until the window is full; esctl dedup stats",
         )
     rising = ["memory grew"] * grew + ["latency drifted"] * drifted
-    return Drifted(f"{' and '.join(rising)} after the first two minutes") if rising else None
+    if rising:
+        return Drifted(f"{' and '.join(rising)} after the first two minutes")
+    silent = [node for node, rss_bytes in endurance.intervals[-1].rss_bytes.items() if rss_bytes is None]
+    if silent:
+        return Inconclusive(
+            f"node {silent[0]} did not answer at the end: what became of its memory is unknown"
+        )
+    return None
 
 
 def verdicts(endurance: "Endurance") -> list[View]:

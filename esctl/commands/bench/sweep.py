@@ -64,7 +64,10 @@ def sweep(
         float, typer.Option("--p99", metavar="MS", min=0.01, help="The latency bound: its 99th percentile")
     ] = 10.0,
     first: Annotated[
-        float, typer.Option("--from", metavar="N", min=1, help="Begin with so many events a second")
+        float,
+        typer.Option(
+            "--from", metavar="N", min=1, max=options.HIGHEST_RATE, help="Begin with so many events a second"
+        ),
     ] = 10_000.0,
     factor: Annotated[
         float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Go up by so much each step")
@@ -127,9 +130,10 @@ def rates_of(text: str | None) -> list[float]:
             f"--rates {text}: rates are numbers with commas between them",
             next_step=EXAMPLE,
         ) from error
-    if len(listed) > MAX_RATES or not all(1 <= rate <= 1e9 for rate in listed):
+    if len(listed) > MAX_RATES or not all(1 <= rate <= options.HIGHEST_RATE for rate in listed):
         raise InvalidArgument(
-            f"--rates {text}: 1 to {MAX_RATES} rates from 1 to 1,000,000,000 events/s can be measured",
+            f"--rates {text}: 1 to {MAX_RATES} rates from 1 to {options.HIGHEST_RATE:,.0f} events/s can be"
+            " measured",
             next_step=EXAMPLE,
         )
     return listed
