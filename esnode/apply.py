@@ -149,8 +149,8 @@ class Machine:
             b"".join((head, producers, self.keys.dump_outline())),
         )
 
-    def resume(self, savepoint: Savepoint, sealed: Iterable[bytearray]) -> None:
-        """Become the machine of `savepoint`, whose chunks are `sealed`, and which it takes over.
+    def resume(self, savepoint: Savepoint, sealed: Iterable[bytes]) -> None:
+        """Become the machine of `savepoint`, whose chunks are `sealed`.
 
         Raises `DamagedRecord` where they are not, and where the savepoint was made under other settings:
         under these the log may mean something else. The machine is then unchanged.

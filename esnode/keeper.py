@@ -22,7 +22,7 @@ class Begun:
 
     savepoint: Savepoint
     first_chunk: int
-    chunks: list[bytearray]
+    chunks: list[memoryview]
 
 
 class SavepointKeeper:

@@ -154,7 +154,7 @@ def test_machines_that_differ_in_anything_have_different_digests() -> None:
 
 def resumed(savepoint: Savepoint, chunks: Iterable[bytes], dedup: Dedup = DEDUP) -> Machine:
     one = Machine(dedup, seed=9)
-    one.resume(savepoint, map(bytearray, chunks))
+    one.resume(savepoint, chunks)
     return one
 
 

@@ -127,11 +127,11 @@ class KeyTable:
         """`KeyWindow.dump_outline`."""
         return self._window.dump_outline()
 
-    def sealed_chunks(self, first_chunk: int) -> list[bytearray]:
+    def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
         """`KeyWindow.sealed_chunks`."""
         return self._window.sealed_chunks(first_chunk)
 
-    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytearray]) -> LoadedKeys:
+    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytes]) -> LoadedKeys:
         """The same as `load` for `dump_outline` and the sealed chunks that belong to it."""
         window = self._window
         return self._loaded(

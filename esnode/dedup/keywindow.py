@@ -7,6 +7,7 @@ no clock; does not search (that is `keyindex.py`). Called by the key table and t
 """
 
 import hashlib
+import mmap
 import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,7 @@ class KeyWindow:
         self._width_ms = max(1, ttl_ms // GENERATIONS)
         self._expires_at_ms = 0
         """Nothing expires before this."""
-        self._chunks: deque[bytearray] = deque([bytearray(CHUNK_BYTES)])
+        self._chunks: deque[mmap.mmap] = deque([_new_chunk()])
         """The last one is open: it holds, or will hold, the key of `next_offset`."""
         self._digests: deque[bytes] = deque()
         """One for each chunk but the open one."""
@@ -141,7 +142,7 @@ class KeyWindow:
 
     def _seal(self) -> None:
         self._digests.append(_digest(self._chunks[-1]))
-        self._chunks.append(bytearray(CHUNK_BYTES))
+        self._chunks.append(_new_chunk())
 
     def _trim(self) -> None:
         """Let go of what is below the floor."""
@@ -205,16 +206,16 @@ class KeyWindow:
 
     def dump(self) -> list[bytes | memoryview]:
         """The state in parts, to be joined; good until the next change."""
-        chunks = self.sealed_chunks(self.first_chunk)
-        return [self._dump_head(), *(memoryview(chunk) for chunk in chunks), self._open_part()]
+        return [self._dump_head(), *self.sealed_chunks(self.first_chunk), self._open_part()]
 
     def dump_outline(self) -> bytes:
         """The state without the sealed chunks: of these their digests."""
         return b"".join((self._dump_head(), *self._live_digests(), self._open_part()))
 
-    def sealed_chunks(self, first_chunk: int) -> list[bytearray]:
+    def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
         """The sealed chunks from number `first_chunk` on, `self.first_chunk` or later. They never change."""
-        return list(islice(self._chunks, first_chunk - self._first_chunk, len(self._chunks) - 1))
+        sealed = islice(self._chunks, first_chunk - self._first_chunk, len(self._chunks) - 1)
+        return [memoryview(chunk).toreadonly() for chunk in sealed]
 
     @classmethod
     def load(cls, data: bytes | memoryview, ttl_ms: int, max_keys: int, when_full: str) -> "KeyWindow":
@@ -236,26 +237,24 @@ class KeyWindow:
     def resume(
         cls,
         outline: bytes | memoryview,
-        sealed: Iterable[bytearray],
+        sealed: Iterable[bytes],
         ttl_ms: int,
         max_keys: int,
         when_full: str,
     ) -> "KeyWindow":
-        """The window that gave `outline`; it takes over the chunks. Raises `DamagedRecord`."""
+        """The window that gave `outline` and these chunks; raises `DamagedRecord`."""
         window = cls(ttl_ms, max_keys, when_full)
         view = memoryview(outline)
         digests_start = window._load_head(view)
         rest_start = digests_start + (window.open_chunk - window._first_chunk) * DIGEST_BYTES
         if len(view) != rest_start + window.next_offset % CHUNK_KEYS * KEY_BYTES:
             raise DamagedRecord(f"the outline of a key window has {len(view)} bytes, not what its head says")
-        open_chunk = window._chunks.pop()
         for chunk in sealed:
-            window._chunks.append(chunk)
-            window._digests.append(_digest(chunk))
+            window._chunks[-1][:] = chunk
+            window._seal()
         if b"".join(window._digests) != view[digests_start:rest_start]:
             raise DamagedRecord("the chunks of the key window are not those of its outline")
-        open_chunk[: len(view) - rest_start] = view[rest_start:]
-        window._chunks.append(open_chunk)
+        window._chunks[-1][: len(view) - rest_start] = view[rest_start:]
         return window
 
     def _load_head(self, view: memoryview) -> int:
@@ -303,7 +302,16 @@ class KeyWindow:
         return memoryview(self._chunks[-1])[:end].toreadonly()
 
 
-def _digest(chunk: bytearray) -> bytes:
+def _new_chunk() -> mmap.mmap:
+    """A chunk of zeros, mapped and not allocated.
+
+    An allocator keeps what one thread has freed for the same thread: the keys of a start, which a worker
+    reads, would be there twice once they had all expired.
+    """
+    return mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _digest(chunk: mmap.mmap) -> bytes:
     return hashlib.blake2b(chunk, digest_size=DIGEST_BYTES).digest()
 
 

@@ -165,7 +165,7 @@ class Storage(Protocol):
         """
         ...
 
-    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """Put sealed chunks of keys on disk, ahead of the savepoint that goes by them.
 
         May run in another thread, as `stage_snapshot`. Changes nothing by itself.
@@ -184,7 +184,7 @@ class Storage(Protocol):
         savepoint is no part of the log, and the log says the same."""
         ...
 
-    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """The chunks of keys of these numbers, as they are on disk: whoever reads them checks them.
 
         Raises `DamagedRecord` when one is missing.

@@ -41,7 +41,7 @@ _HEAD: Final = struct.Struct(">QQQQQQ")
 class Savepoints(Protocol):
     """One place for them. Everything is durable when a call returns."""
 
-    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """Write sealed chunks, the first of this number. Changes nothing by itself."""
         ...
 
@@ -53,7 +53,7 @@ class Savepoints(Protocol):
         """The last one; raises `DamagedRecord` when that is not what was written."""
         ...
 
-    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """The chunks of these numbers, unchecked; raises `DamagedRecord` when one is not there."""
         ...
 
@@ -66,7 +66,7 @@ class SavepointFiles:
         self._open = True
         self._at_work = threading.Lock()
 
-    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """See `Savepoints`."""
         written = 0
         while written < len(chunks):
@@ -102,7 +102,7 @@ class SavepointFiles:
                 return None
         return unpack_savepoint(file)
 
-    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """See `Savepoints`."""
         while first_chunk < end_chunk:
             number, place = divmod(first_chunk, FILE_CHUNKS)
@@ -115,8 +115,8 @@ class SavepointFiles:
                 with file:
                     file.seek(place * CHUNK_BYTES)
                     for _ in range(first_chunk, end):
-                        chunk = bytearray(CHUNK_BYTES)
-                        if file.readinto(chunk) != CHUNK_BYTES:
+                        chunk = file.read(CHUNK_BYTES)
+                        if len(chunk) != CHUNK_BYTES:
                             raise DamagedRecord(f"the file keys-{number} is cut short")
                         yield chunk
             first_chunk = end
@@ -128,7 +128,7 @@ class SavepointFiles:
         if in_time:
             self._at_work.release()
 
-    def _write_keys(self, path: Path, position: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def _write_keys(self, path: Path, position: int, chunks: Sequence[bytes | memoryview]) -> None:
         with self._while_open() as is_open, disk_errors(f"write {path.name}"):
             if not is_open:
                 return
@@ -159,7 +159,7 @@ class MemorySavepoints:
         """All that is kept."""
         return len(self._file or b"") + sum(map(len, self._chunks.values()))
 
-    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """See `Savepoints`."""
         self._take(len(chunks) * CHUNK_BYTES)
         self._chunks.update((number, bytes(chunk)) for number, chunk in enumerate(chunks, first_chunk))
@@ -175,12 +175,12 @@ class MemorySavepoints:
         """See `Savepoints`."""
         return None if self._file is None else unpack_savepoint(self._file)
 
-    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+    def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """See `Savepoints`."""
         for number in range(first_chunk, end_chunk):
             if number not in self._chunks:
                 raise DamagedRecord(f"chunk {number} of the keys is missing")
-            yield bytearray(self._chunks[number])
+            yield self._chunks[number]
 
     def image(self) -> tuple[bytes | None, Mapping[int, bytes]]:
         """A copy of all."""

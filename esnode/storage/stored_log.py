@@ -206,8 +206,12 @@ class StoredLog:
             first_index, last_index = self._outline.prefix.index + 1, self._outline.last_index
             index = self._engine.last_at_offset(offset, first_index, last_index)
             if index < first_index:
+                if first_index <= last_index and self._entry(first_index).base_offset <= offset:
+                    raise DamagedRecord(f"the search for offset {offset} missed entry {first_index}")
                 return first_index
             entry = self._entry(index)
+            if entry.base_offset > offset:
+                raise DamagedRecord(f"entry {index} begins after offset {offset}, and was found to hold it")
             if offset < entry.next_offset:
                 return index
             if index < last_index:
@@ -236,7 +240,7 @@ class StoredLog:
             if snapshot.index > self._outline.prefix.index:
                 self._store(*fold_prefix_cut(self._outline, snapshot, self._place), self._commit)
 
-    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | bytearray]) -> None:
+    def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """`Storage.keep_keys`."""
         with self._noticing():
             self._home.savepoints.keep_keys(first_chunk, chunks)
@@ -251,7 +255,7 @@ class StoredLog:
         with self._at_work():
             return self._home.savepoints.load()
 
-    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytearray]:
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """`Storage.kept_keys`."""
         with self._noticing():
             yield from self._home.savepoints.keys(first_chunk, end_chunk)

@@ -33,8 +33,8 @@ class Chunks:
     def __init__(self, one: KeyTable) -> None:
         self._kept = [bytes(chunk) for chunk in one.sealed_chunks(one.first_chunk)]
 
-    def read(self) -> Iterator[bytearray]:
-        return map(bytearray, self._kept)
+    def read(self) -> Iterator[bytes]:
+        return iter(self._kept)
 
 
 def fill(one: KeyTable, count: int, step: int, log_time_ms: int = 0) -> None:

@@ -174,7 +174,7 @@ def test_the_digest_tells_windows_apart() -> None:
 
 
 def resumed(outline: bytes, chunks: list[bytes]) -> KeyWindow:
-    return KeyWindow.resume(outline, map(bytearray, chunks), 6_400, 10_000, "shrink")
+    return KeyWindow.resume(outline, chunks, 6_400, 10_000, "shrink")
 
 
 def test_an_outline_goes_with_its_own_chunks_only() -> None:

@@ -29,7 +29,7 @@ def keep(storage: Storage, savepoint: Savepoint) -> None:
 
 
 def kept(storage: Storage, savepoint: Savepoint) -> list[bytes]:
-    return [bytes(chunk) for chunk in storage.kept_keys(savepoint.first_chunk, savepoint.open_chunk)]
+    return list(storage.kept_keys(savepoint.first_chunk, savepoint.open_chunk))
 
 
 def test_a_new_directory_has_no_savepoint(place: Place) -> None:
