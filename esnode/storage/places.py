@@ -58,20 +58,22 @@ class Places:
         return self._wheres[at] if at >= 0 else None
 
     def before_offset(self, offset: int, first_index: int) -> int | None:
-        """Where to begin to look for the last entry whose base offset is at most `offset`."""
-        at = max(bisect_right(self._offsets, offset), bisect_right(self._indexes, first_index)) - 1
-        return self._wheres[at] if at >= 0 else None
+        """Where to begin to look for the last entry from `first_index` on that begins at `offset` or before.
+
+        Entries before `first_index` may have any offsets: a snapshot may have replaced them by others.
+        """
+        first = bisect_right(self._indexes, first_index) - 1
+        at = bisect_right(self._offsets, offset, lo=first + 1) - 1
+        return self._wheres[max(at, 0)] if self._wheres else None
 
     def first_index_after(self, segment: int) -> int | None:
         """The first index of the files after this one, as far as is known here."""
         at = bisect_left(self._wheres, place(segment + 1, 0))
         return self._indexes[at] if at < len(self._indexes) else None
 
-    def kill(self, index: int, begin: int, end: int) -> None:
-        """The entries from `index` on, which are at `begin`, are dead; what lives goes on at `end`."""
-        at = bisect_left(self._indexes, index)
-        for each in (self._indexes, self._offsets, self._wheres):
-            del each[at:]
+    def kill(self, begin: int, end: int) -> None:
+        """All entries from `begin` on are dead; what lives goes on at `end`."""
+        self._forget(begin, end)
         while self.dead and self.dead[-1][0] >= begin:
             self.dead.pop()
         self.dead.append((begin, end))
@@ -104,9 +106,12 @@ class Places:
         """The dead ranges are these; forget the places in them."""
         self.dead = [(begin, end) for begin, end in _PAIR.iter_unpack(packed)]
         for begin, end in self.dead:
-            first, last = bisect_left(self._wheres, begin), bisect_left(self._wheres, end)
-            for each in (self._indexes, self._offsets, self._wheres):
-                del each[first:last]
+            self._forget(begin, end)
+
+    def _forget(self, begin: int, end: int) -> None:
+        first, last = bisect_left(self._wheres, begin), bisect_left(self._wheres, end)
+        for each in (self._indexes, self._offsets, self._wheres):
+            del each[first:last]
 
 
 def _big(numbers: "array[int]") -> bytes:

@@ -1,12 +1,12 @@
-"""One file of the segment engine, and how its bytes lie.
+"""One file of the segment engine, and how its bytes lie. All numbers are big-endian.
 
-    file    magic 8 | number u64 | salt u64 | crc u32, then frames, then zeros that wait to be written over
-    frame   mark 4 | crc of what follows in the head u32 | crc of the body u32 | body bytes u32 | kind u8 |
-            write u64 | commit hint u64 | cut from u64 | prefix u64 | state, terms and row counts u32 | body
+    file    magic 8 | number u64 | salt u64 | crc u32 | frames | a full file: where its last frame begins u64
+    frame   mark 4 | crc of the rest of the head u32 | crc of the body u32 | what `Head` has | body
     row     index, base offset, position u64 | stamp's crc u32 | record bytes u32 | record
 
-All numbers are big-endian. The mark and the seed of both checksums come from the salt, which no client knows:
-no payload can look like a frame. Decides what a whole frame is, and never what it means (`segments`).
+After the frames come zeros that wait to be written over. The mark and the seed of both checksums come from
+the salt, which no client knows: no payload can look like a frame. Decides what a whole frame is, and never
+what it means (`segments`).
 """
 
 import enum
@@ -24,7 +24,7 @@ from esnode.storage.files import disk_errors, sync_directory
 MAGIC: Final = b"es-seg\0\1"
 _FILE_HEAD: Final = struct.Struct(">8sQQI")
 FILE_HEAD_BYTES: Final = _FILE_HEAD.size
-_HEAD: Final = struct.Struct(">4sIIIBQQQQIII")
+_HEAD: Final = struct.Struct(">4sIIIBQQQQQIII")
 HEAD_BYTES: Final = _HEAD.size
 _AFTER_CRC: Final = 8
 _CRC_BYTES: Final = 4
@@ -46,18 +46,22 @@ class FrameKind(enum.IntEnum):
 
 
 class Head(NamedTuple):
-    """A frame's head: how long the first two parts of the body are, and how many rows follow them."""
+    """A frame's head: how long the first two parts of the body are, and how many rows follow them.
+
+    The entries from `cut_from` on, the first of which is at the place `dead_from`, are dead; 0: none are.
+    """
 
     kind: int
-    body_bytes: int
-    body_crc: int
     number: int
-    commit: int
-    cut_from: int
     prefix_index: int
-    state_bytes: int
-    terms_bytes: int
-    rows: int
+    commit: int = 0
+    dead_from: int = 0
+    cut_from: int = 0
+    state_bytes: int = 0
+    terms_bytes: int = 0
+    rows: int = 0
+    body_bytes: int = 0
+    body_crc: int = 0
 
 
 class Segment:
@@ -69,7 +73,7 @@ class Segment:
         self.number = number
         self.end = FILE_HEAD_BYTES
         """Where the frames end that are known to be whole."""
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
         packed = salt.to_bytes(8, "big")
         self._mark = packed[:4]
         self._seed: int = google_crc32c.value(packed)
@@ -78,7 +82,7 @@ class Segment:
         """The two parts of a frame; `head.body_bytes` and `body_crc` are filled in here."""
         crc = google_crc32c.extend(self._seed, body)
         packed = _HEAD.pack(
-            self._mark, 0, crc, len(body), head.kind, head.number, head.commit, head.cut_from,
+            self._mark, 0, crc, len(body), head.kind, head.number, head.commit, head.dead_from, head.cut_from,
             head.prefix_index, head.state_bytes, head.terms_bytes, head.rows,
         )  # fmt: skip
         covered = packed[_AFTER_CRC:]
@@ -89,14 +93,11 @@ class Segment:
         """Write at the end, durably."""
         size = sum(map(len, parts))
         try:
-            written = os.pwritev(self._descriptor, parts, self.end, _DSYNC)
+            written = os.pwritev(self._file(), parts, self.end, _DSYNC)
             if written < size:  # the disk is full, most likely: the rest says so
-                rest = b"".join(parts)[written:]
-                while rest:
-                    done = os.pwritev(self._descriptor, [rest], self.end + written, _DSYNC)
-                    written, rest = written + done, rest[done:]
-            if not _DSYNC:
-                os.fsync(self._descriptor)
+                self._write(b"".join(parts)[written:], self.end + written)
+            if written < size or not _DSYNC:
+                os.fsync(self._file())
         except OSError as error:
             raise StorageFailed(f"cannot write {self.path.name}: {error.strerror or error}") from error
         self.end += size
@@ -105,12 +106,18 @@ class Segment:
         """The head that begins there, if it is whole."""
         if len(data) - at < HEAD_BYTES:
             return None
-        mark, crc, body_crc, body_bytes, kind, *rest = _HEAD.unpack_from(data, at)
+        (
+            mark, crc, body_crc, body_bytes, kind, number, commit, dead_from, cut_from,
+            prefix_index, state_bytes, terms_bytes, rows,
+        ) = _HEAD.unpack_from(data, at)  # fmt: skip
         if mark != self._mark:
             return None
         if google_crc32c.extend(self._seed, data[at + _AFTER_CRC : at + HEAD_BYTES]) != crc:
             return None
-        return Head(kind, body_bytes, body_crc, *rest)
+        return Head(
+            kind, number, prefix_index, commit, dead_from, cut_from,
+            state_bytes, terms_bytes, rows, body_bytes, body_crc,
+        )  # fmt: skip
 
     def frame_at(self, at: int) -> tuple[Head, bytes] | None:
         """The frame that begins there, if it is whole."""
@@ -135,9 +142,9 @@ class Segment:
     def read(self, at: int, size: int) -> bytes:
         """Up to `size` bytes: fewer only where the file ends."""
         with disk_errors(f"read {self.path.name}"):
-            data = more = os.pread(self._descriptor, size, at)
+            data = more = os.pread(self._file(), size, at)
             while more and len(data) < size:
-                more = os.pread(self._descriptor, size - len(data), at + len(data))
+                more = os.pread(self._file(), size - len(data), at + len(data))
                 data += more
         return data
 
@@ -145,23 +152,39 @@ class Segment:
     def size(self) -> int:
         """Of the file, with the zeros at its end."""
         with disk_errors(f"read {self.path.name}"):
-            return os.fstat(self._descriptor).st_size
+            return os.fstat(self._file()).st_size
 
     def zero(self, at: int, size: int) -> None:
         """Write zeros, durably: to write over them needs no change of the file's own record."""
         with disk_errors(f"extend {self.path.name}"):
-            os.pwrite(self._descriptor, bytes(size), at)
-            os.fdatasync(self._descriptor)
+            self._write(bytes(size), at)
+            os.fdatasync(self._file())
 
-    def settle(self) -> None:
-        """Make what is there durable, and cut off what follows the last whole frame."""
+    def settle(self, last_at: int) -> None:
+        """Make what is there durable, and cut off what follows the last whole frame, which is at `last_at`.
+
+        That one is written again: where its sync has failed, the system holds its bytes and calls them clean.
+        """
         with disk_errors(f"sync {self.path.name}"):
-            os.ftruncate(self._descriptor, self.end)
-            os.fsync(self._descriptor)
+            self._write(self.read(last_at, self.end - last_at), last_at)
+            os.ftruncate(self._file(), self.end)
+            os.fsync(self._file())
 
     def close(self) -> None:
-        """Once only."""
-        os.close(self._descriptor)
+        """Until it is used again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _file(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        return self._descriptor
+
+    def _write(self, data: bytes, at: int) -> None:
+        while data:
+            written = os.pwrite(self._file(), data, at)
+            data, at = data[written:], at + written
 
 
 def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Segment:

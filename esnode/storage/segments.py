@@ -6,6 +6,8 @@ torn frame can only be the very last; anything else that is not whole is damage.
 """
 
 import struct
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,6 +36,8 @@ SEGMENT_BYTES: Final = 64 * MIB
 ZEROS_BYTES: Final = MIB
 """A file grows by so many zeros at a time: an overwrite syncs in two thirds of the time of an append."""
 READ_BYTES: Final = 256 * 1024
+OPEN_FILES: Final = 8
+"""Full files that are held open, beside the last one."""
 _LAST: Final = struct.Struct(">Q")
 _TRAILER: Final = struct.Struct(">Q")
 
@@ -76,6 +80,7 @@ class SegmentEngine:
         self._prefix_index = 0
         self._last_index = 0
         self._zeros_to = 0
+        self._open_files: deque[Segment] = deque()
         self._reading: tuple[int, _Found | None, Iterator[_Found]] | None = None
         """Where the last `records` stopped: the index that follows, and its row if it is read already."""
         with closed_on_error(self):
@@ -85,14 +90,17 @@ class SegmentEngine:
 
     def contents(self) -> Contents:
         """What is there."""
-        return Contents(self._state or None, self._terms or None, self.row(self._last_index))
+        last = self.row(self._last_index)
+        if last is None and self._last_index > self._prefix_index:
+            raise DamagedRecord(f"entry {self._last_index} is missing at the end of the log")
+        return Contents(self._state or None, self._terms or None, last)
 
     def commit(self, change: Change) -> None:
         """One frame, one sync."""
         last = self._last
         where = place(last.number, last.end)
-        dead_from = self._where_of(change.cut_from) if change.cut_from is not None else None
-        last.append(last.frame(*_change_frame(change)))
+        dead_from = self._where_of(change.cut_from) if change.cut_from is not None else 0
+        last.append(last.frame(*_change_frame(change, dead_from)))
         self._enter(change.number, change.state or b"", change.terms or b"", change.prefix_index)
         if change.cut_from is not None:
             self._cut(change.cut_from, dead_from, where)
@@ -129,9 +137,11 @@ class SegmentEngine:
         where = self._places.before_offset(offset, first_index)
         found = first_index - 1
         for row in self._walk(where) if where is not None else ():
+            if row.entry < first_index:
+                continue
             if row.base_offset > offset or row.entry > last_index:
                 break
-            found = max(found, row.entry)
+            found = row.entry
         return found
 
     def tend(self) -> bool:
@@ -145,10 +155,11 @@ class SegmentEngine:
             self._zeros_to = begin + ZEROS_BYTES
         if not self._first_is_cut_away():
             return False
-        first = self._segments.pop(min(self._segments))
+        first = self._segments.pop(next(iter(self._segments)))
         first.close()
         with disk_errors(f"remove {first.path.name}"):
             first.path.unlink()
+            sync_directory(self._directory)  # files go in order, also where the power fails
         self._places.forget_before(first.number + 1)
         self._reading = None
         return self._first_is_cut_away()
@@ -167,15 +178,16 @@ class SegmentEngine:
         self._terms = terms or self._terms
         self._prefix_index = prefix_index
 
-    def _cut(self, index: int, dead_from: int | None, where: int) -> None:
-        if dead_from is not None:
-            self._places.kill(index, dead_from, where)
+    def _cut(self, index: int, dead_from: int, where: int) -> None:
+        self._places.kill(dead_from, where)
         self._last_index = min(self._last_index, index - 1)
         self._reading = None
 
-    def _where_of(self, index: int) -> int | None:
+    def _where_of(self, index: int) -> int:
         found = self._find(index)
-        return found.where if found is not None else None
+        if found is None:
+            raise DamagedRecord(f"entry {index} is missing in the middle of the log")
+        return found.where
 
     def _find(self, index: int) -> _Found | None:
         where = self._places.before_index(index)
@@ -199,25 +211,28 @@ class SegmentEngine:
 
     def _walk(self, where: int) -> Iterator[_Found]:
         """The living rows from the frame at `where` on, in the order in which they were written."""
-        dead = iter([*(pair for pair in self._places.dead if pair[0] >= where), (1 << 64, 0)])
+        ranges = self._places.dead
+        dead = iter([*ranges[bisect_left(ranges, (where, 0)) :], (1 << 64, 0)])
         dead_from, dead_to = next(dead)
         while (segment := self._segments.get(segment_of(where))) is not None:
             data, data_at = b"", 0
             while (at := byte_of(where)) < segment.end:
-                if where == dead_from:
+                if where >= dead_from:
+                    if where > dead_from:
+                        raise DamagedRecord(f"the frame before byte {at} of {segment.path.name} is damaged")
                     where = dead_to
                     dead_from, dead_to = next(dead)
                     if segment_of(where) != segment.number:
                         break
                     continue
                 if not data_at <= at <= data_at + len(data) - HEAD_BYTES:
-                    data, data_at = segment.read(at, min(READ_BYTES, segment.end - at)), at
+                    data, data_at = self._read(segment, at, READ_BYTES), at
                 head = segment.parse_head(data, at - data_at)
                 if head is None:
                     raise DamagedRecord(f"the frame at byte {at} of {segment.path.name} is damaged")
                 after = at + HEAD_BYTES + head.body_bytes
                 if head.rows and after > data_at + len(data):
-                    data, data_at = segment.read(at, max(READ_BYTES, after - at)), at
+                    data, data_at = self._read(segment, at, max(READ_BYTES, after - at)), at
                 where = place(segment.number, after)
                 for row in _rows(head, data, at - data_at, place(segment.number, data_at)):
                     if row.where == dead_from:
@@ -229,11 +244,19 @@ class SegmentEngine:
 
     # --- files -----------------------------------------------------------------------------------
 
+    def _read(self, segment: Segment, at: int, size: int) -> bytes:
+        """Frames from `at` on: never the zeros after them, which may be frames when they are looked at."""
+        if segment is not self._last and segment not in self._open_files:
+            self._open_files.append(segment)
+            if len(self._open_files) > OPEN_FILES:
+                self._open_files.popleft().close()
+        return segment.read(at, min(size, segment.end - at))
+
     def _first_is_cut_away(self) -> bool:
         """Whether all entries of the first file are before the log, and it is not the last."""
         if len(self._segments) == 1:
             return False
-        following = self._places.first_index_after(min(self._segments))
+        following = self._places.first_index_after(next(iter(self._segments)))
         return (self._last_index + 1 if following is None else following) <= self._prefix_index + 1
 
     def _begin_next(self) -> None:
@@ -245,16 +268,22 @@ class SegmentEngine:
     def _seal(self, last: Segment) -> None:
         at = last.end
         packed = self._places.pack(last.number)
-        head = Head(FrameKind.INDEX, 0, 0, self._number, 0, 0, 0, 0, 0, 0)
+        head = Head(FrameKind.INDEX, self._number, self._prefix_index)
         last.append((*last.frame(head, packed), _TRAILER.pack(at)))
-        last.settle()
+        last.settle(at)
         last.end = at
+        last.close()
 
     def _create(self, number: int) -> None:
         state, terms = self._state, self._terms
         body = b"".join((state, terms, _LAST.pack(self._last_index), self._places.pack_dead()))
-        sizes = (len(state), len(terms), 0)
-        head = Head(FrameKind.BEGINNING, 0, 0, self._number, 0, 0, self._prefix_index, *sizes)
+        head = Head(
+            FrameKind.BEGINNING,
+            self._number,
+            self._prefix_index,
+            state_bytes=len(state),
+            terms_bytes=len(terms),
+        )
         self._last = self._segments[number] = create_segment(self._directory, number, head, body)
         self._zeros_to = 0
 
@@ -265,6 +294,7 @@ class SegmentEngine:
                 sync_directory(self._directory.parent)
             for unfinished in self._directory.glob("*.log.new"):
                 unfinished.unlink()
+            sync_directory(self._directory)  # a killed process may not have come to it
             paths = sorted(self._directory.glob("*.log"))
         for path in paths:
             segment = open_segment(path)
@@ -279,6 +309,8 @@ class SegmentEngine:
         for segment in self._segments.values():
             if segment is self._last or not self._load_index(segment):
                 self._replay(segment)
+            if segment is not self._last:
+                segment.close()
 
     def _load_index(self, segment: Segment) -> bool:
         """Take the places of a full file from its index; False when that is not whole."""
@@ -295,18 +327,21 @@ class SegmentEngine:
 
     def _replay(self, segment: Segment) -> None:
         """Read a file from its beginning: what is whole in the last one is what was committed."""
-        sealed = False
+        sealed, last_at = False, FILE_HEAD_BYTES
         while not sealed and (frame := segment.frame_at(segment.end)) is not None:
             self._check_turn(segment, frame[0])
             sealed = frame[0].kind == FrameKind.INDEX
             if not sealed:
                 self._replay_frame(segment, *frame)
+                last_at = segment.end
                 segment.end += HEAD_BYTES + len(frame[1])
         if segment is not self._last:
             return  # whether it ends too early is seen at the beginning of the next one
         if segment.end == FILE_HEAD_BYTES or (not sealed and segment.has_head_after(segment.end)):
             raise DamagedRecord(f"the frame at byte {segment.end} of {segment.path.name} is damaged")
-        segment.settle()  # what a killed process has left in the cache is durable before it is believed
+        segment.settle(
+            last_at
+        )  # what a killed process has left in the cache is durable before it is believed
 
     def _check_turn(self, segment: Segment, head: Head) -> None:
         """Frames follow each other without gaps, from file to file."""
@@ -324,17 +359,16 @@ class SegmentEngine:
         if head.kind == FrameKind.BEGINNING:
             (self._last_index,) = _LAST.unpack_from(rest)
             self._places.load_dead(rest[_LAST.size :])
-        dead_from = self._where_of(head.cut_from) if head.cut_from else None
         self._enter(head.number, state, terms, head.prefix_index)
         if head.cut_from:
-            self._cut(head.cut_from, dead_from, where)
+            self._cut(head.cut_from, head.dead_from, where)
         if head.rows:
             index, base_offset, *_ = ROW.unpack_from(rest)
             self._places.add(index, base_offset, where)
             self._last_index = index + head.rows - 1
 
 
-def _change_frame(change: Change) -> tuple[Head, bytes]:
+def _change_frame(change: Change, dead_from: int) -> tuple[Head, bytes]:
     state, terms = change.state or b"", change.terms or b""
     parts = [state, terms]
     for row in change.rows:
@@ -342,7 +376,7 @@ def _change_frame(change: Change) -> tuple[Head, bytes]:
         parts.append(row.record)
     commit = change.rows[0].stamp.commit if change.rows else 0
     head = Head(
-        FrameKind.CHANGE, 0, 0, change.number, commit, change.cut_from or 0, change.prefix_index,
+        FrameKind.CHANGE, change.number, change.prefix_index, commit, dead_from, change.cut_from or 0,
         len(state), len(terms), len(change.rows),
     )  # fmt: skip
     return head, b"".join(parts)

@@ -9,6 +9,8 @@ import pytest
 
 from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry
+from esnode.raft.messages import HardState, Snapshot
+from esnode.storage import segments
 from esnode.storage.interface import Storage, pages
 from tests.storage.logs import WHOLE, entries, snapshot_of, write
 from tests.storage.places import DirectoryPlace, SmallSegmentsPlace, flip_bit
@@ -177,6 +179,64 @@ def test_a_replaced_tail_stays_dead_in_every_file(small: SmallSegmentsPlace) -> 
         storage.tend()
     for opened in small.twice(storage):
         assert everything(opened) == [*wrote[:11], *other, *late]
+
+
+@pytest.mark.parametrize("cut_to", range(4))
+def test_a_replaced_tail_stays_dead_when_the_file_that_it_began_in_is_gone(
+    small: SmallSegmentsPlace, cut_to: int
+) -> None:
+    storage = small.open()
+    old = entries(1, [1] * 60, payload=b"deposed")
+    while len(files(small)) < 2:
+        storage.write([write(old[storage.recover().last_index :][:1])])
+        storage.tend()
+    kept = storage.recover().last_index - 1  # in the first file; the tail goes on in the second
+    storage.write([write(old[kept + 1 : kept + 3])])
+    new = entries(kept + 1, [1] * 5, term=2, base_offset=kept)
+    for each in new:
+        storage.write([write([each])])
+        storage.tend()
+    whole = [*old[:kept], *new]
+    storage.write([write(commit=len(whole))])
+    storage.cut_prefix(snapshot_of(whole[kept - 1 + cut_to]))
+    while storage.tend():
+        continue
+    storage.write([write(hard_state=HardState(3, None))])
+    for opened in small.twice(storage):
+        assert everything(opened) == whole[kept + cut_to :]
+
+
+def test_entries_before_a_snapshot_may_have_had_other_offsets(large: DirectoryPlace) -> None:
+    """A deposed leader's long batches, then a snapshot of the real ones."""
+    storage = large.open()
+    storage.write([write(entries(1, [20] * 20))])
+    snapshot = Snapshot(20, 2, 50, 200, b"state")
+    storage.write([write(entries(21, [1] * 40, term=2, base_offset=50), snapshot=snapshot, commit=20)])
+    for opened in large.twice(storage):
+        assert [opened.index_of_offset(offset) for offset in (50, 60, 89)] == [21, 31, 60]
+
+
+def test_a_reader_never_keeps_the_zeros_that_become_frames(
+    large: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "READ_BYTES", 400)
+    storage = large.open()
+    wrote = list(fill(storage, 3))
+    found: list[Entry] = []
+    for _ in range(30):
+        found += storage.read(len(found) + 1, len(wrote), 1)
+        wrote += fill(storage, 1, first_index=len(wrote) + 1)
+    assert found == wrote[:30]
+
+
+def test_a_long_log_holds_few_files_open(small: SmallSegmentsPlace) -> None:
+    storage = small.open()
+    wrote = fill(storage, 200)
+    assert len(files(small)) > 2 * segments.OPEN_FILES
+    for opened in small.twice(storage):
+        assert everything(opened) == list(wrote)
+        held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        assert sum(path.parent.name == "segments" for path in held) <= segments.OPEN_FILES + 1
 
 
 def test_a_full_file_whose_index_is_damaged_is_read_instead(small: SmallSegmentsPlace) -> None:
