@@ -39,7 +39,7 @@ class Inbox:
 
     def offer(self, item: Input) -> bool:
         """Take an input if there is room; False means that it was not taken."""
-        if len(self) >= self._max_offered:
+        if len(self._offered) >= self._max_offered:
             return False
         self._offered.append(item)
         self._driver.unpark()
@@ -47,7 +47,7 @@ class Inbox:
 
     async def wait_room(self) -> None:
         """Wait until there is room. A peer's reader waits here, so TCP slows the peer down."""
-        while len(self) >= self._max_offered:
+        while len(self._items) >= self._max_offered:
             await self._senders.park()
 
     async def take(self, most: int) -> list[Input]:
@@ -61,8 +61,8 @@ class Inbox:
         return taken
 
     def drain(self, most: int) -> list[Input]:
-        """Those that are here, at most `most`, and of clients' at most `limits.MAX_OFFERED_A_ROUND`."""
-        taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
-        room = min(most - len(taken), limits.MAX_OFFERED_A_ROUND, len(self._offered))
-        taken += [self._offered.popleft() for _ in range(room)]
+        """Those that are here, at most `most`; up to `limits.MAX_OFFERED_A_ROUND` of them are clients'."""
+        room = min(limits.MAX_OFFERED_A_ROUND, len(self._offered))
+        taken = [self._items.popleft() for _ in range(min(max(most - room, 1), len(self._items)))]
+        taken += [self._offered.popleft() for _ in range(min(most - len(taken), room))]
         return taken

@@ -182,6 +182,7 @@ class PeerLink:
             chunk = next(snapshot, None)
             if chunk is not None:
                 await connection.send(chunk)
+                await trio.lowlevel.checkpoint()  # a send that the kernel takes at once lets nobody else run
             elif wanted is self._wanted_snapshot:
                 snapshot, self._wanted_snapshot = None, None
                 self._inbox.put(SnapshotSent(self._member.id, ok=True))

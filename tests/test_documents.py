@@ -35,6 +35,7 @@ NO_PATHS = {
     "esctl/",  # below XDG_STATE_HOME
     "esctl/v1",  # the schema of the JSON output
     "esctl/commands/NAME.py",  # a file to be made
+    "bench/results",  # made by `make bench`
 }
 
 

@@ -301,8 +301,10 @@ async def test_a_read_that_lost_the_race_with_the_cut_is_told_so(
 ) -> None:
     retention = Retention(bytes=60_000, check_every_ms=3_600_000)
     async with local_cluster(tmp_path, count=1, retention=retention) as cluster:
+        events = flights(500)
         async with connect(cluster.addresses, batch_events=20) as log:
-            await log.append_many(flights(500))
+            for begin in range(0, 500, 20):  # one after the other: an entry each
+                await log.append_many(events[begin : begin + 20])
         view = cluster.running[1].node.view
         await cluster.running[1].node.cutter.cut()
         assert view.first_offset > 0

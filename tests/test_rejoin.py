@@ -30,15 +30,20 @@ from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk
 from esnode.storage.place import MemoryPlace
 from tests.cluster import LocalCluster, local_cluster
-from tests.storage.places import damage_rocksdb_record, damage_sqlite_record
+from tests.storage.places import damage_rocksdb_record, damage_sqlite_record, flip_bit
 from tests.test_node import flights, records_of
+
+DAMAGE = {
+    "sqlite": damage_sqlite_record,
+    "segments": lambda data_dir, index: flip_bit(data_dir / "segments" / "0000000000000001.log", 900 * index),
+    "rocksdb": damage_rocksdb_record,
+}
 
 
 def damage_middle(cluster: LocalCluster, node_id: int, index: int = 3) -> None:
     """Flip a bit in a record of a stopped node's log."""
     config = cluster.configs[node_id]
-    damage = damage_sqlite_record if config.storage == "sqlite" else damage_rocksdb_record
-    damage(config.data_dir, index)
+    DAMAGE[config.storage](config.data_dir, index)
 
 
 def cut_tail(data_dir: Path) -> None:
@@ -89,7 +94,7 @@ def begun(caplog: pytest.LogCaptureFixture) -> list[tuple[str, bool]]:
 # --- damage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+@pytest.mark.parametrize("engine", ["sqlite", "segments", "rocksdb"])
 async def test_a_flipped_bit_in_the_log_is_repaired_from_the_other_nodes(
     engine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +103,8 @@ async def test_a_flipped_bit_in_the_log_is_repaired_from_the_other_nodes(
     events = flights(300)
     async with local_cluster(tmp_path, storage=engine) as cluster:
         async with connect(cluster.addresses, batch_events=10) as log:
-            await log.append_many(events[:200])
+            for begin in range(0, 200, 20):  # one after the other: an entry each, at least
+                await log.append_many(events[begin : begin + 20])
             ill = await a_follower(cluster)
             await cluster.applied(200)
             await cluster.kill(ill)

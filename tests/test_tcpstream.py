@@ -108,7 +108,7 @@ async def test_a_reader_that_always_finds_something_lets_others_run() -> None:
             nursery.start_soon(run_beside)
             for _ in range(50):
                 assert len(await theirs.receive_some(100)) == 100
-        assert others == 10
+            assert others == 10
 
 
 async def test_a_reset_says_what_the_system_said() -> None:
