@@ -5,14 +5,16 @@ come from anywhere: what is read is checked (`esctl/load/validity.py`). Called b
 """
 
 import json
+import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from esctl.errors import InputUnreadable
+from esctl.errors import InputUnreadable, MachineRefused
 from esctl.load import validity
 from esctl.load.validity import SCHEMA
 
@@ -42,7 +44,17 @@ class Result:
     def figures(self) -> dict[str, float | None]:
         """The median of each figure over the runs that have it."""
         names = list(dict.fromkeys(name for run in self.runs for name in run))
-        return {name: _median([run.get(name) for run in self.runs]) for name in names}
+        return {name: median([run.get(name) for run in self.runs]) for name in names}
+
+    @property
+    def extremes(self) -> tuple[dict[str, float | None], dict[str, float | None]]:
+        """The lowest and the highest value that any run has, of each figure."""
+        known = {name: [value for run in self.runs if (value := run.get(name)) is not None]
+                 for name in self.figures}  # fmt: skip
+        return (
+            {name: min(values, default=None) for name, values in known.items()},
+            {name: max(values, default=None) for name, values in known.items()},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The document."""
@@ -56,12 +68,45 @@ class Result:
 
 
 def save(result: Result, path: Path) -> None:
-    """Write it; raises `InputUnreadable` where that cannot be."""
+    """Write it, whole or not at all; raises `MachineRefused` where that cannot be."""
+    text = json.dumps(result.to_json(), indent=1) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+        with _in_place_of(path) as new:
+            new.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputUnreadable(f"cannot write {path}: {error.strerror}") from error
+        raise _not_written(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise `MachineRefused`, before anything is measured, where `save` will not be able to write."""
+    try:
+        with _in_place_of(path) as new:
+            if not new.exists():
+                new.touch()
+                new.unlink()
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place at the end, if it is there; a device stays what it is."""
+    path = path.resolve()  # what a link leads to is written, and the link stays
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield new
+        if new.exists():
+            new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> MachineRefused:
+    return MachineRefused(f"cannot write {path}: {error.strerror}", next_step="name another file with --save")
 
 
 def read(path: Path) -> Result:
@@ -77,6 +122,7 @@ def read(path: Path) -> Result:
     return Result.from_json(validity.parse(text, str(path)), str(path))
 
 
-def _median(values: Sequence[float | None]) -> float | None:
+def median(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None when none is."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None

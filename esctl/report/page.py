@@ -86,10 +86,10 @@ def _figures(result: Result) -> Element:
     several = len(result.runs) > 1
     heads = ["figure", "median", "lowest", "highest", "unit"] if several else ["figure", "value", "unit"]
     table = _table(heads, {1, 2, 3} if several else {1})
+    low, high = result.extremes
     for name, middle in result.figures.items():
         read = reading(name)
-        known = [value for run in result.runs if (value := run.get(name)) is not None]
-        values = [middle, min(known, default=None), max(known, default=None)] if several else [middle]
+        values = [middle, low[name], high[name]] if several else [middle]
         cells = [element("td", _number(value, read.divisor), class_="number") for value in values]
         add(table, element("tr", element("td", read.label, title=name), *cells, element("td", read.unit)))
     return table

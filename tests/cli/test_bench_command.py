@@ -15,7 +15,7 @@ from esctl import state
 from esctl.answer import Answer, Table
 from esctl.commands.bench import produce as bench
 from esctl.commands.bench import screens
-from esctl.errors import InputUnreadable, InvalidArgument
+from esctl.errors import InvalidArgument, MachineRefused
 from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esctl.load.runner import Load, Plan
@@ -209,12 +209,13 @@ async def test_costs_are_unknown_where_the_leadership_moved(autojump_clock: trio
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputUnreadable, match="cannot write"):
+    with pytest.raises(MachineRefused, match="cannot write"):
         screens.check_place(tmp_path / "file" / "result.json")
     with pytest.raises(InvalidArgument, match="directory") as caught:
         screens.check_place(tmp_path)
     assert caught.value.next_step == f"--save {tmp_path}/result.json"
     screens.check_place(tmp_path / "new" / "result.json")
+    assert not list((tmp_path / "new").iterdir())  # nothing is left where nothing was measured
     screens.check_place(None)
 
 

@@ -63,6 +63,13 @@ async def test_a_bound_that_no_rate_keeps_is_inconclusive_and_names_a_lower_rate
     assert "esctl bench sweep --from 500 --cluster wire" in answer.errors[0].next
 
 
+def test_one_run_with_failures_is_not_hidden_by_two_without() -> None:
+    clean: dict[str, float | None] = {"p99_ms": 5.0, "failed": 0, "unknown": 0, "unfinished": 0}
+    found = sweep.of_runs([clean, {**clean, "p99_ms": 9.0, "failed": 64}, {**clean, "p99_ms": None}])
+    assert found == {"p99_ms": 7.0, "failed": 64, "unknown": 0, "unfinished": 0}
+    assert sweep.verdict_on(found, 1_000, BOUND_MS) == "failures"
+
+
 async def test_rates_that_all_hold_say_that_there_is_more(autojump_clock: trio.abc.Clock) -> None:
     answer = await swept(Search([1_000, 2_000]), Log)
     assert answer.data["figures"]["knee_events_per_s"] == 2_000

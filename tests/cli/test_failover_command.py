@@ -145,7 +145,7 @@ async def test_the_screen_has_a_row_a_phase_and_the_proof(autojump_clock: trio.a
     )
     text = shown(views)
     assert "kill of the leader, 3 times, at 1,000 events/s of 100 bytes, 1 a batch" in text
-    assert "3 of 3 hit: node 1 1, node 2 1, node 3 1" in text
+    assert "3 of 3 hit: node 1 ×1, node 2 ×1, node 3 ×1" in text
     assert f"{drill.load.acked:,} acked, 0 lost, 0 duplicates, equal hashes" in text
     assert "lost" in shown(strikes.views(strikes.result_of(GIVEN, drill, outcome_of(Flaw.LOST))))
 

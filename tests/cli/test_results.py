@@ -1,15 +1,16 @@
 """Files of results: what was saved comes back, and what is anything else is refused with a reason."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esctl.errors import InputUnreadable, InvalidResult
+from esctl.errors import InputUnreadable, InvalidResult, MachineRefused
 from esctl.load import validity
-from esctl.load.result import read, save
+from esctl.load.result import check_place, read, save
 from esctl.load.units import Reading, better, number, reading
 from tests.cli.results import result
 
@@ -171,3 +172,32 @@ def test_the_unit_of_a_figure_is_read_from_its_name(name: str, read_as: Reading,
 )
 def test_numbers_are_written_as_people_read_them(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_result_that_cannot_be_written_whole_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.json"
+    save(result({"p50_ms": 1.0}), path)
+
+    def cut_off(new: Path, text: str, **_: object) -> None:
+        with new.open("w") as file:
+            file.write(text[:10])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", cut_off)
+        with pytest.raises(MachineRefused, match="No space left"):
+            save(result({"p50_ms": 2.0}), path)
+    assert read(path).figures == {"p50_ms": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_result_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "one.json")
+    save(result({"p50_ms": 1.0}), tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert read(tmp_path / "one.json").figures == {"p50_ms": 1.0}
+    check_place(Path(os.devnull))
+    save(result({"p50_ms": 1.0}), Path(os.devnull))
+    assert Path(os.devnull).is_char_device()

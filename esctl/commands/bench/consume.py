@@ -131,4 +131,4 @@ def answer_of(result: "Result", *, plot: bool = False) -> Answer:
     views: list[View] = [screens.events_per_s(result, "read"), Fields(pairs)]
     if (figures["seconds"] or 0) < 1:
         views.append(Line("it took less than a second: read more events to trust it, or use --runs"))
-    return Answer(result.to_json(), [*views, *(screens.curves(result)[:1] if plot else ())])
+    return Answer(result.to_json(), [*views, *([screens.throughput(result, "read")] if plot else ())])

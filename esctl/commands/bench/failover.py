@@ -152,7 +152,7 @@ def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
         "election_jitter_ms": raft.jitter_ms,
     }
     given = strikes.Given(
-        machine={**machine.fingerprint(), "load_average": machine.load_average()},
+        machine=machine.surroundings(),
         cluster={**machine.cluster_facts(cluster), **timers},
         settings={
             "strike": str(kind),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.answer import Answer, Fields, Value, View
+from esctl.answer import Answer, Chart, Fields, Value, View
 from esctl.commands.bench import options, screens
 from esctl.exits import Exit
 from esctl.invocation import Invocation
@@ -153,7 +153,10 @@ def result_of(
 def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) -> Answer:
     """The figures of the runs."""
     errors = screens.troubles(loads)
-    views = [*_views(result), *(screens.curves(result) if plot else ())]
+    views = _views(result)
+    if plot:
+        latency = Chart("p99", {"p99": result.series["p99_ms"]}, "seconds", "ms", from_zero=True, height=6)
+        views += [screens.throughput(result, "acked"), latency]
     return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
 
 

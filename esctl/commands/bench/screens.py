@@ -3,18 +3,18 @@
 Turns a `Result` into views; measures nothing. Called by the other modules of `esctl/commands/bench`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from esctl.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import InputUnreadable, InvalidArgument
+from esctl.errors import InvalidArgument, MachineRefused
 from esctl.exits import Exit
 from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
-    from esctl.load.result import Result
+    from esctl.load.result import Figures, Result
     from esctl.load.runner import Load
     from esctl.state import Cluster
 
@@ -22,13 +22,11 @@ THROW_AWAY: Final = "bench"
 """The name that is suggested for a cluster of which nothing is to be kept."""
 PERCENTILES: Final = ("p50", "p99", "p999", "max")
 
-Figures = Mapping[str, float | None]
-
 
 # --- figures ---------------------------------------------------------------------------------------
 
 
-def latency_table(rows: Sequence[tuple[str, Figures, str]]) -> Table:
+def latency_table(rows: "Sequence[tuple[str, Figures, str]]") -> Table:
     """A row for each (name, figures, prefix of the figures)."""
     columns = ["latency in ms", "p50", "p99", "p99.9", "max"]
     drawn: list[list[Value]] = [
@@ -38,11 +36,11 @@ def latency_table(rows: Sequence[tuple[str, Figures, str]]) -> Table:
     return Table(columns, drawn)
 
 
-def latency_rows(result: "Result", name: str, prefix: str = "") -> list[tuple[str, Figures, str]]:
+def latency_rows(result: "Result", name: str, prefix: str = "") -> "list[tuple[str, Figures, str]]":
     """The median, and with several runs the lowest and the highest of each figure."""
     if len(result.runs) == 1:
         return [(name, result.figures, prefix)]
-    low, high = extremes(result)
+    low, high = result.extremes
     return [
         (f"{name}, median", result.figures, prefix),
         ("  lowest run", low, prefix),
@@ -50,23 +48,12 @@ def latency_rows(result: "Result", name: str, prefix: str = "") -> list[tuple[st
     ]
 
 
-def extremes(result: "Result") -> tuple[Figures, Figures]:
-    """The lowest and the highest value that any run has, of each figure."""
-    lowest: dict[str, float | None] = {}
-    highest: dict[str, float | None] = {}
-    for name in result.figures:
-        known = [value for run in result.runs if (value := run.get(name)) is not None]
-        lowest[name] = min(known, default=None)
-        highest[name] = max(known, default=None)
-    return lowest, highest
-
-
 def events_per_s(result: "Result", what: str) -> Line:
     """The first line: how many events a second; of several runs the median, and the range."""
     figures = result.figures
     text = f"{figures['events_per_s'] or 0:,.0f} events/s {what}"
     if len(result.runs) > 1:
-        low, high = extremes(result)
+        low, high = result.extremes
         ends = f"{low['events_per_s'] or 0:,.0f} to {high['events_per_s'] or 0:,.0f}"
         text += f" ({len(result.runs)} runs: {ends})"
     return Line(text, Tone.STRONG)
@@ -77,7 +64,7 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def outcome(figures: Figures, *, also: str = "") -> str:
+def outcome(figures: "Figures", *, also: str = "") -> str:
     """What became of the events; `also` names a further count."""
     names = ["failed", "unknown", *([also] if also else [])]
     return ", ".join(
@@ -85,7 +72,7 @@ def outcome(figures: Figures, *, also: str = "") -> str:
     )
 
 
-def cost(figures: Figures, roles: Sequence[str] = ("leader", "follower", "client")) -> str | None:
+def cost(figures: "Figures", roles: Sequence[str] = ("leader", "follower", "client")) -> str | None:
     """Processor time of an event, by who spends it."""
     parts = [
         f"{role} {value:.2f}"
@@ -95,7 +82,7 @@ def cost(figures: Figures, roles: Sequence[str] = ("leader", "follower", "client
     return f"{', '.join(parts)} µs an event" if parts else None
 
 
-def memory(figures: Figures) -> str | None:
+def memory(figures: "Figures") -> str | None:
     """Resident memory, in MB."""
     parts = [
         f"{role} {value / 1e6:.0f} MB"
@@ -120,13 +107,10 @@ def where(result: "Result") -> list[tuple[str, Value]]:
     ]
 
 
-def curves(result: "Result") -> list[View]:
-    """The series of a run second by second, drawn."""
-    throughput, latency = result.series.get("events_per_s", ()), result.series.get("p99_ms", ())
-    return [
-        Chart("events acked a second", {"events/s": list(throughput)}, "seconds", from_zero=True, height=6),
-        Chart("p99", {"p99": list(latency)}, "seconds", "ms", height=6),
-    ]
+def throughput(result: "Result", what: str) -> Chart:
+    """The events second by second, drawn; `what` became of them."""
+    points = result.series.get("events_per_s", ())
+    return Chart(f"events {what} a second", {"events/s": points}, "seconds", from_zero=True, height=6)
 
 
 def overload(result: "Result") -> list[View]:
@@ -167,16 +151,13 @@ def without_figures(loads: Sequence["Load"]) -> Answer:
 
 def check_place(save: Path | None) -> None:
     """Refuse, before anything is measured, a file that cannot be written afterwards."""
+    from esctl.load import result  # loaded late: most of `bench` does without
+
     if save is None:
         return
     if save.is_dir():
         raise InvalidArgument(f"{save} is a directory", next_step=f"--save {save / 'result.json'}")
-    try:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        with save.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise InputUnreadable(f"cannot write {save}: {error.strerror}") from error
+    result.check_place(save)
 
 
 def with_file(run: Invocation, answer: Answer, result: "Result", save: Path | None) -> Answer:
@@ -187,7 +168,7 @@ def with_file(run: Invocation, answer: Answer, result: "Result", save: Path | No
         return answer
     try:
         write(result, save)
-    except InputUnreadable as error:
+    except MachineRefused as error:
         code = answer.exit_code or Exit.ERROR
         return replace(answer, errors=(*answer.errors, Trouble.of(error)), exit_code=code)
     run.terminal.note(f"the result is in {save}")

@@ -10,7 +10,7 @@ import typer
 
 from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
 from esctl.commands.bench import options, screens
-from esctl.errors import Drifted, Finding, Inconclusive, InputUnreadable
+from esctl.errors import Drifted, Finding, Inconclusive, MachineRefused
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
 from esctl.terminal import Output, Terminal
@@ -118,7 +118,7 @@ class Soaked:
         if self.save is not None:
             try:
                 save(self.result(), self.save)
-            except InputUnreadable as error:
+            except MachineRefused as error:
                 self.terminal.warn(str(error))
                 self.save = None  # said once; at the end it is tried again
 

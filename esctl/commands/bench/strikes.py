@@ -132,7 +132,7 @@ def views(result: "Result") -> list[View]:
         f"{settings['strike']} of the leader, {times}, at {settings['rate_per_s']:,.0f} events/s"
         f" of {settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"
     )
-    hit = ", ".join(f"node {node} {count}" for node, count in sorted(nodes.items()))
+    hit = ", ".join(f"node {node} ×{count}" for node, count in sorted(nodes.items()))
     pairs: list[tuple[str, Value]] = [
         ("strikes", f"{len(known) - len(missed)} of {len(known)} hit: {hit}"),
         ("proof", _proof(result)),

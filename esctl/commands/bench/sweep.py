@@ -1,8 +1,7 @@
 """`esctl bench sweep`: one rate after the other, until the latency bound breaks: where the knee is."""
 
 import secrets
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,7 +16,7 @@ from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
     from esctl.load.knee import Search
-    from esctl.load.result import Result
+    from esctl.load.result import Figures, Result
     from esctl.load.runner import Load
     from esctl.state import Cluster
 
@@ -26,7 +25,7 @@ UNFINISHED: Final = 0.01
 """The percentiles know only what was acked: with more than this left over they tell nothing."""
 EXAMPLE: Final = "--rates 10000,20000,40000"
 WITHIN: Final = "within"
-Figures = Mapping[str, float | None]
+NEVER: Final = ("failed", "unknown", "unfinished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Step:
     """One rate, measured."""
 
     rate: float
-    figures: Figures
+    figures: "Figures"
     verdict: str
     """`within`, or what broke."""
 
@@ -145,7 +144,7 @@ async def _measure_all(swept: Sweep) -> None:
     await check_ready(swept.cluster)
     while (rate := swept.search.next_rate()) is not None:
         figures = [await _measure(swept, rate) for _ in range(swept.runs)]
-        medians = {name: _median([one[name] for one in figures]) for name in figures[0]}
+        medians = of_runs(figures)
         step = Step(rate, medians, verdict_on(medians, rate * swept.settings["seconds"], swept.bound_ms))
         swept.steps.append(step)
         swept.search.took(rate, good=step.good)
@@ -153,7 +152,7 @@ async def _measure_all(swept: Sweep) -> None:
         swept.run.terminal.note(f"{rate:>9,.0f} events/s: p50 {p50}, p99 {p99} ms, {step.verdict}")
 
 
-async def _measure(swept: Sweep, rate: float) -> Figures:
+async def _measure(swept: Sweep, rate: float) -> "Figures":
     from esctl.commands.bench.watching import watching
     from esctl.load.generator import Generator
     from esctl.load.runner import Plan
@@ -175,7 +174,17 @@ async def _measure(swept: Sweep, rate: float) -> Figures:
     return trial.figures()
 
 
-def verdict_on(figures: Figures, due: float, bound_ms: float) -> str:
+def of_runs(runs: "Sequence[Figures]") -> "Figures":
+    """The medians at one rate; of what should never be, such as failures, the worst run."""
+    from esctl.load.result import median
+
+    return {
+        name: max(run[name] or 0 for run in runs) if name in NEVER else median(run[name] for run in runs)
+        for name in runs[0]
+    }
+
+
+def verdict_on(figures: "Figures", due: float, bound_ms: float) -> str:
     """Whether a rate at which `due` events were to be sent holds, and if not, why."""
     p99 = figures["p99_ms"]
     if p99 is None:
@@ -293,8 +302,3 @@ def _verdict(result: "Result") -> View:
     text = f"the knee: {knee:,.0f} events/s, p99 {p99} ms within {bound:g} ms"
     ended = f"; broken at {broken:,.0f}" if broken is not None else "; none broke it: ask for more"
     return Line(text + ended, Tone.STRONG)
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
