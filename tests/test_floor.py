@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from bench.floor import disk, layouts
+from bench.floor.__main__ import COLUMNS, Series, as_text, main
 from bench.floor.cluster import floor, search_path
+from bench.floor.runs import ratios
 from esctl.load.generator import Generator
+from esctl.load.result import Figures
 from esctl.load.runner import Load, Plan
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.messages import Append, Appended
@@ -85,6 +88,29 @@ def test_the_floor_has_the_table_and_the_settings_of_a_node(tmp_path: Path) -> N
     assert tables[0] == tables[1]
     assert disk.SETTINGS == storage._SETTINGS
     assert disk.CHECKPOINT_BYTES == storage.CHECKPOINT_BYTES
+
+
+def test_a_ratio_is_the_median_of_the_turns_not_that_of_the_medians() -> None:
+    floor: list[Figures] = [{"events_per_s": 100.0}, {"events_per_s": 400.0}, {"events_per_s": 200.0}]
+    ours: list[Figures] = [{"events_per_s": 50.0}, {"events_per_s": 100.0}, {"events_per_s": 120.0}]
+    assert ratios(ours, floor) == {"events_per_s": 0.5}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--rate", "-5"], ["--rate", "inf"], ["--batch", "0"], ["--warmup", "nan"], ["--seconds", "inf"]],
+)
+def test_what_cannot_be_measured_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_the_table_fits_80_columns() -> None:
+    figures: Figures = {name: 12_345.678 if name == "events_per_s" else 123.456 for name, _, _ in COLUMNS}
+    lines = as_text([Series("floor", floor, [figures]), Series("esnode", floor, [figures])], {"batch": 64})
+    assert max(map(len, lines)) <= 80
 
 
 def command(directory: Path, *more: str) -> list[str]:

@@ -16,10 +16,13 @@ from typing import Final
 import trio
 
 from bench.floor.cluster import Opener, esnode_cluster, floor
-from bench.floor.runs import Figures, measure, medians, ratios
+from bench.floor.runs import measure, medians, ratios
 from esctl import state
+from esctl.commands.bench.options import HIGHEST_RATE, LONGEST_S
 from esctl.load import machine
+from esctl.load.result import Figures
 from esctl.load.runner import Plan
+from esnode import limits
 from esnode.errors import EventStreamError, first_of
 
 COLUMNS: Final = (
@@ -27,14 +30,13 @@ COLUMNS: Final = (
     ("p50_ms", "p50", "{:.2f}"),
     ("p99_ms", "p99", "{:.2f}"),
     ("p999_ms", "p99.9", "{:.2f}"),
-    ("max_ms", "max ms", "{:.2f}"),
     ("client_us_per_event", "client", "{:.2f}"),
     ("leader_us_per_event", "leader", "{:.2f}"),
-    ("follower_1_us_per_event", "follower", "{:.2f}"),
-    ("follower_2_us_per_event", "follower", "{:.2f}"),
-    ("all_us_per_event", "all us", "{:.2f}"),
+    ("follower_1_us_per_event", "foll.1", "{:.2f}"),
+    ("follower_2_us_per_event", "foll.2", "{:.2f}"),
+    ("all_us_per_event", "all", "{:.2f}"),
 )
-"""A figure, its column, how it is written. The last five are processor time for each event."""
+"""A figure, its column, how it is written. The last five are processor time for each event, in µs."""
 MAX_WINDOW: Final = 512
 """As `esctl bench produce` has it: so few acks always fit into a socket."""
 
@@ -89,14 +91,14 @@ async def take_turns(every: Sequence[Series], options: argparse.Namespace, home:
 def as_text(every: Sequence[Series], settings: dict[str, object]) -> list[str]:
     """A table: a line a run, the medians, and how they compare."""
     lines = [", ".join(f"{name} {value}" for name, value in settings.items())]
+    lines.append("latencies in ms; processor time in µs an event, from the client on")
     lines.append(row(["", *(title for _, title, _ in COLUMNS)]))
     for series in every:
         for number, run in enumerate(series.runs, 1):
             lines.append(row([f"{series.name} {number}", *written(run)]))
         lines.append(row([f"{series.name} median", *written(medians(series.runs))]))
     if len(every) == 2:
-        below, ours = (medians(series.runs) for series in every)
-        compared = ratios(ours, below)
+        compared = ratios(every[1].runs, every[0].runs)
         values = [compared.get(name) for name, _, _ in COLUMNS]
         shown = ["-" if value is None else f"{value:.2f}" for value in values]
         lines.append(row([f"{every[1].name} / {every[0].name}", *shown]))
@@ -105,7 +107,7 @@ def as_text(every: Sequence[Series], settings: dict[str, object]) -> list[str]:
 
 def row(cells: Sequence[str]) -> str:
     """One line of the table."""
-    return f"{cells[0]:<15}" + "".join(f"{cell:>10}" for cell in cells[1:])
+    return f"{cells[0]:<14}{cells[1]:>9}" + "".join(f"{cell:>7}" for cell in cells[2:])
 
 
 def written(figures: Figures) -> list[str]:
@@ -120,8 +122,7 @@ def as_json(every: Sequence[Series], settings: dict[str, object]) -> str:
     for series in every:
         document[series.name] = {"runs": series.runs, "median": medians(series.runs)}
     if len(every) == 2:
-        below, ours = (medians(series.runs) for series in every)
-        document["ratio"] = ratios(ours, below)
+        document["ratio"] = ratios(every[1].runs, every[0].runs)
     return json.dumps(document, indent=1)
 
 
@@ -131,12 +132,27 @@ def note(line: str) -> None:
     sys.stderr.flush()
 
 
+def _wrong(options: argparse.Namespace) -> str:
+    """What cannot be measured; empty when all of it can."""
+    for name, least, most in (
+        ("seconds", 0.1, LONGEST_S),
+        ("warmup", 0, LONGEST_S),
+        ("rate", 0, HIGHEST_RATE),
+        ("batch", 1, limits.MAX_BATCH_EVENTS),
+        ("window", 1, MAX_WINDOW),
+        ("runs", 1, 1000),
+    ):
+        if not least <= getattr(options, name) <= most:
+            return f"--{name} is {least} to {most:,.0f}"
+    return ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and tell; the exit code."""
     made = parser()
     options = made.parse_args(arguments)
-    if not 0 < options.window <= MAX_WINDOW or options.runs < 1 or options.seconds <= 0:
-        made.error(f"--window is 1 to {MAX_WINDOW}, --runs at least 1, --seconds more than 0")
+    if wrong := _wrong(options):
+        made.error(wrong)
     every = [Series("floor", floor)]
     if options.beside:
         every.append(Series("esnode", esnode_cluster))

@@ -7,7 +7,6 @@ acked while it was taken. Never prints. Called by `__main__.py`.
 
 import os
 import secrets
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,9 @@ import trio
 from bench.floor.cluster import Opener
 from esctl.errors import NodeNotRunning
 from esctl.load.generator import Generator
+from esctl.load.result import Figures, median
 from esctl.load.runner import Load, Plan
 from esnode.errors import OperationTimeout
-
-Figures = Mapping[str, float | None]
-"""By names that end in the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +86,17 @@ def figures_of(load: Load, plan: Plan, window: Window) -> Figures:
 
 def medians(runs: Sequence[Figures]) -> Figures:
     """Of each figure."""
-    return {name: _median([run[name] for run in runs]) for name in runs[0]}
+    return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
-def ratios(ours: Figures, floor: Figures) -> Figures:
-    """Each of our figures, divided by that of the floor."""
-    return {
-        name: value / below
-        for name, value in ours.items()
-        if value is not None and (below := floor.get(name)) is not None and below > 0
-    }
+def ratios(ours: Sequence[Figures], floor: Sequence[Figures]) -> Figures:
+    """Each of our figures, divided by that of the floor: the median of the turns.
+
+    Both runs of a turn met the same minute of the machine; medians of either would mix the minutes.
+    """
+    turns = list(zip(ours, floor, strict=True))
+    return {name: median(_ratio(one[name], below[name]) for one, below in turns) for name in ours[0]}
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+def _ratio(value: float | None, below: float | None) -> float | None:
+    return value / below if value is not None and below else None
