@@ -1,11 +1,12 @@
 """`python -m bench.suite`: the standing measurements, each on a throw-away cluster, as JSON in bench/results.
 
 Decides what is measured, on how many nodes, and in which order: the first ones find the log empty. It runs
-`esctl` as a person would, and takes every cluster away again, also after Ctrl-C or a failure. Called by
-`make bench`.
+`esctl` as a person would, and takes every cluster away again, also after a failure, Ctrl-C and SIGTERM. Called
+by `make bench`.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from esctl import state
 from esctl.answer import Line, Table, Tone, Value
 from esctl.load import result
 from esctl.terminal import Terminal
@@ -77,6 +79,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(wanted) - set(_names())):
         parser().error(f"no such measurement: {', '.join(unknown)}")
     chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # whatever ends it, its clusters go
     terminal = Terminal()
     failed: list[str] = []
     try:
@@ -99,14 +103,17 @@ def main(words: Sequence[str] | None = None) -> int:
 def cluster_of(nodes: int, storage: str) -> Iterator[str]:
     """A new cluster of so many nodes, destroyed at the end whatever happens."""
     name = f"{NAME}-{nodes}"
-    up = ("cluster", "up", name, "--nodes", str(nodes), "--storage", storage, "--no-input")
-    if _esctl(*up) != 0:
-        raise Failed(f"cluster {name} could not be started; what is left of an earlier one goes with:"
+    if (state.clusters_root() / name).exists():
+        raise Failed(f"cluster {name} is left of an earlier run; it goes with:"
                      f" esctl cluster destroy {name} --confirm {name}")  # fmt: skip
     try:
+        up = ("cluster", "up", name, "--nodes", str(nodes), "--storage", storage, "--no-input")
+        if _esctl(*up) != 0:
+            raise Failed(f"cluster {name} could not be started")
         yield name
     finally:
-        _esctl("cluster", "destroy", name, "--confirm", name, "--no-input")
+        if (state.clusters_root() / name).exists():
+            _esctl("cluster", "destroy", name, "--confirm", name, "--no-input")
 
 
 def _measure(scenario: Scenario, cluster: str, options: argparse.Namespace) -> bool:
@@ -120,9 +127,15 @@ def _measure(scenario: Scenario, cluster: str, options: argparse.Namespace) -> b
 
 
 def _esctl(*words: str) -> int:
-    """Run a command; its answer is not shown, its progress and its errors are."""
+    """Run a command; its answer is not shown, its progress and its errors are. Ctrl-C is handed on to it."""
     command = [sys.executable, "-m", "esctl.main", *words]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:  # noqa: S603
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()  # it bounds its own clean-up
+            raise
 
 
 def _table(chosen: Sequence[Scenario], directory: Path) -> Table:

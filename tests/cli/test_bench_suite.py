@@ -61,6 +61,24 @@ def test_the_suite_measures_and_leaves_no_cluster_behind(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_suite_that_is_told_to_end_takes_its_cluster_with_it(tmp_path: Path) -> None:
+    words = ["--only", "one-node-closed", "--seconds", "600", "--directory", str(tmp_path / "results")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.suite", *words],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("one-node-closed: esctl bench") for line in process.stderr)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(60) == 130
+    assert not list((tmp_path / "esctl" / "clusters").glob("*/cluster.json"))
+
+
+@pytest.mark.slow
 def test_a_cluster_that_is_still_there_from_before_is_named_and_kept(tmp_path: Path) -> None:
     directory = tmp_path / "esctl" / "clusters" / f"{suite.NAME}-1"
     directory.mkdir(parents=True)
