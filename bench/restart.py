@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,7 @@ from typing import Any, Final
 from esnode import limits
 from esnode.apply import Machine
 from esnode.config import Address, Config, Dedup, Member, dump
+from esnode.errors import EventStreamError
 from esnode.keeper import SavepointKeeper
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import HardState, Write
@@ -41,7 +43,17 @@ EVENT_BYTES: Final = 104
 ENTRIES_A_WRITE: Final = 256
 ENTRIES_A_MS: Final = 7
 """Of log time: 450,000 events a second."""
-PARTS: Final = ("storage_opened", "savepoint_loaded", "log_replayed", "keys_indexed", "node_started")
+PARTS: Final = {
+    "storage_opened": "storage",
+    "savepoint_loaded": "savepoint",
+    "log_replayed": "log",
+    "keys_indexed": "keys",
+    "node_started": "started",
+    "votes": "votes",
+}
+"""The events of a node's log, and the heads of their columns."""
+BUILT: Final = "built.json"
+"""Says in a directory that is used again what was built there, once all of it is."""
 CLUSTER: Final = "restart"
 GIVE_UP_S: Final = 300.0
 
@@ -134,15 +146,21 @@ class Process:
         raise RuntimeError(f"the node has ended with {self._process.wait()}")
 
     def until_it_votes(self) -> Started:
-        """Wait until a peer has let it in: from then on its vote counts."""
+        """Wait until a peer has let it in: from then on its vote counts. Kills it when that takes long."""
         at_s: dict[str, float] = {}
-        for line in self.lines():
-            since_s = datetime.fromisoformat(line["time"]).timestamp() - self.begun
-            at_s.setdefault(line["event"], since_s)
-            if "node_started" in at_s and "peer_connected" in at_s:
-                break
-            if since_s > GIVE_UP_S:
-                raise RuntimeError(f"no vote within {GIVE_UP_S:g} s")
+        patience = threading.Timer(GIVE_UP_S, self._process.kill)
+        patience.start()
+        try:
+            for line in self.lines():
+                since_s = datetime.fromisoformat(line["time"]).timestamp() - self.begun
+                at_s.setdefault(line["event"], since_s)
+                if "node_started" in at_s and "peer_connected" in at_s:
+                    break
+        finally:
+            patience.cancel()
+        assert self._process.stderr is not None
+        # Nobody waits for its log any more; a full pipe would hold the node up.
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
         at_s["votes"] = max(at_s["node_started"], at_s["peer_connected"])
         proc = Path(f"/proc/{self._process.pid}")
         fields = (proc / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -182,12 +200,12 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def running(files: Sequence[Path]) -> Iterator[list[Process]]:
     """These nodes, until the end of the block."""
-    processes = [Process(file) for file in files]
-    try:
+    with ExitStack() as started:
+        processes = []
+        for file in files:
+            processes.append(Process(file))
+            started.callback(processes[-1].kill)
         yield processes
-    finally:
-        for process in processes:
-            process.kill()
 
 
 # --- the measurement --------------------------------------------------------------------------------
@@ -198,16 +216,15 @@ def measure(files: Sequence[Path], times: int) -> None:
     with running(files[1:]) as others:
         for other in others:
             other.until_it_votes()
-        say(f"{'seconds to':24}" + "".join(f"{part:>18}" for part in (*PARTS, "votes")))
+        say(f"{'seconds to':12}" + "".join(f"{head:>10}" for head in PARTS.values()))
         for number in range(1, times + 1):
             with running(files[:1]) as (node,):
                 started = node.until_it_votes()
             parts = "".join(
-                f"{started.at_s[part]:18.2f}" if part in started.at_s else f"{'-':>18}"
-                for part in (*PARTS, "votes")
+                f"{started.at_s[part]:10.2f}" if part in started.at_s else f"{'-':>10}" for part in PARTS
             )
-            say(f"start {number:<18}{parts}")
-            say(f"{'':24}{started.cpu_s:.2f} s of processor time, {started.rss_bytes >> 20} MiB resident")
+            say(f"start {number:<6}{parts}")
+            say(f"{'':12}{started.cpu_s:.2f} s of processor time, {started.rss_bytes >> 20} MiB resident")
 
 
 def main() -> None:
@@ -220,15 +237,31 @@ def main() -> None:
     parser.add_argument("--engine", default="sqlite")
     parser.add_argument("--no-savepoint", action="store_true", help="replay everything, once")
     wanted = parser.parse_args()
+    if min(wanted.events, wanted.live_keys, wanted.times) < 1:
+        parser.error("--events, --live-keys and --times are 1 at least")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes go with it
+    try:
+        _build_and_measure(wanted)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except EventStreamError as error:
+        sys.exit(f"bench.restart: {error.code}: {error}")
+
+
+def _build_and_measure(wanted: argparse.Namespace) -> None:
     dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=wanted.live_keys)
     with ExitStack() as opened:
         directory = wanted.directory or Path(opened.enter_context(tempfile.TemporaryDirectory()))
         first = directory / "node-1"
         begun = time.monotonic()
+        asked = {name: getattr(wanted, name) for name in ("events", "live_keys", "engine", "no_savepoint")}
         if not first.exists():
             build(first, wanted.engine, wanted.events, dedup, savepoint=not wanted.no_savepoint)
             for node_id in (2, 3):
                 give(wanted.engine, first, directory / f"node-{node_id}", node_id)
+            (directory / BUILT).write_text(json.dumps(asked), encoding="utf-8")
+        elif not (directory / BUILT).exists() or json.loads((directory / BUILT).read_text()) != asked:
+            sys.exit(f"bench.restart: {directory} holds another log than the one that is asked for")
         size_bytes = sum(each.stat().st_size for each in first.rglob("*") if each.is_file())
         say(f"{wanted.events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - begun:.0f} s")
         measure(configs(directory, wanted.engine, dedup), 1 if wanted.no_savepoint else wanted.times)

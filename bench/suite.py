@@ -1,8 +1,8 @@
 """`python -m bench.suite`: the standing measurements, each on a throw-away cluster, as JSON in bench/results.
 
 Decides what is measured, on how many nodes, and in which order: the first ones find the log empty. It runs
-`esctl` as a person would, and takes every cluster away again, also after a failure, Ctrl-C and SIGTERM. Called
-by `make bench`.
+`esctl` as a person would, and takes every cluster away again, whatever ends it short of `kill -9`. Called by
+`make bench`.
 """
 
 import argparse
