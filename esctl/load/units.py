@@ -1,7 +1,8 @@
 """The unit that a figure's name ends in: which way is better, and how people read it.
 
 `_per_s` and `_of_floor` (a share of the bare floor that ran beside it) up; `_ms`, `_bytes`, `_us_per_event`,
-`lost` and `duplicates` down; every other figure is told and never judged. Pure. Called by `esctl/load`,
+and what should never be down; every other figure is told and never judged, and so are `raw_` ones: they
+hide what the log did while it stood still, or say the same again. Pure. Called by `esctl/load`,
 `esctl/report` and `esctl/commands/bench`.
 """
 
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 HIGHER_IS_BETTER: Final = ("_per_s", "_of_floor")
-LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", "lost", "duplicates")
-NEVER_ONE: Final = ("lost", "duplicates")
+NEVER_ONE: Final = ("lost", "duplicates", "failed", "unknown", "undelivered")
 """Counts of which one more is one too many, in any run."""
+LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", *NEVER_ONE)
 
 _UNITS: Final = {
     "_us_per_event": ("µs an event", 1.0),
@@ -39,6 +40,8 @@ class Reading:
 
 def better(figure: str) -> int:
     """1: more is better; -1: less is better; 0: it is only told."""
+    if figure.startswith("raw_"):
+        return 0
     if figure.endswith(HIGHER_IS_BETTER):
         return 1
     return -1 if figure.endswith(LOWER_IS_BETTER) else 0

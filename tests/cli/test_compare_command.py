@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from esctl.answer import Table
+from esctl.commands.bench.compare import answer_of
+from esctl.load.comparison import compare
 from esctl.load.result import Result, save
+from esctl.terminal import Output
 from tests.cli.results import MACHINE, SETTINGS, of, result
 from tests.cli.test_commands import Run
 
@@ -74,6 +78,17 @@ def test_the_plain_table_has_a_line_a_figure(files: dict[str, str]) -> None:
     assert lines[0] == f"base   {files['base']}: produce, 3 runs, 2013-01-01T00:00:00+00:00"
     assert "p99_ms\t5\t8\t1.6\t±5.0% least\tworse" in lines
     assert "acked\t9\t9\t1.0\t-\ttold" in lines
+
+
+def test_people_see_units_and_what_is_judged_in_80_columns(files: dict[str, str]) -> None:
+    names = ("follower_cpu_us_per_event", "leader_rss_bytes", "payload_mb_per_s", "acked", "raw_p99_ms")
+    one = result(dict.fromkeys(names, 123_456_789.0))
+    answer = answer_of([Path("a"), Path("b")], [compare(one, one)], Output.TABLE)
+    (table,) = [view for view in answer.views if isinstance(view, Table)]
+    assert [row[0] for row in table.rows] == [
+        "follower cpu, µs an event", "leader rss, MB", "payload, MB/s"
+    ]  # fmt: skip
+    assert table.rows[1][1] == pytest.approx(123.4568)
 
 
 def test_a_missing_figure_is_inconclusive(files: dict[str, str]) -> None:

@@ -57,6 +57,8 @@ def test_one_lost_event_in_one_run_is_a_regression_whatever_the_tolerance() -> N
     assert (change.base, change.other, change.ratio, change.band) == (0, 1, None, None)
     assert change.title == "lost"
     assert verdict_of(of("duplicates", [0, 2]), of("duplicates", [0, 1])) is Verdict.BETTER
+    for name in ("failed", "unknown", "undelivered"):
+        assert verdict_of(of(name, [0, 0, 0]), of(name, [0, 64, 0])) is Verdict.WORSE
 
 
 def test_from_nothing_to_something_has_no_ratio_and_is_judged_all_the_same() -> None:

@@ -4,7 +4,7 @@ How a figure is judged is in `esctl/load/comparison.py`, its noise band in `esct
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,6 +14,7 @@ from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.errors import Finding, Inconclusive, InvalidArgument, NotComparable, Regression
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
+from esctl.terminal import Output
 
 if TYPE_CHECKING:
     from esctl.load.comparison import Change, Comparison
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TONES: Final = {"better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "missing": Tone.WARN}
 SOURCES: Final = {"runs": "", "tolerance": " least", "assumed": " assumed"}
 """What is said of a band, besides its width."""
+SHORT: Final = {"runs": "", "tolerance": "", "assumed": " ?"}
 
 
 def compare(
@@ -60,12 +62,15 @@ def compare(
                 f"{path} does not measure what {files[0]} does: {comparison.listed(found)}",
                 next_step=f"esctl bench compare --anyway {shlex.join(map(str, files))}",
             )
-    return answer_of(files, [comparison.compare(base, other, tolerance) for other in others])
+    compared = [comparison.compare(base, other, tolerance) for other in others]
+    return answer_of(files, compared, run.terminal.output)
 
 
-def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]") -> Answer:
+def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]", output: Output) -> Answer:
     """The answer on `comparisons`: each is of one of `files[1:]` with `files[0]`."""
     from esctl.load import comparison
+
+    row = _row_for_people if output is Output.TABLE else _row
 
     views: list[View] = [Line(f"base   {_about(files[0], comparisons[0].base)}")]
     data, errors = list[dict[str, Any]](), list[Finding]()
@@ -76,7 +81,7 @@ def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]") -> Ans
         views.append(
             Table(
                 ["figure", "base", "other", "ratio", "band", "verdict"],
-                [_row(change) for change in compared.changes],
+                [cells for change in compared.changes if (cells := row(change))],
                 empty="there is no figure in either",
             )
         )
@@ -135,27 +140,45 @@ def _summary(compared: "Comparison") -> str:
     return f"no regression: better {', '.join(gained)}; the same {len(same)}"
 
 
-def _row(change: "Change") -> list[Value]:
-    band = None
-    if change.band is not None:
-        percent = change.band_percent
-        wide = f"±{percent:.1f}%" if percent is not None else f"±{change.band.width:.3g}"
-        band = f"{wide}{SOURCES[change.band.source]}"
+def _row(change: "Change", title: str = "", divisor: float = 1.0) -> list[Value]:
     tone = TONES.get(change.verdict, Tone.DIM)
     return [
-        change.title,
-        _number(change.base),
-        _number(change.other),
+        title or change.title,
+        _number(change.base, divisor),
+        _number(change.other, divisor),
         None if change.ratio is None else round(change.ratio, 4),
-        band,
+        _band(change),
         Cell(change.verdict, tone),
     ]
 
 
-def _number(value: float | None) -> float | None:
+def _row_for_people(change: "Change") -> list[Value]:
+    """With the unit in words, and nothing of what is only told."""
+    from esctl.load.comparison import Verdict
+    from esctl.load.units import reading
+
+    if change.verdict is Verdict.TOLD:
+        return []
+    read = reading(change.name)
+    name = read.unit if read.unit.startswith(read.label) else f"{read.label}, {read.unit}".rstrip(", ")
+    cells = _row(change, name + change.title.removeprefix(change.name), read.divisor)
+    cells[-2] = _band(change, SHORT)
+    return cells
+
+
+def _band(change: "Change", sources: Mapping[str, str] = SOURCES) -> str | None:
+    if change.band is None:
+        return None
+    percent = change.band_percent
+    wide = f"±{percent:.1f}%" if percent is not None else f"±{change.band.width:.3g}"
+    return wide + sources[change.band.source]
+
+
+def _number(value: float | None, divisor: float) -> float | None:
     """Without digits that nobody reads."""
     if value is None:
         return None
+    value /= divisor
     return round(value) if abs(value) >= 1000 or value == round(value) else round(value, 4)
 
 
