@@ -10,6 +10,7 @@ what it means (`segments`).
 """
 
 import enum
+import errno
 import os
 import struct
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ ROW: Final = struct.Struct(">QQQII")
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 """One system call that writes and syncs: it gives the interpreter's lock up once, not twice."""
 _SEARCH_BYTES: Final = 1 << 20
+NO_ROOM: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class FrameKind(enum.IntEnum):
@@ -155,9 +157,16 @@ class Segment:
             return os.fstat(self._file()).st_size
 
     def zero(self, at: int, size: int) -> None:
-        """Write zeros, durably: to write over them needs no change of the file's own record."""
+        """Write zeros, durably: to write over them needs no change of the file's own record.
+
+        As many as there is room for: a commit that finds none will say so.
+        """
         with disk_errors(f"extend {self.path.name}"):
-            self._write(bytes(size), at)
+            try:
+                self._write(bytes(size), at)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
             os.fdatasync(self._file())
 
     def settle(self, last_at: int) -> None:
