@@ -243,8 +243,8 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
     assert json.loads(saved.read_text()) == data
     assert sum(data["detail"]["acked_in_all"]) == len(node.offsets)
     assert run.stderr.decode().splitlines() == [
-        f"{len(node.offsets):,} generated events are in the log of sink now, for good;"
-        " for a throw-away one: esctl cluster up bench",
+        f"{len(node.offsets):,} generated events stay in sink;"
+        " for a throw-away cluster: esctl cluster up bench",
         f"the result is in {saved}",
     ]
     for found in data["runs"]:
@@ -264,8 +264,7 @@ async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
     load = await loaded(Log(delay_s=1000), Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2))
     own = clusters.plan("bench", tmp_path)
     assert screens.added([load], own) == (
-        "0 generated events, and up to 20 more are in the log of bench now, for good;"
-        " next, when done: esctl cluster destroy bench"
+        "0 generated events, and up to 20 more, stay in bench; next: esctl cluster destroy bench"
     )
 
 

@@ -120,7 +120,8 @@ def _measure_all(
             raise
     finally:
         if measured.drill is not None:
-            run.terminal.note(_added(measured.drill, cluster))
+            load = measured.drill.load
+            run.terminal.note(screens.left_in_the_log(load.acked, sum(load.errors.values()), cluster))
     return None
 
 
@@ -295,12 +296,3 @@ def _interrupted(measured: Measured) -> Answer:
     if result is None:
         return Answer({}, views)
     return Answer(result.to_json(), [*strikes.views(result), *views])
-
-
-def _added(drill: "Drill", cluster: "Cluster") -> str:
-    unknown = sum(drill.load.errors.values())
-    more = f", and up to {unknown:,} more" if unknown else ""
-    return (
-        f"{drill.load.acked:,} generated events{more} are in the log of {cluster.name} now, for good;"
-        f" for a throw-away one: esctl cluster up {screens.THROW_AWAY}"
-    )

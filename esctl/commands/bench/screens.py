@@ -128,12 +128,16 @@ def overload(result: "Result") -> list[View]:
 
 def added(loads: Sequence["Load"], cluster: "Cluster") -> str:
     """What the command leaves in the log, in one line."""
-    acked, lost_sight_of = sum(load.acked for load in loads), sum(load.unknown for load in loads)
-    unknown = f", and up to {lost_sight_of:,} more" if lost_sight_of else ""
-    text = f"{acked:,} generated events{unknown} are in the log of {cluster.name} now, for good"
+    return left_in_the_log(sum(load.acked for load in loads), sum(load.unknown for load in loads), cluster)
+
+
+def left_in_the_log(acked: int, unknown: int, cluster: "Cluster") -> str:
+    """So many events for certain and so many perhaps, and what to do about it."""
+    more = f", and up to {unknown:,} more," if unknown else ""
+    text = f"{acked:,} generated events{more} stay in {cluster.name}"
     if cluster.name == THROW_AWAY:
-        return f"{text}; next, when done: esctl cluster destroy {THROW_AWAY}"
-    return f"{text}; for a throw-away one: esctl cluster up {THROW_AWAY}"
+        return f"{text}; next: esctl cluster destroy {THROW_AWAY}"
+    return f"{text}; for a throw-away cluster: esctl cluster up {THROW_AWAY}"
 
 
 def without_figures(loads: Sequence["Load"]) -> Answer:
