@@ -132,8 +132,8 @@ async def test_several_runs_give_the_median_and_the_range(autojump_clock: trio.a
     rates = [run["events_per_s"] for run in answer.data["runs"]]
     assert rates[1] == pytest.approx(2000, rel=0.05)
     assert figures(answer)["events_per_s"] == sorted(rates)[1]
-    assert f"(3 runs: {min(rates):,.0f} to {max(rates):,.0f})" in str(answer.views[0])
-    table = answer.views[1]
+    assert f"(3 runs: {min(rates):,.0f} to {max(rates):,.0f})" in str(answer.views[2])
+    table = answer.views[3]
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows][1:] == ["  lowest run", "  highest run"]
     assert [x for x, _ in answer.data["series"]["events_per_s"]] == [0, 1, 2, 3, 4, 5]

@@ -130,5 +130,7 @@ def answer_of(result: "Result", *, plot: bool = False) -> Answer:
     ]
     views: list[View] = [screens.events_per_s(result, "read"), Fields(pairs)]
     if (figures["seconds"] or 0) < 1:
-        views.append(Line("it took less than a second: read more events to trust it, or use --runs"))
-    return Answer(result.to_json(), [*views, *([screens.throughput(result, "read")] if plot else ())])
+        views.append(Line("it took less than a second: read more events to trust it"))
+    if plot:
+        views.insert(0, screens.throughput(result, "read"))  # the figures stay on the screen
+    return Answer(result.to_json(), views)

@@ -135,7 +135,9 @@ def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> A
     views = _views(result)
     if plot:
         curves = {"delivery": result.series["p99_ms"], "ack": result.series["ack_p99_ms"]}
-        views.append(Chart("p99", curves, "seconds", "ms", from_zero=True))
+        views.insert(
+            0, Chart("p99", curves, "seconds", "ms", from_zero=True, height=6)
+        )  # the figures stay on the screen
     return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
 
 

@@ -156,7 +156,7 @@ def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) 
     views = _views(result)
     if plot:
         latency = Chart("p99", {"p99": result.series["p99_ms"]}, "seconds", "ms", from_zero=True, height=6)
-        views += [screens.throughput(result, "acked"), latency]
+        views = [screens.throughput(result, "acked"), latency, *views]  # the figures stay on the screen
     return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
 
 
