@@ -1,8 +1,8 @@
 """A TCP connection with as few steps as it takes: it waits only when the kernel has nothing or takes nothing.
 
 trio's own stream passes through the scheduler after each call that could be done at once, and tries to read
-before it waits. A node reads and writes for each batch several times, mostly a few hundred bytes: there
-those steps were a sixth of its work. Decides nothing else. Made by `connection.py`.
+before it waits. A node reads and writes for each batch several times, mostly a few hundred bytes.
+Decides nothing else. Made by `connection.py`.
 """
 
 import operator
