@@ -90,6 +90,7 @@ class StorageWorker:
         # The thread's time is real, whatever clock the event loop goes by.
         self._now = trio.current_time if inline else time.monotonic
         self._moved_at = 0.0
+        """When something became durable, or began to wait for it; later by what `watch` leaves out."""
 
     def submit(self, write: Write | None, on_durable: Callable[[], None]) -> None:
         """Queue `write`; `on_durable` runs in the trio thread once it and all before it are durable.
@@ -173,11 +174,18 @@ class StorageWorker:
     async def watch(self) -> None:
         """End the node when its disk hangs: a leader that cannot apply must not go on leading.
 
-        Raises `StorageFailed` when writes wait and none became durable for `limits.DISK_SILENCE_S`.
+        Raises `StorageFailed` when writes wait and none became durable for `limits.DISK_SILENCE_S`, not
+        counting time in which the node itself stood still.
         """
+        look_s, looked_at = limits.DISK_SILENCE_S / 5, self._now()
         while True:
-            await trio.sleep(limits.DISK_SILENCE_S / 5)
-            if self.waited_s(self._now()) > limits.DISK_SILENCE_S:
+            await trio.sleep(look_s)
+            now = self._now()
+            # A late look: the process was stopped, or its loop was blocked. Neither is the disk's fault.
+            late_s = max(0.0, now - looked_at - look_s)
+            self._moved_at = min(now, self._moved_at + late_s)
+            looked_at = now
+            if self.waited_s(now) > limits.DISK_SILENCE_S:
                 raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
 
     def _take(self, result: "_Written | _Call[Any]") -> None:

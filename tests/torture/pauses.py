@@ -33,6 +33,9 @@ class Pause:
     name = "pauses"
     needs = Needs()
 
+    def __init__(self, shortest_s: float = SHORTEST_S, longest_s: float = LONGEST_S) -> None:
+        self._bounds_s = shortest_s, longest_s
+
     def missing(self) -> str:
         return "" if Path("/proc/self/io").exists() else "there is no /proc/PID/io"
 
@@ -41,7 +44,7 @@ class Pause:
         try:
             stopped = await wait_stopped(pid)
             before = motion(pid)
-            pause_s = source.uniform(SHORTEST_S, LONGEST_S)
+            pause_s = source.uniform(*self._bounds_s)
             await trio.sleep(pause_s)
             after, still_stopped = motion(pid), states(pid) == {"T"}
         finally:

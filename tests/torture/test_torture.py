@@ -12,6 +12,7 @@ import pytest
 
 from esctl.exits import Exit
 from esctl.load.generator import Generator
+from esnode import limits
 from esnode.dedup.batch import OffsetRange
 from tests.torture import campaign, flips, kills, mix, pauses
 from tests.torture.arena import Arena, Role, Target, Trouble
@@ -132,6 +133,19 @@ def test_trouble_with_a_node_fails_the_run_and_keeps_its_files(
     assert campaign.run("dud", [Dud(trouble=True)], settings) == Exit.VERDICT_FAILED
     assert "damaged files" in json.loads(capsys.readouterr().out)["trouble"]
     assert len(list(tmp_path.glob("torture-*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_node_that_stood_still_for_longer_than_a_disk_may_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its writes were under way when it was stopped: that nothing became durable was not its disk's fault."""
+    stopped_s = limits.DISK_SILENCE_S + 1
+    code = campaign.run("pauses", [pauses.Pause(stopped_s, stopped_s)], Settings(1, rate=30_000))
+    outcome = json.loads(capsys.readouterr().out)
+    assert code in (Exit.OK, Exit.INCONCLUSIVE), outcome  # a loaded machine may not carry the load
+    assert outcome["confirmed"] == {"pauses": 1}, outcome["not_confirmed"]
+    assert outcome["hashes_equal"]
 
 
 def test_one_seed_gives_one_plan() -> None:
