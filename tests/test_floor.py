@@ -4,23 +4,28 @@ import json
 import os
 import select
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
+import google_crc32c
 import pytest
 
-from bench.floor import disk, layouts
+from bench.floor import disk, layouts, node
 from bench.floor.__main__ import COLUMNS, Series, as_text, main
 from bench.floor.cluster import floor, search_path
 from bench.floor.runs import ratios
 from esctl.load.generator import Generator
 from esctl.load.result import Figures
 from esctl.load.runner import Load, Plan
-from esnode.dedup.batch import Batch, OffsetRange
+from esnode.dedup.batch import Batch, OffsetRange, merge
 from esnode.messages import Append, Appended
-from esnode.raft.entry import EntryKind, seal
+from esnode.raft.entry import Entry, EntryKind, parse, seal
 from esnode.raft.messages import AppendEntries, AppendReply
 from esnode.storage import sqlite as storage
 from esnode.storage.interface import Identity
@@ -48,13 +53,86 @@ async def test_a_short_run_acks_every_event_and_leaves_the_same_log_three_times(
     assert load.sent == load.acked > 0
     leader, *followers = [rows_of(tmp_path / name / disk.DATABASE) for name in os.listdir(tmp_path)]
     assert followers == [leader, leader]
-    assert [(index, offset) for index, offset, _ in leader] == [
-        (number + 1, 64 * number) for number in range(load.acked // 64)
-    ]
+    records = [parse_record(record) for _, _, record in leader]
+    assert [(index, offset) for index, offset, _ in leader] == list(
+        enumerate(accumulate((one.count for one in records[:-1]), initial=0), 1)
+    )
+    assert sum(one.count for one in records) == load.acked
     again = Generator(run, 100, plan.batch)
-    sent = [again.next_batch() for _ in leader]
-    head = layouts.RECORD.size - layouts.RECORD_AT
-    assert {record[head:] for _, _, record in leader} == {batch.keys + batch.payload for batch in sent}
+    sent = [again.next_batch() for _ in range(load.acked // 64)]
+    assert b"".join(one.keys for one in records) == b"".join(batch.keys for batch in sent)
+    at = 0
+    for one in records:
+        merged = merge(sent[at : at + one.count // 64])
+        assert (one.keys, one.payload) == (merged.keys, merged.payload)
+        at += one.count // 64
+    assert len(records) < len(sent), "batches that came together are one row"
+
+
+def parse_record(record: bytes) -> Entry:
+    """A record of the floor, with the checksum that it lacks."""
+    return parse(google_crc32c.value(record[4:]).to_bytes(4, "big") + record[4:])
+
+
+class Wires(NamedTuple):
+    """A leader without followers, and the two ends of its client's connection."""
+
+    leader: node.Leader
+    client: socket.socket
+
+
+@pytest.fixture
+def wires(tmp_path: Path) -> Iterator[Wires]:
+    """A leader that is a majority by itself."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        yield Wires(node.Leader(tmp_path, its, []), ours)
+
+
+def turn_of(batches: Sequence[Batch], first_request: int = 1) -> memoryview:
+    return memoryview(b"".join(encode(Append(n, batch)) for n, batch in enumerate(batches, first_request)))
+
+
+@pytest.mark.parametrize(
+    ("count", "event_bytes", "batches", "expected"),
+    [
+        (64, 100, 1, [1]),
+        (64, 100, 16, [16]),
+        (64, 100, 40, [16, 16, 8]),
+        (64, 1000, 9, [4, 4, 1]),
+        (1000, 100, 2, [1, 1]),
+        (200, 2000, 2, [1, 1]),
+    ],
+)
+def test_the_batches_of_one_turn_are_the_entries_that_a_node_makes_of_them(
+    tmp_path: Path, wires: Wires, count: int, event_bytes: int, batches: int, expected: list[int]
+) -> None:
+    generator = Generator("run", event_bytes, count)
+    sent = [generator.next_batch() for _ in range(batches)]
+    turn = turn_of(sent)
+    assert wires.leader._take(turn, len(turn)) == len(turn)
+    wires.leader._disk.stop()
+    rows = rows_of(tmp_path / disk.DATABASE)
+    records = [parse_record(record) for _, _, record in rows]
+    assert [one.count // count for one in records] == expected
+    offset = 0
+    for index, one in enumerate(records, 1):
+        parts, sent = sent[: one.count // count], sent[one.count // count :]
+        whole = merge(parts)
+        assert one == seal(
+            index=index, term=1, kind=EntryKind.BATCH, base_offset=offset, log_time_ms=index,
+            count=whole.count, keys=whole.keys, payload=whole.payload,
+        )  # fmt: skip
+        offset += one.count
+
+
+def test_each_batch_of_an_entry_has_an_ack_of_its_own(wires: Wires) -> None:
+    generator = Generator("run", 100, 64)
+    turn = turn_of([generator.next_batch() for _ in range(20)], first_request=7)
+    wires.leader._take(turn, len(turn))
+    wires.leader._disk.stop()
+    acks = wires.client.recv(1 << 16)
+    assert acks == b"".join(encode(Appended(7 + n, (OffsetRange(64 * n, 64),), 0)) for n in range(20))
 
 
 def test_the_frames_of_the_floor_are_as_long_as_those_of_a_node() -> None:
@@ -181,6 +259,6 @@ def test_the_nodes_end_with_a_process_that_is_killed(tmp_path: Path, opener: str
         nodes = [os.pidfd_open(int(pid)) for pid in holder.stdout.readline().split()]
         holder.kill()
     assert len(nodes) == 3
-    for node in nodes:
-        assert select.select([node], [], [], PATIENCE_S)[0], "a node has outlived the one that started it"
-        os.close(node)
+    for each in nodes:
+        assert select.select([each], [], [], PATIENCE_S)[0], "a node has outlived the one that started it"
+        os.close(each)

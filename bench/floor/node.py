@@ -1,8 +1,9 @@
 """One node of the floor: `python -m bench.floor.node DIRECTORY LISTENING_FD [FOLLOWER_PORT ...]`.
 
-With followers' ports it leads: it writes each batch and sends it on at the same time, and acks it when a
-majority has it on disk. Without, it writes what comes and acks. Ends when its client or its leader has
-closed the connection and everything is on disk. Started by `cluster.py`.
+With followers' ports it leads: it makes one entry of the batches that come together, writes it and sends it
+on at the same time, and acks each batch when a majority has it on disk. Without, it writes what comes and
+acks. Ends when its client or its leader has closed the connection and everything is on disk. Started by
+`cluster.py`.
 """
 
 import gc
@@ -12,15 +13,12 @@ import threading
 from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from bench.floor.disk import Disk, Rows
 from bench.floor.layouts import (
     APPEND,
-    APPENDED,
-    APPENDED_TYPE,
     BASE_OFFSET,
     BASE_OFFSET_AT,
     ENTRIES,
@@ -31,12 +29,8 @@ from bench.floor.layouts import (
     REPLY,
     REPLY_TYPE,
 )
+from bench.floor.merging import CHECKSUM, TERM, Entry
 from bench.floor.sockets import READY, Outlet, connect, receive, tune
-
-TERM: Final = 1
-BATCH_KIND: Final = 1
-CHECKSUM: Final = 0x9E3779B9
-"""Stands where `esnode` has a checksum: as many bytes, computed by nobody."""
 
 
 class Follower:
@@ -93,7 +87,7 @@ class Leader:
         self._disk = Disk(directory, partial(self._durable, len(followers)))
         self._index = self._offset = self._position = self._turn = 0
         self._acks: deque[bytes] = deque()
-        """Those that are due, in the order of their entries; the first is of entry `_committed + 1`."""
+        """Those of each entry, in the order of the log; the first are of entry `_committed + 1`."""
         self._committed = 0
         self._durable_to = [0] * (len(followers) + 1)
         """Of each follower, and of this node's own disk."""
@@ -111,51 +105,45 @@ class Leader:
         await trio.to_thread.run_sync(self._disk.stop)
 
     def _take(self, buffer: memoryview, have: int) -> int:
-        at, index, offset = 0, self._index, self._offset
-        parts: list[bytes | memoryview] = [b""]
-        spans: list[tuple[int, int]] = []
+        at, entries = 0, list[Entry]()
         while have - at >= APPEND.size:
-            length, _, request, partition, count, producer, epoch, sequence, covered, size = (
-                APPEND.unpack_from(buffer, at)
-            )
+            length, _, request, _, count, _, _, _, _, size = APPEND.unpack_from(buffer, at)
             end = at + LENGTH_BYTES + length
             if end > have:
                 break
-            body = buffer[at + APPEND.size : end]  # keys and payload, as they are stored
-            index += 1
-            size_bytes = RECORD.size - RECORD_AT + len(body)
-            parts += (
-                RECORD.pack(size_bytes, CHECKSUM, 1, BATCH_KIND, partition, index, TERM, offset, index,
-                            count, producer, epoch, sequence, covered, size),
-                body,
-            )  # fmt: skip
-            spans.append((offset, size_bytes))
-            self._acks.append(
-                APPENDED.pack(APPENDED.size - LENGTH_BYTES, APPENDED_TYPE, request, 0, 1, offset, count)
-            )
-            offset += count
+            if not entries or not entries[-1].takes(count, size):
+                entries.append(self._next_entry(entries))
+            entries[-1].add(request, count, buffer[at + APPEND.size : end])
             at = end
-        if spans:
-            size = sum(map(len, parts)) + ENTRIES.size - LENGTH_BYTES
-            parts[0] = ENTRIES.pack(size, ENTRIES_TYPE, TERM, self._index, TERM, self._committed, len(spans))
-            self._pass_on(b"".join(parts), spans)
-            self._index, self._offset = index, offset
+        if entries:
+            self._pass_on(entries)
         return at
 
-    def _pass_on(self, frame: bytes, spans: list[tuple[int, int]]) -> None:
+    def _next_entry(self, entries: list[Entry]) -> Entry:
+        if not entries:
+            return Entry(self._index + 1, self._offset)
+        return Entry(entries[-1].index + 1, entries[-1].offset + entries[-1].count)
+
+    def _pass_on(self, entries: list[Entry]) -> None:
         """To the followers and to the disk; the records are parts of the frame."""
+        parts: list[bytes | memoryview] = [b""]
+        for entry in entries:
+            parts += entry.parts()
+            self._acks.append(b"".join(entry.acks))
+        size = sum(map(len, parts)) + ENTRIES.size - LENGTH_BYTES
+        parts[0] = ENTRIES.pack(size, ENTRIES_TYPE, TERM, self._index, TERM, self._committed, len(entries))
+        frame = b"".join(parts)
         for outlet in self._outlets:
             outlet.send(frame)
         self._turn += 1
-        turn, index, position, commit = self._turn, self._index, self._position, self._committed
         block, at, rows = memoryview(frame), ENTRIES.size, Rows()
-        for offset, size_bytes in spans:
+        for entry in entries:
             begin = at + RECORD_AT
-            at = begin + size_bytes
-            index += 1
-            rows += (index, offset, turn, commit, position, CHECKSUM, block[begin:at])
-            position += size_bytes
-        self._position = position
+            at = begin + entry.size_bytes
+            rows += (entry.index, entry.offset, self._turn, self._committed, self._position, CHECKSUM,
+                     block[begin:at])  # fmt: skip
+            self._position += at - begin
+        self._index, self._offset = entries[-1].index, entries[-1].offset + entries[-1].count
         self._disk.put(rows)
 
     def _take_reply(self, number: int, buffer: memoryview, have: int) -> int:
