@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from esctl.load import noise
 from esctl.load.result import Result
-from esctl.load.units import NEVER_ONE, better
+from esctl.load.units import FAR_TAILS, NEVER_ONE, PARTS, TAILS, better
 
 VERSIONS: Final = ("eventstreamcore", "python", "sqlite", "rocksdb")
 """What of the fingerprint is not the machine: what is compared is often two versions on one."""
@@ -22,7 +22,9 @@ PASSING: Final = ("load_average",)
 SAME_MEMORY: Final = 0.02
 """Kernels keep more or less of the same memory for themselves."""
 VAGUE_PERCENT: Final = 50.0
-"""A figure that is the same within a wider band than this has hardly been judged."""
+"""Within a wider band than this nothing can be seen."""
+ASIDE: Final = (*FAR_TAILS, *PARTS)
+"""What moves so much by itself that no verdict hangs on whether it could be judged, while others could."""
 _HARDLY: Final = 1e-9
 """A change at the very edge of its band is within it, whatever the arithmetic's last digit says."""
 
@@ -33,6 +35,8 @@ class Verdict(enum.StrEnum):
     BETTER = "better"
     SAME = "same"
     WORSE = "worse"
+    UNDECIDED = "undecided"
+    """Within a band that nobody knows, for want of runs, or that is too wide to see anything."""
     MISSING = "missing"
     """The base has it and the other has not: nobody can say that it is no worse."""
     NEW = "new"
@@ -113,16 +117,30 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Over all: worse if any figure is; a missing one hides what it may be; else better if any is."""
-        for verdict in (Verdict.WORSE, Verdict.MISSING, Verdict.BETTER, Verdict.SAME):
+        """Over all: worse if any figure is; one that is missing or undecided hides what it may be."""
+        for verdict in (Verdict.WORSE, Verdict.MISSING):
             if self.names(verdict):
                 return verdict
-        return Verdict.MISSING
+        judged = [verdict for verdict in (Verdict.BETTER, Verdict.SAME) if self.names(verdict)]
+        if any(not judged or not change.name.endswith(ASIDE) for change in self.undecided):
+            return Verdict.UNDECIDED
+        return judged[0] if judged else Verdict.MISSING
+
+    @property
+    def undecided(self) -> list[Change]:
+        """The figures whose change, if there is one, cannot be seen."""
+        return [change for change in self.changes if change.verdict is Verdict.UNDECIDED]
+
+    @property
+    def runs(self) -> int:
+        """Of the side with fewer."""
+        return min(len(self.base.runs), len(self.other.runs))
 
     @property
     def guessed(self) -> bool:
-        """Whether a band is only assumed, for want of runs."""
-        return any(one.band is not None and one.band.source is noise.Source.ASSUMED for one in self.changes)
+        """Whether a figure has no band of its own, for want of runs."""
+        guesses = (noise.Source.COARSE, noise.Source.GIVEN)
+        return any(one.band is not None and one.band.source in guesses for one in self.changes)
 
 
 def compare(base: Result, other: Result, tolerance_percent: float | None = None) -> Comparison:
@@ -170,10 +188,10 @@ def caveats(compared: Comparison) -> list[str]:
     if compared.guessed:
         found.append(
             f"fewer than {noise.FEWEST_RUNS} runs: how far a figure moves by itself is unknown;"
-            " its band is assumed"
+            f" only what is beyond ±{noise.COARSE_PERCENT:g}% is called a change, of tails"
+            f" ±{noise.COARSE_TAIL_PERCENT:g}%, unless --tolerance says otherwise"
         )
-    vague = [one.title for one in compared.changes
-             if one.verdict is Verdict.SAME and (one.band_percent or 0) > VAGUE_PERCENT]  # fmt: skip
+    vague = [one.title for one in compared.undecided if _is_vague(one.band, one.base)]
     if vague:
         found.append(
             f"too noisy to tell less than {VAGUE_PERCENT:g}%: {', '.join(vague)}; take more runs,"
@@ -200,8 +218,12 @@ def _change(
     if name.endswith(NEVER_ONE):
         before, after = max(base), max(other)
         return Change(name, before, after, None, _judged((after - before) * way, 0.0), "worst")
-    band = noise.band(base, other, tolerance_percent)
-    return Change(name, before, after, band, _judged((after - before) * way, band.width))
+    coarse = noise.COARSE_TAIL_PERCENT if name.endswith(TAILS) else noise.COARSE_PERCENT
+    band = noise.band(base, other, tolerance_percent, coarse_percent=coarse)
+    verdict = _judged((after - before) * way, band.width)
+    if verdict is Verdict.SAME and (band.source is noise.Source.COARSE or _is_vague(band, before)):
+        verdict = Verdict.UNDECIDED
+    return Change(name, before, after, band, verdict)
 
 
 def _worst(
@@ -217,6 +239,13 @@ def _worst(
     elif noise.is_higher_at_the_top(before, after, tolerated):
         verdict = Verdict.BETTER
     return Change(name, bad * max(before), bad * max(after), None, verdict, "worst")
+
+
+def _is_vague(band: noise.Band | None, base: float | None) -> bool:
+    """Does the figure move so much from run to run that nothing can be seen in it?"""
+    if band is None or not base or band.source is not noise.Source.RUNS:
+        return False
+    return band.width / abs(base) * 100 > VAGUE_PERCENT
 
 
 def _judged(gain: float, width: float) -> Verdict:

@@ -33,8 +33,10 @@ CHANCE: Final = 0.005
 """How often chance may bring a tail that is called longer."""
 TOLERANCE_PERCENT: Final = 5.0
 """No band is narrower: the runs of one file share one hour of one machine and hide how hours differ."""
-ASSUMED_PERCENT: Final = 20.0
-"""The band where the runs are too few to tell."""
+COARSE_PERCENT: Final = 25.0
+"""Where the runs are too few for a band: what is beyond this is a change, what is within it nobody knows."""
+COARSE_TAIL_PERCENT: Final = 100.0
+"""The same for tails, which move more by themselves."""
 
 
 class Source(enum.StrEnum):
@@ -44,8 +46,10 @@ class Source(enum.StrEnum):
     """From how the runs of both sides differ among themselves."""
     TOLERANCE = "tolerance"
     """They differ less than what is tolerated anyway."""
-    ASSUMED = "assumed"
-    """Unknown: there are too few runs."""
+    GIVEN = "given"
+    """Unknown, there are too few runs; whoever asks has said what to take for none."""
+    COARSE = "coarse"
+    """Unknown, there are too few runs: a change within it is not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,16 @@ class Band:
     source: Source
 
 
-def band(base: Sequence[float], other: Sequence[float], tolerance_percent: float | None = None) -> Band:
+def band(
+    base: Sequence[float],
+    other: Sequence[float],
+    tolerance_percent: float | None = None,
+    *,
+    coarse_percent: float = COARSE_PERCENT,
+) -> Band:
     """The band around the median of `base`; both have at least one value, each of one run.
 
-    `tolerance_percent` takes the place of `TOLERANCE_PERCENT`, and of `ASSUMED_PERCENT` too.
+    `tolerance_percent` takes the place of `TOLERANCE_PERCENT`, and of `coarse_percent` too.
     """
     runs = min(len(base), len(other))
     if runs > max(FACTORS):
@@ -67,11 +77,11 @@ def band(base: Sequence[float], other: Sequence[float], tolerance_percent: float
     else:
         moved = FACTORS[max(runs, FEWEST_RUNS)] * (_range(base) + _range(other)) / 2
     known = runs >= FEWEST_RUNS
-    if tolerance_percent is None:
-        tolerance_percent = TOLERANCE_PERCENT if known else ASSUMED_PERCENT
-    tolerated = abs(median(base)) * tolerance_percent / 100
+    usual = TOLERANCE_PERCENT if known else coarse_percent
+    tolerated = abs(median(base)) * (usual if tolerance_percent is None else tolerance_percent) / 100
     if not known:
-        return Band(max(moved, tolerated), Source.ASSUMED)
+        source = Source.COARSE if tolerance_percent is None else Source.GIVEN
+        return Band(max(moved, tolerated), source)
     return Band(moved, Source.RUNS) if moved > tolerated else Band(tolerated, Source.TOLERANCE)
 
 

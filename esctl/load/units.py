@@ -13,6 +13,10 @@ HIGHER_IS_BETTER: Final = ("_per_s", "_of_floor")
 NEVER_ONE: Final = ("lost", "duplicates", "failed", "unknown", "undelivered")
 """Counts of which one more is one too many, in any run."""
 LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", *NEVER_ONE)
+FAR_TAILS: Final = ("p999_ms", "p9999_ms", "max_ms")
+TAILS: Final = ("p99_ms", *FAR_TAILS)
+PARTS: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms", "calm_ms")
+"""Of a failover: pieces of what a client waits, and what it waits without one."""
 
 _UNITS: Final = {
     "_us_per_event": ("µs an event", 1.0),

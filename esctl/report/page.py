@@ -176,9 +176,9 @@ def _label(change: Change) -> str:
 def _band(change: Change) -> str:
     if change.band is None:
         return "-"
-    assumed = " assumed" if change.band.source is Source.ASSUMED else ""
+    coarse = " coarse" if change.band.source is Source.COARSE else ""
     percent = change.band_percent
-    return f"±{number(change.band.width)}{assumed}" if percent is None else f"±{percent:.1f}%{assumed}"
+    return f"±{number(change.band.width)}{coarse}" if percent is None else f"±{percent:.1f}%{coarse}"
 
 
 def _ratios(compared: Comparison) -> Element | None:

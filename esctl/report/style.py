@@ -34,7 +34,7 @@ th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .better { color: var(--good); font-weight: 600; }
 .worse { color: var(--bad); font-weight: 600; }
-.missing, .warning { color: var(--warn); }
+.missing, .undecided, .warning { color: var(--warn); }
 .told, .new { color: var(--soft); }
 .plots { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }

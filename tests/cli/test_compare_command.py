@@ -30,6 +30,10 @@ def files(tmp_path: Path) -> dict[str, str]:
         "slow": result(*SLOW),
         "lossy": result(*LOSSY),
         "single": result(STEADY[0]),
+        "again": result({**STEADY[0], "events_per_s": 380_000.0, "p99_ms": 9.0}),
+        "broken": result({**STEADY[0], "events_per_s": 300_000.0}),
+        "pair": result(*STEADY[:2]),
+        "noisy": result(*({**run, "p99_ms": p99} for run, p99 in zip(STEADY, (3.0, 5.0, 9.0), strict=True))),
         "moved": result(*STEADY, machine={**MACHINE, "cpus": 64, "eventstreamcore": "0.2.0"}),
         "other": result(*SLOW, settings={**SETTINGS, "rate_per_s": 60_000.0}),
         "soak": of("p99_ms", [5.0], kind="soak"),
@@ -106,11 +110,41 @@ def test_of_several_files_the_first_is_the_base_and_a_regression_outweighs_doubt
     assert [error["code"] for error in run.document["errors"]] == ["ES4303", "ES4305"]
 
 
-def test_single_runs_are_compared_within_a_band_that_is_called_assumed(files: dict[str, str]) -> None:
-    run = Run("bench", "compare", files["base"], files["single"])
-    assert run.code == 0
-    assert "±20.0% assumed" in run.out
+@pytest.mark.parametrize(("name", "runs"), [("single", "a single run"), ("pair", "only 2 runs")])
+def test_too_few_runs_have_no_band_and_that_is_inconclusive(
+    name: str, runs: str, files: dict[str, str]
+) -> None:
+    run = Run("bench", "compare", files["base"], files[name])
+    assert run.code == 12
+    assert "±25.0% coarse" in run.out
     assert "warning: fewer than 3 runs" in run.out
+    assert f"no band: {runs}; repeat with --runs 3" in run.err
+
+
+def test_two_single_runs_of_the_same_code_are_no_regression(files: dict[str, str]) -> None:
+    run = Run("bench", "compare", files["single"], files["again"], "-o", "json")
+    assert run.code == 12
+    assert verdicts(run) == ["undecided"]
+    assert [error["code"] for error in run.document["errors"]] == ["ES4303"]
+
+
+def test_a_coarse_change_of_single_runs_is_a_regression(files: dict[str, str]) -> None:
+    run = Run("bench", "compare", files["single"], files["broken"], "-o", "json")
+    assert run.code == 15
+    assert "by more than single runs are trusted to differ" in run.document["errors"][0]["message"]
+
+
+def test_single_runs_are_judged_by_a_tolerance_that_is_given(files: dict[str, str]) -> None:
+    assert Run("bench", "compare", files["base"], files["single"], "--tolerance", "5").code == 0
+    assert Run("bench", "compare", files["single"], files["again"], "--tolerance", "5").code == 15
+
+
+def test_runs_that_differ_too_much_to_see_anything_are_inconclusive(files: dict[str, str]) -> None:
+    run = Run("bench", "compare", files["noisy"], files["noisy"], "-o", "json")
+    assert run.code == 12
+    assert "too noisy to see a change in p99_ms" in run.document["errors"][0]["message"]
+    figures = {one["name"]: one["verdict"] for one in run.document["data"]["comparisons"][0]["figures"]}
+    assert (figures["p99_ms"], figures["events_per_s"]) == ("undecided", "same")
 
 
 def test_another_machine_is_a_warning(files: dict[str, str]) -> None:
@@ -172,4 +206,4 @@ def test_a_name_with_control_characters_moves_no_cursor(files: dict[str, str], t
     odd.write_text(json.dumps(document))
     run = Run("bench", "compare", str(odd), str(odd), "-o", "table")
     assert "\x1b[2J" not in run.out + run.err
-    assert run.code == 0
+    assert run.code == 12

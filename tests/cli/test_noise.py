@@ -26,14 +26,15 @@ def test_no_band_is_narrower_than_what_is_tolerated() -> None:
     assert band([99, 100, 101], [99, 100, 101], 0) == noise.Band(4, Source.RUNS)
 
 
-def test_too_few_runs_have_an_assumed_band() -> None:
-    assert band([100], [100]) == noise.Band(20, Source.ASSUMED)
-    assert band([100, 100], [100, 100, 100]) == noise.Band(20, Source.ASSUMED)
-    assert band([100], [100], 7) == noise.Band(7, Source.ASSUMED)
+def test_too_few_runs_have_no_band_but_a_coarse_one_or_the_one_that_is_given() -> None:
+    assert band([100], [100]) == noise.Band(25, Source.COARSE)
+    assert band([100, 100], [100, 100, 100]) == noise.Band(25, Source.COARSE)
+    assert band([100], [100], coarse_percent=100) == noise.Band(100, Source.COARSE)
+    assert band([100], [100], 7) == noise.Band(7, Source.GIVEN)
 
 
-def test_what_few_runs_show_of_the_noise_widens_an_assumed_band() -> None:
-    assert band([80, 120], [100]) == noise.Band(40, Source.ASSUMED)
+def test_what_few_runs_show_of_the_noise_widens_a_coarse_band() -> None:
+    assert band([80, 120], [100]) == noise.Band(40, Source.COARSE)
 
 
 def test_an_outlier_among_many_runs_does_not_widen_the_band() -> None:

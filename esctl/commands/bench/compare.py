@@ -1,4 +1,4 @@
-"""`esctl bench compare`: is what was measured now worse than what was measured then? Exit 15 if so.
+"""`esctl bench compare`: is what was measured now worse than then? Exit 15 if so, 12 if it cannot be seen.
 
 How a figure is judged is in `esctl/load/comparison.py`, its noise band in `esctl/load/noise.py`.
 """
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from esctl.load.comparison import Change, Comparison
     from esctl.load.result import Result
 
-TONES: Final = {"better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "missing": Tone.WARN}
-SOURCES: Final = {"runs": "", "tolerance": " least", "assumed": " assumed"}
+TONES: Final = {
+    "better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "undecided": Tone.WARN, "missing": Tone.WARN,
+}  # fmt: skip
+SOURCES: Final = {"runs": "", "tolerance": " least", "given": " given", "coarse": " coarse"}
 """What is said of a band, besides its width."""
-SHORT: Final = {"runs": "", "tolerance": "", "assumed": " ?"}
+REPEATED: Final = {
+    "produce": "--runs", "consume": "--runs", "e2e": "--runs", "failover": "--times",
+}  # fmt: skip
+"""Measurements that hold several runs, and the option that says how many."""
+SHORT: Final = {"runs": "", "tolerance": "", "given": "", "coarse": " ?"}
 
 
 def compare(
@@ -39,14 +45,16 @@ def compare(
             metavar="PERCENT",
             min=0,
             show_default=False,
-            help="Take a change up to this for none; 5 unless given, 20 where a side has fewer than 3 runs",
+            help="Take a change up to this for none; 5 unless given; with it, single runs are judged too",
         ),
     ] = None,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare results of different settings or commands too")
     ] = False,
 ) -> Answer:
-    """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise"""
+    """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise,
+    12 if that cannot be seen: a side has fewer than 3 runs and no change is coarse (25%, tails 100%), or
+    the runs differ too much"""
     from esctl.load import comparison, result  # loaded late: most of `bench` does without
 
     if len(files) < 2:
@@ -111,14 +119,34 @@ def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
     look = f"esctl bench report {shlex.quote(str(base))} {shlex.quote(str(other))}"
     match compared.verdict:
         case Verdict.WORSE:
-            text = f"{other} is worse than {base}: {_told(compared)}"
-            return Regression(text, next_step=look)
+            coarse = "; by more than single runs are trusted to differ" if compared.guessed else ""
+            return Regression(f"{other} is worse than {base}: {_told(compared)}{coarse}", next_step=look)
+        case Verdict.UNDECIDED:
+            return _undecided(other, compared, look)
         case Verdict.MISSING if missing := compared.names(Verdict.MISSING):
             return Inconclusive(f"{other} lacks {', '.join(missing)}", next_step=look)
         case Verdict.MISSING:
             return Inconclusive("they have no figure in common that can be judged", next_step=look)
         case _:
             return None
+
+
+def _undecided(other: Path, compared: "Comparison", look: str) -> Inconclusive:
+    """What could not be seen, and how it could."""
+    from esctl.load.noise import FEWEST_RUNS
+
+    if not compared.guessed:
+        names = ", ".join(change.title for change in compared.undecided)
+        return Inconclusive(f"{other}: too noisy to see a change in {names}", next_step=look)
+    kind = compared.base.kind
+    if kind not in REPEATED:
+        text = f"no band: a {kind} is a single run, and nothing has changed coarsely"
+        return Inconclusive(f"{other}: {text}", next_step="esctl bench compare --tolerance PERCENT")
+    runs = "a single run" if compared.runs == 1 else f"only {compared.runs} runs"
+    return Inconclusive(
+        f"{other}: no band: {runs}; repeat with {REPEATED[kind]} {FEWEST_RUNS}",
+        next_step=f"esctl bench {kind} {REPEATED[kind]} {FEWEST_RUNS} --save FILE, for both sides",
+    )
 
 
 def _told(compared: "Comparison") -> str:
@@ -135,9 +163,10 @@ def _summary(compared: "Comparison") -> str:
     from esctl.load.comparison import Verdict
 
     gained, same = compared.names(Verdict.BETTER), compared.names(Verdict.SAME)
+    aside = f"; undecided {', '.join(one.title for one in compared.undecided)}" if compared.undecided else ""
     if not gained:
-        return f"no regression: {len(same)} figures are the same within their bands"
-    return f"no regression: better {', '.join(gained)}; the same {len(same)}"
+        return f"no regression: {len(same)} figures are the same within their bands{aside}"
+    return f"no regression: better {', '.join(gained)}; the same {len(same)}{aside}"
 
 
 def _row(change: "Change", title: str = "", divisor: float = 1.0) -> list[Value]:
