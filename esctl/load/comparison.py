@@ -185,6 +185,12 @@ def caveats(compared: Comparison) -> list[str]:
         )
     if versions := of_versions(compared.base, compared.other):
         found.append(f"other versions: {listed(versions)}")
+    overloads = [name for name, one in (("base", compared.base), ("other", compared.other))
+                 if one.detail.get("rate_reached") is False]  # fmt: skip
+    if overloads:
+        found.append(
+            f"the rate was not reached in the {' and the '.join(overloads)}: latencies of an overload"
+        )
     if compared.guessed:
         found.append(
             f"fewer than {noise.FEWEST_RUNS} runs: how far a figure moves by itself is unknown;"

@@ -4,7 +4,7 @@ Decides when usage is taken: at the first and at the last moment of the measured
 drain are in no figure. Never prints. Called by `esctl bench produce` and `sweep`, and by `delivery.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from esnode.client.log import Connecting
 
 KEPT_UP: Final = 0.99
 """With less than this share of the asked rate acked, the figures are those of an overload."""
+NOT_BEHIND_S: Final = 0.1
+"""Of a short run this much may be missing: a hiccup in its last moments is no overload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,15 @@ def detail_of(load: Load) -> dict[str, Any]:
     }
 
 
-def kept_up(figures: Mapping[str, float | None], rate: float) -> bool:
-    """Whether the log took what was asked of it."""
-    return (figures["events_per_s"] or 0.0) >= KEPT_UP * rate
+def kept_up(figures: Mapping[str, float | None], rate: float, seconds: float) -> bool:
+    """Whether the log took what was asked of it, in the time that was measured."""
+    missing_s = seconds * (1 - (figures["events_per_s"] or 0.0) / rate)
+    return missing_s <= max((1 - KEPT_UP) * seconds, NOT_BEHIND_S)
+
+
+def rate_reached(runs: Sequence[Mapping[str, float | None]], rate: float, seconds: float) -> bool | None:
+    """Whether each of `runs` kept up; None in a closed loop, which asks for no rate."""
+    return all(kept_up(run, rate, seconds) for run in runs) if rate else None
 
 
 def one_after_another(series: list[dict[str, list[Point]]], seconds: float) -> dict[str, list[Point]]:

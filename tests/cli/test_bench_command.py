@@ -19,7 +19,7 @@ from esctl.errors import InvalidArgument, MachineRefused
 from esctl.exits import Exit
 from esctl.load.generator import Generator
 from esctl.load.runner import Load, Plan
-from esctl.load.trial import run_trial
+from esctl.load.trial import kept_up, run_trial
 from esctl.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
@@ -179,6 +179,40 @@ async def test_an_overload_is_called_one(autojump_clock: trio.abc.Clock) -> None
     answer = await answered(Log(delay_s=0.1), plan)
     assert figures(answer)["events_per_s"] < 20
     assert any("did not keep up" in str(view) for view in answer.views)
+    assert answer.data["detail"]["rate_reached"] is False
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    (error,) = answer.errors
+    assert error.code == "ES4303"
+    assert "the rate was not reached" in error.message
+    assert "of 1,000 events/s" in error.message
+
+
+async def test_one_run_of_several_that_is_an_overload_makes_it_inconclusive(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    plan = Plan(seconds=4, warmup_s=1, rate=1000, batch=64, window=64)
+    answer = await answered(Log(still_from=6, still_to=11), plan, runs=3)
+    assert figures(answer)["events_per_s"] == pytest.approx(1000, rel=0.02)  # the median
+    assert answer.exit_code is Exit.INCONCLUSIVE
+
+
+async def test_a_rate_that_is_reached_is_conclusive_and_a_closed_loop_has_none(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    for rate, reached in ((1000, True), (0, None)):
+        answer = await answered(Log(), Plan(seconds=2, warmup_s=1, rate=rate, batch=64, window=64))
+        assert answer.exit_code is Exit.OK
+        assert answer.data["detail"]["rate_reached"] is reached
+
+
+@pytest.mark.parametrize(
+    ("events_per_s", "seconds", "reached"),
+    [(990, 100, True), (989, 100, False), (900, 1, True), (890, 1, False), (None, 1, False)],
+)
+def test_a_hundredth_may_be_missing_and_a_moment_at_the_end(
+    events_per_s: float | None, seconds: float, reached: bool
+) -> None:
+    assert kept_up({"events_per_s": events_per_s}, 1000, seconds) is reached
 
 
 async def test_nothing_acked_is_an_error_and_its_latencies_are_empty(autojump_clock: trio.abc.Clock) -> None:

@@ -74,6 +74,16 @@ async def test_a_log_that_stands_still_delays_the_deliveries_of_all_that_waits(
     assert found["raw_p99_ms"] < found["p99_ms"]
 
 
+async def test_a_rate_that_the_deliveries_do_not_reach_is_an_overload(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    answer = answered(await measured(lambda log: Follower(log, late_s=0.005), Log(still_from=3, still_to=6)))
+    assert answer.data["figures"]["undelivered"] == 0
+    assert answer.data["detail"]["rate_reached"] is False
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    assert "the rate was not reached" in answer.errors[0].message
+
+
 async def test_events_that_never_arrive_are_told_and_make_it_an_error(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -116,7 +116,9 @@ async def test_a_run_of_two_minutes_is_too_short_to_tell(
 ) -> None:
     answer = await Soaking(tmp_path, minutes=2).answer(Log(), Nodes(grows_mb_per_hour=600))
     assert answer.data["detail"]["memory_flat"] is None
-    assert answer.exit_code is Exit.OK
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    assert "too short" in answer.errors[0].message
+    assert answer.errors[0].next == "esctl bench soak --minutes 2.8, or more"
     assert "too short" in str(answer.views[-1])
     assert "--minutes 2.8" in str(answer.views[-1])
 
@@ -180,6 +182,17 @@ async def test_a_log_that_does_not_keep_up_is_called_an_overload(
     answer = await Soaking(tmp_path, minutes=1).answer(Slow(RATE / 2), Nodes())
     assert any("overload" in str(view) for view in answer.views)
     assert answer.data["figures"]["unfinished"] > 200
+    assert answer.data["detail"]["rate_reached"] is False
+    assert answer.exit_code is Exit.INCONCLUSIVE
+    assert "the rate was not reached: 5 of 10 events/s" in answer.errors[0].message
+
+
+async def test_what_drifts_under_an_overload_is_told_and_is_no_verdict(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    answer = await Soaking(tmp_path, minutes=10).answer(Slow(RATE / 2), Nodes())
+    assert [error.code for error in answer.errors] == ["ES4303", "ES4306"]
+    assert answer.exit_code is Exit.INCONCLUSIVE
 
 
 async def test_a_node_that_is_gone_at_the_end_makes_it_inconclusive(

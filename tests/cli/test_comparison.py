@@ -193,6 +193,12 @@ def test_a_tolerance_that_is_given_hides_no_noise() -> None:
     assert compare(of("p99_ms", STEADY), of("p99_ms", [150.0] * 3), 60).verdict is Verdict.SAME
 
 
+def test_the_figures_of_an_overload_are_said_to_be_that() -> None:
+    base, slow = of("p50_ms", STEADY), of("p50_ms", STEADY, detail={"rate_reached": False})
+    (caveat,) = caveats(compare(base, slow))
+    assert caveat == "the rate was not reached in the other: latencies of an overload"
+
+
 def test_that_there_is_no_band_is_said() -> None:
     (caveat,) = caveats(compare(of("p50_ms", [100]), of("p50_ms", [100])))
     assert "unknown; only what is beyond ±25% is called a change, of tails ±100%" in caveat

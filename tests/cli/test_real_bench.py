@@ -61,7 +61,7 @@ def test_a_sweep_of_one_low_rate_finds_that_it_holds(real_cluster: RealCluster) 
 
 def test_a_soak_looks_at_memory_and_disk_each_interval(real_cluster: RealCluster) -> None:
     words = ["bench", "soak", "--minutes", "0.04", "--interval", "1", "--rate", "200", "--warmup", "0.2"]
-    data = real_cluster.data(*words)
+    data = real_cluster.data(*words, code=12)  # too short to judge anything by
     assert figures_of(data, "soak")["acked"] > 0
     for interval in data["detail"]["intervals"]:
         assert all(rss > 1_000_000 for rss in interval["rss_bytes"].values())

@@ -7,7 +7,6 @@ import typer
 
 from esctl.answer import Answer, Chart, Fields, Trouble, Value, View
 from esctl.commands.bench import options, screens
-from esctl.exits import Exit
 from esctl.invocation import Invocation
 from esnode.errors import OperationTimeout
 
@@ -101,11 +100,11 @@ async def _measure(
 def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
     """The document of the runs that have ended, one at least."""
     from esctl.load.result import Result
-    from esctl.load.trial import detail_of, one_after_another, settings_of
+    from esctl.load.trial import detail_of, one_after_another, rate_reached, settings_of
 
     first = ended[0]
     plan = first.trial.plan
-    details = [detail_of(one.trial.load) for one in ended]
+    details, runs = [detail_of(one.trial.load) for one in ended], [one.figures() for one in ended]
     return Result(
         kind="e2e",
         settings={
@@ -114,9 +113,10 @@ def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[st
         },
         machine=machine,
         cluster=cluster,
-        runs=[one.figures() for one in ended],
+        runs=runs,
         series=one_after_another([one.series() for one in ended], plan.seconds),
         detail={
+            "rate_reached": rate_reached(runs, plan.rate, plan.seconds),
             "latency_from": "the intended send time",
             "node": first.followed.node,
             **{name: [one[name] for one in details] for name in details[0]},
@@ -138,7 +138,7 @@ def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> A
         views.insert(
             0, Chart("p99", curves, "seconds", "ms", from_zero=True, height=6)
         )  # the figures stay on the screen
-    return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
+    return screens.ended(result, errors, views)
 
 
 def _views(result: "Result") -> list[View]:

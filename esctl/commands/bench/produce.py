@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from esctl.answer import Answer, Chart, Fields, Value, View
 from esctl.commands.bench import options, screens
-from esctl.exits import Exit
 from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -132,8 +131,9 @@ def result_of(
     from esctl.load.result import Result
 
     plan = trials[0].plan
-    details = [trial.detail_of(one.load) for one in trials]
+    details, runs = [trial.detail_of(one.load) for one in trials], [one.figures() for one in trials]
     detail = {
+        "rate_reached": trial.rate_reached(runs, plan.rate, plan.seconds),
         "latency_from": "the intended send time" if plan.rate else "the sending (closed loop)",
         "generator_us_per_event": round(generator_us, 3),
         **{name: [one[name] for one in details] for name in details[0]},
@@ -144,7 +144,7 @@ def result_of(
         settings=trial.settings_of(plan, trials[0].size_bytes, session=session),
         machine=machine,
         cluster=cluster,
-        runs=[one.figures() for one in trials],
+        runs=runs,
         series=trial.one_after_another([trial.series_of(one.load, plan) for one in trials], plan.seconds),
         detail=detail,
     )
@@ -157,7 +157,7 @@ def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) 
     if plot:
         latency = Chart("p99", {"p99": result.series["p99_ms"]}, "seconds", "ms", from_zero=True, height=6)
         views = [screens.throughput(result, "acked"), latency, *views]  # the figures stay on the screen
-    return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
+    return screens.ended(result, errors, views)
 
 
 def _views(result: "Result") -> list[View]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from esctl.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import InvalidArgument, MachineRefused
+from esctl.errors import Inconclusive, InvalidArgument, MachineRefused
 from esctl.exits import Exit
 from esctl.invocation import Invocation
 
@@ -115,12 +115,23 @@ def throughput(result: "Result", what: str) -> Chart:
 
 def overload(result: "Result") -> list[View]:
     """That the log did not take what was asked of it, if so: what the figures are those of then."""
-    from esctl.load.trial import kept_up
-
-    rate = result.settings["rate_per_s"]
-    if not rate or kept_up(result.figures, rate):
+    if result.detail["rate_reached"] is not False:
         return []
+    rate = result.settings["rate_per_s"]
     return [Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)]
+
+
+def ended(result: "Result", errors: Sequence[Trouble], views: Sequence[View]) -> Answer:
+    """How a measurement ends: with what went wrong, or inconclusive where it is that of an overload."""
+    if result.detail["rate_reached"] is not False:
+        return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
+    rate, slowest = result.settings["rate_per_s"], min(run["events_per_s"] or 0.0 for run in result.runs)
+    error = Inconclusive(
+        f"the rate was not reached: {slowest:,.0f} of {rate:,.0f} events/s; the latencies are an overload's",
+        next_step="a lower --rate; esctl bench sweep finds the highest that holds",
+    )
+    every = [*errors, Trouble.of(error)]
+    return Answer(result.to_json(), views, every, Exit.ERROR if errors else Exit.INCONCLUSIVE)
 
 
 # --- what is left behind -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,7 +11,7 @@ import typer
 from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
 from esctl.commands.bench import options, screens
 from esctl.errors import Drifted, Finding, Inconclusive, MachineRefused
-from esctl.exits import Exit, exit_of
+from esctl.exits import exit_of
 from esctl.invocation import Invocation
 from esctl.terminal import Output, Terminal
 
@@ -126,9 +126,10 @@ class Soaked:
         """The document of the intervals that are over, one at least."""
         from esctl.load import machine
         from esctl.load.result import Result
-        from esctl.load.trial import settings_of
+        from esctl.load.trial import rate_reached, settings_of
 
         endurance = self.endurance
+        figures = endurance.figures()
         return Result(
             kind="soak",
             settings={
@@ -137,9 +138,10 @@ class Soaked:
             },
             machine=self.machine,
             cluster=machine.cluster_facts(self.cluster),
-            runs=[endurance.figures()],
+            runs=[figures],
             series=endurance.series(),
             detail={
+                "rate_reached": rate_reached([figures], endurance.plan.rate, endurance.intervals[-1].at_s),
                 "memory_flat": memory_is_flat(endurance),
                 "latency_steady": latency_is_steady(endurance),
                 "intervals": [one.as_data() for one in endurance.intervals],
@@ -209,15 +211,17 @@ def latency_is_steady(endurance: "Endurance") -> bool | None:
 
 def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answer:
     """The curves, and whether they are level."""
-    errors = screens.troubles([endurance.load] if endurance.load is not None else [])
-    code = Exit.ERROR if errors else Exit.OK
-    error = _unlevel(endurance, result)
-    if error is not None:
-        errors.append(Trouble.of(error))
-        code = code or exit_of(error)
     charts = _charts(endurance) if output is Output.TABLE else ()
     views = [*charts, _facts(result), *screens.overload(result), *verdicts(endurance)]
-    return Answer(result.to_json(), views, errors, code)
+    answer = screens.ended(
+        result, screens.troubles([endurance.load] if endurance.load is not None else []), views
+    )
+    error = _unlevel(endurance, result)
+    if error is None:
+        return answer
+    # Under an overload whatever waits grows: that it does is told, and is not what the soak ends with.
+    code = answer.exit_code or exit_of(error)
+    return replace(answer, errors=(*answer.errors, Trouble.of(error)), exit_code=code)
 
 
 def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
@@ -236,17 +240,27 @@ def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
         return Inconclusive(
             f"node {silent[0]} did not answer at the end: what became of its memory is unknown"
         )
+    if result.detail["memory_flat"] is None or result.detail["latency_steady"] is None:
+        needed = _minutes_needed(endurance)
+        return Inconclusive(
+            "too short to tell whether memory is flat and latency steady",
+            next_step=f"esctl bench soak --minutes {needed:.1f}, or more",
+        )
     return None
+
+
+def _minutes_needed(endurance: "Endurance") -> float:
+    from esctl.load.drift import needed_s
+
+    return needed_s(endurance.interval_s) / 60
 
 
 def verdicts(endurance: "Endurance") -> list[View]:
     """Memory and latency, a line each."""
-    from esctl.load.drift import needed_s
-
     flat, steady = memory_is_flat(endurance), latency_is_steady(endurance)
     median = endurance.latency_trend()
     if flat is None or steady is None or median is None:
-        needed = needed_s(endurance.interval_s) / 60
+        needed = _minutes_needed(endurance)
         text = f"too short to tell whether memory is flat: take --minutes {needed:.1f} or more"
         return [Line(text, Tone.WARN)]
     nodes = ", ".join(
