@@ -262,6 +262,14 @@ class Drifted(Finding):
     next_step = "esctl bench soak, for longer, to see where it leads"
 
 
+class NeverRecovered(VerdictFailed):
+    """A cluster that could spare the node that was struck acked nothing until that node was brought back."""
+
+    code = "ES4307"
+    title = "the cluster did not recover from a strike"
+    next_step = "esctl logs --level warning"
+
+
 def family_of(error: type[EventStreamError]) -> str:
     """Whose turn it is, in words."""
     if issubclass(error, CallerError):

@@ -25,6 +25,7 @@ CALM_S: Final = 0.5
 """Under load and untouched: before each strike, to compare with; after each, to see that acks flow again."""
 CALM_TRIES: Final = 20
 SERVE_TIMEOUT_S: Final = 30.0
+"""A cluster that acks nothing for so long after a strike never does."""
 LEVEL_TIMEOUT_S: Final = 120.0
 START_TIMEOUT_S: Final = 60.0
 CLEAN_UP_TIMEOUT_S: Final = 4.0
@@ -46,6 +47,9 @@ class Strike:
     phases: Phases | None = None
     calm_ms: float | None = None
     """The longest time between two acks before the strike."""
+    never_s: float | None = None
+    """For how long nothing was acked, where that ended only because the node was brought back. A lower bound,
+    and so are the next two then."""
     unavailable_ms: float | None = None
     """The longest time between two acks from the strike until the node was brought back."""
     next_ack_ms: float | None = None
@@ -91,13 +95,12 @@ class Drill:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.load.run)
             for _ in range(self.times):
-                self.strikes.append(await self._strike())
-                self.tell(self.strikes[-1])
+                await self._strike()
             self.load.end()
 
     # --- one strike --------------------------------------------------------------------------------
 
-    async def _strike(self) -> Strike:
+    async def _strike(self) -> None:
         standing, calm_s = await self._calm()
         strike = Strike(standing.leader, standing.term)
         try:
@@ -110,17 +113,23 @@ class Drill:
         finally:
             await self._clean_up()
         if not served:
-            raise Inconclusive(
-                f"nothing was acked for {SERVE_TIMEOUT_S:g} s after node {strike.node} was struck",
-                next_step="esctl health",
-            )
+            strike.never_s = SERVE_TIMEOUT_S
+            strike.unavailable_ms = strike.next_ack_ms = _ms(SERVE_TIMEOUT_S)
+            strike.calm_ms = _ms(longest_gap_within_s(self.load.acks_s, calm_s, strike.at_s))
+            self._over(strike)  # whether it goes on now or not
         after = await self._level()
         level_s = trio.current_time()
         await self._served(level_s)
+        if not served:
+            return
         if after.term == standing.term:
             strike.missed = strike.missed or f"node {standing.leader} led on in term {standing.term}"
         self._measure(strike, calm_s, back_s, level_s)
-        return strike
+        self._over(strike)
+
+    def _over(self, strike: Strike) -> None:
+        self.strikes.append(strike)
+        self.tell(strike)
 
     async def _hit(self, strike: Strike) -> bool:
         """Strike, and wait until acks flow again; tells whether they do."""
@@ -144,8 +153,10 @@ class Drill:
             except EventStreamError as error:
                 strike.missed = str(error)
             await self.load.wait_answered(trio.current_time())
-            await trio.sleep(CALM_S)  # what is measured is this time
-        return not patience.cancelled_caught
+        if patience.cancelled_caught:
+            return False
+        await trio.sleep(CALM_S)  # what is measured is this time
+        return True
 
     def _why_missed(self, number: int) -> str:
         """Is the node what it should be by now, as the operating system sees it?"""

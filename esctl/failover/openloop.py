@@ -39,7 +39,7 @@ class OpenLoop:
         self.rate = rate
         self.operations = Operations()
         """On trio's clock."""
-        self.acked = 0
+        self.sent = self.acked = 0
         self.errors: dict[str, int] = {}
         """Events without an ack, by the code of the error."""
         self.begun_s = self.ended_s = 0.0
@@ -56,6 +56,11 @@ class OpenLoop:
     def enough(self) -> bool:
         """Was there load enough to speak of?"""
         return self.acked >= ENOUGH * self.rate * (self.ended_s - self.begun_s) > 0
+
+    @property
+    def never_acked(self) -> int:
+        """Events that were handed over and have no ack: once the load is over they never will."""
+        return self.sent - self.acked
 
     @property
     def acks_s(self) -> Sequence[float]:
@@ -86,6 +91,7 @@ class OpenLoop:
 
     async def _append(self) -> None:
         batch, sent_s = self._generator.next_batch(), trio.current_time()
+        self.sent += batch.count
         attempt = self.operations.append_begins(batch.keys, sent_s)
         try:
             taken = await self._log.append_batch(batch)

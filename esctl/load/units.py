@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HIGHER_IS_BETTER: Final = ("_per_s", "_of_floor")
-NEVER_ONE: Final = ("lost", "duplicates", "failed", "unknown", "undelivered")
+NEVER_ONE: Final = ("lost", "duplicates", "failed", "unknown", "undelivered", "never")
 """Counts of which one more is one too many, in any run."""
 LOWER_IS_BETTER: Final = ("_ms", "_bytes", "_us_per_event", *NEVER_ONE)
 FAR_TAILS: Final = ("p999_ms", "p9999_ms", "max_ms")

@@ -353,9 +353,38 @@ async def test_a_cluster_that_does_not_serve_again_gets_its_node_back(
         with pytest.raises(BaseExceptionGroup) as caught:
             await drill.run()
     assert isinstance(the_error(caught.value), Inconclusive)
-    assert "nothing was acked for 3 s after node 1 was struck" in str(the_error(caught.value))
+    assert "not all nodes are level" in str(the_error(caught.value))
+    (strike,) = drill.strikes
+    assert (strike.node, strike.never_s, strike.unavailable_ms, strike.next_ack_ms) == (1, 3.0, 3000, 3000)
+    assert strike.phases is None
+    assert drill.load.never_acked > 0
     assert ring.done[-1] in ("start 1", "resume 1")
     assert set(ring.states.values()) == {RunState.RUNNING}
+
+
+async def test_a_cluster_that_serves_once_its_node_is_back_is_struck_on_and_the_strike_counts_as_never(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
+    async with drilled(Kind.PAUSE, 2, elects=False) as (ring, drill), trio.open_nursery() as nursery:
+        nursery.start_soon(drill.run)
+        await ring.struck.wait()
+        await trio.sleep(drills.SERVE_TIMEOUT_S + 0.1)
+        ring.elects = True
+        await ring.elect(1)
+    assert [strike.never_s for strike in drill.strikes] == [3.0, None]
+    assert set(ring.states.values()) == {RunState.RUNNING}
+
+
+async def test_a_cluster_that_serves_at_the_last_moment_has_recovered(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
+    async with drilled(Kind.KILL, stands_s=2.9) as (_ring, drill):
+        await drill.run()
+    (strike,) = drill.strikes
+    assert strike.never_s is None
+    assert strike.next_ack_ms == pytest.approx(2910, abs=10)
 
 
 @pytest.mark.parametrize("kind", [Kind.KILL, Kind.PAUSE])

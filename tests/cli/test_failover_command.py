@@ -26,6 +26,8 @@ from esctl.failover.drill import Drill
 from esctl.failover.kinds import Kind
 from esctl.failover.openloop import OpenLoop
 from esctl.failover.outcome import Outcome
+from esctl.load.comparison import Verdict as comparison_verdict
+from esctl.load.comparison import compare
 from esctl.load.generator import Generator
 from esctl.load.result import Result
 from esctl.main import app
@@ -94,6 +96,50 @@ async def test_whatever_is_lost_or_doubled_ends_with_11(flaw: Flaw, autojump_clo
 async def test_nodes_that_differ_end_with_11(autojump_clock: trio.abc.Clock) -> None:
     differ = replace(CLEAN, hashes_equal=False)
     assert end(await drilled(), outcome_of(verdict=differ))[1] == Exit.VERDICT_FAILED
+
+
+def never(drill: Drill) -> Drill:
+    """The same drill, with a last strike from which nobody recovered."""
+    last = drill.strikes[-1]
+    last.never_s, last.unavailable_ms, last.next_ack_ms = 30.0, 30_000.0, 30_000.0
+    last.phases = last.election = None
+    return drill
+
+
+async def test_a_cluster_that_never_recovers_ends_with_11_whatever_else_is_known(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    drill = never(await drilled())
+    assert end(drill, outcome_of()) == (["ES4307"], Exit.VERDICT_FAILED)
+    assert end(drill, None, Inconclusive("not level"))[1] == Exit.VERDICT_FAILED
+    (error, *_), _ = failover._end(Measured(GIVEN, drill, outcome_of()), 2, None)
+    assert "1 of 2 times, node 2 struck, for over 30 s" in error.message
+
+
+async def test_a_strike_that_was_never_recovered_from_is_in_the_figures(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    result = strikes.result_of(GIVEN, never(await drilled(3)), outcome_of())
+    assert [run["never"] for run in result.runs] == [0, 0, 1]
+    assert result.runs[2]["unavailable_ms"] == 30_000
+    assert [strike["never_over_s"] for strike in result.detail["strikes"]] == [None, None, 30.0]
+    assert result.detail["spreads"]["next_ack_ms"]["count"] == 3
+    (table,) = [view for view in strikes.views(result) if isinstance(view, Table)]
+    assert [cell.value for cell in table.rows[0] if isinstance(cell, Cell)][3:] == ["never", "never"]
+    text = shown(strikes.views(result))
+    assert "2 of 3; never (over 30 s): 1" in text
+    recovered = strikes.result_of(GIVEN, await drilled(3), outcome_of())
+    (change,) = [one for one in compare(recovered, result).changes if one.name == "never"]
+    assert change.verdict is comparison_verdict.WORSE
+
+
+async def test_events_without_an_ack_stand_beside_the_times(autojump_clock: trio.abc.Clock) -> None:
+    drill = await drilled(1)
+    drill.load.sent += 7
+    drill.load.errors["ES1006"] = 7
+    result = strikes.result_of(GIVEN, drill, outcome_of())
+    assert result.detail["never_acked"] == 7
+    assert f"7 of {drill.load.sent:,} events (ES1006 7)" in shown(strikes.views(result))
 
 
 async def test_a_node_that_stays_down_ends_with_14(autojump_clock: trio.abc.Clock) -> None:

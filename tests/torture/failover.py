@@ -84,11 +84,13 @@ def run(kind: Kind, settings: Settings, aim_ms: float) -> Exit:
         "twice": outcome.duplicates if outcome is not None else None,
         "flaws": list(outcome.flaws) if outcome is not None else [],
     }
+    never = [strike.node for strike in drill.strikes if strike.never_s is not None]
     hit = len(drill.strikes) == settings.times and not figures["not_confirmed"] and drill.load.enough
     slow = spread is not None and spread.max > aim_ms
     clean = outcome is None or outcome.clean
     conclusive = hit and outcome is not None and not outcome.doubts and spread is not None
-    return report("failover", figures, clean=clean and not slow, conclusive=conclusive)
+    figures["never_recovered_from"] = never
+    return report("failover", figures, clean=clean and not slow and not never, conclusive=conclusive)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from esctl.answer import Answer, Line, Tone, Trouble, View
 from esctl.arguments import DryRun, Yes
 from esctl.backends import backend_named
 from esctl.commands.bench import options, screens, strikes
-from esctl.errors import CleanUpIncomplete, Inconclusive, TooFewNodes, VerdictFailed
+from esctl.errors import CleanUpIncomplete, Inconclusive, NeverRecovered, TooFewNodes, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.failover.kinds import Kind
 from esctl.invocation import Invocation
@@ -121,7 +121,7 @@ def _measure_all(
     finally:
         if measured.drill is not None:
             load = measured.drill.load
-            run.terminal.note(screens.left_in_the_log(load.acked, sum(load.errors.values()), cluster))
+            run.terminal.note(screens.left_in_the_log(load.acked, load.never_acked, cluster))
     return None
 
 
@@ -208,6 +208,8 @@ def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike],
         gap_ms = strike.unavailable_ms
         last = "" if gap_ms is None else f"; the last: {gap_ms:.0f} ms without an ack"
         bar.describe(f"strike {min(told + 1, times)} of {times}{last}")
+        if strike.never_s is not None:
+            run.terminal.warn(f"strike {told} of {times}: nothing was acked for {strike.never_s:g} s")
         if strike.missed:
             run.terminal.warn(f"strike {told} of {times} is not certain: {strike.missed}")
 
@@ -265,6 +267,13 @@ def _end(measured: Measured, times: int, failure: EventStreamError | None) -> tu
     if outcome is not None and not outcome.clean:
         what = f"{outcome.lost:,} acked events lost, {outcome.duplicates:,} duplicates"
         errors.append(Trouble(VerdictFailed.code, what, "; ".join(outcome.flaws), VerdictFailed.next_step))
+        codes.append(Exit.VERDICT_FAILED)
+    if drill is not None and (never := [one for one in drill.strikes if one.never_s is not None]):
+        nodes = ", ".join(f"node {one.node}" for one in never)
+        over = f"{len(never)} of {len(drill.strikes)} times, {nodes} struck, for over {never[0].never_s:g} s"
+        errors.append(
+            Trouble.of(NeverRecovered(f"nothing was acked until the node was brought back: {over}"))
+        )
         codes.append(Exit.VERDICT_FAILED)
     if drill is not None and drill.left_out:
         left = CleanUpIncomplete(drill.left_out, next_step="esctl node ls; then: esctl cluster start")

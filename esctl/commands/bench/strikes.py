@@ -4,8 +4,9 @@ Each strike is one run of the result, so that two results are compared by how th
 themselves. Measures nothing. Called by `failover.py`.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ ROWS: Final = {
     "calm_ms": "gap without a strike",
 }
 """The figures of a strike, as people read them."""
+BOUNDED: Final = ("unavailable_ms", "next_ack_ms")
+"""Those that a strike from which nobody recovered has a lower bound for."""
 PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
 
 
@@ -57,6 +60,7 @@ def as_data(strike: "Strike") -> dict[str, Any]:
         "term": strike.term,
         "at": strike.epoch_s,
         "missed": strike.missed or None,
+        "never_over_s": strike.never_s,
         "new_leader": election.leader if election is not None else None,
         "new_term": election.term if election is not None else None,
         "elections": election.term - strike.term if election is not None else None,
@@ -86,7 +90,15 @@ def result_of(given: Given, drill: "Drill", outcome: "Outcome | None") -> "Resul
 
     lost = outcome.lost if outcome is not None else None
     duplicates = outcome.duplicates if outcome is not None else None
-    runs = [{**figures_of(strike), "lost": lost, "duplicates": duplicates} for strike in drill.strikes]
+    runs = [
+        {
+            **figures_of(strike),
+            "never": float(strike.never_s is not None),
+            "lost": lost,
+            "duplicates": duplicates,
+        }
+        for strike in drill.strikes
+    ]
     spreads = {name: spread_of(run[name] for run in runs) for name in ROWS}
     return Result(
         kind="failover",
@@ -102,6 +114,7 @@ def result_of(given: Given, drill: "Drill", outcome: "Outcome | None") -> "Resul
             "spreads": {name: asdict(one) if one is not None else None for name, one in spreads.items()},
             "strikes": [as_data(strike) for strike in drill.strikes],
             "acked": drill.load.acked,
+            "never_acked": drill.load.never_acked,
             "errors_by_code": drill.load.errors,
             "client": given.client,
             "judged": outcome is not None,
@@ -119,11 +132,17 @@ def views(result: "Result") -> list[View]:
     """The figures, then what decides them, then whether anything was lost."""
     settings, detail, spreads = result.settings, result.detail, result.detail["spreads"]
     known, missed = detail["strikes"], [one for one in detail["strikes"] if one["missed"]]
+    nevers = [one["never_over_s"] for one in known if one["never_over_s"]]
+    never_over_s = min(nevers, default=None)
     rows: list[list[Value]] = []
     for name, label in ROWS.items():
         spread = spreads[name]
         if spread is not None:
-            numbers = [f"{spread[column]:,.1f}" for column in ("min", "median", "p99", "max")]
+            over_ms = never_over_s * 1000 if never_over_s and name in BOUNDED else math.inf
+            numbers = [
+                "never" if spread[column] >= over_ms else f"{spread[column]:,.1f}"
+                for column in ("min", "median", "p99", "max")
+            ]
             tone = Tone.NORMAL if rows else Tone.STRONG
             rows.append([Cell(label, tone), *(Cell(number, tone) for number in numbers)])
     nodes = Counter(one["node"] for one in known)
@@ -135,6 +154,8 @@ def views(result: "Result") -> list[View]:
     hit = ", ".join(f"node {node} ×{count}" for node, count in sorted(nodes.items()))
     pairs: list[tuple[str, Value]] = [
         ("strikes", f"{len(known) - len(missed)} of {len(known)} hit: {hit}"),
+        ("recovered", _recovered(len(known), nevers)),
+        ("without an ack", _never_acked(detail)),
         ("proof", _proof(result)),
         ("nodes", _nodes(result.cluster)),
         ("client dials", f"all at once: {', '.join(detail['client']['dials_at_once'])}"),
@@ -145,6 +166,20 @@ def views(result: "Result") -> list[View]:
     if spreads["next_ack_ms"] is None:
         head.append(Line("the nodes' logs do not tell the phases: is their log_level info?", Tone.WARN))
     return [*head, Fields(pairs)]
+
+
+def _recovered(strikes: int, nevers: Sequence[float]) -> Cell:
+    text = f"{strikes - len(nevers)} of {strikes}"
+    if not nevers:
+        return Cell(text)
+    return Cell(f"{text}; never (over {min(nevers):g} s): {len(nevers)}", Tone.BAD)
+
+
+def _never_acked(detail: Mapping[str, Any]) -> Cell:
+    """What is in none of the times above it."""
+    never, codes = detail["never_acked"], detail["errors_by_code"]
+    why = f" ({', '.join(f'{code} {count:,}' for code, count in sorted(codes.items()))})" if codes else ""
+    return Cell(f"{never:,} of {never + detail['acked']:,} events{why}", Tone.WARN if never else Tone.NORMAL)
 
 
 def _proof(result: "Result") -> Cell:
