@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from esctl import state
-from esctl.answer import Answer, Table
+from esctl.answer import Answer, Line, Table, Tone
 from esctl.commands.bench import produce as bench
 from esctl.commands.bench import screens
 from esctl.errors import InvalidArgument, MachineRefused
@@ -160,6 +160,8 @@ async def test_events_without_an_ack_are_counted_by_what_is_known_of_them(
     assert found["failed" if failed else "unknown"] == pytest.approx(100, abs=10)
     assert found["unknown" if failed else "failed"] == 0
     assert answer.data["detail"]["errors_by_code"] == [{error.code: pytest.approx(100, abs=10)}]
+    missing = found["failed"] + found["unknown"]
+    assert Line(f"{missing:,} events got no ack, and are in no latency", Tone.WARN) in answer.views
     assert [trouble.code for trouble in answer.errors] == [error.code]
     assert answer.exit_code == Exit.ERROR
 

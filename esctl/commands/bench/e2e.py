@@ -162,6 +162,7 @@ def _views(result: "Result") -> list[View]:
                 *screens.latency_rows(result, "sent to delivery (raw)", "raw_"),
             ]
         ),
+        *screens.without_ack(result),
         Fields(pairs),
         *screens.overload(result),
     ]

@@ -169,6 +169,7 @@ def _views(result: "Result") -> list[View]:
     return [
         screens.events_per_s(result, f"acked, {loop}"),
         screens.latency_table(latencies),
+        *screens.without_ack(result),
         Fields([*_counts(result), *screens.where(result)]),
         *screens.overload(result),
     ]

@@ -113,6 +113,14 @@ def throughput(result: "Result", what: str) -> Chart:
     return Chart(f"events {what} a second", {"events/s": points}, "seconds", from_zero=True, height=6)
 
 
+def without_ack(result: "Result") -> list[View]:
+    """What is in no percentile, if anything: events without an ack, the warm-up's too."""
+    missing = sum(int((run["failed"] or 0) + (run["unknown"] or 0)) for run in result.runs)
+    if not missing:
+        return []
+    return [Line(f"{missing:,} events got no ack, and are in no latency", Tone.WARN)]
+
+
 def overload(result: "Result") -> list[View]:
     """That the log did not take what was asked of it, if so: what the figures are those of then."""
     if result.detail["rate_reached"] is not False:

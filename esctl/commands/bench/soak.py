@@ -212,7 +212,8 @@ def latency_is_steady(endurance: "Endurance") -> bool | None:
 def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answer:
     """The curves, and whether they are level."""
     charts = _charts(endurance) if output is Output.TABLE else ()
-    views = [*charts, _facts(result), *screens.overload(result), *verdicts(endurance)]
+    caveats = [*screens.without_ack(result), *screens.overload(result)]
+    views = [*charts, _facts(result), *caveats, *verdicts(endurance)]
     answer = screens.ended(
         result, screens.troubles([endurance.load] if endurance.load is not None else []), views
     )
