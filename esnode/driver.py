@@ -20,6 +20,7 @@ from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
 from esnode.raft.messages import (
+    NOTHING,
     AppendEntries,
     Decision,
     Fetch,
@@ -149,7 +150,8 @@ class Driver:
         for item in items:
             self._core.step(item)
         ready = self._core.ready()
-        self._carry_out(ready)
+        if ready is not NOTHING:
+            self._carry_out(ready)
         return ready.fetches
 
     def _carry_out(self, ready: Ready) -> None:

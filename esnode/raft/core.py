@@ -21,11 +21,11 @@ from esnode.raft import quorum
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
+    NOTHING,
     AppendEntries,
     AppendReject,
     AppendReply,
     Beat,
-    Fetch,
     Fetched,
     HardState,
     Heartbeat,
@@ -49,7 +49,6 @@ from esnode.raft.messages import (
     Rejoin,
     RejoinReply,
     Role,
-    SendSnapshot,
     Snapshot,
     SnapshotSent,
     SoftState,
@@ -172,27 +171,28 @@ class Core:
 
     def ready(self) -> Ready:
         """Everything to be done now. Each thing is handed out once."""
-        fetches: list[Fetch] = []
-        snapshots: list[SendSnapshot] = []
         decisions, grants = self._requests.take()
-        if self.leadership is not None:
-            self._advance(self.leadership)
-            messages, granted, fetches, snapshots = self.leadership.take()
-            self._now += messages
-            grants += granted
+        leadership = self.leadership
+        if leadership is not None:
+            self._advance(leadership)
+        messages, granted, fetches, snapshots = leadership.take() if leadership else ([], [], [], [])
+        self._now, grants = self._now + messages, grants + granted
+        write, committed, soft_state = self._next_write(), self.log.appliable(), self._next_soft_state()
+        asked = decisions or grants or fetches or snapshots
+        if not (asked or self._now or self._after or committed or write or soft_state):
+            return NOTHING
         ready = Ready(
-            write=self._next_write(),
+            write=write,
             messages=tuple(self._now),
             messages_after=tuple(self._after),
-            committed=self.log.appliable(),
+            committed=committed,
             decisions=tuple(decisions),
             read_grants=tuple(grants),
             fetches=tuple(fetches),
             snapshots=tuple(snapshots),
-            soft_state=self._next_soft_state(),
+            soft_state=soft_state,
         )
-        self._now.clear()
-        self._after.clear()
+        self._now, self._after = [], []
         return ready
 
     def _advance(self, leadership: Leadership) -> None:

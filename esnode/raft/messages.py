@@ -6,6 +6,7 @@ what the core asks of the driver. Nothing here computes. Called by the core, the
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import Refusal
@@ -405,3 +406,7 @@ class Ready:
     fetches: tuple[Fetch, ...]
     snapshots: tuple[SendSnapshot, ...]
     soft_state: SoftState | None
+
+
+NOTHING: Final = Ready(None, (), (), (), (), (), (), (), None)
+"""What follows from most heartbeats and ticks."""

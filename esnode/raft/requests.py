@@ -35,7 +35,8 @@ class Requests:
 
     def take(self) -> tuple[list[Decision], list[ReadGrant]]:
         """Append what was gathered; the answers since the last time, each handed out once."""
-        self._flush()
+        if self._gathered:
+            self._flush()
         taken = self._decisions, self._read_grants
         self._decisions, self._read_grants = [], []
         return taken

@@ -116,7 +116,9 @@ class Faults:
         return host.up
 
     def _hunt(self, fault: Fault, host: Host) -> bool:
-        Hunt(self._world, fault).look()
+        hunt = Hunt(self._world, fault)
+        self._world.hunts.append(hunt)
+        hunt.look()
         return True
 
     # --- the network -----------------------------------------------------------------------------

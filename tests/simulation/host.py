@@ -85,6 +85,11 @@ class Host:
         self._backlog: list[Callable[[], None]] = []
         self._awake = False
         self._told: tuple[Role, int, int, int, int] | None = None
+        self._seen: tuple[Role, int, int, int, int, int] | None = None
+        """What the invariants have looked at last in this life."""
+        self._waiting_ms = 0
+        self._waiting_ticks = 0
+        """Of the ticks at the head of the inbox that wait for a turn which has something else to do."""
         self._carried_ns = 0
         self._ticked_ns = 0
         self._fine_ticks = 0
@@ -108,6 +113,8 @@ class Host:
         self.paused = False
         self._awake = False
         self._backlog.clear()
+        self._seen = None
+        self._waiting_ms = self._waiting_ticks = 0
         self._ticked_ns, self._carried_ns = schedule.now_ns, 0
         core = self.process.core
         self.note(f"starts in term {core.term}, log to {core.log.last_index}")
@@ -156,6 +163,7 @@ class Host:
             self.disk.crash(torn)
         self.process = None
         self.armed = ""
+        self.world.leader_may_have_changed()
         self.world.network.ended(self.id, heard=heard)
 
     def guard(self, call: Callable[[], None]) -> None:
@@ -204,17 +212,35 @@ class Host:
             now_ns = self.world.schedule.now_ns
             self._carried_ns += int((now_ns - self._ticked_ns) / self._pace)
             self._ticked_ns = now_ns
-            self.pass_time(0)
-            if not self._awake:
+            passed_ms = self.pass_time(0)
+            if not self._awake and not self._may_wait(self.process, passed_ms):
                 self._turn(life)
 
-    def pass_time(self, jump_ns: int) -> None:
-        """Tell the process how much time has passed, and `jump_ns` more."""
+    def _may_wait(self, process: Process, passed_ms: int) -> bool:
+        """Whether the tick just left would move nothing but the election timer, and not to its end.
+
+        It then waits in the inbox, in its place, and costs no turn: the core takes it with whatever comes
+        next, or with the tick that ends the timer, and is then where a turn for each had brought it.
+        """
+        core = process.core
+        others = len(process.inbox) - self._waiting_ticks - (passed_ms > 0)
+        if core.leadership is not None or others or self._seen is None:
+            return False
+        waiting_ms = self._waiting_ms + passed_ms
+        if core._timer.silence_ms + waiting_ms >= core._timer._timeout_ms:
+            return False
+        self._waiting_ms = waiting_ms
+        self._waiting_ticks = len(process.inbox)
+        return True
+
+    def pass_time(self, jump_ns: int) -> int:
+        """Tell the process how much time has passed, and `jump_ns` more; returns it in whole ms."""
         self._carried_ns += jump_ns
         whole_ms = self._carried_ns // MS
         if whole_ms and self.process is not None:
             self._carried_ns -= whole_ms * MS
             self.process.inbox.leave(Tick(whole_ms))
+        return whole_ms
 
     def _beat(self, life: int) -> None:
         if life == self.life and self.process is not None:
@@ -225,8 +251,10 @@ class Host:
                 return
             if self.process.view.leads or self.rejoins:
                 self.process.inbox.put(Beat())
-            else:  # nobody minds it: the next tick takes it along
-                self.process.inbox.leave(Beat())
+            elif len(self.process.inbox) != self._waiting_ticks:
+                self.process.inbox.leave(
+                    Beat()
+                )  # the next turn takes it along; as its first, nobody minds it
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -269,16 +297,20 @@ class Host:
         process = self.process
         assert process is not None
         items = process.inbox.drain(limits.MAX_STEPS_A_ROUND)
+        self._waiting_ms = self._waiting_ticks = 0
         core = process.core
         fetches = process.driver.turn(items)
         log = core.log
-        place = (core.role, core.term, log.last_index, log.committed, log.applied)
-        if place != self._told:
+        seen = (core.role, core.term, log.last_index, log.committed, log.applied, process.machine.log_time_ms)
+        changed = seen != self._seen
+        if changed and (place := seen[:5]) != self._told:
             self._told = place
             self.note(f"{core.role.value} {core.term} {log.last_index} {log.committed} {log.applied}")
         for fetch in fetches:
             process.disk.call(partial(self._fetch, process, fetch))
-        self.world.invariants.turned(self, process)
+        if changed:  # all that `turned` looks at is in `seen`
+            self.world.invariants.turned(self, process)
+            self._seen = seen
         if self.rejoins and not (core.rejoining or self.disk.rejoining):
             self.rejoins = self.distrusted = False
             self.world.counts["node.rejoined"] += 1
@@ -332,6 +364,7 @@ class Host:
         process = self.process
         assert process is not None
         self.world.counts["raft.leader"] += soft_state.leader == self.id
+        self.world.leader_may_have_changed()
         process.waiting.leadership_over()
 
     def on_decisions(self, decisions: Sequence[Decision]) -> None:

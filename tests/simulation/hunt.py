@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .world import World
 
 LOOK_NS: Final = 3 * MS
+"""It looks around this often; but only once the leader has changed, since it would see nothing else."""
 LOOKS: Final = 2_000
 """How often in vain: then the hunt is given up."""
 AFTER_MS: Final = (0, 1, 3, 10, 30, 200, 600)
@@ -32,24 +33,35 @@ class Hunt:
         self._random = random.Random(f"{fault.salt}:hunt")
         self._strikes = self._random.randint(3, 10)
         self._victim = 0
-        self._in_vain = 0
+        self._since_ns = world.schedule.now_ns
+        """The first look after the last victim was found."""
+        self._looks_soon = False
         self._asked = 0
         self._first_event = EVENTS + (fault.salt << 20)
 
     def look(self) -> None:
         """Is somebody new leading?"""
         world = self._world
-        if world.is_calm or not self._strikes or self._in_vain > LOOKS:
-            return
+        self._looks_soon = False
         leader = world.leader()
-        if leader in (None, self._victim):
-            self._in_vain += 1
-        elif leader is not None:
-            self._victim, self._in_vain = leader, 0
-            self._strikes -= 1
-            after_ms = self._random.choice(AFTER_MS) * self._random.uniform(0.5, 1.5)
-            world.schedule.after(int(after_ms * MS), self._strike, world.hosts[leader])
-        world.schedule.after(LOOK_NS, self.look)
+        if world.is_calm or leader in (None, self._victim):
+            return
+        assert leader is not None
+        self._victim, self._since_ns = leader, world.schedule.now_ns + LOOK_NS
+        self._strikes -= 1
+        after_ms = self._random.choice(AFTER_MS) * self._random.uniform(0.5, 1.5)
+        world.schedule.after(int(after_ms * MS), self._strike, world.hosts[leader])
+
+    def goes_on(self) -> bool:
+        """Another leads, or nobody: look when it is time. False when the hunt is over."""
+        waited_ns = self._world.schedule.now_ns - self._since_ns
+        looks = waited_ns // LOOK_NS + 1
+        if self._world.is_calm or not self._strikes or looks > LOOKS:
+            return False
+        if not self._looks_soon:
+            self._looks_soon = True
+            self._world.schedule.after(looks * LOOK_NS - waited_ns, self.look)
+        return True
 
     def _strike(self, host: Host) -> None:
         world, source = self._world, self._random

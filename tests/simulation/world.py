@@ -16,6 +16,7 @@ from .clients import RETRY_MS, Appending, Client, Reading, Trying, nothing
 from .diskqueue import DISK_SILENCE_NS
 from .faults import Faults
 from .host import Host
+from .hunt import Hunt
 from .invariants import Invariants, demand
 from .network import Network
 from .outcome import Outcome, Violation
@@ -42,6 +43,8 @@ class World:
         self.counts: Counter[str] = Counter()
         self.history = Operations()
         self.is_calm = False
+        self.hunts: list[Hunt] = []
+        self._leader: int | None = None
         self._last_event = LAST_EVENTS
         self.hosts = {node_id: Host(node_id, self) for node_id in self.voters}
         self.invariants = Invariants(self.hosts, weather.dedup, self.counts)
@@ -164,12 +167,19 @@ class World:
 
     def leader(self) -> int | None:
         """Who leads in the highest term."""
+        return self._leader
+
+    def leader_may_have_changed(self) -> None:
+        """A node shows another role or term, or has ended: nothing else makes or unmakes a leader."""
         leading = [
             (host.process.core.term, host.id)
             for host in self.hosts.values()
             if host.process is not None and host.process.view.leads
         ]
-        return max(leading)[1] if leading else None
+        leader = max(leading)[1] if leading else None
+        if leader != self._leader:
+            self._leader = leader
+            self.hunts = [hunt for hunt in self.hunts if hunt.goes_on()]
 
     def _judge(self) -> None:
         """Clients' history against the log."""
