@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.dedup.admission import Admission
-from esnode.dedup.batch import Batch, split_keys
+from esnode.dedup.batch import Batch
 from esnode.raft.entry import EntryKind, seal
 
 BATCH = 64
@@ -47,15 +47,14 @@ def measure(millions: float) -> None:
     say(f"  memory          {used / keys:6.1f} bytes a key, {table_bytes / keys:.1f} of them packed")
     say(f"  worst pause     {worst * 1e3:6.2f} ms; {worst_cpu * 1e3:.2f} ms of processor time")
     fresh = [source.randbytes(16 * BATCH) for _ in range(SAMPLES)]
-    split = [split_keys(packed) for packed in fresh]
-    spent = timed(lambda n: machine.keys.find_sealed(split[n], fresh[n]))
+    spent = timed(lambda n: machine.keys.find_sealed(fresh[n], machine.keys.hash(fresh[n])))
     say(f"  {BATCH} fresh keys   {spent[0]:6.1f} us; {spent[1]:.1f} at p99")
     snapshot = machine.snapshot()
     known = [machine.keys.first_offset + n * (keys // 2 // SAMPLES) for n in range(SAMPLES)]
     start = len(snapshot.data) - 16 * machine.next_offset
     data = bytes(snapshot.data)
     again = [data[start + 16 * at : start + 16 * (at + BATCH)] for at in known]
-    spent = timed(lambda n: machine.keys.find_sealed(split_keys(again[n]), again[n]))
+    spent = timed(lambda n: machine.keys.find_sealed(again[n], machine.keys.hash(again[n])))
     say(f"  {BATCH} known keys   {spent[0]:6.1f} us; {spent[1]:.1f} at p99")
     begun = time.perf_counter()
     machine.restore(snapshot)

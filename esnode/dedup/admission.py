@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_keys
+from esnode.dedup.keyhash import Hashes, has_repeats
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.producers import FIRST_EPOCH, ProducerTable, SequenceRange
 from esnode.dedup.recent import RecentKeys
@@ -97,8 +98,8 @@ class Admission:
         """Sessions that they open."""
         self._stamped: deque[tuple[int, int]] = deque()
         """The indexes of entries that concern a session, and its id: the same where it is opened."""
-        self._split: tuple[bytes, tuple[bytes, ...]] = (b"", ())
-        """The keys of the last batch, packed and not: they come again with its entry."""
+        self._decided: tuple[bytes, Hashes | None] = (b"", None)
+        """The keys of the last batch and their hashes: they come again with its entry."""
 
     # === the log ===============================================================================
 
@@ -106,10 +107,9 @@ class Admission:
         """The leader's log has got `entry`; or it is in the log of a new leader, not yet applied."""
         index, stamp = entry.index, entry.producer
         if entry.count:
-            packed, keys = self._split
-            if entry.keys != packed:
-                keys = split_keys(entry.keys)
-            self._recent.add(index, entry.base_offset, keys)
+            keys = entry.keys
+            packed, hashes = self._decided
+            self._recent.add(index, entry.base_offset, keys, hashes if keys == packed else None)
         if stamp is not None:
             covered = _Covered(index, stamp.sequence, stamp.covered, entry.base_offset, entry.count)
             self._sessions.setdefault(stamp.producer_id, deque()).append(covered)
@@ -146,8 +146,8 @@ class Admission:
         `log_time_ms` is that of the entry it would become: with a full window that refuses, room is
         what will be expired by then.
         """
-        keys = split_keys(batch.keys)
-        self._split = (batch.keys, keys)
+        hashes = self._keys.hash(batch.keys)
+        self._decided = (batch.keys, hashes)
         stamp = batch.producer
         sent_before = 0
         if stamp is not None:
@@ -157,21 +157,20 @@ class Admission:
             if stamp.sequence > expected:
                 return _refused(Refusal.OUT_OF_SEQUENCE)
             sent_before = min(batch.count, expected - stamp.sequence)
-        known = self._keys.find_sealed(keys, batch.keys)
-        recent = self._recent
-        recent.load()
-        fresh = not known and not sent_before and recent.offsets.keys().isdisjoint(keys)
-        if not fresh or len(set(keys)) < len(keys):
-            return self._decide_each(batch, keys, known, sent_before, next_offset, log_time_ms)
-        if not self._keys.has_room(next_offset + len(keys), log_time_ms):
+        known = self._keys.find_sealed(batch.keys, hashes)
+        recent = self._recent.find(batch.keys, hashes)
+        if known or recent or sent_before or has_repeats(hashes):
+            floor = self._keys.first_offset
+            known |= {place: offset for place, offset in recent.items() if offset >= floor}
+            return self._decide_each(batch, known, sent_before, next_offset, log_time_ms)
+        if not self._keys.has_room(next_offset + batch.count, log_time_ms):
             return _refused(Refusal.WINDOW_FULL)
         return Admitted(batch, (OffsetRange(next_offset, batch.count),), 0, 0, None)
 
     def _decide_each(
         self,
         batch: Batch,
-        keys: Sequence[bytes],
-        known: dict[bytes, int],
+        known: dict[int, int],
         sent_before: int,
         next_offset: int,
         log_time_ms: int,
@@ -179,7 +178,8 @@ class Admission:
         """The long way, for a batch with duplicates: event by event."""
         stamp = batch.producer
         offsets, wait_index = self._sent_before(stamp, sent_before, batch.count)
-        found = known | self._find_recent(keys)
+        keys = split_keys(batch.keys)
+        found = {keys[place]: offset for place, offset in known.items()}
         fresh: list[int] = []
         for place, key in enumerate(keys):
             if place < sent_before:
@@ -240,10 +240,6 @@ class Admission:
             for sequence in range(max(first, known.sequence), min(end, known.sequence + known.count)):
                 offsets[sequence - first] = sequence + shift
         return offsets, wait_index
-
-    def _find_recent(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        offsets, floor = self._recent.offsets, self._keys.first_offset
-        return {key: offsets[key] for key in keys if offsets.get(key, -1) >= floor}
 
 
 def _merged(offsets: Sequence[int]) -> tuple[OffsetRange, ...]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import split_keys
+from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
 
@@ -39,7 +40,7 @@ class KeyTable:
     """Keys of one partition, known for `ttl_ms` of log time, about `max_keys` of them at most.
 
     `when_full`: `shrink` forgets the oldest at the bound, `refuse` leaves it to the admission to keep
-    new ones out. `seed`: see `KeyIndex`; it changes nothing that can be seen from outside. Without
+    new ones out. `seed`: see `KeyHash`; it changes nothing that can be seen from outside. Without
     `searchable` there is no index: a table that only follows the log.
     """
 
@@ -47,9 +48,9 @@ class KeyTable:
         self, ttl_ms: int, max_keys: int, when_full: str, *, seed: int = 0, searchable: bool = True
     ) -> None:
         self._window = KeyWindow(ttl_ms, max_keys, when_full)
-        self._seed = seed
+        self.hash = KeyHash(seed)
         self._searchable = searchable
-        self._index = KeyIndex(MIN_CAPACITY, 0, seed)
+        self._index = KeyIndex(MIN_CAPACITY, 0)
         self._next_index: KeyIndex | None = None
         self._old_index: KeyIndex | None = None
         self._copied_to = 0
@@ -156,34 +157,39 @@ class KeyTable:
     def _loaded(self, window: KeyWindow) -> LoadedKeys:
         if not self._searchable:
             return LoadedKeys(window, None)
-        index = KeyIndex(self._wanted_capacity(window), window.floor, self._seed)
-        _copy(window, index, window.floor, window.sealed_to)
+        index = KeyIndex(self._wanted_capacity(window), window.floor)
+        self._copy(window, index, window.floor, window.sealed_to)
         return LoadedKeys(window, index)
 
     # === look-up ===============================================================================
 
-    def find_sealed(self, keys: Sequence[bytes], packed: bytes) -> dict[bytes, int]:
-        """The offsets of those of `keys` (`packed`: the same, joined) that are known and below `sealed_to`.
+    def find_sealed(self, packed: bytes, hashes: Hashes) -> dict[int, int]:
+        """By their place in `packed`, the offsets of those keys that are known and below `sealed_to`.
 
-        A key that was added twice, the first one forgotten meanwhile, is at its later offset.
+        A key that was added twice, the first one forgotten meanwhile, is at its later offset. `hashes` are
+        what `hash` says of `packed`.
         """
         window = self._window
-        known: dict[bytes, int] = {}
-        for key, offset in self._index.find(keys, packed):
-            if offset >= window.floor and known.get(key, -1) < offset and window.key_at(offset) == key:
-                known[key] = offset
+        known: dict[int, int] = {}
+        for place, offset in self._index.find(hashes):
+            key = packed[place * limits.KEY_BYTES : (place + 1) * limits.KEY_BYTES]
+            if offset >= window.floor and known.get(place, -1) < offset and window.key_at(offset) == key:
+                known[place] = offset
         return known
 
-    def unsealed(self) -> tuple[bytes, ...]:
-        """The keys from `sealed_to` on, whether still known or not."""
+    def unsealed(self) -> bytes:
+        """The packed keys from `sealed_to` on, whether still known or not."""
         window = self._window
-        return split_keys(bytes(window.packed(window.sealed_to, window.next_offset)))
+        return bytes(window.packed(window.sealed_to, window.next_offset))
 
     def lookup(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The offsets of those of `keys` that are known. Splits the open chunk: for single questions."""
         assert self._searchable
-        known = self.find_sealed(keys, b"".join(keys))
-        young = dict(zip(self.unsealed(), range(self.sealed_to, self.next_offset), strict=True))
+        packed = b"".join(keys)
+        sealed = self.find_sealed(packed, self.hash(packed))
+        known = {keys[place]: offset for place, offset in sealed.items()}
+        unsealed = split_keys(self.unsealed())
+        young = dict(zip(unsealed, range(self.sealed_to, self.next_offset), strict=True))
         known.update((key, young[key]) for key in keys if young.get(key, -1) >= self.first_offset)
         return known
 
@@ -193,9 +199,9 @@ class KeyTable:
         """Add packed keys at `base_offset`, which must be `next_offset`; log time must not have fallen."""
         window = self._window
         if window.add(keys, base_offset, log_time_ms) and self._searchable:
-            _copy(window, self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
+            self._copy(window, self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
             if self._next_index is None and self._index_is_wrong():
-                self._next_index = KeyIndex(self._wanted_capacity(window), window.floor, self._seed)
+                self._next_index = KeyIndex(self._wanted_capacity(window), window.floor)
                 self._copied_to = window.floor
         if self._next_index is not None:
             self._build(self._next_index, window.next_offset - base_offset)
@@ -232,15 +238,14 @@ class KeyTable:
         start = max(self._copied_to, window.floor)
         step = max(_COPIED_A_TIME, keys_added * _COPIED_A_KEY)
         self._copied_to = max(start, min(start + step, window.sealed_to))
-        _copy(window, index, start, self._copied_to)
+        self._copy(window, index, start, self._copied_to)
         if self._copied_to >= window.sealed_to:
             self._old_index, self._index, self._next_index = self._index, index, None
 
-
-def _copy(window: KeyWindow, index: KeyIndex, start: int, end: int) -> None:
-    """Index the keys of these offsets, as far as they are still known."""
-    start = max(start, window.floor)
-    while start < end:
-        packed = window.packed(start, end)
-        index.insert(packed, start, window.floor)
-        start += len(packed) // limits.KEY_BYTES
+    def _copy(self, window: KeyWindow, index: KeyIndex, start: int, end: int) -> None:
+        """Index the keys of these offsets, as far as they are still known."""
+        start = max(start, window.floor)
+        while start < end:
+            packed = window.packed(start, end)
+            index.insert(self.hash(packed), start, window.floor)
+            start += len(packed) // limits.KEY_BYTES

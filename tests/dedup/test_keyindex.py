@@ -1,76 +1,84 @@
 """The index: whatever goes in is found, however full or hostile."""
 
 import struct
+from collections.abc import Iterable
 from random import Random
 
 import pytest
 
+from esnode.dedup.keyhash import Hashes, KeyHash, has_repeats
 from esnode.dedup.keyindex import WAYS, KeyIndex
 
 from .events import key, packed
 
+HASH = KeyHash(0)
+
+
+def hashes(numbers: Iterable[int]) -> Hashes:
+    return HASH(packed(numbers))
+
 
 def found_in(index: KeyIndex, numbers: range) -> dict[bytes, set[int]]:
-    keys = [key(number) for number in numbers]
     found: dict[bytes, set[int]] = {}
-    for one, offset in index.find(keys, b"".join(keys)):
-        found.setdefault(one, set()).add(offset)
+    for place, offset in index.find(hashes(numbers)):
+        found.setdefault(key(numbers[place]), set()).add(offset)
     return found
 
 
 @pytest.mark.parametrize("count", [1, 100, 5_000])
 @pytest.mark.parametrize("capacity", [1, 100, 5_000])
 def test_every_key_is_found_at_its_offset(capacity: int, count: int) -> None:
-    index = KeyIndex(capacity, 0, 0)
-    index.insert(packed(range(count)), 0, 0)
+    index = KeyIndex(capacity, 0)
+    index.insert(hashes(range(count)), 0, 0)
     found = found_in(index, range(count))
     assert all(number in found[key(number)] for number in range(count))
 
 
 def test_a_stranger_is_hardly_ever_suspected() -> None:
-    index = KeyIndex(5_000, 0, 0)
-    index.insert(packed(range(5_000)), 0, 0)
-    assert len(index.find(*strangers(100_000))) < 100
+    index = KeyIndex(5_000, 0)
+    index.insert(hashes(range(5_000)), 0, 0)
+    assert len(index.find(hashes(range(10**9, 10**9 + 100_000)))) < 100
 
 
-def strangers(count: int) -> tuple[list[bytes], bytes]:
-    keys = [key(10**9 + number) for number in range(count)]
-    return keys, b"".join(keys)
+def test_a_hash_that_comes_twice_is_seen_wherever_it_is() -> None:
+    assert not has_repeats(hashes([]))
+    assert not has_repeats(hashes(range(1_000)))
+    assert has_repeats(hashes([*range(1_000), 7]))
 
 
 def test_keys_that_find_their_bucket_full_are_kept_aside_and_found() -> None:
-    index = KeyIndex(1, 0, 0)
-    index.insert(packed(range(WAYS + 10)), 0, 0)
+    index = KeyIndex(1, 0)
+    index.insert(hashes(range(WAYS + 10)), 0, 0)
     assert index.loose == 10
     assert len(found_in(index, range(WAYS + 10))) == WAYS + 10
 
 
 def test_what_was_kept_aside_goes_when_it_expires() -> None:
-    index = KeyIndex(1, 0, 0)
+    index = KeyIndex(1, 0)
     for number in range(100):
-        index.insert(packed([number]), number, 0)
+        index.insert(hashes([number]), number, 0)
     assert index.loose == 100 - WAYS
-    index.insert(b"", 100, 90)
+    index.insert(hashes([]), 100, 90)
     assert index.loose == 10
-    index.insert(b"", 100, 100)
+    index.insert(hashes([]), 100, 100)
     assert index.loose == 0
 
 
 def test_a_key_that_was_kept_aside_twice_stays_until_its_second_time_is_over() -> None:
-    index = KeyIndex(1, 0, 0)
-    index.insert(packed(range(WAYS)), 0, 0)
-    index.insert(packed([99, 99]), WAYS, 0)
-    index.insert(b"", WAYS + 2, WAYS + 1)
+    index = KeyIndex(1, 0)
+    index.insert(hashes(range(WAYS)), 0, 0)
+    index.insert(hashes([99, 99]), WAYS, 0)
+    index.insert(hashes([]), WAYS + 2, WAYS + 1)
     assert WAYS + 1 in found_in(index, range(99, 100))[key(99)]
-    index.insert(b"", WAYS + 2, WAYS + 2)
+    index.insert(hashes([]), WAYS + 2, WAYS + 2)
     assert index.loose == 0
 
 
 def test_slots_are_used_again_once_their_keys_have_expired() -> None:
-    index = KeyIndex(1_000, 0, 0)
+    index = KeyIndex(1_000, 0)
     for start in range(0, 20_000, 500):
         floor = max(0, start - 500)
-        index.insert(packed(range(start, start + 500)), start, floor)
+        index.insert(hashes(range(start, start + 500)), start, floor)
         found = found_in(index, range(floor, start + 500))
         assert all(number in found[key(number)] for number in range(floor, start + 500))
     assert index.loose < 50
@@ -78,39 +86,38 @@ def test_slots_are_used_again_once_their_keys_have_expired() -> None:
 
 def test_an_index_may_begin_at_any_offset() -> None:
     base = 2**56 - 5
-    index = KeyIndex(100, base, 0)
-    index.insert(packed(range(5)), base, base)
+    index = KeyIndex(100, base)
+    index.insert(hashes(range(5)), base, base)
     found = found_in(index, range(5))
     assert all(base + number in found[key(number)] for number in range(5))
 
 
 def test_positions_end_before_they_could_wrap() -> None:
-    index = KeyIndex(100, 0, 0)
+    index = KeyIndex(100, 0)
     with pytest.raises(AssertionError, match="outlived"):
-        index.insert(packed(range(5)), 2**32 - 4, 0)
+        index.insert(hashes(range(5)), 2**32 - 4, 0)
 
 
 def test_keys_chosen_to_collide_under_one_seed_do_not_under_another() -> None:
     """Keys that differ in one half only, by multiples of a large power of two, as an attacker would try."""
     source = Random(1)
-    buckets_of = [KeyIndex(4_000, 0, seed) for seed in (0, 123456789)]
     crafted = [struct.pack("=QQ", source.getrandbits(64), 5) for _ in range(200_000)]
-    hashes = [index._hashes(b"".join(crafted))[0] for index in buckets_of]
-    chosen = [one for one, bucket in zip(crafted, hashes[0].tolist(), strict=True) if bucket == 0][:500]
-    for index, loose_wanted in zip(buckets_of, (True, False), strict=True):
-        index.insert(b"".join(chosen), 0, 0)
+    buckets = KeyIndex(4_000, 0)._places(HASH(b"".join(crafted)))[0].tolist()
+    chosen = [one for one, bucket in zip(crafted, buckets, strict=True) if bucket == 0][:500]
+    for seed, loose_wanted in ((0, True), (123456789, False)):
+        index, known = KeyIndex(4_000, 0), KeyHash(seed)(b"".join(chosen))
+        index.insert(known, 0, 0)
         assert (index.loose > len(chosen) // 2) == loose_wanted
-        found = dict(index.find(chosen, b"".join(chosen)))
-        assert len(found) == len(chosen)
+        assert len(dict(index.find(known))) == len(chosen)
 
 
 def test_memory_is_fetched_and_given_back_in_steps() -> None:
-    index = KeyIndex(50_000, 0, 0)
+    index = KeyIndex(50_000, 0)
     steps = 1
     while not index.touch(65536):
         steps += 1
     assert steps == -(-index.size_bytes // 65536)
-    index.insert(packed(range(1000)), 0, 0)
+    index.insert(hashes(range(1000)), 0, 0)
     assert len(found_in(index, range(1000))) == 1000
     for _ in range(steps - 1):
         assert not index.release(65536)

@@ -78,7 +78,7 @@ DEDUPLICATION: Final = (
         "decision 4",
         "a batch that holds an event twice is appended as it is",
         "A",
-        (Edit(ADMISSION, "if not fresh or len(set(keys)) < len(keys):", "if not fresh:"),),
+        (Edit(ADMISSION, "or sent_before or has_repeats(hashes):", "or sent_before:"),),
     ),
     Mutant(
         "young-keys-not-looked-at",
@@ -88,8 +88,8 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 ADMISSION,
-                "fresh = not known and not sent_before and recent.offsets.keys().isdisjoint(keys)",
-                "fresh = not known and not sent_before",
+                "recent = self._recent.find(batch.keys, hashes)",
+                "recent = dict[int, int]()",
             ),
         ),
     ),
@@ -127,10 +127,10 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 ADMISSION,
-                "known = self._keys.find_sealed(keys, batch.keys)",
+                "known = self._keys.find_sealed(batch.keys, hashes)",
                 """
                 self._keys.expire(log_time_ms)
-                known = self._keys.find_sealed(keys, batch.keys)
+                known = self._keys.find_sealed(batch.keys, hashes)
                 """,
             ),
         ),
@@ -157,9 +157,8 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 ADMISSION,
-                "fresh = not known and not sent_before and recent.offsets.keys().isdisjoint(keys)",
-                "fresh = stamp is not None and not sent_before"
-                " or not known and not sent_before and recent.offsets.keys().isdisjoint(keys)",
+                "if known or recent or sent_before or has_repeats(hashes):",
+                "if sent_before or stamp is None and (known or recent or has_repeats(hashes)):",
             ),
         ),
     ),
