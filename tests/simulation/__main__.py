@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is None:
         return _many(options)
     if options.hash:
-        print(play(options.tier, options.seed, minutes=options.minutes).trace_hash)
+        print(play(options.tier, options.seed, **_length(options)).trace_hash)
         return 0
     return _one(options)
 
@@ -40,6 +40,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="on N cores")
     parser.add_argument("--minutes", type=float, default=world.MINUTES, help="of faults, for tier A: about")
+    parser.add_argument(
+        "--stretch", type=float, default=1.0, metavar="N", help="the same in N times the time"
+    )
     parser.add_argument("--into", type=Path, metavar="FILE", help="add what they add up to to this file's")
     parser.add_argument("--seed", type=int, metavar="SEED", help="play this one, and tell its story")
     parser.add_argument("--lines", type=int, default=200, metavar="N", help="the last N lines of the story")
@@ -65,7 +68,7 @@ def _many(options: argparse.Namespace) -> int:
             )
             sys.stderr.flush()
 
-    summary = play_all(options.tier, seeds, jobs=options.jobs, minutes=options.minutes, progress=progress)
+    summary = play_all(options.tier, seeds, jobs=options.jobs, progress=progress, **_length(options))
     sys.stderr.write("\n")
     found = summary.to_json()
     if options.into is not None:
@@ -89,9 +92,9 @@ def _one(options: argparse.Namespace) -> int:
         tape = Tape.from_json(json.loads(options.tape.read_text(encoding="utf-8")))
     story = Story(options.lines)
     if tape is not None:
-        outcome = world.run(options.seed, minutes=options.minutes, tape=tape, listener=story.hear)
+        outcome = world.run(options.seed, tape=tape, listener=story.hear, **_length(options))
     else:
-        outcome = play(options.tier, options.seed, minutes=options.minutes, listener=story.hear)
+        outcome = play(options.tier, options.seed, listener=story.hear, **_length(options))
     print(story.text())
     if options.diagram is not None:
         options.diagram.write_text(story.diagram() + "\n", encoding="utf-8")
@@ -101,20 +104,20 @@ def _one(options: argparse.Namespace) -> int:
 
 def _shrunk(options: argparse.Namespace) -> Tape | None:
     """The shortest tape found that breaks the same rule; written to the tape's file, if one is named."""
-    first = world.run(options.seed, minutes=options.minutes)
+    first = world.run(options.seed, **_length(options))
     if first.violation is None:
         return None
     rule = first.violation.rule
 
     def fails(tape: Tape) -> bool:
-        violation = world.run(options.seed, minutes=options.minutes, tape=tape).violation
+        violation = world.run(options.seed, tape=tape, **_length(options)).violation
         return violation is not None and violation.rule == rule
 
     def progress(left: int) -> None:
         sys.stderr.write(f"\r{left} items left on the tape ")
         sys.stderr.flush()
 
-    whole = record(options.seed, draw(options.seed, options.minutes))
+    whole = record(options.seed, draw(options.seed, **_length(options)))
     tape = shrink(whole, int(first.simulated_s * 1e9), fails, progress)
     sys.stderr.write("\n")
     for name, left, all_of_them in (
@@ -135,7 +138,13 @@ def _result(outcome: Outcome) -> str:
 
 def _replay(options: argparse.Namespace, seed: int) -> str:
     minutes = "" if options.minutes == world.MINUTES else f" --minutes {options.minutes:g}"
-    return f"python -m tests.simulation --tier {options.tier} --seed {seed}{minutes}"
+    stretch = "" if options.stretch == 1 else f" --stretch {options.stretch:g}"
+    return f"python -m tests.simulation --tier {options.tier} --seed {seed}{minutes}{stretch}"
+
+
+def _length(options: argparse.Namespace) -> dict[str, float]:
+    """How long a world of tier A is."""
+    return {"minutes": options.minutes, "stretch": options.stretch}
 
 
 if __name__ == "__main__":

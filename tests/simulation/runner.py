@@ -55,11 +55,16 @@ class Summary:
 
 
 def play(
-    tier: str, seed: int, *, minutes: float = world.MINUTES, listener: Listener | None = None
+    tier: str,
+    seed: int,
+    *,
+    minutes: float = world.MINUTES,
+    stretch: float = 1.0,
+    listener: Listener | None = None,
 ) -> Outcome:
     """One run of one tier."""
     if tier == "A":
-        return world.run(seed, minutes=minutes, listener=listener)
+        return world.run(seed, minutes=minutes, stretch=stretch, listener=listener)
     from .whole import world as whole  # trio is not needed for the other tier
 
     return whole.run(seed, listener=listener)
@@ -71,12 +76,13 @@ def play_all(
     *,
     jobs: int = 1,
     minutes: float = world.MINUTES,
+    stretch: float = 1.0,
     progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """All of them; `progress` is called after each."""
     summary = Summary(jobs=jobs)
     begun = time.monotonic()
-    for outcome in _outcomes(partial(play, tier, minutes=minutes), seeds, jobs):
+    for outcome in _outcomes(partial(play, tier, minutes=minutes, stretch=stretch), seeds, jobs):
         summary.add(outcome)
         summary.wall_s = time.monotonic() - begun
         progress(summary)

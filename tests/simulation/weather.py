@@ -104,8 +104,11 @@ def savepoint_every_ms(seed: int) -> int:
     return random.Random(f"{seed}:savepoints").choice((0, 500, 5_000, 30_000, 120_000))
 
 
-def draw(seed: int, minutes: float) -> Weather:
-    """The world of `seed`, with faults for about `minutes`."""
+def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
+    """The world of `seed`, with faults for about `minutes`; `stretch`: the same in so many times the time.
+
+    What depends on time (keys, sessions, savepoints, timers) then has time between the faults.
+    """
     source = random.Random(f"{seed}:weather")
     scale = source.choice((1, 1, 2, 4))
     timers = Raft(
@@ -121,7 +124,7 @@ def draw(seed: int, minutes: float) -> Weather:
     slow = source.random() < 0.3
     return Weather(
         voters=source.choice((1, 3, 3, 3, 3, 5, 5)),
-        duration_ms=int(60_000 * minutes * source.choice((0.5, 1, 1, 1.5))),
+        duration_ms=int(60_000 * minutes * stretch * source.choice((0.5, 1, 1, 1.5))),
         timers=timers,
         tick_ms=source.choice((50, 100, 100, 100)),
         dedup=Dedup(
@@ -141,16 +144,16 @@ def draw(seed: int, minutes: float) -> Weather:
         drift=source.choice((0.0, 0.001, 0.05)),
         load=Load(
             clients=source.randint(1, 4),
-            operations_a_minute=source.choice((10, 20, 60, 200)),
+            operations_a_minute=source.choice((10, 20, 60, 200)) / stretch,
             max_events=source.choice((1, 4, 4, 64, 400)),
             repeats=source.choice((0.0, 0.1, 0.3)),
             reads=source.choice((0.0, 0.1, 0.3)),
             sessions=source.choice((0.0, 0.2, 0.5)),
-            bursts_a_minute=source.choice((0.0, 0.0, 1.0, 4.0)),
+            bursts_a_minute=source.choice((0.0, 0.0, 1.0, 4.0)) / stretch,
             attempt_ms=source.choice((300, 1_000, 3_000)),
             give_up_ms=source.choice((2_000, 20_000)),
             loses=source.choice((0.0, 0.02, 0.1)),
         ),
         aim=source.choice((0.0, 0.3, 0.7)),
-        faults_a_minute={kind: rate for kind, rate in rates.items() if rate},
+        faults_a_minute={kind: rate / stretch for kind, rate in rates.items() if rate},
     )

@@ -191,10 +191,15 @@ class World:
 
 
 def run(
-    seed: int, *, minutes: float = MINUTES, tape: Tape | None = None, listener: Listener | None = None
+    seed: int,
+    *,
+    minutes: float = MINUTES,
+    stretch: float = 1.0,
+    tape: Tape | None = None,
+    listener: Listener | None = None,
 ) -> Outcome:
     """Play the world of `seed`, with its own tape or a shortened one."""
-    weather = draw(seed, minutes)
+    weather = draw(seed, minutes, stretch)
     world = World(seed, weather, listener)
     played = outcome.capture(world.play, tape if tape is not None else record(seed, weather))
     violation = None
