@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from bench import ground
-from bench.ground import Ground, Stretch, note, ratio, say, written
+from bench.ground import Answers, Ground, Stretch, note, ratio, say, written
 from esctl.load.latency import Percentiles
 from esctl.load.runner import Load
 from esnode.config import Config, Retention
@@ -45,21 +45,32 @@ class Intake:
     entries: int = 0
     first_came_s: float | None = None
     """When it was first seen to have something."""
-    points: list[tuple[float, int]] = field(default_factory=list)
-    """Seconds from its start, and the offset it had then."""
+    follower_cpu_s: float = 0.0
+    leader_cpu_s: float = 0.0
+    """Processor time since their processes began."""
+    points: list[tuple[float, int, int]] = field(default_factory=list)
+    """Seconds from its start, the offset it had then, and what was in flight to it, in bytes."""
 
-    def saw(self, status: dict[str, Any], at_s: float) -> None:
-        """It has answered."""
-        self.first_offset, self.next_offset = status["first_offset"], status["next_offset"]
-        self.entries = status["last_index"] - status["prefix_index"]
+    def saw(self, answers: Answers) -> None:
+        """Both have answered."""
+        mine, leader = answers.follower, answers.leader
+        self.first_offset, self.next_offset = mine["first_offset"], mine["next_offset"]
+        self.entries = mine["last_index"] - mine["prefix_index"]
+        self.follower_cpu_s, self.leader_cpu_s = mine["cpu_s"], leader["cpu_s"]
         if self.first_came_s is None and self.next_offset:
-            self.first_came_s = at_s
-        self.points.append((round(at_s - self.begun_s, 3), self.next_offset))
+            self.first_came_s = answers.at_s
+        inflight_bytes = leader["peers"][str(mine["id"])]["inflight_bytes"]
+        self.points.append((round(answers.at_s - self.begun_s, 3), self.next_offset, inflight_bytes))
 
     @property
     def events(self) -> int:
         """How many it has fetched; those that only its snapshot covers do not count."""
         return self.next_offset - self.first_offset
+
+    @property
+    def inflight_bytes(self) -> float:
+        """What was on its way to it at a time, on average: little means that it waited for the leader."""
+        return sum(inflight for _, _, inflight in self.points) / len(self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,12 @@ class Found:
     from_first_events_per_s: float | None
     """The same from when it was first seen to have something."""
     first_offset: int
+    inflight_bytes: float
+    """On its way to the follower, on average."""
+    follower_cpu_us_per_event: float
+    """Of all that its process did, for each event that it fetched."""
+    leader_cpu_s_per_s: tuple[float, float]
+    """Processors that the leader used, before and meanwhile."""
     before: Percentiles
     during: Percentiles
     after: Percentiles
@@ -137,22 +154,33 @@ async def _catch_up(
         ground.loaded(log, options.rate, options.batch, options.size) as load,
     ):
         await trio.sleep(SETTLE_S)
+        used_s = [(await cluster.status(leader))["cpu_s"]]
         before = await ground.stretch(options.seconds)
+        used_s.append((await cluster.status(leader))["cpu_s"])
         note(f"starting node {empty}")
         intake = Intake(trio.current_time())
         await cluster.start(empty)
-        await cluster.wait_level(empty, leader, lambda status: intake.saw(status, trio.current_time()))
+        await cluster.wait_level(empty, leader, intake.saw)
         during = Stretch(intake.begun_s, trio.current_time())
         after = await ground.stretch(options.seconds)
         await trio.sleep(SETTLE_S)
-    return found_of(load, intake, before, during, after, options.rate), intake
+    return found_of(load, intake, (before, during, after), (used_s[0], used_s[1]), options.rate), intake
 
 
 def found_of(
-    load: Load, intake: Intake, before: Stretch, during: Stretch, after: Stretch, rate: float
+    load: Load,
+    intake: Intake,
+    stretches: tuple[Stretch, Stretch, Stretch],
+    leader_cpu_s: tuple[float, float],
+    rate: float,
 ) -> Found:
-    """The figures of a catch-up that has ended."""
+    """The figures of a catch-up that has ended: what was before, meanwhile, after.
+
+    `leader_cpu_s`: the processor time that the leader had used when the first began, and when it ended.
+    """
+    before, during, after = stretches
     since_first_s = None if intake.first_came_s is None else during.end_s - intake.first_came_s
+    begun_cpu_s, ended_cpu_s = leader_cpu_s
     return Found(
         intake.events,
         intake.entries,
@@ -160,6 +188,12 @@ def found_of(
         intake.events / during.seconds,
         ratio(intake.events, since_first_s),
         intake.first_offset,
+        intake.inflight_bytes,
+        1e6 * intake.follower_cpu_s / max(1, intake.events),
+        (
+            (ended_cpu_s - begun_cpu_s) / before.seconds,
+            (intake.leader_cpu_s - ended_cpu_s) / during.seconds,
+        ),
         before.latencies(load),
         during.latencies(load),
         after.latencies(load),
@@ -169,18 +203,21 @@ def found_of(
 
 def as_text(found: Found) -> list[str]:
     """For people."""
+    calm, busy = found.leader_cpu_s_per_s
     rate = f"{found.events_per_s:,.0f} events/s ({found.from_first_events_per_s or 0:,.0f} from the first on)"
     lines = [
         f"level after {found.seconds:.2f} s: {found.events:,} events in {found.entries:,} entries, {rate}",
+        f"{found.inflight_bytes / 1e6:.1f} MB in flight; processor time: the follower"
+        f" {found.follower_cpu_us_per_event:.2f} us an event, the leader {calm:.2f} then {busy:.2f} s/s",
         f"{'client, ms':12}{'p50':>10}{'p99':>10}{'p99.9':>10}",
     ]
     for name, value in (("before", found.before), ("during", found.during), ("after", found.after)):
         lines.append(f"{name:12}" + "".join(f"{written(x):>10}" for x in (value.p50, value.p99, value.p999)))
     fast = "met" if found.events_per_s >= BAR_EVENTS_PER_S else "missed"
-    calm = "met" if (found.p99_ratio or BAR_P99_RATIO + 1) <= BAR_P99_RATIO else "missed"
+    bearable = "met" if (found.p99_ratio or BAR_P99_RATIO + 1) <= BAR_P99_RATIO else "missed"
     lines.append(
         f"p99 x {written(found.p99_ratio, 2)}, {found.kept_up:.1%} acked;"
-        f" bars: {BAR_EVENTS_PER_S:,} events/s {fast}, p99 x {BAR_P99_RATIO:g} {calm}"
+        f" bars: {BAR_EVENTS_PER_S:,} events/s {fast}, p99 x {BAR_P99_RATIO:g} {bearable}"
     )
     return lines
 

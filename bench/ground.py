@@ -60,6 +60,15 @@ class WholeBatches(Plan):
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What a follower that catches up and its leader say of themselves, at `at_s` on trio's clock."""
+
+    follower: dict[str, Any]
+    leader: dict[str, Any]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ground:
     """A running cluster, and the hands that treat it."""
 
@@ -86,14 +95,14 @@ class Ground:
         return found
 
     async def wait_level(
-        self, number: int, leader: int, seen: Callable[[dict[str, Any]], None] = lambda _status: None
+        self, number: int, leader: int, seen: Callable[[Answers], None] = lambda _answers: None
     ) -> None:
-        """Wait until the node has all that the leader had a moment before; `seen` hears its answers."""
+        """Wait until the node has all that the leader had a moment before; `seen` hears what both answer."""
         while True:
-            wanted = (await self.status(leader))["next_offset"]
+            theirs = await self.status(leader)
             mine = await self.status(number)
-            seen(mine)
-            if mine["next_offset"] >= wanted and not mine["rejoining"]:
+            seen(Answers(mine, theirs, trio.current_time()))
+            if mine["next_offset"] >= theirs["next_offset"] and not mine["rejoining"]:
                 return
             await trio.sleep(STEP_S)
 
