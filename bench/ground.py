@@ -20,7 +20,7 @@ from typing import Any, Final
 import trio
 
 from bench.floor.cluster import NODES, START_TIMEOUT_S, STOP_TIMEOUT_S, on_a_leash, state_in
-from esctl import layout, state
+from esctl import layout, nodelog, state
 from esctl.backends.interface import NodeOptions
 from esctl.backends.process import ProcessBackend
 from esctl.errors import NodeNotReady
@@ -41,6 +41,7 @@ UNENDING_S: Final = 24 * 3600.0
 WINDOW: Final = 512
 """Batches under way at a rate: more than ever wait while the log keeps up."""
 FILL_WINDOW: Final = 64
+TAIL_LINES: Final = 8
 STEP_S: Final = 0.05
 """Between two questions to a node."""
 TELL_EVERY_S: Final = 5.0
@@ -91,7 +92,8 @@ class Ground:
         """What the node says of itself; raises `NodeNotReady` when it says nothing."""
         found = await probe.status_of(self.cluster.node(number))
         if found is None:
-            raise NodeNotReady(f"node {number} does not answer")
+            tail = nodelog.tail(self.cluster.node(number).log, TAIL_LINES)
+            raise NodeNotReady(f"node {number} does not answer; the end of its log:\n{tail}")
         return found
 
     async def wait_level(
