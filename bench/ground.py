@@ -41,6 +41,7 @@ UNENDING_S: Final = 24 * 3600.0
 WINDOW: Final = 512
 """Batches under way at a rate: more than ever wait while the log keeps up."""
 FILL_WINDOW: Final = 64
+ANSWER_S: Final = 10.0
 TAIL_LINES: Final = 8
 STEP_S: Final = 0.05
 """Between two questions to a node."""
@@ -89,12 +90,18 @@ class Ground:
         return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
 
     async def status(self, number: int) -> dict[str, Any]:
-        """What the node says of itself; raises `NodeNotReady` when it says nothing."""
-        found = await probe.status_of(self.cluster.node(number))
-        if found is None:
-            tail = nodelog.tail(self.cluster.node(number).log, TAIL_LINES)
-            raise NodeNotReady(f"node {number} does not answer; the end of its log:\n{tail}")
-        return found
+        """What the node says of itself; raises `NodeNotReady` when it says nothing for long.
+
+        A node that finds its disk emptied starts anew in its process, and for a moment nobody listens.
+        """
+        with trio.move_on_after(ANSWER_S):
+            while True:
+                found = await probe.status_of(self.cluster.node(number))
+                if found is not None:
+                    return found
+                await trio.sleep(STEP_S)
+        tail = nodelog.tail(self.cluster.node(number).log, TAIL_LINES)
+        raise NodeNotReady(f"node {number} does not answer; the end of its log:\n{tail}")
 
     async def wait_level(
         self, number: int, leader: int, seen: Callable[[Answers], None] = lambda _answers: None
