@@ -1,5 +1,6 @@
 """What goes through the wire comes out the same; what is no message comes out as a declared error."""
 
+import itertools
 import re
 import struct
 import tracemalloc
@@ -24,7 +25,7 @@ from esnode.raft.messages import (
     Snapshot,
     VoteRequest,
 )
-from esnode.wire import CODECS, FrameReader, Message, encode
+from esnode.wire import CODECS, FrameReader, Message, encode, encode_parts
 from esnode.wire.cbor import SCHEMAS
 from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
 from esnode.wire.layout import FrameType
@@ -187,6 +188,25 @@ def test_a_large_frame_in_tiny_pieces_arrives() -> None:
     reader = FrameReader()
     found = [message for at in range(0, len(data), 16) for message in reader.feed(data[at : at + 16])]
     assert len(found) == 1
+
+
+def test_a_frame_arrives_the_same_in_pieces_of_every_size() -> None:
+    data = keyed(4, cbor2.dumps([bytes(40_000)] * 4)) + encode(StatusRequest(5))
+    whole = FrameReader().feed(data)
+    for sizes in ([5_000], [1], [4_096, 1, 1, 9_000], [1, 5_000, 5_000], [100_000, 7]):
+        reader, found, at = FrameReader(), list[Message](), 0
+        for size in itertools.cycle(sizes):
+            found += reader.feed(data[at : at + size])
+            at += size
+            if at >= len(data):
+                break
+        assert found == whole
+        assert not reader.unfinished
+
+
+@given(st.one_of(MESSAGES[Append], MESSAGES[AppendEntries]))
+def test_the_parts_of_a_frame_are_the_frame(message: Append | AppendEntries) -> None:
+    assert b"".join(encode_parts(message)) == encode(message)
 
 
 def test_an_unknown_type_is_refused() -> None:

@@ -225,7 +225,7 @@ class KeyTable:
         return window.live * 8 > index.capacity * 7
 
     def _wanted_capacity(self, window: KeyWindow) -> int:
-        """Room to grow fourfold, but not beyond the bound while the bound holds: each growth copies all keys."""
+        """Room to grow fourfold, for each growth copies all keys; not beyond the bound while that holds."""
         live = window.live
         bound = max(window.max_keys, live * 9 // 8)
         return max(MIN_CAPACITY, min(live * 4, bound))
