@@ -150,6 +150,7 @@ class Driver:
             self._core.step(item)
         ready = self._core.ready()
         self._carry_out(ready)
+        self._view.leader_in_doubt = self._core.doubts_its_leader
         return ready.fetches
 
     def _carry_out(self, ready: Ready) -> None:
