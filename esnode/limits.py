@@ -91,7 +91,7 @@ MAX_REMEMBERED_RANGES: Final = 131_072
 # --- time ---------------------------------------------------------------------------------------
 TICK_MS: Final = 20
 FINE_TICK_MS: Final = 1
-"""The tick while nobody leads."""
+"""The tick while nobody leads, or the leader is about to be given up."""
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
@@ -112,6 +112,8 @@ STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
 """Survivors of a leader whose connection closed start this far apart, by rank."""
 HASTY_RETRY_MS: Final = 25
+GIVE_WAY_MS: Final = 100
+"""What a node that grants a pre-vote leaves the asker for its election before it stands itself."""
 MAX_HASTY_ELECTIONS: Final = 10
 PEER_SILENCE_MS: Final = 2_000
 """A connection to a peer whose bytes are not confirmed for this long is ended by the kernel."""
