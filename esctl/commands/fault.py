@@ -13,12 +13,19 @@ import typer
 
 from esctl import guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import DryRun, Yes
+from esctl.arguments import DryRun, NodeArgument, Yes
 from esctl.backends import backend_named
 from esctl.backends.interface import RunState
-from esctl.errors import CleanUpIncomplete, FaultNotFound, Inconclusive, InvalidArgument, NoEffect
+from esctl.errors import (
+    CleanUpIncomplete,
+    FaultNotFound,
+    Inconclusive,
+    InvalidArgument,
+    NodeNotRunning,
+    NoEffect,
+)
 from esctl.exits import Exit, exit_of
-from esctl.faults import effect
+from esctl.faults import effect, leases
 from esctl.faults import orders as ordering
 from esctl.faults.effect import Effect, Judge, Look, Verdict
 from esctl.faults.orders import Order
@@ -153,6 +160,22 @@ def disk(
     )  # fmt: skip
 
 
+@command(app, "kill")
+def kill(
+    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+) -> Answer:
+    """End a node without warning (SIGKILL), and start it again when the lease is over"""
+    return _stop(run, "kill", number, lease, RunState.DOWN, yes=yes, dry_run=dry_run)
+
+
+@command(app, "pause")
+def pause(
+    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+) -> Answer:
+    """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
+    return _stop(run, "pause", number, lease, RunState.PAUSED, yes=yes, dry_run=dry_run)
+
+
 @command(app, "ls")
 def ls(run: Invocation) -> Answer:
     """List the active faults of every node, what is left of each lease, and how often each has hit"""
@@ -160,8 +183,8 @@ def ls(run: Invocation) -> Answer:
 
     cluster = run.cluster()
     active, survey = run.trio(lambda: nodes.active(cluster))
-    if not survey.up:
-        return Answer({"faults": []}, errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+    for one in leases.active(cluster):
+        active.setdefault(one.node, []).append(one.as_data())
     for report in survey.down:
         run.terminal.warn(f"node {report.node.id} gives no answer: {report.why}")
     rows: list[list[Value]] = [
@@ -184,7 +207,10 @@ def ls(run: Invocation) -> Answer:
         "allowed": [r.node.id for r in survey.up if (r.status or {}).get("faults_allowed")],
         "faults": [{"node": n, **fault} for n, faults in sorted(active.items()) for fault in faults],
     }
-    return Answer(data, [Table(columns, rows, empty=f"no faults are active in {cluster.name}")])
+    table = Table(columns, rows, empty=f"no faults are active in {cluster.name}")
+    if not survey.up:
+        return Answer(data, [table], [survey.nobody], Exit.UNREACHABLE)
+    return Answer(data, [table])
 
 
 @command(app, "heal")
@@ -205,6 +231,8 @@ def heal(
     ids = [] if fault is None else [fault]
     if dry_run:
         active, _ = run.trio(lambda: nodes.active(cluster))
+        for stopped in leases.active(cluster):
+            active.setdefault(stopped.node, []).append(stopped.as_data())
         found = [
             (number, one["id"])
             for number, ones in sorted(active.items())
@@ -216,9 +244,13 @@ def heal(
             {"cluster": cluster.name, "dry_run": True, "faults": found}, [Line(f"would end {text}")]
         )
     with run.terminal.progress(f"healing {cluster.name}"):
+        going_on, failure = leases.heal(cluster, ids)  # first, so that these nodes answer
         healed = run.trio(lambda: nodes.heal(cluster, ids))
     ended = [{"node": n, **one} for n, ones in sorted(healed.ended.items()) for one in ones]
+    ended += [{"node": one.node, **one.as_data()} for one in going_on]
     data = {"cluster": cluster.name, "healed": ended, "silent": healed.silent, "recovered": healed.recovered}
+    if failure is not None:
+        return Answer.of_error(failure, data)
     running = [n for n in healed.silent if _runs(cluster, n)]
     if running:
         error = CleanUpIncomplete(
@@ -240,6 +272,45 @@ def heal(
         helps = f"esctl health --wait 10 --cluster {cluster.name}"
         calm = Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
     return Answer(data, [Line(f"healed {names}"), calm])
+
+
+def _stop(
+    run: Invocation, kind: str, number: int, lease: str, wanted: RunState, *, yes: bool, dry_run: bool
+) -> Answer:
+    """Kill or pause a node, with a keeper that ends that."""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster.node(number)
+    survey = _survey(run, cluster)
+    change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=[number])
+    fault, what = _new_id(kind), f"{kind} of node {number}"
+    data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms, "node": number}
+    data["quorum"] = change.as_data()
+    if dry_run:
+        line = Line(f"would {kind} node {number} for {lease_ms / 1000:g} s; then {change.text}")
+        return Answer({**data, "dry_run": True}, [line])
+    if change.lost:
+        run.terminal.warn(f"afterwards: {change.text}")
+        guard.moderate(run.terminal, f"{kind} node {number} of {cluster.name} for {lease}.", yes=yes)
+    helps = f"esctl fault heal {fault} --cluster {cluster.name}"
+    run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
+    if not survey.report(number).up:
+        raise NodeNotRunning(
+            f"node {number} gives no answer: {survey.report(number).why}; nothing was done",
+            next_step=f"{survey.report(number).next_step} --cluster {cluster.name}",
+        )
+
+    async def watch() -> tuple[list[Effect], "Survey"]:
+        kept = change.running_after >= change.needed
+        return await nodes.watch(
+            cluster, lambda looks, _: effect.of_process(number, wanted, looks), lease_ms, for_leader=kept
+        )
+
+    with run.terminal.progress(f"{what}: looking whether it hits"):
+        leases.strike(cluster, leases.begin(cluster, fault, kind, number, lease_ms))
+        effects, after = run.trio(watch)
+    return _answer(data, what, effects, after, helps)
 
 
 # --- striking -----------------------------------------------------------------------------------------

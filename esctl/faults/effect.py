@@ -129,6 +129,16 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect
     return effects
 
 
+def of_process(node: int, wanted: RunState, looks: Mapping[int, Look]) -> list[Effect]:
+    """What a node shows that was killed or paused."""
+    look = looks[node]
+    if look.state is wanted and look.status is None:
+        return [Effect(node, Verdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)]
+    if look.state is wanted:
+        return [Effect(node, Verdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)]
+    return [Effect(node, Verdict.NO_EFFECT, f"its process is {look.state}", open=True)]
+
+
 def _without_leader(look: Look, leader: int, hits: int, elapsed_ms: int) -> Effect:
     status = look.status or {}
     node, role, follows = look.node, status["role"], status["leader"]

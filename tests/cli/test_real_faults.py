@@ -152,6 +152,24 @@ def test_a_disk_that_refuses_ends_its_node_and_a_start_brings_it_back(
     assert active(fragile) == []
 
 
+def test_a_paused_leader_goes_on_after_a_killed_esctl_and_a_killed_node_is_started_again(
+    fragile: RealCluster,
+) -> None:
+    old = leader(fragile)
+    pausing = begin(fragile, "fault", "pause", str(old), "--lease", "3s")
+    wait_active(fragile, 1)
+    pausing.send_signal(signal.SIGKILL)
+    pausing.communicate()
+    wait_active(fragile, 0)
+    assert fragile.data("health", "--wait", "20")["healthy"]
+    number = leader(fragile)
+    killed = fragile.data("fault", "kill", str(number), "--lease", "3s")
+    assert killed["effect"] == "applied"
+    assert killed["leader_after"] not in (None, number)
+    wait_active(fragile, 0)
+    assert fragile.data("health", "--wait", "20")["healthy"]
+
+
 def test_what_would_be_cut_is_shown_and_not_done(fragile: RealCluster) -> None:
     number = leader(fragile)
     plan = fragile.data("fault", "partition", "isolate", str(number), "--dry-run")
