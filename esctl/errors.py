@@ -202,6 +202,14 @@ class CleanUpIncomplete(OperatorError):
     next_step = "remove what the message names, then run the same command again"
 
 
+class FaultNotFound(CallerError):
+    """No node has an active fault of that id: it was never set, was healed, or its lease is over."""
+
+    code = "ES4015"
+    title = "there is no such fault"
+    next_step = "esctl fault ls"
+
+
 class TooFewNodes(OperatorError):
     """The cluster cannot spare a node: it is small, or others are down or behind. Nothing was done."""
 
@@ -260,6 +268,14 @@ class Drifted(Finding):
     code = "ES4306"
     title = "something does not stay where it was"
     next_step = "esctl bench soak, for longer, to see where it leads"
+
+
+class NoEffect(OperatorError):
+    """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
+
+    code = "ES4308"
+    title = "the fault has no effect"
+    next_step = "esctl fault ls; then esctl logs --level warning"
 
 
 class NeverRecovered(VerdictFailed):

@@ -40,6 +40,7 @@ class Exit(enum.IntEnum):
 _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.InvalidConfig: Exit.USAGE,
     node.InvalidRequest: Exit.USAGE,
+    node.FaultsNotAllowed: Exit.REFUSED,
     node.Unreachable: Exit.UNREACHABLE,
     node.NoQuorum: Exit.UNHEALTHY,
     node.OperationTimeout: Exit.TIMEOUT,

@@ -61,6 +61,7 @@ ROWS: Final = (
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
+    Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),
     Row("explain", "Explain an error code", "Learn"),
     Row("completion", "Print the completion script for a shell", "Learn"),

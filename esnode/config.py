@@ -68,6 +68,13 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Faults:
+    """Whether an operator may break the node on purpose (`esctl fault`). Never in production."""
+
+    allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One node's whole configuration."""
 
@@ -80,6 +87,7 @@ class Config:
     raft: Raft = field(default_factory=Raft)
     dedup: Dedup = field(default_factory=Dedup)
     retention: Retention = field(default_factory=Retention)
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def me(self) -> Member:
@@ -139,12 +147,12 @@ def dump(config: Config) -> str:
         f"storage = {_quote(config.storage)}",
         f"log_level = {_quote(config.log_level)}",
     ]
-    for name in ("raft", "dedup", "retention"):
+    for name in ("raft", "dedup", "retention", "faults"):
         lines += ["", f"[{name}]"]
         section = getattr(config, name)
         for entry in dataclasses.fields(section):
             value = getattr(section, entry.name)
-            lines.append(f"{entry.name} = {_quote(value) if isinstance(value, str) else value}")
+            lines.append(f"{entry.name} = {_value(value)}")
     for member in config.members:
         lines += ["", "[[members]]", f"id = {member.id}"]
         lines += [f"peer = {_quote(str(member.peer))}", f"client = {_quote(str(member.client))}"]
@@ -154,7 +162,7 @@ def dump(config: Config) -> str:
 def _config(document: dict[str, Any], base: Path) -> Config:
     fields = _checked(document, Config, "")
     members = tuple(_member(item, n) for n, item in enumerate(fields.pop("members"), start=1))
-    for name, section in (("raft", Raft), ("dedup", Dedup), ("retention", Retention)):
+    for name, section in _SECTIONS:
         if name in fields:
             fields[name] = section(**_checked(fields[name], section, f"{name}."))
     data_dir = base / _path(fields.pop("data_dir"))
@@ -181,7 +189,13 @@ def _member(item: object, number: int) -> Member:
     return Member(fields["id"], parse_address(fields["peer"]), parse_address(fields["client"]))
 
 
-_TOML_TYPES: dict[Any, type] = {Path: str, Address: str, Raft: dict, Dedup: dict, Retention: dict}
+_SECTIONS: tuple[tuple[str, type[Any]], ...] = (
+    ("raft", Raft),
+    ("dedup", Dedup),
+    ("retention", Retention),
+    ("faults", Faults),
+)
+_TOML_TYPES: dict[Any, type] = {Path: str, Address: str, **dict.fromkeys((cls for _, cls in _SECTIONS), dict)}
 
 
 def _checked(table: dict[str, Any], cls: type[Any], where: str) -> dict[str, Any]:
@@ -198,7 +212,7 @@ def _checked(table: dict[str, Any], cls: type[Any], where: str) -> dict[str, Any
         if entry.name not in table:
             if required:
                 raise InvalidConfig(f"{where}{entry.name} is missing")
-        elif not isinstance(table[entry.name], wanted) or isinstance(table[entry.name], bool):
+        elif type(table[entry.name]) is not wanted:
             raise InvalidConfig(f"{where}{entry.name} must be of type {wanted.__name__}")
     return dict(table)
 
@@ -246,6 +260,13 @@ def _check_most(name: str, value: int, most: int) -> None:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InvalidConfig(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _value(value: str | int | bool) -> str:
+    """As TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _quote(value) if isinstance(value, str) else str(value)
 
 
 def _quote(text: str) -> str:

@@ -270,6 +270,14 @@ class AddressTaken(OperatorError):
     next_step = "stop what uses it, or configure another port"
 
 
+class FaultsNotAllowed(OperatorError):
+    """The node was started without `[faults] allowed = true`: it breaks nothing on purpose."""
+
+    code = "ES3003"
+    title = "the node was not started with faults allowed"
+    next_step = "set `allowed = true` under `[faults]` in the node's file and restart it; see docs/faults.md"
+
+
 class WrongDirectory(OperatorError):
     """The data directory belongs to another node or cluster, or to a newer version."""
 

@@ -23,6 +23,8 @@ from esnode.errors import (
     ProtocolError,
     first_of,
 )
+from esnode.faults import Answer as FaultAnswer
+from esnode.faults import not_allowed
 from esnode.inbox import Inbox
 from esnode.messages import LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
@@ -46,6 +48,7 @@ class Ingest:
         reader: Reader,
         status: Callable[[], Mapping[str, Any]],
         explain: Callable[[bytes], tuple[int, int]],
+        faults: FaultAnswer = not_allowed,
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -55,7 +58,15 @@ class Ingest:
         self._connections = 0
         self._addresses = {member.id: str(member.client) for member in config.members}
         self._services = Services(
-            inbox, view, self._waiting, reader, tuple(self._addresses), self._leader_news, status, explain
+            inbox,
+            view,
+            self._waiting,
+            reader,
+            tuple(self._addresses),
+            self._leader_news,
+            status,
+            explain,
+            faults,
         )
 
     async def serve(

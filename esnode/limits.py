@@ -88,6 +88,10 @@ MAX_PRODUCERS: Final = 65536
 MAX_REMEMBERED_RANGES: Final = 131_072
 """In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
+MAX_FAULTS: Final = 64
+"""Faults that are active on a node at the same time."""
+MAX_FAULT_ID_BYTES: Final = 64
+
 # --- time ---------------------------------------------------------------------------------------
 TICK_MS: Final = 20
 FINE_TICK_MS: Final = 1
@@ -119,6 +123,10 @@ PEER_SILENCE_MS: Final = 2_000
 """A connection to a peer whose bytes are not confirmed for this long is ended by the kernel."""
 PEER_DIAL_S: Final = 1.0
 """A dial that began inside a partition must not outlast it by much."""
+MIN_FAULT_LEASE_MS: Final = 100
+MAX_FAULT_LEASE_MS: Final = 600_000
+"""A fault that nobody renews is over after ten minutes at most."""
+MAX_FAULT_DELAY_MS: Final = 10_000
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

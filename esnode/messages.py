@@ -202,7 +202,58 @@ class KeyExplained:
     expires_in_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class SetFault:
+    """Break something on purpose, for `lease_ms` at most; the same id again renews or replaces it.
+
+    `kind`, `direction` and the names in `parameters` are those of `esnode/faults.py`. `peers` are the
+    nodes at the other end of the links that are struck; none for a fault of the disk.
+    """
+
+    request_id: int
+    fault: str
+    kind: str
+    peers: list[int]
+    direction: str
+    parameters: dict[str, int]
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealFault:
+    """End a fault before its lease does; all of them when `fault` is empty."""
+
+    request_id: int
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListFaults:
+    """Which faults are active?"""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultsReply:
+    """The fault that was set, those that were healed, or those that are active: a map each, see
+    docs/protocol.md."""
+
+    request_id: int
+    faults: list[dict[str, Any]]
+
+
+FaultRequest = SetFault | HealFault | ListFaults
 ClientRequest = (
-    Append | OpenProducerSession | Read | Subscribe | StatusRequest | TransferLeadership | ExplainKey
+    Append
+    | OpenProducerSession
+    | Read
+    | Subscribe
+    | StatusRequest
+    | TransferLeadership
+    | ExplainKey
+    | FaultRequest
 )
-NodeReply = Appended | Refused | ProducerOpened | Records | StatusReply | Transferred | KeyExplained
+NodeReply = (
+    Appended | Refused | ProducerOpened | Records | StatusReply | Transferred | KeyExplained | FaultsReply
+)

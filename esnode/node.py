@@ -21,8 +21,10 @@ from esnode.connection import ByteListener, Dialer, open_stream
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
+from esnode.faults import FaultTable, not_allowed
 from esnode.inbox import Inbox
 from esnode.ingest import Ingest
+from esnode.injector import Injector
 from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.raft.messages import Snapshot, Transfer
@@ -92,7 +94,11 @@ class Node:
             self._load_snapshot,
             source,
         )
-        self._status = Status(config, core, machine, self.view, self.worker, self._replication, process)
+        faults = FaultTable(config.node_id, list(self._replication.links), source)
+        self._injector = Injector(faults, self._replication, self.worker) if config.faults.allowed else None
+        self._status = Status(
+            config, core, machine, self.view, self.worker, self._replication, faults, process
+        )
         self._ingest = Ingest(
             config,
             incarnation,
@@ -101,6 +107,7 @@ class Node:
             Reader(self.view, self.worker, found.log.applied_from),
             self._status.gather,
             self._status.explain,
+            not_allowed if self._injector is None else self._injector.answer,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
@@ -132,6 +139,8 @@ class Node:
             await nursery.start(self._ingest.serve, clients, name="ingest")
             nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")
             nursery.start_soon(run_election, self._inbox, self.view, name="election")
+            if self._injector is not None:
+                nursery.start_soon(self._injector.run, name="faults")
             log.info("node_started", extra={"next_offset": self.view.next_offset})
             task_status.started()
 

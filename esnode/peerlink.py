@@ -9,6 +9,7 @@ is over the outbox's bound. Raft sends again, so dropping is safe; it is reporte
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from math import inf
 from typing import Final, Protocol
 
 import trio
@@ -27,6 +28,7 @@ from esnode.errors import (
     Unreachable,
     first_of,
 )
+from esnode.faults import LinkFaults, same
 from esnode.inbox import Inbox
 from esnode.messages import Goodbye, Hello
 from esnode.raft.messages import (
@@ -81,6 +83,9 @@ class PeerLink:
         self._wanted_snapshot: SendSnapshot | None = None
         self._work = trio.lowlevel.ParkingLot()
         self._hurry = trio.Event()
+        self._faults: LinkFaults | None = None
+        self._faults_changed = trio.lowlevel.ParkingLot()
+        self._to_be_reset = False
 
     def send(self, message: PeerMessage) -> None:
         """Queue `message`, or drop it."""
@@ -92,13 +97,17 @@ class PeerLink:
         if self.outbox_bytes + size_bytes > limits.MAX_OUTBOX_BYTES:
             self._inbox.put(PeerUnreachable(self._member.id))
             return
+        if self._faults is not None:
+            self._send_through(self._faults, b"".join(parts))
+            return
         self._outbox += parts
         self.outbox_bytes += size_bytes
         self._work.unpark()
 
     def send_snapshot(self, wanted: SendSnapshot) -> None:
         """Send the stored snapshot as soon as the connection allows."""
-        if not self.connected:
+        struck = self._faults is not None and not self._faults.fate(0, trio.current_time()).copies
+        if not self.connected or struck:
             self._inbox.put(SnapshotSent(wanted.peer, ok=False))
             return
         self._wanted_snapshot = wanted
@@ -107,6 +116,16 @@ class PeerLink:
     def dial_now(self) -> None:
         """The peer has just called us, so it is there: do not wait for the next try."""
         self._hurry.set()
+
+    def strike(self, faults: LinkFaults | None) -> None:
+        """What is sent from now on suffers these faults; what others held back leaves at once, in order."""
+        if same(self._faults, faults):
+            return
+        older, self._faults = self._faults, faults
+        if older is not None:
+            self._leave(older.ripe(inf))
+            self.dial_now()
+        self._faults_changed.unpark_all()
 
     async def run(self) -> None:
         """Keep a connection open for ever. Raises `UnknownDirectory` when the peer says that of this node."""
@@ -148,9 +167,13 @@ class PeerLink:
             self._inbox.put(SnapshotSent(self._member.id, ok=False))
         self._outbox.clear()
         self.outbox_bytes = 0
+        if self._faults is not None:
+            self._faults.ripe(inf)
 
     async def _converse(self) -> None:
         """Dial, shake hands, and send until the connection breaks."""
+        if self._faults is not None and self._faults.refuse():
+            raise Unreachable(f"{self._member.peer} is cut off on purpose")
         with trio.move_on_after(limits.PEER_DIAL_S) as dialling:
             stream = await self._dial(self._member.peer)
         if dialling.cancelled_caught:
@@ -159,11 +182,12 @@ class PeerLink:
             # The kernel ends a connection whose bytes nobody confirms, instead of after many minutes.
             connection.set_option(socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", limits.PEER_SILENCE_MS)
             await greet(connection, self._hello())
-            self.connected = True
+            self.connected, self._to_be_reset = True, False
             self._inbox.put(PeerConnected(self._member.id))
             log.info("peer_connected", extra={"peer": self._member.id})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_for_the_end, connection)
+                nursery.start_soon(self._obey_faults)
                 await self._pump(connection)
 
     async def _pump(self, connection: Connection) -> None:
@@ -182,12 +206,58 @@ class PeerLink:
                 assert wanted is not None
                 snapshot = await self._open_snapshot(wanted)
             chunk = next(snapshot, None)
-            if chunk is not None:
+            if self._faults is not None and not await self._wait_turn(
+                0 if chunk is None else len(chunk.data)
+            ):
+                snapshot, self._wanted_snapshot = None, None
+                self._inbox.put(SnapshotSent(self._member.id, ok=False))
+            elif chunk is not None:
                 await connection.send(chunk)
                 await trio.lowlevel.checkpoint()  # a send that the kernel takes at once lets nobody else run
             elif wanted is self._wanted_snapshot:
                 snapshot, self._wanted_snapshot = None, None
                 self._inbox.put(SnapshotSent(self._member.id, ok=True))
+
+    # --- what faults do to it (see `faults.py`) ---
+
+    def _send_through(self, faults: LinkFaults, frame: bytes) -> None:
+        """What becomes of a message."""
+        now = trio.current_time()
+        fate = faults.fate(len(frame), now)
+        if fate.reset:
+            self._to_be_reset = True
+        elif self.outbox_bytes + faults.held_bytes + fate.copies * len(frame) > limits.MAX_OUTBOX_BYTES:
+            self._inbox.put(PeerUnreachable(self._member.id))
+        else:
+            for _ in range(fate.copies):
+                faults.hold(frame, fate.due)
+            self._leave(faults.ripe(now))
+        self._faults_changed.unpark_all()
+
+    def _leave(self, frames: list[bytes]) -> None:
+        self._outbox += frames
+        self.outbox_bytes += sum(map(len, frames))
+        self._work.unpark()
+
+    async def _obey_faults(self) -> None:
+        """While the connection lasts: what is held back leaves when it is due; or the connection breaks."""
+        while not self._to_be_reset:
+            with trio.CancelScope(deadline=inf if self._faults is None else self._faults.next_due):
+                await self._faults_changed.park()
+            if self._faults is not None:
+                self._leave(self._faults.ripe(trio.current_time()))
+        raise ConnectionLost("the connection was reset on purpose")
+
+    async def _wait_turn(self, size_bytes: int) -> bool:
+        """Until a piece of a snapshot may leave; False when it may not, and the whole is lost."""
+        while (faults := self._faults) is not None and not faults.refuse():
+            due = faults.pace(size_bytes, trio.current_time())
+            while self._faults is faults and trio.current_time() < due:
+                with trio.CancelScope(deadline=due):
+                    await self._faults_changed.park()
+            if self._faults is faults:
+                return True
+        return self._faults is None
 
     async def _open_snapshot(self, wanted: SendSnapshot) -> Iterator[SnapshotChunk]:
         snapshot = await self._load_snapshot()

@@ -15,6 +15,7 @@ from esnode.acquaintance import Acquaintances
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
 from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
+from esnode.faults import LinkFaults
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.peerlink import Jitter, LoadSnapshot, PeerLink
@@ -63,6 +64,7 @@ class Replication:
         self._incoming: dict[NodeId, Connection] = {}
         self._arrivals = 0
         self._newest: dict[NodeId, int] = {}
+        self._struck: dict[NodeId, LinkFaults] = {}
         self.links = {
             peer.id: PeerLink(peer, partial(self._hello, peer.id), inbox, dial, load_snapshot, jitter)
             for peer in config.peers
@@ -75,6 +77,13 @@ class Replication:
     def send_snapshot(self, wanted: SendSnapshot) -> None:
         """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
         self.links[wanted.peer].send_snapshot(wanted)
+
+    def strike(self, peer: NodeId, faults: LinkFaults | None) -> None:
+        """What comes from the peer suffers these faults from now on."""
+        if faults is None:
+            self._struck.pop(peer, None)
+        else:
+            self._struck[peer] = faults
 
     async def run(
         self,
@@ -131,7 +140,7 @@ class Replication:
             incarnation=self._incarnation,
             allowed_side=Side.PEER,
             peers=tuple(self.links),
-            admit=self._acquaintances.meet,
+            admit=self._admit,
         )
         peer = hello.node_id
         if arrival < self._newest.get(peer, 0):
@@ -152,17 +161,30 @@ class Replication:
                 del self._incoming[peer]
                 self._inbox.put(PeerClosed(peer))
 
+    async def _admit(self, hello: Hello) -> None:
+        if hello.node_id in self._struck and self._struck[hello.node_id].refuse():
+            raise ConnectionLost(f"node {hello.node_id} is cut off on purpose")
+        await self._acquaintances.meet(hello)
+
+    def _copies(self, peer: NodeId) -> int:
+        """How often a message that has come from a peer is heard."""
+        return self._struck[peer].fate(0, trio.current_time()).copies
+
     async def _receive(self, peer: NodeId, connection: Connection) -> None:
         assembler = SnapshotAssembler()
         while messages := await connection.receive():
+            heard = peer not in self._struck
             for message in messages:
                 whole = _peer_message(message, assembler)
-                if whole is not None:
+                if whole is None:
+                    continue
+                for _ in range(1 if peer not in self._struck else self._copies(peer)):
+                    heard = True
                     await self._inbox.wait_room()
                     if self._incoming.get(peer) is not connection:
                         return
                     self._inbox.put(Received(peer, whole))
-            if peer == self._view.soft_state.leader:
+            if heard and peer == self._view.soft_state.leader:
                 self._view.last_heard = trio.current_time()
 
 

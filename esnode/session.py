@@ -22,23 +22,30 @@ from esnode.errors import (
     InvalidRequest,
     NotLeader,
     OperationTimeout,
+    OperatorError,
     ProtocolError,
     Rejoining,
     declared,
 )
+from esnode.faults import Answer as FaultAnswer
+from esnode.faults import not_allowed
 from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
     Appended,
     ExplainKey,
+    FaultRequest,
+    HealFault,
     KeyExplained,
     LeaderIs,
+    ListFaults,
     NodeReply,
     OpenProducerSession,
     ProducerOpened,
     Read,
     Records,
     Refused,
+    SetFault,
     StatusReply,
     StatusRequest,
     Subscribe,
@@ -66,6 +73,7 @@ class Services:
     leader_news: Callable[[], LeaderIs]
     status: Callable[[], Mapping[str, Any]]
     explain: Callable[[bytes], tuple[int, int]]
+    faults: FaultAnswer = not_allowed
 
 
 class Session:
@@ -147,8 +155,16 @@ class Session:
             case ExplainKey(request_id, key):
                 offset, expires_in_ms = self._services.explain(key)
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
+            case SetFault() | HealFault() | ListFaults():
+                self._answer_faults(message)
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
+
+    def _answer_faults(self, request: FaultRequest) -> None:
+        try:
+            self._push(self._services.faults(request))
+        except (CallerError, OperatorError) as error:
+            self._refuse(request.request_id, error)
 
     def _append(self, message: Append) -> None:
         batch = message.batch

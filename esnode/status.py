@@ -16,6 +16,7 @@ import trio
 import esnode
 from esnode.apply import Machine
 from esnode.config import Config
+from esnode.faults import FaultTable
 from esnode.raft.core import Core
 from esnode.replication import Replication
 from esnode.storage.worker import StorageWorker
@@ -42,6 +43,7 @@ class Status:
     view: View
     worker: StorageWorker
     replication: Replication
+    faults: FaultTable
     process: Callable[[], Process]
     begun: float | None = None
     """When the node began to run, on trio's clock."""
@@ -76,6 +78,8 @@ class Status:
             "uptime_s": round(uptime_s, 3),
             "storage": self.config.storage,
             "storage_bytes": self.worker.storage.size_bytes(),
+            "faults_allowed": self.config.faults.allowed,
+            "faults": self.faults.pictures(trio.current_time()),
             "dedup": self._dedup(),
             "peers": {str(peer): self._peer(peer) for peer in self.core.peers},
         }

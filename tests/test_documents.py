@@ -243,7 +243,13 @@ def names_of(cls: type[Any]) -> set[str]:
 def test_the_deployment_document_has_every_configuration_key_and_its_default() -> None:
     text, written = example_configuration()
     assert set(written) == names_of(config.Config)
-    for name, cls in (("raft", config.Raft), ("dedup", config.Dedup), ("retention", config.Retention)):
+    sections = {
+        "raft": config.Raft,
+        "dedup": config.Dedup,
+        "retention": config.Retention,
+        "faults": config.Faults,
+    }
+    for name, cls in sections.items():
         assert written[name] == dataclasses.asdict(cls()), name
     for field in dataclasses.fields(config.Config):
         if isinstance(field.default, str):

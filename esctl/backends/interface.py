@@ -39,6 +39,8 @@ class NodeOptions:
 
     storage: str = "sqlite"
     log_level: str = "info"
+    faults: bool = False
+    """Whether nodes may be broken on purpose."""
 
 
 Ready = Callable[[Node], Awaitable[bool]]

@@ -30,7 +30,7 @@ from esctl.errors import (
 )
 from esctl.inquiry import probe
 from esctl.state import Cluster, Node, make_directory, owner_of, write_atomically
-from esnode.config import Config, Member, dump, load, parse_address
+from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
 
 KILL_TIMEOUT_S: Final = 10.0
@@ -262,6 +262,7 @@ def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
         members=members,
         storage=options.storage,
         log_level=options.log_level,
+        faults=Faults(allowed=options.faults),
     )
 
 

@@ -46,6 +46,9 @@ def up(
         Literal["debug", "info", "warning", "error"],
         typer.Option("--log-level", help="Log from this level on"),
     ] = "info",
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Let esctl fault break it on purpose; never in production")
+    ] = False,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -72,7 +75,7 @@ def up(
                 data,
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
-        backend.create(cluster, NodeOptions(storage, log_level))
+        backend.create(cluster, NodeOptions(storage, log_level, faults))
         state.add(cluster)
     with run.changing(wanted):
         return _start(run, cluster, timeout)

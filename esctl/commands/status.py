@@ -61,6 +61,11 @@ def warnings(survey: "Survey") -> list[str]:
         f" next: esctl health --wait 60 {name}"
         for r in survey.rejoining
     ]
+    found += [
+        f"node {r.node.id} is broken on purpose: {r.faults_text}; next: esctl fault heal --all {name}"
+        for r in survey.up
+        if r.faults
+    ]
     for report in survey.up:
         forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
         if forgotten:
@@ -97,6 +102,7 @@ def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
         "rss_bytes": report.number("rss_bytes") or report.process.rss_bytes,
         "uptime_s": report.process.uptime_s if status is None else status.get("uptime_s"),
         "address": report.node.client,
+        "faults": report.faults,
     }
 
 

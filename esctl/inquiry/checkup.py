@@ -114,6 +114,14 @@ def _ready(survey: Survey) -> Stage:
                 (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
             )
     flaws += [_rejoining(survey, report) for report in survey.rejoining]
+    flaws += [
+        (
+            f"node {report.node.id} is broken on purpose: {report.faults_text}",
+            f"esctl fault heal --all --cluster {name}",
+        )
+        for report in survey.up
+        if report.faults
+    ]
     if not survey.up:
         flaws.append(("no node answers", f"esctl cluster start {name}"))
     return Stage("ready", "every running node answers and keeps up", flaws)

@@ -56,6 +56,18 @@ class Report:
         return str((self.status or {}).get("rejoin_cause") or "")
 
     @property
+    def faults(self) -> list[dict[str, Any]]:
+        """What it is broken by on purpose."""
+        return list((self.status or {}).get("faults") or [])
+
+    @property
+    def faults_text(self) -> str:
+        """For people."""
+        return ", ".join(
+            f"{fault['id']} ({fault['kind']}, {fault['left_ms'] / 1000:.0f} s left)" for fault in self.faults
+        )
+
+    @property
     def next_step(self) -> str:
         """What to type when it is down; the cluster is not named."""
         return step_for(self.process)

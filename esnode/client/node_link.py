@@ -5,6 +5,7 @@ Used by the toolkit.
 """
 
 import random
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,12 +23,17 @@ from esnode.dedup.batch import event_key
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
     ExplainKey,
+    FaultRequest,
+    FaultsReply,
     Goodbye,
+    HealFault,
     KeyExplained,
     LeaderIs,
+    ListFaults,
     Read,
     Records,
     Refused,
+    SetFault,
     StatusReply,
     StatusRequest,
     TransferLeadership,
@@ -36,8 +42,8 @@ from esnode.messages import (
 )
 from esnode.wire import Message
 
-Question = Read | StatusRequest | ExplainKey | TransferLeadership
-_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
+Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest
+_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred, FaultsReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,34 @@ class NodeLink:
         answer = await self._ask(TransferLeadership(self._next_id(), to or 0), Transferred)
         return answer.old_leader, answer.new_leader
 
+    async def set_fault(
+        self,
+        fault: str,
+        kind: str,
+        lease_ms: int,
+        *,
+        peers: Collection[int] = (),
+        direction: str = "both",
+        parameters: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Begin a fault on this node, or renew the one of that id; as the node then shows it.
+
+        Raises `FaultsNotAllowed`, `InvalidRequest`. What can be set is in docs/protocol.md.
+        """
+        request = SetFault(
+            self._next_id(), fault, kind, sorted(peers), direction, dict(parameters or {}), lease_ms
+        )
+        (active,) = (await self._ask(request, FaultsReply)).faults
+        return active
+
+    async def heal_fault(self, fault: str = "") -> list[dict[str, Any]]:
+        """End a fault of this node, or all; those that were active. Raises `FaultsNotAllowed`."""
+        return (await self._ask(HealFault(self._next_id(), fault), FaultsReply)).faults
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """The faults that are active on this node. Raises `FaultsNotAllowed`."""
+        return (await self._ask(ListFaults(self._next_id()), FaultsReply)).faults
+
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
@@ -184,7 +218,7 @@ class NodeLink:
             case Refused(answered, code, text):
                 if answered == request_id:
                     raise error_of(code, text)
-            case Records() | StatusReply() | KeyExplained() | Transferred():
+            case Records() | StatusReply() | KeyExplained() | Transferred() | FaultsReply():
                 if message.request_id == request_id:
                     if not isinstance(message, expects):
                         raise ProtocolError(f"a {expects.__name__} was due, {type(message).__name__} came")

@@ -22,6 +22,7 @@ import trio
 
 from esnode import limits
 from esnode.errors import DamagedRecord, StorageFailed
+from esnode.faults import DiskFaults, same
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot, Write
 from esnode.storage.interface import Storage
@@ -112,6 +113,11 @@ class StorageWorker:
         self.pending_bytes += size_bytes
         self.pending_writes += 1
         self._hands.put(write)
+
+    def strike(self, faults: DiskFaults | None) -> None:
+        """What is committed from now on suffers these faults."""
+        if not same(self._hands.faults, faults):
+            self._hands.strike(faults)
 
     async def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
         """`Storage.read`, between writes; sees all that was submitted before."""
@@ -266,6 +272,8 @@ class _Inline:
         self._calls: deque[_Call[Any]] = deque()
         """Those that may see the disk as it is."""
         self._call_is_next = False
+        self.faults: DiskFaults | None = None
+        self._faults_changed = trio.Event()
         self._more = trio.Event()
 
     def put(self, job: "Write | _Call[Any]") -> None:
@@ -290,6 +298,11 @@ class _Inline:
             await trio.lowlevel.checkpoint()
         return results
 
+    def strike(self, faults: DiskFaults | None) -> None:
+        self.faults = faults
+        self._faults_changed.set()
+        self._faults_changed = trio.Event()
+
     async def pause(self) -> None:
         """As long as a read takes."""
         if self._pace is not None:
@@ -309,6 +322,9 @@ class _Inline:
         self._jobs.clear()
         if not writes:
             return 0
+        if self.faults is not None:
+            with trio.move_on_after(self.faults.before_commit()):
+                await self._faults_changed.wait()
         if self._pace is None:
             self._storage.write(writes)
         else:
@@ -329,6 +345,13 @@ class _Thread:
         self._results: deque[_Written | _Call[Any]] = deque()
         self._ended = False
         self._failure: BaseException | None = None
+        self.faults: DiskFaults | None = None
+        self._faults_changed = threading.Event()
+
+    def strike(self, faults: DiskFaults | None) -> None:
+        self.faults = faults
+        changed, self._faults_changed = self._faults_changed, threading.Event()
+        changed.set()
 
     def put(self, job: "Write | _Call[Any]") -> None:
         self._jobs.put(job)
@@ -343,6 +366,7 @@ class _Thread:
 
     async def stop(self) -> None:
         self._jobs.put(None)
+        self.strike(None)
         while not self._ended:
             await self._wait_wake()
         if self._failure is not None:
@@ -381,6 +405,8 @@ class _Thread:
         with contextlib.closing(self._storage):
             while self._drain(writes, calls, wait=not (calls or more)):
                 if writes:
+                    if self.faults is not None:
+                        self._hesitate()
                     self._storage.write(writes)
                     self._post(_Written(len(writes)))
                     writes.clear()
@@ -389,6 +415,12 @@ class _Thread:
                     call.carry_out()
                     self._post(call)
                 more = self._storage.tend()
+
+    def _hesitate(self) -> None:
+        """Before a commit, as long as its faults want and last. Raises `StorageFailed`."""
+        changed, faults = self._faults_changed, self.faults  # in this order: what comes between ends the wait
+        if faults is not None:
+            changed.wait(faults.before_commit())
 
     def _drain(self, writes: list[Write], calls: "deque[_Call[Any]]", wait: bool) -> bool:
         """Take all jobs that wait, at least one when `wait`; False when the end was asked for."""

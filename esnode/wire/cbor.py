@@ -17,12 +17,16 @@ from esnode import limits
 from esnode.errors import ProtocolError
 from esnode.messages import (
     ExplainKey,
+    FaultsReply,
     Goodbye,
+    HealFault,
     Hello,
     KeyExplained,
+    ListFaults,
     OpenProducerSession,
     ProducerOpened,
     Refused,
+    SetFault,
     Side,
     StatusReply,
     StatusRequest,
@@ -44,6 +48,10 @@ RareMessage = (
     | Transferred
     | ExplainKey
     | KeyExplained
+    | SetFault
+    | HealFault
+    | ListFaults
+    | FaultsReply
 )
 Field = Callable[[object], Any]
 """Returns the field's value, or raises `ProtocolError` with what it should have been."""
@@ -51,6 +59,8 @@ Field = Callable[[object], Any]
 MAX_NAME_BYTES: Final = 255
 DIRECTORY_BYTES: Final = 16
 MAX_TEXT_BYTES: Final = 4096
+MAX_LIST: Final = 64
+"""Items of a list in a rare message that a client sends."""
 
 
 class _NoTags(dict[int, Any]):
@@ -138,6 +148,24 @@ def _status(value: object) -> dict[str, Any]:
     return value
 
 
+def _nodes(value: object) -> list[int]:
+    if not isinstance(value, list) or len(value) > MAX_LIST:
+        raise ProtocolError(f"must be an array of at most {MAX_LIST} node ids")
+    return [_U32(item) for item in value]
+
+
+def _parameters(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > MAX_LIST:
+        raise ProtocolError(f"must be a map of at most {MAX_LIST} whole numbers")
+    return {_NAME(name): _MILLISECONDS(number) for name, number in value.items()}
+
+
+def _maps(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise ProtocolError("must be an array of maps")
+    return [_status(item) for item in value]
+
+
 def _check_plain(value: object) -> None:
     """Null, truth, number, text, and arrays and text-keyed maps of those. `load` bounds the depth."""
     if isinstance(value, dict):
@@ -175,6 +203,10 @@ SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
     Transferred: (_U64, _U32, _U32),
     ExplainKey: (_U64, _key),
     KeyExplained: (_U64, _INDEX_OR_NONE, _MILLISECONDS),
+    SetFault: (_U64, _NAME, _NAME, _nodes, _NAME, _parameters, _MILLISECONDS),
+    HealFault: (_U64, _NAME),
+    ListFaults: (_U64,),
+    FaultsReply: (_U64, _maps),
 }
 
 

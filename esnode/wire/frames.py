@@ -15,15 +15,19 @@ from esnode.messages import (
     Append,
     Appended,
     ExplainKey,
+    FaultsReply,
     Goodbye,
+    HealFault,
     Hello,
     KeyExplained,
     LeaderIs,
+    ListFaults,
     OpenProducerSession,
     ProducerOpened,
     Read,
     Records,
     Refused,
+    SetFault,
     StatusReply,
     StatusRequest,
     Subscribe,
@@ -66,6 +70,10 @@ Message = (
     | Transferred
     | ExplainKey
     | KeyExplained
+    | SetFault
+    | HealFault
+    | ListFaults
+    | FaultsReply
     | VoteRequest
     | VoteReply
     | AppendEntries
@@ -133,6 +141,10 @@ CODECS: Final[dict[type[Message], Codec]] = {
     Transferred: _rare(_T.TRANSFERRED, Transferred),
     ExplainKey: _rare(_T.EXPLAIN_KEY, ExplainKey),
     KeyExplained: _rare(_T.KEY_EXPLAINED, KeyExplained),
+    SetFault: _rare(_T.SET_FAULT, SetFault),
+    HealFault: _rare(_T.HEAL_FAULT, HealFault),
+    ListFaults: _rare(_T.LIST_FAULTS, ListFaults),
+    FaultsReply: _rare(_T.FAULTS_REPLY, FaultsReply),
     VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
     VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
     AppendEntries: Codec(_T.APPEND_ENTRIES, _joined(_P.append_entries_parts), _P.decode_append_entries),

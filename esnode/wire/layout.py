@@ -42,6 +42,10 @@ class FrameType(enum.IntEnum):
     TRANSFERRED = 0x1B
     EXPLAIN_KEY = 0x1C
     KEY_EXPLAINED = 0x1D
+    SET_FAULT = 0x1E
+    HEAL_FAULT = 0x1F
+    LIST_FAULTS = 0x20
+    FAULTS_REPLY = 0x21
 
     VOTE_REQUEST = 0x40
     VOTE_REPLY = 0x41

@@ -1,0 +1,191 @@
+"""Whether a fault hits: judged by what the nodes show of it, not by their having taken the order.
+
+Pure. A node that is cut off from its leader must have stopped hearing it, a leader without a majority must
+have stopped leading, a struck link or disk must have counted something. What has had no occasion to hit is
+unknown, and said so. Called by `esctl fault` with a look at each node, again and again for a moment.
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from esctl.backends.interface import RunState
+from esctl.faults.orders import Order
+from esctl.faults.shapes import Partition
+
+HEARD_MARGIN_MS: Final = 100
+"""What was on its way when the fault was set, and the time that a look takes."""
+SETTLED_MS: Final = 400
+"""Two heartbeats and more: before that, silence says nothing."""
+STEPS_DOWN_MS: Final = 2_000
+"""By then a leader that no majority answers has given up."""
+
+_HIT: Final = {
+    "block": "messages lost",
+    "drop": "messages lost",
+    "duplicate": "messages sent twice",
+    "delay": "messages delayed",
+    "rate": "messages slowed down",
+    "reset": "connections broken",
+    "stall": "messages held back",
+    "disk-slow": "commits delayed",
+}
+
+
+class Verdict(enum.StrEnum):
+    """What is known of a fault's effect."""
+
+    APPLIED = "applied"
+    NO_EFFECT = "no effect"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One node, looked at once. `status` is None when it gives no answer."""
+
+    node: int
+    state: RunState
+    status: Mapping[str, Any] | None
+    hits: Mapping[str, int] = field(default_factory=dict)
+    """By the id of the fault, of those that are active on the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one node shows. While `open` the next look may show more."""
+
+    node: int
+    verdict: Verdict
+    evidence: str
+    hits: int = 0
+    open: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "id": self.node,
+            "effect": self.verdict.value,
+            "evidence": self.evidence,
+            "hits": self.hits,
+        }
+
+
+Judge = Callable[[Mapping[int, Look], int], list[Effect]]
+"""From a look at each node, and the milliseconds since the faults were set."""
+
+
+def of_all(effects: Iterable[Effect]) -> Verdict:
+    """Applied when each part is; one part without effect spoils it."""
+    verdicts = {effect.verdict for effect in effects}
+    for verdict in (Verdict.NO_EFFECT, Verdict.UNKNOWN):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.APPLIED
+
+
+def of_partition(
+    cut: Partition, orders: Sequence[Order], leader: int | None, looks: Mapping[int, Look], elapsed_ms: int
+) -> list[Effect]:
+    """What each node that a cut touches shows. `leader` led when it was made."""
+    counted = {node: _hits(orders, looks[node]) for node in {order.node for order in orders}}
+    effects = []
+    for node in sorted(counted):
+        look = looks[node]
+        if look.status is None:
+            effects.append(Effect(node, Verdict.UNKNOWN, _silent(look), open=True))
+        elif leader is not None and (leader, node) in cut.cuts:
+            effects.append(_without_leader(look, leader, counted[node], elapsed_ms))
+        elif node == leader and not cut.can_lead(node):
+            effects.append(_deposed(look, counted[node], elapsed_ms))
+        else:
+            partners = {b for a, b in cut.cuts if a == node} | {a for a, b in cut.cuts if b == node}
+            effects.append(_counted(node, counted[node], [counted[other] for other in partners]))
+    return effects
+
+
+def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect]:
+    """What each node with a struck link or a sick disk shows."""
+    effects = []
+    for node in sorted({order.node for order in orders}):
+        look = looks[node]
+        own = [order for order in orders if order.node == node]
+        fatal = any(order.kind in ("disk-fail", "disk-full") for order in own)
+        hits = _hits(own, look)
+        if fatal and look.state is RunState.DOWN:
+            what = "the node has ended, as one does whose disk refuses a write"
+            effects.append(Effect(node, Verdict.APPLIED, what, 1))
+        elif look.status is None:
+            effects.append(Effect(node, Verdict.UNKNOWN, _silent(look), open=True))
+        elif missing := [order.id for order in own if order.id not in look.hits]:
+            effects.append(Effect(node, Verdict.NO_EFFECT, f"{missing[0]} is not active there", hits))
+        elif idle := [order for order in own if not look.hits[order.id]]:
+            evidence = "nothing was written" if idle[0].kind.startswith("disk") else _untouched(idle[0])
+            effects.append(Effect(node, Verdict.UNKNOWN, evidence, hits, open=True))
+        else:
+            evidence = ", ".join(_hit(look.hits[order.id], order.kind) for order in own)
+            effects.append(Effect(node, Verdict.APPLIED, evidence, hits))
+    return effects
+
+
+def of_process(node: int, wanted: RunState, looks: Mapping[int, Look]) -> list[Effect]:
+    """What a node shows that was killed or paused."""
+    look = looks[node]
+    if look.state is wanted and look.status is None:
+        return [Effect(node, Verdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)]
+    if look.state is wanted:
+        return [Effect(node, Verdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)]
+    return [Effect(node, Verdict.NO_EFFECT, f"its process is {look.state}", open=True)]
+
+
+def _without_leader(look: Look, leader: int, hits: int, elapsed_ms: int) -> Effect:
+    status = look.status or {}
+    node, role, follows = look.node, status["role"], status["leader"]
+    if role == "leader":
+        return Effect(node, Verdict.APPLIED, f"it leads now, in term {status['term']}", hits)
+    if follows not in (None, leader):
+        return Effect(node, Verdict.APPLIED, f"it follows node {follows} now", hits)
+    silence_ms = int(status["silence_ms"])
+    silent = silence_ms < 0 or silence_ms >= elapsed_ms - HEARD_MARGIN_MS
+    if silent and elapsed_ms >= SETTLED_MS:
+        return Effect(node, Verdict.APPLIED, f"it has not heard node {leader} for {silence_ms} ms", hits)
+    if elapsed_ms < SETTLED_MS:
+        return Effect(node, Verdict.UNKNOWN, "it is too early to say", hits, open=True)
+    evidence = f"it heard from node {leader} {silence_ms} ms ago, {elapsed_ms} ms after the cut"
+    return Effect(node, Verdict.NO_EFFECT, evidence, hits, open=True)
+
+
+def _deposed(look: Look, hits: int, elapsed_ms: int) -> Effect:
+    if (look.status or {})["role"] != "leader":
+        lost = f"; {_hit(hits, 'block')}" if hits else ""
+        return Effect(look.node, Verdict.APPLIED, f"it leads no longer{lost}", hits)
+    verdict = Verdict.UNKNOWN if elapsed_ms < STEPS_DOWN_MS else Verdict.NO_EFFECT
+    return Effect(look.node, verdict, f"it still leads {elapsed_ms} ms after the cut", hits, open=True)
+
+
+def _counted(node: int, hits: int, others: Sequence[int]) -> Effect:
+    if hits:
+        return Effect(node, Verdict.APPLIED, _hit(hits, "block"), hits)
+    if others and all(others):
+        return Effect(node, Verdict.APPLIED, "what was sent to it is lost at the other end")
+    return Effect(node, Verdict.UNKNOWN, "nothing was sent over what is cut", open=True)
+
+
+def _hit(hits: int, kind: str) -> str:
+    """`1 message lost`."""
+    what, _, how = _HIT[kind].partition(" ")
+    return f"{hits:,} {what.removesuffix('s') if hits == 1 else what} {how}"
+
+
+def _untouched(order: Order) -> str:
+    share = order.parameters.get("permille", 1000)
+    return "nothing was sent" if share == 1000 else "no message was struck yet"
+
+
+def _hits(orders: Iterable[Order], look: Look) -> int:
+    return sum(look.hits.get(order.id, 0) for order in orders if order.node == look.node)
+
+
+def _silent(look: Look) -> str:
+    return "it gives no answer" if look.state is RunState.RUNNING else f"it is {look.state}"

@@ -1,0 +1,157 @@
+"""What each node is told to break: the orders that a partition, a struck link or a sick disk come down to.
+
+Pure. One command has one id on all nodes; where it needs several faults on one node, their ids begin with it
+and a dot: it is healed as one. A cut is ordered at both of its ends: a node that restarts has forgotten
+its own. Also reads durations, shares, rates and links as people type them. Called by `esctl fault`.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, Final
+
+from esctl.errors import InvalidArgument
+from esctl.faults.shapes import Cut, between, listed
+from esnode import limits
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+_UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, None: 1000}
+_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
+_SCALE: Final = {"": 1, "k": 1_000, "m": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One fault on one node, in the words of the protocol."""
+
+    node: int
+    id: str
+    kind: str
+    peers: tuple[int, ...] = ()
+    direction: str = "both"
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "node": self.node,
+            "id": self.id,
+            "kind": self.kind,
+            "peers": list(self.peers),
+            "direction": self.direction if self.peers else None,
+            "parameters": dict(self.parameters),
+        }
+
+
+def block(cuts: Collection[Cut], fault: str) -> list[Order]:
+    """The orders that make the cuts."""
+    found = []
+    for node in sorted({node for cut in cuts for node in cut}):
+        out = {b for a, b in cuts if a == node}
+        back = {a for a, b in cuts if b == node}
+        for direction, peers in (("both", out & back), ("out", out - back), ("in", back - out)):
+            if peers:
+                name = fault if direction == "both" else f"{fault}.{direction}"
+                found.append(Order(node, name, "block", tuple(sorted(peers)), direction))
+    return found
+
+
+def on_links(cuts: Collection[Cut], fault: str, kinds: Mapping[str, Mapping[str, int]]) -> list[Order]:
+    """The orders that strike what is sent over these links, with each of the kinds."""
+    found = []
+    for node in sorted({a for a, _ in cuts}):
+        peers = tuple(sorted(b for a, b in cuts if a == node))
+        for kind, parameters in kinds.items():
+            name = fault if len(kinds) == 1 else f"{fault}.{kind}"
+            found.append(Order(node, name, kind, peers, "out", parameters))
+    return found
+
+
+def belongs(fault: str, to: str) -> bool:
+    """Is the fault a part of what the id `to` names?"""
+    return fault == to or fault.startswith(f"{to}.")
+
+
+def links_of(text: str, voters: Iterable[int], *, one_way: bool) -> list[Cut]:
+    """`all`, `2` (every link of node 2) or `1-3`; `one_way`: only what the first sends to the second."""
+    numbers = sorted(voters)
+    if text == "all":
+        return [cut for a, b in combinations(numbers, 2) for cut in between([a], [b])]
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if match is None:
+        raise InvalidArgument(f"{text!r} is no link: write 1-3, 2 for all links of node 2, or all")
+    first = int(match[1])
+    others = [int(match[2])] if match[2] else [n for n in numbers if n != first]
+    for number in (first, *others):
+        if number not in numbers:
+            raise InvalidArgument(f"there is no node {number}; there are {listed(numbers)}")
+    if first in others:
+        raise InvalidArgument(f"node {first} has no link to itself")
+    return [(first, other) for other in others] if one_way else between([first], others)
+
+
+def kinds_of(
+    shares: Mapping[str, str | None], delay: str | None, jitter: str | None, rate: str | None, *, stall: bool
+) -> dict[str, dict[str, int]]:
+    """The kinds of faults that the options of `esctl fault net` ask for, with their parameters."""
+    kinds: dict[str, dict[str, int]] = {}
+    if delay is not None or jitter is not None:
+        kinds["delay"] = {"delay_ms": delay_of(delay or "0ms"), "jitter_ms": delay_of(jitter or "0ms")}
+    for kind, share in shares.items():
+        if share is not None:
+            kinds[kind] = {"permille": permille(share)}
+    if rate is not None:
+        kinds["rate"] = {"bytes_per_s": bytes_per_s(rate)}
+    if stall:
+        kinds["stall"] = {}
+    if not kinds:
+        options = "--delay, --jitter, --drop, --duplicate, --rate, --reset or --stall"
+        raise InvalidArgument(
+            f"say what becomes of the messages: {options}", next_step="esctl fault net --help"
+        )
+    return kinds
+
+
+def lease_of(text: str) -> int:
+    """A lease in milliseconds, within what a node takes."""
+    lease_ms = milliseconds(text)
+    if not limits.MIN_FAULT_LEASE_MS <= lease_ms <= limits.MAX_FAULT_LEASE_MS:
+        low, high = limits.MIN_FAULT_LEASE_MS, limits.MAX_FAULT_LEASE_MS // 60_000
+        raise InvalidArgument(f"a lease of {text} is not from {low} ms to {high} minutes; nothing was done")
+    return lease_ms
+
+
+def delay_of(text: str) -> int:
+    """A delay in milliseconds, within what a node takes."""
+    delay_ms = milliseconds(text)
+    if delay_ms > limits.MAX_FAULT_DELAY_MS:
+        raise InvalidArgument(f"a delay of {text} is over {limits.MAX_FAULT_DELAY_MS / 1000:g} s")
+    return delay_ms
+
+
+def milliseconds(text: str) -> int:
+    """`500ms`, `10s`, `2m`; a bare number is seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise InvalidArgument(f"{text!r} is no duration: write 500ms, 10s or 2m")
+    return round(float(match[1]) * _UNIT_MS[match[2]])
+
+
+def permille(text: str) -> int:
+    """`5%` or `0.05`."""
+    try:
+        share = float(text.removesuffix("%")) * (10 if text.endswith("%") else 1000)
+    except ValueError:
+        share = -1
+    if not 1 <= round(share) <= 1000:
+        raise InvalidArgument(f"{text!r} is no share: write 5% or 0.05; from 0.1% to 100%")
+    return round(share)
+
+
+def bytes_per_s(text: str) -> int:
+    """`50k`, `2M`; a bare number is bytes a second."""
+    match = _RATE.fullmatch(text.strip())
+    if match is None or not (rate := round(float(match[1]) * _SCALE[match[2].lower()])):
+        raise InvalidArgument(f"{text!r} is no rate: write 50k or 2M, in bytes a second")
+    return rate

@@ -1,0 +1,178 @@
+"""The shapes of a partition, computed from the voters and the leader: who cannot say anything to whom.
+
+Pure. Decides what each shape cuts and what that means: with whom each node can still exchange messages, and
+whether it could lead. A shape that would cut nothing is refused. Light: the command line needs it for its
+help. Called by `esctl fault partition`.
+"""
+
+import enum
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Final, assert_never
+
+from esctl.errors import InvalidArgument
+from esnode.errors import NoQuorum
+
+Cut = tuple[int, int]
+"""What the first sends does not reach the second."""
+
+
+class Shape(enum.StrEnum):
+    """How the nodes are parted."""
+
+    ISOLATE_LEADER = "isolate-leader"
+    ISOLATE = "isolate"
+    HALVES = "halves"
+    MINORITY = "minority"
+    MAJORITY = "majority"
+    RING = "ring"
+    BRIDGE = "bridge"
+    ONE_WAY = "one-way"
+
+
+MEANINGS: Final = {
+    Shape.ISOLATE_LEADER: "the leader alone, all others together",
+    Shape.ISOLATE: "NODE alone, all others together",
+    Shape.HALVES: "the lower half of the numbers, one more of them, from the upper half",
+    Shape.MINORITY: "the leader with as many as make no majority, from the rest",
+    Shape.MAJORITY: "the leader with a majority, from the rest",
+    Shape.RING: "each node exchanges messages with its two neighbours only; 5 nodes at least",
+    Shape.BRIDGE: "two sides that cannot reach each other, and NODE between them, which reaches all",
+    Shape.ONE_WAY: "what NODE sends reaches nobody; it hears all; the leader unless NODE is given",
+}
+_NEEDS_LEADER: Final = frozenset({Shape.ISOLATE_LEADER, Shape.MINORITY, Shape.MAJORITY})
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A shape on given voters. `down` are those that do not run: they make no quorum anyway."""
+
+    shape: Shape | None
+    """None for links that were named one by one."""
+    voters: tuple[int, ...]
+    cuts: frozenset[Cut]
+    down: frozenset[int] = frozenset()
+
+    @property
+    def needed(self) -> int:
+        """How many make a majority."""
+        return len(self.voters) // 2 + 1
+
+    def reach(self, node: int) -> tuple[int, ...]:
+        """The running nodes that `node` can exchange messages with, itself included."""
+        cut = self.cuts
+        others = [v for v in self.voters if v not in self.down and v != node]
+        return tuple(sorted([node, *(v for v in others if not {(node, v), (v, node)} & cut)]))
+
+    def can_lead(self, node: int) -> bool:
+        """Does a majority answer it?"""
+        return node not in self.down and len(self.reach(node)) >= self.needed
+
+    @property
+    def keeps_quorum(self) -> bool:
+        """Can any node lead?"""
+        return any(self.can_lead(node) for node in self.voters)
+
+    def sides(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Nodes that reach the same nodes, and whom they reach; the running ones."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for node in self.voters:
+            if node not in self.down:
+                found.setdefault(self.reach(node), []).append(node)
+        return [(tuple(nodes), reach) for reach, nodes in found.items()]
+
+    def outcome(self, reach: Sequence[int]) -> str:
+        """What the quorum would be on that side, for people."""
+        verdict = "a quorum" if len(reach) >= self.needed else "no quorum: nothing is acked"
+        return f"{len(reach)} of {len(self.voters)}, {self.needed} needed: {verdict}"
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "shape": None if self.shape is None else self.shape.value,
+            "cuts": [list(cut) for cut in sorted(self.cuts)],
+            "quorum": {"needed": self.needed, "total": len(self.voters), "kept": self.keeps_quorum},
+            "sides": [
+                {"nodes": list(nodes), "reach": list(reach), "quorum": len(reach) >= self.needed}
+                for nodes, reach in self.sides()
+            ],
+        }
+
+
+def partition(
+    shape: Shape,
+    voters: Iterable[int],
+    leader: int | None,
+    node: int | None = None,
+    down: Collection[int] = (),
+) -> Partition:
+    """The cuts of a shape. Raises `NoQuorum` where it needs a leader, `InvalidArgument` where it makes no
+    sense with these nodes."""
+    numbers = tuple(sorted(voters))
+    _check(shape, numbers, leader, node)
+    chosen = node if node is not None else leader
+    cuts = _cuts(shape, numbers, leader, chosen, bridge=node)
+    return Partition(shape, numbers, frozenset(cuts), frozenset(down))
+
+
+def _check(shape: Shape, voters: tuple[int, ...], leader: int | None, node: int | None) -> None:
+    if shape in _NEEDS_LEADER and node is not None:
+        raise InvalidArgument(f"{shape} takes no node: it is about the leader; nothing was done")
+    if shape in (Shape.HALVES, Shape.RING) and node is not None:
+        raise InvalidArgument(f"{shape} takes no node; nothing was done")
+    if shape is Shape.ISOLATE and node is None:
+        raise InvalidArgument("isolate wants a node: esctl fault partition isolate 2; nothing was done")
+    if node is not None and node not in voters:
+        raise InvalidArgument(f"node {node} does not vote; the voters are {listed(voters)}; nothing was done")
+    if leader is None and (shape in _NEEDS_LEADER or (shape is Shape.ONE_WAY and node is None)):
+        raise NoQuorum(f"{shape} is about the leader, and nobody leads; nothing was done")
+    least = 5 if shape is Shape.RING else 3
+    if len(voters) < least:
+        raise InvalidArgument(
+            f"{shape} wants {least} nodes at least, and there are {len(voters)}; nothing was done",
+            next_step=f"esctl cluster up NAME --faults --nodes {least}",
+        )
+
+
+def _cuts(
+    shape: Shape, voters: tuple[int, ...], leader: int | None, chosen: int | None, bridge: int | None
+) -> Iterable[Cut]:
+    others = tuple(v for v in voters if v != leader)
+    minority = len(voters) // 2
+    match shape:
+        case Shape.ISOLATE_LEADER | Shape.ISOLATE:
+            assert chosen is not None
+            return between([chosen], [v for v in voters if v != chosen])
+        case Shape.HALVES:
+            return between(voters[: minority + 1], voters[minority + 1 :])
+        case Shape.MINORITY:
+            assert leader is not None
+            return between([leader, *others[: minority - 1]], others[minority - 1 :])
+        case Shape.MAJORITY:
+            assert leader is not None
+            return between([leader, *others[:minority]], others[minority:])
+        case Shape.RING:
+            ring = {frozenset(pair) for pair in zip(voters, (*voters[1:], voters[0]), strict=True)}
+            apart = [pair for pair in combinations(voters, 2) if frozenset(pair) not in ring]
+            return [cut for a, b in apart for cut in between([a], [b])]
+        case Shape.BRIDGE:
+            middle = bridge if bridge is not None else others[0]
+            ends = [v for v in voters if v != middle]
+            return between(ends[: len(ends) // 2], ends[len(ends) // 2 :])
+        case Shape.ONE_WAY:
+            assert chosen is not None
+            return [(chosen, v) for v in voters if v != chosen]
+        case _:
+            assert_never(shape)
+
+
+def between(some: Iterable[int], others: Iterable[int]) -> list[Cut]:
+    """Both ways between two sides."""
+    theirs = list(others)
+    return [cut for a in some for b in theirs for cut in ((a, b), (b, a))]
+
+
+def listed(nodes: Iterable[int]) -> str:
+    """`1, 3`."""
+    return ", ".join(map(str, nodes))

@@ -1,0 +1,355 @@
+"""The table of active faults: what becomes of each message to or from a peer, and of each write.
+
+Pure: time and chance come in. Decides what may be set, for how long, and what each fault does; a fault is
+over when its lease is, whoever set it. A message is struck whole or not at all: Raft sends again what is
+lost, and no byte of a frame that leaves is changed. Asked by `peerlink.py`, `replication.py` and the storage
+worker, each only while it has a fault; filled by `injector.py`; read by the status.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, NamedTuple, Protocol
+
+from esnode import limits
+from esnode.errors import FaultsNotAllowed, InvalidRequest, StorageFailed
+from esnode.messages import FaultRequest, FaultsReply, SetFault
+
+
+class Kind(enum.StrEnum):
+    """What a fault does."""
+
+    BLOCK = "block"
+    """No message passes, no connection is opened."""
+    DROP = "drop"
+    DUPLICATE = "duplicate"
+    DELAY = "delay"
+    RATE = "rate"
+    RESET = "reset"
+    """A message breaks the connection instead of arriving."""
+    STALL = "stall"
+    """The connection stays, and what is sent waits until the fault is over."""
+    SLOW = "disk-slow"
+    FAIL = "disk-fail"
+    FULL = "disk-full"
+
+
+class Direction(enum.StrEnum):
+    """Which messages of a link are struck, as the node sees it that has the fault."""
+
+    OUT = "out"
+    IN = "in"
+    BOTH = "both"
+
+
+class Span(NamedTuple):
+    """What a parameter may be; one without a default must be given."""
+
+    low: int
+    high: int
+    default: int | None = None
+
+
+_SHARE: Final = {"permille": Span(1, 1000)}
+_DELAY: Final = {
+    "delay_ms": Span(0, limits.MAX_FAULT_DELAY_MS),
+    "jitter_ms": Span(0, limits.MAX_FAULT_DELAY_MS, 0),
+}
+PARAMETERS: Final[Mapping[Kind, Mapping[str, Span]]] = {
+    Kind.BLOCK: {},
+    Kind.DROP: _SHARE,
+    Kind.DUPLICATE: _SHARE,
+    Kind.DELAY: _DELAY,
+    Kind.RATE: {"bytes_per_s": Span(1, 10**10)},
+    Kind.RESET: _SHARE,
+    Kind.STALL: {},
+    Kind.SLOW: _DELAY,
+    Kind.FAIL: {},
+    Kind.FULL: {},
+}
+DISK_KINDS: Final = frozenset({Kind.SLOW, Kind.FAIL, Kind.FULL})
+OUT_ONLY: Final = frozenset({Kind.DELAY, Kind.RATE, Kind.RESET, Kind.STALL})
+"""What is sent can be held back; what has arrived has arrived."""
+
+
+class Chance(Protocol):
+    """The part of `random.Random` that faults use."""
+
+    def random(self) -> float:
+        """A number from 0 up to 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault, as it was asked for. `peers` is empty for one of the disk."""
+
+    id: str
+    kind: Kind
+    peers: tuple[int, ...]
+    direction: Direction
+    parameters: Mapping[str, int]
+
+    def strikes(self, peer: int, direction: Direction) -> bool:
+        """Does it strike messages to (`OUT`) or from (`IN`) the peer?"""
+        return peer in self.peers and self.direction in (direction, Direction.BOTH)
+
+
+@dataclass(slots=True)
+class Active:
+    """A fault under its lease, and how often it has hit: messages, handshakes or writes."""
+
+    fault: Fault
+    lease_s: float
+    until: float
+    hits: int = 0
+
+    def picture(self, now: float) -> dict[str, Any]:
+        """For status and replies; the keys are a contract, see docs/protocol.md."""
+        return {
+            "id": self.fault.id,
+            "kind": self.fault.kind.value,
+            "peers": list(self.fault.peers),
+            "direction": self.fault.direction.value if self.fault.peers else "",
+            "parameters": dict(self.fault.parameters),
+            "lease_ms": round(self.lease_s * 1000),
+            "left_ms": max(0, round((self.until - now) * 1000)),
+            "hits": self.hits,
+        }
+
+
+class Fate(NamedTuple):
+    """What becomes of a message: so many copies of it leave, not before `due`."""
+
+    copies: int
+    due: float
+    reset: bool = False
+    """The connection breaks instead."""
+
+
+class LinkFaults:
+    """The faults of one direction of one peer, together; never none."""
+
+    def __init__(self, active: Sequence[Active], chance: Chance) -> None:
+        assert active, "a link without faults has None"
+        self.active = tuple(active)
+        self._chance = chance
+        self._free_at = 0.0
+        """When a link of that rate has sent all that it was given."""
+        self._last_due = 0.0
+        self.held: deque[tuple[float, bytes]] = deque()
+        """Frames that wait until they are due, in order."""
+        self.held_bytes = 0
+
+    @property
+    def blocked(self) -> bool:
+        """Does nothing pass?"""
+        return any(one.fault.kind is Kind.BLOCK for one in self.active)
+
+    def refuse(self) -> bool:
+        """Is a connection or a snapshot refused? Counted as a hit of what blocks it."""
+        for one in self.active:
+            if one.fault.kind is Kind.BLOCK:
+                one.hits += 1
+                return True
+        return False
+
+    def fate(self, size_bytes: int, now: float) -> Fate:
+        """What becomes of one message. Those of a link leave in their order: a connection has one."""
+        copies, due = 1, now
+        for one in self.active:
+            parameters = one.fault.parameters
+            hit = True
+            match one.fault.kind:
+                case Kind.BLOCK:
+                    copies = 0
+                case Kind.DROP if hit := self._happens(parameters):
+                    copies = 0
+                case Kind.DUPLICATE if hit := self._happens(parameters):
+                    copies = 2
+                case Kind.RESET if hit := self._happens(parameters):
+                    one.hits += 1
+                    return Fate(0, now, reset=True)
+                case Kind.DELAY:
+                    due += wait_s(parameters, self._chance)
+                case Kind.RATE:
+                    self._free_at = max(self._free_at, now) + size_bytes / parameters["bytes_per_s"]
+                    due = max(due, self._free_at)
+                case Kind.STALL:
+                    due = inf
+            one.hits += hit
+            if not copies:
+                return Fate(0, now)
+        self._last_due = due = max(due, self._last_due)
+        return Fate(copies, due)
+
+    def pace(self, size_bytes: int, now: float) -> float:
+        """When a piece of a snapshot may leave: only its rate and a stall hold it up."""
+        due = now
+        for one in self.active:
+            if one.fault.kind is Kind.RATE:
+                self._free_at = max(self._free_at, now) + size_bytes / one.fault.parameters["bytes_per_s"]
+                due = max(due, self._free_at)
+            elif one.fault.kind is Kind.STALL:
+                due = inf
+            one.hits += due > now
+        return due
+
+    def hold(self, frame: bytes, due: float) -> None:
+        """Keep a frame until it is due."""
+        self.held.append((due, frame))
+        self.held_bytes += len(frame)
+
+    @property
+    def next_due(self) -> float:
+        """When the next frame is due."""
+        return self.held[0][0] if self.held else inf
+
+    def ripe(self, now: float) -> list[bytes]:
+        """Take the frames that are due; with `inf` all of them."""
+        frames = []
+        while self.held and self.held[0][0] <= now:
+            frames.append(self.held.popleft()[1])
+            self.held_bytes -= len(frames[-1])
+        return frames
+
+    def _happens(self, parameters: Mapping[str, int]) -> bool:
+        return self._chance.random() * 1000 < parameters["permille"]
+
+
+class DiskFaults:
+    """The faults of the disk, together; never none."""
+
+    def __init__(self, active: Sequence[Active], chance: Chance) -> None:
+        assert active, "a disk without faults has None"
+        self.active = tuple(active)
+        self._chance = chance
+
+    def before_commit(self) -> float:
+        """For how many seconds the disk hesitates before the next commit. Raises `StorageFailed`."""
+        pause_s = 0.0
+        for one in self.active:
+            one.hits += 1
+            match one.fault.kind:
+                case Kind.FAIL:
+                    raise StorageFailed(f"cannot write: Input/output error (the fault {one.fault.id})")
+                case Kind.FULL:
+                    raise StorageFailed(f"cannot write: No space left on device (the fault {one.fault.id})")
+                case _:
+                    pause_s += wait_s(one.fault.parameters, self._chance)
+        return pause_s
+
+
+class FaultTable:
+    """The active faults of a node, by id."""
+
+    def __init__(self, me: int, peers: Collection[int], chance: Chance) -> None:
+        self._me = me
+        self._peers = frozenset(peers)
+        self._chance = chance
+        self._active: dict[str, Active] = {}
+
+    def set(self, fault: Fault, lease_ms: int, now: float) -> Active:
+        """Begin a fault, or renew the lease of the one with its id; raises `InvalidRequest`.
+
+        One that is renewed unchanged keeps its hits.
+        """
+        self._check(fault, lease_ms)
+        lease_s = lease_ms / 1000
+        known = self._active.get(fault.id)
+        if known is not None and known.fault == fault:
+            known.lease_s, known.until = lease_s, now + lease_s
+            return known
+        if known is None and len(self._active) >= limits.MAX_FAULTS:
+            raise InvalidRequest(f"{limits.MAX_FAULTS} faults are active already (MAX_FAULTS)")
+        self._active[fault.id] = Active(fault, lease_s, now + lease_s)
+        return self._active[fault.id]
+
+    def heal(self, fault_id: str) -> list[Active]:
+        """End a fault, or with an empty id all of them; those that were active."""
+        ids = [fault_id] if fault_id else list(self._active)
+        return [self._active.pop(one) for one in ids if one in self._active]
+
+    def expire(self, now: float) -> list[Active]:
+        """End those whose lease is over."""
+        over = [one.fault.id for one in self._active.values() if one.until <= now]
+        return [self._active.pop(one) for one in over]
+
+    def next_expiry(self) -> float:
+        """When the next lease is over."""
+        return min((one.until for one in self._active.values()), default=inf)
+
+    def pictures(self, now: float) -> list[dict[str, Any]]:
+        """Those whose lease is not over, for status and replies."""
+        return [one.picture(now) for one in self._active.values() if one.until > now]
+
+    def of_link(self, peer: int, direction: Direction) -> LinkFaults | None:
+        """The faults that strike messages to (`OUT`) or from (`IN`) the peer."""
+        active = [one for one in self._active.values() if one.fault.strikes(peer, direction)]
+        return LinkFaults(active, self._chance) if active else None
+
+    def of_disk(self) -> DiskFaults | None:
+        """The faults of the disk."""
+        active = [one for one in self._active.values() if one.fault.kind in DISK_KINDS]
+        return DiskFaults(active, self._chance) if active else None
+
+    def _check(self, fault: Fault, lease_ms: int) -> None:
+        if not limits.MIN_FAULT_LEASE_MS <= lease_ms <= limits.MAX_FAULT_LEASE_MS:
+            raise InvalidRequest(
+                f"a lease of {lease_ms} ms is not from {limits.MIN_FAULT_LEASE_MS} to"
+                f" {limits.MAX_FAULT_LEASE_MS} ms (MAX_FAULT_LEASE_MS)"
+            )
+        if not 0 < len(fault.id.encode()) <= limits.MAX_FAULT_ID_BYTES or not fault.id.isprintable():
+            raise InvalidRequest(f"the id of a fault is 1 to {limits.MAX_FAULT_ID_BYTES} bytes of text")
+        if fault.kind in DISK_KINDS and fault.peers:
+            raise InvalidRequest(f"{fault.kind} strikes the disk, not peers")
+        if fault.kind not in DISK_KINDS and not fault.peers:
+            raise InvalidRequest(f"{fault.kind} names no peer")
+        if strangers := sorted(set(fault.peers) - self._peers):
+            known = ", ".join(map(str, sorted(self._peers)))
+            raise InvalidRequest(f"node {strangers[0]} is no peer of node {self._me}; its peers are {known}")
+        if fault.kind in OUT_ONLY and fault.direction is not Direction.OUT:
+            raise InvalidRequest(f"{fault.kind} holds back what is sent: its direction can only be out")
+
+
+def fault_of(message: SetFault) -> Fault:
+    """The fault that a message asks for, with the defaults of its kind; raises `InvalidRequest`."""
+    try:
+        kind = Kind(message.kind)
+        direction = Direction(message.direction) if message.peers else Direction.BOTH
+    except ValueError as error:
+        raise InvalidRequest(f"a fault cannot be that: {error}") from error
+    spans = PARAMETERS[kind]
+    if unknown := sorted(set(message.parameters) - set(spans)):
+        raise InvalidRequest(f"{kind} has no parameter {unknown[0]}; it has {', '.join(spans) or 'none'}")
+    parameters = {}
+    for name, span in spans.items():
+        value = message.parameters.get(name, span.default)
+        if value is None or not span.low <= value <= span.high:
+            raise InvalidRequest(f"{kind} needs {name} from {span.low} to {span.high}, not {value}")
+        parameters[name] = value
+    return Fault(message.fault, kind, tuple(sorted(set(message.peers))), direction, parameters)
+
+
+def wait_s(parameters: Mapping[str, int], chance: Chance) -> float:
+    """One delay in seconds: `delay_ms`, and up to `jitter_ms` more."""
+    return (parameters["delay_ms"] + parameters["jitter_ms"] * chance.random()) / 1000
+
+
+def same(one: LinkFaults | DiskFaults | None, other: LinkFaults | DiskFaults | None) -> bool:
+    """Are they the same faults, perhaps with renewed leases?"""
+    if one is None or other is None:
+        return one is other
+    return [id(active) for active in one.active] == [id(active) for active in other.active]
+
+
+Answer = Callable[[FaultRequest], FaultsReply]
+
+
+def not_allowed(request: FaultRequest) -> FaultsReply:
+    """The answer of a node that was not started for this: raises `FaultsNotAllowed`."""
+    raise FaultsNotAllowed(
+        "this node breaks nothing on purpose: it was started without `[faults] allowed = true`"
+    )

@@ -1,0 +1,107 @@
+"""Applied, no effect, unknown: what each look at the nodes is judged to mean."""
+
+from typing import Any
+
+import pytest
+
+from esctl.backends.interface import RunState
+from esctl.faults import effect, orders
+from esctl.faults.effect import Effect, Look, Verdict
+from esctl.faults.orders import Order
+from esctl.faults.shapes import Partition, Shape, partition
+
+APPLIED, NO_EFFECT, UNKNOWN = Verdict.APPLIED, Verdict.NO_EFFECT, Verdict.UNKNOWN
+
+
+def look(node: int, *, hits: int = 0, fault: str = "p", **status: Any) -> Look:
+    told = {"role": "follower", "leader": 1, "term": 2, "silence_ms": 40, **status}
+    return Look(node, RunState.RUNNING, told, {fault: hits})
+
+
+def judged(cut: Partition, looks: list[Look], elapsed_ms: int = 1000) -> dict[int, Effect]:
+    """Node 1 led when the cut was made."""
+    ordered = orders.block(cut.cuts, "p")
+    seen = {one.node: one for one in looks}
+    return {one.node: one for one in effect.of_partition(cut, ordered, 1, seen, elapsed_ms)}
+
+
+ALONE = partition(Shape.ISOLATE_LEADER, (1, 2, 3), 1)
+DEPOSED = look(1, role="follower", leader=None, silence_ms=-1, hits=8)
+
+
+def test_an_election_on_the_other_side_shows_that_the_cut_hits() -> None:
+    found = judged(ALONE, [DEPOSED, look(2, role="leader", term=3), look(3, leader=2)])
+    assert {one.verdict for one in found.values()} == {APPLIED}
+    assert "leads now, in term 3" in found[2].evidence
+    assert "follows node 2" in found[3].evidence
+    assert "leads no longer; 8 messages lost" in found[1].evidence
+
+
+def test_silence_shows_the_cut_before_the_election_does() -> None:
+    found = judged(ALONE, [DEPOSED, look(2, silence_ms=480), look(3, silence_ms=-1, leader=None)], 450)
+    assert found[2].verdict is APPLIED
+    assert "480 ms" in found[2].evidence
+
+
+def test_a_node_that_still_hears_its_leader_is_not_cut_off() -> None:
+    found = judged(ALONE, [DEPOSED, look(2, silence_ms=90), look(3, leader=2)])
+    assert found[2].verdict is NO_EFFECT
+    assert found[2].open
+    assert effect.of_all(found.values()) is NO_EFFECT
+
+
+def test_at_first_it_is_too_early_to_say() -> None:
+    found = judged(ALONE, [look(1, role="leader"), look(2, silence_ms=90), look(3)], 100)
+    assert {one.verdict for one in found.values()} == {UNKNOWN}
+    assert all(one.open for one in found.values())
+
+
+def test_a_leader_that_goes_on_without_a_majority_is_not_cut_off() -> None:
+    found = judged(ALONE, [look(1, role="leader", hits=9), look(2, leader=3), look(3, role="leader")], 2500)
+    assert found[1].verdict is NO_EFFECT
+
+
+def test_a_node_that_gives_no_answer_is_unknown() -> None:
+    found = judged(ALONE, [Look(1, RunState.PAUSED, None), look(2, leader=3), look(3, role="leader")])
+    assert found[1].verdict is UNKNOWN
+    assert found[1].evidence == "it is paused"
+
+
+def test_a_link_between_followers_is_shown_by_what_was_lost_on_it() -> None:
+    apart = partition(Shape.BRIDGE, (1, 2, 3), 1, 1)
+    found = judged(apart, [look(2, hits=3), look(3)])
+    assert found[2].verdict is APPLIED
+    assert found[3].verdict is APPLIED, "what was sent to it is lost at the other end"
+    idle = judged(apart, [look(2), look(3)])
+    assert {one.verdict for one in idle.values()} == {UNKNOWN}
+
+
+def test_a_struck_link_is_judged_by_what_it_has_counted() -> None:
+    ordered = orders.on_links([(1, 2), (2, 1)], "net", {"delay": {"delay_ms": 5}})
+    looks = {1: look(1, hits=4, fault="net"), 2: look(2, hits=0, fault="net")}
+    found = effect.of_orders(ordered, looks)
+    assert [(one.verdict, one.evidence) for one in found] == [
+        (APPLIED, "4 messages delayed"),
+        (UNKNOWN, "nothing was sent"),
+    ]
+
+
+def test_a_fault_that_is_not_active_where_it_was_set_has_no_effect() -> None:
+    found = effect.of_orders([Order(1, "net", "stall", (2,), "out")], {1: look(1, fault="other")})
+    assert found[0].verdict is NO_EFFECT
+
+
+@pytest.mark.parametrize("kind", ["disk-fail", "disk-full"])
+def test_a_node_that_has_ended_shows_that_its_disk_refused(kind: str) -> None:
+    ordered = [Order(1, "disk", kind)]
+    ended = effect.of_orders(ordered, {1: Look(1, RunState.DOWN, None)})
+    assert ended[0].verdict is APPLIED
+    idle = effect.of_orders(ordered, {1: look(1, fault="disk")})
+    assert (idle[0].verdict, idle[0].evidence) == (UNKNOWN, "nothing was written")
+
+
+def test_one_part_without_effect_spoils_the_whole() -> None:
+    parts = [Effect(1, APPLIED, ""), Effect(2, UNKNOWN, "")]
+    assert effect.of_all(parts) is UNKNOWN
+    assert effect.of_all([*parts, Effect(3, NO_EFFECT, "")]) is NO_EFFECT
+    assert effect.of_all(parts[:1]) is APPLIED

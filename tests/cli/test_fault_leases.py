@@ -1,0 +1,78 @@
+"""Nodes that are paused for a while: a keeper ends that, whoever is gone meanwhile. The nodes are scripts."""
+
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from esctl.errors import NodeNotRunning
+from esctl.faults import leases
+from esnode.errors import OperationTimeout
+
+from .conftest import FakeNodes
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def running(fakes: FakeNodes) -> FakeNodes:
+    trio.run(fakes.backend.start, fakes.cluster, fakes.numbers, PATIENCE_S)
+    return fakes
+
+
+def wait_for(fakes: FakeNodes, states: list[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while fakes.states() != states:
+        assert time.monotonic() < deadline, fakes.states()
+        time.sleep(0.02)
+
+
+def pause(fakes: FakeNodes, lease_ms: int) -> leases.StoppedNode:
+    stopped = leases.begin(fakes.cluster, "pause-1", "pause", 2, lease_ms)
+    leases.strike(fakes.cluster, stopped)
+    return stopped
+
+
+def test_a_paused_node_goes_on_when_its_lease_is_over(running: FakeNodes) -> None:
+    stopped = pause(running, 700)
+    wait_for(running, ["running", "paused", "running"])
+    assert leases.active(running.cluster) == [stopped]
+    wait_for(running, ["running"] * 3)
+    assert time.time() >= stopped.until - 0.05
+    deadline = time.monotonic() + PATIENCE_S
+    while leases.active(running.cluster):
+        assert time.monotonic() < deadline
+
+
+def test_a_paused_node_goes_on_at_once_when_it_is_healed(running: FakeNodes) -> None:
+    stopped = pause(running, 60_000)
+    assert leases.heal(running.cluster, ["other"]) == ([], None)
+    assert leases.heal(running.cluster, ["pause-1"]) == ([stopped], None)
+    wait_for(running, ["running"] * 3)
+    assert leases.active(running.cluster) == []
+
+
+def test_nobody_is_struck_when_the_lease_is_over_before(running: FakeNodes) -> None:
+    stopped = leases.begin(running.cluster, "pause-1", "pause", 2, 100)
+    deadline = time.monotonic() + PATIENCE_S
+    while leases.is_active(running.cluster, "pause-1"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(OperationTimeout, match="nothing was done"):
+        leases.strike(running.cluster, stopped)
+    assert running.states() == ["running"] * 3
+
+
+def test_a_node_that_does_not_run_leaves_nothing_under_way(fakes: FakeNodes) -> None:
+    with pytest.raises(NodeNotRunning):
+        pause(fakes, 60_000)
+    assert leases.active(fakes.cluster) == []
+
+
+def test_a_damaged_note_is_no_fault(fakes: FakeNodes) -> None:
+    directory = Path(fakes.cluster.directory / "faults")
+    directory.mkdir(parents=True)
+    (directory / "pause-9.json").write_text("{")
+    assert leases.active(fakes.cluster) == []

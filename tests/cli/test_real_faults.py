@@ -1,0 +1,194 @@
+"""Faults on real nodes, as an operator sets them: they hit, they end by themselves, and nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Three real nodes that allow faults; each test heals what it breaks."""
+    cluster = RealCluster(tmp_path_factory.mktemp("fragile"))
+    try:
+        cluster.data("cluster", "up", "fragile", "--faults")
+        yield cluster
+    finally:
+        cluster.run("cluster", "destroy", "fragile", "--confirm", "fragile")
+
+
+def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
+    """A command that goes on while the test does something else."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "esctl.main", *words],
+        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def active(cluster: RealCluster) -> list[dict[str, Any]]:
+    found = cluster.data("fault", "ls")["faults"]
+    assert isinstance(found, list)
+    return found
+
+
+def wait_active(cluster: RealCluster, count: int) -> list[dict[str, Any]]:
+    """Wait until so many faults are active on all nodes together."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found := active(cluster)) != count:
+        assert time.monotonic() < deadline, found
+    return found
+
+
+def leader(cluster: RealCluster) -> int:
+    return int(cluster.data("cluster", "wait")["leader"])
+
+
+def one_event(tmp_path: Path, name: str) -> str:
+    """A file with an event that is not in the log yet."""
+    path = tmp_path / "one.ndjson"
+    path.write_text(json.dumps({"id": name, "source": "/test", "type": "t"}) + "\n")
+    return str(path)
+
+
+def events_of(cluster: RealCluster, node: int) -> list[tuple[str, str]]:
+    """What the node's own log says of faults."""
+    done = cluster.run("logs", "--node", str(node), "-o", "json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(line["event"], line["fault"]) for line in lines if line["event"].startswith("fault_")]
+
+
+def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothing(
+    fragile: RealCluster,
+) -> None:
+    old = leader(fragile)
+    load = begin(fragile, "produce", str(FLIGHTS), "--rate", "4000", "-o", "json")
+    cut = begin(fragile, "fault", "partition", "isolate-leader", "--lease", "4s")
+    found = wait_active(fragile, 3)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate()
+    assert cut.returncode in (-signal.SIGKILL, 0)
+    assert {fault["kind"] for fault in found} == {"block"}
+    health = fragile.data("health", code=10)
+    assert any("broken on purpose" in reason for stage in health["stages"] for reason in stage["reasons"])
+    wait_active(fragile, 0)
+    said, complained = load.communicate(timeout=60)
+    assert load.returncode == 0, said + complained
+    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert leader(fragile) != old
+    assert [event for event, _ in events_of(fragile, old)] == ["fault_set", "fault_expired"]
+    proof = fragile.data("verify", "--input", str(FLIGHTS), "--exact", "--wait", "20")
+    assert proof["verdict"] == "passed", proof
+    assert fragile.data("status")["nodes"][0]["next_offset"] == FLIGHTS_COUNT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["partition", "majority"],
+        ["partition", "isolate", "2"],
+        ["partition", "one-way"],
+        ["net", "all", "--delay", "30ms", "--jitter", "20ms", "--drop", "30%", "--duplicate", "30%"],
+        ["net", "all", "--rate", "20k"],
+        ["net", "all", "--reset", "20%"],
+        ["net", "all", "--stall"],
+    ],
+    ids=" ".join,
+)
+def test_a_fault_of_the_network_is_shown_to_hit_and_to_be_gone(
+    fragile: RealCluster, words: list[str]
+) -> None:
+    assert fragile.data("health", "--wait", "20")["healthy"]
+    struck = fragile.data("fault", *words, "--lease", "60s", "--yes")
+    assert struck["effect"] == "applied"
+    assert all(node["evidence"] for node in struck["nodes"])
+    healed = fragile.data("fault", "heal", struck["fault"])
+    assert healed["recovered"]
+    assert len(healed["healed"]) == len(struck["orders"])
+    assert active(fragile) == []
+    assert fragile.data("health", "--wait", "20")["healthy"]
+
+
+def test_a_slow_disk_is_unknown_until_something_is_written(fragile: RealCluster, tmp_path: Path) -> None:
+    follower = leader(fragile) % 3 + 1
+    idle = fragile.data("fault", "disk", "slow", str(follower), "--delay", "50ms", "--lease", "30s", code=12)
+    assert idle["effect"] == "unknown"
+    fragile.data("produce", one_event(tmp_path, "slow"))
+    found = active(fragile)
+    assert [(fault["node"], fault["kind"], fault["hits"] > 0) for fault in found] == [
+        (follower, "disk-slow", True)
+    ]
+    fragile.data("fault", "heal", "--all")
+    fragile.data("fault", "heal", idle["fault"], code=1)
+
+
+@pytest.mark.parametrize("how", ["fail", "full"])
+def test_a_disk_that_refuses_ends_its_node_and_a_start_brings_it_back(
+    fragile: RealCluster, how: str, tmp_path: Path
+) -> None:
+    follower = leader(fragile) % 3 + 1
+    striking = begin(fragile, "fault", "disk", how, str(follower), "--lease", "30s", "-o", "json")
+    wait_active(fragile, 1)
+    fragile.data("produce", one_event(tmp_path, how))
+    out, _ = striking.communicate(timeout=30)
+    assert json.loads(out)["data"]["effect"] == "applied"
+    said = fragile.run("logs", "--node", str(follower), "--level", "error", "-o", "json").stdout
+    assert "ES3103" in said.splitlines()[-1]
+    fragile.data("node", "start", str(follower))
+    assert active(fragile) == []
+
+
+def test_a_paused_leader_goes_on_after_a_killed_esctl_and_a_killed_node_is_started_again(
+    fragile: RealCluster,
+) -> None:
+    old = leader(fragile)
+    pausing = begin(fragile, "fault", "pause", str(old), "--lease", "3s")
+    wait_active(fragile, 1)
+    pausing.send_signal(signal.SIGKILL)
+    pausing.communicate()
+    wait_active(fragile, 0)
+    assert fragile.data("health", "--wait", "20")["healthy"]
+    number = leader(fragile)
+    killed = fragile.data("fault", "kill", str(number), "--lease", "3s")
+    assert killed["effect"] == "applied"
+    assert killed["leader_after"] not in (None, number)
+    wait_active(fragile, 0)
+    assert fragile.data("health", "--wait", "20")["healthy"]
+
+
+def test_what_would_be_cut_is_shown_and_not_done(fragile: RealCluster) -> None:
+    number = leader(fragile)
+    plan = fragile.data("fault", "partition", "isolate", str(number), "--dry-run")
+    assert plan["dry_run"]
+    others = [n for n in (1, 2, 3) if n != number]
+    assert {tuple(side["nodes"]): side["quorum"] for side in plan["sides"]} == {
+        (number,): False,
+        tuple(others): True,
+    }
+    assert active(fragile) == []
+
+
+def test_a_cluster_that_was_not_made_for_it_refuses_every_fault(real_cluster: RealCluster) -> None:
+    for words in (["partition", "isolate-leader"], ["net", "all", "--stall"], ["disk", "fail", "1"]):
+        done = real_cluster.run("fault", *words, "-o", "json")
+        (error,) = json.loads(done.stdout)["errors"]
+        assert (done.returncode, error["code"]) == (13, "ES3003")
+        assert "[faults] allowed = true" in error["message"]
+        assert "esctl cluster up" in error["next"]
+    assert real_cluster.data("fault", "ls")["allowed"] == []
+    assert real_cluster.data("fault", "heal", "--all")["healed"] == []
+    assert real_cluster.data("health", "--wait", "20")["healthy"]
