@@ -406,9 +406,7 @@ def _survey(run: Invocation, cluster: Cluster) -> "Survey":
     active, survey = run.trio(lambda: nodes.active(cluster))
     if not active:
         raise Unreachable(survey.nobody.message, next_step=survey.nobody.next)
-    closed = [report.node.id for report in survey.up if not (report.status or {}).get("faults_allowed")]
-    if closed:
-        raise nodes.not_allowed(cluster, closed)
+    nodes.check_allowed(cluster, survey)
     return survey
 
 

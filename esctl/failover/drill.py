@@ -18,7 +18,7 @@ from esctl.errors import Inconclusive, NodeNotRunning
 from esctl.failover.election import Election, Phases, election_in, phases_of, terms_led
 from esctl.failover.kinds import Kind
 from esctl.failover.openloop import OpenLoop, first_ack_s, longest_gap_s, longest_gap_within_s
-from esctl.failover.subject import Status, Subject
+from esctl.failover.subject import CUT_LEASE_S, Status, Subject
 from esnode.errors import EventStreamError
 
 CALM_S: Final = 0.5
@@ -105,8 +105,7 @@ class Drill:
         strike = Strike(standing.leader, standing.term)
         try:
             served = await self._hit(strike)
-            if self.kind is not Kind.TRANSFER:
-                strike.missed = strike.missed or self._why_missed(standing.leader)
+            strike.missed = strike.missed or await self._why_missed(standing.leader)
             back_s = trio.current_time()
             if self.struck is not None:
                 await self._bring_back(self.struck, START_TIMEOUT_S)
@@ -146,6 +145,8 @@ class Drill:
                         await self.subject.kill(strike.node, mark)
                     case Kind.PAUSE:
                         await self.subject.pause(strike.node, mark)
+                    case Kind.PARTITION:
+                        await self.subject.cut(strike.node, mark)
                     case Kind.TRANSFER:
                         await self.subject.transfer(strike.node, mark)
                     case _:
@@ -158,8 +159,12 @@ class Drill:
         await trio.sleep(CALM_S)  # what is measured is this time
         return True
 
-    def _why_missed(self, number: int) -> str:
-        """Is the node what it should be by now, as the operating system sees it?"""
+    async def _why_missed(self, number: int) -> str:
+        """Is the node what it should be by now, as the operating system sees it? Was it cut off?"""
+        if self.kind is Kind.TRANSFER:
+            return ""
+        if self.kind is Kind.PARTITION:
+            return "" if await self.subject.cut_hits(number) else "the cut has stopped no message"
         wanted = RunState.DOWN if self.kind is Kind.KILL else RunState.PAUSED
         found = self.subject.state(number)
         return "" if found is wanted else f"node {number} was {found}, not {wanted}"
@@ -167,6 +172,8 @@ class Drill:
     async def _bring_back(self, number: int, timeout_s: float) -> None:
         if self.kind is Kind.PAUSE:
             self.subject.resume(number)
+        elif self.kind is Kind.PARTITION:
+            await self.subject.mend(number)
         else:
             await self.subject.start(number, timeout_s)
         self.struck = None
@@ -176,13 +183,17 @@ class Drill:
         if self.struck is None:
             return
         number, why = self.struck, "no time was left"
+        is_back = False
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_TIMEOUT_S):
             try:
                 await self._bring_back(number, CLEAN_UP_TIMEOUT_S)
+                is_back = True
             except EventStreamError as error:
                 why = str(error)
-        if self.subject.state(number) is RunState.RUNNING:
+        if is_back or (self.kind is not Kind.PARTITION and self.subject.state(number) is RunState.RUNNING):
             self.rescued = number
+        elif self.kind is Kind.PARTITION:
+            self.left_out = f"node {number} is cut off for {CUT_LEASE_S:g} s at most: {why}"
         else:
             self.left_out = f"node {number} is {self.subject.state(number)}: {why}"
 

@@ -8,4 +8,5 @@ class Kind(enum.StrEnum):
 
     KILL = "kill"
     PAUSE = "pause"
+    PARTITION = "partition"
     TRANSFER = "transfer"

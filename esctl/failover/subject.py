@@ -5,7 +5,7 @@ Called by `drill.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -14,11 +14,15 @@ from esctl.backends.interface import Backend, RunState
 from esctl.inquiry import probe
 from esctl.nodelog import LogLine
 from esctl.state import Cluster
-from esnode.client import connect_node
+from esnode.client import NodeLink, connect_node
 
 Mark = Callable[[], None]
 """Called in the instant before a strike, when all is ready for it."""
 Status = Mapping[str, Any]
+CUT: Final = "bench-failover"
+"""The id of the fault."""
+CUT_LEASE_S: Final = 60.0
+"""Longer than a strike is waited for. It ends by itself should nobody mend it."""
 
 
 class Subject(Protocol):
@@ -42,6 +46,15 @@ class Subject(Protocol):
 
     async def pause(self, number: int, mark: Mark) -> None:
         """SIGSTOP."""
+
+    async def cut(self, number: int, mark: Mark) -> None:
+        """Let no message pass between the node and the others, `CUT_LEASE_S` at most."""
+
+    async def cut_hits(self, number: int) -> int:
+        """How many messages the cut has stopped."""
+
+    async def mend(self, number: int) -> None:
+        """End the cut."""
 
     async def transfer(self, number: int, mark: Mark) -> None:
         """Ask the leader to hand over to whom it likes; returns when it says that it has."""
@@ -100,10 +113,26 @@ class LiveCluster:
         mark()
         self._backend.pause(self._cluster, number)
 
+    async def cut(self, number: int, mark: Mark) -> None:
+        """See `Subject.cut`."""
+        others = [other for other in self.numbers if other != number]
+        async with self._link(number) as link:
+            mark()
+            await link.set_fault(CUT, "block", round(CUT_LEASE_S * 1000), peers=others)
+
+    async def cut_hits(self, number: int) -> int:
+        """See `Subject.cut_hits`."""
+        async with self._link(number) as link:
+            return sum(int(fault["hits"]) for fault in await link.faults() if fault["id"] == CUT)
+
+    async def mend(self, number: int) -> None:
+        """See `Subject.mend`."""
+        async with self._link(number) as link:
+            await link.heal_fault(CUT)
+
     async def transfer(self, number: int, mark: Mark) -> None:
         """See `Subject.transfer`."""
-        address = self._cluster.node(number).client
-        async with connect_node(address, cluster=self._cluster.identity) as link:
+        async with self._link(number) as link:
             mark()
             await link.transfer_leadership()
 
@@ -114,3 +143,6 @@ class LiveCluster:
     async def start(self, number: int, timeout_s: float) -> None:
         """See `Subject.start`."""
         await self._backend.start(self._cluster, [number], timeout_s)
+
+    def _link(self, number: int) -> NodeLink:
+        return connect_node(self._cluster.node(number).client, cluster=self._cluster.identity)

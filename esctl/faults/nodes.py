@@ -161,6 +161,13 @@ def _refused(cluster: Cluster, number: int, error: EventStreamError) -> EventStr
     return type(error)(text, next_step=f"esctl status --cluster {cluster.name}")
 
 
+def check_allowed(cluster: Cluster, survey: Survey) -> None:
+    """Raises `FaultsNotAllowed` when a node that answers allows none."""
+    closed = [report.node.id for report in survey.up if not (report.status or {}).get("faults_allowed")]
+    if closed:
+        raise not_allowed(cluster, closed)
+
+
 def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     """The error for nodes that were started without faults allowed."""
     names = ", ".join(map(str, numbers))

@@ -17,7 +17,7 @@ from esctl.failover.subject import Mark
 from esctl.nodelog import LogLine
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
-from esnode.errors import EventStreamError
+from esnode.errors import EventStreamError, Unreachable
 
 ACK_S = 0.001
 
@@ -38,6 +38,8 @@ class Ring:
     kills: bool = True
     stops: bool = True
     starts: bool = True
+    cuts: bool = True
+    mends: bool = True
     refuses: EventStreamError | None = None
     """What a transfer is answered with."""
     silent: set[int] = field(default_factory=set)
@@ -103,6 +105,22 @@ class Ring:
         self.done.append(f"pause {number}")
         self._strike(number, RunState.PAUSED if self.stops else RunState.RUNNING)
         await trio.lowlevel.checkpoint()
+
+    async def cut(self, number: int, mark: Mark) -> None:
+        mark()
+        self.done.append(f"cut {number}")
+        self._strike(number, RunState.RUNNING)
+        await trio.lowlevel.checkpoint()
+
+    async def cut_hits(self, number: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return 3 if self.cuts else 0
+
+    async def mend(self, number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.mends:
+            raise Unreachable(f"node {number} does not answer")
+        self.done.append(f"mend {number}")
 
     async def transfer(self, number: int, mark: Mark) -> None:
         await trio.sleep(0.003)

@@ -26,7 +26,7 @@ from esctl.load.generator import Generator
 from esctl.nodelog import LogLine
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
-from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout
+from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable
 from tests.cli.failing_ring import ACK_S, Ring
 
 RUN = "0123456789abcdef"
@@ -290,6 +290,25 @@ async def test_a_paused_leader_goes_on_once_the_others_serve(autojump_clock: tri
     assert strike.unavailable_ms == pytest.approx(510, abs=2)
 
 
+async def test_a_leader_that_was_cut_off_is_connected_again_once_the_others_serve(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with drilled(Kind.PARTITION, stands_s=0.5) as (ring, drill):
+        await drill.run()
+    (strike,) = drill.strikes
+    assert not strike.missed
+    assert ring.done == ["cut 1", "mend 1"]
+    assert strike.unavailable_ms == pytest.approx(510, abs=2)
+
+
+async def test_a_cut_that_nobody_could_mend_is_told_with_its_end(autojump_clock: trio.abc.Clock) -> None:
+    async with drilled(Kind.PARTITION, mends=False) as (_ring, drill):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await drill.run()
+    assert isinstance(the_error(caught.value), Unreachable)
+    assert drill.left_out == "node 1 is cut off for 60 s at most: node 1 does not answer"
+
+
 async def test_a_transfer_takes_nobody_down(autojump_clock: trio.abc.Clock) -> None:
     async with drilled(Kind.TRANSFER, 2) as (ring, drill):
         await drill.run()
@@ -305,6 +324,7 @@ async def test_a_transfer_takes_nobody_down(autojump_clock: trio.abc.Clock) -> N
     [
         (Kind.KILL, {"kills": False}, "node 1 was running, not down"),
         (Kind.PAUSE, {"stops": False}, "node 1 was running, not paused"),
+        (Kind.PARTITION, {"cuts": False}, "the cut has stopped no message"),
         (Kind.TRANSFER, {"refuses": NotLeader("node 2 leads")}, "node 2 leads"),
     ],
 )

@@ -255,14 +255,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     """Three real nodes with an empty log."""
     cluster = RealCluster(tmp_path_factory.mktemp("real"))
     try:
-        cluster.data("cluster", "up", "drill")
+        cluster.data("cluster", "up", "drill", "--faults")
         yield cluster
     finally:
         cluster.run("cluster", "destroy", "drill", "--confirm", "drill")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "times"), [("kill", 2), ("pause", 1), ("transfer", 1)])
+@pytest.mark.parametrize(("kind", "times"), [("kill", 2), ("pause", 1), ("partition", 1), ("transfer", 1)])
 def test_a_leader_that_is_struck_costs_no_event(
     kind: str, times: int, real: RealCluster, tmp_path: Path
 ) -> None:

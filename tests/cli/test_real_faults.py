@@ -189,6 +189,8 @@ def test_a_cluster_that_was_not_made_for_it_refuses_every_fault(real_cluster: Re
         assert (done.returncode, error["code"]) == (13, "ES3003")
         assert "[faults] allowed = true" in error["message"]
         assert "esctl cluster up" in error["next"]
+    drill = real_cluster.run("bench", "failover", "--kind", "partition", "--yes", "-o", "json")
+    assert (drill.returncode, json.loads(drill.stdout)["errors"][0]["code"]) == (13, "ES3003")
     assert real_cluster.data("fault", "ls")["allowed"] == []
     assert real_cluster.data("fault", "heal", "--all")["healed"] == []
     assert real_cluster.data("health", "--wait", "20")["healthy"]

@@ -40,6 +40,7 @@ APPEND_TIMEOUT_S: Final = 30.0
 _PLANS: Final = {
     Kind.KILL: "kill the leader (SIGKILL) and start it again",
     Kind.PAUSE: "freeze the leader (SIGSTOP) and let it go on",
+    Kind.PARTITION: "cut the leader off from the others and mend that",
     Kind.TRANSFER: "hand the leadership over",
 }
 
@@ -82,6 +83,8 @@ def failover(
         if kind is Kind.TRANSFER:
             change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down
         run.trio(lambda: _check_ready(cluster, what))
+        if kind is Kind.PARTITION:
+            run.trio(lambda: _check_may_cut(cluster))
         plan = f"{_PLANS[kind]}, {'once' if times == 1 else f'{times} times'}"
         if dry_run:
             data = {"cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data()}
@@ -123,6 +126,14 @@ def _measure_all(
             load = measured.drill.load
             run.terminal.note(screens.left_in_the_log(load.acked, load.never_acked, cluster))
     return None
+
+
+async def _check_may_cut(cluster: "Cluster") -> None:
+    """All nodes were started with faults allowed; raises `FaultsNotAllowed`."""
+    from esctl.faults import nodes
+    from esctl.inquiry import survey
+
+    nodes.check_allowed(cluster, await survey.ask(cluster))
 
 
 async def _check_ready(cluster: "Cluster", what: str) -> None:
