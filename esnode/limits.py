@@ -114,8 +114,10 @@ TRANSFER_TIMEOUT_S: Final = 2.0
 TRANSFER_RETRY_S: Final = 0.1
 STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
-"""Survivors of a leader whose connection closed start this far apart, by rank."""
+"""Survivors of a leader whose connection closed start this far apart, by rank, as after a split vote."""
 HASTY_RETRY_MS: Final = 25
+"""The shortest pause before pre-votes are asked for again. So long an asker that should stand refuses
+another, and a voter that has granted one a rival's."""
 GIVE_WAY_MS: Final = 100
 """What a node that grants a pre-vote leaves the asker for its election before it stands itself."""
 MAX_HASTY_ELECTIONS: Final = 10

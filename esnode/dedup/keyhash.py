@@ -14,6 +14,7 @@ Hashes = NDArray[np.uint64]
 """One for each key, in order. Equal keys have equal hashes; the other way round it is not certain."""
 
 _HALVES: Final = np.dtype("<u8")  # the same function on every machine
+_FOLD: Final = np.uint64(32)
 _REPEATED: Final = b"\x01"
 _SORTED_FROM: Final = 128
 """Fewer are sooner counted in a set."""
@@ -22,19 +23,23 @@ _SORTED_FROM: Final = 128
 class KeyHash:
     """A function from packed keys to hashes; `seed`, of 128 bits, chooses it.
 
-    Multilinear, universal over the whole key (Dietzfelbinger, 1996): two odd multipliers, of which a client
-    that does not know the seed can choose no keys that collide.
+    Each half is multiplied, folded and multiplied again by odd numbers that no client knows, then both are
+    added. Without the fold, keys that differ in the highest bits of both halves would collide whatever
+    the seed: of a product only what is below a bit decides it.
     """
 
     def __init__(self, seed: int) -> None:
-        drawn = hashlib.blake2b(seed.to_bytes(16, "big"), digest_size=16).digest()
-        self._first, self._second = (np.uint64(factor | 1) for factor in struct.unpack("<QQ", drawn))
+        drawn = hashlib.blake2b(seed.to_bytes(16, "big"), digest_size=32).digest()
+        factors = np.array(struct.unpack("<QQQQ", drawn), np.uint64) | np.uint64(1)
+        self._first, self._second = factors[:2], factors[2:]
 
     def __call__(self, packed: bytes | memoryview) -> Hashes:
         """The hashes of packed keys, 16 bytes each."""
-        halves = np.frombuffer(packed, _HALVES)
-        hashes: Hashes = halves[::2] * self._first  # two products and a sum: a dot takes five times as long
-        hashes += halves[1::2] * self._second
+        halves = np.frombuffer(packed, _HALVES).reshape(-1, 2) * self._first
+        halves ^= halves >> _FOLD
+        halves *= self._second
+        hashes: Hashes = halves[:, 0] + halves[:, 1]
+        hashes ^= hashes >> _FOLD  # so that the low bits, too, depend on all of the key
         return hashes
 
 

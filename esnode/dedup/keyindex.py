@@ -27,7 +27,6 @@ _LOAD_PERCENT: Final = 50
 _MAX_POSITION: Final = 2**32 - 1
 _EXPIRE_A_TIME: Final = 256
 """Loose keys looked at in one insertion, so that many of them at once make no pause."""
-_HIT: Final = b"\x01"
 _HIGH: Final = 1 if sys.byteorder == "little" else 0
 
 _Places = tuple[NDArray[np.int64], NDArray[np.uint16]]
@@ -108,8 +107,8 @@ class KeyIndex:
     def find(self, hashes: Hashes) -> list[tuple[int, int]]:
         """Places in `hashes` with offsets that these keys may have; a place may come several times.
 
-        Empty nearly always when all keys are fresh: one in 4,500 meets a stranger's
-        fingerprint in its bucket.
+        Empty nearly always when all keys are fresh: one in 2,200 meets a stranger's fingerprint in its
+        bucket, that of an expired key included.
         """
         found: list[tuple[int, int]] = []
         loose = self._loose

@@ -23,7 +23,8 @@ WORN_AFTER: Final = 2**31
 _MAPPED_A_TIME: Final = 256 * limits.KIB
 """Memory fetched from the kernel, or given back, with each addition; a multiple of any page size."""
 _COPIED_A_KEY: Final = 8
-"""Keys copied to the next index for each key added: it catches up within a seventh of what is live."""
+"""Keys copied to the next index for each key added: once its memory is fetched, it catches up within a
+seventh of what is live."""
 _COPIED_A_TIME: Final = 256
 """Keys copied at least: fewer cost as much."""
 

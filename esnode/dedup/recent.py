@@ -107,6 +107,7 @@ class RecentKeys:
         """Forget all."""
         self._loaded = False
         self._held.clear()
+        self._index = KeyIndex(FIRST_CAPACITY, 0)
         self._few, self._older_few = {}, {}
 
     def index_of_last(self, offsets: Iterable[int]) -> int:
@@ -150,10 +151,11 @@ class RecentKeys:
     def _put_in_index(self, new: _Held, hashes: Hashes) -> None:
         self._indexed_to = new.next_offset
         if len(self) > self._index.capacity or self._indexed_to - self._index.base_offset >= WORN_AFTER:
-            self._index = KeyIndex(max(FIRST_CAPACITY, 2 * len(self)), self._held[0].base_offset)
-            for held in self._held:
-                if held.base_offset < self._indexed_to:
-                    self._index.insert(self._table.hash(held.packed), held.base_offset, 0)
+            # All at once: the entries may be thousands, of one key each.
+            start = self._held[0].base_offset
+            packed = b"".join([held.packed for held in self._held if held.base_offset < self._indexed_to])
+            self._index = KeyIndex(max(FIRST_CAPACITY, 2 * len(self)), start)
+            self._index.insert(self._table.hash(packed), start, 0)
             return
         self._index.insert(hashes, new.base_offset, self._held[0].base_offset)
 

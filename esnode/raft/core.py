@@ -340,8 +340,8 @@ class Core:
         """Grant it, unless somebody should stand before `sender`: this node, or one that it backs."""
         stands = self.role is Role.PRE_CANDIDATE
         is_fresh = stands and self._timer.silence_ms < limits.HASTY_RETRY_MS  # older ones may be hopeless
-        granted = granted and not (is_fresh and self._ballot.precedes(sender, request))
-        granted = granted and not self._backing.refuses(sender, request)
+        precedes = is_fresh and self._ballot.precedes(sender, request)
+        granted = granted and not precedes and not self._backing.refuses(sender, request)
         term = request.term if granted else self.term
         self._now.append(Outgoing(sender, VoteReply(term, granted, pre=True)))
         if granted:

@@ -24,7 +24,8 @@ class Ballot:
         """The question."""
         self._votes: dict[NodeId, bool] = {}
         self._promised: set[NodeId] = set()
-        """Those whose pre-vote led to this election, until it is known to be split."""
+        """Those whose pre-vote led to this election."""
+        self._was_split = False
 
     def begin_pre(self) -> None:
         """Ask for pre-votes; the own one is there."""
@@ -34,6 +35,7 @@ class Ballot:
         """Ask for votes; the own one is there once it is durable."""
         granted = {voter for voter, is_granted in self._votes.items() if is_granted}
         self._promised = granted if after_pre_vote else set()
+        self._was_split = False
         self._votes = {}
 
     def answer(self, voter: NodeId, *, granted: bool) -> None:
@@ -65,18 +67,20 @@ class Ballot:
         those that had granted the pre-vote live. When all of them have voted, waiting for the others' votes
         is all that is left. However slow the disks, this is not known before they have done their part.
         """
-        lost = self.tally is quorum.Tally.LOST or (self._promised and self._promised <= self._votes.keys())
-        if lost:
-            self._promised = set()
-        return bool(lost)
+        all_voted = bool(self._promised) and self._promised <= self._votes.keys()
+        if self._was_split or not (all_voted or self.tally is quorum.Tally.LOST):
+            return False
+        self._was_split = True
+        return True
 
 
 class Backing:
     """Whom this node has granted a pre-vote a moment ago.
 
     For that moment nobody with no better a log gets one for the same term: so two that ask at the same
-    time do not both find a majority. A majority is still found at once, unless three ask at once: of two,
-    the worse one also grants, and the others each back one of them.
+    time do not both find a majority. While one voter more than a majority lives, one of two still finds
+    it at once: the worse one also grants, and the others each back one of them. Otherwise, and where three
+    ask at once, it may take a retry.
     """
 
     def __init__(self) -> None:

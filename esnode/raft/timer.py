@@ -30,6 +30,7 @@ class ElectionTimer:
         self._random = random
         self._hasty_tries = 0
         self._may_give_way = True
+        self._gives_way_ms = 0
         self._timeout_ms = 0
         self.restart()
 
@@ -51,6 +52,7 @@ class ElectionTimer:
     def tick(self, elapsed_ms: int) -> None:
         """Time passes in silence."""
         self.silence_ms += elapsed_ms
+        self._gives_way_ms = max(0, self._gives_way_ms - elapsed_ms)
 
     def heard(self) -> None:
         """The leader lives."""
@@ -91,9 +93,10 @@ class ElectionTimer:
         """
         if self._may_give_way:
             self._may_give_way = False
+            self._gives_way_ms = limits.GIVE_WAY_MS
             self._timeout_ms = max(self._timeout_ms, self.silence_ms + limits.GIVE_WAY_MS)
 
     def _start_by_rank(self, rank: int) -> None:
         step_ms = limits.HASTY_ELECTION_STEP_MS
         self.silence_ms = 0
-        self._timeout_ms = rank * step_ms + self._random.randrange(step_ms)
+        self._timeout_ms = max(self._gives_way_ms, rank * step_ms + self._random.randrange(step_ms))

@@ -1,8 +1,8 @@
 """The index: whatever goes in is found, however full or hostile."""
 
 import struct
-from collections.abc import Iterable
-from random import Random
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -98,17 +98,24 @@ def test_positions_end_before_they_could_wrap() -> None:
         index.insert(hashes(range(5)), 2**32 - 4, 0)
 
 
-def test_keys_chosen_to_collide_under_one_seed_do_not_under_another() -> None:
-    """Keys that differ in one half only, by multiples of a large power of two, as an attacker would try."""
-    source = Random(1)
-    crafted = [struct.pack("=QQ", source.getrandbits(64), 5) for _ in range(200_000)]
-    buckets = KeyIndex(4_000, 0)._places(HASH(b"".join(crafted)))[0].tolist()
-    chosen = [one for one, bucket in zip(crafted, buckets, strict=True) if bucket == 0][:500]
-    for seed, loose_wanted in ((0, True), (123456789, False)):
-        index, known = KeyIndex(4_000, 0), KeyHash(seed)(b"".join(chosen))
-        index.insert(known, 0, 0)
-        assert (index.loose > len(chosen) // 2) == loose_wanted
-        assert len(dict(index.find(known))) == len(chosen)
+SCATTERED = [lambda i: i << 56, lambda i: i << 48, lambda i: i << 24, lambda i: i, lambda i: i * 2**32 + 5]
+
+
+@pytest.mark.parametrize("spread", SCATTERED, ids=["top", "high", "middle", "low", "upper half"])
+@pytest.mark.parametrize("seed", [0, 1, 2**100 + 7])
+def test_keys_that_differ_in_a_few_bits_of_both_halves_scatter_under_every_seed(
+    seed: int, spread: Callable[[int], int]
+) -> None:
+    """As a client would choose that wants many keys in one bucket, or with one fingerprint."""
+    numbers = [spread(number) % 2**64 for number in range(256)]
+    found = KeyHash(seed)(b"".join(struct.pack("=QQ", one, other) for one in numbers for other in numbers))
+    index = KeyIndex(len(found), 0)
+    buckets, fingerprints = index._places(found)
+    assert len(set(found.tolist())) == len(found)
+    assert len(set(fingerprints.tolist())) > 30_000  # 41,400 when drawn at random
+    assert max(Counter(buckets.tolist()).values()) < 60  # 15 on average
+    index.insert(found, 0, 0)
+    assert index.loose < len(found) // 100
 
 
 def test_memory_is_fetched_and_given_back_in_steps() -> None:

@@ -5,6 +5,8 @@ from random import Random
 import pytest
 
 from esnode.dedup import recent
+from esnode.dedup.keyhash import Hashes
+from esnode.dedup.keyindex import KeyIndex
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.dedup.recent import BULK_KEYS, FIRST_CAPACITY, RecentKeys
@@ -83,6 +85,26 @@ def test_a_long_tail_that_nobody_commits_gets_a_larger_index() -> None:
     assert len(tail.recent) > 2 * FIRST_CAPACITY
     assert tail.recent._index.loose < 50
     tail.check(tail.numbers)
+
+
+def test_a_tail_of_a_thousand_entries_is_moved_to_a_larger_index_in_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[int] = []
+
+    class Counted(KeyIndex):
+        def insert(self, hashes: Hashes, first_offset: int, floor: int) -> None:
+            steps.append(len(hashes))
+            super().insert(hashes, first_offset, floor)
+
+    monkeypatch.setattr(recent, "KeyIndex", Counted)
+    monkeypatch.setattr(recent, "FIRST_CAPACITY", CHUNK_KEYS)
+    tail = Tail()
+    for number in range(3 * CHUNK_KEYS):
+        tail.append([number])
+    assert len(steps) == 2
+    assert max(steps) >= CHUNK_KEYS
+    tail.check(list(range(3 * CHUNK_KEYS)))
 
 
 def test_an_index_that_is_worn_out_is_replaced_with_all_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:

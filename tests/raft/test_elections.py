@@ -171,6 +171,16 @@ def test_an_election_that_its_own_voters_have_lost_is_tried_again_at_once(refusi
     assert stands_again(solo)
 
 
+def test_an_election_is_split_once_however_many_refuse_it_after_that() -> None:
+    solo = candidate(5)
+    for voter in (2, 3):
+        solo.receive(voter, VoteReply(1, granted=False, pre=False))
+    solo.step(Tick(3))
+    solo.receive(4, VoteReply(1, granted=False, pre=False))
+    solo.step(Tick(2))
+    assert solo.core.role is Role.PRE_CANDIDATE
+
+
 def test_a_split_election_may_still_be_won_until_the_next_begins() -> None:
     solo = candidate(5)
     solo.receive(2, VoteReply(1, granted=False, pre=False))

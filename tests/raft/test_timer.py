@@ -93,6 +93,19 @@ def test_who_grants_a_pre_vote_gives_way_once() -> None:
     assert timer.has_expired
 
 
+def test_who_gives_way_does_so_though_the_connection_of_the_leader_closes_then() -> None:
+    timer = ElectionTimer(TIMERS, random.Random(1))
+    timer.heard()
+    timer.tick(300)
+    timer.give_way()
+    timer.tick(30)
+    timer.hurry(0)
+    timer.tick(limits.GIVE_WAY_MS - 31)
+    assert not timer.has_expired
+    timer.tick(1)
+    assert timer.has_expired
+
+
 def test_giving_way_makes_nobody_stand_earlier() -> None:
     timer = ElectionTimer(TIMERS, random.Random(1))
     timer.give_way()
