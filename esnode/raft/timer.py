@@ -59,6 +59,7 @@ class ElectionTimer:
         self.silence_ms = 0
         self._hasty_tries = limits.MAX_HASTY_ELECTIONS
         self._may_give_way = True
+        self._gives_way_ms = 0
 
     def restart(self) -> None:
         """Wait the ordinary time again."""

@@ -106,6 +106,15 @@ def test_who_gives_way_does_so_though_the_connection_of_the_leader_closes_then()
     assert timer.has_expired
 
 
+def test_a_leader_that_was_elected_ends_the_giving_way() -> None:
+    timer = ElectionTimer(TIMERS, random.Random(1))
+    timer.give_way()
+    timer.heard()
+    timer.hurry(0)
+    timer.tick(limits.HASTY_ELECTION_STEP_MS)
+    assert timer.has_expired
+
+
 def test_giving_way_makes_nobody_stand_earlier() -> None:
     timer = ElectionTimer(TIMERS, random.Random(1))
     timer.give_way()
