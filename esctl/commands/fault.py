@@ -265,7 +265,7 @@ def heal(
         )
     if not ended:
         return Answer(data, [Line(f"no faults were active in {cluster.name}")])
-    names = ", ".join(f"{one['id']} on node {one['node']} ({one['hits']:,} hits)" for one in ended)
+    names = ", ".join(f"{one['id']} on node {one['node']} (hits: {one['hits']:,})" for one in ended)
     if healed.recovered:
         calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
     else:
