@@ -55,14 +55,40 @@ PARTS: Final = {
 BUILT: Final = "built.json"
 """Says in a directory that is used again what was built there, once all of it is."""
 CLUSTER: Final = "restart"
+TELL_EVERY_S: Final = 5.0
+"""Between two lines about what takes long."""
 GIVE_UP_S: Final = 300.0
 
 
 # --- the log ----------------------------------------------------------------------------------------
 
 
+def prepare(
+    directory: Path, engine: str, events: int, live_keys: int, *, savepoint: bool = True
+) -> list[Path]:
+    """The configuration files of three nodes below `directory`, with so many events in the log of each.
+
+    What is there already is used again, if it is the same; raises `ValueError` if not.
+    """
+    dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=live_keys)
+    first = directory / "node-1"
+    begun = time.monotonic()
+    asked = {"events": events, "live_keys": live_keys, "engine": engine, "no_savepoint": not savepoint}
+    if not first.exists():
+        build(first, engine, events, dedup, savepoint=savepoint)
+        for node_id in (2, 3):
+            give(engine, first, directory / f"node-{node_id}", node_id)
+        (directory / BUILT).write_text(json.dumps(asked), encoding="utf-8")
+    elif not (directory / BUILT).exists() or json.loads((directory / BUILT).read_text()) != asked:
+        raise ValueError(f"{directory} holds another log than the one that is asked for")
+    size_bytes = sum(each.stat().st_size for each in first.rglob("*") if each.is_file())
+    note(f"{events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - begun:.0f} s")
+    return configs(directory, engine, dedup)
+
+
 def build(path: Path, engine: str, events: int, dedup: Dedup, *, savepoint: bool) -> None:
     """A directory of node 1 with so many events in its log."""
+    tell_at_s = time.monotonic() + TELL_EVERY_S
     storage = open_storage(engine, path, Identity(CLUSTER, 1))
     machine = Machine(dedup, searchable=False)
     entries = 1 + -(-events // BATCH_EVENTS)
@@ -78,6 +104,9 @@ def build(path: Path, engine: str, events: int, dedup: Dedup, *, savepoint: bool
             storage.write([Write(1, None, HardState(1, 1), tuple(group), index - len(group))])
             storage.tend()
             group = []
+            if time.monotonic() > tell_at_s:
+                tell_at_s += TELL_EVERY_S
+                note(f"{machine.next_offset:,} of {events:,} events built")
         if savepoint and index == saved_at:
             _save(storage, machine)
     storage.close()
@@ -137,6 +166,11 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Its log, as it comes; raises `RuntimeError` when it ends."""
@@ -249,22 +283,21 @@ def main() -> None:
 
 
 def _build_and_measure(wanted: argparse.Namespace) -> None:
-    dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=wanted.live_keys)
     with ExitStack() as opened:
         directory = wanted.directory or Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        first = directory / "node-1"
-        begun = time.monotonic()
-        asked = {name: getattr(wanted, name) for name in ("events", "live_keys", "engine", "no_savepoint")}
-        if not first.exists():
-            build(first, wanted.engine, wanted.events, dedup, savepoint=not wanted.no_savepoint)
-            for node_id in (2, 3):
-                give(wanted.engine, first, directory / f"node-{node_id}", node_id)
-            (directory / BUILT).write_text(json.dumps(asked), encoding="utf-8")
-        elif not (directory / BUILT).exists() or json.loads((directory / BUILT).read_text()) != asked:
-            sys.exit(f"bench.restart: {directory} holds another log than the one that is asked for")
-        size_bytes = sum(each.stat().st_size for each in first.rglob("*") if each.is_file())
-        say(f"{wanted.events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - begun:.0f} s")
-        measure(configs(directory, wanted.engine, dedup), 1 if wanted.no_savepoint else wanted.times)
+        try:
+            files = prepare(
+                directory, wanted.engine, wanted.events, wanted.live_keys, savepoint=not wanted.no_savepoint
+            )
+        except ValueError as error:
+            sys.exit(f"bench.restart: {error}")
+        measure(files, 1 if wanted.no_savepoint else wanted.times)
+
+
+def note(line: str) -> None:
+    """What goes on, for whoever waits."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def say(line: str) -> None:

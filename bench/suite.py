@@ -9,7 +9,7 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +33,30 @@ class Scenario:
     words: tuple[str, ...]
     timed: bool = True
     """It takes --seconds."""
+    struck: bool = False
+    """Its runs are strikes."""
     nodes: int = 3
 
 
 SCENARIOS: Final = (
     Scenario("produce-closed", ("produce",)),
+    Scenario("produce-closed-by-256", ("produce", "--batch", "256")),
     Scenario("produce-60k", ("produce", "--rate", "60000")),
     Scenario("produce-20k-by-8", ("produce", "--rate", "20000", "--batch", "8")),
     Scenario("produce-1k", ("produce", "--size", "1024")),
     Scenario("produce-session", ("produce", "--session")),
     Scenario("e2e-20k", ("e2e", "--rate", "20000")),
     Scenario("consume", ("consume", "--max", "2000000"), timed=False),
+    Scenario("failover-kill", ("failover", "--yes", "--times", "20"), timed=False, struck=True),
+    Scenario(
+        "failover-pause", ("failover", "--yes", "--kind", "pause", "--times", "5"), timed=False, struck=True
+    ),
+    Scenario(
+        "failover-transfer",
+        ("failover", "--yes", "--kind", "transfer", "--times", "10"),
+        timed=False,
+        struck=True,
+    ),
     Scenario("one-node-closed", ("produce",), nodes=1),
 )
 SHOWN: Final = {
@@ -55,6 +68,13 @@ SHOWN: Final = {
     "client µs": "client_cpu_us_per_event",
 }
 """The figure in each column of the table."""
+SHOWN_OF_STRIKES: Final = {
+    "gap ms": "unavailable_ms",
+    "detect ms": "detect_ms",
+    "elect ms": "elect_ms",
+    "commit ms": "first_commit_ms",
+    "client ms": "client_ms",
+}
 
 
 class Failed(Exception):
@@ -93,7 +113,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    terminal.view(_table(chosen, options.directory))
+    for struck, shown in ((False, SHOWN), (True, SHOWN_OF_STRIKES)):
+        if here := [scenario for scenario in chosen if scenario.struck is struck]:
+            terminal.view(_table(here, shown, options.directory))
     if failed:
         terminal.view(Line(f"failed: {', '.join(failed)}", Tone.BAD))
     return 1 if failed else 0
@@ -119,11 +141,16 @@ def cluster_of(nodes: int, storage: str) -> Iterator[str]:
 def _measure(scenario: Scenario, cluster: str, options: argparse.Namespace) -> bool:
     """Run one; true when it measured without an error."""
     sys.stderr.write(f"{scenario.name}: esctl bench {' '.join(scenario.words)}\n")
-    timed = ("--seconds", str(options.seconds)) if scenario.timed else ()
     file = options.directory / f"{scenario.name}.json"
     file.unlink(missing_ok=True)  # what is there at the end is of this run
-    words = ("bench", *scenario.words, *timed, "--runs", str(options.runs), "--save", str(file))
-    return _esctl(*words, "--cluster", cluster) == 0
+    words = words_of(scenario, options.seconds, options.runs)
+    return _esctl("bench", *words, "--save", str(file), "--cluster", cluster) == 0
+
+
+def words_of(scenario: Scenario, seconds: float, runs: int) -> list[str]:
+    """What is typed after `esctl bench`."""
+    timed = ["--seconds", str(seconds)] if scenario.timed else []
+    return [*scenario.words, *timed, *([] if scenario.struck else ["--runs", str(runs)])]
 
 
 def _esctl(*words: str) -> int:
@@ -138,13 +165,14 @@ def _esctl(*words: str) -> int:
             raise
 
 
-def _table(chosen: Sequence[Scenario], directory: Path) -> Table:
+def _table(chosen: Sequence[Scenario], shown: Mapping[str, str], directory: Path) -> Table:
+    """What was measured, a row each; of several runs or strikes the median."""
     rows: list[list[Value]] = []
     for scenario in chosen:
         file = directory / f"{scenario.name}.json"
         figures = result.read(file).figures if file.is_file() else {}
-        rows.append([scenario.name, *(_number(figures.get(name)) for name in SHOWN.values())])
-    return Table(["measurement", *SHOWN], rows)
+        rows.append([scenario.name, *(_number(figures.get(name)) for name in shown.values())])
+    return Table(["measurement", *shown], rows)
 
 
 def _number(value: float | None) -> Value:

@@ -7,7 +7,7 @@ become this project's. Called by the ingest, the replication and the client.
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import cache
 from types import TracebackType
 from typing import Final, Self
@@ -89,12 +89,14 @@ class Connection:
 
         When this is cancelled, a part of a frame may have left: the connection can only be closed.
         """
-        try:
-            await self._stream.send_all(data)
-        except trio.BrokenResourceError as error:
-            raise ConnectionLost(f"the connection broke while sending: {_reason(error)}") from error
-        except trio.ClosedResourceError as error:
-            raise ConnectionLost("the connection was closed on this side") from error
+        await _sent(self._stream.send_all(data))
+
+    async def send_parts(self, parts: Sequence[bytes]) -> None:
+        """The same for frames in parts, one after the other."""
+        if isinstance(self._stream, TcpStream):
+            await _sent(self._stream.send_parts(parts))
+        else:
+            await self.send_bytes(b"".join(parts))
 
     async def receive(self) -> list[Message]:
         """What has arrived, at least one message; empty when the other side has ended cleanly.
@@ -294,6 +296,16 @@ def _common_version(hello: Hello) -> int:
             f" the other side {hello.min_version} to {hello.max_version}"
         )
     return PROTOCOL_VERSION
+
+
+async def _sent(sending: Awaitable[None]) -> None:
+    """Wait for a stream to send; translates what it raises."""
+    try:
+        await sending
+    except trio.BrokenResourceError as error:
+        raise ConnectionLost(f"the connection broke while sending: {_reason(error)}") from error
+    except trio.ClosedResourceError as error:
+        raise ConnectionLost("the connection was closed on this side") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -152,6 +152,7 @@ class Driver:
         ready = self._core.ready()
         if ready is not NOTHING:
             self._carry_out(ready)
+        self._view.leader_in_doubt = self._core.doubts_its_leader
         return ready.fetches
 
     def _carry_out(self, ready: Ready) -> None:

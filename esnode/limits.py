@@ -29,8 +29,10 @@ MAX_INDEX: Final = 2**56
 MAX_CBOR_DEPTH: Final = 32
 
 # --- replication --------------------------------------------------------------------------------
-MAX_APPEND_BYTES: Final = 1 * MIB
+MAX_APPEND_BYTES: Final = 512 * KIB
 """Entries in one AppendEntries, unless the first alone is larger."""
+SLOWEST_LINK_BYTES_PER_S: Final = 500_000 // 8
+"""A peer behind a slower link may never get a whole frame in time."""
 MAX_INFLIGHT_APPENDS: Final = 256
 MAX_INFLIGHT_BYTES: Final = 16 * MIB
 MAX_OUTBOX_BYTES: Final = 32 * MIB
@@ -40,7 +42,7 @@ MAX_UNAPPLIED_BYTES: Final = 64 * MIB
 MAX_CACHED_TAIL_BYTES: Final = 16 * MIB
 """Entries kept in memory behind the applied index, for followers and subscribers."""
 MAX_FETCH_BYTES: Final = 1 * MIB
-"""Entries read from disk at once."""
+"""Entries read from disk at once: several messages, since each such question waits for a commit to end."""
 SAVEPOINT_ENTRIES: Final = 32_768
 """Entries applied since the last savepoint, after which another one is due: a start replays as many."""
 SAVEPOINT_BYTES: Final = 128 * MIB
@@ -93,7 +95,7 @@ MAX_FAULT_ID_BYTES: Final = 64
 # --- time ---------------------------------------------------------------------------------------
 TICK_MS: Final = 20
 FINE_TICK_MS: Final = 1
-"""The tick while nobody leads."""
+"""The tick while nobody leads, or the leader is about to be given up."""
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
@@ -114,6 +116,8 @@ STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
 """Survivors of a leader whose connection closed start this far apart, by rank."""
 HASTY_RETRY_MS: Final = 25
+GIVE_WAY_MS: Final = 100
+"""What a node that grants a pre-vote leaves the asker for its election before it stands itself."""
 MAX_HASTY_ELECTIONS: Final = 10
 PEER_SILENCE_MS: Final = 2_000
 """A connection to a peer whose bytes are not confirmed for this long is ended by the kernel."""
@@ -130,6 +134,7 @@ assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
 assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES
 assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
+assert MAX_APPEND_BYTES < FRAME_TIMEOUT_S * SLOWEST_LINK_BYTES_PER_S
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
 assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS

@@ -32,6 +32,7 @@ from esnode.faults import LinkFaults, same
 from esnode.inbox import Inbox
 from esnode.messages import Goodbye, Hello
 from esnode.raft.messages import (
+    AppendEntries,
     InstallSnapshot,
     PeerConnected,
     PeerMessage,
@@ -40,7 +41,7 @@ from esnode.raft.messages import (
     Snapshot,
     SnapshotSent,
 )
-from esnode.wire import SnapshotChunk, chunks, encode
+from esnode.wire import SnapshotChunk, chunks, encode, encode_parts
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +92,16 @@ class PeerLink:
         assert not isinstance(message, InstallSnapshot), "snapshots go by send_snapshot"
         if not self.connected:
             return
-        frame = encode(message)
-        if self.outbox_bytes + len(frame) > limits.MAX_OUTBOX_BYTES:
+        parts = encode_parts(message) if isinstance(message, AppendEntries) else (encode(message),)
+        size_bytes = sum(map(len, parts))
+        if self.outbox_bytes + size_bytes > limits.MAX_OUTBOX_BYTES:
             self._inbox.put(PeerUnreachable(self._member.id))
             return
         if self._faults is not None:
-            self._send_through(self._faults, frame)
+            self._send_through(self._faults, b"".join(parts))
             return
-        self._outbox.append(frame)
-        self.outbox_bytes += len(frame)
+        self._outbox += parts
+        self.outbox_bytes += size_bytes
         self._work.unpark()
 
     def send_snapshot(self, wanted: SendSnapshot) -> None:
@@ -196,8 +198,8 @@ class PeerLink:
             while not self._outbox and self._wanted_snapshot is None:
                 await self._work.park()
             if self._outbox:
-                frames, self._outbox, self.outbox_bytes = self._outbox, [], 0
-                await connection.send_bytes(b"".join(frames))
+                parts, self._outbox, self.outbox_bytes = self._outbox, [], 0
+                await connection.send_parts(parts)
                 continue
             if snapshot is None or wanted is not self._wanted_snapshot:
                 wanted = self._wanted_snapshot

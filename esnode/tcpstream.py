@@ -7,12 +7,27 @@ Decides nothing else. Made by `connection.py`.
 
 import operator
 import socket
+import threading
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 DEFAULT_BYTES: Final = 65536
+MAX_PARTS: Final = 1024
+"""Linux takes no more in one call (UIO_MAXIOV)."""
+MOST_AT_ONCE: Final = 262_144
 _STREAM: Final = (socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
+class _Memory(threading.local):
+    """Where what arrives is for a moment, whatever stream of this thread it arrives on."""
+
+    def __init__(self) -> None:
+        self.arrived = memoryview(bytearray(MOST_AT_ONCE))
+
+
+_memory: Final = _Memory()
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -53,6 +68,17 @@ class TcpStream(trio.abc.HalfCloseableStream):
             await self.wait_send_all_might_not_block()
             rest = rest[self._push(rest) :]
 
+    async def send_parts(self, parts: Sequence[bytes]) -> None:
+        """The same for bytes in several parts, which nobody has to join."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_may_send()
+        for begin in range(0, len(parts), MAX_PARTS):
+            few = parts[begin : begin + MAX_PARTS]
+            sent = self._push_parts(few)
+            if sent < sum(map(len, few)):
+                await self.send_all(_rest(parts[begin:], sent))
+                return
+
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes something, with nobody else waiting for that."""
         self._check_alone()
@@ -89,7 +115,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
                 await self._wait_readable()
             self._check_open()
             try:
-                data = self._socket.recv(wanted)
+                data = self._receive(wanted)
             except BlockingIOError:
                 self._drained = True
                 continue
@@ -106,10 +132,22 @@ class TcpStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     def _send(self, data: bytes | bytearray | memoryview) -> int:
+        self._check_may_send()
+        return self._push(data)
+
+    def _check_may_send(self) -> None:
         self._check_alone()
         if self._said_end:
             raise trio.ClosedResourceError("the end was said already")
-        return self._push(data)
+
+    def _push_parts(self, parts: Sequence[bytes]) -> int:
+        self._check_open()
+        try:
+            return self._socket.sendmsg(parts)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
 
     def _push(self, data: bytes | bytearray | memoryview) -> int:
         self._check_open()
@@ -119,6 +157,12 @@ class TcpStream(trio.abc.HalfCloseableStream):
             return 0
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
+
+    def _receive(self, wanted: int) -> bytes:
+        """Into memory that is always there: a piece of its own would come from the kernel each time."""
+        buffer = _memory.arrived
+        received = self._socket.recv_into(buffer, min(wanted, len(buffer)))
+        return buffer[:received].tobytes()
 
     async def _wait_readable(self) -> None:
         self._check_open()
@@ -131,3 +175,12 @@ class TcpStream(trio.abc.HalfCloseableStream):
     def _check_open(self) -> None:
         if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("this socket was closed on this side")
+
+
+def _rest(parts: Sequence[bytes], sent: int) -> bytes:
+    """What is left of `parts` when so many bytes have gone."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return b"".join((part[sent:], *parts[number + 1 :]))
+        sent -= len(part)
+    return b""

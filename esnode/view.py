@@ -30,6 +30,8 @@ class View:
         self.next_offset = next_offset
         self.last_heard: float | None = None
         """When the leader was last heard from (trio's clock); None: never."""
+        self.leader_in_doubt = False
+        """Whether the leader is silent for so long that it may soon be replaced."""
         self._applied = trio.lowlevel.ParkingLot()
         self._changed = trio.lowlevel.ParkingLot()
 

@@ -7,7 +7,7 @@ the driver.
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from esnode.errors import Refusal
 from esnode.raft.messages import Decision, ReadGrant
@@ -17,8 +17,9 @@ Settle = Callable[[Decision], None]
 Granted = Callable[[ReadGrant], None]
 
 
-@dataclass(order=True, slots=True)
-class _Due:
+class _Due(NamedTuple):
+    """Ordered by its first two fields: no two have the same token."""
+
     wait_index: int
     token: int
     decision: Decision

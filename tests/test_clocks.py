@@ -46,6 +46,19 @@ async def test_time_before_the_leader_went_counts_for_no_ones_turn(autojump_cloc
     assert 3 <= await ticks_of(inbox) <= 4
 
 
+async def test_the_ticks_are_fine_before_a_silent_leader_is_given_up(autojump_clock: trio.abc.Clock) -> None:
+    """Two survivors must not stand at the same moment only because their ticks do."""
+    inbox, view = Inbox(), view_of(FOLLOWING)
+    view.leader_in_doubt = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_election, inbox, view)
+        await trio.sleep(0.0505)
+        nursery.cancel_scope.cancel()
+    ticks = await inbox.take(100)
+    assert len(ticks) >= 45
+    assert all(isinstance(tick, Tick) and tick.elapsed_ms <= 2 for tick in ticks)
+
+
 async def test_a_heartbeat_is_due_every_interval(autojump_clock: trio.abc.Clock) -> None:
     inbox = Inbox()
     async with trio.open_nursery() as nursery:

@@ -308,6 +308,7 @@ FIGURES = [
     ("docs/failover.md", f"by rank, {limits.HASTY_ELECTION_STEP_MS} ms apart"),
     ("docs/failover.md", f"{limits.HASTY_RETRY_MS} to {2 * limits.HASTY_RETRY_MS - 1} ms, at most"),
     ("docs/failover.md", f"at most {limits.MAX_HASTY_ELECTIONS} times"),
+    ("docs/failover.md", f"the others give it {limits.GIVE_WAY_MS} ms"),
     ("docs/failover.md", f"after {RAFT.election_ms} ms to {2 * RAFT.election_ms} ms"),
     ("docs/failover.md", f"`timeout_s`, {limits.OPERATION_TIMEOUT_S:g} s by default"),
     ("docs/failover.md", f"no leader for {STALE_MS // 1000} s"),

@@ -43,6 +43,7 @@ class Follower:
 
     term: int = 2
     committed: int = 0
+    doubts_its_leader: bool = False
     stepped: list[PeerMessage] = field(default_factory=list)
     _snapshot: Snapshot | None = None
 

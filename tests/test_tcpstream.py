@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.tcpstream import TcpStream
+from esnode.tcpstream import MAX_PARTS, TcpStream
 
 
 async def tcp_pair(kind: type[TcpStream] = TcpStream) -> tuple[TcpStream, TcpStream]:
@@ -129,3 +129,32 @@ async def test_a_closed_stream_says_so_and_closes_again() -> None:
     assert ours.peer_name() == "a closed connection"
     assert await theirs.receive_some() == b""
     await theirs.aclose()
+
+
+async def test_parts_arrive_in_order_and_whole_whatever_the_kernel_takes_at_once() -> None:
+    ours, theirs = await tcp_pair()
+    sizes = [0, 1, 70_000, 3, 0, 400_000, 5] * 40
+    parts = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    parts += [b"x"] * (2 * MAX_PARTS)
+    arrived = bytearray()
+
+    async def receive() -> None:
+        async for data in theirs:
+            arrived.extend(data)
+
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await ours.send_parts(parts)
+        await ours.send_parts([])
+        await ours.send_eof()
+    assert arrived == b"".join(parts)
+
+
+async def test_parts_are_refused_as_a_whole_is() -> None:
+    ours, theirs = await tcp_pair()
+    async with ours, theirs:
+        await ours.send_eof()
+        with pytest.raises(trio.ClosedResourceError):
+            await ours.send_parts([b"late"])
+    with pytest.raises(trio.ClosedResourceError):
+        await theirs.send_parts([b"closed"])

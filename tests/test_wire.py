@@ -2,7 +2,6 @@
 
 import re
 import struct
-import tracemalloc
 from pathlib import Path
 from typing import get_args
 
@@ -13,12 +12,11 @@ from hypothesis import strategies as st
 
 from esnode import limits, messages
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
-from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
-from esnode.messages import Append, Appended, ExplainKey, Goodbye, StatusReply, StatusRequest
+from esnode.errors import DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.messages import Append, Appended, ExplainKey
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
-    Heartbeat,
     InstallSnapshot,
     PeerMessage,
     Snapshot,
@@ -28,26 +26,11 @@ from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.cbor import SCHEMAS
 from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
 from esnode.wire.layout import FrameType
-from tests.wire_messages import MESSAGES, batches
+from tests.wire_messages import MESSAGES, batches, decode, frame, keyed
 from tests.wire_messages import messages as any_message
 
 DECLARED = (ProtocolError, FrameTooLarge, DamagedRecord)
 PROTOCOL_MD = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
-
-
-def frame(frame_type: int, body: bytes) -> bytes:
-    return struct.pack(">IB", 1 + len(body), frame_type) + body
-
-
-def decode(data: bytes) -> list[Message]:
-    return FrameReader().feed(data)
-
-
-def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int | None = None) -> bytes:
-    """An Append frame with whatever counts a liar writes."""
-    size = len(payload) if payload_len is None else payload_len
-    head = struct.pack(">QHIQIQII", 1, 0, count, 0, 0, 0, 0, size)
-    return frame(FrameType.APPEND, head + bytes(16 * (count if keys is None else keys)) + payload)
 
 
 # --- what is sent arrives -------------------------------------------------------------------------
@@ -58,29 +41,6 @@ def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
     reader = FrameReader()
     assert reader.feed(encode(message)) == [message]
     assert not reader.unfinished
-
-
-@given(st.lists(any_message(), max_size=6), st.lists(st.integers(1, 60), min_size=1, max_size=50))
-def test_messages_arrive_however_the_bytes_are_cut(sent: list[Message], cuts: list[int]) -> None:
-    data = b"".join(encode(message) for message in sent)
-    reader = FrameReader()
-    received: list[Message] = []
-    position = 0
-    while position < len(data):
-        step = cuts[position % len(cuts)]
-        received += reader.feed(data[position : position + step])
-        position += step
-    assert received == sent
-    assert not reader.unfinished
-    assert decode(data) == sent
-
-
-def test_messages_arrive_when_cut_at_every_single_byte() -> None:
-    sent: list[Message] = [StatusRequest(7), Heartbeat(3, 9, 0), Goodbye("ES1101", "no"), StatusRequest(8)]
-    data = b"".join(encode(message) for message in sent)
-    for cut in range(len(data) + 1):
-        reader = FrameReader()
-        assert reader.feed(data[:cut]) + reader.feed(data[cut:]) == sent
 
 
 def test_every_message_type_has_an_encoding_and_a_test() -> None:
@@ -148,67 +108,6 @@ def test_a_flipped_byte_gives_a_message_or_a_declared_error(message: Message, da
     except DECLARED:
         return
     assert all(type(one) in CODECS for one in found)
-
-
-def test_a_header_of_one_gigabyte_allocates_nothing_and_is_refused_at_once() -> None:
-    reader = FrameReader()
-    tracemalloc.start()
-    try:
-        with pytest.raises(FrameTooLarge, match="1 to 8388608"):
-            reader.feed(b"\x40\x00\x00\x00")
-        with pytest.raises(FrameTooLarge):
-            reader.feed(bytes(1024))
-        assert tracemalloc.get_traced_memory()[1] < limits.MIB
-    finally:
-        tracemalloc.stop()
-    assert not reader.unfinished
-
-
-def test_a_large_promise_allocates_only_what_has_arrived() -> None:
-    reader = FrameReader()
-    tracemalloc.start()
-    try:
-        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, FrameType.APPEND)) == []
-        assert tracemalloc.get_traced_memory()[1] < limits.MIB
-    finally:
-        tracemalloc.stop()
-    assert reader.unfinished
-
-
-@pytest.mark.parametrize("length", [0, limits.MAX_FRAME_BYTES + 1, 2**32 - 1])
-def test_a_length_outside_the_bounds_is_refused(length: int) -> None:
-    with pytest.raises(FrameTooLarge):
-        decode(struct.pack(">I", length))
-
-
-def test_a_large_frame_in_tiny_pieces_arrives() -> None:
-    """Copying all that is held for each piece would move half a terabyte here, and never end."""
-    data = keyed(4, cbor2.dumps([bytes(limits.MAX_EVENT_BYTES - 16)] * 4))
-    reader = FrameReader()
-    found = [message for at in range(0, len(data), 16) for message in reader.feed(data[at : at + 16])]
-    assert len(found) == 1
-
-
-def test_an_unknown_type_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="0xff"):
-        decode(frame(0xFF, b""))
-
-
-def test_nothing_is_read_after_an_error() -> None:
-    reader = FrameReader()
-    for _ in range(2):
-        with pytest.raises(ProtocolError):
-            reader.feed(frame(0xFF, b""))
-    with pytest.raises(ProtocolError):
-        reader.feed(encode(StatusRequest(1)))
-
-
-def test_a_frame_over_the_limit_is_a_bug_of_the_sender() -> None:
-    with pytest.raises(Bug):
-        encode(StatusReply(1, {"text": "x" * (limits.MAX_FRAME_BYTES + 1)}))
-
-
-# --- bodies in CBOR -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

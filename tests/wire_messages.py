@@ -1,5 +1,6 @@
-"""Hypothesis strategies: any message that an honest process may send, by type."""
+"""Hypothesis strategies: any message that an honest process may send, by type; and the frames of liars."""
 
+import struct
 from typing import Any
 
 import cbor2
@@ -45,8 +46,9 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.wire import Message
+from esnode.wire import FrameReader, Message
 from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.layout import FrameType
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -194,3 +196,18 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
 def messages() -> st.SearchStrategy[Message]:
     """Any message of any type."""
     return st.one_of(*MESSAGES.values())
+
+
+def frame(frame_type: int, body: bytes) -> bytes:
+    return struct.pack(">IB", 1 + len(body), frame_type) + body
+
+
+def decode(data: bytes) -> list[Message]:
+    return FrameReader().feed(data)
+
+
+def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int | None = None) -> bytes:
+    """An Append frame with whatever counts a liar writes."""
+    size = len(payload) if payload_len is None else payload_len
+    head = struct.pack(">QHIQIQII", 1, 0, count, 0, 0, 0, 0, size)
+    return frame(FrameType.APPEND, head + bytes(16 * (count if keys is None else keys)) + payload)

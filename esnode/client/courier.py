@@ -50,7 +50,7 @@ from esnode.messages import (
     StatusReply,
     Transferred,
 )
-from esnode.wire import Message, encode
+from esnode.wire import Message, encode_parts
 
 RETRY_S: Final = 0.01
 ROUND_S: Final = 0.25
@@ -104,7 +104,7 @@ class Courier:
         self.pending[request.id] = request
         if request.batch is not None:
             batch = self.stamp(request.batch) if self.stamp else request.batch
-            request.frame = encode(Append(request.id, batch)) if batch else b""
+            request.parts = encode_parts(Append(request.id, batch)) if batch else ()
         self._send(request)
 
     def restamp(self) -> None:
@@ -148,7 +148,7 @@ class Courier:
         link = self.leader
         if link is None and request.anywhere and request.sent_on is None:
             link = self._anyone(request.turn)
-        if link is None or not request.frame or request.sent_on == link.number:
+        if link is None or not request.parts or request.sent_on == link.number:
             return
         if request.once and request.sent_on is not None:
             return
@@ -157,7 +157,7 @@ class Courier:
         request.sends += 1
         if request.sends == 1 and request.on_sent is not None:
             request.on_sent()
-        link.push(request.frame)
+        link.push(request.parts)
 
     def _anyone(self, turn: int) -> Link | None:
         """A node that answers; another one for each `turn`."""

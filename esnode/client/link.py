@@ -8,6 +8,7 @@ due (5 s otherwise), and hang up when a further second brings nothing.
 
 import itertools
 import random
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final, NoReturn, Protocol
 
@@ -105,10 +106,10 @@ class Link:
         """Others say that this node is there: end the pause between two tries."""
         self._pause.unpark_all()
 
-    def push(self, frame: bytes) -> None:
-        """Send it with the next write. Only while connected."""
+    def push(self, parts: Sequence[bytes]) -> None:
+        """Send the parts of a frame with the next write. Only while connected."""
         assert self.connected
-        self._outgoing.append(frame)
+        self._outgoing += parts
         self._writer.unpark()
 
     async def _serve_connection(self) -> None:
@@ -150,8 +151,8 @@ class Link:
         while True:
             while not self._outgoing:
                 await self._writer.park()
-            frames, self._outgoing = self._outgoing, []
-            await connection.send_bytes(b"".join(frames))
+            parts, self._outgoing = self._outgoing, []
+            await connection.send_parts(parts)
 
     async def _watch(self) -> None:
         """Tell a node that has nothing to say from one that is gone without a word."""
@@ -163,4 +164,4 @@ class Link:
                     raise ConnectionLost(f"the node at {self.address} has gone silent")
             elif now - self._heard >= (ASK_WHEN_DUE_S if self._listener.is_due(self) else ASK_WHEN_IDLE_S):
                 self._asked = now
-                self.push(_PING)
+                self.push((_PING,))

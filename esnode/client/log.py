@@ -344,7 +344,7 @@ class Log:
     async def _ask(
         self, message: Question, expects: type[_Answer], *, anywhere: bool = False, once: bool = False
     ) -> _Answer:
-        request = Request(message.request_id, expects, frame=encode(message), anywhere=anywhere, once=once)
+        request = Request(message.request_id, expects, parts=(encode(message),), anywhere=anywhere, once=once)
         with trio.move_on_after(self._timeout_s):
             try:
                 self._courier.submit(request)

@@ -45,7 +45,7 @@ class ProducerSession:
         self._opened = None
         for request in self._courier.pending.values():
             if request.batch is not None:
-                request.frame = b""
+                request.parts = ()
         self._gone.set()
 
     async def run(self) -> None:
@@ -61,8 +61,8 @@ class ProducerSession:
     async def _open(self) -> ProducerOpened:
         while True:
             request_id = self._courier.next_id()
-            frame = encode(OpenProducerSession(request_id))
-            request = Request(request_id, ProducerOpened, frame=frame)
+            parts = (encode(OpenProducerSession(request_id)),)
+            request = Request(request_id, ProducerOpened, parts=parts)
             self._courier.submit(request)
             try:
                 answer = await request.wait()

@@ -3,7 +3,7 @@
 Decides nothing; `courier.py` moves it, the task that waits for it abandons it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -16,7 +16,7 @@ from esnode.messages import NodeReply
 class Request:
     """A request and, later, its answer or error.
 
-    `frame` is empty while it may not be sent yet. `batch` is what it appends, if it does.
+    `parts` of its frame are none while it may not be sent yet. `batch` is what it appends, if it does.
     `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
     `once`: it is not sent again when its connection breaks. `turn` counts the nodes that could not answer.
     """
@@ -29,11 +29,11 @@ class Request:
         "done",
         "error",
         "expects",
-        "frame",
         "id",
         "on_sent",
         "on_settled",
         "once",
+        "parts",
         "refusal",
         "sends",
         "sent_on",
@@ -47,7 +47,7 @@ class Request:
         request_id: int,
         expects: type[NodeReply],
         *,
-        frame: bytes = b"",
+        parts: Sequence[bytes] = (),
         batch: Batch | None = None,
         anywhere: bool = False,
         once: bool = False,
@@ -56,7 +56,7 @@ class Request:
     ) -> None:
         self.id = request_id
         self.expects = expects
-        self.frame = frame
+        self.parts = parts
         self.batch = batch
         self.anywhere = anywhere
         self.once = once

@@ -225,10 +225,10 @@ class KeyTable:
         return window.live * 8 > index.capacity * 7
 
     def _wanted_capacity(self, window: KeyWindow) -> int:
-        """Room to grow by half, but not beyond the bound while the bound holds."""
+        """Room to grow fourfold, for each growth copies all keys; not beyond the bound while that holds."""
         live = window.live
         bound = max(window.max_keys, live * 9 // 8)
-        return max(MIN_CAPACITY, min(live * 3 // 2, bound))
+        return max(MIN_CAPACITY, min(live * 4, bound))
 
     def _build(self, index: KeyIndex, keys_added: int) -> None:
         """One step of the next index: fetch its memory, then copy, then let it take over."""

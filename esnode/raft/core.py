@@ -2,8 +2,8 @@
 
 Decides roles, terms and votes. Sans-IO: no clock (time comes in as `Tick`), no randomness of its own
 (an injected generator), no disk, no network. The role changes in `_become_*`, and where an election is
-lost. Clients' requests are in `requests.py`, replication is in `leadership.py`, positions are in
-`log.py`, a lost disk is in `rejoin.py`. Called by `esnode/driver.py` and by the simulator.
+lost. Who stands: `elections.py`; clients' requests: `requests.py`; replication: `leadership.py` and
+`following.py`; positions: `log.py`; a lost disk: `rejoin.py`. Called by `driver.py` and by the simulator.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (figure 2,
 sections 5 and 8); Ongaro's thesis (3.10 transfer, 6.2 check-quorum, 6.4 reads, 9.6 pre-vote,
@@ -18,6 +18,8 @@ from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
 from esnode.errors import Bug
 from esnode.raft import quorum
+from esnode.raft.elections import Backing, Ballot, is_about_a_future_term
+from esnode.raft.following import take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
@@ -95,7 +97,8 @@ class Core:
         self._rejoined_untold = False
         self._welcomed_by: set[NodeId] = set()
         self._told: tuple[Role, int, NodeId | None, bool] | None = None
-        self._votes: dict[NodeId, bool] = {}
+        self._ballot = Ballot(me, self.voters)
+        self._backing = Backing()
         self._vote_write_id = 0
         self._write_id = 0
         self._snapshot: Snapshot | None = None
@@ -111,6 +114,11 @@ class Core:
     def rejoining(self) -> bool:
         """Whether this node has yet to make up for a disk that it lost: until then it has no vote."""
         return self._rejoining is not None
+
+    @property
+    def doubts_its_leader(self) -> bool:
+        """Whether the leader has been silent so long that it may soon be replaced: milliseconds count."""
+        return self.leader not in {None, self.me} and self._timer.is_close
 
     # === inputs ================================================================================
 
@@ -233,7 +241,7 @@ class Core:
         self._stop_rejoining_when_level()
         if self.role is Role.CANDIDATE and write_id >= self._vote_write_id:
             # The own vote counts like any other: once it cannot be forgotten.
-            self._votes[self.me] = True
+            self._ballot.answer(self.me, granted=True)
             self._count_votes()
 
     # === roles =================================================================================
@@ -252,17 +260,17 @@ class Core:
         """Ask whether an election could be won before disturbing anybody with one (thesis 9.6)."""
         self.role = Role.PRE_CANDIDATE
         self.leader = None
-        self._timer.retry(pre=True)
-        self._votes = {self.me: True}
+        self._timer.retry()
+        self._ballot.begin_pre()
         self._ask_for_votes(self.term + 1, pre=True, transfer=False)
         self._count_votes()
 
     def _become_candidate(self, *, transfer: bool) -> None:
         self.role = Role.CANDIDATE
         self.leader = None
-        self._timer.retry(pre=False)
+        self._timer.restart()  # votes must reach disks, and nobody knows their pace
         self._hard_state = HardState(self.term + 1, self.me)
-        self._votes = {}
+        self._ballot.begin(after_pre_vote=not transfer)
         self._vote_write_id = self._write_id + 1
         self._ask_for_votes(self.term, pre=False, transfer=transfer)
 
@@ -282,6 +290,7 @@ class Core:
                 self._become_follower(self.term, None)
             return
         self._timer.tick(elapsed_ms)
+        self._backing.tick(elapsed_ms)
         if self._timer.has_expired and self.rejoining:
             self._become_follower(self.term, None)
         elif self._timer.has_expired:
@@ -299,15 +308,18 @@ class Core:
         request = VoteRequest(term, self.log.last_index, self.log.last_term, pre, transfer)
         outbox = self._now if pre else self._after
         outbox += [Outgoing(peer, request) for peer in self.peers]
+        self._ballot.request = request
 
     def _count_votes(self) -> None:
-        result = quorum.tally(self._votes, self.voters)
-        if result is quorum.Tally.LOST:
-            self.role = Role.FOLLOWER
-        elif result is quorum.Tally.WON and self.role is Role.PRE_CANDIDATE:
+        tally = self._ballot.tally
+        if tally is quorum.Tally.WON and self.role is Role.PRE_CANDIDATE:
             self._become_candidate(transfer=False)
-        elif result is quorum.Tally.WON:
+        elif tally is quorum.Tally.WON:
             self._become_leader()
+        elif self.role is Role.CANDIDATE and self._ballot.is_split():
+            self._timer.stand_again(self.voters.index(self.me))
+        if tally is quorum.Tally.LOST:
+            self.role = Role.FOLLOWER
 
     def _on_vote_request(self, sender: NodeId, request: VoteRequest) -> None:
         vote = self._hard_state.vote
@@ -316,8 +328,7 @@ class Core:
         may_vote = may_vote and self._is_sound
         granted = may_vote and not self.log.is_newer_than(request.last_index, request.last_term)
         if request.pre:
-            term = request.term if granted else self.term
-            self._now.append(Outgoing(sender, VoteReply(term, granted, pre=True)))
+            self._answer_pre_vote(sender, request, granted=granted)
             return
         if granted:
             self._timer.silence_ms = 0
@@ -325,11 +336,26 @@ class Core:
                 self._hard_state = HardState(self.term, sender)
         self._after.append(Outgoing(sender, VoteReply(self.term, granted, pre=False)))
 
+    def _answer_pre_vote(self, sender: NodeId, request: VoteRequest, *, granted: bool) -> None:
+        """Grant it, unless somebody should stand before `sender`: this node, or one that it backs."""
+        stands = self.role is Role.PRE_CANDIDATE
+        is_fresh = stands and self._timer.silence_ms < limits.HASTY_RETRY_MS  # older ones may be hopeless
+        granted = granted and not (is_fresh and self._ballot.precedes(sender, request))
+        granted = granted and not self._backing.refuses(sender, request)
+        term = request.term if granted else self.term
+        self._now.append(Outgoing(sender, VoteReply(term, granted, pre=True)))
+        if granted:
+            self._backing.grant(sender, request)
+            self._timer.give_way()
+        elif stands and not self._ballot.has_answered(sender):
+            # It still believed in the leader when it was asked, or is being asked right now.
+            self._now.append(Outgoing(sender, self._ballot.request))
+
     def _on_vote_reply(self, sender: NodeId, reply: VoteReply) -> None:
         asked_role = Role.PRE_CANDIDATE if reply.pre else Role.CANDIDATE
         asked_term = self.term + 1 if reply.pre and reply.granted else self.term
         if self.role is asked_role and reply.term == asked_term:
-            self._votes.setdefault(sender, reply.granted)
+            self._ballot.answer(sender, granted=reply.granted)
             self._count_votes()
 
     def _hears_from_a_leader(self) -> bool:
@@ -353,7 +379,7 @@ class Core:
             wants_vote = isinstance(message, VoteRequest) and not message.transfer
             if wants_vote and self._hears_from_a_leader():
                 return
-            if not _is_about_a_future_term(message):
+            if not is_about_a_future_term(message):
                 self._become_follower(message.term, None)
         if message.term < self.term:
             self._answer_stale(sender, message)
@@ -374,7 +400,7 @@ class Core:
         match message:
             case AppendEntries():
                 self._heed_leader(sender)
-                self._on_append(sender, message)
+                self._reply(sender, take_entries(self.log, self.term, message))
             case AppendReply():
                 if self.leadership is not None:
                     self.leadership.on_append_reply(sender, message)
@@ -395,7 +421,9 @@ class Core:
                 self._on_vote_reply(sender, message)
             case InstallSnapshot():
                 self._heed_leader(sender)
-                self._on_snapshot(sender, message.snapshot)
+                if takes_snapshot(self.log, message.snapshot):
+                    self._snapshot = message.snapshot
+                self._reply(sender, AppendReply(self.term, self.log.committed))
             case TimeoutNow():
                 if self.role is not Role.LEADER and not self.rejoining:
                     self._become_candidate(transfer=True)
@@ -409,30 +437,6 @@ class Core:
         if self.leader is None:
             self._become_follower(self.term, sender)
         self._timer.heard()
-
-    # === the follower's log ====================================================================
-
-    def _on_append(self, sender: NodeId, message: AppendEntries) -> None:
-        if message.prev_index < self.log.committed:
-            self._reply(sender, AppendReply(self.term, self.log.committed))
-            return
-        if self.log.term_at(message.prev_index) != message.prev_term:
-            hint_index, hint_term = self.log.last_common(message.prev_index, message.prev_term)
-            self._reply(sender, AppendReject(self.term, message.prev_index, hint_index, hint_term))
-            return
-        self.log.merge(message.entries)
-        matched = message.prev_index + len(message.entries)
-        self.log.commit_to(min(message.commit, matched))
-        self._reply(sender, AppendReply(self.term, matched))
-
-    def _on_snapshot(self, sender: NodeId, snapshot: Snapshot) -> None:
-        if snapshot.index > self.log.committed:
-            if self.log.term_at(snapshot.index) == snapshot.term:
-                self.log.commit_to(snapshot.index)
-            else:
-                self.log.reset(snapshot)
-                self._snapshot = snapshot
-        self._reply(sender, AppendReply(self.term, self.log.committed))
 
     def _reply(self, leader: NodeId, reply: AppendReply | AppendReject) -> None:
         """Say something about this log: only once it is durable."""
@@ -455,7 +459,7 @@ class Core:
         """The sender has lost what it had: count nothing that its earlier life said."""
         if self.leadership is not None:
             self.leadership.forget(sender)
-        self._votes.pop(sender, None)
+        self._ballot.forget(sender)
         end = self.log.last_index, self.log.last_term
         self._now.append(Outgoing(sender, RejoinReply(self.term, question.nonce, self._is_sound, *end)))
 
@@ -491,10 +495,3 @@ class Core:
         """Until it knows what it may have promised, a node that rejoins obeys no leader."""
         deaf = self._rejoining is not None and self._rejoining.deaf
         return deaf and isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)
-
-
-def _is_about_a_future_term(message: RaftMessage) -> bool:
-    """A pre-vote speaks of a term that has not begun: it changes nobody's."""
-    if isinstance(message, VoteReply):
-        return message.pre and message.granted
-    return isinstance(message, VoteRequest) and message.pre

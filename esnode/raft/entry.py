@@ -112,8 +112,9 @@ def seal(
         stamp.covered,
         len(payload),
     )
-    body = b"".join((header[_AFTER_CRC:], keys, payload))
-    record = google_crc32c.value(body).to_bytes(4, "big") + body
+    covered = header[_AFTER_CRC:]
+    crc = google_crc32c.extend(google_crc32c.extend(google_crc32c.value(covered), keys), payload)
+    record = b"".join((crc.to_bytes(4, "big"), covered, keys, payload))
     return Entry(index, term, kind, base_offset, count, log_time_ms, partition, producer, record)
 
 

@@ -4,7 +4,7 @@ Made when a node becomes leader, thrown away when it steps down, so nothing of a
 into a new one. It changes no role and no term: it reports, and `core.py` decides. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from esnode import limits
 from esnode.raft import quorum
@@ -121,8 +121,11 @@ class Leadership:
         if fetch != progress.fetching:  # that of before it was forgotten
             return
         progress.fetching = None
-        if fetched.entries and fetch.first_index == progress.next_index and progress.may_send():
-            self._send(fetch.peer, progress, fetched.entries)
+        if fetch.first_index == progress.next_index:
+            for entries in _in_messages(fetched.entries):
+                if not progress.may_send():
+                    return  # what is left is fetched again
+                self._send(fetch.peer, progress, entries)
 
     def on_connected(self, peer: NodeId) -> None:
         """What was in flight on the old connection may be lost: find the match again."""
@@ -230,3 +233,15 @@ class Leadership:
 
     def _post(self, peer: NodeId, message: AppendEntries | Heartbeat | TimeoutNow) -> None:
         self._messages.append(Outgoing(peer, message))
+
+
+def _in_messages(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
+    """The same entries, cut where a message is full; each holds one at least."""
+    begin = size_bytes = 0
+    for end, entry in enumerate(entries):
+        if begin < end and size_bytes + entry.size_bytes > limits.MAX_APPEND_BYTES:
+            yield tuple(entries[begin:end])
+            begin, size_bytes = end, 0
+        size_bytes += entry.size_bytes
+    if entries:
+        yield tuple(entries[begin:])

@@ -1,9 +1,10 @@
 """When a node stops waiting for a leader: the randomised election time-out (Raft 5.2).
 
-Two tempers. Ordinary: `election_ms` plus a random part. Hasty: the leader's connection has closed,
-so its process has most likely ended; the survivors then start by rank, a few milliseconds apart. Pre-votes
-are tried again quickly in either case, a bounded number of times: the first may come while another
-survivor still believes in the leader. Pre-vote makes haste harmless. Called by `core.py`.
+Two tempers. Ordinary: `election_ms` plus a random part. Hasty: the leader's connection has closed, so its
+process has most likely ended, or the voters' answers have split an election; the nodes then start by rank, a
+few milliseconds apart. Pre-votes are tried again quickly, a bounded number of times: the first may come
+while another survivor still believes in the leader. Pre-vote makes haste harmless; a real election waits for
+disks, so its own time-out is never hasty. Called by `core.py`.
 """
 
 from typing import Protocol
@@ -28,7 +29,7 @@ class ElectionTimer:
         self._timers = timers
         self._random = random
         self._hasty_tries = 0
-        self._leader_ended = False
+        self._may_give_way = True
         self._timeout_ms = 0
         self.restart()
 
@@ -42,6 +43,11 @@ class ElectionTimer:
         """Whether the leader was heard from too recently for anyone to replace it."""
         return self.silence_ms < self._timers.election_ms
 
+    @property
+    def is_close(self) -> bool:
+        """Whether two more ordinary ticks may end the lease."""
+        return self.silence_ms >= self._timers.election_ms - 2 * limits.TICK_MS
+
     def tick(self, elapsed_ms: int) -> None:
         """Time passes in silence."""
         self.silence_ms += elapsed_ms
@@ -50,26 +56,44 @@ class ElectionTimer:
         """The leader lives."""
         self.silence_ms = 0
         self._hasty_tries = limits.MAX_HASTY_ELECTIONS
-        self._leader_ended = False
+        self._may_give_way = True
 
     def restart(self) -> None:
         """Wait the ordinary time again."""
         self.silence_ms = 0
+        self._may_give_way = True
         self._timeout_ms = self._timers.election_ms + self._random.randrange(self._timers.jitter_ms)
 
     def hurry(self, rank: int) -> None:
         """The leader is gone: start soon, the survivor of rank 0 first."""
-        step_ms = limits.HASTY_ELECTION_STEP_MS
-        self.silence_ms = 0
         self._hasty_tries = limits.MAX_HASTY_ELECTIONS
-        self._leader_ended = True
-        self._timeout_ms = rank * step_ms + self._random.randrange(step_ms)
+        self._start_by_rank(rank)
 
-    def retry(self, *, pre: bool) -> None:
-        """An election begins, or the question whether it could be won: when to begin another."""
-        if not self._hasty_tries or not (pre or self._leader_ended):
+    def retry(self) -> None:
+        """Pre-votes are asked for: when to ask again."""
+        if not self._hasty_tries:
             self.restart()
             return
         self._hasty_tries -= 1
         self.silence_ms = 0
         self._timeout_ms = limits.HASTY_RETRY_MS + self._random.randrange(limits.HASTY_RETRY_MS)
+
+    def stand_again(self, rank: int) -> None:
+        """An election was split, or lost: try again soon, the voter of rank 0 first."""
+        if self._hasty_tries:
+            self._hasty_tries -= 1
+            self._start_by_rank(rank)
+
+    def give_way(self) -> None:
+        """A pre-vote was granted: give the asker the time of its election, once in each silence.
+
+        Only once: one that asks for ever and cannot win must not keep this node from standing.
+        """
+        if self._may_give_way:
+            self._may_give_way = False
+            self._timeout_ms = max(self._timeout_ms, self.silence_ms + limits.GIVE_WAY_MS)
+
+    def _start_by_rank(self, rank: int) -> None:
+        step_ms = limits.HASTY_ELECTION_STEP_MS
+        self.silence_ms = 0
+        self._timeout_ms = rank * step_ms + self._random.randrange(step_ms)

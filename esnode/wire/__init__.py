@@ -1,7 +1,7 @@
 """Bytes <-> frozen messages: `frames` finds where one ends, the others know what is inside."""
 
 from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
-from esnode.wire.frames import CODECS, Codec, FrameReader, Message, encode
+from esnode.wire.frames import CODECS, Codec, FrameReader, Message, encode, encode_parts
 
 __all__ = [
     "CODECS",
@@ -12,4 +12,5 @@ __all__ = [
     "SnapshotChunk",
     "chunks",
     "encode",
+    "encode_parts",
 ]

@@ -82,8 +82,8 @@ def _long_event(length: bytes) -> int:
     return size
 
 
-def encode_append(message: Append) -> bytes:
-    """The frame of an `Append`; without a producer the stamp is zeros."""
+def append_parts(message: Append) -> list[bytes]:
+    """The frame of an `Append` in parts, its content as it is; without a producer the stamp is zeros."""
     batch = message.batch
     stamp = batch.producer
     keys, payload = batch.keys, batch.payload
@@ -99,7 +99,7 @@ def encode_append(message: Append) -> bytes:
         stamp.covered if stamp else 0,
         len(payload),
     )
-    return b"".join((head, keys, payload))
+    return [head, keys, payload]
 
 
 def decode_append(data: bytes, start: int, end: int) -> Append:

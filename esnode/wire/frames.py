@@ -113,6 +113,11 @@ def _rare(number: FrameType, cls: type[cbor.RareMessage]) -> Codec:
     return Codec(number, encode_rare, decode_rare)
 
 
+def _joined(parts: Callable[[Any], list[bytes]]) -> Callable[[Any], bytes]:
+    """The encoder of a frame that is made in parts."""
+    return lambda message: b"".join(parts(message))
+
+
 _C: Final = clients
 _P: Final = peers
 _T: Final = FrameType
@@ -122,7 +127,7 @@ CODECS: Final[dict[type[Message], Codec]] = {
     Welcome: _rare(_T.WELCOME, Welcome),
     Goodbye: _rare(_T.GOODBYE, Goodbye),
     LeaderIs: Codec(_T.LEADER_IS, _C.encode_leader_is, _C.decode_leader_is),
-    Append: Codec(_T.APPEND, _C.encode_append, _C.decode_append),
+    Append: Codec(_T.APPEND, _joined(_C.append_parts), _C.decode_append),
     Appended: Codec(_T.APPENDED, _C.encode_appended, _C.decode_appended),
     Refused: _rare(_T.REFUSED, Refused),
     OpenProducerSession: _rare(_T.OPEN_PRODUCER_SESSION, OpenProducerSession),
@@ -142,7 +147,7 @@ CODECS: Final[dict[type[Message], Codec]] = {
     FaultsReply: _rare(_T.FAULTS_REPLY, FaultsReply),
     VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
     VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
-    AppendEntries: Codec(_T.APPEND_ENTRIES, _P.encode_append_entries, _P.decode_append_entries),
+    AppendEntries: Codec(_T.APPEND_ENTRIES, _joined(_P.append_entries_parts), _P.decode_append_entries),
     AppendReply: Codec(_T.APPEND_REPLY, _P.encode_append_reply, _P.decode_append_reply),
     AppendReject: Codec(_T.APPEND_REJECT, _P.encode_append_reject, _P.decode_append_reject),
     Heartbeat: Codec(_T.HEARTBEAT, _P.encode_heartbeat, _P.decode_heartbeat),
@@ -155,38 +160,57 @@ CODECS: Final[dict[type[Message], Codec]] = {
 
 _ENCODERS: Final = {cls: codec.encode for cls, codec in CODECS.items()}
 _DECODERS: Final = {int(codec.number): codec.decode for codec in CODECS.values()}
+_PARTS: Final[dict[type[Message], Callable[[Any], list[bytes]]]] = {
+    Append: clients.append_parts,
+    AppendEntries: peers.append_entries_parts,
+}
+"""What carries events: their bytes need not be copied into a frame before they leave."""
 _LENGTH: Final = struct.Struct(">I")
+_SMALL_PIECE_BYTES: Final = 4096
+
+
+def encode_parts(message: Append | AppendEntries) -> list[bytes]:
+    """The frame of `message` in parts, to be sent one after the other; checked as `encode` does."""
+    parts = _PARTS[type(message)](message)
+    _check_size(message, sum(map(len, parts)))
+    return parts
 
 
 def encode(message: Message) -> bytes:
     """The whole frame of `message`, length first. One over the frame limit is a `Bug` of this side."""
     frame = _ENCODERS[type(message)](message)
-    if len(frame) > LENGTH_BYTES + limits.MAX_FRAME_BYTES:
-        raise Bug(f"a {type(message).__name__} of {len(frame)} bytes is over the frame limit")
+    _check_size(message, len(frame))
     return frame
+
+
+def _check_size(message: Message, size_bytes: int) -> None:
+    if size_bytes > LENGTH_BYTES + limits.MAX_FRAME_BYTES:
+        raise Bug(f"a {type(message).__name__} of {size_bytes} bytes is over the frame limit")
 
 
 class FrameReader:
     """Takes bytes in any pieces, gives whole messages.
 
-    Holds at most one unfinished frame and the piece that came last; each byte is copied a bounded
-    number of times, however small the pieces are. After an error every further call raises it again:
-    nothing that follows bad bytes can be trusted.
+    Holds at most one unfinished frame and the piece that came last. Each byte is copied a bounded number
+    of times, however small the pieces are, and once where they are large. After an error every further
+    call raises it again: nothing that follows bad bytes can be trusted.
     """
 
-    __slots__ = ("_error", "_held", "_needed", "max_frame_bytes")
+    __slots__ = ("_error", "_held_bytes", "_needed", "_pieces", "max_frame_bytes")
 
     def __init__(self, max_frame_bytes: int = limits.MAX_FRAME_BYTES) -> None:
         self.max_frame_bytes = max_frame_bytes
         """The limit for frames that begin from now on."""
-        self._held = bytearray()
+        self._pieces: list[bytes | bytearray] = []
+        """An unfinished frame. What comes in small pieces is gathered in arrays."""
+        self._held_bytes = 0
         self._needed = 0
         self._error: ProtocolError | FrameTooLarge | DamagedRecord | None = None
 
     @property
     def unfinished(self) -> bool:
         """Whether a frame has begun and is not whole."""
-        return bool(self._held)
+        return bool(self._pieces)
 
     def feed(self, data: bytes) -> list[Message]:
         """As many whole messages as have arrived, in order.
@@ -196,12 +220,13 @@ class FrameReader:
         """
         if self._error is not None:
             raise self._error
-        if self._held:
-            self._held += data
-            if len(self._held) < self._needed:
+        if self._pieces:
+            self._hold(data)
+            if self._held_bytes < self._needed:
                 return []
-            data = bytes(self._held)
-            self._held.clear()
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._held_bytes = 0
         messages: list[Message] = []
         try:
             position = self._take(data, messages)
@@ -209,8 +234,17 @@ class FrameReader:
             self._error = error
             raise
         if position < len(data):
-            self._held += data[position:]
+            self._hold(data[position:])
         return messages
+
+    def _hold(self, piece: bytes) -> None:
+        self._held_bytes += len(piece)
+        if len(piece) >= _SMALL_PIECE_BYTES:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(bytearray(piece))
 
     def _take(self, data: bytes, messages: list[Message]) -> int:
         """Decode the whole frames of `data`; returns where the unfinished one begins."""

@@ -102,8 +102,8 @@ def decode_vote_reply(data: bytes, start: int, end: int) -> VoteReply:
     return VoteReply(term, bool(flags & 1), bool(flags & 2))
 
 
-def encode_append_entries(message: AppendEntries) -> bytes:
-    """The frame of an `AppendEntries`; the records go out as the bytes that are stored."""
+def append_entries_parts(message: AppendEntries) -> list[bytes]:
+    """The frame of an `AppendEntries` in parts; the records go out as the bytes that are stored."""
     parts = [b"", *pack_records([entry.record for entry in message.entries])]
     parts[0] = _ENTRIES.pack(
         _ENTRIES.size - LENGTH_BYTES + sum(map(len, parts)),
@@ -114,7 +114,7 @@ def encode_append_entries(message: AppendEntries) -> bytes:
         message.commit,
         len(message.entries),
     )
-    return b"".join(parts)
+    return parts
 
 
 def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:

@@ -29,10 +29,8 @@ def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("scenario", suite.SCENARIOS, ids=lambda one: one.name)
 def test_every_measurement_of_the_suite_can_be_typed(scenario: suite.Scenario) -> None:
     bench = load(next(row for row in ROWS if row.name == "bench"))
-    command, *words = scenario.words
-    timed = ["--seconds", "20"] if scenario.timed else []
-    member = bench.commands[command]
-    member.make_context(command, [*words, *timed, "--runs", "3", "--save", "x.json", "--cluster", "c"])
+    command, *words = suite.words_of(scenario, 20.0, 3)
+    bench.commands[command].make_context(command, [*words, "--save", "x.json", "--cluster", "c"])
 
 
 def test_no_two_measurements_have_one_name() -> None:

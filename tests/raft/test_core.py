@@ -211,6 +211,44 @@ def test_entries_that_left_the_memory_are_read_from_disk_one_request_at_a_time()
     assert ready.fetches == (Fetch(2, 2, 5, 9),)
 
 
+def test_entries_read_at_once_leave_in_messages_that_a_slow_link_carries_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solo = with_a_slow_follower()
+    entries = entries_of([1] * 8)
+    monkeypatch.setattr(limits, "MAX_APPEND_BYTES", 2 * entries[0].size_bytes)
+    (fetch,) = solo.receive(2, AppendReject(2, 8, 1, 1)).fetches
+    ready = solo.step(Fetched(fetch, entries[1:7]))
+    # One to find the match; the rest is read again once that is found.
+    assert [out.message for out in ready.messages if out.to == 2] == [AppendEntries(2, 1, 1, 9, entries[1:3])]
+    assert ready.fetches == ()
+    (fetch,) = solo.receive(2, AppendReply(2, 3)).fetches
+    ready = solo.step(Fetched(fetch, entries[3:8]))
+    assert [out.message for out in ready.messages if out.to == 2] == [
+        AppendEntries(2, 3, 1, 9, entries[3:5]),
+        AppendEntries(2, 5, 1, 9, entries[5:7]),
+        AppendEntries(2, 7, 1, 9, entries[7:8]),
+    ]
+    assert ready.fetches == (Fetch(2, 2, 9, 9),)
+
+
+def test_entries_read_at_once_leave_as_far_as_the_window_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    solo = with_a_slow_follower()
+    entries = entries_of([1] * 8)
+    monkeypatch.setattr(limits, "MAX_APPEND_BYTES", 1)
+    monkeypatch.setattr(limits, "MAX_INFLIGHT_APPENDS", 2)
+    (fetch,) = solo.receive(2, AppendReject(2, 8, 1, 1)).fetches
+    solo.receive(2, AppendReply(2, 3))  # from before: from here on it is streamed to
+    (fetch,) = solo.step(Fetched(fetch, ())).fetches
+    ready = solo.step(Fetched(fetch, entries[3:8]))
+    assert [out.message for out in ready.messages if out.to == 2] == [
+        AppendEntries(2, 3, 1, 9, entries[3:4]),
+        AppendEntries(2, 4, 1, 9, entries[4:5]),
+    ]
+    assert ready.fetches == ()
+    assert solo.receive(2, AppendReply(2, 4)).fetches == (Fetch(2, 2, 6, 9),)
+
+
 def test_entries_read_for_an_older_term_or_place_are_dropped() -> None:
     solo = with_a_slow_follower()
     solo.receive(2, AppendReject(2, 8, 1, 1))

@@ -46,14 +46,16 @@ def test_survivors_hurry_by_rank() -> None:
 def test_haste_tries_again_soon_and_ends_after_a_few_tries() -> None:
     timer = ElectionTimer(TIMERS, random.Random(1))
     timer.hurry(0)
-    for number in range(limits.MAX_HASTY_ELECTIONS):
-        timer.retry(pre=bool(number % 2))
+    for _ in range(limits.MAX_HASTY_ELECTIONS):
+        timer.retry()
         timer.tick(limits.HASTY_RETRY_MS - 1)
         assert not timer.has_expired
         timer.tick(limits.HASTY_RETRY_MS)
         assert timer.has_expired
-    timer.retry(pre=True)
+    timer.retry()
     timer.tick(299)
+    assert not timer.has_expired
+    timer.stand_again(0)
     assert not timer.has_expired
 
 
@@ -62,19 +64,46 @@ def test_a_leader_ends_the_haste() -> None:
     timer.hurry(0)
     timer.restart()
     timer.heard()
-    timer.retry(pre=False)
     timer.tick(299)
     assert not timer.has_expired
 
 
-def test_the_silence_of_a_leader_makes_only_pre_votes_hasty() -> None:
-    """A real candidate needs the disks of a majority, however slow they are."""
+def test_whoever_loses_an_election_stands_again_by_rank() -> None:
+    for rank in range(4):
+        timer = ElectionTimer(TIMERS, random.Random(rank))
+        timer.heard()
+        timer.restart()
+        timer.stand_again(rank)
+        timer.tick(rank * limits.HASTY_ELECTION_STEP_MS - 1)
+        assert rank == 0 or not timer.has_expired
+        timer.tick(limits.HASTY_ELECTION_STEP_MS + 1)
+        assert timer.has_expired
+
+
+def test_who_grants_a_pre_vote_gives_way_once() -> None:
+    """And not again: one that asks for ever may never win."""
     timer = ElectionTimer(TIMERS, random.Random(1))
     timer.heard()
-    timer.tick(400)
-    timer.retry(pre=True)
-    timer.tick(2 * limits.HASTY_RETRY_MS)
+    timer.tick(349)
+    timer.give_way()
+    timer.tick(limits.GIVE_WAY_MS - 1)
+    assert not timer.has_expired
+    timer.give_way()
+    timer.tick(1)
     assert timer.has_expired
-    timer.retry(pre=False)
+
+
+def test_giving_way_makes_nobody_stand_earlier() -> None:
+    timer = ElectionTimer(TIMERS, random.Random(1))
+    timer.give_way()
     timer.tick(299)
     assert not timer.has_expired
+
+
+def test_a_silent_leader_is_in_doubt_before_it_is_given_up() -> None:
+    timer = ElectionTimer(TIMERS, random.Random(1))
+    timer.tick(300 - 2 * limits.TICK_MS - 1)
+    assert not timer.is_close
+    timer.tick(1)
+    assert timer.is_close
+    assert timer.within_lease

@@ -6,6 +6,7 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 
 CORE: Final = "esnode.raft.core"
 LOG: Final = "esnode.raft.log"
+ROOM: Final = "esnode.raft.elections"
 QUORUM: Final = "esnode.raft.quorum"
 OUTLINE: Final = "esnode.storage.outline"
 
@@ -152,7 +153,17 @@ ELECTIONS: Final = (
         "A",
         (
             Edit(CORE, "outbox = self._now if pre else self._after", "outbox = self._now"),
-            Edit(CORE, "self._votes = {}", "self._votes = {self.me: True}"),
+            Edit(
+                ROOM,
+                """
+                self._promised = granted if after_pre_vote else set()
+                self._votes = {}
+                """,
+                """
+                self._promised = granted if after_pre_vote else set()
+                self._votes = {self._me: True}
+                """,
+            ),
         ),
     ),
     Mutant(
@@ -210,8 +221,8 @@ ELECTIONS: Final = (
         (
             Edit(
                 CORE,
-                "if not _is_about_a_future_term(message):",
-                "if not _is_about_a_future_term(message) and self.leadership is None:",
+                "if not is_about_a_future_term(message):",
+                "if not is_about_a_future_term(message) and self.leadership is None:",
             ),
         ),
     ),

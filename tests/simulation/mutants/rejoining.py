@@ -65,7 +65,7 @@ REJOINING: Final = (
         "#26",
         "a candidate counts the vote of a node that has lost its disk since",
         "T",
-        (Edit(CORE, "self._votes.pop(sender, None)", "self._votes.get(sender)"),),
+        (Edit("esnode.raft.elections", "self._votes.pop(voter, None)", "self._votes.get(voter)"),),
         "tests/raft/test_rejoin_asked.py::test_a_candidate_takes_the_vote_of_a_lost_disk_off_its_tally",
     ),
     Mutant(

@@ -5,6 +5,7 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 CORE: Final = "esnode.raft.core"
+FOLLOWING: Final = "esnode.raft.following"
 LEADERSHIP: Final = "esnode.raft.leadership"
 LOG: Final = "esnode.raft.log"
 PROGRESS: Final = "esnode.raft.progress"
@@ -161,9 +162,9 @@ REPLICATING: Final = (
         "A",
         (
             Edit(
-                CORE,
-                "if self.log.term_at(message.prev_index) != message.prev_term:",
-                "if self.log.term_at(message.prev_index) is None:",
+                FOLLOWING,
+                "if log.term_at(message.prev_index) != message.prev_term:",
+                "if log.term_at(message.prev_index) is None:",
             ),
         ),
     ),
@@ -243,9 +244,9 @@ REPLICATING: Final = (
         "A",
         (
             Edit(
-                CORE,
-                "if self.log.term_at(snapshot.index) == snapshot.term:",
-                "if self.log.term_at(snapshot.index) is not None:",
+                FOLLOWING,
+                "if log.term_at(snapshot.index) == snapshot.term:",
+                "if log.term_at(snapshot.index) is not None:",
             ),
         ),
     ),
@@ -272,11 +273,11 @@ REPLICATING: Final = (
             Edit(
                 CORE,
                 """
-                        self._snapshot = snapshot
+                    self._snapshot = message.snapshot
                 self._reply(sender, AppendReply(self.term, self.log.committed))
                 """,
                 """
-                        self._snapshot = snapshot
+                    self._snapshot = message.snapshot
                 self._now.append(Outgoing(sender, AppendReply(self.term, self.log.committed)))
                 """,
             ),
