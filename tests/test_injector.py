@@ -11,15 +11,15 @@ import trio
 import trio.testing
 
 from esnode.acquaintance import Acquaintances
-from esnode.config import Address, Config, Member
+from esnode.client import connect_node
+from esnode.config import Address, Config, Faults, Member
 from esnode.connection import Connection, greet
-from esnode.errors import ConnectionLost, InvalidRequest, StorageFailed
+from esnode.errors import ConnectionLost, FaultsNotAllowed, InvalidRequest, StorageFailed
 from esnode.faults import FaultTable
 from esnode.inbox import Inbox
 from esnode.injector import Injector
 from esnode.messages import PROTOCOL_VERSION, HealFault, Hello, ListFaults, SetFault, Side, Welcome
 from esnode.raft.messages import (
-    AppendEntries,
     Heartbeat,
     HeartbeatReply,
     Received,
@@ -34,6 +34,7 @@ from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
 from esnode.wire import FrameReader, Message, encode
+from tests.cluster import local_cluster
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2))
 HELLO = Hello(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 2, 1, 7, b"t" * 16)
@@ -144,12 +145,13 @@ async def bench() -> AsyncIterator[Bench]:
         nursery.cancel_scope.cancel()
 
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+jumping = pytest.mark.usefixtures("autojump_clock")
 
 
 # --- the way out ------------------------------------------------------------------------------------
 
 
+@jumping
 async def test_a_block_lets_nothing_out_and_keeps_the_connection() -> None:
     async with bench() as node:
         node.beat(1)
@@ -163,6 +165,7 @@ async def test_a_block_lets_nothing_out_and_keeps_the_connection() -> None:
         assert node.far.connections == 1
 
 
+@jumping
 async def test_a_blocked_link_dials_nobody_and_comes_back_when_healed() -> None:
     async with bench() as node:
         node.set("reset", 2, permille=1000)
@@ -180,6 +183,7 @@ async def test_a_blocked_link_dials_nobody_and_comes_back_when_healed() -> None:
         assert await node.heard() == [2]
 
 
+@jumping
 async def test_a_lease_ends_by_itself_at_its_time() -> None:
     async with bench() as node:
         node.set("block", 2, lease_ms=1000)
@@ -192,6 +196,7 @@ async def test_a_lease_ends_by_itself_at_its_time() -> None:
         assert node.injector.answer(ListFaults(1)).faults == []
 
 
+@jumping
 async def test_a_delayed_message_arrives_later_and_in_order() -> None:
     async with bench() as node:
         node.set("delay", 2, delay_ms=100, jitter_ms=50)
@@ -203,6 +208,7 @@ async def test_a_delayed_message_arrives_later_and_in_order() -> None:
         assert all(0.1 <= at - begun <= 0.151 for at, _ in node.far.heard)
 
 
+@jumping
 async def test_what_was_held_leaves_in_order_when_the_fault_is_healed() -> None:
     async with bench() as node:
         node.set("stall", 2)
@@ -214,6 +220,7 @@ async def test_what_was_held_leaves_in_order_when_the_fault_is_healed() -> None:
         assert await node.heard() == [1, 2, 3]
 
 
+@jumping
 async def test_a_renewed_lease_lets_nothing_go_early() -> None:
     async with bench() as node:
         node.set("stall", 2, lease_ms=1000)
@@ -226,6 +233,7 @@ async def test_a_renewed_lease_lets_nothing_go_early() -> None:
         assert node.far.beats() == [1]
 
 
+@jumping
 async def test_a_doubled_message_arrives_twice() -> None:
     async with bench() as node:
         node.set("duplicate", 2, permille=1000)
@@ -233,6 +241,7 @@ async def test_a_doubled_message_arrives_twice() -> None:
         assert await node.heard() == [1, 1, 2, 2]
 
 
+@jumping
 async def test_a_rate_bounds_the_bytes_that_leave() -> None:
     async with bench() as node:
         size = len(encode(Heartbeat(1, 0, 1)))
@@ -244,6 +253,7 @@ async def test_a_rate_bounds_the_bytes_that_leave() -> None:
         assert node.far.beats() == list(range(10))
 
 
+@jumping
 async def test_a_reset_breaks_the_connection_and_another_is_made() -> None:
     async with bench() as node:
         node.set("reset", 2, permille=1000)
@@ -255,6 +265,7 @@ async def test_a_reset_breaks_the_connection_and_another_is_made() -> None:
         assert await node.heard() == [2]
 
 
+@jumping
 async def test_a_blocked_snapshot_is_reported_as_not_sent() -> None:
     async with bench() as node:
         node.set("rate", 2, bytes_per_s=1_000_000)
@@ -267,6 +278,7 @@ async def test_a_blocked_snapshot_is_reported_as_not_sent() -> None:
         assert SnapshotSent(2, ok=False) in node.inbox.drain(99)
 
 
+@jumping
 async def test_a_snapshot_takes_its_time_on_a_slow_link() -> None:
     async with bench() as node:
         node.set("rate", 2, bytes_per_s=1_000_000)
@@ -280,6 +292,7 @@ async def test_a_snapshot_takes_its_time_on_a_slow_link() -> None:
 # --- the way in -------------------------------------------------------------------------------------
 
 
+@jumping
 async def test_a_block_of_what_comes_in_keeps_the_leader_silent() -> None:
     async with bench() as node:
         peer = await node.call()
@@ -297,6 +310,7 @@ async def test_a_block_of_what_comes_in_keeps_the_leader_silent() -> None:
         assert await node.heard() == [7]
 
 
+@jumping
 async def test_a_blocked_peer_that_connects_is_turned_away() -> None:
     async with bench() as node:
         node.set("block", 2, direction="in")
@@ -306,6 +320,7 @@ async def test_a_blocked_peer_that_connects_is_turned_away() -> None:
         await node.call()
 
 
+@jumping
 async def test_what_comes_in_twice_is_heard_twice() -> None:
     async with bench() as node:
         peer = await node.call()
@@ -318,6 +333,7 @@ async def test_what_comes_in_twice_is_heard_twice() -> None:
 # --- the disk ---------------------------------------------------------------------------------------
 
 
+@jumping
 async def test_a_slow_disk_delays_a_commit_and_a_heal_ends_the_wait() -> None:
     async with bench() as node:
         node.set("disk-slow", delay_ms=500)
@@ -334,6 +350,7 @@ async def test_a_slow_disk_delays_a_commit_and_a_heal_ends_the_wait() -> None:
         assert done[1] - begun == pytest.approx(0.1)
 
 
+@jumping
 @pytest.mark.parametrize("kind", ["disk-fail", "disk-full"])
 async def test_a_disk_that_refuses_a_write_ends_the_node(kind: str) -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(StorageFailed, match=f"the fault {kind}")):
@@ -343,6 +360,17 @@ async def test_a_disk_that_refuses_a_write_ends_the_node(kind: str) -> None:
             await trio.sleep(1)
 
 
+@jumping
+async def test_a_disk_that_hesitates_too_long_has_failed() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(StorageFailed, match="nothing became durable")):
+        async with bench() as node:
+            node.set("disk-slow", delay_ms=8_000)
+            node.nursery.start_soon(node.worker.watch)
+            node.worker.submit(write(1), lambda: None)
+            await trio.sleep(60)
+
+
+@jumping
 async def test_a_disk_with_a_thread_of_its_own_hesitates_too() -> None:
     table = FaultTable(1, (), random.Random(1))
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)))
@@ -370,6 +398,7 @@ def wait_for_the_hit(table: FaultTable) -> None:
 # --- what is refused, and what is told --------------------------------------------------------------
 
 
+@jumping
 async def test_a_fault_that_makes_no_sense_changes_nothing() -> None:
     async with bench() as node:
         with pytest.raises(InvalidRequest):
@@ -378,6 +407,7 @@ async def test_a_fault_that_makes_no_sense_changes_nothing() -> None:
         assert await node.heard() == [1]
 
 
+@jumping
 async def test_each_change_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with bench() as node:
         node.set("block", 2, lease_ms=1000)
@@ -393,6 +423,24 @@ async def test_each_change_is_in_the_log(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
-def test_entries_are_whole_messages_on_the_way() -> None:
-    """What a fault may drop is a frame, and a frame is one message: see `faults.py`."""
-    assert len(FrameReader().feed(encode(AppendEntries(1, 0, 0, 0, ())))) == 1
+@pytest.mark.parametrize("faults", [Faults(allowed=True), Faults()], ids=["allowed", "not allowed"])
+async def test_a_node_that_allows_faults_takes_them_from_clients_and_shows_them(
+    tmp_path: Path, faults: Faults
+) -> None:
+    async with local_cluster(tmp_path, 1, faults=faults) as cluster:
+        await cluster.leader()
+        async with connect_node(cluster.addresses[0]) as link:
+            if not faults.allowed:
+                for refused in (link.faults, link.heal_fault, lambda: link.set_fault("f", "stall", 1000)):
+                    with pytest.raises(FaultsNotAllowed, match="allowed = true"):
+                        await refused()
+            else:
+                with pytest.raises(InvalidRequest, match="'burn'"):
+                    await link.set_fault("f", "burn", 60_000)
+                shown = await link.set_fault("f", "disk-slow", 60_000, parameters={"delay_ms": 1})
+                assert (shown["id"], shown["left_ms"], shown["hits"]) == ("f", 60_000, 0)
+                assert [one["id"] for one in await link.faults()] == ["f"]
+                assert [one["id"] for one in (await link.status())["faults"]] == ["f"]
+                assert [one["id"] for one in await link.heal_fault("f")] == ["f"]
+            status = await link.status()
+            assert (status["faults_allowed"], status["faults"]) == (faults.allowed, [])

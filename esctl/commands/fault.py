@@ -115,8 +115,9 @@ def net(
     severed = Partition(None, tuple(voters), frozenset(cuts if total else ()), _down(survey))
     what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
     sides = _sides(severed)
-    if not dry_run and not severed.keeps_quorum:
+    if not dry_run:
         run.terminal.view(sides)
+    if not dry_run and not severed.keeps_quorum:
         guard.moderate(run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes)
     data = {"links": [list(one) for one in sorted(cuts)], **severed.as_data()}
     return _strike(run, survey, ordered, lease_ms, data, what, _counts(ordered), dry_run=dry_run, plan=sides)
@@ -149,8 +150,9 @@ def disk(
     gone = () if how == "slow" else (number,)
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=gone)
     plan = Line(f"afterwards: {change.text}")
+    if not dry_run:
+        run.terminal.view(plan)
     if change.lost and not dry_run:
-        run.terminal.warn(plan.text)
         guard.moderate(run.terminal, f"let the disk of node {number} refuse its next write.", yes=yes)
     data = {"node": number, "quorum": change.as_data()}
     what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
@@ -265,7 +267,7 @@ def heal(
         )
     if not ended:
         return Answer(data, [Line(f"no faults were active in {cluster.name}")])
-    names = ", ".join(f"{one['id']} on node {one['node']} ({one['hits']:,} hits)" for one in ended)
+    names = ", ".join(f"{one['id']} on node {one['node']} (hits: {one['hits']:,})" for one in ended)
     if healed.recovered:
         calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
     else:
@@ -290,8 +292,8 @@ def _stop(
     if dry_run:
         line = Line(f"would {kind} node {number} for {lease_ms / 1000:g} s; then {change.text}")
         return Answer({**data, "dry_run": True}, [line])
+    run.terminal.view(Line(f"afterwards: {change.text}"))
     if change.lost:
-        run.terminal.warn(f"afterwards: {change.text}")
         guard.moderate(run.terminal, f"{kind} node {number} of {cluster.name} for {lease}.", yes=yes)
     helps = f"esctl fault heal {fault} --cluster {cluster.name}"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")

@@ -54,13 +54,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one node shows. While `open` the next look may show more."""
+    """What one node shows. While `open` the next look may show more; `idle`: it had no occasion to."""
 
     node: int
     verdict: Verdict
     evidence: str
     hits: int = 0
     open: bool = False
+    idle: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
@@ -77,12 +78,13 @@ Judge = Callable[[Mapping[int, Look], int], list[Effect]]
 
 
 def of_all(effects: Iterable[Effect]) -> Verdict:
-    """Applied when each part is; one part without effect spoils it."""
-    verdicts = {effect.verdict for effect in effects}
+    """Applied when each part is that had an occasion; one part without effect spoils it."""
+    parts = list(effects)
+    told = {effect.verdict for effect in parts if not effect.idle}
     for verdict in (Verdict.NO_EFFECT, Verdict.UNKNOWN):
-        if verdict in verdicts:
+        if verdict in told:
             return verdict
-    return Verdict.APPLIED
+    return Verdict.APPLIED if told else Verdict.UNKNOWN
 
 
 def of_partition(
@@ -122,7 +124,7 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect
             effects.append(Effect(node, Verdict.NO_EFFECT, f"{missing[0]} is not active there", hits))
         elif idle := [order for order in own if not look.hits[order.id]]:
             evidence = "nothing was written" if idle[0].kind.startswith("disk") else _untouched(idle[0])
-            effects.append(Effect(node, Verdict.UNKNOWN, evidence, hits, open=True))
+            effects.append(Effect(node, Verdict.UNKNOWN, evidence, hits, open=True, idle=True))
         else:
             evidence = ", ".join(_hit(look.hits[order.id], order.kind) for order in own)
             effects.append(Effect(node, Verdict.APPLIED, evidence, hits))
@@ -169,7 +171,10 @@ def _counted(node: int, hits: int, others: Sequence[int]) -> Effect:
         return Effect(node, Verdict.APPLIED, _hit(hits, "block"), hits)
     if others and all(others):
         return Effect(node, Verdict.APPLIED, "what was sent to it is lost at the other end")
-    return Effect(node, Verdict.UNKNOWN, "nothing was sent over what is cut", open=True)
+    what = "nothing was sent over what is cut"
+    if any(others):
+        what = "what was sent to it is lost at the other end; on other links nothing was sent"
+    return Effect(node, Verdict.UNKNOWN, what, open=True, idle=True)
 
 
 def _hit(hits: int, kind: str) -> str:

@@ -80,14 +80,14 @@ def links_of(text: str, voters: Iterable[int], *, one_way: bool) -> list[Cut]:
         return [cut for a, b in combinations(numbers, 2) for cut in between([a], [b])]
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if match is None:
-        raise InvalidArgument(f"{text!r} is no link: write 1-3, 2 for all links of node 2, or all")
+        raise _unusable(f"{text!r} is no link: write 1-3, 2 for all links of node 2, or all")
     first = int(match[1])
     others = [int(match[2])] if match[2] else [n for n in numbers if n != first]
     for number in (first, *others):
         if number not in numbers:
-            raise InvalidArgument(f"there is no node {number}; there are {listed(numbers)}")
+            raise _unusable(f"there is no node {number}; there are {listed(numbers)}")
     if first in others:
-        raise InvalidArgument(f"node {first} has no link to itself")
+        raise _unusable(f"node {first} has no link to itself")
     return [(first, other) for other in others] if one_way else between([first], others)
 
 
@@ -107,9 +107,7 @@ def kinds_of(
         kinds["stall"] = {}
     if not kinds:
         options = "--delay, --jitter, --drop, --duplicate, --rate, --reset or --stall"
-        raise InvalidArgument(
-            f"say what becomes of the messages: {options}", next_step="esctl fault net --help"
-        )
+        raise _unusable(f"say what becomes of the messages: {options}")
     return kinds
 
 
@@ -118,7 +116,7 @@ def lease_of(text: str) -> int:
     lease_ms = milliseconds(text)
     if not limits.MIN_FAULT_LEASE_MS <= lease_ms <= limits.MAX_FAULT_LEASE_MS:
         low, high = limits.MIN_FAULT_LEASE_MS, limits.MAX_FAULT_LEASE_MS // 60_000
-        raise InvalidArgument(f"a lease of {text} is not from {low} ms to {high} minutes; nothing was done")
+        raise _unusable(f"a lease of {text} is not from {low} ms to {high} minutes")
     return lease_ms
 
 
@@ -126,7 +124,7 @@ def delay_of(text: str) -> int:
     """A delay in milliseconds, within what a node takes."""
     delay_ms = milliseconds(text)
     if delay_ms > limits.MAX_FAULT_DELAY_MS:
-        raise InvalidArgument(f"a delay of {text} is over {limits.MAX_FAULT_DELAY_MS / 1000:g} s")
+        raise _unusable(f"a delay of {text} is over {limits.MAX_FAULT_DELAY_MS / 1000:g} s")
     return delay_ms
 
 
@@ -134,7 +132,7 @@ def milliseconds(text: str) -> int:
     """`500ms`, `10s`, `2m`; a bare number is seconds."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise InvalidArgument(f"{text!r} is no duration: write 500ms, 10s or 2m")
+        raise _unusable(f"{text!r} is no duration: write 500ms, 10s or 2m")
     return round(float(match[1]) * _UNIT_MS[match[2]])
 
 
@@ -145,7 +143,7 @@ def permille(text: str) -> int:
     except ValueError:
         share = -1
     if not 1 <= round(share) <= 1000:
-        raise InvalidArgument(f"{text!r} is no share: write 5% or 0.05; from 0.1% to 100%")
+        raise _unusable(f"{text!r} is no share: write 5% or 0.05; from 0.1% to 100%")
     return round(share)
 
 
@@ -153,5 +151,9 @@ def bytes_per_s(text: str) -> int:
     """`50k`, `2M`; a bare number is bytes a second."""
     match = _RATE.fullmatch(text.strip())
     if match is None or not (rate := round(float(match[1]) * _SCALE[match[2].lower()])):
-        raise InvalidArgument(f"{text!r} is no rate: write 50k or 2M, in bytes a second")
+        raise _unusable(f"{text!r} is no rate: write 50k or 2M, in bytes a second")
     return rate
+
+
+def _unusable(why: str) -> InvalidArgument:
+    return InvalidArgument(f"{why}; nothing was done", next_step="esctl fault --help")

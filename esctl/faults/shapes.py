@@ -42,6 +42,7 @@ MEANINGS: Final = {
     Shape.ONE_WAY: "what NODE sends reaches nobody; it hears all; the leader unless NODE is given",
 }
 _NEEDS_LEADER: Final = frozenset({Shape.ISOLATE_LEADER, Shape.MINORITY, Shape.MAJORITY})
+_TAKES_NO_NODE: Final = _NEEDS_LEADER | {Shape.HALVES, Shape.RING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +118,21 @@ def partition(
 
 
 def _check(shape: Shape, voters: tuple[int, ...], leader: int | None, node: int | None) -> None:
-    if shape in _NEEDS_LEADER and node is not None:
-        raise InvalidArgument(f"{shape} takes no node: it is about the leader; nothing was done")
-    if shape in (Shape.HALVES, Shape.RING) and node is not None:
-        raise InvalidArgument(f"{shape} takes no node; nothing was done")
-    if shape is Shape.ISOLATE and node is None:
-        raise InvalidArgument("isolate wants a node: esctl fault partition isolate 2; nothing was done")
-    if node is not None and node not in voters:
-        raise InvalidArgument(f"node {node} does not vote; the voters are {listed(voters)}; nothing was done")
+    why, helps = "", "esctl fault partition --help"
+    least = 5 if shape is Shape.RING else 3
+    if shape in _TAKES_NO_NODE and node is not None:
+        why = f"{shape} takes no node"
+    elif shape is Shape.ISOLATE and node is None:
+        why, helps = "isolate wants a node", "esctl fault partition isolate 2"
+    elif node is not None and node not in voters:
+        why = f"node {node} does not vote; the voters are {listed(voters)}"
+    elif len(voters) < least:
+        why = f"{shape} wants {least} nodes at least, and there are {len(voters)}"
+        helps = f"esctl cluster up NAME --faults --nodes {least}"
+    if why:
+        raise InvalidArgument(f"{why}; nothing was done", next_step=helps)
     if leader is None and (shape in _NEEDS_LEADER or (shape is Shape.ONE_WAY and node is None)):
         raise NoQuorum(f"{shape} is about the leader, and nobody leads; nothing was done")
-    least = 5 if shape is Shape.RING else 3
-    if len(voters) < least:
-        raise InvalidArgument(
-            f"{shape} wants {least} nodes at least, and there are {len(voters)}; nothing was done",
-            next_step=f"esctl cluster up NAME --faults --nodes {least}",
-        )
 
 
 def _cuts(

@@ -105,3 +105,9 @@ def test_one_part_without_effect_spoils_the_whole() -> None:
     assert effect.of_all(parts) is UNKNOWN
     assert effect.of_all([*parts, Effect(3, NO_EFFECT, "")]) is NO_EFFECT
     assert effect.of_all(parts[:1]) is APPLIED
+
+
+def test_a_part_that_had_no_occasion_to_hit_does_not_spoil_the_whole() -> None:
+    idle = Effect(2, UNKNOWN, "nothing was sent", idle=True)
+    assert effect.of_all([Effect(1, APPLIED, ""), idle]) is APPLIED
+    assert effect.of_all([idle, idle]) is UNKNOWN

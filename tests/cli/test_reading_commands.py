@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.commands.status import warnings
 from esctl.inquiry import barrier, checkup, following, lookup, survey
 from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.following import Staleness, Wanted
@@ -213,6 +214,23 @@ async def test_a_checkup_of_a_cluster_that_answers_is_serving(tmp_path: Path) ->
     assert stages == {"alive": False, "ready": True, "quorum": True, "deep": True}
     assert found.serving
     assert not found.healthy
+
+
+async def test_a_fault_on_purpose_is_not_well_and_is_named_with_the_command_that_ends_it(
+    tmp_path: Path,
+) -> None:
+    nodes = three()
+    nodes[1].faults = {"cut-1": {"id": "cut-1", "kind": "block", "left_ms": 8_000, "hits": 3}}
+    async with serving(nodes, tmp_path) as cluster:
+        found = await checkup.examine(cluster)
+    (flaw,) = next(stage for stage in found.stages if stage.name == "ready").flaws
+    assert flaw == (
+        "node 2 is broken on purpose: cut-1 (block, 8 s left)",
+        "esctl fault heal --all --cluster wire",
+    )
+    assert found.serving
+    (warning,) = [words for words in warnings(found.survey) if "purpose" in words]
+    assert warning.endswith("next: esctl fault heal --all --cluster wire")
 
 
 COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"

@@ -182,6 +182,20 @@ def test_what_would_be_cut_is_shown_and_not_done(fragile: RealCluster) -> None:
     assert active(fragile) == []
 
 
+def test_words_that_do_not_fit_are_refused_before_anything_is_struck(fragile: RealCluster) -> None:
+    for words in (
+        ["heal"],
+        ["net"],
+        ["net", "1-9", "--stall"],
+        ["partition", "ring"],
+        ["partition", "isolate"],
+    ):
+        fragile.data("fault", *words, code=2)
+    fragile.data("fault", "disk", "slow", "1", "--lease", "11m", code=2)
+    fragile.data("fault", "pause", "9", code=1)
+    assert active(fragile) == []
+
+
 def test_a_cluster_that_was_not_made_for_it_refuses_every_fault(real_cluster: RealCluster) -> None:
     for words in (["partition", "isolate-leader"], ["net", "all", "--stall"], ["disk", "fail", "1"]):
         done = real_cluster.run("fault", *words, "-o", "json")

@@ -14,15 +14,19 @@ import trio
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.connection import Connection, accept
-from esnode.errors import ConnectionLost, NotLeader, PeerError
+from esnode.errors import ConnectionLost, FaultsNotAllowed, NotLeader, PeerError
 from esnode.events import encode_event, key_of
 from esnode.messages import (
     ExplainKey,
+    FaultsReply,
+    HealFault,
     KeyExplained,
     LeaderIs,
+    ListFaults,
     Read,
     Records,
     Refused,
+    SetFault,
     Side,
     StatusReply,
     StatusRequest,
@@ -80,6 +84,8 @@ class WireNode:
     leave_after_reads: int | None = None
     known: dict[bytes, int] = field(default_factory=dict)
     dedup: dict[str, Any] = field(default_factory=dict)
+    faults_allowed: bool = True
+    faults: dict[str, dict[str, Any]] = field(default_factory=dict)
     troubles: int = 0
     """Connections that ended with an error."""
     asked: list[Message] = field(default_factory=list)
@@ -150,6 +156,15 @@ class WireNode:
             case ExplainKey(request_id, key):
                 offset = self.known.get(key, -1)
                 await connection.send(KeyExplained(request_id, offset, 61_000 if offset >= 0 else 0))
+            case SetFault() | HealFault() | ListFaults() if not self.faults_allowed:
+                await connection.send(Refused(message.request_id, FaultsNotAllowed.code, "not here"))
+            case SetFault(request_id, fault, kind, peers):
+                self.faults[fault] = {"id": fault, "kind": kind, "peers": peers, "left_ms": 8_000, "hits": 0}
+                await connection.send(FaultsReply(request_id, [self.faults[fault]]))
+            case HealFault(request_id, fault):
+                await connection.send(FaultsReply(request_id, [self.faults.pop(fault)]))
+            case ListFaults(request_id):
+                await connection.send(FaultsReply(request_id, list(self.faults.values())))
             case TransferLeadership(request_id, to):
                 await connection.send(Transferred(request_id, self.id, to or 2))
             case _:
@@ -166,6 +181,8 @@ class WireNode:
             "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
             "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
+            "voters": [1, 2, 3], "silence_ms": 0 if self.role == "leader" else 40,
+            "faults_allowed": self.faults_allowed, "faults": list(self.faults.values()),
         }  # fmt: skip
 
 
