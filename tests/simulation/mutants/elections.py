@@ -156,11 +156,11 @@ ELECTIONS: Final = (
             Edit(
                 ROOM,
                 """
-                self._promised = granted if after_pre_vote else set()
+                self._was_split = False
                 self._votes = {}
                 """,
                 """
-                self._promised = granted if after_pre_vote else set()
+                self._was_split = False
                 self._votes = {self._me: True}
                 """,
             ),
