@@ -35,6 +35,9 @@ SLOWEST_LINK_BYTES_PER_S: Final = 500_000 // 8
 """A peer behind a slower link may never get a whole frame in time."""
 MAX_INFLIGHT_APPENDS: Final = 256
 MAX_INFLIGHT_BYTES: Final = 16 * MIB
+MAX_CATCH_UP_BYTES: Final = 2 * MIB
+"""What is read from disk for a follower waits while so much is on its way: more makes it no faster, only its
+queues and everybody's latency longer."""
 MAX_OUTBOX_BYTES: Final = 32 * MIB
 """What waits to be sent to one peer; full means drop and report Unreachable."""
 MAX_UNAPPLIED_BYTES: Final = 64 * MIB
@@ -138,6 +141,7 @@ assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
 assert MAX_APPEND_BYTES < FRAME_TIMEOUT_S * SLOWEST_LINK_BYTES_PER_S
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
+assert MAX_FETCH_BYTES < MAX_CATCH_UP_BYTES <= MAX_INFLIGHT_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
 assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS
 assert MAX_INFLIGHT_BYTES <= MAX_UNAPPLIED_BYTES

@@ -204,6 +204,8 @@ class Leadership:
         elif self._log.is_cached(first_index):
             last_index = self._log.last_index
             self._send(peer, progress, self._log.slice(first_index, last_index, limits.MAX_APPEND_BYTES))
+        elif progress.inflight_bytes >= limits.MAX_CATCH_UP_BYTES:
+            return False
         else:
             progress.fetching = Fetch(peer, self.term, first_index, self._log.last_index)
             self._fetches.append(progress.fetching)

@@ -249,6 +249,20 @@ def test_entries_read_at_once_leave_as_far_as_the_window_allows(monkeypatch: pyt
     assert solo.receive(2, AppendReply(2, 4)).fetches == (Fetch(2, 2, 6, 9),)
 
 
+def test_no_more_is_read_while_enough_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    solo = with_a_slow_follower()
+    entries = entries_of([1] * 8)
+    monkeypatch.setattr(limits, "MAX_CATCH_UP_BYTES", 3 * entries[0].size_bytes)
+    (fetch,) = solo.receive(2, AppendReject(2, 8, 1, 1)).fetches
+    solo.receive(2, AppendReply(2, 3))  # from before: from here on it is streamed to
+    (fetch,) = solo.step(Fetched(fetch, ())).fetches
+    ready = solo.step(Fetched(fetch, entries[3:6]))
+    assert [out.message for out in ready.messages if out.to == 2] == [AppendEntries(2, 3, 1, 9, entries[3:6])]
+    assert ready.fetches == ()
+    assert solo.receive(3, AppendReply(2, 9)).fetches == ()
+    assert solo.receive(2, AppendReply(2, 6)).fetches == (Fetch(2, 2, 7, 9),)
+
+
 def test_entries_read_for_an_older_term_or_place_are_dropped() -> None:
     solo = with_a_slow_follower()
     solo.receive(2, AppendReject(2, 8, 1, 1))
