@@ -370,8 +370,8 @@ async def test_a_disk_that_hesitates_too_long_has_failed() -> None:
             await trio.sleep(60)
 
 
-@jumping
 async def test_a_disk_with_a_thread_of_its_own_hesitates_too() -> None:
+    """In real time: a clock that jumps does not see threads."""
     table = FaultTable(1, (), random.Random(1))
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)))
     replication_without_links = type("Links", (), {"links": {}})()

@@ -161,7 +161,7 @@ def test_batches_are_closed_by_number_and_by_size() -> None:
     assert maker.waiting == 1
     assert decode_events(maker.take().payload) == [event(6)]
     assert maker.waiting == 0
-    large = [GoodLine(n, b"x" * 400_000, bytes([n]) * 16) for n in range(5)]
+    large = [GoodLine(n, b"x" * 200_000, bytes([n]) * 16) for n in range(5)]
     maker = BatchMaker(1024)
     assert [batch.count for line in large for batch in maker.add(line)] == [2, 2]
     assert maker.waiting == 1

@@ -87,7 +87,8 @@ class Machine:
         """What is on the disk is not to be believed, or was not yet fetched anew."""
         if self._lost and self._read_anew and self.node is not None:
             self._lost = self.node.view.rejoining  # else the damage was where nothing is read any more
-        return self._lost
+        # A node that says it has rejoined does so again if it ends before its marker is gone.
+        return self._lost or self.disk.rejoining
 
     def lose(self, change: Callable[[], object], *, noticed: bool) -> None:
         """Something happens to the disk that it was not made for: `change`.
