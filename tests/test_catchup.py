@@ -236,7 +236,7 @@ def test_the_processes_of_a_cluster_are_told_apart_by_what_they_do() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--behind-prefix"], ["--keep-directory"]])
+@pytest.mark.parametrize("more", [["--keep-directory"], ["--behind-prefix"]])
 def test_a_follower_that_has_nothing_gets_level_in_a_short_run(tmp_path: Path, more: list[str]) -> None:
     file = tmp_path / "out.json"
     words = ["--events", "20000", "--rate", "1000", "--seconds", "0.5", "--json", str(file), *more]
@@ -288,7 +288,7 @@ def test_a_full_log_is_measured_beside_an_empty_one_in_a_short_run(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["catchup", "slowlink", "filled"])
+@pytest.mark.parametrize("program", ["catchup", "slowlink"])
 def test_a_measurement_that_is_told_to_end_takes_its_cluster_with_it(tmp_path: Path, program: str) -> None:
     process = subprocess.Popen(
         command(program, tmp_path),

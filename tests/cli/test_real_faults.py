@@ -100,7 +100,6 @@ def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothi
     "words",
     [
         ["partition", "majority"],
-        ["partition", "isolate", "2"],
         ["partition", "one-way"],
         ["net", "all", "--delay", "30ms", "--jitter", "20ms", "--drop", "30%", "--duplicate", "30%"],
         ["net", "all", "--rate", "20k"],
