@@ -27,3 +27,7 @@ StartTimeout = Annotated[
 StopTimeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after so long")
 ]
+UpkeepTimeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Wait so long for nodes, each time"),
+]

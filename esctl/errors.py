@@ -177,6 +177,15 @@ class MachineRefused(OperatorError):
     next_step = "esctl doctor"
 
 
+class NodeNotBack(OperatorError):
+    """Upkeep started a node again, and it does not follow, or lags, after the time that it was given."""
+
+    code = "ES4120"
+    title = "a node is not back yet"
+    next_step = "esctl status"
+    definite = False
+
+
 class NotConfirmed(CallerError):
     """The command cannot be undone, and nobody confirmed it."""
 

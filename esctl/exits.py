@@ -44,6 +44,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.Unreachable: Exit.UNREACHABLE,
     node.NoQuorum: Exit.UNHEALTHY,
     node.OperationTimeout: Exit.TIMEOUT,
+    ours.NodeNotBack: Exit.TIMEOUT,
     ours.UsageError: Exit.USAGE,
     ours.InvalidName: Exit.USAGE,
     ours.InputUnreadable: Exit.USAGE,

@@ -134,12 +134,15 @@ class Invocation:
         self._summary = summary
         self._after_interrupt = next_step or Interrupted.next_step
 
-    def trio(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up."""
+    def trio(self, work: Callable[[], Awaitable[T]], finishing_s: float = CLEAN_UP_TIMEOUT_S) -> T:
+        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up.
+
+        `finishing_s` is longer than that for work that finishes the step it is in.
+        """
         import trio  # loaded late: `--help` must be quick
 
         try:
-            return trio.run(_interruptible, work, self.terminal.note)
+            return trio.run(_interruptible, work, self.terminal.note, finishing_s)
         except BaseExceptionGroup as group:
             error = _the_one_error(group)
             raise error from error.__cause__
@@ -250,7 +253,9 @@ def _show_no_type_of_a_flag(annotation: Any) -> None:
             info.metavar = ""
 
 
-async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str], None]) -> T:
+async def _interruptible(
+    work: Callable[[], Awaitable[T]], note: Callable[[str], None], finishing_s: float
+) -> T:
     """`work()`, cancelled by the first Ctrl-C; the second one, or a slow clean-up, ends the process."""
     import trio  # loaded late: `--help` must be quick
 
@@ -261,7 +266,7 @@ async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str],
         await anext(presses)
         working.cancel()
         note("stopping; press Ctrl-C again to leave at once")
-        with trio.move_on_after(CLEAN_UP_TIMEOUT_S):
+        with trio.move_on_after(finishing_s):
             await anext(presses)
         leave_at_once()
 
