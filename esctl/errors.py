@@ -279,6 +279,14 @@ class Drifted(Finding):
     next_step = "esctl bench soak, for longer, to see where it leads"
 
 
+class AuditBroken(VerdictFailed):
+    """A line of an audit trail was changed, added, taken out, or not finished when the machine went down."""
+
+    code = "ES4205"
+    title = "the audit trail is not what was written"
+    next_step = "keep the file as it is, and compare it with a backup"
+
+
 class NoEffect(OperatorError):
     """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
 

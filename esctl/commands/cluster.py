@@ -78,6 +78,7 @@ def up(
                 data,
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
+        run.intend(wanted)
         backend.create(cluster, NodeOptions(storage, log_level, faults))
         state.add(cluster)
     with run.changing(wanted):
