@@ -38,8 +38,10 @@ Plain output is tab-separated and has no headings.
 
 | variable | what it does |
 |---|---|
-| `ESCTL_CLUSTER`, `ESCTL_OUTPUT` | the same as `--cluster` and `--output` |
+| `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
+| `ESCTL_CONTEXT` | the context that names the cluster, see `esctl context ls` |
 | `NO_COLOR` | no colours; `TERM=dumb` does the same |
+| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
 | `XDG_STATE_HOME` | `esctl/` below it holds notes on clusters, and their data; default: `~/.local/state` |
 """
 

@@ -287,6 +287,14 @@ class AuditBroken(VerdictFailed):
     next_step = "keep the file as it is, and compare it with a backup"
 
 
+class InvalidSetting(CallerError):
+    """A key of a configuration file is not known, or its value makes no sense. Nothing was done."""
+
+    code = "ES4121"
+    title = "the configuration is not valid"
+    next_step = "mend what the message names; esctl config show, then shows what is set"
+
+
 class NoEffect(OperatorError):
     """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
 

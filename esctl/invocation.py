@@ -29,9 +29,9 @@ from typing import (
 
 import typer
 
-from esctl import state, trail
+from esctl import settings, state, trail
 from esctl.answer import Answer, Trouble
-from esctl.errors import Interrupted
+from esctl.errors import ClusterNotFound, Interrupted
 from esctl.exits import Exit
 from esctl.terminal import Output, Terminal
 from esnode.errors import Bug, EventStreamError
@@ -48,18 +48,19 @@ _ABOUT_ONE_CLUSTER: Final = re.compile(
 )
 """A suggested command, up to the end of its words."""
 
+_MISNAMED: Final = "esctl config explain cluster; then name another one: --cluster NAME"
 _PANEL = "Options of every command"
 ClusterOption = Annotated[
     str | None,
     typer.Option(
-        "--cluster", "-c", metavar="NAME", envvar="ESCTL_CLUSTER", rich_help_panel=_PANEL, show_default=False,
+        "--cluster", "-c", metavar="NAME", rich_help_panel=_PANEL, show_default=False,
         help="Name the cluster; the only one there is is the default", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[
     Output | None,
     typer.Option(
-        "--output", "-o", envvar="ESCTL_OUTPUT", rich_help_panel=_PANEL, show_default=False,
+        "--output", "-o", rich_help_panel=_PANEL, show_default=False,
         help="Print a table, JSON, or plain text; a pipe gets plain text",
     ),
 ]  # fmt: skip
@@ -86,6 +87,18 @@ class SharedOptions:
             no_input=self.no_input or outer.no_input,
         )
 
+    def as_layer(self) -> settings.Layer:
+        """These as the strongest layer of the settings."""
+        said: dict[str, str | bool | None] = {
+            "cluster": self.cluster,
+            "output": self.output.value if self.output is not None else None,
+            "no_color": self.no_color,
+            "no_input": self.no_input,
+        }
+        values = {key: value for key, value in said.items() if value}
+        sources = {key: settings.Source("flag", settings.KNOWN[key].flag) for key in values}
+        return settings.Layer(settings.Source("flag", "the command line"), values, sources=sources)
+
 
 def shared_options(
     cluster: ClusterOption = None,
@@ -102,7 +115,13 @@ class Invocation:
     """What a running command has at hand."""
 
     def __init__(
-        self, command: str, options: SharedOptions, *, changes: bool = False, audited_as: str | None = None
+        self,
+        command: str,
+        options: SharedOptions,
+        *,
+        configured: settings.Settings | None = None,
+        changes: bool = False,
+        audited_as: str | None = None,
     ) -> None:
         """`changes`: the command changes something; `audited_as` is its line in the audit trail.
 
@@ -110,9 +129,11 @@ class Invocation:
         """
         self.command = command
         """Its full name, such as `cluster up`."""
-        self.cluster_name = options.cluster
-        """What --cluster or ESCTL_CLUSTER named, if anything."""
-        self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
+        self.settings = settings.Settings((options.as_layer(), *(configured.layers if configured else ())))
+        """What the flags, the environment and the files say."""
+        output, no_color, no_input = (self.settings.get(k).value for k in ("output", "no_color", "no_input"))
+        form = Output(str(output)) if output is not None else None
+        self.terminal = Terminal(form, color=not no_color, ask=not no_input)
         self._summary: Callable[[], Answer | None] = Answer
         self._after_interrupt = Interrupted.next_step
         self._found: str | None = None
@@ -121,9 +142,22 @@ class Invocation:
         self._audited_as = audited_as
         self._noted: trail.Noted | None = None
 
+    @property
+    def cluster_name(self) -> str | None:
+        """What --cluster names, or the environment, a file or a context. Raises `InvalidSetting`."""
+        named = self.settings.cluster().value
+        return str(named) if named else None
+
     def cluster(self, name: str | None = None) -> state.Cluster:
         """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
-        found = state.resolve(name or self.cluster_name)
+        asked = name or self.cluster_name
+        try:
+            found = state.resolve(asked)
+        except ClusterNotFound as error:
+            source = self.settings.cluster().source
+            if name or source.layer in ("flag", "default"):
+                raise
+            raise ClusterNotFound(f"{error}; {source} names it", next_step=_MISNAMED) from None
         self._found = found.name
         self.intend(found.name)
         return found
@@ -277,7 +311,13 @@ def _with_shared_options(function: Callable[..., Answer | None], *, changes: boo
         outer = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
         name = ctx.command_path.partition(" ")[2]
         line = _line_of(ctx, name) if changes and not arguments.get("dry_run") else None
-        invocation = Invocation(name, inner.over(outer), changes=changes, audited_as=line)
+        options = inner.over(outer)
+        try:
+            configured = settings.load()
+        except EventStreamError as error:
+            code = Invocation(name, options).conclude(functools.partial(Answer.of_error, error))
+            raise typer.Exit(code) from None
+        invocation = Invocation(name, options, configured=configured, changes=changes, audited_as=line)
         code = invocation.conclude(functools.partial(function, invocation, **arguments))
         if code:
             raise typer.Exit(code)

@@ -31,7 +31,8 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing of the person who runs the tests is seen or touched."""
     home = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    for name in ("ESCTL_CLUSTER", "ESCTL_OUTPUT", "NO_COLOR"):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("ESCTL_CLUSTER", "ESCTL_CONTEXT", "ESCTL_OUTPUT", "ESCTL_NO_INPUT", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     return home
 
