@@ -34,6 +34,7 @@ They may stand before the command's name or after it.
 _COMMANDS_TAIL: Final = """
 Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
 each with `code`, `message`, `cause` and `next`. `consume` and `logs` print one JSON object a line instead.
+`esctl schema COMMAND` prints the JSON Schema of a command's answer.
 Plain output is tab-separated and has no headings.
 
 | variable | what it does |

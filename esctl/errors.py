@@ -295,6 +295,14 @@ class InvalidSetting(CallerError):
     next_step = "mend what the message names; esctl config show, then shows what is set"
 
 
+class NoSchema(CallerError):
+    """A command of that name is not there, or prints no JSON."""
+
+    code = "ES4122"
+    title = "there is no such schema"
+    next_step = "esctl schema lists all of them"
+
+
 class NoEffect(OperatorError):
     """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
 

@@ -46,6 +46,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.OperationTimeout: Exit.TIMEOUT,
     ours.NodeNotBack: Exit.TIMEOUT,
     ours.UsageError: Exit.USAGE,
+    ours.NoSchema: Exit.USAGE,
     ours.InvalidSetting: Exit.USAGE,
     ours.InvalidName: Exit.USAGE,
     ours.InputUnreadable: Exit.USAGE,
