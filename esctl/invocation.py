@@ -279,14 +279,15 @@ def new_typer(**settings: Any) -> typer.Typer:
 
 
 def command(
-    group: typer.Typer, name: str, *, changes: bool = False, **settings: Any
+    group: typer.Typer, name: str, *, changes: bool | str = False, **settings: Any
 ) -> Callable[
     [Callable[Concatenate[Invocation, P], Answer | None]], Callable[Concatenate[Invocation, P], Answer | None]
 ]:
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
 
     Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
-    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit trail.
+    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit trail;
+    where only one of its options makes it change something, `changes` names that.
     """
 
     def register(
@@ -298,7 +299,9 @@ def command(
     return register
 
 
-def _with_shared_options(function: Callable[..., Answer | None], *, changes: bool) -> Callable[..., None]:
+def _with_shared_options(
+    function: Callable[..., Answer | None], *, changes: bool | str
+) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
     hints = get_type_hints(function, include_extras=True)
     shared = inspect.signature(shared_options, eval_str=True).parameters
@@ -310,14 +313,15 @@ def _with_shared_options(function: Callable[..., Answer | None], *, changes: boo
         inner = shared_options(**{key: arguments.pop(key) for key in shared})
         outer = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
         name = ctx.command_path.partition(" ")[2]
-        line = _line_of(ctx, name) if changes and not arguments.get("dry_run") else None
+        acts = bool(arguments[changes]) if isinstance(changes, str) else changes
+        line = _line_of(ctx, name) if acts and not arguments.get("dry_run") else None
         options = inner.over(outer)
         try:
             configured = settings.load()
         except EventStreamError as error:
             code = Invocation(name, options).conclude(functools.partial(Answer.of_error, error))
             raise typer.Exit(code) from None
-        invocation = Invocation(name, options, configured=configured, changes=changes, audited_as=line)
+        invocation = Invocation(name, options, configured=configured, changes=bool(changes), audited_as=line)
         code = invocation.conclude(functools.partial(function, invocation, **arguments))
         if code:
             raise typer.Exit(code)
@@ -330,7 +334,7 @@ def _with_shared_options(function: Callable[..., Answer | None], *, changes: boo
         _show_no_type_of_a_flag(parameter.annotation)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.changes = changes  # type: ignore[attr-defined]  # for the test that no command forgets
+    run.changes = bool(changes)  # type: ignore[attr-defined]  # for the test that no command forgets
     return run
 
 
