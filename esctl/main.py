@@ -62,6 +62,7 @@ ROWS: Final = (
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("audit", "Show who changed what, when, and how it ended", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
+    Row("debug", "Make an archive for somebody who is to help, without secrets", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),
     Row("config", "Show and change settings, and where each comes from", "Learn"),
