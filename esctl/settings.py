@@ -5,7 +5,6 @@ Decides which value of a setting wins and remembers which ones it hides. The pro
 that is not known is an error that names the nearest one. Called by `invocation.py`, `config`, `context`.
 """
 
-import difflib
 import json
 import os
 import re
@@ -171,6 +170,8 @@ def checked(key: str, where: str) -> Key:
     """The key of that name. Raises `InvalidSetting` that names the nearest one."""
     if key in KNOWN:
         return KNOWN[key]
+    import difflib  # loaded late: `--help` must be quick
+
     near = difflib.get_close_matches(key, KNOWN, 1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise InvalidSetting(

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl import nodelog
+from esctl import candidates, nodelog
 from esctl.answer import Answer, Tone
 from esctl.backends import backend_named
 from esctl.invocation import Invocation, command, new_typer
@@ -29,7 +29,10 @@ def logs(
         typer.Option("--level", help="Show this level and graver ones"),
     ] = "debug",
     node: Annotated[
-        list[int] | None, typer.Option("--node", metavar="ID", help="Show this node; may be repeated")
+        list[int] | None,
+        typer.Option(
+            "--node", metavar="ID", help="Show this node; may be repeated", autocompletion=candidates.nodes
+        ),
     ] = None,
     tail: Annotated[
         int | None, typer.Option("--tail", min=0, metavar="LINES", help="Begin with so many lines at the end")

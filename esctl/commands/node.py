@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import guard
+from esctl import candidates, guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
 from esctl.backends import backend_named, datadir
@@ -162,7 +162,11 @@ def drain(
     to: Annotated[
         int | None,
         typer.Option(
-            "--to", metavar="ID", min=1, help="Hand the leadership to it; the best follower by default"
+            "--to",
+            metavar="ID",
+            min=1,
+            help="Hand the leadership to it; the best follower by default",
+            autocompletion=candidates.nodes,
         ),
     ] = None,
     timeout: UpkeepTimeout = 60.0,

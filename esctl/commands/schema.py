@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from esctl import schemas
+from esctl import candidates, schemas
 from esctl.answer import Answer, Line
 from esctl.invocation import Invocation, command, new_typer
 
@@ -17,7 +17,12 @@ def schema(
     run: Invocation,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND]...", help="Such as: cluster up", show_default=False),
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="Such as: cluster up",
+            show_default=False,
+            autocompletion=candidates.commands_with_schema,
+        ),
     ] = None,
 ) -> Answer:
     """Print the JSON Schema of a command's answer, or list the commands that have one"""
