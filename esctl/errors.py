@@ -182,7 +182,7 @@ class NetnsUnavailable(OperatorError):
 
     code = "ES4110"
     title = "network namespaces cannot be used here"
-    next_step = "esctl cluster up NAME --backend process"
+    next_step = "esctl cluster up NAME --backend process; or mend what is missing, and run it as root"
 
 
 class NetworkRefused(OperatorError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl import state
-from esctl.backends.interface import Address, Cut, NodeOptions, NodeProcess, RunState
+from esctl.backends.interface import Address, Cut, NodeProcess, RunState
 from esctl.backends.network import Network, free_subnet, require
 from esctl.backends.process import ProcessBackend
 from esctl.errors import ClusterNotFound, StateUnreadable
@@ -52,11 +52,6 @@ class NetnsBackend(ProcessBackend):
         require()
         subnet, port = free_subnet(_subnets_of_clusters()), base_port or BASE_PORT
         return [Address(f"{subnet}.{n}:{port}", f"{subnet}.{n}:{port + 1}") for n in range(1, count + 1)]
-
-    def create(self, cluster: Cluster, options: NodeOptions) -> None:
-        """See `interface.Backend.create`. Raises `NetnsUnavailable` too."""
-        require()
-        super().create(cluster, options)
 
     async def start(
         self, cluster: Cluster, numbers: Collection[int], timeout_s: float, options: Sequence[str] = ()

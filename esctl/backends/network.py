@@ -48,8 +48,8 @@ def missing() -> str:
         return "network namespaces need root"
     absent = [tool for tool in ("ip", "nsenter") if shutil.which(tool) is None]
     if absent:
-        return f"{' and '.join(absent)} is missing (the packages iproute2 and util-linux have them)"
-    name = f"es{secrets.token_hex(4)}b"
+        return f"not found: {', '.join(absent)} (packages iproute2, util-linux)"
+    name = f"escan{secrets.token_hex(3)}"  # unlike that of a network
     made = subprocess.run(  # noqa: S603  # no shell, and the words are ours
         ["ip", "link", "add", name, "type", "bridge"],  # noqa: S607  # found by PATH
         capture_output=True,
@@ -66,7 +66,7 @@ def require() -> None:
     """Raises `NetnsUnavailable`."""
     lack = missing()
     if lack:
-        raise NetnsUnavailable(f"{lack}; nothing was done")
+        raise NetnsUnavailable(f"no network namespaces: {lack}; nothing was done")
 
 
 def ip(*words: str, batch: Iterable[str] = ()) -> str:
@@ -95,9 +95,8 @@ class Network:
     @staticmethod
     def of(cluster: Cluster) -> "Network":
         """That of a cluster, whether it is there or not."""
-        digest = blake2b(cluster.identity.encode(), digest_size=4).hexdigest()
         subnet = cluster.nodes[0].client.rpartition(".")[0]
-        return Network(f"es{digest}", subnet, tuple(node.id for node in cluster.nodes))
+        return Network(_name_for(cluster.identity), subnet, tuple(node.id for node in cluster.nodes))
 
     @property
     def bridge(self) -> str:
@@ -272,6 +271,11 @@ def take_down(name: str) -> None:
     _delete_link(f"{name}b")
 
 
+def _name_for(identity: str) -> str:
+    """Short, since an interface's name has 15 characters at most."""
+    return f"es{blake2b(identity.encode(), digest_size=4).hexdigest()}"
+
+
 def _is_needed(name: str) -> bool:
     """Has it a cluster? Its bridge says where that is described."""
     try:
@@ -279,7 +283,13 @@ def _is_needed(name: str) -> bool:
     except OSError:
         owner = ""
     if owner:
-        return (Path(owner) / "cluster.json").exists()
+        try:
+            described = json.loads((Path(owner) / "cluster.json").read_text(encoding="utf-8"))
+            return _name_for(described["identity"]) == name
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError):
+            return True  # there is something: nobody should take its network away
     spaces = [space for space in _listed(NAMESPACES) if re.fullmatch(rf"{name}n\d+", space)]
     return any(ip("netns", "pids", space).strip() for space in spaces)
 
