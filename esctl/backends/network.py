@@ -248,10 +248,10 @@ class Network:
 def free_subnet(taken: Collection[str]) -> str:
     """The first three bytes of addresses that no interface of this machine has, and none of `taken`."""
     listing = ip("-4", "-o", "address")
-    for subnet in SUBNETS:
-        if subnet not in taken and f" {subnet}." not in listing:
-            return subnet
-    raise NetworkRefused("every subnet of 198.18.0.0/15 is taken")
+    free = [subnet for subnet in SUBNETS if subnet not in taken and f" {subnet}." not in listing]
+    if not free:
+        raise NetworkRefused("every subnet of 198.18.0.0/15 is taken")
+    return secrets.choice(free)  # two that look at the same time should not choose the same
 
 
 def abandoned() -> list[str]:
