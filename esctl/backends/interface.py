@@ -71,7 +71,7 @@ class Links(Protocol):
         """The cuts that are there now. A cluster that was stopped has none."""
 
     def carries(self, cluster: Cluster, source: int, destination: int) -> bool:
-        """Does something that one node's machine sends reach the other's? Waits a moment before it says no."""
+        """Does what one node's machine sends reach the other's? Waits a moment before it says no."""
 
 
 class Backend(Protocol):

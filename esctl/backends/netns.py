@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl import state
-from esctl.backends.interface import Address, Cut, NodeProcess, RunState
+from esctl.backends.interface import Address, Cut, Links, NodeProcess, RunState
 from esctl.backends.network import Network, free_subnet, require
 from esctl.backends.process import ProcessBackend
 from esctl.errors import ClusterNotFound, StateUnreadable
@@ -45,7 +45,7 @@ class NetnsBackend(ProcessBackend):
     """See `interface.Backend`."""
 
     name = "netns"
-    links = NetnsLinks()
+    links: Links | None = NetnsLinks()
 
     def addresses(self, count: int, base_port: int | None = None) -> list[Address]:
         """See `interface.Backend.addresses`. Raises `NetnsUnavailable`, `NetworkRefused`."""

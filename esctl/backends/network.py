@@ -256,7 +256,8 @@ def free_subnet(taken: Collection[str]) -> str:
 
 def abandoned() -> list[str]:
     """The names of networks made here whose cluster is gone."""
-    names = {match[1] for entry in (*_listed(LINKS), *_listed(NAMESPACES)) if (match := _NAME.fullmatch(entry))}
+    entries = (*_listed(LINKS), *_listed(NAMESPACES))
+    names = {match[1] for entry in entries if (match := _NAME.fullmatch(entry))}
     return sorted(name for name in names if not _is_needed(name))
 
 

@@ -197,7 +197,8 @@ def ls(run: Invocation) -> Answer:
         )
         listed.append(
             {"name": name, "running": running, "nodes": len(cluster.nodes), "backend": cluster.backend,
-             "storage": cluster.storage, "created": cluster.created, "data_dir": str(cluster.data_dir), "addresses": cluster.addresses}
+             "storage": cluster.storage, "created": cluster.created, "data_dir": str(cluster.data_dir),
+             "addresses": cluster.addresses}
         )  # fmt: skip
     table = Table(
         ["name", "running", "backend", "storage", "created", "data"],

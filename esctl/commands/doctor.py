@@ -53,7 +53,7 @@ def doctor(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Measure the disk of this directory")
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove what is left of clusters and nodes that are gone")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what clusters and nodes have left")] = False,
 ) -> Answer:
     """Check that this machine can run a cluster"""
     with run.terminal.progress("checking"):

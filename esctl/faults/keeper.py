@@ -24,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     """The program; its exit code."""
     name, fault = arguments
     cluster = state.load(name)
-    notes = (*leases.active(cluster), *severed.noted(cluster))
-    kept: StoppedNode | SeveredLinks | None = next((one for one in notes if one.id == fault), None)
+    notes: list[StoppedNode | SeveredLinks] = [*leases.active(cluster), *severed.noted(cluster)]
+    kept = next((one for one in notes if one.id == fault), None)
     if kept is None:
         return 1
     until = time.monotonic() + kept.until - time.time()  # a clock that is set meanwhile changes nothing

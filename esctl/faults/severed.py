@@ -128,7 +128,8 @@ def noted(cluster: Cluster) -> list[SeveredLinks]:
     for path in sorted(_directory(cluster).glob("*.json")):
         with suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # it has just ended
             fields = json.loads(path.read_text(encoding="utf-8"))
-            found.append(SeveredLinks(**fields | {"cuts": tuple((int(a), int(b)) for a, b in fields["cuts"])}))
+            cuts = tuple((int(a), int(b)) for a, b in fields["cuts"])
+            found.append(SeveredLinks(**fields | {"cuts": cuts}))
     return found
 
 

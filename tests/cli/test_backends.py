@@ -1,4 +1,4 @@
-"""What every backend must do, with nodes that are scripts: on loopback, and in namespaces where root is there."""
+"""What every backend must do, with nodes that are scripts: on loopback, and in namespaces where that goes."""
 
 import os
 import signal
@@ -42,8 +42,8 @@ def wait_until(pid: int, change: int) -> None:
 def networks(cluster: Cluster) -> list[str]:
     """Namespaces and links of the cluster."""
     name = Network.of(cluster).name
-    found = [*os.listdir(network.LINKS), *(os.listdir(network.NAMESPACES) if network.NAMESPACES.exists() else ())]
-    return [one for one in found if one.startswith(name)]
+    places = [place for place in (network.LINKS, network.NAMESPACES) if place.exists()]
+    return [one for place in places for one in os.listdir(place) if one.startswith(name)]
 
 
 def reboot(fakes: FakeNodes) -> None:
@@ -82,7 +82,7 @@ async def test_started_nodes_run_where_their_configuration_says_and_are_found_ag
     assert all(process.rss_bytes for process in again)
 
 
-async def test_stopped_nodes_leave_nothing_but_files_and_start_again_where_they_were(fakes: FakeNodes) -> None:
+async def test_stopped_nodes_leave_only_files_and_start_again_where_they_were(fakes: FakeNodes) -> None:
     await start_all(fakes)
     before = fakes.pids()
     assert await fakes.backend.stop(fakes.cluster, fakes.numbers, PATIENCE_S) == []
@@ -155,7 +155,7 @@ async def test_a_taken_port_is_told_before_anything_starts(fakes: FakeNodes) -> 
         assert fakes.states() == ["running", "down", "down"]
 
 
-async def test_a_pid_file_that_is_damaged_or_of_an_earlier_boot_is_a_node_that_is_down(fakes: FakeNodes) -> None:
+async def test_a_pid_file_that_is_damaged_or_of_an_earlier_boot_is_no_node(fakes: FakeNodes) -> None:
     await fakes.backend.start(fakes.cluster, [1], PATIENCE_S)
     path = fakes.cluster.directory / "node-1.pid"
     noted = path.read_text()

@@ -1,4 +1,4 @@
-"""Three real nodes in namespaces, as an operator sees them: links that are cut, and mended whoever is gone."""
+"""Three real nodes in namespaces, as operators see them: links that are cut, and mended whoever is gone."""
 
 import json
 import signal

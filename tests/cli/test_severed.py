@@ -1,4 +1,4 @@
-"""Real links, cut and mended: what is lost, who ends it, and what is left. No node runs; most of it needs root."""
+"""Real links, cut and mended: what is lost, who ends it, and what is left. No node runs; most needs root."""
 
 import os
 import time
