@@ -59,12 +59,13 @@ class ProcessBackend:
 
     def addresses(self, count: int, base_port: int | None = None) -> list[Address]:
         """See `interface.Backend.addresses`."""
-        reserved = {
-            parse_address(text).port
+        theirs = [
+            parse_address(text)
             for other in state.names()
             for node in state.load(other).nodes
             for text in (node.client, node.peer)
-        }
+        ]
+        reserved = {address.port for address in theirs if address.host == ports.HOST}
         chosen = ports.choose(2 * count, reserved, base_port)
         pairs = zip(chosen[:count], chosen[count:], strict=True)
         return [Address(f"{ports.HOST}:{client}", f"{ports.HOST}:{peer}") for client, peer in pairs]

@@ -9,7 +9,6 @@ and the failover drill.
 import json
 import time
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -108,6 +107,8 @@ def strike(cluster: Cluster, severed: SeveredLinks) -> None:
 def prove(cluster: Cluster, severed: SeveredLinks) -> SeveredLinks:
     """Send something over every link that was cut, at the same time. With what was lost, or raises `NoEffect`
     when something arrives: all of it is mended then."""
+    from concurrent.futures import ThreadPoolExecutor  # loaded late: `esctl status` must be quick
+
     links = _links(cluster)
     with ThreadPoolExecutor(len(severed.cuts)) as threads:
         carried = list(threads.map(lambda cut: links.carries(cluster, *cut), severed.cuts))

@@ -13,7 +13,7 @@ from esctl import state
 from esctl.backends import backend_named, network
 from esctl.backends.interface import RunState
 from esctl.backends.network import Network
-from esctl.errors import NodeFailedToStart, NodeNotRunning, PortTaken
+from esctl.errors import NetworkRefused, NodeFailedToStart, NodeNotRunning, PortTaken
 from esctl.state import Cluster
 from esnode.config import load
 
@@ -175,6 +175,28 @@ async def test_destroy_leaves_nothing_and_may_be_said_twice(fakes: FakeNodes) ->
         assert not fakes.cluster.data_dir.exists()
         assert networks(fakes.cluster) == []
         assert list(fakes.cluster.directory.glob("node-*")) == []
+
+
+@pytest.mark.skipif(bool(LACK), reason=LACK)
+async def test_a_network_that_cannot_be_made_whole_is_not_made_at_all(
+    make_fakes: Callable[..., FakeNodes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = make_fakes(backend="netns")
+    stranger = Network("es0badcafe", Network.of(fakes.cluster).subnet, ())
+    try:
+        stranger.bring_up(fakes.cluster.directory)
+        with pytest.raises(NetworkRefused, match="are those of the interface es0badcafeb"):
+            await start_all(fakes)
+    finally:
+        stranger.take_down()
+    assert networks(fakes.cluster) == []
+    monkeypatch.setattr(
+        Network, "link", lambda place, number: f"{place.name}v{number}" + "x" * 9 * (number > 2)
+    )
+    with pytest.raises(NetworkRefused, match=r"ip link add .* has failed"):
+        await start_all(fakes)
+    assert networks(fakes.cluster) == []
+    assert fakes.states() == ["down"] * 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
