@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from esctl import state
-from esctl.backends import network
+from esctl.backends import backend_named, network
 from esctl.backends.network import Network
 from esctl.errors import NoEffect
+from esctl.failover.subject import LiveCluster
 from esctl.faults import orders, severed
 from esctl.faults.shapes import Shape, partition
 from esctl.state import Cluster
@@ -127,6 +128,18 @@ def test_nothing_is_cut_when_the_lease_is_over_before(wires: Wires) -> None:
     wait_for(lambda: not severed.is_active(wires.cluster, "cut-1"))
     with pytest.raises(OperationTimeout, match="nothing was done"):
         severed.strike(wires.cluster, links)
+    assert wires.network.severed() == set()
+
+
+@needs_root
+async def test_the_failover_drill_cuts_the_links_of_a_leader_and_mends_them(wires: Wires) -> None:
+    subject = LiveCluster(wires.cluster, backend_named(wires.cluster.backend))
+    marked = []
+    await subject.cut(2, lambda: marked.append(wires.network.severed()))
+    assert marked == [frozenset()], "the instant before"
+    assert wires.network.severed() == {(2, 1), (2, 3), (1, 2), (3, 2)}
+    assert await subject.cut_hits(2)
+    await subject.mend(2)
     assert wires.network.severed() == set()
 
 
