@@ -29,7 +29,7 @@ from typing import (
 
 import typer
 
-from esctl import state
+from esctl import screen, state
 from esctl.answer import Answer, Trouble
 from esctl.errors import Interrupted
 from esctl.exits import Exit
@@ -277,7 +277,8 @@ async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str],
 
 
 def leave_at_once() -> Never:
-    """End the process without any clean-up but a visible cursor."""
+    """End the process without any clean-up but that of the terminal."""
+    screen.restore()
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()

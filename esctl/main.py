@@ -59,6 +59,7 @@ ROWS: Final = (
     Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
     Row("status", "Show every node: role, log, lag, memory", "Look"),
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
+    Row("top", "Watch nodes, rates, lag, latency and faults; keys act on them", "Look"),
     Row("why", "Say what is wrong, what shows it, and what to type next", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
