@@ -61,7 +61,7 @@ class Screen:
 
     def close(self) -> None:
         """Show the first screen again, and set the keyboard as it was; more than once does no harm."""
-        global _open  # noqa: PLW0603  # a process has one terminal
+        global _open  # a process has one terminal
         before, self._before, _open = self._before, None, None
         if before is None:
             return

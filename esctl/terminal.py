@@ -18,10 +18,11 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.screen import Screen
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
+
+    from esctl.screen import Screen
 
 SCHEMA: Final = "esctl/v1"
 MAX_PIPED_WIDTH: Final = 10_000

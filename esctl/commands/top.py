@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import trio
 
     from esctl.vitals.board import Moment
-    from esctl.vitals.controls import Control
+    from esctl.vitals.controls import Control, Said
 
 app = new_typer()
 _HINT: Final = "arrows select a node; p, t and f show the command that they would run, and ask"
@@ -35,7 +35,9 @@ def top(
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Look once in so long")
     ] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Look for that long once, print the figures, and end")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look for that long once, print the figures, and end")
+    ] = False,
 ) -> Answer | None:
     """Watch nodes, rates, lag, latency and faults; keys pause, transfer, break and heal"""
     cluster = run.cluster()
@@ -177,22 +179,24 @@ class _Live:
     async def _ask(self, wanted: "Control") -> None:
         """Say what the command would do, in its own words, and wait for the answer."""
         self._say(f"{wanted.text} --dry-run ...")
-        code, *said = await self._esctl(wanted, ("--dry-run",))
-        if code:
-            self._say(wanted.outcome(*said, code), trouble=True)
+        said = await self._esctl(wanted, ("--dry-run",))
+        if said.code:
+            self._say(wanted.outcome(said), trouble=True)
         else:
-            self._asked, self._moment.question = wanted, f"{wanted.text}\n{wanted.plan(*said, code)}"
+            self._asked, self._moment.question = wanted, f"{wanted.text}\n{wanted.plan(said)}"
         self._draw()
 
     async def _carry_out(self, wanted: "Control") -> None:
         self._say(f"{wanted.text} ...")
-        code, *said = await self._esctl(wanted, wanted.consent)
-        self._say(f"{wanted.text}\n{wanted.outcome(*said, code)}", trouble=bool(code))
+        said = await self._esctl(wanted, wanted.consent)
+        self._say(f"{wanted.text}\n{wanted.outcome(said)}", trouble=bool(said.code))
         self._draw()
 
-    async def _esctl(self, wanted: "Control", more: Sequence[str]) -> tuple[int, str, str]:
-        """Run the command in a process of its own; its exit code and what it said on both streams."""
+    async def _esctl(self, wanted: "Control", more: Sequence[str]) -> "Said":
+        """Run the command in a process of its own."""
         import trio
+
+        from esctl.vitals.controls import Said
 
         shared = ["--cluster", self._cluster.name, "-o", "plain", "--no-input"]
         self._busy = True
@@ -208,7 +212,7 @@ class _Live:
             )
         finally:
             self._busy = False
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
+        return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def _say(self, text: str, *, trouble: bool = False) -> None:
         self._moment.message, self._moment.trouble = text, trouble

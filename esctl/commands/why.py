@@ -26,10 +26,12 @@ def why(
     run: Invocation,
     disk_free: Annotated[
         float,
-        typer.Option("--disk-free", metavar="PERCENT", min=0, max=100, help="Warn when less is left of a disk"),
+        typer.Option(
+            "--disk-free", metavar="PERCENT", min=0, max=100, help="Warn when less is left of a disk"
+        ),
     ] = 5.0,
 ) -> Answer:
-    """Say what is wrong, what shows it, and what to type next; exit 10 if something is, 20 if nothing answers"""
+    """Say what is wrong, what shows it, what to type next; exit 10 if anything is, 20 if nothing answers"""
     import time
 
     from esctl.diagnosis import gathering, ranking  # loaded late: they bring trio and the client

@@ -12,7 +12,7 @@ from esctl.diagnosis.situation import Lag, Situation
 from esctl.inquiry.survey import Report
 
 UNHEARD_MS: Final = 1_000
-"""A follower suspects its leader after 600 ms at the latest; one that has heard nothing for longer is cut off."""
+"""A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""
 
 
 def lagging(seen: Situation) -> Iterator[Finding]:

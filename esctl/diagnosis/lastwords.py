@@ -82,7 +82,9 @@ def last_repair(lines: Sequence[LogLine]) -> Repair | None:
         if line.event == "rejoin_done":
             done = done or line.time
         elif line.event == "rejoin_begun":
-            return Repair(line.time, str(line.fields.get("code", "")), str(line.fields.get("reason", "")), done)
+            return Repair(
+                line.time, str(line.fields.get("code", "")), str(line.fields.get("reason", "")), done
+            )
     return None
 
 

@@ -44,7 +44,11 @@ def outvoted(seen: Situation) -> Iterator[Finding]:
     for report in _claims(seen.survey):
         if report == leader or _term(report) == newest:
             continue
-        now = f"node {leader.node.id} leads in term {leader.number('term')}" if leader else f"term {newest} is on"
+        now = (
+            f"node {leader.node.id} leads in term {leader.number('term')}"
+            if leader
+            else f"term {newest} is on"
+        )
         yield Finding(
             Kind.OUTVOTED,
             Severity.WARNING,
@@ -105,7 +109,7 @@ def no_leader(seen: Situation) -> Iterator[Finding]:
     yield Finding(
         Kind.NO_LEADER,
         Severity.CRITICAL,
-        f"nobody leads, though {len(survey.up)} of {len(survey.cluster.nodes)} nodes answer: nothing is acked",
+        f"nobody leads, though {len(survey.up)} of {len(survey.reports)} nodes answer: nothing is acked",
         evidence,
         seen.command("health --wait 10"),
         also=[seen.command("logs --tail 30")],

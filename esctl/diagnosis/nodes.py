@@ -104,9 +104,7 @@ def _ended(seen: Situation, number: int) -> Finding:
     )
 
 
-def _why_it_ended(
-    seen: Situation, number: int, words: LastWords
-) -> tuple[Kind, str, list[str], str]:
+def _why_it_ended(seen: Situation, number: int, words: LastWords) -> tuple[Kind, str, list[str], str]:
     """Kind, reason in a few words, evidence, and what a person does first."""
     said = f"its last words, {_clock(words.time)}: {' '.join(filter(None, (words.code, words.reason)))}"
     match words.end:
@@ -118,9 +116,12 @@ def _why_it_ended(
         case End.CRASHED:
             return Kind.NODE_DOWN, "its process broke down", [said], ""
         case End.CUT_SHORT:
-            return Kind.NODE_DOWN, _killed(seen, number), [
-                f"its log ends in the middle of its work, {_clock(words.time)}: no last word"
-            ], ""
+            return (
+                Kind.NODE_DOWN,
+                _killed(seen, number),
+                [f"its log ends in the middle of its work, {_clock(words.time)}: no last word"],
+                "",
+            )
         case End.FAILED:
             return _failed(seen, number, words, said)
 
@@ -174,14 +175,18 @@ def _rejoining(seen: Situation, report: Report, number: int) -> Finding:
     if lag is not None and lag.events:
         left = f"about {lag.left_s:,.0f} s left" if lag.left_s is not None else "it does not come closer"
         evidence.append(f"{lag.events:,} events to fetch, {lag.taken_per_s:,.0f} a second: {left}")
-    for other in seen.missing:
-        evidence.append(f"it needs every other node to answer once, and node {other.node.id} does not")
+    evidence += [
+        f"it needs every other node to answer once, and node {other.node.id} does not"
+        for other in seen.missing
+    ]
     damaged = cause == "damage"
     what = "its log is damaged, and it fetches it from the others" if damaged else "it is rejoining"
     return Finding(
         Kind.DAMAGE if damaged else Kind.REJOINING,
         Severity.DEGRADED,
-        f"node {number}: {what}" if damaged else f"node {number} is rejoining: it fetches its log from the others",
+        f"node {number}: {what}"
+        if damaged
+        else f"node {number} is rejoining: it fetches its log from the others",
         evidence,
         seen.command("health --wait 60"),
         also=[seen.command(f"logs --node {number} --level warning")],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from esctl.diagnosis import following, leadership, nodes, surroundings
-from esctl.diagnosis.finding import Finding, Kind, Severity
+from esctl.diagnosis.finding import Finding, Kind
 from esctl.diagnosis.situation import Situation
 
 Rule = Callable[[Situation], Iterator[Finding]]

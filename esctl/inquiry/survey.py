@@ -189,6 +189,10 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             nursery.start_soon(ask_one, process)
     cuts = severed.pictures(cluster)
     reports = [replace(answers[p.node.id], severed=cuts.get(p.node.id, ())) for p in processes]
+    if any(report.up and report.process.state is not RunState.RUNNING for report in reports):
+        # Started or resumed since the processes were looked at: a look must not contradict itself.
+        now = {process.node.id: process for process in backend_named(cluster.backend).nodes(cluster)}
+        reports = [replace(report, process=now[report.node.id]) for report in reports]
     return Survey(cluster, reports)
 
 

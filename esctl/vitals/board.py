@@ -5,7 +5,7 @@ as well. Decides nothing about the cluster. Called by `esctl top`.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,12 +54,13 @@ class Moment:
 def body(moment: Moment, width: int, height: int) -> list[View]:
     """The upper part: the cluster, its nodes, what is broken on purpose."""
     survey, rates = moment.survey, moment.rates
-    tone = Tone.BAD if survey.may_fail < 0 or survey.leader is None else Tone.WARN if survey.down else Tone.GOOD
+    served = survey.may_fail >= 0 and survey.leader is not None
+    tone = (Tone.WARN if survey.down else Tone.GOOD) if served else Tone.BAD
     line = max(10, min(80, width - 34))
     views: list[View] = [
         Line(f"{survey.cluster.name}: {survey.state_text}, term {survey.term}", tone),
-        Line(_series("events/s", now(rates.events_per_s), rates.events_per_s, "", line, moment)),
-        Line(_series("read", now(rates.read_ms), rates.read_ms, " ms", line, moment)),
+        Line(_series(moment, "events/s", rates.events_per_s, "", line)),
+        Line(_series(moment, "read", rates.read_ms, "ms", line)),
         Line(""),
         _nodes(moment, width),
         Line(""),
@@ -111,11 +112,12 @@ def plain(moment: Moment, time: str) -> str:
     return "\n".join(lines)
 
 
-def _series(
-    name: str, value: float | None, before: Sequence[float | None] | Any, unit: str, width: int, moment: Moment
-) -> str:
-    shown = "-" if value is None else f"{value:,.0f}{unit}" if not unit else f"{value:,.1f}{unit}"
-    return f"{name:<9} {shown:>12}  {spark(before, width, unicode=moment.unicode)}"
+def _series(moment: Moment, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
+    """The name, the newest figure, and a sparkline of those before it."""
+    figures = list(known)
+    value = figures[-1] if figures else None
+    shown = "-" if value is None else f"{value:,.1f} {unit}" if unit else f"{value:,.0f}"
+    return f"{name:<9} {shown:>12}  {spark(figures, width, unicode=moment.unicode)}"
 
 
 def _nodes(moment: Moment, width: int) -> Table:

@@ -14,6 +14,15 @@ LEASE: Final = "10s"
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and its plain output."""
+
+    code: int
+    stdout: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The words of a command without `esctl`, or why there is none."""
 
@@ -29,19 +38,19 @@ class Control:
         """As one would type it."""
         return " ".join(("esctl", *self.words))
 
-    def plan(self, stdout: str, stderr: str, code: int) -> str:
+    def plan(self, said: Said) -> str:
         """What its dry run said: all of it, since the quorum is in there."""
-        if code:
-            return self.outcome(stdout, stderr, code)
-        return "\n".join("  ".join(filter(str.strip, line.split("\t"))) for line in stdout.splitlines())
+        if said.code:
+            return self.outcome(said)
+        return "\n".join("  ".join(filter(str.strip, line.split("\t"))) for line in said.stdout.splitlines())
 
-    def outcome(self, stdout: str, stderr: str, code: int) -> str:
-        """What the command said, in one line."""
-        if code and stderr.strip():
-            return next(line for line in stderr.splitlines() if line.strip())
-        rows = [line.split("\t") for line in stdout.splitlines()]
+    def outcome(self, said: Said) -> str:
+        """What came of it, in one line."""
+        if said.code and said.stderr.strip():
+            return next(line for line in said.stderr.splitlines() if line.strip())
+        rows = [line.split("\t") for line in said.stdout.splitlines()]
         told = [" ".join(row) for row in rows if row[0] in self.tells]
-        first = "  ".join(filter(str.strip, rows[0])) if rows else f"exit code {code}"
+        first = "  ".join(filter(str.strip, rows[0])) if rows else f"exit code {said.code}"
         return "; ".join(told) or first
 
 
@@ -80,7 +89,7 @@ def _fault(survey: Survey, struck: int) -> Control:
         return Control(("fault", "heal", "--all"))
     statuses: list[dict[str, Any]] = [report.status for report in survey.up if report.status is not None]
     if not statuses or not all(status.get("faults_allowed") for status in statuses):
-        return Control(refusal="faults are not allowed here: esctl cluster up NAME --faults makes a cluster for them")
+        return Control(refusal="faults are not allowed here: that takes esctl cluster up NAME --faults")
     if survey.leader is None:
         return Control(refusal="nobody leads, so there is no leader to cut off")
     words = ("fault", "partition", "isolate-leader", "--lease", LEASE)
