@@ -82,10 +82,10 @@ class Screen:
         below = self._draw(foot, columns)[:lines]
         above = self._draw(body, columns)[: lines - len(below)]
         filled = [*above, *[""] * (lines - len(above) - len(below)), *below]
-        text = f"{REST_OF_LINE}\r\n".join(filled)
+        text = f"{REST_OF_LINE}\n".join(filled)
         self._write(f"{HOME}{text}{REST_OF_LINE}{REST_OF_SCREEN}")
 
-    async def keys(self) -> AsyncIterator[str]:
+    async def pressed(self) -> AsyncIterator[str]:
         """Each key as it is pressed: a character, or the name of a key; `END` when there are no more."""
         import trio  # loaded late: `--help` must be quick
 

@@ -111,7 +111,7 @@ class _Live:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look)
             nursery.start_soon(self._hear, nursery.cancel_scope)
-            async for key in self._screen.keys():
+            async for key in self._screen.pressed():
                 if key in ("q", END):
                     break
                 self._press(key, nursery)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from esctl.diagnosis.ranking import Diagnosis
 
 app = new_typer()
-FULL: Final = 2
-"""So many findings are shown with everything; of the others one line and the next command."""
+FEW: Final = 3
+"""When there are more findings than that, only the first one is shown with everything: one screen."""
 MOST: Final = 6
 """More than these are only counted: the first ones have to be mended before anything else."""
 _TONES: Final = {0: Tone.DIM, 1: Tone.WARN, 2: Tone.WARN, 3: Tone.BAD}
@@ -70,15 +70,17 @@ def _views(found: "Diagnosis") -> Iterator[View]:
         worst = found.findings[0]
         count = "1 problem" if wrong == 1 else f"{wrong} problems"
         yield Line(f"{survey.cluster.name}: {count}; {survey.state_text}", _TONES[worst.severity])
+    most = 2 if len(found.findings) <= FEW else 1
     for place, finding in enumerate(found.findings[:MOST], start=1):
-        yield from _finding(finding, place, full=place <= FULL)
+        yield from _finding(finding, place, full=place <= most)
     if len(found.findings) > MOST:
         yield Line(f"and {len(found.findings) - MOST} more: esctl why -o json", Tone.DIM)
 
 
 def _finding(finding: "Finding", place: int, *, full: bool) -> Iterator[Line]:
     head = f"{place}. {finding.what}" if finding.wrong else f"note: {finding.what}"
-    yield Line("")
+    if full:
+        yield Line("")
     yield Line(head, _TONES[finding.severity])
     if full:
         for text in finding.evidence:
@@ -87,8 +89,8 @@ def _finding(finding: "Finding", place: int, *, full: bool) -> Iterator[Line]:
             yield Line(f"   because {part.what}")
             if part.first:
                 yield Line(f"      first: {part.first}")
-    for part in finding.so:
-        yield Line(f"   so {part.what}")
+        for part in finding.so:
+            yield Line(f"   so {part.what}")
     if finding.first:
         yield Line(f"   first: {finding.first}")
     yield Line(f"   next: {finding.next}", Tone.STRONG)

@@ -76,8 +76,8 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
         Severity.CRITICAL,
         f"no quorum: {voting} of {total} nodes can vote and {needed} are needed; nothing is acked",
         [
-            "nothing that was acked is lost: it is on the disks of a majority",
-            f"{_any_of(short, gone)} back, and it goes on",
+            "nothing that was acked is lost while the disks of a majority can be read",
+            f"it goes on as soon as {_any_of(short, gone)}",
         ],
         _next_for_quorum(seen),
         also=_other_ways(seen),
@@ -152,7 +152,7 @@ def _next_for_quorum(seen: Situation) -> str:
 def _other_ways(seen: Situation) -> Sequence[str]:
     """What else there is to know. Where nodes are gone for good there is a document, not a command."""
     ways = [seen.command("status")]
-    if seen.survey.rejoining:
+    if seen.survey.rejoining or seen.without_data:
         ways.append(DOCUMENT)
     return ways
 
@@ -160,8 +160,8 @@ def _other_ways(seen: Situation) -> Sequence[str]:
 def _any_of(count: int, gone: Sequence[int]) -> str:
     names = ", ".join(map(str, gone))
     if len(gone) == count:
-        return f"node {names}" if count == 1 else f"nodes {names}"
-    return f"any {count} of the nodes {names}"
+        return f"node {names} is back" if count == 1 else f"nodes {names} are back"
+    return f"{count} of the nodes {names} {'is' if count == 1 else 'are'} back"
 
 
 def _claims(survey: Survey) -> list[Report]:

@@ -92,6 +92,8 @@ def _ended(seen: Situation, number: int) -> Finding:
         if number not in seen.bad_configs:
             evidence.append("its configuration can be read now")
             first = ""
+    if number in seen.without_data:
+        evidence.append("its data directory is gone: started, it fetches its log from all the others")
     return Finding(
         kind,
         Severity.DEGRADED,

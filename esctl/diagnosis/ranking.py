@@ -101,7 +101,8 @@ def _order(finding: Finding) -> tuple[int, int, list[int]]:
 
 def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
     """Put what faults and missing nodes have done under them."""
-    for cause in [one for one in left if one.kind in (Kind.FAULT, Kind.CUT_OFF) or one.kind in _GONE]:
+    causes = [one for one in left if one.kind in (Kind.FAULT, Kind.CUT_OFF) or one.kind in _GONE]
+    for cause in sorted(causes, key=lambda one: list(Kind).index(one.kind)):
         if cause not in left:
             continue  # it follows from another one itself
         so = [one for one in left if one is not cause and _explains(seen, cause, one)]

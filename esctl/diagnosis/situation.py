@@ -81,6 +81,8 @@ class Situation:
     """Nodes that are down because `esctl` ended them: their note is gone too."""
     rebooted: frozenset[int] = frozenset()
     """Nodes whose process belongs to an earlier boot of the machine."""
+    without_data: frozenset[int] = frozenset()
+    """Nodes whose data directory is gone."""
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     elections: Sequence[Election] = ()
     """Of the last seconds."""

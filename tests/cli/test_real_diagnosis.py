@@ -1,0 +1,133 @@
+"""`esctl why` on real nodes: each trouble is named first, and the command that it gives mends it."""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import FLIGHTS, RealCluster
+from tests.cli.test_commands import Run
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Three real nodes that allow faults; each test is mended by what `why` says."""
+    cluster = RealCluster(tmp_path_factory.mktemp("patient"))
+    try:
+        cluster.data("cluster", "up", "patient", "--faults")
+        yield cluster
+    finally:
+        cluster.run("cluster", "destroy", "patient", "--confirm", "patient")
+
+
+@pytest.fixture(autouse=True)
+def its_state(state_home: Path, patient: RealCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in this process: a python of its own for each would take longer than all they do."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(patient.home))
+
+
+def esctl(*words: str) -> dict[str, Any]:
+    """A command that must succeed; its data."""
+    run = Run(*words, "-o", "json")
+    assert run.code == 0, run.out + run.err
+    return run.data
+
+
+def findings() -> list[dict[str, Any]]:
+    """What `why` finds; the disk of the machine that runs the tests may be as full as it likes."""
+    run = Run("why", "--disk-free", "0", "-o", "json")
+    found = run.data["findings"]
+    assert run.code == (10 if any(one["severity"] != "note" for one in found) else 0)
+    return list(found)
+
+
+def first(kind: str) -> dict[str, Any]:
+    """The first finding, once it is of that kind: an election or a timer may be under way."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := findings()) or found[0]["kind"] != kind:
+        assert time.monotonic() < deadline, found
+    return found[0]
+
+
+def mend(finding: dict[str, Any]) -> None:
+    """Type what the finding says, and nothing else; then all is well."""
+    esctl(*shlex.split(finding["next"])[1:])
+    assert esctl("health", "--wait", "20")["healthy"]
+
+
+def a_follower() -> int:
+    return int(esctl("cluster", "wait")["leader"]) % 3 + 1
+
+
+def produce(home: Path, name: str, count: int = 1) -> None:
+    lines = (json.dumps({"id": f"{name}-{n}", "source": "/test", "type": "t"}) for n in range(count))
+    (home / name).write_text("".join(f"{line}\n" for line in lines))
+    assert esctl("produce", str(home / name))["acked"] == count
+
+
+def test_nodes_that_are_killed_or_paused_are_named_with_what_brings_them_back() -> None:
+    assert findings() == []
+    number = a_follower()
+    esctl("node", "kill", str(number))
+    killed = first("node-down")
+    assert killed["what"] == f"node {number} is down: it was killed by esctl"
+    mend(killed)
+    esctl("node", "pause", str(number))
+    paused = first("node-paused")
+    assert paused["nodes"] == [number]
+    mend(paused)
+
+
+def test_a_lost_quorum_is_named_with_both_nodes_and_found_again() -> None:
+    for number in ("1", "3"):
+        esctl("node", "kill", number)
+    finding = first("no-quorum")
+    assert [part["nodes"] for part in finding["because"]] == [[1], [3]]
+    mend(finding)
+
+
+def test_a_follower_that_lags_follows_from_the_fault_that_is_healed(tmp_path: Path) -> None:
+    number = a_follower()
+    struck = esctl("fault", "partition", "isolate", str(number), "--lease", "120s", "--yes")
+    produce(tmp_path, "lag", 2_000)
+    finding = first("fault")
+    assert finding["next"].startswith(f"esctl fault heal {struck['fault']} ")
+    assert {"lagging", "cut-off"} & {one["kind"] for one in finding["so"]}, finding
+    mend(finding)
+
+
+def test_a_full_disk_is_named_as_the_reason_of_an_end(tmp_path: Path) -> None:
+    number = a_follower()
+    Run("fault", "disk", "full", str(number), "--lease", "60s", "--yes")
+    produce(tmp_path, "full")
+    finding = first("disk-full")
+    assert finding["nodes"] == [number]
+    assert "ES3103" in finding["evidence"][0]
+    mend(finding)
+
+
+def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
+    esctl("produce", str(FLIGHTS))
+    number = a_follower()
+    data_dir = next(one["data_dir"] for one in esctl("node", "ls")["nodes"] if one["id"] == number)
+    esctl("node", "stop", str(number))
+    log = Path(data_dir) / "log.sqlite"
+    content = bytearray(log.read_bytes())
+    content[content.rindex(b"flight.departure")] ^= 0x01  # in the middle of a late entry
+    log.write_bytes(content)
+    esctl("node", "start", str(number))
+    damaged = first("damage")
+    assert damaged["nodes"] == [number]
+    assert "CRC" in str(damaged["evidence"]), damaged["evidence"]
+    esctl("health", "--wait", "30")
+    (note,) = findings()
+    assert note["severity"] == "note"
+    assert note["what"] == f"node {number} found its log damaged and has repaired itself from the others"
+    mend(note)
