@@ -96,7 +96,7 @@ async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
     return checkup
 
 
-async def changes(cluster: Cluster) -> AsyncIterator[Checkup]:
+async def changes(cluster: Cluster, every_s: float = ROUND_S) -> AsyncIterator[Checkup]:
     """The first look, and then each that comes to something else than the one before; for ever."""
     gist: tuple[object, ...] | None = None
     while True:
@@ -104,7 +104,7 @@ async def changes(cluster: Cluster) -> AsyncIterator[Checkup]:
         if checkup.gist != gist:
             yield checkup
         gist = checkup.gist
-        await trio.sleep(ROUND_S)  # nothing tells when a cluster changes
+        await trio.sleep(every_s)  # nothing tells when a cluster changes
 
 
 _DEEP: Final = "a read that a majority answers for"

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from esctl import state
 from esctl.backends.interface import RunState
 from esctl.commands import check
 from esctl.diagnosis.gathering import gather
@@ -187,12 +185,6 @@ def test_the_answer_has_our_own_exit_codes_and_leads_to_why() -> None:
     assert silent.exit_code is Exit.UNREACHABLE
 
 
-def known(cluster: state.Cluster) -> state.Cluster:
-    """The cluster, noted where commands look for it."""
-    state.add(cluster)
-    return cluster
-
-
 async def test_a_look_at_nodes_that_agree_finds_them_well_in_a_moment(tmp_path: Path) -> None:
     async with serving(three(), tmp_path) as cluster:
         situation = await gather(cluster)
@@ -201,6 +193,7 @@ async def test_a_look_at_nodes_that_agree_finds_them_well_in_a_moment(tmp_path: 
     assert diagnose(situation).findings[:1] == []
 
 
+@pytest.mark.slow
 async def test_a_follower_that_is_behind_is_looked_at_for_a_second(tmp_path: Path) -> None:
     nodes = three()
     nodes[1].claimed_next_offset = 3
@@ -211,12 +204,10 @@ async def test_a_follower_that_is_behind_is_looked_at_for_a_second(tmp_path: Pat
     assert [finding.kind for finding in diagnose(situation).findings] == ["lagging"]
 
 
-async def test_health_is_watched_by_its_changes_only(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_health_is_watched_by_its_changes_only(tmp_path: Path) -> None:
     nodes = three()
     async with serving(nodes, tmp_path) as cluster:
-        changes = checkup.changes(cluster)
+        changes = checkup.changes(cluster, every_s=0.01)
         first = await anext(changes)
         assert [stage.ok for stage in first.stages[1:]] == [True, True, True]
         nodes[2].faults["cut-1"] = fault("cut-1")

@@ -1,14 +1,24 @@
-"""`esctl why` on real nodes: each trouble is named first, and the command that it gives mends it."""
+"""`esctl why` and `esctl top` on real nodes: each trouble is named first, and what is typed next mends it."""
 
 import json
+import os
+import pty
+import select
 import shlex
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from esctl import state
+from esctl.faults import nodes
+from esctl.faults.orders import Order
 from tests.cli.conftest import FLIGHTS, RealCluster
 from tests.cli.test_commands import Run
 
@@ -105,7 +115,8 @@ def test_a_follower_that_lags_follows_from_the_fault_that_is_healed(tmp_path: Pa
 
 def test_a_full_disk_is_named_as_the_reason_of_an_end(tmp_path: Path) -> None:
     number = a_follower()
-    Run("fault", "disk", "full", str(number), "--lease", "60s", "--yes")
+    full = Order(number, "disk-1", "disk-full")
+    trio.run(nodes.set_all, state.resolve("patient"), [full], 60_000)
     produce(tmp_path, "full")
     finding = first("disk-full")
     assert finding["nodes"] == [number]
@@ -125,9 +136,72 @@ def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
     esctl("node", "start", str(number))
     damaged = first("damage")
     assert damaged["nodes"] == [number]
-    assert "CRC" in str(damaged["evidence"]), damaged["evidence"]
+    assert "the checksum of the record" in str(damaged["evidence"]), damaged["evidence"]
     esctl("health", "--wait", "30")
     (note,) = findings()
     assert note["severity"] == "note"
     assert note["what"] == f"node {number} found its log damaged and has repaired itself from the others"
     mend(note)
+
+
+class Watcher:
+    """Somebody who runs `esctl top` in a terminal of 80 columns and 24 lines."""
+
+    def __init__(self) -> None:
+        self._person, program = pty.openpty()
+        termios.tcsetwinsize(program, (24, 80))
+        self.before = termios.tcgetattr(program)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "esctl.main", "top", "--every", "0.5"],
+            env={**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1"},
+            stdin=program,
+            stdout=program,
+            stderr=program,
+            start_new_session=True,
+        )
+        self.program = program
+        self.shown = ""
+
+    def press(self, key: str) -> None:
+        os.write(self._person, key.encode())
+
+    def see(self, text: str) -> None:
+        """Wait until the picture has it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.shown.rpartition("\x1b[H")[2]:
+            assert time.monotonic() < deadline, self.shown[-3000:]
+            if select.select([self._person], [], [], 0.2)[0]:
+                self.shown += os.read(self._person, 65_536).decode(errors="replace")
+
+    def leave(self) -> int:
+        """Press q; the exit code. What is still shown has to be read, or the program could not end."""
+        self.press("q")
+        self.see("\x1b[?1049l")
+        code = self.process.wait(PATIENCE_S)
+        assert termios.tcgetattr(self.program) == self.before
+        os.close(self.program)
+        os.close(self._person)
+        return code
+
+
+def test_a_key_of_top_shows_its_command_and_runs_it_once_it_is_confirmed() -> None:
+    number = str(a_follower())
+    watcher = Watcher()
+    try:
+        watcher.see("leads, 3 of 3 up")
+        watcher.press(number)
+        watcher.see(f"> {number}")
+        watcher.press("p")
+        watcher.see(f"would pause node {number}; then 2 of 3 nodes running, 2 needed: a quorum")
+        watcher.press("y")
+        watcher.see(f"paused node {number} (pid")
+        watcher.see("2 of 3 up")
+        assert first("node-paused")["nodes"] == [int(number)]
+        watcher.press("p")
+        watcher.see(f"would resume node {number}")
+        watcher.press("y")
+        watcher.see(f"resumed node {number} (pid")
+        assert watcher.leave() == 0
+    finally:
+        watcher.process.kill()
+    assert esctl("health", "--wait", "20")["healthy"]
