@@ -99,7 +99,8 @@ class Screen:
                 return
 
     def _write(self, text: str) -> None:
-        self._output.write(text)
+        encoding = self._output.encoding or "ascii"
+        self._output.write(text.encode(encoding, "replace").decode(encoding))
         self._output.flush()
 
 

@@ -67,7 +67,7 @@ def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
         return moment
 
     moment = run.trio(look_twice)
-    return Answer(board.record(moment), [board.figures(moment, wide=True)])
+    return Answer(board.record(moment), [board.figures(moment, board.WIDE)])
 
 
 async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from esctl.backends.interface import RunState
 from esctl.diagnosis.finding import Finding, Kind, Severity
+from esctl.diagnosis.lastwords import End
 from esctl.diagnosis.situation import Situation
 from esctl.inquiry.survey import Report, Survey
 
@@ -71,10 +72,13 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     total, needed = len(survey.cluster.nodes), survey.cluster.quorum
     short = needed - voting
     gone = sorted(report.node.id for report in (*survey.down, *survey.rejoining))
+    what = f"no quorum: {voting} of {total} nodes can vote and {needed} are needed; nothing is acked"
+    if len(seen.words) == total and all(words.end is End.STOPPED for words in seen.words.values()):
+        what = "the cluster is stopped: every node was asked to end, and did"
     yield Finding(
         Kind.NO_QUORUM,
         Severity.CRITICAL,
-        f"no quorum: {voting} of {total} nodes can vote and {needed} are needed; nothing is acked",
+        what,
         [
             "nothing that was acked is lost while the disks of a majority can be read",
             f"it goes on as soon as {_any_of(short, gone)}",

@@ -36,7 +36,8 @@ def faults(seen: Situation) -> Iterator[Finding]:
             Severity.WARNING,
             f"a fault on purpose is active: {name} ({', '.join(kinds)}) on node {_listed(struck)}",
             [
-                f"it has struck {hits:,} times; its lease ends it in {left_s:,.0f} s",
+                f"it has struck {'once' if hits == 1 else f'{hits:,} times'}; its lease ends it in"
+                f" {left_s:,.0f} s",
                 "the nodes do not know who has set it",
             ],
             seen.command(f"fault heal {name}"),

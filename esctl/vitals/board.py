@@ -18,6 +18,8 @@ from esctl.vitals.rates import Rates, Track, now
 
 WIDE: Final = 120
 """From so many columns on there is room for everything about a node."""
+NARROW: Final = 72
+"""Below that there is room for the log only."""
 LEAST_CURVE: Final = 6
 MOST_CURVE: Final = 14
 """Lines of a curve within its frame."""
@@ -80,7 +82,7 @@ def foot(moment: Moment, width: int) -> list[View]:
         return [*asked, Line("y does it, any other key does not", Tone.ACCENT)]
     tone = Tone.WARN if moment.trouble else Tone.NORMAL
     said = [Line(text, tone) for text in _broken(moment.message, width)]
-    return [*said, Line("↑↓ select  p pause/resume  t transfer  f fault/heal  q quit", Tone.DIM)]
+    return [*said, Line("arrows select  p pause/resume  t transfer  f fault/heal  q quit", Tone.DIM)]
 
 
 def _broken(text: str, width: int) -> list[str]:
@@ -122,7 +124,7 @@ def _series(moment: Moment, name: str, known: Iterable[float | None], unit: str,
 
 def _nodes(moment: Moment, width: int) -> Table:
     """The nodes, the selected one marked, with a sparkline in what room is left."""
-    plain = figures(moment, wide=width >= WIDE)
+    plain = figures(moment, width)
     marks = [">" if report.node.id == moment.selected else " " for report in moment.survey.reports]
     taken = sum(
         GAP + max(len(column), *(len(_text(row[place])) for row in plain.rows))
@@ -140,18 +142,19 @@ def _nodes(moment: Moment, width: int) -> Table:
     return Table([*plain.columns, "lately"], rows)
 
 
-def figures(moment: Moment, *, wide: bool) -> Table:
-    """The nodes without what only a screen needs."""
+def figures(moment: Moment, width: int) -> Table:
+    """The nodes without what only a screen needs, in the columns that fit."""
     columns = ["node", "role", "events/s", "lag", "next", "memory", "cpu"]
-    if wide:
-        columns += ["term", "applied", "up for", "process"]
-    return Table(columns, [_row(moment, report, wide=wide) for report in moment.survey.reports])
+    columns += ["term", "applied", "up for", "process"]
+    count = 5 if width < NARROW else 7 if width < WIDE else len(columns)
+    rows = [_row(moment, report)[:count] for report in moment.survey.reports]
+    return Table(columns[:count], rows)
 
 
-def _row(moment: Moment, report: Report, *, wide: bool) -> list[Value]:
+def _row(moment: Moment, report: Report) -> list[Value]:
     track = moment.rates.track(report.node.id)
     lag = moment.survey.behind(report, "next_offset")
-    row: list[Value] = [
+    return [
         report.node.id,
         _role(moment.survey, report),
         _figure(now(track.events_per_s)),
@@ -159,15 +162,11 @@ def _row(moment: Moment, report: Report, *, wide: bool) -> list[Value]:
         report.number("next_offset"),
         megabytes(report.number("rss_bytes") or report.process.rss_bytes),
         _percent(track),
+        report.number("term"),
+        report.number("applied_index"),
+        duration(report.process.uptime_s),
+        str(report.process.pid) if report.process.pid else None,
     ]
-    if wide:
-        row += [
-            report.number("term"),
-            report.number("applied_index"),
-            duration(report.process.uptime_s),
-            str(report.process.pid) if report.process.pid else None,
-        ]
-    return row
 
 
 def _text(value: Value) -> str:

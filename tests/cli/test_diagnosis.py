@@ -121,6 +121,14 @@ def test_the_exit_code_tells_wrong_from_silent() -> None:
     assert answer.data["findings"][0]["next"] == "esctl cluster start drill"
 
 
+def test_a_cluster_that_was_stopped_is_said_to_be_stopped() -> None:
+    stopped = dict.fromkeys((1, 2, 3), LastWords(End.STOPPED, AT))
+    first = diagnose(seen(gone(1), gone(2), gone(3), words=stopped, read_ms=None)).findings[0]
+    assert (first.kind, first.what.partition(":")[0]) == (Kind.NO_QUORUM, "the cluster is stopped")
+    killed = diagnose(seen(gone(1), gone(2), gone(3), words={**stopped, 2: KILLED}, read_ms=None)).findings[0]
+    assert killed.what.startswith("no quorum: 0 of 3")
+
+
 def test_a_fault_that_explains_a_lag_comes_first_and_the_lag_follows_from_it() -> None:
     before = look(node(1, next_offset=5_000))
     leader = node(1, next_offset=9_000, faults=[CUT])

@@ -1,5 +1,6 @@
 """The terminal while it is redrawn in place: what it shows, its keys, and how it is left behind."""
 
+import io
 import os
 import pty
 import select
@@ -14,6 +15,18 @@ from esctl import screen as screens
 from esctl.answer import Line, View
 from esctl.screen import END, ENTER, HOME, LEAVE, Screen, keys_of
 from esctl.terminal import Output, Terminal
+
+
+class Sink(io.StringIO):
+    """A stream that can hold ASCII only."""
+
+    encoding = "ascii"
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_another() -> None:
+    sink = Sink()
+    Screen(sink, drawn, 0)._write("▁ x")
+    assert sink.getvalue() == "? x"
 
 
 class Tty:

@@ -129,6 +129,14 @@ def test_a_node_has_one_line_however_narrow_the_terminal_is() -> None:
     assert [line.split()[:2] for line in lines if "follower" in line] == [[">", "2"], ["3", "follower"]]
 
 
+def test_a_narrow_terminal_gets_the_log_only() -> None:
+    lines = drawn(board.body(moment(), 60, 24), 60)
+    (head,) = [line for line in lines if "events/s" in line and "node" in line]
+    assert head.split() == ["node", "role", "events/s", "lag", "next", "lately"]
+    assert max(map(len, lines)) <= 60
+    assert len([line for line in lines if "follower" in line]) == 2
+
+
 def test_a_question_is_never_cut() -> None:
     now = moment()
     now.question = "esctl node pause 2\n" + "would pause node 2; " * 10 + "END"
