@@ -1,7 +1,8 @@
 """Looks at everything that a diagnosis goes by: nodes, processes, logs, disks, configurations, faults.
 
-A second look, a second later, is taken only where one look cannot tell: a follower is behind, a node
-rejoins, or nobody leads. Changes nothing and never prints. Called by `esctl why` and `esctl check`.
+A second look, up to a second later, is taken only where one cannot tell: a follower is behind, a node
+rejoins or is slow to answer, or nobody leads. Changes nothing and never prints. Called by `esctl why` and
+`esctl check`.
 """
 
 import os
@@ -90,6 +91,8 @@ async def _read(cluster: Cluster, look: Survey) -> tuple[float | None, EventStre
 
 def _unclear(look: Survey) -> bool:
     """Does it take a second look to tell what this one means?"""
+    if _slow(look):
+        return True
     if look.may_fail < 0:
         return False
     if look.leader is None or look.rejoining:
@@ -99,10 +102,17 @@ def _unclear(look: Survey) -> bool:
 
 def _unclear_since(first: Survey, look: Survey) -> bool:
     """Does it take a longer one? Not once every follower has what the leader had at first."""
-    if look.leader is None or look.rejoining:
+    if _slow(look) or (look.may_fail >= 0 and (look.leader is None or look.rejoining)):
         return True
+    if look.leader is None:
+        return False
     led = first.report(look.leader.node.id).number("next_offset") or 0
     return any((report.number("next_offset") or 0) < led for report in look.up)
+
+
+def _slow(look: Survey) -> bool:
+    """Does a node run and not answer? On a busy machine it may be about to."""
+    return any(report.process.state is RunState.RUNNING for report in look.down)
 
 
 def _tail(cluster: Cluster, number: int) -> list[LogLine]:

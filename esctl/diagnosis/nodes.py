@@ -50,7 +50,8 @@ def silent(seen: Situation) -> Iterator[Finding]:
             Severity.DEGRADED,
             f"node {number} runs and does not answer",
             [
-                f"process {report.process.pid} is there; asked at {report.node.client}: {report.why}",
+                f"process {report.process.pid} is there; asked at {report.node.client}"
+                f" {'twice' if len(seen.looks) > 1 else 'once'}: {report.why}",
                 "a start that reads a long log, a machine without a free processor, or a hung disk",
             ],
             seen.command("health --wait 30"),

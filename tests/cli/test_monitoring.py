@@ -9,6 +9,7 @@ import pytest
 
 from esctl.backends.interface import RunState
 from esctl.commands import check
+from esctl.diagnosis import gathering
 from esctl.diagnosis.gathering import gather
 from esctl.diagnosis.ranking import diagnose
 from esctl.diagnosis.situation import Disk, Situation, StruckProcess
@@ -18,7 +19,7 @@ from esctl.invocation import Invocation, SharedOptions
 from esctl.monitoring import exposition, nagios
 from esctl.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
 from esnode.errors import NoQuorum
-from tests.cli.situations import fault, gone, node, seen
+from tests.cli.situations import fault, gone, look, node, seen
 from tests.cli.test_commands import Run
 from tests.cli.wire_node import serving, three
 
@@ -202,6 +203,16 @@ async def test_a_follower_that_is_behind_is_looked_at_for_a_second(tmp_path: Pat
     assert len(situation.looks) == 2
     assert situation.apart_s >= 1.0
     assert [finding.kind for finding in diagnose(situation).findings] == ["lagging"]
+
+
+@pytest.mark.parametrize(
+    ("running", "again"),
+    [({2: RunState.RUNNING}, True), ({2: RunState.DOWN}, False), ({2: RunState.PAUSED}, False)],
+)
+def test_a_node_that_runs_and_is_silent_is_asked_again(running: dict[int, RunState], again: bool) -> None:
+    now = look(*(gone(number, state) for number, state in running.items()))
+    assert gathering._unclear(now) is again
+    assert gathering._unclear_since(look(), now) is again
 
 
 async def test_health_is_watched_by_its_changes_only(tmp_path: Path) -> None:

@@ -67,10 +67,21 @@ def first(kind: str) -> dict[str, Any]:
     return found[0]
 
 
+def calm() -> list[dict[str, Any]]:
+    """What `why` finds once nothing is wrong any more: notes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = findings()
+        if all(one["severity"] == "note" for one in found):
+            return found
+        assert time.monotonic() < deadline, found
+
+
 def mend(finding: dict[str, Any]) -> None:
     """Type what the finding says, and nothing else; then all is well."""
     esctl(*shlex.split(finding["next"])[1:])
     assert esctl("health", "--wait", "20")["healthy"]
+    calm()
 
 
 def a_follower() -> int:
@@ -84,7 +95,7 @@ def produce(home: Path, name: str, count: int = 1) -> None:
 
 
 def test_nodes_that_are_killed_or_paused_are_named_with_what_brings_them_back() -> None:
-    assert findings() == []
+    assert calm() == []
     number = a_follower()
     esctl("node", "kill", str(number))
     killed = first("node-down")
@@ -139,8 +150,7 @@ def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
     assert damaged["nodes"] == [number]
     assert "the checksum of the record" in str(damaged["evidence"]), damaged["evidence"]
     esctl("health", "--wait", "30")
-    (note,) = findings()
-    assert note["severity"] == "note"
+    (note,) = calm()
     assert note["what"] == f"node {number} found its log damaged and has repaired itself from the others"
     mend(note)
 
