@@ -99,7 +99,7 @@ class Screen:
                 return
 
     def _write(self, text: str) -> None:
-        encoding = self._output.encoding or "ascii"
+        encoding = getattr(self._output, "encoding", None) or "ascii"
         self._output.write(text.encode(encoding, "replace").decode(encoding))
         self._output.flush()
 

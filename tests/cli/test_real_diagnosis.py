@@ -148,9 +148,11 @@ def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
     esctl("node", "start", str(number))
     damaged = first("damage")
     assert damaged["nodes"] == [number]
-    assert "the checksum of the record" in str(damaged["evidence"]), damaged["evidence"]
+    assert " UTC: " in damaged["evidence"][0], damaged["evidence"]  # when, and in the node's own words what
     esctl("health", "--wait", "30")
-    (note,) = calm()
+    notes = calm()
+    assert [note["kind"] for note in notes] == ["damage"], notes
+    (note,) = notes
     assert note["what"] == f"node {number} found its log damaged and has repaired itself from the others"
     mend(note)
 
