@@ -286,6 +286,14 @@ class Drifted(Finding):
     next_step = "esctl bench soak, for longer, to see where it leads"
 
 
+class PastThreshold(Finding):
+    """A figure that a monitor asks for is past its threshold, or cannot be had."""
+
+    code = "ES4025"
+    title = "a figure is past its threshold"
+    next_step = "esctl why"
+
+
 class NoEffect(OperatorError):
     """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
 

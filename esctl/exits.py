@@ -57,6 +57,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.Interrupted: Exit.INTERRUPTED,
     ours.CleanUpIncomplete: Exit.CLEANUP_INCOMPLETE,
     ours.NotHealthy: Exit.UNHEALTHY,
+    ours.PastThreshold: Exit.UNHEALTHY,
     ours.VerdictFailed: Exit.VERDICT_FAILED,
     ours.Inconclusive: Exit.INCONCLUSIVE,
     ours.Regression: Exit.REGRESSION,

@@ -59,6 +59,9 @@ ROWS: Final = (
     Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
     Row("status", "Show every node: role, log, lag, memory", "Look"),
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
+    Row("top", "Watch nodes, rates, lag, latency and faults; keys act on them", "Look"),
+    Row("why", "Say what is wrong, what shows it, and what to type next", "Look"),
+    Row("check", "Read single figures for monitors: nagios, prometheus, json", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
@@ -109,12 +112,12 @@ class Commands(typer.core.TyperGroup):
     ) -> Any:
         """Run a command line and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
-        code = Exit.OK
+        code: int = Exit.OK
         try:
             ended = super().main(
                 words, prog_name or "esctl", complete_var or COMPLETE_VARIABLE, False, **extra
             )
-            code = Exit(ended) if isinstance(ended, int) else Exit.OK
+            code = ended if isinstance(ended, int) else Exit.OK  # `check` may end with a monitor's own code
         except typer.TyperException as error:
             code = _report_usage(words, error)
         except (KeyboardInterrupt, typer.Abort):

@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 
 import pytest
 import tomli
-import typer
 
 from esctl.commands.explain import explain
 from esctl.invocation import Invocation, SharedOptions
@@ -26,6 +25,7 @@ from esnode import config, limits
 from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
 from esnode.errors import declared
+from tests.command_line import parse
 from tests.documents import DOCUMENTS, ROOT, Document, document
 
 each_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
@@ -114,28 +114,6 @@ def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:
 
 
 # --- commands -----------------------------------------------------------------------------------
-
-
-def parse(line: str) -> None:
-    """Resolve `esctl ...` and every option and argument of it, and run nothing."""
-    words = [re.sub(r"^[A-Z]{2,}$", "1", word) for word in shlex.split(line)[1:]]
-    words = [word for word in words if not word.startswith("[")]
-    if words[0].startswith("-"):
-        assert words in (["--help"], ["--version"]), line
-        return
-    row = next((row for row in ROWS if row.name == words[0]), None)
-    assert row is not None, f"{line}: no such command"
-    command, rest = load(row), words[1:]
-    if members := getattr(command, "commands", None):
-        assert rest, f"{line}: {sorted(members)}"
-        assert rest[0] in members, f"{line}: {sorted(members)}"
-        command, rest = members[rest[0]], rest[1:]
-    if rest == ["--help"]:
-        return
-    try:
-        command.make_context(row.name, rest)
-    except typer.TyperException as error:
-        pytest.fail(f"{line}: {error.format_message()}")
 
 
 @each_document
