@@ -104,6 +104,22 @@ def between(path: Path, node: int, since: str, until: str, end: int | None = Non
     return read(path, node, start, find(path, until, end) if until else end)
 
 
+def backwards(path: Path, node: int, end: int) -> Iterator[LogLine]:
+    """The whole lines before byte `end`, the last one first; a line without a time has none here."""
+    rest = b""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        while end > 0:
+            begin = max(0, end - NEAR_BYTES)
+            file.seek(begin)
+            first, *lines = (file.read(end - begin) + rest).split(b"\n")
+            for raw in reversed(lines):
+                if raw:
+                    yield parse(raw.decode(errors="replace"), node)
+            rest, end = first, begin
+        if rest:
+            yield parse(rest.decode(errors="replace"), node)
+
+
 def merge(logs: Iterable[Iterator[LogLine]]) -> Iterator[LogLine]:
     """All lines of several logs, by time; lines of one node keep their order."""
     return heapq.merge(*logs, key=lambda line: line.time)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -258,6 +258,13 @@ class Terminal:
             case Chart():
                 self._draw_chart(console, view)
                 return
+            case Lanes():
+                from esctl import swimlanes  # loaded late: most commands draw none
+
+                width = console.width if self._stdout.isatty() else CHART_WIDTH
+                for line in swimlanes.draw(view, width):
+                    console.print(_text(line), soft_wrap=True)
+                return
             case Table() if not view.rows:
                 console.print(_text([(view.empty or "nothing", Tone.DIM)]))
                 return
@@ -357,6 +364,10 @@ def plain_lines(view: View) -> Iterator[str]:
 
             for numbers in chart.rows(view):
                 yield "\t".join(_plain(value) for value in numbers)
+        case Lanes():
+            for name, spans in view.rows:
+                for span in spans:
+                    yield "\t".join((clean(name), f"{span.begin:.4f}", f"{span.end:.4f}", clean(span.what)))
 
 
 def clean(text: str) -> str:

@@ -65,8 +65,10 @@ def _reason(before: SoftState, after: SoftState, inputs: Sequence[Input]) -> tup
         case Role.CANDIDATE:
             asked_by = _sender(inputs, TimeoutNow)
             return (PRE_VOTES, None) if asked_by is None else (ASKED, asked_by)
+        case Role.PRE_CANDIDATE if before.leader is None:
+            return NO_LEADER, None
         case Role.PRE_CANDIDATE:
-            return (NO_LEADER, None) if before.leader is None else (SILENCE, before.leader)
+            return CLOSED if _has_closed(inputs, before.leader) else SILENCE, before.leader
         case Role.FOLLOWER:
             return _why_it_follows(before, after, inputs)
 
@@ -80,9 +82,13 @@ def _why_it_follows(
         return NEWER_TERM, _teller(inputs, after.term)
     if before.role is Role.LEADER:
         return NO_MAJORITY, None
-    if any(isinstance(item, PeerClosed) and item.peer == before.leader for item in inputs):
+    if _has_closed(inputs, before.leader):
         return CLOSED, before.leader
     return (NOT_ELECTED, None) if before.role is not Role.FOLLOWER else (NO_LEADER, None)
+
+
+def _has_closed(inputs: Sequence[Input], leader: NodeId | None) -> bool:
+    return any(isinstance(item, PeerClosed) and item.peer == leader for item in inputs)
 
 
 def _sender(inputs: Sequence[Input], kind: type[TimeoutNow]) -> NodeId | None:

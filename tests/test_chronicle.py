@@ -37,6 +37,7 @@ WANTS_VOTE = VoteRequest(4, 9, 3, pre=False)
     [
         (LED, STANDS, [Tick(20)], chronicle.SILENCE, 2),
         (LED, SoftState(FOLLOWER, 3, None), [Tick(1), PeerClosed(2)], chronicle.CLOSED, 2),
+        (LED, STANDS, [PeerClosed(2), Tick(1)], chronicle.CLOSED, 2),
         (SoftState(FOLLOWER, 3, None), STANDS, [Tick(1)], chronicle.NO_LEADER, None),
         (STANDS, SoftState(CANDIDATE, 4, None), [Received(3, VoteReply(4, True, pre=True))],
          chronicle.PRE_VOTES, None),
