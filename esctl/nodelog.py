@@ -104,8 +104,11 @@ def between(path: Path, node: int, since: str, until: str, end: int | None = Non
     return read(path, node, start, find(path, until, end) if until else end)
 
 
-def backwards(path: Path, node: int, end: int) -> Iterator[LogLine]:
-    """The whole lines before byte `end`, the last one first; a line without a time has none here."""
+def backwards(path: Path, node: int, end: int, containing: bytes = b"") -> Iterator[LogLine]:
+    """The whole lines before byte `end` with these bytes in them, the last one first.
+
+    A line without a time has none here. A last line without its end is one that is being written.
+    """
     rest = b""
     with suppress(FileNotFoundError), path.open("rb") as file:
         while end > 0:
@@ -113,10 +116,10 @@ def backwards(path: Path, node: int, end: int) -> Iterator[LogLine]:
             file.seek(begin)
             first, *lines = (file.read(end - begin) + rest).split(b"\n")
             for raw in reversed(lines):
-                if raw:
+                if raw and containing in raw:
                     yield parse(raw.decode(errors="replace"), node)
             rest, end = first, begin
-        if rest:
+        if rest and containing in rest:
             yield parse(rest.decode(errors="replace"), node)
 
 

@@ -62,7 +62,7 @@ def processes(moments: Sequence[Moment], every: Mapping[int, Lane], end_s: float
     for lane in every.values():
         for place, stretch in enumerate(lane.stretches):
             before = lane.stretches[place - 1] if place else None
-            if stretch.state == DOWN and before is not None:
+            if stretch.state == DOWN and (before is not None or _last_words(lane, stretch, moments)):
                 found.append(_down(lane, stretch, moments, end_s))
             elif (
                 stretch.state == STARTING
@@ -75,8 +75,7 @@ def processes(moments: Sequence[Moment], every: Mapping[int, Lane], end_s: float
 
 def _down(lane: Lane, stretch: Stretch, moments: Sequence[Moment], end_s: float) -> Happening:
     death = next((one for one in lane.deaths if one.at_s == stretch.begin_s), None)
-    last = [one for one in moments if one.node == lane.node and one.at_s == stretch.begin_s]
-    failed = next((one.text for one in last if one.kind is Kind.FAILED), "")
+    failed = next((one.text for one in _last_words(lane, stretch, moments) if one.kind is Kind.FAILED), "")
     over = next((one for one in lane.stretches if one.begin_s >= stretch.end_s and one.state != DOWN), None)
     details: dict[str, Any] = {"said": death is None}
     if death is not None:
@@ -88,6 +87,15 @@ def _down(lane: Lane, stretch: Stretch, moments: Sequence[Moment], end_s: float)
         return Happening(stretch.begin_s, None, "failure" if failed else "down", how, (lane.node,), details)
     text = f"{how}, and is started again"
     return Happening(stretch.begin_s, ready, "failure" if failed else "restart", text, (lane.node,), details)
+
+
+def _last_words(lane: Lane, stretch: Stretch, moments: Sequence[Moment]) -> list[Moment]:
+    """What the node itself said of its end."""
+    kinds = (Kind.STOPPED, Kind.FAILED)
+    return [
+        one for one in moments
+        if one.node == lane.node and one.at_s == stretch.begin_s and one.kind in kinds
+    ]  # fmt: skip
 
 
 def _together(found: Iterable[Happening]) -> list[Happening]:

@@ -25,8 +25,8 @@ from esctl.timeline.story import Story, tell
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"
-"""Three real nodes: a partition that isolates the leader, a pause, a SIGKILL and a restart, a hand-over, a slow
-disk, and the end; as `esctl logs -o json` printed it."""
+"""Three real nodes: a partition that isolates the leader, a pause, a SIGKILL and a restart, a hand-over, a
+slow disk, and the end; as `esctl logs -o json` printed it."""
 
 
 def line(at_s: float, node: int, event: str, level: str = "info", **fields: Any) -> LogLine:
@@ -131,8 +131,8 @@ def test_a_fault_ends_with_the_process_that_has_it_and_an_open_one_stays_open() 
     struck = [
         line(1, 1, "node_started", next_offset=0),
         line(2, 1, "fault_set", "warning", fault="disk-1", kind="disk-full", peers=[], parameters={}),
-        line(2, 2, "fault_set", "warning", fault="net-1.drop", kind="drop", peers=[1], parameters={"permille": 5}),
-        line(2.1, 2, "fault_set", "warning", fault="net-1.delay", kind="delay", peers=[1], parameters={}),
+        line(2, 2, "fault_set", "warning", fault="net-1.drop", kind="drop", parameters={"permille": 5}),
+        line(2.1, 2, "fault_set", "warning", fault="net-1.delay", kind="delay", parameters={}),
         line(3, 1, "node_failed", "critical", code="ES3103", reason="no space"),
     ]  # fmt: skip
     full, lossy = of(story_of(struck), "fault")
