@@ -44,6 +44,10 @@ class Window:
     since: datetime
     until: datetime | None
 
+    def has(self, at_s: float) -> bool:
+        """Is the time, in seconds since 1970, within it?"""
+        return at_s >= self.since.timestamp() and (self.until is None or at_s < self.until.timestamp())
+
 
 @command(app, "timeline")
 def timeline(
@@ -65,7 +69,7 @@ def timeline(
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times as wide as they were")] = False,
 ) -> Answer:
     """Show elections, faults, starts and pauses of all nodes on one axis: of the last hour, if not told"""
-    from esctl.timeline import drawing, mermaid, runs  # loaded late: `--help` must be quick
+    from esctl.timeline import drawing, mermaid, runs, trail  # loaded late: `--help` must be quick
     from esctl.timeline.story import tell
 
     form = form or _form_of(into)
@@ -80,10 +84,11 @@ def timeline(
     found = [
         one for node in cluster.nodes for one in _moments(backend.log_path(cluster, node.id), node.id, window)
     ]
+    typed = [one for one in trail.read(cluster.name) if window.has(one.at_s)]
     now = datetime.now(UTC)
     states = {process.node.id: process.state for process in backend.nodes(cluster)}
     story = tell(
-        [*found, *(done.moments if done is not None else [])],
+        [*found, *typed, *(done.moments if done is not None else [])],
         [node.id for node in cluster.nodes],
         since_s=window.since.timestamp(),
         until_s=(window.until or now).timestamp(),

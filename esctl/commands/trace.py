@@ -1,4 +1,4 @@
-"""`esctl trace`: where one event is, on each node; or how a probe goes from client to every node, measured."""
+"""`esctl trace`: where one event is, on each node; or how a probe goes from a client to all, measured."""
 
 import math
 from collections.abc import Sequence

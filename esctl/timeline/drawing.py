@@ -32,10 +32,14 @@ LEADERLESS: Final = "!"
 TONES: Final = {
     "election": Tone.GOOD, "fault": Tone.BAD, "pause": Tone.BAD, "failure": Tone.BAD, "restart": Tone.BAD,
     "down": Tone.BAD, "step-down": Tone.WARN, "attempt": Tone.WARN, "trouble": Tone.WARN, "repair": Tone.WARN,
-    "step": Tone.ACCENT, "transfer": Tone.ACCENT,
+    "step": Tone.ACCENT, "command": Tone.ACCENT, "transfer": Tone.ACCENT,
 }  # fmt: skip
-FAULT_MARK: Final = "▓"
-STEP_MARK: Final = "="
+ACTIONS: Final = {
+    "fault": ("faults", "a fault is active", "▓", Tone.BAD),
+    "step": ("steps", "a step of the playbook", "=", Tone.ACCENT),
+    "command": ("typed", "a command of an operator", "-", Tone.ACCENT),
+}
+"""What is done to a cluster, each sort in a row of its own: the row's name, what it means, its mark."""
 LATENCY_MARKS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -73,16 +77,11 @@ def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
                 for a, b in story.leaderless]  # fmt: skip
         rows.append(("nobody", gaps))
         legend.append((LEADERLESS, "no leader that a majority follows", Tone.BAD))
-    for name, kind, mark, tone in (
-        ("faults", "fault", FAULT_MARK, Tone.BAD),
-        ("steps", "step", STEP_MARK, Tone.ACCENT),
-    ):
+    for kind, (name, words, mark, tone) in ACTIONS.items():
         found = [one for one in story.happenings if one.kind == kind]
         if found:
             rows.append((name, [_span(one, along, mark, tone) for one in found]))
-            legend.append(
-                (mark, {"fault": "a fault is active", "step": "a step of the playbook"}[kind], tone)
-            )
+            legend.append((mark, words, tone))
     if story.latency_ms:
         rows.append(("latency", _latency(story, along)))
         worst = max(value for _, value in story.latency_ms)

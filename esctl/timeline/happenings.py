@@ -297,19 +297,30 @@ def repairs(moments: Sequence[Moment]) -> list[Happening]:
 
 def steps(moments: Sequence[Moment]) -> list[Happening]:
     """The steps of a playbook, each until its end."""
+    return _spoken(moments, "step", Kind.STEP, Kind.STEP_OVER)
+
+
+def commands(moments: Sequence[Moment]) -> list[Happening]:
+    """What operators typed, until it was done."""
+    return _spoken(moments, "command", Kind.COMMAND, Kind.COMMAND_OVER)
+
+
+def _spoken(moments: Sequence[Moment], kind: str, begins: Kind, ends: Kind) -> list[Happening]:
+    """Pairs of moments of the same `step`: what began, and how it ended. An end alone is told as it is."""
     found: list[Happening] = []
     begun: dict[str, Moment] = {}
     for moment in moments:
-        path = moment.word("step")
-        if moment.kind is Kind.STEP:
-            begun.setdefault(path, moment)
-        elif moment.kind is Kind.STEP_OVER:
-            left = begun.pop(path, moment)
+        name = moment.word("step")
+        if moment.kind is begins:
+            begun.setdefault(name, moment)
+        elif moment.kind is ends:
+            left = begun.pop(name, moment)
             text = f"{left.text}: {moment.text}" if left is not moment else moment.text
-            found.append(Happening(left.at_s, moment.at_s, "step", text, (), dict(moment.details)))
+            details = {**left.details, **moment.details}
+            found.append(Happening(left.at_s, moment.at_s, kind, text, (), details))
     return [
         *found,
-        *(Happening(one.at_s, None, "step", one.text, (), dict(one.details)) for one in begun.values()),
+        *(Happening(one.at_s, None, kind, one.text, (), dict(one.details)) for one in begun.values()),
     ]
 
 

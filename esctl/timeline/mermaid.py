@@ -25,7 +25,7 @@ def diagram(story: Story) -> str:
     if story.latency_ms:
         lines.append(f"    participant {CLIENT}")
     lines += [f"    participant n{node} as node {node}" for node in story.lanes]
-    if kinds & {"fault", "step"}:
+    if kinds & {"fault", "step", "command"}:
         lines.append(f"    participant {OPERATOR}")
     drawn = [line for one in story.happenings for line in _lines(one, story)]
     drawn += _latency(story)
@@ -45,7 +45,7 @@ def _lines(one: Happening, story: Story) -> Iterator[Drawn]:
             if one.end_s is not None and one.details["how"]:
                 ended = f"fault {one.details['fault']}: {one.details['how']}"
                 yield one.end_s, f"{over}: {_told(ended, one.end_s, story)}"
-        case "step":
+        case "step" | "command":
             yield at_s, f"Note over {OPERATOR}: {_told(one.text, at_s, story)}"
         case "transfer" if one.details["to"] in story.lanes and one.details["to"] not in one.nodes:
             yield at_s, f"{nodes[0]}->>n{one.details['to']}: {_told(one.text, at_s, story)}"

@@ -12,7 +12,7 @@ from esctl.report import style
 from esctl.report.markup import add, document, element
 from esctl.timeline import mermaid
 from esctl.timeline.axis import Axis
-from esctl.timeline.drawing import WORDS, axis_of, span
+from esctl.timeline.drawing import ACTIONS, WORDS, axis_of, span
 from esctl.timeline.story import Story
 
 WIDTH: Final = 1000
@@ -28,12 +28,13 @@ svg .leader { fill: var(--good); } svg .follower { fill: var(--c4); opacity: .45
 svg .pre-candidate, svg .candidate { fill: var(--c5); }
 svg .paused, svg .down { fill: var(--bad); opacity: .55; }
 svg .starting { fill: var(--soft); } svg .unknown { fill: none; stroke: var(--rule); }
-svg .nobody, svg .fault { fill: var(--bad); } svg .step { fill: var(--c3); } svg .latency { fill: var(--c0); }
+svg .nobody, svg .fault { fill: var(--bad); }
+svg .step, svg .command { fill: var(--c3); } svg .latency { fill: var(--c0); }
 i.leader { background: var(--good); } i.follower { background: var(--c4); opacity: .45; }
 i.pre-candidate, i.candidate { background: var(--c5); }
 i.paused, i.down { background: var(--bad); opacity: .55; }
 i.starting { background: var(--soft); } i.nobody, i.fault { background: var(--bad); }
-i.step { background: var(--c3); } i.latency { background: var(--c0); }
+i.step, i.command { background: var(--c3); } i.latency { background: var(--c0); }
 i.swatch { height: .7em; } .text { white-space: normal; min-width: 20rem; }
 pre { overflow-x: auto; background: var(--card); padding: .75rem; border-radius: .5rem; font-size: .85rem; }
 """
@@ -79,7 +80,7 @@ def _figure(story: Story, along: Axis, *, linear: bool) -> Element:
                 [_bar(along, a, b, "nobody", f"no leader for {span(b - a)}") for a, b in story.leaderless],
             )
         )
-    for name, kind in (("faults", "fault"), ("steps", "step")):
+    for kind, (name, *_) in ACTIONS.items():
         found = [_bar(along, one.begin_s, one.end_s or story.end_s, kind, one.text)
                  for one in story.happenings if one.kind == kind]  # fmt: skip
         if found:
@@ -105,10 +106,12 @@ def _figure(story: Story, along: Axis, *, linear: bool) -> Element:
 def _legend(story: Story, names: set[str]) -> Element:
     states = dict.fromkeys(s.state for lane in story.lanes.values() for s in lane.stretches)
     shown = [(state, WORDS[state]) for state in states if state in WORDS]
-    shown += [(kind, words) for kind, name, words in (
-        ("nobody", "nobody", "no leader that a majority follows"), ("fault", "faults", "a fault is active"),
-        ("step", "steps", "a step of the playbook"), ("latency", "latency", "how long clients waited"))
-        if name in names]  # fmt: skip
+    others = {
+        "nobody": ("nobody", "no leader that a majority follows"),
+        **{kind: action[:2] for kind, action in ACTIONS.items()},
+        "latency": ("latency", "how long clients waited"),
+    }
+    shown += [(kind, words) for kind, (name, words) in others.items() if name in names]
     swatches = [element("span", element("i", class_=f"swatch {kind}"), words) for kind, words in shown]
     return element("span", *swatches, class_="legend")
 

@@ -12,8 +12,18 @@ from typing import Any, Final
 from esctl import instant
 from esctl.timeline import elections as electing
 from esctl.timeline.elections import Attempt, Election
-from esctl.timeline.happenings import Happening, counted, faults, plain, processes, repairs, snapshots, steps
-from esctl.timeline.happenings import transfers as transfers_of
+from esctl.timeline.happenings import (
+    Happening,
+    commands,
+    counted,
+    faults,
+    plain,
+    processes,
+    repairs,
+    snapshots,
+    steps,
+    transfers,
+)
 from esctl.timeline.lanes import LEADER, PAUSED, Lane, lanes, without_leader
 from esctl.timeline.moments import Kind, Moment
 
@@ -87,7 +97,7 @@ def tell(
     shown = [one.at_s for one in ordered if since_s is None or one.at_s >= since_s]
     begin_s = min(shown, default=since_s or 0.0)
     end_s = max([*shown, begin_s, *(at_s for at_s, _ in latency_ms)])
-    if until_s is not None and shown:
+    if until_s is not None:
         end_s = max(begin_s, until_s)
     every = lanes(ordered, numbers, end_s, down)
     won = electing.elections(ordered, every)
@@ -99,10 +109,11 @@ def tell(
         *_pauses(every),
         *processes(ordered, every, end_s),
         *faults(ordered, every),
-        *transfers_of(ordered, won),
+        *transfers(ordered, won),
         *snapshots(ordered),
         *repairs(ordered),
         *steps(ordered),
+        *commands(ordered),
         *plain(ordered),
     ]
     inside = [one for one in found if _is_inside(one, begin_s, end_s)]
