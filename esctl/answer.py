@@ -104,13 +104,13 @@ class Span:
     tone: Tone = Tone.NORMAL
     weight: int = 0
     """Where two share a character's width, the weightier one is seen."""
-    what: str = ""
-    """In a word, for plain text."""
+    cells: Sequence[str] = ()
+    """What plain text says of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Rows of spans over one axis. Plain: a line for each span, with where it begins and ends."""
+    """Rows of spans over one axis. Plain: a line for each span, its row's name before its cells."""
 
     title: str
     rows: Sequence[tuple[str, Sequence[Span]]]

@@ -61,7 +61,7 @@ ROWS: Final = (
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
     Row("timeline", "Show what happened: elections, faults, starts, on one axis", "Look"),
-    Row("trace", "Show one event's way: on which nodes it is, or a probe's, measured", "Look"),
+    Row("trace", "Show where one event is on each node, or a probe on its way", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),

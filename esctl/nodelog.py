@@ -62,15 +62,21 @@ def parse(line: str, node: int, time_before: str = "") -> LogLine:
     )
 
 
-def read(path: Path, node: int, start: int = 0, end: int | None = None) -> Iterator[LogLine]:
+def read(
+    path: Path, node: int, start: int = 0, end: int | None = None, without: str = ""
+) -> Iterator[LogLine]:
     """The lines of a file from byte `start` to `end`; nothing when there is no file yet.
 
-    A file that is cut or moved away meanwhile only ends early.
+    Lines of the event `without`, as nodes write them, are passed over before they are taken apart. A file
+    that is cut or moved away meanwhile only ends early.
     """
     time = ""
+    passed_over = f'"event": "{without}"'.encode() if without else None
     with suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start)
         while (end is None or file.tell() < end) and (raw := file.readline()):
+            if passed_over is not None and passed_over in raw:
+                continue
             line = parse(raw.decode(errors="replace"), node, time)
             time = line.time
             yield line

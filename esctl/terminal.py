@@ -367,7 +367,7 @@ def plain_lines(view: View) -> Iterator[str]:
         case Lanes():
             for name, spans in view.rows:
                 for span in spans:
-                    yield "\t".join((clean(name), f"{span.begin:.4f}", f"{span.end:.4f}", clean(span.what)))
+                    yield "\t".join(_plain(cell) for cell in (name, *span.cells))
 
 
 def clean(text: str) -> str:

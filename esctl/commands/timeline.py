@@ -31,6 +31,8 @@ BEFORE_S: Final = limits.MAX_FAULT_LEASE_MS / 1000
 """A fault that is still active at the beginning was set within this."""
 LOOK_BACK_LINES: Final = 20_000
 """So far before that it is looked for what a node was."""
+MOST_FREQUENT: Final = "client_dropped"
+"""Each client that leaves writes one, and none is on the timeline."""
 AROUND_RUN_S: Final = 2.0
 _TELLS_STATE: Final = (Kind.ROLE, Kind.STARTED, Kind.OPENED, Kind.STOPPED, Kind.FAILED)
 _FORMATS: Final = {".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid"}
@@ -139,8 +141,8 @@ def _moments(path: Path, node: int, window: Window) -> Iterator[Moment]:
     told = next((one for one in before if one is not None and one.kind in _TELLS_STATE), None)
     if told is not None:
         yield told
-    end = instant.written(window.until) if window.until is not None else ""
-    yield from moments(nodelog.read(path, node, start, nodelog.find(path, end) if end else None))
+    end = nodelog.find(path, instant.written(window.until)) if window.until is not None else None
+    yield from moments(nodelog.read(path, node, start, end, without=MOST_FREQUENT))
 
 
 def _notes(cluster: Cluster, paused: list[int]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Final
 from esctl.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
 from esctl.timeline import lanes
 from esctl.timeline.axis import Axis, axis
-from esctl.timeline.happenings import Happening
 from esctl.timeline.story import Story
 
 MARKS: Final = {
@@ -37,7 +36,7 @@ TONES: Final = {
 ACTIONS: Final = {
     "fault": ("faults", "a fault is active", "▓", Tone.BAD),
     "step": ("steps", "a step of the playbook", "=", Tone.ACCENT),
-    "command": ("typed", "a command of an operator", "-", Tone.ACCENT),
+    "command": ("typed", "a command of an operator", "+", Tone.ACCENT),
 }
 """What is done to a cluster, each sort in a row of its own: the row's name, what it means, its mark."""
 LATENCY_MARKS: Final = "▁▂▃▄▅▆▇█"
@@ -67,20 +66,30 @@ def views(story: Story, *, linear: bool = False) -> list[View]:
 def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
     """A row for each node, then what was done to them."""
     rows: list[tuple[str, Sequence[Span]]] = [
-        (f"node {node}", [_stretch(one, along) for one in lane.stretches if one.end_s >= story.begin_s])
+        (
+            f"node {node}",
+            [
+                _between(story, along, one.begin_s, one.end_s, MARKS[one.state], one.state)
+                for one in lane.stretches
+                if one.end_s >= story.begin_s
+            ],
+        )
         for node, lane in story.lanes.items()
     ]
-    used = {one.what for _, spans in rows for one in spans}
+    used = {one.cells[0] for _, spans in rows for one in spans}
     legend = [(MARKS[state][0], words, MARKS[state][1]) for state, words in WORDS.items() if state in used]
     if story.leaderless:
-        gaps = [Span(along.place(a), along.place(b), LEADERLESS, Tone.BAD, what="no leader")
-                for a, b in story.leaderless]  # fmt: skip
+        gaps = [
+            _between(story, along, a, b, (LEADERLESS, Tone.BAD, 0), "no leader") for a, b in story.leaderless
+        ]
         rows.append(("nobody", gaps))
         legend.append((LEADERLESS, "no leader that a majority follows", Tone.BAD))
     for kind, (name, words, mark, tone) in ACTIONS.items():
         found = [one for one in story.happenings if one.kind == kind]
         if found:
-            rows.append((name, [_span(one, along, mark, tone) for one in found]))
+            ends = [story.end_s if one.end_s is None else one.end_s for one in found]
+            rows.append((name, [_between(story, along, one.begin_s, end_s, (mark, tone, 0), one.text)
+                                for one, end_s in zip(found, ends, strict=True)]))  # fmt: skip
             legend.append((mark, words, tone))
     if story.latency_ms:
         rows.append(("latency", _latency(story, along)))
@@ -104,14 +113,12 @@ def _title(story: Story, *, linear: bool) -> str:
     return whole if linear else f"{whole}; quiet times are drawn narrow"
 
 
-def _stretch(one: lanes.Stretch, along: Axis) -> Span:
-    mark, tone, weight = MARKS[one.state]
-    return Span(along.place(one.begin_s), along.place(one.end_s), mark, tone, weight, one.state)
-
-
-def _span(one: Happening, along: Axis, mark: str, tone: Tone) -> Span:
-    end_s = along.end_s if one.end_s is None else one.end_s
-    return Span(along.place(one.begin_s), along.place(end_s), mark, tone, what=one.text)
+def _between(
+    story: Story, along: Axis, begin_s: float, end_s: float, look: tuple[str, Tone, int], what: str
+) -> Span:
+    mark, tone, weight = look
+    cells = (what, f"{begin_s - story.begin_s:+.3f}", f"{end_s - story.begin_s:+.3f}")
+    return Span(along.place(begin_s), along.place(end_s), mark, tone, weight, cells)
 
 
 def _latency(story: Story, along: Axis) -> list[Span]:
@@ -121,8 +128,8 @@ def _latency(story: Story, along: Axis) -> list[Span]:
     for place, (at_s, value) in enumerate(story.latency_ms):
         after = story.latency_ms[place + 1][0] if place + 1 < len(story.latency_ms) else story.end_s
         height = min(len(LATENCY_MARKS) - 1, int(value / worst * len(LATENCY_MARKS)))
-        begin, end = along.place(at_s), along.place(max(at_s, after))
-        found.append(Span(begin, end, LATENCY_MARKS[height], weight=height, what=f"{value:g} ms"))
+        look = (LATENCY_MARKS[height], Tone.NORMAL, height)
+        found.append(_between(story, along, at_s, max(at_s, after), look, f"{value:g} ms"))
     return found
 
 

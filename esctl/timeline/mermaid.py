@@ -60,7 +60,7 @@ def _election(one: Happening, story: Story) -> Iterator[Drawn]:
     """Who noticed, who voted for whom, who leads."""
     known = one.details
     leader, term, begin_s = f"n{known['leader']}", known["term"], one.begin_s
-    why = WHYS.get(known["why"], "").format(by=known["before"])
+    why = WHYS.get(known["why"], "").format(by=known["before"], noticed_by=known["noticed_by"])
     if why:
         silent = f" for {known['silence_ms']} ms" if known["silence_ms"] is not None else ""
         yield begin_s, f"Note over n{known['noticed_by']}: {_told(f'{why}{silent}', begin_s, story)}"

@@ -32,7 +32,7 @@ WHYS: Final = {
     "leader_closed": "the connection of node {by} ended",
     "transfer": "node {by} handed over",
     "newer_term": "another node asked for votes",
-    "no_majority": "it heard from no majority",
+    "no_majority": "node {noticed_by} had heard from no majority",
     "no_leader": "nobody led",
 }
 """Why a node missed its leader, by the words that the node wrote."""
@@ -136,7 +136,7 @@ def _is_inside(one: Happening, begin_s: float, end_s: float) -> bool:
 def _of_election(election: Election) -> Happening:
     before = f", after node {election.before}" if election.before not in (None, election.leader) else ""
     words = [f"node {election.leader} leads term {election.term}{before}"]
-    why = WHYS.get(election.why, "").format(by=election.before)
+    why = WHYS.get(election.why, "").format(by=election.before, noticed_by=election.noticed_by)
     if why:
         silent = f" for {election.silence_ms} ms" if election.silence_ms is not None else ""
         words.append(f"{why}{silent}")

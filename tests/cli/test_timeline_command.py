@@ -72,6 +72,9 @@ def test_a_window_shows_what_is_in_it_and_what_the_nodes_were_when_it_began(bega
     nothing = timeline("--since", "3d", "--until", "2d")
     assert "the logs tell of nothing since" in nothing.stderr
     assert "nothing happened" in nothing.stdout
+    plain = [each.split("\t") for each in timeline("--since", instant.written(began_s)).stdout.splitlines()]
+    assert ["node 3", "starting", "+0.000", "+0.014"] in plain
+    assert ["+2.803", "-", "step-down", "node 3 leads no longer: no majority answered it"] in plain
     assert json.loads(timeline("--since", "1m", "--until", "2m", "-o", "json", code=2).stdout)["errors"]
 
 
