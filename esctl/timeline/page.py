@@ -140,24 +140,16 @@ def _latency(story: Story, along: Axis) -> list[Element]:
 
 
 def _ticks(drawing: Element, story: Story, along: Axis, bottom: float) -> None:
-    free = float(LEFT)
+    free = 0.0
     for at_s in [story.begin_s, *(one.begin_s for one in story.happenings)]:
         x = _x(along, at_s)
-        if x < free:
+        begin, anchor = (x, "start") if x < WIDTH - TICK_ROOM else (x - TICK_ROOM, "end")
+        if begin < free:
             continue
         add(drawing, element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=4, y2=bottom, class_="rule"))
         text = f"{at_s - story.begin_s:+.1f} s"
-        add(
-            drawing,
-            element(
-                "text",
-                text,
-                x=f"{x:.1f}",
-                y=bottom + 18,
-                text_anchor="start" if x < WIDTH - TICK_ROOM else "end",
-            ),
-        )
-        free = x + TICK_ROOM
+        add(drawing, element("text", text, x=f"{x:.1f}", y=bottom + 18, text_anchor=anchor))
+        free = begin + TICK_ROOM
 
 
 def _list(story: Story) -> Element:
