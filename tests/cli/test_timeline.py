@@ -334,7 +334,7 @@ def test_the_page_is_whole_and_what_a_log_says_is_only_text_in_it() -> None:
     assert len(tree.findall(".//svg/g")) == 5
     bars = [(float(one.attrib["x"]), float(one.attrib["width"])) for one in tree.iter("rect")]
     assert len(bars) > 40
-    assert all(page.LEFT <= x and x + width <= page.WIDTH for x, width in bars)
+    assert all(x >= page.LEFT and x + width <= page.WIDTH for x, width in bars)
     assert any("<img src=x>" in (cell.text or "") for cell in tree.iter("td"))
 
 
