@@ -33,6 +33,8 @@ LOOK_BACK_LINES: Final = 20_000
 """So far before that it is looked for what a node was."""
 MOST_FREQUENT: Final = "client_dropped"
 """Each client that leaves writes one, and none is on the timeline."""
+ONE_CLOCK: Final = ("process", "netns")
+"""The backends whose nodes are all on this machine."""
 AROUND_RUN_S: Final = 2.0
 _TELLS_STATE: Final = (Kind.ROLE, Kind.STARTED, Kind.OPENED, Kind.STOPPED, Kind.FAILED)
 _FORMATS: Final = {".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid"}
@@ -97,7 +99,7 @@ def timeline(
         down=[number for number, one in states.items() if one is RunState.DOWN and window.until is None],
         latency_ms=done.latency_ms if done is not None else (),
     )
-    notes = _notes(cluster, [number for number, one in states.items() if one is RunState.PAUSED])
+    notes = notes_of(cluster, [number for number, one in states.items() if one is RunState.PAUSED])
     if not story.happenings:
         earlier = "" if since is not None or done is not None else "; look further back with --since 1d"
         run.terminal.note(f"the logs tell of nothing since {instant.written(window.since)}{earlier}")
@@ -145,12 +147,13 @@ def _moments(path: Path, node: int, window: Window) -> Iterator[Moment]:
     yield from moments(nodelog.read(path, node, start, end, without=MOST_FREQUENT))
 
 
-def _notes(cluster: Cluster, paused: list[int]) -> list[str]:
+def notes_of(cluster: Cluster, paused: list[int]) -> list[str]:
     """What one must know to read it right."""
     notes = []
-    hosts = {node.client.rpartition(":")[0] for node in cluster.nodes}
-    if cluster.backend != "process" and len(hosts) > 1:
+    if cluster.backend not in ONE_CLOCK:
         notes.append("the order is that of the nodes' clocks: on several machines no better than these agree")
+    if cluster.backend == "netns":
+        notes.append("real links that were cut are in no node's log: only what followed from it is here")
     return [*notes, *(f"node {one} is paused now; it tells for how long when it goes on" for one in paused)]
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import typer.testing
 
 from esctl import instant, state
+from esctl.commands.timeline import notes_of
 from esctl.errors import InputUnreadable
 from esctl.main import app
 from esctl.timeline import runs, trail
@@ -91,6 +93,16 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
     assert json.loads((tmp_path / "out" / "c.json").read_text())["command"] == "timeline"
     assert "ES4009" in timeline("--format", "html", code=2).stderr
     assert "ES4106" in timeline("--into", str(tmp_path / "out"), code=1).stderr
+
+
+def test_what_must_be_known_to_read_it_right_is_noted(tmp_path: Path) -> None:
+    cluster = plan("noted", tmp_path)
+    assert notes_of(cluster, []) == []
+    assert notes_of(cluster, [2]) == ["node 2 is paused now; it tells for how long when it goes on"]
+    (cut,) = notes_of(replace(cluster, backend="netns"), [])
+    assert "in no node's log" in cut
+    (clocks,) = notes_of(replace(cluster, backend="ssh"), [])
+    assert "several machines" in clocks
 
 
 def test_the_diagram_is_printed_and_is_in_the_data(began_s: float) -> None:
