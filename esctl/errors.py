@@ -128,6 +128,14 @@ class NotComparable(CallerError):
     next_step = "esctl bench compare --anyway, if that is meant"
 
 
+class InvalidTime(CallerError):
+    """A time is a moment (RFC 3339), a time of day in UTC, or how long ago it was."""
+
+    code = "ES4020"
+    title = "the time cannot be read"
+    next_step = "write 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (ago)"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 

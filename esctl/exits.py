@@ -50,6 +50,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidArgument: Exit.USAGE,
     ours.SeveralClusters: Exit.USAGE,
     ours.UnknownCode: Exit.USAGE,
+    ours.InvalidTime: Exit.USAGE,
     ours.InvalidResult: Exit.USAGE,
     ours.NotComparable: Exit.USAGE,
     ours.NotConfirmed: Exit.REFUSED,

@@ -63,6 +63,8 @@ ROWS: Final = (
     Row("why", "Say what is wrong, what shows it, and what to type next", "Look"),
     Row("check", "Read single figures for monitors: nagios, prometheus, json", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
+    Row("timeline", "Show what happened: elections, faults, starts, on one axis", "Look"),
+    Row("trace", "Show where one event is on each node, or a probe on its way", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),

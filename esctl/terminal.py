@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -288,6 +288,13 @@ class Terminal:
             case Chart():
                 self._draw_chart(console, view)
                 return
+            case Lanes():
+                from esctl import swimlanes  # loaded late: most commands draw none
+
+                width = console.width if self._stdout.isatty() else CHART_WIDTH
+                for line in swimlanes.draw(view, width):
+                    console.print(_text(line), soft_wrap=True)
+                return
             case Table() if not view.rows:
                 console.print(_text([(view.empty or "nothing", Tone.DIM)]))
                 return
@@ -394,6 +401,10 @@ def plain_lines(view: View) -> Iterator[str]:
 
             for numbers in chart.rows(view):
                 yield "\t".join(_plain(value) for value in numbers)
+        case Lanes():
+            for name, spans in view.rows:
+                for span in spans:
+                    yield "\t".join(_plain(cell) for cell in (name, *span.cells))
 
 
 def clean(text: str) -> str:

@@ -151,6 +151,8 @@ class Node:
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""
         with trio.move_on_after(limits.STOP_TIMEOUT_S / 2):
+            if self.view.leads and self._config.peers:
+                log.info("transfer_asked", extra={"to": None})
             while self.view.leads and self._config.peers:
                 # Asked again: a follower that was not heard from lately may answer the next heartbeat.
                 self._inbox.put(Transfer(None))

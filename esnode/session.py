@@ -5,6 +5,7 @@ taken". Memory for a client that does not read is bounded: reads wait until earl
 left. Never touches the core. Made by `ingest.py`, one task tree a session.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +58,8 @@ from esnode.reading import Page, Reader
 from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
 from esnode.wire import Message, encode
+
+log = logging.getLogger(__name__)
 
 SlowRequest = Read | Subscribe | TransferLeadership
 
@@ -309,9 +312,12 @@ class Session:
         if request.to == view.me:
             self._push(Transferred(request.request_id, view.me, view.me))
             return
+        log.info("transfer_asked", extra={"to": request.to or None})
         self._services.inbox.put(Transfer(request.to or None))
         with trio.move_on_after(limits.TRANSFER_TIMEOUT_S):
             new_leader = await view.wait_other_leader()
+            log.info("transfer_done", extra={"to": new_leader})
             self._push(Transferred(request.request_id, view.me, new_leader))
             return
+        log.warning("transfer_failed", extra={"to": request.to or None})
         raise OperationTimeout(f"node {request.to or 'of its choice'} did not take over in time")
