@@ -264,7 +264,7 @@ class ClusterRestored(WrongCluster):
 
     code = "ES2020"
     title = "the cluster was restored from a backup, with a new epoch"
-    next_step = "connect anew; read on, and send again, from the offset that the message names: see docs/operations.md"
+    next_step = "connect anew; read and send again what is from the named offset on: see docs/operations.md"
 
 
 # --- the operator's ----------------------------------------------------------------------------

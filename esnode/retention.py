@@ -69,13 +69,11 @@ class PrefixCutter:
             return (await self._worker.call(self._worker.storage.recover)).prefix_index
 
     async def _cut_while(self, goes: Callable[[Entry], bool]) -> None:
-        """Cut the first entries, as long as `goes` says so of each."""
+        """Cut the first entries, as long as `goes` says so of each; what is not applied waits its turn."""
         prefix = await self._worker.aside(self._load_prefix)
         cut_already = prefix.applied_index
         going = True
-        while (
-            going and prefix.applied_index < self._view.applied_index
-        ):  # what is beyond waits for its commit
+        while going and prefix.applied_index < self._view.applied_index:
             first_index = prefix.applied_index + 1
             page = await self._worker.read(first_index, self._view.applied_index, limits.MAX_FETCH_BYTES)
             if not page:

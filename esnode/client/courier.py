@@ -189,9 +189,8 @@ class Courier:
         restored = self._restored()
         if restored is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
             for request in list(self.pending.values()):
-                self._settle(
-                    request, None, type(restored)(str(restored), definite=request.certainly_not_done)
-                )
+                error = ClusterRestored(str(restored), definite=not request.unsure)
+                self._settle(request, None, error)
 
     def on_message(self, link: Link, message: Message) -> None:
         """An answer, or news."""

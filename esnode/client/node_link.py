@@ -223,7 +223,7 @@ class NodeLink:
         return await self._ask(question, Entries)
 
     async def snapshot(self) -> AsyncIterator[SnapshotPiece]:
-        """What the prefix meant that this node has cut, in pieces; one with index 0 when it has cut nothing."""
+        """What the prefix meant that this node has cut, in pieces; with index 0 when it has cut nothing."""
         question = FetchSnapshot(self._next_id())
         piece = await self._ask(question, SnapshotPiece)
         yield piece

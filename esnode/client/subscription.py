@@ -45,7 +45,8 @@ class BatchSubscription:
     """An async iterator of `StoredBatch`, without end. For one task at a time.
 
     Raises `OffsetOutOfRange` when retention has overtaken it, `OffsetAfterRestore` when the log was restored
-    and does not reach so far, and `ClusterRestored`, `WrongCluster` or `VersionMismatch` when every node says so. All else it lives through; `error` is the last of it.
+    and does not reach so far, and `ClusterRestored`, `WrongCluster` or `VersionMismatch` when every node
+    says so. All else it lives through; `error` is the last of it.
     """
 
     def __init__(
