@@ -24,7 +24,7 @@ def needs(survey: Survey, last_backup: Noted | None) -> Sequence[Need]:
     """Everything that holds the log, the most demanding first."""
     found = [
         Need(
-            f"node {report.node.id} has read the events before it, and no more",
+            f"node {report.node.id} has come so far",
             report.number("next_offset") or 0,
         )
         for report in survey.up
@@ -33,7 +33,7 @@ def needs(survey: Survey, last_backup: Noted | None) -> Sequence[Need]:
     if last_backup is None:
         found.append(Need("there is no backup of this cluster", 0))
     else:
-        found.append(Need(f"the last backup, {last_backup.path}, ends there", last_backup.next_offset))
+        found.append(Need(f"the last backup ends there: {last_backup.path}", last_backup.next_offset))
     return sorted(found, key=lambda need: need.offset)
 
 

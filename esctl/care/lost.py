@@ -96,7 +96,7 @@ def check_best(cluster: Cluster, number: int, scratch: Path) -> None:
         if end is not None and mine is not None and end > mine:
             raise SurvivorDistrusted(
                 f"node {other} has more than node {number}: its log ends with entry {end[1]} of"
-                f" term {end[0]}, not with {mine[1]} of term {mine[0]}; nothing was changed",
+                f" term {end[0]}, not with {mine[1]} of term {mine[0]}; the nodes are stopped",
                 next_step=f"esctl cluster recover {cluster.name} --from-node {other}",
             )
 

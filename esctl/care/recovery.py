@@ -54,6 +54,7 @@ def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
     backend, survivor = backend_named(cluster.backend), wanted.survivor
     cluster.node(survivor)
     run.trio(lambda: lost.refuse_if_alive(cluster))
+    vault.check_survivor(cluster, survivor)
     guard.severe(
         run.terminal, cluster, consequence(cluster, survivor), confirm=wanted.confirm,
         words=f"cluster recover --from-node {survivor}",

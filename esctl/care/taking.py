@@ -77,21 +77,22 @@ async def _try(cluster: Cluster, into: Path, number: int | None, begin: Callable
     watcher = begin(end.next_offset - end.first_offset)
     with BackupWriter(into) as writer:
         status = await _from_any(cluster, nodes, writer, target, watcher)
-        origin = origin_of(cluster, status, online=True)
+        origin = origin_of(cluster, status, writer.next_offset)
         return await trio.to_thread.run_sync(partial(writer.finish, origin))
 
 
-def origin_of(cluster: Cluster, status: dict[str, Any], *, online: bool) -> Origin:
-    """What a node's status says of where its log comes from."""
+def origin_of(cluster: Cluster, status: dict[str, Any], known_offset: int) -> Origin:
+    """What a running node's status says of where its log comes from; all that it gives is committed."""
     dedup = status["dedup"]
     return Origin(
         cluster=cluster.identity,
         name=cluster.name,
         ancestors=tuple(Ancestor(*each) for each in status["ancestors"]),
         node=status["id"],
-        online=online,
+        online=True,
         created=now_text(),
         known_commit=status["commit_index"],
+        known_offset=known_offset,
         dedup=Dedup(dedup["ttl_ms"], dedup["max_keys"], dedup["when_full"]),
     )
 

@@ -65,7 +65,7 @@ def back_up_stopped(cluster: Cluster, number: int, into: Path, advance: Advance)
     """
     config = check_survivor(cluster, number)
 
-    def origin(known_commit: int) -> Origin:
+    def origin(known_commit: int, known_offset: int) -> Origin:
         return Origin(
             cluster=config.cluster,
             name=cluster.name,
@@ -74,6 +74,7 @@ def back_up_stopped(cluster: Cluster, number: int, into: Path, advance: Advance)
             online=False,
             created=now_text(),
             known_commit=known_commit,
+            known_offset=known_offset,
             dedup=config.dedup,
         )
 
@@ -125,7 +126,7 @@ def rebuild(
 def successor_options(manifest: Manifest, storage: str) -> NodeOptions:
     """What the nodes of a cluster restored from this backup must know: its lineage, and its window."""
     origin = manifest.origin
-    ancestors = (*origin.ancestors, Ancestor(origin.cluster, manifest.next_offset))
+    ancestors = (*origin.ancestors, Ancestor(origin.cluster, min(origin.known_offset, manifest.next_offset)))
     return NodeOptions(storage=storage, dedup=origin.dedup, ancestors=ancestors)
 
 

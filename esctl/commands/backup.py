@@ -130,7 +130,7 @@ def restore(
                 ("next offset", manifest.next_offset),
                 (
                     "old clients",
-                    f"are told so (ES2020), and what is theirs from offset {manifest.next_offset} on",
+                    f"are told so (ES2020), and to send again what is from {manifest.origin.known_offset} on",
                 ),
                 ("addresses", ", ".join(cluster.addresses)),
                 ("next", f"esctl verify --cluster {name}"),
@@ -316,6 +316,7 @@ def _facts(manifest: "Manifest") -> dict[str, Any]:
         "events": manifest.events,
         "first_offset": manifest.first_offset,
         "next_offset": manifest.next_offset,
+        "known_offset": origin.known_offset,
         "first_index": manifest.first_index,
         "last_index": manifest.last_index,
         "last_term": manifest.last_term,

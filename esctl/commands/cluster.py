@@ -172,7 +172,7 @@ def recover(
     dry_run: DryRun = False,
 ) -> Answer:
     """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
-    from esctl.care import lost, recovery  # loaded late: they bring trio and the storage
+    from esctl.care import lost, recovery, vault  # loaded late: they bring trio and the storage
 
     if not from_node:
         raise InvalidArgument(
@@ -181,6 +181,7 @@ def recover(
     with run.changing(name) as cluster:
         if dry_run:
             run.trio(lambda: lost.refuse_if_alive(cluster))
+            vault.check_survivor(cluster, from_node)
             backend = backend_named(cluster.backend)
             tried = lost.startable(cluster, backend)
             change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)
@@ -193,10 +194,11 @@ def recover(
 
 
 def _recovered(done: "Recovered") -> Answer:
-    manifest, cluster = done.manifest, done.cluster
+    manifest, cluster, shared = done.manifest, done.cluster, done.manifest.origin.known_offset
     data = {
         "name": cluster.name, "identity": cluster.identity, "epoch": manifest.origin.epoch + 1,
         "leader": done.leader, "from_node": manifest.origin.node, "next_offset": manifest.next_offset,
+        "known_offset": shared,
         "events": manifest.events, "entries_beyond_commit": manifest.beyond_commit,
         "backup": str(done.backup), "tried": {str(each.node): each.outcome for each in done.tried},
         "aside": [str(path) for path in done.aside],
@@ -210,7 +212,7 @@ def _recovered(done: "Recovered") -> Answer:
                 ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
                 ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
                 ("kept in doubt", doubtful),
-                ("old clients", f"are told (ES2020) to send again what is from {manifest.next_offset} on"),
+                ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
                 ("backup", str(done.backup)),
                 ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),
                 ("next", f"esctl verify --cluster {cluster.name}"),

@@ -5,6 +5,7 @@ and what no backup has, is cut only where the cluster's name confirms it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
+from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.care.floor import Need
@@ -88,15 +90,14 @@ def _plan(survey: "Survey", before: int, held: "Sequence[Need]", against: "Seque
     return Answer(data, [Line(line), Table(["floor", "why"], rows)])
 
 
-async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | str]":
+async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | EventStreamError]":
     """What each node that answers has cut, or why not."""
     import trio  # loaded late, with the client
 
     from esctl.inquiry.survey import Report
     from esnode.client import connect_node
-    from esnode.errors import EventStreamError
 
-    outcome: dict[int, PrefixCutTo | str] = {}
+    outcome: dict[int, PrefixCutTo | EventStreamError] = {}
 
     async def cut(report: Report) -> None:
         try:
@@ -104,7 +105,7 @@ async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | st
             async with link:
                 outcome[report.node.id] = await link.cut_prefix(before)
         except EventStreamError as error:
-            outcome[report.node.id] = str(error)
+            outcome[report.node.id] = error
 
     async with trio.open_nursery() as nursery:
         for report in survey.up:
@@ -112,24 +113,19 @@ async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | st
     return outcome
 
 
-def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | str]") -> Answer:
+def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | EventStreamError]") -> Answer:
     rows: list[Sequence[Value]] = []
     nodes: list[dict[str, Any]] = []
     errors: list[Trouble] = []
     for report in survey.reports:
-        number, cut = report.node.id, outcome.get(report.node.id, report.why)
-        was = report.number("first_offset")
-        if isinstance(cut, str):
-            rows.append([number, was, None, Cell(cut, Tone.WARN)])
-            nodes.append({"id": number, "first_offset_before": was, "first_offset": None, "why": cut})
-            if report.up:
-                helps = f"esctl compact --before {before} --cluster {survey.cluster.name}"
-                errors.append(Trouble(BelowFloor.code, f"node {number} has cut nothing", cut, helps))
-        else:
-            rows.append([number, was, cut.first_offset, Cell("ok", Tone.GOOD)])
-            nodes.append(
-                {"id": number, "first_offset_before": was, "first_offset": cut.first_offset, "why": None}
-            )
+        number, cut, was = report.node.id, outcome.get(report.node.id), report.number("first_offset")
+        why = report.why
+        if isinstance(cut, EventStreamError):
+            why = str(cut)
+            errors.append(replace(Trouble.of(cut), message=f"node {number} has cut nothing: {cut}"))
+        now = None if cut is None or isinstance(cut, EventStreamError) else cut.first_offset
+        rows.append([number, was, now, Cell(why or "ok", Tone.WARN if why else Tone.GOOD)])
+        nodes.append({"id": number, "first_offset_before": was, "first_offset": now, "why": why or None})
     data = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
     words = "whole entries only are cut; a node that is down has what it had, until it is compacted, too"
     table = Table(["node", "first offset was", "is", ""], rows)

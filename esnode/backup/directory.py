@@ -59,11 +59,12 @@ def opened_copy(config: Config, scratch: Path) -> Iterator[Storage]:
 
 
 def back_up(
-    storage: Storage, writer: BackupWriter, origin: Callable[[int], Origin], advance: Advance
+    storage: Storage, writer: BackupWriter, origin: Callable[[int, int], Origin], advance: Advance
 ) -> Manifest:
     """Write all that `storage` has: the snapshot, and the log to its very end.
 
-    `origin` is told the last index that is committed for certain. Raises `DamagedRecord`.
+    `origin` is told the last index that is committed for certain, and the offset after it. Raises
+    `DamagedRecord`.
     """
     found = storage.recover()
     snapshot = storage.load_snapshot()
@@ -79,7 +80,8 @@ def back_up(
             writer.add_snapshot(bytes(view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES]))
     for page in pages(storage, found.prefix_index + 1, found.last_index, limits.MAX_FETCH_BYTES):
         advance(writer.add([entry.record for entry in page]))
-    return writer.finish(origin(found.commit))
+    last = next(iter(storage.read(found.commit, found.commit, 1)), None)
+    return writer.finish(origin(found.commit, found.prefix_offset if last is None else last.next_offset))
 
 
 def replay(reader: BackupReader, dedup: Dedup, take: Callable[[list[Entry]], None]) -> Machine:

@@ -58,8 +58,9 @@ class SnapshotPlace:
 class Origin:
     """Where a backup comes from, and what it takes to understand it.
 
-    `known_commit` is the last index that was committed for certain: all that a running cluster gives is, of
-    a stopped node's log perhaps not all. `dedup`: under other settings the same log means something else.
+    `known_commit` is the last index that was committed for certain, and `known_offset` that of the event
+    after it: all that a running cluster gives is, of a stopped node's log perhaps not all. `dedup`: under
+    other settings the same log means something else.
     """
 
     cluster: str
@@ -69,6 +70,7 @@ class Origin:
     online: bool
     created: str
     known_commit: int
+    known_offset: int
     dedup: Dedup
 
     @property
