@@ -4,7 +4,7 @@ Gives only what is applied, as the disk has it: nothing is encoded anew. Decides
 cut: the operator's tool looks at the other nodes, this one knows only itself. Told by the sessions.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 
 from esnode import limits
 from esnode.errors import OffsetOutOfRange
@@ -46,24 +46,19 @@ class Custody:
         records = [entry.record for entry in page]
         return Entries(request.request_id, prefix_index, applied_index, records)
 
-    async def snapshot(self, request: FetchSnapshot) -> AsyncIterator[SnapshotPiece]:
+    async def snapshot(
+        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
+    ) -> None:
         """The stored snapshot, read once; one empty piece where nothing is cut away."""
         snapshot = await self._worker.aside(self._worker.storage.load_snapshot)
         if snapshot is None:
-            yield SnapshotPiece(request.request_id, 0, 0, 0, 0, 0, 0, b"")
+            await send(SnapshotPiece(request.request_id, 0, 0, 0, 0, 0, 0, b""))
             return
-        total_bytes = len(snapshot.data)
-        for position in range(0, max(total_bytes, 1), limits.SNAPSHOT_CHUNK_BYTES):
-            yield SnapshotPiece(
-                request.request_id,
-                snapshot.index,
-                snapshot.term,
-                snapshot.next_offset,
-                snapshot.log_time_ms,
-                total_bytes,
-                position,
-                bytes(snapshot.data[position : position + limits.SNAPSHOT_CHUNK_BYTES]),
-            )
+        place = (snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms)
+        total_bytes, step = len(snapshot.data), limits.SNAPSHOT_CHUNK_BYTES
+        for position in range(0, max(total_bytes, 1), step):
+            data = bytes(snapshot.data[position : position + step])
+            await send(SnapshotPiece(request.request_id, *place, total_bytes, position, data))
 
     async def cut(self, request: CutPrefix) -> PrefixCutTo:
         """Cut whole entries only, and none that is not applied."""

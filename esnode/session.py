@@ -5,7 +5,7 @@ taken". Memory for a client that does not read is bounded: reads wait until earl
 left. Never touches the core. Made by `ingest.py`, one task tree a session.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -78,7 +78,9 @@ class Custodian(Protocol):
         """Some of them, as far as they are applied."""
         ...
 
-    def snapshot(self, request: FetchSnapshot) -> AsyncIterator[SnapshotPiece]:
+    async def snapshot(
+        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
+    ) -> None:
         """What the cut prefix meant, in pieces."""
         ...
 
@@ -367,13 +369,15 @@ class Session:
                     await self._wait_linearizable()
                 self._push(await custodian.entries(request))
             case FetchSnapshot():
-                async for piece in custodian.snapshot(request):
-                    await self._wait_drained()
-                    self._push(piece)
+                await custodian.snapshot(request, self._push_piece)
             case CutPrefix():
                 self._push(await custodian.cut(request))
             case KeepSavepoint():
                 self._push(await custodian.keep(request))
+
+    async def _push_piece(self, piece: SnapshotPiece) -> None:
+        await self._wait_drained()
+        self._push(piece)
 
     def _push_records(self, request_id: int, page: Page) -> None:
         view = self._services.view

@@ -16,7 +16,7 @@ import trio
 from esnode import limits
 from esnode.backup.directory import lay_down
 from esnode.backup.file import BackupReader, BackupWriter
-from esnode.backup.manifest import Origin, SnapshotPlace
+from esnode.backup.manifest import Origin
 from esnode.client import Log, NodeLink, Subscription, connect, connect_node
 from esnode.client.allegiance import Allegiance
 from esnode.client.link import call
@@ -59,15 +59,7 @@ async def take_backup(link: NodeLink, path: Path) -> None:
     status = await link.status()
     target = status["applied_index"]
     with BackupWriter(path) as writer:
-        async for piece in link.snapshot():
-            if piece.index and not piece.position:
-                writer.begin_snapshot(
-                    SnapshotPlace(
-                        piece.index, piece.term, piece.next_offset, piece.log_time_ms, piece.total_bytes
-                    )
-                )
-            if piece.index:
-                writer.add_snapshot(piece.data)
+        await link.fetch_snapshot(writer.add_piece)
         while writer.next_index <= target:
             writer.add((await link.read_entries(writer.next_index, 2000)).records)
         end = (target, writer.next_offset)

@@ -10,7 +10,7 @@ import gzip
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
+from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.following import Reading, Wanted, reading
 from esctl.state import Cluster
 from esnode.client import StoredEvent
@@ -50,9 +51,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events: from an offset on, at most so many, of one source; None for no bound."""
+    """Which events: from an offset on, at most so many, of one source; None for no bound.
 
-    from_offset: int
+    None for the offset: from the first that is kept.
+    """
+
+    from_offset: int | None
     max_events: int | None
     source: str | None
 
@@ -80,19 +84,16 @@ class Sink(Protocol):
 class Database:
     """An SQLite file. The transaction that has events has the offset to go on with, too."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, cluster: str) -> None:
+        """`cluster`: whose events come into it from now on."""
         self._connection = connection
+        self._cluster = cluster
         connection.executescript(_SCHEMA)
         row = connection.execute("SELECT cluster, next_offset FROM export").fetchone()
-        self.cluster: str | None = None if row is None else str(row[0])
+        self.owner: str | None = None if row is None else str(row[0])
         """Whose events are in it; None in a new one."""
-        self.next_offset: int = 0 if row is None else int(row[1])
-
-    def claim(self, cluster: str) -> None:
-        """Its events are those of `cluster` from now on."""
-        with self._connection:
-            self._connection.execute("DELETE FROM export")
-            self._connection.execute("INSERT INTO export VALUES (?, ?)", (cluster, self.next_offset))
+        self.next_offset: int | None = None if row is None else int(row[1])
+        """Where to go on; None in a new one."""
 
     def put(self, stored: StoredEvent, log_time_ms: int) -> None:
         """See `Sink`."""
@@ -109,7 +110,8 @@ class Database:
 
     def reached(self, next_offset: int) -> None:
         """See `Sink`."""
-        self._connection.execute("UPDATE export SET next_offset = ?", (next_offset,))
+        self._connection.execute("DELETE FROM export")
+        self._connection.execute("INSERT INTO export VALUES (?, ?)", (self._cluster, next_offset))
         self._connection.commit()
 
 
@@ -128,7 +130,7 @@ class Lines:
 
 
 @contextmanager
-def open_database(path: Path, cluster: Cluster, ancestors: list[tuple[str, int]]) -> Iterator[Database]:
+def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, int]]) -> Iterator[Database]:
     """The database at `path`, new or to be gone on with.
 
     `ancestors`: what the cluster was restored from, and up to where it is the same. Raises `ExportOfAnother`,
@@ -136,20 +138,27 @@ def open_database(path: Path, cluster: Cluster, ancestors: list[tuple[str, int]]
     """
     try:
         with closing(sqlite3.connect(path)) as connection:
-            database = Database(connection)
-            if database.cluster not in (None, cluster.identity):
-                shared = [end for at, (name, _) in enumerate(ancestors) if name == database.cluster
-                          for end in [min(each for _, each in ancestors[at:])]]  # fmt: skip
-                if not shared or database.next_offset > shared[0]:
-                    known = f", which has the same events only before {shared[0]}" if shared else ""
-                    raise ExportOfAnother(
-                        f"{path} has the events of {database.cluster} before offset {database.next_offset};"
-                        f" this is {cluster.identity}{known}"
-                    )
-            database.claim(cluster.identity)
+            database = Database(connection, cluster.identity)
+            _check_owner(path, database, cluster, ancestors)
             yield database
     except sqlite3.DatabaseError as error:
         raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
+
+
+def _check_owner(
+    path: Path, database: Database, cluster: Cluster, ancestors: Sequence[tuple[str, int]]
+) -> None:
+    """Its events must be those of this cluster, or of one that it was restored from, as far as that goes."""
+    owner, reached = database.owner, database.next_offset or 0
+    if owner in (None, cluster.identity):
+        return
+    known = [name for name, _ in ancestors]
+    shared = min(end for _, end in ancestors[known.index(owner) :]) if owner in known else 0
+    if reached > shared:
+        raise ExportOfAnother(
+            f"{path} has the events of {owner} before offset {reached}; this is {cluster.identity}, which has"
+            f" the same ones only before offset {shared}"
+        )
 
 
 @contextmanager
@@ -181,12 +190,13 @@ async def export(
     cluster: Cluster, chosen: Selection, sink: Sink, written: Written, begin: Callable[[int], Watcher]
 ) -> None:
     """All events up to the end of the log as a majority confirms it now; raises what `reading` does."""
-    written.next_offset = chosen.from_offset
-    if chosen.max_events == 0:
-        return
-    wanted = Wanted(chosen.from_offset, None, follow=False, node=None)
+    start = chosen.from_offset
+    if start is None:
+        start = (await confirmed_end(cluster)).first_offset
+    written.next_offset = start
+    wanted = Wanted(start, None, follow=False, node=None)
     async with reading(cluster, wanted, lambda _stale: None) as source:
-        watcher = begin(max(0, source.end - chosen.from_offset))
+        watcher = begin(max(0, source.end - start))
         await _copy(source, chosen, sink, written, watcher)
 
 

@@ -58,6 +58,8 @@ def startable(cluster: Cluster, backend: Backend) -> list[int]:
 async def try_to_start(cluster: Cluster, backend: Backend, numbers: Collection[int]) -> list[Tried]:
     """Bring back what can be brought back; raises `QuorumNotLost` where that is a majority."""
     tried: list[Tried] = []
+    if not numbers:
+        return tried  # nothing has changed since no majority answered
     for process in backend.nodes(cluster):
         number = process.node.id
         if number not in numbers:

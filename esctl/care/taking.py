@@ -20,7 +20,7 @@ from esctl.inquiry.survey import Survey
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.backup.file import BackupWriter
-from esnode.backup.manifest import Manifest, Origin, SnapshotPlace
+from esnode.backup.manifest import Manifest, Origin
 from esnode.client import NodeLink, connect_node
 from esnode.config import Ancestor, Dedup
 from esnode.errors import (
@@ -128,7 +128,7 @@ async def _from_any(
 
 async def _from_one(link: NodeLink, writer: BackupWriter, target: int, watcher: Watcher) -> None:
     if writer.next_index == 1 and not writer.has_snapshot:
-        await _snapshot(link, writer)
+        await link.fetch_snapshot(writer.add_piece)
     patience = trio.current_time() + PATIENCE_S
     while writer.next_index <= target:
         page = await link.read_entries(writer.next_index)
@@ -141,17 +141,3 @@ async def _from_one(link: NodeLink, writer: BackupWriter, target: int, watcher: 
             )
         else:
             await trio.sleep(ROUND_S)  # a follower that is behind: a read does not wait for more
-
-
-async def _snapshot(link: NodeLink, writer: BackupWriter) -> None:
-    """What the prefix meant, if one is cut."""
-    async for piece in link.snapshot():
-        if not piece.index:
-            return
-        if piece.position == 0:
-            writer.begin_snapshot(
-                SnapshotPlace(
-                    piece.index, piece.term, piece.next_offset, piece.log_time_ms, piece.total_bytes
-                )
-            )
-        writer.add_snapshot(piece.data)

@@ -53,9 +53,7 @@ def export(
             _copy(run, cluster, exporting.Selection(start, max_events, where_source), database, written)
     elif to.name.endswith((".ndjson", ".ndjson.gz")):
         with exporting.open_lines(to) as lines:
-            _copy(
-                run, cluster, exporting.Selection(from_offset or 0, max_events, where_source), lines, written
-            )
+            _copy(run, cluster, exporting.Selection(from_offset, max_events, where_source), lines, written)
     else:
         raise InvalidArgument(
             f"{to} ends in none of {', '.join(DATABASES)}, .ndjson and .ndjson.gz",

@@ -19,6 +19,7 @@ from esnode import limits
 from esnode.backup.chain import Chain
 from esnode.backup.manifest import Chunk, ChunkKind, Manifest, Origin, SnapshotPlace
 from esnode.errors import DamagedBackup, DamagedRecord
+from esnode.messages import SnapshotPiece
 from esnode.raft.entry import Entry, parse
 
 MAGIC: Final = b"ESBACKUP"
@@ -115,6 +116,13 @@ class BackupWriter:
         if self._snapshot_left < 0:
             raise DamagedBackup("the snapshot is longer than it was said to be")
         self._close_chunk(ChunkKind.SNAPSHOT, [data], (0, 0), 0, 0)
+
+    def add_piece(self, piece: SnapshotPiece) -> None:
+        """The next piece of a snapshot as a node gives it; the first one begins it."""
+        if not piece.position:
+            place = (piece.index, piece.term, piece.next_offset, piece.log_time_ms, piece.total_bytes)
+            self.begin_snapshot(SnapshotPlace(*place))
+        self.add_snapshot(piece.data)
 
     def add(self, records: Iterable[bytes]) -> int:
         """The next records, checked; how many events they hold. Raises `DamagedRecord`, `DamagedBackup`."""

@@ -5,7 +5,7 @@ Used by the toolkit.
 """
 
 import random
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -222,18 +222,19 @@ class NodeLink:
         question = ReadEntries(self._next_id(), first_index, max_bytes, linearizable)
         return await self._ask(question, Entries)
 
-    async def snapshot(self) -> AsyncIterator[SnapshotPiece]:
-        """What the prefix meant that this node has cut, in pieces; with index 0 when it has cut nothing."""
+    async def fetch_snapshot(self, take: Callable[[SnapshotPiece], None]) -> None:
+        """Give `take` what the prefix meant that this node has cut, in pieces; nothing when there is none."""
         question = FetchSnapshot(self._next_id())
         piece = await self._ask(question, SnapshotPiece)
-        yield piece
-        received = len(piece.data)
-        while received < piece.total_bytes:
-            piece = await self._answer_to(question, SnapshotPiece)
-            if piece.position != received or not piece.data:
+        received = 0
+        while piece.index:
+            if piece.position != received or not (piece.data or not piece.total_bytes):
                 raise ProtocolError(f"the piece at byte {piece.position} of a snapshot continues nothing")
             received += len(piece.data)
-            yield piece
+            take(piece)
+            if received >= piece.total_bytes:
+                return
+            piece = await self._answer_to(question, SnapshotPiece)
 
     async def cut_prefix(self, before_offset: int) -> PrefixCutTo:
         """Let this node cut the entries whose events are all before `before_offset`."""
