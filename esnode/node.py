@@ -60,9 +60,8 @@ class Node:
 
         A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`.
         """
-        machine = Machine(config.dedup, seed=source.getrandbits(63))
+        self.machine = machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
-        self.machine = machine
         incarnation = source.getrandbits(63)
         self._config = config
         self._inbox = Inbox()
@@ -116,7 +115,7 @@ class Node:
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
-        self._scrub = Scrub(self.worker, 0 if found.savepoint is None else found.savepoint.index)
+        self._scrub = Scrub(self.worker, self.keeper.last_index)
 
     async def run(
         self,
