@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from esctl.state import Cluster, Node
-from esnode.config import Ancestor, Dedup
+from esnode.config import Ancestor, Dedup, Retention
 
 
 class RunState(enum.StrEnum):
@@ -43,6 +43,7 @@ class NodeOptions:
     faults: bool = False
     """Whether nodes may be broken on purpose."""
     dedup: Dedup = field(default_factory=Dedup)
+    retention: Retention = field(default_factory=Retention)
     ancestors: tuple[Ancestor, ...] = ()
     """Of a cluster that is restored from a backup."""
 

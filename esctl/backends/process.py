@@ -283,6 +283,7 @@ def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
         log_level=options.log_level,
         faults=Faults(allowed=options.faults),
         dedup=options.dedup,
+        retention=options.retention,
         ancestors=options.ancestors,
     )
 

@@ -5,7 +5,7 @@ old files aside, and makes the new cluster. What may be done is decided in `lost
 `esctl cluster recover`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esctl import guard, state
@@ -86,10 +86,14 @@ def _go_on(
 ) -> Recovered:
     """From the backup of the survivor to a cluster that runs."""
     backend, manifest = backend_named(cluster.backend), reader.manifest
+    settings = vault.check_survivor(cluster, wanted.survivor)
     aside = lost.move_aside(cluster, manifest.origin.epoch)
     run.terminal.note(f"the old files are kept beside the new ones; the survivor is in {reader.path}")
     successor = lost.successor_of(cluster, created)
-    options = vault.successor_options(manifest, cluster.storage)
+    options = replace(
+        vault.successor_options(manifest, cluster.storage),
+        log_level=settings.log_level, faults=settings.faults.allowed, retention=settings.retention,
+    )  # fmt: skip
     total = manifest.events * len(cluster.nodes)
     with run.terminal.progress(f"making {cluster.name} anew", total, "events") as bar:
         vault.rebuild(backend, successor, options, reader, bar.advance)

@@ -163,10 +163,10 @@ def destroy(
 @command(app, "recover")
 def recover(
     run: Invocation,
-    name: ClusterArgument = None,
     from_node: Annotated[
         int, typer.Option("--from-node", metavar="ID", min=1, help="Go on with the log of this node")
-    ] = 0,
+    ],
+    name: ClusterArgument = None,
     confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
@@ -174,10 +174,6 @@ def recover(
     """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
     from esctl.care import lost, recovery, vault  # loaded late: they bring trio and the storage
 
-    if not from_node:
-        raise InvalidArgument(
-            "say whose log is to go on: --from-node ID", next_step="esctl status, for what is left"
-        )
     with run.changing(name) as cluster:
         if dry_run:
             run.trio(lambda: lost.refuse_if_alive(cluster))

@@ -164,8 +164,7 @@ class BackupWriter:
         self._file.write(_TAIL.pack(len(data), hashlib.sha256(data).digest(), END))
         self._file.flush()
         os.fsync(self._file.fileno())
-        os.link(self._beside, self._path)  # not a rename: that would replace what has come there meanwhile
-        self._beside.unlink()
+        _name_it(self._beside, self._path)
         _sync_directory(self._path.parent)
         return manifest
 
@@ -318,6 +317,18 @@ def _name(path: Path, number: int, chunk: Chunk) -> str:
     if chunk.kind == ChunkKind.SNAPSHOT:
         return f"{what} (of the snapshot)"
     return f"{what} (events {chunk.first_offset} to {chunk.first_offset + chunk.events - 1})"
+
+
+def _name_it(beside: Path, path: Path) -> None:
+    """Give the file its name, and replace nothing that has come there meanwhile."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        beside.rename(path)
+    else:
+        beside.unlink()
 
 
 def _sync_directory(path: Path) -> None:
