@@ -127,7 +127,7 @@ async def test_a_restored_cluster_knows_its_events_and_its_old_clients_are_told(
     old = await three_configs(tmp_path / "old")
     addresses = [str(config.me.client) for config in old]
     # Before the nodes: a client outlives them here.
-    async with connect(addresses, timeout_s=10.0) as log:
+    async with connect(addresses, timeout_s=None) as log:
         reader = log.subscribe(0)
         lost = await live_and_be_lost(old, tmp_path / "b", log, reader)
         backup = BackupReader.open(lost.backup)
@@ -170,13 +170,12 @@ async def everything_is_known(cluster: LocalCluster, leader: str, lost: Lost) ->
 
 async def open_clients_are_told(log: Log, reader: Subscription) -> None:
     """Those that never named their cluster, too: they know the one that they have met."""
-    begun = trio.current_time()
-    with pytest.raises(ClusterRestored, match=f"epoch 2; only the events before offset {IN_BACKUP}"):
-        await log.append({"id": "late", "source": "/test", "type": "t"})
-    assert trio.current_time() - begun < 5.0  # not after the time-out: nothing would ever answer
-    with pytest.raises(ClusterRestored):
+    told = f"epoch 2; only the events before offset {IN_BACKUP}"
+    with trio.fail_after(60), pytest.raises(ClusterRestored, match=told):
+        await log.append({"id": "late", "source": "/test", "type": "t"})  # it would be tried for ever
+    with trio.fail_after(60), pytest.raises(ClusterRestored):
         await log.read(0)
-    with trio.fail_after(20), pytest.raises(ClusterRestored):
+    with trio.fail_after(60), pytest.raises(ClusterRestored):
         await all_of(reader)
 
 
@@ -199,7 +198,7 @@ async def new_clients_are_told(cluster: LocalCluster) -> None:
         assert await log.read(end) == []
         with pytest.raises(OffsetAfterRestore, match=f"offset {end + 7} is past the end of this log, {end}"):
             await log.read(end + 7)
-        with trio.fail_after(20), pytest.raises(OffsetAfterRestore):
+        with trio.fail_after(60), pytest.raises(OffsetAfterRestore):
             await anext(log.subscribe(end + 7))
         waiting = log.subscribe(end)
         async with trio.open_nursery() as nursery:
@@ -209,12 +208,12 @@ async def new_clients_are_told(cluster: LocalCluster) -> None:
 
 async def test_a_client_stays_with_the_first_cluster_that_answers(tmp_path: Path) -> None:
     configs = await three_configs(tmp_path / "one", 1)
-    async with connect([str(configs[0].me.client)], timeout_s=1.0) as log:
+    async with connect([str(configs[0].me.client)], timeout_s=60.0) as log:
         async with cluster_of(configs):
             await log.append({"id": "1", "source": "/test", "type": "t"})
         others = [replace(configs[0], cluster="another", data_dir=tmp_path / "other")]
         async with cluster_of(others) as cluster:
             await cluster.leader()
-            with pytest.raises(WrongCluster):
-                await log.append({"id": "2", "source": "/test", "type": "t"})
+            with trio.fail_after(60), pytest.raises(WrongCluster):
+                await anext(log.subscribe(0))
             assert cluster.running[1].node.view.next_offset == 0
