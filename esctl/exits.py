@@ -63,6 +63,14 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.Inconclusive: Exit.INCONCLUSIVE,
     ours.Regression: Exit.REGRESSION,
     ours.Drifted: Exit.UNHEALTHY,
+    ours.FileTaken: Exit.USAGE,
+    ours.ExportOfAnother: Exit.USAGE,
+    ours.QuorumNotLost: Exit.REFUSED,
+    ours.SurvivorDistrusted: Exit.REFUSED,
+    ours.BelowFloor: Exit.REFUSED,
+    ours.NodeStillRuns: Exit.REFUSED,
+    ours.DrillFailed: Exit.VERDICT_FAILED,
+    node.DamagedBackup: Exit.VERDICT_FAILED,
 }
 
 
