@@ -1,6 +1,7 @@
 """`esctl playbook plan`: every step of a run, its command and what the quorum would be; nothing is done."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from esctl import state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
-from esctl.errors import ClusterNotFound, NoCluster, RequirementsUnmet, SeveralClusters
+from esctl.errors import RequirementsUnmet
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
 
@@ -44,8 +45,9 @@ def plan(
         run.terminal.note(f"the plan is in {save}")
     views = views_of(planned, survey)
     if not planned.unmet:
-        cluster = f" --cluster {survey.cluster.name}" if survey is not None else ""
-        words = "".join(f" --input {word}" for word in inputs or ())
+        name = survey.cluster.name if survey is not None else run.cluster_name
+        cluster = f" --cluster {name}" if name else ""
+        words = "".join(f" --input {shlex.quote(word)}" for word in inputs or ())
         next_step = f"esctl playbook run {playbook}{words}{cluster}"
         return Answer(planned.as_data(), [*views, Fields([("to run it", next_step)])])
     trouble = Trouble(
@@ -81,7 +83,7 @@ def _rows(planned: "Plan") -> list[list[Value]]:
         [
             f"{'  ' * one.depth}{one.step.id}",
             Cell(one.step.impact.value, _IMPACT_TONES[one.step.impact.value]),
-            "\n".join(_told(one)),
+            "\n- ".join(_told(one)),
         ]
         for one in planned.steps
     ]
@@ -121,12 +123,9 @@ def _survey(run: Invocation, book: "Playbook") -> "Survey | None":
     """The cluster as it is now; None for a playbook that wants none, where there is none."""
     from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 
-    try:
-        cluster = run.cluster()
-    except (NoCluster, SeveralClusters, ClusterNotFound):
-        if book.requires.nodes:
-            raise
+    if not book.requires.nodes and (run.cluster_name or state.DEFAULT_NAME) not in state.names():
         return None
+    cluster = run.cluster(None if book.requires.nodes else run.cluster_name or state.DEFAULT_NAME)
     return run.trio(lambda: surveys.ask(cluster))
 
 
