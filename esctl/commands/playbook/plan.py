@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from esctl import state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
-from esctl.errors import RequirementsUnmet
+from esctl.errors import RequirementsUnmet, UnplannableStep
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
 
@@ -38,8 +39,13 @@ def plan(
 
     book = options.safe(playbook)
     values = taking.take(book, options.given(inputs))
-    survey = _survey(run, book)
-    planned = planning.plan(book, values, survey)
+    survey = survey_of(run, book)
+    try:
+        planned = planning.plan(book, values, survey)
+    except UnplannableStep as error:
+        if missing := planning.unmet(book, survey):
+            raise _unfit(book, missing) from error
+        raise
     if save is not None:
         state.write_atomically(save, json.dumps(planned.as_data(), indent=2) + "\n")
         run.terminal.note(f"the plan is in {save}")
@@ -50,13 +56,8 @@ def plan(
         words = "".join(f" --input {shlex.quote(word)}" for word in inputs or ())
         next_step = f"esctl playbook run {playbook}{words}{cluster}"
         return Answer(planned.as_data(), [*views, Fields([("to run it", next_step)])])
-    trouble = Trouble(
-        RequirementsUnmet.code,
-        f"{book.id} cannot be run on this cluster",
-        "; ".join(planned.unmet),
-        _what_helps(planned),
-    )
-    return Answer(planned.as_data(), views, [trouble], exit_of(RequirementsUnmet))
+    error = _unfit(book, planned.unmet)
+    return Answer(planned.as_data(), views, [Trouble.of(error)], exit_of(error))
 
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
@@ -119,7 +120,7 @@ def _verdict(planned: "Plan") -> Line:
     return Line("a majority is there all along", Tone.GOOD)
 
 
-def _survey(run: Invocation, book: "Playbook") -> "Survey | None":
+def survey_of(run: Invocation, book: "Playbook") -> "Survey | None":
     """The cluster as it is now; None for a playbook that wants none, where there is none."""
     from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 
@@ -129,7 +130,11 @@ def _survey(run: Invocation, book: "Playbook") -> "Survey | None":
     return run.trio(lambda: surveys.ask(cluster))
 
 
-def _what_helps(planned: "Plan") -> str:
-    wanted = planned.playbook.requires
+def _unfit(book: "Playbook", missing: Sequence[str]) -> RequirementsUnmet:
+    """The error, with the command that makes a cluster which fits."""
+    wanted = book.requires
     faults = " --faults" if wanted.faults else ""
-    return f"esctl cluster up drill{faults} --nodes {max(3, wanted.nodes)}, for a cluster of its own"
+    return RequirementsUnmet(
+        f"{book.id} cannot be run on this cluster: {'; '.join(missing)}",
+        next_step=f"esctl cluster up drill{faults} --nodes {max(3, wanted.nodes)}, for a cluster of its own",
+    )
