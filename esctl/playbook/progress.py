@@ -1,0 +1,251 @@
+"""How far a run has come: what the events of its journal add up to.
+
+Pure. The running playbook, `resume`, `abort`, `report` and the screen all see a run through this, so they
+never disagree. Events: run-begins, session-begins, step-begins (the intent), step-captures, step-answers,
+step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. An event that is not
+known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from esctl.playbook.journal import Event
+
+
+class State(enum.StrEnum):
+    """Where a step is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    """What it asks for could not be known."""
+    SKIPPED = "skipped"
+    CUT_OFF = "cut off"
+    """It began, and nobody lived to see its end."""
+
+
+class Undo(enum.StrEnum):
+    """What has become of a step's undo."""
+
+    NONE = "none"
+    """There is nothing to undo: it did not begin, changes nothing, or is irreversible."""
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Verdict(enum.StrEnum):
+    """How a run ended."""
+
+    PASS = "pass"  # noqa: S105  # a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(slots=True)
+class StepRun:
+    """One step as it went; one inside a `foreach` has a row for each turn. Times: seconds since 1970."""
+
+    path: str
+    """`id`, or `outer[2].id` inside a foreach, `outer.id` inside a parallel or an include."""
+    kind: str
+    title: str = ""
+    state: State = State.WAITING
+    why: str = ""
+    begun_s: float | None = None
+    ended_s: float | None = None
+    attempt: int = 0
+    acts: bool = False
+    """Its intent to change something is written."""
+    temporary: bool = False
+    """What it does is undone after a pass too."""
+    command: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """The ids of the faults that it set, or meant to."""
+    heals: list[str] = field(default_factory=list)
+    """The ids of the faults that it ended; `*` is all."""
+    loads: list[str] = field(default_factory=list)
+    item: Mapping[str, Any] = field(default_factory=dict)
+    captured: dict[str, Any] = field(default_factory=dict)
+    """All that was captured when it began, and what it captured itself."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    undo: Undo = Undo.NONE
+    undo_why: str = ""
+    undo_commands: list[str] = field(default_factory=list)
+    order: int = -1
+    """The event with its first intent: what began last is undone first."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer and the report."""
+        seconds = None
+        if self.begun_s is not None and self.ended_s is not None:
+            seconds = round(self.ended_s - self.begun_s, 3)
+        return {
+            "step": self.path,
+            "title": self.title,
+            "kind": self.kind,
+            "state": str(self.state),
+            "why": self.why,
+            "begun": self.begun_s,
+            "seconds": seconds,
+            "attempts": self.attempt,
+            "command": self.command,
+            "undo": str(self.undo),
+            "undo_why": self.undo_why,
+        }
+
+
+@dataclass(slots=True)
+class GuardRun:
+    """One guard as it went."""
+
+    expr: str
+    state: str = "not looked at"
+    """`holds`, `breached`, `failing` (not long enough for a breach) or `unknown`."""
+    text: str = ""
+    history: list[tuple[float, str, str]] = field(default_factory=list)
+    """When it changed, to what, and the values then."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """The whole run."""
+
+    run: str = ""
+    playbook: Mapping[str, Any] = field(default_factory=dict)
+    """Its id, version, title, digest."""
+    cluster: str = ""
+    identity: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    max_duration_ms: int = 0
+    rehearsal: bool = False
+    steps: dict[str, StepRun] = field(default_factory=dict)
+    guards: dict[str, GuardRun] = field(default_factory=dict)
+    captured: dict[str, Any] = field(default_factory=dict)
+    turns: dict[str, list[Any]] = field(default_factory=dict)
+    """What each foreach goes over."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """What a person answered, by step."""
+    notes: list[tuple[float, str, str]] = field(default_factory=list)
+    verdict: Verdict | None = None
+    why: str = ""
+    sessions: list[list[Any]] = field(default_factory=list)
+    """[why, begin, last event, how it ended or None], one for each process that drove the run."""
+
+    @property
+    def begun_s(self) -> float:
+        """When the run began."""
+        return float(self.sessions[0][1]) if self.sessions else 0.0
+
+    @property
+    def last_s(self) -> float:
+        """When something was heard of it last."""
+        return float(self.sessions[-1][2]) if self.sessions else 0.0
+
+    @property
+    def spent_ms(self) -> int:
+        """For how long it was driven; the time between two sessions does not count."""
+        return round(1000 * sum(last - begin for _, begin, last, _ in self.sessions))
+
+    @property
+    def pending(self) -> list[StepRun]:
+        """Steps that are to be undone, the one that began last first."""
+        wanted = [step for step in self.steps.values() if step.undo in (Undo.PENDING, Undo.FAILED)]
+        return sorted(wanted, key=lambda step: step.order, reverse=True)
+
+    @property
+    def clean(self) -> bool:
+        """Is nothing left that should be undone? After a pass only what is temporary is."""
+        left = self.pending
+        return not (any(step.temporary for step in left) if self.verdict is Verdict.PASS else left)
+
+    @property
+    def words(self) -> str:
+        """Where the run is, in a word or two."""
+        if self.verdict is not None:
+            left = "" if self.clean else ", clean-up incomplete"
+            return f"{self.verdict}{left}"
+        return "cut off" if self.sessions and self.sessions[-1][3] is None else "stopped"
+
+    def take(self, event: Event) -> None:
+        """One more event."""
+        at = float(event["at"])
+        if self.sessions:
+            self.sessions[-1][2] = at
+        match event["event"]:
+            case "run-begins":
+                for name in ("run", "playbook", "cluster", "identity", "inputs", "max_duration_ms"):
+                    setattr(self, name, event[name])
+                self.rehearsal = bool(event.get("rehearsal"))
+            case "session-begins":
+                self._cut_off()
+                self.sessions.append([event["why"], at, at, None])
+            case "session-ends":
+                self.sessions[-1][3] = event["how"]
+            case "step-begins" | "step-captures" | "step-answers" | "step-ends":
+                self._step(event, at)
+            case "undo-begins" | "undo-ends":
+                self._undo(event)
+            case "foreach":
+                self.turns[event["step"]] = list(event["over"])
+            case "asked":
+                self.answers[event["step"]] = event["answer"]
+            case "note":
+                self.notes.append((at, event["step"], event["text"]))
+            case "guard":
+                guard = self.guards.setdefault(event["expr"], GuardRun(event["expr"]))
+                guard.state, guard.text = event["state"], event["text"]
+                guard.history.append((at, guard.state, guard.text))
+            case "verdict":
+                self.verdict, self.why = Verdict(event["verdict"]), event["why"]
+
+    def _step(self, event: Event, at: float) -> None:
+        path = event["step"]
+        step = self.steps.get(path)
+        if step is None:
+            step = self.steps[path] = StepRun(path, event.get("kind", ""), event.get("title", ""))
+        match event["event"]:
+            case "step-begins":
+                step.begun_s = at if event["attempt"] == 1 or step.begun_s is None else step.begun_s
+                step.state, step.why, step.ended_s = State.RUNNING, "", None
+                step.attempt, step.item = event["attempt"], event.get("item", {})
+                step.command = list(event.get("command", ()))
+                step.captured = {**self.captured, **step.captured}
+                if event.get("acts"):
+                    step.acts, step.temporary, step.order = True, event["temporary"], event["n"]
+                    step.undo = Undo.PENDING if event["undo"] else Undo.NONE
+                    step.faults = [*dict.fromkeys([*step.faults, *event.get("faults", ())])]
+                    step.heals = list(event.get("heals", ()))
+                    step.loads = list(event.get("loads", ()))
+            case "step-captures":
+                step.captured.update(event["values"])
+                self.captured.update(event["values"])
+            case "step-answers":
+                step.answer = event["data"]
+            case "step-ends":
+                step.state, step.why, step.ended_s = State(event["state"]), event["why"], at
+
+    def _undo(self, event: Event) -> None:
+        step = self.steps[event["step"]]
+        step.undo_commands = list(event.get("commands", step.undo_commands))
+        if event["event"] == "undo-ends":
+            step.undo = Undo.DONE if event["ok"] else Undo.FAILED
+            step.undo_why = event["why"]
+
+    def _cut_off(self) -> None:
+        """Another process goes on: what was running when the last one ended was cut off."""
+        for step in self.steps.values():
+            if step.state is State.RUNNING:
+                step.state = State.CUT_OFF
+
+
+def progress_of(events: Iterable[Event]) -> Progress:
+    """What a journal adds up to, for those who did not write it: what runs in it is cut off."""
+    progress = Progress()
+    for event in events:
+        progress.take(event)
+    return progress
