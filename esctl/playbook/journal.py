@@ -56,17 +56,21 @@ def find(run: str | None) -> Path:
 
 
 class Journal:
-    """Appends to the journal of one run. One process at a time: see `holding`."""
+    """Appends to the journal of one run, and holds its lock until it is closed: one process drives a run.
+
+    Raises `RunUnderWay` when another one does, `MachineRefused`.
+    """
 
     def __init__(self, directory: Path) -> None:
         state.make_directory(directory)
         self.directory = directory
         self._path = directory / JOURNAL
-        kept = _whole_lines(self._path)
-        self._next = kept.count(b"\n")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             self._file = os.open(self._path, flags, 0o600)
+            _lock(self._file, directory)
+            kept = _whole_lines(self._path)
+            self._next = kept.count(b"\n")
             os.ftruncate(self._file, len(kept))  # what follows a torn line would be torn with it
             _sync_directory(directory)
         except OSError as error:
@@ -129,17 +133,26 @@ def holding(cluster: str, what: str) -> Iterator[None]:
         yield
 
 
-def is_held(cluster: str) -> bool:
-    """Is a playbook under way on this cluster?"""
-    path = runs_root() / ".locks" / cluster
-    if not path.exists():
+def is_driven(directory: Path) -> bool:
+    """Is there a process that drives this run?"""
+    try:
+        file = os.open(directory / JOURNAL, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    try:
+        _lock(file, directory)
+    except RunUnderWay:
+        return True
+    finally:
+        os.close(file)
     return False
+
+
+def _lock(file: int, directory: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunUnderWay(f"the run {directory.name} is under way in another process") from None
 
 
 def _whole_lines(path: Path) -> bytes:

@@ -1,8 +1,8 @@
 """How far a run has come: what the events of its journal add up to.
 
 Pure. The running playbook, `resume`, `abort`, `report` and the screen all see a run through this, so they
-never disagree. Events: run-begins, session-begins, step-begins (the intent), step-captures, step-answers,
-step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. An event that is not
+never disagree. Events: run-begins, session-begins, step-begins, step-captures, step-acts (the intent),
+step-answers, step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. An event that is not
 known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
 """
 
@@ -24,6 +24,8 @@ class State(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
     """What it asks for could not be known."""
     SKIPPED = "skipped"
+    ALREADY = "done already"
+    """Its `skip_if` holds."""
     CUT_OFF = "cut off"
     """It began, and nobody lived to see its end."""
 
@@ -48,10 +50,10 @@ class Verdict(enum.StrEnum):
 
 @dataclass(slots=True)
 class StepRun:
-    """One step as it went; one inside a `foreach` has a row for each turn. Times: seconds since 1970."""
+    """One step as it went; one inside a `foreach` has a row for each round. Times: seconds since 1970."""
 
-    path: str
-    """`id`, or `outer[2].id` inside a foreach, `outer.id` inside a parallel or an include."""
+    id: str
+    """In a round of a `foreach`, the step's id and the item: `stop-2`."""
     kind: str
     title: str = ""
     state: State = State.WAITING
@@ -63,13 +65,13 @@ class StepRun:
     """Its intent to change something is written."""
     temporary: bool = False
     """What it does is undone after a pass too."""
-    command: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    """As a person would type them."""
     faults: list[str] = field(default_factory=list)
     """The ids of the faults that it set, or meant to."""
     heals: list[str] = field(default_factory=list)
     """The ids of the faults that it ended; `*` is all."""
     loads: list[str] = field(default_factory=list)
-    item: Mapping[str, Any] = field(default_factory=dict)
     captured: dict[str, Any] = field(default_factory=dict)
     """All that was captured when it began, and what it captured itself."""
     answer: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class StepRun:
     undo_why: str = ""
     undo_commands: list[str] = field(default_factory=list)
     order: int = -1
-    """The event with its first intent: what began last is undone first."""
+    """The event with its last intent: what began last is undone first."""
 
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer and the report."""
@@ -85,7 +87,7 @@ class StepRun:
         if self.begun_s is not None and self.ended_s is not None:
             seconds = round(self.ended_s - self.begun_s, 3)
         return {
-            "step": self.path,
+            "step": self.id,
             "title": self.title,
             "kind": self.kind,
             "state": str(self.state),
@@ -93,7 +95,7 @@ class StepRun:
             "begun": self.begun_s,
             "seconds": seconds,
             "attempts": self.attempt,
-            "command": self.command,
+            "commands": self.commands,
             "undo": str(self.undo),
             "undo_why": self.undo_why,
         }
@@ -126,7 +128,7 @@ class Progress:
     steps: dict[str, StepRun] = field(default_factory=dict)
     guards: dict[str, GuardRun] = field(default_factory=dict)
     captured: dict[str, Any] = field(default_factory=dict)
-    turns: dict[str, list[Any]] = field(default_factory=dict)
+    rounds: dict[str, list[Any]] = field(default_factory=dict)
     """What each foreach goes over."""
     answers: dict[str, str] = field(default_factory=dict)
     """What a person answered, by step."""
@@ -186,12 +188,12 @@ class Progress:
                 self.sessions.append([event["why"], at, at, None])
             case "session-ends":
                 self.sessions[-1][3] = event["how"]
-            case "step-begins" | "step-captures" | "step-answers" | "step-ends":
+            case "step-begins" | "step-captures" | "step-acts" | "step-answers" | "step-ends":
                 self._step(event, at)
             case "undo-begins" | "undo-ends":
                 self._undo(event)
             case "foreach":
-                self.turns[event["step"]] = list(event["over"])
+                self.rounds[event["step"]] = list(event["over"])
             case "asked":
                 self.answers[event["step"]] = event["answer"]
             case "note":
@@ -204,26 +206,25 @@ class Progress:
                 self.verdict, self.why = Verdict(event["verdict"]), event["why"]
 
     def _step(self, event: Event, at: float) -> None:
-        path = event["step"]
-        step = self.steps.get(path)
+        name = event["step"]
+        step = self.steps.get(name)
         if step is None:
-            step = self.steps[path] = StepRun(path, event.get("kind", ""), event.get("title", ""))
+            step = self.steps[name] = StepRun(name, event.get("kind", ""), event.get("title", ""))
         match event["event"]:
             case "step-begins":
-                step.begun_s = at if event["attempt"] == 1 or step.begun_s is None else step.begun_s
-                step.state, step.why, step.ended_s = State.RUNNING, "", None
-                step.attempt, step.item = event["attempt"], event.get("item", {})
-                step.command = list(event.get("command", ()))
-                step.captured = {**self.captured, **step.captured}
-                if event.get("acts"):
-                    step.acts, step.temporary, step.order = True, event["temporary"], event["n"]
-                    step.undo = Undo.PENDING if event["undo"] else Undo.NONE
-                    step.faults = [*dict.fromkeys([*step.faults, *event.get("faults", ())])]
-                    step.heals = list(event.get("heals", ()))
-                    step.loads = list(event.get("loads", ()))
+                step.state, step.why, step.begun_s, step.ended_s = State.RUNNING, "", at, None
+                step.attempt, step.acts = event["attempt"], False
+                step.captured = dict(self.captured)
             case "step-captures":
                 step.captured.update(event["values"])
                 self.captured.update(event["values"])
+            case "step-acts":
+                step.acts, step.temporary = event["changes"], event["temporary"]
+                step.commands, step.answer = list(event["commands"]), {}
+                step.faults = [*dict.fromkeys([*step.faults, *event["faults"]])]
+                step.heals, step.loads = list(event["heals"]), list(event["loads"])
+                if event["undo"]:
+                    step.undo, step.undo_why, step.order = Undo.PENDING, "", event["n"]
             case "step-answers":
                 step.answer = event["data"]
             case "step-ends":
