@@ -1,9 +1,11 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
 ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up; ES43xx:
-checks that were made and whose answer is not yes. What a node or the client library raises is declared in
-`esnode/errors.py`. Called by everything in `esctl`.
+checks that were made and whose answer is not yes; ES45xx: playbooks. What a node or the client library
+raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
 """
+
+from typing import Any
 
 from esnode.errors import CallerError, EventStreamError, OperatorError
 
@@ -396,6 +398,79 @@ class ShellNotAllowed(CallerError):
     code = "ES4534"
     title = "refused: the playbook runs shell commands"
     next_step = "read them, then add --allow-shell"
+
+
+class InvalidPlaybook(CallerError):
+    """The file is no playbook, or not one that can be run: the message names all that is wrong."""
+
+    code = "ES4501"
+    title = "the playbook cannot be read"
+    next_step = "esctl playbook lint FILE"
+    problems: tuple[Any, ...] = ()
+    """Each with its place, as `esctl/playbook/table.py` notes them."""
+
+
+class InvalidExpression(CallerError):
+    """An expression is not written in the grammar: the message names the character."""
+
+    code = "ES4502"
+    title = "the expression is not well formed"
+    next_step = "see the grammar in docs/playbooks.md"
+
+
+class NotEvaluable(CallerError):
+    """An expression compares what differs in type, orders null, or is neither true nor false."""
+
+    code = "ES4503"
+    title = "the expression has no value"
+    next_step = "see the names and their types in docs/playbooks.md"
+
+
+class UnknownValue(NotEvaluable):
+    """An expression reads a name that is not there, or not yet: nothing can be said about it."""
+
+    code = "ES4504"
+    title = "the expression reads what is not there"
+
+
+class PlaybookNotFound(CallerError):
+    """No file is there, and no playbook that is shipped or in ./playbooks has that id."""
+
+    code = "ES4505"
+    title = "there is no such playbook"
+    next_step = "esctl playbook ls"
+
+
+class InvalidInput(CallerError):
+    """An input of a playbook is missing, is not known, or has a value that it does not take."""
+
+    code = "ES4506"
+    title = "the inputs do not fit the playbook"
+    next_step = "esctl playbook show, with the playbook's id: it lists the inputs"
+
+
+class UnsafePlaybook(CallerError):
+    """The playbook can be read, and the linter has found an error in it."""
+
+    code = "ES4507"
+    title = "the playbook has errors"
+    next_step = "mend what the findings name, then: esctl playbook lint FILE"
+
+
+class UnplannableStep(OperatorError):
+    """A step makes no sense on this cluster: a shape that needs a leader, a node that is not there."""
+
+    code = "ES4508"
+    title = "a step of the playbook cannot be planned here"
+    next_step = "esctl status"
+
+
+class InvalidPlan(CallerError):
+    """The file is not a plan that --save wrote."""
+
+    code = "ES4509"
+    title = "the file is not a plan"
+    next_step = "esctl playbook plan, with --save FILE"
 
 
 def family_of(error: type[EventStreamError]) -> str:
