@@ -1,7 +1,7 @@
 """What a background load keeps on the disk: its plan, a sample each 100 ms, and the ledger of its events.
 
-A directory a load: `plan.json`, `samples.jsonl` (an object a line) and `ledger.jsonl`. A line of the ledger is
-`[what, first, count, begun, ended, ranges, duplicates]` for one batch: `a` was acked, at `ranges` of
+A directory a load: `plan.json`, `samples.jsonl` (an object a line) and `ledger.jsonl`. A line of the ledger
+is `[what, first, count, begun, ended, ranges, duplicates]` for one batch: `a` was acked, at `ranges` of
 [base offset, count]; `r` was refused for certain; `u` has no answer. Its events have the ids `RUN-first` and
 on. Times are seconds of one clock that never goes back. What was not written when the process died was
 promised to nobody here. Read by playbooks and their audit; written by `background.py`.

@@ -1,8 +1,8 @@
 """How a step's command is run: as a process of `esctl`, the same that a person would type.
 
-Its one JSON document comes back as a `Reply`. It has a session of its own, so that Ctrl-C at the terminal does
-not strike it: it is told to stop when its step is over, and killed when it does not. Never prints. Called by
-`acting.py` and `undoing.py`; tests have a script in its place.
+Its one JSON document comes back as a `Reply`. It has a session of its own, so that Ctrl-C at the terminal
+does not strike it: it is told to stop when its step is over, and killed when it does not. Never prints.
+Called by `acting.py` and `undoing.py`; tests have a script in its place.
 """
 
 import json
@@ -91,8 +91,8 @@ class ChildProcesses:
                 deliver_cancel=_stop,
             )
             return reply_of(done.returncode, done.stdout, done.stderr)
-        late = {"code": "", "message": f"{self.typed(words)} was not done within {timeout_s:.0f} s", "cause": ""}
-        return Reply(Exit.TIMEOUT, errors=[late])
+        what = f"{self.typed(words)} was not done within {timeout_s:.0f} s"
+        return Reply(Exit.TIMEOUT, errors=[{"code": "", "message": what, "cause": ""}])
 
 
 def reply_of(code: int, stdout: bytes, stderr: bytes) -> Reply:

@@ -1,6 +1,7 @@
 """A playbook as JSON and back, for the run's directory: what was read is what is resumed.
 
-The file may have changed or be gone by then, and what it includes too. Called by the run, `resume` and `abort`.
+The file may have changed or be gone by then, and what it includes too. Called by the run and by all that go
+on with one.
 """
 
 import json
@@ -48,7 +49,9 @@ def read(directory: Path) -> Playbook:
                 **given,
                 "risk": Risk(given["risk"]),
                 "steps": tuple(map(_step, given["steps"])),
-                "requires": Requires(**{**given["requires"], "backends": tuple(given["requires"]["backends"])}),
+                "requires": Requires(
+                    **{**given["requires"], "backends": tuple(given["requires"]["backends"])}
+                ),
                 "inputs": tuple(map(_input, given["inputs"])),
                 "guards": tuple(
                     Guard(**{**one, "on_breach": OnBreach(one["on_breach"])}) for one in given["guards"]

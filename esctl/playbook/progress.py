@@ -2,8 +2,8 @@
 
 Pure. The running playbook, `resume`, `abort`, `report` and the screen all see a run through this, so they
 never disagree. Events: run-begins, session-begins, step-begins, step-captures, step-acts (the intent),
-step-answers, step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. An event that is not
-known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
+step-answers, step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. One that
+is not known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
 """
 
 import enum
@@ -151,7 +151,7 @@ class Progress:
     @property
     def spent_ms(self) -> int:
         """For how long it was driven; the time between two sessions does not count."""
-        return round(1000 * sum(last - begin for _, begin, last, _ in self.sessions))
+        return round(1000 * sum(float(last) - float(begin) for _, begin, last, _ in self.sessions))
 
     @property
     def pending(self) -> list[StepRun]:
@@ -184,7 +184,7 @@ class Progress:
                     setattr(self, name, event[name])
                 self.rehearsal = bool(event.get("rehearsal"))
             case "session-begins":
-                self._cut_off()
+                self.cut_off()
                 self.sessions.append([event["why"], at, at, None])
             case "session-ends":
                 self.sessions[-1][3] = event["how"]
@@ -237,16 +237,19 @@ class Progress:
             step.undo = Undo.DONE if event["ok"] else Undo.FAILED
             step.undo_why = event["why"]
 
-    def _cut_off(self) -> None:
-        """Another process goes on: what was running when the last one ended was cut off."""
+    def cut_off(self) -> None:
+        """The process that drove it is gone: what it was at was cut off."""
         for step in self.steps.values():
             if step.state is State.RUNNING:
                 step.state = State.CUT_OFF
 
 
-def progress_of(events: Iterable[Event]) -> Progress:
-    """What a journal adds up to, for those who did not write it: what runs in it is cut off."""
+def progress_of(events: Iterable[Event], *, driven: bool = False) -> Progress:
+    """What a journal adds up to, for those who did not write it. What runs in it is cut off, unless a process
+    drives the run."""
     progress = Progress()
     for event in events:
         progress.take(event)
+    if not driven:
+        progress.cut_off()
     return progress

@@ -1,4 +1,4 @@
-"""Asks the cluster, now, for what expressions read: `status`, `health`, `faults`, `cluster`, `load`, `verify`.
+"""Asks the cluster for what expressions read: `status`, `health`, `faults`, `cluster`, `load`, `verify`.
 
 Asks only what is read, each once a look. A cluster that is not there yet has no values: expressions on it
 cannot be judged then. Decides nothing and never prints. Called by the run.
