@@ -16,7 +16,7 @@ from esctl.faults import orders
 from esctl.faults.shapes import Shape
 from esctl.playbook import expression, template
 from esctl.playbook.duration import Duration
-from esctl.playbook.schema import Action, Impact, Kind
+from esctl.playbook.schema import Action, Kind
 
 
 class Takes(enum.StrEnum):
@@ -160,7 +160,6 @@ _ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
 READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, Kind.ASK, Kind.NOTE})
 """Kinds that change nothing, so that their impact need not be said."""
 NESTING: Final = frozenset({Kind.FOREACH, Kind.PARALLEL, Kind.INCLUDE})
-LEAST_IMPACT: Final = {Kind.FAULT: Impact.WRITES, Kind.HEAL: Impact.WRITES, Kind.SHELL: Impact.WRITES}
 
 
 def arguments_of(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Argument]:

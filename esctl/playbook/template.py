@@ -52,6 +52,18 @@ def fill(value: Any, values: Mapping[str, Any]) -> Any:
     return _each_text(value, lambda text: _filled(text, values))
 
 
+def fill_known(value: Any, values: Mapping[str, Any]) -> Any:
+    """The same, as far as it is there: a text with something that is not keeps its references."""
+
+    def fill_one(text: str) -> Any:
+        try:
+            return _filled(text, values)
+        except NotEvaluable:
+            return text
+
+    return _each_text(value, fill_one)
+
+
 def bind(value: Any, values: Mapping[str, Node]) -> Any:
     """The value with these names replaced by values or by other names; all others stay as they are."""
     return _each_text(value, lambda text: _rewritten(text, values))
