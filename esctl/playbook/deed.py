@@ -2,7 +2,7 @@
 
 Everything is filled in. A fault gets an id that nobody else has, and a lease no longer than what is left of
 the run; a load gets the run's directory and ends with the run; `heal` of a step becomes the ids of its
-faults. So what was cut off in the middle can be undone by name. Pure. Called by `stepping.py` and `undoing.py`.
+faults. So what was cut off in the middle can be undone by name. Pure. Called by `stepping.py`, `undoing.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

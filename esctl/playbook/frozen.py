@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from esctl.errors import RunUnreadable
 from esctl.playbook.duration import Duration
+from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,
     Guard,
@@ -31,7 +32,6 @@ from esctl.playbook.schema import (
 from esctl.state import write_atomically
 
 FILE: Final = "playbook.json"
-REDACTED: Final = "(secret)"
 
 
 def write(directory: Path, playbook: Playbook) -> None:
@@ -62,12 +62,6 @@ def read(directory: Path) -> Playbook:
         raise RunUnreadable(f"{path} cannot be used: {type(error).__name__}: {error}") from error
 
 
-def redacted(playbook: Playbook, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The inputs as they may be written down."""
-    secret = {spec.name for spec in playbook.inputs if spec.type is InputType.SECRET}
-    return {name: REDACTED if name in secret else value for name, value in values.items()}
-
-
 def inputs_again(
     playbook: Playbook, kept: Mapping[str, Scalar], given: Mapping[str, Scalar]
 ) -> dict[str, Scalar]:
@@ -90,7 +84,7 @@ def hidden(text: str, secrets: Mapping[str, Scalar]) -> str:
     """The text with every secret value taken out."""
     for value in secrets.values():
         if isinstance(value, str) and value:
-            text = text.replace(value, REDACTED)
+            text = text.replace(value, SECRET)
     return text
 
 

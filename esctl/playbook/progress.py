@@ -2,8 +2,8 @@
 
 Pure. The running playbook, `resume`, `abort`, `report` and the screen all see a run through this, so they
 never disagree. Events: run-begins, session-begins, step-begins, step-captures, step-acts (the intent),
-step-answers, step-ends, foreach, guard, asked, note, verdict, undo-begins, undo-ends, session-ends. One that
-is not known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
+step-answers, step-ends, foreach, guard, audit, asked, note, verdict, undo-begins, undo-ends, session-ends. One
+not known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
 """
 
 import enum
@@ -133,6 +133,8 @@ class Progress:
     answers: dict[str, str] = field(default_factory=dict)
     """What a person answered, by step."""
     notes: list[tuple[float, str, str]] = field(default_factory=list)
+    audit: Mapping[str, Any] | None = None
+    """What the newest audit found."""
     verdict: Verdict | None = None
     why: str = ""
     sessions: list[list[Any]] = field(default_factory=list)
@@ -194,6 +196,8 @@ class Progress:
                 self._undo(event)
             case "foreach":
                 self.rounds[event["step"]] = list(event["over"])
+            case "audit":
+                self.audit = event["facts"]
             case "asked":
                 self.answers[event["step"]] = event["answer"]
             case "note":

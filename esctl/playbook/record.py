@@ -49,7 +49,8 @@ class Record:
     @property
     def left_ms(self) -> int:
         """What is left of the run's duration."""
-        return max(0, min(self.playbook.max_duration_ms, round(1000 * (self.deadline - trio.current_time()))))
+        left_ms = 1000 * (self.deadline - trio.current_time())  # before the steps and after them: endless
+        return round(max(0, min(self.playbook.max_duration_ms, left_ms)))
 
     def write(self, event: str, **facts: Any) -> None:
         """One more event: on the disk when this returns. Raises `MachineRefused`."""
@@ -101,9 +102,12 @@ class Record:
 
     async def _gathered(self, roots: Collection[str], wait_s: float) -> Mapping[str, Any]:
         try:
-            return await self._values.gather(roots, wait_s) if roots else {}
+            values = await self._values.gather(roots, wait_s) if roots else {}
         except (RunUnreadable, StateUnreadable) as error:
             raise NotEvaluable(str(error)) from error
+        if "verify" in values:
+            self.write("audit", facts=values["verify"])
+        return values
 
     def _without_secrets(self, value: Any) -> Any:
         """The same, a secret's value nowhere in it."""

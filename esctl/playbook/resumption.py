@@ -1,7 +1,7 @@
-"""What becomes of each step when a run goes on that was cut off: kept, looked at again, done again, or asked.
+"""What becomes of each step when a run goes on that was cut off: kept, looked at, done again, or asked about.
 
-Before a run goes on, what is temporary is undone: faults are healed, loads stopped. So it is begun again where
-it was still meant to be there. What ran under a fault that is over for good cannot be looked at again and is
+Before a run goes on, what is temporary is undone: faults are healed, loads stopped. So it is begun again
+where it was still meant to be there. What ran under a fault that is over for good cannot be looked at again and is
 believed. A step that was cut off in the middle is repeated when that can do no harm; else a person decides.
 Pure. Called by `run.py`.
 """
@@ -96,9 +96,10 @@ def decided(resumption: Resumption, answers: Mapping[str, str]) -> Resumption:
             case "done":
                 fates[step] = Fate.IS_DONE
             case _:
+                helps = f"esctl playbook resume --answer {step}={REPEAT}, or --answer {step}={IS_DONE}"
                 raise CannotRepeat(
                     f"the step {step} was cut off: it may be done, done in part, or not done",
-                    next_step=f"look, then esctl playbook resume --answer {step}={REPEAT}, or {step}={IS_DONE}",
+                    next_step=f"look whether it is; then {helps}",
                 )
     return Resumption(fates)
 

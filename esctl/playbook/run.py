@@ -1,8 +1,8 @@
 """A run of a playbook: its steps in order, its guards beside them, its verdict, and then its clean-up.
 
 THE MAP: `stepping.py` takes one step, `watching.py` looks at the guards, `undoing.py` cleans up, `record.py`
-writes down. Decided here: what comes after what, what follows a failure, and the verdict, which is on the disk
-before anything is undone. The clean-up is shielded from Ctrl-C and bounded. Never prints. Called by the
+writes down. Decided here: what comes after what, what follows a failure, and the verdict, which is on the
+disk before anything is undone. The clean-up is shielded from Ctrl-C and bounded. Never prints. Called by the
 commands `run`, `resume`, `abort` and `rehearse`.
 """
 
@@ -64,7 +64,7 @@ class Run:
         await self._drive(left_ms, self._all_steps)
 
     async def resume(self, left_ms: int, resumption: Resumption) -> None:
-        """Go on with what is left. Raises `NoLongerHolds`; then nothing was decided, and it can go on later."""
+        """Go on with what is left. Raises `NoLongerHolds`: nothing was decided, and it can go on later."""
         self.record.write("session-begins", why="resume")
         self._resumption = resumption
 
@@ -185,7 +185,7 @@ class Run:
             outcome = None
 
     async def _again(self, step: Step, outcome: Outcome) -> bool:
-        """What follows a step that did not pass: True to take it again; `_end` is set where it ends the run."""
+        """What follows a step that did not pass: True to take it again; `_end` is set where that is the end."""
         verdict = Verdict.FAIL if outcome.state is State.FAILED else Verdict.INCONCLUSIVE
         why = f"step {step.id}: {outcome.why}"
         follows = str(step.on_fail)

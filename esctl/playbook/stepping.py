@@ -65,6 +65,7 @@ class Stepper:
         try:
             if step.confirm:
                 await self._actor.person.confirm(step.id, step.confirm)
+                self._record.write("asked", step=step.id, question=step.confirm, answer="yes")
             for attempt in range(1, step.retry.attempts + 1):
                 if attempt > 1:
                     await trio.sleep(step.retry.every_ms / 1000)
@@ -104,6 +105,9 @@ class Stepper:
         done = await self._actor.do(step.id, deed, max(0.0, deadline - trio.current_time()))
         if done.data:
             self._record.write("step-answers", step=step.id, data=dict(done.data))
+        if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
+            answer = done.data.get("answer", "yes")
+            self._record.write("asked", step=step.id, question=deed.action.arguments["question"], answer=answer)
         if done.captured:
             self._record.write("step-captures", step=step.id, values=dict(done.captured))
         if done.why and not _judges_the_end(step):

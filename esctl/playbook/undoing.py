@@ -15,7 +15,7 @@ from esctl.errors import FaultNotFound, InvalidPlaybook, LoadNotFound, NotEvalua
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, undo_action, undo_of
-from esctl.playbook.progress import StepRun, Undo
+from esctl.playbook.progress import Progress, StepRun, Undo
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Kind, Step
 
@@ -91,10 +91,10 @@ class Undoer:
         return undo_of(declared, {**live, **self._record.known(step.id, then=True)}, self._known())
 
 
-def left_over(record: Record) -> list[str]:
+def left_over(progress: Progress) -> list[str]:
     """The commands that a person would type for what could not be undone, in their order."""
     lines = []
-    for step in record.progress.pending:
+    for step in progress.pending:
         if step.undo is Undo.FAILED:
             lines += step.undo_commands or [f"(step {step.id} has to be undone by hand: {step.undo_why})"]
     return list(dict.fromkeys(lines))

@@ -1,7 +1,7 @@
 """The guards of a run: conditions that are looked at all along, beside the steps, in the same nursery.
 
-A guard that does not hold for as long as it says is a breach: the first one ends the steps. One that cannot be
-judged, such as on a load that has not begun, is no breach, and is written down. Called by `run.py`.
+A guard that does not hold for as long as it says is a breach: the first one ends the steps. One that cannot
+be judged, such as on a load that has not begun, is no breach, and is written down. Called by `run.py`.
 """
 
 from collections.abc import Callable
