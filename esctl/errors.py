@@ -473,6 +473,14 @@ class InvalidPlan(CallerError):
     next_step = "esctl playbook plan, with --save FILE"
 
 
+class RequirementsUnmet(OperatorError):
+    """The cluster is not what the playbook requires: too small, on another backend, or faults not allowed."""
+
+    code = "ES4510"
+    title = "the playbook does not fit this cluster"
+    next_step = "esctl playbook show, with the playbook's id: it says what it needs"
+
+
 def family_of(error: type[EventStreamError]) -> str:
     """Whose turn it is, in words."""
     if issubclass(error, CallerError):

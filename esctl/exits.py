@@ -59,6 +59,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.UnsafePlaybook: Exit.USAGE,
     ours.InvalidPlan: Exit.USAGE,
     ours.UnplannableStep: Exit.REFUSED,
+    ours.RequirementsUnmet: Exit.REFUSED,
     ours.NotConfirmed: Exit.REFUSED,
     ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,

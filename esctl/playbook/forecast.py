@@ -134,7 +134,7 @@ class Forecast:
             case ["node", "stop" | "kill" | "pause" | "drain", number, *_] if number.isdigit():
                 return self._with_down(self.down | {int(number)})
             case ["node", "start" | "resume", number, *_] if number.isdigit():
-                return self._with_down(self.down - {int(number)})
+                return self._with_up(int(number))
             case ["node", "restart" | "replace", number, *_] if number.isdigit():
                 return self, self._while_out("meanwhile ", int(number))
             case ["cluster", "stop" | "down" | "destroy", *_]:
@@ -145,6 +145,11 @@ class Forecast:
                 to = words[words.index("--to") + 1] if "--to" in words else ""
                 return replace(self, leader=int(to) if to.isdigit() else None), self.outlook()
         return self, None
+
+    def _with_up(self, node: int) -> tuple["Forecast", Outlook]:
+        """Whatever has stopped it: a fault of its process ends with that, and with a new one it runs."""
+        faults = {one: replace(struck, down=struck.down - {node}) for one, struck in self.faults.items()}
+        return replace(self, faults=faults)._with_down(self.down - {node})
 
     def _with_down(self, down: frozenset[int]) -> tuple["Forecast", Outlook]:
         new = self._settled(replace(self, down=down))
