@@ -312,14 +312,6 @@ class RunIsOver(OperatorError):
     next_step = "esctl playbook report"
 
 
-class RequirementsNotMet(OperatorError):
-    """The cluster is not what the playbook is made for: too small, another backend, no faults allowed."""
-
-    code = "ES4523"
-    title = "refused: the playbook does not fit the cluster"
-    next_step = "esctl playbook show"
-
-
 class PlanIsStale(OperatorError):
     """Between the plan and the run the cluster or the playbook changed; what was planned may be wrong now."""
 

@@ -71,7 +71,6 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.Drifted: Exit.UNHEALTHY,
     ours.RunUnderWay: Exit.REFUSED,
     ours.RunIsOver: Exit.REFUSED,
-    ours.RequirementsNotMet: Exit.REFUSED,
     ours.PlanIsStale: Exit.REFUSED,
     ours.NoLongerHolds: Exit.REFUSED,
     ours.CannotRepeat: Exit.REFUSED,

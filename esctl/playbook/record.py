@@ -83,6 +83,7 @@ class Record:
         }
         if mine is not None and mine.answer:
             values |= dict.fromkeys(OWN, mine.answer)
+            values["bench"] = {**mine.answer, **mine.answer.get("figures", {})}
         return values
 
     async def look(

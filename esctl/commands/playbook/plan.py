@@ -37,7 +37,7 @@ def plan(
 
     book = options.safe(playbook)
     values = taking.take(book, options.given(inputs))
-    survey = _survey(run, book)
+    survey = survey_of(run, book)
     planned = planning.plan(book, values, survey)
     if save is not None:
         state.write_atomically(save, json.dumps(planned.as_data(), indent=2) + "\n")
@@ -117,7 +117,7 @@ def _verdict(planned: "Plan") -> Line:
     return Line("a majority is there all along", Tone.GOOD)
 
 
-def _survey(run: Invocation, book: "Playbook") -> "Survey | None":
+def survey_of(run: Invocation, book: "Playbook") -> "Survey | None":
     """The cluster as it is now; None for a playbook that wants none, where there is none."""
     from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 

@@ -46,6 +46,10 @@ class Teller:
         self._begun_s = time.monotonic()
         self._undoing = ""
 
+    def begin(self) -> None:
+        """What is run, where."""
+        self._say([(self._playbook.title, Tone.STRONG), (f"   ({self._progress.run})", Tone.DIM)])
+
     def tell(self, event: Event) -> None:
         """Something has happened, and the progress knows it already."""
         match event["event"]:
