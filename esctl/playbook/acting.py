@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl.errors import NotConfirmed, ShellNotAllowed
+from esctl.errors import FaultNotFound, NotConfirmed, ShellNotAllowed
 from esctl.exits import Exit
 from esctl.faults import orders
 from esctl.playbook.deed import Deed
@@ -81,6 +81,8 @@ class Actor:
         reply = Reply(Exit.OK)
         for words in deed.commands:
             reply = await self.executor.run(words, max(0.1, deadline - trio.current_time()))
+            if deed.action.kind is Kind.HEAL and reply.codes == {FaultNotFound.code}:
+                reply = Reply(Exit.OK, reply.data)  # its lease was over before: it is gone, as it should be
             if not reply.ok:
                 break
         data = {**reply.data, "exit": reply.exit}

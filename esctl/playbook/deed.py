@@ -14,9 +14,9 @@ from esctl.faults import orders
 from esctl.playbook import kinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
+from esctl.playbook.progress import EVERY_FAULT
 from esctl.playbook.schema import Action, Impact, Kind, Step
 
-ALL: Final = "*"
 LEAST_LEFT_MS: Final = 1000
 """With less than this left of the run, nothing that needs a lease is begun."""
 LONGEST_FAULT_ID: Final = 60
@@ -102,7 +102,7 @@ def _fault(action: Action, step: str, known: Circumstances) -> Deed:
 
 def _heal(action: Action, known: Circumstances) -> Deed:
     if action.arguments.get("all") is True:
-        return Deed(action, (tuple(command_of(action)),), heals=(ALL,))
+        return Deed(action, (tuple(command_of(action)),), heals=(EVERY_FAULT,))
     ids = tuple(known.faults_of(str(action.arguments["fault"])))
     lines = tuple(tuple(command_of(Action(action.kind, {"fault": fault}))) for fault in ids)
     return Deed(action, lines, heals=ids)

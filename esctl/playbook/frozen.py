@@ -74,8 +74,8 @@ def inputs_again(
         value = given.get(spec.name, kept.get(spec.name))
         if spec.type is InputType.SECRET and spec.name not in given:
             continue
-        if spec.type is InputType.DURATION and isinstance(value, int):
-            value = Duration(value)
+        if spec.type is InputType.DURATION and isinstance(value, str):
+            value = Duration.parse(value)
         values[spec.name] = value
     return values
 

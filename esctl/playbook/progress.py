@@ -2,16 +2,19 @@
 
 Pure. The running playbook, `resume`, `abort`, `report` and the screen all see a run through this, so they
 never disagree. Events: run-begins, session-begins, step-begins, step-captures, step-acts (the intent),
-step-answers, step-ends, foreach, guard, audit, asked, note, verdict, undo-begins, undo-ends, session-ends. One
-not known is skipped: a newer esctl may have written it. Called by everything that runs or shows a run.
+step-answers, step-ends, foreach, guard, audit, asked, note, verdict, undo-begins, undo-ends, session-ends.
+Others are skipped: a newer esctl may have written them. Called by everything that runs or shows a run.
 """
 
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from esctl.playbook.journal import Event
+
+EVERY_FAULT: Final = "*"
+"""Among the faults that a step ends: all there are."""
 
 
 class State(enum.StrEnum):
@@ -68,9 +71,9 @@ class StepRun:
     commands: list[str] = field(default_factory=list)
     """As a person would type them."""
     faults: list[str] = field(default_factory=list)
-    """The ids of the faults that it set, or meant to."""
+    """The ids of the faults that it set, or meant to, and that were not undone."""
     heals: list[str] = field(default_factory=list)
-    """The ids of the faults that it ended; `*` is all."""
+    """The ids of the faults that it ends, or `EVERY_FAULT`."""
     loads: list[str] = field(default_factory=list)
     captured: dict[str, Any] = field(default_factory=dict)
     """All that was captured when it began, and what it captured itself."""
@@ -233,12 +236,16 @@ class Progress:
                 step.answer = event["data"]
             case "step-ends":
                 step.state, step.why, step.ended_s = State(event["state"]), event["why"], at
+                for other in self.steps.values():
+                    if other.undo is Undo.PENDING and ends(step, other):
+                        other.undo, other.undo_why = Undo.DONE, f"by the step {step.id}"
 
     def _undo(self, event: Event) -> None:
         step = self.steps[event["step"]]
         step.undo_commands = list(event.get("commands", step.undo_commands))
         if event["event"] == "undo-ends":
             step.undo = Undo.DONE if event["ok"] else Undo.FAILED
+            step.faults = [] if event["ok"] else step.faults
             step.undo_why = event["why"]
 
     def cut_off(self) -> None:
@@ -246,6 +253,15 @@ class Progress:
         for step in self.steps.values():
             if step.state is State.RUNNING:
                 step.state = State.CUT_OFF
+
+
+def ends(step: StepRun, other: StepRun) -> bool:
+    """Has `step` ended what `other` began: healed all of its faults, or stopped its load?"""
+    if step.id == other.id or step.state is not State.PASSED:
+        return False
+    healed = bool(other.faults) and (EVERY_FAULT in step.heals or set(other.faults) <= set(step.heals))
+    stopped = bool(other.loads) and not step.temporary and set(other.loads) <= set(step.loads)
+    return healed or stopped
 
 
 def progress_of(events: Iterable[Event], *, driven: bool = False) -> Progress:

@@ -1,7 +1,7 @@
 """The report of a run: one document for programs, and the same as Markdown for people.
 
-The page of HTML, with its plot, is in `esctl/report/run.py`. Reads the run's directory; decides nothing, never
-prints. Called by the commands that drive a run and by `esctl playbook report`.
+The page of HTML, with its plot, is in `esctl/report/run.py`. Reads the run's directory; decides nothing, and
+never prints. Called by the commands that drive a run and by `esctl playbook report`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,7 +157,6 @@ def seconds_in(run: Mapping[str, Any], at_s: float) -> str:
     return f"{at_s - run['begun']:+.1f} s"
 
 
-
 def _told(step: Mapping[str, Any]) -> str:
     parts = [_plain(step["title"])] if step["title"] else []
     parts += [f"`{command}`" for command in step["commands"]]
@@ -168,5 +167,5 @@ def _told(step: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that cannot be taken for Markdown's own marks where it would matter: in a table, in a heading."""
+    """A text that cannot be taken for Markdown's own marks where that would matter: in a table, a heading."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,9 +1,8 @@
 """What becomes of each step when a run goes on that was cut off: kept, looked at, done again, or asked about.
 
 Before a run goes on, what is temporary is undone: faults are healed, loads stopped. So it is begun again
-where it was still meant to be there. What ran under a fault that is over for good cannot be looked at again and is
-believed. A step that was cut off in the middle is repeated when that can do no harm; else a person decides.
-Pure. Called by `run.py`.
+where it was still meant to be there. What ran under a fault that is over for good cannot be looked at again
+and is believed. A step that was cut off is repeated when that can do no harm; else a person decides. Pure. Called by `run.py`.
 """
 
 import enum
@@ -13,9 +12,8 @@ from typing import Final
 
 from esctl.errors import CannotRepeat
 from esctl.playbook import nesting
-from esctl.playbook.deed import ALL
 from esctl.playbook.kinds import NESTING
-from esctl.playbook.progress import Progress, State, StepRun
+from esctl.playbook.progress import Progress, State, StepRun, ends
 from esctl.playbook.schema import Kind, Playbook, Step
 
 REPEATABLE: Final = frozenset(
@@ -82,7 +80,7 @@ def resumption_of(playbook: Playbook, progress: Progress) -> Resumption:
         fates[step.id] = _fate(step, run, lasting, under)
         if run.state is State.PASSED and run.temporary:
             under.append(run.id)
-        under = [other for other in under if not _ends(run, progress.steps[other])]
+        under = [other for other in under if not ends(run, progress.steps[other])]
     return Resumption(fates)
 
 
@@ -121,16 +119,7 @@ def _begun(run: StepRun | None) -> bool:
 
 def _ended_later(run: StepRun, passed: Sequence[StepRun]) -> bool:
     """Did a later step end what this one began?"""
-    return any(_ends(other, run) for other in passed[passed.index(run) + 1 :])
-
-
-def _ends(run: StepRun, other: StepRun) -> bool:
-    """Is it what `run` did that `other` is over?"""
-    if run.id == other.id or run.state is not State.PASSED:
-        return False
-    healed = bool(other.faults) and (ALL in run.heals or set(other.faults) <= set(run.heals))
-    stopped = bool(other.loads) and not run.temporary and set(other.loads) <= set(run.loads)
-    return healed or stopped
+    return any(ends(other, run) for other in passed[passed.index(run) + 1 :])
 
 
 def _with_rounds(steps: Sequence[Step], progress: Progress) -> Iterator[Step]:

@@ -185,7 +185,7 @@ class Run:
             outcome = None
 
     async def _again(self, step: Step, outcome: Outcome) -> bool:
-        """What follows a step that did not pass: True to take it again; `_end` is set where that is the end."""
+        """What follows a step that did not pass: True to take it again; sets `_end` where that is the end."""
         verdict = Verdict.FAIL if outcome.state is State.FAILED else Verdict.INCONCLUSIVE
         why = f"step {step.id}: {outcome.why}"
         follows = str(step.on_fail)

@@ -107,7 +107,9 @@ class Stepper:
             self._record.write("step-answers", step=step.id, data=dict(done.data))
         if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
             answer = done.data.get("answer", "yes")
-            self._record.write("asked", step=step.id, question=deed.action.arguments["question"], answer=answer)
+            self._record.write(
+                "asked", step=step.id, question=deed.action.arguments["question"], answer=answer
+            )
         if done.captured:
             self._record.write("step-captures", step=step.id, values=dict(done.captured))
         if done.why and not _judges_the_end(step):

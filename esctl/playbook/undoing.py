@@ -11,7 +11,14 @@ from typing import Final
 
 import trio
 
-from esctl.errors import FaultNotFound, InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
+from esctl.errors import (
+    ClusterNotFound,
+    FaultNotFound,
+    InvalidPlaybook,
+    LoadNotFound,
+    NotEvaluable,
+    ShellNotAllowed,
+)
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, undo_action, undo_of
@@ -25,7 +32,7 @@ ONE_TIMEOUT_S: Final = 45.0
 """For one try: to start a node again takes longest."""
 TRIES: Final = 3
 PAUSE_S: Final = 1.0
-GONE: Final = frozenset({FaultNotFound.code, LoadNotFound.code})
+GONE: Final = frozenset({FaultNotFound.code, LoadNotFound.code, ClusterNotFound.code})
 """Errors that say that there is nothing left to undo."""
 
 

@@ -17,7 +17,7 @@ from esctl.playbook.acting import Actor
 from esctl.playbook.commands import typed
 from esctl.playbook.execution import Reply
 from esctl.playbook.journal import Event, Journal
-from esctl.playbook.plan import without_secrets
+from esctl.playbook.plan import shown_inputs
 from esctl.playbook.progress import Progress, progress_of
 from esctl.playbook.record import Record
 from esctl.playbook.resumption import decided, resumption_of
@@ -51,7 +51,9 @@ class World:
     faults: set[str] = field(default_factory=set)
     loads: set[str] = field(default_factory=set)
     lost: int = 0
-    audit: dict[str, Any] = field(default_factory=lambda: {"acked_lost": 0, "hashes_equal": True, "passed": True})
+    audit: dict[str, Any] = field(
+        default_factory=lambda: {"acked_lost": 0, "hashes_equal": True, "passed": True}
+    )
     extra: dict[str, Any] = field(default_factory=dict)
     """More tables of values."""
     commands: list[str] = field(default_factory=list)
@@ -203,7 +205,7 @@ class Stage:
         values = inputs.take(self.book, self.given)
         progress = Progress()
         facts = {"run": "drill-1", "playbook": {"id": "drill"}, "cluster": "c", "identity": "c-1"}
-        kept = without_secrets(self.book, values)
+        kept = shown_inputs(self.book, values)
         line = opened.write("run-begins", **facts, inputs=kept, max_duration_ms=self.book.max_duration_ms)
         progress.take(line)
         try:

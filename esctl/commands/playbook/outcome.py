@@ -44,7 +44,9 @@ def _verdict_errors(progress: "Progress", codes: list[Exit], *, aborted: bool) -
         codes.append(exit_of(PlaybookFailed))
         return [Trouble(PlaybookFailed.code, PlaybookFailed.title, progress.why, helps)]
     codes.append(exit_of(PlaybookInconclusive))
-    return [Trouble(PlaybookInconclusive.code, PlaybookInconclusive.title, progress.why or progress.words, helps)]
+    return [
+        Trouble(PlaybookInconclusive.code, PlaybookInconclusive.title, progress.why or progress.words, helps)
+    ]
 
 
 def views_of(progress: "Progress", left: list[str]) -> list[View]:

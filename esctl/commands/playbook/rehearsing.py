@@ -46,7 +46,9 @@ def rehearse(
     size = nodes or max(NODES, book.requires.nodes)
     if dry_run:
         data = {"playbook": book.id, "cluster": name, "nodes": size, "dry_run": True}
-        return Answer(data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")])
+        return Answer(
+            data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
+        )
     esctl = ChildProcesses(name)
     consent = running.Consent(options.given(answers), yes=True, allow_shell=allow_shell)
 
@@ -57,7 +59,9 @@ def rehearse(
         survey = None
         if book.requires.nodes:
             with run.terminal.progress(f"starting {size} nodes of {name}"):
-                up = command("cluster", "up", name, "--faults", "--nodes", str(size), timeout_s=START_TIMEOUT_S)
+                up = command(
+                    "cluster", "up", name, "--faults", "--nodes", str(size), timeout_s=START_TIMEOUT_S
+                )
             if not up.ok:
                 raise MachineRefused(f"the cluster to rehearse on did not start: {up.why}")
             survey = _survey(run, name)

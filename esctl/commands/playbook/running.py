@@ -1,11 +1,11 @@
 """`esctl playbook run`, `resume` and `abort`: a playbook carried out, gone on with, and taken back.
 
-What happens is decided in `esctl/playbook/run.py`. Here it is confirmed, locked, told, and answered: exit 0 is a
-pass, 11 a fail, 12 no verdict, 13 refused, 14 a clean-up that is not complete, 130 interrupted.
+What happens is decided in `esctl/playbook/run.py`. Here it is confirmed, locked, told and answered: exit 0 is
+a pass, 11 a fail, 12 no verdict, 13 refused, 14 a clean-up that is not complete, 130 interrupted.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl import guard, state
-from esctl.answer import Answer, Line, Tone
+from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, Yes
 from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
@@ -65,7 +65,7 @@ def run(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
-    """Run a playbook: its steps, its guards, its verdict, and then the undoing of what was for the time only"""
+    """Run a playbook: its steps, its guards, its verdict, and then the undoing of what was temporary"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
 
@@ -165,7 +165,7 @@ def carry_out(
 ) -> Answer:
     """A new run, from its directory to its answer. Raises `RunUnderWay`, `PlanIsStale`."""
     from esctl.playbook import frozen, journal
-    from esctl.playbook.plan import without_secrets
+    from esctl.playbook.plan import shown_inputs
     from esctl.playbook.progress import Progress
 
     directory = journal.runs_root() / journal.new_id(book.id)
@@ -181,7 +181,7 @@ def carry_out(
             playbook={name: getattr(book, name) for name in ("id", "version", "title", "digest", "path")},
             cluster=cluster,
             identity=identity,
-            inputs=without_secrets(book, values),
+            inputs=shown_inputs(book, values),
             max_duration_ms=book.max_duration_ms,
             rehearsal=rehearsal,
         )
@@ -214,7 +214,7 @@ def check(planned: "Plan", *, allow_shell: bool) -> None:
 
 
 def _hold_to(planned: "Plan", path: Path) -> None:
-    """Raises `PlanIsStale` when a saved plan is not this one any more, `InvalidArgument` for a file that is none."""
+    """Raises `PlanIsStale` when a saved plan stands no longer, `InvalidArgument` for a file that is none."""
     from esctl.playbook.plan import SCHEMA, Fingerprint, shown_inputs
 
     try:

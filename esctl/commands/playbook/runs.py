@@ -83,24 +83,21 @@ def report(
     directory = journal.find(name)
     progress = progress_of(journal.read(directory), driven=journal.is_driven(directory))
     document = document_of(progress, directory)
-    match form:
-        case Format.TEXT if into is None:
-            return Answer(document, _views(document, outcome.views_of(progress, document["left"])))
-        case Format.TEXT | Format.MD:
-            text = markdown(document)
-        case Format.JSON:
-            text = json.dumps(with_samples(document), indent=2, default=str) + "\n"
-        case Format.HTML:
-            from esctl.report.run import page
+    if form is Format.TEXT and into is None:
+        return Answer(document, _views(document, outcome.views_of(progress, document["left"])))
+    whole = with_samples(document)
+    if form is Format.HTML:
+        from esctl.report.run import page
 
-            text = page(with_samples(document))
+        text = page(whole)
+    else:
+        text = json.dumps(whole, indent=2, default=str) + "\n" if form is Format.JSON else markdown(document)
     if into is None:
-        if form is Format.JSON:
-            return Answer(with_samples(document), [Line(text)])
-        return Answer({**document, str(form): text}, [Line(text)])
+        return Answer(whole if form is Format.JSON else {**document, "text": text}, [Line(text.rstrip("\n"))])
     state.write_atomically(into.absolute(), text)
-    data = {"run": progress.run, "file": str(into), "bytes": len(text.encode())}
-    return Answer(data, [Line(f"{into} is written"), Fields([("bytes", data["bytes"])])])
+    size = len(text.encode())
+    data = {"run": progress.run, "file": str(into), "bytes": size}
+    return Answer(data, [Line(f"{into} is written"), Fields([("bytes", size)])])
 
 
 _TONES = {
