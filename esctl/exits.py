@@ -69,6 +69,13 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.Inconclusive: Exit.INCONCLUSIVE,
     ours.Regression: Exit.REGRESSION,
     ours.Drifted: Exit.UNHEALTHY,
+    ours.RunUnderWay: Exit.REFUSED,
+    ours.RunIsOver: Exit.REFUSED,
+    ours.PlanIsStale: Exit.REFUSED,
+    ours.NoLongerHolds: Exit.REFUSED,
+    ours.CannotRepeat: Exit.REFUSED,
+    ours.ShellNotAllowed: Exit.REFUSED,
+    ours.LoadNotFound: Exit.USAGE,
 }
 
 

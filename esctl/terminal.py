@@ -10,13 +10,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
+    from rich import live as rich_live
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
@@ -58,6 +59,13 @@ class Progress(Protocol):
         """Say what is going on now."""
 
 
+class Pane(Protocol):
+    """A few lines at the end of what is printed, drawn anew in place while something goes on."""
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        """Show these instead; each is cut to the width of the terminal."""
+
+
 class Terminal:
     """Both output streams of one command."""
 
@@ -75,8 +83,8 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
-        self._live: rich_progress.Progress | None = None
-        """A progress bar that is being drawn: what is printed meanwhile goes above it, not through it."""
+        self._live: rich_progress.Progress | rich_live.Live | None = None
+        """A progress bar or a pane that is being drawn: what is printed meanwhile goes above it, not through it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
     # --- answers and records: standard output ------------------------------------------------------
@@ -194,6 +202,32 @@ class Terminal:
             finally:
                 self._live = None
 
+    @contextmanager
+    def pane(self) -> Iterator[Pane]:
+        """Lines that are drawn anew in place; what is printed meanwhile goes above them. Silent where nobody
+        watches."""
+        if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
+            yield _Silent()
+            return
+        from rich.live import Live  # loaded late: `--help` must be quick
+
+        with Live(console=self._console(self._stderr), transient=True, auto_refresh=False) as shown:
+            self._live = shown
+            try:
+                yield _Drawn(shown)
+            finally:
+                self._live = None
+
+    @contextmanager
+    def without_pane(self) -> Iterator[None]:
+        """Take the pane off the screen while a question is asked."""
+        drawn = self._live
+        if drawn is not None:
+            drawn.stop()
+        yield
+        if drawn is not None:
+            drawn.start()
+
     # --- inside ------------------------------------------------------------------------------------
 
     @contextmanager
@@ -300,6 +334,22 @@ class _Silent:
 
     def describe(self, text: str) -> None:
         """Nobody watches."""
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        """Nobody watches."""
+
+
+class _Drawn:
+    def __init__(self, shown: "rich_live.Live") -> None:
+        self._shown = shown
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        from rich.console import Group
+
+        texts = [_text(list(parts)) for parts in lines]
+        for text in texts:
+            text.no_wrap, text.overflow = True, "ellipsis"
+        self._shown.update(Group(*texts), refresh=True)
 
 
 class _Shown:

@@ -56,8 +56,8 @@ def plan(
         words = "".join(f" --input {shlex.quote(word)}" for word in inputs or ())
         next_step = f"esctl playbook run {playbook}{words}{cluster}"
         return Answer(planned.as_data(), [*views, Fields([("to run it", next_step)])])
-    error = _unfit(book, planned.unmet)
-    return Answer(planned.as_data(), views, [Trouble.of(error)], exit_of(error))
+    unfit = _unfit(book, planned.unmet)
+    return Answer(planned.as_data(), views, [Trouble.of(unfit)], exit_of(unfit))
 
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
