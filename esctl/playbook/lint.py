@@ -25,6 +25,7 @@ _SAMPLES: Final = {
     InputType.STRING: "text",
     InputType.SECRET: "text",
 }
+_UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
 def lint(playbook: Playbook) -> list[Finding]:
@@ -202,13 +203,21 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
 
 
 def _flaw_of_command(playbook: Playbook, action: Action) -> str:
-    """Of the command that it comes down to, with a sample in each place that is filled in later."""
-    values = lintnames.samples(playbook, action.arguments, _SAMPLES)
-    try:
-        words = command_of(Action(action.kind, template.fill(action.arguments, values)))
-    except (KeyError, NotEvaluable):
-        return ""  # an argument is missing, or a name: that has been said
-    return commandline.flaw_of(words) if words else ""
+    """Of the command that it comes down to, with a sample in each place that is filled in later.
+
+    What a run captures may be a number, a word or a time: the command has a flaw if it has one with each.
+    """
+    flaw = ""
+    for unknown in _UNKNOWN:
+        values = lintnames.samples(playbook, action.arguments, _SAMPLES, unknown)
+        try:
+            words = command_of(Action(action.kind, template.fill(action.arguments, values)))
+        except (KeyError, NotEvaluable):
+            return ""  # an argument is missing, or a name: that has been said
+        flaw = commandline.flaw_of(words) if words else ""
+        if not flaw:
+            break
+    return flaw
 
 
 def _background(step: Step, action: Action) -> Iterator[Finding]:

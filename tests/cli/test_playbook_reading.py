@@ -101,8 +101,7 @@ def test_a_step_that_only_looks_need_not_say_so() -> None:
     assert step.impact is Impact.READS
 
 
-def test_everything_that_is_wrong_is_named_at_once() -> None:
-    found = problems_of("""
+WRONG = """
 schema = "esctl.playbook/v2"
 id = "Bad Id"
 version = 1
@@ -143,7 +142,11 @@ id = "each"
 kind = "foreach"
 impact = "rw"
 with = { items = "status.followers[" }
-""")
+"""
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    found = problems_of(WRONG)
     expected = [
         "`schema` must be 'esctl.playbook/v1'",
         "`id` must be lower case letters",
@@ -323,6 +326,12 @@ def test_each_round_of_a_foreach_is_complete_by_itself() -> None:
     assert (stop.title, stop.expect) == ("Stop node 3", ("not status.nodes.3.up",))
     assert look.needs == ("stop-3",)
     assert look.expect == ("step.stop-3.ok", "status.nodes.3.role != 'leader'")
+
+
+def test_rounds_about_the_same_item_have_ids_of_their_own() -> None:
+    (each,) = parsed(FOREACH).steps
+    rounds = nesting.rounds(each, [1, "One 1", 1, 1])
+    assert [one[0].id for one in rounds] == ["stop-1", "stop-one-1", "stop-1-2", "stop-1-3"]
 
 
 def test_a_foreach_goes_through_a_list_an_expression_or_a_reference() -> None:
