@@ -60,10 +60,11 @@ class Forecast:
     def outlook(self, before: "Forecast | None" = None) -> Outlook:
         """What the quorum is in it, in the words of `esctl/guard.py`."""
         needed = len(self.voters) // 2 + 1
-        if self.cuts:
+        runs = [node for node in self.voters if node not in self.out]
+        if self.cuts and runs:
             cut = Partition(None, self.voters, self.cuts, self.out)
-            able = [node for node in self.voters if cut.can_lead(node)]
-            reach = max((cut.reach(node) for node in able or self.voters), key=len)
+            able = [node for node in runs if cut.can_lead(node)]
+            reach = max((cut.reach(node) for node in able or runs), key=len)
             side = f"nodes {listed(reach)} hear each other" if len(reach) > 1 else f"node {reach[0]} is alone"
             return Outlook(f"{side}: {cut.outcome(reach)}", bool(able))
         running = len(set(self.voters) - self.out)

@@ -123,7 +123,7 @@ def printed(node: Node) -> str:
         case ListOf(items):
             return f"[{', '.join(map(_operand, items))}]"
         case Path(parts):
-            rest = (f".{part}" if isinstance(part, str) else f"[{printed(part)}]" for part in parts[1:])
+            rest = (f".{part}" if isinstance(part, str) else f"[{_operand(part)}]" for part in parts[1:])
             return f"{parts[0]}{''.join(rest)}"
         case Comparison(op, left, right):
             return f"{_operand(left)} {op} {_operand(right)}"

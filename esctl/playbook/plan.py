@@ -226,7 +226,7 @@ class _Planner:
         if self._picture is not None and action.kind not in NESTING:
             self._picture, outlook = self._picture.after(step.id, action)
         title, doc, confirm = (self._text(text) for text in (step.title, step.doc, step.confirm))
-        done = replace(step, title=title, doc=doc, confirm=confirm)
+        done = replace(step, action=action, undo=undo, title=title, doc=doc, confirm=confirm)
         return PlannedStep(
             done, depth, tuple(command_of(action)), _shown(action), _shown(undo) if undo else "", outlook
         )

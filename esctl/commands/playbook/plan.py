@@ -1,6 +1,8 @@
 """`esctl playbook plan`: every step of a run, its command and what the quorum would be; nothing is done."""
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ from esctl import state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
-from esctl.errors import ClusterNotFound, NoCluster, RequirementsUnmet, SeveralClusters
+from esctl.errors import RequirementsUnmet, UnplannableStep
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
 
@@ -38,23 +40,24 @@ def plan(
     book = options.safe(playbook)
     values = taking.take(book, options.given(inputs))
     survey = survey_of(run, book)
-    planned = planning.plan(book, values, survey)
+    try:
+        planned = planning.plan(book, values, survey)
+    except UnplannableStep as error:
+        if missing := planning.unmet(book, survey):
+            raise _unfit(book, missing) from error
+        raise
     if save is not None:
         state.write_atomically(save, json.dumps(planned.as_data(), indent=2) + "\n")
         run.terminal.note(f"the plan is in {save}")
     views = views_of(planned, survey)
     if not planned.unmet:
-        cluster = f" --cluster {survey.cluster.name}" if survey is not None else ""
-        words = "".join(f" --input {word}" for word in inputs or ())
+        name = survey.cluster.name if survey is not None else run.cluster_name
+        cluster = f" --cluster {name}" if name else ""
+        words = "".join(f" --input {shlex.quote(word)}" for word in inputs or ())
         next_step = f"esctl playbook run {playbook}{words}{cluster}"
         return Answer(planned.as_data(), [*views, Fields([("to run it", next_step)])])
-    trouble = Trouble(
-        RequirementsUnmet.code,
-        f"{book.id} cannot be run on this cluster",
-        "; ".join(planned.unmet),
-        _what_helps(planned),
-    )
-    return Answer(planned.as_data(), views, [trouble], exit_of(RequirementsUnmet))
+    unfit = _unfit(book, planned.unmet)
+    return Answer(planned.as_data(), views, [Trouble.of(unfit)], exit_of(unfit))
 
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
@@ -81,7 +84,7 @@ def _rows(planned: "Plan") -> list[list[Value]]:
         [
             f"{'  ' * one.depth}{one.step.id}",
             Cell(one.step.impact.value, _IMPACT_TONES[one.step.impact.value]),
-            "\n".join(_told(one)),
+            "\n- ".join(_told(one)),
         ]
         for one in planned.steps
     ]
@@ -121,16 +124,17 @@ def survey_of(run: Invocation, book: "Playbook") -> "Survey | None":
     """The cluster as it is now; None for a playbook that wants none, where there is none."""
     from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 
-    try:
-        cluster = run.cluster()
-    except (NoCluster, SeveralClusters, ClusterNotFound):
-        if book.requires.nodes:
-            raise
+    if not book.requires.nodes and (run.cluster_name or state.DEFAULT_NAME) not in state.names():
         return None
+    cluster = run.cluster(None if book.requires.nodes else run.cluster_name or state.DEFAULT_NAME)
     return run.trio(lambda: surveys.ask(cluster))
 
 
-def _what_helps(planned: "Plan") -> str:
-    wanted = planned.playbook.requires
+def _unfit(book: "Playbook", missing: Sequence[str]) -> RequirementsUnmet:
+    """The error, with the command that makes a cluster which fits."""
+    wanted = book.requires
     faults = " --faults" if wanted.faults else ""
-    return f"esctl cluster up drill{faults} --nodes {max(3, wanted.nodes)}, for a cluster of its own"
+    return RequirementsUnmet(
+        f"{book.id} cannot be run on this cluster: {'; '.join(missing)}",
+        next_step=f"esctl cluster up drill{faults} --nodes {max(3, wanted.nodes)}, for a cluster of its own",
+    )

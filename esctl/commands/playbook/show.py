@@ -179,7 +179,7 @@ def _paragraphs(text: str) -> Iterator[View]:
     for paragraph in text.split("\n\n"):
         if paragraph.strip():
             yield Fields([("", " ".join(paragraph.split()))])
-    yield Line("")
+            yield Line("")
 
 
 def _padded(pairs: Iterable[tuple[str, Value]]) -> Fields:
