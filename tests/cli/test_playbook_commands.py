@@ -139,7 +139,7 @@ def test_show_tells_each_step_with_its_reason_its_command_and_its_undo(bench: Pa
         "does    \tesctl fault partition isolate-leader --lease ${inputs.lease}",
         "keeps   \told_leader = status.leader",
         "undo    \tesctl fault heal (the fault of cut)",
-        "rate\tint\t1000\tevents a second",
+        "rate\tint\t200\tevents a second",
     ):
         assert words in run.out
     data = Run("playbook", "show", "leader-loss-drill", "--json").data
