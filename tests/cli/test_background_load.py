@@ -1,4 +1,4 @@
-"""The load that runs on by itself: its samples, its ledger, its witness, and how commands find and stop it."""
+"""The load that runs on by itself: samples, ledger, witness, and how commands find and stop it."""
 
 import io
 import json
@@ -26,18 +26,19 @@ from tests.cli.fake_log import Log
 PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
 
 
-async def run_load(log: Log, directory: Path, plan: LoadPlan = PLAN) -> list[dict[str, Any]]:
-    directory.mkdir()
-    ledger.write_plan(directory, plan)
-    with (directory / ledger.LEDGER).open("w") as books, (directory / ledger.SAMPLES).open("w") as samples:
-        await BackgroundLoad(log, plan, Ledger(books), samples, trio.current_time).run()
+async def run_load(log: Log, directory: Path) -> list[dict[str, Any]]:
+    ledger.write_plan(directory, PLAN)
+    books, samples = io.StringIO(), io.StringIO()
+    await BackgroundLoad(log, PLAN, Ledger(books), samples, trio.current_time).run()
+    (directory / ledger.LEDGER).write_text(books.getvalue())  # the clock stands meanwhile
+    (directory / ledger.SAMPLES).write_text(samples.getvalue())
     return [dict(sample) for sample in ledger.samples(directory)]
 
 
 async def test_a_load_keeps_its_rate_and_samples_it(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    samples = await run_load(Log(delay_s=0.02), tmp_path / "load")
+    samples = await run_load(Log(delay_s=0.02), tmp_path)
     last = samples[-1]
     assert 45 <= len(samples) <= 60
     assert last["sent"] == last["acked"] == pytest.approx(5000, abs=10)
@@ -49,7 +50,7 @@ async def test_a_load_keeps_its_rate_and_samples_it(
 async def test_a_pause_is_seen_in_the_gap_and_from_when_events_were_due(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    samples = await run_load(Log(delay_s=0.01, still_from=2.0, still_to=2.8), tmp_path / "load")
+    samples = await run_load(Log(delay_s=0.01, still_from=2.0, still_to=2.8), tmp_path)
     assert 800 <= samples[-1]["longest_gap_ms"] <= 830
     assert max(sample["max_ms"] or 0 for sample in samples) == pytest.approx(800, abs=30)
     assert max(sample["silence_ms"] for sample in samples) > 600
@@ -60,8 +61,8 @@ async def test_the_ledger_says_what_became_of_each_batch(
 ) -> None:
     log = Log()
     log.error = OperationTimeout("late")
-    samples = await run_load(log, tmp_path / "load")
-    operations, acked = ledger.operations_of(tmp_path / "load")
+    samples = await run_load(log, tmp_path)
+    operations, acked = ledger.operations_of(tmp_path)
     assert (acked, samples[-1]["unknown"]) == (samples[-1]["acked"], 500)
     made = Generator(PLAN.run, PLAN.size, PLAN.batch)
     sent = [made.next_batch().keys for _ in range(samples[-1]["sent"] // PLAN.batch)]
@@ -76,9 +77,9 @@ async def test_what_was_refused_must_not_be_in_the_log(
 ) -> None:
     log = Log()
     log.error, log.fails_every = NoQuorum("nobody leads"), 1
-    samples = await run_load(log, tmp_path / "load")
+    samples = await run_load(log, tmp_path)
     assert (samples[-1]["failed"], samples[-1]["acked"]) == (samples[-1]["sent"], 0)
-    operations, _ = ledger.operations_of(tmp_path / "load")
+    operations, _ = ledger.operations_of(tmp_path)
     first = Generator(PLAN.run, PLAN.size, PLAN.batch).next_batch().keys
     assert operations.check(first, exact=False).counts == {Flaw.ACKED_BUT_REFUSED: 10}
 

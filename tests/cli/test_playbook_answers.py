@@ -1,4 +1,4 @@
-"""`esctl playbook run` and what belongs to it, as they are typed: refusals, exit codes, reports. No node runs."""
+"""`esctl playbook run` and what belongs to it, as typed: refusals, exit codes, reports. No node runs."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,14 @@ GOOD = f'[[step]]\nid = "look"\nkind = "check"\nexpect = ["status.voters_up == 3
 BAD = GOOD.replace("== 3", "== 7")
 UNASKED = GOOD + 'confirm = "Is that so?"\n'
 APPROVED = f'[[step]]\nid = "may"\nkind = "approve"\nwith = {{ question = "May it?" }}\n{DOC}' + GOOD
-SHELL = f'[[step]]\nid = "say"\nkind = "shell"\nimpact = "rw"\nirreversible = true\nwith = {{ argv = ["true"] }}\n{DOC}'
+SHELL = f"""
+[[step]]
+id = "say"
+kind = "shell"
+impact = "rw"
+irreversible = true
+with = {{ argv = ["true"] }}
+{DOC}"""
 
 
 @pytest.fixture(autouse=True)
@@ -187,17 +194,29 @@ def test_commands_that_are_left_come_before_the_verdict(tmp_path: Path) -> None:
 
 def test_a_page_holds_texts_as_texts_and_marks_its_faults() -> None:
     sample = {"at": 101.0, "p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 600.0}
-    steps = [
-        {"step": "<b>cut", "title": "a <script>", "kind": "fault", "state": "passed", "why": "", "begun": 100.5,
-         "seconds": 1.5, "attempts": 1, "commands": ["esctl fault partition"], "undo": "done", "undo_why": ""},
-    ]  # fmt: skip
+    samples = [sample, {**sample, "at": 102.0}]
+    step = {"step": "<b>cut", "title": "a <script>", "kind": "fault", "state": "passed", "why": ""}
+    step |= {"begun": 100.5, "seconds": 1.5, "commands": ["esctl fault"], "undo": "done", "undo_why": ""}
+    history = [{"at": 100.2, "state": "holds", "text": ""}]
     run: dict[str, Any] = {
         "playbook": {"title": "<i>Drill", "id": "drill", "version": "1", "digest": "0" * 64},
-        "verdict": "pass", "state": "pass", "why": "all", "clean": True, "left": [], "run": "r", "rehearsal": False,
-        "cluster": "c", "begun": 100.0, "seconds": 3.0, "inputs": {}, "steps": steps, "audit": None, "notes": [],
-        "guards": [{"expr": "a < 1", "state": "holds", "history": [{"at": 100.2, "state": "holds", "text": ""}]}],
-        "loads": [{"name": "load", "rate_per_s": 10.0, "last": {}, "samples": [sample, {**sample, "at": 102.0}]}],
-    }  # fmt: skip
+        "verdict": "pass",
+        "state": "pass",
+        "why": "all",
+        "clean": True,
+        "left": [],
+        "run": "r",
+        "rehearsal": False,
+        "cluster": "c",
+        "begun": 100.0,
+        "seconds": 3.0,
+        "inputs": {},
+        "steps": [step],
+        "audit": None,
+        "notes": [],
+        "guards": [{"expr": "a < 1", "state": "holds", "history": history}],
+        "loads": [{"name": "load", "rate_per_s": 10.0, "last": {}, "samples": samples}],
+    }
     text = page(run)
     assert "<script>" not in text
     assert "<i>Drill" not in text
