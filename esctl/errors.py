@@ -179,6 +179,22 @@ class MachineRefused(OperatorError):
     next_step = "esctl doctor"
 
 
+class NetnsUnavailable(OperatorError):
+    """The backend netns needs root, the commands ip and nsenter, and a kernel with namespaces and bridges."""
+
+    code = "ES4110"
+    title = "network namespaces cannot be used here"
+    next_step = "esctl cluster up NAME --backend process; or mend what is missing, and run it as root"
+
+
+class NetworkRefused(OperatorError):
+    """The network of a cluster could not be made, cut, mended or taken away: the message says by what."""
+
+    code = "ES4111"
+    title = "the network of the cluster could not be changed"
+    next_step = "esctl doctor"
+
+
 class NotConfirmed(CallerError):
     """The command cannot be undone, and nobody confirmed it."""
 

@@ -39,6 +39,10 @@ def up(
     storage: Annotated[
         Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
     ] = "sqlite",
+    backend: Annotated[
+        Literal["process", "netns"],
+        typer.Option("--backend", help="Run nodes on loopback, or each in a network of its own (root)"),
+    ] = "process",
     base_port: Annotated[
         int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
     ] = None,
@@ -60,14 +64,16 @@ def up(
             f"{nodes} nodes survive no more failures than {nodes - 1}; the number of nodes must be odd",
             next_step=f"esctl cluster up {wanted} --nodes {nodes + 1}",
         )
-    backend = backend_named("process")
     with state.locked("", run.terminal.note):
         _refuse_second(wanted)
-        cluster = layout.plan(wanted, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
+        cluster = layout.plan(
+            wanted, nodes, data_dir=data_dir, storage=storage, backend=backend, base_port=base_port
+        )
         if dry_run:
             data = {
                 "name": wanted,
                 "dry_run": True,
+                "backend": backend,
                 "data_dir": str(cluster.data_dir),
                 "addresses": cluster.addresses,
             }
@@ -75,7 +81,7 @@ def up(
                 data,
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
-        backend.create(cluster, NodeOptions(storage, log_level, faults))
+        backend_named(backend).create(cluster, NodeOptions(storage, log_level, faults))
         state.add(cluster)
     with run.changing(wanted):
         return _start(run, cluster, timeout)
@@ -183,17 +189,19 @@ def ls(run: Invocation) -> Answer:
             [
                 name,
                 Cell(f"{running}/{len(cluster.nodes)}", tone),
+                cluster.backend,
                 cluster.storage,
                 cluster.created,
                 str(cluster.data_dir),
             ]
         )
         listed.append(
-            {"name": name, "running": running, "nodes": len(cluster.nodes), "storage": cluster.storage,
-             "created": cluster.created, "data_dir": str(cluster.data_dir), "addresses": cluster.addresses}
+            {"name": name, "running": running, "nodes": len(cluster.nodes), "backend": cluster.backend,
+             "storage": cluster.storage, "created": cluster.created, "data_dir": str(cluster.data_dir),
+             "addresses": cluster.addresses}
         )  # fmt: skip
     table = Table(
-        ["name", "running", "storage", "created", "data"],
+        ["name", "running", "backend", "storage", "created", "data"],
         rows,
         empty="no clusters; make one: esctl cluster up",
     )
@@ -259,6 +267,7 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
     data = {
         "name": cluster.name,
         "identity": cluster.identity,
+        "backend": cluster.backend,
         "storage": cluster.storage,
         "data_dir": str(cluster.data_dir),
         "nodes": [_node_data(p) for p in processes],

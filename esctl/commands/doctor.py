@@ -1,7 +1,7 @@
 """`esctl doctor`: can this machine run a cluster, and is there anything left of an old one?
 
 Each check has a result, a figure where there is one, and what to do. Nothing is changed without --fix,
-and with it only notes of processes that have ended are removed.
+and with it only notes of processes that have ended and networks of clusters that are gone are removed.
 """
 
 import os
@@ -22,7 +22,7 @@ import typer
 
 from esctl import ports, state
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
-from esctl.backends import pidfile
+from esctl.backends import network, pidfile
 from esctl.errors import PortTaken
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
@@ -53,12 +53,12 @@ def doctor(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Measure the disk of this directory")
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove the notes of processes that have ended")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what clusters and nodes have left")] = False,
 ) -> Answer:
     """Check that this machine can run a cluster"""
     with run.terminal.progress("checking"):
         findings = [_python(), _sqlite(), _rocksdb(), _descriptors(), _clock(), _ports(), _fsync(data_dir)]
-        findings += [*_leftovers(fix=fix), *_strays()]
+        findings += [_namespaces(), *_leftovers(fix=fix), *_strays(), *_networks(fix=fix)]
     tones = {"ok": Tone.GOOD, "warning": Tone.WARN, "bad": Tone.BAD}
     rows: list[list[Value]] = [[f.check, Cell(f.result, tones[f.result]), f.found, f.next] for f in findings]
     bad = sum(f.result == "bad" for f in findings)
@@ -122,6 +122,12 @@ def _ports() -> Finding:
     except PortTaken as error:
         return Finding("ports", "bad", str(error), "stop what listens there")
     return Finding("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
+
+
+def _namespaces() -> Finding:
+    lack = network.missing()
+    found = f"{lack}; needed only for --backend netns" if lack else "can be made, for --backend netns"
+    return Finding("network namespaces", "ok", found)
 
 
 def _fsync(data_dir: Path | None) -> Finding:
@@ -202,6 +208,23 @@ def _strays() -> Iterator[Finding]:
         else:
             found, helps = "a node whose files are gone", f"kill {entry.name}"
         yield Finding(f"process {entry.name}", "warning" if helps else "ok", f"{found}: {words[-1]}", helps)
+
+
+def _networks(*, fix: bool) -> Iterator[Finding]:
+    """Namespaces and links that a cluster had and left: one that was killed, or deleted by hand."""
+    if os.geteuid() != 0:
+        return  # only root makes and removes them
+    for name in network.abandoned():
+        check, what = f"network {name}", "namespaces and links of a cluster that is gone"
+        if not fix:
+            yield Finding(check, "warning", what, "esctl doctor --fix")
+            continue
+        try:
+            network.take_down(name)
+        except EventStreamError as error:
+            yield Finding(check, "bad", str(error), f"ip link show {name}b")
+        else:
+            yield Finding(check, "ok", f"removed the {what}")
 
 
 def _readable() -> Iterator[state.Cluster]:

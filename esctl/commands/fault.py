@@ -433,8 +433,8 @@ def _survey(run: Invocation, cluster: Cluster) -> "Survey":
     """Every node asked. Raises `Unreachable` when none answers, `FaultsNotAllowed` when one allows none."""
     from esctl.faults import nodes  # loaded late: it brings trio and the client
 
-    active, survey = run.trio(lambda: nodes.active(cluster))
-    if not active:
+    _, survey = run.trio(lambda: nodes.active(cluster))
+    if not survey.up:
         raise Unreachable(survey.nobody.message, next_step=survey.nobody.next)
     nodes.check_allowed(cluster, survey)
     return survey

@@ -119,7 +119,7 @@ def _ready(survey: Survey) -> Stage:
             f"node {report.node.id} is broken on purpose: {report.faults_text}",
             f"esctl fault heal --all --cluster {name}",
         )
-        for report in survey.up
+        for report in survey.reports
         if report.faults
     ]
     if not survey.up:

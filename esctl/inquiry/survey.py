@@ -6,7 +6,7 @@ prints. Called by `status`, `health`, `leader`, `dedup`, `produce` and `verify`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import trio
@@ -14,6 +14,7 @@ import trio
 from esctl.answer import Trouble
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeProcess, RunState
+from esctl.faults import severed
 from esctl.inquiry.barrier import reason_of
 from esctl.state import Cluster, Node
 from esnode.client import connect_node
@@ -29,6 +30,8 @@ class Report:
     process: NodeProcess
     status: dict[str, Any] | None
     why: str = ""
+    severed: Sequence[dict[str, Any]] = ()
+    """The cuts of its real links, where it has some: it does not know of them."""
 
     @property
     def node(self) -> Node:
@@ -58,7 +61,7 @@ class Report:
     @property
     def faults(self) -> list[dict[str, Any]]:
         """What it is broken by on purpose."""
-        return list((self.status or {}).get("faults") or [])
+        return [*((self.status or {}).get("faults") or []), *self.severed]
 
     @property
     def faults_text(self) -> str:
@@ -181,7 +184,9 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
     async with trio.open_nursery() as nursery:
         for process in processes:
             nursery.start_soon(ask_one, process)
-    return Survey(cluster, [answers[process.node.id] for process in processes])
+    cuts = severed.pictures(cluster)
+    reports = [replace(answers[p.node.id], severed=cuts.get(p.node.id, ())) for p in processes]
+    return Survey(cluster, reports)
 
 
 async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> Report:
