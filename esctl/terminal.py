@@ -83,8 +83,8 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
-        self._live: rich_progress.Progress | rich_live.Live | None = None
-        """A progress bar or a pane that is being drawn: what is printed meanwhile goes above it, not through it."""
+        self._live: rich_progress.Progress | _Drawn | None = None
+        """A progress bar or a pane that is being drawn: what is printed meanwhile goes above it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
     # --- answers and records: standard output ------------------------------------------------------
@@ -209,14 +209,13 @@ class Terminal:
         if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
             yield _Silent()
             return
-        from rich.live import Live  # loaded late: `--help` must be quick
-
-        with Live(console=self._console(self._stderr), transient=True, auto_refresh=False) as shown:
-            self._live = shown
-            try:
-                yield _Drawn(shown)
-            finally:
-                self._live = None
+        drawn = self._live = _Drawn(self._console(self._stderr))
+        drawn.start()
+        try:
+            yield drawn
+        finally:
+            drawn.stop()
+            self._live = None
 
     @contextmanager
     def without_pane(self) -> Iterator[None]:
@@ -340,16 +339,35 @@ class _Silent:
 
 
 class _Drawn:
-    def __init__(self, shown: "rich_live.Live") -> None:
-        self._shown = shown
+    """A pane. It is stopped and started around what is printed above it."""
+
+    def __init__(self, console: "Console") -> None:
+        self.console = console
+        self._shown: rich_live.Live | None = None
+        self._lines: Sequence[Sequence[tuple[str, Tone]]] = ()
 
     def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
         from rich.console import Group
 
+        self._lines = lines
         texts = [_text(list(parts)) for parts in lines]
         for text in texts:
             text.no_wrap, text.overflow = True, "ellipsis"
-        self._shown.update(Group(*texts), refresh=True)
+        if self._shown is not None:
+            self._shown.update(Group(*texts), refresh=True)
+
+    def start(self) -> None:
+        from rich.live import Live
+
+        # A new one each time: one that is started again takes the lines above it for its own.
+        self._shown = Live(console=self.console, transient=True, auto_refresh=False)
+        self._shown.start()
+        self.draw(self._lines)
+
+    def stop(self) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = None
 
 
 class _Shown:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -86,16 +86,24 @@ class Witness:
 class BackgroundLoad:
     """The load, its figures and its books."""
 
-    def __init__(self, log: Appender, plan: LoadPlan, books: Ledger, samples: TextIO) -> None:
+    def __init__(
+        self,
+        log: Appender,
+        plan: LoadPlan,
+        books: Ledger,
+        samples: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.witness = Witness()
         self.stopping = trio.Event()
         self._log, self._plan, self._books, self._samples = log, plan, books, samples
+        self._clock = clock
         self._generator = Generator(plan.run, plan.size, plan.batch)
         self._slots = trio.Semaphore(WINDOW)
         self._sent = self._acked = self._failed = self._unknown = 0
         self._recent: deque[tuple[float, float, int]] = deque()
         """When acks came, how long they took in ms from when they were meant to be sent, of how many."""
-        self._begun_s = self._last_ack_s = time.monotonic()
+        self._begun_s = self._last_ack_s = self._clock()
         self._longest_gap_s = 0.0
 
     async def run(self) -> None:
@@ -113,32 +121,32 @@ class BackgroundLoad:
         interval_s = self._plan.batch / self._plan.rate
         end_s = self._begun_s + self._plan.seconds
         due_s = self._begun_s
-        while not self.stopping.is_set() and (now_s := time.monotonic()) < end_s:
-            with trio.move_on_after(max(0.0, due_s - now_s)):
+        while due_s < end_s:
+            with trio.move_on_after(max(0.0, due_s - self._clock())):
                 await self.stopping.wait()
                 return
-            with trio.move_on_after(max(0.0, end_s - now_s)) as waiting:
+            with trio.move_on_after(max(0.0, end_s - self._clock())) as waiting:
                 await self._slots.acquire()
             if waiting.cancelled_caught:
                 return
             nursery.start_soon(self._append, due_s)
             # Beyond that, what fell due while nothing was answered is not made up for.
-            due_s = max(due_s + interval_s, time.monotonic() - MOST_BEHIND_S)
+            due_s = max(due_s + interval_s, self._clock() - MOST_BEHIND_S)
 
     async def _append(self, due_s: float) -> None:
         first, batch = self._generator.made, self._generator.next_batch()
-        begun_s, count = time.monotonic(), batch.count
+        begun_s, count = self._clock(), batch.count
         self._sent += count
         try:
             taken = await self._log.append_batch(batch)
         except EventStreamError as error:
-            self._books.failed(first, count, (begun_s, time.monotonic()), definite=error.definite)
+            self._books.failed(first, count, (begun_s, self._clock()), definite=error.definite)
             self._failed += count if error.definite else 0
             self._unknown += 0 if error.definite else count
             return
         finally:
             self._slots.release()
-        self._take(first, batch, taken.ranges, taken.duplicates, (due_s, begun_s, time.monotonic()))
+        self._take(first, batch, taken.ranges, taken.duplicates, (due_s, begun_s, self._clock()))
 
     def _take(
         self,
@@ -163,7 +171,7 @@ class BackgroundLoad:
 
     def _write(self, *, running: bool) -> None:
         """One sample, and with it the ledger: neither is far behind the other."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         while self._recent and self._recent[0][0] < now_s - RECENT_S:
             self._recent.popleft()
         latencies = sorted(latency for _, latency, _ in self._recent)

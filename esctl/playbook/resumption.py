@@ -2,7 +2,8 @@
 
 Before a run goes on, what is temporary is undone: faults are healed, loads stopped. So it is begun again
 where it was still meant to be there. What ran under a fault that is over for good cannot be looked at again
-and is believed. A step that was cut off is repeated when that can do no harm; else a person decides. Pure. Called by `run.py`.
+and is believed. A step that was cut off is repeated when that can do no harm; else a person decides. Pure.
+Called by `run.py`.
 """
 
 import enum

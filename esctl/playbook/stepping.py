@@ -21,6 +21,8 @@ from esctl.playbook.record import GOOD, Record
 from esctl.playbook.schema import Kind, Step
 
 LOOK_EVERY_S: Final = 0.1
+SETTLED: Final = OWN | {"inputs", "captured", "step"}
+"""What does not change while one looks at it."""
 ONCE: Final = frozenset({Kind.CHECK, Kind.ASSERT})
 _JUDGES_THE_END: Final = ("answer.exit", "fault.effect")
 """Who speaks of these in `expect` says itself which end of a command is good."""
@@ -51,7 +53,7 @@ class Stepper:
                 return Outcome(State.SKIPPED, f"it needs {need}, which {state}")
         try:
             if step.when and not (await self._record.holds([step.when], step.id))[0]:
-                return Outcome(State.SKIPPED, f"not {step.when}")
+                return Outcome(State.SKIPPED, f"it is only taken if {step.when}")
             if step.skip_if and (await self._record.holds([step.skip_if], step.id))[0]:
                 return Outcome(State.ALREADY, step.skip_if)
         except NotEvaluable as error:
@@ -104,7 +106,7 @@ class Stepper:
         self._intend(step, deed)
         done = await self._actor.do(step.id, deed, max(0.0, deadline - trio.current_time()))
         if done.data:
-            self._record.write("step-answers", step=step.id, data=dict(done.data))
+            self._record.write("step-answers", step=step.id, data=dict(done.data), why=done.why)
         if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
             answer = done.data.get("answer", "yes")
             self._record.write(
@@ -118,11 +120,15 @@ class Stepper:
             await self._capture(step, [name for name, text in step.capture.items() if _own(text)])
         except NotEvaluable as error:
             return Outcome(State.INCONCLUSIVE, str(error))
-        return await self._expectations(step, deadline, once=step.action.kind in ONCE)
+        outcome = await self._expectations(step, deadline, once=step.action.kind in ONCE)
+        if done.why and outcome.state is State.INCONCLUSIVE:
+            return _unfinished(step, done)  # it did not come to answer what it is judged by
+        return outcome
 
     async def _expectations(self, step: Step, deadline: float, *, once: bool) -> Outcome:
         """Look until all hold, or the time is over."""
-        once |= any(EXPENSIVE & expression.parse(text).roots for text in step.expect)
+        roots = {root for text in step.expect for root in expression.parse(text).roots}
+        once |= bool(EXPENSIVE & roots) or roots <= SETTLED
         outcome = Outcome(State.PASSED)
         while step.expect:
             try:

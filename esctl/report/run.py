@@ -1,8 +1,8 @@
 """One page of HTML about a run of a playbook: the verdict, the latency over time with the steps on the same
 axis, the steps, the guards, the audit.
 
-Every text may come from anybody: it goes through `markup.py` and is text. The page loads nothing. Pure. Called
-by `esctl playbook report`.
+Every text may come from anybody: it goes through `markup.py` and is text. The page loads nothing. Pure.
+Called by `esctl playbook report`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def page(run: Mapping[str, Any]) -> str:
         lines = (line.removeprefix("- ") for line in audit_lines(run["audit"]))
         add(body, element("h2", "Audit"), element("ul", *(element("li", line) for line in lines)))
     if run["guards"]:
-        add(body, element("h2", "Guards"), *map(lambda guard: _guard(run, guard), run["guards"]))
+        add(body, element("h2", "Guards"), *(_guard(run, guard) for guard in run["guards"]))
     if run["loads"]:
         lines = (line for load in run["loads"] for line in load_lines(load))
         add(body, element("h2", "Load"), element("ul", *(element("li", line) for line in lines)))
