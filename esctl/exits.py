@@ -53,6 +53,14 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidTime: Exit.USAGE,
     ours.InvalidResult: Exit.USAGE,
     ours.NotComparable: Exit.USAGE,
+    ours.InvalidPlaybook: Exit.USAGE,
+    ours.InvalidExpression: Exit.USAGE,
+    ours.PlaybookNotFound: Exit.USAGE,
+    ours.InvalidInput: Exit.USAGE,
+    ours.UnsafePlaybook: Exit.USAGE,
+    ours.InvalidPlan: Exit.USAGE,
+    ours.UnplannableStep: Exit.REFUSED,
+    ours.RequirementsUnmet: Exit.REFUSED,
     ours.NotConfirmed: Exit.REFUSED,
     ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,
@@ -71,6 +79,13 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.NodeStillRuns: Exit.REFUSED,
     ours.DrillFailed: Exit.VERDICT_FAILED,
     node.DamagedBackup: Exit.VERDICT_FAILED,
+    ours.RunUnderWay: Exit.REFUSED,
+    ours.RunIsOver: Exit.REFUSED,
+    ours.PlanIsStale: Exit.REFUSED,
+    ours.NoLongerHolds: Exit.REFUSED,
+    ours.CannotRepeat: Exit.REFUSED,
+    ours.ShellNotAllowed: Exit.REFUSED,
+    ours.LoadNotFound: Exit.USAGE,
 }
 
 

@@ -135,12 +135,12 @@ class Invocation:
         self._summary = summary
         self._after_interrupt = next_step or Interrupted.next_step
 
-    def trio(self, work: Callable[[], Awaitable[T]]) -> T:
+    def trio(self, work: Callable[[], Awaitable[T]], clean_up_s: float = CLEAN_UP_TIMEOUT_S) -> T:
         """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up."""
         import trio  # loaded late: `--help` must be quick
 
         try:
-            return trio.run(_interruptible, work, self.terminal.note)
+            return trio.run(_interruptible, work, self.terminal.note, clean_up_s)
         except BaseExceptionGroup as group:
             error = _the_one_error(group)
             raise error from error.__cause__
@@ -251,7 +251,9 @@ def _show_no_type_of_a_flag(annotation: Any) -> None:
             info.metavar = ""
 
 
-async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str], None]) -> T:
+async def _interruptible(
+    work: Callable[[], Awaitable[T]], note: Callable[[str], None], clean_up_s: float
+) -> T:
     """`work()`, cancelled by the first Ctrl-C; the second one, or a slow clean-up, ends the process."""
     import trio  # loaded late: `--help` must be quick
 
@@ -262,7 +264,7 @@ async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str],
         await anext(presses)
         working.cancel()
         note("stopping; press Ctrl-C again to leave at once")
-        with trio.move_on_after(CLEAN_UP_TIMEOUT_S):
+        with trio.move_on_after(clean_up_s):
             await anext(presses)
         leave_at_once()
 
@@ -275,6 +277,18 @@ async def _interruptible(work: Callable[[], Awaitable[T]], note: Callable[[str],
     if working.cancel_called:
         raise KeyboardInterrupt
     return results[0]
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """A closed terminal and SIGTERM end what is done here as Ctrl-C does: it is cleaned up."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda _n, _f: signal.raise_signal(signal.SIGINT)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave_at_once() -> Never:

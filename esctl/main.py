@@ -72,6 +72,7 @@ ROWS: Final = (
     Row("doctor", "Check that this machine can run a cluster", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),
+    Row("playbook", "Read, check, plan and run drills and runbooks", "Playbooks"),
     Row("explain", "Explain an error code", "Learn"),
     Row("completion", "Print the completion script for a shell", "Learn"),
     Row("version", "Show the versions of esctl and of what it runs on", "Learn"),

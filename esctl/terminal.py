@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
+    from rich import live as rich_live
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
@@ -61,6 +62,13 @@ class Progress(Protocol):
         """Say what is going on now."""
 
 
+class Pane(Protocol):
+    """A few lines at the end of what is printed, drawn anew in place while something goes on."""
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        """Show these instead; each is cut to the width of the terminal."""
+
+
 class Terminal:
     """Both output streams of one command."""
 
@@ -81,8 +89,8 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
-        self._live: rich_progress.Progress | None = None
-        """A progress bar that is being drawn: what is printed meanwhile goes above it, not through it."""
+        self._live: rich_progress.Progress | _Drawn | None = None
+        """A progress bar or a pane that is being drawn: what is printed meanwhile goes above it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
     # --- answers and records: standard output ------------------------------------------------------
@@ -223,6 +231,31 @@ class Terminal:
             inner.view(view)
         return canvas.getvalue().splitlines()
 
+    @contextmanager
+    def pane(self) -> Iterator[Pane]:
+        """Lines that are drawn anew in place; what is printed meanwhile goes above them. Silent where nobody
+        watches."""
+        if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
+            yield _Silent()
+            return
+        drawn = self._live = _Drawn(self._console(self._stderr))
+        drawn.start()
+        try:
+            yield drawn
+        finally:
+            drawn.stop()
+            self._live = None
+
+    @contextmanager
+    def without_pane(self) -> Iterator[None]:
+        """Take the pane off the screen while a question is asked."""
+        drawn = self._live
+        if drawn is not None:
+            drawn.stop()
+        yield
+        if drawn is not None:
+            drawn.start()
+
     # --- inside ------------------------------------------------------------------------------------
 
     @contextmanager
@@ -344,6 +377,41 @@ class _Silent:
 
     def describe(self, text: str) -> None:
         """Nobody watches."""
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        """Nobody watches."""
+
+
+class _Drawn:
+    """A pane. It is stopped and started around what is printed above it."""
+
+    def __init__(self, console: "Console") -> None:
+        self.console = console
+        self._shown: rich_live.Live | None = None
+        self._lines: Sequence[Sequence[tuple[str, Tone]]] = ()
+
+    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
+        from rich.console import Group
+
+        self._lines = lines
+        texts = [_text(list(parts)) for parts in lines]
+        for text in texts:
+            text.no_wrap, text.overflow = True, "ellipsis"
+        if self._shown is not None:
+            self._shown.update(Group(*texts), refresh=True)
+
+    def start(self) -> None:
+        from rich.live import Live
+
+        # A new one each time: one that is started again takes the lines above it for its own.
+        self._shown = Live(console=self.console, transient=True, auto_refresh=False)
+        self._shown.start()
+        self.draw(self._lines)
+
+    def stop(self) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = None
 
 
 class _Shown:
