@@ -1,9 +1,11 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
 ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up; ES43xx:
-checks that were made and whose answer is not yes. What a node or the client library raises is declared in
-`esnode/errors.py`. Called by everything in `esctl`.
+checks that were made and whose answer is not yes; ES44xx: care of the data; ES45xx: playbooks. What a node
+or the client library raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
 """
+
+from typing import Any
 
 from esnode.errors import CallerError, EventStreamError, OperatorError
 
@@ -128,6 +130,14 @@ class NotComparable(CallerError):
     next_step = "esctl bench compare --anyway, if that is meant"
 
 
+class InvalidTime(CallerError):
+    """A time is a moment (RFC 3339), a time of day in UTC, or how long ago it was."""
+
+    code = "ES4020"
+    title = "the time cannot be read"
+    next_step = "write 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (ago)"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 
@@ -184,6 +194,22 @@ class NodeNotBack(OperatorError):
     title = "a node is not back yet"
     next_step = "esctl status"
     definite = False
+
+
+class NetnsUnavailable(OperatorError):
+    """The backend netns needs root, the commands ip and nsenter, and a kernel with namespaces and bridges."""
+
+    code = "ES4110"
+    title = "network namespaces cannot be used here"
+    next_step = "esctl cluster up NAME --backend process; or mend what is missing, and run it as root"
+
+
+class NetworkRefused(OperatorError):
+    """The network of a cluster could not be made, cut, mended or taken away: the message says by what."""
+
+    code = "ES4111"
+    title = "the network of the cluster could not be changed"
+    next_step = "esctl doctor"
 
 
 class NotConfirmed(CallerError):
@@ -255,6 +281,72 @@ class Inconclusive(Finding):
     next_step = "esctl status"
 
 
+class BackupOvertaken(OperatorError):
+    """Retention cut the log faster than it was read, again and again."""
+
+    code = "ES4401"
+    title = "the log was cut while it was backed up"
+    next_step = (
+        "esctl backup create, once more; or keep more of the log, see [retention] in docs/deployment.md"
+    )
+
+
+class FileTaken(CallerError):
+    """Something has that name already; it was not touched."""
+
+    code = "ES4402"
+    title = "there is a file of that name already"
+    next_step = "name another file"
+
+
+class QuorumNotLost(OperatorError):
+    """A majority of the nodes answers, or does once it is started: nothing is lost, and nothing was done."""
+
+    code = "ES4403"
+    title = "refused: the cluster has its quorum"
+    next_step = "esctl health"
+
+
+class SurvivorDistrusted(OperatorError):
+    """The node whose log is to go on cannot be believed, or another one has more; nothing was changed."""
+
+    code = "ES4404"
+    title = "refused: that node's log is not the one to go on with"
+    next_step = "name another node with --from-node; or restore the last backup: esctl backup ls"
+
+
+class BelowFloor(OperatorError):
+    """A follower has not read what would be cut, or no backup has it; nothing was cut."""
+
+    code = "ES4405"
+    title = "refused: events would be cut that something still needs"
+    next_step = "esctl backup create"
+
+
+class DrillFailed(Finding):
+    """What was restored is not what is in the cluster: this backup is of no use."""
+
+    code = "ES4406"
+    title = "the backup does not lead back to the same log"
+    next_step = "keep the file and the data directories as they are; esctl verify"
+
+
+class NodeStillRuns(OperatorError):
+    """What is read from its data directory has to be stopped; nothing was done."""
+
+    code = "ES4407"
+    title = "refused: the node is running"
+    next_step = "leave out --offline"
+
+
+class ExportOfAnother(CallerError):
+    """The file holds events of another cluster, or of a log that was restored differently since."""
+
+    code = "ES4408"
+    title = "the file belongs to another cluster"
+    next_step = "export into another file"
+
+
 class OtherLeader(OperatorError):
     """The leadership moved, and another election came between: a node that was not named leads now."""
 
@@ -303,6 +395,14 @@ class NoSchema(CallerError):
     next_step = "esctl schema lists all of them"
 
 
+class PastThreshold(Finding):
+    """A figure that a monitor asks for is past its threshold, or cannot be had."""
+
+    code = "ES4025"
+    title = "a figure is past its threshold"
+    next_step = "esctl why"
+
+
 class NoEffect(OperatorError):
     """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
 
@@ -317,6 +417,191 @@ class NeverRecovered(VerdictFailed):
     code = "ES4307"
     title = "the cluster did not recover from a strike"
     next_step = "esctl logs --level warning"
+
+
+class RunNotFound(OperatorError):
+    """No run of that id was made by this user on this machine, or there is no run yet."""
+
+    code = "ES4520"
+    title = "there is no such run of a playbook"
+    next_step = "esctl playbook runs"
+
+
+class RunUnderWay(OperatorError):
+    """One playbook at a time: another one holds the cluster, or this run goes on in another process."""
+
+    code = "ES4521"
+    title = "refused: a playbook is under way there"
+    next_step = "esctl playbook runs"
+
+
+class RunIsOver(OperatorError):
+    """The run has its verdict, so there is nothing to go on with; or all that it did is undone."""
+
+    code = "ES4522"
+    title = "refused: the run is over"
+    next_step = "esctl playbook report"
+
+
+class PlanIsStale(OperatorError):
+    """Between the plan and the run the cluster or the playbook changed; what was planned may be wrong now."""
+
+    code = "ES4524"
+    title = "refused: the cluster is no longer as the plan saw it"
+    next_step = "esctl playbook plan"
+
+
+class PlaybookFailed(VerdictFailed):
+    """A step of a playbook did not do what it must, or a guard was breached."""
+
+    code = "ES4525"
+    title = "the playbook has failed"
+    next_step = "esctl playbook report"
+
+
+class PlaybookInconclusive(Inconclusive):
+    """The playbook did not come to its end, or what it asked for could not be known."""
+
+    code = "ES4526"
+    title = "the playbook has no verdict"
+    next_step = "esctl playbook report"
+
+
+class UndoIncomplete(CleanUpIncomplete):
+    """What a playbook did is not wholly undone; the commands that would do it are in the answer."""
+
+    code = "ES4527"
+    title = "the playbook could not undo all that it did"
+    next_step = "esctl playbook abort"
+
+
+class NoLongerHolds(OperatorError):
+    """What a step of a run had established before the run was cut off is not so any more."""
+
+    code = "ES4528"
+    title = "refused: what an earlier step established no longer holds"
+    next_step = "esctl playbook abort"
+
+
+class LoadNotFound(CallerError):
+    """No background load of that name was started on the cluster, or it was forgotten."""
+
+    code = "ES4530"
+    title = "there is no such load"
+    next_step = "esctl bench start"
+
+
+class LoadRuns(OperatorError):
+    """A background load of that name is under way already."""
+
+    code = "ES4531"
+    title = "a load of that name is under way"
+    next_step = "esctl bench stop"
+
+
+class RunUnreadable(OperatorError):
+    """A file of a run is missing, damaged, or of another version of esctl."""
+
+    code = "ES4532"
+    title = "the record of the run cannot be used"
+    next_step = "esctl playbook runs"
+
+
+class CannotRepeat(OperatorError):
+    """A step was cut off in the middle, and to do it twice may do harm: a person has to look and decide."""
+
+    code = "ES4533"
+    title = "refused: a step was cut off and may not simply be repeated"
+    next_step = "esctl playbook abort"
+
+
+class ShellNotAllowed(CallerError):
+    """A playbook may do anything with a shell; the one who runs it has to say that it may."""
+
+    code = "ES4534"
+    title = "refused: the playbook runs shell commands"
+    next_step = "read them, then add --allow-shell"
+
+
+class InvalidPlaybook(CallerError):
+    """The file is no playbook, or not one that can be run: the message names all that is wrong."""
+
+    code = "ES4501"
+    title = "the playbook cannot be read"
+    next_step = "esctl playbook lint FILE"
+    problems: tuple[Any, ...] = ()
+    """Each with its place, as `esctl/playbook/table.py` notes them."""
+
+
+class InvalidExpression(CallerError):
+    """An expression is not written in the grammar: the message names the character."""
+
+    code = "ES4502"
+    title = "the expression is not well formed"
+    next_step = "see the grammar in docs/playbooks.md"
+
+
+class NotEvaluable(CallerError):
+    """An expression compares what differs in type, orders null, or is neither true nor false."""
+
+    code = "ES4503"
+    title = "the expression has no value"
+    next_step = "see the names and their types in docs/playbooks.md"
+
+
+class UnknownValue(NotEvaluable):
+    """An expression reads a name that is not there, or not yet: nothing can be said about it."""
+
+    code = "ES4504"
+    title = "the expression reads what is not there"
+
+
+class PlaybookNotFound(CallerError):
+    """No file is there, and no playbook that is shipped or in ./playbooks has that id."""
+
+    code = "ES4505"
+    title = "there is no such playbook"
+    next_step = "esctl playbook ls"
+
+
+class InvalidInput(CallerError):
+    """An input of a playbook is missing, is not known, or has a value that it does not take."""
+
+    code = "ES4506"
+    title = "the inputs do not fit the playbook"
+    next_step = "esctl playbook show, with the playbook's id: it lists the inputs"
+
+
+class UnsafePlaybook(CallerError):
+    """The playbook can be read, and the linter has found an error in it."""
+
+    code = "ES4507"
+    title = "the playbook has errors"
+    next_step = "mend what the findings name, then: esctl playbook lint FILE"
+
+
+class UnplannableStep(OperatorError):
+    """A step makes no sense on this cluster: a shape that needs a leader, a node that is not there."""
+
+    code = "ES4508"
+    title = "a step of the playbook cannot be planned here"
+    next_step = "esctl status"
+
+
+class InvalidPlan(CallerError):
+    """The file is not a plan that --save wrote."""
+
+    code = "ES4509"
+    title = "the file is not a plan"
+    next_step = "esctl playbook plan, with --save FILE"
+
+
+class RequirementsUnmet(OperatorError):
+    """The cluster is not what the playbook requires: too small, on another backend, or faults not allowed."""
+
+    code = "ES4510"
+    title = "the playbook does not fit this cluster"
+    next_step = "esctl playbook show, with the playbook's id: it says what it needs"
 
 
 def family_of(error: type[EventStreamError]) -> str:

@@ -29,7 +29,7 @@ from typing import (
 
 import typer
 
-from esctl import settings, state, trail
+from esctl import screen, settings, state, trail
 from esctl.answer import Answer, Trouble
 from esctl.errors import ClusterNotFound, Interrupted
 from esctl.exits import Exit
@@ -43,7 +43,8 @@ CLEAN_UP_TIMEOUT_S: Final = 5.0
 """How long a command may take to clean up after Ctrl-C."""
 
 _ABOUT_ONE_CLUSTER: Final = re.compile(
-    r"esctl (?:status|health|verify|logs|node ls|leader show|dedup stats|cluster wait|cluster start|fault ls)"
+    r"esctl (?:status|health|why|verify|logs|node ls|leader show|dedup stats|fault ls|cluster wait"
+    r"|cluster start)"
     r"(?: [^\s;,]+)*(?=[;,]|$)"
 )
 """A suggested command, up to the end of its words."""
@@ -193,15 +194,15 @@ class Invocation:
         self._summary = summary
         self._after_interrupt = next_step or Interrupted.next_step
 
-    def trio(self, work: Callable[[], Awaitable[T]], finishing_s: float = CLEAN_UP_TIMEOUT_S) -> T:
+    def trio(self, work: Callable[[], Awaitable[T]], clean_up_s: float = CLEAN_UP_TIMEOUT_S) -> T:
         """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up.
 
-        `finishing_s` is longer than that for work that finishes the step it is in.
+        `clean_up_s` is longer than that for work that finishes the step it is in.
         """
         import trio  # loaded late: `--help` must be quick
 
         try:
-            return trio.run(_interruptible, work, self.terminal.note, finishing_s)
+            return trio.run(_interruptible, work, self.terminal.note, clean_up_s)
         except BaseExceptionGroup as group:
             error = _the_one_error(group)
             raise error from error.__cause__
@@ -358,7 +359,7 @@ def _show_no_type_of_a_flag(annotation: Any) -> None:
 
 
 async def _interruptible(
-    work: Callable[[], Awaitable[T]], note: Callable[[str], None], finishing_s: float
+    work: Callable[[], Awaitable[T]], note: Callable[[str], None], clean_up_s: float
 ) -> T:
     """`work()`, cancelled by the first Ctrl-C; the second one, or a slow clean-up, ends the process."""
     import trio  # loaded late: `--help` must be quick
@@ -370,7 +371,7 @@ async def _interruptible(
         await anext(presses)
         working.cancel()
         note("stopping; press Ctrl-C again to leave at once")
-        with trio.move_on_after(finishing_s):
+        with trio.move_on_after(clean_up_s):
             await anext(presses)
         leave_at_once()
 
@@ -385,8 +386,21 @@ async def _interruptible(
     return results[0]
 
 
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """A closed terminal and SIGTERM end what is done here as Ctrl-C does: it is cleaned up."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda _n, _f: signal.raise_signal(signal.SIGINT)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def leave_at_once() -> Never:
-    """End the process without any clean-up but a visible cursor."""
+    """End the process without any clean-up but that of the terminal."""
+    screen.restore()
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Where everything of a new cluster is: its identity, its ports, its directories.
+"""Where everything of a new cluster is: its identity, its addresses, its directories.
 
 Decided once, kept in the cluster's description; nothing is written here. Called by `cluster up`, the demo
 and the torture tests.
@@ -8,7 +8,18 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from esctl import ports, state
+from esctl import state
+from esctl.backends import backend_named
+from esctl.errors import InvalidArgument
+
+
+def check_count(count: int, one_more: str) -> None:
+    """Raises `InvalidArgument` for an even number of nodes; `one_more` is the command with the next one."""
+    if count % 2 == 0:
+        raise InvalidArgument(
+            f"{count} nodes survive no more failures than {count - 1}; the number of nodes must be odd",
+            next_step=one_more,
+        )
 
 
 def plan(
@@ -17,27 +28,22 @@ def plan(
     *,
     data_dir: Path | None = None,
     storage: str = "sqlite",
+    backend: str = "process",
     base_port: int | None = None,
 ) -> state.Cluster:
-    """A cluster that could be made now; raises `PortTaken`."""
+    """A cluster that could be made now. Raises what its backend raises: `PortTaken`, `NetnsUnavailable`."""
     home = (data_dir or state.clusters_root() / name / "data").expanduser().absolute()
-    reserved = {
-        int(address.rpartition(":")[2])
-        for other in state.names()
-        for node in state.load(other).nodes
-        for address in (node.client, node.peer)
-    }
-    chosen = ports.choose(2 * count, reserved, base_port)
+    addresses = backend_named(backend).addresses(count, base_port)
     nodes = tuple(
         state.Node(
             id=number,
-            client=f"{ports.HOST}:{chosen[number - 1]}",
-            peer=f"{ports.HOST}:{chosen[count + number - 1]}",
+            client=address.client,
+            peer=address.peer,
             data_dir=home / f"node-{number}",
             config=home / f"node-{number}.toml",
             log=home / f"node-{number}.log",
         )
-        for number in range(1, count + 1)
+        for number, address in enumerate(addresses, 1)
     )
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", "process", storage, created, home, nodes)
+    return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", backend, storage, created, home, nodes)

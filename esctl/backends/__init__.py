@@ -6,8 +6,14 @@ from esctl.errors import StateUnreadable
 
 def backend_named(name: str) -> Backend:
     """The backend that runs the nodes; raises `StateUnreadable` for a name of a later version."""
-    if name != "process":
-        raise StateUnreadable(f"the backend {name!r} is not known here", next_step="upgrade esctl")
-    from esctl.backends.process import ProcessBackend  # loaded late: it brings trio
+    match name:  # loaded late: they bring trio
+        case "process":
+            from esctl.backends.process import ProcessBackend
 
-    return ProcessBackend()
+            return ProcessBackend()
+        case "netns":
+            from esctl.backends.netns import NetnsBackend
+
+            return NetnsBackend()
+        case _:
+            raise StateUnreadable(f"the backend {name!r} is not known here", next_step="upgrade esctl")

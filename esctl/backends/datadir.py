@@ -65,5 +65,5 @@ def move(cluster: Cluster, number: int, where: Path) -> Path | None:
     settings = config.load(node.config)
     state.write_atomically(node.config, config.dump(dataclasses.replace(settings, data_dir=where)))
     nodes = [dataclasses.replace(one, data_dir=where) if one.id == number else one for one in cluster.nodes]
-    state.save(dataclasses.replace(cluster, nodes=tuple(nodes)))
+    state.replace(dataclasses.replace(cluster, nodes=tuple(nodes)))
     return node.data_dir if node.data_dir.exists() else None

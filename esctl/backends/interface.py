@@ -6,11 +6,12 @@ cluster looks like (that is `esctl/state.py`) and never prints. Called by the co
 
 import enum
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from esctl.state import Cluster, Node
+from esnode.config import Ancestor, Dedup, Retention
 
 
 class RunState(enum.StrEnum):
@@ -41,16 +42,52 @@ class NodeOptions:
     log_level: str = "info"
     faults: bool = False
     """Whether nodes may be broken on purpose."""
+    dedup: Dedup = field(default_factory=Dedup)
+    retention: Retention = field(default_factory=Retention)
+    ancestors: tuple[Ancestor, ...] = ()
+    """Of a cluster that is restored from a backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node listens, `host:port` each."""
+
+    client: str
+    peer: str
 
 
 Ready = Callable[[Node], Awaitable[bool]]
 """Does the node answer? Asked again until it does or its process ends."""
+Cut = tuple[int, int]
+"""What the first node sends does not reach the second."""
+
+
+class Links(Protocol):
+    """Real links between nodes, where a backend has them. Whoever cuts them must see to it that they are
+    mended: no node can. All methods raise `NetworkRefused`."""
+
+    def cut(self, cluster: Cluster, cuts: Collection[Cut]) -> None:
+        """Lose what the first of each pair sends to the second, without a word to either."""
+
+    def mend(self, cluster: Cluster, cuts: Collection[Cut]) -> None:
+        """End those of the cuts that are there."""
+
+    def severed(self, cluster: Cluster) -> frozenset[Cut]:
+        """The cuts that are there now. A cluster that was stopped has none."""
+
+    def carries(self, cluster: Cluster, source: int, destination: int) -> bool:
+        """Does what one node's machine sends reach the other's? Waits a moment before it says no."""
 
 
 class Backend(Protocol):
     """Runs the nodes of clusters. Async methods run under trio and may be cancelled."""
 
     name: str
+    links: Links | None
+    """Without real links, nodes are told to lose messages (see `esctl/faults`)."""
+
+    def addresses(self, count: int, base_port: int | None = None) -> list[Address]:
+        """Where the nodes of a new cluster would listen. Raises `PortTaken`."""
 
     def create(self, cluster: Cluster, options: NodeOptions) -> None:
         """Write the nodes' configuration files and directories.

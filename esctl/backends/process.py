@@ -17,9 +17,9 @@ from typing import Final
 import trio
 
 import esnode
-from esctl import nodelog, ports
+from esctl import nodelog, ports, state
 from esctl.backends import datadir, pidfile
-from esctl.backends.interface import NodeOptions, NodeProcess, Ready, RunState
+from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
 from esctl.errors import (
     DirectoryTaken,
     MachineRefused,
@@ -44,21 +44,31 @@ def node_command(node: Node) -> list[str]:
 
 
 class ProcessBackend:
-    """See `interface.Backend`. Tests give their own `ready`, `command` and `port_is_free`."""
+    """See `interface.Backend`. Tests give their own `ready` and `command`."""
 
     name = "process"
+    links: Links | None = None
 
     def __init__(
-        self,
-        ready: Ready = probe.answers,
-        command: Callable[[Node], list[str]] = node_command,
-        port_is_free: Callable[[int, str], bool] = ports.is_free,
+        self, ready: Ready = probe.answers, command: Callable[[Node], list[str]] = node_command
     ) -> None:
         self._ready = ready
         self._command = command
-        self._port_is_free = port_is_free
 
     # --- files -------------------------------------------------------------------------------------
+
+    def addresses(self, count: int, base_port: int | None = None) -> list[Address]:
+        """See `interface.Backend.addresses`."""
+        theirs = [
+            parse_address(text)
+            for other in state.names()
+            for node in state.load(other).nodes
+            for text in (node.client, node.peer)
+        ]
+        reserved = {address.port for address in theirs if address.host == ports.HOST}
+        chosen = ports.choose(2 * count, reserved, base_port)
+        pairs = zip(chosen[:count], chosen[count:], strict=True)
+        return [Address(f"{ports.HOST}:{client}", f"{ports.HOST}:{peer}") for client, peer in pairs]
 
     def create(self, cluster: Cluster, options: NodeOptions) -> None:
         """See `interface.Backend.create`."""
@@ -169,18 +179,27 @@ class ProcessBackend:
     def _check_ports(self, cluster: Cluster, node: Node) -> None:
         for what, text in (("client", node.client), ("peer", node.peer)):
             address = parse_address(text)
-            if self._port_is_free(address.port, address.host):
+            if self._is_free(cluster, node, address.port):
                 continue
+            look = " ".join([*self._inside(cluster, node), f"ss -ltnp 'sport = :{address.port}'"])
             raise PortTaken(
                 f"the {what} port {address.port} of node {node.id} of cluster {cluster.name} is in use",
-                next_step=f"see who has it: ss -ltnp 'sport = :{address.port}'; stop that, then start again",
+                next_step=f"see who has it: {look}; stop that, then start again",
             )
+
+    def _is_free(self, _cluster: Cluster, node: Node, port: int) -> bool:
+        """Could the node listen on that port of its address?"""
+        return ports.is_free(port, parse_address(node.client).host)
+
+    def _inside(self, _cluster: Cluster, _node: Node) -> list[str]:
+        """What stands before the command line of a process that is to run where the node does."""
+        return []
 
     def _spawn(self, cluster: Cluster, node: Node, options: Sequence[str]) -> pidfile.ProcessNote:
         """Start the node's process, detached from this one and from the terminal."""
         package_root = str(Path(esnode.__file__).resolve().parent.parent)
         search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [*self._command(node), *options]
+        command = [*self._inside(cluster, node), *self._command(node), *options]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             pid = os.posix_spawn(
@@ -264,6 +283,9 @@ def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
         storage=options.storage,
         log_level=options.log_level,
         faults=Faults(allowed=options.faults),
+        dedup=options.dedup,
+        retention=options.retention,
+        ancestors=options.ancestors,
     )
 
 

@@ -23,6 +23,7 @@ from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
+    from esctl.care.recovery import Recovered
     from esctl.upkeep.rolling import Step
 
 app = new_typer()
@@ -42,6 +43,10 @@ def up(
     storage: Annotated[
         Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
     ] = "sqlite",
+    backend: Annotated[
+        Literal["process", "netns"],
+        typer.Option("--backend", help="Run nodes on loopback, or each in a network of its own (root)"),
+    ] = "process",
     base_port: Annotated[
         int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
     ] = None,
@@ -58,19 +63,17 @@ def up(
     """Make a cluster and start it; the name is "local" unless you say otherwise"""
     wanted = name or run.cluster_name or state.DEFAULT_NAME
     state.check_name(wanted)
-    if nodes % 2 == 0:
-        raise InvalidArgument(
-            f"{nodes} nodes survive no more failures than {nodes - 1}; the number of nodes must be odd",
-            next_step=f"esctl cluster up {wanted} --nodes {nodes + 1}",
-        )
-    backend = backend_named("process")
+    layout.check_count(nodes, f"esctl cluster up {wanted} --nodes {nodes + 1}")
     with state.locked("", run.terminal.note):
         _refuse_second(wanted)
-        cluster = layout.plan(wanted, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
+        cluster = layout.plan(
+            wanted, nodes, data_dir=data_dir, storage=storage, backend=backend, base_port=base_port
+        )
         if dry_run:
             data = {
                 "name": wanted,
                 "dry_run": True,
+                "backend": backend,
                 "data_dir": str(cluster.data_dir),
                 "addresses": cluster.addresses,
             }
@@ -79,7 +82,7 @@ def up(
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
         run.intend(wanted)
-        backend.create(cluster, NodeOptions(storage, log_level, faults))
+        backend_named(backend).create(cluster, NodeOptions(storage, log_level, faults))
         state.add(cluster)
     with run.changing(wanted):
         return _start(run, cluster, timeout)
@@ -219,6 +222,64 @@ def destroy(
     )
 
 
+@command(app, "recover")
+def recover(
+    run: Invocation,
+    from_node: Annotated[
+        int, typer.Option("--from-node", metavar="ID", min=1, help="Go on with the log of this node")
+    ],
+    name: ClusterArgument = None,
+    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
+    timeout: StartTimeout = 30.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
+    from esctl.care import lost, recovery, vault  # loaded late: they bring trio and the storage
+
+    with run.changing(name) as cluster:
+        if dry_run:
+            run.trio(lambda: lost.refuse_if_alive(cluster))
+            vault.check_survivor(cluster, from_node)
+            backend = backend_named(cluster.backend)
+            tried = lost.startable(cluster, backend)
+            change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)
+            words = recovery.consequence(cluster, cluster.node(from_node).id)
+            data = {"name": cluster.name, "dry_run": True, "would_start": tried, "loss": words}
+            first = Line(f"would first try to start nodes {tried}; then {change.text}")
+            return Answer({**data, "quorum": change.as_data()}, [first, Line(f"if that is in vain, {words}")])
+        done = recovery.recover(run, cluster, recovery.Wanted(from_node, confirm, timeout))
+    return _recovered(done)
+
+
+def _recovered(done: "Recovered") -> Answer:
+    manifest, cluster, shared = done.manifest, done.cluster, done.manifest.origin.known_offset
+    data = {
+        "name": cluster.name, "identity": cluster.identity, "epoch": manifest.origin.epoch + 1,
+        "leader": done.leader, "from_node": manifest.origin.node, "next_offset": manifest.next_offset,
+        "known_offset": shared,
+        "events": manifest.events, "entries_beyond_commit": manifest.beyond_commit,
+        "backup": str(done.backup), "tried": {str(each.node): each.outcome for each in done.tried},
+        "aside": [str(path) for path in done.aside],
+    }  # fmt: skip
+    doubtful = f"{manifest.beyond_commit} entries of its log were not known to be committed; they are kept"
+    views: list[View] = [
+        Line(f"cluster {cluster.name} goes on; node {done.leader} leads", Tone.GOOD),
+        Fields(
+            [
+                ("epoch", manifest.origin.epoch + 1),
+                ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
+                ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
+                ("kept in doubt", doubtful),
+                ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
+                ("backup", str(done.backup)),
+                ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),
+                ("next", f"esctl verify --cluster {cluster.name}"),
+            ]
+        ),
+    ]
+    return Answer(data, views)
+
+
 @command(app, "ls")
 def ls(run: Invocation) -> Answer:
     """List the clusters of this machine"""
@@ -247,17 +308,19 @@ def ls(run: Invocation) -> Answer:
             [
                 name,
                 Cell(f"{running}/{len(cluster.nodes)}", tone),
+                cluster.backend,
                 cluster.storage,
                 cluster.created,
                 str(cluster.data_dir),
             ]
         )
         listed.append(
-            {"name": name, "running": running, "nodes": len(cluster.nodes), "storage": cluster.storage,
-             "created": cluster.created, "data_dir": str(cluster.data_dir), "addresses": cluster.addresses}
+            {"name": name, "running": running, "nodes": len(cluster.nodes), "backend": cluster.backend,
+             "storage": cluster.storage, "created": cluster.created, "data_dir": str(cluster.data_dir),
+             "addresses": cluster.addresses}
         )  # fmt: skip
     table = Table(
-        ["name", "running", "storage", "created", "data"],
+        ["name", "running", "backend", "storage", "created", "data"],
         rows,
         empty="no clusters; make one: esctl cluster up",
     )
@@ -323,6 +386,7 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
     data = {
         "name": cluster.name,
         "identity": cluster.identity,
+        "backend": cluster.backend,
         "storage": cluster.storage,
         "data_dir": str(cluster.data_dir),
         "nodes": [_node_data(p) for p in processes],

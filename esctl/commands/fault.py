@@ -5,6 +5,7 @@ started without faults allowed refuses. Each command says what the quorum would 
 at the nodes afterwards: applied, no effect, or unknown.
 """
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -41,6 +42,12 @@ app = new_typer()
 Lease = Annotated[
     str, typer.Option("--lease", metavar="TIME", help="End it after so long: 500ms, 10s, 2m; at most 10m")
 ]
+Name = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", show_default=False, help="Name it so; else with a new name"),
+]
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+"""No dot: where one command sets several faults, what follows a dot tells them apart."""
 _TONES: Final = {Verdict.APPLIED: Tone.GOOD, Verdict.NO_EFFECT: Tone.BAD, Verdict.UNKNOWN: Tone.WARN}
 
 
@@ -52,6 +59,7 @@ def cut(
         int | None, typer.Argument(metavar="[NODE]", min=1, help="Number the node that the shape is about")
     ] = None,
     lease: Lease = "10s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -61,7 +69,7 @@ def cut(
     leader = survey.leader.node.id if survey.leader is not None else None
     down = [report.node.id for report in survey.down]
     wanted = partition(shape, _voters(survey), leader, node, down)
-    ordered = ordering.block(wanted.cuts, _new_id("cut"))
+    ordered = ordering.block(wanted.cuts, _new_id("cut", name))
     data = {"leader": leader, **wanted.as_data()}
     sides = _sides(wanted)
     if not dry_run:
@@ -100,6 +108,7 @@ def net(
         bool, typer.Option("--one-way", help="Strike only what the first node sends to the second")
     ] = False,
     lease: Lease = "10s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -110,7 +119,7 @@ def net(
     survey = _survey(run, cluster)
     voters = _voters(survey)
     cuts = ordering.links_of(link, voters, one_way=one_way)
-    ordered = ordering.on_links(cuts, _new_id("net"), kinds)
+    ordered = ordering.on_links(cuts, _new_id("net", name), kinds)
     total = kinds.get("stall") is not None or any(p.get("permille") == 1000 for p in kinds.values())
     severed = Partition(None, tuple(voters), frozenset(cuts if total else ()), _down(survey))
     what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
@@ -136,6 +145,7 @@ def disk(
     ] = "100ms",
     jitter: Annotated[str, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = "0ms",
     lease: Lease = "10s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -146,7 +156,7 @@ def disk(
     parameters = {}
     if how == "slow":
         parameters = {"delay_ms": ordering.delay_of(delay), "jitter_ms": ordering.delay_of(jitter)}
-    ordered = [Order(number, _new_id("disk"), f"disk-{how}", parameters=parameters)]
+    ordered = [Order(number, _new_id("disk", name), f"disk-{how}", parameters=parameters)]
     gone = () if how == "slow" else (number,)
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=gone)
     plan = Line(f"afterwards: {change.text}")
@@ -164,18 +174,28 @@ def disk(
 
 @command(app, "kill")
 def kill(
-    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """End a node without warning (SIGKILL), and start it again when the lease is over"""
-    return _stop(run, "kill", number, lease, RunState.DOWN, yes=yes, dry_run=dry_run)
+    return _stop(run, "kill", number, lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
 
 @command(app, "pause")
 def pause(
-    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
-    return _stop(run, "pause", number, lease, RunState.PAUSED, yes=yes, dry_run=dry_run)
+    return _stop(run, "pause", number, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
 @command(app, "ls")
@@ -280,7 +300,15 @@ def heal(
 
 
 def _stop(
-    run: Invocation, kind: str, number: int, lease: str, wanted: RunState, *, yes: bool, dry_run: bool
+    run: Invocation,
+    kind: str,
+    number: int,
+    lease: str,
+    wanted: RunState,
+    name: str | None,
+    *,
+    yes: bool,
+    dry_run: bool,
 ) -> Answer:
     """Kill or pause a node, with a keeper that ends that."""
     from esctl.faults import nodes  # loaded late: it brings trio and the client
@@ -289,7 +317,7 @@ def _stop(
     cluster.node(number)
     survey = _survey(run, cluster)
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=[number])
-    fault, what = _new_id(kind), f"{kind} of node {number}"
+    fault, what = _new_id(kind, name), f"{kind} of node {number}"
     data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms, "node": number}
     data["quorum"] = change.as_data()
     if dry_run:
@@ -408,8 +436,8 @@ def _survey(run: Invocation, cluster: Cluster) -> "Survey":
     """Every node asked. Raises `Unreachable` when none answers, `FaultsNotAllowed` when one allows none."""
     from esctl.faults import nodes  # loaded late: it brings trio and the client
 
-    active, survey = run.trio(lambda: nodes.active(cluster))
-    if not active:
+    _, survey = run.trio(lambda: nodes.active(cluster))
+    if not survey.up:
         raise Unreachable(survey.nobody.message, next_step=survey.nobody.next)
     nodes.check_allowed(cluster, survey)
     return survey
@@ -437,9 +465,13 @@ def _sides(cut: Partition) -> Table:
     return Table(["node", "exchanges messages with", "so it has"], rows)
 
 
-def _new_id(what: str) -> str:
-    """Short, to be typed again."""
-    return f"{what}-{secrets.token_hex(2)}"
+def _new_id(what: str, wanted: str | None) -> str:
+    """The name that was asked for, or a short one, to be typed again."""
+    if wanted is not None and not _ID.fullmatch(wanted):
+        raise InvalidArgument(
+            f"{wanted!r} cannot name a fault", next_step="use up to 60 letters, digits, _ and -"
+        )
+    return wanted or f"{what}-{secrets.token_hex(2)}"
 
 
 def _parameters(parameters: dict[str, int]) -> str | None:

@@ -63,7 +63,7 @@ def warnings(survey: "Survey") -> list[str]:
     ]
     found += [
         f"node {r.node.id} is broken on purpose: {r.faults_text}; next: esctl fault heal --all {name}"
-        for r in survey.up
+        for r in survey.reports
         if r.faults
     ]
     for report in survey.up:

@@ -1,7 +1,7 @@
 """What is left after the strikes: every node's log against each other, and against what the client was told.
 
 Reads all nodes over the wire, as `esctl verify` does, and holds the acks of the load against what they have.
-Never prints. Called by `esctl bench failover` and the torture tests.
+Never prints. Called by `esctl bench failover`, playbooks and the torture tests.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,9 +60,12 @@ class Reading:
         self._history = History(node.id for node in cluster.nodes)
         self._audit = Audit(confirmed=False)
 
-    async def read(self, begin: Callable[[int], Watcher]) -> None:
-        """Read every node to the end that a majority confirms. After the last ack."""
-        self._audit = await audit(self._cluster, self._history, CATCH_UP_TIMEOUT_S, begin)
+    async def read(self, begin: Callable[[int], Watcher], wait_s: float = CATCH_UP_TIMEOUT_S) -> None:
+        """Read every node to the end that a majority confirms; waits `wait_s` for those that are behind.
+
+        What is acked later than this begins is not among what `judge` may be asked about.
+        """
+        self._audit = await audit(self._cluster, self._history, wait_s, begin)
 
     def judge(self, operations: Operations) -> Outcome:
         """Hold it all together. Others may have appended to the same log."""

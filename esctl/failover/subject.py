@@ -11,6 +11,8 @@ import trio
 
 from esctl import nodelog
 from esctl.backends.interface import Backend, RunState
+from esctl.faults import severed
+from esctl.faults.shapes import Cut, between
 from esctl.inquiry import probe
 from esctl.nodelog import LogLine
 from esctl.state import Cluster
@@ -116,17 +118,26 @@ class LiveCluster:
     async def cut(self, number: int, mark: Mark) -> None:
         """See `Subject.cut`."""
         others = [other for other in self.numbers if other != number]
+        if self._backend.links is not None:
+            await self._sever(between([number], others), mark)
+            return
         async with self._link(number) as link:
             mark()
             await link.set_fault(CUT, "block", round(CUT_LEASE_S * 1000), peers=others)
 
     async def cut_hits(self, number: int) -> int:
         """See `Subject.cut_hits`."""
+        if self._backend.links is not None:
+            cuts = await trio.to_thread.run_sync(severed.active, self._cluster)
+            return sum(one.lost for one in cuts if one.id == CUT)
         async with self._link(number) as link:
             return sum(int(fault["hits"]) for fault in await link.faults() if fault["id"] == CUT)
 
     async def mend(self, number: int) -> None:
         """See `Subject.mend`."""
+        if self._backend.links is not None:
+            await trio.to_thread.run_sync(severed.heal, self._cluster, [CUT])
+            return
         async with self._link(number) as link:
             await link.heal_fault(CUT)
 
@@ -143,6 +154,16 @@ class LiveCluster:
     async def start(self, number: int, timeout_s: float) -> None:
         """See `Subject.start`."""
         await self._backend.start(self._cluster, [number], timeout_s)
+
+    async def _sever(self, cuts: list[Cut], mark: Mark) -> None:
+        """Cut the real links. In a thread, since this one's clients are under load."""
+        lease_ms = round(CUT_LEASE_S * 1000)
+        # Seen through to the end, which is near: what is cut must be known to be cut.
+        with trio.CancelScope(shield=True):
+            links = await trio.to_thread.run_sync(severed.begin, self._cluster, CUT, cuts, lease_ms)
+            mark()
+            await trio.to_thread.run_sync(severed.strike, self._cluster, links)
+            await trio.to_thread.run_sync(severed.prove, self._cluster, links)
 
     def _link(self, number: int) -> NodeLink:
         return connect_node(self._cluster.node(number).client, cluster=self._cluster.identity)

@@ -1,8 +1,8 @@
-"""`python -m esctl.faults.keeper CLUSTER FAULT`: wait for the end of a lease, then let the node go on.
+"""`python -m esctl.faults.keeper CLUSTER FAULT`: wait for the end of a lease, then end what no node can.
 
-Outlives the `esctl` that started it. Ends early, and does nothing, when the note of the fault is gone:
-somebody has healed it, or the cluster was destroyed. Never prints but to say that it is there. Started by
-`leases.py`.
+Lets a node go on, or mends links. Outlives the `esctl` that started it. Ends early, and does nothing, when
+the note of the fault is gone: somebody has healed it, or the cluster was destroyed. Never prints but to say
+that it is there. Started by `leases.py` and `severed.py`.
 """
 
 import os
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from esctl import state
-from esctl.faults import leases
+from esctl.faults import leases, severed
+from esctl.faults.leases import StoppedNode
+from esctl.faults.severed import SeveredLinks
 from esnode.errors import EventStreamError
 
 LOOK_EVERY_S: Final = 0.2
@@ -22,18 +24,22 @@ def main(arguments: Sequence[str]) -> int:
     """The program; its exit code."""
     name, fault = arguments
     cluster = state.load(name)
-    stopped = next((one for one in leases.active(cluster) if one.id == fault), None)
-    if stopped is None:
+    notes: list[StoppedNode | SeveredLinks] = [*leases.active(cluster), *severed.noted(cluster)]
+    kept = next((one for one in notes if one.id == fault), None)
+    if kept is None:
         return 1
-    until = time.monotonic() + stopped.until - time.time()  # a clock that is set meanwhile changes nothing
+    until = time.monotonic() + kept.until - time.time()  # a clock that is set meanwhile changes nothing
     sys.stdout.buffer.write(leases.READY)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    while leases.is_active(cluster, fault):
+    while leases.is_active(cluster, fault) or severed.is_active(cluster, fault):
         left_s = until - time.monotonic()
         if left_s <= 0:
             try:
-                leases.end(cluster, stopped)
+                if isinstance(kept, SeveredLinks):
+                    severed.end(cluster, kept)
+                else:
+                    leases.end(cluster, kept)
             except EventStreamError:
                 return 1  # the note stays: `esctl fault ls` shows that it is overdue
             return 0

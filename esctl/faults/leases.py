@@ -59,7 +59,7 @@ def begin(cluster: Cluster, fault: str, kind: str, node: int, lease_ms: int) -> 
     stopped = StoppedNode(fault, kind, node, lease_ms, time.time() + lease_ms / 1000)
     state.write_atomically(_path(cluster, fault), json.dumps(asdict(stopped)) + "\n")
     try:
-        _start_keeper(cluster, stopped)
+        start_keeper(cluster, fault)
     except (OSError, MachineRefused) as error:
         _path(cluster, fault).unlink(missing_ok=True)
         raise MachineRefused(f"no keeper could be started, so nothing was done: {error}") from error
@@ -139,12 +139,15 @@ def is_active(cluster: Cluster, fault: str) -> bool:
     return _path(cluster, fault).exists()
 
 
-def _start_keeper(cluster: Cluster, stopped: StoppedNode) -> None:
-    """Returns once the keeper says that it is there."""
+def start_keeper(cluster: Cluster, fault: str) -> None:
+    """Start the keeper of a fault whose note is there; returns once it says that it is too.
+
+    Raises `MachineRefused`, `OSError`.
+    """
     ours, theirs = os.pipe()
     package_root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = ["-m", "esctl.faults.keeper", cluster.name, stopped.id]
+    words = ["-m", "esctl.faults.keeper", cluster.name, fault]
     try:
         os.posix_spawn(
             sys.executable,

@@ -1,7 +1,8 @@
 """Orders taken to the nodes, watched, and taken back: the part of `esctl fault` that talks to nodes.
 
 All or none: when a node refuses its order, those of the others are healed again. A node that does not answer
-is no refusal: it cannot be told, and is reported as unknown. Never prints. Called by `esctl fault`.
+is no refusal: it cannot be told, and is reported as unknown. Where the links are real, a cut is made in them,
+and no node is told. Never prints. Called by `esctl fault`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -10,12 +11,14 @@ from typing import Any, Final
 
 import trio
 
+from esctl.faults import severed
 from esctl.faults.effect import Effect, Judge, Look
 from esctl.faults.orders import Order, belongs
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Report, Survey
 from esctl.state import Cluster, Node
 from esnode.client import NodeLink, connect_node
+from esnode.config import load
 from esnode.errors import CallerError, EventStreamError, FaultsNotAllowed
 
 ANSWER_S: Final = 1.0
@@ -48,8 +51,11 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
     """Give every node its orders at the same time; the nodes that were reached.
 
     Raises what a node refuses them with, after the others' are healed again: `FaultsNotAllowed`,
-    `InvalidRequest`. Raises the last `Unreachable` when no node was reached.
+    `InvalidRequest`. Raises the last `Unreachable` when no node was reached. Real links may raise
+    `NetworkRefused` and `NoEffect`; nothing is cut then.
     """
+    if severed.links_of(cluster) is not None and any(order.kind == "block" for order in orders):
+        return await _sever(cluster, orders, lease_ms)
     told, lost = _Told(), list[EventStreamError]()
 
     async def tell(node: Node) -> None:
@@ -74,6 +80,29 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
     return sorted(told.reached)
 
 
+async def _sever(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> list[int]:
+    """Cut the real links that the orders are about, and tell the nodes the rest."""
+    closed = [node.id for node in cluster.nodes if not load(node.config).faults.allowed]
+    if closed:
+        raise not_allowed(cluster, closed)
+    fault = orders[0].id.partition(".")[0]
+
+    def cut() -> None:
+        links = severed.begin(cluster, fault, severed.cuts_of(orders), lease_ms)
+        severed.strike(cluster, links)
+        severed.prove(cluster, links)
+
+    await trio.to_thread.run_sync(cut)
+    rest = [order for order in orders if order.kind != "block"]
+    if rest:
+        try:
+            await set_all(cluster, rest, lease_ms)
+        except EventStreamError:
+            await trio.to_thread.run_sync(severed.heal, cluster, [fault])
+            raise
+    return sorted({order.node for order in orders})
+
+
 async def watch(
     cluster: Cluster, judge: Judge, lease_ms: int, *, for_leader: bool
 ) -> tuple[list[Effect], Survey]:
@@ -94,14 +123,20 @@ async def watch(
 
 
 async def active(cluster: Cluster) -> tuple[dict[int, list[dict[str, Any]]], Survey]:
-    """The faults of each node that answers."""
+    """The faults of each node that answers or that a cut touches."""
     survey = await surveys.ask(cluster, ANSWER_S)
-    return {report.node.id: report.faults for report in survey.up}, survey
+    return {report.node.id: report.faults for report in survey.reports if report.up or report.faults}, survey
 
 
 async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
-    """End the faults that belong to these ids, or all, wherever a node answers; look until it shows."""
+    """End the faults that belong to these ids, or all, wherever a node answers; look until it shows.
+
+    Raises `NetworkRefused` where links are real and cannot be mended.
+    """
     ended: dict[int, list[dict[str, Any]]] = {}
+    for links in await trio.to_thread.run_sync(severed.heal, cluster, ids):
+        for number, told in links.pictures().items():
+            ended.setdefault(number, []).extend(told)
     silent: list[int] = []
 
     async def tell(node: Node) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from esnode.errors import EventStreamError
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -27,5 +29,12 @@ class Finding:
         }
 
     def mended(self) -> "Finding":
-        """The same after its fix, or itself where there is none. Raises `OSError`."""
-        return self if self.fix is None else Finding(self.check, "ok", self.fix())
+        """The same after its fix, or itself where there is none; bad where the fix fails."""
+        if self.fix is None:
+            return self
+        try:
+            return Finding(self.check, "ok", self.fix())
+        except EventStreamError as error:
+            return Finding(self.check, "bad", str(error), error.next_step)
+        except OSError as error:
+            return Finding(self.check, "bad", f"{self.found}; {error}", self.next)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl import ports, state
-from esctl.backends import backend_named, datadir, pidfile
+from esctl.backends import backend_named, datadir, network, pidfile
 from esctl.backends.interface import RunState
 from esctl.errors import PortTaken
 from esctl.host.finding import Finding
@@ -28,6 +28,7 @@ def findings() -> Iterator[Finding]:
         yield from of_cluster(name)
     yield from remains()
     yield from strays()
+    yield from networks()
 
 
 def free_ports() -> Finding:
@@ -113,6 +114,23 @@ def strays() -> Iterator[Finding]:
         else:
             what = f"a node whose files are gone: {config}"
             yield Finding(f"process {entry.name}", "warning", what, f"kill {entry.name}")
+
+
+def networks() -> Iterator[Finding]:
+    """Namespaces and links that a cluster had and left: one that was killed, or deleted by hand."""
+    if os.geteuid() != 0:
+        return  # only root makes and removes them
+    for name in network.abandoned():
+        check, what = f"network {name}", "namespaces and links of a cluster that is gone"
+        yield Finding(check, "warning", what, "esctl doctor --fix", _takes_down(name, f"removed the {what}"))
+
+
+def _takes_down(name: str, said: str) -> Callable[[], str]:
+    def take_down() -> str:
+        network.take_down(name)
+        return said
+
+    return take_down
 
 
 def _taken_ports(check: str, node: state.Node) -> Iterator[Finding]:

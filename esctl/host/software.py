@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
 
+from esctl.backends import network
 from esctl.host.finding import Finding
 from esnode import limits
 
@@ -26,6 +27,7 @@ def findings() -> Iterator[Finding]:
         "ok",
         "rocksdict is installed" if there else "not installed; needed only for --storage rocksdb",
     )
+    yield namespaces(network.missing())
     yield descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
@@ -42,6 +44,12 @@ def sqlite(version: tuple[int, ...], text: str) -> Finding:
         return Finding("sqlite", "ok", text)
     wanted = ".".join(map(str, OLDEST_SQLITE))
     return Finding("sqlite", "bad", text, f"use a Python that is linked with SQLite {wanted} or newer")
+
+
+def namespaces(lack: str) -> Finding:
+    """Could a cluster have links of its own? `lack` is what is missing for that, empty when nothing is."""
+    found = f"{lack}; needed only for --backend netns" if lack else "can be made, for --backend netns"
+    return Finding("network namespaces", "ok", found)
 
 
 def descriptors(soft: int, hard: int) -> Finding:

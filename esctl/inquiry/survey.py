@@ -2,11 +2,12 @@
 
 A node that does not answer is a row like any other, with the reason as far as it can be told; none can
 hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
-prints. Called by `status`, `health`, `leader`, `dedup`, `produce` and `verify`.
+prints. Called by `status`, `health`, `why`, `top`, `leader`, `dedup`, `produce` and `verify`.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from esctl.answer import Trouble
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeProcess, RunState
+from esctl.faults import severed
 from esctl.inquiry.barrier import reason_of
 from esctl.state import Cluster, Node
 from esnode.client import connect_node
@@ -29,6 +31,10 @@ class Report:
     process: NodeProcess
     status: dict[str, Any] | None
     why: str = ""
+    severed: Sequence[dict[str, Any]] = ()
+    """The cuts of its real links, where it has some: it does not know of them."""
+    heard_ms: int = 0
+    """What this machine's wall clock showed when the answer came; 0 when none did."""
 
     @property
     def node(self) -> Node:
@@ -58,7 +64,7 @@ class Report:
     @property
     def faults(self) -> list[dict[str, Any]]:
         """What it is broken by on purpose."""
-        return list((self.status or {}).get("faults") or [])
+        return [*((self.status or {}).get("faults") or []), *self.severed]
 
     @property
     def faults_text(self) -> str:
@@ -181,7 +187,13 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
     async with trio.open_nursery() as nursery:
         for process in processes:
             nursery.start_soon(ask_one, process)
-    return Survey(cluster, [answers[process.node.id] for process in processes])
+    cuts = severed.pictures(cluster)
+    reports = [replace(answers[p.node.id], severed=cuts.get(p.node.id, ())) for p in processes]
+    if any(report.up and report.process.state is not RunState.RUNNING for report in reports):
+        # Started or resumed since the processes were looked at: a look must not contradict itself.
+        now = {process.node.id: process for process in backend_named(cluster.backend).nodes(cluster)}
+        reports = [replace(report, process=now[report.node.id]) for report in reports]
+    return Survey(cluster, reports)
 
 
 async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> Report:
@@ -226,7 +238,7 @@ def _checked(cluster: Cluster, process: NodeProcess, status: dict[str, Any]) -> 
     missing = [name for name in NUMBERS if type(status.get(name)) is not int]
     if missing or not isinstance(status.get("role"), str):
         raise ProtocolError(f"its status has no {', '.join(missing) or 'role'}")
-    return Report(process, status)
+    return Report(process, status, heard_ms=time.time_ns() // 1_000_000)
 
 
 NUMBERS: Final = (

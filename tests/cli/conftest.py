@@ -6,6 +6,7 @@ configuration makes it crash at start, stay deaf, or ignore SIGTERM.
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import ports, state, terminal
+from esctl import state, terminal
 from esctl.answer import Answer
+from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, RunState
+from esctl.backends.netns import NetnsBackend
 from esctl.backends.process import ProcessBackend
 from esctl.exits import Exit
 from esctl.invocation import Invocation
@@ -63,21 +66,22 @@ def answers_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Invocation, "conclude", concluding)
 
 
-def plan(name: str, home: Path, count: int = 3) -> Cluster:
-    """A cluster that could be made, its ports free now."""
-    chosen = ports.choose(2 * count, ())
+def plan(name: str, home: Path, count: int = 3, backend: str = "process") -> Cluster:
+    """A cluster that could be made, its addresses free now."""
     nodes = tuple(
         Node(
             id=n,
-            client=f"127.0.0.1:{chosen[2 * n - 2]}",
-            peer=f"127.0.0.1:{chosen[2 * n - 1]}",
+            client=address.client,
+            peer=address.peer,
             data_dir=home / f"node-{n}",
             config=home / f"node-{n}.toml",
             log=home / f"node-{n}.log",
         )
-        for n in range(1, count + 1)
+        for n, address in enumerate(backend_named(backend).addresses(count), 1)
     )
-    return Cluster(name, f"{name}-0a1b2c3d", "process", "sqlite", "2013-01-01T00:00:00Z", home, nodes)
+    # A network is named for the identity, and other tests may run beside these.
+    unique = "0a1b2c3d" if backend == "process" else secrets.token_hex(4)
+    return Cluster(name, f"{name}-{unique}", backend, "sqlite", "2013-01-01T00:00:00Z", home, nodes)
 
 
 async def listens(node: Node) -> bool:
@@ -116,13 +120,14 @@ def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
     """Makes clusters of fake nodes; none of them outlives the test."""
     made: list[FakeNodes] = []
 
-    def make(name: str = "fake", count: int = 3) -> FakeNodes:
+    def make(name: str = "fake", count: int = 3, backend: str = "process") -> FakeNodes:
         moods: dict[int, str] = {}
 
         def command(node: Node) -> list[str]:
             return [sys.executable, str(FAKE_NODE), str(node.config), moods.get(node.id, "well")]
 
-        fakes = FakeNodes(plan(name, tmp_path / name, count), ProcessBackend(listens, command), moods)
+        kind = NetnsBackend if backend == "netns" else ProcessBackend
+        fakes = FakeNodes(plan(name, tmp_path / name, count, backend), kind(listens, command), moods)
         fakes.backend.create(fakes.cluster, NodeOptions())
         state.add(fakes.cluster)
         made.append(fakes)

@@ -1,13 +1,14 @@
-"""The process backend, with nodes that are scripts: what it starts, finds again, ends, and never touches."""
+"""The process backend, with nodes that are scripts: files and processes, and what it never touches.
+
+What every backend must do is in `test_backends.py`.
+"""
 
 import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,8 @@ import trio
 
 from esctl import state
 from esctl.backends import pidfile
-from esctl.backends.interface import NodeOptions, RunState
-from esctl.backends.process import ProcessBackend
-from esctl.errors import DirectoryTaken, NodeFailedToStart, NodeNotReady, NodeNotRunning, PortTaken
+from esctl.backends.interface import NodeOptions
+from esctl.errors import DirectoryTaken, NodeNotReady, NodeNotRunning
 from esnode.config import load
 
 from .conftest import FakeNodes, plan
@@ -25,21 +25,8 @@ from .conftest import FakeNodes, plan
 PATIENCE_S = 60.0
 
 
-def wait_until(pid: int, change: int) -> None:
-    """A signal to a child of ours has taken effect."""
-    os.waitid(os.P_PID, pid, change | os.WNOWAIT)
-
-
 async def start_all(fakes: FakeNodes) -> None:
     await fakes.backend.start(fakes.cluster, fakes.numbers, PATIENCE_S)
-
-
-async def test_started_nodes_run_and_are_found_by_a_second_backend(fakes: FakeNodes) -> None:
-    await start_all(fakes)
-    assert fakes.states() == ["running"] * 3
-    again = ProcessBackend().nodes(state.load("fake"))
-    assert [process.pid for process in again] == fakes.pids()
-    assert all(process.rss_bytes for process in again)
 
 
 async def test_a_node_is_the_leader_of_its_own_session(fakes: FakeNodes) -> None:
@@ -49,56 +36,11 @@ async def test_a_node_is_the_leader_of_its_own_session(fakes: FakeNodes) -> None
         assert os.getsid(pid) == pid != os.getsid(0)
 
 
-async def test_stopped_nodes_keep_their_files_and_start_again_on_their_ports(fakes: FakeNodes) -> None:
-    await start_all(fakes)
-    before = fakes.pids()
-    assert await fakes.backend.stop(fakes.cluster, fakes.numbers, PATIENCE_S) == []
-    assert fakes.states() == ["down"] * 3
-    assert all(node.config.exists() and node.data_dir.is_dir() for node in fakes.cluster.nodes)
-    await start_all(fakes)
-    assert fakes.states() == ["running"] * 3
-    assert not set(before) & set(fakes.pids())
-
-
 async def test_a_node_that_ignores_sigterm_is_killed(fakes: FakeNodes) -> None:
     fakes.moods[2] = "stubborn"
     await start_all(fakes)
     assert await fakes.backend.stop(fakes.cluster, [2], 0.2) == [2]
     assert fakes.states() == ["running", "down", "running"]
-
-
-async def test_a_paused_node_is_shown_resumed_and_stopped(fakes: FakeNodes) -> None:
-    await start_all(fakes)
-    pid = fakes.backend.pause(fakes.cluster, 1)
-    wait_until(pid, os.WSTOPPED)
-    assert fakes.states()[0] == "paused"
-    assert fakes.backend.resume(fakes.cluster, 1) == pid
-    wait_until(pid, os.WCONTINUED)
-    assert fakes.states()[0] == "running"
-    fakes.backend.pause(fakes.cluster, 1)
-    assert await fakes.backend.stop(fakes.cluster, [1], PATIENCE_S) == []
-    assert fakes.states()[0] == "down"
-
-
-async def test_a_killed_node_is_gone_when_the_call_returns(fakes: FakeNodes) -> None:
-    await start_all(fakes)
-    pid = fakes.pids()[2]
-    assert await fakes.backend.kill(fakes.cluster, 3) == pid
-    assert fakes.states() == ["running", "running", "down"]
-    with pytest.raises(NodeNotRunning) as refused:
-        await fakes.backend.kill(fakes.cluster, 3)
-    assert refused.value.next_step == "esctl node start 3 --cluster fake"
-
-
-async def test_all_nodes_killed_from_outside_come_back(fakes: FakeNodes) -> None:
-    await start_all(fakes)
-    for pid in fakes.pids():
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        wait_until(pid, os.WEXITED)
-    assert fakes.states() == ["down"] * 3
-    await start_all(fakes)
-    assert fakes.states() == ["running"] * 3
 
 
 async def test_what_the_operator_says_of_the_data_reaches_the_node(fakes: FakeNodes) -> None:
@@ -108,29 +50,11 @@ async def test_what_the_operator_says_of_the_data_reaches_the_node(fakes: FakeNo
     assert command_line.split(b"\0")[-2] == b"--rejoin"
 
 
-async def test_a_node_that_crashes_at_start_shows_the_end_of_its_log(fakes: FakeNodes) -> None:
-    fakes.moods[2] = "crash"
-    with pytest.raises(NodeFailedToStart) as failed:
-        await start_all(fakes)
-    assert "node 2 ended with exit code 3" in str(failed.value)
-    assert "the disk is gone" in str(failed.value)
-    assert failed.value.next_step == "buy a new disk"
-    assert fakes.states() == ["running", "down", "running"]
-
-
 async def test_a_node_that_does_not_answer_is_reported_and_left_running(fakes: FakeNodes) -> None:
     fakes.moods[1] = "deaf"
     with pytest.raises(NodeNotReady, match="node 1"):
         await fakes.backend.start(fakes.cluster, [1], 0.5)
     assert fakes.states()[0] == "running"
-
-
-async def test_a_taken_port_is_told_before_anything_starts(fakes: FakeNodes) -> None:
-    _, _, port = fakes.cluster.nodes[1].peer.rpartition(":")
-    with socket.create_server(("127.0.0.1", int(port))):
-        with pytest.raises(PortTaken, match=f"peer port {port} of node 2"):
-            await start_all(fakes)
-        assert fakes.states() == ["down"] * 3
 
 
 def test_a_recycled_pid_is_never_signalled(fakes: FakeNodes) -> None:
@@ -149,11 +73,6 @@ def test_a_recycled_pid_is_never_signalled(fakes: FakeNodes) -> None:
             assert fakes.states()[0] == "down"
         assert stranger.poll() is None
         stranger.communicate(b"\n")
-
-
-async def test_a_damaged_pid_file_counts_as_a_node_that_is_down(fakes: FakeNodes) -> None:
-    (fakes.cluster.directory / "node-1.pid").write_text("not json")
-    assert fakes.states()[0] == "down"
 
 
 def test_the_written_configuration_is_read_back_by_a_node(fakes: FakeNodes) -> None:
@@ -193,21 +112,6 @@ def test_destroy_deletes_the_nodes_files_and_nothing_else(fakes: FakeNodes) -> N
     bystander.write_text("mine")
     assert fakes.backend.destroy(fakes.cluster) == []
     assert list(fakes.cluster.data_dir.iterdir()) == [bystander]
-
-
-def test_destroy_removes_an_empty_data_directory(fakes: FakeNodes) -> None:
-    assert fakes.backend.destroy(fakes.cluster) == []
-    assert not fakes.cluster.data_dir.exists()
-
-
-async def test_two_clusters_live_side_by_side(make_fakes: Callable[..., FakeNodes]) -> None:
-    one, two = make_fakes("one"), make_fakes("two")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(start_all, one)
-        nursery.start_soon(start_all, two)
-    await one.backend.stop(one.cluster, one.numbers, PATIENCE_S)
-    assert two.states() == ["running"] * 3
-    assert {RunState(s) for s in one.states()} == {RunState.DOWN}
 
 
 def test_log_files_and_pid_files_are_private(fakes: FakeNodes) -> None:

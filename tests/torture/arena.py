@@ -18,16 +18,17 @@ from typing import Any, Final
 
 import trio
 
-from esctl import layout, nodelog, ports, state
+from esctl import layout, nodelog, state
 from esctl.backends import pidfile
 from esctl.backends.interface import NodeOptions, RunState
-from esctl.backends.process import ProcessBackend, node_command
+from esctl.backends.netns import NetnsBackend
+from esctl.backends.network import Network
+from esctl.backends.process import ProcessBackend
 from esctl.errors import NodeFailedToStart
 from esctl.inquiry import probe
-from esctl.state import Cluster, Node
+from esctl.state import Cluster
 from esnode.config import Retention, dump, load
 from tests.torture.disks import Plug, plugged, small_disk
-from tests.torture.network import Network, network
 
 NODES: Final = 3
 START_TIMEOUT_S: Final = 60.0
@@ -202,28 +203,6 @@ class Arena:
             await trio.sleep(ROUND_S)  # a status is an answer, nothing that one could wait for
 
 
-def command_of(place: Network | None, node: Node) -> list[str]:
-    """The command line of a node's process, in its namespace if it has one."""
-    before = place.command(node.id) if place is not None else []
-    return [*before, *node_command(node)]
-
-
-def planned(storage: str, place: Network | None) -> Cluster:
-    """The cluster, on loopback or with the addresses of `place`."""
-    cluster = layout.plan("torture", NODES, storage=storage)
-    if place is None:
-        return cluster
-    nodes = tuple(
-        replace(
-            node,
-            client=place.at(node.id, int(node.client.rpartition(":")[2])),
-            peer=place.at(node.id, int(node.peer.rpartition(":")[2])),
-        )
-        for node in cluster.nodes
-    )
-    return replace(cluster, nodes=nodes)
-
-
 @contextmanager
 def arena(
     storage: str = "sqlite",
@@ -237,18 +216,13 @@ def arena(
     ring: Arena | None = None
     try:
         with ExitStack() as stack:
-            ways = stack.enter_context(network(range(1, NODES + 1))) if place.apart else None
-            backend = ProcessBackend(
-                command=lambda node: command_of(ways, node),
-                # Addresses in a namespace that was just made are nobody else's.
-                port_is_free=(lambda _port, _host: True) if ways else ports.is_free,
-            )
-            cluster = planned(storage, ways)
+            backend = NetnsBackend() if place.apart else ProcessBackend()
+            cluster = layout.plan("torture", NODES, storage=storage, backend=backend.name)
             backend.create(cluster, NodeOptions(storage))
             state.add(cluster)
             if place.retention_bytes:
                 bound_log(cluster, place.retention_bytes)
-            ring = Arena(cluster, backend, directory, ways)
+            ring = Arena(cluster, backend, directory, Network.of(cluster) if place.apart else None)
             for node in cluster.nodes:
                 if place.plugs:
                     plug = plugged(node.data_dir, directory / f"disk-{node.id}")

@@ -1,4 +1,4 @@
-"""Nodes that cannot reach each other: three network namespaces, links taken down, routes into nothing.
+"""Nodes that cannot reach each other: three network namespaces, links taken down or cut one way.
 
 python -m tests.torture.partitions --times 10 [--rate N] [--seed N] [--storage ENGINE] [--home DIR]
 
@@ -9,6 +9,7 @@ in the last two. Needs root. Confirmed by new connections that fail where they m
 import argparse
 import enum
 import random
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +17,17 @@ from typing import Final
 
 import trio
 
+from esctl.backends import network
+from esctl.backends.network import Network
 from esctl.exits import Exit
-from tests.torture import network
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
-from tests.torture.network import Network
 
 SHORTEST_S: Final = 0.3
 LONGEST_S: Final = 4.0
+REACH_TIMEOUT_S: Final = 1.0
 
 
 class Shape(enum.StrEnum):
@@ -70,7 +72,7 @@ class Partition:
         reached: dict[str, bool] = {}
 
         async def ask(what: str, source: int | None, address: str) -> None:
-            reached[what] = await place.reaches(source, address)
+            reached[what] = await reaches(place, source, address)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, "host to node", None, own.client)
@@ -91,19 +93,31 @@ class Partition:
 def parted(place: Network, shape: Shape, number: int, peers: list[int]) -> Iterator[None]:
     """The partition, and its end whatever happens."""
     ways = [(number, peer) if shape is Shape.MUTE else (peer, number) for peer in peers]
-    if shape is Shape.CUT:
-        place.cut(number)
+    if shape is Shape.CUT:  # from the host too
+        network.ip("link", "set", place.link(number), "down")
     else:
-        for way in ways:
-            place.silence(*way)
+        place.cut(ways)
     try:
         yield
     finally:
         if shape is Shape.CUT:
-            place.mend(number)
+            network.ip("link", "set", place.link(number), "up")
         else:
-            for way in ways:
-                place.unsilence(*way)
+            place.mend(ways)
+
+
+async def reaches(place: Network, source: int | None, address: str) -> bool:
+    """Does a new connection from a node, or from the host, get there?"""
+    host, _, port = address.rpartition(":")
+    kind = socket.SOCK_STREAM
+    caller = place.socket_in(source, kind) if source is not None else socket.socket(socket.AF_INET, kind)
+    with trio.socket.from_stdlib_socket(caller) as call, trio.move_on_after(REACH_TIMEOUT_S):
+        try:
+            await call.connect((host, int(port)))
+        except OSError:
+            return False
+        return True
+    return False
 
 
 def run(settings: Settings) -> Exit:

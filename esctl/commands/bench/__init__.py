@@ -6,7 +6,7 @@ the figures. One module a command; the loads, latencies and results are in `esct
 
 from typing import Final
 
-from esctl.commands.bench import compare, consume, e2e, failover, produce, report, soak, sweep
+from esctl.commands.bench import background, compare, consume, e2e, failover, produce, report, soak, sweep
 from esctl.invocation import command, new_typer
 
 app = new_typer()
@@ -24,6 +24,8 @@ LISTED: Final = (
     ("sweep", sweep.sweep, "Raise the rate until the latency bound breaks"),
     ("soak", soak.soak, "Append for minutes or hours, and watch memory and latency"),
     ("failover", failover.failover, "Strike the leader again and again under load"),
+    ("start", background.start, "Start a steady load that goes on in the background"),
+    ("stop", background.stop, "Stop a background load and say what it saw"),
     ("compare", compare.compare, "Compare saved results with the first; exit 15 if one is worse"),
     ("report", report.report, "Write one HTML page with the figures and plots of saved results"),
 )

@@ -5,9 +5,7 @@ Asks before it strikes, and ends with every node running again and read to its e
 """
 
 import secrets
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -21,7 +19,7 @@ from esctl.commands.bench import options, screens, strikes
 from esctl.errors import CleanUpIncomplete, Inconclusive, NeverRecovered, TooFewNodes, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.failover.kinds import Kind
-from esctl.invocation import Invocation
+from esctl.invocation import Invocation, ended_as_by_ctrl_c
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
@@ -110,7 +108,7 @@ def _measure_all(
     what was struck could not be brought back: that is what must be told then."""
     run.on_interrupt(lambda: _interrupted(measured), "run it again; it makes new events each time")
     try:
-        with _ended_as_by_ctrl_c():
+        with ended_as_by_ctrl_c():
             run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
             reading = run.trio(lambda: _read(run, cluster))
         if measured.drill is not None:
@@ -238,18 +236,6 @@ async def _read(run: Invocation, cluster: "Cluster") -> "Reading":
             lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
         )
     return reading
-
-
-@contextmanager
-def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """A closed terminal and SIGTERM leave no node down either."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda _n, _f: signal.raise_signal(signal.SIGINT)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- the answer ------------------------------------------------------------------------------------

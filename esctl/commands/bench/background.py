@@ -1,0 +1,90 @@
+"""`esctl bench start` and `stop`: a steady load that goes on while the next commands are typed.
+
+It ends by itself when its time is over, so that none is forgotten. What it was told is held against the log
+by a playbook's audit; the load itself is in `esctl/load/background.py`.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Fields, Line, Tone, Value
+from esctl.arguments import DryRun
+from esctl.errors import InvalidArgument
+from esctl.invocation import Invocation
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name the load")]
+
+
+def start(
+    run: Invocation,
+    name: LoadArgument = "load",
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="EVENTS", min=1, max=200_000, help="Send so many a second")
+    ] = 1000.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, max=86_400, help="End by itself after so long")
+    ] = 60.0,
+    size: Annotated[int, typer.Option("--size", metavar="BYTES", help="Make each event so large")] = 100,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="Keep samples and ledger there; beside the cluster else"),
+    ] = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Start a steady load that goes on in the background; the events stay in the log"""
+    from esctl.load import attendant
+    from esctl.load.generator import Generator
+
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(f"{name!r} cannot name a load", next_step="use letters, digits, . _ and -")
+    if into is not None and into.exists() and any(into.iterdir()):
+        raise InvalidArgument(f"{into} is not empty; nothing was done", next_step="name a new directory")
+    cluster = run.cluster()
+    plan = attendant.new_plan(name, cluster, rate, seconds, size)
+    Generator(plan.run, size, plan.batch)  # raises for a size that no event has
+    what = f"{rate:,.0f} events of {size} bytes a second for {seconds:g} s"
+    if dry_run:
+        data = {"cluster": cluster.name, "load": name, "dry_run": True, "rate_per_s": rate}
+        return Answer(data, [Line(f"would send {what} to {cluster.name}; the quorum stays as it is")])
+    with run.terminal.progress(f"starting {name}"):
+        load = attendant.start(cluster, plan, into)
+    data = {"cluster": cluster.name, "rate_per_s": rate, "seconds": seconds, **load.as_data()}
+    helps = f"esctl bench stop {name} --cluster {cluster.name}"
+    return Answer(
+        data, [Line(f"{name} sends {what} to {cluster.name}", Tone.GOOD), Fields([("to end it", helps)])]
+    )
+
+
+def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) -> Answer:
+    """Stop a background load and say what it saw"""
+    from esctl.load import attendant
+
+    cluster = run.cluster()
+    load = attendant.get(cluster, name)
+    if dry_run:
+        state = "runs and would be stopped" if load.running else "is over already"
+        data = {"cluster": cluster.name, "dry_run": True, **load.as_data()}
+        return Answer(data, [Line(f"the load {name} {state}; the quorum stays as it is")])
+    with run.terminal.progress(f"stopping {name}"):
+        stopped = attendant.stop(load)
+    data = {"cluster": cluster.name, "stopped": stopped, **load.as_data()}
+    head = Line(f"{name} is stopped" if stopped else f"{name} was over already")
+    return Answer(data, [head, Fields(_figures(data["sample"]))])
+
+
+def _figures(sample: dict[str, Any]) -> list[tuple[str, Value]]:
+    """What people want to know of a load that is over."""
+    if not sample:
+        return [("acked", 0)]
+    return [
+        ("sent", sample["sent"]),
+        ("acked", sample["acked"]),
+        ("refused", sample["failed"]),
+        ("without an answer", sample["unknown"]),
+        ("longest time without an ack", f"{sample['longest_gap_ms']:,.0f} ms"),
+        ("acked and not in the log", sample["acked_lost"]),
+    ]

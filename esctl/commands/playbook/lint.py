@@ -1,0 +1,97 @@
+"""`esctl playbook lint`: what would do harm or fail in a playbook, before anybody runs it; nothing is run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.commands.playbook.options import names_that_begin
+from esctl.errors import InvalidPlaybook, UnsafePlaybook
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation
+from esctl.playbook import shelf
+
+if TYPE_CHECKING:
+    from esctl.playbook.findings import Finding
+
+UNREADABLE = "unreadable"
+"""The rule of a file that the reader refuses, in a row of findings."""
+
+
+def lint(
+    run: Invocation,
+    playbooks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PLAYBOOK...]",
+            help="Name files or ids; by default all that are shipped and in ./playbooks",
+            autocompletion=names_that_begin,
+        ),
+    ] = None,
+) -> Answer:
+    """Check playbooks for what would do harm or fail: an undo for what changes something, a lease for each
+    fault, an audit at the end, names and commands that are there; exit 2 on errors"""
+    paths = [shelf.find(name) for name in playbooks] if playbooks else list(shelf.every().values())
+    files = [(path, *_findings(path)) for path in paths]
+    rows: list[list[Value]] = []
+    data: list[dict[str, Any]] = []
+    for path, found, broken in files:
+        errors = sum(one.severity == "error" for one in found)
+        data.append(
+            {
+                "path": str(path),
+                "readable": not broken,
+                "errors": errors,
+                "warnings": len(found) - errors,
+                "findings": [one.as_data() for one in found],
+            }
+        )
+        for one in found:
+            tone = Tone.BAD if one.severity == "error" else Tone.WARN
+            where = f"{path.name}{f', {one.step}' if one.step else ''}"
+            rows.append([Cell(one.severity, tone), where, one.code, f"{one.message}: {one.advice}"])
+    errors, warnings = (sum(each[key] for each in data) for key in ("errors", "warnings"))
+    how_many = f"{len(files)} playbook{'s' if len(files) != 1 else ''}"
+    if not rows:
+        text = f"{how_many}: nothing to object to" if files else "no playbooks are found"
+        return Answer({"files": data}, [Line(text, Tone.GOOD if files else Tone.WARN)])
+    views: list[View] = [Table(["", "where", "rule", "what, and what to do"], rows)]
+    views.append(Line(f"{how_many}: {_count(errors, 'error')}, {_count(warnings, 'warning')}"))
+    if not errors:
+        return Answer({"files": data}, views)
+    worst = next(str(path) for path, found, _ in files if any(one.severity == "error" for one in found))
+    trouble = Trouble(
+        UnsafePlaybook.code,
+        f"{_count(errors, 'error')} in {how_many}",
+        UnsafePlaybook.title,
+        f"mend what is listed, then: esctl playbook lint {worst}",
+    )
+    return Answer({"files": data}, views, [trouble], Exit(exit_of(UnsafePlaybook)))
+
+
+def _findings(path: Path) -> tuple[list["Finding"], bool]:
+    """Of one file, and whether it could not be read."""
+    from esctl.playbook import lint, reading
+    from esctl.playbook.findings import Finding, Severity
+
+    try:
+        return lint.lint(reading.read(path)), False
+    except InvalidPlaybook as error:
+        if not error.problems:
+            advice = "see docs/playbooks.md"
+            return [Finding(Severity.ERROR, UNREADABLE, "", str(error), advice)], True
+        return [
+            Finding(
+                Severity.ERROR,
+                UNREADABLE,
+                one.where.removeprefix("step "),
+                f"`{one.key}` {one.text}" if one.key else one.text,
+                "see docs/playbooks.md",
+            )
+            for one in error.problems
+        ], True
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

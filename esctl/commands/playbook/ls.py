@@ -1,0 +1,70 @@
+"""`esctl playbook ls`: what there is to run, what each is for, how dangerous it is and what it needs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.errors import InvalidPlaybook, PlaybookNotFound
+from esctl.invocation import Invocation
+from esctl.playbook import shelf
+
+if TYPE_CHECKING:
+    from esctl.playbook.schema import Playbook
+
+RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD}
+
+
+def ls(run: Invocation) -> Answer:
+    """List the playbooks that are shipped and those in ./playbooks: what each needs, and its risk"""
+    from esctl.playbook import reading
+
+    rows: list[list[Value]] = []
+    listed: list[dict[str, Any]] = []
+    for name, path in shelf.every().items():
+        try:
+            found = reading.read(path)
+        except (InvalidPlaybook, PlaybookNotFound) as error:
+            run.terminal.warn(f"{error}; next: {error.next_step}")
+            rows.append([name, Cell("unreadable", Tone.BAD), None, str(path)])
+            listed.append({"id": name, "path": str(path), "shipped": _is_shipped(path), "readable": False})
+            continue
+        rows.append(
+            [found.id, Cell(found.risk.value, RISK_TONES[found.risk]), needs_text(found), found.title]
+        )
+        listed.append(_data(found, path))
+    table = Table(["playbook", "risk", "needs", "what it does"], rows, empty="no playbooks are found")
+    return Answer({"playbooks": listed}, [table, Line("next: esctl playbook show PLAYBOOK", Tone.DIM)])
+
+
+def needs_text(playbook: "Playbook") -> str:
+    """What the cluster must be, for people."""
+    wanted = playbook.requires
+    parts = [f"{wanted.nodes} node{'s' if wanted.nodes > 1 else ''}"] if wanted.nodes else ["no cluster"]
+    parts += ["faults"] if wanted.faults else []
+    parts += [" or ".join(wanted.backends)] if wanted.backends else []
+    return ", ".join(parts)
+
+
+def _data(playbook: "Playbook", path: Path) -> dict[str, Any]:
+    wanted = playbook.requires
+    return {
+        "id": playbook.id,
+        "path": str(path),
+        "shipped": _is_shipped(path),
+        "readable": True,
+        "version": playbook.version,
+        "title": playbook.title,
+        "risk": playbook.risk.value,
+        "max_duration_ms": playbook.max_duration_ms,
+        "requires": {
+            "nodes": wanted.nodes,
+            "backends": list(wanted.backends),
+            "faults": wanted.faults,
+        },
+        "inputs": [spec.name for spec in playbook.inputs],
+        "steps": len(playbook.steps),
+    }
+
+
+def _is_shipped(path: Path) -> bool:
+    return path.resolve().parent == shelf.shipped().resolve()

@@ -1,0 +1,66 @@
+"""The arguments and options that several commands of `esctl playbook` take, and what is done with them.
+
+A playbook is named by its id or by its file; an input is given as NAME=VALUE.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esctl.errors import InvalidInput, UnsafePlaybook
+from esctl.playbook import shelf
+
+if TYPE_CHECKING:
+    from esctl.playbook.schema import Playbook
+
+
+def names_that_begin(incomplete: str) -> list[str]:
+    """What a shell may complete the id of a playbook to."""
+    return [name for name in shelf.every() if name.startswith(incomplete)]
+
+
+PlaybookArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLAYBOOK",
+        help="Name its id, as esctl playbook ls lists it, or its file",
+        autocompletion=names_that_begin,
+    ),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", metavar="NAME=VALUE", help="Give an input; a secret as NAME=@FILE; repeatable"
+    ),
+]
+
+
+def safe(name: str) -> "Playbook":
+    """The playbook, free of errors; raises `PlaybookNotFound`, `InvalidPlaybook`, `UnsafePlaybook`."""
+    from esctl.playbook import lint, reading
+    from esctl.playbook.findings import Severity
+
+    found = reading.read(shelf.find(name))
+    wrong = [finding for finding in lint.lint(found) if finding.severity is Severity.ERROR]
+    if wrong:
+        first, more = wrong[0], len(wrong) - 1
+        where = f"step {first.step}: " if first.step else ""
+        also = f"; and {more} more" if more else ""
+        raise UnsafePlaybook(
+            f"{found.path}: {where}{first.message}{also}", next_step=f"esctl playbook lint {found.path}"
+        )
+    return found
+
+
+def given(words: Sequence[str] | None) -> Mapping[str, str]:
+    """The `--input` words by name; raises `InvalidInput`."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise InvalidInput(f"--input {word}: write NAME=VALUE")
+        if name in found:
+            raise InvalidInput(f"--input {name} is given twice")
+        found[name] = value
+    return found

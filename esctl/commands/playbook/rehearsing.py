@@ -1,0 +1,95 @@
+"""`esctl playbook rehearse`: the same file on a cluster of its own, which nobody misses afterwards.
+
+The cluster has faults allowed and is destroyed at the end, after Ctrl-C too. Everything else is `run`.
+"""
+
+import secrets
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl import state
+from esctl.answer import Answer, Line
+from esctl.arguments import DryRun
+from esctl.commands.playbook import options, running
+from esctl.errors import CleanUpIncomplete, MachineRefused
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.playbook.execution import Reply
+
+NODES: Final = 3
+START_TIMEOUT_S: Final = 90.0
+DESTROY_TIMEOUT_S: Final = 30.0
+
+
+def rehearse(
+    run: Invocation,
+    playbook: options.PlaybookArgument,
+    inputs: options.Inputs = None,
+    answers: running.Answers = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, max=15, help="Give it so many nodes", show_default=False)
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Let the cluster be at the end")] = False,
+    allow_shell: running.AllowShell = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Run a playbook on a throw-away cluster with faults allowed, before it is run on one that matters"""
+    from esctl.playbook import inputs as taking
+    from esctl.playbook import plan as planning
+    from esctl.playbook.execution import ChildProcesses
+
+    book = options.safe(playbook)
+    values = taking.take(book, options.given(inputs))
+    name = f"rehearsal-{secrets.token_hex(2)}"
+    size = nodes or max(NODES, book.requires.nodes)
+    if dry_run:
+        data = {"playbook": book.id, "cluster": name, "nodes": size, "dry_run": True}
+        return Answer(
+            data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
+        )
+    esctl = ChildProcesses(name)
+    consent = running.Consent(options.given(answers), yes=True, allow_shell=allow_shell)
+
+    def command(*words: str, timeout_s: float) -> "Reply":
+        return run.trio(lambda: esctl.run(words, timeout_s))
+
+    try:
+        survey = None
+        if book.requires.nodes:
+            with run.terminal.progress(f"starting {size} nodes of {name}"):
+                up = command(
+                    "cluster", "up", name, "--faults", "--nodes", str(size), timeout_s=START_TIMEOUT_S
+                )
+            if not up.ok:
+                raise MachineRefused(f"the cluster to rehearse on did not start: {up.why}")
+            survey = _survey(run, name)
+        planned = planning.plan(book, values, survey)
+        running.check(planned, allow_shell=allow_shell)
+        answer = running.carry_out(run, book, values, name, consent, planned, rehearsal=True)
+    finally:
+        left = _destroyed(command, name, keep=keep)
+    if left:
+        return Answer.of_error(left, answer.data)
+    return answer
+
+
+def _survey(run: Invocation, name: str) -> Any:
+    from esctl.inquiry import survey as surveys
+
+    cluster = state.load(name)
+    return run.trio(lambda: surveys.ask(cluster))
+
+
+def _destroyed(command: Any, name: str, *, keep: bool) -> CleanUpIncomplete | None:
+    """Why the cluster is still there; None when it is not, or shall be."""
+    if keep or name not in state.names():
+        return None
+    reply = command("cluster", "destroy", name, "--confirm", name, timeout_s=DESTROY_TIMEOUT_S)
+    if reply.ok:
+        return None
+    return CleanUpIncomplete(
+        f"the cluster {name} of the rehearsal is still there: {reply.why}",
+        next_step=f"esctl cluster destroy {name} --confirm {name}",
+    )

@@ -1,0 +1,383 @@
+"""`esctl playbook run`, `resume` and `abort`: a playbook carried out, gone on with, and taken back.
+
+What happens is decided in `esctl/playbook/run.py`. Here it is confirmed, locked, told and answered: exit 0 is
+a pass, 11 a fail, 12 no verdict, 13 refused, 14 a clean-up that is not complete, 130 interrupted.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl import guard, state
+from esctl.answer import Answer, Line
+from esctl.arguments import DryRun, Yes
+from esctl.commands.playbook import options, outcome
+from esctl.commands.playbook import plan as planning_command
+from esctl.errors import InvalidArgument, NotConfirmed, PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esctl.invocation import Invocation, ended_as_by_ctrl_c
+
+if TYPE_CHECKING:
+    from esctl.inquiry.survey import Survey
+    from esctl.playbook.plan import Plan
+    from esctl.playbook.progress import Progress
+    from esctl.playbook.run import Run
+    from esctl.playbook.schema import Playbook, Scalar
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="Name the run; the newest is the default", show_default=False),
+]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option("--answer", metavar="STEP=TEXT", help="Answer what a step would ask; repeatable"),
+]
+AllowShell = Annotated[bool, typer.Option("--allow-shell", help="Let steps run commands of the shell")]
+LOOKS: Final = 3
+LOOK_TIMEOUT_S: Final = 2.0
+_PLAYBOOK_TEXT: Final = "playbook.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What the command line has said yes to."""
+
+    answers: Mapping[str, str]
+    yes: bool = False
+    allow_shell: bool = False
+
+
+def run(
+    run: Invocation,
+    playbook: options.PlaybookArgument,
+    inputs: options.Inputs = None,
+    answers: Answers = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Refuse unless all is as this saved plan saw it"),
+    ] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="CLUSTER", help="Name the cluster, for a severe risk")
+    ] = None,
+    allow_shell: AllowShell = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Run a playbook: its steps, its guards, its verdict, and then the undoing of what was temporary"""
+    from esctl.playbook import inputs as taking
+    from esctl.playbook import plan as planning
+
+    book = options.safe(playbook)
+    values = taking.take(book, options.given(inputs))
+    consent = Consent(options.given(answers), yes=yes, allow_shell=allow_shell)
+    survey = planning_command.survey_of(run, book)
+    planned = planning.plan(book, values, survey)
+    if dry_run:
+        return Answer({**planned.as_data(), "dry_run": True}, planning_command.views_of(planned, survey))
+    check(planned, allow_shell=allow_shell)
+    if plan is not None:
+        _hold_to(planned, plan)
+    _confirmed(run, planned, survey, confirm=confirm, yes=yes)
+    name = survey.cluster.name if survey is not None else run.cluster_name or state.DEFAULT_NAME
+    return carry_out(run, book, values, name, consent, planned)
+
+
+def resume(
+    run: Invocation,
+    name: RunArgument = None,
+    inputs: options.Inputs = None,
+    answers: Answers = None,
+    allow_shell: AllowShell = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Go on with a run that was cut off; what its steps had established is looked at again first"""
+    from esctl.errors import RunIsOver
+    from esctl.playbook import frozen, journal
+    from esctl.playbook.progress import progress_of
+    from esctl.playbook.resumption import decided, resumption_of
+
+    directory = journal.find(name)
+    consent = Consent(options.given(answers), yes=yes, allow_shell=allow_shell)
+    book = frozen.read(directory)
+    with _held(book, directory) as opened:
+        progress = progress_of(journal.read(directory))
+        if progress.verdict is not None:
+            left = "" if progress.clean else f"; what is not undone: esctl playbook abort {progress.run}"
+            raise RunIsOver(
+                f"the run {progress.run} is over, {progress.words}",
+                next_step=f"esctl playbook report {progress.run}{left}",
+            )
+        fates = decided(resumption_of(book, progress), consent.answers)
+        if dry_run:
+            told = {step: str(fate.value) for step, fate in fates.fates.items()}
+            lines = [Line(f"{step}: {fate}") for step, fate in told.items()]
+            return Answer({"run": progress.run, "dry_run": True, "steps": told}, lines)
+        values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
+        left_ms = max(0, progress.max_duration_ms - progress.spent_ms)
+
+        async def work(one: "Run") -> None:
+            await one.resume(left_ms, fates)
+
+        return _driven(run, book, values, progress, directory, opened, consent, work)
+
+
+def abort(
+    run: Invocation,
+    name: RunArgument = None,
+    inputs: options.Inputs = None,
+    allow_shell: AllowShell = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Undo what a run did, the last step that began first; one that is under way is stopped by Ctrl-C"""
+    from esctl.playbook import frozen, journal
+    from esctl.playbook.progress import progress_of
+
+    directory = journal.find(name)
+    book = frozen.read(directory)
+    with _held(book, directory) as opened:
+        progress = progress_of(journal.read(directory))
+        pending = [step.id for step in progress.pending]
+        if dry_run:
+            text = ", ".join(pending) or "nothing"
+            data = {"run": progress.run, "dry_run": True, "steps": pending}
+            return Answer(data, [Line(f"would undo {text}, in this order")])
+        values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
+        consent = Consent({}, yes=True, allow_shell=allow_shell)
+
+        async def work(one: "Run") -> None:
+            await one.abort()
+
+        return _driven(run, book, values, progress, directory, opened, consent, work, aborting=True)
+
+
+def carry_out(
+    run: Invocation,
+    book: "Playbook",
+    values: "Mapping[str, Scalar]",
+    cluster: str,
+    consent: Consent,
+    planned: "Plan",
+    *,
+    rehearsal: bool = False,
+) -> Answer:
+    """A new run, from its directory to its answer. Raises `RunUnderWay`, `PlanIsStale`."""
+    from esctl.playbook import frozen, journal
+    from esctl.playbook.plan import shown_inputs
+    from esctl.playbook.progress import Progress
+
+    directory = journal.runs_root() / journal.new_id(book.id)
+    with _held(book, directory, cluster) as opened:
+        _still_as_planned(run, planned, cluster)
+        frozen.write(directory, book)
+        state.write_atomically(directory / _PLAYBOOK_TEXT, _text_of(book))
+        progress = Progress()
+        identity = planned.fingerprint.identity if planned.fingerprint is not None else ""
+        begins = opened.write(
+            "run-begins",
+            run=directory.name,
+            playbook={name: getattr(book, name) for name in ("id", "version", "title", "digest", "path")},
+            cluster=cluster,
+            identity=identity,
+            inputs=shown_inputs(book, values),
+            max_duration_ms=book.max_duration_ms,
+            rehearsal=rehearsal,
+        )
+        progress.take(begins)
+
+        async def work(one: "Run") -> None:
+            await one.begin(book.max_duration_ms)
+
+        return _driven(run, book, values, progress, directory, opened, consent, work)
+
+
+def check(planned: "Plan", *, allow_shell: bool) -> None:
+    """Raises `RequirementsUnmet`, `ShellNotAllowed`."""
+    from esctl.playbook import nesting
+    from esctl.playbook.schema import Kind
+
+    book = planned.playbook
+    if planned.unmet:
+        error = RequirementsUnmet(f"{book.id} cannot be run on this cluster: {'; '.join(planned.unmet)}")
+        raise error
+    shells = [step.id for step in nesting.in_a_row(book.steps) if step.action.kind is Kind.SHELL]
+    if shells and not allow_shell:
+        raise ShellNotAllowed(
+            f"{book.id} runs commands of the shell in {', '.join(shells)}; nothing was done",
+            next_step=f"esctl playbook show {book.id}; then add --allow-shell",
+        )
+
+
+# --- what stands before a run --------------------------------------------------------------------
+
+
+def _hold_to(planned: "Plan", path: Path) -> None:
+    """Raises `PlanIsStale` when a saved plan stands no longer, `InvalidArgument` for a file that is none."""
+    from esctl.playbook.plan import SCHEMA, Fingerprint, shown_inputs
+
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {saved['schema']!r}, not {SCHEMA!r}")
+        then = Fingerprint.from_data(saved["fingerprint"]) if saved["fingerprint"] is not None else None
+        digest, inputs = saved["digest"], saved["inputs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(
+            f"{path} is no plan: {error}", next_step="esctl playbook plan ID --save FILE"
+        ) from error
+    book, now = planned.playbook, planned.fingerprint
+    found = [] if digest == book.digest else [f"{book.path} has changed"]
+    if inputs != shown_inputs(book, planned.inputs):
+        found.append("the inputs are others")
+    if (then is None) is not (now is None):
+        found.append("the cluster was made or removed")
+    elif then is not None and now is not None:
+        found += then.differences(now)
+    if found:
+        raise PlanIsStale(
+            f"{path} no longer stands: {'; '.join(found)}; nothing was done",
+            next_step=f"esctl playbook plan {book.id} --save {path}",
+        )
+
+
+def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
+    """The last look before the first step; raises `PlanIsStale`."""
+    from esctl.inquiry import survey as surveys
+    from esctl.playbook.plan import Fingerprint
+
+    then = planned.fingerprint
+    if then is None:
+        return
+    found, differences = state.load(cluster), [""]
+    for _ in range(LOOKS):  # a node that is busy may miss one look
+        now = Fingerprint.of(run.trio(lambda: surveys.ask(found, LOOK_TIMEOUT_S)))
+        # What was planned for fewer nodes than there are is safe with more.
+        differences = then.differences(replace(now, up=tuple(n for n in now.up if n in then.up)))
+        if not differences:
+            break
+    if differences:
+        raise PlanIsStale(
+            f"{cluster} changed while the run was prepared: {'; '.join(differences)}; nothing was done",
+            next_step=f"esctl playbook plan {planned.playbook.id} --cluster {cluster}",
+        )
+
+
+def _confirmed(
+    run: Invocation, planned: "Plan", survey: "Survey | None", *, confirm: str | None, yes: bool
+) -> None:
+    """By the playbook's risk: low asks nothing, moderate asks a person, severe wants the cluster's name."""
+    from esctl.playbook.schema import Risk
+
+    book = planned.playbook
+    terminal = run.terminal
+    if book.risk is Risk.LOW:
+        return
+    if terminal.interactive and not (yes or confirm):
+        for view in planning_command.views_of(planned, survey):
+            terminal.view(view)
+    where = f" on {survey.cluster.name}" if survey is not None else ""
+    if book.risk is Risk.MODERATE or survey is None:
+        guard.moderate(terminal, f"run {book.id}{where}: {book.title}.", yes=yes)
+        return
+    name = survey.cluster.name
+    if confirm is None and terminal.interactive:
+        terminal.warn(f"{book.id} is of severe risk: {book.title}")
+        confirm = terminal.ask(f"Type {name} to confirm:")
+    if confirm != name:
+        raise NotConfirmed(
+            f"{book.id} is of severe risk and was not confirmed for {name}; nothing was done",
+            next_step=f"esctl playbook run {book.id} --cluster {name} --confirm {name}",
+        )
+
+
+def _secrets(book: "Playbook", given: Mapping[str, str]) -> "dict[str, Scalar]":
+    """The secrets that are given again; raises `InvalidInput`, also for any other input."""
+    from esctl.errors import InvalidInput
+    from esctl.playbook import inputs as taking
+    from esctl.playbook.schema import InputType
+
+    specs = {spec.name: spec for spec in book.inputs if spec.type is InputType.SECRET}
+    for name in given:
+        if name not in specs:
+            raise InvalidInput(f"{name} cannot be given again: a run goes on with the inputs it began with")
+    return {name: taking.of_text(specs[name], text) for name, text in given.items()}
+
+
+def _text_of(book: "Playbook") -> str:
+    """The file as it is now; a playbook that was read from it a moment ago has its digest."""
+    return Path(book.path).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _held(book: "Playbook", directory: Path, cluster: str = "") -> Iterator[Any]:
+    """The run's journal, and the cluster's lock for playbooks if it wants that one. Raises `RunUnderWay`."""
+    from esctl.playbook import journal
+    from esctl.playbook.progress import progress_of
+
+    name = cluster or progress_of(journal.read(directory)).cluster
+    with ExitStack() as stack:
+        if book.lock:
+            stack.enter_context(journal.holding(name, directory.name))
+        opened = journal.Journal(directory)
+        stack.callback(opened.close)
+        yield opened
+
+
+# --- the run itself ------------------------------------------------------------------------------
+
+
+def _driven(
+    run: Invocation,
+    book: "Playbook",
+    values: "Mapping[str, Scalar]",
+    progress: "Progress",
+    directory: Path,
+    opened: Any,
+    consent: Consent,
+    work: "Callable[[Run], Awaitable[None]]",
+    *,
+    aborting: bool = False,
+) -> Answer:
+    """Drive the run in this process, tell it, and answer."""
+    import trio
+
+    from esctl.commands.playbook.telling import AtTerminal, Teller
+    from esctl.playbook.acting import Actor
+    from esctl.playbook.execution import ChildProcesses
+    from esctl.playbook.record import Record
+    from esctl.playbook.run import CLEAN_UP_S, Run, loads_of
+    from esctl.playbook.values import LiveValues
+
+    teller = Teller(run.terminal, book, progress, directory)
+    live = LiveValues(progress.cluster, lambda: loads_of(directory))
+    record = Record(book, values, opened, progress, live, teller.tell)
+    person = AtTerminal(run.terminal, consent.answers, yes=consent.yes)
+    actor = Actor(
+        ChildProcesses(progress.cluster),
+        person,
+        lambda step, text: record.write("note", step=step, text=text),
+        allow_shell=consent.allow_shell,
+    )
+    one = Run(record, actor, directory)
+    run.on_interrupt(lambda: outcome.answer_of(progress, directory))
+    if not aborting:
+        teller.begin()
+
+    async def drive() -> None:
+        async with trio.open_nursery() as nursery:
+            with run.terminal.pane() as pane:
+                nursery.start_soon(teller.redraw, pane)
+                await work(one)
+                nursery.cancel_scope.cancel()
+
+    try:
+        with ended_as_by_ctrl_c():
+            run.trio(drive, CLEAN_UP_S)
+    except KeyboardInterrupt:
+        if progress.clean:
+            raise
+    return outcome.answer_of(progress, directory, aborted=aborting)

@@ -1,0 +1,132 @@
+"""`esctl playbook runs` and `report`: what was run, and what came of it.
+
+Reads the runs' directories and changes nothing. The documents are made in `esctl/playbook/report.py` and
+`esctl/report/run.py`.
+"""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esctl import state
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.commands.playbook import outcome
+from esctl.commands.playbook.running import RunArgument
+from esctl.invocation import Invocation
+from esnode.errors import EventStreamError
+
+
+class Format(enum.StrEnum):
+    """The form of a report."""
+
+    TEXT = "text"
+    MD = "md"
+    JSON = "json"
+    HTML = "html"
+
+
+def runs(run: Invocation) -> Answer:
+    """List the runs of playbooks, the newest first, and how each ended"""
+    from esctl.playbook import journal
+    from esctl.playbook.progress import progress_of
+    from esctl.playbook.report import clock
+
+    rows: list[list[Value]] = []
+    listed = []
+    errors: list[Trouble] = []
+    for name in journal.run_ids():
+        directory = journal.runs_root() / name
+        try:
+            driven = journal.is_driven(directory)
+            progress = progress_of(journal.read(directory), driven=driven)
+        except EventStreamError as error:  # one damaged journal does not hide the others
+            errors.append(Trouble.of(error))
+            continue
+        words = "under way" if driven else progress.words
+        tone = outcome.TONES.get(words, Tone.ACCENT if driven else Tone.WARN)
+        rows.append([name, progress.cluster, Cell(words, tone), clock(progress.begun_s)])
+        listed.append(
+            {
+                "run": name,
+                "playbook": progress.playbook.get("id"),
+                "cluster": progress.cluster,
+                "state": words,
+                "verdict": str(progress.verdict) if progress.verdict is not None else None,
+                "clean": progress.clean,
+                "rehearsal": progress.rehearsal,
+                "begun": progress.begun_s,
+            }
+        )
+    table = Table(["run", "cluster", "state", "begun"], rows, empty="no playbook was run yet")
+    return Answer({"runs": listed}, [table], errors)
+
+
+def report(
+    run: Invocation,
+    name: RunArgument = None,
+    form: Annotated[
+        Format, typer.Option("--format", "-f", help="Write text, Markdown, JSON or a page of HTML")
+    ] = Format.TEXT,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="FILE", help="Write it there", show_default=False)
+    ] = None,
+) -> Answer:
+    """Tell what a run did: its steps, its guards, the load's latency, the audit and the verdict"""
+    import json
+
+    from esctl.playbook import journal
+    from esctl.playbook.progress import progress_of
+    from esctl.playbook.report import document_of, markdown, with_samples
+
+    directory = journal.find(name)
+    progress = progress_of(journal.read(directory), driven=journal.is_driven(directory))
+    document = document_of(progress, directory)
+    if form is Format.TEXT and into is None:
+        return Answer(document, _views(document, outcome.views_of(progress, document["left"])))
+    whole = with_samples(document)
+    if form is Format.HTML:
+        from esctl.report.run import page
+
+        text = page(whole)
+    else:
+        text = json.dumps(whole, indent=2, default=str) + "\n" if form is Format.JSON else markdown(document)
+    if into is None:
+        return Answer(whole if form is Format.JSON else {**document, "text": text}, [Line(text.rstrip("\n"))])
+    state.write_atomically(into.absolute(), text)
+    size = len(text.encode())
+    data = {"run": progress.run, "file": str(into), "bytes": size}
+    return Answer(data, [Line(f"{into} is written"), Fields([("bytes", size)])])
+
+
+_TONES = {
+    "passed": Tone.GOOD,
+    "done already": Tone.DIM,
+    "skipped": Tone.DIM,
+    "failed": Tone.BAD,
+    "inconclusive": Tone.WARN,
+    "cut off": Tone.WARN,
+}
+
+
+def _views(document: dict[str, object], end: list[View]) -> list[View]:
+    steps: list[dict[str, object]] = document["steps"]  # type: ignore[assignment]
+    guards: list[dict[str, object]] = document["guards"]  # type: ignore[assignment]
+    rows: list[list[Value]] = []
+    for step in steps:
+        state_text = str(step["state"])
+        seconds = step["seconds"]
+        rows.append(
+            [
+                str(step["step"]),
+                Cell(state_text, _TONES.get(state_text, Tone.NORMAL)),
+                f"{seconds:.1f} s" if isinstance(seconds, float | int) else None,
+                str(step["why"] or step["title"] or step["kind"]),
+                str(step["undo"]) if step["undo"] != "none" else None,
+            ]
+        )
+    views: list[View] = [Table(["step", "state", "took", "what", "undo"], rows)]
+    if guards:
+        views.append(Table(["guard", "state"], [[str(one["expr"]), str(one["state"])] for one in guards]))
+    return [*views, *end]

@@ -1,0 +1,211 @@
+"""Real links that are cut for a while, where a backend has them: a keeper mends them when the lease is over.
+
+No node can mend its own link, and `esctl` may be gone by then. A note says what is under way; the kernel is
+asked whether it is so. A cut is proved at once by datagrams of our own, sent the way that is cut: one that
+arrives ends it all. Cuts with notes of their own may overlap. Called by `nodes.py`, `keeper.py`, the survey
+and the failover drill.
+"""
+
+import json
+import time
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from esctl import state
+from esctl.backends import backend_named
+from esctl.backends.interface import Links
+from esctl.errors import MachineRefused, NoEffect
+from esctl.faults import leases
+from esctl.faults.orders import Order, belongs, block
+from esctl.faults.shapes import Cut
+from esctl.state import Cluster
+from esnode.errors import EventStreamError, OperationTimeout
+
+PLACE: Final = "cuts"
+
+
+@dataclass(frozen=True, slots=True)
+class SeveredLinks:
+    """Links that were cut by one command, until when (seconds since 1970)."""
+
+    id: str
+    cuts: tuple[Cut, ...]
+    lease_ms: int
+    until: float
+    lost: int = 0
+    """How many datagrams it has been proved by, a way."""
+
+    def pictures(self) -> dict[int, list[dict[str, Any]]]:
+        """By node, in the words of the nodes' own faults."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for order in block(self.cuts, self.id):
+            found.setdefault(order.node, []).append(
+                {
+                    "id": order.id,
+                    "kind": "cut",
+                    "peers": list(order.peers),
+                    "direction": order.direction,
+                    "parameters": {},
+                    "lease_ms": self.lease_ms,
+                    "left_ms": max(0, round((self.until - time.time()) * 1000)),
+                    "hits": 0 if order.direction == "in" else self.lost * len(order.peers),
+                }
+            )
+        return found
+
+
+def links_of(cluster: Cluster) -> Links | None:
+    """The real links of a cluster, if its backend has them."""
+    return backend_named(cluster.backend).links
+
+
+def cuts_of(orders: Iterable[Order]) -> tuple[Cut, ...]:
+    """What the orders of kind `block` cut."""
+    found: set[Cut] = set()
+    for order in orders:
+        if order.kind == "block" and order.direction in ("both", "out"):
+            found |= {(order.node, peer) for peer in order.peers}
+        if order.kind == "block" and order.direction in ("both", "in"):
+            found |= {(peer, order.node) for peer in order.peers}
+    return tuple(sorted(found))
+
+
+def begin(cluster: Cluster, fault: str, cuts: Sequence[Cut], lease_ms: int) -> SeveredLinks:
+    """Leave the note and start the keeper; then `strike`. Raises `MachineRefused`."""
+    severed = SeveredLinks(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
+    _write(cluster, severed)
+    try:
+        leases.start_keeper(cluster, fault)
+    except (OSError, MachineRefused) as error:
+        _path(cluster, fault).unlink(missing_ok=True)
+        raise MachineRefused(f"no keeper could be started, so nothing was done: {error}") from error
+    return severed
+
+
+def strike(cluster: Cluster, severed: SeveredLinks) -> None:
+    """Cut the links, unless the lease is over: then nobody would mend them any more.
+
+    Raises `OperationTimeout`, `NetworkRefused`; nothing is cut then.
+    """
+    with _locked(cluster):
+        if not is_active(cluster, severed.id):
+            raise OperationTimeout(
+                f"the lease of {severed.lease_ms} ms was over before the links were cut; nothing was done",
+                next_step="take a longer --lease",
+                definite=True,
+            )
+        try:
+            _links(cluster).cut(cluster, severed.cuts)
+        except EventStreamError:
+            _end(cluster, severed)
+            raise
+
+
+def prove(cluster: Cluster, severed: SeveredLinks) -> SeveredLinks:
+    """Send something over every link that was cut, at the same time. With what was lost, or raises `NoEffect`
+    when something arrives: all of it is mended then."""
+    from concurrent.futures import ThreadPoolExecutor  # loaded late: `esctl status` must be quick
+
+    links = _links(cluster)
+    with ThreadPoolExecutor(len(severed.cuts)) as threads:
+        carried = list(threads.map(lambda cut: links.carries(cluster, *cut), severed.cuts))
+    if any(carried):
+        source, to = severed.cuts[carried.index(True)]
+        end(cluster, severed)
+        raise NoEffect(f"what node {source} sends still reaches node {to}; the links are mended again")
+    proved = replace(severed, lost=1)
+    with _locked(cluster):
+        if is_active(cluster, severed.id):
+            _write(cluster, proved)
+    return proved
+
+
+def noted(cluster: Cluster) -> list[SeveredLinks]:
+    """What the notes say, whether it is so or not."""
+    found = []
+    for path in sorted(_directory(cluster).glob("*.json")):
+        with suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # it has just ended
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            cuts = tuple((int(a), int(b)) for a, b in fields["cuts"])
+            found.append(SeveredLinks(**fields | {"cuts": cuts}))
+    return found
+
+
+def active(cluster: Cluster) -> list[SeveredLinks]:
+    """Those that are under way. Raises `NetworkRefused`."""
+    links = links_of(cluster)
+    notes = noted(cluster) if links is not None else []
+    if links is None or not notes:
+        return []
+    there = links.severed(cluster)
+    return [one for one in notes if there.issuperset(one.cuts)]
+
+
+def pictures(cluster: Cluster) -> dict[int, list[dict[str, Any]]]:
+    """Those that are under way, by node."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for one in active(cluster):
+        for number, told in one.pictures().items():
+            found.setdefault(number, []).extend(told)
+    return found
+
+
+def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[SeveredLinks]:
+    """Mend those that belong to these ids, or with none every link of the cluster; what was mended.
+
+    Raises `NetworkRefused`.
+    """
+    links = links_of(cluster)
+    if links is None:
+        return []
+    ended = [one for one in active(cluster) if not ids or any(belongs(one.id, to) for to in ids)]
+    for one in ended:
+        end(cluster, one)
+    if not ids:
+        links.mend(cluster, links.severed(cluster))  # those too of which there is no note
+    return ended
+
+
+def end(cluster: Cluster, severed: SeveredLinks) -> None:
+    """Mend the links that no other note wants cut, if the note is still there. Raises `NetworkRefused`."""
+    if is_active(cluster, severed.id):
+        with _locked(cluster):
+            _end(cluster, severed)
+
+
+def is_active(cluster: Cluster, fault: str) -> bool:
+    """Is the note still there?"""
+    return _path(cluster, fault).exists()
+
+
+def _end(cluster: Cluster, severed: SeveredLinks) -> None:
+    if is_active(cluster, severed.id):
+        wanted = {cut for one in noted(cluster) if one.id != severed.id for cut in one.cuts}
+        _links(cluster).mend(cluster, set(severed.cuts) - wanted)
+        _path(cluster, severed.id).unlink(missing_ok=True)
+
+
+def _links(cluster: Cluster) -> Links:
+    links = links_of(cluster)
+    assert links is not None, "links are cut only where there are some"
+    return links
+
+
+def _locked(cluster: Cluster) -> Any:
+    """One process at a time changes links; nodes may be started and stopped meanwhile."""
+    return state.locked(f"{cluster.name}/{PLACE}", lambda _: None)
+
+
+def _write(cluster: Cluster, severed: SeveredLinks) -> None:
+    state.write_atomically(_path(cluster, severed.id), json.dumps(asdict(severed)) + "\n")
+
+
+def _directory(cluster: Cluster) -> Path:
+    return cluster.directory / PLACE
+
+
+def _path(cluster: Cluster, fault: str) -> Path:
+    return _directory(cluster) / f"{fault}.json"

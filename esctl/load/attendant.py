@@ -1,0 +1,177 @@
+"""Starts a background load, finds it again, and stops it, for commands that are processes of their own.
+
+A note in the cluster's directory says which process a load is and where its files are; one of a name at a
+time. The load is in a session of its own and ends by itself when its time is over. Never prints. Called by
+`esctl bench start` and `stop`, and by playbooks.
+"""
+
+import json
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import esnode
+from esctl.backends import pidfile
+from esctl.errors import LoadNotFound, LoadRuns, MachineRefused
+from esctl.load import ledger
+from esctl.load.ledger import LoadPlan
+from esctl.state import Cluster, make_directory, write_atomically
+
+STOP_TIMEOUT_S: Final = 5.0
+"""From SIGTERM to SIGKILL: longer than the load waits for its last acks."""
+LOOK_EVERY_S: Final = 0.02
+READY: Final = b"ready\n"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLoad:
+    """A load that was started, whether it runs or not."""
+
+    name: str
+    directory: Path
+    process: pidfile.ProcessNote | None
+
+    @property
+    def running(self) -> bool:
+        """Is its process there?"""
+        return pidfile.live(self.process) is not None
+
+    @property
+    def sample(self) -> Mapping[str, Any]:
+        """The newest sample; empty before the first."""
+        return ledger.last_sample(self.directory) or {}
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "load": self.name,
+            "directory": str(self.directory),
+            "pid": self.process.pid if self.process is not None else None,
+            "running": self.running,
+            "sample": dict(self.sample),
+        }
+
+
+def start(cluster: Cluster, plan: LoadPlan, directory: Path | None) -> KnownLoad:
+    """Start it and return once it is ready; its files are new in `directory`, or in one of their own.
+
+    Raises `LoadRuns`, `MachineRefused`, with what the load said of why it ended.
+    """
+    known = find(cluster, plan.name)
+    if known is not None and known.running:
+        raise LoadRuns(
+            f"the load {plan.name} of {cluster.name} is under way since"
+            f" {time.time() - ledger.read_plan(known.directory).begun:.0f} s; nothing was done",
+            next_step=f"esctl bench stop {plan.name} --cluster {cluster.name}",
+        )
+    place = (directory or _notes(cluster) / f"{plan.name}-{secrets.token_hex(4)}").absolute()
+    make_directory(place)
+    ledger.write_plan(place, plan)
+    pid = _spawn(place)
+    pidfile.take_note(place / "process.json", pid, str(place))
+    write_atomically(_note(cluster, plan.name), json.dumps({"directory": str(place)}) + "\n")
+    return KnownLoad(plan.name, place, pidfile.read_note(place / "process.json"))
+
+
+def find(cluster: Cluster, name: str) -> KnownLoad | None:
+    """The load of that name; None when there never was one."""
+    try:
+        directory = Path(json.loads(_note(cluster, name).read_text(encoding="utf-8"))["directory"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return at(directory, name)
+
+
+def at(directory: Path, name: str) -> KnownLoad:
+    """The load whose files are there."""
+    return KnownLoad(name, directory, pidfile.read_note(directory / "process.json"))
+
+
+def get(cluster: Cluster, name: str) -> KnownLoad:
+    """The same; raises `LoadNotFound`."""
+    known = find(cluster, name)
+    if known is None:
+        raise LoadNotFound(
+            f"no load {name} was started on {cluster.name}",
+            next_step=f"esctl bench start {name} --cluster {cluster.name}",
+        )
+    return known
+
+
+def stop(load: KnownLoad) -> bool:
+    """End it, if it runs, and wait until it has written its last sample; False when it was over already.
+
+    Raises `MachineRefused` when its process does not end.
+    """
+    note = load.process
+    if note is None or not pidfile.send(note, signal.SIGTERM):
+        return False
+    if not _ended(note, STOP_TIMEOUT_S):
+        pidfile.send(note, signal.SIGKILL)
+        if not _ended(note, STOP_TIMEOUT_S):
+            raise MachineRefused(f"the load {load.name} does not end: process {note.pid}")
+    return True
+
+
+def _ended(note: pidfile.ProcessNote, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while pidfile.live(note) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY_S)  # it is not our child, so nothing tells when it ends
+    return True
+
+
+def _spawn(directory: Path) -> int:
+    """Start the process and wait until it says that it is there; its pid."""
+    ours, theirs = os.pipe()
+    package_root = str(Path(esnode.__file__).resolve().parent.parent)
+    search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    words = [sys.executable, "-m", "esctl.load.background", str(directory)]
+    with tempfile.TemporaryFile() as said:
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                words,
+                {**os.environ, "PYTHONPATH": search},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs, 1),
+                    (os.POSIX_SPAWN_DUP2, said.fileno(), 2),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            raise MachineRefused(f"the load could not be started: {error.strerror}") from error
+        finally:
+            os.close(theirs)
+        with os.fdopen(ours, "rb") as ready:
+            if ready.readline() == READY:
+                return pid
+        said.seek(0)
+        words_said = said.read().decode(errors="replace").strip().splitlines()
+        raise MachineRefused(f"the load ended at once: {words_said[-1] if words_said else 'it said nothing'}")
+
+
+def _notes(cluster: Cluster) -> Path:
+    return cluster.directory / "loads"
+
+
+def _note(cluster: Cluster, name: str) -> Path:
+    return _notes(cluster) / f"{name}.json"
+
+
+def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
+    """A plan whose events nobody has sent before."""
+    from esctl.failover.openloop import events_a_batch  # loaded late: it brings trio
+
+    return LoadPlan(
+        name, cluster.name, secrets.token_hex(8), rate, seconds, size, events_a_batch(rate), time.time()
+    )

@@ -1,0 +1,263 @@
+"""`python -m esctl.load.background DIRECTORY`: a steady load that outlives the command that started it.
+
+Sends what `plan.json` says until its time is over or SIGTERM, whatever the cluster does meanwhile; writes a
+sample each 100 ms and a ledger of what was acked. It follows the log too, so that an acked event that is not
+at its offset is seen while it runs. Never prints but to say that it is there. Started by `attendant.py`.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import trio
+
+from esctl import state
+from esctl.failover.openloop import MOST_BEHIND_S, WINDOW
+from esctl.intake.producer import Appender
+from esctl.load import ledger
+from esctl.load.generator import Generator
+from esctl.load.ledger import Ledger, LoadPlan
+from esnode.client import BatchSubscription, connect
+from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, split_keys
+from esnode.errors import EventStreamError
+
+READY: Final = b"ready\n"
+SAMPLE_S: Final = 0.1
+RECENT_S: Final = 1.0
+"""The latencies of a sample are those of the acks of so long."""
+APPEND_TIMEOUT_S: Final = 10.0
+DRAIN_S: Final = 2.0
+"""How long the last acks are waited for after SIGTERM."""
+REMEMBERED: Final = 200_000
+"""Events of the log that are kept until their acks come."""
+
+
+class Witness:
+    """Holds acks against the log as it is followed: an acked event must be at its offset."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.checked = 0
+        self._position = 0
+        self._seen: dict[int, bytes] = {}
+        """What the log has where no ack has come yet; the oldest is dropped first."""
+        self._due: dict[int, bytes] = {}
+        """What was acked beyond what has been read."""
+
+    def acked(self, keys: bytes, ranges: Sequence[OffsetRange]) -> None:
+        """These events were acked there."""
+        offsets = [
+            part.base_offset + n if part.base_offset != UNKNOWN_OFFSET else UNKNOWN_OFFSET
+            for part in ranges
+            for n in range(part.count)
+        ]
+        for offset, key in zip(offsets, split_keys(keys), strict=False):
+            if offset >= self._position:
+                self._due[offset] = key
+            elif offset in self._seen:
+                self._judge(key, self._seen.pop(offset))
+
+    def read(self, offset: int, keys: Sequence[bytes]) -> None:
+        """The log has these events from `offset` on; what lies before was passed over, or read already."""
+        skipped = [at for at in self._due if self._position <= at < offset] if offset > self._position else []
+        for at in skipped:
+            self._judge(self._due.pop(at), b"")
+        for at, key in enumerate(keys, start=offset):
+            due = self._due.pop(at, None)
+            if due is None:
+                self._seen[at] = key
+            else:
+                self._judge(due, key)
+        self._position = max(self._position, offset + len(keys))
+        while len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    def _judge(self, acked: bytes, found: bytes) -> None:
+        self.checked += 1
+        self.lost += acked != found
+
+
+class BackgroundLoad:
+    """The load, its figures and its books."""
+
+    def __init__(
+        self,
+        log: Appender,
+        plan: LoadPlan,
+        books: Ledger,
+        samples: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.witness = Witness()
+        self.stopping = trio.Event()
+        self._log, self._plan, self._books, self._samples = log, plan, books, samples
+        self._clock = clock
+        self._generator = Generator(plan.run, plan.size, plan.batch)
+        self._slots = trio.Semaphore(WINDOW)
+        self._sent = self._acked = self._failed = self._unknown = 0
+        self._recent: deque[tuple[float, float, int]] = deque()
+        """When acks came, how long they took in ms from when they were meant to be sent, of how many."""
+        self._begun_s = self._last_ack_s = self._clock()
+        self._longest_gap_s = 0.0
+
+    async def run(self) -> None:
+        """Send until the time is over or `stopping`; then wait for the last answers."""
+        async with trio.open_nursery() as sampling:
+            sampling.start_soon(self._sample)
+            with trio.move_on_after(self._plan.seconds + APPEND_TIMEOUT_S) as draining:
+                async with trio.open_nursery() as sending:
+                    await self._send(sending)
+                    draining.deadline = trio.current_time() + DRAIN_S
+            sampling.cancel_scope.cancel()
+        self._write(running=False)
+
+    async def _send(self, nursery: trio.Nursery) -> None:
+        interval_s = self._plan.batch / self._plan.rate
+        end_s = self._begun_s + self._plan.seconds
+        due_s = self._begun_s
+        while due_s < end_s:
+            with trio.move_on_after(max(0.0, due_s - self._clock())):
+                await self.stopping.wait()
+                return
+            with trio.move_on_after(max(0.0, end_s - self._clock())) as waiting:
+                await self._slots.acquire()
+            if waiting.cancelled_caught:
+                return
+            nursery.start_soon(self._append, due_s)
+            # Beyond that, what fell due while nothing was answered is not made up for.
+            due_s = max(due_s + interval_s, self._clock() - MOST_BEHIND_S)
+
+    async def _append(self, due_s: float) -> None:
+        first, batch = self._generator.made, self._generator.next_batch()
+        begun_s, count = self._clock(), batch.count
+        self._sent += count
+        try:
+            taken = await self._log.append_batch(batch)
+        except EventStreamError as error:
+            self._books.failed(first, count, (begun_s, self._clock()), definite=error.definite)
+            self._failed += count if error.definite else 0
+            self._unknown += 0 if error.definite else count
+            return
+        finally:
+            self._slots.release()
+        self._take(first, batch, taken.ranges, taken.duplicates, (due_s, begun_s, self._clock()))
+
+    def _take(
+        self,
+        first: int,
+        batch: Batch,
+        ranges: Sequence[OffsetRange],
+        known: int,
+        times: tuple[float, float, float],
+    ) -> None:
+        due_s, begun_s, now_s = times
+        self._books.acked(first, batch.count, (begun_s, now_s), ranges, known)
+        self.witness.acked(batch.keys, ranges)
+        self._acked += batch.count
+        self._longest_gap_s = max(self._longest_gap_s, now_s - self._last_ack_s)
+        self._last_ack_s = now_s
+        self._recent.append((now_s, (now_s - due_s) * 1000, batch.count))
+
+    async def _sample(self) -> None:
+        while True:
+            self._write(running=True)
+            await trio.sleep(SAMPLE_S)
+
+    def _write(self, *, running: bool) -> None:
+        """One sample, and with it the ledger: neither is far behind the other."""
+        now_s = self._clock()
+        while self._recent and self._recent[0][0] < now_s - RECENT_S:
+            self._recent.popleft()
+        latencies = sorted(latency for _, latency, _ in self._recent)
+        span_s = min(RECENT_S, max(SAMPLE_S, now_s - self._begun_s))
+        silence_s = now_s - self._last_ack_s
+        sample: dict[str, Any] = {
+            "at": round(time.time(), 3),
+            "running": running,
+            "sent": self._sent,
+            "acked": self._acked,
+            "failed": self._failed,
+            "unknown": self._unknown,
+            "waiting": self._sent - self._acked - self._failed - self._unknown,
+            "rate_per_s": round(sum(count for _, _, count in self._recent) / span_s, 1),
+            "p50_ms": _percentile(latencies, 50),
+            "p99_ms": _percentile(latencies, 99),
+            "max_ms": _percentile(latencies, 100),
+            "silence_ms": round(silence_s * 1000, 1),
+            "longest_gap_ms": round(max(self._longest_gap_s, silence_s) * 1000, 1),
+            "acked_lost": self.witness.lost,
+            "checked": self.witness.checked,
+        }
+        self._samples.write(json.dumps(sample, separators=(",", ":")) + "\n")
+        self._samples.flush()
+        self._books.flush()
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float | None:
+    """The smallest of them that no more than the rest of 100 percent exceed; None of none."""
+    if not ordered:
+        return None
+    rank = -(-len(ordered) * percent // 100)
+    return round(ordered[max(0, rank - 1)], 3)
+
+
+async def follow(subscription: BatchSubscription, witness: Witness) -> None:
+    """Show the witness the log as it grows; ends when retention has cut what comes next."""
+    try:
+        async for batch in subscription:
+            witness.read(batch.offset, batch.keys())
+    except EventStreamError:
+        return  # it can be told no more; what was checked is in the samples
+
+
+async def work(directory: Path, plan: LoadPlan) -> None:
+    """All of it."""
+    from esctl.inquiry.barrier import confirmed_end
+
+    cluster = state.load(plan.cluster)
+    end = await confirmed_end(cluster, APPEND_TIMEOUT_S)
+    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
+    with (
+        (directory / ledger.LEDGER).open("a", encoding="ascii") as books,
+        (directory / ledger.SAMPLES).open("a", encoding="ascii") as samples,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals,
+    ):
+        async with opened as log, trio.open_nursery() as nursery:
+            load = BackgroundLoad(log, plan, Ledger(books), samples)
+            nursery.start_soon(follow, log.subscribe_batches(end.next_offset), load.witness)
+            nursery.start_soon(_heed, signals, load.stopping)
+            _say_ready()
+            await load.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _heed(signals: Any, stopping: trio.Event) -> None:
+    await anext(signals)
+    stopping.set()
+
+
+def _say_ready() -> None:
+    sys.stdout.buffer.write(READY)
+    sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The program; its exit code. Why it ended at once goes to standard error."""
+    directory = Path(arguments[0])
+    try:
+        trio.run(work, directory, ledger.read_plan(directory))
+    except EventStreamError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

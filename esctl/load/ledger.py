@@ -1,0 +1,133 @@
+"""What a background load keeps on the disk: its plan, a sample each 100 ms, and the ledger of its events.
+
+A directory a load: `plan.json`, `samples.jsonl` (an object a line) and `ledger.jsonl`. A line of the ledger
+is `[what, first, count, begun, ended, ranges, duplicates]` for one batch: `a` was acked, at `ranges` of
+[base offset, count]; `r` was refused for certain; `u` has no answer. Its events have the ids `RUN-first` and
+on. Times are seconds of one clock that never goes back. What was not written when the process died was
+promised to nobody here. Read by playbooks and their audit; written by `background.py`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from esctl.errors import RunUnreadable
+from esctl.load.generator import DIGITS, SOURCE
+from esctl.proof.operations import Operations
+from esctl.state import write_atomically
+from esnode.dedup.batch import OffsetRange, event_key
+
+PLAN: Final = "plan.json"
+SAMPLES: Final = "samples.jsonl"
+LEDGER: Final = "ledger.jsonl"
+ACKED, REFUSED, UNKNOWN = "a", "r", "u"
+_TAIL_BYTES: Final = 4096
+"""A sample is shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What a load does: `rate` events a second of `size` bytes for `seconds`, to `cluster`."""
+
+    name: str
+    cluster: str
+    run: str
+    """What begins the ids of its events; new for each load."""
+    rate: float
+    seconds: float
+    size: int
+    batch: int
+    begun: float = 0.0
+    """Seconds since 1970."""
+
+
+def write_plan(directory: Path, plan: LoadPlan) -> None:
+    """Keep the plan; raises `MachineRefused`."""
+    write_atomically(directory / PLAN, json.dumps(asdict(plan)) + "\n")
+
+
+def read_plan(directory: Path) -> LoadPlan:
+    """Raises `RunUnreadable`."""
+    try:
+        return LoadPlan(**json.loads((directory / PLAN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunUnreadable(f"{directory / PLAN} cannot be used: {error}") from error
+
+
+class Ledger:
+    """Writes down what became of each batch."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def acked(
+        self, first: int, count: int, times: tuple[float, float], ranges: Sequence[OffsetRange], known: int
+    ) -> None:
+        """A batch was acked; `known` of its events the log had already."""
+        self._line([ACKED, first, count, *times, [[r.base_offset, r.count] for r in ranges], known])
+
+    def failed(self, first: int, count: int, times: tuple[float, float], *, definite: bool) -> None:
+        """A batch was refused, or nobody knows what became of it."""
+        self._line([REFUSED if definite else UNKNOWN, first, count, *times, [], 0])
+
+    def flush(self) -> None:
+        """What was written can be read."""
+        self._file.flush()
+
+    def _line(self, fields: list[Any]) -> None:
+        self._file.write(json.dumps(fields, separators=(",", ":")) + "\n")
+
+
+def operations_of(directory: Path) -> tuple[Operations, int]:
+    """All that the ledger says, to be held against the log; and how many events it has as acked.
+
+    Take it before the log is read: what is acked afterwards is not in it. Raises `RunUnreadable`.
+    """
+    run = read_plan(directory).run
+    operations, acked = Operations(), 0
+    for line in _whole_lines(directory / LEDGER):
+        try:
+            what, first, count, begun, ended, ranges, known = json.loads(line)
+            attempt = operations.append_begins(keys_of(run, first, count), begun)
+            if what == ACKED:
+                operations.acked(attempt, [OffsetRange(base, n) for base, n in ranges], ended, known)
+                acked += count
+            elif what == REFUSED:
+                operations.refused(attempt)
+        except (ValueError, TypeError) as error:
+            raise RunUnreadable(f"{directory / LEDGER} cannot be used: {error}") from error
+    return operations, acked
+
+
+def keys_of(run: str, first: int, count: int) -> bytes:
+    """The packed keys of the events from `RUN-first` on, as the generator makes them."""
+    return b"".join(event_key(SOURCE, f"{run}-{number:0{DIGITS}}") for number in range(first, first + count))
+
+
+def last_sample(directory: Path) -> Mapping[str, Any] | None:
+    """The newest sample; None before the first."""
+    try:
+        with (directory / SAMPLES).open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - _TAIL_BYTES))
+            tail = file.read()
+    except FileNotFoundError:
+        return None
+    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
+    sample: Mapping[str, Any] | None = json.loads(lines[-1]) if lines else None
+    return sample
+
+
+def samples(directory: Path) -> list[Mapping[str, Any]]:
+    """All samples, in the order of time."""
+    return [json.loads(line) for line in _whole_lines(directory / SAMPLES)]
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return iter(())
+    return iter(data[: data.rfind(b"\n") + 1].splitlines())

@@ -1,0 +1,163 @@
+"""Does what a step says: a command of `esctl`, a question to a person, a request, a shell's line, or nothing.
+
+Says how that ended and what came back, and whether it is good enough is for the step's expectations. Every
+deed has a time-out. Never retries, never prints. Called by `stepping.py` and `undoing.py`.
+"""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import trio
+
+from esctl.errors import FaultNotFound, NotConfirmed, ShellNotAllowed
+from esctl.exits import Exit
+from esctl.faults import orders
+from esctl.playbook.deed import Deed
+from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
+from esctl.playbook.schema import Action, Kind
+
+REACHABLE: Final = ("http://", "https://")
+
+
+class Person(Protocol):
+    """Who can be asked."""
+
+    async def confirm(self, step: str, question: str) -> None:
+        """Return when the answer is yes; raises `NotConfirmed`, also where nobody is there."""
+
+    async def choose(self, step: str, question: str, choices: Sequence[str]) -> str:
+        """One of the choices, or any text where there are none; raises `NotConfirmed` without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a deed ended. `why` is empty when it did what it should."""
+
+    why: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    captured: Mapping[str, Any] = field(default_factory=dict)
+    codes: frozenset[str] = frozenset()
+    """Of the errors that a command answered with."""
+
+
+@dataclass(slots=True)
+class Actor:
+    """What deeds are done with."""
+
+    executor: Executor
+    person: Person
+    note: Callable[[str, str], None]
+    """Shows a person the text of a step."""
+    allow_shell: bool = False
+
+    async def do(self, step: str, deed: Deed, timeout_s: float) -> Done:
+        """Do it, within the time."""
+        given = deed.action.arguments
+        match deed.action.kind:
+            case _ if deed.commands:
+                return await self._commands(deed, timeout_s)
+            case Kind.WAIT:
+                if "for" in given:
+                    await trio.sleep(orders.milliseconds(str(given["for"])) / 1000)
+            case Kind.NOTE:
+                self.note(step, str(given["text"]))
+            case Kind.APPROVE:
+                return await self._asked(step, deed.action, None)
+            case Kind.ASK:
+                return await self._asked(step, deed.action, [str(one) for one in given.get("choices", ())])
+            case Kind.HTTP:
+                return await _http(given, timeout_s)
+            case Kind.SHELL:
+                return await self._shell(given, timeout_s)
+            case _:
+                pass  # check and assert do nothing: their expectations are all there is
+        return Done()
+
+    async def _commands(self, deed: Deed, timeout_s: float) -> Done:
+        deadline = trio.current_time() + timeout_s
+        reply = Reply(Exit.OK)
+        for words in deed.commands:
+            reply = await self.executor.run(words, max(0.1, deadline - trio.current_time()))
+            if deed.action.kind is Kind.HEAL and reply.codes == {FaultNotFound.code}:
+                reply = Reply(Exit.OK, reply.data)  # its lease was over before: it is gone, as it should be
+            if not reply.ok:
+                break
+        data = {**reply.data, "exit": reply.exit}
+        if deed.faults:
+            data["id"] = deed.faults[0]
+        return Done("" if reply.ok else reply.why, data, codes=frozenset(reply.codes))
+
+    async def _asked(self, step: str, action: Action, choices: Sequence[str] | None) -> Done:
+        question = str(action.arguments["question"])
+        try:
+            if choices is None:
+                await self.person.confirm(step, question)
+                return Done()
+            answer = await self.person.choose(step, question, choices)
+        except NotConfirmed as error:
+            return Done(str(error))
+        return Done(data={"answer": answer}, captured={str(action.arguments.get("name", step)): answer})
+
+    async def _shell(self, given: Mapping[str, Any], timeout_s: float) -> Done:
+        if not self.allow_shell:
+            raise ShellNotAllowed("a step runs a command of the shell, and that was not allowed")
+        line: Any = [str(word) for word in given["argv"]] if "argv" in given else str(given["command"])
+        with trio.move_on_after(timeout_s):
+            try:
+                done = await trio.run_process(
+                    line,
+                    shell=isinstance(line, str),
+                    stdin=b"",
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return Done(f"it could not be started: {error.strerror}")
+            output = (done.stdout + done.stderr).decode(errors="replace")[-MOST_OUTPUT:]
+            said = output.strip().splitlines()
+            why = f"it ended with {done.returncode}" + (f": {said[-1]}" if said else "")
+            return Done(why if done.returncode else "", {"exit": done.returncode, "output": output})
+        return Done(f"it was not done within {timeout_s:.0f} s", {"exit": int(Exit.TIMEOUT)})
+
+
+async def _http(given: Mapping[str, Any], timeout_s: float) -> Done:
+    url, wanted = str(given["url"]), int(given.get("status", 200))
+    if not url.startswith(REACHABLE):
+        return Done(f"{url} is no address of the web")
+    body = given.get("body")
+    request = urllib.request.Request(  # noqa: S310  # http and https only, checked above
+        url,
+        data=None if body is None else str(body).encode(),
+        headers={str(name): str(value) for name, value in given.get("headers", {}).items()},
+        method=str(given.get("method", "GET")),
+    )
+    with trio.move_on_after(timeout_s):
+        try:
+            status, text = await trio.to_thread.run_sync(_fetch, request, timeout_s, abandon_on_cancel=True)
+        except (OSError, ValueError) as error:
+            return Done(f"{url}: {error}", {"exit": int(Exit.UNREACHABLE)})
+        why = "" if status == wanted else f"{url} answers {status}, not {wanted}"
+        return Done(why, {"status": status, "body": text, "exit": int(Exit.OK if not why else Exit.ERROR)})
+    return Done(f"{url} gives no answer within {timeout_s:.0f} s", {"exit": int(Exit.TIMEOUT)})
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other: what is asked is what was written down."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None ends it."""
+
+
+def _fetch(request: urllib.request.Request, timeout_s: float) -> tuple[int, str]:
+    opener = urllib.request.build_opener(_NoRedirects)
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            return answer.status, answer.read(MOST_OUTPUT).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(MOST_OUTPUT).decode(errors="replace")

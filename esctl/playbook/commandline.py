@@ -1,0 +1,50 @@
+"""Whether a command of `esctl` can be typed: the command line is parsed as it would be, and nothing is run.
+
+So a command that is not there, an option that is misspelt and a number out of its range are found when a
+playbook is linted, not at night. Called by the linter.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, Final
+
+import typer
+
+SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
+"""Which cluster it is about and how it answers is for the run to say."""
+
+
+def flaw_of(words: Sequence[str]) -> str:
+    """Why this cannot be typed after `esctl`; empty when it can."""
+    from esctl.main import ROWS, load  # loaded late: that module is where all begins
+
+    own = [word for word in words if word.partition("=")[0] in SET_BY_THE_RUN]
+    if own:
+        return f"{own[0]} is set by the run: leave it out"
+    row = next((row for row in ROWS if row.name == words[0]), None)
+    if row is None:
+        return f"there is no command `esctl {words[0]}`{_near(words[0], [row.name for row in ROWS])}"
+    command, path, rest = load(row), [row.name], list(words[1:])
+    while members := getattr(command, "commands", None):
+        if not rest or rest[0] not in members:
+            said = rest[0] if rest else ""
+            also = _near(said, list(members)) or f"; there are: {', '.join(members)}"
+            return f"there is no command `{' '.join(['esctl', *path, said]).strip()}`{also}"
+        path.append(rest[0])
+        command = members[rest.pop(0)]
+    return _unparsed(command, path, rest)
+
+
+def _unparsed(command: Any, path: Sequence[str], rest: list[str]) -> str:
+    try:
+        command.make_context(path[-1], rest)
+    except typer.TyperException as error:
+        return f"`esctl {' '.join(path)}`: {' '.join(error.format_message().split())}"
+    except typer.Exit:
+        return f"`esctl {' '.join(path)}` would only show its help"
+    return ""
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    near = get_close_matches(word, known, 1)
+    return f"; did you mean `{near[0]}`?" if near else ""

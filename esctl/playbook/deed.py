@@ -1,0 +1,122 @@
+"""What a step is about to do, made ready and named before it is done, so that it can be written down first.
+
+Everything is filled in. A fault gets an id that nobody else has, and a lease no longer than what is left of
+the run; a load gets the run's directory and ends with the run; `heal` of a step becomes the ids of its
+faults. So what was cut off in the middle can be undone by name. Pure. Called by `stepping.py`, `undoing.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from esctl.errors import InvalidPlaybook
+from esctl.faults import orders
+from esctl.playbook import kinds
+from esctl.playbook.commands import command_of
+from esctl.playbook.duration import Duration
+from esctl.playbook.progress import EVERY_FAULT
+from esctl.playbook.schema import Action, Impact, Kind, Step
+
+LEAST_LEFT_MS: Final = 1000
+"""With less than this left of the run, nothing that needs a lease is begun."""
+LONGEST_FAULT_ID: Final = 60
+DEFAULT_LEASE_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One action, ready to be done. `commands` are words of `esctl`; empty where it is no command."""
+
+    action: Action
+    commands: tuple[tuple[str, ...], ...] = ()
+    changes: bool = False
+    temporary: bool = False
+    """It is undone after a pass too: a fault, a background load."""
+    faults: tuple[str, ...] = ()
+    heals: tuple[str, ...] = ()
+    loads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the run knows that the playbook does not."""
+
+    left_ms: int
+    """Of the run's duration."""
+    faults_of: Callable[[str], Sequence[str]]
+    """The ids of the faults that a step has set."""
+    new_id: Callable[[], str]
+    """A few characters that make an id unique."""
+    load_directory: Callable[[str], str]
+    """A new directory for the files of the load of this name."""
+
+
+def deed_of(step: Step, values: Mapping[str, Any], known: Circumstances) -> Deed:
+    """What the step will do. Raises `NotEvaluable`, `InvalidPlaybook`."""
+    made = _made(kinds.filled(step.action, values), step.id, known)
+    return replace(made, changes=step.impact is not Impact.READS)
+
+
+def undo_of(step: Step, values: Mapping[str, Any], known: Circumstances) -> Deed:
+    """What undoes the step, which has an undo. Raises `NotEvaluable`, `InvalidPlaybook`."""
+    undo = undo_action(step)
+    assert undo is not None
+    return replace(_made(kinds.filled(undo, values), step.id, known), changes=True)
+
+
+def undo_action(step: Step) -> Action | None:
+    """The undo that is written down, or the one that goes without saying; None when there is none."""
+    given = step.action.arguments
+    if step.undo is not None:
+        return step.undo
+    if step.action.kind is Kind.FAULT:
+        return Action(Kind.HEAL, {"fault": step.id})
+    if step.action.kind is Kind.BENCH and given.get("background") is True:
+        return Action(Kind.ESCTL, {"argv": ["bench", "stop", given.get("name", step.id)]})
+    return None
+
+
+def _made(action: Action, step: str, known: Circumstances) -> Deed:
+    match action.kind:
+        case Kind.FAULT:
+            return _fault(action, step, known)
+        case Kind.HEAL:
+            return _heal(action, known)
+        case Kind.BENCH if action.arguments.get("background") is True:
+            return _load(action, step, known)
+        case _:
+            words = command_of(action)
+            return Deed(action, (tuple(words),) if words else (), loads=_stopped(words))
+
+
+def _fault(action: Action, step: str, known: Circumstances) -> Deed:
+    if known.left_ms < LEAST_LEFT_MS:
+        raise InvalidPlaybook("max_duration is as good as over, so that no fault may be set any more")
+    lease = action.arguments.get("lease", Duration(DEFAULT_LEASE_MS))
+    asked_ms = orders.milliseconds(lease) if isinstance(lease, str) else int(lease)
+    given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
+    fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
+    words = [*command_of(Action(action.kind, given)), "--id", fault]
+    return Deed(Action(action.kind, given), (tuple(words),), temporary=True, faults=(fault,))
+
+
+def _heal(action: Action, known: Circumstances) -> Deed:
+    if action.arguments.get("all") is True:
+        return Deed(action, (tuple(command_of(action)),), heals=(EVERY_FAULT,))
+    ids = tuple(known.faults_of(str(action.arguments["fault"])))
+    lines = tuple(tuple(command_of(Action(action.kind, {"fault": fault}))) for fault in ids)
+    return Deed(action, lines, heals=ids)
+
+
+def _load(action: Action, step: str, known: Circumstances) -> Deed:
+    name = str(action.arguments.get("name", step))
+    left_s = known.left_ms / 1000
+    seconds = min(float(action.arguments.get("seconds", left_s)), left_s)
+    given = {**action.arguments, "name": name, "seconds": round(max(1.0, seconds), 1)}
+    words = [*command_of(Action(action.kind, given)), "--into", known.load_directory(name)]
+    return Deed(Action(action.kind, given), (tuple(words),), temporary=True, loads=(name,))
+
+
+def _stopped(words: Sequence[str]) -> tuple[str, ...]:
+    """The load that `esctl bench stop` ends."""
+    return tuple(words[2:3]) or ("load",) if list(words[:2]) == ["bench", "stop"] else ()

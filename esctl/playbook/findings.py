@@ -1,0 +1,74 @@
+"""The linter's rules by name, what each is about, and one finding of such a rule.
+
+A name never changes: `docs/playbooks.md` explains each. Pure. Called by the linter and by what shows what it
+found.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+class Severity(enum.StrEnum):
+    """An error keeps a playbook from being run."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+_E, _W = Severity.ERROR, Severity.WARNING
+RULES: Final[dict[str, tuple[Severity, str]]] = {
+    "undo-missing": (_E, "a step that changes something has an `undo` or says `irreversible = true`"),
+    "undo-contradicted": (_W, "not both"),
+    "confirm-missing": (_E, "a destructive step has a `confirm`"),
+    "approval-missing": (_E, "a playbook of severe risk asks a person: an `approve` step, or a `confirm`"),
+    "impact-too-low": (_E, "a step says no less of itself than what its command does"),
+    "impact-too-high": (_W, "a step that only looks does not claim to change something"),
+    "lease-missing": (_E, "a fault has a `lease`"),
+    "lease-too-long": (_E, "the lease is one that nodes take, and no longer than `max_duration`"),
+    "faults-not-required": (_W, "a playbook that injects faults says `requires.faults = true`"),
+    "audit-missing": (_E, "after the last fault comes an `assert` step that reads `verify.*`"),
+    "audit-elsewhere": (_W, "`verify.*` reads every node's log: it is for `assert` steps"),
+    "unknown-name": (_E, "expressions and `${...}` read names that are there, where they stand"),
+    "captured-early": (_E, "a captured value is read after it was captured"),
+    "types-differ": (_E, "both sides of a comparison are of one type"),
+    "not-its-own": (_E, "`fault.*`, `bench.*`, `answer.*` are read by the step whose command answers them"),
+    "load-missing": (_E, "`load.*` is read where a background load runs"),
+    "guard-blind": (_E, "a guard reads what changes: `status`, `health`, `faults` or `load`"),
+    "duplicate-id": (_E, "each step has an id of its own"),
+    "needs-unknown": (_E, "`needs`, and `fault` of a `heal`, name a step that comes before"),
+    "timeout-too-long": (_E, "no step may take longer than the whole playbook"),
+    "expects-nothing": (_E, "a step that looks has something that it expects or captures"),
+    "not-in-background": (_E, "only `produce` runs in the background"),
+    "no-such-command": (_E, "the command of a step, and of its undo, can be typed with these options"),
+    "secret-shown": (_E, "a secret stands in no title, question, command line or expression"),
+    "input-unused": (_W, "each input is read somewhere"),
+    "shell-step": (_W, "a shell step is pointed out: a run wants `--allow-shell` for it"),
+    "doc-missing": (_W, "the head and each step have a `doc`"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. `step` is empty when it is about the whole."""
+
+    severity: Severity
+    code: str
+    step: str
+    message: str
+    advice: str
+
+    @classmethod
+    def of(cls, code: str, step: str, message: str, advice: str) -> "Finding":
+        """With the severity of its rule."""
+        return cls(RULES[code][0], code, step, message, advice)
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "severity": self.severity.value,
+            "code": self.code,
+            "step": self.step or None,
+            "message": self.message,
+            "advice": self.advice,
+        }

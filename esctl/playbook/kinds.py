@@ -1,0 +1,271 @@
+"""What each kind of step takes in `with`: the names, their types, which are wanted, and what they mean.
+
+A table and one check against it, made when a playbook is read and once more when everything is filled in.
+Whether the command that comes of it can be typed is the linter's to find. Pure. Called by the reader, the
+run, and the test of the document.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Final
+
+from esctl.errors import InvalidArgument, InvalidExpression, InvalidPlaybook, NotEvaluable
+from esctl.faults import orders
+from esctl.faults.shapes import Shape
+from esctl.playbook import expression, template
+from esctl.playbook.duration import Duration
+from esctl.playbook.schema import Action, Kind
+
+
+class Takes(enum.StrEnum):
+    """The type of an argument, in the words of messages."""
+
+    TEXT = "a text"
+    INT = "a whole number"
+    NUMBER = "a number"
+    NODE = "the number of a node"
+    BOOL = "true or false"
+    DURATION = 'a duration such as "30s"'
+    SHARE = 'a share such as "5%"'
+    RATE = 'bytes a second such as "50k"'
+    TEXTS = "a list of texts"
+    ITEMS = 'a list, or an expression for one such as "status.followers"'
+    TABLE = "a table"
+    STEP = "the id of a step"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument."""
+
+    takes: Takes
+    meaning: str
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+
+_LEASE: Final = Argument(Takes.DURATION, "the nodes end it after so long, whatever happens to us")
+_NODE: Final = Argument(Takes.NODE, "which node", required=True)
+FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
+    "partition": {
+        "shape": Argument(Takes.TEXT, "how the nodes are parted", True, tuple(Shape)),
+        "node": Argument(Takes.NODE, "the node that the shape is about"),
+    },
+    "net": {
+        "link": Argument(Takes.TEXT, "`1-3`, `2` for all links of node 2, or `all`"),
+        "delay": Argument(Takes.DURATION, "hold messages back"),
+        "jitter": Argument(Takes.DURATION, "up to so much more"),
+        "drop": Argument(Takes.SHARE, "lose messages"),
+        "duplicate": Argument(Takes.SHARE, "send messages twice"),
+        "rate": Argument(Takes.RATE, "let through so much"),
+        "reorder": Argument(Takes.SHARE, "let messages overtake each other"),
+        "reset": Argument(Takes.SHARE, "break the connection instead of sending"),
+        "stall": Argument(Takes.BOOL, "hold everything back"),
+        "one_way": Argument(Takes.BOOL, "only what the first node sends to the second"),
+    },
+    "disk": {
+        "how": Argument(Takes.TEXT, "what becomes of the disk, as `esctl fault disk --help` lists it", True),
+        "node": _NODE,
+        "delay": Argument(Takes.DURATION, "with `slow`: delay each commit"),
+        "jitter": Argument(Takes.DURATION, "up to so much more"),
+        "wait": Argument(Takes.DURATION, "with `flip` and `torn`: give the node so long to repair it"),
+    },
+    "clock": {
+        "how": Argument(Takes.TEXT, "`jump` or `drift`", True),
+        "node": _NODE,
+        "by": Argument(Takes.TEXT, "with `jump`: by so much, `+2h` or `-30m`"),
+        "rate": Argument(Takes.INT, "with `drift`: gain so many milliseconds a second"),
+    },
+    "kill": {"node": _NODE},
+    "pause": {"node": _NODE},
+}
+_BENCH: Final[Mapping[str, Argument]] = {
+    "mode": Argument(
+        Takes.TEXT,
+        "which command of the group `bench`",
+        True,
+        ("produce", "consume", "e2e", "sweep", "soak", "failover"),
+    ),
+    "background": Argument(Takes.BOOL, "let it run while the next steps go on; with `produce` only"),
+    "name": Argument(Takes.TEXT, "what a background load is called; the step's id by default"),
+    "rate": Argument(Takes.NUMBER, "events a second"),
+    "seconds": Argument(Takes.NUMBER, "measure for so long"),
+    "minutes": Argument(Takes.NUMBER, "with `soak`"),
+    "warmup": Argument(Takes.NUMBER, "seconds before the measuring"),
+    "size": Argument(Takes.INT, "bytes of an event"),
+    "batch": Argument(Takes.INT, "events at a time"),
+    "window": Argument(Takes.INT, "batches under way"),
+    "runs": Argument(Takes.INT, "measure so often"),
+    "session": Argument(Takes.BOOL, "through a producer session"),
+    "node": Argument(Takes.NODE, "read from this node"),
+    "p99": Argument(Takes.NUMBER, "with `sweep`: the latency bound in milliseconds"),
+    "rates": Argument(Takes.TEXT, "with `sweep`: these rates, with commas between them"),
+    "from": Argument(Takes.NUMBER, "with `sweep`: begin at this rate"),
+    "factor": Argument(Takes.NUMBER, "with `sweep`: go up by so much each step"),
+    "refine": Argument(Takes.INT, "with `sweep`: halve the gap above the knee so often"),
+    "strike": Argument(Takes.TEXT, "with `failover`: `kill`, `pause`, `partition` or `transfer`"),
+    "times": Argument(Takes.INT, "with `failover`: strike so often"),
+    "save": Argument(Takes.TEXT, "write the result to this file"),
+}
+_QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
+TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
+    Kind.CHECK: {},
+    Kind.ASSERT: {},
+    Kind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
+    Kind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
+    Kind.FAULT: {
+        "type": Argument(Takes.TEXT, "which command of the group `fault`", True, tuple(FAULTS)),
+        "lease": _LEASE,
+    },
+    Kind.HEAL: {
+        "fault": Argument(Takes.STEP, "end the fault of this step"),
+        "all": Argument(Takes.BOOL, "end every fault of the cluster"),
+    },
+    Kind.BENCH: _BENCH,
+    Kind.BACKUP: {
+        "action": Argument(
+            Takes.TEXT,
+            "which command of the group `backup`",
+            True,
+            ("create", "verify", "drill", "restore", "prune"),
+        ),
+        "file": Argument(Takes.TEXT, "the backup: where it is made, or which one is read"),
+        "name": Argument(Takes.TEXT, "with `restore`: what the new cluster is called"),
+        "options": Argument(Takes.TEXTS, "further words of the command"),
+    },
+    Kind.APPROVE: {"question": _QUESTION},
+    Kind.ASK: {
+        "question": _QUESTION,
+        "name": Argument(Takes.TEXT, "the answer is `captured.NAME`; the step's id by default"),
+        "choices": Argument(Takes.TEXTS, "the answers that count"),
+    },
+    Kind.HTTP: {
+        "url": Argument(Takes.TEXT, "what is asked", True),
+        "method": Argument(Takes.TEXT, "`GET` by default", False, ("GET", "HEAD", "POST", "PUT", "DELETE")),
+        "status": Argument(Takes.INT, "the status that it must answer with; 200 by default"),
+        "headers": Argument(Takes.TABLE, "names and values"),
+        "body": Argument(Takes.TEXT, "what is sent"),
+    },
+    Kind.SHELL: {
+        "argv": Argument(Takes.TEXTS, "a program and its words"),
+        "command": Argument(Takes.TEXT, "a line for `/bin/sh`"),
+    },
+    Kind.FOREACH: {
+        "items": Argument(Takes.ITEMS, "what the steps inside are done for, one after the other", True),
+        "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
+    },
+    Kind.PARALLEL: {},
+    Kind.INCLUDE: {
+        "playbook": Argument(Takes.TEXT, "the file, beside this one", True),
+        "inputs": Argument(Takes.TABLE, "its inputs"),
+    },
+    Kind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
+}
+"""By kind; a fault has in addition what its type takes (`FAULTS`)."""
+
+_ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
+DEEDS: Final = frozenset({"flip", "torn"})
+"""What is done to a disk once, while its node is stopped, and does not last: there is nothing to lease."""
+READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, Kind.ASK, Kind.NOTE})
+"""Kinds that change nothing, so that their impact need not be said."""
+NESTING: Final = frozenset({Kind.FOREACH, Kind.PARALLEL, Kind.INCLUDE})
+
+
+def arguments_of(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Argument]:
+    """The table for these arguments: that of the kind, and of a fault's type."""
+    table = TABLES[kind]
+    if kind is Kind.FAULT:
+        return {**table, **FAULTS.get(str(given.get("type")), {})}
+    return table
+
+
+def flaws(action: Action) -> Iterator[tuple[str, str]]:
+    """Each argument that does not fit, and why. What has a reference in it is looked at once it is filled."""
+    table, given = arguments_of(action.kind, action.arguments), action.arguments
+    for name, argument in table.items():
+        if argument.required and name not in given:
+            yield name, f"is missing: {argument.meaning}"
+    for name, value in given.items():
+        if name not in table:
+            yield name, _unknown(name, table)
+        elif why := _flaw(table[name], value):
+            yield name, why
+    one_of = _ONE_OF.get(action.kind, ())
+    if one_of and sum(name in given and given[name] is not False for name in one_of) != 1:
+        yield one_of[0], f"`{action.kind}` wants either `{one_of[0]}` or `{one_of[1]}`"
+
+
+def filled(action: Action, values: Mapping[str, Any]) -> Action:
+    """The action with its references replaced. Raises `UnknownValue`, `NotEvaluable`, `InvalidPlaybook`."""
+    done = replace(action, arguments=template.fill(action.arguments, values))
+    wrong = [f"`with.{name}`: {why}" for name, why in flaws(done)]
+    if wrong:
+        raise InvalidPlaybook(f"a {action.kind} step cannot act: {'; '.join(wrong)}")
+    return done
+
+
+def _unknown(name: str, table: Mapping[str, Argument]) -> str:
+    near = get_close_matches(name, table, 1)
+    if near:
+        return f"is not known; did you mean `{near[0]}`?"
+    return f"is not known; there are: {', '.join(table)}" if table else "is not known: it takes no arguments"
+
+
+def _flaw(argument: Argument, value: Any) -> str:
+    """Why a value does not fit; empty when it does."""
+    try:
+        if template.references(value) and (isinstance(value, str) or argument.takes is not Takes.TABLE):
+            return ""
+    except InvalidExpression as error:
+        return str(error)
+    if not _fits(argument.takes, value):
+        return f"must be {argument.takes}, not {value!r}"
+    if argument.choices and value not in argument.choices:
+        near = get_close_matches(value, [str(one) for one in argument.choices], 1)
+        also = f"; did you mean {near[0]!r}?" if near else ""
+        return f"must be one of {', '.join(argument.choices)}, not {value!r}{also}"
+    return ""
+
+
+def _fits(takes: Takes, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match takes:
+        case Takes.TEXT | Takes.STEP:
+            return isinstance(value, str) and value != ""
+        case Takes.INT:
+            return number and isinstance(value, int)
+        case Takes.NUMBER:
+            return number
+        case Takes.NODE:
+            return number and isinstance(value, int) and value > 0
+        case Takes.BOOL:
+            return isinstance(value, bool)
+        case Takes.TEXTS:
+            words = isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
+            return words and bool(value)
+        case Takes.TABLE:
+            return isinstance(value, Mapping)
+        case Takes.ITEMS:
+            return _is_items(value)
+        case Takes.DURATION:
+            return isinstance(value, Duration) or (isinstance(value, str) and _parses(Duration.parse, value))
+        case Takes.SHARE:
+            return isinstance(value, str) and _parses(orders.permille, value)
+        case Takes.RATE:
+            return isinstance(value, str) and _parses(orders.bytes_per_s, value)
+
+
+def _is_items(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, str | int | float) for one in value)
+    return isinstance(value, str) and _parses(expression.parse, value)
+
+
+def _parses(read: Any, text: str) -> bool:
+    try:
+        read(text)
+    except (InvalidArgument, InvalidExpression, NotEvaluable):
+        return False
+    return True

@@ -1,0 +1,249 @@
+"""What is unwise in a playbook that can be read: findings, each with its place and what to do about it.
+
+An error is what would do harm or fail when it is run; a warning is what a reader would miss. The rules of the
+whole file and of each step are here; what a step may read is judged in `lintnames.py`. Pure but for the
+loading of commands. Called by `esctl playbook` before anything is run.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from esctl.errors import InvalidArgument, NotEvaluable
+from esctl.faults import orders
+from esctl.playbook import commandline, impact, lintnames, template
+from esctl.playbook.commands import command_of
+from esctl.playbook.duration import Duration
+from esctl.playbook.findings import Finding
+from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
+from esctl.playbook.nesting import in_a_row
+from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
+
+_SAMPLES: Final = {
+    InputType.NODE: 1,
+    InputType.INT: 1,
+    InputType.DURATION: Duration(10_000),
+    InputType.STRING: "text",
+    InputType.SECRET: "text",
+}
+_UNKNOWN: Final = (1, "text", "10s", "5%")
+
+
+def lint(playbook: Playbook) -> list[Finding]:
+    """All findings, in the order of the file; none means that it may be run."""
+    steps = list(in_a_row(playbook.steps))
+    found = [*_head(playbook, steps), *lintnames.of_guards(playbook)]
+    of_names = lintnames.of_steps(playbook)
+    for step in steps:
+        found += [*_undo(step), *_impact(step), *_fault(playbook, step), *_time(playbook, step)]
+        found += [*_commands(playbook, step), *_substance(step), *of_names.get(step.id, ())]
+    return list(dict.fromkeys(found))
+
+
+# --- the whole ----------------------------------------------------------------------------------------
+
+
+def _head(playbook: Playbook, steps: list[Step]) -> Iterator[Finding]:
+    if not playbook.doc:
+        yield Finding.of(
+            "doc-missing", "", "the playbook does not say what it is for", "add `doc` to the head"
+        )
+    yield from _ids(steps)
+    faults = [place for place, step in enumerate(steps) if step.action.kind is Kind.FAULT]
+    if faults and not any(_audits(step) for step in steps[faults[-1] + 1 :]):
+        yield Finding.of(
+            "audit-missing",
+            steps[faults[-1]].id,
+            "after the last fault nothing proves that no event was lost or doubled",
+            "end with an `assert` step that expects `verify.acked_lost == 0`, `verify.duplicates == 0` and"
+            " `verify.hashes_equal`",
+        )
+    if faults and not playbook.requires.faults:
+        yield Finding.of(
+            "faults-not-required",
+            "",
+            "it injects faults and does not say that the cluster must allow them",
+            "add `[requires]` with `faults = true`",
+        )
+    asks = any(step.action.kind is Kind.APPROVE or step.confirm for step in steps)
+    if playbook.risk is Risk.SEVERE and not asks:
+        yield Finding.of(
+            "approval-missing",
+            "",
+            "its risk is severe, and no person is asked before it acts",
+            "add an `approve` step before the first that changes something, or `confirm` to that step",
+        )
+
+
+def _ids(steps: list[Step]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for step in steps:
+        if step.id in seen:
+            yield Finding.of(
+                "duplicate-id", step.id, "two steps have this id", "give each step an id of its own"
+            )
+        seen.add(step.id)
+
+
+def _audits(step: Step) -> bool:
+    """Does it prove something about the log?"""
+    return step.action.kind is Kind.ASSERT and any(
+        name.startswith("verify.") for text in step.expect for name in lintnames.names_of(text)
+    )
+
+
+# --- each step ----------------------------------------------------------------------------------------
+
+
+def _undo(step: Step) -> Iterator[Finding]:
+    kind = step.action.kind
+    acts = step.impact is not Impact.READS and kind not in NESTING and kind is not Kind.HEAL
+    if acts and step.undo is None and not step.irreversible:
+        yield Finding.of(
+            "undo-missing",
+            step.id,
+            "it changes something, and nothing takes that back",
+            "add `undo`, or say `irreversible = true`",
+        )
+    if step.undo is not None and step.irreversible:
+        yield Finding.of(
+            "undo-contradicted",
+            step.id,
+            "it has an undo and says that it is irreversible",
+            "leave out one of the two",
+        )
+    if step.impact is Impact.DESTROYS and not step.confirm:
+        yield Finding.of(
+            "confirm-missing",
+            step.id,
+            "it takes data away without asking",
+            "add `confirm` with the question that a person must answer with yes",
+        )
+
+
+def _impact(step: Step) -> Iterator[Finding]:
+    kind, least = step.action.kind, impact.least_within(step)
+    if not impact.at_least(step.impact, least):
+        yield Finding.of(
+            "impact-too-low",
+            step.id,
+            f'it says "{step.impact}", and what it does is "{least}" at least',
+            f'say `impact = "{least}"`',
+        )
+    if kind in READ_ONLY and step.impact is not Impact.READS:
+        yield Finding.of(
+            "impact-too-high",
+            step.id,
+            f'a {kind} step changes nothing, and it says "{step.impact}"',
+            'say `impact = "ro"`, or leave it out',
+        )
+
+
+def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
+    if step.action.kind is not Kind.FAULT:
+        return
+    given = step.action.arguments
+    lease = given.get("lease")
+    if lease is None and given.get("how") in DEEDS:
+        return
+    if lease is None:
+        yield Finding.of(
+            "lease-missing",
+            step.id,
+            "the fault has no lease: it would last as long as the default says",
+            "add `lease` to `with`, at most max_duration",
+        )
+        return
+    try:
+        text = str(template.fill(lease, lintnames.samples(playbook, lease, _SAMPLES)))
+        lease_ms = orders.lease_of(text)
+    except (InvalidArgument, NotEvaluable) as error:
+        why = str(error).removesuffix("; nothing was done")
+        yield Finding.of("lease-too-long", step.id, why, "take a lease that nodes accept")
+        return
+    if lease_ms > playbook.max_duration_ms:
+        yield Finding.of(
+            "lease-too-long",
+            step.id,
+            f"the lease of {text} is longer than max_duration, {Duration(playbook.max_duration_ms)}",
+            "shorten the lease, or let the playbook last longer",
+        )
+
+
+def _time(playbook: Playbook, step: Step) -> Iterator[Finding]:
+    waits = step.action.arguments.get("for") if step.action.kind is Kind.WAIT else None
+    passes = int(Duration.parse(waits)) if isinstance(waits, str) and "${" not in waits else 0
+    bound = playbook.max_duration_ms
+    if step.timeout_ms > bound or passes > bound:
+        longest = Duration(max(step.timeout_ms, passes))
+        yield Finding.of(
+            "timeout-too-long",
+            step.id,
+            f"it may take {longest}, and the whole playbook {Duration(bound)}",
+            "shorten `timeout`, or lengthen `max_duration`",
+        )
+
+
+def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
+    actions = [("", step.action), *([("undo: ", step.undo)] if step.undo is not None else [])]
+    for what, action in actions:
+        if action.kind is Kind.SHELL:
+            yield Finding.of(
+                "shell-step",
+                step.id,
+                f"{what}it runs a program of its own, and nobody knows what that does",
+                "use a command of esctl if there is one; a run wants --allow-shell",
+            )
+        if action.kind is Kind.BENCH and action.arguments.get("background") is True:
+            yield from _background(step, action)
+        flaw = _flaw_of_command(playbook, action)
+        if flaw:
+            yield Finding.of(
+                "no-such-command", step.id, f"{what}{flaw}", "see docs/commands.md, or `esctl --help`"
+            )
+
+
+def _flaw_of_command(playbook: Playbook, action: Action) -> str:
+    """Of the command that it comes down to, with a sample in each place that is filled in later.
+
+    What a run captures may be a number, a word or a time: the command has a flaw if it has one with each.
+    """
+    flaw = ""
+    for unknown in _UNKNOWN:
+        values = lintnames.samples(playbook, action.arguments, _SAMPLES, unknown)
+        try:
+            words = command_of(Action(action.kind, template.fill(action.arguments, values)))
+        except (KeyError, NotEvaluable):
+            return ""  # an argument is missing, or a name: that has been said
+        flaw = commandline.flaw_of(words) if words else ""
+        if not flaw:
+            break
+    return flaw
+
+
+def _background(step: Step, action: Action) -> Iterator[Finding]:
+    if action.arguments.get("mode") != "produce":
+        yield Finding.of(
+            "not-in-background",
+            step.id,
+            "only `produce` can run while other steps do",
+            'say `mode = "produce"`, or leave out `background`',
+        )
+
+
+def _substance(step: Step) -> Iterator[Finding]:
+    kind = step.action.kind
+    looks = kind in (Kind.CHECK, Kind.ASSERT) or (kind is Kind.WAIT and "for" not in step.action.arguments)
+    if looks and not step.expect and not step.capture:
+        yield Finding.of(
+            "expects-nothing",
+            step.id,
+            f"a {kind} step that expects nothing can never fail",
+            "add `expect`, or make it a `note`",
+        )
+    if not step.doc:
+        yield Finding.of(
+            "doc-missing",
+            step.id,
+            "it does not say what it does, why, and what to look at",
+            "add `doc`, in a sentence or two",
+        )

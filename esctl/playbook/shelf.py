@@ -1,0 +1,50 @@
+"""Where playbooks are found: those that are shipped, and those in `./playbooks`, each by its id.
+
+A file is named for the id of its playbook. What lies in the working directory comes before what is shipped:
+who changes a copy means that copy. Opens no file. Called by the commands of `esctl playbook`.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import esctl
+from esctl.errors import PlaybookNotFound
+
+SUFFIX: Final = ".toml"
+_PACKAGE: Final = Path(esctl.__file__).resolve().parent
+_PLACES: Final = (_PACKAGE / "playbooks", _PACKAGE.parent / "playbooks")
+"""In an installed package, and in a checkout."""
+
+
+def shipped() -> Path:
+    """The directory of the playbooks that came with `esctl`."""
+    return next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+
+
+def own() -> Path:
+    """The directory of those that the operator has here."""
+    return Path("playbooks")
+
+
+def every() -> dict[str, Path]:
+    """All that are found, by id."""
+    found = {path.stem: path for path in sorted(shipped().glob(f"*{SUFFIX}"))}
+    if own().resolve() != shipped():
+        found |= {path.stem: path for path in sorted(own().glob(f"*{SUFFIX}"))}
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Path:
+    """The file of an id, or the file that is named itself; raises `PlaybookNotFound`."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = every()
+    if name in known:
+        return known[name]
+    if name.endswith(SUFFIX) or "/" in name:
+        raise PlaybookNotFound(f"there is no file {name}")
+    near = get_close_matches(name, known, 1)
+    also = f"; did you mean {near[0]}?" if near else ""
+    raise PlaybookNotFound(f"no playbook is called {name}{also}")

@@ -1,0 +1,189 @@
+"""One step, from its conditions to its expectations, every attempt; and what it comes to.
+
+In this order: `needs`, `when`, `skip_if`, `confirm`; then each attempt: `pre`, `capture`, the intent on the
+disk, the deed, its answer, `expect`. A check and an assertion look once; what waits or acts is given until
+its time-out. Steps within steps are the parent's. Never undoes anything. Called by `run.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from esctl.errors import InvalidPlaybook, NotConfirmed, NotEvaluable
+from esctl.playbook import expression, template
+from esctl.playbook.acting import Actor, Done
+from esctl.playbook.deed import Circumstances, Deed, deed_of, undo_action
+from esctl.playbook.names import EXPENSIVE, OWN
+from esctl.playbook.progress import State
+from esctl.playbook.record import GOOD, Record
+from esctl.playbook.schema import Kind, Step
+
+LOOK_EVERY_S: Final = 0.1
+SETTLED: Final = OWN | {"inputs", "captured", "step"}
+"""What does not change while one looks at it."""
+ONCE: Final = frozenset({Kind.CHECK, Kind.ASSERT})
+_JUDGES_THE_END: Final = ("answer.exit", "fault.effect")
+"""Who speaks of these in `expect` says itself which end of a command is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step, or one attempt at it, came to."""
+
+    state: State
+    why: str = ""
+
+
+class Stepper:
+    """Takes single steps."""
+
+    def __init__(self, record: Record, actor: Actor, known: Callable[[], Circumstances]) -> None:
+        self._record = record
+        self._actor = actor
+        self._known = known
+
+    async def unmet(self, step: Step) -> Outcome | None:
+        """Why the step is not to be taken; None when it is. Raises nothing of an expression's."""
+        for need in step.needs:
+            other = self._record.progress.steps.get(need)
+            if other is None or other.state not in GOOD:
+                state = "was not taken" if other is None else f"is {other.state}"
+                return Outcome(State.SKIPPED, f"it needs {need}, which {state}")
+        try:
+            if step.when and not (await self._record.holds([step.when], step.id))[0]:
+                return Outcome(State.SKIPPED, f"it is only taken if {step.when}")
+            if step.skip_if and (await self._record.holds([step.skip_if], step.id))[0]:
+                return Outcome(State.ALREADY, step.skip_if)
+        except NotEvaluable as error:
+            return Outcome(State.INCONCLUSIVE, str(error))
+        return None
+
+    async def take(self, step: Step) -> Outcome:
+        """All attempts at a step that is to be taken. Cancelled, it is written down as cut off."""
+        outcome = Outcome(State.FAILED)
+        self._record.write("step-begins", **_facts(step, 1))
+        try:
+            if step.confirm:
+                await self._actor.person.confirm(step.id, step.confirm)
+                self._record.write("asked", step=step.id, question=step.confirm, answer="yes")
+            for attempt in range(1, step.retry.attempts + 1):
+                if attempt > 1:
+                    await trio.sleep(step.retry.every_ms / 1000)
+                    self._record.write("step-begins", **_facts(step, attempt))
+                outcome = await self._attempt(step)
+                if outcome.state is State.PASSED:
+                    break
+        except NotConfirmed as error:
+            outcome = Outcome(State.INCONCLUSIVE, str(error))
+        except trio.Cancelled:
+            self._record.write("step-ends", step=step.id, state=State.CUT_OFF, why="")
+            raise
+        self.end(step, outcome)
+        return outcome
+
+    def end(self, step: Step, outcome: Outcome) -> None:
+        """Write down what a step came to."""
+        if step.id not in self._record.progress.steps:
+            self._record.write("step-begins", **_facts(step, 0))
+        self._record.write("step-ends", step=step.id, state=outcome.state, why=outcome.why)
+
+    async def still_holds(self, step: Step) -> Outcome:
+        """Look again at what a step of an earlier process established; within its time-out."""
+        return await self._expectations(step, trio.current_time() + step.timeout_ms / 1000, once=False)
+
+    async def _attempt(self, step: Step) -> Outcome:
+        deadline = trio.current_time() + step.timeout_ms / 1000
+        try:
+            good, why = await self._record.holds(step.pre, step.id)
+            if not good:
+                return Outcome(State.FAILED, f"nothing was done: {why}")
+            await self._capture(step, [name for name, text in step.capture.items() if not _own(text)])
+            deed = await self._deed(step)
+        except (NotEvaluable, InvalidPlaybook) as error:
+            return Outcome(State.INCONCLUSIVE, f"nothing was done: {error}")
+        self._intend(step, deed)
+        done = await self._actor.do(step.id, deed, max(0.0, deadline - trio.current_time()))
+        if done.data:
+            self._record.write("step-answers", step=step.id, data=dict(done.data), why=done.why)
+        if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
+            answer = done.data.get("answer", "yes")
+            self._record.write(
+                "asked", step=step.id, question=deed.action.arguments["question"], answer=answer
+            )
+        if done.captured:
+            self._record.write("step-captures", step=step.id, values=dict(done.captured))
+        if done.why and not _judges_the_end(step):
+            return _unfinished(step, done)
+        try:
+            await self._capture(step, [name for name, text in step.capture.items() if _own(text)])
+        except NotEvaluable as error:
+            return Outcome(State.INCONCLUSIVE, str(error))
+        outcome = await self._expectations(step, deadline, once=step.action.kind in ONCE)
+        if done.why and outcome.state is State.INCONCLUSIVE:
+            return _unfinished(step, done)  # it did not come to answer what it is judged by
+        return outcome
+
+    async def _expectations(self, step: Step, deadline: float, *, once: bool) -> Outcome:
+        """Look until all hold, or the time is over."""
+        roots = {root for text in step.expect for root in expression.parse(text).roots}
+        once |= bool(EXPENSIVE & roots) or roots <= SETTLED
+        outcome = Outcome(State.PASSED)
+        while step.expect:
+            try:
+                left_s = max(0.0, deadline - trio.current_time())
+                good, why = await self._record.holds(step.expect, step.id, left_s)
+                outcome = Outcome(State.PASSED if good else State.FAILED, why)
+            except NotEvaluable as error:
+                outcome = Outcome(State.INCONCLUSIVE, str(error))
+            if outcome.state is State.PASSED or once or trio.current_time() >= deadline:
+                break
+            await trio.sleep(LOOK_EVERY_S)  # nothing tells when a cluster changes
+        return outcome
+
+    async def _capture(self, step: Step, names: Sequence[str]) -> None:
+        parsed = {name: expression.parse(step.capture[name]) for name in names}
+        if not parsed:
+            return
+        values = await self._record.look(list(parsed.values()), step.id)
+        taken = {name: one.evaluate(values) for name, one in parsed.items()}
+        self._record.write("step-captures", step=step.id, values=taken)
+
+    async def _deed(self, step: Step) -> Deed:
+        """With everything filled in, live values too where an argument reads them."""
+        roots = {str(path.parts[0]) for path in template.references(step.action.arguments)}
+        values = await self._record.look([expression.parse(root) for root in sorted(roots)], step.id)
+        return deed_of(step, values, self._known())
+
+    def _intend(self, step: Step, deed: Deed) -> None:
+        self._record.write(
+            "step-acts",
+            step=step.id,
+            changes=deed.changes,
+            temporary=deed.temporary,
+            commands=[self._actor.executor.typed(words) for words in deed.commands],
+            faults=list(deed.faults),
+            heals=list(deed.heals),
+            loads=list(deed.loads),
+            undo=undo_action(step) is not None and deed.changes,
+        )
+
+
+def _facts(step: Step, attempt: int) -> dict[str, object]:
+    return {"step": step.id, "kind": step.action.kind, "title": step.title, "attempt": attempt}
+
+
+def _own(text: str) -> bool:
+    """Does it read what the step's own command answers?"""
+    return bool(OWN & expression.parse(text).roots)
+
+
+def _judges_the_end(step: Step) -> bool:
+    return any(name in _JUDGES_THE_END for text in step.expect for name in expression.parse(text).names)
+
+
+def _unfinished(step: Step, done: Done) -> Outcome:
+    """A question that nobody answers is no failure of the cluster's."""
+    asked = step.action.kind in (Kind.APPROVE, Kind.ASK)
+    return Outcome(State.INCONCLUSIVE if asked else State.FAILED, done.why)

@@ -1,0 +1,164 @@
+"""The load that runs on by itself: samples, ledger, witness, and how commands find and stop it."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from esctl.backends import pidfile
+from esctl.errors import LoadNotFound, LoadRuns, RunUnreadable
+from esctl.load import attendant, background, ledger
+from esctl.load.background import BackgroundLoad, Witness
+from esctl.load.generator import Generator
+from esctl.load.ledger import Ledger, LoadPlan
+from esctl.proof.verdict import Flaw
+from esctl.state import Cluster, write_atomically
+from esnode.dedup.batch import OffsetRange
+from esnode.errors import NoQuorum, OperationTimeout
+from tests.cli.fake_log import Log
+
+PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
+
+
+async def run_load(log: Log, directory: Path) -> list[dict[str, Any]]:
+    ledger.write_plan(directory, PLAN)
+    books, samples = io.StringIO(), io.StringIO()
+    await BackgroundLoad(log, PLAN, Ledger(books), samples, trio.current_time).run()
+    (directory / ledger.LEDGER).write_text(books.getvalue())  # the clock stands meanwhile
+    (directory / ledger.SAMPLES).write_text(samples.getvalue())
+    return [dict(sample) for sample in ledger.samples(directory)]
+
+
+async def test_a_load_keeps_its_rate_and_samples_it(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    samples = await run_load(Log(delay_s=0.02), tmp_path)
+    last = samples[-1]
+    assert 45 <= len(samples) <= 60
+    assert last["sent"] == last["acked"] == pytest.approx(5000, abs=10)
+    assert (last["running"], last["failed"], last["unknown"]) == (False, 0, 0)
+    assert samples[30]["rate_per_s"] == pytest.approx(1000, rel=0.05)
+    assert samples[30]["p50_ms"] == pytest.approx(20, abs=1)
+
+
+async def test_a_pause_is_seen_in_the_gap_and_from_when_events_were_due(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    samples = await run_load(Log(delay_s=0.01, still_from=2.0, still_to=2.8), tmp_path)
+    assert 800 <= samples[-1]["longest_gap_ms"] <= 830
+    assert max(sample["max_ms"] or 0 for sample in samples) == pytest.approx(800, abs=30)
+    assert max(sample["silence_ms"] for sample in samples) > 600
+
+
+async def test_the_ledger_says_what_became_of_each_batch(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    log = Log()
+    log.error = OperationTimeout("late")
+    samples = await run_load(log, tmp_path)
+    operations, acked = ledger.operations_of(tmp_path)
+    assert (acked, samples[-1]["unknown"]) == (samples[-1]["acked"], 500)
+    made = Generator(PLAN.run, PLAN.size, PLAN.batch)
+    sent = [made.next_batch().keys for _ in range(samples[-1]["sent"] // PLAN.batch)]
+    taken = [keys for number, keys in enumerate(sent, start=1) if number % 10]
+    assert operations.check(b"".join(taken), exact=False).clean
+    lost = operations.check(b"".join(taken[:-1]), exact=False)
+    assert lost.counts == {Flaw.LOST: 10}
+
+
+async def test_what_was_refused_must_not_be_in_the_log(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    log = Log()
+    log.error, log.fails_every = NoQuorum("nobody leads"), 1
+    samples = await run_load(log, tmp_path)
+    assert (samples[-1]["failed"], samples[-1]["acked"]) == (samples[-1]["sent"], 0)
+    operations, _ = ledger.operations_of(tmp_path)
+    first = Generator(PLAN.run, PLAN.size, PLAN.batch).next_batch().keys
+    assert operations.check(first, exact=False).counts == {Flaw.ACKED_BUT_REFUSED: 10}
+
+
+async def test_a_load_that_is_told_to_stop_waits_for_its_last_acks(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    books, samples = io.StringIO(), io.StringIO()
+    load = BackgroundLoad(Log(delay_s=0.5), PLAN, Ledger(books), samples, trio.current_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load.run)
+        await trio.sleep(1.0)
+        load.stopping.set()
+    last = json.loads(samples.getvalue().splitlines()[-1])
+    assert trio.current_time() < 2
+    assert last["sent"] == last["acked"] == pytest.approx(1000, abs=10)
+
+
+def keys(first: int, count: int) -> bytes:
+    return ledger.keys_of("run", first, count)
+
+
+def split(packed: bytes) -> list[bytes]:
+    return [packed[at : at + 16] for at in range(0, len(packed), 16)]
+
+
+def test_the_keys_of_the_ledger_are_those_of_the_events() -> None:
+    made = Generator(PLAN.run, 100, 7)
+    made.next_batch()
+    assert made.next_batch().keys == ledger.keys_of(PLAN.run, 7, 7)
+
+
+def test_a_witness_finds_an_acked_event_that_is_not_at_its_offset() -> None:
+    witness = Witness()
+    witness.acked(keys(0, 3), [OffsetRange(10, 3)])
+    witness.read(0, split(keys(100, 10)))
+    witness.read(10, split(keys(0, 3)))
+    assert (witness.checked, witness.lost) == (3, 0)
+    witness.read(13, split(keys(3, 2)))
+    witness.acked(keys(3, 1) + keys(9, 1), [OffsetRange(13, 2)])
+    assert (witness.checked, witness.lost) == (5, 1)
+    witness.acked(keys(20, 2), [OffsetRange(20, 2)])
+    witness.read(30, split(keys(30, 1)))
+    assert (witness.checked, witness.lost) == (7, 3), "the log has passed over them"
+
+
+def test_a_damaged_ledger_is_named_and_a_torn_line_is_not_missed(tmp_path: Path) -> None:
+    ledger.write_plan(tmp_path, PLAN)
+    path = tmp_path / ledger.LEDGER
+    path.write_text('["a",0,2,1.0,2.0,[[0,2]],0]\n["a",2,2,1.0')
+    assert ledger.operations_of(tmp_path)[1] == 2
+    path.write_text("nonsense\n")
+    with pytest.raises(RunUnreadable, match=r"ledger\.jsonl"):
+        ledger.operations_of(tmp_path)
+
+
+def test_a_load_that_nobody_started_cannot_be_stopped(tmp_path: Path) -> None:
+    cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
+    with pytest.raises(LoadNotFound, match="no load load"):
+        attendant.get(cluster, "load")
+
+
+@pytest.mark.slow
+def test_a_load_is_found_by_its_note_and_ended(tmp_path: Path) -> None:
+    cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
+    files = tmp_path / "files"
+    files.mkdir()
+    ledger.write_plan(files, PLAN)
+    write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
+    with subprocess.Popen([sys.executable, "-c", "input()", str(files)], stdin=subprocess.PIPE) as process:
+        pidfile.take_note(files / "process.json", process.pid, str(files))
+        load = attendant.get(cluster, "load")
+        assert load.running
+        with pytest.raises(LoadRuns, match="under way"):
+            attendant.start(cluster, PLAN, None)
+        assert attendant.stop(load)
+        assert not load.running
+        assert not attendant.stop(load), "to stop it again does nothing"
+
+
+def test_the_load_says_that_it_is_ready_in_the_words_that_are_waited_for() -> None:
+    assert background.READY == attendant.READY

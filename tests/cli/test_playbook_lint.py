@@ -1,0 +1,275 @@
+"""The linter: a good playbook has no findings, and each rule finds what it is for."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from esctl.playbook import impact, lint, reading
+from esctl.playbook.commandline import flaw_of
+from esctl.playbook.findings import RULES, Finding, Severity
+from esctl.playbook.schema import Action, Impact, Kind
+
+GOOD = """
+schema = "esctl.playbook/v1"
+id = "drill"
+version = "1.0.0"
+title = "A drill"
+risk = "severe"
+max_duration = "3m"
+doc = "What it is for"
+[requires]
+nodes = 3
+faults = true
+[inputs.lease]
+type = "duration"
+default = "30s"
+[inputs.token]
+type = "secret"
+[[guard]]
+expr = "status.quorum.held and health.serving"
+[[step]]
+id = "steady"
+kind = "check"
+doc = "d"
+expect = ["health.ok"]
+capture = { leader = "status.leader", followers = "status.followers" }
+[[step]]
+id = "agree"
+kind = "approve"
+doc = "d"
+with = { question = "Now?" }
+[[step]]
+id = "cut"
+kind = "fault"
+impact = "rw"
+doc = "d"
+needs = ["steady"]
+with = { type = "partition", shape = "isolate-leader", lease = "${inputs.lease}" }
+pre = ["captured.leader != null"]
+expect = ["fault.effect == 'applied'", "captured.leader != status.leader"]
+undo = { kind = "heal", with = { fault = "cut" } }
+[[step]]
+id = "tell"
+kind = "http"
+impact = "rw"
+irreversible = true
+doc = "d"
+with = { url = "http://localhost/told", method = "POST", headers = { Authorization = "${inputs.token}" } }
+expect = ["answer.exit == 0"]
+[[step]]
+id = "each"
+kind = "foreach"
+impact = "rw"
+doc = "d"
+with = { items = "status.leader_last", as = "one" }
+[[step.step]]
+id = "restart"
+kind = "esctl"
+impact = "rw"
+irreversible = true
+doc = "d"
+with = { argv = ["node", "restart", "${item.one}"] }
+expect = ["status.nodes[item.one].up", "step.cut.ok"]
+[[step]]
+id = "audit"
+kind = "assert"
+doc = "d"
+expect = ["verify.acked_lost == 0"]
+"""
+
+
+def found(text: str) -> list[Finding]:
+    return lint.lint(reading.parse(text, Path("drill.toml")))
+
+
+def test_a_playbook_that_keeps_every_rule_has_no_findings() -> None:
+    assert found(GOOD) == []
+
+
+BREAKS = [
+    ("undo-missing", "cut", 'undo = { kind = "heal", with = { fault = "cut" } }\n', ""),
+    ("undo-missing", "tell", "irreversible = true\ndoc", "doc"),
+    ("undo-contradicted", "cut", "undo = { kind", "irreversible = true\nundo = { kind"),
+    ("confirm-missing", "restart", 'kind = "esctl"\nimpact = "rw"', 'kind = "esctl"\nimpact = "destructive"'),
+    ("approval-missing", "", 'id = "agree"\nkind = "approve"', 'id = "agree"\nkind = "ask"'),
+    ("impact-too-low", "cut", 'kind = "fault"\nimpact = "rw"', 'kind = "fault"\nimpact = "ro"'),
+    ("impact-too-low", "tell", 'kind = "http"\nimpact = "rw"', 'kind = "http"\nimpact = "ro"'),
+    ("impact-too-low", "each", 'kind = "foreach"\nimpact = "rw"', 'kind = "foreach"\nimpact = "ro"'),
+    ("impact-too-low", "restart", '"node", "restart", "${item.one}"', '"cluster", "destroy", "${item.one}"'),
+    ("impact-too-high", "steady", 'kind = "check"', 'kind = "check"\nimpact = "rw"\nirreversible = true'),
+    ("lease-missing", "cut", ', lease = "${inputs.lease}"', ""),
+    ("lease-too-long", "cut", 'default = "30s"', 'default = "4m"'),
+    ("lease-too-long", "cut", '"${inputs.lease}"', '"11m"'),
+    ("lease-too-long", "cut", '"${inputs.lease}"', '"1ms"'),
+    ("faults-not-required", "", "faults = true\n", ""),
+    ("audit-missing", "cut", 'kind = "assert"', 'kind = "check"'),
+    ("audit-missing", "cut", '"verify.acked_lost == 0"', '"health.ok"'),
+    ("audit-elsewhere", "audit", 'kind = "assert"', 'kind = "check"'),
+    ("unknown-name", "steady", '"health.ok"', '"health.okay"'),
+    ("unknown-name", "cut", "${inputs.lease}", "${inputs.leas}"),
+    ("unknown-name", "restart", "${item.one}", "${item.node}"),
+    ("unknown-name", "restart", "step.cut.ok", "step.cat.ok"),
+    ("unknown-name", "each", '"status.leader_last"', '"status.leader_list"'),
+    ("captured-early", "cut", "captured.leader != null", "captured.follower != null"),
+    ("types-differ", "steady", '"health.ok"', '"health.ok == 1"'),
+    ("types-differ", "steady", '"health.ok"', '"status.leader"'),
+    ("types-differ", "cut", "captured.leader != null", "captured.leader == 'two'"),
+    ("types-differ", "cut", "captured.leader != null", "captured.followers < 2"),
+    ("types-differ", "", "status.quorum.held and", "status.term and"),
+    ("not-its-own", "audit", '"verify.acked_lost == 0"', '"fault.effect == \'applied\'"'),
+    ("not-its-own", "steady", '"health.ok"', '"answer.exit == 0"'),
+    ("not-its-own", "tell", '"answer.exit == 0"', '"bench.rate > 0"'),
+    ("load-missing", "steady", '"health.ok"', '"load.acked > 0"'),
+    ("load-missing", "", "health.serving", "load.acked_lost == 0"),
+    ("guard-blind", "", "status.quorum.held and health.serving", "1 == 1"),
+    ("guard-blind", "", "status.quorum.held and health.serving", "verify.acked_lost == 0"),
+    ("guard-blind", "", "health.serving", "captured.leader == 1"),
+    ("duplicate-id", "cut", 'id = "restart"', 'id = "cut"'),
+    ("needs-unknown", "cut", 'needs = ["steady"]', 'needs = ["audit"]'),
+    ("needs-unknown", "cut", '{ fault = "cut" }', '{ fault = "steady" }'),
+    ("timeout-too-long", "steady", '["health.ok"]', '["health.ok"]\ntimeout = "4m"'),
+    ("timeout-too-long", "steady", 'kind = "check"', 'kind = "wait"\nwith = { for = "4m" }'),
+    ("expects-nothing", "audit", 'expect = ["verify.acked_lost == 0"]', ""),
+    ("not-in-background", "tell", 'kind = "http"', 'kind = "bench"'),
+    ("no-such-command", "restart", '"node", "restart"', '"node", "restrat"'),
+    ("no-such-command", "restart", '"restart",', '"restart", "--fast",'),
+    ("no-such-command", "restart", '"node", "restart"', '"noed", "restart"'),
+    ("no-such-command", "restart", '"restart",', '"restart", "--cluster=other",'),
+    ("no-such-command", "restart", '"node", "restart", "${item.one}"', '"node", "kill", "--help"'),
+    ("no-such-command", "cut", '{ kind = "heal", with = { fault = "cut" } }',
+     '{ kind = "esctl", with = { argv = ["fault", "heel"] } }'),
+    ("secret-shown", "cut", 'doc = "d"\nneeds', 'doc = "with ${inputs.token}"\nneeds'),
+    ("secret-shown", "restart", '"restart",', '"restart", "${inputs.token}",'),
+    ("secret-shown", "steady", '"health.ok"', '"inputs.token == \'a\'"'),
+    ("input-unused", "", '"${inputs.lease}"', '"30s"'),
+    ("shell-step", "tell", 'kind = "http"', 'kind = "shell"'),
+    ("doc-missing", "", 'doc = "What it is for"\n', ""),
+    ("doc-missing", "cut", 'doc = "d"\nneeds', "needs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "step", "good", "bad"), BREAKS)
+def test_a_broken_rule_is_found_where_it_is_broken(rule: str, step: str, good: str, bad: str) -> None:
+    assert good in GOOD
+    text = GOOD.replace(good, bad, 1) if good != 'doc = "d"\nneeds' else GOOD.replace(good, bad)
+    for kind, given in (
+        ("bench", 'with = { mode = "sweep", background = true }'),
+        ("shell", 'with = { argv = ["true"] }'),
+        ("ask", 'with = { question = "Now?" }'),
+    ):
+        if f'kind = "{kind}"' in bad:
+            tail = text[text.index(f'kind = "{kind}"') :]
+            text = text.replace(tail, re.sub(r"with = \{.*\}(?=\n)", given, tail, count=1))
+    assert (rule, step) in [(one.code, one.step) for one in found(text)], found(text)
+
+
+def test_every_rule_is_broken_by_one_of_these() -> None:
+    assert {rule for rule, *_ in BREAKS} == set(RULES)
+
+
+def test_an_error_keeps_a_playbook_from_running_and_a_warning_does_not() -> None:
+    (finding,) = found(GOOD.replace('doc = "What it is for"\n', ""))
+    assert finding.severity is Severity.WARNING
+    assert finding.as_data() == {
+        "severity": "warning",
+        "code": "doc-missing",
+        "step": None,
+        "message": "the playbook does not say what it is for",
+        "advice": "add `doc` to the head",
+    }
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        '"fault", "partition", "isolate-leader", "--lease", "${captured.leader}"',
+        '"node", "stop", "${captured.leader}"',
+        '"produce", "${captured.leader}", "--rate", "${captured.leader}"',
+    ],
+)
+def test_what_is_captured_may_be_a_number_or_a_word(argv: str) -> None:
+    assert found(GOOD.replace('"node", "restart", "${item.one}"', argv)) == []
+
+
+def test_a_name_below_a_value_that_is_none_is_no_reason_to_give_up() -> None:
+    text = GOOD.replace(
+        '"node", "restart", "${item.one}"', '"node", "restart", "${item.one}", "${item.one.x}"'
+    )
+    assert [one.code for one in found(text)] == ["unknown-name"]
+
+
+PARALLEL = """
+[[step]]
+id = "both"
+kind = "parallel"
+doc = "d"
+impact = "ro"
+[[step.step]]
+id = "one"
+kind = "check"
+doc = "d"
+expect = ["health.ok"]
+capture = { first = "status.leader" }
+[[step.step]]
+id = "two"
+kind = "check"
+doc = "d"
+%s
+expect = ["%s"]
+[[step]]
+id = "after"
+kind = "check"
+doc = "d"
+needs = ["one", "two"]
+expect = ["captured.first != null"]
+"""
+
+
+def test_steps_that_are_done_at_once_know_nothing_of_each_other() -> None:
+    assert found(GOOD + PARALLEL % ("", "health.ok")) == []
+    codes = [one.code for one in found(GOOD + PARALLEL % ('needs = ["one"]', "captured.first != null"))]
+    assert codes == ["captured-early", "needs-unknown"]
+
+
+@pytest.mark.parametrize(
+    ("words", "flaw"),
+    [
+        ("status", ""),
+        ("node stop 2", ""),
+        ("fault partition isolate-leader --lease 30s", ""),
+        ("fault partition isolate-lead", "isolate-lead"),
+        ("node stop", "Missing argument"),
+        ("node stop two", "should be a valid integer"),
+        ("nod stop 2", "did you mean `node`?"),
+        ("node stopp 2", "did you mean `stop`?"),
+        ("node", "there are: ls, start"),
+        ("verify --exakt", "No such option"),
+        ("status -o json", "-o is set by the run"),
+        ("health --help", "would only show its help"),
+    ],
+)
+def test_a_command_line_that_cannot_be_typed_is_found_without_running_it(words: str, flaw: str) -> None:
+    said = flaw_of(words.split())
+    assert (flaw in said and bool(said)) if flaw else said == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "least"),
+    [
+        (Kind.ESCTL, {"argv": ["status"]}, Impact.READS),
+        (Kind.ESCTL, {"argv": ["doctor", "--fix"]}, Impact.WRITES),
+        (Kind.ESCTL, {"argv": ["node", "kill", "1", "-n"]}, Impact.READS),
+        (Kind.ESCTL, {"argv": ["cluster", "destroy", "x"]}, Impact.DESTROYS),
+        (Kind.BENCH, {"mode": "consume"}, Impact.READS),
+        (Kind.BENCH, {"mode": "sweep"}, Impact.WRITES),
+        (Kind.BACKUP, {"action": "verify"}, Impact.READS),
+        (Kind.BACKUP, {"action": "prune"}, Impact.DESTROYS),
+        (Kind.HTTP, {"url": "u"}, Impact.READS),
+        (Kind.WAIT, {}, Impact.READS),
+    ],
+)
+def test_the_least_that_an_action_does_is_told_by_its_command(
+    kind: Kind, given: dict[str, object], least: Impact
+) -> None:
+    assert impact.least_of(Action(kind, given)) is least
