@@ -50,7 +50,7 @@ bench-peers: $(STAMP)  ## Measure other systems beside esnode (PEERS="--system n
 	@PYTHON=$(abspath $(BIN))/python bench/peers/install.sh
 	@$(BIN)/python -m bench.peers $(PEERS)
 
-docs: $(STAMP)  ## Write docs/commands.md and docs/errors.md anew from the code
+docs: $(STAMP)  ## Write the reference pages of docs/ anew from the code
 	@$(BIN)/python docs/make_reference.py
 
 pictures: $(STAMP)  ## Take the pictures of the documents anew, on clusters of their own

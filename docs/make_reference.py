@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and docs/errors.md from the commands and the error classes themselves.
+"""Writes docs/commands.md, docs/errors.md and docs/playbook-reference.md from the code itself.
 
 `make docs` runs it; with `--check` it writes nothing and tells which page is not current. Everything that
 the pages say is read from the code: nothing is imported but what `esctl --help` and `esctl explain` show.
@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from esctl import errors, exits
 from esctl.main import ROWS, Row, load
+from esctl.playbook import findings, kinds, names
+from esctl.playbook.schema import Kind
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -52,6 +54,17 @@ safe, they keep their ids. "Checked" means that the check was made, and its answ
 is that of an `esctl` command that ends with this error.
 """
 
+_PLAYBOOK_HEAD: Final = f"""{NOTE}
+# Reference of playbooks
+
+What a step takes by its kind, what an expression may read, and what the linter wants. The format and the
+grammar are in [playbooks.md](playbooks.md).
+"""
+
+_NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
+captured value. A name that ends in `*` has more below it than is known before a command has answered. One of
+a list is `status.followers[0]`, or `status.followers.0`, counted from 0."""
+
 
 def commands_page() -> str:
     """The whole of docs/commands.md."""
@@ -85,7 +98,39 @@ def errors_page() -> str:
     return "\n".join(parts)
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"commands.md": commands_page, "errors.md": errors_page}
+def playbook_page() -> str:
+    """The whole of docs/playbook-reference.md."""
+    parts = [_PLAYBOOK_HEAD, "## Kinds", "", "What stands in `with`. A `*` marks what is wanted.", ""]
+    for kind, table in kinds.TABLES.items():
+        parts += [f"### {kind}", "", *_arguments(table)]
+        if kind is Kind.FAULT:
+            for fault, more in kinds.FAULTS.items():
+                parts += [f'With `type = "{fault}"` also:', "", *_arguments(more)]
+    parts += ["## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
+    for name, entry in names.CATALOGUE.items():
+        what = f"{entry.type}, or null" if entry.nullable else entry.type
+        parts.append(f"| `{name}` | {what} | {entry.meaning} |")
+    parts += ["", "## Rules of the linter", "", "| rule | | what it wants |", "|---|---|---|"]
+    parts += [f"| `{rule}` | {severity} | {what} |" for rule, (severity, what) in findings.RULES.items()]
+    return "\n".join(parts) + "\n"
+
+
+def _arguments(table: Mapping[str, kinds.Argument]) -> list[str]:
+    if not table:
+        return ["Nothing.", ""]
+    rows = ["| argument | takes | what it is |", "|---|---|---|"]
+    for name, argument in table.items():
+        choices = ", ".join(f"`{choice}`" for choice in argument.choices)
+        what = f"{argument.meaning}: {choices}" if choices else argument.meaning
+        rows.append(f"| `{name}`{' *' if argument.required else ''} | {argument.takes} | {_cell(what)} |")
+    return [*rows, ""]
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "commands.md": commands_page,
+    "errors.md": errors_page,
+    "playbook-reference.md": playbook_page,
+}
 
 
 def _error(code: str, cls: type[EventStreamError]) -> str:

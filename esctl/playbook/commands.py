@@ -13,6 +13,8 @@ from esctl.playbook.schema import Action, Kind
 
 _BENCH_OPTIONS: Final = {"strike": "kind"}
 """Where an option is not called as the argument is."""
+_BACKUP_FILE: Final = {"create": "--into", "drill": "--file"}
+"""Where the file is an option, not an argument."""
 _NOT_OPTIONS: Final = frozenset({"mode", "background", "name"})
 
 
@@ -29,8 +31,7 @@ def command_of(action: Action) -> list[str]:
         case Kind.BENCH:
             return _bench(given)
         case Kind.BACKUP:
-            file = [str(given["file"])] if "file" in given else []
-            return ["backup", str(given["action"]), *file, *map(str, given.get("options", ()))]
+            return _backup(given)
         case _:
             return []
 
@@ -62,12 +63,22 @@ def _fault(given: Mapping[str, Any]) -> list[str]:
             words += [str(given["shape"]), *([str(given["node"])] if "node" in given else [])]
         case "net":
             words += [str(given["link"])] if "link" in given else []
-        case "disk":
+        case "disk" | "clock":
             words += [str(given["how"]), str(given["node"])]
         case _:
             words += [str(given["node"])]
     placed = {"type", "shape", "node", "link", "how"}
     return words + _options({name: value for name, value in given.items() if name not in placed})
+
+
+def _backup(given: Mapping[str, Any]) -> list[str]:
+    action = str(given["action"])
+    words = ["backup", action]
+    if "file" in given:
+        option = _BACKUP_FILE.get(action)
+        words += [*([option] if option else []), str(given["file"])]
+    words += _options({name: given[name] for name in ("name",) if name in given})
+    return words + [str(word) for word in given.get("options", ())]
 
 
 def _bench(given: Mapping[str, Any]) -> list[str]:

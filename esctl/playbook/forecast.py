@@ -14,6 +14,7 @@ from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
 from esctl.guard import QuorumChange
 from esctl.playbook.commands import command_of
+from esctl.playbook.kinds import DEEDS
 from esctl.playbook.schema import Action, Kind
 from esnode.errors import NoQuorum
 
@@ -77,6 +78,9 @@ class Forecast:
         Raises `UnplannableStep` where the action makes no sense on these nodes.
         """
         match action.kind:
+            case Kind.FAULT if action.arguments.get("how") in DEEDS:
+                node = _number(action.arguments.get("node")) or self._any_follower()
+                return self, self._while_out("meanwhile ", node)
             case Kind.FAULT:
                 struck = self._struck(step, action)
                 new = self._settled(replace(self, faults={**self.faults, step: struck}))

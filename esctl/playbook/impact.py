@@ -10,7 +10,7 @@ from esctl.playbook.schema import Action, Impact, Kind, Step
 
 _READS: Final = frozenset(
     {
-        "audit", "backup inspect", "backup ls", "backup verify", "bench compare", "bench consume",
+        "audit", "backup ls", "backup verify", "bench compare", "bench consume",
         "bench report", "bench stop", "check", "cluster ls", "cluster wait", "completion", "consume",
         "dedup explain", "dedup stats", "doctor", "event", "explain", "fault coverage", "fault ls", "health",
         "leader show", "logs", "node ls", "playbook lint", "playbook ls", "playbook plan", "playbook show",

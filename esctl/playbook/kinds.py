@@ -48,7 +48,7 @@ class Argument:
 
 _LEASE: Final = Argument(Takes.DURATION, "the nodes end it after so long, whatever happens to us")
 _NODE: Final = Argument(Takes.NODE, "which node", required=True)
-_FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
+FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
     "partition": {
         "shape": Argument(Takes.TEXT, "how the nodes are parted", True, tuple(Shape)),
         "node": Argument(Takes.NODE, "the node that the shape is about"),
@@ -60,15 +60,23 @@ _FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
         "drop": Argument(Takes.SHARE, "lose messages"),
         "duplicate": Argument(Takes.SHARE, "send messages twice"),
         "rate": Argument(Takes.RATE, "let through so much"),
+        "reorder": Argument(Takes.SHARE, "let messages overtake each other"),
         "reset": Argument(Takes.SHARE, "break the connection instead of sending"),
         "stall": Argument(Takes.BOOL, "hold everything back"),
         "one_way": Argument(Takes.BOOL, "only what the first node sends to the second"),
     },
     "disk": {
-        "how": Argument(Takes.TEXT, "what the disk does: `slow`, `fail`, `full`", True),
+        "how": Argument(Takes.TEXT, "what becomes of the disk, as `esctl fault disk --help` lists it", True),
         "node": _NODE,
-        "delay": Argument(Takes.DURATION, "delay each commit, with `slow`"),
+        "delay": Argument(Takes.DURATION, "with `slow`: delay each commit"),
         "jitter": Argument(Takes.DURATION, "up to so much more"),
+        "wait": Argument(Takes.DURATION, "with `flip` and `torn`: give the node so long to repair it"),
+    },
+    "clock": {
+        "how": Argument(Takes.TEXT, "`jump` or `drift`", True),
+        "node": _NODE,
+        "by": Argument(Takes.TEXT, "with `jump`: by so much, `+2h` or `-30m`"),
+        "rate": Argument(Takes.INT, "with `drift`: gain so many milliseconds a second"),
     },
     "kill": {"node": _NODE},
     "pause": {"node": _NODE},
@@ -76,7 +84,7 @@ _FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
 _BENCH: Final[Mapping[str, Argument]] = {
     "mode": Argument(
         Takes.TEXT,
-        "which measurement of `esctl bench`",
+        "which command of the group `bench`",
         True,
         ("produce", "consume", "e2e", "sweep", "soak", "failover"),
     ),
@@ -108,7 +116,7 @@ TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
     Kind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
     Kind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
     Kind.FAULT: {
-        "type": Argument(Takes.TEXT, "the command of `esctl fault`", True, tuple(_FAULTS)),
+        "type": Argument(Takes.TEXT, "which command of the group `fault`", True, tuple(FAULTS)),
         "lease": _LEASE,
     },
     Kind.HEAL: {
@@ -119,11 +127,12 @@ TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
     Kind.BACKUP: {
         "action": Argument(
             Takes.TEXT,
-            "the command of `esctl backup`",
+            "which command of the group `backup`",
             True,
-            ("create", "verify", "drill", "inspect", "restore", "prune"),
+            ("create", "verify", "drill", "restore", "prune"),
         ),
-        "file": Argument(Takes.TEXT, "the backup"),
+        "file": Argument(Takes.TEXT, "the backup: where it is made, or which one is read"),
+        "name": Argument(Takes.TEXT, "with `restore`: what the new cluster is called"),
         "options": Argument(Takes.TEXTS, "further words of the command"),
     },
     Kind.APPROVE: {"question": _QUESTION},
@@ -154,9 +163,11 @@ TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
     },
     Kind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
 }
-"""By kind; a fault has in addition what its type takes."""
+"""By kind; a fault has in addition what its type takes (`FAULTS`)."""
 
 _ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
+DEEDS: Final = frozenset({"flip", "torn"})
+"""What is done to a disk once, while its node is stopped, and does not last: there is nothing to lease."""
 READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, Kind.ASK, Kind.NOTE})
 """Kinds that change nothing, so that their impact need not be said."""
 NESTING: Final = frozenset({Kind.FOREACH, Kind.PARALLEL, Kind.INCLUDE})
@@ -166,7 +177,7 @@ def arguments_of(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Argument]
     """The table for these arguments: that of the kind, and of a fault's type."""
     table = TABLES[kind]
     if kind is Kind.FAULT:
-        return {**table, **_FAULTS.get(str(given.get("type")), {})}
+        return {**table, **FAULTS.get(str(given.get("type")), {})}
     return table
 
 

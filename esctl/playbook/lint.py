@@ -14,7 +14,7 @@ from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.findings import Finding
-from esctl.playbook.kinds import NESTING, READ_ONLY
+from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
 
@@ -25,6 +25,7 @@ _SAMPLES: Final = {
     InputType.STRING: "text",
     InputType.SECRET: "text",
 }
+_UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
 def lint(playbook: Playbook) -> list[Finding]:
@@ -140,7 +141,10 @@ def _impact(step: Step) -> Iterator[Finding]:
 def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
     if step.action.kind is not Kind.FAULT:
         return
-    lease = step.action.arguments.get("lease")
+    given = step.action.arguments
+    lease = given.get("lease")
+    if lease is None and given.get("how") in DEEDS:
+        return
     if lease is None:
         yield Finding.of(
             "lease-missing",
@@ -199,13 +203,21 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
 
 
 def _flaw_of_command(playbook: Playbook, action: Action) -> str:
-    """Of the command that it comes down to, with a sample in each place that is filled in later."""
-    values = lintnames.samples(playbook, action.arguments, _SAMPLES)
-    try:
-        words = command_of(Action(action.kind, template.fill(action.arguments, values)))
-    except (KeyError, NotEvaluable):
-        return ""  # an argument is missing, or a name: that has been said
-    return commandline.flaw_of(words) if words else ""
+    """Of the command that it comes down to, with a sample in each place that is filled in later.
+
+    What a run captures may be a number, a word or a time: the command has a flaw if it has one with each.
+    """
+    flaw = ""
+    for unknown in _UNKNOWN:
+        values = lintnames.samples(playbook, action.arguments, _SAMPLES, unknown)
+        try:
+            words = command_of(Action(action.kind, template.fill(action.arguments, values)))
+        except (KeyError, NotEvaluable):
+            return ""  # an argument is missing, or a name: that has been said
+        flaw = commandline.flaw_of(words) if words else ""
+        if not flaw:
+            break
+    return flaw
 
 
 def _background(step: Step, action: Action) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from esctl.errors import NotEvaluable, UnknownValue
 from esctl.playbook import expression, names, template
 from esctl.playbook.findings import Finding
 from esctl.playbook.nesting import DEFAULT_ITEM, in_a_row
-from esctl.playbook.schema import Action, InputType, Kind, Playbook, Step
+from esctl.playbook.schema import Action, Input, InputType, Kind, Playbook, Step
 from esctl.playbook.types import Type
 
 _TYPES: Final = {
@@ -89,26 +89,31 @@ def names_of(text: str) -> tuple[str, ...]:
     return expression.parse(text).names
 
 
-def samples(playbook: Playbook, value: Any, by_type: Mapping[InputType, Any]) -> dict[str, Any]:
-    """A value for each reference in `value`, so that what it is part of can be tried."""
+def samples(
+    playbook: Playbook, value: Any, by_type: Mapping[InputType, Any], unknown: Any = 1
+) -> dict[str, Any]:
+    """A value for each reference in `value`, so that what it is part of can be tried.
+
+    An input has its default, or one of its type; what is known only in a run is `unknown`.
+    """
     specs = {spec.name: spec for spec in playbook.inputs}
     found: dict[str, Any] = {}
     for name in template.names(value):
         root, _, rest = name.partition(".")
         spec = specs.get(rest) if root == "inputs" else None
-        sample: Any = 1
-        if spec is not None:
-            sample = spec.default if spec.default is not None else _sample(spec.choices, by_type, spec.type)
         place = found
         *path, last = name.split(".")
         for part in path:
-            place = place.setdefault(part, {})
-        place[last] = sample
+            below = place.setdefault(part, {})
+            place = below if isinstance(below, dict) else {}
+        place[last] = unknown if spec is None else _sample(spec, by_type)
     return found
 
 
-def _sample(choices: tuple[str, ...], by_type: Mapping[InputType, Any], of: InputType) -> Any:
-    return choices[0] if choices else by_type[of]
+def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
+    if spec.default is not None:
+        return spec.default
+    return spec.choices[0] if spec.choices else by_type[spec.type]
 
 
 # --- walking ------------------------------------------------------------------------------------------

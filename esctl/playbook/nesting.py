@@ -39,10 +39,15 @@ def items_of(step: Step, values: Mapping[str, Any]) -> list[Any]:
 def rounds(step: Step, items: Sequence[Any]) -> list[tuple[Step, ...]]:
     """The steps of a `foreach`, for each item: `stop` becomes `stop-2`, and `item.node` the value 2."""
     name = str(step.action.arguments.get("as", DEFAULT_ITEM))
-    return [
-        renamed(step.steps, f"{{}}-{_slug(item)}", {f"item.{name}": expression.literal(item)})
-        for item in items
-    ]
+    found: list[tuple[Step, ...]] = []
+    labels: set[str] = set()
+    for item in items:
+        label, times = _slug(item), 2
+        while label in labels:
+            label, times = f"{_slug(item)}-{times}", times + 1
+        labels.add(label)
+        found.append(renamed(step.steps, f"{{}}-{label}", {f"item.{name}": expression.literal(item)}))
+    return found
 
 
 def renamed(steps: Sequence[Step], pattern: str, values: Mapping[str, Node]) -> tuple[Step, ...]:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from esctl import state
+from esctl.commands.playbook.ls import needs_text
+from esctl.errors import InvalidPlaybook
 from esctl.playbook import inputs, lint, plan, reading, shelf
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
 from tests.cli.test_commands import Run
 from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
+from tests.documents import document
 
 from .conftest import plan as cluster_plan
 
@@ -101,6 +104,41 @@ def test_the_plan_of_a_shipped_playbook_says_what_becomes_of_the_quorum(name: st
 def test_a_drill_on_a_cluster_with_a_node_down_is_planned_as_the_loss_of_the_quorum() -> None:
     book = reading.read(shelf.find("leader-loss-drill"))
     assert not plan.plan(book, defaults(book), ONE_DOWN).keeps_quorum
+
+
+# --- the document -------------------------------------------------------------------------------------
+
+PAGE = document("docs/playbooks.md")
+
+
+def test_the_document_lists_every_playbook_that_is_shipped() -> None:
+    books = [reading.read(path) for path in SHIPPED]
+    expected = [[f"`{b.id}`", b.risk.value, needs_text(b), b.title] for b in books]
+    assert PAGE.rows("Those that are shipped") == expected
+
+
+def test_the_example_of_the_document_is_a_playbook_that_lints(tmp_path: Path) -> None:
+    (text,) = PAGE.fences("toml")
+    book = reading.parse(text, tmp_path / "stop-a-follower.toml")
+    assert lint.lint(book) == []
+    planned = plan.plan(book, defaults(book), HEALTHY)
+    assert "esctl node stop 2" in [one.command for one in planned.steps]
+
+
+def keys_of(heading: str) -> set[str]:
+    return {key for row in PAGE.rows(heading) for key in re.findall(r"`(\w+)`", row[0])}
+
+
+@pytest.mark.parametrize(("heading", "before"), [("The head", ""), ("A step", "step a: ")])
+def test_the_document_explains_every_key_that_the_reader_takes(heading: str, before: str) -> None:
+    text = ALL_KINDS.replace("KINDS", '[[step]]\nid = "a"\nkind = "note"\nzz = 1\n').replace(
+        "title", "zz = 1\ntitle"
+    )
+    with pytest.raises(InvalidPlaybook) as raised:
+        reading.parse(text, Path("x.toml"))
+    (told,) = [str(one) for one in raised.value.problems if str(one).startswith(f"{before}`zz`")]
+    taken = set(told.partition("there are: ")[2].split(", "))
+    assert keys_of(heading) == taken
 
 
 # --- the commands -------------------------------------------------------------------------------------

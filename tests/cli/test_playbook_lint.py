@@ -180,6 +180,25 @@ def test_an_error_keeps_a_playbook_from_running_and_a_warning_does_not() -> None
     }
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        '"fault", "partition", "isolate-leader", "--lease", "${captured.leader}"',
+        '"node", "stop", "${captured.leader}"',
+        '"produce", "${captured.leader}", "--rate", "${captured.leader}"',
+    ],
+)
+def test_what_is_captured_may_be_a_number_or_a_word(argv: str) -> None:
+    assert found(GOOD.replace('"node", "restart", "${item.one}"', argv)) == []
+
+
+def test_a_name_below_a_value_that_is_none_is_no_reason_to_give_up() -> None:
+    text = GOOD.replace(
+        '"node", "restart", "${item.one}"', '"node", "restart", "${item.one}", "${item.one.x}"'
+    )
+    assert [one.code for one in found(text)] == ["unknown-name"]
+
+
 PARALLEL = """
 [[step]]
 id = "both"

@@ -42,6 +42,7 @@ CUT = {"type": "partition", "shape": "isolate-leader"}
         (THREE, fault(type="pause", node="${captured.x}"), "2 of 3 nodes running", True),
         (THREE, fault(type="disk", how="full", node=2), "2 of 3 nodes running", True),
         (THREE, fault(type="disk", how="slow", node=2), "3 of 3 nodes running", True),
+        (THREE, fault(type="disk", how="flip", node=2), "meanwhile 2 of 3 nodes running", True),
         (THREE, fault(type="net", drop="5%"), "3 of 3 nodes running", True),
         (THREE, fault(type="net", stall=True), "node 1 is alone: 1 of 3", False),
         (THREE, fault(type="net", link="1", drop="100%"), "nodes 2, 3 hear each other", True),

@@ -101,8 +101,7 @@ def test_a_step_that_only_looks_need_not_say_so() -> None:
     assert step.impact is Impact.READS
 
 
-def test_everything_that_is_wrong_is_named_at_once() -> None:
-    found = problems_of("""
+WRONG = """
 schema = "esctl.playbook/v2"
 id = "Bad Id"
 version = 1
@@ -143,7 +142,11 @@ id = "each"
 kind = "foreach"
 impact = "rw"
 with = { items = "status.followers[" }
-""")
+"""
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    found = problems_of(WRONG)
     expected = [
         "`schema` must be 'esctl.playbook/v1'",
         "`id` must be lower case letters",
@@ -260,7 +263,12 @@ def test_what_is_filled_in_is_checked_once_more() -> None:
          "esctl bench failover --kind kill --times 2"),
         ("bench", {"mode": "sweep", "p99": 20, "from": 500}, "esctl bench sweep --p99 20 --from 500"),
         ("backup", {"action": "create", "file": "a b.tar", "options": ["--quiet"]},
-         "esctl backup create 'a b.tar' --quiet"),
+         "esctl backup create --into 'a b.tar' --quiet"),
+        ("backup", {"action": "restore", "file": "a.tar", "name": "again"},
+         "esctl backup restore a.tar --name again"),
+        ("backup", {"action": "verify", "file": "a.tar"}, "esctl backup verify a.tar"),
+        ("fault", {"type": "clock", "how": "jump", "node": 2, "by": "+2h", "lease": "10s"},
+         "esctl fault clock jump 2 --by +2h --lease 10s"),
         ("esctl", {"argv": ["node", "stop", 2]}, "esctl node stop 2"),
         ("esctl", {"argv": ["node", "stop", "${captured.one}"]}, "esctl node stop ${captured.one}"),
         ("http", {"url": "http://localhost/up"}, "GET http://localhost/up"),
@@ -318,6 +326,12 @@ def test_each_round_of_a_foreach_is_complete_by_itself() -> None:
     assert (stop.title, stop.expect) == ("Stop node 3", ("not status.nodes.3.up",))
     assert look.needs == ("stop-3",)
     assert look.expect == ("step.stop-3.ok", "status.nodes.3.role != 'leader'")
+
+
+def test_rounds_about_the_same_item_have_ids_of_their_own() -> None:
+    (each,) = parsed(FOREACH).steps
+    rounds = nesting.rounds(each, [1, "One 1", 1, 1])
+    assert [one[0].id for one in rounds] == ["stop-1", "stop-one-1", "stop-1-2", "stop-1-3"]
 
 
 def test_a_foreach_goes_through_a_list_an_expression_or_a_reference() -> None:
