@@ -1,6 +1,6 @@
-"""Takes the pictures of the README: the real commands, in a terminal of 90 columns, as SVG.
+"""Takes the pictures of the documents: the real commands, in a terminal of 90 columns, as SVG.
 
-`make pictures` runs it: it boots two clusters in a state directory of its own and removes both. What a
+`make pictures` runs it: it boots three clusters in a state directory of its own and removes them. What a
 command leaves on its terminal is what the picture shows; nothing is drawn by hand. The demo's progress bars
 are not in it: they go to standard error, which is no terminal there.
 """
@@ -51,6 +51,7 @@ def main() -> int:
             environment.pop(name, None)
         draw("demo", "esctl demo", take("demo", environment, errors=False))
         draw("status", "esctl status", with_a_node_down(environment))
+        draw("timeline", "esctl timeline", after_a_partition(environment))
     return 0
 
 
@@ -62,6 +63,22 @@ def with_a_node_down(environment: dict[str, str]) -> str:
         run(["node", "kill", str(leader), "--yes"], environment)
         run(["cluster", "wait"], environment)
         return take("status", environment, errors=True)
+    finally:
+        run(["cluster", "destroy", CLUSTER, "--confirm", CLUSTER], environment)
+
+
+def after_a_partition(environment: dict[str, str]) -> str:
+    """The timeline of three nodes whose leader was cut off, and then another one killed and started again."""
+    try:
+        run(["cluster", "up", CLUSTER, "--faults"], environment)
+        run(["fault", "partition", "isolate-leader", "--lease", "3s"], environment)
+        run(["health", "--wait", "20"], environment)
+        leader = json.loads(run(["cluster", "wait", "-o", "json"], environment))["data"]["leader"]
+        run(["node", "kill", str(leader), "--yes"], environment)
+        run(["cluster", "wait"], environment)
+        run(["node", "start", str(leader)], environment)
+        run(["health", "--wait", "20"], environment)
+        return take("timeline", environment, errors=False)
     finally:
         run(["cluster", "destroy", CLUSTER, "--confirm", CLUSTER], environment)
 

@@ -35,7 +35,8 @@ They may stand before the command's name or after it.
 
 _COMMANDS_TAIL: Final = """
 Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
-each with `code`, `message`, `cause` and `next`. `consume` and `logs` print one JSON object a line instead.
+each with `code`, `message`, `cause` and `next`. What goes on and on prints one JSON object a line instead:
+`consume`, `logs`, `top` and `health --watch`.
 Plain output is tab-separated and has no headings.
 
 | variable | what it does |

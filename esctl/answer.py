@@ -93,7 +93,34 @@ class Chart:
     """Lines of text within the frame."""
 
 
-View = Table | Fields | Line | Panel | Chart
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a lane, between two places from 0 to 1."""
+
+    begin: float
+    end: float
+    mark: str
+    """The character that fills it."""
+    tone: Tone = Tone.NORMAL
+    weight: int = 0
+    """Where two share a character's width, the weightier one is seen."""
+    cells: Sequence[str] = ()
+    """What plain text says of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Rows of spans over one axis. Plain: a line for each span, its row's name before its cells."""
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[Span]]]
+    ticks: Sequence[tuple[float, str]] = ()
+    """What is written below the axis, each at its place; those that would touch another one are left out."""
+    legend: Sequence[tuple[str, str, Tone]] = ()
+    """A mark, what it means, its tone."""
+
+
+View = Table | Fields | Line | Panel | Chart | Lanes
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,3 +27,10 @@ StartTimeout = Annotated[
 StopTimeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after so long")
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="TIME", help="Begin there: 2026-03-01T09:15:00Z, 09:15 (UTC), or 10m ago"
+    ),
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End before that time")]

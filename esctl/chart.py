@@ -72,7 +72,7 @@ def _heights(chart: Chart, values: list[float]) -> tuple[float, float]:
         low = 10.0 ** math.floor(math.log10(low))
         return low, max(high, low * 100)
     if chart.from_zero:
-        return min(0.0, low), high
+        return min(0.0, low), high if high > 0 else 1.0
     return (low, high) if low < high else (low - 1, high + 1)
 
 

@@ -1,8 +1,8 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
 ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up; ES43xx:
-checks that were made and whose answer is not yes; ES45xx: playbooks. What a node or the client library
-raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
+checks that were made and whose answer is not yes; ES44xx: care of the data; ES45xx: playbooks. What a node
+or the client library raises is declared in `esnode/errors.py`. Called by everything in `esctl`.
 """
 
 from typing import Any
@@ -128,6 +128,14 @@ class NotComparable(CallerError):
     code = "ES4014"
     title = "the results do not measure the same"
     next_step = "esctl bench compare --anyway, if that is meant"
+
+
+class InvalidTime(CallerError):
+    """A time is a moment (RFC 3339), a time of day in UTC, or how long ago it was."""
+
+    code = "ES4020"
+    title = "the time cannot be read"
+    next_step = "write 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (ago)"
 
 
 class PortTaken(OperatorError):
@@ -264,6 +272,72 @@ class Inconclusive(Finding):
     next_step = "esctl status"
 
 
+class BackupOvertaken(OperatorError):
+    """Retention cut the log faster than it was read, again and again."""
+
+    code = "ES4401"
+    title = "the log was cut while it was backed up"
+    next_step = (
+        "esctl backup create, once more; or keep more of the log, see [retention] in docs/deployment.md"
+    )
+
+
+class FileTaken(CallerError):
+    """Something has that name already; it was not touched."""
+
+    code = "ES4402"
+    title = "there is a file of that name already"
+    next_step = "name another file"
+
+
+class QuorumNotLost(OperatorError):
+    """A majority of the nodes answers, or does once it is started: nothing is lost, and nothing was done."""
+
+    code = "ES4403"
+    title = "refused: the cluster has its quorum"
+    next_step = "esctl health"
+
+
+class SurvivorDistrusted(OperatorError):
+    """The node whose log is to go on cannot be believed, or another one has more; nothing was changed."""
+
+    code = "ES4404"
+    title = "refused: that node's log is not the one to go on with"
+    next_step = "name another node with --from-node; or restore the last backup: esctl backup ls"
+
+
+class BelowFloor(OperatorError):
+    """A follower has not read what would be cut, or no backup has it; nothing was cut."""
+
+    code = "ES4405"
+    title = "refused: events would be cut that something still needs"
+    next_step = "esctl backup create"
+
+
+class DrillFailed(Finding):
+    """What was restored is not what is in the cluster: this backup is of no use."""
+
+    code = "ES4406"
+    title = "the backup does not lead back to the same log"
+    next_step = "keep the file and the data directories as they are; esctl verify"
+
+
+class NodeStillRuns(OperatorError):
+    """What is read from its data directory has to be stopped; nothing was done."""
+
+    code = "ES4407"
+    title = "refused: the node is running"
+    next_step = "leave out --offline"
+
+
+class ExportOfAnother(CallerError):
+    """The file holds events of another cluster, or of a log that was restored differently since."""
+
+    code = "ES4408"
+    title = "the file belongs to another cluster"
+    next_step = "export into another file"
+
+
 class OtherLeader(OperatorError):
     """The leadership moved, and another election came between: a node that was not named leads now."""
 
@@ -286,6 +360,14 @@ class Drifted(Finding):
     code = "ES4306"
     title = "something does not stay where it was"
     next_step = "esctl bench soak, for longer, to see where it leads"
+
+
+class PastThreshold(Finding):
+    """A figure that a monitor asks for is past its threshold, or cannot be had."""
+
+    code = "ES4025"
+    title = "a figure is past its threshold"
+    next_step = "esctl why"
 
 
 class NoEffect(OperatorError):

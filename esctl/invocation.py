@@ -29,7 +29,7 @@ from typing import (
 
 import typer
 
-from esctl import state
+from esctl import screen, state
 from esctl.answer import Answer, Trouble
 from esctl.errors import Interrupted
 from esctl.exits import Exit
@@ -43,7 +43,8 @@ CLEAN_UP_TIMEOUT_S: Final = 5.0
 """How long a command may take to clean up after Ctrl-C."""
 
 _ABOUT_ONE_CLUSTER: Final = re.compile(
-    r"esctl (?:status|health|verify|logs|node ls|leader show|dedup stats|cluster wait|cluster start|fault ls)"
+    r"esctl (?:status|health|why|verify|logs|node ls|leader show|dedup stats|fault ls|cluster wait"
+    r"|cluster start)"
     r"(?: [^\s;,]+)*(?=[;,]|$)"
 )
 """A suggested command, up to the end of its words."""
@@ -291,7 +292,8 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 def leave_at_once() -> Never:
-    """End the process without any clean-up but a visible cursor."""
+    """End the process without any clean-up but that of the terminal."""
+    screen.restore()
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()

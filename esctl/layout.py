@@ -10,6 +10,16 @@ from pathlib import Path
 
 from esctl import state
 from esctl.backends import backend_named
+from esctl.errors import InvalidArgument
+
+
+def check_count(count: int, one_more: str) -> None:
+    """Raises `InvalidArgument` for an even number of nodes; `one_more` is the command with the next one."""
+    if count % 2 == 0:
+        raise InvalidArgument(
+            f"{count} nodes survive no more failures than {count - 1}; the number of nodes must be odd",
+            next_step=one_more,
+        )
 
 
 def plan(

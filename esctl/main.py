@@ -57,9 +57,18 @@ ROWS: Final = (
     Row("event", "Show one event, by its offset or by its source and id", "Events"),
     Row("dedup", "Show what is remembered, and what becomes of a repeated event", "Events"),
     Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
+    Row("export", "Copy events into an SQLite database, or into lines of JSON", "Events"),
+    Row("backup", "Back up the whole log, check and restore it", "Data"),
+    Row("snapshot", "Show what each node starts from, and make that younger", "Data"),
+    Row("compact", "Let go of the oldest events", "Data"),
     Row("status", "Show every node: role, log, lag, memory", "Look"),
     Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
+    Row("top", "Watch nodes, rates, lag, latency and faults; keys act on them", "Look"),
+    Row("why", "Say what is wrong, what shows it, and what to type next", "Look"),
+    Row("check", "Read single figures for monitors: nagios, prometheus, json", "Look"),
     Row("logs", "Show the logs of all nodes, merged by time", "Look"),
+    Row("timeline", "Show what happened: elections, faults, starts, on one axis", "Look"),
+    Row("trace", "Show where one event is on each node, or a probe on its way", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),
@@ -110,12 +119,12 @@ class Commands(typer.core.TyperGroup):
     ) -> Any:
         """Run a command line and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
-        code = Exit.OK
+        code: int = Exit.OK
         try:
             ended = super().main(
                 words, prog_name or "esctl", complete_var or COMPLETE_VARIABLE, False, **extra
             )
-            code = Exit(ended) if isinstance(ended, int) else Exit.OK
+            code = ended if isinstance(ended, int) else Exit.OK  # `check` may end with a monitor's own code
         except typer.TyperException as error:
             code = _report_usage(words, error)
         except (KeyboardInterrupt, typer.Abort):

@@ -7,14 +7,17 @@ no JSON, such as a traceback, belongs to the line before it. Called by `esctl lo
 import heapq
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 RAW: Final = "raw"
 """The event of a line that was no JSON object."""
 MAX_TAIL_BYTES: Final = 64 * 1024
+NEAR_BYTES: Final = 64 * 1024
+"""A line that is known to be within so much is looked for line by line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class LogLine:
         """The fields that have no column of their own, as `name=value`."""
         hidden = ("time", "level", "node", "event")
         return " ".join(f"{name}={_word(value)}" for name, value in self.fields.items() if name not in hidden)
+
+    @property
+    def text(self) -> str:
+        """What happened, in the words that people see: the event and its details, or the raw text."""
+        return str(self.fields["text"]) if self.event == RAW else f"{self.event} {self.details}".rstrip()
 
 
 def parse(line: str, node: int, time_before: str = "") -> LogLine:
@@ -54,17 +62,71 @@ def parse(line: str, node: int, time_before: str = "") -> LogLine:
     )
 
 
-def read(path: Path, node: int, start: int = 0, end: int | None = None) -> Iterator[LogLine]:
-    """The lines of a file from byte `start` to `end`; nothing when there is no file yet."""
-    if not path.exists():
-        return
+def read(
+    path: Path, node: int, start: int = 0, end: int | None = None, without: str = ""
+) -> Iterator[LogLine]:
+    """The lines of a file from byte `start` to `end`; nothing when there is no file yet.
+
+    Lines of the event `without`, as nodes write them, are passed over before they are taken apart. A file
+    that is cut or moved away meanwhile only ends early.
+    """
     time = ""
-    with path.open("rb") as file:
+    passed_over = f'"event": "{without}"'.encode() if without else None
+    with suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start)
         while (end is None or file.tell() < end) and (raw := file.readline()):
+            if passed_over is not None and passed_over in raw:
+                continue
             line = parse(raw.decode(errors="replace"), node, time)
             time = line.time
             yield line
+
+
+def find(path: Path, time: str, end: int | None = None) -> int:
+    """The byte where the first line begins that is of `time` or later, before `end`; `end` when none is.
+
+    Reads a few pages however long the file is: its lines are taken to be in the order of time. Where a clock
+    was set back they are not, and what was written then may be missed. Lines without a time go with the line
+    before them.
+    """
+    limit = size(path) if end is None else min(end, size(path))
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        low, high = 0, limit
+        # What begins before `low` is earlier, and `low` begins a line; from `high` on, nothing is earlier.
+        while high - low > NEAR_BYTES:
+            middle = (low + high) // 2
+            begin, known = next(_timed(file, middle, high), (0, ""))
+            if known and known < time:
+                low = begin
+            else:
+                high = middle
+        return next((begin for begin, known in _timed(file, low, limit) if known >= time), limit)
+    return 0
+
+
+def between(path: Path, node: int, since: str, until: str, end: int | None = None) -> Iterator[LogLine]:
+    """The lines from one time to another, as far as they are before byte `end`; an empty time is no bound."""
+    start = find(path, since, end) if since else 0
+    return read(path, node, start, find(path, until, end) if until else end)
+
+
+def backwards(path: Path, node: int, end: int, containing: bytes = b"") -> Iterator[LogLine]:
+    """The whole lines before byte `end` with these bytes in them, the last one first.
+
+    A line without a time has none here. A last line without its end is one that is being written.
+    """
+    rest = b""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        while end > 0:
+            begin = max(0, end - NEAR_BYTES)
+            file.seek(begin)
+            first, *lines = (file.read(end - begin) + rest).split(b"\n")
+            for raw in reversed(lines):
+                if raw and containing in raw:
+                    yield parse(raw.decode(errors="replace"), node)
+            rest, end = first, begin
+        if rest and containing in rest:
+            yield parse(rest.decode(errors="replace"), node)
 
 
 def merge(logs: Iterable[Iterator[LogLine]]) -> Iterator[LogLine]:
@@ -78,19 +140,31 @@ def at_least(level: str, line: LogLine) -> bool:
 
 
 class Follower:
-    """Reads what is appended to one node's log, whole lines only."""
+    """Reads what is appended to one node's log, whole lines only.
+
+    A log that was cut, or put aside for a new one, is read from its beginning.
+    """
 
     def __init__(self, path: Path, node: int, start: int) -> None:
         self._path, self._node, self._position = path, node, start
         self._time = ""
+        self._file_number = _file_number(path)
 
     def new_lines(self) -> list[LogLine]:
         """What has come since the last call."""
+        number = _file_number(self._path)
+        if number is None:
+            return []
+        if number != self._file_number or size(self._path) < self._position:
+            self._file_number, self._position = number, 0
         if size(self._path) <= self._position:
             return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                data = file.read()
+        except FileNotFoundError:
+            return []
         whole = data[: data.rfind(b"\n") + 1]
         self._position += len(whole)
         lines: list[LogLine] = []
@@ -102,7 +176,10 @@ class Follower:
 
 def size(path: Path) -> int:
     """The length of a log in bytes; 0 when there is none yet."""
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def tail(path: Path, count: int, start: int = 0) -> str:
@@ -121,6 +198,24 @@ def next_step(path: Path, start: int) -> str:
         if line.fields.get("next"):
             return str(line.fields["next"])
     return ""
+
+
+def _timed(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, str]]:
+    """Where lines begin that say their time, and what they say, from byte `start` to `end`."""
+    file.seek(max(0, start - 1))
+    if start:
+        file.readline()  # the line that `start` is in, or the end of the line before it
+    while (begin := file.tell()) < end and (raw := file.readline()):
+        time = parse(raw.decode(errors="replace"), 0).time
+        if time:
+            yield begin, time
+
+
+def _file_number(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _word(value: object) -> str:

@@ -158,6 +158,11 @@ def add(cluster: Cluster) -> None:
             f"there is a cluster {cluster.name} already",
             next_step=f"esctl cluster start {cluster.name}, or: esctl cluster destroy {cluster.name}",
         )
+    replace(cluster)
+
+
+def replace(cluster: Cluster) -> None:
+    """Write another description in place of the one that the cluster has."""
     document = {"schema": SCHEMA, **dataclasses.asdict(cluster)}
     write_atomically(cluster.directory / "cluster.json", json.dumps(document, indent=2, default=str) + "\n")
 

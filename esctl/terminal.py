@@ -6,6 +6,7 @@ motion end where NO_COLOR, TERM=dumb, --no-color or a pipe say so. Called by `in
 """
 
 import enum
+import io
 import json
 import os
 import re
@@ -14,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.answer import Answer, Cell, Chart, Fields, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
     from rich import live as rich_live
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
+
+    from esctl.screen import Screen
 
 SCHEMA: Final = "esctl/v1"
 MAX_PIPED_WIDTH: Final = 10_000
@@ -77,7 +80,10 @@ class Terminal:
         ask: bool = True,
         stdout: IO[str] | None = None,
         stderr: IO[str] | None = None,
+        width: int | None = None,
     ) -> None:
+        self._width = width
+        """Draw as for a terminal of so many columns, and cut what is longer; None: as the stream is."""
         self._stdout = stdout if stdout is not None else sys.stdout
         self._stderr = stderr if stderr is not None else sys.stderr
         self._dumb = os.environ.get("TERM") == "dumb"
@@ -202,6 +208,29 @@ class Terminal:
             finally:
                 self._live = None
 
+    # --- what is redrawn in place ------------------------------------------------------------------
+
+    @property
+    def can_live(self) -> bool:
+        """Is there a person who sees standard output and can press keys?"""
+        return self.output is Output.TABLE and self._stdout.isatty() and sys.stdin.isatty() and not self._dumb
+
+    @contextmanager
+    def live(self) -> Iterator["Screen"]:
+        """The whole terminal for pictures that are drawn again and again; only when `can_live`."""
+        from esctl.screen import Screen  # loaded late: few commands need it
+
+        with Screen(self._stdout, self.rendered) as screen:
+            yield screen
+
+    def rendered(self, views: Sequence[View], width: int) -> list[str]:
+        """The views as they would be drawn, a text a line, none longer than `width` columns."""
+        canvas = io.StringIO()
+        inner = Terminal(Output.TABLE, color=self._color, stdout=canvas, width=width)
+        for view in views:
+            inner.view(view)
+        return canvas.getvalue().splitlines()
+
     @contextmanager
     def pane(self) -> Iterator[Pane]:
         """Lines that are drawn anew in place; what is printed meanwhile goes above them. Silent where nobody
@@ -259,7 +288,8 @@ class Terminal:
             file=stream,
             no_color=not self._color,
             color_system="auto" if self._color else None,
-            width=None if stream.isatty() else MAX_PIPED_WIDTH,
+            width=self._width or (None if stream.isatty() else MAX_PIPED_WIDTH),
+            force_terminal=True if self._width else None,
             highlight=False,
             markup=False,
             emoji=False,
@@ -286,10 +316,17 @@ class Terminal:
                 console.print(frame)
                 return
             case Line(text, tone):
-                console.print(_text([(text, tone)]), soft_wrap=True)
+                self._print_line(console, _text([(text, tone)]))
                 return
             case Chart():
                 self._draw_chart(console, view)
+                return
+            case Lanes():
+                from esctl import swimlanes  # loaded late: most commands draw none
+
+                width = console.width if self._stdout.isatty() else CHART_WIDTH
+                for line in swimlanes.draw(view, width):
+                    console.print(_text(line), soft_wrap=True)
                 return
             case Table() if not view.rows:
                 console.print(_text([(view.empty or "nothing", Tone.DIM)]))
@@ -316,13 +353,20 @@ class Terminal:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
 
+    def _print_line(self, console: "Console", line: "Text") -> None:
+        """On a page of fixed width a line is cut; elsewhere the terminal breaks it."""
+        if self._width:
+            console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(line, soft_wrap=True)
+
     def _draw_chart(self, console: "Console", view: Chart) -> None:
         from rich.text import Text
 
         from esctl import chart  # loaded late: most commands draw none
 
-        width = console.width if self._stdout.isatty() else CHART_WIDTH
-        drawn = chart.draw(view, width, color=self._color and self._stdout.isatty())
+        seen = self._stdout.isatty() or self._width is not None
+        drawn = chart.draw(view, console.width if seen else CHART_WIDTH, color=self._color and seen)
         if drawn:
             console.print(Text.from_ansi(drawn), soft_wrap=True)
 
@@ -425,6 +469,10 @@ def plain_lines(view: View) -> Iterator[str]:
 
             for numbers in chart.rows(view):
                 yield "\t".join(_plain(value) for value in numbers)
+        case Lanes():
+            for name, spans in view.rows:
+                for span in spans:
+                    yield "\t".join(_plain(cell) for cell in (name, *span.cells))
 
 
 def clean(text: str) -> str:

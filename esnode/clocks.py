@@ -4,12 +4,16 @@ They only say that time has passed; the core decides what that means. Each is on
 `node.py`. Never reads a wall clock.
 """
 
+import logging
+
 import trio
 
 from esnode import limits
 from esnode.inbox import Inbox
 from esnode.raft.messages import Beat, Tick
 from esnode.view import View
+
+log = logging.getLogger(__name__)
 
 
 async def run_heartbeat(inbox: Inbox, interval_ms: int) -> None:
@@ -24,7 +28,7 @@ async def run_election(inbox: Inbox, view: View) -> None:
 
     While nobody leads, or the leader is about to be given up, the ticks are finer than what decides
     elections: with ordinary ones all that the random part of a time-out spreads over 20 ms would
-    happen at once, and up to 20 ms late.
+    happen at once, and up to 20 ms late. A process that was paused finds out here, and says so.
     """
     last = trio.current_time()
     carried_ms = 0.0
@@ -34,6 +38,8 @@ async def run_election(inbox: Inbox, view: View) -> None:
         with trio.move_on_after((limits.TICK_MS if is_led else limits.FINE_TICK_MS) / 1000):
             await view.wait_changed()
         now = trio.current_time()
+        if now - last > limits.STALL_S:
+            log.warning("node_stalled", extra={"stalled_ms": round((now - last) * 1000)})
         if view.soft_state.leader is None and state.leader is not None:
             # Time from before the leader went counts for no one's turn.
             last, carried_ms = now, 0.0

@@ -37,6 +37,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A cluster that this one was restored from: its events before `end_offset` are ours too."""
+
+    cluster: str
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Raft:
     """The timers. A follower suspects the leader after `election_ms` plus up to `jitter_ms`."""
 
@@ -88,6 +96,13 @@ class Config:
     dedup: Dedup = field(default_factory=Dedup)
     retention: Retention = field(default_factory=Retention)
     faults: Faults = field(default_factory=Faults)
+    ancestors: tuple[Ancestor, ...] = ()
+    """The oldest first."""
+
+    @property
+    def epoch(self) -> int:
+        """1 for a cluster that was never restored, and one more for each time."""
+        return 1 + len(self.ancestors)
 
     @property
     def me(self) -> Member:
@@ -156,17 +171,21 @@ def dump(config: Config) -> str:
     for member in config.members:
         lines += ["", "[[members]]", f"id = {member.id}"]
         lines += [f"peer = {_quote(str(member.peer))}", f"client = {_quote(str(member.client))}"]
+    for ancestor in config.ancestors:
+        lines += ["", "[[ancestors]]", f"cluster = {_quote(ancestor.cluster)}"]
+        lines += [f"end_offset = {ancestor.end_offset}"]
     return "\n".join(lines) + "\n"
 
 
 def _config(document: dict[str, Any], base: Path) -> Config:
     fields = _checked(document, Config, "")
     members = tuple(_member(item, n) for n, item in enumerate(fields.pop("members"), start=1))
+    ancestors = tuple(_ancestor(item, n) for n, item in enumerate(fields.pop("ancestors", ()), start=1))
     for name, section in _SECTIONS:
         if name in fields:
             fields[name] = section(**_checked(fields[name], section, f"{name}."))
     data_dir = base / _path(fields.pop("data_dir"))
-    config = Config(members=members, data_dir=data_dir, **fields)
+    config = Config(members=members, data_dir=data_dir, ancestors=ancestors, **fields)
     _check_sense(config)
     return config
 
@@ -187,6 +206,13 @@ def _member(item: object, number: int) -> Member:
         raise InvalidConfig(f"{where} is not a table")
     fields = _checked(item, Member, f"{where}.")
     return Member(fields["id"], parse_address(fields["peer"]), parse_address(fields["client"]))
+
+
+def _ancestor(item: object, number: int) -> Ancestor:
+    where = f"ancestors[{number}]"
+    if not isinstance(item, dict):
+        raise InvalidConfig(f"{where} is not a table")
+    return Ancestor(**_checked(item, Ancestor, f"{where}."))
 
 
 _SECTIONS: tuple[tuple[str, type[Any]], ...] = (
@@ -230,6 +256,9 @@ def _check_sense(config: Config) -> None:
         raise InvalidConfig("two members share an address")
     if not config.cluster or len(config.cluster.encode()) > 255:
         raise InvalidConfig("cluster must be a name of 1 to 255 bytes")
+    for ancestor in config.ancestors:
+        if ancestor.cluster in ("", config.cluster) or not 0 <= ancestor.end_offset <= limits.MAX_INDEX:
+            raise InvalidConfig("each of ancestors is another cluster, with an end_offset of its log")
     _check_choice("storage", config.storage, STORAGE_ENGINES)
     _check_choice("log_level", config.log_level, LOG_LEVELS)
     _check_choice("dedup.when_full", config.dedup.when_full, WHEN_FULL)

@@ -15,9 +15,10 @@ from typing import Final, Self
 import trio
 
 from esnode import errors, limits
-from esnode.config import Address
+from esnode.config import Address, Ancestor
 from esnode.errors import (
     Bug,
+    ClusterRestored,
     ConnectionLost,
     EventStreamError,
     HandshakeTimeout,
@@ -203,17 +204,19 @@ async def accept(
     incarnation: int,
     allowed_side: Side,
     peers: Collection[int],
+    ancestors: Sequence[Ancestor] = (),
     admit: Callable[[Hello], Awaitable[None]] | None = None,
 ) -> Hello:
     """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
 
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
     `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `admit` raises; or
-    `ConnectionLost`.
+    `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
         hello = await _receive_hello(connection)
+        _check_lineage(hello, cluster, ancestors)
         _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
         version = _common_version(hello)
         if admit is not None:
@@ -287,6 +290,18 @@ def _check_hello(
             raise WrongNode(f"node {hello.node_id} is not a peer of node {node_id}")
         if hello.incarnation == incarnation:
             raise WrongNode(f"node {node_id} has reached itself")
+
+
+def _check_lineage(hello: Hello, cluster: str, ancestors: Sequence[Ancestor]) -> None:
+    """Tell a client of a cluster that this one was restored from what has become of it."""
+    known = [ancestor.cluster for ancestor in ancestors]
+    if hello.side is not Side.CLIENT or hello.cluster == cluster or hello.cluster not in known:
+        return
+    shared = min(ancestor.end_offset for ancestor in ancestors[known.index(hello.cluster) :])
+    raise ClusterRestored(
+        f"cluster {hello.cluster!r} was restored from a backup: it goes on as {cluster!r}, epoch"
+        f" {1 + len(ancestors)}; only the events before offset {shared} are the same in both"
+    )
 
 
 def _common_version(hello: Hello) -> int:

@@ -6,14 +6,14 @@ bounded, sessions have their own tasks. Started by `node.py`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
 
-from esnode import limits
+from esnode import chronicle, limits
 from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot
 from esnode.inbox import Inbox
@@ -145,23 +145,24 @@ class Driver:
                     tasks.start_soon(self._fetch, fetch)
                 self._read = None
 
-    def turn(self, items: Iterable[Input]) -> Sequence[Fetch]:
+    def turn(self, items: Sequence[Input]) -> Sequence[Fetch]:
         """Step `items` and carry out what follows, but for the entries to be fetched: these are returned."""
         for item in items:
             self._core.step(item)
         ready = self._core.ready()
         if ready is not NOTHING:
-            self._carry_out(ready)
+            self._carry_out(ready, items)
         self._view.leader_in_doubt = self._core.doubts_its_leader
         return ready.fetches
 
-    def _carry_out(self, ready: Ready) -> None:
+    def _carry_out(self, ready: Ready, items: Sequence[Input]) -> None:
         if ready.soft_state is not None:
+            told = chronicle.change(self._view.soft_state, ready.soft_state, items, self._view.silence_ms())
             rejoined = self._view.rejoining and not ready.soft_state.rejoining
             self._view.show_state(ready.soft_state)
             self._untried_term = self._view.leading_term
             self._clients.on_soft_state(ready.soft_state)
-            _tell(ready.soft_state)
+            log.info("state_changed", extra=told)
             if rejoined:
                 log.info("rejoin_done", extra={"next_offset": self._machine.next_offset})
         # Followers and disk at the same time (thesis 10.2.1).
@@ -187,6 +188,10 @@ class Driver:
             except DamagedRecord as error:
                 raise DamagedSnapshot(str(error)) from error  # the leader's: our own disk is as good as ever
             self._view.show_first_offset(write.snapshot.next_offset)
+            installed = {"snapshot_index": write.snapshot.index, "next_offset": write.snapshot.next_offset}
+            log.info("snapshot_installed", extra=installed)
+        if write.hard_state is not None and write.hard_state.vote is not None and not write.rejoined:
+            log.info("vote_cast", extra={"new_term": write.hard_state.term, "vote": write.hard_state.vote})
         self._worker.submit(write, partial(self._durable, write.write_id, messages_after))
 
     def _apply(self, ready: Ready) -> None:
@@ -257,9 +262,3 @@ class Driver:
     async def _fetch(self, fetch: Fetch) -> None:
         entries = await self._worker.read(fetch.first_index, fetch.last_index, limits.MAX_FETCH_BYTES)
         self._inbox.put(Fetched(fetch, tuple(entries)))
-
-
-def _tell(state: SoftState) -> None:
-    log.info(
-        "state_changed", extra={"role": state.role.value, "new_term": state.term, "leader": state.leader}
-    )

@@ -103,6 +103,14 @@ class UnknownProducer(CallerError):
     next_step = "open a new session"
 
 
+class OffsetAfterRestore(OffsetOutOfRange):
+    """The offset is past the end of a log that was restored from a backup: it is one of the old log."""
+
+    code = "ES1017"
+    title = "the offset is past the end of a log that was restored"
+    next_step = "read from the offset up to which the message says that the two logs are the same"
+
+
 # --- the caller's: not now ---------------------------------------------------------------------
 
 
@@ -251,6 +259,14 @@ class DamagedSnapshot(PeerError):
     next_step = "start the node again: it fetches the snapshot again; if that ends it too, restart the leader"
 
 
+class ClusterRestored(WrongCluster):
+    """The cluster that the client knows was restored from a backup: it goes on as another one."""
+
+    code = "ES2020"
+    title = "the cluster was restored from a backup, with a new epoch"
+    next_step = "connect anew; read and send again what is from the named offset on: see docs/operations.md"
+
+
 # --- the operator's ----------------------------------------------------------------------------
 
 
@@ -325,6 +341,14 @@ class DistrustedDirectory(OperatorError):
     code = "ES3107"
     title = "the data directory is marked as one that cannot be believed"
     next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
+
+
+class DamagedBackup(OperatorError):
+    """The file is no backup, or not the one that was written; nothing was made of it."""
+
+    code = "ES3118"
+    title = "the backup is damaged, or not whole"
+    next_step = "esctl backup ls shows others; make a new one with esctl backup create"
 
 
 class EngineMissing(OperatorError):

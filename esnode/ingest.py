@@ -29,7 +29,7 @@ from esnode.inbox import Inbox
 from esnode.messages import LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.reading import Reader
-from esnode.session import Services, Session
+from esnode.session import Custodian, Services, Session
 from esnode.view import View
 from esnode.waiting import WaitingRequests
 
@@ -49,6 +49,7 @@ class Ingest:
         status: Callable[[], Mapping[str, Any]],
         explain: Callable[[bytes], tuple[int, int]],
         faults: FaultAnswer = not_allowed,
+        custodian: Custodian | None = None,
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -67,6 +68,8 @@ class Ingest:
             status,
             explain,
             faults,
+            custodian,
+            restored=bool(config.ancestors),
         )
 
     async def serve(
@@ -110,6 +113,7 @@ class Ingest:
             incarnation=self._incarnation,
             allowed_side=Side.CLIENT,
             peers=(),
+            ancestors=self._config.ancestors,
         )
         session = Session(connection, self._services)
         self._sessions.add(session)

@@ -35,6 +35,12 @@ class SavepointKeeper:
         self._last = last
         self._last_index = 0 if last is None else last.index
         self._size_bytes = 0 if last is None else storage.size_bytes()
+        self._turn = trio.Lock()
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last savepoint that is on disk; 0 when there is none."""
+        return 0 if self._last is None else self._last.index
 
     async def run(self, worker: StorageWorker) -> None:
         """Look every now and then, for ever."""
@@ -43,15 +49,17 @@ class SavepointKeeper:
             if self._is_due():
                 await self.keep(worker)
 
-    async def keep(self, worker: StorageWorker) -> None:
-        """Keep one now."""
-        begun, step = self.begin(), limits.SAVEPOINT_PIECE_CHUNKS
-        for at in range(0, len(begun.chunks), step):
-            piece = begun.chunks[at : at + step]
-            await worker.aside(partial(self._storage.keep_keys, begun.first_chunk + at, piece))
-            await trio.sleep(limits.SAVEPOINT_PAUSE_S)
-        await worker.aside(partial(self._storage.keep_savepoint, begun.savepoint))
-        self.kept(begun)
+    async def keep(self, worker: StorageWorker) -> Savepoint:
+        """Keep one now; it is on disk when this returns."""
+        async with self._turn:
+            begun, step = self.begin(), limits.SAVEPOINT_PIECE_CHUNKS
+            for at in range(0, len(begun.chunks), step):
+                piece = begun.chunks[at : at + step]
+                await worker.aside(partial(self._storage.keep_keys, begun.first_chunk + at, piece))
+                await trio.sleep(limits.SAVEPOINT_PAUSE_S)
+            await worker.aside(partial(self._storage.keep_savepoint, begun.savepoint))
+            self.kept(begun)
+            return begun.savepoint
 
     def begin(self) -> Begun:
         """Look at the state as it is now."""

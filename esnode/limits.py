@@ -101,6 +101,8 @@ FINE_TICK_MS: Final = 1
 """The tick while nobody leads, or the leader is about to be given up."""
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
+STALL_S: Final = 0.5
+"""A node whose event loop did nothing for longer was paused, or the machine was: its log says so."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 FRAME_TIMEOUT_S: Final = 10.0
 """A frame whose header has arrived must be whole within this."""

@@ -243,7 +243,91 @@ class FaultsReply:
     faults: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class ReadEntries:
+    """Give me the entries of your log from `first_index`, as they are stored, about `max_bytes` of them.
+
+    For whoever makes a backup: with all that has no event, but never past what is applied. `linearizable`:
+    through the leader only, and `Entries.applied_index` is no less than what was acked before.
+    """
+
+    request_id: int
+    first_index: int
+    max_bytes: int
+    linearizable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Whole records, in order, without gaps; none where `first_index` is past what is applied.
+
+    Entries up to `prefix_index` are cut away on this node.
+    """
+
+    request_id: int
+    prefix_index: int
+    applied_index: int
+    records: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSnapshot:
+    """Give me what your cut prefix meant: `SnapshotPiece`s come under this id until it is whole."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPiece:
+    """The bytes from `position` of the snapshot at `index`; the one that reaches `total_bytes` is the last.
+
+    `index` is 0, and there is no data, where nothing is cut away.
+    """
+
+    request_id: int
+    index: int
+    term: int
+    next_offset: int
+    log_time_ms: int
+    total_bytes: int
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CutPrefix:
+    """Let go of the entries whose events are all before `before_offset`; on this node only."""
+
+    request_id: int
+    before_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCutTo:
+    """The log of this node begins after `prefix_index`, with the event at `first_offset`."""
+
+    request_id: int
+    prefix_index: int
+    first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSavepoint:
+    """Keep a savepoint now, so that the next start has little to replay."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavepointKept:
+    """It is on disk: the state after the entry at `index`."""
+
+    request_id: int
+    index: int
+
+
 FaultRequest = SetFault | HealFault | ListFaults
+CustodyRequest = ReadEntries | FetchSnapshot | CutPrefix | KeepSavepoint
 ClientRequest = (
     Append
     | OpenProducerSession
@@ -253,7 +337,17 @@ ClientRequest = (
     | TransferLeadership
     | ExplainKey
     | FaultRequest
+    | CustodyRequest
 )
+CustodyReply = Entries | SnapshotPiece | PrefixCutTo | SavepointKept
 NodeReply = (
-    Appended | Refused | ProducerOpened | Records | StatusReply | Transferred | KeyExplained | FaultsReply
+    Appended
+    | Refused
+    | ProducerOpened
+    | Records
+    | StatusReply
+    | Transferred
+    | KeyExplained
+    | FaultsReply
+    | CustodyReply
 )

@@ -18,6 +18,7 @@ from esnode.apply import Machine
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
 from esnode.connection import ByteListener, Dialer, open_stream
+from esnode.custody import Custody
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
@@ -59,9 +60,8 @@ class Node:
 
         A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`.
         """
-        machine = Machine(config.dedup, seed=source.getrandbits(63))
+        self.machine = machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
-        self.machine = machine
         incarnation = source.getrandbits(63)
         self._config = config
         self._inbox = Inbox()
@@ -96,8 +96,10 @@ class Node:
         )
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         self._injector = Injector(faults, self._replication, self.worker) if config.faults.allowed else None
+        self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
+        self.keeper = SavepointKeeper(machine, storage, found.savepoint)
         self._status = Status(
-            config, core, machine, self.view, self.worker, self._replication, faults, process
+            config, core, machine, self.view, self.worker, self._replication, faults, self.keeper, process
         )
         self._ingest = Ingest(
             config,
@@ -108,13 +110,12 @@ class Node:
             self._status.gather,
             self._status.explain,
             not_allowed if self._injector is None else self._injector.answer,
+            Custody(self.view, self.worker, self.cutter, self.keeper),
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
-        self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
-        self.keeper = SavepointKeeper(machine, storage, found.savepoint)
-        self._scrub = Scrub(self.worker, 0 if found.savepoint is None else found.savepoint.index)
+        self._scrub = Scrub(self.worker, self.keeper.last_index)
 
     async def run(
         self,
@@ -151,6 +152,8 @@ class Node:
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""
         with trio.move_on_after(limits.STOP_TIMEOUT_S / 2):
+            if self.view.leads and self._config.peers:
+                log.info("transfer_asked", extra={"to": None})
             while self.view.leads and self._config.peers:
                 # Asked again: a follower that was not heard from lately may answer the next heartbeat.
                 self._inbox.put(Transfer(None))

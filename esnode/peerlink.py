@@ -205,6 +205,7 @@ class PeerLink:
                 wanted = self._wanted_snapshot
                 assert wanted is not None
                 snapshot = await self._open_snapshot(wanted)
+                log.info("snapshot_sending", extra={"peer": self._member.id})
             chunk = next(snapshot, None)
             if self._faults is not None and not await self._wait_turn(
                 0 if chunk is None else len(chunk.data)
@@ -217,6 +218,7 @@ class PeerLink:
             elif wanted is self._wanted_snapshot:
                 snapshot, self._wanted_snapshot = None, None
                 self._inbox.put(SnapshotSent(self._member.id, ok=True))
+                log.info("snapshot_sent", extra={"peer": self._member.id})
 
     # --- what faults do to it (see `faults.py`) ---
 

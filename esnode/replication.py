@@ -160,6 +160,7 @@ class Replication:
             if self._incoming.get(peer) is connection:
                 del self._incoming[peer]
                 self._inbox.put(PeerClosed(peer))
+                log.info("peer_closed", extra={"peer": peer})
 
     async def _admit(self, hello: Hello) -> None:
         if hello.node_id in self._struck and self._struck[hello.node_id].refuse():

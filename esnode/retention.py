@@ -1,11 +1,12 @@
-"""Cutting the log's prefix when the log is over the bounds of the configuration.
+"""Cutting the log's prefix: where the log is over the bounds of the configuration, or an operator says so.
 
-Decides up to which entry the log may go: by bytes, by age in log time, never past what is applied.
+Decides up to which entry the log may go: by bytes, by age in log time, by offset, never past what is applied.
 The snapshot that replaces the prefix holds exactly what the prefix meant: the old snapshot, rolled
 forward over the entries that go. Pages are read between the log's own writes. A task of `node.py`.
 """
 
 import logging
+from collections.abc import Callable
 
 import trio
 
@@ -34,6 +35,7 @@ class PrefixCutter:
         self._view = view
         self._worker = worker
         self._inbox = inbox
+        self._turn = trio.Lock()
 
     async def run(self) -> None:
         """Look every `check_every_ms`, for ever; returns at once when nothing bounds the log."""
@@ -43,17 +45,33 @@ class PrefixCutter:
 
     async def cut(self) -> None:
         """Cut once, if the log is over its bounds."""
-        storage = self._worker.storage
-        excess_bytes = 0
-        if self._bounds.bytes:
-            excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
-        too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
-        first = await self._worker.call(self._first_entry)
-        if first is None or not (excess_bytes > 0 or first.log_time_ms < too_old_ms):
-            return
+        async with self._turn:
+            storage = self._worker.storage
+            excess_bytes = 0
+            if self._bounds.bytes:
+                excess_bytes = await self._worker.call(storage.size_bytes) - self._bounds.bytes
+            too_old_ms = self._machine.log_time_ms - self._bounds.age_ms if self._bounds.age_ms else 0
+            first = await self._worker.call(self._first_entry)
+
+            def goes(entry: Entry) -> bool:
+                nonlocal excess_bytes
+                too_much = excess_bytes > 0 or entry.log_time_ms < too_old_ms
+                excess_bytes -= entry.size_bytes
+                return too_much
+
+            if first is not None and (excess_bytes > 0 or first.log_time_ms < too_old_ms):
+                await self._cut_while(goes)
+
+    async def cut_before(self, offset: int) -> int:
+        """Cut the entries whose events are all before `offset`; the index up to which the log is cut now."""
+        async with self._turn:
+            await self._cut_while(lambda entry: entry.next_offset <= offset)
+            return (await self._worker.call(self._worker.storage.recover)).prefix_index
+
+    async def _cut_while(self, goes: Callable[[Entry], bool]) -> None:
+        """Cut the first entries, as long as `goes` says so of each; what is not applied waits its turn."""
         prefix = await self._worker.aside(self._load_prefix)
-        if prefix.applied_index >= self._view.applied_index:
-            return  # what is too much waits to be committed
+        cut_already = prefix.applied_index
         going = True
         while going and prefix.applied_index < self._view.applied_index:
             first_index = prefix.applied_index + 1
@@ -61,11 +79,12 @@ class PrefixCutter:
             if not page:
                 return  # the leader's snapshot has replaced this log meanwhile
             for entry in page:
-                going = excess_bytes > 0 or entry.log_time_ms < too_old_ms
+                going = goes(entry)
                 if not going:
                     break
                 prefix.apply(entry)
-                excess_bytes -= entry.size_bytes
+        if prefix.applied_index == cut_already:
+            return
         await self._worker.cut_prefix(prefix.snapshot)
         self._inbox.put(PrefixCut(prefix.applied_index))
         self._view.show_first_offset(prefix.next_offset)

@@ -5,10 +5,11 @@ taken". Memory for a client that does not read is bounded: reads wait until earl
 left. Never touches the core. Made by `ingest.py`, one task tree a session.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -21,6 +22,7 @@ from esnode.errors import (
     EventStreamError,
     InvalidRequest,
     NotLeader,
+    OffsetAfterRestore,
     OperationTimeout,
     OperatorError,
     ProtocolError,
@@ -33,19 +35,28 @@ from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
     Appended,
+    CustodyRequest,
+    CutPrefix,
+    Entries,
     ExplainKey,
     FaultRequest,
+    FetchSnapshot,
     HealFault,
+    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
     NodeReply,
     OpenProducerSession,
+    PrefixCutTo,
     ProducerOpened,
     Read,
+    ReadEntries,
     Records,
     Refused,
+    SavepointKept,
     SetFault,
+    SnapshotPiece,
     StatusReply,
     StatusRequest,
     Subscribe,
@@ -58,7 +69,31 @@ from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
 from esnode.wire import Message, encode
 
-SlowRequest = Read | Subscribe | TransferLeadership
+log = logging.getLogger(__name__)
+
+SlowRequest = Read | Subscribe | TransferLeadership | CustodyRequest
+
+
+class Custodian(Protocol):
+    """Who has the log as it is stored; `custody.py` has it."""
+
+    async def entries(self, request: ReadEntries) -> Entries:
+        """Some of them, as far as they are applied."""
+        ...
+
+    async def snapshot(
+        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
+    ) -> None:
+        """What the cut prefix meant, in pieces."""
+        ...
+
+    async def cut(self, request: CutPrefix) -> PrefixCutTo:
+        """Let the prefix go."""
+        ...
+
+    async def keep(self, request: KeepSavepoint) -> SavepointKept:
+        """Keep a savepoint."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +109,9 @@ class Services:
     status: Callable[[], Mapping[str, Any]]
     explain: Callable[[bytes], tuple[int, int]]
     faults: FaultAnswer = not_allowed
+    custodian: Custodian | None = None
+    restored: bool = False
+    """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
 
 class Session:
@@ -157,6 +195,8 @@ class Session:
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
             case SetFault() | HealFault() | ListFaults():
                 self._answer_faults(message)
+            case ReadEntries() | FetchSnapshot() | CutPrefix() | KeepSavepoint():
+                self._start(nursery, message, partial(self._serve_custody, message))
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
 
@@ -255,6 +295,8 @@ class Session:
                 raise self._rejoining()
             if request.linearizable:
                 await self._wait_linearizable()
+                if request.from_offset != limits.MAX_INDEX:  # that asks where the end is
+                    self._check_offset(request.from_offset)
             page = await self._services.reader.page(
                 request.from_offset, request.max_events, request.max_bytes
             )
@@ -286,6 +328,8 @@ class Session:
         if self._services.view.rejoining:
             raise self._rejoining()
         offset = request.from_offset
+        if self._services.restored:
+            await self._wait_known(offset)
         while True:
             with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):
                 await self._services.view.wait_offset(offset)
@@ -294,6 +338,49 @@ class Session:
                 page = await self._services.reader.page(offset, limits.MAX_INDEX, limits.MAX_READ_BYTES)
                 self._push_records(request.request_id, page)
             offset = page.next_offset
+
+    async def _wait_known(self, offset: int) -> None:
+        """Return once the log reaches to `offset`; raises `OffsetAfterRestore` where only the old one did.
+
+        A follower may be behind, and cannot tell: it sends the client on to another node.
+        """
+        view = self._services.view
+        with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):
+            await view.wait_offset(offset - 1)
+            return
+        if not view.leads:
+            raise NotLeader(f"this node does not know offset {offset}; {self._who_leads()}")
+        await self._wait_linearizable()
+        self._check_offset(offset)
+
+    def _check_offset(self, offset: int) -> None:
+        """To be called by a leader that has just heard from its majority."""
+        end = self._services.view.next_offset
+        if self._services.restored and offset > end:
+            raise OffsetAfterRestore(
+                f"offset {offset} is past the end of this log, {end}, which was restored from a backup:"
+                " whoever has read so far has read events that are not in it"
+            )
+
+    async def _serve_custody(self, request: CustodyRequest) -> None:
+        custodian = self._services.custodian
+        if custodian is None or self._services.view.rejoining:
+            raise self._rejoining()
+        match request:
+            case ReadEntries():
+                if request.linearizable:
+                    await self._wait_linearizable()
+                self._push(await custodian.entries(request))
+            case FetchSnapshot():
+                await custodian.snapshot(request, self._push_piece)
+            case CutPrefix():
+                self._push(await custodian.cut(request))
+            case KeepSavepoint():
+                self._push(await custodian.keep(request))
+
+    async def _push_piece(self, piece: SnapshotPiece) -> None:
+        await self._wait_drained()
+        self._push(piece)
 
     def _push_records(self, request_id: int, page: Page) -> None:
         view = self._services.view
@@ -309,9 +396,12 @@ class Session:
         if request.to == view.me:
             self._push(Transferred(request.request_id, view.me, view.me))
             return
+        log.info("transfer_asked", extra={"to": request.to or None})
         self._services.inbox.put(Transfer(request.to or None))
         with trio.move_on_after(limits.TRANSFER_TIMEOUT_S):
             new_leader = await view.wait_other_leader()
+            log.info("transfer_done", extra={"to": new_leader})
             self._push(Transferred(request.request_id, view.me, new_leader))
             return
+        log.warning("transfer_failed", extra={"to": request.to or None})
         raise OperationTimeout(f"node {request.to or 'of its choice'} did not take over in time")

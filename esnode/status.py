@@ -4,6 +4,7 @@ Reads the rooms of the node, changes nothing. Its keys are listed in docs/protoc
 contract. Called by the sessions through `node.py`.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import esnode
 from esnode.apply import Machine
 from esnode.config import Config
 from esnode.faults import FaultTable
+from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.replication import Replication
 from esnode.storage.worker import StorageWorker
@@ -44,6 +46,7 @@ class Status:
     worker: StorageWorker
     replication: Replication
     faults: FaultTable
+    keeper: SavepointKeeper
     process: Callable[[], Process]
     begun: float | None = None
     """When the node began to run, on trio's clock."""
@@ -56,6 +59,8 @@ class Status:
         return {
             "version": esnode.__version__,
             "cluster": self.config.cluster,
+            "epoch": self.config.epoch,
+            "ancestors": [list(dataclasses.astuple(ancestor)) for ancestor in self.config.ancestors],
             "id": self.config.node_id,
             "pid": process.pid,
             "role": state.role.value,
@@ -69,6 +74,7 @@ class Status:
             "commit_index": raft_log.committed,
             "applied_index": self.view.applied_index,
             "prefix_index": raft_log.prefix_index,
+            "savepoint_index": self.keeper.last_index,
             "first_offset": self.view.first_offset,
             "next_offset": self.view.next_offset,
             "log_time_ms": self.machine.log_time_ms,

@@ -17,15 +17,16 @@ from xml.etree import ElementTree
 
 import pytest
 import tomli
-import typer
 
 from esctl.commands.explain import explain
 from esctl.invocation import Invocation, SharedOptions
 from esctl.main import ROWS, load
-from esnode import config, limits
+from esctl.timeline.moments import KNOWN, LEFT_OUT
+from esnode import chronicle, config, limits
 from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
 from esnode.errors import declared
+from tests.command_line import parse
 from tests.documents import DOCUMENTS, ROOT, Document, document
 
 each_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
@@ -34,6 +35,7 @@ SUFFIXES = (".py", ".md", ".toml", ".lock", ".gz", ".svg")
 NO_PATHS = {
     "esctl/",  # below XDG_STATE_HOME
     "esctl/v1",  # the schema of the JSON output
+    "esctl/trace",  # the source of a probe
     "esctl/commands/NAME.py",  # a file to be made
     "bench/results",  # made by `make bench`
 }
@@ -116,28 +118,6 @@ def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:
 # --- commands -----------------------------------------------------------------------------------
 
 
-def parse(line: str) -> None:
-    """Resolve `esctl ...` and every option and argument of it, and run nothing."""
-    words = [re.sub(r"^[A-Z]{2,}$", "1", word) for word in shlex.split(line)[1:]]
-    words = [word for word in words if not word.startswith("[")]
-    if words[0].startswith("-"):
-        assert words in (["--help"], ["--version"]), line
-        return
-    row = next((row for row in ROWS if row.name == words[0]), None)
-    assert row is not None, f"{line}: no such command"
-    command, rest = load(row), words[1:]
-    if members := getattr(command, "commands", None):
-        assert rest, f"{line}: {sorted(members)}"
-        assert rest[0] in members, f"{line}: {sorted(members)}"
-        command, rest = members[rest[0]], rest[1:]
-    if rest == ["--help"]:
-        return
-    try:
-        command.make_context(row.name, rest)
-    except typer.TyperException as error:
-        pytest.fail(f"{line}: {error.format_message()}")
-
-
 @each_document
 def test_every_command_line_of_a_document_can_be_typed(page: Document) -> None:
     for line in page.command_lines("esctl"):
@@ -217,7 +197,12 @@ def test_every_error_code_that_a_document_names_exists(page: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("demo", ["27,004", "0", "duplicates"]), ("status", ["down", "leader"])]
+    ("name", "words"),
+    [
+        ("demo", ["27,004", "0", "duplicates"]),
+        ("status", ["down", "leader"]),
+        ("timeline", ["election", "fault", "restart", "expired,"]),
+    ],
 )
 def test_a_picture_shows_what_it_should_and_nothing_of_the_machine(name: str, words: list[str]) -> None:
     text = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
@@ -226,6 +211,18 @@ def test_a_picture_shows_what_it_should_and_nothing_of_the_machine(name: str, wo
     assert "url(http" not in text
     assert "@font-face" not in text
     assert not [word for word in shown if word.startswith("/")]
+
+
+def test_the_operators_document_lists_the_events_that_nodes_write_and_their_reasons() -> None:
+    page = document("docs/operations.md")
+    listed = {event for row in page.rows("What nodes write") for event in re.findall(r"`(\w+)`", row[0])}
+    assert listed <= KNOWN
+    assert KNOWN - LEFT_OUT - listed == {
+        "storage_opened", "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused",
+    }  # fmt: skip
+    reasons = {value for name, value in vars(chronicle).items() if name.isupper() and isinstance(value, str)}
+    assert len(reasons) == 10
+    assert reasons <= set(page.spans())
 
 
 # --- the configuration --------------------------------------------------------------------------

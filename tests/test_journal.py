@@ -32,7 +32,8 @@ async def test_each_leader_tells_once_when_its_first_commit_has_come(
         old = await cluster.leader()
         await cluster.kill(old)
         await log.append(event(2))
-        new = cluster.running[await cluster.leader()].node.view.soft_state.term
+        leader = await cluster.leader()
+        new = cluster.running[leader].node.view.soft_state.term
     fields = [record.__dict__ for record in caplog.records]
     led = [f["new_term"] for f in fields if f["msg"] == "state_changed" and f["role"] == "leader"]
     served = [f["new_term"] for f in fields if f["msg"] == "first_commit"]
@@ -40,3 +41,11 @@ async def test_each_leader_tells_once_when_its_first_commit_has_come(
     assert served == sorted(set(served))
     assert set(served) <= set(led)
     assert new in served
+    reasons = [(f["role"], f["why"]) for f in fields if f["msg"] == "state_changed" and f["new_term"] == new]
+    assert ("candidate", "pre_votes") in reasons
+    assert ("leader", "votes") in reasons
+    assert "leader_closed" in [f.get("why") for f in fields]
+    assert old in [f["peer"] for f in fields if f["msg"] == "peer_closed"]
+    votes = [f["vote"] for f in fields if f["msg"] == "vote_cast" and f["new_term"] == new]
+    assert len(votes) >= 2
+    assert set(votes) == {leader}

@@ -6,11 +6,12 @@ cluster looks like (that is `esctl/state.py`) and never prints. Called by the co
 
 import enum
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from esctl.state import Cluster, Node
+from esnode.config import Ancestor, Dedup, Retention
 
 
 class RunState(enum.StrEnum):
@@ -41,6 +42,10 @@ class NodeOptions:
     log_level: str = "info"
     faults: bool = False
     """Whether nodes may be broken on purpose."""
+    dedup: Dedup = field(default_factory=Dedup)
+    retention: Retention = field(default_factory=Retention)
+    ancestors: tuple[Ancestor, ...] = ()
+    """Of a cluster that is restored from a backup."""
 
 
 @dataclass(frozen=True, slots=True)

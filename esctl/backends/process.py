@@ -282,6 +282,9 @@ def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
         storage=options.storage,
         log_level=options.log_level,
         faults=Faults(allowed=options.faults),
+        dedup=options.dedup,
+        retention=options.retention,
+        ancestors=options.ancestors,
     )
 
 

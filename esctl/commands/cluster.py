@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ from esctl.errors import CleanUpIncomplete, ClusterExists, ClusterNotRunning, In
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import EventStreamError, NoQuorum
+
+if TYPE_CHECKING:
+    from esctl.care.recovery import Recovered
 
 app = new_typer()
 MAX_NODES = 15
@@ -59,11 +62,7 @@ def up(
     """Make a cluster and start it; the name is "local" unless you say otherwise"""
     wanted = name or run.cluster_name or state.DEFAULT_NAME
     state.check_name(wanted)
-    if nodes % 2 == 0:
-        raise InvalidArgument(
-            f"{nodes} nodes survive no more failures than {nodes - 1}; the number of nodes must be odd",
-            next_step=f"esctl cluster up {wanted} --nodes {nodes + 1}",
-        )
+    layout.check_count(nodes, f"esctl cluster up {wanted} --nodes {nodes + 1}")
     with state.locked("", run.terminal.note):
         _refuse_second(wanted)
         cluster = layout.plan(
@@ -159,6 +158,64 @@ def destroy(
         {"name": cluster.name, "deleted": doomed},
         [Line(f"cluster {cluster.name} is gone, with all its data")],
     )
+
+
+@command(app, "recover")
+def recover(
+    run: Invocation,
+    from_node: Annotated[
+        int, typer.Option("--from-node", metavar="ID", min=1, help="Go on with the log of this node")
+    ],
+    name: ClusterArgument = None,
+    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
+    timeout: StartTimeout = 30.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
+    from esctl.care import lost, recovery, vault  # loaded late: they bring trio and the storage
+
+    with run.changing(name) as cluster:
+        if dry_run:
+            run.trio(lambda: lost.refuse_if_alive(cluster))
+            vault.check_survivor(cluster, from_node)
+            backend = backend_named(cluster.backend)
+            tried = lost.startable(cluster, backend)
+            change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)
+            words = recovery.consequence(cluster, cluster.node(from_node).id)
+            data = {"name": cluster.name, "dry_run": True, "would_start": tried, "loss": words}
+            first = Line(f"would first try to start nodes {tried}; then {change.text}")
+            return Answer({**data, "quorum": change.as_data()}, [first, Line(f"if that is in vain, {words}")])
+        done = recovery.recover(run, cluster, recovery.Wanted(from_node, confirm, timeout))
+    return _recovered(done)
+
+
+def _recovered(done: "Recovered") -> Answer:
+    manifest, cluster, shared = done.manifest, done.cluster, done.manifest.origin.known_offset
+    data = {
+        "name": cluster.name, "identity": cluster.identity, "epoch": manifest.origin.epoch + 1,
+        "leader": done.leader, "from_node": manifest.origin.node, "next_offset": manifest.next_offset,
+        "known_offset": shared,
+        "events": manifest.events, "entries_beyond_commit": manifest.beyond_commit,
+        "backup": str(done.backup), "tried": {str(each.node): each.outcome for each in done.tried},
+        "aside": [str(path) for path in done.aside],
+    }  # fmt: skip
+    doubtful = f"{manifest.beyond_commit} entries of its log were not known to be committed; they are kept"
+    views: list[View] = [
+        Line(f"cluster {cluster.name} goes on; node {done.leader} leads", Tone.GOOD),
+        Fields(
+            [
+                ("epoch", manifest.origin.epoch + 1),
+                ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
+                ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
+                ("kept in doubt", doubtful),
+                ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
+                ("backup", str(done.backup)),
+                ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),
+                ("next", f"esctl verify --cluster {cluster.name}"),
+            ]
+        ),
+    ]
+    return Answer(data, views)
 
 
 @command(app, "ls")

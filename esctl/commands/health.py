@@ -1,15 +1,19 @@
 """`esctl health`: is the cluster well, and if not, why, and what helps? For people, scripts and probes."""
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import NotHealthy
+from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
+from esctl.terminal import Output, Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from esctl.inquiry.checkup import Checkup
 
 app = new_typer()
@@ -22,19 +26,45 @@ def health(
         float,
         typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for the cluster to be well"),
     ] = 0.0,
-) -> Answer:
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on, and print each change, until Ctrl-C")
+    ] = False,
+) -> Answer | None:
     """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
     from esctl.inquiry import checkup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
+    if watch and wait:
+        raise InvalidArgument("--watch goes on for ever, --wait ends", next_step="esctl health --watch")
+    if watch:
+        run.on_interrupt(lambda: None)
+        run.trio(lambda: _watch(run.terminal, checkup.changes(cluster)))
+        return None
     with run.terminal.progress(f"examining {cluster.name}"):
         return answer_of(run.trio(lambda: checkup.wait_healthy(cluster, wait)))
 
 
-def answer_of(checkup: "Checkup") -> Answer:
-    """The answer of `esctl health`."""
+async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
+    """Print each change: a line of JSON, or a line for people with the reasons below it."""
+    async for checkup in changes:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if terminal.output is Output.JSON:
+            terminal.record({"time": time, **_data(checkup)}, "")
+        else:
+            summary = _summary(checkup)
+            who = checkup.survey.leader
+            leads = f"; node {who.node.id} leads" if who is not None else "; nobody leads"
+            terminal.toned([(f"{time} ", Tone.DIM), (f"{summary.text}{leads}", summary.tone)])
+            for stage in checkup.stages:
+                for reason, step in stage.flaws:
+                    head = (f"  {stage.name}: {reason}", Tone.NORMAL)
+                    terminal.toned([head, ("; next: ", Tone.DIM), (step, Tone.STRONG)])
+        terminal.flush()
+
+
+def _data(checkup: "Checkup") -> dict[str, Any]:
     survey = checkup.survey
-    data = {
+    return {
         "cluster": survey.cluster.name,
         "healthy": checkup.healthy,
         "serving": checkup.serving,
@@ -42,6 +72,11 @@ def answer_of(checkup: "Checkup") -> Answer:
         "quorum": survey.quorum_data(),
         "stages": [stage.as_data() for stage in checkup.stages],
     }
+
+
+def answer_of(checkup: "Checkup") -> Answer:
+    """The answer of `esctl health`."""
+    survey, data = checkup.survey, _data(checkup)
     rows: list[list[Value]] = []
     for stage in checkup.stages:
         if stage.ok:

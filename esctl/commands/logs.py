@@ -2,14 +2,18 @@
 
 from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl import nodelog
+from esctl import instant, nodelog
 from esctl.answer import Answer, Tone
+from esctl.arguments import Since, Until
 from esctl.backends import backend_named
+from esctl.errors import InvalidArgument
 from esctl.invocation import Invocation, command, new_typer
+from esctl.logfilter import Filter
 from esctl.nodelog import LogLine
 from esctl.terminal import Terminal
 
@@ -34,36 +38,70 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", min=0, metavar="LINES", help="Begin with so many lines at the end")
     ] = None,
+    since: Since = None,
+    until: Until = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event", metavar="KIND", help="Show events of this kind, such as fault_*; may be repeated"
+        ),
+    ] = None,
+    grep: Annotated[
+        str, typer.Option("--grep", metavar="TEXT", help="Show lines with this text, in any case of letters")
+    ] = "",
 ) -> Answer | None:
     """Show the logs of all nodes, merged by time"""
+    if follow and until is not None:
+        raise InvalidArgument("--follow has no end, and --until names one", next_step="take one of the two")
     cluster = run.cluster()
+    now = datetime.now(UTC)
+    wanted = Filter(
+        level, event or (), grep,
+        since="" if since is None else instant.written(instant.moment(since, now)),
+        until="" if until is None else instant.written(instant.moment(until, now)),
+    )  # fmt: skip
     backend = backend_named(cluster.backend)
     numbers = [cluster.node(number).id for number in node] if node else [n.id for n in cluster.nodes]
     paths = {number: backend.log_path(cluster, number) for number in numbers}
     ends = {number: nodelog.size(path) for number, path in paths.items()}
-    begun = nodelog.merge(nodelog.read(path, number, end=ends[number]) for number, path in paths.items())
-    wanted = (line for line in begun if nodelog.at_least(level, line))
+    begun = nodelog.merge(
+        nodelog.between(path, number, wanted.since, wanted.until, ends[number])
+        for number, path in paths.items()
+    )
     printed = 0
-    for line in wanted if tail is None else deque(wanted, maxlen=tail):
+    for line in wanted.of(begun) if tail is None else deque(wanted.of(begun), maxlen=tail):
         _print(run.terminal, line)
         printed += 1
     run.terminal.flush()
-    if not printed and not follow:
-        run.terminal.note(f"no lines of level {level} or graver" if level != "debug" else "no lines")
+    _explain_silence(run.terminal, wanted, printed, follow=follow)
     if follow:
         followers = [nodelog.Follower(path, number, ends[number]) for number, path in paths.items()]
         run.on_interrupt(lambda: None)
-        run.trio(lambda: _follow(run.terminal, followers, level))
+        run.trio(lambda: _follow(run.terminal, followers, wanted))
     return None
 
 
-async def _follow(terminal: Terminal, followers: list[nodelog.Follower], level: str) -> None:
+def _explain_silence(terminal: Terminal, wanted: Filter, printed: int, *, follow: bool) -> None:
+    """Say why there is nothing, and which kinds of events there would be."""
+    if wanted.unseen:
+        kinds = ", ".join(sorted(wanted.seen)) or "none"
+        terminal.warn(f"no line is of the kind {' or '.join(wanted.unseen)}; there are: {kinds}")
+    elif not printed and not follow:
+        terminal.note("no lines that match" if wanted.seen else f"no lines{_bounds(wanted)}")
+
+
+def _bounds(wanted: Filter) -> str:
+    level = f" of level {wanted.level} or graver" if wanted.level != "debug" else ""
+    since = f" since {wanted.since}" if wanted.since else ""
+    return f"{level}{since}{f' before {wanted.until}' if wanted.until else ''}"
+
+
+async def _follow(terminal: Terminal, followers: list[nodelog.Follower], wanted: Filter) -> None:
     import trio  # loaded late: `esctl logs` without -f does not need it
 
     while True:
-        for line in _arrived(followers):
-            if nodelog.at_least(level, line):
-                _print(terminal, line)
+        for line in wanted.of(_arrived(followers)):
+            _print(terminal, line)
         terminal.flush()
         await trio.sleep(POLL_S)  # a file does not tell when it grows
 

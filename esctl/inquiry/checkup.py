@@ -5,7 +5,7 @@ that a majority has to answer for it. Computes on a survey but for that read, an
 `esctl health`.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,6 +61,14 @@ class Checkup:
         return all(stage.ok for stage in self.stages)
 
     @property
+    def gist(self) -> tuple[object, ...]:
+        """What it comes to, without figures that change all the time: who leads, and what would help."""
+        leader = self.survey.leader
+        up = tuple(report.node.id for report in self.survey.up)
+        steps = tuple((stage.name, tuple(step for _, step in stage.flaws)) for stage in self.stages)
+        return (leader.node.id if leader is not None else None, up, steps)
+
+    @property
     def serving(self) -> bool:
         """Events are taken and read, even if a node is missing."""
         return all(stage.ok for stage in self.stages if stage.name in ("quorum", "deep"))
@@ -86,6 +94,17 @@ async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
         await trio.sleep(ROUND_S)  # nothing tells when a cluster recovers
         checkup = await examine(cluster)
     return checkup
+
+
+async def changes(cluster: Cluster, every_s: float = ROUND_S) -> AsyncIterator[Checkup]:
+    """The first look, and then each that comes to something else than the one before; for ever."""
+    gist: tuple[object, ...] | None = None
+    while True:
+        checkup = await examine(cluster)
+        if checkup.gist != gist:
+            yield checkup
+        gist = checkup.gist
+        await trio.sleep(every_s)  # nothing tells when a cluster changes
 
 
 _DEEP: Final = "a read that a majority answers for"

@@ -61,7 +61,8 @@ class Reading:
     def __init__(self, cluster: Cluster, source: BatchSubscription, end: int, *, follow: bool) -> None:
         self._cluster = cluster
         self._source = source
-        self._end = end
+        self.end = end
+        """Where it stops: an offset that nothing is read from."""
         self.ends_before = end if not follow and end < source.next_offset else None
         """Where the log ends, when that is before the offset to begin at: nothing can be read then."""
         self._patience_s = float("inf") if follow else limits.OPERATION_TIMEOUT_S
@@ -69,13 +70,13 @@ class Reading:
     async def next_batch(self) -> StoredBatch | None:
         """The next batch; None at the end. Raises `OperationTimeout` when the rest does not come."""
         at = self._source.next_offset
-        if at >= self._end:
+        if at >= self.end:
             return None
         with trio.move_on_after(self._patience_s):
             batch = await anext(self._source)
-            return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self._end))
+            return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self.end))
         raise OperationTimeout(
-            f"nothing came for {self._patience_s:g} s: the events from {at} to {self._end - 1} are missing",
+            f"nothing came for {self._patience_s:g} s: the events from {at} to {self.end - 1} are missing",
             next_step=f"esctl consume --from {at} --cluster {self._cluster.name}",
         )
 

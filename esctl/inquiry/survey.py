@@ -2,9 +2,10 @@
 
 A node that does not answer is a row like any other, with the reason as far as it can be told; none can
 hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
-prints. Called by `status`, `health`, `leader`, `dedup`, `produce` and `verify`.
+prints. Called by `status`, `health`, `why`, `top`, `leader`, `dedup`, `produce` and `verify`.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +33,8 @@ class Report:
     why: str = ""
     severed: Sequence[dict[str, Any]] = ()
     """The cuts of its real links, where it has some: it does not know of them."""
+    heard_ms: int = 0
+    """What this machine's wall clock showed when the answer came; 0 when none did."""
 
     @property
     def node(self) -> Node:
@@ -186,6 +189,10 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             nursery.start_soon(ask_one, process)
     cuts = severed.pictures(cluster)
     reports = [replace(answers[p.node.id], severed=cuts.get(p.node.id, ())) for p in processes]
+    if any(report.up and report.process.state is not RunState.RUNNING for report in reports):
+        # Started or resumed since the processes were looked at: a look must not contradict itself.
+        now = {process.node.id: process for process in backend_named(cluster.backend).nodes(cluster)}
+        reports = [replace(report, process=now[report.node.id]) for report in reports]
     return Survey(cluster, reports)
 
 
@@ -231,7 +238,7 @@ def _checked(cluster: Cluster, process: NodeProcess, status: dict[str, Any]) -> 
     missing = [name for name in NUMBERS if type(status.get(name)) is not int]
     if missing or not isinstance(status.get("role"), str):
         raise ProtocolError(f"its status has no {', '.join(missing) or 'role'}")
-    return Report(process, status)
+    return Report(process, status, heard_ms=time.time_ns() // 1_000_000)
 
 
 NUMBERS: Final = (

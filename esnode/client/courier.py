@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from esnode.client.allegiance import Allegiance
 from esnode.client.link import PING_ID, Link
 from esnode.client.request import Request
 from esnode.config import Address, parse_address
@@ -22,6 +23,7 @@ from esnode.connection import Dialer, error_of
 from esnode.dedup.batch import Batch
 from esnode.errors import (
     Busy,
+    ClusterRestored,
     ConnectionLost,
     EventStreamError,
     InvalidConfig,
@@ -64,7 +66,9 @@ _SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code}
 class Courier:
     """The requests of one client, its links, and the leader."""
 
-    def __init__(self, cluster: str, dial: Dialer, rng: random.Random, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, allegiance: Allegiance, dial: Dialer, rng: random.Random, nursery: trio.Nursery
+    ) -> None:
         self.links: dict[Address, Link] = {}
         self.leader: Link | None = None
         self.pending: dict[int, Request] = {}
@@ -73,7 +77,7 @@ class Courier:
         """Gives a batch its place in the producer session; None while there is no session."""
         self.on_session_gone: Callable[[], None] | None = None
         self.closed = False
-        self._cluster = cluster
+        self._allegiance = allegiance
         self._dial = dial
         self._rng = rng
         self._nursery = nursery
@@ -87,7 +91,7 @@ class Courier:
     def add_link(self, address: Address) -> None:
         """Keep a connection to `address` from now on."""
         if address not in self.links and len(self.links) < MAX_LINKS:
-            self.links[address] = Link(address, self._cluster, self, self._dial, self._rng)
+            self.links[address] = Link(address, self._allegiance, self, self._dial, self._rng)
             self._nursery.start_soon(self.links[address].run)
 
     def next_id(self) -> int:
@@ -179,6 +183,14 @@ class Courier:
                     self._settle(request, None, ConnectionLost("the connection broke before the answer came"))
         self._choose_leader()
         self.send_unsent()
+
+    def on_error(self, link: Link) -> None:
+        """A connection was not made. Where the cluster is another one now, nothing will ever be answered."""
+        restored = self._restored()
+        if restored is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
+            for request in list(self.pending.values()):
+                error = ClusterRestored(str(restored), definite=not request.unsure)
+                self._settle(request, None, error)
 
     def on_message(self, link: Link, message: Message) -> None:
         """An answer, or news."""
@@ -281,6 +293,13 @@ class Courier:
             self.leader = best
             self.send_unsent()
 
+    def _restored(self) -> ClusterRestored | None:
+        """What a node said that belongs to a restored cluster, where no node of ours answers."""
+        if any(link.connected for link in self.links.values()):
+            return None
+        said = (link.error for link in self.links.values())
+        return next((error for error in said if isinstance(error, ClusterRestored)), None)
+
     def why_late(self, request: Request | None) -> EventStreamError:
         """The error of a request that its time-out found unanswered; None: it was never submitted.
 
@@ -297,6 +316,9 @@ class Courier:
             return OperationTimeout("the window stayed full for the whole time-out; this one was not sent")
         if connected:
             return NoQuorum(f"{len(connected)} of {len(self.links)} nodes answer, and none leads")
+        restored = self._restored()
+        if restored is not None:
+            return ClusterRestored(str(restored), definite=request is None or request.certainly_not_done)
         for link in self.links.values():
             if isinstance(link.error, WrongCluster | VersionMismatch):
                 return type(link.error)(f"{link.address}: {link.error}")

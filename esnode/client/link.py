@@ -15,6 +15,7 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from esnode import limits
+from esnode.client.allegiance import Allegiance
 from esnode.config import Address
 from esnode.connection import Connection, Dialer, greet
 from esnode.errors import CallerError, ConnectionLost, EventStreamError, OperatorError, PeerError, first_of
@@ -45,20 +46,26 @@ class Listener(Protocol):
     def on_message(self, link: "Link", message: Message) -> None:
         """A message has come; raises `ProtocolError` when it makes no sense."""
 
+    def on_error(self, link: "Link") -> None:
+        """The connection could not be made, or has ended: `link.error` says why."""
+
     def is_due(self, link: "Link") -> bool:
         """Whether this node owes an answer."""
 
 
-def client_hello(cluster: str, rng: random.Random) -> Hello:
-    """The `Hello` of a client that takes any node."""
-    return Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, cluster, 0, 0, rng.getrandbits(64))
+async def call(
+    address: Address, dial: Dialer, allegiance: Allegiance, rng: random.Random
+) -> tuple[Connection, Welcome]:
+    """Connect and greet any node of the client's cluster.
 
-
-async def call(address: Address, dial: Dialer, hello: Hello) -> tuple[Connection, Welcome]:
-    """Connect and greet; raises `Unreachable` and what `greet` raises, and leaves nothing open then."""
+    Raises `Unreachable` and what `greet` raises, and leaves nothing open then.
+    """
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(Connection(await dial(address)))
+        version, number = PROTOCOL_VERSION, rng.getrandbits(64)
+        hello = Hello(Side.CLIENT, version, version, allegiance.cluster, 0, 0, number)
         welcome = await greet(connection, hello)
+        allegiance.meet(welcome)
         stack.pop_all()
     return connection, welcome
 
@@ -67,7 +74,12 @@ class Link:
     """One node's address, and the connection to it while there is one."""
 
     def __init__(
-        self, address: Address, cluster: str, listener: Listener, dial: Dialer, rng: random.Random
+        self,
+        address: Address,
+        allegiance: Allegiance,
+        listener: Listener,
+        dial: Dialer,
+        rng: random.Random,
     ) -> None:
         self.address = address
         self.connected = False
@@ -78,7 +90,7 @@ class Link:
         """What this node last said about who leads, on this connection."""
         self.error: EventStreamError | None = None
         """Why the last connection ended or could not be made."""
-        self._cluster = cluster
+        self._allegiance = allegiance
         self._listener = listener
         self._dial = dial
         self._rng = rng
@@ -97,6 +109,7 @@ class Link:
                 await self._serve_connection()
             except (PeerError, OperatorError, CallerError) as error:
                 self.error = error
+                self._listener.on_error(self)
             failures = failures + 1 if self.number == before else 0
             pause_s = min(limits.RECONNECT_MIN_S * 2**failures, limits.RECONNECT_MAX_S)
             with trio.move_on_after(pause_s * self._rng.uniform(0.5, 1.5)):
@@ -114,7 +127,7 @@ class Link:
 
     async def _serve_connection(self) -> None:
         failure: EventStreamError | None = None
-        connection, welcome = await call(self.address, self._dial, client_hello(self._cluster, self._rng))
+        connection, welcome = await call(self.address, self._dial, self._allegiance, self._rng)
         async with connection:
             self._begin(welcome.node_id)
             try:

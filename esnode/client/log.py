@@ -18,6 +18,7 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
+from esnode.client.allegiance import Allegiance
 from esnode.client.batcher import Batcher
 from esnode.client.courier import Courier
 from esnode.client.producer import ProducerSession
@@ -123,8 +124,9 @@ class Connecting:
 
     async def __aenter__(self) -> "Log":
         self._nursery = await self._nursery_manager.__aenter__()
-        courier = Courier(self._settings.cluster, self._dial, self._rng, self._nursery)
-        self._log = Log(courier, self._settings, self._dial, self._rng)
+        allegiance = Allegiance(self._settings.cluster)
+        courier = Courier(allegiance, self._dial, self._rng, self._nursery)
+        self._log = Log(courier, allegiance, self._settings, self._dial, self._rng)
         for address in self._addresses:
             courier.add_link(address)
         for task in self._log.tasks():
@@ -146,8 +148,16 @@ class Connecting:
 class Log:
     """The log of one cluster. Made by `connect`; its methods may be called from many tasks."""
 
-    def __init__(self, courier: Courier, settings: Settings, dial: Dialer, rng: random.Random) -> None:
+    def __init__(
+        self,
+        courier: Courier,
+        allegiance: Allegiance,
+        settings: Settings,
+        dial: Dialer,
+        rng: random.Random,
+    ) -> None:
         self._courier = courier
+        self._allegiance = allegiance
         self._settings = settings
         self._dial = dial
         self._rng = rng
@@ -317,7 +327,7 @@ class Log:
         """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
         _check_range(from_offset, 1)
         subscription = BatchSubscription(
-            lambda: list(self._courier.links), self._settings.cluster, from_offset, self._dial, self._rng
+            lambda: list(self._courier.links), self._allegiance, from_offset, self._dial, self._rng
         )
         self._subscriptions.append(subscription)
         return subscription

@@ -5,7 +5,7 @@ Used by the toolkit.
 """
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 import trio
 
 from esnode import limits
-from esnode.client.link import call, client_hello
+from esnode.client.allegiance import Allegiance
+from esnode.client.link import call
 from esnode.client.log import KeyState
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
@@ -22,18 +23,27 @@ from esnode.connection import Connection, Dialer, error_of, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
+    CustodyRequest,
+    CutPrefix,
+    Entries,
     ExplainKey,
     FaultRequest,
     FaultsReply,
+    FetchSnapshot,
     Goodbye,
     HealFault,
+    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
+    PrefixCutTo,
     Read,
+    ReadEntries,
     Records,
     Refused,
+    SavepointKept,
     SetFault,
+    SnapshotPiece,
     StatusReply,
     StatusRequest,
     TransferLeadership,
@@ -42,8 +52,19 @@ from esnode.messages import (
 )
 from esnode.wire import Message
 
-Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest
-_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred, FaultsReply)
+Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest | CustodyRequest
+_Answer = TypeVar(
+    "_Answer",
+    Records,
+    StatusReply,
+    KeyExplained,
+    Transferred,
+    FaultsReply,
+    Entries,
+    SnapshotPiece,
+    PrefixCutTo,
+    SavepointKept,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +106,7 @@ class NodeLink:
         """Who answered."""
         self.leader: LeaderIs | None = None
         """Who leads, as the node last said."""
-        self._cluster = cluster
+        self._allegiance = Allegiance(cluster)
         self._timeout_s = float("inf") if timeout_s is None else timeout_s
         self._dial = dial
         self._rng = random.Random()
@@ -94,8 +115,7 @@ class NodeLink:
         self._last_id = 0
 
     async def __aenter__(self) -> Self:
-        hello = client_hello(self._cluster, self._rng)
-        self._connection, self.welcome = await call(self.address, self._dial, hello)
+        self._connection, self.welcome = await call(self.address, self._dial, self._allegiance, self._rng)
         return self
 
     async def __aexit__(
@@ -144,7 +164,7 @@ class NodeLink:
 
     def subscribe_batches(self, from_offset: int) -> BatchSubscription:
         """The same in whole batches. Close it with its `aclose`, or use it as a context."""
-        return BatchSubscription(lambda: [self.address], self._cluster, from_offset, self._dial, self._rng)
+        return BatchSubscription(lambda: [self.address], self._allegiance, from_offset, self._dial, self._rng)
 
     async def explain(self, source: str, event_id: str) -> KeyState:
         """What this node's deduplication table knows of the event."""
@@ -191,6 +211,39 @@ class NodeLink:
         """The faults that are active on this node. Raises `FaultsNotAllowed`."""
         return (await self._ask(ListFaults(self._next_id()), FaultsReply)).faults
 
+    async def read_entries(
+        self, first_index: int, max_bytes: int = limits.MAX_READ_BYTES, *, linearizable: bool = False
+    ) -> Entries:
+        """The log's own records from `first_index`, unchecked, as far as this node has applied them.
+
+        `linearizable`: the leader only, and `applied_index` covers all that was acked before. Raises
+        `OffsetOutOfRange` where they are cut away.
+        """
+        question = ReadEntries(self._next_id(), first_index, max_bytes, linearizable)
+        return await self._ask(question, Entries)
+
+    async def fetch_snapshot(self, take: Callable[[SnapshotPiece], None]) -> None:
+        """Give `take` what the prefix meant that this node has cut, in pieces; nothing when there is none."""
+        question = FetchSnapshot(self._next_id())
+        piece = await self._ask(question, SnapshotPiece)
+        received = 0
+        while piece.index:
+            if piece.position != received or not (piece.data or not piece.total_bytes):
+                raise ProtocolError(f"the piece at byte {piece.position} of a snapshot continues nothing")
+            received += len(piece.data)
+            take(piece)
+            if received >= piece.total_bytes:
+                return
+            piece = await self._answer_to(question, SnapshotPiece)
+
+    async def cut_prefix(self, before_offset: int) -> PrefixCutTo:
+        """Let this node cut the entries whose events are all before `before_offset`."""
+        return await self._ask(CutPrefix(self._next_id(), before_offset), PrefixCutTo)
+
+    async def keep_savepoint(self) -> SavepointKept:
+        """Let this node keep a savepoint now."""
+        return await self._ask(KeepSavepoint(self._next_id()), SavepointKept)
+
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
@@ -199,12 +252,22 @@ class NodeLink:
         with trio.move_on_after(self._timeout_s):
             async with self._turn:
                 await self._connection.send(question)
-                while True:
-                    message = await self._connection.receive_one()
-                    answer = self._sift(question.request_id, message, expects)
-                    if answer is not None:
-                        return answer
+                return await self._received(question, expects)
         raise OperationTimeout(f"the node at {self.address} gave no answer within {self._timeout_s:g} s")
+
+    async def _answer_to(self, question: Question, expects: type[_Answer]) -> _Answer:
+        """One more answer to a question that has several."""
+        with trio.move_on_after(self._timeout_s):
+            async with self._turn:
+                return await self._received(question, expects)
+        raise OperationTimeout(f"the node at {self.address} gave no answer within {self._timeout_s:g} s")
+
+    async def _received(self, question: Question, expects: type[_Answer]) -> _Answer:
+        while True:
+            message = await self._connection.receive_one()
+            answer = self._sift(question.request_id, message, expects)
+            if answer is not None:
+                return answer
 
     def _sift(self, request_id: int, message: Message | None, expects: type[_Answer]) -> _Answer | None:
         """The answer, or None for what is none: news, and the answers to questions given up."""
@@ -218,7 +281,17 @@ class NodeLink:
             case Refused(answered, code, text):
                 if answered == request_id:
                     raise error_of(code, text)
-            case Records() | StatusReply() | KeyExplained() | Transferred() | FaultsReply():
+            case (
+                Records()
+                | StatusReply()
+                | KeyExplained()
+                | Transferred()
+                | FaultsReply()
+                | Entries()
+                | SnapshotPiece()
+                | PrefixCutTo()
+                | SavepointKept()
+            ):
                 if message.request_id == request_id:
                     if not isinstance(message, expects):
                         raise ProtocolError(f"a {expects.__name__} was due, {type(message).__name__} came")

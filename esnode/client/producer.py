@@ -13,7 +13,7 @@ import trio
 from esnode.client.courier import Courier
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import CallerError, OperatorError
+from esnode.errors import CallerError, ClusterRestored, OperatorError
 from esnode.messages import OpenProducerSession, ProducerOpened
 from esnode.wire import encode
 
@@ -66,7 +66,7 @@ class ProducerSession:
             self._courier.submit(request)
             try:
                 answer = await request.wait()
-            except (CallerError, OperatorError):
+            except (CallerError, OperatorError, ClusterRestored):
                 await trio.sleep(OPEN_AGAIN_S)
                 continue
             assert isinstance(answer, ProducerOpened)

@@ -16,12 +16,14 @@ from typing import Final, Self
 import trio
 
 from esnode import limits
-from esnode.client.link import call, client_hello
+from esnode.client.allegiance import Allegiance
+from esnode.client.link import call
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of, stored_event
 from esnode.config import Address
 from esnode.connection import Connection, Dialer, error_of
 from esnode.errors import (
     CallerError,
+    ClusterRestored,
     ConnectionLost,
     EventStreamError,
     OffsetOutOfRange,
@@ -42,14 +44,15 @@ _REQUEST_ID: Final = 1
 class BatchSubscription:
     """An async iterator of `StoredBatch`, without end. For one task at a time.
 
-    Raises `OffsetOutOfRange` when retention has overtaken it, and `WrongCluster` or
-    `VersionMismatch` when every node says so. All else it lives through; `error` is the last of it.
+    Raises `OffsetOutOfRange` when retention has overtaken it, `OffsetAfterRestore` when the log was restored
+    and does not reach so far, and `ClusterRestored`, `WrongCluster` or `VersionMismatch` when every node
+    says so. All else it lives through; `error` is the last of it.
     """
 
     def __init__(
         self,
         addresses: Callable[[], list[Address]],
-        cluster: str,
+        allegiance: Allegiance,
         from_offset: int,
         dial: Dialer,
         rng: random.Random,
@@ -60,12 +63,13 @@ class BatchSubscription:
         """The end of what the node had applied when it last sent something."""
         self.error: EventStreamError | None = None
         self._addresses = addresses
-        self._cluster = cluster
+        self._allegiance = allegiance
         self._dial = dial
         self._rng = rng
         self._turn = rng.randrange(2**16)
         self._failures = 0
         self._refused: set[Address] = set()
+        self._restored: ClusterRestored | None = None
         self._connection: Connection | None = None
         self._batches: deque[StoredBatch] = deque()
         self._received = from_offset
@@ -119,8 +123,7 @@ class BatchSubscription:
             self._take(message)
 
     async def _open(self) -> Connection:
-        hello = client_hello(self._cluster, self._rng)
-        connection, _ = await call(self._address, self._dial, hello)
+        connection, _ = await call(self._address, self._dial, self._allegiance, self._rng)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(connection.aclose)
             await connection.send(Subscribe(_REQUEST_ID, self._received))
@@ -153,8 +156,10 @@ class BatchSubscription:
         await self.aclose()
         if isinstance(error, WrongCluster | VersionMismatch):
             self._refused.add(address)
+            if isinstance(error, ClusterRestored):
+                self._restored = error
             if self._refused.issuperset(self._addresses()):
-                raise error
+                raise self._restored or error
         self._turn += 1
         self._failures += 1
         pause_s = min(limits.RECONNECT_MIN_S * 2**self._failures, limits.RECONNECT_MAX_S)

@@ -221,6 +221,22 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
     return title
 
 
+def check_believed(path: Path, engine: str, identity: Identity) -> bool:
+    """Whether this is a node's directory, and one whose log may be believed; changes nothing.
+
+    Raises `WrongDirectory`, `CopiedDirectory`, `DistrustedDirectory`, `DamagedRecord`, and `StorageFailed`.
+    """
+    with disk_errors(f"look at {path}"):
+        title, marker = check_title(path, engine, identity), read_marker(path)
+        if title is None:
+            return False
+        if marker is not None:
+            raise DistrustedDirectory(f"{path} is not to be believed: {WHY[marker.distrust]}")
+        if title.inode is not None:
+            _check_mark(path, title)
+        return True
+
+
 def _check_mark(path: Path, title: Title) -> None:
     """The mark was there, whole, when `title` was written down."""
     try:

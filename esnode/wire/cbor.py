@@ -16,18 +16,26 @@ import cbor2
 from esnode import limits
 from esnode.errors import ProtocolError
 from esnode.messages import (
+    CutPrefix,
+    Entries,
     ExplainKey,
     FaultsReply,
+    FetchSnapshot,
     Goodbye,
     HealFault,
     Hello,
+    KeepSavepoint,
     KeyExplained,
     ListFaults,
     OpenProducerSession,
+    PrefixCutTo,
     ProducerOpened,
+    ReadEntries,
     Refused,
+    SavepointKept,
     SetFault,
     Side,
+    SnapshotPiece,
     StatusReply,
     StatusRequest,
     TransferLeadership,
@@ -52,6 +60,14 @@ RareMessage = (
     | HealFault
     | ListFaults
     | FaultsReply
+    | ReadEntries
+    | Entries
+    | FetchSnapshot
+    | SnapshotPiece
+    | CutPrefix
+    | PrefixCutTo
+    | KeepSavepoint
+    | SavepointKept
 )
 Field = Callable[[object], Any]
 """Returns the field's value, or raises `ProtocolError` with what it should have been."""
@@ -166,6 +182,18 @@ def _maps(value: object) -> list[dict[str, Any]]:
     return [_status(item) for item in value]
 
 
+def _records(value: object) -> list[bytes]:
+    if not isinstance(value, list) or not all(isinstance(item, bytes) for item in value):
+        raise ProtocolError("must be an array of byte strings")
+    return value
+
+
+def _piece(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) > limits.SNAPSHOT_CHUNK_BYTES:
+        raise ProtocolError(f"must be at most {limits.SNAPSHOT_CHUNK_BYTES} bytes")
+    return value
+
+
 def _check_plain(value: object) -> None:
     """Null, truth, number, text, and arrays and text-keyed maps of those. `load` bounds the depth."""
     if isinstance(value, dict):
@@ -186,6 +214,9 @@ _VERSION: Final = _integer(0, 2**16 - 1)
 _INDEX: Final = _integer(0, limits.MAX_INDEX)
 _INDEX_OR_NONE: Final = _integer(-1, limits.MAX_INDEX)
 _MILLISECONDS: Final = _integer(-(2**63), 2**63 - 1)
+_TERM: Final = _integer(0, limits.MAX_TERM)
+_LOG_TIME_MS: Final = _integer(0, 2**63 - 1)
+_SNAPSHOT_BYTES: Final = _integer(0, limits.MAX_SNAPSHOT_BYTES)
 _NAME: Final = _text(MAX_NAME_BYTES)
 _TEXT: Final = _text(MAX_TEXT_BYTES)
 _CODE: Final = _text(16)
@@ -207,6 +238,23 @@ SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
     HealFault: (_U64, _NAME),
     ListFaults: (_U64,),
     FaultsReply: (_U64, _maps),
+    ReadEntries: (_U64, _INDEX, _U32, _truth),
+    Entries: (_U64, _INDEX, _INDEX, _records),
+    FetchSnapshot: (_U64,),
+    SnapshotPiece: (
+        _U64,
+        _INDEX,
+        _TERM,
+        _INDEX,
+        _LOG_TIME_MS,
+        _SNAPSHOT_BYTES,
+        _SNAPSHOT_BYTES,
+        _piece,
+    ),
+    CutPrefix: (_U64, _INDEX),
+    PrefixCutTo: (_U64, _INDEX, _INDEX),
+    KeepSavepoint: (_U64,),
+    SavepointKept: (_U64, _INDEX),
 }
 
 

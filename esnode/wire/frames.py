@@ -14,20 +14,28 @@ from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
 from esnode.messages import (
     Append,
     Appended,
+    CutPrefix,
+    Entries,
     ExplainKey,
     FaultsReply,
+    FetchSnapshot,
     Goodbye,
     HealFault,
     Hello,
+    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
     OpenProducerSession,
+    PrefixCutTo,
     ProducerOpened,
     Read,
+    ReadEntries,
     Records,
     Refused,
+    SavepointKept,
     SetFault,
+    SnapshotPiece,
     StatusReply,
     StatusRequest,
     Subscribe,
@@ -74,6 +82,14 @@ Message = (
     | HealFault
     | ListFaults
     | FaultsReply
+    | ReadEntries
+    | Entries
+    | FetchSnapshot
+    | SnapshotPiece
+    | CutPrefix
+    | PrefixCutTo
+    | KeepSavepoint
+    | SavepointKept
     | VoteRequest
     | VoteReply
     | AppendEntries
@@ -145,6 +161,14 @@ CODECS: Final[dict[type[Message], Codec]] = {
     HealFault: _rare(_T.HEAL_FAULT, HealFault),
     ListFaults: _rare(_T.LIST_FAULTS, ListFaults),
     FaultsReply: _rare(_T.FAULTS_REPLY, FaultsReply),
+    ReadEntries: _rare(_T.READ_ENTRIES, ReadEntries),
+    Entries: _rare(_T.ENTRIES, Entries),
+    FetchSnapshot: _rare(_T.FETCH_SNAPSHOT, FetchSnapshot),
+    SnapshotPiece: _rare(_T.SNAPSHOT_PIECE, SnapshotPiece),
+    CutPrefix: _rare(_T.CUT_PREFIX, CutPrefix),
+    PrefixCutTo: _rare(_T.PREFIX_CUT_TO, PrefixCutTo),
+    KeepSavepoint: _rare(_T.KEEP_SAVEPOINT, KeepSavepoint),
+    SavepointKept: _rare(_T.SAVEPOINT_KEPT, SavepointKept),
     VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
     VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
     AppendEntries: Codec(_T.APPEND_ENTRIES, _joined(_P.append_entries_parts), _P.decode_append_entries),

@@ -63,6 +63,11 @@ def test_the_tail_starts_where_it_is_told(tmp_path: Path) -> None:
     assert nodelog.next_step(tmp_path / "1", 0) == "old advice"
 
 
+def test_lines_of_one_kind_are_passed_over_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "1").write_text(line("t1", "a") + line("t2", "b", text='"event": "a"') + line("t3", "ab"))
+    assert [each.event for each in nodelog.read(tmp_path / "1", 1, without="a")] == ["b", "ab"]
+
+
 def test_reading_ends_at_the_given_byte(tmp_path: Path) -> None:
     first = line("t1", "a")
     (tmp_path / "1").write_text(first + line("t2", "b"))

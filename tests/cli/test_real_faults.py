@@ -77,7 +77,7 @@ def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothi
 ) -> None:
     old = leader(fragile)
     load = begin(fragile, "produce", str(FLIGHTS), "--rate", "4000", "-o", "json")
-    cut = begin(fragile, "fault", "partition", "isolate-leader", "--lease", "4s")
+    cut = begin(fragile, "fault", "partition", "isolate-leader", "--lease", "6s")
     found = wait_active(fragile, 3)
     cut.send_signal(signal.SIGKILL)
     cut.communicate()
@@ -94,6 +94,35 @@ def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothi
     proof = fragile.data("verify", "--input", str(FLIGHTS), "--exact", "--wait", "20")
     assert proof["verdict"] == "passed", proof
     assert fragile.data("status")["nodes"][0]["next_offset"] == FLIGHTS_COUNT
+    told(fragile, old)
+
+
+def told(cluster: RealCluster, old: int) -> None:
+    """What the timeline and the trace say of that partition."""
+    story = cluster.data("timeline", "--since", "10m")
+    cut = next(one for one in story["happenings"] if one["kind"] == "fault")
+    later = [one for one in story["happenings"] if one["kind"] == "election" and one["begin"] > cut["begin"]]
+    assert (cut["nodes"], cut["details"]["how"]) == ([1, 2, 3], "expired")
+    assert (later[0]["details"]["before"], later[0]["details"]["why"]) == (old, "silence")
+    new = later[0]["details"]["leader"]
+    assert new != old
+    assert {new} < {int(voter) for voter in later[0]["details"]["votes"]}
+    assert any(gap["begin"] <= later[0]["begin"] for gap in story["leaderless"])
+    drawn = cluster.run("timeline", "--format", "mermaid").stdout
+    term = later[0]["details"]["term"]
+    places = [
+        drawn.index(words)
+        for words in (f"fault {cut['details']['fault']}", f"n{new}: +", f"leads term {term}")
+    ]
+    assert places == sorted(places)
+    way = cluster.data("trace", "--live")
+    steps = {(step["step"], step["node"]) for step in way["steps"]}
+    assert steps >= {("applied", node) for node in (1, 2, 3)} | {("appended", way["leader"]), ("acked", None)}
+    assert all((step["after_ms"] or -1e9) <= step["before_ms"] for step in way["steps"])
+    trace = cluster.data("trace", "--source", "esctl/trace", "--id", way["event"]["id"])
+    assert (trace["offset"], trace["entry"]["index"], trace["equal"]) == (way["offset"], way["index"], True)
+    assert trace["led_by"]["node"] == way["leader"]
+    assert all(node["durable"] and node["applied"] and node["equal"] for node in trace["nodes"])
 
 
 @pytest.mark.parametrize(

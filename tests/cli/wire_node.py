@@ -14,20 +14,24 @@ import trio
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.connection import Connection, accept
-from esnode.errors import ConnectionLost, FaultsNotAllowed, NotLeader, PeerError
+from esnode.errors import ConnectionLost, FaultsNotAllowed, NotLeader, OffsetOutOfRange, PeerError
 from esnode.events import encode_event, key_of
 from esnode.messages import (
+    Entries,
     ExplainKey,
     FaultsReply,
+    FetchSnapshot,
     HealFault,
     KeyExplained,
     LeaderIs,
     ListFaults,
     Read,
+    ReadEntries,
     Records,
     Refused,
     SetFault,
     Side,
+    SnapshotPiece,
     StatusReply,
     StatusRequest,
     Subscribe,
@@ -82,6 +86,8 @@ class WireNode:
     rejoin_cause: str | None = None
     deaf_to_reads: bool = False
     leave_after_reads: int | None = None
+    cut_after_reads: int | None = None
+    """Then retention has cut what is asked for."""
     known: dict[bytes, int] = field(default_factory=dict)
     dedup: dict[str, Any] = field(default_factory=dict)
     faults_allowed: bool = True
@@ -165,6 +171,19 @@ class WireNode:
                 await connection.send(FaultsReply(request_id, [self.faults.pop(fault)]))
             case ListFaults(request_id):
                 await connection.send(FaultsReply(request_id, list(self.faults.values())))
+            case ReadEntries(request_id, _, _, True) if self.role != "leader":
+                await connection.send(Refused(request_id, NotLeader.code, f"node {self.leader} leads"))
+            case ReadEntries(request_id, index) if index < limits.MAX_INDEX:
+                if self.leave_after_reads is not None:
+                    self.leave_after_reads -= 1
+                    if self.leave_after_reads < 0:
+                        await connection.aclose()
+                        return
+                await connection.send(self.entries(request_id, index))
+            case ReadEntries(request_id):
+                await connection.send(Entries(request_id, 0, len(self.records), []))
+            case FetchSnapshot(request_id):
+                await connection.send(SnapshotPiece(request_id, 0, 0, 0, 0, 0, 0, b""))
             case TransferLeadership(request_id, to):
                 await connection.send(Transferred(request_id, self.id, to or 2))
             case _:
@@ -174,6 +193,14 @@ class WireNode:
         found = [one for one in self.records if _place(one)[1] > offset][: self.page_records]
         return Records(request_id, self.first_offset, self.next_offset, 12, tuple(found))
 
+    def entries(self, request_id: int, index: int) -> Entries | Refused:
+        """For a log whose entries are numbered from 1."""
+        if self.cut_after_reads is not None:
+            self.cut_after_reads -= 1
+            if self.cut_after_reads < 0:
+                return Refused(request_id, OffsetOutOfRange.code, "cut away")
+        return Entries(request_id, 0, len(self.records), self.records[index - 1 :][: self.page_records])
+
     def status(self) -> dict[str, Any]:
         return {
             "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id, "role": self.role, "term": self.term,
@@ -181,7 +208,9 @@ class WireNode:
             "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
             "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
-            "voters": [1, 2, 3], "silence_ms": 0 if self.role == "leader" else 40,
+            "voters": [1, 2, 3],
+            "epoch": 1, "ancestors": [], "prefix_index": 0, "savepoint_index": 4,
+            "silence_ms": 0 if self.role == "leader" else 40,
             "faults_allowed": self.faults_allowed, "faults": list(self.faults.values()),
         }  # fmt: skip
 

@@ -51,6 +51,8 @@ class Invariants:
         """Who has ever made it durable, and not cut it away again."""
         self._last_seen: dict[bytes, int] = {}
         """Where a key was committed last."""
+        self._committed_in: list[int] = []
+        """The term of the leader that committed each entry: that of the entry, or a later one."""
         self._digests: dict[int, bytes] = {}
         self._positions: dict[int, tuple[int, int, int, int]] = {}
 
@@ -207,7 +209,11 @@ class Invariants:
         core = process.core
         known = self._leader_of.setdefault(core.term, host.id)
         demand(known == host.id, "one leader a term", f"nodes {known} and {host.id} lead in {core.term}")
+        # Raft 5.4.3 is about later terms. Votes that were long on their way may make a leader of an earlier
+        # one: it lacks what a later leader has committed meanwhile, and commits nothing.
         last = self.last_committed
+        while last and self._committed_in[last - 1] >= core.term:
+            last -= 1
         if last > core.log.prefix_index:
             whole = core.log.term_at(last) == self.committed[last - 1].term
             text = f"node {host.id} leads in {core.term} without entry {last}@{self.committed[last - 1].term}"
@@ -227,14 +233,14 @@ class Invariants:
             term = log.term_at(index)
             assert term is not None
             if index > self.last_committed:
-                self._commit(index, term)
+                self._commit(index, term, process.core.term)
             else:
                 ours = self.committed[index - 1].term
                 text = f"node {host.id} commits {index}@{term}; committed is {index}@{ours}"
                 demand(ours == term, "committed once", text)
         demand(log.committed <= self.last_committed, "committed once", "a snapshot of what is not committed")
 
-    def _commit(self, index: int, term: int) -> None:
+    def _commit(self, index: int, term: int, in_term: int) -> None:
         demand(index == self.last_committed + 1, "committed once", f"entry {index} is committed out of turn")
         holders = self._holders.get((index, term), set())
         enough = 2 * len(holders) > len(self._hosts)
@@ -248,6 +254,7 @@ class Invariants:
         )
         self._note_keys(entry)
         self.committed.append(entry)
+        self._committed_in.append(in_term)
 
     def _note_keys(self, entry: Entry) -> None:
         """Each key once within its window, in a session once for ever; `key_at` is what offsets mean."""

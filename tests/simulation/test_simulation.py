@@ -67,6 +67,11 @@ def test_another_seed_gives_another_trace() -> None:
     assert world.run(1, minutes=0.2).trace_hash != world.run(2, minutes=0.2).trace_hash
 
 
+def test_a_leader_of_an_earlier_term_that_votes_reach_late_breaks_no_promise() -> None:
+    # At 104.6 s node 2 gets the last of its votes of term 3, after node 1 has committed in term 4.
+    assert world.run(4007005, minutes=0.95, stretch=6).violation is None
+
+
 def test_a_tape_is_the_same_after_a_file() -> None:
     tape = record(4, draw(4, 1.0))
     assert tape.faults

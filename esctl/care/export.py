@@ -1,0 +1,229 @@
+"""Events out of the log: into an SQLite database to be queried, or into lines that `esctl produce` takes.
+
+Decides the shape of the table, and where an export goes on: with the offset after the last one that the
+database has. A database of another cluster, or of a log that was restored to before that offset, is refused.
+Memory holds a batch. Never prints. Called by `esctl export`.
+"""
+
+import base64
+import gzip
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
+from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.following import Reading, Wanted, reading
+from esctl.state import Cluster
+from esnode.client import StoredEvent
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS events (
+  "offset" INTEGER PRIMARY KEY,
+  id TEXT NOT NULL,
+  source TEXT NOT NULL,
+  type TEXT,
+  time TEXT,
+  subject TEXT,
+  data TEXT,
+  attributes TEXT,
+  log_time_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_key ON events (source, id);
+CREATE INDEX IF NOT EXISTS events_by_type ON events (type);
+CREATE TABLE IF NOT EXISTS export (cluster TEXT NOT NULL, next_offset INTEGER NOT NULL);
+"""
+_COLUMNS: Final = ("id", "source", "type", "time", "subject")
+
+
+class Watcher(Protocol):
+    """Who is told how far it has come."""
+
+    def advance(self, amount: int = 1) -> None:
+        """So many more events of the log are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events: from an offset on, at most so many, of one source; None for no bound.
+
+    None for the offset: from the first that is kept.
+    """
+
+    from_offset: int | None
+    max_events: int | None
+    source: str | None
+
+
+@dataclass(slots=True)
+class Written:
+    """What was done so far."""
+
+    events: int = 0
+    next_offset: int = 0
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    def put(self, stored: StoredEvent, log_time_ms: int) -> None:
+        """One event."""
+        ...
+
+    def reached(self, next_offset: int) -> None:
+        """Everything before this offset is there, or was not wanted."""
+        ...
+
+
+class Database:
+    """An SQLite file. The transaction that has events has the offset to go on with, too."""
+
+    def __init__(self, connection: sqlite3.Connection, cluster: str) -> None:
+        """`cluster`: whose events come into it from now on."""
+        self._connection = connection
+        self._cluster = cluster
+        connection.executescript(_SCHEMA)
+        row = connection.execute("SELECT cluster, next_offset FROM export").fetchone()
+        self.owner: str | None = None if row is None else str(row[0])
+        """Whose events are in it; None in a new one."""
+        self.next_offset: int | None = None if row is None else int(row[1])
+        """Where to go on; None in a new one."""
+
+    def put(self, stored: StoredEvent, log_time_ms: int) -> None:
+        """See `Sink`."""
+        event = stored.event
+        rest = {name: value for name, value in event.items() if name not in (*_COLUMNS, "data")}
+        row = (
+            stored.offset,
+            *(_text(event.get(name)) for name in _COLUMNS),
+            None if event.get("data") is None else as_json(event["data"]),
+            as_json(rest) if rest else None,
+            log_time_ms,
+        )
+        self._connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def reached(self, next_offset: int) -> None:
+        """See `Sink`."""
+        self._connection.execute("DELETE FROM export")
+        self._connection.execute("INSERT INTO export VALUES (?, ?)", (self._cluster, next_offset))
+        self._connection.commit()
+
+
+class Lines:
+    """NDJSON: the events as they were produced."""
+
+    def __init__(self, file: gzip.GzipFile | BufferedWriter) -> None:
+        self._file = file
+
+    def put(self, stored: StoredEvent, log_time_ms: int) -> None:
+        """See `Sink`."""
+        self._file.write(as_json(stored.event).encode() + b"\n")
+
+    def reached(self, next_offset: int) -> None:
+        """See `Sink`."""
+
+
+@contextmanager
+def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, int]]) -> Iterator[Database]:
+    """The database at `path`, new or to be gone on with.
+
+    `ancestors`: what the cluster was restored from, and up to where it is the same. Raises `ExportOfAnother`,
+    `InputUnreadable`, `MachineRefused`.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            database = Database(connection, cluster.identity)
+            _check_owner(path, database, cluster, ancestors)
+            yield database
+    except sqlite3.DatabaseError as error:
+        raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
+
+
+def _check_owner(
+    path: Path, database: Database, cluster: Cluster, ancestors: Sequence[tuple[str, int]]
+) -> None:
+    """Its events must be those of this cluster, or of one that it was restored from, as far as that goes."""
+    owner, reached = database.owner, database.next_offset or 0
+    if owner in (None, cluster.identity):
+        return
+    known = [name for name, _ in ancestors]
+    shared = min(end for _, end in ancestors[known.index(owner) :]) if owner in known else 0
+    if reached > shared:
+        raise ExportOfAnother(
+            f"{path} has the events of {owner} before offset {reached}; this is {cluster.identity}, which has"
+            f" the same ones only before offset {shared}"
+        )
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[Lines]:
+    """A new file of lines, packed when it ends in `.gz`; it has its name once it is whole.
+
+    Raises `FileTaken`, `MachineRefused`.
+    """
+    if path.exists():
+        raise FileTaken(f"{path} exists already; it was not touched")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as raw:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
+                    yield Lines(packed)
+            else:
+                yield Lines(raw)
+            raw.flush()
+            os.fsync(raw.fileno())
+        beside.rename(path)
+    except OSError as error:
+        raise MachineRefused(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+async def export(
+    cluster: Cluster, chosen: Selection, sink: Sink, written: Written, begin: Callable[[int], Watcher]
+) -> None:
+    """All events up to the end of the log as a majority confirms it now; raises what `reading` does."""
+    start = chosen.from_offset
+    if start is None:
+        start = (await confirmed_end(cluster)).first_offset
+    written.next_offset = start
+    wanted = Wanted(start, None, follow=False, node=None)
+    async with reading(cluster, wanted, lambda _stale: None) as source:
+        watcher = begin(max(0, source.end - start))
+        await _copy(source, chosen, sink, written, watcher)
+
+
+async def _copy(source: Reading, chosen: Selection, sink: Sink, written: Written, watcher: Watcher) -> None:
+    while (batch := await source.next_batch()) is not None:
+        for stored in batch.events():
+            written.next_offset = stored.offset + 1
+            if chosen.source in (None, stored.event.get("source")):
+                sink.put(stored, batch.entry.log_time_ms)
+                written.events += 1
+                if written.events == chosen.max_events:
+                    sink.reached(written.next_offset)
+                    return
+        sink.reached(written.next_offset)
+        watcher.advance(batch.count)
+
+
+def as_json(value: Any) -> str:
+    """As JSON has it; bytes, which it has not, in base64."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_packed)
+
+
+def _packed(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else as_json(value)

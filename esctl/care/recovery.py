@@ -1,0 +1,103 @@
+"""One recovery from a lost quorum, step by step, in the order in which nothing can be lost twice.
+
+Looks, asks, tries to bring the old cluster back, stops what is left of it, backs the survivor up, moves all
+old files aside, and makes the new cluster. What may be done is decided in `lost.py`. Called by
+`esctl cluster recover`.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from esctl import guard, state
+from esctl.backends import backend_named
+from esctl.care import lost, shelf, taking, vault
+from esctl.care.starting import start_and_elect
+from esctl.invocation import Invocation
+from esctl.state import Cluster
+from esnode.backup.file import BackupReader
+from esnode.backup.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was done."""
+
+    cluster: Cluster
+    leader: int
+    backup: Path
+    manifest: Manifest
+    tried: list[lost.Tried]
+    aside: list[Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the operator said."""
+
+    survivor: int
+    confirm: str | None
+    timeout_s: float
+
+
+def consequence(cluster: Cluster, survivor: int) -> str:
+    """What is lost, in words that can be confirmed."""
+    others = [str(node.id) for node in cluster.nodes if node.id != survivor]
+    return (
+        f"the log of node {survivor} becomes that of a new cluster; what was acked by nodes"
+        f" {' and '.join(others)} and had not reached node {survivor} is lost for good"
+    )
+
+
+def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
+    """All of it, under the cluster's lock. Raises `QuorumNotLost`, `SurvivorDistrusted`, `NotConfirmed`,
+    `MachineRefused`, and what a backup and a restore raise."""
+    backend, survivor = backend_named(cluster.backend), wanted.survivor
+    cluster.node(survivor)
+    run.trio(lambda: lost.refuse_if_alive(cluster))
+    vault.check_survivor(cluster, survivor)
+    guard.severe(
+        run.terminal, cluster, consequence(cluster, survivor), confirm=wanted.confirm,
+        words=f"cluster recover --from-node {survivor}",
+    )  # fmt: skip
+    numbers = lost.startable(cluster, backend)
+    with run.terminal.progress(f"trying to bring {cluster.name} back"):
+        tried = run.trio(lambda: lost.try_to_start(cluster, backend, numbers))
+        run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], wanted.timeout_s))
+    home = shelf.default_directory()
+    state.make_directory(home)
+    lost.check_best(cluster, survivor, home)
+    created = taking.now_text()
+    path = home / shelf.default_name(f"{cluster.name}-survivor-{survivor}", created)
+    with run.terminal.progress(f"backing up node {survivor} of {cluster.name}", None, "events") as bar:
+        manifest = vault.back_up_stopped(cluster, survivor, path, bar.advance)
+    reader = vault.open_backup(path)
+    with run.terminal.progress(f"checking {path.name}", manifest.events, "events") as bar:
+        vault.check_backup(reader, bar.advance)
+    return _go_on(run, cluster, wanted, reader, tried, created)
+
+
+def _go_on(
+    run: Invocation,
+    cluster: Cluster,
+    wanted: Wanted,
+    reader: BackupReader,
+    tried: list[lost.Tried],
+    created: str,
+) -> Recovered:
+    """From the backup of the survivor to a cluster that runs."""
+    backend, manifest = backend_named(cluster.backend), reader.manifest
+    settings = vault.check_survivor(cluster, wanted.survivor)
+    aside = lost.move_aside(cluster, manifest.origin.epoch)
+    run.terminal.note(f"the old files are kept beside the new ones; the survivor is in {reader.path}")
+    successor = lost.successor_of(cluster, created)
+    options = replace(
+        vault.successor_options(manifest, cluster.storage),
+        log_level=settings.log_level, faults=settings.faults.allowed, retention=settings.retention,
+    )  # fmt: skip
+    total = manifest.events * len(cluster.nodes)
+    with run.terminal.progress(f"making {cluster.name} anew", total, "events") as bar:
+        vault.rebuild(backend, successor, options, reader, bar.advance)
+    state.replace(successor)
+    with run.terminal.progress(f"starting {len(cluster.nodes)} nodes of {cluster.name}"):
+        leader = run.trio(lambda: start_and_elect(backend, successor, wanted.timeout_s))
+    return Recovered(successor, leader, reader.path, manifest, tried, aside)

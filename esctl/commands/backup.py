@@ -1,0 +1,357 @@
+"""`esctl backup`: one file with the whole log, made, checked, restored and rehearsed.
+
+A backup has the log as it is stored and what its cut prefix meant, so that a restored cluster knows every
+event again. It is restored into a new cluster only, of a new epoch, and never over data that is there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from esctl import guard, layout, state
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.arguments import DryRun, StartTimeout, Yes
+from esctl.backends import backend_named
+from esctl.backends.interface import RunState
+from esctl.errors import CleanUpIncomplete, ClusterExists, DrillFailed, Inconclusive, NodeStillRuns
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+
+if TYPE_CHECKING:
+    from esctl.care.rehearsal import Rehearsed
+    from esnode.backup.manifest import Manifest
+
+app = new_typer()
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Name the backup", show_default=False)]
+DirectoryArgument = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", help="Look there; by default where backups go by themselves")
+]
+
+
+@command(app, "create")
+def create(
+    run: Invocation,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="FILE", help="Write it there: a new file, or a directory")
+    ] = None,
+    from_node: Annotated[
+        int | None, typer.Option("--from-node", metavar="ID", min=1, help="Read this node's log")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Read the directory of --from-node, which is stopped")
+    ] = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Write everything that was acked so far into one file, from a cluster that goes on working"""
+    from esctl.care import shelf, taking  # loaded late: they bring trio and the client
+
+    cluster = run.cluster()
+    if offline:
+        _refuse_running(cluster, from_node)
+    elif from_node is not None:
+        cluster.node(from_node)
+    path = _place(into, shelf.default_name(cluster.name, taking.now_text()))
+    if dry_run:
+        whose = "a node that answers" if from_node is None else f"node {from_node}"
+        data = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
+        return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
+    state.make_directory(path.parent)
+    manifest = _taken(run, cluster, path, from_node, offline=offline)
+    shelf.note(cluster, path, manifest)
+    views: list[View] = [Line(f"backed up {manifest.events:,} events into {path}", Tone.GOOD)]
+    return Answer(_data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {path}")])
+
+
+@command(app, "verify")
+def verify(run: Invocation, file: FileArgument) -> Answer:
+    """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
+    from esctl.care import vault  # loaded late: it brings the storage
+
+    reader = vault.open_backup(file)
+    with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
+        vault.check_backup(reader, bar.advance)
+    views: list[View] = [Line(f"{file} is whole", Tone.GOOD)]
+    return Answer({**_data(file, reader.manifest), "verdict": "passed"}, [*views, *_views(reader.manifest)])
+
+
+@command(app, "restore")
+def restore(
+    run: Invocation,
+    file: FileArgument,
+    name: Annotated[str, typer.Option("--name", metavar="NEW", help="Name the new cluster")],
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=15, help="Make so many, an odd number")] = 3,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
+    ] = None,
+    storage: Annotated[
+        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
+    ] = "sqlite",
+    base_port: Annotated[
+        int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
+    ] = None,
+    timeout: StartTimeout = 30.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Make a new cluster of a backup, with all events and all that deduplication knew; and start it"""
+    from esctl.care import vault  # loaded late: it brings the storage
+    from esctl.care.starting import start_and_elect
+
+    state.check_name(name)
+    layout.check_count(nodes, f"esctl backup restore {file} --name {name} --nodes {nodes + 1}")
+    reader = vault.open_backup(file)
+    manifest = reader.manifest
+    with state.locked("", run.terminal.note):
+        if name in state.names():
+            raise ClusterExists(
+                f"there is a cluster {name} already; a backup is never restored over data",
+                next_step=f"esctl backup restore {file} --name ANOTHER",
+            )
+        cluster = layout.plan(name, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
+        options, backend = vault.successor_options(manifest, storage), backend_named(cluster.backend)
+        epoch = 1 + len(options.ancestors)
+        if dry_run:
+            data = {**_data(file, manifest), "name": name, "dry_run": True, "epoch": epoch}
+            return Answer(data, [Line(f"would make {nodes} nodes in {cluster.data_dir}, epoch {epoch}")])
+        with run.terminal.progress(f"checking {file.name}", manifest.events, "events") as bar:
+            vault.check_backup(reader, bar.advance)
+        with run.terminal.progress(f"restoring {name}", manifest.events * nodes, "events") as bar:
+            vault.rebuild(backend, cluster, options, reader, bar.advance)
+        state.add(cluster)
+    with run.changing(name) as cluster, run.terminal.progress(f"starting {nodes} nodes of {name}"):
+        leader = run.trio(lambda: start_and_elect(backend, cluster, timeout))
+    views: list[View] = [
+        Line(f"cluster {name} has the {manifest.events:,} events of {file}; node {leader} leads", Tone.GOOD),
+        Fields(
+            [
+                ("epoch", epoch),
+                ("identity", cluster.identity),
+                ("next offset", manifest.next_offset),
+                (
+                    "old clients",
+                    f"are told so (ES2020), and to send again what is from {manifest.origin.known_offset} on",
+                ),
+                ("addresses", ", ".join(cluster.addresses)),
+                ("next", f"esctl verify --cluster {name}"),
+            ]
+        ),
+    ]
+    restored = {
+        "name": name, "identity": cluster.identity, "epoch": epoch, "leader": leader,
+        "addresses": cluster.addresses, "data_dir": str(cluster.data_dir),
+    }  # fmt: skip
+    return Answer({**_data(file, manifest), **restored}, views)
+
+
+@command(app, "drill")
+def drill(
+    run: Invocation,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Try this backup, not a new one")
+    ] = None,
+    storage: Annotated[
+        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
+    ] = "sqlite",
+    timeout: StartTimeout = 30.0,
+) -> Answer:
+    """Restore into a throw-away cluster and compare it, node by node, with the one that goes on"""
+    from esctl.care.rehearsal import rehearse  # loaded late: it brings trio and the storage
+
+    return _drill_answer(run.cluster().name, rehearse(run, run.cluster(), file, storage, timeout))
+
+
+@command(app, "ls")
+def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
+    """List the backups in a directory"""
+    from esctl.care import shelf  # loaded late: it brings the file format
+
+    shelved = shelf.listed(directory or shelf.default_directory())
+    rows: list[list[Value]] = []
+    listed: list[dict[str, Any]] = []
+    for each in shelved:
+        manifest = each.manifest
+        listed.append(
+            {"file": str(each.path), "size_bytes": each.size_bytes, "whole": manifest is not None,
+             "why": each.why or None, **(_facts(manifest) if manifest is not None else {})}
+        )  # fmt: skip
+        if manifest is None:
+            rows.append([each.path.name, Cell("damaged", Tone.BAD), None, None, None, each.size_bytes])
+        else:
+            origin = manifest.origin
+            rows.append(
+                [
+                    each.path.name,
+                    origin.name,
+                    origin.epoch,
+                    origin.created,
+                    manifest.next_offset,
+                    each.size_bytes,
+                ]
+            )
+    table = Table(
+        ["file", "cluster", "epoch", "created", "next offset", "bytes"],
+        rows,
+        empty="no backups; make one: esctl backup create",
+    )
+    return Answer({"backups": listed}, [table])
+
+
+@command(app, "prune")
+def prune(
+    run: Invocation,
+    directory: DirectoryArgument = None,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="Keep the newest N of each cluster")
+    ] = 7,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
+    from esctl.care import shelf  # loaded late: it brings the file format
+
+    shelved = shelf.listed(directory or shelf.default_directory())
+    old = [each.path for each in shelf.too_many(shelved, keep)]
+    data: dict[str, Any] = {"removed": [str(path) for path in old], "kept": len(shelved) - len(old)}
+    if dry_run or not old:
+        verb = "would remove" if old else "nothing to remove:"
+        return Answer({**data, "dry_run": dry_run}, [Line(f"{verb} {len(old)} of {len(shelved)} backups")])
+    guard.moderate(run.terminal, f"{len(old)} of {len(shelved)} backups would be removed.", yes=yes)
+    for path in old:
+        path.unlink(missing_ok=True)
+    return Answer(data, [Line(f"removed {len(old)} backups, kept {len(shelved) - len(old)}", Tone.GOOD)])
+
+
+def _drill_answer(name: str, done: "Rehearsed") -> Answer:
+    manifest, findings = done.manifest, done.findings
+    wrong, doubts = findings.wrong(manifest), findings.doubts
+    word = "failed" if wrong else "inconclusive" if doubts else "passed"
+    data = {
+        "cluster": name, "verdict": word, "common_offset": manifest.next_offset, "events": manifest.events,
+        "content_hash": manifest.content_hash, "sent_again": findings.sent_again,
+        "known_again": findings.known_again, "seconds": done.seconds, "wrong": wrong, "doubts": doubts,
+        "copies": [{"cluster": c.cluster, "node": c.node, "hash": c.hash, "why": c.why or None}
+                   for c in findings.copies],
+        "left_behind": [str(path) for path in done.left],
+    }  # fmt: skip
+    rows: list[list[Value]] = []
+    for copy in findings.copies:
+        tone = (
+            Tone.WARN if copy.hash is None else Tone.GOOD if copy.hash == manifest.content_hash else Tone.BAD
+        )
+        rows.append([copy.cluster, copy.node, Cell(copy.hash or copy.why, tone)])
+    known = findings.known_again == findings.sent_again
+    pairs: list[tuple[str, Value]] = [
+        ("events compared", manifest.events),
+        ("sent again and known", Cell(f"{findings.known_again:,} of {findings.sent_again:,}", _tone(known))),
+        ("seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in done.seconds.items())),
+        ("verdict", Cell(word, {"passed": Tone.GOOD, "failed": Tone.BAD}.get(word, Tone.WARN))),
+    ]
+    hashes = Table(["cluster", "node", f"hash of the events before {manifest.next_offset:,}"], rows)
+    errors: list[Trouble] = []
+    if wrong:
+        errors.append(Trouble.of(DrillFailed("; ".join(wrong))))
+    elif doubts:
+        errors.append(Trouble.of(Inconclusive("; ".join(doubts))))
+    if done.left:
+        left = CleanUpIncomplete(f"could not be deleted: {', '.join(map(str, done.left))}")
+        errors.append(Trouble.of(left))
+    exits = {"failed": Exit.VERDICT_FAILED, "inconclusive": Exit.INCONCLUSIVE}
+    code = exits.get(word, Exit.CLEANUP_INCOMPLETE if done.left else Exit.OK)
+    return Answer(data, [hashes, Fields(pairs)], errors, code)
+
+
+def _tone(good: bool) -> Tone:
+    return Tone.GOOD if good else Tone.BAD
+
+
+def _refuse_running(cluster: state.Cluster, number: int | None) -> None:
+    again = f"esctl backup create --offline --from-node ID --cluster {cluster.name}"
+    if number is None:
+        raise NodeStillRuns("--offline wants --from-node: whose directory is to be read", next_step=again)
+    process = next(p for p in backend_named(cluster.backend).nodes(cluster) if p.node == cluster.node(number))
+    if process.state is not RunState.DOWN:
+        raise NodeStillRuns(
+            f"node {number} of {cluster.name} is {process.state}: its directory is its own",
+            next_step=f"esctl backup create --from-node {number} --cluster {cluster.name}",
+        )
+
+
+def _place(into: Path | None, default_name: str) -> Path:
+    from esctl.care import shelf  # loaded late: it brings the file format
+
+    if into is None:
+        return shelf.default_directory() / default_name
+    return into.absolute() / default_name if into.is_dir() else into.absolute()
+
+
+def _taken(
+    run: Invocation, cluster: state.Cluster, path: Path, number: int | None, *, offline: bool
+) -> "Manifest":
+    from contextlib import ExitStack
+
+    from esctl.care import taking, vault  # loaded late: they bring trio and the storage
+
+    if offline:
+        assert number is not None
+        with run.terminal.progress(f"backing up node {number} of {cluster.name}", None, "events") as bar:
+            return vault.back_up_stopped(cluster, number, path, bar.advance)
+    with ExitStack() as bars:
+
+        def begin(total: int) -> taking.Watcher:
+            return bars.enter_context(run.terminal.progress(f"backing up {cluster.name}", total, "events"))
+
+        return run.trio(lambda: taking.take(cluster, path, number, begin))
+
+
+def _facts(manifest: "Manifest") -> dict[str, Any]:
+    origin = manifest.origin
+    return {
+        "cluster": origin.name,
+        "identity": origin.cluster,
+        "source_epoch": origin.epoch,
+        "created": origin.created,
+        "from_node": origin.node,
+        "online": origin.online,
+        "events": manifest.events,
+        "first_offset": manifest.first_offset,
+        "next_offset": manifest.next_offset,
+        "known_offset": origin.known_offset,
+        "first_index": manifest.first_index,
+        "last_index": manifest.last_index,
+        "last_term": manifest.last_term,
+        "entries_beyond_commit": manifest.beyond_commit,
+        "log_time_ms": manifest.log_time_ms,
+        "content_hash": manifest.content_hash,
+        "sha256": manifest.sha256,
+        "chunks": len(manifest.chunks),
+    }
+
+
+def _data(path: Path, manifest: "Manifest") -> dict[str, Any]:
+    return {"file": str(path), "size_bytes": path.stat().st_size, **_facts(manifest)}
+
+
+def _views(manifest: "Manifest") -> Sequence[View]:
+    origin = manifest.origin
+    pairs: list[tuple[str, Value]] = [
+        ("cluster", f"{origin.name} ({origin.cluster}), epoch {origin.epoch}"),
+        (
+            "made",
+            f"{origin.created} of node {origin.node}" + ("" if origin.online else ", which was stopped"),
+        ),
+        (
+            "events",
+            f"{manifest.events:,}: offsets {manifest.first_offset:,} to before {manifest.next_offset:,}",
+        ),
+        ("entries", f"{manifest.entries:,}: index {manifest.first_index:,} to {manifest.last_index:,}"),
+        ("bytes", manifest.size_bytes),
+        ("hash of the events", manifest.content_hash),
+    ]
+    if manifest.beyond_commit:
+        pairs.insert(4, ("not known to be committed", f"the last {manifest.beyond_commit} entries"))
+    return [Fields(pairs)]
+
+
+def _next(words: str) -> View:
+    return Fields([("next", words)])

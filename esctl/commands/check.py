@@ -1,0 +1,149 @@
+"""`esctl check`: single figures of a cluster for monitors.
+
+Ends with the exit codes of `esctl`, but for `--format nagios`, which wants its own: 0 ok, 1 warning, 2
+critical, 3 unknown. A scrape (`--format prometheus`) has worked when it has figures, good or bad: 0.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from esctl.answer import Answer, Cell, Table, Tone, Trouble, Value
+from esctl.errors import InvalidArgument, PastThreshold
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esctl.terminal import Output, Terminal
+from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from esctl.diagnosis.situation import Situation
+    from esctl.monitoring.probes import Probe, Reading
+
+app = new_typer()
+ALL: Final = "all"
+_TONES: Final = (Tone.GOOD, Tone.WARN, Tone.BAD, Tone.DIM)
+
+
+@command(app, "check")
+def check(
+    run: Invocation,
+    probe: Annotated[
+        Literal["quorum", "leader", "lag", "disk", "faults", "memory", "all"],
+        typer.Argument(help="Read this figure, or all of them"),
+    ] = "all",
+    warn: Annotated[
+        float | None,
+        typer.Option("--warn", metavar="X", help="Warn above this figure; below it for quorum and disk"),
+    ] = None,
+    crit: Annotated[float | None, typer.Option("--crit", metavar="Y", help="The same for critical")] = None,
+    form: Annotated[
+        Literal["nagios", "prometheus", "json"] | None,
+        typer.Option("--format", help="Print for a monitor; nagios has exit codes of its own: 0, 1, 2, 3"),
+    ] = None,
+) -> Answer | None:
+    """Read single figures for monitors: may nodes fail, does a leader answer, lag, disk, faults, memory"""
+    if form == "json":
+        run.terminal.output = Output.JSON
+    if form != "nagios":
+        wanted = _wanted(probe, warn, crit)
+        seen = _look(run)
+        return _answer(run, seen, _read(wanted, seen), form, everything=probe == ALL)
+    from esctl.monitoring import nagios
+    from esctl.monitoring.probes import State, worst
+
+    try:
+        wanted = _wanted(probe, warn, crit)
+        seen = _look(run)
+    except EventStreamError as error:
+        _raw(nagios.unknown(f"{error}; next: {error.next_step}"))
+        raise typer.Exit(State.UNKNOWN) from error
+    readings = _read(wanted, seen)
+    _raw(nagios.line(readings))
+    if worst(readings):
+        raise typer.Exit(worst(readings))
+    return None
+
+
+def _wanted(name: str, warn: float | None, crit: float | None) -> list["Probe"]:
+    """The probes with their thresholds; raises `InvalidArgument`."""
+    from esctl.monitoring.probes import PROBES
+
+    chosen = [probe for probe in PROBES if name in (ALL, probe.name)]
+    if warn is None and crit is None:
+        return chosen
+    if name == ALL:
+        raise InvalidArgument(
+            "--warn and --crit are for one figure, and all have different ones",
+            next_step="esctl check lag --warn 1000 --crit 10000",
+        )
+    (probe,) = chosen
+    # A threshold that is given alone moves the other one out of its way.
+    wanted = replace(
+        probe,
+        warn=warn if warn is not None else _bound(probe, crit, probe.warn),
+        crit=crit if crit is not None else _bound(probe, warn, probe.crit, outer=True),
+    )
+    if (wanted.warn < wanted.crit) if probe.falling else (wanted.warn > wanted.crit):
+        way = "below" if probe.falling else "above"
+        raise InvalidArgument(
+            f"critical is worse than a warning: for {name} --warn {wanted.warn:g} must not be {way} --crit"
+            f" {wanted.crit:g}",
+            next_step="esctl check --help",
+        )
+    return [wanted]
+
+
+def _bound(probe: "Probe", given: float | None, own: float, *, outer: bool = False) -> float:
+    """The probe's own threshold, or the given one where that lies beyond it."""
+    assert given is not None
+    upwards = outer is not probe.falling
+    return max(own, given) if upwards else min(own, given)
+
+
+def _look(run: Invocation) -> "Situation":
+    from esctl.diagnosis import gathering  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    return run.trio(lambda: gathering.gather(cluster))
+
+
+def _read(wanted: list["Probe"], seen: "Situation") -> list["Reading"]:
+    from esctl.monitoring.probes import read
+
+    return [read(probe, seen) for probe in wanted]
+
+
+def _answer(
+    run: Invocation, seen: "Situation", readings: list["Reading"], form: str | None, *, everything: bool
+) -> Answer | None:
+    from esctl.monitoring import exposition
+    from esctl.monitoring.probes import State, worst
+
+    if form == "prometheus":
+        lines = exposition.exposition(seen, readings) if everything else exposition.checks(seen, readings)
+        _raw("\n".join(lines))
+        return None
+    name, state = seen.survey.cluster.name, worst(readings)
+    data = {"cluster": name, "state": state.name.lower(), "checks": [one.as_data() for one in readings]}
+    rows: list[list[Value]] = [
+        [one.probe.name, Cell(one.state.name.lower(), _TONES[one.state]), one.value, one.probe.unit, one.text]
+        for one in readings
+    ]
+    views = [Table(["figure", "state", "value", "", "what"], rows)]
+    if not seen.survey.up:
+        return Answer(data, views, [seen.survey.nobody], Exit.UNREACHABLE)
+    if state is State.OK:
+        return Answer(data, views)
+    bad = [one for one in readings if one.state is not State.OK]
+    what = f"{len(bad)} of {len(readings)} figures of {name} are not well" if everything else bad[0].text
+    cause = "; ".join(f"{one.probe.name} is {one.state.name.lower()}: {one.text}" for one in bad)
+    trouble = Trouble(PastThreshold.code, what, cause, f"esctl why --cluster {name}")
+    return Answer(data, views, [trouble], exit_of(PastThreshold))
+
+
+def _raw(text: str) -> None:
+    """Print what another program reads, as it is."""
+    terminal = Terminal(Output.PLAIN)
+    terminal.record({}, text)
+    terminal.flush()

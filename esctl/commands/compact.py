@@ -1,0 +1,132 @@
+"""`esctl compact`: let go of the oldest events, on every node that answers, down to a safety floor.
+
+What an event meant for deduplication stays known; the event itself is gone. So what a node has not read yet,
+and what no backup has, is cut only where the cluster's name confirms it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.arguments import DryRun
+from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esctl.state import Cluster
+from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from esctl.care.floor import Need
+    from esctl.inquiry.survey import Survey
+    from esnode.messages import PrefixCutTo
+
+app = new_typer()
+
+
+@command(app, "compact")
+def compact(
+    run: Invocation,
+    before: Annotated[
+        int, typer.Option("--before", metavar="OFFSET", min=1, help="Keep the events from this offset on")
+    ],
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="Cut below the safety floor, too")
+    ] = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Let go of the events before an offset, as far as followers and backups have them"""
+    from esctl.care import floor, shelf  # loaded late: they bring trio and the client
+    from esctl.inquiry import survey as surveys
+
+    cluster = run.cluster()
+    survey = run.trio(lambda: surveys.ask(cluster))
+    if not survey.up:
+        raise ClusterNotRunning(
+            f"no node of {cluster.name} answers", next_step=f"esctl cluster start {cluster.name}"
+        )
+    end = max(report.number("next_offset") or 0 for report in survey.up)
+    if before > end:
+        raise InvalidArgument(
+            f"the log of {cluster.name} ends before offset {end}: {before} is past that",
+            next_step=f"esctl compact --before {end} --cluster {cluster.name}",
+        )
+    held = floor.needs(survey, shelf.last_of(cluster))
+    against = floor.in_the_way(held, before)
+    if dry_run:
+        return _plan(survey, before, held, against)
+    if against and confirm is None:
+        raise _refusal(cluster, before, against)
+    if against:
+        lost = f"events before offset {before:,} would be gone, though {against[0].what}"
+        guard.severe(run.terminal, cluster, lost, confirm=confirm, words=f"compact --before {before}")
+    outcome = run.trio(lambda: _cut_all(survey, before))
+    return _answer(survey, before, outcome)
+
+
+def _refusal(cluster: Cluster, before: int, against: "Sequence[Need]") -> BelowFloor:
+    reasons = "; ".join(f"{need.what} ({need.offset:,})" for need in against)
+    backup = f"esctl backup create --cluster {cluster.name}"
+    return BelowFloor(
+        f"the events before offset {before:,} are still needed: {reasons}; nothing was cut",
+        next_step=f"{backup}; or, to let them go: esctl compact --before {before} --confirm {cluster.name}",
+    )
+
+
+def _plan(survey: "Survey", before: int, held: "Sequence[Need]", against: "Sequence[Need]") -> Answer:
+    rows: list[Sequence[Value]] = [
+        [need.offset, Cell(need.what, Tone.BAD if need in against else Tone.NORMAL)] for need in held
+    ]
+    firsts = [report.number("first_offset") or 0 for report in survey.up]
+    data = {
+        "cluster": survey.cluster.name, "dry_run": True, "before": before, "refused": bool(against),
+        "events": max(0, before - min(firsts)), "quorum": survey.quorum_data(),
+        "floor": [{"offset": need.offset, "what": need.what} for need in held],
+    }  # fmt: skip
+    line = f"would let go of up to {max(0, before - min(firsts)):,} events; {survey.quorum_text}"
+    return Answer(data, [Line(line), Table(["floor", "why"], rows)])
+
+
+async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | EventStreamError]":
+    """What each node that answers has cut, or why not."""
+    import trio  # loaded late, with the client
+
+    from esctl.inquiry.survey import Report
+    from esnode.client import connect_node
+
+    outcome: dict[int, PrefixCutTo | EventStreamError] = {}
+
+    async def cut(report: Report) -> None:
+        try:
+            link = connect_node(report.node.client, cluster=survey.cluster.identity, timeout_s=None)
+            async with link:
+                outcome[report.node.id] = await link.cut_prefix(before)
+        except EventStreamError as error:
+            outcome[report.node.id] = error
+
+    async with trio.open_nursery() as nursery:
+        for report in survey.up:
+            nursery.start_soon(cut, report)
+    return outcome
+
+
+def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | EventStreamError]") -> Answer:
+    rows: list[Sequence[Value]] = []
+    nodes: list[dict[str, Any]] = []
+    errors: list[Trouble] = []
+    for report in survey.reports:
+        number, cut, was = report.node.id, outcome.get(report.node.id), report.number("first_offset")
+        why = report.why
+        if isinstance(cut, EventStreamError):
+            why = str(cut)
+            errors.append(replace(Trouble.of(cut), message=f"node {number} has cut nothing: {cut}"))
+        now = None if cut is None or isinstance(cut, EventStreamError) else cut.first_offset
+        rows.append([number, was, now, Cell(why or "ok", Tone.WARN if why else Tone.GOOD)])
+        nodes.append({"id": number, "first_offset_before": was, "first_offset": now, "why": why or None})
+    data = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
+    words = "whole entries only are cut; a node that is down has what it had, until it is compacted, too"
+    table = Table(["node", "first offset was", "is", ""], rows)
+    return Answer(data, [table, Fields([("note", words)])], errors, Exit.ERROR if errors else Exit.OK)

@@ -1,0 +1,98 @@
+"""`esctl snapshot`: what each node starts from, and how to make that younger.
+
+A node keeps a savepoint of its state, beside its log, so that a start replays little; and, where the prefix
+of the log was cut, the snapshot of what that meant. Neither holds an event: for that see `esctl backup`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.arguments import DryRun
+from esctl.errors import ClusterNotRunning
+from esctl.exits import Exit
+from esctl.inquiry import survey as surveys
+from esctl.inquiry.survey import Report, Survey
+from esctl.invocation import Invocation, command, new_typer
+from esctl.state import Cluster
+
+app = new_typer()
+
+
+@command(app, "create")
+def create(run: Invocation, dry_run: DryRun = False) -> Answer:
+    """Let every node keep a savepoint now, so that its next start is quick"""
+    cluster = run.cluster()
+    survey = run.trio(lambda: surveys.ask(cluster))
+    _want_somebody(cluster, survey)
+    if dry_run:
+        numbers = [report.node.id for report in survey.up]
+        data = {"cluster": cluster.name, "dry_run": True, "nodes": numbers}
+        return Answer(data, [Line(f"nodes {numbers} would each keep a savepoint; {survey.quorum_text}")])
+    kept = run.trio(lambda: _keep_all(survey))
+    return _answer(run.trio(lambda: surveys.ask(cluster)), kept)
+
+
+@command(app, "ls")
+def ls(run: Invocation) -> Answer:
+    """Show from which entry each node would start, and where its log begins"""
+    cluster = run.cluster()
+    survey = run.trio(lambda: surveys.ask(cluster))
+    _want_somebody(cluster, survey)
+    return _answer(survey, {})
+
+
+def _want_somebody(cluster: Cluster, survey: Survey) -> None:
+    if not survey.up:
+        raise ClusterNotRunning(
+            f"no node of {cluster.name} answers", next_step=f"esctl cluster start {cluster.name}"
+        )
+
+
+async def _keep_all(survey: Survey) -> dict[int, str]:
+    """What became of it on each node: empty is well."""
+    import trio  # loaded late, with the client
+
+    from esnode.client import connect_node
+    from esnode.errors import EventStreamError
+
+    outcome: dict[int, str] = {}
+
+    async def keep(report: Report) -> None:
+        try:
+            async with connect_node(report.node.client, cluster=survey.cluster.identity) as link:
+                await link.keep_savepoint()
+            outcome[report.node.id] = ""
+        except EventStreamError as error:
+            outcome[report.node.id] = str(error)
+
+    async with trio.open_nursery() as nursery:
+        for report in survey.up:
+            nursery.start_soon(keep, report)
+    return outcome
+
+
+def _answer(survey: Survey, kept: Mapping[int, str]) -> Answer:
+    rows: list[Sequence[Value]] = []
+    nodes: list[dict[str, Any]] = []
+    for report in survey.reports:
+        number, status = report.node.id, report.status
+        why = kept.get(number, "") or ("" if report.up else report.why)
+        if status is None:
+            rows.append([number, None, None, None, None, Cell(why, Tone.WARN)])
+            nodes.append({"id": number, "up": False, "why": why})
+            continue
+        savepoint, applied = int(status["savepoint_index"]), int(status["applied_index"])
+        replayed = applied - max(savepoint, int(status["prefix_index"]))
+        rows.append(
+            [number, savepoint, replayed, status["prefix_index"], status["first_offset"], why or "ok"]
+        )
+        nodes.append(
+            {"id": number, "up": True, "savepoint_index": savepoint, "entries_to_replay": replayed,
+             "prefix_index": status["prefix_index"], "first_offset": status["first_offset"],
+             "kept": not why if number in kept else None, "why": why or None}
+        )  # fmt: skip
+    table = Table(["node", "savepoint", "a start replays", "cut up to", "first offset", ""], rows)
+    failed = any(kept.values()) or any(not report.up for report in survey.reports)
+    code = Exit.ERROR if kept and failed else Exit.OK
+    return Answer({"cluster": survey.cluster.name, "nodes": nodes}, [table], exit_code=code)

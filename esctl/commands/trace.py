@@ -1,0 +1,283 @@
+"""`esctl trace`: where one event is, on each node; or how a probe goes from a client to all, measured."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.arguments import DryRun
+from esctl.errors import EventNotFound, InvalidArgument
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+from esctl.state import Cluster
+
+if TYPE_CHECKING:
+    from esctl.inquiry.passage import Passage
+    from esctl.inquiry.whereabouts import Copy
+    from esnode.raft.entry import Entry
+
+app = new_typer()
+_MATES: Final = 5
+"""Of the events in the same batch, so many are named before and after."""
+
+
+@command(app, "trace")
+def trace(
+    run: Invocation,
+    offset: Annotated[
+        int | None, typer.Argument(metavar="[OFFSET]", min=0, help="Trace the event at this offset")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="TEXT", help="Name the source")] = None,
+    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Name the event's id")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Send a probe and watch it: one more event in the log")
+    ] = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Show one event's way: its entry on every node, who led then; or with --live a probe's, measured"""
+    by_id = source is not None and event_id is not None
+    ways = [offset is not None, by_id, live]
+    if ways.count(True) != 1 or (source is None) is not (event_id is None) or (dry_run and not live):
+        raise InvalidArgument(
+            "trace an event by its offset, or by --source and --id together, or a new one with --live",
+            next_step="esctl trace 0, or: esctl trace --live",
+        )
+    cluster = run.cluster()
+    if live:
+        return _would_send(run, cluster) if dry_run else _live(run, cluster)
+    if offset is None:
+        assert source is not None
+        assert event_id is not None
+        offset = _offset_of(run, cluster, source, event_id)
+    return _stored(run, cluster, offset)
+
+
+def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> int:
+    """By the deduplication table, or else by looking through the log; raises `EventNotFound`."""
+    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
+
+    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    if state.offset is not None:
+        return state.offset
+    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+    with run.terminal.progress("looking") as bar:
+        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+    if found is None:
+        raise EventNotFound(f"no event of the log has source {source!r} and id {event_id!r}")
+    return found.offset
+
+
+# --- one that is stored ---------------------------------------------------------------------------
+
+
+def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
+    from esctl.inquiry import whereabouts  # loaded late: it brings trio and the client
+    from esnode.errors import Unreachable
+
+    found = run.trio(lambda: whereabouts.copies(cluster, offset))
+    if not any(copy.up for copy in found):
+        reasons = "; ".join(f"node {copy.node}: {copy.why}" for copy in found)
+        raise Unreachable(
+            f"no node of {cluster.name} answers: {reasons}",
+            next_step=f"esctl health --cluster {cluster.name}",
+        )
+    having = [copy for copy in found if copy.entry is not None]
+    if not having:
+        reasons = "; ".join(f"node {copy.node}: {copy.why}" for copy in found)
+        raise EventNotFound(f"no node gives the event at offset {offset}: {reasons}")
+    # The leader's copy where it has one: all are compared with it.
+    first = next((copy for copy in having if (copy.status or {}).get("role") == "leader"), having[0])
+    entry = first.entry
+    assert entry is not None
+    same = {copy.crc for copy in having} == {first.crc}
+    led = whereabouts.reign(cluster, entry.term)
+    data = {
+        "cluster": cluster.name,
+        "offset": offset,
+        "entry": _entry_data(entry),
+        "key": whereabouts.key_at(entry, offset - entry.base_offset).hex(),
+        "expires_in_ms": first.key.expires_in_ms
+        if first.key is not None and first.key.offset == offset
+        else None,
+        "led_by": {"node": led.node, "since": led.time} if led is not None else None,
+        "equal": same,
+        "nodes": [_copy_data(copy, entry) for copy in found],
+        "batch": _mates(entry, offset),
+    }
+    about = f"event {offset}: entry {entry.index} of term {entry.term}"
+    views: list[View] = [
+        Line(about, Tone.STRONG),
+        Fields(_facts(data, entry, offset)),
+        _copies_table(found, entry),
+    ]
+    absent = [copy for copy in found if copy.entry is None]
+    if not same:
+        views.append(Line("the copies differ: esctl verify", Tone.BAD))
+        return Answer(data, views, exit_code=Exit.VERDICT_FAILED)
+    whole = "every node has it, all copies alike" if not absent else (
+        f"{len(having)} of {len(found)} nodes have shown it, these copies alike"
+    )  # fmt: skip
+    views.append(Line(whole, Tone.WARN if absent else Tone.GOOD))
+    return Answer(data, views)
+
+
+def _entry_data(entry: "Entry") -> dict[str, Any]:
+    producer = entry.producer
+    return {
+        "index": entry.index,
+        "term": entry.term,
+        "partition": entry.partition,
+        "base_offset": entry.base_offset,
+        "count": entry.count,
+        "log_time_ms": entry.log_time_ms,
+        "bytes": entry.size_bytes,
+        "crc": entry.record[:4].hex(),
+        "producer": None if producer is None else {
+            "id": producer.producer_id, "epoch": producer.epoch, "sequence": producer.sequence,
+        },
+    }  # fmt: skip
+
+
+def _copy_data(copy: "Copy", entry: "Entry") -> dict[str, Any]:
+    return {
+        "id": copy.node,
+        "up": copy.up,
+        "role": (copy.status or {}).get("role"),
+        "durable": copy.reached("durable_index", entry.index),
+        "applied": copy.reached("applied_index", entry.index),
+        "crc": copy.crc or None,
+        "equal": copy.crc == entry.record[:4].hex() if copy.crc else None,
+        "why": copy.why,
+    }
+
+
+def _facts(data: dict[str, Any], entry: "Entry", offset: int) -> list[tuple[str, Value]]:
+    led, expires_in_ms, producer = data["led_by"], data["expires_in_ms"], data["entry"]["producer"]
+    last = entry.next_offset - 1
+    place = f"{offset - entry.base_offset + 1} of {entry.count}, offsets {entry.base_offset} to {last}"
+    mates = data["batch"]["around"]
+    named = ", ".join(f"{one['offset']} ({one['id']})" for one in mates if one["offset"] != offset)
+    pairs: list[tuple[str, Value]] = [
+        (
+            "appended by",
+            f"node {led['node']}, which led from {led['since']}" if led else "the logs do not tell",
+        ),
+        ("log time", f"{entry.log_time_ms:,} ms"),
+        ("in its batch", place),
+        ("beside it", named or "nothing"),
+        ("size of entry", f"{entry.size_bytes:,} bytes"),
+        ("checksum", f"{data['entry']['crc']} (CRC-32C)"),
+        ("key", str(data["key"])),
+        ("key known for", _left(expires_in_ms)),
+    ]
+    if producer is not None:
+        pairs.append(("session", f"producer {producer['id']}, sequence {producer['sequence']}"))
+    return pairs
+
+
+def _left(expires_in_ms: int | None) -> str:
+    if expires_in_ms is None:
+        return "no longer: sent again, it would be stored again"
+    return f"{expires_in_ms / 1000:,.1f} s of log time"
+
+
+def _mates(entry: "Entry", offset: int) -> dict[str, Any]:
+    """The events of the same batch, by id; those near it where there are many."""
+    from esnode.client import StoredBatch
+    from esnode.errors import ProtocolError
+
+    begin = max(entry.base_offset, offset - _MATES)
+    end = min(entry.next_offset, offset + _MATES + 1)
+    try:
+        events = StoredBatch(entry, begin, end).events()
+    except ProtocolError:
+        return {"count": entry.count, "around": []}
+    around = [
+        {"offset": one.offset, "source": one.event.get("source"), "id": one.event.get("id")} for one in events
+    ]
+    return {"count": entry.count, "around": around}
+
+
+def _copies_table(found: "Sequence[Copy]", entry: "Entry") -> Table:
+    rows: list[list[Value]] = []
+    for copy in found:
+        alike = copy.crc == entry.record[:4].hex() if copy.crc else None
+        rows.append([
+            copy.node,
+            (copy.status or {}).get("role"),
+            copy.reached("durable_index", entry.index),
+            copy.reached("applied_index", entry.index),
+            Cell(copy.crc, Tone.GOOD if alike else Tone.BAD) if copy.crc else None,
+            copy.why or None,
+        ])  # fmt: skip
+    return Table(["node", "role", "durable", "applied", "checksum", "why not"], rows)
+
+
+# --- a probe --------------------------------------------------------------------------------------
+
+
+def _would_send(run: Invocation, cluster: Cluster) -> Answer:
+    from esctl.inquiry import passage
+    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+
+    survey = run.trio(lambda: surveys.ask(cluster))
+    text = f"would append one event of source {passage.SOURCE} to {cluster.name}; {survey.state_text}"
+    data = {
+        "dry_run": True,
+        "cluster": cluster.name,
+        "source": passage.SOURCE,
+        "quorum": survey.quorum_data(),
+    }
+    return Answer(data, [Line(text)])
+
+
+def _live(run: Invocation, cluster: Cluster) -> Answer:
+    from esctl.inquiry import passage  # loaded late: it brings trio and the client
+
+    way = run.trio(lambda: passage.probe(cluster))
+    data = {
+        "cluster": cluster.name,
+        "offset": way.offset,
+        "index": way.entry.index,
+        "term": way.entry.term,
+        "leader": way.leader,
+        "event": way.event,
+        "connect_ms": round(way.connected_ms, 3),
+        "steps": [step.as_data() for step in way.steps],
+        "watched": [
+            {
+                "node": one.node,
+                "looks": len(one.looks),
+                "round_trip_ms": None if one.round_trip_ms is None else round(one.round_trip_ms, 3),
+                "why": one.why,
+            }
+            for one in way.watched
+        ],
+    }
+    return Answer(data, _live_views(way))
+
+
+def _live_views(way: "Passage") -> list[View]:
+    rows: list[list[Value]] = [["connected", "client", f"{way.connected_ms:.2f}, before"]]
+    for step in way.steps:
+        who = (
+            "client"
+            if step.node is None
+            else f"node {step.node}{' (leads)' if step.node == way.leader else ''}"
+        )
+        exact = step.after_ms == step.before_ms
+        rows.append([step.name, who, f"{'' if exact else _ms(step.after_ms)}{step.before_ms:.2f}"])
+    about = f"event {way.offset}: entry {way.entry.index} of term {way.entry.term}, led by node {way.leader}"
+    views: list[View] = [Line(about, Tone.STRONG), Table(["step", "where", "ms after sending"], rows)]
+    unwatched = [one for one in way.watched if one.why]
+    views += [Line(f"node {one.node} was not watched to the end: {one.why}", Tone.WARN) for one in unwatched]
+    looks = [(one.node, one.round_trip_ms) for one in way.watched if one.round_trip_ms is not None]
+    told = ", ".join(f"node {node} {trip_ms:.2f} ms" for node, trip_ms in looks)
+    views.append(Line(f"two numbers: between two looks; a look takes in the middle: {told}", Tone.DIM))
+    return views
+
+
+def _ms(value: float) -> str:
+    return "before " if math.isinf(value) else f"{value:.2f} to "

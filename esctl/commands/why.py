@@ -1,0 +1,98 @@
+"""`esctl why`: what is wrong, what shows it, and what to type next; the most important first."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from esctl.answer import Answer, Line, Tone, View
+from esctl.exits import Exit
+from esctl.invocation import Invocation, command, new_typer
+
+if TYPE_CHECKING:
+    from esctl.diagnosis.finding import Finding
+    from esctl.diagnosis.ranking import Diagnosis
+
+app = new_typer()
+FEW: Final = 3
+"""When there are more findings than that, only the first one is shown with everything: one screen."""
+MOST: Final = 6
+"""More than these are only counted: the first ones have to be mended before anything else."""
+_TONES: Final = {0: Tone.DIM, 1: Tone.WARN, 2: Tone.WARN, 3: Tone.BAD}
+
+
+@command(app, "why")
+def why(
+    run: Invocation,
+    disk_free: Annotated[
+        float,
+        typer.Option(
+            "--disk-free", metavar="PERCENT", min=0, max=100, help="Warn when less is left of a disk"
+        ),
+    ] = 5.0,
+) -> Answer:
+    """Say what is wrong, what shows it, what to type next; exit 10 if anything is, 20 if nothing answers"""
+    import time
+
+    from esctl.diagnosis import gathering, ranking  # loaded late: they bring trio and the client
+
+    cluster, begun = run.cluster(), time.perf_counter()
+    with run.terminal.progress(f"looking at {cluster.name}"):
+        seen = run.trio(lambda: gathering.gather(cluster, disk_free))
+        found = ranking.diagnose(seen)
+    return answer_of(found, time.perf_counter() - begun)
+
+
+def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer:
+    """The answer of `esctl why`."""
+    survey = found.situation.survey
+    data = {
+        "cluster": survey.cluster.name,
+        "well": found.well,
+        "leader": survey.leader.node.id if survey.leader is not None else None,
+        "quorum": survey.quorum_data(),
+        "findings": [finding.as_data() for finding in found.findings],
+        "facts": list(found.facts),
+        "seconds": round(seconds, 3),
+    }
+    code = Exit.OK if found.well else Exit.UNHEALTHY if survey.up else Exit.UNREACHABLE
+    return Answer(data, list(_views(found)), exit_code=code)
+
+
+def _views(found: "Diagnosis") -> Iterator[View]:
+    survey = found.situation.survey
+    wrong = sum(finding.wrong for finding in found.findings)
+    if found.well:
+        yield Line(f"nothing is wrong with {survey.cluster.name}", Tone.GOOD)
+        for fact in found.facts:
+            yield Line(f"  {fact}")
+    else:
+        worst = found.findings[0]
+        count = "1 problem" if wrong == 1 else f"{wrong} problems"
+        yield Line(f"{survey.cluster.name}: {count}; {survey.state_text}", _TONES[worst.severity])
+    most = 2 if len(found.findings) <= FEW else 1
+    for place, finding in enumerate(found.findings[:MOST], start=1):
+        yield from _finding(finding, place, full=place <= most)
+    if len(found.findings) > MOST:
+        yield Line(f"and {len(found.findings) - MOST} more: esctl why -o json", Tone.DIM)
+
+
+def _finding(finding: "Finding", place: int, *, full: bool) -> Iterator[Line]:
+    head = f"{place}. {finding.what}" if finding.wrong else f"note: {finding.what}"
+    if full:
+        yield Line("")
+    yield Line(head, _TONES[finding.severity])
+    if full:
+        for text in finding.evidence:
+            yield Line(f"   {text}")
+        for part in finding.because:
+            yield Line(f"   because {part.what}")
+            if part.first:
+                yield Line(f"      first: {part.first}")
+        for part in finding.so:
+            yield Line(f"   so {part.what}")
+    if finding.first:
+        yield Line(f"   first: {finding.first}")
+    yield Line(f"   next: {finding.next}", Tone.STRONG)
+    if full and finding.also:
+        yield Line(f"   also: {'; '.join(finding.also)}", Tone.DIM)

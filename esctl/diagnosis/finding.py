@@ -1,0 +1,91 @@
+"""What a diagnosis is made of: findings, each with what shows it and the command to type next.
+
+Pure values. `next` is always one command that can be typed as it stands; what a person has to do by hand
+before it is in `first`. Called by the rules, the ranking and `esctl why`.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class Severity(enum.IntEnum):
+    """How bad it is; a note is nothing that is wrong."""
+
+    NOTE = 0
+    WARNING = 1
+    """It will become a problem."""
+    DEGRADED = 2
+    """Events are taken and read; less can fail than should."""
+    CRITICAL = 3
+    """Events are not taken, or a promise is in doubt."""
+
+
+class Kind(enum.StrEnum):
+    """What is wrong. The order is that of what to look at first among equally bad ones."""
+
+    TWO_LEADERS = "two-leaders"
+    NO_QUORUM = "no-quorum"
+    FAULT = "fault"
+    DISK_FULL = "disk-full"
+    DISK_FAILED = "disk-failed"
+    BAD_CONFIG = "bad-config"
+    PORT_TAKEN = "port-taken"
+    DAMAGE = "damage"
+    NODE_DOWN = "node-down"
+    NODE_PAUSED = "node-paused"
+    NODE_SILENT = "node-silent"
+    REJOINING = "rejoining"
+    CUT_OFF = "cut-off"
+    NO_LEADER = "no-leader"
+    NOT_SERVING = "not-serving"
+    LAGGING = "lagging"
+    OUTVOTED = "outvoted-leader"
+    CLOCK_OFF = "clock-off"
+    WINDOW_SHRUNK = "window-shrunk"
+    DISK_LOW = "disk-low"
+    RETENTION = "retention"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or worth knowing."""
+
+    kind: Kind
+    severity: Severity
+    what: str
+    """One sentence without a full stop."""
+    evidence: Sequence[str]
+    next: str
+    """A command line that can be typed as it is."""
+    first: str = ""
+    """What a person does before, by hand; empty when there is nothing."""
+    also: Sequence[str] = ()
+    """Commands that tell more, or the other way to go."""
+    nodes: frozenset[int] = frozenset()
+    """The nodes that it is about."""
+    because: Sequence["Finding"] = ()
+    """What makes it so: these are mended by `next` too, or one after the other."""
+    so: Sequence["Finding"] = ()
+    """What follows from it, and goes away with it."""
+
+    @property
+    def wrong(self) -> bool:
+        """Is it more than a note?"""
+        return self.severity is not Severity.NOTE
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "kind": self.kind.value,
+            "severity": self.severity.name.lower(),
+            "what": self.what,
+            "nodes": sorted(self.nodes),
+            "evidence": list(self.evidence),
+            "first": self.first or None,
+            "next": self.next,
+            "also": list(self.also),
+            "because": [finding.as_data() for finding in self.because],
+            "so": [finding.as_data() for finding in self.so],
+        }

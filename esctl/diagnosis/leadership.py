@@ -1,0 +1,199 @@
+"""Who leads: no majority, no leader, two of them, or one that no majority confirms.
+
+Pure rules. Two nodes that lead in different terms are one leader and one that does not know yet that it is
+outvoted; two in the same term would be a bug. Called by `ranking.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from esctl.backends.interface import RunState
+from esctl.diagnosis.finding import Finding, Kind, Severity
+from esctl.diagnosis.lastwords import End
+from esctl.diagnosis.situation import Situation
+from esctl.inquiry.survey import Report, Survey
+
+DOCUMENT = 'docs/deployment.md, "When a majority rejoins"'
+
+
+def two_leaders(seen: Situation) -> Iterator[Finding]:
+    """Nodes that claim to lead in one term: that must never be."""
+    claims = _claims(seen.survey)
+    for term in sorted({_term(report) for report in claims}):
+        same = [report for report in claims if _term(report) == term]
+        if len(same) < 2:
+            continue
+        names = " and ".join(f"node {report.node.id}" for report in same)
+        yield Finding(
+            Kind.TWO_LEADERS,
+            Severity.CRITICAL,
+            f"{names} both say that they lead in term {term}: this is a bug, and events may be lost",
+            [
+                "one term has one leader: each node votes once in it (Raft 5.2)",
+                *(_position(report) for report in same),
+            ],
+            seen.command("verify"),
+            first="stop every producer, keep a copy of all logs and data directories, and report it",
+            also=[seen.command("logs --level warning"), seen.command("status")],
+            nodes=frozenset(report.node.id for report in same),
+        )
+
+
+def outvoted(seen: Situation) -> Iterator[Finding]:
+    """A node that still says it leads, in a term that is over."""
+    leader = seen.survey.leader
+    newest = seen.survey.term
+    for report in _claims(seen.survey):
+        if report == leader or _term(report) == newest:
+            continue
+        now = (
+            f"node {leader.node.id} leads in term {leader.number('term')}"
+            if leader
+            else f"term {newest} is on"
+        )
+        yield Finding(
+            Kind.OUTVOTED,
+            Severity.WARNING,
+            f"node {report.node.id} still takes itself for the leader",
+            [
+                f"it claims term {_term(report)}, and {now}",
+                "it can ack nothing: no majority answers it; it follows as soon as it hears the others",
+            ],
+            seen.command("health --wait 10"),
+            nodes=frozenset({report.node.id}),
+        )
+
+
+def no_quorum(seen: Situation) -> Iterator[Finding]:
+    """Too few nodes answer and vote: nothing is acked."""
+    survey = seen.survey
+    if survey.may_fail >= 0:
+        return
+    voting = len(survey.up) - len(survey.rejoining)
+    total, needed = len(survey.cluster.nodes), survey.cluster.quorum
+    short = needed - voting
+    gone = sorted(report.node.id for report in (*survey.down, *survey.rejoining))
+    what = f"no quorum: {voting} of {total} nodes can vote and {needed} are needed; nothing is acked"
+    if len(seen.words) == total and all(words.end is End.STOPPED for words in seen.words.values()):
+        what = "the cluster is stopped: every node was asked to end, and did"
+    yield Finding(
+        Kind.NO_QUORUM,
+        Severity.CRITICAL,
+        what,
+        [
+            "nothing that was acked is lost while the disks of a majority can be read",
+            f"it goes on as soon as {_any_of(short, gone)}",
+        ],
+        _next_for_quorum(seen),
+        also=_other_ways(seen),
+        nodes=frozenset(gone),
+    )
+
+
+def no_leader(seen: Situation) -> Iterator[Finding]:
+    """A majority answers, and in no look did anybody lead."""
+    survey = seen.survey
+    if survey.may_fail < 0 or any(look.leader is not None for look in seen.looks):
+        return
+    terms = [look.term for look in seen.looks]
+    evidence = [f"{survey.quorum_text}; roles: {_roles(survey)}"]
+    if len(seen.looks) > 1:
+        rise = terms[-1] - terms[0]
+        evidence.append(
+            f"elections repeat: term {terms[0]} became {terms[-1]} in {seen.apart_s:.1f} s"
+            if rise
+            else f"term {terms[-1]} for {seen.apart_s:.1f} s: nobody gets as far as a vote"
+        )
+    if seen.elections:
+        tried = sorted({one.node for one in seen.elections})
+        evidence.append(
+            f"{len(seen.elections)} campaigns in the log of the last seconds, by node"
+            f" {', '.join(map(str, tried))}"
+        )
+    evidence += _unheard(survey)
+    yield Finding(
+        Kind.NO_LEADER,
+        Severity.CRITICAL,
+        f"nobody leads, though {len(survey.up)} of {len(survey.reports)} nodes answer: nothing is acked",
+        evidence,
+        seen.command("health --wait 10"),
+        also=[seen.command("logs --tail 30")],
+        nodes=frozenset(report.node.id for report in survey.up),
+    )
+
+
+def not_serving(seen: Situation) -> Iterator[Finding]:
+    """A node says that it leads, and no majority confirms it."""
+    survey = seen.survey
+    if seen.read_error is None or survey.leader is None or survey.may_fail < 0:
+        return
+    yield Finding(
+        Kind.NOT_SERVING,
+        Severity.CRITICAL,
+        f"node {survey.leader.node.id} says that it leads, and no majority confirms a read",
+        [f"a linearizable read failed: {seen.read_error}", *_unheard(survey)],
+        seen.command("health --wait 10"),
+        also=[seen.command("logs --tail 30")],
+        nodes=frozenset({survey.leader.node.id}),
+    )
+
+
+def _next_for_quorum(seen: Situation) -> str:
+    """The command that brings most of them back."""
+    survey = seen.survey
+    if not survey.down:
+        return seen.command("health --wait 60")
+    if all(seen.struck_process(report.node.id) for report in survey.down):
+        return seen.command("fault heal --all")
+    ended = [r for r in survey.down if r.process.state is RunState.DOWN]
+    if ended and len(survey.up) - len(survey.rejoining) + len(ended) >= survey.cluster.quorum:
+        return f"esctl cluster start {survey.cluster.name}"
+    stopped = [r for r in survey.down if r.process.state is RunState.PAUSED]
+    if stopped:
+        return seen.command(f"node resume {stopped[0].node.id}")
+    return f"esctl cluster start {survey.cluster.name}" if ended else seen.command("health --wait 30")
+
+
+def _other_ways(seen: Situation) -> Sequence[str]:
+    """What else there is to know. Where nodes are gone for good there is a document, not a command."""
+    ways = [seen.command("status")]
+    if seen.survey.rejoining or seen.without_data:
+        ways.append(DOCUMENT)
+    return ways
+
+
+def _any_of(count: int, gone: Sequence[int]) -> str:
+    names = ", ".join(map(str, gone))
+    if len(gone) == count:
+        return f"node {names} is back" if count == 1 else f"nodes {names} are back"
+    return f"{count} of the nodes {names} {'is' if count == 1 else 'are'} back"
+
+
+def _claims(survey: Survey) -> list[Report]:
+    return [report for report in survey.reports if report.leads]
+
+
+def _term(report: Report) -> int:
+    return report.number("term") or 0
+
+
+def _position(report: Report) -> str:
+    return (
+        f"node {report.node.id}: term {_term(report)}, last index {report.number('last_index'):,},"
+        f" committed {report.number('commit_index'):,}"
+    )
+
+
+def _roles(survey: Survey) -> str:
+    return ", ".join(f"node {r.node.id} {(r.status or {})['role']}" for r in survey.up)
+
+
+def _unheard(survey: Survey) -> list[str]:
+    """Links between running nodes that are not there."""
+    running = {report.node.id for report in survey.up}
+    lost = [
+        (report.node.id, int(peer))
+        for report in survey.up
+        for peer, link in ((report.status or {}).get("peers") or {}).items()
+        if int(peer) in running and not link.get("connected")
+    ]
+    return [f"no connection: {', '.join(f'node {a} to {b}' for a, b in lost)}"] if lost else []

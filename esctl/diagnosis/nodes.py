@@ -1,0 +1,207 @@
+"""Single nodes: one that has ended and why, one that is paused, silent, damaged or rejoining.
+
+Pure rules. Why a process ended is read from its own last words; a log that ends in the middle means that it
+was killed. Called by `ranking.py`.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from esctl.backends.interface import RunState
+from esctl.diagnosis.finding import Finding, Kind, Severity
+from esctl.diagnosis.lastwords import End, LastWords
+from esctl.diagnosis.situation import Situation
+from esctl.inquiry.survey import Report
+from esnode.errors import AddressTaken, DamagedRecord, InvalidConfig, StorageFailed
+
+_NO_ROOM: Final = ("No space left", "disk is full", "no space left", "quota")
+
+
+def down(seen: Situation) -> Iterator[Finding]:
+    """Nodes without a process, each with the reason why it ended."""
+    for report in seen.missing:
+        if report.process.state is RunState.DOWN:
+            yield _ended(seen, report.node.id)
+
+
+def paused(seen: Situation) -> Iterator[Finding]:
+    """Nodes that were stopped with SIGSTOP."""
+    for report in seen.missing:
+        if report.process.state is RunState.PAUSED:
+            number = report.node.id
+            yield Finding(
+                Kind.NODE_PAUSED,
+                Severity.DEGRADED,
+                f"node {number} is paused",
+                [f"its process (pid {report.process.pid}) is stopped (SIGSTOP): it answers nothing"],
+                seen.command(f"node resume {number}"),
+                nodes=frozenset({number}),
+            )
+
+
+def silent(seen: Situation) -> Iterator[Finding]:
+    """Nodes that run and give no answer, or in whose place something else answers."""
+    for report in seen.missing:
+        if report.process.state is not RunState.RUNNING:
+            continue
+        number = report.node.id
+        yield Finding(
+            Kind.NODE_SILENT,
+            Severity.DEGRADED,
+            f"node {number} runs and does not answer",
+            [
+                f"process {report.process.pid} is there; asked at {report.node.client}"
+                f" {'twice' if len(seen.looks) > 1 else 'once'}: {report.why}",
+                "a start that reads a long log, a machine without a free processor, or a hung disk",
+            ],
+            seen.command("health --wait 30"),
+            also=[
+                seen.command(f"logs --node {number} --tail 20"),
+                seen.command(f"node restart {number}"),
+            ],
+            nodes=frozenset({number}),
+        )
+
+
+def rejoining(seen: Situation) -> Iterator[Finding]:
+    """Nodes that do not trust their own disk, and those that lately did not."""
+    active = {report.node.id: report for report in seen.survey.rejoining}
+    for number, report in active.items():
+        yield _rejoining(seen, report, number)
+    for number, repair in seen.repairs.items():
+        if number in active or repair.code != DamagedRecord.code or not repair.done:
+            continue
+        yield Finding(
+            Kind.DAMAGE,
+            Severity.NOTE,
+            f"node {number} found its log damaged and has repaired itself from the others",
+            [f"{_clock(repair.begun)}: {repair.reason}", f"{_clock(repair.done)}: it was sound again"],
+            seen.command("verify"),
+            also=[seen.command(f"logs --node {number} --level warning"), "esctl doctor"],
+            nodes=frozenset({number}),
+        )
+
+
+def _ended(seen: Situation, number: int) -> Finding:
+    words = seen.words.get(number, LastWords(End.NEVER))
+    kind, what, evidence, first = _why_it_ended(seen, number, words)
+    if number in seen.bad_configs and kind is not Kind.BAD_CONFIG:
+        kind, what = Kind.BAD_CONFIG, "its configuration cannot be used"
+    if kind is Kind.BAD_CONFIG:
+        evidence = [seen.bad_configs.get(number, words.reason)]
+        first = "mend that file; docs/deployment.md lists every key"
+        if number not in seen.bad_configs:
+            evidence.append("its configuration can be read now")
+            first = ""
+    if number in seen.without_data:
+        evidence.append("its data directory is gone: started, it fetches its log from all the others")
+    return Finding(
+        kind,
+        Severity.DEGRADED,
+        f"node {number} is down: {what}",
+        evidence,
+        seen.command(f"node start {number}"),
+        first=first,
+        also=[seen.command(f"logs --node {number} --tail 20")],
+        nodes=frozenset({number}),
+    )
+
+
+def _why_it_ended(seen: Situation, number: int, words: LastWords) -> tuple[Kind, str, list[str], str]:
+    """Kind, reason in a few words, evidence, and what a person does first."""
+    said = f"its last words, {_clock(words.time)}: {' '.join(filter(None, (words.code, words.reason)))}"
+    match words.end:
+        case End.STOPPED:
+            when = f"its log ends with node_stopped, {_clock(words.time)}"
+            return Kind.NODE_DOWN, "it was stopped as asked", [when], ""
+        case End.NEVER:
+            return Kind.NODE_DOWN, "it has never run", ["it has no log"], ""
+        case End.CRASHED:
+            return Kind.NODE_DOWN, "its process broke down", [said], ""
+        case End.CUT_SHORT:
+            return (
+                Kind.NODE_DOWN,
+                _killed(seen, number),
+                [f"its log ends in the middle of its work, {_clock(words.time)}: no last word"],
+                "",
+            )
+        case End.FAILED:
+            return _failed(seen, number, words, said)
+
+
+def _killed(seen: Situation, number: int) -> str:
+    if number in seen.rebooted:
+        return "the machine was restarted since"
+    if number in seen.killed_by_us:
+        return "it was killed by esctl"
+    return "it was killed: kill -9, or the kernel for want of memory"
+
+
+def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[Kind, str, list[str], str]:
+    on_purpose = "(the fault " in words.reason
+    if words.code == StorageFailed.code and any(sign in words.reason for sign in _NO_ROOM):
+        evidence = [said]
+        first = ""
+        if on_purpose:
+            evidence.append("a fault did that on purpose; it ended with the node")
+        elif number in seen.disks:
+            evidence.append(f"its disk has {_room(seen, number)} now")
+            first = f"make room in {seen.survey.cluster.node(number).data_dir}"
+        return Kind.DISK_FULL, "its disk was full", evidence, first
+    if words.code == StorageFailed.code:
+        evidence = [said, *(["a fault did that on purpose; it ended with the node"] if on_purpose else [])]
+        first = "" if on_purpose else "check the disk: dmesg, smartctl"
+        return Kind.DISK_FAILED, "its disk refused a write", evidence, first
+    if words.code == InvalidConfig.code:
+        return Kind.BAD_CONFIG, "its configuration cannot be used", [said], ""
+    if words.code == AddressTaken.code:
+        node = seen.survey.cluster.node(number)
+        first = f"stop what listens on {node.client} or {node.peer}: ss -ltnp shows it"
+        return Kind.PORT_TAKEN, "a port of it is in use", [said], first
+    if words.code == DamagedRecord.code:
+        return Kind.DAMAGE, "its log is damaged, and it could not repair it", [said], words.helps
+    return Kind.NODE_DOWN, "it ended with an error", [said], _by_hand(words.helps)
+
+
+def _by_hand(helps: str) -> str:
+    """What the node said that helps, unless that is to start it again."""
+    return "" if helps.startswith(("esctl node start", "start the node")) else helps
+
+
+def _rejoining(seen: Situation, report: Report, number: int) -> Finding:
+    cause = report.rejoin_cause
+    evidence = [f"it does not trust its own disk ({cause or 'no cause given'}): no vote, no reads meanwhile"]
+    repair = seen.repairs.get(number)
+    if repair is not None and not repair.done:
+        evidence.insert(0, f"{_clock(repair.begun)}: {repair.reason}")
+    lag = seen.lag(report)
+    if lag is not None and lag.events:
+        left = f"about {lag.left_s:,.0f} s left" if lag.left_s is not None else "it does not come closer"
+        evidence.append(f"{lag.events:,} events to fetch, {lag.taken_per_s:,.0f} a second: {left}")
+    evidence += [
+        f"it needs every other node to answer once, and node {other.node.id} does not"
+        for other in seen.missing
+    ]
+    damaged = cause == "damage"
+    what = "its log is damaged, and it fetches it from the others" if damaged else "it is rejoining"
+    return Finding(
+        Kind.DAMAGE if damaged else Kind.REJOINING,
+        Severity.DEGRADED,
+        f"node {number}: {what}"
+        if damaged
+        else f"node {number} is rejoining: it fetches its log from the others",
+        evidence,
+        seen.command("health --wait 60"),
+        also=[seen.command(f"logs --node {number} --level warning")],
+        nodes=frozenset({number}),
+    )
+
+
+def _room(seen: Situation, number: int) -> str:
+    disk = seen.disks[number]
+    return f"{disk.free_bytes / 1e9:,.1f} GB free ({disk.free_percent:.0f} %)"
+
+
+def _clock(time: str) -> str:
+    """The time of day of a log line, to the second."""
+    return f"{time[11:19]} UTC" if len(time) >= 19 else "at an unknown time"

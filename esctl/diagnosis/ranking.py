@@ -1,0 +1,144 @@
+"""From a situation to its findings: the worst first, and what follows from another one under that.
+
+Pure. A cause that explains something is shown before it, however bad the consequence is: a follower that is
+behind since somebody has cut its link is one problem, not two. Called by `esctl why`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from esctl.diagnosis import following, leadership, nodes, surroundings
+from esctl.diagnosis.finding import Finding, Kind
+from esctl.diagnosis.situation import Situation
+
+Rule = Callable[[Situation], Iterator[Finding]]
+RULES: Final[Sequence[Rule]] = (
+    leadership.two_leaders,
+    leadership.no_quorum,
+    surroundings.faults,
+    nodes.down,
+    nodes.paused,
+    nodes.silent,
+    nodes.rejoining,
+    following.cut_off,
+    leadership.no_leader,
+    leadership.not_serving,
+    following.lagging,
+    leadership.outvoted,
+    surroundings.clocks_off,
+    surroundings.window_shrunk,
+    surroundings.disks_low,
+    surroundings.retention,
+)
+
+_GONE: Final = frozenset(
+    {
+        Kind.DISK_FULL, Kind.DISK_FAILED, Kind.BAD_CONFIG, Kind.PORT_TAKEN, Kind.DAMAGE, Kind.NODE_DOWN,
+        Kind.NODE_PAUSED, Kind.NODE_SILENT, Kind.REJOINING,
+    }
+)  # fmt: skip
+"""What keeps a node from voting."""
+_OF_ALL: Final = frozenset({Kind.NO_LEADER, Kind.NOT_SERVING})
+"""What a fault on any node may have done."""
+_OF_ONE: Final = frozenset(
+    {Kind.CUT_OFF, Kind.LAGGING, Kind.OUTVOTED, Kind.NODE_SILENT, Kind.REJOINING, Kind.CLOCK_OFF}
+)
+"""What a fault that touches the node may have done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found: the worst first, consequences under their cause."""
+
+    situation: Situation
+    findings: Sequence[Finding]
+    facts: Sequence[str]
+    """What is well, for people who want to be sure that somebody has looked."""
+
+    @property
+    def well(self) -> bool:
+        """Nothing is wrong; there may be notes."""
+        return not any(finding.wrong for finding in self.findings)
+
+
+def diagnose(seen: Situation) -> Diagnosis:
+    """Apply every rule, and put what was found in order."""
+    found = [finding for rule in RULES for finding in rule(seen)]
+    return Diagnosis(seen, rank(seen, found), facts(seen))
+
+
+def rank(seen: Situation, found: Iterable[Finding]) -> list[Finding]:
+    """Each finding under its cause, as bad as the worst that it causes; the worst first."""
+    left = sorted(found, key=_order)
+    left = _gather_consequences(seen, left)
+    left = _gather_parts(left)
+    return sorted(left, key=_order)
+
+
+def facts(seen: Situation) -> list[str]:
+    """What is known to be well, most important first."""
+    survey, told = seen.survey, []
+    if survey.leader is not None and survey.may_fail >= 0:
+        told.append(f"{survey.state_text}, in term {survey.term}")
+    if seen.read_ms is not None and survey.leader is not None:
+        told.append(
+            f"a majority has confirmed a read in {seen.read_ms:.0f} ms: the log ends at event"
+            f" {survey.leader.number('next_offset'):,}"
+        )
+    behind = [lag for r in survey.up if (lag := survey.behind(r, "next_offset")) is not None and not r.leads]
+    if behind:
+        told.append(f"the followers are {max(behind):,} events behind at most")
+    if seen.disks:
+        least = min(seen.disks.values(), key=lambda disk: disk.free_percent)
+        told.append(f"the fullest disk has {least.free_percent:.0f} % left")
+    return told
+
+
+def _order(finding: Finding) -> tuple[int, int, list[int]]:
+    return -finding.severity, list(Kind).index(finding.kind), sorted(finding.nodes)
+
+
+def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
+    """Put what faults and missing nodes have done under them."""
+    causes = [one for one in left if one.kind in (Kind.FAULT, Kind.CUT_OFF) or one.kind in _GONE]
+    for cause in sorted(causes, key=lambda one: list(Kind).index(one.kind)):
+        if cause not in left:
+            continue  # it follows from another one itself
+        so = [one for one in left if one is not cause and _explains(seen, cause, one)]
+        if not so:
+            continue
+        worst = max(cause.severity, *(one.severity for one in so))
+        where = left.index(cause)
+        left[where] = replace(cause, so=(*cause.so, *so), severity=worst)
+        left = [one for one in left if one not in so]
+    return left
+
+
+def _gather_parts(left: list[Finding]) -> list[Finding]:
+    """Put every node that is missing under the quorum that it is missing from."""
+    head = next((one for one in left if one.kind is Kind.NO_QUORUM), None)
+    if head is None:
+        return left
+    kinds = _GONE | _OF_ALL | {Kind.FAULT, Kind.OUTVOTED, Kind.LAGGING, Kind.CUT_OFF}
+    parts = [one for one in left if one.kind in kinds and one.nodes & head.nodes and one.wrong]
+    after = [one for one in left if one.kind in kinds and one not in parts and one.kind not in _GONE]
+    after = [one for one in after if one.kind is not Kind.FAULT]
+    rest = [one for one in left if one is not head and one not in parts and one not in after]
+    return [replace(head, because=parts, so=after), *rest]
+
+
+def _explains(seen: Situation, cause: Finding, other: Finding) -> bool:
+    if not other.wrong or other.kind in (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS):
+        return False
+    if cause.kind is Kind.FAULT:
+        if other.kind in (Kind.NODE_DOWN, Kind.NODE_PAUSED):
+            return any(
+                (one := seen.struck_process(number)) is not None and cause.next.split()[3] == one.fault
+                for number in other.nodes
+            )
+        return other.kind in _OF_ALL or (other.kind in _OF_ONE and bool(other.nodes & cause.nodes))
+    if cause.kind is Kind.CUT_OFF:
+        return other.kind is Kind.LAGGING and other.nodes == cause.nodes
+    # A node that rejoins needs every other one to answer.
+    return other.kind is Kind.REJOINING and cause.kind not in (Kind.REJOINING, Kind.DAMAGE)

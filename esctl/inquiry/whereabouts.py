@@ -1,0 +1,126 @@
+"""Where one stored event is: its entry as each node has it, and who led when it was appended.
+
+Asks every node for itself, so copies are compared and not believed. A node that does not answer is a row like
+any other, with its reason. Reads nothing but the entry, a status and the ends of the logs. Never prints.
+Called by `esctl trace`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from esctl import nodelog
+from esctl.backends import backend_named
+from esctl.inquiry.barrier import reason_of
+from esctl.state import Cluster, Node
+from esnode.client import KeyState, connect_node
+from esnode.errors import DamagedRecord, EventStreamError, OffsetOutOfRange
+from esnode.raft.entry import Entry, EntryKind, parse
+
+ANSWER_TIMEOUT_S: Final = 2.0
+LOOK_BACK_LINES: Final = 200_000
+"""So many changes of role are looked through for a leader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one node has."""
+
+    node: int
+    entry: Entry | None = None
+    why: str = ""
+    """Why there is no entry."""
+    status: Mapping[str, Any] | None = None
+    key: KeyState | None = None
+    """What its deduplication table knows of the event."""
+
+    @property
+    def up(self) -> bool:
+        """Did it answer?"""
+        return self.status is not None
+
+    @property
+    def crc(self) -> str:
+        """The checksum of its record, in hexadecimal digits; empty without an entry."""
+        return self.entry.record[:4].hex() if self.entry is not None else ""
+
+    def reached(self, name: str, index: int) -> bool | None:
+        """Is its position `name`, such as `durable_index`, at `index` or past it? None: it does not say."""
+        position = (self.status or {}).get(name)
+        return position >= index if isinstance(position, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """Who began to lead in a term, and when, as its log says."""
+
+    node: int
+    time: str
+
+
+async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S) -> list[Copy]:
+    """The entry with the event at `offset` on every configured node, in the order of their numbers."""
+    found: dict[int, Copy] = {}
+
+    async def ask(node: Node) -> None:
+        found[node.id] = Copy(node.id, why=f"no answer in {timeout_s:g} s")
+        with trio.move_on_after(timeout_s):
+            try:
+                found[node.id] = await _copy(cluster, node, offset)
+            except EventStreamError as error:
+                found[node.id] = Copy(node.id, why=reason_of(error))
+
+    async with trio.open_nursery() as nursery:
+        for node in cluster.nodes:
+            nursery.start_soon(ask, node)
+    return [found[node.id] for node in cluster.nodes]
+
+
+async def _copy(cluster: Cluster, node: Node, offset: int) -> Copy:
+    async with connect_node(node.client, cluster=cluster.identity) as link:
+        status = await link.status()
+        try:
+            records = (await link.read_records(offset, 1)).records
+            entry = _holding([parse(record) for record in records], offset)
+        except OffsetOutOfRange:
+            return Copy(node.id, why="not kept any more: retention has cut it away", status=status)
+        except DamagedRecord as error:
+            return Copy(node.id, why=f"damaged: {error}", status=status)
+        except EventStreamError as error:
+            return Copy(node.id, why=reason_of(error), status=status)
+        if entry is None:
+            return Copy(node.id, why="not applied yet", status=status)
+        place = offset - entry.base_offset
+        key = await link.explain_key(key_at(entry, place))
+        return Copy(node.id, entry, status=status, key=key)
+
+
+def key_at(entry: Entry, place: int) -> bytes:
+    """The key of the event at this place of the entry."""
+    size = len(entry.keys) // max(1, entry.count)
+    return entry.keys[place * size : (place + 1) * size]
+
+
+def reign(cluster: Cluster, term: int) -> Reign | None:
+    """Who led in the term; None where the logs do not tell, or not any more."""
+    backend = backend_named(cluster.backend)
+    for node in cluster.nodes:
+        path = backend.log_path(cluster, node.id)
+        lines = nodelog.backwards(path, node.id, nodelog.size(path), containing=b'"state_changed"')
+        for _, line in zip(range(LOOK_BACK_LINES), lines, strict=False):
+            known = line.fields.get("new_term")
+            if known == term and line.fields.get("role") == "leader":
+                return Reign(node.id, line.time)
+            if isinstance(known, int) and known < term:
+                break
+    return None
+
+
+def _holding(entries: Sequence[Entry], offset: int) -> Entry | None:
+    """The entry that has the event."""
+    having = (
+        one for one in entries if one.kind is EntryKind.BATCH and one.base_offset <= offset < one.next_offset
+    )
+    return next(having, None)

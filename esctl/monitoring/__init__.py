@@ -1,0 +1,1 @@
+"""Single figures of a cluster for monitors: thresholds, plugin lines, Prometheus text."""

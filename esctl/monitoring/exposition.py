@@ -1,0 +1,163 @@
+"""All figures of a cluster as Prometheus reads them, from one look at all nodes.
+
+Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`. A node that
+does not answer has `up` 0 and no other figures. Called by `esctl check --format prometheus`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from esctl.backends.interface import RunState
+from esctl.diagnosis.situation import Situation
+from esctl.monitoring.probes import Reading
+
+PREFIX: Final = "eventstreamcore"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A name, what it says, and how it is read from a node's status."""
+
+    name: str
+    help: str
+    read: Callable[[Mapping[str, Any]], float | None]
+    kind: str = "gauge"
+
+
+def _key(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
+    def read(status: Mapping[str, Any]) -> float | None:
+        value = status.get(name)
+        return None if isinstance(value, bool) or not isinstance(value, int | float) else value * scale
+
+    return read
+
+
+def _dedup(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda status: _key(name)(status.get("dedup") or {})
+
+
+NODE_METRICS: Final = (
+    Metric("leader", "1 on the node that says it leads", lambda s: float(s.get("role") == "leader")),
+    Metric(
+        "rejoining", "1 while a node does not trust its own disk", lambda s: float(bool(s.get("rejoining")))
+    ),
+    Metric("term", "the term that the node is in", _key("term")),
+    Metric("last_index", "the last entry of its log", _key("last_index")),
+    Metric("durable_index", "the last entry on its disk", _key("durable_index")),
+    Metric("commit_index", "the last entry that it knows a majority has", _key("commit_index")),
+    Metric("applied_index", "the last entry that it has applied", _key("applied_index")),
+    Metric("first_offset", "the first event that is kept", _key("first_offset")),
+    Metric("events_total", "events in the log, those cut away included", _key("next_offset"), "counter"),
+    Metric("silence_seconds", "since it heard from a leader; -0.001 if never", _key("silence_ms", 0.001)),
+    Metric("resident_memory_bytes", "memory of the process", _key("rss_bytes")),
+    Metric("cpu_seconds_total", "processor time of the process", _key("cpu_s"), "counter"),
+    Metric("uptime_seconds", "since the process began", _key("uptime_s")),
+    Metric("storage_bytes", "what the log takes on disk", _key("storage_bytes")),
+    Metric("wall_time_seconds", "its wall clock", _key("wall_time_ms", 0.001)),
+    Metric("faults_active", "faults on purpose that are active", lambda s: float(len(s.get("faults") or []))),
+    Metric("dedup_keys", "keys that are remembered", _dedup("live_keys")),
+    Metric("dedup_max_keys", "keys that are remembered at most", _dedup("max_keys")),
+    Metric(
+        "dedup_forgotten_early_total",
+        "keys forgotten before their time",
+        _dedup("forgotten_early"),
+        "counter",
+    ),
+    Metric("producers", "producer sessions that are open", _dedup("producers")),
+)
+PEER_METRICS: Final = (
+    Metric(
+        "peer_connected", "1 while the way to the peer is open", lambda s: float(bool(s.get("connected")))
+    ),
+    Metric("peer_outbox_bytes", "what waits to be sent to the peer", _key("outbox_bytes")),
+    Metric("peer_match_index", "the last entry that the peer is known to have", _key("match_index")),
+    Metric("peer_inflight_bytes", "what is on its way to the peer", _key("inflight_bytes")),
+)
+
+
+def exposition(seen: Situation, readings: Sequence[Reading]) -> Iterator[str]:
+    """Everything, a line each."""
+    yield from _of_cluster(seen)
+    yield from _of_nodes(seen)
+    yield from checks(seen, readings)
+
+
+def checks(seen: Situation, readings: Sequence[Reading]) -> Iterator[str]:
+    """The probes that were asked for: their figure and their state."""
+    name = seen.survey.cluster.name
+    known = [reading for reading in readings if reading.value is not None]
+    yield from _family(
+        "check_value", "the figure of a probe of esctl check", "gauge",
+        [({"cluster": name, "probe": r.probe.name}, r.value) for r in known],
+    )  # fmt: skip
+    yield from _family(
+        "check_state", "0 ok, 1 warning, 2 critical, 3 unknown", "gauge",
+        [({"cluster": name, "probe": r.probe.name}, float(r.state)) for r in readings],
+    )  # fmt: skip
+
+
+def _of_cluster(seen: Situation) -> Iterator[str]:
+    survey = seen.survey
+    labels = {"cluster": survey.cluster.name}
+    figures = [
+        ("nodes", "nodes that are configured", float(len(survey.cluster.nodes))),
+        ("nodes_up", "nodes that answer", float(len(survey.up))),
+        ("quorum_needed", "nodes that make a majority", float(survey.cluster.quorum)),
+        ("quorum_spare", "nodes that may fail yet; negative without a quorum", float(survey.may_fail)),
+        ("has_leader", "1 when a node leads that no majority has outvoted", float(survey.leader is not None)),
+        ("read_seconds", "how long a read took that a majority has confirmed",
+         None if seen.read_ms is None else seen.read_ms / 1000),
+    ]  # fmt: skip
+    for name, text, value in figures:
+        yield from _family(name, text, "gauge", [(labels, value)])
+
+
+def _of_nodes(seen: Situation) -> Iterator[str]:
+    survey = seen.survey
+    labels = {r.node.id: {"cluster": survey.cluster.name, "node": str(r.node.id)} for r in survey.reports}
+    yield from _family(
+        "up", "1 when the node answers", "gauge", [(labels[r.node.id], float(r.up)) for r in survey.reports]
+    )
+    yield from _family(
+        "process_running", "1 when it has a process that is not paused", "gauge",
+        [(labels[r.node.id], float(r.process.state is RunState.RUNNING)) for r in survey.reports],
+    )  # fmt: skip
+    for metric in NODE_METRICS:
+        rows = [(labels[r.node.id], metric.read(r.status)) for r in survey.reports if r.status is not None]
+        yield from _family(metric.name, metric.help, metric.kind, rows)
+    lags = [(labels[r.node.id], survey.behind(r, "next_offset")) for r in survey.up]
+    yield from _family("lag_events", "events that the node is behind the leader", "gauge", lags)
+    disks = [(labels[n], float(disk.free_bytes)) for n, disk in seen.disks.items()]
+    yield from _family("disk_free_bytes", "room for the node's data directory", "gauge", disks)
+    sizes = [(labels[n], float(disk.total_bytes)) for n, disk in seen.disks.items()]
+    yield from _family("disk_total_bytes", "size of that file system", "gauge", sizes)
+    for metric in PEER_METRICS:
+        rows = [
+            ({**labels[r.node.id], "peer": str(peer)}, metric.read(link))
+            for r in survey.up
+            for peer, link in ((r.status or {}).get("peers") or {}).items()
+        ]
+        yield from _family(metric.name, metric.help, metric.kind, rows)
+
+
+def _family(
+    name: str, text: str, kind: str, rows: Sequence[tuple[Mapping[str, str], float | None]]
+) -> Iterator[str]:
+    """A metric with all its label sets; nothing where no figure is known."""
+    known = [(labels, value) for labels, value in rows if value is not None]
+    if not known:
+        return
+    yield f"# HELP {PREFIX}_{name} {text}"
+    yield f"# TYPE {PREFIX}_{name} {kind}"
+    for labels, value in known:
+        inside = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
+        yield f"{PREFIX}_{name}{{{inside}}} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

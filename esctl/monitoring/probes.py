@@ -1,0 +1,165 @@
+"""The probes of `esctl check`: one figure of a cluster each, and what it means.
+
+Pure. A figure past its threshold is a warning or critical; one that cannot be had is unknown, unless that
+itself is what the probe is about. Called by `esctl check`.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from esctl.diagnosis.situation import Situation
+from esctl.inquiry.checkup import MAX_LAG_EVENTS
+
+
+class State(enum.IntEnum):
+    """What a monitor makes of it; the numbers are those of Nagios."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is measured, when it is bad, and how it is said."""
+
+    name: str
+    unit: str
+    warn: float
+    crit: float
+    falling: bool
+    """Is a small figure the bad one?"""
+    asks: str
+
+
+PROBES: Final = (
+    Probe("quorum", "", 1, 0, True, "how many more nodes may fail"),
+    Probe("leader", "ms", 500, 2000, False, "how long a read took that a majority has confirmed"),
+    Probe("lag", "", 10_000, MAX_LAG_EVENTS, False, "events that the slowest follower is behind"),
+    Probe("disk", "%", 10, 5, True, "free part of the fullest disk"),
+    Probe("faults", "", 0, math.inf, False, "active faults on purpose"),
+    Probe("memory", "MB", 500, 1000, False, "resident memory of the largest node"),
+)
+"""A threshold itself is still well: what lies beyond it is not."""
+NAMES: Final = tuple(probe.name for probe in PROBES)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One probe, read once. `value` is None when there is no figure."""
+
+    probe: Probe
+    value: float | None
+    state: State
+    text: str
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "probe": self.probe.name,
+            "state": self.state.name.lower(),
+            "value": self.value,
+            "unit": self.probe.unit,
+            "warn": None if math.isinf(self.probe.warn) else self.probe.warn,
+            "crit": None if math.isinf(self.probe.crit) else self.probe.crit,
+            "text": self.text,
+        }
+
+
+def read(probe: Probe, seen: Situation) -> Reading:
+    """The figure of the probe, its state and a line for people."""
+    value, text, missing = _READERS[probe.name](seen)
+    if value is None:
+        return Reading(probe, None, missing, text)
+    return Reading(probe, value, state_of(probe, value), text)
+
+
+def state_of(probe: Probe, value: float) -> State:
+    """Where the figure stands."""
+    if probe.falling:
+        return State.CRITICAL if value < probe.crit else State.WARNING if value < probe.warn else State.OK
+    return State.CRITICAL if value > probe.crit else State.WARNING if value > probe.warn else State.OK
+
+
+def worst(readings: list[Reading]) -> State:
+    """Critical before warning before unknown."""
+    order = (State.CRITICAL, State.WARNING, State.UNKNOWN)
+    states = {reading.state for reading in readings}
+    return next((state for state in order if state in states), State.OK)
+
+
+_Read = tuple[float | None, str, State]
+"""The figure, what it says, and the state of a figure that there is none of."""
+
+
+def _quorum(seen: Situation) -> _Read:
+    survey = seen.survey
+    if len(survey.cluster.nodes) == 1 and survey.may_fail == 0:
+        return 1.0, "the only node is up", State.CRITICAL  # one node has nothing to spare, ever
+    return float(survey.may_fail), survey.quorum_text, State.CRITICAL
+
+
+def _leader(seen: Situation) -> _Read:
+    leader = seen.survey.leader
+    if seen.read_ms is None:
+        why = str(seen.read_error) if seen.read_error is not None else "nobody leads"
+        return None, why, State.CRITICAL
+    who = (
+        f"node {leader.node.id} leads in term {seen.survey.term}"
+        if leader is not None
+        else "a leader answered"
+    )
+    return round(seen.read_ms, 2), f"{who}, a confirmed read took {seen.read_ms:.1f} ms", State.CRITICAL
+
+
+def _lag(seen: Situation) -> _Read:
+    survey = seen.survey
+    behind = {r.node.id: lag for r in survey.up if (lag := survey.behind(r, "next_offset")) is not None}
+    if not behind:
+        return None, "nobody leads, so nothing can be said of lag", State.UNKNOWN
+    number, most = max(behind.items(), key=lambda item: item[1])
+    return (
+        float(most),
+        f"node {number} is {most:,} events behind" if most else "nobody is behind",
+        State.UNKNOWN,
+    )
+
+
+def _disk(seen: Situation) -> _Read:
+    if not seen.disks:
+        return None, "no data directory can be looked at from here", State.UNKNOWN
+    number, disk = min(seen.disks.items(), key=lambda item: item[1].free_percent)
+    text = f"{disk.free_percent:.1f} % ({disk.free_bytes / 1e9:,.1f} GB) free for node {number}"
+    return round(disk.free_percent, 2), text, State.UNKNOWN
+
+
+def _faults(seen: Situation) -> _Read:
+    survey = seen.survey
+    if not survey.up and not seen.struck:
+        return None, "no node answers, so nothing can be said of faults", State.UNKNOWN
+    ids = {str(fault["id"]).partition(".")[0] for report in survey.up for fault in report.faults}
+    ids |= {one.fault for one in seen.struck}
+    return float(len(ids)), ", ".join(sorted(ids)) or "none is active", State.UNKNOWN
+
+
+def _memory(seen: Situation) -> _Read:
+    known = {r.node.id: r.number("rss_bytes") or r.process.rss_bytes for r in seen.survey.reports}
+    taken = {number: size for number, size in known.items() if size}
+    if not taken:
+        return None, "no node runs", State.UNKNOWN
+    number, size = max(taken.items(), key=lambda item: item[1])
+    return round(size / 1e6, 1), f"node {number} takes {size / 1e6:,.0f} MB", State.UNKNOWN
+
+
+_READERS: Final[Mapping[str, Callable[[Situation], _Read]]] = {
+    "quorum": _quorum,
+    "leader": _leader,
+    "lag": _lag,
+    "disk": _disk,
+    "faults": _faults,
+    "memory": _memory,
+}

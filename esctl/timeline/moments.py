@@ -1,0 +1,182 @@
+"""A line of a node's log as a moment: when, where, of which kind, and what it says in plain words.
+
+Knows every event that `esnode` writes, by name: those that tell something, and those that would only be in
+the way. An event that it does not know is a moment when it is a warning or worse. A line that is not as
+expected is never an error here: it comes from a file. Pure. Called by `story.py` and `esctl timeline`.
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from esctl import instant
+from esctl.nodelog import RAW, LogLine
+
+
+class Kind(enum.StrEnum):
+    """What sort of thing happened."""
+
+    OPENED = "opened"
+    """A process began, and opened its storage."""
+    STARTED = "started"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    STALLED = "stalled"
+    """A process did nothing for a while, and goes on."""
+    ROLE = "role"
+    VOTE = "vote"
+    COMMIT = "commit"
+    """The first of a new leader."""
+    GONE = "gone"
+    """A node says that another one's connection has ended."""
+    FAULT = "fault"
+    FAULT_OVER = "fault-over"
+    TRANSFER = "transfer"
+    TRANSFERRED = "transferred"
+    SNAPSHOT = "snapshot"
+    INSTALLED = "installed"
+    CUT = "cut"
+    """Retention has cut the log's prefix."""
+    REPAIR = "repair"
+    REPAIRED = "repaired"
+    STEP = "step"
+    """Of a playbook."""
+    STEP_OVER = "step-over"
+    COMMAND = "command"
+    """Typed by an operator."""
+    COMMAND_OVER = "command-over"
+    RUN = "run"
+    """A playbook's run begins or ends."""
+    TROUBLE = "trouble"
+    """A warning or an error of any other kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened."""
+
+    at_s: float
+    """Seconds since 1970, on the clock of the machine that wrote it."""
+    node: int | None
+    """Whose log says so; None for what is no node's."""
+    kind: Kind
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, name: str) -> int | None:
+        """A whole number of its details; None where there is none."""
+        return whole(self.details.get(name))
+
+    def word(self, name: str) -> str:
+        """A text of its details; empty where there is none."""
+        value = self.details.get(name)
+        return value if isinstance(value, str) else ""
+
+
+Fields = Mapping[str, Any]
+Telling = tuple[Kind, Callable[[Fields], str]]
+
+
+def moments(lines: Iterable[LogLine]) -> Iterator[Moment]:
+    """Those that the lines tell of, in the order of the lines."""
+    for line in lines:
+        moment = moment_of(line)
+        if moment is not None:
+            yield moment
+
+
+def moment_of(line: LogLine) -> Moment | None:
+    """What the line tells; None when it tells nothing that belongs on a timeline, or not when it was."""
+    at_s = instant.seconds(line.time)
+    if at_s is None or line.event == RAW:
+        return None
+    known = _TELLINGS.get(line.event)
+    if known is not None:
+        kind, telling = known
+        return Moment(at_s, line.node, kind, telling(line.fields), line.fields)
+    quiet = line.event in LEFT_OUT and line.level == "warning"
+    if line.level in ("info", "debug") or quiet:
+        return None
+    reason = line.fields.get("reason")
+    told = f"{line.event.replace('_', ' ')}: {reason}" if reason else line.text.replace("_", " ")
+    return Moment(at_s, line.node, Kind.TROUBLE, told, line.fields)
+
+
+def whole(value: object) -> int | None:
+    """`value` if it is a whole number of a size that such numbers have."""
+    return value if type(value) is int and abs(value) < 2**63 else None
+
+
+def _says(text: str) -> Callable[[Fields], str]:
+    return lambda _: text
+
+
+def _with(text: str, name: str) -> Callable[[Fields], str]:
+    return lambda fields: text.format(fields.get(name))
+
+
+def _role(fields: Fields) -> str:
+    return f"{fields.get('role')} in term {fields.get('new_term')}"
+
+
+def _failure(fields: Fields) -> str:
+    return f"fails: {fields.get('code')}: {fields.get('reason')}"
+
+
+def _fault(fields: Fields) -> str:
+    peers = fields.get("peers")
+    towards = f" towards {_list(peers)}" if isinstance(peers, list) and peers else ""
+    parameters = fields.get("parameters")
+    words = ""
+    if isinstance(parameters, dict):
+        words = "".join(f" {name}={value}" for name, value in parameters.items() if value)
+    return f"{fields.get('kind')}{words}{towards}"
+
+
+def _transfer(fields: Fields) -> str:
+    to = fields.get("to")
+    return f"hands the leadership to {f'node {to}' if to is not None else 'the best follower'}"
+
+
+def _list(values: list[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+_TELLINGS: Final[Mapping[str, Telling]] = {
+    "storage_opened": (Kind.OPENED, _says("begins")),
+    "node_started": (Kind.STARTED, _with("is there, with {} events", "next_offset")),
+    "node_stopping": (Kind.STOPPING, _with("is asked to stop ({})", "signal")),
+    "node_stopped": (Kind.STOPPED, _says("has stopped")),
+    "node_failed": (Kind.FAILED, _failure),
+    "node_stalled": (Kind.STALLED, _with("did nothing for {} ms", "stalled_ms")),
+    "state_changed": (Kind.ROLE, _role),
+    "vote_cast": (Kind.VOTE, _with("votes for node {}", "vote")),
+    "first_commit": (Kind.COMMIT, _with("commits in term {}", "new_term")),
+    "peer_closed": (Kind.GONE, _with("hears no more of node {}", "peer")),
+    "fault_set": (Kind.FAULT, _fault),
+    "fault_healed": (Kind.FAULT_OVER, _says("healed")),
+    "fault_expired": (Kind.FAULT_OVER, _says("expired")),
+    "transfer_asked": (Kind.TRANSFER, _transfer),
+    "transfer_done": (Kind.TRANSFERRED, _with("node {} has taken over", "to")),
+    "transfer_failed": (Kind.TRANSFERRED, _says("nobody has taken over in time")),
+    "snapshot_sending": (Kind.SNAPSHOT, _with("sends node {} a snapshot", "peer")),
+    "snapshot_installed": (Kind.INSTALLED, _with("has taken a snapshot up to offset {}", "next_offset")),
+    "prefix_cut": (Kind.CUT, _with("cuts its log: the first event kept is {}", "first_offset")),
+    "rejoin_begun": (Kind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
+    "rejoin_done": (Kind.REPAIRED, _says("has rejoined")),
+    "copy_trusted": (Kind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
+}
+LEFT_OUT: Final = frozenset(
+    {
+        "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
+        "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "snapshot_sent",
+        "client_dropped",
+    }
+)  # fmt: skip
+"""Written often, and told better by something else: not even their warnings are moments, their errors are."""
+KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
+    "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused",
+}  # fmt: skip
+"""Every event that a node writes."""

@@ -1,0 +1,1 @@
+"""The figures of a running cluster, one look after another: `esctl top`."""

@@ -1,0 +1,237 @@
+"""The picture that `esctl top` shows: what fits in so many columns and lines.
+
+Pure: views from a moment and a size. A narrow terminal gets the columns that matter most, a high one a curve
+as well. Decides nothing about the cluster. Called by `esctl top`.
+"""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from esctl.answer import Cell, Chart, Line, Table, Tone, Value, View
+from esctl.backends.interface import RunState
+from esctl.commands.status import duration, megabytes
+from esctl.inquiry.survey import Report, Survey
+from esctl.sparkline import spark
+from esctl.vitals.rates import Rates, Track, now
+
+WIDE: Final = 120
+"""From so many columns on there is room for everything about a node."""
+NARROW: Final = 72
+"""Below that there is room for the log only."""
+LEAST_CURVE: Final = 6
+MOST_CURVE: Final = 14
+"""Lines of a curve within its frame."""
+FRAME: Final = 5
+"""Lines that a curve takes beside that."""
+OTHER_LINES: Final = 13
+"""What the picture takes beside its nodes, faults and curves."""
+MOST_FAULTS: Final = 3
+GAP: Final = 3
+"""What a column of a table takes beside its text."""
+LEAST_SPARK: Final = 6
+MOST_SPARK: Final = 60
+
+
+@dataclass(slots=True)
+class Moment:
+    """What there is to show: the last look, what came before it, and what the operator is doing."""
+
+    survey: Survey
+    rates: Rates
+    selected: int
+    faults: Sequence[str] = ()
+    """What is broken on purpose, a line each."""
+    question: str = ""
+    """What is about to be done; empty unless an answer is waited for."""
+    message: str = ""
+    """What the last key came to."""
+    trouble: bool = False
+    """Is the message a bad one?"""
+    unicode: bool = True
+    """Can the terminal show the bars of a sparkline?"""
+
+
+def body(moment: Moment, width: int, height: int) -> list[View]:
+    """The upper part: the cluster, its nodes, what is broken on purpose."""
+    survey, rates = moment.survey, moment.rates
+    served = survey.may_fail >= 0 and survey.leader is not None
+    tone = (Tone.WARN if survey.down else Tone.GOOD) if served else Tone.BAD
+    line = max(10, min(80, width - 34))
+    views: list[View] = [
+        Line(f"{survey.cluster.name}: {survey.state_text}, term {survey.term}", tone),
+        Line(_series(moment, "events/s", rates.events_per_s, "", line)),
+        Line(_series(moment, "read", rates.read_ms, "ms", line)),
+        Line(""),
+        _nodes(moment, width),
+        Line(""),
+    ]
+    if not moment.faults:
+        views.append(Line("no faults are active", Tone.DIM))
+    views += [Line(text, Tone.WARN) for text in moment.faults[:MOST_FAULTS]]
+    if len(moment.faults) > MOST_FAULTS:
+        views.append(Line(f"and {len(moment.faults) - MOST_FAULTS} more: esctl fault ls", Tone.WARN))
+    return [*views, *_curves(moment, height)]
+
+
+def foot(moment: Moment, width: int) -> list[View]:
+    """The lower part: what was done, or is asked, and the keys."""
+    if moment.question:
+        asked = [Line(text, Tone.STRONG) for text in _broken(moment.question, width)]
+        return [*asked, Line("y does it, any other key does not", Tone.ACCENT)]
+    tone = Tone.WARN if moment.trouble else Tone.NORMAL
+    said = [Line(text, tone) for text in _broken(moment.message, width)]
+    return [*said, Line("arrows select  p pause/resume  t transfer  f fault/heal  q quit", Tone.DIM)]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """The text in lines that fit, each of its own lines anew: what is asked must not be cut."""
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, max(1, width))]
+
+
+def record(moment: Moment) -> dict[str, Any]:
+    """The same figures for programs."""
+    survey, rates = moment.survey, moment.rates
+    return {
+        "cluster": survey.cluster.name,
+        "leader": survey.leader.node.id if survey.leader is not None else None,
+        "term": survey.term or None,
+        "quorum": survey.quorum_data(),
+        "events_per_s": _rounded(now(rates.events_per_s)),
+        "read_ms": _rounded(now(rates.read_ms), 2),
+        "faults": list(moment.faults),
+        "nodes": [_node_record(moment, report) for report in survey.reports],
+    }
+
+
+def plain(moment: Moment, time: str) -> str:
+    """The same figures as tab-separated text, a line a node, each with the time in front."""
+    lines = []
+    for one in record(moment)["nodes"]:
+        names = ("id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent")
+        lines.append("\t".join([time, *("-" if one[name] is None else str(one[name]) for name in names)]))
+    return "\n".join(lines)
+
+
+def _series(moment: Moment, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
+    """The name, the newest figure, and a sparkline of those before it."""
+    figures = list(known)
+    value = figures[-1] if figures else None
+    shown = "-" if value is None else f"{value:,.1f} {unit}" if unit else f"{value:,.0f}"
+    return f"{name:<9} {shown:>12}  {spark(figures, width, unicode=moment.unicode)}"
+
+
+def _nodes(moment: Moment, width: int) -> Table:
+    """The nodes, the selected one marked, with a sparkline in what room is left."""
+    plain = figures(moment, width)
+    marks = [">" if report.node.id == moment.selected else " " for report in moment.survey.reports]
+    taken = sum(
+        GAP + max(len(column), *(len(_text(row[place])) for row in plain.rows))
+        for place, column in enumerate(plain.columns)
+    )
+    room = max(LEAST_SPARK, min(MOST_SPARK, width - taken - 3 * GAP))
+    rows = [
+        [
+            f"{mark} {_text(row[0])}",
+            *row[1:],
+            spark(moment.rates.track(report.node.id).events_per_s, room, unicode=moment.unicode),
+        ]
+        for mark, row, report in zip(marks, plain.rows, moment.survey.reports, strict=True)
+    ]
+    return Table([*plain.columns, "lately"], rows)
+
+
+def figures(moment: Moment, width: int) -> Table:
+    """The nodes without what only a screen needs, in the columns that fit."""
+    columns = ["node", "role", "events/s", "lag", "next", "memory", "cpu"]
+    columns += ["term", "applied", "up for", "process"]
+    count = 5 if width < NARROW else 7 if width < WIDE else len(columns)
+    rows = [_row(moment, report)[:count] for report in moment.survey.reports]
+    return Table(columns[:count], rows)
+
+
+def _row(moment: Moment, report: Report) -> list[Value]:
+    track = moment.rates.track(report.node.id)
+    lag = moment.survey.behind(report, "next_offset")
+    return [
+        report.node.id,
+        _role(moment.survey, report),
+        _figure(now(track.events_per_s)),
+        Cell(lag, Tone.WARN) if lag else lag,
+        report.number("next_offset"),
+        megabytes(report.number("rss_bytes") or report.process.rss_bytes),
+        _percent(track),
+        report.number("term"),
+        report.number("applied_index"),
+        duration(report.process.uptime_s),
+        str(report.process.pid) if report.process.pid else None,
+    ]
+
+
+def _text(value: Value) -> str:
+    """As the terminal shows it."""
+    inner = value.value if isinstance(value, Cell) else value
+    return "-" if inner is None else f"{inner:,}" if isinstance(inner, int) else str(inner)
+
+
+def _role(survey: Survey, report: Report) -> Cell:
+    if report.status is None:
+        paused = report.process.state is RunState.PAUSED
+        running = report.process.state is RunState.RUNNING
+        return Cell(
+            "paused" if paused else "silent" if running else "down", Tone.WARN if paused else Tone.BAD
+        )
+    if report.leads:
+        return Cell("leader", Tone.GOOD) if report == survey.leader else Cell("outvoted", Tone.WARN)
+    if report.rejoining:
+        return Cell("rejoins", Tone.WARN)
+    role = str(report.status["role"])
+    return Cell(role.removeprefix("pre-"), Tone.NORMAL if role == "follower" else Tone.WARN)
+
+
+def _curves(moment: Moment, height: int) -> list[View]:
+    """Events a second, and below it how long a read took, where there is room for curves."""
+    left = height - OTHER_LINES - len(moment.survey.reports) - min(len(moment.faults), MOST_FAULTS + 1)
+    count = min(2, left // (LEAST_CURVE + FRAME))
+    if count <= 0:
+        return []
+    lines = min(MOST_CURVE, left // count - FRAME)
+    rates = moment.rates
+    series = {"events/s": (rates.events_per_s, ""), "a confirmed read": (rates.read_ms, "ms")}
+    charts: list[View] = []
+    for title, (known, unit) in list(series.items())[:count]:
+        first = 1 - len(known)
+        points = [(float(first + at), value) for at, value in enumerate(known) if value is not None]
+        curve = {title: points}
+        charts.append(Chart(title, curve, "the latest looks", unit, from_zero=True, height=lines))
+    return charts
+
+
+def _figure(value: float | None) -> Value:
+    return None if value is None else round(value)
+
+
+def _percent(track: Track) -> str | None:
+    value = now(track.cpu_percent)
+    return None if value is None else f"{value:.0f} %"
+
+
+def _rounded(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _node_record(moment: Moment, report: Report) -> dict[str, Any]:
+    track = moment.rates.track(report.node.id)
+    return {
+        "id": report.node.id,
+        "up": report.up,
+        "state": str(report.process.state),
+        "role": (report.status or {}).get("role"),
+        "events_per_s": _rounded(now(track.events_per_s)),
+        "lag_events": moment.survey.behind(report, "next_offset"),
+        "next_offset": report.number("next_offset"),
+        "rss_bytes": report.number("rss_bytes") or report.process.rss_bytes,
+        "cpu_percent": _rounded(now(track.cpu_percent)),
+        "faults": [fault["id"] for fault in report.faults],
+    }

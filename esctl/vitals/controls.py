@@ -1,0 +1,96 @@
+"""What a key of `esctl top` does: a command that one could type, and nothing else.
+
+Pure. So each key has the guards, the quorum text and the traces of its command, and whoever watches learns
+the words. Called by `esctl top`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from esctl.backends.interface import RunState
+from esctl.inquiry.survey import Survey
+
+LEASE: Final = "10s"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and its plain output."""
+
+    code: int
+    stdout: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The words of a command without `esctl`, or why there is none."""
+
+    words: tuple[str, ...] = ()
+    refusal: str = ""
+    consent: tuple[str, ...] = ()
+    """What is added once the operator has said yes, so that the command does not ask again."""
+    tells: tuple[str, ...] = ()
+    """The names in its plain output that say what came of it; empty: its first line does."""
+
+    @property
+    def text(self) -> str:
+        """As one would type it."""
+        return " ".join(("esctl", *self.words))
+
+    def plan(self, said: Said) -> str:
+        """What its dry run said: all of it, since the quorum is in there."""
+        if said.code:
+            return self.outcome(said)
+        return "\n".join("  ".join(filter(str.strip, line.split("\t"))) for line in said.stdout.splitlines())
+
+    def outcome(self, said: Said) -> str:
+        """What came of it, in one line."""
+        if said.code and said.stderr.strip():
+            return next(line for line in said.stderr.splitlines() if line.strip())
+        rows = [line.split("\t") for line in said.stdout.splitlines()]
+        told = [" ".join(row) for row in rows if row[0] in self.tells]
+        first = "  ".join(filter(str.strip, rows[0])) if rows else f"exit code {said.code}"
+        return "; ".join(told) or first
+
+
+def control(key: str, survey: Survey, selected: int, struck: int) -> Control | None:
+    """What `key` does to the selected node; None for a key without a command.
+
+    `struck` is how many faults hold nodes down or paused: a node that does not run cannot tell.
+    """
+    match key:
+        case "p":
+            return _pause(survey, selected)
+        case "t":
+            return _transfer(survey, selected)
+        case "f":
+            return _fault(survey, struck)
+        case _:
+            return None
+
+
+def _pause(survey: Survey, selected: int) -> Control:
+    verbs = {RunState.RUNNING: "pause", RunState.PAUSED: "resume", RunState.DOWN: "start"}
+    verb = verbs[survey.report(selected).process.state]
+    return Control(("node", verb, str(selected)), consent=("--yes",) if verb == "pause" else ())
+
+
+def _transfer(survey: Survey, selected: int) -> Control:
+    if survey.leader is None:
+        return Control(refusal="nobody leads, so there is nothing to transfer")
+    if survey.leader.node.id == selected:
+        return Control(("leader", "transfer"))
+    return Control(("leader", "transfer", "--to", str(selected)))
+
+
+def _fault(survey: Survey, struck: int) -> Control:
+    if struck or any(report.faults for report in survey.up):
+        return Control(("fault", "heal", "--all"))
+    statuses: list[dict[str, Any]] = [report.status for report in survey.up if report.status is not None]
+    if not statuses or not all(status.get("faults_allowed") for status in statuses):
+        return Control(refusal="faults are not allowed here: that takes esctl cluster up NAME --faults")
+    if survey.leader is None:
+        return Control(refusal="nobody leads, so there is no leader to cut off")
+    words = ("fault", "partition", "isolate-leader", "--lease", LEASE)
+    return Control(words, consent=("--yes",), tells=("effect", "leader now"))

@@ -1,0 +1,151 @@
+"""From a stopped node's data directory to a backup, and from a backup to a new data directory.
+
+Reads a directory by way of a copy, since to open a log is to write to it: what the survivor of a disaster
+has is never touched. Writes one through the Storage contract, as a node would, and only where nothing is.
+Decides that a disk which is not to be believed is no source. Blocks; may run in any thread. Called by the
+toolkit, for a node that is not running.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from esnode import limits
+from esnode.apply import Machine
+from esnode.backup.file import BackupReader, BackupWriter
+from esnode.backup.manifest import Manifest, Origin, SnapshotPlace
+from esnode.config import Config, Dedup
+from esnode.errors import DirectoryInUse, WrongDirectory
+from esnode.raft.entry import Entry
+from esnode.raft.messages import HardState, Snapshot, Write
+from esnode.storage.directory import check_believed, trust_copy
+from esnode.storage.engines import open_storage
+from esnode.storage.interface import Identity, Storage, pages
+
+Advance = Callable[[int], None]
+"""Told of so many more events."""
+
+
+def check_source(config: Config) -> None:
+    """Whether the data directory of this stopped node may be believed.
+
+    Raises `WrongDirectory` where there is none, or another's, `CopiedDirectory`, `DistrustedDirectory`,
+    `DamagedRecord`, `StorageFailed`.
+    """
+    identity = Identity(config.cluster, config.node_id)
+    if not config.data_dir.is_dir() or not check_believed(config.data_dir, config.storage, identity):
+        raise WrongDirectory(f"{config.data_dir} is not the data directory of node {config.node_id}")
+
+
+@contextmanager
+def opened_copy(config: Config, scratch: Path) -> Iterator[Storage]:
+    """The storage of a stopped node, opened on a copy in `scratch`, which goes with the block.
+
+    Raises what `check_source` does, `DirectoryInUse`, and what `open_storage` does.
+    """
+    check_source(config)
+    identity, copy = Identity(config.cluster, config.node_id), scratch / f"node-{config.node_id}"
+    try:
+        with _nobody_else(config.data_dir):
+            shutil.copytree(config.data_dir, copy, ignore=shutil.ignore_patterns("damaged-*"))
+        trust_copy(copy, config.storage, identity)
+        with closing(open_storage(config.storage, copy, identity)) as storage:
+            yield storage
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def back_up(
+    storage: Storage, writer: BackupWriter, origin: Callable[[int, int], Origin], advance: Advance
+) -> Manifest:
+    """Write all that `storage` has: the snapshot, and the log to its very end.
+
+    `origin` is told the last index that is committed for certain, and the offset after it. Raises
+    `DamagedRecord`.
+    """
+    found = storage.recover()
+    snapshot = storage.load_snapshot()
+    if snapshot is not None:
+        size_bytes = len(snapshot.data)
+        writer.begin_snapshot(
+            SnapshotPlace(
+                snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms, size_bytes
+            )
+        )
+        view = memoryview(snapshot.data)
+        for begin in range(0, size_bytes, limits.SNAPSHOT_CHUNK_BYTES):
+            writer.add_snapshot(bytes(view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES]))
+    for page in pages(storage, found.prefix_index + 1, found.last_index, limits.MAX_FETCH_BYTES):
+        advance(writer.add([entry.record for entry in page]))
+    last = next(iter(storage.read(found.commit, found.commit, 1)), None)
+    return writer.finish(origin(found.commit, found.prefix_offset if last is None else last.next_offset))
+
+
+def replay(reader: BackupReader, dedup: Dedup, take: Callable[[list[Entry]], None]) -> Machine:
+    """The machine that the log in a backup leads to; `take` is given each page that was applied.
+
+    Raises `DamagedBackup`, and `DamagedRecord` where the snapshot in it is not what it says.
+    """
+    machine = Machine(dedup, searchable=False)
+    snapshot = snapshot_of(reader)
+    if snapshot is not None:
+        machine.restore(snapshot)
+    for page in reader.pages():
+        for entry in page:
+            machine.apply(entry)
+        take(page)
+    return machine
+
+
+def snapshot_of(reader: BackupReader) -> Snapshot | None:
+    """The snapshot in a backup, if its log begins behind one."""
+    place = reader.manifest.snapshot
+    if place is None:
+        return None
+    data = reader.snapshot_data()
+    return Snapshot(place.index, place.term, place.next_offset, place.log_time_ms, data)
+
+
+def lay_down(reader: BackupReader, config: Config, advance: Advance) -> None:
+    """Make the data directory of a new node: the log and the snapshot of the backup, a savepoint at its end.
+
+    All of the log counts as committed from now on: every node of the new cluster begins with it. Raises
+    `WrongDirectory` where something is there already, `DamagedBackup`, `StorageFailed`, `EngineMissing`.
+    """
+    path = config.data_dir
+    if path.exists() and any(path.iterdir()):
+        raise WrongDirectory(f"{path} is not empty; nothing was changed")
+    with closing(open_storage(config.storage, path, Identity(config.cluster, config.node_id))) as storage:
+        term = HardState(reader.manifest.last_term, None)
+        storage.write([Write(0, snapshot_of(reader), term, (), 0)])
+
+        def take(page: list[Entry]) -> None:
+            storage.write([Write(0, None, None, tuple(page), page[-1].index)])
+            while storage.tend():
+                pass
+            advance(page[-1].next_offset - page[0].base_offset)
+
+        machine = replay(reader, config.dedup, take)
+        if machine.applied_index:
+            savepoint = machine.savepoint()
+            storage.keep_keys(savepoint.first_chunk, machine.keys.sealed_chunks(savepoint.first_chunk))
+            storage.keep_savepoint(savepoint)
+
+
+@contextmanager
+def _nobody_else(path: Path) -> Iterator[None]:
+    """Hold the lock of a data directory without a byte written to it."""
+    try:
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise WrongDirectory(f"{path} is no data directory: it has no lock") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DirectoryInUse(f"the node that {path} belongs to is running") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,24 @@
+"""Which cluster a client belongs to: the one that it names, or the one of the first node that answers.
+
+Kept as long as the client lives: where another cluster answers later at the same addresses, a new one or one
+that was restored from a backup, offsets and acks of this one mean nothing there, and the client is told
+instead of going on in silence. Shared by all connections of one client.
+"""
+
+from esnode.errors import WrongCluster
+from esnode.messages import Welcome
+
+
+class Allegiance:
+    """The identity of one client's cluster; empty until it is known."""
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
+
+    def meet(self, welcome: Welcome) -> None:
+        """A node has answered; raises `WrongCluster` where it is one of another cluster."""
+        self.cluster = self.cluster or welcome.cluster
+        if welcome.cluster != self.cluster:
+            raise WrongCluster(
+                f"node {welcome.node_id} belongs to {welcome.cluster!r}, not to {self.cluster!r}"
+            )

@@ -1,0 +1,313 @@
+"""What `esctl why` makes of a situation: each kind of trouble by itself, and several at once."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from esctl.answer import Line
+from esctl.backends.interface import RunState
+from esctl.commands import why
+from esctl.diagnosis.finding import Finding, Kind, Severity
+from esctl.diagnosis.lastwords import Election, End, LastWords, Repair
+from esctl.diagnosis.ranking import diagnose
+from esctl.diagnosis.situation import Disk, Situation, StruckProcess
+from esctl.exits import Exit
+from esnode.errors import OperationTimeout
+from tests.cli.situations import HEARD_MS, ended, fault, gone, look, node, seen
+from tests.command_line import parse
+
+AT = "2013-01-01T11:22:33.000000Z"
+NO_ROOM = LastWords(End.FAILED, AT, "ES3103", "cannot write: No space left on device", "check the disk")
+BROKEN = replace(NO_ROOM, reason="cannot write: Input/output error")
+NO_KEY = LastWords(End.FAILED, AT, "ES3001", "2.toml: no key")
+ON_PURPOSE = replace(NO_ROOM, reason="cannot write: No space left on device (the fault disk-1)")
+KILLED = LastWords(End.CUT_SHORT, AT)
+DAMAGED = Repair(AT, "ES3104", "entry 7 of the log is damaged")
+DEDUP = {"max_keys": 1000, "forgotten_early": 12}
+ONE_LEFT = seen(gone(2), gone(3), words={2: KILLED, 3: KILLED}, read_ms=None)
+STALLED = seen(node(1, next_offset=9_000), before=look(node(1, next_offset=5_000)))
+REPAIRING = seen(node(2, rejoining=True, rejoin_cause="damage"), repairs={2: DAMAGED})
+CUT = fault("cut-1", peers=(2,))
+CUT_OFF = {"role": "pre-candidate", "leader": None, "silence_ms": 4_200}
+ELECTING = {"role": "candidate", "leader": None}
+NOBODY = [node(n, term=7 + n, **ELECTING) for n in (1, 2, 3)]
+
+START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl why"
+SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
+    "killed": (ended(2, KILLED), Kind.NODE_DOWN, START),
+    "stopped": (ended(2, LastWords(End.STOPPED, AT)), Kind.NODE_DOWN, START),
+    "crashed": (ended(2, LastWords(End.CRASHED, AT, reason="MemoryError")), Kind.NODE_DOWN, START),
+    "never ran": (ended(2, LastWords(End.NEVER)), Kind.NODE_DOWN, START),
+    "no room": (ended(2, NO_ROOM), Kind.DISK_FULL, START),
+    "broken disk": (ended(2, BROKEN), Kind.DISK_FAILED, START),
+    "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), Kind.BAD_CONFIG, START),
+    "port": (ended(2, LastWords(End.FAILED, AT, "ES3002", "7102 is in use")), Kind.PORT_TAKEN, START),
+    "cannot repair": (ended(2, LastWords(End.FAILED, AT, "ES3104", "again")), Kind.DAMAGE, START),
+    "paused": (seen(gone(3, RunState.PAUSED)), Kind.NODE_PAUSED, "esctl node resume 3"),
+    "silent": (seen(gone(3, RunState.RUNNING)), Kind.NODE_SILENT, "esctl health --wait 30"),
+    "repairing": (REPAIRING, Kind.DAMAGE, "esctl health --wait 60"),
+    "rejoining": (
+        seen(node(2, rejoining=True, rejoin_cause="copy")),
+        Kind.REJOINING,
+        "esctl health --wait 60",
+    ),
+    "no quorum": (ONE_LEFT, Kind.NO_QUORUM, "esctl cluster start drill"),
+    "no leader": (seen(*NOBODY, before=look(*NOBODY)), Kind.NO_LEADER, WAIT),
+    "not serving": (seen(read_ms=None, read_error=OperationTimeout("no answer")), Kind.NOT_SERVING, WAIT),
+    "two leaders": (seen(node(2, role="leader")), Kind.TWO_LEADERS, "esctl verify"),
+    "outvoted": (seen(node(1, term=5), node(2, term=4, role="leader"), node(3, term=5)), Kind.OUTVOTED, WAIT),
+    "lagging": (STALLED, Kind.LAGGING, "esctl health --wait 60"),
+    "cut off": (seen(node(2, **CUT_OFF)), Kind.CUT_OFF, WAIT),
+    "fault": (seen(node(1, faults=[CUT])), Kind.FAULT, "esctl fault heal cut-1"),
+    "disk low": (seen(disks={2: Disk(10**9, 10**11)}), Kind.DISK_LOW, LOOK),
+    "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), Kind.CLOCK_OFF, LOOK),
+    "window": (seen(node(2, dedup=DEDUP)), Kind.WINDOW_SHRUNK, "esctl dedup stats"),
+}
+
+
+def every(findings: Iterable[Finding]) -> Iterable[Finding]:
+    for finding in findings:
+        yield finding
+        yield from every(finding.because)
+        yield from every(finding.so)
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_each_trouble_is_named_first_with_evidence_and_a_next_command(name: str) -> None:
+    situation, kind, step = SITUATIONS[name]
+    found = diagnose(situation)
+    first = found.findings[0]
+    assert first.kind is kind
+    assert first.next.startswith(step)
+    assert first.next.split()[-1] == "drill"
+    assert first.wrong
+    assert first.evidence
+    assert not found.well
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_every_command_that_a_finding_names_can_be_typed(name: str) -> None:
+    for finding in every(diagnose(SITUATIONS[name][0]).findings):
+        for line in (finding.next, *finding.also):
+            if line.startswith("esctl"):
+                parse(line)
+        for words in re.findall(r"esctl [a-z ]+", finding.first):
+            parse(words)
+        assert finding.next.startswith("esctl ")
+
+
+def test_a_cluster_that_is_well_is_said_to_be_and_why() -> None:
+    found = diagnose(seen())
+    assert found.well
+    assert found.findings == []
+    assert [fact.partition(",")[0] for fact in found.facts] == [
+        "node 1 leads", "a majority has confirmed a read in 2 ms: the log ends at event 8",
+        "the followers are 0 events behind at most", "the fullest disk has 80 % left",
+    ]  # fmt: skip
+    answer = why.answer_of(found, 0.25)
+    assert answer.exit_code is Exit.OK
+    assert answer.data["well"] is True
+    assert answer.data["seconds"] == 0.25
+
+
+def test_the_exit_code_tells_wrong_from_silent() -> None:
+    assert why.answer_of(diagnose(ONE_LEFT)).exit_code is Exit.UNHEALTHY
+    nobody = seen(gone(1), gone(2), gone(3), read_ms=None)
+    answer = why.answer_of(diagnose(nobody))
+    assert answer.exit_code is Exit.UNREACHABLE
+    assert answer.data["findings"][0]["kind"] == "no-quorum"
+    assert answer.data["findings"][0]["next"] == "esctl cluster start drill"
+
+
+def test_a_cluster_that_was_stopped_is_said_to_be_stopped() -> None:
+    stopped = dict.fromkeys((1, 2, 3), LastWords(End.STOPPED, AT))
+    first = diagnose(seen(gone(1), gone(2), gone(3), words=stopped, read_ms=None)).findings[0]
+    assert (first.kind, first.what.partition(":")[0]) == (Kind.NO_QUORUM, "the cluster is stopped")
+    killed = diagnose(seen(gone(1), gone(2), gone(3), words={**stopped, 2: KILLED}, read_ms=None)).findings[0]
+    assert killed.what.startswith("no quorum: 0 of 3")
+
+
+def test_a_fault_that_explains_a_lag_comes_first_and_the_lag_follows_from_it() -> None:
+    before = look(node(1, next_offset=5_000))
+    leader = node(1, next_offset=9_000, faults=[CUT])
+    found = diagnose(seen(leader, node(2, **CUT_OFF), node(3, next_offset=9_000), before=before))
+    (only,) = found.findings
+    assert only.kind is Kind.FAULT
+    assert only.severity is Severity.DEGRADED
+    assert {finding.kind for finding in only.so} == {Kind.LAGGING, Kind.CUT_OFF}
+    texts = [view.text for view in why.answer_of(found).views if isinstance(view, Line)]
+    assert any(text.strip().startswith("so node 2 is") for text in texts)
+    assert texts.index("   next: esctl fault heal cut-1 --cluster drill") > 0
+
+
+def test_a_fault_elsewhere_does_not_explain_a_lag() -> None:
+    slow = fault("disk-1", "disk-slow")
+    before = look(node(1, next_offset=5_000), node(3, next_offset=9_000))
+    found = diagnose(
+        seen(node(1, next_offset=9_000), node(3, next_offset=9_000, faults=[slow]), before=before)
+    )
+    assert [finding.kind for finding in found.findings] == [Kind.LAGGING, Kind.FAULT]
+
+
+def test_a_missing_quorum_holds_its_missing_nodes_with_their_reasons() -> None:
+    (only,) = diagnose(ONE_LEFT).findings
+    assert [part.what for part in only.because] == [
+        f"node {n} is down: it was killed: kill -9, or the kernel for want of memory" for n in (2, 3)
+    ]
+    assert only.evidence[1] == "it goes on as soon as 1 of the nodes 2, 3 is back"
+
+
+@pytest.mark.parametrize(
+    ("reports", "struck", "step"),
+    [
+        ((gone(2), gone(3, RunState.PAUSED)), (), "esctl cluster start drill"),
+        ((gone(2, RunState.PAUSED), gone(3, RunState.PAUSED)), (), "esctl node resume 2 --cluster drill"),
+        ((gone(2), gone(3)), (2, 3), "esctl fault heal --all --cluster drill"),
+        ((gone(2), gone(3)), (2,), "esctl cluster start drill"),
+        (
+            (gone(2, RunState.RUNNING), gone(3, RunState.RUNNING)),
+            (),
+            "esctl health --wait 30 --cluster drill",
+        ),
+        ((node(2, rejoining=True), node(3, rejoining=True)), (), "esctl health --wait 60 --cluster drill"),
+    ],
+)
+def test_the_way_back_to_a_quorum_depends_on_what_is_missing(
+    reports: tuple[object, ...], struck: tuple[int, ...], step: str
+) -> None:
+    kills = [StruckProcess(f"kill-{n}", "kill", n, 9_000) for n in struck]
+    found = diagnose(seen(*reports, struck=kills, read_ms=None))  # type: ignore[arg-type]
+    assert found.findings[0].kind is Kind.NO_QUORUM
+    assert found.findings[0].next == step
+
+
+def test_a_node_that_a_fault_has_killed_is_the_consequence_of_that_fault() -> None:
+    struck = [StruckProcess("kill-7", "kill", 2, 9_000)]
+    (only,) = diagnose(ended(2, KILLED, struck=struck)).findings
+    assert (only.kind, only.next) == (Kind.FAULT, "esctl fault heal kill-7 --cluster drill")
+    assert [finding.kind for finding in only.so] == [Kind.NODE_DOWN]
+
+
+def test_the_reason_of_an_end_names_who_did_it() -> None:
+    assert (
+        diagnose(ended(2, KILLED, killed_by_us=frozenset({2}))).findings[0].what.endswith("killed by esctl")
+    )
+    assert "restarted" in diagnose(ended(2, KILLED, rebooted=frozenset({2}))).findings[0].what
+    real = diagnose(ended(2, NO_ROOM)).findings[0]
+    assert real.first == "make room in /tmp/none/node-2"
+    assert any("80.0 GB free" in line for line in real.evidence)
+    made = diagnose(ended(2, ON_PURPOSE)).findings[0]
+    assert made.kind is Kind.DISK_FULL
+    assert made.first == ""
+    assert any("on purpose" in line for line in made.evidence)
+    lost = diagnose(ended(2, KILLED, without_data=frozenset({2}))).findings[0]
+    assert any("data directory is gone" in line for line in lost.evidence)
+
+
+def test_a_configuration_that_was_mended_is_no_longer_held_against_the_node() -> None:
+    mended = diagnose(ended(2, NO_KEY)).findings[0]
+    assert mended.kind is Kind.BAD_CONFIG
+    assert mended.first == ""
+    broken_since = diagnose(ended(2, LastWords(End.STOPPED, AT), bad_configs={2: "2.toml: no key"})).findings[
+        0
+    ]
+    assert broken_since.kind is Kind.BAD_CONFIG
+    assert broken_since.first
+
+
+def test_a_lag_says_how_fast_it_closes_and_for_how_long_to_wait() -> None:
+    before = look(node(1, next_offset=10_000), node(2, next_offset=1_000), node(3, next_offset=10_000))
+    after = [node(1, next_offset=11_000), node(2, next_offset=5_000), node(3, next_offset=11_000)]
+    (only,) = diagnose(seen(*after, before=before)).findings
+    assert only.what == "node 2 is 6,000 events behind the leader, and is catching up"
+    assert only.severity is Severity.WARNING
+    assert (
+        "9,000 to 6,000 events: it takes 4,000 a second, the leader 1,000; about 2 s left" in only.evidence[0]
+    )
+    assert only.next == "esctl health --wait 10 --cluster drill"
+    stuck = diagnose(STALLED).findings[0]
+    assert stuck.severity is Severity.DEGRADED
+    assert stuck.what.endswith("does not catch up")
+
+
+def test_events_on_their_way_are_no_lag() -> None:
+    before = look(node(1, next_offset=10_000), node(2, next_offset=9_990), node(3, next_offset=10_000))
+    after = [node(1, next_offset=20_000), node(2, next_offset=19_000), node(3, next_offset=20_000)]
+    assert diagnose(seen(*after, before=before)).well
+
+
+def test_terms_that_rise_between_two_looks_are_elections_that_repeat() -> None:
+    before = look(*(node(n, term=4, **ELECTING) for n in (1, 2, 3)))
+    campaigns = [Election(AT, 1, 5, "candidate"), Election(AT, 3, 6, "candidate")]
+    (only,) = diagnose(seen(*NOBODY, before=before, elections=campaigns)).findings
+    assert any("term 4 became 10 in 1.0 s" in line for line in only.evidence)
+    assert any("2 campaigns" in line and "by node 1, 3" in line for line in only.evidence)
+
+
+def test_an_election_that_ends_between_two_looks_is_no_trouble() -> None:
+    assert diagnose(seen(before=look(*NOBODY))).well
+
+
+def test_nodes_that_cannot_reach_each_other_are_named_when_nobody_leads() -> None:
+    parted = [node(n, peers={"1": {"connected": False}}, **ELECTING) for n in (2, 3)]
+    (only,) = diagnose(seen(node(1, peers={}, **ELECTING), *parted)).findings
+    assert "no connection: node 2 to 1, node 3 to 1" in only.evidence
+
+
+def test_a_repair_that_is_done_is_a_note_and_nothing_is_wrong() -> None:
+    found = diagnose(seen(repairs={2: replace(DAMAGED, done="2013-01-01T11:22:40.000000Z")}))
+    assert found.well
+    (note,) = found.findings
+    assert note.kind is Kind.DAMAGE
+    assert note.evidence == [
+        "11:22:33 UTC: entry 7 of the log is damaged",
+        "11:22:40 UTC: it was sound again",
+    ]
+    assert diagnose(seen(repairs={2: replace(DAMAGED, code="ES2008", done=AT)})).findings == []
+
+
+def test_a_node_that_rejoins_waits_for_one_that_is_down() -> None:
+    found = diagnose(
+        seen(gone(3), node(2, rejoining=True, rejoin_cause="copy"), words={3: KILLED}, read_ms=None)
+    )
+    assert found.findings[0].kind is Kind.NO_QUORUM
+    assert any("node 3 does not" in line for one in every(found.findings) for line in one.evidence)
+
+
+def test_a_log_at_its_bound_is_a_note() -> None:
+    found = diagnose(seen(node(1, storage_bytes=95_000_000), retention_bytes={1: 100_000_000}))
+    assert found.well
+    assert found.findings[0].kind is Kind.RETENTION
+    assert "95 %" in found.findings[0].what
+    assert diagnose(seen(node(1, storage_bytes=10), retention_bytes={1: 100_000_000})).findings == []
+
+
+def test_a_clock_within_its_bound_or_one_that_is_not_told_is_no_finding() -> None:
+    assert diagnose(seen(node(2, wall_time_ms=HEARD_MS - 400))).well
+    behind = diagnose(seen(node(2, wall_time_ms=HEARD_MS - 90_000))).findings[0]
+    assert behind.what == "the clock of node 2 is 90.0 s behind this machine's"
+    struck = diagnose(seen(node(2, wall_time_ms=0, faults=[fault("clock-1", "clock-jump")]))).findings
+    assert [finding.kind for finding in struck] == [Kind.FAULT]
+    assert [finding.kind for finding in struck[0].so] == [Kind.CLOCK_OFF]
+
+
+def test_the_worst_comes_first_and_all_of_it_fits_one_screen() -> None:
+    found = diagnose(
+        seen(
+            node(1, next_offset=9_000, dedup=DEDUP, wall_time_ms=0),
+            node(2, next_offset=10),
+            gone(3),
+            before=look(node(1, next_offset=5_000), node(2, next_offset=10), gone(3)),
+            words={3: NO_ROOM},
+            disks={1: Disk(10**9, 10**11), 3: Disk(0, 10**11)},
+        )
+    )
+    kinds = [finding.kind for finding in found.findings]
+    assert kinds[:2] == [Kind.DISK_FULL, Kind.LAGGING]
+    severities = [finding.severity for finding in found.findings]
+    assert severities == sorted(severities, reverse=True)
+    views = why.answer_of(found).views
+    assert len(views) <= 24
+    assert all(isinstance(view, Line) for view in views)

@@ -1,0 +1,231 @@
+"""What monitors are told: states of single figures, a plugin's line, and Prometheus text."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esctl.backends.interface import RunState
+from esctl.commands import check
+from esctl.diagnosis import gathering
+from esctl.diagnosis.gathering import gather
+from esctl.diagnosis.ranking import diagnose
+from esctl.diagnosis.situation import Disk, Situation, StruckProcess
+from esctl.exits import Exit
+from esctl.inquiry import checkup
+from esctl.invocation import Invocation, SharedOptions
+from esctl.monitoring import exposition, nagios
+from esctl.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
+from esnode.errors import NoQuorum
+from tests.cli.situations import fault, gone, look, node, seen
+from tests.cli.test_commands import Run
+from tests.cli.wire_node import serving, three
+
+PROBE = {probe.name: probe for probe in PROBES}
+BEHIND = seen(node(1, next_offset=50_008))
+
+
+def state_of_probe(name: str, situation: Situation) -> State:
+    return read(PROBE[name], situation).state
+
+
+@pytest.mark.parametrize(
+    ("name", "situation", "wanted"),
+    [
+        ("quorum", seen(), State.OK),
+        ("quorum", seen(gone(3)), State.WARNING),
+        ("quorum", seen(gone(2), gone(3), read_ms=None), State.CRITICAL),
+        ("leader", seen(), State.OK),
+        ("leader", seen(read_ms=700.0), State.WARNING),
+        ("leader", seen(read_ms=None, read_error=NoQuorum("nobody")), State.CRITICAL),
+        ("lag", seen(), State.OK),
+        ("lag", BEHIND, State.WARNING),
+        ("lag", seen(node(1, next_offset=150_000)), State.CRITICAL),
+        ("lag", seen(node(1, role="follower")), State.UNKNOWN),
+        ("disk", seen(), State.OK),
+        ("disk", seen(disks={1: Disk(7, 100)}), State.WARNING),
+        ("disk", seen(disks={1: Disk(4, 100)}), State.CRITICAL),
+        ("disk", seen(disks={}), State.UNKNOWN),
+        ("faults", seen(), State.OK),
+        ("faults", seen(node(1, faults=[fault("cut-1")])), State.WARNING),
+        ("faults", seen(gone(2), struck=[StruckProcess("kill-1", "kill", 2, 10)]), State.WARNING),
+        ("faults", seen(gone(1), gone(2), gone(3)), State.UNKNOWN),
+        ("memory", seen(), State.OK),
+        ("memory", seen(node(3, rss_bytes=600_000_000)), State.WARNING),
+        ("memory", seen(gone(1), gone(2), gone(3)), State.UNKNOWN),
+    ],
+)
+def test_a_figure_is_judged_by_its_thresholds(name: str, situation: Situation, wanted: State) -> None:
+    assert state_of_probe(name, situation) is wanted
+
+
+def test_a_threshold_itself_is_still_well() -> None:
+    rising, falling = PROBE["lag"], PROBE["disk"]
+    assert [state_of(rising, value) for value in (10_000, 10_001, 100_001)] == [0, 1, 2]
+    assert [state_of(falling, value) for value in (10, 9.9, 4.9)] == [0, 1, 2]
+
+
+def test_the_worst_of_several_counts_and_unknown_is_less_than_bad() -> None:
+    readings = [read(probe, seen(gone(1), gone(2), gone(3), read_ms=None)) for probe in PROBES]
+    assert worst(readings) is State.CRITICAL
+    unknown = [reading for reading in readings if reading.state in (State.UNKNOWN, State.OK)]
+    assert worst(unknown) is State.UNKNOWN
+    assert worst([]) is State.OK
+
+
+def test_a_plugins_line_has_a_state_a_text_and_figures_with_their_bounds() -> None:
+    assert nagios.line([read(PROBE["lag"], BEHIND)]) == (
+        "WARNING - lag: node 2 is 50,000 events behind | lag=50000;10000;100000"
+    )
+    assert nagios.line([read(PROBE["disk"], seen())]).endswith("| disk=80%;10:;5:")
+    everything = nagios.line([read(probe, seen(gone(3))) for probe in PROBES])
+    assert everything.startswith("WARNING - quorum: 2 of 3 up")
+    assert everything.count("\n") == 0
+    assert everything.count("|") == 1
+    assert {word.partition("=")[0] for word in everything.partition("| ")[2].split()} == set(NAMES)
+    assert nagios.unknown("no | such\ncluster") == "UNKNOWN - no / such cluster"
+
+
+LINE = re.compile(r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z]+="[^"]*",?)+)\} (?P<value>-?[\d.e+-]+)')
+
+
+def scraped(situation: Situation) -> dict[str, dict[str, float]]:
+    """By name and labels; every line is of the format, and each name is described once."""
+    readings = [read(probe, situation) for probe in PROBES]
+    found: dict[str, dict[str, float]] = {}
+    described: list[str] = []
+    for line in exposition.exposition(situation, readings):
+        if line.startswith("# TYPE"):
+            described.append(line.split()[2])
+            assert line.split()[3] in ("gauge", "counter")
+            assert line.endswith("counter") is line.split()[2].endswith("_total")
+        elif not line.startswith("# HELP"):
+            match = LINE.fullmatch(line)
+            assert match is not None, line
+            assert match["name"] == described[-1]
+            figures = found.setdefault(match["name"].removeprefix("eventstreamcore_"), {})
+            assert match["labels"] not in figures
+            figures[match["labels"]] = float(match["value"])
+    assert len(described) == len(set(described))
+    return found
+
+
+def test_a_scrape_has_every_node_and_every_figure_once() -> None:
+    scrape = scraped(seen(gone(3, RunState.PAUSED), node(2, faults=[fault("cut-1")])))
+    by_node = [f'cluster="drill",node="{n}"' for n in (1, 2, 3)]
+    assert [scrape["up"][labels] for labels in by_node] == [1, 1, 0]
+    assert [scrape["process_running"][labels] for labels in by_node] == [1, 1, 0]
+    assert [scrape["leader"][labels] for labels in by_node[:2]] == [1, 0]
+    assert by_node[2] not in scrape["term"]
+    assert scrape["faults_active"][by_node[1]] == 1
+    assert scrape["quorum_spare"]['cluster="drill"'] == 0
+    assert scrape["read_seconds"]['cluster="drill"'] == 0.0025
+    assert scrape["peer_connected"]['cluster="drill",node="1",peer="2"'] == 1
+    assert scrape["check_state"]['cluster="drill",probe="quorum"'] == 1
+    assert "wall_time_seconds" not in scrape
+
+
+def test_labels_cannot_break_out_of_their_quotes() -> None:
+    rows = [({"cluster": 'a"b\\c\nd'}, 1.0)]
+    assert list(exposition._family("up", "x", "gauge", rows))[-1] == (
+        'eventstreamcore_up{cluster="a\\"b\\\\c\\nd"} 1'
+    )
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def thresholds(name: str, warn: float | None, crit: float | None) -> Probe:
+    (probe,) = check._wanted(name, warn, crit)
+    return probe
+
+
+def test_a_threshold_given_alone_moves_the_other_out_of_its_way() -> None:
+    assert thresholds("lag", 500_000, None).crit == 500_000
+    assert thresholds("lag", None, 10).warn == 10
+    assert thresholds("lag", 5, None) == replace(PROBE["lag"], warn=5)
+    assert thresholds("disk", 2, None).crit == 2
+    assert thresholds("disk", None, 50).warn == 50
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lag", "--warn", "10", "--crit", "5"],
+        ["disk", "--warn", "5", "--crit", "10"],
+        ["all", "--warn", "5"],
+    ],
+)
+def test_thresholds_that_contradict_each_other_are_refused(words: list[str]) -> None:
+    run = Run("check", *words, "-o", "json")
+    assert run.code == 2
+    assert run.document["errors"][0]["code"] == "ES4009"
+
+
+def test_for_nagios_a_check_that_cannot_be_made_is_unknown() -> None:
+    run = Run("check", "lag", "--format", "nagios", "--cluster", "nowhere")
+    assert run.code == 3
+    assert run.out.startswith("UNKNOWN - there is no cluster nowhere")
+
+
+def answered(situation: Situation, name: str) -> Any:
+    run = Invocation("check", SharedOptions())
+    probes = check._wanted(name, None, None)
+    return check._answer(run, situation, check._read(probes, situation), None, everything=name == "all")
+
+
+def test_the_answer_has_our_own_exit_codes_and_leads_to_why() -> None:
+    assert answered(seen(), "all").exit_code is Exit.OK
+    bad = answered(BEHIND, "lag")
+    assert bad.exit_code is Exit.UNHEALTHY
+    assert (bad.errors[0].code, bad.errors[0].next) == ("ES4025", "esctl why --cluster drill")
+    assert bad.data["checks"][0]["state"] == "warning"
+    silent = answered(seen(gone(1), gone(2), gone(3), read_ms=None), "all")
+    assert silent.exit_code is Exit.UNREACHABLE
+
+
+async def test_a_look_at_nodes_that_agree_finds_them_well_in_a_moment(tmp_path: Path) -> None:
+    async with serving(three(), tmp_path) as cluster:
+        situation = await gather(cluster)
+    assert len(situation.looks) == 1
+    assert situation.read_ms is not None
+    assert diagnose(situation).findings[:1] == []
+
+
+@pytest.mark.slow
+async def test_a_follower_that_is_behind_is_looked_at_for_a_second(tmp_path: Path) -> None:
+    nodes = three()
+    nodes[1].claimed_next_offset = 3
+    async with serving(nodes, tmp_path) as cluster:
+        situation = await gather(cluster)
+    assert len(situation.looks) == 2
+    assert situation.apart_s >= 1.0
+    assert [finding.kind for finding in diagnose(situation).findings] == ["lagging"]
+
+
+@pytest.mark.parametrize(
+    ("running", "again"),
+    [({2: RunState.RUNNING}, True), ({2: RunState.DOWN}, False), ({2: RunState.PAUSED}, False)],
+)
+def test_a_node_that_runs_and_is_silent_is_asked_again(running: dict[int, RunState], again: bool) -> None:
+    now = look(*(gone(number, state) for number, state in running.items()))
+    assert gathering._unclear(now) is again
+    assert gathering._unclear_since(look(), now) is again
+
+
+async def test_health_is_watched_by_its_changes_only(tmp_path: Path) -> None:
+    nodes = three()
+    async with serving(nodes, tmp_path) as cluster:
+        changes = checkup.changes(cluster, every_s=0.01)
+        first = await anext(changes)
+        assert [stage.ok for stage in first.stages[1:]] == [True, True, True]
+        nodes[2].faults["cut-1"] = fault("cut-1")
+        second = await anext(changes)
+        assert not second.stages[1].ok
+        nodes[2].faults["cut-1"] = fault("cut-1", left_ms=5_000)
+        nodes[1].rejoining = True
+        third = await anext(changes)
+        assert len(third.stages[1].flaws) == 2
+        await changes.aclose()

@@ -1,0 +1,87 @@
+"""What each kind of step takes, and the line of a terminal that it comes down to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from esctl.errors import InvalidPlaybook
+from esctl.playbook import kinds
+from esctl.playbook.commands import command_of, shown
+from esctl.playbook.duration import Duration
+from esctl.playbook.schema import Action, Kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        ("esctl", {"argv": "status"}, "must be a list of texts"),
+        ("esctl", {"argv": []}, "must be a list of texts"),
+        ("fault", {"type": "flood"}, "must be one of partition, net"),
+        ("fault", {"type": "kill", "node": 0}, "the number of a node, not 0"),
+        ("fault", {"type": "net", "drop": "200%"}, 'a share such as "5%"'),
+        ("fault", {"type": "net", "rate": "fast"}, "bytes a second"),
+        ("bench", {"mode": "produce", "background": "yes"}, "true or false"),
+        ("bench", {"mode": "produce", "rate": True}, "must be a number"),
+        ("heal", {"fault": "cut", "all": True}, "either `fault` or `all`"),
+        ("shell", {}, "either `argv` or `command`"),
+        ("http", {"url": "http://x", "method": "get"}, "must be one of GET"),
+        ("check", {"what": 1}, "it takes no arguments"),
+        ("foreach", {"items": []}, "must be a list, or an expression"),
+        ("note", {"text": "${a ="}, "is not closed"),
+        ("note", {"text": "${a = 2}"}, "is not understood"),
+    ],
+)
+def test_arguments_that_do_not_fit_a_kind_are_told(kind: str, given: dict[str, Any], words: str) -> None:
+    found = [why for _, why in kinds.flaws(Action(Kind(kind), given))]
+    assert any(words in why for why in found), found
+
+
+def test_what_is_filled_in_is_checked_once_more() -> None:
+    action = Action(Kind.FAULT, {"type": "kill", "node": "${captured.victim}", "lease": "10s"})
+    assert not list(kinds.flaws(action))
+    assert kinds.filled(action, {"captured": {"victim": 2}}).arguments["node"] == 2
+    with pytest.raises(InvalidPlaybook, match="the number of a node, not None"):
+        kinds.filled(action, {"captured": {"victim": None}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "line"),
+    [
+        ("fault", {"type": "partition", "shape": "isolate-leader", "lease": "30s"},
+         "esctl fault partition isolate-leader --lease 30s"),
+        ("fault", {"type": "partition", "shape": "isolate", "node": 2, "lease": Duration(10_000)},
+         "esctl fault partition isolate 2 --lease 10s"),
+        ("fault", {"type": "net", "link": "1-3", "drop": "5%", "stall": False, "one_way": True},
+         "esctl fault net 1-3 --drop 5% --one-way"),
+        ("fault", {"type": "disk", "how": "slow", "node": 2, "delay": "200ms"},
+         "esctl fault disk slow 2 --delay 200ms"),
+        ("fault", {"type": "kill", "node": 3, "lease": "1m"}, "esctl fault kill 3 --lease 1m"),
+        ("heal", {"fault": "cut-1a2b"}, "esctl fault heal cut-1a2b"),
+        ("heal", {"all": True}, "esctl fault heal --all"),
+        ("bench", {"mode": "produce", "rate": 100, "background": True, "name": "steady"},
+         "esctl bench start steady --rate 100"),
+        ("bench", {"mode": "failover", "strike": "kill", "times": 2},
+         "esctl bench failover --kind kill --times 2"),
+        ("bench", {"mode": "sweep", "p99": 20, "from": 500}, "esctl bench sweep --p99 20 --from 500"),
+        ("backup", {"action": "create", "file": "a b.tar", "options": ["--quiet"]},
+         "esctl backup create --into 'a b.tar' --quiet"),
+        ("backup", {"action": "restore", "file": "a.tar", "name": "again"},
+         "esctl backup restore a.tar --name again"),
+        ("backup", {"action": "verify", "file": "a.tar"}, "esctl backup verify a.tar"),
+        ("fault", {"type": "clock", "how": "jump", "node": 2, "by": "+2h", "lease": "10s"},
+         "esctl fault clock jump 2 --by +2h --lease 10s"),
+        ("esctl", {"argv": ["node", "stop", 2]}, "esctl node stop 2"),
+        ("esctl", {"argv": ["node", "stop", "${captured.one}"]}, "esctl node stop ${captured.one}"),
+        ("http", {"url": "http://localhost/up"}, "GET http://localhost/up"),
+        ("shell", {"argv": ["ls", "a b"]}, "ls 'a b'"),
+        ("shell", {"command": "ls | wc"}, "ls | wc"),
+        ("wait", {}, ""),
+    ],
+)  # fmt: skip
+def test_an_action_comes_down_to_the_line_that_a_person_would_type(
+    kind: str, given: Mapping[str, Any], line: str
+) -> None:
+    action = Action(Kind(kind), given)
+    assert shown(action) == line
+    assert bool(command_of(action)) is line.startswith("esctl ")

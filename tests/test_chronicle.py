@@ -1,0 +1,87 @@
+"""What a node's log says of why its role, term or leader changed, and that a pause or a vote is told."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from esnode import chronicle, limits
+from esnode.chronicle import change
+from esnode.clocks import run_election
+from esnode.inbox import Inbox
+from esnode.raft.messages import (
+    Heartbeat,
+    Input,
+    PeerClosed,
+    Received,
+    Rejoin,
+    Role,
+    SoftState,
+    Tick,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from tests.test_clocks import FOLLOWING, view_of
+
+FOLLOWER, PRE, CANDIDATE, LEADER = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER
+LED = SoftState(FOLLOWER, 3, 2)
+STANDS = SoftState(PRE, 3, None)
+WANTS_VOTE = VoteRequest(4, 9, 3, pre=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "inputs", "why", "by"),
+    [
+        (LED, STANDS, [Tick(20)], chronicle.SILENCE, 2),
+        (LED, SoftState(FOLLOWER, 3, None), [Tick(1), PeerClosed(2)], chronicle.CLOSED, 2),
+        (LED, STANDS, [PeerClosed(2), Tick(1)], chronicle.CLOSED, 2),
+        (SoftState(FOLLOWER, 3, None), STANDS, [Tick(1)], chronicle.NO_LEADER, None),
+        (STANDS, SoftState(CANDIDATE, 4, None), [Received(3, VoteReply(4, True, pre=True))],
+         chronicle.PRE_VOTES, None),
+        (LED, SoftState(CANDIDATE, 4, None), [Tick(1), Received(2, TimeoutNow(3))], chronicle.ASKED, 2),
+        (SoftState(CANDIDATE, 4, None), SoftState(LEADER, 4, 1), [], chronicle.VOTES, None),
+        (SoftState(LEADER, 3, 1), SoftState(FOLLOWER, 3, None), [Tick(20)], chronicle.NO_MAJORITY, None),
+        (SoftState(LEADER, 3, 1), SoftState(FOLLOWER, 4, None),
+         [Received(2, Heartbeat(3, 0, 0)), Received(2, Rejoin(7)), Received(3, WANTS_VOTE)],
+         chronicle.NEWER_TERM, 3),
+        (LED, SoftState(FOLLOWER, 5, None), [], chronicle.NEWER_TERM, None),
+        (STANDS, SoftState(FOLLOWER, 4, 3), [Received(3, Heartbeat(4, 0, 0))], chronicle.HEARD, 3),
+        (SoftState(CANDIDATE, 4, None), SoftState(FOLLOWER, 4, None), [], chronicle.NOT_ELECTED, None),
+        (SoftState(FOLLOWER, 0, None), SoftState(FOLLOWER, 0, None, rejoining=True), [],
+         chronicle.NO_LEADER, None),
+    ],
+)  # fmt: skip
+def test_a_change_of_role_is_told_with_its_reason(
+    before: SoftState, after: SoftState, inputs: list[Input], why: str, by: int | None
+) -> None:
+    told = change(before, after, inputs, silence_ms=612)
+    assert (told["role"], told["new_term"], told["leader"]) == (after.role.value, after.term, after.leader)
+    assert (told["why"], told.get("by")) == (why, by)
+    assert told.get("silence_ms") == (612 if why == chronicle.SILENCE else None)
+
+
+def test_a_silence_of_unknown_length_has_no_length() -> None:
+    assert "silence_ms" not in change(LED, STANDS, [Tick(20)], silence_ms=-1)
+
+
+async def test_a_process_that_did_nothing_for_long_says_so_when_it_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock that jumps stands for a process that was stopped: nothing of it ran meanwhile."""
+    clock, now = Inbox(), [100.0]
+    monkeypatch.setattr("esnode.clocks.trio.current_time", lambda: now[0])
+    view = view_of(FOLLOWING)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_election, clock, view)
+        for jump_s in (limits.STALL_S, 0.9 * limits.STALL_S, 3.0):
+            await trio.testing.wait_all_tasks_blocked()
+            now[0] += jump_s
+            view.show_state(view.soft_state)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    stalls: list[dict[str, Any]] = [r.__dict__ for r in caplog.records if r.message == "node_stalled"]
+    assert [stall["stalled_ms"] for stall in stalls] == [3000]
+    assert stalls[0]["levelno"] == logging.WARNING
