@@ -30,6 +30,8 @@ _HIT: Final = {
     "reset": "connections broken",
     "stall": "messages held back",
     "disk-slow": "commits delayed",
+    "disk-fail": "writes refused",
+    "disk-full": "writes refused",
 }
 
 

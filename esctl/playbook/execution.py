@@ -115,10 +115,9 @@ def _surroundings() -> dict[str, str]:
 
 
 async def _stop(process: trio.Process) -> None:
-    """As Ctrl-C would, to the command and what it has started; then for certain."""
+    """As Ctrl-C would, to the command and what it has started; then for certain. Ended when it has."""
     _signal(process, signal.SIGINT)
-    with trio.CancelScope(shield=True):
-        await trio.sleep(STOP_S)
+    await trio.sleep(STOP_S)
     _signal(process, signal.SIGKILL)
 
 

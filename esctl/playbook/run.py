@@ -220,6 +220,7 @@ class Run:
 
     async def _nested(self, step: Step) -> Outcome:
         self.record.write("step-begins", step=step.id, kind=step.action.kind, title=step.title, attempt=1)
+        outcome = Outcome(State.CUT_OFF)
         try:
             if step.action.kind is Kind.PARALLEL:
                 await self._parallel(step.steps)
@@ -227,14 +228,11 @@ class Run:
                 await self._foreach(step)
             else:
                 await self._sequence(step.steps)
+            outcome = self._of_inner(step)
         except NotEvaluable as error:
             outcome = Outcome(State.INCONCLUSIVE, str(error))
-        except trio.Cancelled:
-            self.record.write("step-ends", step=step.id, state=State.CUT_OFF, why="")
-            raise
-        else:
-            outcome = self._of_inner(step)
-        self._stepper.end(step, outcome)
+        finally:  # cancelled, it is cut off
+            self._stepper.end(step, outcome)
         return outcome
 
     async def _foreach(self, step: Step) -> None:

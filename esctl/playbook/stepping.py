@@ -62,7 +62,7 @@ class Stepper:
 
     async def take(self, step: Step) -> Outcome:
         """All attempts at a step that is to be taken. Cancelled, it is written down as cut off."""
-        outcome = Outcome(State.FAILED)
+        outcome, cut_off = Outcome(State.FAILED), True
         self._record.write("step-begins", **_facts(step, 1))
         try:
             if step.confirm:
@@ -75,12 +75,11 @@ class Stepper:
                 outcome = await self._attempt(step)
                 if outcome.state is State.PASSED:
                     break
+            cut_off = False
         except NotConfirmed as error:
-            outcome = Outcome(State.INCONCLUSIVE, str(error))
-        except trio.Cancelled:
-            self._record.write("step-ends", step=step.id, state=State.CUT_OFF, why="")
-            raise
-        self.end(step, outcome)
+            outcome, cut_off = Outcome(State.INCONCLUSIVE, str(error)), False
+        finally:
+            self.end(step, Outcome(State.CUT_OFF) if cut_off else outcome)
         return outcome
 
     def end(self, step: Step, outcome: Outcome) -> None:

@@ -78,7 +78,8 @@ class World:
         if name in self.before:
             self.before[name]()
         with trio.move_on_after(timeout_s) as late:
-            await trio.sleep(self.took_s.get(name, 0.01))
+            async with trio.open_nursery() as nursery:  # as a real one: cancelled, it ends in a group
+                nursery.start_soon(trio.sleep, self.took_s.get(name, 0.01))
         if late.cancelled_caught:
             return Reply(Exit.TIMEOUT, errors=[{"code": "", "message": "too late", "cause": ""}])
         scripted = self.replies.get(line) or self.replies.get(name)

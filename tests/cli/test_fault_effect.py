@@ -100,6 +100,12 @@ def test_a_node_that_has_ended_shows_that_its_disk_refused(kind: str) -> None:
     assert (idle[0].verdict, idle[0].evidence) == (UNKNOWN, "nothing was written")
 
 
+@pytest.mark.parametrize("kind", ["disk-fail", "disk-full"])
+def test_a_node_is_seen_between_the_refused_write_and_its_end(kind: str) -> None:
+    found = effect.of_orders([Order(1, "disk", kind)], {1: look(1, hits=1, fault="disk")})
+    assert (found[0].verdict, found[0].evidence) == (APPLIED, "1 write refused")
+
+
 def test_one_part_without_effect_spoils_the_whole() -> None:
     parts = [Effect(1, APPLIED, ""), Effect(2, UNKNOWN, "")]
     assert effect.of_all(parts) is UNKNOWN

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from esctl import state
 from esctl.commands.playbook import outcome
@@ -14,7 +15,7 @@ from esctl.exits import Exit
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Survey
 from esctl.playbook import journal, report
-from esctl.playbook.execution import reply_of
+from esctl.playbook.execution import STOP_S, ChildProcesses, reply_of
 from esctl.playbook.progress import progress_of
 from esctl.report.run import page
 from tests.cli.playbook_world import HEAD
@@ -234,6 +235,16 @@ def test_a_reply_is_read_from_the_one_document_of_a_command() -> None:
     assert stream.data["output"].count("\n") == 2
     assert reply_of(-9, b"", b"").why == "it ended with exit code -9"
     assert reply_of(1, b"", b"first\nlast\n").why == "last"
+
+
+@pytest.mark.slow
+async def test_a_command_that_is_cancelled_ends_as_by_ctrl_c_and_not_later() -> None:
+    esctl = ChildProcesses("drill")
+    begun = trio.current_time()
+    reply = await esctl.run(["health", "--wait", "600"], 2.0)
+    assert reply.exit == Exit.TIMEOUT
+    assert reply.why == "esctl health --wait 600 --cluster drill was not done within 2 s"
+    assert trio.current_time() - begun < 2.0 + STOP_S
 
 
 def test_a_silent_load_is_told_as_one() -> None:

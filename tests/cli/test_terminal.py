@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -178,3 +179,44 @@ def test_work_that_is_measured_in_seconds_shows_no_rate(monkeypatch: pytest.Monk
         bar.describe("measuring, 60,000 events/s")
     assert "5/10 s" in err.getvalue()
     assert "s/s" not in err.getvalue().replace("events/s", "")
+
+
+def on_screen(text: str) -> list[str]:
+    """What a terminal would show of it, as far as a pane moves the cursor: up a line, to the begin, clear."""
+    lines, row = [""], 0
+    for part in re.split(r"(\x1b\[[0-9?;]*[A-Za-z]|\r|\n)", text):
+        match part:
+            case "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            case "\x1b[1A":
+                row -= 1
+            case "\x1b[2K":
+                lines[row] = ""
+            case _ if part and part != "\r" and not part.startswith("\x1b"):
+                lines[row] += part
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_what_is_printed_goes_above_the_pane_and_takes_no_line_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen()  # both streams are one screen
+    terminal = Terminal(Output.TABLE, color=False, stdout=screen, stderr=screen)
+    with terminal.pane() as pane:
+        for number in range(4):
+            pane.draw([[("running ", Tone.ACCENT), (f"step {number}", Tone.STRONG)], [("x" * 60, Tone.DIM)]])
+            terminal.toned([(f"step {number} is over", Tone.GOOD)])
+        pane.draw([[("the last", Tone.NORMAL)]])
+        terminal.note("a note")
+        inside = on_screen(screen.getvalue())
+    assert inside[:5] == [f"step {n} is over" for n in range(4)] + ["a note"]
+    assert inside[5:] == ["the last"], "the pane is as long as what was drawn last"
+    assert on_screen(screen.getvalue()) == inside[:5], "nothing of it stays"
+
+
+def test_a_pane_is_silent_where_nobody_watches() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with Terminal(Output.PLAIN, stdout=out, stderr=err).pane() as pane:
+        pane.draw([[("running", Tone.NORMAL)]])
+    assert (out.getvalue(), err.getvalue()) == ("", "")
