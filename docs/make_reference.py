@@ -37,12 +37,15 @@ _COMMANDS_TAIL: Final = """
 Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
 each with `code`, `message`, `cause` and `next`. What goes on and on prints one JSON object a line instead:
 `consume`, `logs`, `top` and `health --watch`.
+`esctl schema COMMAND` prints the JSON Schema of a command's answer.
 Plain output is tab-separated and has no headings.
 
 | variable | what it does |
 |---|---|
-| `ESCTL_CLUSTER`, `ESCTL_OUTPUT` | the same as `--cluster` and `--output` |
+| `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
+| `ESCTL_CONTEXT` | the context that names the cluster, see `esctl context ls` |
 | `NO_COLOR` | no colours; `TERM=dumb` does the same |
+| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
 | `XDG_STATE_HOME` | `esctl/` below it holds notes on clusters, and their data; default: `~/.local/state` |
 """
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from esctl import state
+from esctl import candidates, state
 
 ClusterArgument = Annotated[
     str | None,
@@ -18,7 +18,10 @@ ClusterArgument = Annotated[
         autocompletion=state.names_that_begin,
     ),
 ]
-NodeArgument = Annotated[int, typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1)]
+NodeArgument = Annotated[
+    int,
+    typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1, autocompletion=candidates.nodes),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
 StartTimeout = Annotated[
@@ -26,6 +29,10 @@ StartTimeout = Annotated[
 ]
 StopTimeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after so long")
+]
+UpkeepTimeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Wait so long for nodes, each time"),
 ]
 Since = Annotated[
     str | None,

@@ -186,6 +186,15 @@ class MachineRefused(OperatorError):
     next_step = "esctl doctor"
 
 
+class NodeNotBack(OperatorError):
+    """Upkeep started a node again, and it does not follow, or lags, after the time that it was given."""
+
+    code = "ES4120"
+    title = "a node is not back yet"
+    next_step = "esctl status"
+    definite = False
+
+
 class NetnsUnavailable(OperatorError):
     """The backend netns needs root, the commands ip and nsenter, and a kernel with namespaces and bridges."""
 
@@ -359,6 +368,30 @@ class Drifted(Finding):
     code = "ES4306"
     title = "something does not stay where it was"
     next_step = "esctl bench soak, for longer, to see where it leads"
+
+
+class AuditBroken(VerdictFailed):
+    """A line of an audit trail was changed, added, taken out, or not finished when the machine went down."""
+
+    code = "ES4205"
+    title = "the audit trail is not what was written"
+    next_step = "keep the file as it is, and compare it with a backup"
+
+
+class InvalidSetting(CallerError):
+    """A key of a configuration file is not known, or its value makes no sense. Nothing was done."""
+
+    code = "ES4121"
+    title = "the configuration is not valid"
+    next_step = "mend what the message names; esctl config show, then shows what is set"
+
+
+class NoSchema(CallerError):
+    """A command of that name is not there, or prints no JSON."""
+
+    code = "ES4122"
+    title = "there is no such schema"
+    next_step = "esctl schema lists all of them"
 
 
 class PastThreshold(Finding):

@@ -23,7 +23,7 @@ class Exit(enum.IntEnum):
     UNHEALTHY = 10
     """The check worked and its answer is no."""
     VERDICT_FAILED = 11
-    """Events were lost, doubled or reordered, or a cluster did not recover from a strike."""
+    """Events were lost, doubled or reordered, a cluster did not recover, or an audit trail was edited."""
     INCONCLUSIVE = 12
     """There was not enough to judge by."""
     REFUSED = 13
@@ -45,7 +45,10 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.Unreachable: Exit.UNREACHABLE,
     node.NoQuorum: Exit.UNHEALTHY,
     node.OperationTimeout: Exit.TIMEOUT,
+    ours.NodeNotBack: Exit.TIMEOUT,
     ours.UsageError: Exit.USAGE,
+    ours.NoSchema: Exit.USAGE,
+    ours.InvalidSetting: Exit.USAGE,
     ours.InvalidName: Exit.USAGE,
     ours.InputUnreadable: Exit.USAGE,
     ours.InvalidArgument: Exit.USAGE,

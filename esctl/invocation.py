@@ -29,12 +29,12 @@ from typing import (
 
 import typer
 
-from esctl import screen, state
+from esctl import screen, settings, state, trail
 from esctl.answer import Answer, Trouble
-from esctl.errors import Interrupted
+from esctl.errors import ClusterNotFound, Interrupted
 from esctl.exits import Exit
 from esctl.terminal import Output, Terminal
-from esnode.errors import EventStreamError
+from esnode.errors import Bug, EventStreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,18 +49,19 @@ _ABOUT_ONE_CLUSTER: Final = re.compile(
 )
 """A suggested command, up to the end of its words."""
 
+_MISNAMED: Final = "esctl config explain cluster; then name another one: --cluster NAME"
 _PANEL = "Options of every command"
 ClusterOption = Annotated[
     str | None,
     typer.Option(
-        "--cluster", "-c", metavar="NAME", envvar="ESCTL_CLUSTER", rich_help_panel=_PANEL, show_default=False,
+        "--cluster", "-c", metavar="NAME", rich_help_panel=_PANEL, show_default=False,
         help="Name the cluster; the only one there is is the default", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[
     Output | None,
     typer.Option(
-        "--output", "-o", envvar="ESCTL_OUTPUT", rich_help_panel=_PANEL, show_default=False,
+        "--output", "-o", rich_help_panel=_PANEL, show_default=False,
         help="Print a table, JSON, or plain text; a pipe gets plain text",
     ),
 ]  # fmt: skip
@@ -87,6 +88,18 @@ class SharedOptions:
             no_input=self.no_input or outer.no_input,
         )
 
+    def as_layer(self) -> settings.Layer:
+        """These as the strongest layer of the settings."""
+        said: dict[str, str | bool | None] = {
+            "cluster": self.cluster,
+            "output": self.output.value if self.output is not None else None,
+            "no_color": self.no_color,
+            "no_input": self.no_input,
+        }
+        values = {key: value for key, value in said.items() if value}
+        sources = {key: settings.Source("flag", settings.KNOWN[key].flag) for key in values}
+        return settings.Layer(settings.Source("flag", "the command line"), values, sources=sources)
+
 
 def shared_options(
     cluster: ClusterOption = None,
@@ -102,26 +115,72 @@ def shared_options(
 class Invocation:
     """What a running command has at hand."""
 
-    def __init__(self, command: str, options: SharedOptions) -> None:
+    def __init__(
+        self,
+        command: str,
+        options: SharedOptions,
+        *,
+        configured: settings.Settings | None = None,
+        changes: bool = False,
+        audited_as: str | None = None,
+    ) -> None:
+        """`changes`: the command changes something; `audited_as` is its line in the audit trail.
+
+        A dry run has no line.
+        """
         self.command = command
         """Its full name, such as `cluster up`."""
-        self.cluster_name = options.cluster
-        """What --cluster or ESCTL_CLUSTER named, if anything."""
-        self.terminal = Terminal(options.output, color=not options.no_color, ask=not options.no_input)
+        self.settings = settings.Settings((options.as_layer(), *(configured.layers if configured else ())))
+        """What the flags, the environment and the files say."""
+        output, no_color, no_input = (self.settings.get(k).value for k in ("output", "no_color", "no_input"))
+        form = Output(str(output)) if output is not None else None
+        self.terminal = Terminal(form, color=not no_color, ask=not no_input)
         self._summary: Callable[[], Answer | None] = Answer
         self._after_interrupt = Interrupted.next_step
         self._found: str | None = None
         """The name of the cluster that the command has looked up."""
+        self._changes = changes
+        self._audited_as = audited_as
+        self._noted: trail.Noted | None = None
+
+    @property
+    def cluster_name(self) -> str | None:
+        """What --cluster names, or the environment, a file or a context. Raises `InvalidSetting`."""
+        named = self.settings.cluster().value
+        return str(named) if named else None
 
     def cluster(self, name: str | None = None) -> state.Cluster:
         """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
-        found = state.resolve(name or self.cluster_name)
+        asked = name or self.cluster_name
+        try:
+            found = state.resolve(asked)
+        except ClusterNotFound as error:
+            source = self.settings.cluster().source
+            if name or source.layer in ("flag", "default"):
+                raise
+            raise ClusterNotFound(f"{error}; {source} names it", next_step=_MISNAMED) from None
         self._found = found.name
+        self.intend(found.name)
         return found
+
+    def intend(self, about: str) -> None:
+        """Note in the audit trail of `about`, once, what this command is going to do, if it changes anything.
+
+        `cluster` does it; a command that makes a cluster calls this before it acts. A trail that cannot be
+        written is a warning and no refusal: an operator whose disk is full has to be able to act.
+        """
+        if self._audited_as is None or self._noted is not None:
+            return
+        try:
+            self._noted = trail.Noted(trail.Trail(about), self.command, self._audited_as)
+        except OSError as error:
+            self._audited_as = None
+            self.terminal.warn(f"this command is not in the audit trail: {error.strerror}")
 
     @contextmanager
     def changing(self, name: str | None = None) -> Iterator[state.Cluster]:
         """The same, for a command that starts or stops something: nobody else does meanwhile."""
+        assert self._changes, "a command that takes the lock says that it changes something: changes=True"
         known = self.cluster(name)
         with state.locked(known.name, self.terminal.note):
             yield state.load(known.name)
@@ -136,7 +195,10 @@ class Invocation:
         self._after_interrupt = next_step or Interrupted.next_step
 
     def trio(self, work: Callable[[], Awaitable[T]], clean_up_s: float = CLEAN_UP_TIMEOUT_S) -> T:
-        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up."""
+        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up.
+
+        `clean_up_s` is longer than that for work that finishes the step it is in.
+        """
         import trio  # loaded late: `--help` must be quick
 
         try:
@@ -148,7 +210,7 @@ class Invocation:
     def conclude(self, function: Callable[[], Answer | None]) -> Exit:
         """Run the command, print how it ended, and give its exit code."""
         try:
-            answer, code = self._answer_of(function)
+            answer, code = self._noted_answer_of(function)
             if answer is not None:
                 errors = [replace(one, next=naming(one.next, self._found)) for one in answer.errors]
                 self.terminal.show(self.command, replace(answer, errors=errors))
@@ -159,6 +221,25 @@ class Invocation:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return Exit.OK
         return code
+
+    def _noted_answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
+        code, error = Exit.ERROR, Bug.code  # what the trail has of an error that nobody declared
+        try:
+            answer, code = self._answer_of(function)
+            error = answer.errors[0].code if answer is not None and answer.errors else ""
+        finally:
+            self._note_outcome(code, error)
+        return answer, code
+
+    def _note_outcome(self, code: Exit, error: str) -> None:
+        if self._audited_as is not None and self._noted is None and code is Exit.OK:
+            self.intend(self._found or trail.MACHINE)  # it was about no cluster
+        if self._noted is None:
+            return
+        try:
+            self._noted.ended(int(code), error or None)
+        except OSError as failure:
+            self.terminal.warn(f"how this command ended is not in the audit trail: {failure.strerror}")
 
     def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
         try:
@@ -199,36 +280,49 @@ def new_typer(**settings: Any) -> typer.Typer:
 
 
 def command(
-    group: typer.Typer, name: str, **settings: Any
+    group: typer.Typer, name: str, *, changes: bool | str = False, **settings: Any
 ) -> Callable[
     [Callable[Concatenate[Invocation, P], Answer | None]], Callable[Concatenate[Invocation, P], Answer | None]
 ]:
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
 
     Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
-    when it printed a stream.
+    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit trail;
+    where only one of its options makes it change something, `changes` names that.
     """
 
     def register(
         function: Callable[Concatenate[Invocation, P], Answer | None],
     ) -> Callable[Concatenate[Invocation, P], Answer | None]:
-        group.command(name, **settings)(_with_shared_options(function))
+        group.command(name, **settings)(_with_shared_options(function, changes=changes))
         return function
 
     return register
 
 
-def _with_shared_options(function: Callable[..., Answer | None]) -> Callable[..., None]:
+def _with_shared_options(
+    function: Callable[..., Answer | None], *, changes: bool | str
+) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
     hints = get_type_hints(function, include_extras=True)
     shared = inspect.signature(shared_options, eval_str=True).parameters
     own = list(inspect.signature(function).parameters.values())[1:]
+    changes = changes or "dry_run" in hints
 
     @functools.wraps(function)
     def run(ctx: typer.Context, **arguments: Any) -> None:
         inner = shared_options(**{key: arguments.pop(key) for key in shared})
         outer = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
-        invocation = Invocation(ctx.command_path.partition(" ")[2], inner.over(outer))
+        name = ctx.command_path.partition(" ")[2]
+        acts = bool(arguments[changes]) if isinstance(changes, str) else changes
+        line = _line_of(ctx, name) if acts and not arguments.get("dry_run") else None
+        options = inner.over(outer)
+        try:
+            configured = settings.load()
+        except EventStreamError as error:
+            code = Invocation(name, options).conclude(functools.partial(Answer.of_error, error))
+            raise typer.Exit(code) from None
+        invocation = Invocation(name, options, configured=configured, changes=bool(changes), audited_as=line)
         code = invocation.conclude(functools.partial(function, invocation, **arguments))
         if code:
             raise typer.Exit(code)
@@ -241,7 +335,20 @@ def _with_shared_options(function: Callable[..., Answer | None]) -> Callable[...
         _show_no_type_of_a_flag(parameter.annotation)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.changes = bool(changes)  # type: ignore[attr-defined]  # for the test that no command forgets
     return run
+
+
+def _line_of(ctx: typer.Context, name: str) -> str:
+    """What was typed of the command's own parameters, for the audit trail."""
+    shared = inspect.signature(shared_options).parameters
+    typed = [
+        (parameter, ctx.params.get(parameter.name or ""))
+        for parameter in ctx.command.params
+        if parameter.name not in shared
+        and getattr(ctx.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    return trail.spoken(name, typed)
 
 
 def _show_no_type_of_a_flag(annotation: Any) -> None:

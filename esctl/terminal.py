@@ -102,11 +102,12 @@ class Terminal:
 
     def view(self, view: View) -> None:
         """Draw one view at once; nothing under `-o json`, where only the whole answer is printed."""
-        if self.output is Output.TABLE:
-            self._draw(view)
-        elif self.output is Output.PLAIN:
-            for line in plain_lines(view):
-                self._write(line)
+        with self._above_the_bar():
+            if self.output is Output.TABLE:
+                self._draw(view)
+            elif self.output is Output.PLAIN:
+                for line in plain_lines(view):
+                    self._write(line)
 
     def record(self, record: Mapping[str, Any], text: str) -> None:
         """Print one item of a stream: a line of JSON, or `text`."""

@@ -34,6 +34,8 @@ PLACES = ("esnode/", "esctl/", "tests/", "docs/", "examples/", "bench/", "playbo
 SUFFIXES = (".py", ".md", ".toml", ".lock", ".gz", ".svg")
 NO_PATHS = {
     "esctl/",  # below XDG_STATE_HOME
+    "esctl/config.toml",  # below XDG_CONFIG_HOME
+    "esctl.toml",  # a project's
     "esctl/v1",  # the schema of the JSON output
     "esctl/trace",  # the source of a probe
     "esctl/commands/NAME.py",  # a file to be made

@@ -18,7 +18,7 @@ import trio
 
 import esnode
 from esctl import nodelog, ports, state
-from esctl.backends import pidfile
+from esctl.backends import datadir, pidfile
 from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
 from esctl.errors import (
     DirectoryTaken,
@@ -92,7 +92,8 @@ class ProcessBackend:
         """See `interface.Backend.destroy`."""
         left: list[Path] = []
         for node in cluster.nodes:
-            shutil.rmtree(node.data_dir, onerror=lambda _call, path, _error: left.append(Path(path)))
+            for directory in (node.data_dir, *datadir.put_aside(node)):
+                shutil.rmtree(directory, onerror=lambda _call, path, _error: left.append(Path(path)))
             for file in (node.config, node.log, _pid_path(cluster, node)):
                 try:
                     file.unlink(missing_ok=True)

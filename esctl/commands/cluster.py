@@ -14,7 +14,7 @@ import typer
 
 from esctl import guard, layout, state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import ClusterArgument, DryRun, StartTimeout, StopTimeout
+from esctl.arguments import ClusterArgument, DryRun, StartTimeout, StopTimeout, UpkeepTimeout, Yes
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, NodeProcess, RunState
 from esctl.errors import CleanUpIncomplete, ClusterExists, ClusterNotRunning, InvalidArgument
@@ -24,6 +24,7 @@ from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
     from esctl.care.recovery import Recovered
+    from esctl.upkeep.rolling import Step
 
 app = new_typer()
 MAX_NODES = 15
@@ -80,6 +81,7 @@ def up(
                 data,
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
+        run.intend(wanted)
         backend_named(backend).create(cluster, NodeOptions(storage, log_level, faults))
         state.add(cluster)
     with run.changing(wanted):
@@ -128,6 +130,66 @@ def down(
 ) -> Answer:
     """Stop every node; the data stays (the same as stop)"""
     return _stop(run, name, timeout, dry_run)
+
+
+@command(app, "restart")
+def restart(
+    run: Invocation,
+    name: ClusterArgument = None,
+    rolling: Annotated[
+        bool,
+        typer.Option("--rolling", help="One node at a time, the leader last; events are taken all along"),
+    ] = False,
+    timeout: UpkeepTimeout = 60.0,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Stop and start every node: all at once, or one after the other"""
+    with run.changing(name) as cluster:
+        if rolling:
+            return _roll(run, cluster, timeout, dry_run=dry_run)
+        processes = backend_named(cluster.backend).nodes(cluster)
+        change = guard.quorum_change(cluster, processes, without=[node.id for node in cluster.nodes])
+        data = {"name": cluster.name, "rolling": False, "quorum": change.as_data()}
+        gentler = f"esctl cluster restart {cluster.name} --rolling"
+        if dry_run:
+            what = f"would stop all nodes and start them again; meanwhile {change.text}"
+            return Answer({**data, "dry_run": True}, [Line(f"{what}; without a gap: {gentler}")])
+        if change.lost:
+            run.terminal.warn(f"meanwhile: {change.text}; without a gap: {gentler}")
+            guard.moderate(run.terminal, f"restart all nodes of {cluster.name} at once.", yes=yes)
+        backend = backend_named(cluster.backend)
+        with run.terminal.progress(f"stopping {cluster.name}"):
+            run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], 5.0))
+        started = _start(run, cluster, timeout)
+        return dataclasses.replace(started, data={**started.data, **data})
+
+
+def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run: bool) -> Answer:
+    from esctl.upkeep import rolling, telling  # loaded late: they bring trio and the client
+    from esctl.upkeep.hands import STOP_TIMEOUT_S, ClusterHands
+
+    hands = ClusterHands(cluster, backend_named(cluster.backend), timeout_s)
+    survey = run.trio(hands.look)
+    order = rolling.order_of(survey)
+    if dry_run:
+        return telling.rolling_plan(survey, order)
+    done: list[Step] = []
+
+    def tell(step: "Step") -> None:
+        done.append(step)
+        run.terminal.view(telling.step_line(step, len(done), len(order)))
+        bar.advance()
+
+    run.on_interrupt(
+        lambda: telling.rolling_answer(survey, order, done), "the same command again restarts all of them"
+    )
+    with run.terminal.progress(f"restarting {cluster.name}", len(order), "nodes") as bar:
+        try:
+            run.trio(lambda: rolling.restart(hands, order, timeout_s, tell), 2 * timeout_s + STOP_TIMEOUT_S)
+        except EventStreamError as error:
+            return Answer.of_error(error, telling.rolling_answer(survey, order, done).data)
+    return telling.rolling_answer(survey, order, done)
 
 
 @command(app, "destroy")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from esctl import errors
+from esctl import candidates, errors
 from esctl.answer import Answer, Fields, Table, Value
 from esctl.exits import exit_of
 from esctl.invocation import Invocation, command, new_typer
@@ -18,7 +18,10 @@ app = new_typer()
 def explain(
     run: Invocation,
     code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help="Such as ES1203", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[CODE]", help="Such as ES1203", show_default=False, autocompletion=candidates.codes
+        ),
     ] = None,
 ) -> Answer:
     """Explain an error code, or list all of them"""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from esctl import guard
+from esctl import candidates, guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.arguments import DryRun, NodeArgument, Yes
 from esctl.backends import backend_named
@@ -239,7 +239,10 @@ def ls(run: Invocation) -> Answer:
 def heal(
     run: Invocation,
     fault: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="End this one; see esctl fault ls")
+        str | None,
+        typer.Argument(
+            metavar="[ID]", help="End this one; see esctl fault ls", autocompletion=candidates.faults
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="End every fault of the cluster")] = False,
     dry_run: DryRun = False,

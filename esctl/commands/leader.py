@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from esctl import candidates
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble
 from esctl.arguments import DryRun
 from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
@@ -53,7 +54,13 @@ def transfer(
     run: Invocation,
     to: Annotated[
         int | None,
-        typer.Option("--to", metavar="ID", min=1, help="Choose the new leader; the best follower by default"),
+        typer.Option(
+            "--to",
+            metavar="ID",
+            min=1,
+            help="Choose the new leader; the best follower by default",
+            autocompletion=candidates.nodes,
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> Answer:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl import instant, nodelog
+from esctl import candidates, instant, nodelog
 from esctl.answer import Answer, Tone
 from esctl.arguments import Since, Until
 from esctl.backends import backend_named
@@ -33,7 +33,10 @@ def logs(
         typer.Option("--level", help="Show this level and graver ones"),
     ] = "debug",
     node: Annotated[
-        list[int] | None, typer.Option("--node", metavar="ID", help="Show this node; may be repeated")
+        list[int] | None,
+        typer.Option(
+            "--node", metavar="ID", help="Show this node; may be repeated", autocompletion=candidates.nodes
+        ),
     ] = None,
     tail: Annotated[
         int | None, typer.Option("--tail", min=0, metavar="LINES", help="Begin with so many lines at the end")

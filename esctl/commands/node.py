@@ -4,20 +4,27 @@ Each command says what the quorum is afterwards. Killing and pausing lose no ack
 not asked; a person is, when the quorum would go.
 """
 
+import shutil
 from collections.abc import Callable
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import guard
+from esctl import candidates, guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
-from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, Yes
-from esctl.backends import backend_named
+from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
+from esctl.backends import backend_named, datadir
 from esctl.backends.interface import Backend, NodeProcess, RunState
 from esctl.commands.status import duration, megabytes
 from esctl.errors import InvalidArgument
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
+
+if TYPE_CHECKING:
+    from esctl.upkeep.hands import Hands
+    from esctl.upkeep.replacement import Replaced, Sameness
 
 app = new_typer()
 _DONE = {
@@ -146,6 +153,130 @@ def restart(
             return {"pid": run.trio(both).pid}
 
     return _change(run, number, "restart", go, gives=True, yes=yes, dry_run=dry_run)
+
+
+@command(app, "drain")
+def drain(
+    run: Invocation,
+    number: NodeArgument,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to",
+            metavar="ID",
+            min=1,
+            help="Hand the leadership to it; the best follower by default",
+            autocompletion=candidates.nodes,
+        ),
+    ] = None,
+    timeout: UpkeepTimeout = 60.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Take a node out of service: wait until it can be spared, hand over, stop it; start is the way back"""
+    from esctl.upkeep import leave, telling  # loaded late: they bring trio and the client
+    from esctl.upkeep.hands import ClusterHands
+
+    with run.changing() as cluster:
+        cluster.node(number)
+        if to is not None and cluster.node(to).id == number:
+            raise InvalidArgument(f"node {to} cannot take over from itself; nothing was done")
+        backend = backend_named(cluster.backend)
+        hands = ClusterHands(cluster, backend, timeout)
+        survey = run.trio(hands.look)
+        if dry_run:
+            return telling.drain_plan(survey, number, to)
+        if _look(backend, cluster, number).state is RunState.DOWN:
+            change = telling.change_without(survey, number)
+            data = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
+            return Answer(data, [Line(f"node {number} is down already: {change.text}")])
+        with run.terminal.progress(f"draining node {number}"):
+            return telling.drained(survey, number, run.trio(lambda: leave.drain(hands, number, to, timeout)))
+
+
+@command(app, "replace")
+def replace(
+    run: Invocation,
+    number: NodeArgument,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Keep its data there from now on: an empty directory"),
+    ] = None,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Delete the old data once the node holds what the others hold")
+    ] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the cluster's name, for --discard")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read all logs at the end and compare their hashes")
+    ] = True,
+    timeout: UpkeepTimeout = 60.0,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Give a node an empty disk, and let it fetch its log from the others; the old data is kept"""
+    from esctl.upkeep import telling  # loaded late: it brings trio and the client
+    from esctl.upkeep.hands import ClusterHands
+
+    with run.changing() as cluster:
+        node, now = cluster.node(number), datetime.now(UTC)
+        where = data_dir.expanduser().absolute() if data_dir is not None else None
+        if where is not None:
+            datadir.check(cluster, number, where)
+        if discard and not verify:
+            raise InvalidArgument("--discard wants the proof that --no-verify leaves out; nothing was done")
+        hands = ClusterHands(cluster, backend_named(cluster.backend), timeout)
+        survey = run.trio(hands.look)
+        if dry_run:
+            aside = datadir.aside_of(node, now) if where is None else None
+            return telling.replacement_plan(survey, number, node.data_dir, aside, where or node.data_dir)
+        if discard:
+            consequence = f"what node {number} has in {node.data_dir} would be deleted at the end"
+            words = f"node replace {number} --discard --cluster"
+            guard.severe(run.terminal, cluster, consequence, confirm=confirm, words=words)
+
+        def swap() -> Path | None:
+            return datadir.renew(node, now) if where is None else datadir.move(cluster, number, where)
+
+        done = _replace(run, hands, number, swap, timeout)
+        same = _compare(run, cluster, timeout) if verify else None
+        discarded = discard and done.old is not None and same is not None and same.equal and not same.doubts
+        if discarded and done.old is not None:
+            shutil.rmtree(done.old)
+    return telling.replaced(survey, number, done, same, discarded=discarded)
+
+
+def _replace(
+    run: Invocation, hands: "Hands", number: int, swap: Callable[[], Path | None], timeout_s: float
+) -> "Replaced":
+    from esctl.upkeep import replacement
+
+    survey = run.trio(hands.look)
+    total = survey.leader.number("next_offset") if survey.leader is not None else None
+    shown = 0
+
+    def seen(have: int, _of: int) -> None:
+        nonlocal shown
+        bar.advance(max(0, have - shown))
+        shown = max(have, shown)
+
+    run.on_interrupt(
+        Answer, f"see how it is: esctl status; it goes on with: esctl node start {number} --rejoin"
+    )
+    with run.terminal.progress(f"replacing node {number}", total, "events") as bar:
+        return run.trio(lambda: replacement.replace(hands, number, swap, timeout_s, seen))
+
+
+def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":
+    from contextlib import ExitStack
+
+    from esctl.upkeep import replacement
+
+    with ExitStack() as stack:
+
+        def begin(events: int) -> Any:
+            return stack.enter_context(run.terminal.progress("reading every node", events, "events"))
+
+        return run.trio(lambda: replacement.same_everywhere(cluster, wait_s, begin))
 
 
 @command(app, "kill")

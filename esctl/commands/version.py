@@ -15,7 +15,15 @@ app = new_typer()
 @command(app, "version")
 def version(run: Invocation) -> Answer:
     """Show the versions of esctl and of what it runs on"""
-    data: dict[str, str | int | None] = {
+    data = versions()
+    return Answer(
+        data=data, views=[Fields([(name, str(value) if value else None) for name, value in data.items()])]
+    )
+
+
+def versions() -> dict[str, str | int | None]:
+    """Of everything that matters here; None is not installed."""
+    return {
         "esctl": __version__,
         "protocol": PROTOCOL_VERSION,
         "python": platform.python_version(),
@@ -23,9 +31,6 @@ def version(run: Invocation) -> Answer:
         "rocksdict": _installed("rocksdict"),
         "trio": _installed("trio"),
     }
-    return Answer(
-        data=data, views=[Fields([(name, str(value) if value else None) for name, value in data.items()])]
-    )
 
 
 def _installed(distribution: str) -> str | None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,18 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state
+from esctl import state, terminal
+from esctl.answer import Answer
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, RunState
 from esctl.backends.netns import NetnsBackend
 from esctl.backends.process import ProcessBackend
+from esctl.exits import Exit
+from esctl.invocation import Invocation
 from esctl.state import Cluster, Node
+from esctl.terminal import Terminal
+
+from . import contract
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
@@ -34,9 +40,30 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing of the person who runs the tests is seen or touched."""
     home = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    for name in ("ESCTL_CLUSTER", "ESCTL_OUTPUT", "NO_COLOR"):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("ESCTL_CLUSTER", "ESCTL_CONTEXT", "ESCTL_OUTPUT", "ESCTL_NO_INPUT", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+@pytest.fixture(autouse=True)
+def answers_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each document and each record that a command prints in this process is checked against its schema."""
+    envelope, record, conclude = terminal.envelope, Terminal.record, Invocation.conclude
+    running: list[str] = []
+
+    def concluding(self: Invocation, function: Callable[[], Answer | None]) -> Exit:
+        running[:] = [self.command]
+        return conclude(self, function)
+
+    def recording(self: Terminal, fields: Mapping[str, Any], text: str) -> None:
+        if running and running[0] in contract.STREAMS:
+            contract.check_record(running[0], fields)
+        record(self, fields, text)
+
+    monkeypatch.setattr(terminal, "envelope", lambda *printed: contract.check(envelope(*printed)))
+    monkeypatch.setattr(Terminal, "record", recording)
+    monkeypatch.setattr(Invocation, "conclude", concluding)
 
 
 def plan(name: str, home: Path, count: int = 3, backend: str = "process") -> Cluster:
@@ -139,7 +166,7 @@ class RealCluster:
         """The `data` of a command's JSON document; it must end with `code`, and each error has its own."""
         done = self.run(*words, "-o", "json", stdin=stdin)
         assert done.returncode == code, done.stdout + done.stderr
-        document = json.loads(done.stdout)
+        document = contract.check(json.loads(done.stdout))
         assert all(error["code"] and error["next"] for error in document["errors"]), document["errors"]
         data = document["data"]
         assert isinstance(data, dict)

@@ -24,7 +24,7 @@ class Screen(io.StringIO):
 
 
 def shown(output: Output | None, screen: io.StringIO) -> str:
-    Terminal(output, stdout=screen, stderr=io.StringIO()).show("bench sweep", Answer({"a": 1}, [CHART]))
+    Terminal(output, stdout=screen, stderr=io.StringIO()).show("probe", Answer({"a": 1}, [CHART]))
     return screen.getvalue()
 
 

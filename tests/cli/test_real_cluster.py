@@ -13,6 +13,8 @@ import pytest
 
 from esctl.backends import pidfile
 
+from . import contract
+
 pytestmark = pytest.mark.slow
 
 
@@ -25,8 +27,7 @@ def esctl(*words: str, code: int = 0) -> dict[str, Any]:
         timeout=100,
     )
     assert run.returncode == code, run.stdout + run.stderr
-    document = json.loads(run.stdout)
-    assert isinstance(document, dict)
+    document = contract.check(json.loads(run.stdout))
     assert document["ok"] is (code == 0)
     return document
 

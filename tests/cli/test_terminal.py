@@ -17,7 +17,10 @@ TABLE = Table(
 )
 FIELDS = Fields([("leader", 1), ("seconds", 0.125), ("whole", True)])
 ANSWER = Answer(
-    {"leader": 1}, [TABLE, FIELDS, Line("done")], [Trouble("ES1203", "late", "slow disk", "esctl health")]
+    {"leader": 1},
+    [TABLE, FIELDS, Line("done")],
+    [Trouble("ES1203", "late", "slow disk", "esctl health")],
+    Exit.TIMEOUT,
 )
 
 
@@ -30,7 +33,7 @@ class Screen(io.StringIO):
 
 def shown(answer: Answer, output: Output | None, stdout: io.StringIO | None = None) -> tuple[str, str]:
     out, err = stdout or io.StringIO(), io.StringIO()
-    Terminal(output, stdout=out, stderr=err).show("node ls", answer)
+    Terminal(output, stdout=out, stderr=err).show("probe", answer)
     return out.getvalue(), err.getvalue()
 
 
@@ -74,8 +77,8 @@ def test_json_output_is_one_document_with_the_errors_in_it() -> None:
     out, err = shown(ANSWER, Output.JSON)
     assert json.loads(out) == {
         "schema": "esctl/v1",
-        "command": "node ls",
-        "ok": True,
+        "command": "probe",
+        "ok": False,
         "data": {"leader": 1},
         "errors": [{"code": "ES1203", "message": "late", "cause": "slow disk", "next": "esctl health"}],
     }

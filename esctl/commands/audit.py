@@ -1,0 +1,137 @@
+"""`esctl audit`: who ran which command that changes something, when, and how it ended.
+
+Reads the trail of a cluster, also of one that was destroyed; `--verify` says whether it was edited. Changes
+nothing, and is in no trail itself.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import typer
+
+from esctl import state, trail
+from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.errors import AuditBroken, InvalidArgument, NoCluster, SeveralClusters
+from esctl.exits import Exit, exit_of
+from esctl.invocation import Invocation, command, new_typer
+from esctl.trail import Break, Entry, Trail
+
+app = new_typer()
+_AGO: Final = re.compile(r"(\d+)([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DAMAGE_SHOWN: Final = 5
+
+
+@command(app, "audit")
+def audit(
+    run: Invocation,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="From then on: 2h ago, or 2026-01-31T04:00Z")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="What this user has run")] = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="What was about no cluster, such as the configuration")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Say where the trail was edited or cut")] = False,
+) -> Answer:
+    """Show who changed what: commands, users, times and outcomes"""
+    wanted = Trail(trail.MACHINE if machine else _name(run))
+    if verify:
+        return _verified(wanted)
+    begin = moment(since, datetime.now(UTC)) if since is not None else None
+    entries = [
+        entry
+        for entry in wanted.entries()
+        if (user is None or user in entry.user.split()) and (begin is None or _at(entry) >= begin)
+    ]
+    data = {
+        "cluster": wanted.name,
+        "file": str(wanted.path),
+        "entries": [_entry_data(entry) for entry in entries],
+    }
+    rows: list[list[Value]] = [
+        [entry.time[:19].replace("T", " "), entry.user, entry.line, _outcome(entry)] for entry in entries
+    ]
+    return Answer(data, [Table(["time (UTC)", "user", "command", "outcome"], rows, empty="nothing yet")])
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The time that `text` means: so long before `now`, or a time itself. Raises `InvalidArgument`."""
+    ago = _AGO.fullmatch(text.removesuffix(" ago"))
+    if ago is not None:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(
+            f"{text!r} is no time; write 30m, 2h, 7d, or 2026-01-31T04:00Z",
+            next_step="esctl audit --since 2h",
+        ) from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def _name(run: Invocation) -> str:
+    """The cluster that is asked about; one that was destroyed has a trail, too."""
+    known = trail.names()
+    if run.cluster_name in known:
+        return run.cluster_name
+    try:
+        return run.cluster().name
+    except (NoCluster, SeveralClusters):
+        left = [name for name in known if name != trail.MACHINE]
+        if run.cluster_name is None and len(left) == 1 and not state.names():
+            return left[0]
+        raise
+
+
+def _at(entry: Entry) -> datetime:
+    return datetime.fromisoformat(entry.time)
+
+
+def _outcome(entry: Entry) -> Cell:
+    if entry.exit_code is None:
+        return Cell("not noted: killed, or it runs still", Tone.WARN)
+    if entry.exit_code == Exit.OK:
+        return Cell(f"done in {entry.seconds or 0:.1f} s", Tone.GOOD)
+    return Cell(f"exit {entry.exit_code} {entry.error or ''}".rstrip(), Tone.BAD)
+
+
+def _entry_data(entry: Entry) -> dict[str, Any]:
+    return {
+        "run": entry.run,
+        "time": entry.time,
+        "user": entry.user,
+        "host": entry.host,
+        "pid": entry.pid,
+        "cluster": entry.cluster,
+        "command": entry.command,
+        "line": entry.line,
+        "exit_code": entry.exit_code,
+        "error": entry.error,
+        "seconds": entry.seconds,
+    }
+
+
+def _verified(wanted: Trail) -> Answer:
+    breaks, lines = wanted.breaks(), sum(1 for _ in wanted.lines())
+    data = {
+        "cluster": wanted.name,
+        "file": str(wanted.path),
+        "lines": lines,
+        "intact": not breaks,
+        "breaks": [{"line": one.line, "what": one.what} for one in breaks],
+    }
+    if not breaks:
+        whole = Line(
+            f"{lines:,} lines, each follows the one before it; a cut at the end would not show", Tone.GOOD
+        )
+        return Answer(data, [whole])
+    views: list[View] = [Line(_said(one), Tone.BAD) for one in breaks[:_DAMAGE_SHOWN]]
+    what = f"{len(breaks)} of {lines} lines of {wanted.path} are not what was written"
+    trouble = Trouble(AuditBroken.code, what, _said(breaks[0]), AuditBroken.next_step)
+    return Answer(data, views, [trouble], exit_of(AuditBroken))
+
+
+def _said(one: Break) -> str:
+    return f"line {one.line} {one.what}"

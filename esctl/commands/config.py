@@ -1,0 +1,117 @@
+"""`esctl config`: what is set, where each value comes from, and setting one.
+
+Flags win over the environment, that over the project's `esctl.toml`, that over the user's file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from esctl import settings
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.arguments import DryRun
+from esctl.invocation import Invocation, command, new_typer
+from esctl.settings import Setting, Settings
+
+app = new_typer()
+KeyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="Name the setting",
+        autocompletion=lambda incomplete: [name for name in settings.KNOWN if name.startswith(incomplete)],
+    ),
+]
+PROJECT_FILE: Final = "esctl.toml"
+
+
+@command(app, "show")
+def show(run: Invocation) -> Answer:
+    """Show every setting, its value and where that comes from"""
+    found = [_effective(run.settings, key) for key in settings.KNOWN]
+    project = settings.project_file()
+    data = {
+        "settings": [_data(setting) for setting in found],
+        "files": {"project": str(project) if project else None, "user": str(settings.user_file())},
+    }
+    rows: list[list[Value]] = [[s.key, _shown(s.value), _where(s), settings.KNOWN[s.key].help] for s in found]
+    return Answer(data, [Table(["key", "value", "from", "what it is"], rows)])
+
+
+@command(app, "explain")
+def explain(run: Invocation, key: KeyArgument) -> Answer:
+    """Explain where a value comes from, and what it hides"""
+    known = settings.checked(key, "the command line")
+    setting = _effective(run.settings, key)
+    files = [f"{key} in {PROJECT_FILE}", f"{key} in {settings.user_file()}"]
+    ways = [way for way in (known.flag, known.variable, *files) if way]
+    data = {**_data(setting), "help": known.help, "ways": ways}
+    pairs: list[tuple[str, Value]] = [
+        (key, _shown(setting.value)),
+        ("what it is", known.help),
+        ("from", _where(setting)),
+    ]
+    pairs += [("hides", f"{_text(value)} from {source}") for value, source in setting.hidden]
+    pairs.append(("can be set by", ", ".join(ways)))
+    return Answer(data, [Fields(pairs)])
+
+
+@command(app, "set", changes=True)
+def put(
+    run: Invocation,
+    key: KeyArgument,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Give it this value")],
+    project: Annotated[
+        bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
+    ] = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Set a value in the user's file, or in the project's"""
+    wanted = settings.value_of(key, value)
+    path = file_of(project=project)
+    if not dry_run:
+        settings.write(path, key, wanted)
+    data: dict[str, Any] = {"key": key, "value": wanted, "file": str(path)}
+    if dry_run:
+        return Answer({**data, "dry_run": True}, [Line(f"would set {key} to {_text(wanted)} in {path}")])
+    now = _effective(settings.load(), key)
+    if now.source.where != str(path):
+        run.terminal.warn(f"{key} is {_text(now.value)} all the same: {now.source} says so, and comes first")
+    return Answer(data, [Line(f"{key} is {_text(wanted)} in {path}", Tone.GOOD)])
+
+
+def file_of(*, project: bool) -> Path:
+    """The file that is written to."""
+    if not project:
+        return settings.user_file()
+    return settings.project_file() or Path.cwd() / PROJECT_FILE
+
+
+def _effective(found: Settings, key: str) -> Setting:
+    """The value of `key`; a context names a cluster, too."""
+    return found.cluster() if key == "cluster" else found.get(key)
+
+
+def _data(setting: Setting) -> dict[str, Any]:
+    return {
+        "key": setting.key,
+        "value": setting.value,
+        "layer": setting.source.layer,
+        "from": setting.source.where,
+        "hides": [
+            {"value": value, "layer": source.layer, "from": source.where} for value, source in setting.hidden
+        ],
+    }
+
+
+def _where(setting: Setting) -> str:
+    return setting.source.where
+
+
+def _text(value: str | bool | None) -> str:
+    return "not set" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+def _shown(value: str | bool | None) -> Cell:
+    return Cell(_text(value), Tone.DIM if value is None else Tone.STRONG)

@@ -1,0 +1,115 @@
+"""`esctl context`: short names for the clusters that one works with, and which of them is in use.
+
+A context is a table in the user's file, or in the project's, that names a cluster. The one in use is a
+setting like the others: `esctl config explain context` says where it comes from.
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from esctl import settings, state
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.arguments import DryRun
+from esctl.commands.config import file_of
+from esctl.errors import InvalidSetting
+from esctl.invocation import Invocation, command, new_typer
+
+app = new_typer()
+
+
+def names_that_begin(incomplete: str) -> list[str]:
+    """What a shell may complete the name of a context to."""
+    return [name for name in settings.load().contexts if name.startswith(incomplete)]
+
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name the context", autocompletion=names_that_begin)
+]
+Project = Annotated[
+    bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
+]
+
+
+@command(app, "ls")
+def ls(run: Invocation) -> Answer:
+    """List the contexts"""
+    used, known = run.settings.get("context").value, state.names()
+    listed: list[dict[str, Any]] = []
+    rows: list[list[Value]] = []
+    for name, (cluster, source) in sorted(run.settings.contexts.items()):
+        there = cluster in known
+        listed.append(
+            {"name": name, "cluster": cluster, "used": name == used, "there": there, "from": source.where}
+        )
+        rows.append(
+            [
+                Cell(name, Tone.STRONG if name == used else Tone.NORMAL),
+                "in use" if name == used else "",
+                Cell(cluster if there else f"{cluster} (not there)", Tone.NORMAL if there else Tone.WARN),
+                source.where,
+            ]
+        )
+    empty = "no contexts; make one: esctl context add NAME --cluster NAME"
+    return Answer({"contexts": listed}, [Table(["context", "", "cluster", "from"], rows, empty=empty)])
+
+
+@command(app, "show")
+def show(run: Invocation) -> Answer:
+    """Show which cluster a command is about if it names none, and why"""
+    context, cluster = run.settings.get("context"), run.settings.cluster()
+    chosen, why = cluster.value, cluster.source.where
+    known = state.names()
+    if chosen is None and len(known) == 1:
+        chosen, why = known[0], "it is the only one"
+    data = {"context": context.value, "cluster": chosen, "from": why, "there": chosen in known}
+    pairs: list[tuple[str, Value]] = [("context", context.value), ("cluster", chosen), ("from", why)]
+    if chosen is not None and chosen not in known:
+        run.terminal.warn(f"there is no cluster {chosen}; next: esctl cluster ls")
+    return Answer(data, [Fields(pairs)])
+
+
+@command(app, "add", changes=True)
+def add(
+    run: Invocation,
+    name: NameArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="CLUSTER", help="The cluster it names", autocompletion=state.names_that_begin
+        ),
+    ],
+    project: Project = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Define a context, or define it anew"""
+    state.check_name(name)
+    state.load(to)
+    path = file_of(project=project)
+    data = {"name": name, "cluster": to, "file": str(path)}
+    if dry_run:
+        return Answer({**data, "dry_run": True}, [Line(f"would let the context {name} name {to}, in {path}")])
+    settings.write_context(path, name, to)
+    use = Fields([("next", f"esctl context use {name}")])
+    return Answer(data, [Line(f"the context {name} names the cluster {to}", Tone.GOOD), use])
+
+
+@command(app, "use", changes=True)
+def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+    """Use a context from now on: commands that name no cluster are about its cluster"""
+    if name not in run.settings.contexts:
+        known = ", ".join(run.settings.contexts) or "none"
+        raise InvalidSetting(
+            f"there is no context {name}; there are: {known}",
+            next_step=f"esctl context add {name} --to CLUSTER",
+        )
+    path = file_of(project=project)
+    cluster, _ = run.settings.contexts[name]
+    data = {"name": name, "cluster": cluster, "file": str(path)}
+    if dry_run:
+        return Answer({**data, "dry_run": True}, [Line(f"would use the context {name}, in {path}")])
+    settings.write(path, "context", name)
+    now = settings.load().cluster()
+    if now.value != cluster:
+        run.terminal.warn(f"commands are about {now.value} all the same: {now.source} comes first")
+    return Answer(data, [Line(f"commands that name no cluster are about {cluster}", Tone.GOOD)])

@@ -1,0 +1,112 @@
+"""`esctl debug bundle`: everything that explains a cluster in one archive, without secrets and events.
+
+`--dry-run` shows what would be in it, and what is left out; nothing is sent anywhere.
+"""
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl import trail
+from esctl.answer import Answer, Fields, Line, Table, Tone, Value, View
+from esctl.arguments import DryRun
+from esctl.commands import health, status
+from esctl.commands.version import versions
+from esctl.errors import InvalidArgument, MachineRefused
+from esctl.invocation import Invocation, command, new_typer
+
+if TYPE_CHECKING:
+    from esctl.state import Cluster
+    from esctl.support.archive import Part
+    from esctl.support.redaction import Redaction
+
+app = new_typer()
+MIB: Final = 1 << 20
+
+
+@app.callback()
+def debug() -> None:
+    """Make an archive for somebody who is to help, without secrets"""
+
+
+@command(app, "bundle")
+def bundle(
+    run: Invocation,
+    into: Annotated[
+        Path, typer.Option("--into", metavar="FILE", help="Write the archive there, such as help.tar.gz")
+    ],
+    log_mib: Annotated[
+        int, typer.Option("--log-mib", metavar="MIB", min=1, max=64, help="So much of the end of each log")
+    ] = 2,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Collect logs, statuses, findings, configurations and the audit trail; no events, no secrets"""
+    from esctl.support import archive  # loaded late: it brings tarfile
+    from esctl.support.redaction import Redaction
+
+    cluster = run.cluster()
+    if into.exists() and not dry_run:
+        raise InvalidArgument(
+            f"{into} exists already; nothing was done", next_step="name another file: --into FILE"
+        )
+    redaction = Redaction()
+    with run.terminal.progress(f"looking at {cluster.name}"):
+        parts = archive.collect(cluster, _facts(run, cluster), redaction, log_mib * MIB)
+    parts.append(archive.manifest(cluster, parts, redaction))
+    if dry_run:
+        return _answer(into, parts, redaction, size_bytes=None)
+    name = f"{cluster.name}-{trail.now()[:19].replace(':', '')}"
+    try:
+        size_bytes = archive.write(into, name, parts)
+    except OSError as error:
+        raise MachineRefused(f"{into} cannot be written: {error.strerror}") from error
+    return _answer(into, parts, redaction, size_bytes=size_bytes)
+
+
+def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
+    """What is true now, by the name of its file."""
+    from esctl.host.examination import examine
+    from esctl.inquiry import checkup
+
+    looked = run.trio(lambda: checkup.examine(cluster))
+    return {
+        "about": {"versions": versions(), "system": platform.platform(), "made": trail.now()},
+        "status": dict(status.answer_of(looked.survey).data),
+        "health": dict(health.answer_of(looked).data),
+        "nodes": {
+            str(report.node.id): report.status or {"why": report.why} for report in looked.survey.reports
+        },
+        "doctor": [finding.as_data() for finding in examine()],
+    }
+
+
+def _answer(into: Path, parts: "list[Part]", redaction: "Redaction", *, size_bytes: int | None) -> Answer:
+    from esctl.support.archive import LEFT_OUT
+
+    data: dict[str, Any] = {
+        "file": str(into),
+        "files": [part.as_data() for part in parts],
+        "left_out": list(LEFT_OUT),
+        "taken_out": {kind: count for kind, count in redaction.taken.items() if count},
+    }
+    data |= {"dry_run": True} if size_bytes is None else {"bytes": size_bytes}
+    rows: list[list[Value]] = [
+        [
+            part.name,
+            len(part.content),
+            f"without the {part.cut_bytes:,} bytes before" if part.cut_bytes else "",
+        ]
+        for part in parts
+    ]
+    views: list[View] = [Table(["file", "bytes", ""], rows)]
+    taken = ", ".join(f"{count} {kind}" for kind, count in data["taken_out"].items()) or "nothing"
+    views.append(Fields([("left out", what) for what in LEFT_OUT] + [("taken out", taken)]))
+    if size_bytes is None:
+        return Answer(
+            data, [*views, Line(f"would write {into}; look at what is in it, then leave out --dry-run")]
+        )
+    return Answer(
+        data, [*views, Line(f"{into} has {size_bytes:,} bytes; look into it before you send it", Tone.GOOD)]
+    )

@@ -1,0 +1,33 @@
+"""`esctl schema COMMAND`: the JSON Schema of what a command prints under `-o json`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from esctl import candidates, schemas
+from esctl.answer import Answer, Line
+from esctl.invocation import Invocation, command, new_typer
+
+app = new_typer()
+
+
+@command(app, "schema")
+def schema(
+    run: Invocation,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="Such as: cluster up",
+            show_default=False,
+            autocompletion=candidates.commands_with_schema,
+        ),
+    ] = None,
+) -> Answer:
+    """Print the JSON Schema of a command's answer, or list the commands that have one"""
+    if not words:
+        known = schemas.commands()
+        return Answer({"commands": known}, [Line(name) for name in known])
+    whole = schemas.bundled(" ".join(words))
+    return Answer({"command": " ".join(words), "schema": whole}, [Line(json.dumps(whole, indent=2))])

@@ -1,0 +1,93 @@
+"""The disks where data is or would be: how long a sync takes, and how much room is left.
+
+Writes a few hundred kilobytes into a file without a name, and nothing else. Called by `examination.py`.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from esctl import state
+from esctl.host.finding import Finding
+from esnode.errors import EventStreamError
+
+FSYNC_ROUNDS: Final = 40
+SLOW_FSYNC_MS: Final = 20.0
+"""Every batch waits for one fsync; at this speed an ack takes longer than an operator expects."""
+LITTLE_BYTES: Final = 1 << 30
+LITTLE_SHARE: Final = 0.05
+NONE_BYTES: Final = 100 << 20
+FEW_FILES: Final = 1_000
+
+
+def findings(data_dir: Path | None) -> Iterator[Finding]:
+    """The disk of `data_dir`, or of new clusters; and the room on each disk that has a cluster."""
+    here = existing(data_dir or state.clusters_root())
+    yield fsync(here)
+    places = {here.stat().st_dev: here}
+    for path in _data_dirs():
+        if path.is_dir():
+            places.setdefault(path.stat().st_dev, path)
+    for path in places.values():
+        facts = os.statvfs(path)
+        free, size = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
+        yield room(path, free, size, facts.f_favail if facts.f_files else None)
+
+
+def fsync(directory: Path) -> Finding:
+    """The median time to make 4 KiB durable."""
+    took_ms = []
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            for _ in range(FSYNC_ROUNDS):
+                file.write(os.urandom(4096))
+                file.flush()
+                begun = time.perf_counter()
+                os.fdatasync(file.fileno())
+                took_ms.append(1000 * (time.perf_counter() - begun))
+    except OSError as error:
+        return Finding(
+            "fsync", "bad", f"{directory}: {error.strerror}", "choose a directory that can be written"
+        )
+    found = f"{median(took_ms):.2f} ms (median), {max(took_ms):.2f} ms (worst) in {directory}"
+    if median(took_ms) > SLOW_FSYNC_MS:
+        return Finding("fsync", "warning", found, "use a faster disk: --data-dir")
+    return Finding("fsync", "ok", found)
+
+
+def room(path: Path, free_bytes: int, size_bytes: int, free_files: int | None) -> Finding:
+    """Is there room for a log that grows? `free_files` is None where there is no bound."""
+    found = f"{_size(free_bytes)} of {_size(size_bytes)} free in {path}"
+    if free_bytes < NONE_BYTES:
+        return Finding("disk space", "bad", found, "make room: a node ends when its disk is full")
+    if free_files is not None and free_files < FEW_FILES:
+        return Finding(
+            "disk space", "warning", f"{found}, for {free_files:,} more files", "delete small files"
+        )
+    if free_bytes < LITTLE_BYTES or free_bytes < LITTLE_SHARE * size_bytes:
+        return Finding("disk space", "warning", found, "make room, or set a retention")
+    return Finding("disk space", "ok", found)
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest directory above it that exists."""
+    return next((each for each in (path, *path.parents) if each.is_dir()), Path.cwd())
+
+
+def _data_dirs() -> Iterator[Path]:
+    for name in state.names():
+        try:
+            yield from (node.data_dir for node in state.load(name).nodes)
+        except EventStreamError:  # reported by `leftovers.py`
+            continue
+
+
+def _size(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

@@ -1,0 +1,15 @@
+"""All checks of the machine, one after the other. Called by `esctl doctor` and the support archive."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from esctl.host import clock, disk, leftovers, software
+from esctl.host.finding import Finding
+
+
+def examine(data_dir: Path | None = None) -> Iterator[Finding]:
+    """What each check finds; `data_dir` is where data would be kept. Takes a second at most."""
+    yield from software.findings()
+    yield from clock.findings()
+    yield from disk.findings(data_dir)
+    yield from leftovers.findings()

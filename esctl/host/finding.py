@@ -1,0 +1,40 @@
+"""What a check of the machine found, and what to do about it. Called by the other modules of this room."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from esnode.errors import EventStreamError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The end of one check."""
+
+    check: str
+    result: Literal["ok", "warning", "bad"]
+    found: str
+    next: str = ""
+    fix: Callable[[], str] | None = None
+    """Mends it without any harm, and says what was done; None where a person has to."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {
+            "check": self.check,
+            "result": self.result,
+            "found": self.found,
+            "next": self.next,
+            "fixable": self.fix is not None,
+        }
+
+    def mended(self) -> "Finding":
+        """The same after its fix, or itself where there is none; bad where the fix fails."""
+        if self.fix is None:
+            return self
+        try:
+            return Finding(self.check, "ok", self.fix())
+        except EventStreamError as error:
+            return Finding(self.check, "bad", str(error), error.next_step)
+        except OSError as error:
+            return Finding(self.check, "bad", f"{self.found}; {error}", self.next)

@@ -1,0 +1,183 @@
+"""What clusters have left behind: notes of processes that ended, files that nobody owns, stray nodes.
+
+Only what certainly belongs to nobody has a fix; data never has one. Changes nothing by itself. Called by
+`examination.py`.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from esctl import ports, state
+from esctl.backends import backend_named, datadir, network, pidfile
+from esctl.backends.interface import RunState
+from esctl.errors import PortTaken
+from esctl.host.finding import Finding
+from esnode.config import parse_address
+from esnode.errors import EventStreamError
+
+PORTS_OF_A_CLUSTER: Final = 6
+
+
+def findings() -> Iterator[Finding]:
+    """Ports, clusters, halves of clusters, and processes."""
+    yield free_ports()
+    for name in state.names():
+        yield from of_cluster(name)
+    yield from remains()
+    yield from strays()
+    yield from networks()
+
+
+def free_ports() -> Finding:
+    """Could a cluster of three get its ports?"""
+    try:
+        chosen = ports.choose(PORTS_OF_A_CLUSTER, ())
+    except PortTaken as error:
+        return Finding("ports", "bad", str(error), "stop what listens there")
+    return Finding("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
+
+
+def of_cluster(name: str) -> Iterator[Finding]:
+    """Whether a cluster is as its description says; one finding when it is."""
+    check = f"cluster {name}"
+    try:
+        cluster = state.load(name)
+        processes = backend_named(cluster.backend).nodes(cluster)
+    except EventStreamError as error:
+        yield Finding(check, "bad", str(error), error.next_step)
+        return
+    missing = [node.id for node in cluster.nodes if not node.config.exists() or not node.data_dir.is_dir()]
+    if missing:
+        what = f"the files of nodes {missing} are gone from {cluster.data_dir}"
+        yield Finding(check, "bad", what, f"esctl cluster destroy {name}")
+        return
+    found = []
+    notes = cluster.directory.glob("node-*.pid")
+    dead = [path for path in notes if not pidfile.live(pidfile.read_note(path))]
+    if dead:
+        what = f"{len(dead)} nodes have ended without being stopped"
+        said = f"removed the notes of {len(dead)} processes that had ended"
+        found.append(Finding(check, "warning", what, f"esctl cluster start {name}", _removes(dead, said)))
+    for process in processes:
+        if process.state is RunState.DOWN:
+            found += _taken_ports(check, process.node)
+    aside = [path for node in cluster.nodes for path in datadir.put_aside(node)]
+    if aside:
+        what = f"{len(aside)} data directories of replaced nodes are kept, such as {aside[0]}"
+        found.append(Finding(check, "ok", what, "delete them when nobody needs them any more"))
+    yield from found or [Finding(check, "ok", "as its description says")]
+
+
+def remains() -> Iterator[Finding]:
+    """Directories of clusters that never came to be, and files that were not finished."""
+    root = state.clusters_root()
+    if not root.is_dir():
+        return
+    empty = [path for path in root.iterdir() if path.is_dir() and _is_only_a_lock(path)]
+    if empty:
+        what = f"{len(empty)} directories of clusters that never came to be, such as {empty[0]}"
+        said = f"removed {len(empty)} directories that held nothing but a lock"
+        yield Finding(
+            "remains", "warning", what, "esctl doctor --fix", lambda: _removed_directories(empty, said)
+        )
+    unfinished = [path for path in root.glob("*/.*.json.*") if not _runs(path.suffix[1:])]
+    if unfinished:
+        what = f"{len(unfinished)} files that were not finished, such as {unfinished[0]}"
+        said = f"removed {len(unfinished)} files that were not finished"
+        yield Finding("remains", "warning", what, "esctl doctor --fix", _removes(unfinished, said))
+
+
+def strays() -> Iterator[Finding]:
+    """Nodes of this user whose cluster is not known here."""
+    known = {str(node.config) for cluster in _readable() for node in cluster.nodes}
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = pidfile.command_line(int(entry.name)).split()
+        if not {"esnode", "--config"} <= set(words):
+            continue
+        config = words[words.index("--config") + 1] if words[-1] != "--config" else ""
+        if config in known:
+            continue
+        try:
+            owner = entry.stat().st_uid
+        except FileNotFoundError:  # it has just ended
+            continue
+        if owner != os.getuid():
+            continue
+        if Path(config).exists():
+            # Most likely a good cluster that is noted elsewhere: nobody should be told to kill it.
+            yield Finding(
+                f"process {entry.name}", "ok", f"a node of a cluster of another XDG_STATE_HOME: {config}"
+            )
+        else:
+            what = f"a node whose files are gone: {config}"
+            yield Finding(f"process {entry.name}", "warning", what, f"kill {entry.name}")
+
+
+def networks() -> Iterator[Finding]:
+    """Namespaces and links that a cluster had and left: one that was killed, or deleted by hand."""
+    if os.geteuid() != 0:
+        return  # only root makes and removes them
+    for name in network.abandoned():
+        check, what = f"network {name}", "namespaces and links of a cluster that is gone"
+        yield Finding(check, "warning", what, "esctl doctor --fix", _takes_down(name, f"removed the {what}"))
+
+
+def _takes_down(name: str, said: str) -> Callable[[], str]:
+    def take_down() -> str:
+        network.take_down(name)
+        return said
+
+    return take_down
+
+
+def _taken_ports(check: str, node: state.Node) -> Iterator[Finding]:
+    for text in (node.client, node.peer):
+        address = parse_address(text)
+        if not ports.is_free(address.port, address.host):
+            what = f"node {node.id} is down, and something else listens on its port {address.port}"
+            yield Finding(check, "bad", what, f"see who: ss -ltnp 'sport = :{address.port}'; stop that")
+
+
+def _is_only_a_lock(directory: Path) -> bool:
+    if {path.name for path in directory.iterdir()} - {".lock"}:
+        return False
+    try:
+        with (directory / ".lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # somebody is making that cluster
+    except FileNotFoundError:
+        pass
+    return True
+
+
+def _runs(pid: str) -> bool:
+    return not pid.isdigit() or Path("/proc", pid).exists()
+
+
+def _removes(paths: Sequence[Path], said: str) -> Callable[[], str]:
+    def remove() -> str:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return said
+
+    return remove
+
+
+def _removed_directories(directories: Sequence[Path], said: str) -> str:
+    for directory in directories:
+        if _is_only_a_lock(directory):  # still
+            (directory / ".lock").unlink(missing_ok=True)
+            directory.rmdir()
+    return said
+
+
+def _readable() -> Iterator[state.Cluster]:
+    for name in state.names():
+        try:
+            yield state.load(name)
+        except EventStreamError:  # reported by `of_cluster`
+            continue

@@ -1,0 +1,258 @@
+"""What is set where: flags, then the environment, then the project's file, then the user's, then defaults.
+
+Decides which value of a setting wins and remembers which ones it hides. The project's file is the nearest
+`esctl.toml` in the current directory or above it, the user's is `$XDG_CONFIG_HOME/esctl/config.toml`. A key
+that is not known is an error that names the nearest one. Called by `invocation.py`, `config`, `context`.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from esctl.errors import InvalidSetting
+from esctl.state import check_name, write_atomically
+from esnode.errors import EventStreamError
+
+OUTPUTS: Final = ("table", "json", "plain")
+CONTEXTS: Final = "contexts"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting. `kind` is bool, or str for those with words."""
+
+    name: str
+    kind: type
+    help: str
+    variable: str
+    flag: str
+    choices: tuple[str, ...] = ()
+
+
+KEYS: Final = (
+    Key("cluster", str, "the cluster that a command is about", "ESCTL_CLUSTER", "--cluster"),
+    Key("context", str, "the context that names the cluster", "ESCTL_CONTEXT", ""),
+    Key("output", str, "the form of what is printed", "ESCTL_OUTPUT", "--output", OUTPUTS),
+    Key("no_color", bool, "no colours", "NO_COLOR", "--no-color"),
+    Key("no_input", bool, "never ask anything", "ESCTL_NO_INPUT", "--no-input"),
+)
+KNOWN: Final = {key.name: key for key in KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value stands: in which layer, and in which file or variable."""
+
+    layer: str
+    where: str
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and its source; `hidden` are the others, the strongest first."""
+
+    key: str
+    value: str | bool | None
+    source: Source
+    hidden: tuple[tuple[str | bool, Source], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """All that one source says."""
+
+    source: Source
+    values: Mapping[str, str | bool] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    """The cluster that each context names."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Of single values, where they differ from the layer's."""
+
+    def source_of(self, key: str) -> Source:
+        """Where the value of `key` stands."""
+        return self.sources.get(key, self.source)
+
+
+DEFAULT: Final = Source("default", "the default")
+
+
+class Settings:
+    """All layers, the strongest first."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        self.layers = layers
+
+    def get(self, key: str) -> Setting:
+        """The value of a known key that wins."""
+        found = [(layer.values[key], layer.source_of(key)) for layer in self.layers if key in layer.values]
+        if not found:
+            return Setting(key, None, DEFAULT)
+        return Setting(key, *found[0], tuple(found[1:]))
+
+    @property
+    def contexts(self) -> dict[str, tuple[str, Source]]:
+        """The cluster of each context, and who says so."""
+        return {
+            name: (cluster, layer.source)
+            for layer in reversed(self.layers)
+            for name, cluster in layer.contexts.items()
+        }
+
+    def cluster(self) -> Setting:
+        """The cluster that is named, by itself or by a context of the same or a stronger layer.
+
+        Raises `InvalidSetting` for a context that is nowhere defined.
+        """
+        found: list[tuple[str | bool, Source]] = []
+        for layer in self.layers:
+            if "cluster" in layer.values:
+                found.append((layer.values["cluster"], layer.source_of("cluster")))
+            elif "context" in layer.values:
+                found.append(self._of_context(str(layer.values["context"]), layer.source_of("context")))
+        if not found:
+            return Setting("cluster", None, DEFAULT)
+        return Setting("cluster", *found[0], tuple(found[1:]))
+
+    def _of_context(self, name: str, source: Source) -> tuple[str, Source]:
+        if name not in self.contexts:
+            raise InvalidSetting(
+                f"{source} names the context {name}, which is nowhere defined",
+                next_step="esctl context ls; esctl context use NAME",
+            )
+        return self.contexts[name][0], Source(source.layer, f"the context {name} ({source})")
+
+
+def load() -> Settings:
+    """The environment, the project's file and the user's. Raises `InvalidSetting`."""
+    project = project_file()
+    files = [Source("project", str(project))] if project is not None else []
+    if user_file().exists():
+        files.append(Source("user", str(user_file())))
+    return Settings((_environment(), *(_read(source) for source in files)))
+
+
+def user_file() -> Path:
+    """The user's file; it need not be there."""
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".config"
+    return base / "esctl" / "config.toml"
+
+
+def project_file() -> Path | None:
+    """The nearest `esctl.toml`, from the current directory upwards."""
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / "esctl.toml").is_file():
+            return directory / "esctl.toml"
+    return None
+
+
+def value_of(key: str, text: str) -> str | bool:
+    """What `text` means as a value of `key`. Raises `InvalidSetting`."""
+    known = checked(key, "the command line")
+    if known.kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise InvalidSetting(
+                f"{key} is true or false, not {text!r}", next_step=f"esctl config explain {key}"
+            )
+        return text.lower() == "true"
+    return _of_kind(known, text, "the command line")
+
+
+def checked(key: str, where: str) -> Key:
+    """The key of that name. Raises `InvalidSetting` that names the nearest one."""
+    if key in KNOWN:
+        return KNOWN[key]
+    import difflib  # loaded late: `--help` must be quick
+
+    near = difflib.get_close_matches(key, KNOWN, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InvalidSetting(
+        f"{where} has the key {key!r}, which is not known; {hint}known are {', '.join(KNOWN)}"
+    )
+
+
+def write(path: Path, key: str, value: str | bool) -> None:
+    """Set one value in a file, and leave the rest of it as it is. Raises `MachineRefused`."""
+    line = f"{key} = {json.dumps(value)}"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    end = next((n for n, text in enumerate(lines) if text.lstrip().startswith("[")), len(lines))
+    for number, text in enumerate(lines[:end]):
+        if re.match(rf"\s*{re.escape(key)}\s*=", text):
+            lines[number] = line
+            break
+    else:
+        after = end
+        while after and not lines[after - 1].strip():
+            after -= 1  # above the blank lines before the first table
+        lines.insert(after, line)
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def write_context(path: Path, name: str, cluster: str) -> None:
+    """Define a context in a file, in place of the one of that name."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    table = f"[{CONTEXTS}.{json.dumps(name) if '.' in name else name}]\ncluster = {json.dumps(cluster)}\n"
+    heading = re.compile(rf'^\[{CONTEXTS}\."?{re.escape(name)}"?\]\n(?:[^\[].*\n|\n)*', re.MULTILINE)
+    if heading.search(text):
+        text = heading.sub(lambda _: table, text)
+    else:
+        text = f"{text.rstrip()}\n\n{table}" if text.strip() else table
+    write_atomically(path, text)
+
+
+def _environment() -> Layer:
+    values: dict[str, str | bool] = {}
+    sources = {}
+    for key in KEYS:
+        text = os.environ.get(key.variable, "")
+        if not text:
+            continue
+        sources[key.name] = Source("environment", key.variable)
+        # NO_COLOR has no values: that it is there is what counts (no-color.org).
+        values[key.name] = True if key.kind is bool else _of_kind(key, text, key.variable)
+    return Layer(Source("environment", "the environment"), values, sources=sources)
+
+
+def _read(source: Source) -> Layer:
+    import tomli  # loaded late: most people have no such file
+
+    try:
+        document = tomli.loads(Path(source.where).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{source} cannot be read: {error}") from error
+    except tomli.TOMLDecodeError as error:
+        raise InvalidSetting(f"{source} is not TOML: {error}") from error
+    contexts = _contexts(document.pop(CONTEXTS, {}), source)
+    return Layer(source, {name: _of_kind(checked(name, str(source)), value, str(source))
+                          for name, value in document.items()}, contexts)  # fmt: skip
+
+
+def _of_kind(key: Key, value: Any, where: str) -> str | bool:
+    if type(value) is not key.kind or not isinstance(value, str | bool):
+        wanted = "true or false" if key.kind is bool else "a text"
+        raise InvalidSetting(f"{where}: {key.name} is {wanted}, not {value!r}")
+    if key.choices and value not in key.choices:
+        raise InvalidSetting(f"{where}: {key.name} is one of {', '.join(key.choices)}, not {value!r}")
+    if key.name in ("cluster", "context"):
+        try:
+            check_name(str(value))
+        except EventStreamError as error:
+            raise InvalidSetting(f"{where}: {error}") from error
+    return value
+
+
+def _contexts(tables: Any, source: Source) -> dict[str, str]:
+    found = {}
+    for name, table in tables.items() if isinstance(tables, dict) else [(CONTEXTS, tables)]:
+        if not isinstance(table, dict) or set(table) != {"cluster"} or not isinstance(table["cluster"], str):
+            raise InvalidSetting(f'{source}: the context {name} is a table with one key, cluster = "NAME"')
+        found[name] = table["cluster"]
+    return found

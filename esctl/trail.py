@@ -1,0 +1,249 @@
+"""The audit trail: who ran which command that changes something, when, and how it ended.
+
+A file of JSON lines for each cluster, beside the clusters so that `destroy` leaves it; each line holds the
+SHA-256 of the line before, so that an edit shows. A line is appended and synced before a command acts and
+another one after. Holds no event, no path and no secret. Called by `invocation.py` and `esctl audit`.
+"""
+
+import fcntl
+import json
+import os
+import pwd
+import re
+import shlex
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from esctl import state
+
+MACHINE: Final = "_machine"
+"""The trail of what is about no cluster; no cluster can have this name."""
+FIRST: Final = "0" * 64
+"""What the first line says of the one before it."""
+_SECRET: Final = re.compile(r"password|secret|token|credential")
+_PATH_METAVARS: Final = {"FILE", "DIR", "PATH"}
+_TAIL_BYTES: Final = 65_536
+"""Longer than any line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: its intent, and its outcome when there is one."""
+
+    run: str
+    time: str
+    user: str
+    host: str
+    pid: int
+    cluster: str
+    command: str
+    line: str
+    exit_code: int | None = None
+    """None when nobody noted how it ended: it was killed, or runs still."""
+    error: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A line that does not follow the one before it."""
+
+    line: int
+    """From 1 on."""
+    what: str
+
+
+class Trail:
+    """The trail of one cluster."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = root() / f"{name}.jsonl"
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line and make it durable. Raises `OSError`."""
+        fresh = not self.path.exists()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(self.path) as descriptor:
+            last, whole = _last_line(descriptor)
+            linked = {**record, "prev": _digest(last) if last is not None else FIRST}
+            line = json.dumps(linked, separators=(",", ":")).encode() + b"\n"
+            # A crash in the middle of a line leaves it without an end; it stays, as the line it is.
+            os.write(descriptor, line if whole else b"\n" + line)
+            os.fsync(descriptor)
+        if fresh:
+            _sync_directory(self.path.parent)
+
+    def lines(self) -> Iterator[bytes]:
+        """Every line, the oldest first, without its end; none when there is no trail."""
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    yield line.removesuffix(b"\n")
+        except FileNotFoundError:
+            return
+
+    def entries(self) -> list[Entry]:
+        """Every command, the oldest first. Lines that are not whole are passed over: `breaks` has them."""
+        found: dict[str, Entry] = {}
+        for line in self.lines():
+            record = _parsed(line)
+            if record is None:
+                continue
+            if record.get("what") == "intent":
+                found[record["run"]] = _entry(record)
+            elif record.get("run") in found:
+                found[record["run"]] = _ended(found[record["run"]], record)
+        return list(found.values())
+
+    def breaks(self) -> list[Break]:
+        """Where a line was changed, added, taken out or not finished; empty when the chain holds.
+
+        Lines taken from the end leave no trace in the file.
+        """
+        found, before = [], FIRST
+        for number, line in enumerate(self.lines(), 1):
+            record = _parsed(line)
+            if record is None:
+                found.append(Break(number, "is not a whole record"))
+            elif record.get("prev") != before:
+                found.append(Break(number, "does not follow the line before it"))
+            before = _digest(line)
+        return found
+
+
+class Noted:
+    """A command whose intent is in a trail, until its outcome is, too."""
+
+    def __init__(self, trail: Trail, command: str, line: str) -> None:
+        """Append the intent. Raises `OSError`."""
+        self._trail = trail
+        self._run = os.urandom(4).hex()
+        self._begun = time.monotonic()
+        intent = {
+            "what": "intent",
+            "run": self._run,
+            "time": now(),
+            "user": user(),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "cluster": trail.name,
+            "command": command,
+            "line": line,
+        }
+        trail.append(intent)
+
+    def ended(self, exit_code: int, error: str | None) -> None:
+        """Append the outcome. Raises `OSError`."""
+        seconds = round(time.monotonic() - self._begun, 3)
+        outcome = {"what": "outcome", "run": self._run, "time": now(), "exit_code": exit_code, "error": error}
+        self._trail.append({**outcome, "seconds": seconds})
+
+
+def root() -> Path:
+    """The directory of all trails of this user."""
+    return state.clusters_root().parent / "audit"
+
+
+def names() -> list[str]:
+    """The clusters that have a trail, whether they are there still or not."""
+    return sorted(path.stem for path in root().glob("*.jsonl"))
+
+
+def now() -> str:
+    """The wall clock's time, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def user() -> str:
+    """Who runs this; behind sudo, also who asked for it."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    asked = os.environ.get("SUDO_USER")
+    return f"{asked} as {name}" if asked and asked != name else name
+
+
+def spoken(command: str, parameters: Iterable[tuple[Any, Any]]) -> str:
+    """The command line in words, from (parameter, value) pairs; paths and secrets are left out.
+
+    A parameter is one of click's: it has a name, its spellings (`opts`) and a metavar.
+    """
+    words = ["esctl", command]
+    for parameter, value in parameters:
+        option = parameter.param_type_name == "option"
+        spelling = [max(parameter.opts, key=len)] if option else []
+        if option and parameter.is_flag:
+            words += spelling if value is True else [f"--no-{parameter.name.replace('_', '-')}"]
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [*spelling, _shown(parameter, one)]
+    return " ".join(words)
+
+
+def _shown(parameter: Any, value: Any) -> str:
+    if _SECRET.search(parameter.name):
+        return "<secret>"
+    text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
+    if isinstance(value, Path) or parameter.metavar in _PATH_METAVARS or os.sep in text:
+        return "<path>"
+    return shlex.quote(text)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    names = ("run", "time", "user", "host", "pid", "cluster", "command", "line")
+    return Entry(*(record.get(name, 0 if name == "pid" else "") for name in names))
+
+
+def _ended(entry: Entry, record: dict[str, Any]) -> Entry:
+    code, error, seconds = (record.get(name) for name in ("exit_code", "error", "seconds"))
+    return replace(entry, exit_code=code, error=error, seconds=seconds)
+
+
+def _digest(line: bytes) -> str:
+    import hashlib  # loaded late: `--help` must be quick
+
+    return hashlib.sha256(line).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The open file, nobody else's meanwhile: two commands never follow the same line."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _last_line(descriptor: int) -> tuple[bytes | None, bool]:
+    """The last line without its end, None in an empty file; and whether it has an end."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return None, True
+    tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    whole = tail.endswith(b"\n")
+    return tail.removesuffix(b"\n").rpartition(b"\n")[2], whole
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

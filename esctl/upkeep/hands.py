@@ -1,0 +1,71 @@
+"""What upkeep does to a cluster, verb by verb: look, confirm, hand over, stop, start.
+
+Decides nothing; each verb returns when it is done or raises what the backend and the client raise. Tests
+have hands of their own, over a cluster in memory. Called by the rest of this room.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from esctl.backends.interface import Backend
+from esctl.inquiry import survey as surveys
+from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.survey import Survey
+from esctl.state import Cluster
+from esnode.client import connect_node
+
+STOP_TIMEOUT_S: Final = 5.0
+"""A node that has not ended by then is killed: what it has acked is on its disk."""
+CONFIRM_TIMEOUT_S: Final = 10.0
+
+
+class Hands(Protocol):
+    """Those of one cluster."""
+
+    async def look(self) -> Survey:
+        """Ask every node how it is."""
+
+    async def confirm(self) -> int:
+        """Read through the leader, so that a majority answers for it; the number of the leader."""
+
+    async def hand_over(self, leader: int, to: int | None) -> None:
+        """Ask `leader` to hand the leadership to `to`, or to its best follower."""
+
+    async def stop(self, number: int) -> bool:
+        """Stop a node; whether it had to be killed."""
+
+    async def start(self, number: int, options: Sequence[str] = ()) -> int:
+        """Start a node and wait until it answers; its pid."""
+
+
+class ClusterHands:
+    """See `Hands`."""
+
+    def __init__(self, cluster: Cluster, backend: Backend, start_timeout_s: float) -> None:
+        self._cluster = cluster
+        self._backend = backend
+        self._start_timeout_s = start_timeout_s
+
+    async def look(self) -> Survey:
+        """See `Hands.look`."""
+        return await surveys.ask(self._cluster)
+
+    async def confirm(self) -> int:
+        """See `Hands.confirm`."""
+        return (await confirmed_end(self._cluster, CONFIRM_TIMEOUT_S)).leader
+
+    async def hand_over(self, leader: int, to: int | None) -> None:
+        """See `Hands.hand_over`."""
+        node = self._cluster.node(leader)
+        async with connect_node(node.client, cluster=self._cluster.identity) as link:
+            await link.transfer_leadership(to)
+
+    async def stop(self, number: int) -> bool:
+        """See `Hands.stop`."""
+        return bool(await self._backend.stop(self._cluster, [number], STOP_TIMEOUT_S))
+
+    async def start(self, number: int, options: Sequence[str] = ()) -> int:
+        """See `Hands.start`."""
+        (process,) = await self._backend.start(self._cluster, [number], self._start_timeout_s, options)
+        assert process.pid is not None
+        return process.pid

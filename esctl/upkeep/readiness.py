@@ -1,0 +1,120 @@
+"""May a node be taken away, and is one really back? What the nodes say of themselves decides it.
+
+A node counts when it answers, follows the one leader, is broken by nobody on purpose, trusts its disk and
+has applied what that leader had committed when it was first looked at: so a steady load keeps nobody
+waiting for ever. Looks and waits, changes nothing, never prints. Called by the rest of this room.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from esctl.errors import TooFewNodes
+from esctl.inquiry.survey import Report, Survey
+
+ROUND_S: Final = 0.1
+"""Between two looks; nothing tells when a follower has caught up."""
+
+Look = Callable[[], Awaitable[Survey]]
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a node does not count, and the command that helps."""
+
+    reason: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """How far the leader of one term had committed when it was first looked at."""
+
+    leader: int
+    term: int
+    index: int
+
+
+def floor_of(survey: Survey, before: Floor | None) -> Floor | None:
+    """The floor to hold the nodes to: the one there is while the same node leads in the same term."""
+    leader = survey.leader
+    if leader is None:
+        return None
+    number, term = leader.node.id, leader.number("term") or 0
+    if before is not None and (before.leader, before.term) == (number, term):
+        return before
+    return Floor(number, term, leader.number("commit_index") or 0)
+
+
+def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> list[Obstacle]:
+    """What keeps these nodes from counting; empty when all of them do."""
+    found = [
+        each for report in survey.reports if report.node.id in numbers for each in _of(survey, report, floor)
+    ]
+    if floor is None and not found:
+        name = survey.cluster.name
+        found.append(Obstacle("nobody leads", f"esctl health --wait 10 --cluster {name}"))
+    return found
+
+
+async def wait_until_counting(
+    look: Look, numbers: Collection[int], timeout_s: float
+) -> tuple[Survey, Sequence[Obstacle]]:
+    """Look until these nodes count, or the time is over: the last look, and what is in the way still."""
+    deadline = trio.current_time() + timeout_s
+    floor: Floor | None = None
+    while True:
+        survey = await look()
+        floor = floor_of(survey, floor)
+        found = obstacles(survey, numbers, floor)
+        if not found or trio.current_time() >= deadline:
+            return survey, found
+        await trio.sleep(ROUND_S)
+
+
+async def wait_until_spared(look: Look, number: int, timeout_s: float) -> Survey:
+    """Wait until the cluster can do without node `number`: all others count, and make a majority.
+
+    Raises `TooFewNodes`; nothing was done then.
+    """
+    survey = await look()
+    others = [node.id for node in survey.cluster.nodes if node.id != number]
+    name = survey.cluster.name
+    if len(others) < survey.cluster.quorum:
+        raise TooFewNodes(
+            f"without node {number} nothing is acked in {name}, which has no other node; nothing was done",
+            next_step=f"esctl node restart {number} --cluster {name}, if a gap is no harm",
+        )
+    survey, found = await wait_until_counting(look, others, timeout_s)
+    if found:
+        reasons = "; ".join(each.reason for each in found)
+        raise TooFewNodes(
+            f"node {number} of {name} cannot be spared after {timeout_s:g} s: {reasons}; it was left alone",
+            next_step=found[0].next,
+        )
+    return survey
+
+
+def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
+    """What is wrong with one node, the gravest first; only that is told."""
+    number, name = report.node.id, f"--cluster {survey.cluster.name}"
+    status = report.status
+    if status is None:
+        return [Obstacle(f"node {number} is down: {report.why}", f"{report.next_step} {name}")]
+    if report.rejoining:
+        return [Obstacle(f"node {number} is rejoining", f"esctl health --wait 60 {name}")]
+    if report.faults:
+        broken = f"node {number} is broken on purpose: {report.faults_text}"
+        return [Obstacle(broken, f"esctl fault heal --all {name}")]
+    if floor is None:
+        return []
+    if status["leader"] != floor.leader or report.number("term") != floor.term:
+        return [
+            Obstacle(f"node {number} does not follow node {floor.leader}", f"esctl health --wait 10 {name}")
+        ]
+    behind = floor.index - (report.number("applied_index") or 0)
+    if behind > 0:
+        return [Obstacle(f"node {number} is {behind:,} entries behind", f"esctl status {name}")]
+    return []

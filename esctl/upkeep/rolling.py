@@ -1,0 +1,77 @@
+"""A rolling restart: one node at a time, those that are down first, the leader last.
+
+Before each step the others must count (`readiness.py`) and a majority must answer a read; after it the node
+itself must. The leader hands over before its turn, so that there is no election. A step once begun is seen
+through, also after Ctrl-C: no node is left down. Never prints. Called by `esctl cluster restart`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import trio
+
+from esctl.inquiry.survey import Survey
+from esctl.upkeep import leave
+from esctl.upkeep.hands import Hands
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node restarted."""
+
+    id: int
+    pid: int
+    led: bool
+    """It led before its turn."""
+    leader: int | None
+    """Who leads afterwards."""
+    killed: bool
+    """It did not end when asked to."""
+    seconds: float
+    """From the guard's yes until the node had caught up."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def order_of(survey: Survey) -> list[int]:
+    """The nodes that are down, then the followers, then the leader; each by number."""
+    leader = survey.leader
+    down = [report.node.id for report in survey.down]
+    last = [leader.node.id] if leader is not None else []
+    return [*down, *(n.id for n in survey.cluster.nodes if n.id not in (*down, *last)), *last]
+
+
+async def restart(hands: Hands, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]) -> None:
+    """Restart the nodes in this order; whoever leads when its turn comes has the last turn.
+
+    `timeout_s` bounds each wait. `done` is told of each step. Raises `TooFewNodes` before a step, and
+    `NodeNotBack` after one, what the backend raises, and `trio.Cancelled` between two steps only.
+    """
+    left = list(order)
+    while left:
+        number = await _next(hands, left)
+        survey = await leave.spared(hands, number, timeout_s)
+        with trio.CancelScope(shield=True):
+            step = await _restart(hands, number, survey, timeout_s)
+        left.remove(number)
+        done(step)
+        await trio.lowlevel.checkpoint()
+
+
+async def _next(hands: Hands, left: Sequence[int]) -> int:
+    leader = (await hands.look()).leader
+    waiting = [number for number in left if leader is None or number != leader.node.id]
+    return (waiting or left)[0]
+
+
+async def _restart(hands: Hands, number: int, survey: Survey, timeout_s: float) -> Step:
+    begun = trio.current_time()
+    led = await leave.hand_over(hands, survey, number) is not None
+    killed = await hands.stop(number)
+    pid = await hands.start(number)
+    after = await leave.back(hands.look, number, timeout_s)
+    leader = after.leader.node.id if after.leader is not None else None
+    return Step(number, pid, led, leader, killed, trio.current_time() - begun)

@@ -1,0 +1,190 @@
+"""What people and programs are told of upkeep: the plan beforehand, a line a step, and the end.
+
+Makes answers of what the rest of this room found; computes and does nothing else. Called by
+`esctl cluster restart`, `esctl node drain` and `esctl node replace`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.errors import Inconclusive, VerdictFailed
+from esctl.exits import exit_of
+from esctl.guard import QuorumChange
+from esctl.inquiry.survey import Survey
+from esctl.upkeep import readiness
+from esctl.upkeep.leave import Drained
+from esctl.upkeep.replacement import Replaced, Sameness
+from esctl.upkeep.rolling import Step
+
+LOOK_ENTRIES: Final = 1_000
+"""What a busy leader may commit while the other nodes are asked how they are."""
+
+
+def change_without(survey: Survey, number: int) -> QuorumChange:
+    """What becomes of the quorum while the node is away."""
+    up = {report.node.id for report in survey.up}
+    return QuorumChange(survey.cluster.quorum, len(up), len(up - {number}))
+
+
+def waits(survey: Survey, numbers: Sequence[int]) -> tuple[list[str], list[View]]:
+    """What would be waited for before these nodes count, for programs and for people."""
+    floor = readiness.floor_of(survey, None)
+    if floor is not None:  # one look shows the nodes at slightly different times
+        floor = replace(floor, index=max(0, floor.index - LOOK_ENTRIES))
+    found = readiness.obstacles(survey, numbers, floor)
+    lines = [Line(f"it would wait first: {one.reason}; next: {one.next}", Tone.WARN) for one in found]
+    return [one.reason for one in found], [*lines]
+
+
+# --- rolling restart -----------------------------------------------------------------------------
+
+
+def rolling_plan(survey: Survey, order: Sequence[int]) -> Answer:
+    """What a rolling restart would do, in which order, and what it would wait for first."""
+    up = {report.node.id for report in survey.up}
+    rows: list[list[Value]] = []
+    for place, number in enumerate(order, 1):
+        leads = survey.leader is not None and survey.leader.node.id == number
+        what = "start" if number not in up else "hand over, then restart" if leads else "restart"
+        meanwhile = QuorumChange(survey.cluster.quorum, len(up), len(up - {number}))
+        tone = Tone.WARN if meanwhile.running_after < meanwhile.needed else Tone.NORMAL
+        rows.append([place, number, what, Cell(meanwhile.text, tone)])
+        up.add(number)
+    reasons, lines = waits(survey, [node.id for node in survey.cluster.nodes])
+    data = {**_rolling_head(survey, order), "waits_for": reasons, "dry_run": True}
+    return Answer(data, [Table(["step", "node", "would", "meanwhile"], rows), *lines])
+
+
+def step_line(step: Step, place: int, total: int) -> Line:
+    """One node is done."""
+    how = ["it handed over first"] * step.led + ["it did not end and was killed"] * step.killed
+    told = f" ({'; '.join(how)})" if how else ""
+    return Line(f"{place} of {total}: node {step.id} is back after {step.seconds:.1f} s{told}", Tone.GOOD)
+
+
+def rolling_answer(survey: Survey, order: Sequence[int], done: Sequence[Step]) -> Answer:
+    """How far a rolling restart has come; that may be to the end."""
+    finished = [step.id for step in done]
+    left = [number for number in order if number not in finished]
+    data = {**_rolling_head(survey, order), "done": [step.as_data() for step in done], "left": left}
+    name = survey.cluster.name
+    if left:
+        return Answer(data, [Line(f"restarted nodes {finished} of {name}; not yet {left}", Tone.WARN)])
+    text = f"all {len(order)} nodes of {name} are restarted; node {done[-1].leader} leads"
+    return Answer(data, [Line(text, Tone.GOOD)])
+
+
+def _rolling_head(survey: Survey, order: Sequence[int]) -> dict[str, Any]:
+    return {
+        "name": survey.cluster.name,
+        "rolling": True,
+        "order": list(order),
+        "quorum": survey.quorum_data(),
+    }
+
+
+# --- drain ---------------------------------------------------------------------------------------
+
+
+def drain_plan(survey: Survey, number: int, to: int | None) -> Answer:
+    """What a drain would do."""
+    leads = survey.leader is not None and survey.leader.node.id == number
+    whom = f"node {to}" if to is not None else "its best follower"
+    what = f"hand the leadership to {whom}, and stop" if leads else "stop"
+    others = [node.id for node in survey.cluster.nodes if node.id != number]
+    reasons, lines = waits(survey, others)
+    change = change_without(survey, number)
+    data = {**_one(survey, number, change), "leads": leads, "waits_for": reasons, "dry_run": True}
+    return Answer(data, [Line(f"would {what} node {number}; then {change.text}"), *lines])
+
+
+def drained(survey: Survey, number: int, done: Drained) -> Answer:
+    """The node is out of service."""
+    change = change_without(survey, number)
+    data = {
+        **_one(survey, number, change),
+        "leader": done.leader,
+        "handed_over": done.handed_over,
+        "killed": done.killed,
+        "seconds": round(done.seconds, 3),
+    }
+    how = f"the leadership went to node {done.leader}; " if done.handed_over else ""
+    views: list[View] = [
+        Line(f"drained node {number}: {how}{change.text}"),
+        Fields([("back with", f"esctl node start {number} --cluster {survey.cluster.name}")]),
+    ]
+    return Answer(data, views)
+
+
+# --- replace -------------------------------------------------------------------------------------
+
+
+def replacement_plan(survey: Survey, number: int, old: Path, aside: Path | None, fresh: Path) -> Answer:
+    """What a replacement would do: `aside` is None when the old directory stays where it is."""
+    others = [node.id for node in survey.cluster.nodes if node.id != number]
+    reasons, lines = waits(survey, others)
+    change = change_without(survey, number)
+    data = {
+        **_one(survey, number, change),
+        "old": str(aside or old),
+        "data_dir": str(fresh),
+        "waits_for": reasons,
+        "dry_run": True,
+    }
+    keeps = f"move {old} to {aside}" if aside is not None else f"leave {old} as it is"
+    what = f"would stop node {number}, {keeps}, and let it fetch its log into {fresh}"
+    return Answer(data, [Line(f"{what}; meanwhile {change.text}"), *lines])
+
+
+def replaced(
+    survey: Survey, number: int, done: Replaced, same: Sameness | None, *, discarded: bool
+) -> Answer:
+    """The node votes again; `same` is None when nobody looked whether it has what the others have."""
+    change = change_without(survey, number)
+    data = {
+        **_one(survey, number, change),
+        "pid": done.pid,
+        "old": str(done.old) if done.old is not None else None,
+        "discarded": discarded,
+        "handed_over": done.handed_over,
+        "events": done.events,
+        "seconds": round(done.seconds, 3),
+        "hashes_equal": same.equal if same is not None else None,
+        "hash": same.hashes.get(number) if same is not None else None,
+    }
+    rate = done.events / done.seconds if done.seconds else 0.0
+    pairs: list[tuple[str, Value]] = [
+        ("fetched", f"{done.events:,} events in {done.seconds:.1f} s, {rate:,.0f} a second"),
+        ("old data", _fate(done, discarded=discarded)),
+    ]
+    if same is not None:
+        pairs.append(("hashes equal", Cell(same.equal, Tone.GOOD if same.equal else Tone.BAD)))
+    views: list[View] = [Line(f"node {number} is replaced and votes again", Tone.GOOD), Fields(pairs)]
+    if same is None or (same.equal and not same.doubts):
+        return Answer(data, views)
+    helps = f"esctl verify --cluster {survey.cluster.name}"
+    if not same.equal:
+        what = f"node {number} does not hold what the others hold; keep all data directories as they are"
+        return Answer(
+            data,
+            views,
+            [Trouble(VerdictFailed.code, what, VerdictFailed.title, helps)],
+            exit_of(VerdictFailed),
+        )
+    what = "the node votes, and not every log could be compared with its"
+    return Answer(
+        data, views, [Trouble(Inconclusive.code, what, "; ".join(same.doubts), helps)], exit_of(Inconclusive)
+    )
+
+
+def _fate(done: Replaced, *, discarded: bool) -> str:
+    if done.old is None:
+        return "none was found"
+    return f"deleted: {done.old}" if discarded else f"kept in {done.old}"
+
+
+def _one(survey: Survey, number: int, change: QuorumChange) -> dict[str, Any]:
+    return {"cluster": survey.cluster.name, "id": number, "quorum": change.as_data()}

@@ -1,0 +1,100 @@
+"""A cluster in memory that upkeep can be tried on: hands that move nodes whose state a test can see.
+
+A node that starts is behind for as many looks as it needs to catch up; a leader that stops without having
+handed over leaves an election behind, which is noted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from esctl.backends.interface import NodeProcess, RunState
+from esctl.inquiry.survey import Report, Survey
+from esctl.state import Cluster, Node
+
+from .wire_node import WireNode, log
+
+
+@dataclass
+class Crew:
+    """See `upkeep.hands.Hands`."""
+
+    leader: int | None = 1
+    count: int = 3
+    down: set[int] = field(default_factory=set)
+    faults: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    looks_behind: int = 2
+    """How many looks a node that was started needs to catch up."""
+    lost: set[int] = field(default_factory=set)
+    """Nodes that never catch up once they were restarted."""
+    did: list[str] = field(default_factory=list)
+    """What was done, in order."""
+    stop_s: float = 1.0
+    _behind: dict[int, int] = field(default_factory=dict)
+    _committed: int = 9
+
+    @property
+    def cluster(self) -> Cluster:
+        home = Path("/none")
+        nodes = tuple(
+            Node(n, f"127.0.0.1:{7100 + n}", "127.0.0.1:1", home, home, home)
+            for n in range(1, self.count + 1)
+        )
+        return Cluster("crew", "crew-0a1b2c3d", "process", "sqlite", "2013-01-01T00:00:00Z", home, nodes)
+
+    async def look(self) -> Survey:
+        self._committed += 5  # there is load: nobody is ever level with the leader's newest entry
+        reports = [self._report(node) for node in self.cluster.nodes]
+        for number in list(self._behind):
+            if number not in self.lost:
+                self._behind[number] -= 1
+                if not self._behind[number]:
+                    del self._behind[number]
+        return Survey(self.cluster, reports)
+
+    async def confirm(self) -> int:
+        assert self.leader is not None
+        return self.leader
+
+    async def hand_over(self, leader: int, to: int | None) -> None:
+        assert leader == self.leader
+        others = [node.id for node in self.cluster.nodes if node.id not in (leader, *self.down)]
+        self.leader = to or others[0]
+        self.did.append(f"{leader} hands over to {self.leader}")
+
+    async def stop(self, number: int) -> bool:
+        assert not self.down - {number}, "two nodes are down at the same time"
+        await trio.sleep(self.stop_s)
+        self.did.append(f"stop {number}")
+        self.down.add(number)
+        if self.leader == number:
+            self.leader = next(node.id for node in self.cluster.nodes if node.id != number)
+            self.did.append("election")
+        return False
+
+    async def start(self, number: int, options: Sequence[str] = ()) -> int:
+        self.did.append(" ".join(["start", str(number), *options]))
+        self.down.discard(number)
+        if self.looks_behind or number in self.lost:
+            self._behind[number] = self.looks_behind or 1
+        return 900 + number
+
+    def _report(self, node: Node) -> Report:
+        state = RunState.DOWN if node.id in self.down else RunState.RUNNING
+        if node.id in self.down:
+            return Report(NodeProcess(node, state, None, None, None), None, "not running")
+        leads = node.id == self.leader
+        applied = 1 if node.id in self._behind else self._committed - (0 if leads else 3)
+        status = WireNode(node.id, log(8)).status() | {
+            "role": "leader" if leads else "follower",
+            "leader": self.leader,
+            "commit_index": self._committed if leads else applied,
+            "applied_index": applied,
+            "last_index": applied,
+            "next_offset": 2 * applied,
+            "faults": self.faults.get(node.id, []),
+        }
+        return Report(NodeProcess(node, state, 900 + node.id, 1_000, 61.0), status)

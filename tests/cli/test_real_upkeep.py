@@ -1,0 +1,69 @@
+"""Upkeep of real nodes while events are sent: restarted in turn, one on a new disk, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Three real nodes without events."""
+    cluster = RealCluster(tmp_path_factory.mktemp("kept"))
+    try:
+        cluster.data("cluster", "up", "kept")
+        yield cluster
+    finally:
+        cluster.run("cluster", "destroy", "kept", "--confirm", "kept")
+
+
+def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
+    """A command that goes on while the test does something else."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "esctl.main", *words],
+        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_nodes_are_restarted_and_one_replaced_under_load_without_a_loss(
+    kept: RealCluster, tmp_path: Path
+) -> None:
+    leader = kept.data("cluster", "wait")["leader"]
+    load = begin(kept, "produce", str(FLIGHTS), "--rate", "3000", "-o", "json")
+    rolled = kept.data("cluster", "restart", "--rolling")
+    assert rolled["order"][-1] == leader
+    assert [step["led"] for step in rolled["done"]] == [False, False, True]
+    assert rolled["left"] == []
+    replaced = kept.data("node", "replace", str(leader), "--data-dir", str(tmp_path / "disk2"), "--no-verify")
+    assert Path(replaced["old"]).name == f"node-{leader}"
+    said, complained = load.communicate(timeout=60)
+    assert load.returncode == 0, said + complained
+    proof = kept.data("verify", "--input", str(FLIGHTS), "--exact", "--wait", "20")
+    assert (proof["verdict"], proof["events"]) == ("passed", FLIGHTS_COUNT)
+    commands = [entry["command"] for entry in kept.data("audit")["entries"]]
+    assert commands == ["cluster up", "cluster restart", "node replace"]
+
+
+def test_ctrl_c_ends_a_rolling_restart_between_two_nodes_and_leaves_none_down(kept: RealCluster) -> None:
+    restart = begin(kept, "cluster", "restart", "--rolling")
+    assert restart.stdout is not None
+    assert restart.stdout.readline().startswith("1 of 3: node ")
+    restart.send_signal(signal.SIGINT)
+    said, _ = restart.communicate(timeout=60)
+    assert restart.returncode == 130, said
+    assert "not yet [" in said
+    drained = kept.data("node", "drain", "2")  # all nodes have to be up and level for that
+    assert drained["quorum"]["running_after"] == 2
+    outcomes = [(entry["command"], entry["exit_code"]) for entry in kept.data("audit")["entries"]]
+    assert outcomes[-2:] == [("cluster restart", 130), ("node drain", 0)]

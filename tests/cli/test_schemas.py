@@ -1,0 +1,100 @@
+"""The schemas of the JSON answers: each command has one, each is sound, and each is as strict as it says."""
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from esctl import schemas
+from esctl.answer import Answer
+from esctl.schemas import DRAFT
+from esctl.terminal import envelope
+
+from . import contract, drafting
+from .test_commands import Run
+from .test_trail import COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_schema_of_its_answer(command: str) -> None:
+    assert schemas.file_of(command).is_file(), (
+        "draft one: ESCTL_ANSWERS=FILE python -m pytest tests/cli/..., then"
+        f" python -m tests.cli.drafting FILE {command}"
+    )
+
+
+@pytest.mark.parametrize("command", schemas.commands())
+def test_a_schema_is_sound_and_belongs_to_a_command(command: str) -> None:
+    assert command in COMMANDS
+    whole = schemas.bundled(command)
+    assert whole["$schema"] == DRAFT
+    Draft202012Validator.check_schema(schemas.of(command))
+    assert schemas.of(command)["properties"]["command"] == {"const": command}
+    assert "envelope.json" not in json.dumps(whole)
+    assert command in contract.STREAMS or set(whole["$defs"]) >= {"envelope", "trouble"}
+
+
+def test_what_the_schemas_share_is_sound() -> None:
+    Draft202012Validator.check_schema(schemas.envelope())
+
+
+def objects(part: Any) -> list[dict[str, Any]]:
+    found = [one for inner in part for one in objects(inner)] if isinstance(part, list) else []
+    if isinstance(part, dict):
+        found = [one for inner in part.values() for one in objects(inner)]
+        found += [part] if "properties" in part and part.get("type") == "object" else []
+    return found
+
+
+@pytest.mark.parametrize("command", ["envelope", *schemas.commands()])
+def test_no_schema_allows_what_it_does_not_name(command: str) -> None:
+    whole = schemas.envelope() if command == "envelope" else schemas.of(command)
+    open_on_purpose = [{"event"}]  # a line of a log: each kind of event has fields of its own
+    for one in objects(whole):
+        assert one.get("additionalProperties") is False or set(one["required"]) in open_on_purpose, one
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"shell": "tcsh", "script": "", "install": ""}, "shell"),
+        ({"shell": "bash", "script": ""}, "'install' is a required property"),
+        ({"shell": "bash", "script": "", "install": "", "more": 1}, "'more' was unexpected"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_found(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(AssertionError, match="does not fit its schema") as caught:
+        contract.check(envelope("completion", Answer(data)))
+    assert said in str(caught.value)
+
+
+def test_a_record_that_does_not_fit_is_found() -> None:
+    record = {"partition": 0, "offset": 7, "event": {"id": "1"}}
+    contract.check_record("consume", record)
+    with pytest.raises(ValidationError):
+        contract.check_record("consume", {**record, "offset": -1})
+
+
+def test_a_draft_fits_the_answers_that_it_was_made_of() -> None:
+    seen = [
+        {"name": "drill", "nodes": [{"id": 1, "why": None}, {"id": 2, "why": "down"}]},
+        {"name": "drill", "nodes": [], "dry_run": True},
+        {},
+    ]
+    drafted = drafting.draft("cluster look", [envelope("cluster look", Answer(data)) for data in seen])
+    data = drafted["properties"]["data"]["anyOf"]
+    assert [one.get("required") for one in data] == [None, ["name", "nodes", "dry_run"], ["name", "nodes"]]
+    assert data[2]["properties"]["nodes"]["items"]["properties"]["why"] == {"type": ["null", "string"]}
+    assert json.loads(drafting.written(drafted)) == drafted
+
+
+# --- esctl schema --------------------------------------------------------------------------------
+
+
+def test_a_schema_can_be_asked_for_whole_and_the_list_too() -> None:
+    shown = json.loads(Run("schema", "cluster", "up").out)
+    assert shown == schemas.bundled("cluster up")
+    assert Run("schema", "cluster", "up", "-o", "json").data["schema"] == shown
+    assert Run("schema").out.split("\n")[:-1] == schemas.commands()
+    assert Run("schema", "cluster", "fly").code == 2

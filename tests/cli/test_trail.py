@@ -1,0 +1,236 @@
+"""The audit trail: what is noted of a command, that none is forgotten, and that an edit shows."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from esctl import state, trail
+from esctl.answer import Answer
+from esctl.commands.audit import moment
+from esctl.errors import InvalidArgument
+from esctl.invocation import Invocation, SharedOptions, command, new_typer
+from esctl.main import ROWS, load
+from esctl.trail import Noted, Trail
+
+from .conftest import FakeNodes
+from .test_commands import Run
+
+
+def leaves() -> Iterator[tuple[str, Any]]:
+    """Every command, by its full name."""
+    for row in ROWS:
+        loaded = load(row)
+        members = getattr(loaded, "commands", None)
+        if members is None:
+            yield row.name, loaded
+        for name, member in (members or {}).items():
+            yield f"{row.name} {name}", member
+
+
+COMMANDS = dict(leaves())
+CHANGES = {name for name, one in COMMANDS.items() if one.callback.changes}
+
+
+# --- no command forgets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_with_a_dry_run_is_in_the_audit_trail(name: str) -> None:
+    options = {parameter.name for parameter in COMMANDS[name].params}
+    assert "dry_run" not in options or name in CHANGES
+
+
+def test_the_commands_that_change_a_cluster_are_known_to_be_such() -> None:
+    reading = {
+        "cluster": {"ls", "wait"},
+        "node": {"ls"},
+        "leader": {"show"},
+        "fault": {"ls", "coverage"},
+    }
+    for name in COMMANDS:
+        group, _, verb = name.partition(" ")
+        if group in reading:
+            assert (name in CHANGES) is (verb not in reading[group]), name
+
+
+def test_a_command_that_takes_the_lock_without_saying_so_is_found_out(fakes: FakeNodes) -> None:
+    with (
+        pytest.raises(AssertionError, match="changes=True"),
+        Invocation("sneaky", SharedOptions()).changing(),
+    ):
+        pytest.fail("it has the lock")
+
+
+# --- what is noted -------------------------------------------------------------------------------
+
+
+def test_a_command_is_noted_before_it_acts_and_after(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    real = state.locked
+
+    def looking(name: str, waiting: Callable[[str], None]) -> Any:
+        seen.append([json.loads(line)["what"] for line in Trail("fake").lines()])
+        return real(name, waiting)
+
+    monkeypatch.setattr(state, "locked", looking)
+    assert Run("node", "stop", "1", "--timeout", "2.5", "-o", "json").code == 0
+    assert seen == [["intent"]]
+    (entry,) = Trail("fake").entries()
+    assert entry.line == "esctl node stop 1 --timeout 2.5"
+    assert (entry.command, entry.cluster, entry.pid, entry.exit_code) == ("node stop", "fake", os.getpid(), 0)
+    assert entry.user == trail.user()
+    assert abs(datetime.fromisoformat(entry.time) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_dry_run_and_a_question_are_not_noted(fakes: FakeNodes) -> None:
+    for words in (["node", "stop", "1", "-n"], ["node", "ls"], ["audit"]):
+        assert Run(*words).code == 0
+    assert Trail("fake").entries() == []
+
+
+def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
+    assert Run("cluster", "destroy", "--no-input").code == 13
+    (entry,) = Trail("fake").entries()
+    assert (entry.exit_code, entry.error) == (13, "ES4201")
+    (row,) = Run("audit").out.splitlines()
+    assert row.split("\t")[1:] == [trail.user(), "esctl cluster destroy", "exit 13 ES4201"]
+
+
+def test_the_trail_outlives_the_cluster_and_goes_on_with_the_next_of_its_name(
+    fakes: FakeNodes, make_fakes: Callable[..., FakeNodes]
+) -> None:
+    assert Run("cluster", "destroy", "--confirm", "fake").code == 0
+    assert state.names() == []
+    assert [e["command"] for e in Run("audit", "-o", "json").data["entries"]] == ["cluster destroy"]
+    make_fakes("fake")
+    assert Run("node", "stop", "2").code == 0
+    entries = Run("audit", "-c", "fake", "-o", "json").data["entries"]
+    assert [entry["command"] for entry in entries] == ["cluster destroy", "node stop"]
+    assert Run("audit", "--verify").code == 0
+
+
+def test_a_bug_is_noted_as_one(fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esctl.commands.node._look", lambda *_: 1 / 0)
+    assert Run("node", "stop", "1").code == 1
+    (entry,) = Trail("fake").entries()
+    assert (entry.exit_code, entry.error) == (1, "ES9001")
+
+
+def test_paths_and_secrets_are_left_out_of_the_line() -> None:
+    app = new_typer()
+    lines: list[str] = []
+
+    @command(app, "go", changes=True)
+    def go(
+        run: Invocation,
+        file: Annotated[Path, typer.Argument(metavar="FILE")],
+        words: Annotated[list[str], typer.Option("--word")],
+        api_token: Annotated[str, typer.Option("--api-token")] = "",
+        deep: Annotated[bool, typer.Option("--deep/--no-deep")] = True,
+    ) -> Answer:
+        """Try"""
+        run.intend("probe")
+        lines.extend(entry.line for entry in Trail("probe").entries())
+        return Answer()
+
+    words = ["my file", "--word", "two words", "--word", "/etc/x", "--api-token", "hunter2", "--no-deep"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (line,) = lines
+    assert line.endswith("<path> --word 'two words' --word <path> --api-token <secret> --no-deep")
+
+
+def test_a_command_whose_trail_cannot_be_written_warns_and_acts(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Trail, "append", full)
+    run = Run("node", "stop", "1")
+    assert run.code == 0
+    assert "not in the audit trail: No space left on device" in run.err
+
+
+def test_a_command_that_was_killed_has_no_outcome(fakes: FakeNodes) -> None:
+    Noted(Trail("fake"), "cluster restart", "esctl cluster restart --rolling")
+    assert "killed, or it runs still" in Run("audit").out
+
+
+def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
+    Noted(Trail("fake"), "node stop", "esctl node stop 1")
+    for words, count in (
+        (["--user", "nobody-else"], 0),
+        (["--user", trail.user()], 1),
+        (["--since", "1h"], 1),
+    ):
+        assert len(Run("audit", *words, "-o", "json").data["entries"]) == count
+    assert Run("audit", "--since", "2999-01-01", "-o", "json").data["entries"] == []
+
+
+def test_a_time_is_so_long_ago_or_a_date() -> None:
+    now = datetime(2013, 1, 10, tzinfo=UTC)
+    assert moment("2d", now) == moment("48h ago", now) == moment("2013-01-08", now)
+    with pytest.raises(InvalidArgument):
+        moment("yesterday", now)
+
+
+# --- the chain -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain() -> Trail:
+    """Three commands, six lines."""
+    found = Trail("chain")
+    for number in range(3):
+        Noted(found, "node stop", f"esctl node stop {number}").ended(0, None)
+    return found
+
+
+def rewrite(chain: Trail, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    chain.path.write_bytes(b"".join(line + b"\n" for line in change(list(chain.lines()))))
+
+
+def test_each_line_holds_the_hash_of_the_one_before(chain: Trail) -> None:
+    assert len(list(chain.lines())) == 6
+    assert chain.breaks() == []
+    assert chain.path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda lines: [lines[0].replace(b"stop 0", b"stop 9"), *lines[1:]], 2),
+        (lambda lines: [*lines[:2], *lines[3:]], 3),
+        (lambda lines: [*lines[:4], lines[1], *lines[4:]], 5),
+        (lambda lines: lines[1:], 1),
+        (lambda lines: [*lines[:3], lines[4], lines[3], lines[5]], 4),
+    ],
+    ids=["changed", "taken out", "added", "begun later", "swapped"],
+)
+def test_an_edit_shows_and_where(
+    chain: Trail, change: Callable[[list[bytes]], list[bytes]], where: int
+) -> None:
+    rewrite(chain, change)
+    assert chain.breaks()[0].line == where
+    run = Run("audit", "-c", "chain", "--verify", "-o", "json")
+    assert run.code == 11
+    assert run.document["errors"][0]["code"] == "ES4205"
+    assert run.document["data"]["breaks"][0]["line"] == where
+
+
+def test_a_line_torn_by_a_crash_is_told_and_the_chain_goes_on_after_it(chain: Trail) -> None:
+    with chain.path.open("ab") as file:
+        file.write(b'{"what":"int')
+    Noted(chain, "node stop", "esctl node stop 7").ended(0, None)
+    assert [one.line for one in chain.breaks()] == [7]
+    assert [entry.line for entry in chain.entries()][-1] == "esctl node stop 7"

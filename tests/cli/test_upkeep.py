@@ -1,0 +1,189 @@
+"""Rolling restart, drain and replacement on a cluster in memory: the order, the guard, what is waited for."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from esctl.answer import Line
+from esctl.errors import NodeNotBack, TooFewNodes
+from esctl.exits import Exit, exit_of
+from esctl.upkeep import leave, readiness, replacement, rolling, telling
+from esctl.upkeep.replacement import Replaced, Sameness
+from esctl.upkeep.rolling import Step
+
+from .crew import Crew
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def rolled(crew: Crew, timeout_s: float = 60.0) -> list[Step]:
+    done: list[Step] = []
+    await rolling.restart(crew, rolling.order_of(await crew.look()), timeout_s, done.append)
+    return done
+
+
+# --- a rolling restart ---------------------------------------------------------------------------
+
+
+async def test_followers_are_restarted_first_and_the_leader_after_a_hand_over() -> None:
+    crew = Crew(leader=2)
+    done = await rolled(crew)
+    assert [(step.id, step.led, step.leader) for step in done] == [(1, False, 2), (3, False, 2), (2, True, 1)]
+    assert crew.did == ["stop 1", "start 1", "stop 3", "start 3", "2 hands over to 1", "stop 2", "start 2"]
+    assert "election" not in crew.did
+
+
+async def test_a_node_that_is_down_comes_first_since_the_others_cannot_be_spared() -> None:
+    crew = Crew(leader=1, down={3})
+    assert [step.id for step in await rolled(crew)] == [3, 2, 1]
+
+
+async def test_a_node_that_leads_when_its_turn_comes_has_the_last_turn() -> None:
+    crew = Crew(leader=1)
+    order = rolling.order_of(await crew.look())
+    crew.leader = 2  # an election after the order was made
+    done: list[Step] = []
+    await rolling.restart(crew, order, 60.0, done.append)
+    assert [step.id for step in done] == [3, 1, 2]
+    assert "election" not in crew.did
+
+
+async def test_a_steady_load_does_not_keep_a_restart_waiting_for_ever() -> None:
+    crew = Crew(leader=1)
+    survey, found = await readiness.wait_until_counting(crew.look, [1, 2, 3], 60.0)
+    assert not found
+    follower, leader = survey.report(2), survey.report(1)
+    assert (follower.number("applied_index") or 0) < (leader.number("commit_index") or 0)
+
+
+async def test_the_next_node_waits_until_the_one_before_has_caught_up() -> None:
+    crew = Crew(leader=1, looks_behind=8)
+    first = (await rolled(crew))[0]
+    assert first.seconds == pytest.approx(crew.stop_s + 8 * readiness.ROUND_S, abs=2 * readiness.ROUND_S)
+
+
+@pytest.mark.parametrize(
+    ("crew", "reason", "helps"),
+    [
+        (Crew(leader=1, down={2}), "node 2 is down: not running", "esctl node start 2 --cluster crew"),
+        (
+            Crew(leader=1, faults={2: [{"id": "cut-1", "kind": "block", "left_ms": 9_000}]}),
+            "node 2 is broken on purpose: cut-1 (block, 9 s left)",
+            "esctl fault heal --all --cluster crew",
+        ),
+        (Crew(leader=None), "nobody leads", "esctl health --wait 10 --cluster crew"),
+    ],
+)
+async def test_a_node_that_cannot_be_spared_is_left_alone(crew: Crew, reason: str, helps: str) -> None:
+    with pytest.raises(TooFewNodes, match="it was left alone") as caught:
+        await readiness.wait_until_spared(crew.look, 3, 2.0)
+    assert reason in str(caught.value)
+    assert caught.value.next_step == helps
+    assert exit_of(caught.value) is Exit.REFUSED
+
+
+async def test_the_only_node_of_a_cluster_is_never_spared() -> None:
+    with pytest.raises(TooFewNodes, match="has no other node"):
+        await leave.spared(Crew(count=1), 1, 60.0)
+
+
+async def test_a_node_that_does_not_come_back_ends_the_restart_before_the_next_one() -> None:
+    crew = Crew(leader=1, lost={2})
+    done: list[Step] = []
+    with pytest.raises(NodeNotBack, match="node 2 was started") as caught:
+        await rolling.restart(crew, [2, 3, 1], 3.0, done.append)
+    assert done == []
+    assert crew.did == ["stop 2", "start 2"]
+    assert exit_of(caught.value) is Exit.TIMEOUT
+
+
+async def test_ctrl_c_ends_a_restart_between_two_nodes_and_leaves_none_down() -> None:
+    crew = Crew(leader=1)
+    done: list[Step] = []
+    with trio.move_on_after(crew.stop_s / 2):  # in the middle of the first stop
+        await rolling.restart(crew, [2, 3, 1], 60.0, done.append)
+    assert [step.id for step in done] == [2]
+    assert crew.down == set()
+    told = telling.rolling_answer(await crew.look(), [2, 3, 1], done)
+    assert (told.data["left"], told.data["done"][0]["id"]) == ([3, 1], 2)
+    assert told.views == [Line("restarted nodes [2] of crew; not yet [3, 1]", told.views[0].tone)]  # type: ignore[union-attr]
+
+
+async def test_a_dry_run_shows_the_order_the_quorum_and_what_would_be_waited_for() -> None:
+    crew = Crew(leader=2, down={3})
+    survey = await crew.look()
+    plan = telling.rolling_plan(survey, rolling.order_of(survey))
+    assert plan.data["order"] == [3, 1, 2]
+    assert plan.data["waits_for"] == ["node 3 is down: not running"]
+    (table, line) = plan.views
+    assert [row[2] for row in table.rows] == ["start", "restart", "hand over, then restart"]  # type: ignore[union-attr]
+    assert "esctl node start 3" in line.text  # type: ignore[union-attr]
+
+
+# --- drain ---------------------------------------------------------------------------------------
+
+
+async def test_a_leader_that_is_drained_hands_over_before_it_stops() -> None:
+    crew = Crew(leader=2)
+    done = await leave.drain(crew, 2, 3, 60.0)
+    assert crew.did == ["2 hands over to 3", "stop 2"]
+    assert (done.leader, done.handed_over) == (3, True)
+    told = telling.drained(await crew.look(), 2, done)
+    assert told.data["quorum"]["running_after"] == 2
+
+
+async def test_a_follower_is_drained_without_a_hand_over() -> None:
+    crew = Crew(leader=2)
+    assert (await leave.drain(crew, 1, None, 60.0)).handed_over is False
+    assert crew.did == ["stop 1"]
+
+
+async def test_a_second_node_is_not_drained() -> None:
+    crew = Crew(leader=2, down={1})
+    with pytest.raises(TooFewNodes):
+        await leave.drain(crew, 3, None, 1.0)
+    assert crew.did == []
+
+
+# --- replacement ---------------------------------------------------------------------------------
+
+
+async def test_a_replaced_node_gets_its_directory_while_it_is_down_and_then_rejoins() -> None:
+    crew = Crew(leader=2)
+    old = Path("/disk/old")
+
+    def swap() -> Path:
+        crew.did.append("swap")
+        return old
+
+    seen: list[tuple[int, int]] = []
+    done = await replacement.replace(crew, 2, swap, 60.0, lambda have, of: seen.append((have, of)))
+    assert crew.did == ["2 hands over to 1", "stop 2", "swap", "start 2 --rejoin"]
+    assert (done.old, done.handed_over) == (old, True)
+    assert seen[0][0] < seen[-1][0]
+
+
+async def test_a_node_is_not_replaced_while_another_is_down() -> None:
+    crew = Crew(leader=2, down={1})
+    with pytest.raises(TooFewNodes):
+        await replacement.replace(crew, 3, lambda: None, 1.0, lambda have, of: None)
+    assert crew.did == []
+
+
+@pytest.mark.parametrize(
+    ("same", "exit_code", "word"),
+    [
+        (Sameness(True, 8, {2: "aa"}, []), Exit.OK, "yes"),
+        (Sameness(False, 8, {2: "aa"}, []), Exit.VERDICT_FAILED, "no"),
+        (Sameness(True, 8, {2: "aa"}, ["node 3: down"]), Exit.INCONCLUSIVE, "yes"),
+    ],
+)
+async def test_a_replacement_ends_with_what_the_hashes_say(
+    same: Sameness, exit_code: Exit, word: str
+) -> None:
+    done = Replaced(902, Path("/disk/old"), False, 8, 2.0)
+    told = telling.replaced(await Crew().look(), 2, done, same, discarded=False)
+    assert told.exit_code is exit_code
+    assert told.data["hashes_equal"] is (word == "yes")
+    assert told.data["old"] == "/disk/old"
