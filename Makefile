@@ -29,8 +29,7 @@ demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that
 	@$(BIN)/esctl demo
 
 test: $(STAMP)  ## Run every test; raft, dedup and apply must be covered to the last branch
-	@$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
-	@$(BIN)/coverage report
+	@$(BIN)/python -m pytest -q --cov --cov-report=term --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 fast: $(STAMP)  ## Run the tests that wait for nothing
 	@$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)

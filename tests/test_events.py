@@ -99,7 +99,7 @@ def test_what_is_no_mapping_is_no_event(event: Any) -> None:
         math.inf,
         2**64,
         -(2**64) - 1,
-        object(),
+        pytest.param(object(), id="an object"),
         {1: "a"},
         {None: "a"},
         "lone \ud800 surrogate",
