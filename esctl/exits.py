@@ -7,6 +7,7 @@ import enum
 from typing import Final
 
 from esctl import errors as ours
+from esctl.playbook import errors as playbooks
 from esnode import errors as node
 
 
@@ -56,14 +57,14 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidTime: Exit.USAGE,
     ours.InvalidResult: Exit.USAGE,
     ours.NotComparable: Exit.USAGE,
-    ours.InvalidPlaybook: Exit.USAGE,
-    ours.InvalidExpression: Exit.USAGE,
-    ours.PlaybookNotFound: Exit.USAGE,
-    ours.InvalidInput: Exit.USAGE,
-    ours.UnsafePlaybook: Exit.USAGE,
-    ours.InvalidPlan: Exit.USAGE,
-    ours.UnplannableStep: Exit.REFUSED,
-    ours.RequirementsUnmet: Exit.REFUSED,
+    playbooks.InvalidPlaybook: Exit.USAGE,
+    playbooks.InvalidExpression: Exit.USAGE,
+    playbooks.PlaybookNotFound: Exit.USAGE,
+    playbooks.InvalidInput: Exit.USAGE,
+    playbooks.UnsafePlaybook: Exit.USAGE,
+    playbooks.InvalidPlan: Exit.USAGE,
+    playbooks.UnplannableStep: Exit.REFUSED,
+    playbooks.RequirementsUnmet: Exit.REFUSED,
     ours.NotConfirmed: Exit.REFUSED,
     ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,
@@ -82,13 +83,13 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.NodeStillRuns: Exit.REFUSED,
     ours.DrillFailed: Exit.VERDICT_FAILED,
     node.DamagedBackup: Exit.VERDICT_FAILED,
-    ours.RunUnderWay: Exit.REFUSED,
-    ours.RunIsOver: Exit.REFUSED,
-    ours.PlanIsStale: Exit.REFUSED,
-    ours.NoLongerHolds: Exit.REFUSED,
-    ours.CannotRepeat: Exit.REFUSED,
-    ours.ShellNotAllowed: Exit.REFUSED,
-    ours.LoadNotFound: Exit.USAGE,
+    playbooks.RunUnderWay: Exit.REFUSED,
+    playbooks.RunIsOver: Exit.REFUSED,
+    playbooks.PlanIsStale: Exit.REFUSED,
+    playbooks.NoLongerHolds: Exit.REFUSED,
+    playbooks.CannotRepeat: Exit.REFUSED,
+    playbooks.ShellNotAllowed: Exit.REFUSED,
+    playbooks.LoadNotFound: Exit.USAGE,
 }
 
 

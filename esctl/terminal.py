@@ -18,11 +18,11 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from rich import live as rich_live
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.text import Text
 
+    from esctl.pane import Pane
     from esctl.screen import Screen
 
 SCHEMA: Final = "esctl/v1"
@@ -62,13 +62,6 @@ class Progress(Protocol):
         """Say what is going on now."""
 
 
-class Pane(Protocol):
-    """A few lines at the end of what is printed, drawn anew in place while something goes on."""
-
-    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
-        """Show these instead; each is cut to the width of the terminal."""
-
-
 class Terminal:
     """Both output streams of one command."""
 
@@ -89,7 +82,7 @@ class Terminal:
         self._dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not os.environ.get("NO_COLOR") and not self._dumb
         self._may_ask = ask
-        self._live: rich_progress.Progress | _Drawn | None = None
+        self._live: rich_progress.Progress | Pane | None = None
         """A progress bar or a pane that is being drawn: what is printed meanwhile goes above it."""
         self.output = output or (Output.TABLE if self._stdout.isatty() and not self._dumb else Output.PLAIN)
 
@@ -233,18 +226,28 @@ class Terminal:
         return canvas.getvalue().splitlines()
 
     @contextmanager
-    def pane(self) -> Iterator[Pane]:
+    def pane(self) -> Iterator["Pane"]:
         """Lines that are drawn anew in place; what is printed meanwhile goes above them. Silent where nobody
         watches."""
+        from esctl.pane import Pane
+
         if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
-            yield _Silent()
+            yield Pane()
             return
-        drawn = self._live = _Drawn(self._console(self._stderr))
-        drawn.start()
+        from rich.console import Group
+        from rich.live import Live
+
+        console = self._console(self._stderr)
+        pane = self._live = Pane(
+            console,
+            lambda: Live(console=console, transient=True, auto_refresh=False),
+            lambda lines: Group(*(_text(list(parts), cut=True) for parts in lines)),
+        )
+        pane.start()
         try:
-            yield drawn
+            yield pane
         finally:
-            drawn.stop()
+            pane.stop()
             self._live = None
 
     @contextmanager
@@ -379,41 +382,6 @@ class _Silent:
     def describe(self, text: str) -> None:
         """Nobody watches."""
 
-    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
-        """Nobody watches."""
-
-
-class _Drawn:
-    """A pane. It is stopped and started around what is printed above it."""
-
-    def __init__(self, console: "Console") -> None:
-        self.console = console
-        self._shown: rich_live.Live | None = None
-        self._lines: Sequence[Sequence[tuple[str, Tone]]] = ()
-
-    def draw(self, lines: Sequence[Sequence[tuple[str, Tone]]]) -> None:
-        from rich.console import Group
-
-        self._lines = lines
-        texts = [_text(list(parts)) for parts in lines]
-        for text in texts:
-            text.no_wrap, text.overflow = True, "ellipsis"
-        if self._shown is not None:
-            self._shown.update(Group(*texts), refresh=True)
-
-    def start(self) -> None:
-        from rich.live import Live
-
-        # A new one each time: one that is started again takes the lines above it for its own.
-        self._shown = Live(console=self.console, transient=True, auto_refresh=False)
-        self._shown.start()
-        self.draw(self._lines)
-
-    def stop(self) -> None:
-        if self._shown is not None:
-            self._shown.stop()
-        self._shown = None
-
 
 class _Shown:
     def __init__(self, shown: Any, task: Any) -> None:
@@ -505,7 +473,9 @@ def _is_number(value: Value) -> bool:
     return inner is None or (isinstance(inner, int | float) and not isinstance(inner, bool))
 
 
-def _text(parts: list[tuple[str, Tone]]) -> "Text":
+def _text(parts: list[tuple[str, Tone]], *, cut: bool = False) -> "Text":
     from rich.text import Text  # loaded late: `--help` must be quick
 
-    return Text.assemble(*((clean(text), _STYLES[tone]) for text, tone in parts))
+    text = Text.assemble(*((clean(text), _STYLES[tone]) for text, tone in parts))
+    text.no_wrap, text.overflow = (True, "ellipsis") if cut else (text.no_wrap, text.overflow)
+    return text

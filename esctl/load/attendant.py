@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import esnode
 from esctl.backends import pidfile
-from esctl.errors import LoadNotFound, LoadRuns, MachineRefused
+from esctl.errors import MachineRefused
 from esctl.load import ledger
 from esctl.load.ledger import LoadPlan
+from esctl.playbook.errors import LoadNotFound, LoadRuns
 from esctl.state import Cluster, make_directory, write_atomically
 
 STOP_TIMEOUT_S: Final = 5.0

@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl.errors import FaultNotFound, NotConfirmed, ShellNotAllowed
+from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
 from esctl.faults import orders
 from esctl.playbook.deed import Deed
+from esctl.playbook.errors import ShellNotAllowed
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.schema import Action, Kind
 

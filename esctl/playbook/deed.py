@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from esctl.errors import InvalidPlaybook
 from esctl.faults import orders
 from esctl.playbook import kinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.progress import EVERY_FAULT
 from esctl.playbook.schema import Action, Impact, Kind, Step
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from esctl.errors import InvalidArgument, UnplannableStep
+from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
 from esctl.guard import QuorumChange
 from esctl.playbook.commands import command_of
+from esctl.playbook.errors import UnplannableStep
 from esctl.playbook.kinds import DEEDS
 from esctl.playbook.schema import Action, Kind
 from esnode.errors import NoQuorum

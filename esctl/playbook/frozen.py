@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.errors import RunUnreadable
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import RunUnreadable
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Never
 
-from esctl.errors import InvalidExpression
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidExpression
 from esctl.playbook.schema import Scalar
 
 MAX_LENGTH: Final = 1000

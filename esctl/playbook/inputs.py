@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from esctl.errors import InvalidArgument, InvalidInput
+from esctl.errors import InvalidArgument
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidInput
 from esctl.playbook.schema import Input, InputType, Playbook, Scalar
 
 MAX_SECRET_BYTES: Final = 64 * 1024

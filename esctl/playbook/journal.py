@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl import state
-from esctl.errors import MachineRefused, RunNotFound, RunUnderWay, RunUnreadable
+from esctl.errors import MachineRefused
+from esctl.playbook.errors import RunNotFound, RunUnderWay, RunUnreadable
 
 JOURNAL: Final = "journal.jsonl"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
 
-from esctl.errors import InvalidArgument, InvalidExpression, InvalidPlaybook, NotEvaluable
+from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.faults.shapes import Shape
 from esctl.playbook import expression, template
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidExpression, InvalidPlaybook, NotEvaluable
 from esctl.playbook.schema import Action, Kind
 
 

@@ -8,11 +8,12 @@ loading of commands. Called by `esctl playbook` before anything is run.
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.errors import InvalidArgument, NotEvaluable
+from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.findings import Finding
 from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
 from esctl.playbook.nesting import in_a_row

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from esctl.errors import UnknownValue
+from esctl.playbook.errors import UnknownValue
 from esctl.playbook.types import Type
 
 _B, _N, _T, _L, _A = Type.BOOL, Type.NUMBER, Type.TEXT, Type.LIST, Type.ANY

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from esctl.errors import NotEvaluable
 from esctl.playbook import expression, template
+from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.grammar import Node, Path
 from esctl.playbook.schema import Action, Kind, Step
 

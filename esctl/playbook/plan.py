@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.errors import InvalidPlan, NotEvaluable
 from esctl.playbook import expression, nesting, standing, template
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidPlan, NotEvaluable
 from esctl.playbook.forecast import Forecast, Outlook
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.schema import Action, InputType, Kind, Playbook, Scalar, Step

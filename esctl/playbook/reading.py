@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import tomli
 
-from esctl.errors import InvalidExpression, InvalidInput, InvalidPlaybook, PlaybookNotFound
 from esctl.playbook import expression, inputs, kinds, nesting, template
+from esctl.playbook.errors import InvalidExpression, InvalidInput, InvalidPlaybook, PlaybookNotFound
 from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.schema import (
     SCHEMA,

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import trio
 
-from esctl.errors import MachineRefused, NotEvaluable, RunUnreadable, StateUnreadable
+from esctl.errors import MachineRefused, StateUnreadable
 from esctl.playbook import expression, frozen
+from esctl.playbook.errors import NotEvaluable, RunUnreadable
 from esctl.playbook.expression import Expression
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.names import OWN

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from esctl.errors import CannotRepeat
 from esctl.playbook import nesting
+from esctl.playbook.errors import CannotRepeat
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import Progress, State, StepRun, ends
 from esctl.playbook.schema import Kind, Playbook, Step

@@ -14,10 +14,11 @@ from typing import Final
 
 import trio
 
-from esctl.errors import NoLongerHolds, NotConfirmed, NotEvaluable
+from esctl.errors import NotConfirmed
 from esctl.playbook import expression, nesting, template
 from esctl.playbook.acting import Actor
 from esctl.playbook.deed import Circumstances
+from esctl.playbook.errors import NoLongerHolds, NotEvaluable
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import State, Verdict
 from esctl.playbook.record import GOOD, Record

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import esctl
-from esctl.errors import PlaybookNotFound
+from esctl.playbook.errors import PlaybookNotFound
 
 SUFFIX: Final = ".toml"
 _PACKAGE: Final = Path(esctl.__file__).resolve().parent

@@ -11,10 +11,11 @@ from typing import Final
 
 import trio
 
-from esctl.errors import InvalidPlaybook, NotConfirmed, NotEvaluable
+from esctl.errors import NotConfirmed
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, deed_of, undo_action
+from esctl.playbook.errors import InvalidPlaybook, NotEvaluable
 from esctl.playbook.names import EXPENSIVE, OWN
 from esctl.playbook.progress import State
 from esctl.playbook.record import GOOD, Record

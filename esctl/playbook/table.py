@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from esctl.errors import InvalidArgument, InvalidPlaybook
+from esctl.errors import InvalidArgument
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidPlaybook
 
 E = TypeVar("E", bound=enum.StrEnum)
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from esctl.errors import InvalidExpression, NotEvaluable
 from esctl.playbook import expression, grammar
+from esctl.playbook.errors import InvalidExpression, NotEvaluable
 from esctl.playbook.grammar import Literal, Node, Path
 from esctl.playbook.types import Type, type_of
 

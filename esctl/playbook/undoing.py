@@ -11,17 +11,11 @@ from typing import Final
 
 import trio
 
-from esctl.errors import (
-    ClusterNotFound,
-    FaultNotFound,
-    InvalidPlaybook,
-    LoadNotFound,
-    NotEvaluable,
-    ShellNotAllowed,
-)
+from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, undo_action, undo_of
+from esctl.playbook.errors import InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
 from esctl.playbook.progress import Progress, StepRun, Undo
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Kind, Step

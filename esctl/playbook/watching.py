@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from esctl.errors import NotEvaluable
+from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Guard
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import trio
 
-from esctl.errors import FaultNotFound, LoadNotFound, LoadRuns, NotConfirmed
+from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
 from esctl.playbook import frozen, inputs, journal, reading
 from esctl.playbook.acting import Actor
 from esctl.playbook.commands import typed
+from esctl.playbook.errors import LoadNotFound, LoadRuns
 from esctl.playbook.execution import Reply
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.plan import shown_inputs

@@ -10,11 +10,11 @@ import trio
 from esctl import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.telling import load_line
-from esctl.errors import UndoIncomplete
 from esctl.exits import Exit
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Survey
 from esctl.playbook import journal, report
+from esctl.playbook.errors import UndoIncomplete
 from esctl.playbook.execution import STOP_S, ChildProcesses, reply_of
 from esctl.playbook.progress import progress_of
 from esctl.report.run import page

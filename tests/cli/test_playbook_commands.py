@@ -9,8 +9,8 @@ import pytest
 
 from esctl import state
 from esctl.commands.playbook.ls import needs_text
-from esctl.errors import InvalidPlaybook
 from esctl.playbook import inputs, lint, plan, reading, shelf
+from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
 from tests.cli.test_commands import Run

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.errors import InvalidArgument, InvalidExpression, NotEvaluable, UnknownValue
+from esctl.errors import InvalidArgument
 from esctl.playbook import expression, grammar, names, template
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidExpression, NotEvaluable, UnknownValue
 from esctl.playbook.grammar import Comparison, Denial, Junction, ListOf, Literal, Node, Path
 from esctl.playbook.types import Type
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from esctl.errors import InvalidPlaybook
 from esctl.playbook import kinds
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.schema import Action, Kind
 
 

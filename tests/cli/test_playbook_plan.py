@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from esctl.backends.interface import RunState
-from esctl.errors import InvalidPlan, UnplannableStep
 from esctl.inquiry.survey import Survey
 from esctl.playbook import inputs, plan, reading, standing
+from esctl.playbook.errors import InvalidPlan, UnplannableStep
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, Kind

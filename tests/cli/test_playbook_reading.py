@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from esctl.errors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 from esctl.playbook import inputs, nesting, reading, shelf
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
+from esctl.playbook.errors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 from esctl.playbook.schema import Action, Impact, Input, InputType, Kind, OnFail, Playbook, Risk
 
 HEAD = """

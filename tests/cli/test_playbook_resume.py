@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.errors import CannotRepeat, NoLongerHolds, RunUnderWay
 from esctl.playbook import journal
+from esctl.playbook.errors import CannotRepeat, NoLongerHolds, RunUnderWay
 from esctl.playbook.journal import Journal
 from esctl.playbook.progress import Verdict
 from tests.cli.playbook_world import Killed, MortalJournal, Stage, World, playbook
@@ -228,7 +228,7 @@ def test_a_torn_line_is_cut_off_before_the_next_is_written(tmp_path: Path) -> No
 
 
 def test_a_damaged_line_in_the_middle_is_no_journal(tmp_path: Path) -> None:
-    from esctl.errors import RunUnreadable
+    from esctl.playbook.errors import RunUnreadable
 
     opened = Journal(tmp_path / "run")
     for text in ("one", "two", "three"):

@@ -14,10 +14,10 @@ import pytest
 import trio
 
 from esctl import state
-from esctl.errors import RunUnreadable
 from esctl.exits import Exit
 from esctl.faults import nodes
 from esctl.playbook import journal
+from esctl.playbook.errors import RunUnreadable
 
 from .conftest import RealCluster
 

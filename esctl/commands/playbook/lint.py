@@ -7,10 +7,10 @@ import typer
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook.options import names_that_begin
-from esctl.errors import InvalidPlaybook, UnsafePlaybook
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
+from esctl.playbook.errors import InvalidPlaybook, UnsafePlaybook
 
 if TYPE_CHECKING:
     from esctl.playbook.findings import Finding

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
-from esctl.errors import InvalidPlaybook, PlaybookNotFound
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
+from esctl.playbook.errors import InvalidPlaybook, PlaybookNotFound
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Playbook

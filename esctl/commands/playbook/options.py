@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl.errors import InvalidInput, UnsafePlaybook
 from esctl.playbook import shelf
+from esctl.playbook.errors import InvalidInput, UnsafePlaybook
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Playbook

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
-from esctl.errors import PlaybookFailed, PlaybookInconclusive, UndoIncomplete
 from esctl.exits import Exit, exit_of
+from esctl.playbook.errors import PlaybookFailed, PlaybookInconclusive, UndoIncomplete
 
 if TYPE_CHECKING:
     from esctl.playbook.progress import Progress

@@ -12,9 +12,9 @@ from esctl import state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
-from esctl.errors import RequirementsUnmet, UnplannableStep
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
+from esctl.playbook.errors import RequirementsUnmet, UnplannableStep
 
 if TYPE_CHECKING:
     from esctl.inquiry.survey import Survey

@@ -18,8 +18,9 @@ from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, Yes
 from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
-from esctl.errors import InvalidArgument, NotConfirmed, PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esctl.errors import InvalidArgument, NotConfirmed
 from esctl.invocation import Invocation, ended_as_by_ctrl_c
+from esctl.playbook.errors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
 
 if TYPE_CHECKING:
     from esctl.inquiry.survey import Survey
@@ -96,8 +97,8 @@ def resume(
     dry_run: DryRun = False,
 ) -> Answer:
     """Go on with a run that was cut off; what its steps had established is looked at again first"""
-    from esctl.errors import RunIsOver
     from esctl.playbook import frozen, journal
+    from esctl.playbook.errors import RunIsOver
     from esctl.playbook.progress import progress_of
     from esctl.playbook.resumption import decided, resumption_of
 
@@ -296,8 +297,8 @@ def _confirmed(
 
 def _secrets(book: "Playbook", given: Mapping[str, str]) -> "dict[str, Scalar]":
     """The secrets that are given again; raises `InvalidInput`, also for any other input."""
-    from esctl.errors import InvalidInput
     from esctl.playbook import inputs as taking
+    from esctl.playbook.errors import InvalidInput
     from esctl.playbook.schema import InputType
 
     specs = {spec.name: spec for spec in book.inputs if spec.type is InputType.SECRET}

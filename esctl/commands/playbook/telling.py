@@ -14,12 +14,13 @@ import trio
 from esctl.answer import Tone
 from esctl.errors import NotConfirmed
 from esctl.load import ledger
+from esctl.pane import Pane
 from esctl.playbook.journal import Event
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import Progress, State, StepRun
 from esctl.playbook.run import loads_of
 from esctl.playbook.schema import Playbook
-from esctl.terminal import Output, Pane, Terminal
+from esctl.terminal import Output, Terminal
 
 Parts = list[tuple[str, Tone]]
 REDRAW_S: Final = 0.2
