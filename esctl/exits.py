@@ -64,6 +64,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.InvalidPlan: Exit.USAGE,
     ours.UnplannableStep: Exit.REFUSED,
     ours.RequirementsUnmet: Exit.REFUSED,
+    ours.InvalidStorm: Exit.USAGE,
     ours.NotConfirmed: Exit.REFUSED,
     ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,

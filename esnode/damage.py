@@ -88,8 +88,8 @@ def flip(config: Config, source: random.Random) -> dict[str, Any]:
     """Flip one bit of one acked entry. Raises `NothingToDamage`, and what `open_storage` does."""
     entry = _an_acked_entry(config, source)
     files = data_files(config.storage, config.data_dir)
-    for path, place in _places(files, entry.record):
-        chosen = Flip(path, place, source.randrange(8))
+    for path, begin, size in _places(files, entry.record):
+        chosen = Flip(path, begin + source.randrange(size), source.randrange(8))
         if found := _carried_out(config, chosen, entry.index, entry.index):
             return _flipped(chosen, found, entry)
     for _ in range(MAX_DRAWS):
@@ -110,14 +110,20 @@ def _an_acked_entry(config: Config, source: random.Random) -> Entry:
         return storage.read(index, index, 1)[0]
 
 
-def _places(files: Sequence[Path], record: bytes) -> Iterator[tuple[Path, int]]:
-    """Where a byte of the record lies; the record may lie in a file more than once."""
+def _places(files: Sequence[Path], record: bytes) -> Iterator[tuple[Path, int, int]]:
+    """Where the record lies, and how much of it in one piece; it may lie in a file more than once."""
     for path in files:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = data.find(record[:_FIRST_BYTES])
             while found >= 0:
-                yield path, found + len(record[:_FIRST_BYTES]) // 2
+                yield path, found, _same(record, data[found : found + len(record)])
                 found = data.find(record[:_FIRST_BYTES], found + 1)
+
+
+def _same(record: bytes, stored: bytes) -> int:
+    """How many bytes are the same at the beginning of both."""
+    pairs = enumerate(zip(record, stored, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), len(stored))
 
 
 def _carried_out(config: Config, chosen: Flip, first_index: int, last_index: int) -> str:
@@ -141,6 +147,11 @@ def _read_all(storage: Storage, first_index: int, last_index: int) -> None:
 
 
 def _flipped(chosen: Flip, found: str, entry: Entry | None) -> dict[str, Any]:
+    whose = ""
+    if entry is not None:
+        last = entry.base_offset + entry.count - 1
+        events = f"events {entry.base_offset:,} to {last:,}" if entry.count else "no events"
+        whose = f", in entry {entry.index:,} ({events})"
     return {
         "file": chosen.path.name,
         "byte": chosen.place,
@@ -148,7 +159,7 @@ def _flipped(chosen: Flip, found: str, entry: Entry | None) -> dict[str, Any]:
         "entry": None if entry is None else entry.index,
         "first_offset": None if entry is None else entry.base_offset,
         "events": None if entry is None else entry.count,
-        "text": str(chosen),
+        "text": f"{chosen}{whose}",
         "found": found,
     }
 

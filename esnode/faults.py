@@ -67,7 +67,7 @@ PARAMETERS: Final[Mapping[Kind, Mapping[str, Span]]] = {
     Kind.BLOCK: {},
     Kind.DROP: _SHARE,
     Kind.DUPLICATE: _SHARE,
-    Kind.REORDER: {**_SHARE, "hold_ms": Span(1, limits.MAX_FAULT_DELAY_MS, 100)},
+    Kind.REORDER: {**_SHARE, "hold_ms": Span(1, limits.MAX_FAULT_DELAY_MS, 200)},
     Kind.DELAY: _DELAY,
     Kind.RATE: {"bytes_per_s": Span(1, 10**10)},
     Kind.RESET: _SHARE,

@@ -1,8 +1,8 @@
 """The node's log: one JSON object a line on standard error, each with node, term and index.
 
-Decides the shape of a line: `time` (RFC 3339, UTC, microseconds, as the node sees it), `level`, `node`, `term`, `index`
-(the applied one), `event` (a word with underscores), and the event's own fields. No payload, key or
-secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
+Decides the shape of a line: `time` (RFC 3339, UTC, microseconds, as the node sees it), `level`, `node`,
+`term`, `index` (the applied one), `event` (a word with underscores), and the event's own fields. No payload,
+key or secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
 """
 
 import json

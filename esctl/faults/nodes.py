@@ -115,7 +115,7 @@ async def watch(
     while True:
         elapsed_ms = round((trio.current_time() - begun) * 1000)
         survey = await surveys.ask(cluster)
-        effects = judge({report.node.id: _look(report) for report in survey.reports}, elapsed_ms)
+        effects = judge({report.node.id: look_of(report) for report in survey.reports}, elapsed_ms)
         decided = not any(effect.open for effect in effects)
         if (decided and (survey.leader or not for_leader)) or trio.current_time() > until:
             return effects, survey
@@ -214,6 +214,7 @@ def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     )
 
 
-def _look(report: Report) -> Look:
+def look_of(report: Report) -> Look:
+    """What an effect is judged by."""
     hits = {fault["id"]: int(fault["hits"]) for fault in report.faults}
-    return Look(report.node.id, report.process.state, report.status, hits)
+    return Look(report.node.id, report.process.state, report.status, hits, report.clock_off_ms)

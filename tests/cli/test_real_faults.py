@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from esctl.faults.storm import draw, kinds_of
 from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
@@ -130,6 +131,7 @@ def told(cluster: RealCluster, old: int) -> None:
     [
         ["partition", "majority"],
         ["net", "all", "--delay", "30ms", "--jitter", "20ms", "--drop", "30%", "--duplicate", "30%"],
+        ["net", "all", "--reorder", "40%"],
         ["net", "all", "--stall"],
     ],
     ids=" ".join,
@@ -193,6 +195,57 @@ def test_a_paused_leader_goes_on_after_a_killed_esctl_and_a_killed_node_is_start
     assert killed["leader_after"] not in (None, number)
     wait_active(fragile, 0)
     assert fragile.data("health", "--wait", "20")["healthy"]
+
+
+def test_damage_at_rest_is_found_and_repaired_and_every_event_is_there_again(
+    fragile: RealCluster, tmp_path: Path
+) -> None:
+    fragile.data("produce", one_event(tmp_path, "at rest"))
+    status = fragile.data("status")
+    follower, events = status["leader"] % 3 + 1, status["nodes"][status["leader"] - 1]["next_offset"]
+    for how, shows in (("torn", "it cut the half record"), ("flip", f"fetched {events:,} events")):
+        done = fragile.data("fault", "disk", how, str(follower), "--yes")
+        assert (done["effect"], done["damage"]["file"][:4]) == ("applied", "log.")
+        assert [node["id"] for node in done["nodes"]] == [follower]
+        assert shows in done["nodes"][0]["evidence"]
+    assert fragile.data("verify", "--wait", "20")["verdict"] == "passed"
+
+
+def test_a_clock_that_is_set_is_seen_in_status_and_moves_nothing_else(fragile: RealCluster) -> None:
+    before = fragile.data("status")
+    number = before["leader"]
+    struck = fragile.data("fault", "clock", "jump", str(number), "--by", "-2h", "--lease", "60s")
+    assert struck["effect"] == "applied"
+    off = {node["id"]: node["clock_off_ms"] for node in fragile.data("status")["nodes"]}
+    assert off[number] == pytest.approx(-7_200_000, abs=60_000)
+    assert all(abs(value) < 1_000 for other, value in off.items() if other != number)
+    drift = fragile.data("fault", "clock", "drift", str(number), "--rate", "200", "--lease", "60s")
+    assert drift["effect"] == "applied"
+    fragile.data("fault", "heal", "--all")
+    after = fragile.data("status")
+    assert all(abs(node["clock_off_ms"]) < 1_000 for node in after["nodes"])
+    assert (after["leader"], after["term"]) == (number, before["term"])
+
+
+def test_a_frozen_cluster_goes_on_and_a_storm_passes_and_both_are_counted(
+    fragile: RealCluster, tmp_path: Path
+) -> None:
+    frozen = fragile.data("fault", "freeze", "--for", "3s", "--yes")
+    assert (frozen["effect"], len(frozen["nodes"])) == ("applied", 3)
+    assert fragile.data("health", "--wait", "30")["healthy"]
+    file = tmp_path / "storm.json"
+    drawn = draw(4, (1, 2, 3), 5_000, kinds_of("isolate,drop,delay,duplicate,reorder"), 20)
+    file.write_text(json.dumps(drawn.as_data()))
+    passed = fragile.data("fault", "storm", "--replay", str(file), "--yes")
+    assert (passed["verdict"], passed["acked_lost"], passed["duplicates"]) == ("passed", 0, 0)
+    assert passed["storm"] == drawn.as_data()
+    assert passed["acked"] == passed["sent"] > 0
+    assert any(fault["hits"] for fault in passed["faults"])
+    met = {row["way"]: row for row in fragile.data("fault", "coverage")["faults"]}
+    assert met["freeze"]["times"] >= 1
+    isolated = [gust for gust in drawn.gusts if gust.kind == "isolate"]
+    assert met["partition isolate"]["times"] >= len(isolated) > 0
+    assert met["partition ring"]["times"] == 0
 
 
 def test_what_would_be_cut_is_shown_and_not_done(fragile: RealCluster) -> None:

@@ -1,4 +1,4 @@
-"""Damage on purpose: the storage refuses a flipped bit, cuts half a record, and whoever may not is refused."""
+"""Damage on purpose: a flipped bit is refused, half a record is cut, and who may not be broken is not."""
 
 import json
 import random
@@ -24,9 +24,7 @@ LAST = 30
 def config(request: pytest.FixtureRequest, quick_path: Path) -> Config:
     """Node 1, stopped, with a log in which all but the last entry is known to be acked."""
     member = Member(1, Address("127.0.0.1", 7201), Address("127.0.0.1", 7101))
-    made = Config(
-        "c", 1, quick_path / "data", (member,), storage=request.param, faults=Faults(allowed=True)
-    )
+    made = Config("c", 1, quick_path / "data", (member,), storage=request.param, faults=Faults(allowed=True))
     with closing(opened(made)) as storage:
         storage.write([write(entries(1, [2] * (LAST - 1)), commit=0)])
         storage.write([write(entries(LAST, [2], base_offset=2 * LAST - 2), commit=LAST - 1)])
@@ -41,7 +39,7 @@ def test_a_flipped_bit_of_an_acked_entry_is_refused_by_the_storage(config: Confi
     done = damage.flip(config, random.Random(1))
     assert done["found"]
     assert done["entry"] is None or 1 <= done["entry"] < LAST
-    with pytest.raises(DamagedRecord), closing(opened(config)) as storage:  # noqa: PT012  # either may find it
+    with pytest.raises(DamagedRecord), closing(opened(config)) as storage:  # either may find it
         storage.read(1, LAST, WHOLE)
 
 
