@@ -87,15 +87,9 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
+        meeting = Acquaintances(self.view, self.worker)
         self._replication = Replication(
-            config,
-            incarnation,
-            self._inbox,
-            self.view,
-            Acquaintances(self.view, self.worker),
-            dial,
-            self._load_snapshot,
-            source,
+            config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
         )
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         clock = WallClock() if clock is None else clock
@@ -104,9 +98,7 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.keeper = SavepointKeeper(machine, storage, found.savepoint)
         rooms = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
-        self._status = Status(
-            *rooms, process, clock
-        )
+        self._status = Status(*rooms, process, clock)
         self._ingest = Ingest(
             config,
             incarnation,

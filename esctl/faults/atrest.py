@@ -18,6 +18,7 @@ import trio
 
 import esnode
 from esctl import nodelog
+from esctl.backends import backend_named
 from esctl.errors import MachineRefused
 from esctl.faults.effect import Effect, Verdict
 from esctl.inquiry import survey as surveys
@@ -64,7 +65,7 @@ async def watch(
 
     `before`: what it said before it was stopped; `log_end`: how long its log was then.
     """
-    log = nodelog.Follower(cluster.node(number).log, number, log_end)
+    log = nodelog.Follower(backend_named(cluster.backend).log_path(cluster, number), number, log_end)
     lines: list[LogLine] = []
     with trio.move_on_after(timeout_s):
         while True:

@@ -8,7 +8,7 @@ fault coverage`.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -80,7 +80,8 @@ def tally(
     """A row for each way there is. `told`: lines of the nodes' logs; `live`: what is active, by node."""
     rows = {way: Row(way) for way in WAYS}
     shapes: dict[str, str] = {}
-    for struck in ledger:
+    noted = list(ledger)
+    for struck in noted:
         for way in struck.ways:
             if way.startswith("partition"):
                 shapes[struck.id] = way
@@ -91,7 +92,8 @@ def tally(
                 row.nodes |= set(struck.nodes)
                 row.last = max(row.last, struck.text)
     counted = set[tuple[str, str]]()
-    for (fault, _), known in _told(told, live).items():
+    active = list(live)
+    for (fault, _), known in _told(told, active).items():
         base = fault.partition(".")[0]
         way = _way(known.kind, shapes.get(base))
         row = rows.setdefault(way, Row(way))
@@ -100,7 +102,30 @@ def tally(
         row.hits += known.hits
         row.nodes |= known.nodes
         row.last = max(row.last, known.last)
+    _count_real_cuts(rows, noted, {base for base, _ in counted}, active)
     return list(rows.values())
+
+
+def _count_real_cuts(
+    rows: Mapping[str, Row],
+    noted: Iterable[Struck],
+    told: Collection[str],
+    live: Iterable[tuple[int, Mapping[str, Any]]],
+) -> None:
+    """Links that were cut for real: no node has a word of them in its log."""
+    hits: dict[str, int] = {}
+    for _node, picture in live:
+        if picture["kind"] == "cut":
+            base = str(picture["id"]).partition(".")[0]
+            hits[base] = hits.get(base, 0) + int(picture["hits"])
+    for struck in noted:
+        for way in struck.ways:
+            if way.startswith("partition") and struck.id not in told:
+                row = rows[way]
+                row.times += 1
+                row.hits += hits.get(struck.id, 0)
+                row.nodes |= set(struck.nodes)
+                row.last = max(row.last, struck.text)
 
 
 def _told(

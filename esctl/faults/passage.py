@@ -8,13 +8,15 @@ what became of each gust. Never prints. Called by `esctl fault storm`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from esctl import nodelog
+from esctl.backends import backend_named
 from esctl.failover.openloop import OpenLoop, longest_gap_s
-from esctl.faults import leases, ledger, nodes
+from esctl.faults import leases, ledger, nodes, severed
 from esctl.faults.storm import ON_PROCESSES, Gust, Storm
 from esctl.state import Cluster
 from esnode.errors import EventStreamError
@@ -57,7 +59,9 @@ class Passage:
 
     async def run(self) -> None:
         """All of it. What was raised is healed in the end, whatever comes."""
-        log_ends = {node.id: nodelog.size(node.log) for node in self.cluster.nodes}
+        backend = backend_named(self.cluster.backend)
+        logs = {node.id: backend.log_path(self.cluster, node.id) for node in self.cluster.nodes}
+        log_ends = {number: nodelog.size(path) for number, path in logs.items()}
         self.blown = [Blown(gust, f"{self.name}-{n}") for n, gust in enumerate(self.storm.gusts, 1)]
         self.begun_s = trio.current_time()
         try:
@@ -73,7 +77,7 @@ class Passage:
         finally:
             with trio.move_on_after(CLEAN_UP_S, shield=True):
                 await nodes.heal(self.cluster, [self.name, *(blown.id for blown in self.blown)])
-        self._count(log_ends)
+        self._count(logs, log_ends)
 
     @property
     def longest_gap_ms(self) -> float | None:
@@ -105,17 +109,19 @@ class Passage:
         with trio.move_on_after(CALM_TIMEOUT_S):
             ids = {blown.id for blown in self.blown}
             while True:
-                if not any(one.id in ids for one in leases.active(self.cluster)):
+                kept = {one.id for one in leases.active(self.cluster)}
+                kept |= {one.id for one in severed.noted(self.cluster)}
+                if not ids & kept:
                     break
                 await trio.sleep(LOOK_EVERY_S)  # a keeper is another process: its note is looked at
             await self.load.wait_answered(trio.current_time())
             self.served = True
 
-    def _count(self, log_ends: Mapping[int, int]) -> None:
-        """What each node says that its faults have struck."""
+    def _count(self, logs: Mapping[int, Path], log_ends: Mapping[int, int]) -> None:
+        """What each node says that its faults have struck. Of links that were really cut it knows nothing."""
         by_id = {blown.id: blown for blown in self.blown}
-        for node in self.cluster.nodes:
-            for line in nodelog.read(node.log, node.id, log_ends[node.id]):
+        for number, path in logs.items():
+            for line in nodelog.read(path, number, log_ends[number]):
                 told = line.fields
                 blown = by_id.get(str(told.get("fault", "")).partition(".")[0])
                 if blown is not None:

@@ -26,7 +26,7 @@ def trial_cluster(run: Runner, like: Cluster) -> Iterator[Cluster]:
     """Start it; in the end stop it and delete its files. Raises what the backend raises."""
     with state.locked("", lambda _: None):
         name = f"trial-{secrets.token_hex(3)}"
-        cluster = layout.plan(name, len(like.nodes), storage=like.storage)
+        cluster = layout.plan(name, len(like.nodes), storage=like.storage, backend=like.backend)
         backend = backend_named(cluster.backend)
         backend.create(cluster, NodeOptions(like.storage, faults=True))
         state.add(cluster)

@@ -72,6 +72,13 @@ def test_what_was_done_to_processes_and_files_is_in_the_ledger() -> None:
     assert (found["disk flip"].times, found["disk flip"].nodes) == (1, {2})
 
 
+def test_a_link_that_was_really_cut_is_in_no_log_and_counts_all_the_same() -> None:
+    noted = [Struck(1.0, "cut-1", ["partition bridge"], [2, 3])]
+    live = [(2, {"id": "cut-1", "kind": "cut", "hits": 5}), (3, {"id": "cut-1", "kind": "cut", "hits": 5})]
+    row = rows(noted, [], live)["partition bridge"]
+    assert (row.times, row.hits, row.nodes) == (1, 10, {2, 3})
+
+
 def test_only_lines_about_faults_are_read_and_what_is_no_json_is_passed_over() -> None:
     lines = [
         json.dumps({"event": "node_started"}),

@@ -7,7 +7,7 @@ import typer
 
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun
-from esctl.commands.fault.striking import Lease, new_id, strike, survey_of
+from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
 from esctl.errors import InvalidArgument, NodeNotRunning
 from esctl.faults import effect
 from esctl.faults import orders as ordering
@@ -31,6 +31,7 @@ def clock(
         typer.Option("--rate", metavar="MS", help="Gain so many ms a second; -50 loses", show_default=False),
     ] = None,
     lease: Lease = "10s",
+    name: Name = None,
     dry_run: DryRun = False,
 ) -> Answer:
     """Set the time of day wrong that a node sees; log time and leases go by another clock"""
@@ -46,7 +47,7 @@ def clock(
             f"node {number} gives no answer: {report.why}; nothing was done",
             next_step=f"{report.next_step} --cluster {cluster.name}",
         )
-    order = Order(number, new_id("clock"), f"clock-{how}", parameters=parameters)
+    order = Order(number, new_id("clock", name), f"clock-{how}", parameters=parameters)
     before = nodes.look_of(report)
     text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
     plan = Line(f"the quorum stays as it is: {survey.quorum_text}")

@@ -12,7 +12,7 @@ from esctl import guard, nodelog
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, Yes
 from esctl.backends import backend_named
-from esctl.commands.fault.striking import Lease, answer_of, counts, new_id, strike, survey_of
+from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
 from esctl.errors import TooFewNodes
 from esctl.faults import leases, ledger
 from esctl.faults import orders as ordering
@@ -48,6 +48,7 @@ def disk(
     ] = "100ms",
     jitter: Annotated[str, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = "0ms",
     lease: Lease = "10s",
+    name: Name = None,
     wait: Annotated[
         str, typer.Option("--wait", metavar="TIME", help="Give it so long to repair a flip or a torn end")
     ] = "60s",
@@ -62,11 +63,11 @@ def disk(
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=gone)
     if how in AT_REST:
         wait_s = ordering.milliseconds(wait) / 1000
-        return _at_rest(run, survey, how, number, change, wait_s, yes=yes, dry_run=dry_run)
+        return _at_rest(run, survey, how, number, change, wait_s, name, yes=yes, dry_run=dry_run)
     parameters = {}
     if how == "slow":
         parameters = {"delay_ms": ordering.delay_of(delay), "jitter_ms": ordering.delay_of(jitter)}
-    ordered = [Order(number, new_id("disk"), f"disk-{how}", parameters=parameters)]
+    ordered = [Order(number, new_id("disk", name), f"disk-{how}", parameters=parameters)]
     plan = Line(f"afterwards: {change.text}")
     if not dry_run:
         run.terminal.view(plan)
@@ -87,6 +88,7 @@ def _at_rest(
     number: int,
     change: "QuorumChange",
     wait_s: float,
+    name: str | None,
     *,
     yes: bool,
     dry_run: bool,
@@ -96,7 +98,7 @@ def _at_rest(
 
     cluster = survey.cluster
     _check_others(survey, how, number)
-    fault = new_id(how)
+    fault = new_id(how, name)
     data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": None, "node": number}
     data["quorum"] = change.as_data()
     plan = Line(f"while node {number} is away: {change.text}")

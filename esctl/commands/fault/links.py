@@ -8,7 +8,7 @@ import typer
 from esctl import guard
 from esctl.answer import Answer
 from esctl.arguments import DryRun, Yes
-from esctl.commands.fault.striking import Lease, counts, new_id, sides_of, strike, survey_of, voters_of
+from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
 from esctl.faults import effect
 from esctl.faults import orders as ordering
 from esctl.faults.effect import Effect, Look
@@ -23,6 +23,7 @@ def cut(
         int | None, typer.Argument(metavar="[NODE]", min=1, help="Number the node that the shape is about")
     ] = None,
     lease: Lease = "10s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -32,7 +33,7 @@ def cut(
     leader = survey.leader.node.id if survey.leader is not None else None
     down = [report.node.id for report in survey.down]
     wanted = partition(shape, voters_of(survey), leader, node, down)
-    ordered = ordering.block(wanted.cuts, new_id("cut"))
+    ordered = ordering.block(wanted.cuts, new_id("cut", name))
     data = {"leader": leader, **wanted.as_data()}
     sides = sides_of(wanted)
     if not dry_run:
@@ -79,6 +80,7 @@ def net(
         bool, typer.Option("--one-way", help="Strike only what the first node sends to the second")
     ] = False,
     lease: Lease = "10s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -89,7 +91,7 @@ def net(
     survey = survey_of(run, cluster)
     voters = voters_of(survey)
     cuts = ordering.links_of(link, voters, one_way=one_way)
-    ordered = ordering.on_links(cuts, new_id("net"), kinds)
+    ordered = ordering.on_links(cuts, new_id("net", name), kinds)
     total = kinds.get("stall") is not None or any(
         p.get("permille") == 1000 for kind, p in kinds.items() if kind in ("drop", "reset")
     )

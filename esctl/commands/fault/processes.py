@@ -8,7 +8,7 @@ from esctl import guard
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, NodeArgument, Yes
 from esctl.backends.interface import RunState
-from esctl.commands.fault.striking import Lease, answer_of, new_id, survey_of
+from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
 from esctl.errors import NodeNotRunning
 from esctl.faults import effect, leases, ledger
 from esctl.faults import orders as ordering
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 
 def kill(
-    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """End a node without warning (SIGKILL), and start it again when the lease is over"""
-    return _stop(run, "kill", [number], lease, RunState.DOWN, yes=yes, dry_run=dry_run)
+    return _stop(run, "kill", [number], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
 
 def pause(
-    run: Invocation, number: NodeArgument, lease: Lease = "10s", yes: Yes = False, dry_run: DryRun = False
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
-    return _stop(run, "pause", [number], lease, RunState.PAUSED, yes=yes, dry_run=dry_run)
+    return _stop(run, "pause", [number], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
 def freeze(
@@ -40,12 +50,13 @@ def freeze(
         str,
         typer.Option("--for", "--lease", metavar="TIME", help="Let them go on after so long; at most 10m"),
     ] = "5s",
+    name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Freeze all nodes at once, as a snapshot of a virtual machine does, and let them go on"""
     numbers = [node.id for node in run.cluster().nodes]
-    return _stop(run, "freeze", numbers, lease, RunState.PAUSED, yes=yes, dry_run=dry_run)
+    return _stop(run, "freeze", numbers, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
 def _stop(
@@ -54,6 +65,7 @@ def _stop(
     numbers: list[int],
     lease: str,
     wanted: RunState,
+    name: str | None,
     *,
     yes: bool,
     dry_run: bool,
@@ -66,7 +78,7 @@ def _stop(
         cluster.node(number)
     survey = survey_of(run, cluster)
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=numbers)
-    fault, what = new_id(kind), f"{kind} of node {listed(numbers)}"
+    fault, what = new_id(kind, name), f"{kind} of node {listed(numbers)}"
     data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
     data |= {"node": numbers[0]} if len(numbers) == 1 else {}
     data |= {"struck": numbers, "quorum": change.as_data()}

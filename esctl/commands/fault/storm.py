@@ -113,15 +113,13 @@ def storm(
     cluster = run.cluster()
     parts, duration_ms = kinds_of(kinds), _duration_ms(duration)
     survey = survey_of(run, cluster)
-    wanted = _replayed(replay, voters_of(survey)) if replay is not None else None
-    if wanted is None:
+    if replay is not None:
+        wanted = _replayed(replay, voters_of(survey))
+    else:
         seed = secrets.randbelow(1_000_000) if seed is None else seed
         voters = voters_of(survey)
         wanted = draw(seed, voters, duration_ms, parts, intensity, allow_quorum_loss=allow_quorum_loss)
-    if not wanted.gusts:
-        raise InvalidArgument("this storm would be a calm: give it more time, or a higher --intensity")
-    if not wanted.keeps_quorum and not allow_quorum_loss:
-        raise InvalidArgument(f"it strikes {wanted.worst} nodes at a time; add --allow-quorum-loss")
+    _check_strength(wanted, allow_quorum_loss)
     if save is not None:
         _write(save, wanted)
     data: dict[str, Any] = {"cluster": cluster.name, "storm": wanted.as_data(), "quorum": _quorum(wanted)}
@@ -138,14 +136,13 @@ def storm(
     guard.moderate(run.terminal, what, yes=yes)
     weathered = _weather(run, cluster, wanted, rate)
     answer = _answer(cluster, weathered, data)
-    if weathered.failures() and minimise:
-        least = _least(run, cluster, wanted, rate)
-        if least is not None and save is not None:
-            _write(save, least)
-        shown = _minimised(least, save)
-        data = {**answer.data, "minimised": None if least is None else least.as_data()}
-        return Answer(data, [*answer.views, *shown], answer.errors, answer.exit_code)
-    return answer
+    if not (minimise and weathered.failures()):
+        return answer
+    least = _least(run, cluster, wanted, rate)
+    if least is not None and save is not None:
+        _write(save, least)
+    data = {**answer.data, "minimised": None if least is None else least.as_data()}
+    return Answer(data, [*answer.views, *_minimised(least, save)], answer.errors, answer.exit_code)
 
 
 # --- one storm -------------------------------------------------------------------------------------
@@ -251,6 +248,16 @@ def _replayed(path: Path, voters: list[int]) -> Storm:
             " nothing was done"
         )
     return found
+
+
+def _check_strength(wanted: Storm, allow_quorum_loss: bool) -> None:
+    if not wanted.gusts:
+        raise InvalidArgument("this storm would be a calm: give it more time, or a higher --intensity")
+    if not (wanted.keeps_quorum or allow_quorum_loss):
+        raise InvalidArgument(
+            f"it strikes {wanted.worst} nodes at a time, and {wanted.spare} can be spared; nothing was done",
+            next_step="esctl fault storm --allow-quorum-loss, if that is meant",
+        )
 
 
 def _write(path: Path, wanted: Storm) -> None:

@@ -3,6 +3,7 @@
 Shared by the commands of the group. Once the orders are given nothing depends on this process.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import Inconclusive, NoEffect
+from esctl.errors import Inconclusive, InvalidArgument, NoEffect
 from esctl.exits import exit_of
 from esctl.faults import effect, ledger
 from esctl.faults.effect import Effect, Judge, Verdict
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 Lease = Annotated[
     str, typer.Option("--lease", metavar="TIME", help="End it after so long: 500ms, 10s, 2m; at most 10m")
 ]
+Name = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", show_default=False, help="Name it so; else with a new name"),
+]
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+"""No dot: where one command sets several faults, what follows a dot tells them apart."""
 _TONES: Final = {Verdict.APPLIED: Tone.GOOD, Verdict.NO_EFFECT: Tone.BAD, Verdict.UNKNOWN: Tone.WARN}
 
 
@@ -144,6 +151,10 @@ def sides_of(cut: Partition) -> Table:
     return Table(["node", "exchanges messages with", "so it has"], rows)
 
 
-def new_id(what: str) -> str:
-    """Short, to be typed again."""
-    return f"{what}-{secrets.token_hex(2)}"
+def new_id(what: str, wanted: str | None) -> str:
+    """The name that was asked for, or a short one, to be typed again. Raises `InvalidArgument`."""
+    if wanted is not None and not _ID.fullmatch(wanted):
+        raise InvalidArgument(
+            f"{wanted!r} cannot name a fault", next_step="use up to 60 letters, digits, _ and -"
+        )
+    return wanted or f"{what}-{secrets.token_hex(2)}"
