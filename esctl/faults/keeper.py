@@ -44,15 +44,15 @@ def main(arguments: Sequence[str]) -> int:
                     leases.end(cluster, kept)
             except EventStreamError:
                 return 1  # the note stays: `esctl fault ls` shows that it is overdue
-            return 0
+            continue  # unless it was struck only now, the note is gone
         time.sleep(min(left_s, LOOK_EVERY_S))
     return 0
 
 
 def _noted(cluster: Cluster, fault: str) -> StoppedNode | SeveredLinks | None:
     """The fault as its note has it now; None when it has ended."""
-    notes: list[StoppedNode | SeveredLinks] = [*leases.active(cluster), *severed.noted(cluster)]
-    return next((one for one in notes if one.id == fault), None)
+    stopped = leases.note_of(cluster, fault)
+    return stopped or next((one for one in severed.noted(cluster) if one.id == fault), None)
 
 
 def _until(kept: StoppedNode | SeveredLinks) -> float:

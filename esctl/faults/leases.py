@@ -41,6 +41,8 @@ class StoppedNode:
     node: int
     lease_ms: int
     until: float
+    struck: bool = False
+    """Not before its keeper is there: a note that was left in between is about nothing."""
 
     def as_data(self) -> dict[str, Any]:
         """In the words of the nodes' own faults."""
@@ -98,7 +100,7 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
                 next_step="take a longer --lease",
                 definite=True,
             )
-        stopped = replace(stopped, until=time.time() + stopped.lease_ms / 1000)
+        stopped = replace(stopped, until=time.time() + stopped.lease_ms / 1000, struck=True)
         _leave_note(cluster, stopped)
         try:
             if stopped.kind in PAUSING:
@@ -115,8 +117,7 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
 
 def active(cluster: Cluster) -> list[StoppedNode]:
     """Those that are under way."""
-    names = [path.stem for path in sorted(_directory(cluster).glob("*.json"))]
-    return [one for one in (note_of(cluster, name) for name in names) if one is not None]
+    return [one for one in _noted(cluster) if one.struck]
 
 
 def note_of(cluster: Cluster, fault: str) -> StoppedNode | None:
@@ -129,34 +130,47 @@ def note_of(cluster: Cluster, fault: str) -> StoppedNode | None:
 def heal(cluster: Cluster, ids: Collection[str] = ()) -> tuple[list[StoppedNode], EventStreamError | None]:
     """End those that belong to these ids, or all, now; and why one of them could not be ended."""
     ended, failure = [], None
-    for one in active(cluster):
+    for one in _noted(cluster):
         if not ids or any(belongs(one.id, to) for to in ids):
             try:
                 end(cluster, one)
-                ended.append(one)
+                ended += [one] if one.struck else []
             except EventStreamError as error:
                 failure = error
     return ended, failure
 
 
 def end(cluster: Cluster, stopped: StoppedNode) -> None:
-    """Let the node go on, if the note is still there. A node of a cluster that was stopped stays stopped."""
+    """Let the node go on, if the note is still there, and not of a node that was struck only now.
+
+    A node of a cluster that was stopped stays stopped.
+    """
     import trio  # loaded late: `--help` must be quick
 
     path = _path(cluster, stopped.id)
     if not path.exists():
         return
     with state.locked(cluster.name, lambda _: None):
+        noted = note_of(cluster, stopped.id)
+        if noted is not None and noted.struck and not stopped.struck:
+            return
         if not path.exists():
             return
         backend = backend_named(cluster.backend)
         states = {process.node.id: process.state for process in backend.nodes(cluster)}
-        if stopped.kind in PAUSING:
+        if not stopped.struck:
+            pass  # whoever was about to is gone
+        elif stopped.kind in PAUSING:
             with suppress(NodeNotRunning):
                 backend.resume(cluster, stopped.node)
         elif any(one is not RunState.DOWN for one in states.values()):
             trio.run(backend.start, cluster, [stopped.node], START_TIMEOUT_S)
         path.unlink(missing_ok=True)
+
+
+def _noted(cluster: Cluster) -> list[StoppedNode]:
+    names = [path.stem for path in sorted(_directory(cluster).glob("*.json"))]
+    return [one for one in (note_of(cluster, name) for name in names) if one is not None]
 
 
 def _leave_note(cluster: Cluster, stopped: StoppedNode) -> None:

@@ -72,6 +72,14 @@ def test_all_nodes_stand_still_together_and_go_on(running: FakeNodes) -> None:
     wait_for(running, ["running"] * 3)
 
 
+def test_a_note_that_was_left_before_anything_was_struck_is_no_fault(running: FakeNodes) -> None:
+    leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
+    assert leases.active(running.cluster) == []
+    assert leases.heal(running.cluster) == ([], None)
+    assert leases.note_of(running.cluster, "pause-1") is None
+    assert running.states() == ["running"] * 3
+
+
 def test_nobody_is_struck_when_the_lease_is_over_before(running: FakeNodes) -> None:
     stopped = leases.begin(running.cluster, "pause-1", "pause", 2, 100)
     deadline = time.monotonic() + PATIENCE_S

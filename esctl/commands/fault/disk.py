@@ -127,7 +127,7 @@ def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
 
     kept = leases.begin(survey.cluster, fault, how, number, KEPT_MS)
     try:
-        leases.strike(survey.cluster, kept)
+        kept = leases.strike(survey.cluster, kept)
         return atrest.damage(survey.cluster, number, how)
     finally:
         leases.end(survey.cluster, kept)
