@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from esctl import guard
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun
 from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
@@ -50,14 +51,15 @@ def clock(
     order = Order(number, new_id("clock", name), f"clock-{how}", parameters=parameters)
     before = nodes.look_of(report)
     text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
-    plan = Line(f"the quorum stays as it is: {survey.quorum_text}")
+    change = guard.quorum_change(cluster, [one.process for one in survey.reports])
+    plan = Line(f"the quorum stays as it is: {change.text}")
     if not dry_run:
         run.terminal.view(plan)
 
     def judge(looks: Mapping[int, Look], _elapsed_ms: int) -> list[Effect]:
         return effect.of_clock(order, before, looks)
 
-    data = {"node": number, "quorum": {**survey.quorum_data(), "kept": survey.may_fail >= 0}}
+    data = {"node": number, "quorum": change.as_data()}
     return strike(
         run, survey, [order], lease_ms, data, f"{how} of node {number}'s clock {text}", judge,
         dry_run=dry_run, plan=plan, ways=[f"clock {how}"],

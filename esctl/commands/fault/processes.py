@@ -80,8 +80,8 @@ def _stop(
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=numbers)
     fault, what = new_id(kind, name), f"{kind} of node {listed(numbers)}"
     data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
-    data |= {"node": numbers[0]} if len(numbers) == 1 else {}
-    data |= {"struck": numbers, "quorum": change.as_data()}
+    data |= {"struck": numbers} if kind == "freeze" else {"node": numbers[0]}
+    data["quorum"] = change.as_data()
     if dry_run:
         line = Line(f"would {kind} node {listed(numbers)} for {lease_ms / 1000:g} s; then {change.text}")
         return Answer({**data, "dry_run": True}, [line])
