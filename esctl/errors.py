@@ -137,6 +137,14 @@ class InvalidTime(CallerError):
     next_step = "write 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (ago)"
 
 
+class InvalidStorm(CallerError):
+    """What is replayed is what --save wrote: the same schema, faults that can be set, voters."""
+
+    code = "ES4016"
+    title = "the file is not a schedule of esctl fault storm"
+    next_step = "esctl fault storm --seed 1 --save FILE --dry-run"
+
+
 class PortTaken(OperatorError):
     """Something else listens on a port that belongs to the cluster."""
 

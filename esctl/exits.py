@@ -65,6 +65,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     playbooks.InvalidPlan: Exit.USAGE,
     playbooks.UnplannableStep: Exit.REFUSED,
     playbooks.RequirementsUnmet: Exit.REFUSED,
+    ours.InvalidStorm: Exit.USAGE,
     ours.NotConfirmed: Exit.REFUSED,
     ours.TooFewNodes: Exit.REFUSED,
     ours.Interrupted: Exit.INTERRUPTED,

@@ -26,6 +26,7 @@ from esnode.journal import JsonLines, open_journal
 from esnode.node import Node, listen, run_until_stopped
 from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
+from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"esnode: {error.code}: {error}\nnext: {error.next_step}\n")
         return 2
     os.umask(0o077)  # engines make files of their own
-    journal = open_journal(config)
+    clock = WallClock()
+    journal = open_journal(config, clock)
     _raise_descriptor_limit()
     return_code = 0
     try:
-        trio.run(keep_running, repair, partial(_run, config, journal, repair))
+        trio.run(keep_running, repair, partial(_run, config, journal, clock, repair))
         log.info("node_stopped")
     except* EventStreamError as group:
         return_code = _report(first_of(group))
@@ -85,7 +87,7 @@ def _report(error: EventStreamError) -> int:
     return 1
 
 
-async def _run(config: Config, journal: JsonLines, repair: Repair) -> None:
+async def _run(config: Config, journal: JsonLines, clock: WallClock, repair: Repair) -> None:
     with ExitStack() as opened:
         # The ports first: a node that cannot serve leaves its directory alone.
         clients, peers = await listen(config.me.client), await listen(config.me.peer)
@@ -95,7 +97,8 @@ async def _run(config: Config, journal: JsonLines, repair: Repair) -> None:
         storage = await trio.to_thread.run_sync(repair.open)
         log.info("storage_opened", extra={"seconds": round(trio.current_time() - begun, 3)})
         opened.callback(storage.close)
-        node = await trio.to_thread.run_sync(Node, config, storage, random.SystemRandom())
+        make = partial(Node, config, storage, random.SystemRandom(), clock=clock)
+        node = await trio.to_thread.run_sync(make)
         journal.place = node.place
         await run_until_stopped(node, clients, peers)
 

@@ -351,6 +351,14 @@ class DamagedBackup(OperatorError):
     next_step = "esctl backup ls shows others; make a new one with esctl backup create"
 
 
+class NothingToDamage(OperatorError):
+    """A stopped node's files were to be damaged on purpose, and hold nothing that would be missed."""
+
+    code = "ES3108"
+    title = "there is nothing in the files that could be damaged"
+    next_step = "esctl produce, so that the log holds something; nothing was changed"
+
+
 class EngineMissing(OperatorError):
     """The configured storage engine is not installed."""
 

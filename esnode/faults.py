@@ -1,9 +1,9 @@
-"""The table of active faults: what becomes of each message to or from a peer, and of each write.
+"""The table of active faults: what becomes of each message to or from a peer, of each write, of the clock.
 
 Pure: time and chance come in. Decides what may be set, for how long, and what each fault does; a fault is
 over when its lease is, whoever set it. A message is struck whole or not at all: Raft sends again what is
-lost, and no byte of a frame that leaves is changed. Asked by `peerlink.py`, `replication.py` and the storage
-worker, each only while it has a fault; filled by `injector.py`; read by the status.
+lost, and no byte of a frame that leaves is changed. Asked by `peerlink.py`, `replication.py`, the storage
+worker and the wall clock, each only while it has a fault; filled by `injector.py`; read by the status.
 """
 
 import enum
@@ -25,6 +25,8 @@ class Kind(enum.StrEnum):
     """No message passes, no connection is opened."""
     DROP = "drop"
     DUPLICATE = "duplicate"
+    REORDER = "reorder"
+    """A message waits, and those that are sent after it do not."""
     DELAY = "delay"
     RATE = "rate"
     RESET = "reset"
@@ -34,6 +36,10 @@ class Kind(enum.StrEnum):
     SLOW = "disk-slow"
     FAIL = "disk-fail"
     FULL = "disk-full"
+    JUMP = "clock-jump"
+    """The node sees another time of day: so much later, or earlier."""
+    DRIFT = "clock-drift"
+    """Its time of day goes faster, or slower, from the moment on at which the fault is set."""
 
 
 class Direction(enum.StrEnum):
@@ -61,6 +67,7 @@ PARAMETERS: Final[Mapping[Kind, Mapping[str, Span]]] = {
     Kind.BLOCK: {},
     Kind.DROP: _SHARE,
     Kind.DUPLICATE: _SHARE,
+    Kind.REORDER: {**_SHARE, "hold_ms": Span(1, limits.MAX_FAULT_DELAY_MS, 200)},
     Kind.DELAY: _DELAY,
     Kind.RATE: {"bytes_per_s": Span(1, 10**10)},
     Kind.RESET: _SHARE,
@@ -68,9 +75,12 @@ PARAMETERS: Final[Mapping[Kind, Mapping[str, Span]]] = {
     Kind.SLOW: _DELAY,
     Kind.FAIL: {},
     Kind.FULL: {},
+    Kind.JUMP: {"by_ms": Span(-limits.MAX_FAULT_JUMP_MS, limits.MAX_FAULT_JUMP_MS)},
+    Kind.DRIFT: {"permille": Span(-500, 500)},
 }
 DISK_KINDS: Final = frozenset({Kind.SLOW, Kind.FAIL, Kind.FULL})
-OUT_ONLY: Final = frozenset({Kind.DELAY, Kind.RATE, Kind.RESET, Kind.STALL})
+CLOCK_KINDS: Final = frozenset({Kind.JUMP, Kind.DRIFT})
+OUT_ONLY: Final = frozenset({Kind.DELAY, Kind.RATE, Kind.RESET, Kind.STALL, Kind.REORDER})
 """What is sent can be held back; what has arrived has arrived."""
 
 
@@ -84,7 +94,7 @@ class Chance(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, as it was asked for. `peers` is empty for one of the disk."""
+    """One fault, as it was asked for. `peers` is empty for one of the disk or the clock."""
 
     id: str
     kind: Kind
@@ -99,12 +109,14 @@ class Fault:
 
 @dataclass(slots=True)
 class Active:
-    """A fault under its lease, and how often it has hit: messages, handshakes or writes."""
+    """A fault under its lease, and how often it has hit: messages, handshakes, writes, looks at a clock."""
 
     fault: Fault
     lease_s: float
     until: float
     hits: int = 0
+    begun_s: float | None = None
+    """When a clock's drift began, by the true time of day."""
 
     def picture(self, now: float) -> dict[str, Any]:
         """For status and replies; the keys are a contract, see docs/protocol.md."""
@@ -120,6 +132,14 @@ class Active:
         }
 
 
+class Hold(NamedTuple):
+    """Why a message waits: for so long after it was sent, and not before a time."""
+
+    by: Active
+    wait_s: float = 0.0
+    not_before: float = 0.0
+
+
 class Fate(NamedTuple):
     """What becomes of a message: so many copies of it leave, not before `due`."""
 
@@ -127,6 +147,25 @@ class Fate(NamedTuple):
     due: float
     reset: bool = False
     """The connection breaks instead."""
+    holds: tuple[Hold, ...] = ()
+    """What makes it wait. When one of these is over, it waits for the others only."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A frame that waits."""
+
+    number: int
+    """In the order in which they were sent."""
+    frame: bytes
+    sent: float
+    due: float
+    holds: tuple[Hold, ...]
+
+    @property
+    def aside_for(self) -> Active | None:
+        """The fault that lets others pass it."""
+        return next((hold.by for hold in self.holds if hold.by.fault.kind is Kind.REORDER), None)
 
 
 class LinkFaults:
@@ -139,9 +178,15 @@ class LinkFaults:
         self._free_at = 0.0
         """When a link of that rate has sent all that it was given."""
         self._last_due = 0.0
-        self.held: deque[tuple[float, bytes]] = deque()
-        """Frames that wait until they are due, in order."""
+        """Of those that keep their order."""
         self.held_bytes = 0
+        self._queue: deque[Held] = deque()
+        """Frames that wait until they are due, and keep their order."""
+        self._aside: list[Held] = []
+        """Frames that others may pass."""
+        self._sent = 0
+        self._newest_left = 0
+        """The highest number among the frames that have left."""
 
     @property
     def blocked(self) -> bool:
@@ -157,8 +202,8 @@ class LinkFaults:
         return False
 
     def fate(self, size_bytes: int, now: float) -> Fate:
-        """What becomes of one message. Those of a link leave in their order: a connection has one."""
-        copies, due = 1, now
+        """What becomes of one message. A link keeps their order, but for those that stand aside."""
+        copies, holds = 1, list[Hold]()
         for one in self.active:
             parameters = one.fault.parameters
             hit = True
@@ -173,17 +218,28 @@ class LinkFaults:
                     one.hits += 1
                     return Fate(0, now, reset=True)
                 case Kind.DELAY:
-                    due += wait_s(parameters, self._chance)
+                    holds.append(Hold(one, wait_s(parameters, self._chance)))
                 case Kind.RATE:
                     self._free_at = max(self._free_at, now) + size_bytes / parameters["bytes_per_s"]
-                    due = max(due, self._free_at)
+                    holds.append(Hold(one, not_before=self._free_at))
                 case Kind.STALL:
-                    due = inf
+                    holds.append(Hold(one, not_before=inf))
+                case Kind.REORDER:
+                    hit = False  # it hits when another overtakes it
+                    if self._happens(parameters):
+                        holds.append(Hold(one, parameters["hold_ms"] / 1000))
             one.hits += hit
             if not copies:
                 return Fate(0, now)
+        return Fate(copies, self._due(now, holds), holds=tuple(holds))
+
+    def _due(self, sent: float, holds: Sequence[Hold]) -> float:
+        """When a message leaves: not before those ahead of it, unless it stands aside."""
+        due = max([sent + sum(hold.wait_s for hold in holds), *(hold.not_before for hold in holds)])
+        if any(hold.by.fault.kind is Kind.REORDER for hold in holds):
+            return max(due, self._last_due)
         self._last_due = due = max(due, self._last_due)
-        return Fate(copies, due)
+        return due
 
     def pace(self, size_bytes: int, now: float) -> float:
         """When a piece of a snapshot may leave: only its rate and a stall hold it up."""
@@ -197,23 +253,51 @@ class LinkFaults:
             one.hits += due > now
         return due
 
-    def hold(self, frame: bytes, due: float) -> None:
-        """Keep a frame until it is due."""
-        self.held.append((due, frame))
-        self.held_bytes += len(frame)
+    def hold(self, frame: bytes, fate: Fate, now: float) -> None:
+        """Keep every copy of a frame until it is due."""
+        for _ in range(fate.copies):
+            self._sent += 1
+            self._put(Held(self._sent, frame, now, fate.due, fate.holds))
+
+    def take_over(self, older: "LinkFaults") -> None:
+        """Hold what `older` held: each frame waits for those faults that last, and for no other."""
+        self._free_at, self._sent, self._newest_left = older._free_at, older._sent, older._newest_left
+        for held in sorted([*older._queue, *older._aside], key=lambda held: held.number):
+            held.holds = tuple(hold for hold in held.holds if any(hold.by is one for one in self.active))
+            held.due = self._due(held.sent, held.holds)
+            self._put(held)
+        older.drop()
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._queue.clear()
+        self._aside.clear()
+        self.held_bytes = 0
 
     @property
     def next_due(self) -> float:
         """When the next frame is due."""
-        return self.held[0][0] if self.held else inf
+        first = self._queue[0].due if self._queue else inf
+        return min([first, *(held.due for held in self._aside)])
 
     def ripe(self, now: float) -> list[bytes]:
-        """Take the frames that are due; with `inf` all of them."""
-        frames = []
-        while self.held and self.held[0][0] <= now:
-            frames.append(self.held.popleft()[1])
-            self.held_bytes -= len(frames[-1])
-        return frames
+        """Take the frames that are due, in the order of their times; with `inf` all of them."""
+        leaving = [held for held in self._aside if held.due <= now]
+        if leaving:
+            self._aside = [held for held in self._aside if held.due > now]
+        while self._queue and self._queue[0].due <= now:
+            leaving.append(self._queue.popleft())
+        leaving.sort(key=lambda held: (held.due, held.number))
+        for held in leaving:
+            self.held_bytes -= len(held.frame)
+            if held.number < self._newest_left and (by := held.aside_for) is not None:
+                by.hits += 1
+            self._newest_left = max(self._newest_left, held.number)
+        return [held.frame for held in leaving]
+
+    def _put(self, held: Held) -> None:
+        (self._queue if held.aside_for is None else self._aside).append(held)
+        self.held_bytes += len(held.frame)
 
     def _happens(self, parameters: Mapping[str, int]) -> bool:
         return self._chance.random() * 1000 < parameters["permille"]
@@ -240,6 +324,30 @@ class DiskFaults:
                 case _:
                     pause_s += wait_s(one.fault.parameters, self._chance)
         return pause_s
+
+
+class ClockFaults:
+    """The faults of the wall clock, together; never none."""
+
+    def __init__(self, active: Sequence[Active]) -> None:
+        assert active, "a clock without faults has None"
+        self.active = tuple(active)
+
+    def begin(self, true_s: float) -> None:
+        """Those that are new begin now, by the true time of day."""
+        for one in self.active:
+            one.begun_s = true_s if one.begun_s is None else one.begun_s
+
+    def seen(self, true_s: float) -> float:
+        """The time of day that the node sees."""
+        seen_s = true_s
+        for one in self.active:
+            one.hits += 1
+            if one.fault.kind is Kind.JUMP:
+                seen_s += one.fault.parameters["by_ms"] / 1000
+            elif one.begun_s is not None:
+                seen_s += max(0.0, true_s - one.begun_s) * one.fault.parameters["permille"] / 1000
+        return seen_s
 
 
 class FaultTable:
@@ -295,6 +403,11 @@ class FaultTable:
         active = [one for one in self._active.values() if one.fault.kind in DISK_KINDS]
         return DiskFaults(active, self._chance) if active else None
 
+    def of_clock(self) -> ClockFaults | None:
+        """The faults of the wall clock."""
+        active = [one for one in self._active.values() if one.fault.kind in CLOCK_KINDS]
+        return ClockFaults(active) if active else None
+
     def _check(self, fault: Fault, lease_ms: int) -> None:
         if not limits.MIN_FAULT_LEASE_MS <= lease_ms <= limits.MAX_FAULT_LEASE_MS:
             raise InvalidRequest(
@@ -303,9 +416,11 @@ class FaultTable:
             )
         if not 0 < len(fault.id.encode()) <= limits.MAX_FAULT_ID_BYTES or not fault.id.isprintable():
             raise InvalidRequest(f"the id of a fault is 1 to {limits.MAX_FAULT_ID_BYTES} bytes of text")
-        if fault.kind in DISK_KINDS and fault.peers:
-            raise InvalidRequest(f"{fault.kind} strikes the disk, not peers")
-        if fault.kind not in DISK_KINDS and not fault.peers:
+        alone = fault.kind in DISK_KINDS or fault.kind in CLOCK_KINDS
+        if alone and fault.peers:
+            what = "disk" if fault.kind in DISK_KINDS else "clock"
+            raise InvalidRequest(f"{fault.kind} strikes the {what}, not peers")
+        if not alone and not fault.peers:
             raise InvalidRequest(f"{fault.kind} names no peer")
         if strangers := sorted(set(fault.peers) - self._peers):
             known = ", ".join(map(str, sorted(self._peers)))
@@ -338,7 +453,10 @@ def wait_s(parameters: Mapping[str, int], chance: Chance) -> float:
     return (parameters["delay_ms"] + parameters["jitter_ms"] * chance.random()) / 1000
 
 
-def same(one: LinkFaults | DiskFaults | None, other: LinkFaults | DiskFaults | None) -> bool:
+_Struck = LinkFaults | DiskFaults | None
+
+
+def same(one: _Struck, other: _Struck) -> bool:
     """Are they the same faults, perhaps with renewed leases?"""
     if one is None or other is None:
         return one is other

@@ -1,4 +1,4 @@
-"""Carries out the table of faults: the links, the peers' door and the disk are told what strikes them.
+"""Carries out the table of faults: links, the peers' door, disk and clock are told what strikes them.
 
 One that is not struck holds None and asks nothing. Decides nothing about a fault itself. Its one task ends
 those whose lease is over, by the node's own clock, so that nothing depends on whoever set them. Made by
@@ -11,10 +11,12 @@ from typing import assert_never
 
 import trio
 
-from esnode.faults import Active, Direction, FaultTable, fault_of
+from esnode.faults import Active, Direction, Fault, FaultTable, Kind, fault_of
 from esnode.messages import FaultRequest, FaultsReply, HealFault, ListFaults, SetFault
+from esnode.raft.messages import HeartbeatReply
 from esnode.replication import Replication
 from esnode.storage.worker import StorageWorker
+from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,13 @@ log = logging.getLogger(__name__)
 class Injector:
     """Sets, heals and ends faults."""
 
-    def __init__(self, table: FaultTable, replication: Replication, worker: StorageWorker) -> None:
+    def __init__(
+        self, table: FaultTable, replication: Replication, worker: StorageWorker, clock: WallClock
+    ) -> None:
         self._table = table
         self._replication = replication
         self._worker = worker
+        self._clock = clock
         self._changed = trio.Event()
 
     def answer(self, request: FaultRequest) -> FaultsReply:
@@ -58,7 +63,17 @@ class Injector:
         active = self._table.set(fault, request.lease_ms, now)
         log.warning("fault_set", extra=_words(active) | {"renewed": fault.id in known})
         self._tell_all()
+        if fault.kind is Kind.BLOCK and fault.direction is not Direction.IN:
+            self._try(fault)
         return active
+
+    def _try(self, fault: Fault) -> None:
+        """Send something over each link that is cut: nodes that have nothing to say would not show it.
+
+        Should it pass, it is an answer of the first term, which means nothing to anybody.
+        """
+        for peer in fault.peers:
+            self._replication.send(peer, HeartbeatReply(0, 0))
 
     def _end(self, over: Sequence[Active], event: str) -> None:
         for one in over:
@@ -73,6 +88,7 @@ class Injector:
             link.strike(self._table.of_link(peer, Direction.OUT))
             self._replication.strike(peer, self._table.of_link(peer, Direction.IN))
         self._worker.strike(self._table.of_disk())
+        self._clock.strike(self._table.of_clock())
 
 
 def _words(active: Active) -> dict[str, object]:

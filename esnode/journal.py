@@ -1,8 +1,8 @@
 """The node's log: one JSON object a line on standard error, each with node, term and index.
 
-Decides the shape of a line: `time` (RFC 3339, UTC, microseconds), `level`, `node`, `term`, `index`
-(the applied one), `event` (a word with underscores), and the event's own fields. No payload, key or
-secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
+Decides the shape of a line: `time` (RFC 3339, UTC, microseconds, as the node sees it), `level`, `node`,
+`term`, `index` (the applied one), `event` (a word with underscores), and the event's own fields. No payload,
+key or secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from esnode.config import Config
+from esnode.wallclock import WallClock
 
 Place = Callable[[], tuple[int, int]]
 """The current term and applied index."""
@@ -22,15 +23,16 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 class JsonLines(logging.Formatter):
     """A log record as one JSON object."""
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, clock: WallClock) -> None:
         super().__init__()
         self.place: Place = lambda: (0, 0)
         self._node_id = node_id
+        self._clock = clock
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         term, index = self.place()
-        time = datetime.fromtimestamp(record.created, UTC)
+        time = datetime.fromtimestamp(self._clock.seen(record.created), UTC)
         line = {
             "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
@@ -45,9 +47,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def open_journal(config: Config) -> JsonLines:
+def open_journal(config: Config, clock: WallClock) -> JsonLines:
     """Send every log line of this process to standard error; returns the formatter, to set `place`."""
-    formatter = JsonLines(config.node_id)
+    formatter = JsonLines(config.node_id, clock)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()

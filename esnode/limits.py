@@ -134,6 +134,8 @@ MIN_FAULT_LEASE_MS: Final = 100
 MAX_FAULT_LEASE_MS: Final = 600_000
 """A fault that nobody renews is over after ten minutes at most."""
 MAX_FAULT_DELAY_MS: Final = 10_000
+MAX_FAULT_JUMP_MS: Final = 366 * 24 * 3_600_000
+"""How far a wall clock may be set forward or back on purpose."""
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

@@ -39,6 +39,7 @@ from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
 from esnode.view import View
+from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,12 @@ class Node:
         *,
         pace: Pace | None = None,
         process: Callable[[], Process] = this_process,
+        clock: WallClock | None = None,
     ) -> None:
         """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`.
 
-        A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`.
+        A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`,
+        the wall `clock`.
         """
         self.machine = machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
@@ -84,23 +87,18 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
+        meeting = Acquaintances(self.view, self.worker)
         self._replication = Replication(
-            config,
-            incarnation,
-            self._inbox,
-            self.view,
-            Acquaintances(self.view, self.worker),
-            dial,
-            self._load_snapshot,
-            source,
+            config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
         )
         faults = FaultTable(config.node_id, list(self._replication.links), source)
-        self._injector = Injector(faults, self._replication, self.worker) if config.faults.allowed else None
+        clock = WallClock() if clock is None else clock
+        allowed = config.faults.allowed
+        self._injector = Injector(faults, self._replication, self.worker, clock) if allowed else None
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.keeper = SavepointKeeper(machine, storage, found.savepoint)
-        self._status = Status(
-            config, core, machine, self.view, self.worker, self._replication, faults, self.keeper, process
-        )
+        rooms = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
+        self._status = Status(*rooms, process, clock)
         self._ingest = Ingest(
             config,
             incarnation,

@@ -118,12 +118,16 @@ class PeerLink:
         self._hurry.set()
 
     def strike(self, faults: LinkFaults | None) -> None:
-        """What is sent from now on suffers these faults; what others held back leaves at once, in order."""
+        """What is sent from now on suffers these faults; what is held back waits for those that last."""
         if same(self._faults, faults):
             return
         older, self._faults = self._faults, faults
         if older is not None:
-            self._leave(older.ripe(inf))
+            if faults is None:
+                self._leave(older.ripe(inf))
+            else:
+                faults.take_over(older)
+                self._leave(faults.ripe(trio.current_time()))
             self.dial_now()
         self._faults_changed.unpark_all()
 
@@ -168,7 +172,7 @@ class PeerLink:
         self._outbox.clear()
         self.outbox_bytes = 0
         if self._faults is not None:
-            self._faults.ripe(inf)
+            self._faults.drop()
 
     async def _converse(self) -> None:
         """Dial, shake hands, and send until the connection breaks."""
@@ -231,8 +235,7 @@ class PeerLink:
         elif self.outbox_bytes + faults.held_bytes + fate.copies * len(frame) > limits.MAX_OUTBOX_BYTES:
             self._inbox.put(PeerUnreachable(self._member.id))
         else:
-            for _ in range(fate.copies):
-                faults.hold(frame, fate.due)
+            faults.hold(frame, fate, now)
             self._leave(faults.ripe(now))
         self._faults_changed.unpark_all()
 

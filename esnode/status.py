@@ -23,6 +23,7 @@ from esnode.raft.core import Core
 from esnode.replication import Replication
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
+from esnode.wallclock import WallClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Status:
     faults: FaultTable
     keeper: SavepointKeeper
     process: Callable[[], Process]
+    clock: WallClock
     begun: float | None = None
     """When the node began to run, on trio's clock."""
 
@@ -78,6 +80,7 @@ class Status:
             "first_offset": self.view.first_offset,
             "next_offset": self.view.next_offset,
             "log_time_ms": self.machine.log_time_ms,
+            "wall_time_ms": self.clock.now_ms(),
             "silence_ms": self.view.silence_ms(),
             "rss_bytes": process.rss_bytes,
             "cpu_s": round(process.cpu_s, 6),

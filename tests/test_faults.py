@@ -39,6 +39,21 @@ def out(made: FaultTable, peer: int = 2) -> LinkFaults:
     return faults
 
 
+class Turns:
+    """A chance that strikes every second time."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def random(self) -> float:
+        self._asked += 1
+        return 0.9 if self._asked % 2 == 0 else 0.0
+
+
+def sent(faults: LinkFaults, frame: bytes, now: float) -> None:
+    faults.hold(frame, faults.fate(len(frame), now), now)
+
+
 def hits(made: FaultTable) -> dict[str, int]:
     return {picture["id"]: picture["hits"] for picture in made.pictures(0.0)}
 
@@ -83,6 +98,30 @@ def test_a_duplicate_lets_two_copies_leave() -> None:
     assert out(table(asked("duplicate", 2, permille=1000))).fate(10, 5.0) == Fate(2, 5.0)
 
 
+def test_a_reordered_message_is_passed_by_those_that_follow_within_its_bound() -> None:
+    # Every second message stands aside.
+    faulty = FaultTable(1, (2, 3), Turns())
+    faulty.set(fault_of(asked("reorder", 2, permille=500, hold_ms=100)), 1000, 0.0)
+    faults = out(faulty)
+    for at, frame in enumerate((b"a", b"b", b"c", b"d")):
+        sent(faults, frame, at / 100)
+    assert faults.ripe(0.05) == [b"b", b"d"]
+    assert hits(faulty) == {"f": 0}, "none has arrived out of order yet"
+    assert faults.ripe(0.2) == [b"a", b"c"]
+    assert hits(faulty) == {"f": 2}
+
+
+def test_a_reordered_message_that_nothing_passes_is_no_hit() -> None:
+    faulty = table(asked("reorder", 2, permille=1000, hold_ms=100))
+    for at in range(3):
+        sent(out(faulty), b"x", at / 100)
+    faults = out(faulty)
+    for at in range(3):
+        sent(faults, bytes([at]), at / 100)
+    assert faults.ripe(1.0) == [b"\0", b"\1", b"\2"]
+    assert hits(faulty) == {"f": 0}
+
+
 def test_delayed_messages_keep_their_order_whatever_the_jitter() -> None:
     faults = out(table(asked("delay", 2, delay_ms=10, jitter_ms=40)))
     dues = [faults.fate(10, n / 1000).due for n in range(200)]
@@ -101,7 +140,7 @@ def test_a_rate_sends_one_message_after_the_other() -> None:
 
 def test_a_stall_holds_everything_until_it_is_over() -> None:
     faults = out(table(asked("stall", 2)))
-    assert faults.fate(10, 0.0) == Fate(1, inf)
+    assert faults.fate(10, 0.0)[:2] == (1, inf)
     assert faults.pace(10, 0.0) == inf
 
 
@@ -111,19 +150,62 @@ def test_a_reset_breaks_the_connection_with_its_share() -> None:
 
 def test_faults_of_one_link_add_up() -> None:
     both = table(asked("delay", 2, fault="d", delay_ms=100), asked("duplicate", 2, fault="t", permille=1000))
-    assert out(both).fate(10, 5.0) == Fate(2, pytest.approx(5.1))
+    assert out(both).fate(10, 5.0)[:2] == (2, pytest.approx(5.1))
     assert hits(both) == {"d": 1, "t": 1}
 
 
 def test_frames_that_are_held_come_back_in_order_when_due() -> None:
     faults = out(table(asked("delay", 2, delay_ms=100)))
     for frame in (b"a", b"bc"):
-        faults.hold(frame, faults.fate(len(frame), 0.0).due)
+        sent(faults, frame, 0.0)
     assert faults.held_bytes == 3
     assert faults.next_due == pytest.approx(0.1)
     assert faults.ripe(0.05) == []
     assert faults.ripe(0.2) == [b"a", b"bc"]
     assert (faults.held_bytes, faults.next_due) == (0, inf)
+
+
+def test_a_second_fault_lets_nothing_go_that_the_first_holds_back() -> None:
+    both = table(asked("stall", 2, fault="s"))
+    before = out(both)
+    sent(before, b"a", 0.0)
+    both.set(fault_of(asked("drop", 2, fault="d", permille=1)), 1000, 0.1)
+    after = out(both)
+    after.take_over(before)
+    assert (after.ripe(0.2), after.held_bytes, before.held_bytes) == ([], 1, 0)
+    both.heal("d")
+    last = out(both)
+    last.take_over(after)
+    assert last.next_due == inf
+
+
+def test_when_one_of_two_faults_ends_what_is_held_waits_for_the_other() -> None:
+    both = table(asked("delay", 2, fault="d", delay_ms=300), asked("stall", 2, fault="s"))
+    before = out(both)
+    for frame in (b"a", b"b"):
+        sent(before, frame, 0.0)
+    both.heal("s")
+    after = out(both)
+    after.take_over(before)
+    sent(after, b"c", 0.1)
+    assert after.ripe(0.29) == []
+    assert after.ripe(0.31) == [b"a", b"b"]
+    assert after.ripe(0.41) == [b"c"]
+
+
+def test_what_no_fault_holds_any_more_waits_for_what_is_ahead_of_it() -> None:
+    first = table(asked("delay", 2, fault="d", delay_ms=300))
+    before = out(first)
+    sent(before, b"a", 0.0)
+    first.set(fault_of(asked("stall", 2, fault="s")), 1000, 0.1)
+    both = out(first)
+    both.take_over(before)
+    sent(both, b"b", 0.1)
+    first.heal("s")
+    after = out(first)
+    after.take_over(both)
+    assert after.ripe(0.31) == [b"a"]
+    assert after.ripe(0.41) == [b"b"]
 
 
 def test_a_slow_disk_hesitates_and_counts_its_commits() -> None:
@@ -142,6 +224,32 @@ def test_a_disk_that_refuses_says_what_a_real_one_says(kind: str, words: str) ->
     assert disk is not None
     with pytest.raises(StorageFailed, match=words):
         disk.before_commit()
+
+
+def test_a_clock_that_jumps_is_off_by_so_much_and_one_that_drifts_more_and_more() -> None:
+    jumped = table(asked("clock-jump", fault="j", by_ms=-7_200_000))
+    clock = jumped.of_clock()
+    assert clock is not None
+    clock.begin(1000.0)
+    assert clock.seen(1000.0) == pytest.approx(1000.0 - 7200)
+    assert hits(jumped) == {"j": 1}
+    drifting = table(asked("clock-drift", permille=50))
+    clock = drifting.of_clock()
+    assert clock is not None
+    clock.begin(1000.0)
+    assert [clock.seen(at) for at in (1000.0, 1010.0, 1020.0)] == pytest.approx([1000.0, 1010.5, 1021.0])
+
+
+def test_a_drift_goes_on_from_where_it_was_when_another_fault_is_set() -> None:
+    both = table(asked("clock-drift", fault="d", permille=100))
+    first = both.of_clock()
+    assert first is not None
+    first.begin(1000.0)
+    both.set(fault_of(asked("clock-jump", fault="j", by_ms=5_000)), 1000, 0.0)
+    second = both.of_clock()
+    assert second is not None
+    second.begin(1010.0)
+    assert second.seen(1010.0) == pytest.approx(1010.0 + 1.0 + 5.0)
 
 
 # --- leases -----------------------------------------------------------------------------------------
@@ -206,6 +314,9 @@ def test_healing_ends_one_fault_or_all_and_none_that_is_not_there() -> None:
         (asked("block", 9), "node 9 is no peer of node 1; its peers are 2, 3"),
         (asked("block"), "names no peer"),
         (asked("disk-slow", 2, delay_ms=5), "strikes the disk"),
+        (asked("clock-jump", 2, by_ms=5), "strikes the clock"),
+        (asked("clock-jump"), "needs by_ms from -31622400000 to 31622400000, not None"),
+        (asked("reorder", 2, direction="in", permille=5), "its direction can only be out"),
         (asked("drop", 2), "needs permille from 1 to 1000, not None"),
         (asked("drop", 2, permille=1001), "not 1001"),
         (asked("block", 2, permille=5), "no parameter permille; it has none"),

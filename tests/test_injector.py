@@ -33,6 +33,7 @@ from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
+from esnode.wallclock import WallClock
 from esnode.wire import FrameReader, Message, encode
 from tests.cluster import local_cluster
 
@@ -78,6 +79,7 @@ class Bench:
     injector: Injector
     replication: Replication
     worker: StorageWorker
+    clock: WallClock
     inbox: Inbox
     view: View
     far: Far
@@ -136,12 +138,13 @@ async def bench() -> AsyncIterator[Bench]:
         far = Far(nursery)
         meeting = Acquaintances(view, worker)
         replication = Replication(config, 99, inbox, view, meeting, far.dial, load, random.Random(1))
-        injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker)
+        clock = WallClock(lambda: 1_000.0)
+        injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)
         nursery.start_soon(injector.run)
         nursery.start_soon(replication.links[2].run)
         await trio.testing.wait_all_tasks_blocked()
-        yield Bench(injector, replication, worker, inbox, view, far, nursery)
+        yield Bench(injector, replication, worker, clock, inbox, view, far, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -159,7 +162,7 @@ async def test_a_block_lets_nothing_out_and_keeps_the_connection() -> None:
         node.set("block", 2)
         node.beat(2, 3)
         assert await node.heard() == [1]
-        assert node.heal() == [2]
+        assert node.heal() == [3], "with what the node sends to show that the cut is there"
         node.beat(4)
         assert await node.heard() == [1, 4]
         assert node.far.connections == 1
@@ -231,6 +234,36 @@ async def test_a_renewed_lease_lets_nothing_go_early() -> None:
         assert node.far.beats() == []
         await trio.sleep(0.3)
         assert node.far.beats() == [1]
+
+
+@jumping
+async def test_a_second_fault_releases_nothing_that_the_first_holds_back() -> None:
+    async with bench() as node:
+        node.set("stall", 2)
+        node.beat(1, 2)
+        node.set("delay", 2, delay_ms=100)
+        await trio.sleep(5)
+        assert node.far.beats() == []
+        node.injector.answer(HealFault(1, "delay"))
+        assert await node.heard() == []
+        node.injector.answer(HealFault(1, "stall"))
+        assert await node.heard() == [1, 2]
+
+
+@jumping
+async def test_a_reordered_message_arrives_whole_and_after_later_ones() -> None:
+    async with bench() as node:
+        node.set("reorder", 2, permille=300, hold_ms=50)
+        for probe in range(40):
+            node.beat(probe)
+            await trio.sleep(0.01)
+        await trio.sleep(0.1)
+        arrived = node.far.beats()
+        assert sorted(arrived) == list(range(40))
+        assert arrived != sorted(arrived)
+        assert max(at - arrived.index(at) for at in range(40)) <= 6, "none is passed for longer than 50 ms"
+        (passed,) = node.heal()
+        assert passed == sum(any(later > one for later in arrived[:at]) for at, one in enumerate(arrived))
 
 
 @jumping
@@ -375,7 +408,7 @@ async def test_a_disk_with_a_thread_of_its_own_hesitates_too() -> None:
     table = FaultTable(1, (), random.Random(1))
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)))
     replication_without_links = type("Links", (), {"links": {}})()
-    injector = Injector(table, replication_without_links, worker)
+    injector = Injector(table, replication_without_links, worker, WallClock())
     durable = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
@@ -393,6 +426,18 @@ def wait_for_the_hit(table: FaultTable) -> None:
     assert disk is not None
     while not disk.active[0].hits:
         pass
+
+
+# --- the clock --------------------------------------------------------------------------------------
+
+
+@jumping
+async def test_a_clock_that_was_set_shows_it_until_its_lease_is_over() -> None:
+    async with bench() as node:
+        node.set("clock-jump", by_ms=7_200_000, lease_ms=1000)
+        assert node.clock.now_ms() == 1_000_000 + 7_200_000
+        await trio.sleep(1.1)
+        assert node.clock.now_ms() == 1_000_000
 
 
 # --- what is refused, and what is told --------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import random
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from esnode.client import connect
+from esnode.faults import FaultTable, fault_of
 from esnode.journal import JsonLines
+from esnode.messages import SetFault
+from esnode.wallclock import WallClock
 from tests.appending import event
 from tests.cluster import local_cluster
 
@@ -16,10 +20,19 @@ from tests.cluster import local_cluster
 def test_a_line_of_the_log_tells_the_microsecond() -> None:
     fields = {"msg": "state_changed", "created": 1_384_000_000.000_250, "role": "leader"}
     record = logging.makeLogRecord(fields)
-    line = json.loads(JsonLines(2).format(record))
+    line = json.loads(JsonLines(2, WallClock()).format(record))
     assert line["time"] == "2013-11-09T12:26:40.000250Z"
     assert datetime.fromisoformat(line["time"]).timestamp() == pytest.approx(record.created, abs=1e-6)
     assert (line["node"], line["event"], line["role"]) == (2, "state_changed", "leader")
+
+
+def test_a_line_has_the_time_that_the_node_takes_it_to_be() -> None:
+    table, clock = FaultTable(1, (), random.Random(1)), WallClock()
+    jump = SetFault(1, "j", "clock-jump", [], "", {"by_ms": -3_600_000}, 1000)
+    table.set(fault_of(jump), 1000, 0.0)
+    clock.strike(table.of_clock())
+    record = logging.makeLogRecord({"msg": "state_changed", "created": 1_384_000_000.0})
+    assert json.loads(JsonLines(2, clock).format(record))["time"] == "2013-11-09T11:26:40.000000Z"
 
 
 @pytest.mark.slow

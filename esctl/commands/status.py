@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from esctl.inquiry.survey import Report, Survey
 
 app = new_typer()
+CLOCK_OFF_MS: Final = 1_000
+"""Less is what clocks of different machines may well differ by."""
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
 
 
@@ -61,10 +63,13 @@ def warnings(survey: "Survey") -> list[str]:
         f" next: esctl health --wait 60 {name}"
         for r in survey.rejoining
     ]
+    found += _broken(survey)
     found += [
-        f"node {r.node.id} is broken on purpose: {r.faults_text}; next: esctl fault heal --all {name}"
-        for r in survey.reports
-        if r.faults
+        f"the clock of node {r.node.id} is {duration(abs(r.clock_is_off_ms) / 1000)}"
+        f" {'ahead of' if r.clock_is_off_ms > 0 else 'behind'} this machine's; its log's times are off,"
+        f" nothing else; next: esctl doctor"
+        for r in survey.up
+        if abs(r.clock_is_off_ms) >= CLOCK_OFF_MS
     ]
     for report in survey.up:
         forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
@@ -74,6 +79,30 @@ def warnings(survey: "Survey") -> list[str]:
                 f" events would be stored twice; next: esctl dedup stats {name}"
             )
     return found
+
+
+def _broken(survey: "Survey") -> list[str]:
+    """One line for one fault, however many nodes have a part in it."""
+    nodes: dict[str, set[int]] = {}
+    parts: dict[str, dict[str, int]] = {}
+    for report in survey.reports:
+        for fault in report.faults:
+            base = fault["id"].partition(".")[0]
+            nodes.setdefault(base, set()).add(report.node.id)
+            left = parts.setdefault(base, {})
+            left[fault["kind"]] = max(left.get(fault["kind"], 0), int(fault["left_ms"]))
+    return [
+        f"{_named(nodes[base])} broken on purpose: {base}"
+        f" ({', '.join(kinds)}, {max(kinds.values()) / 1000:.0f} s left);"
+        f" next: esctl fault heal {base} --cluster {survey.cluster.name}"
+        for base, kinds in parts.items()
+    ]
+
+
+def _named(nodes: set[int]) -> str:
+    """`node 2 is`, or `nodes 1, 3 are`."""
+    listed = ", ".join(map(str, sorted(nodes)))
+    return f"node {listed} is" if len(nodes) == 1 else f"nodes {listed} are"
 
 
 def _ailing(report: "Report") -> str:
@@ -102,6 +131,7 @@ def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
         "rss_bytes": report.number("rss_bytes") or report.process.rss_bytes,
         "uptime_s": report.process.uptime_s if status is None else status.get("uptime_s"),
         "address": report.node.client,
+        "clock_off_ms": report.clock_is_off_ms if report.clock_off_ms is not None else None,
         "faults": report.faults,
     }
 

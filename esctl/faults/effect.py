@@ -18,6 +18,8 @@ HEARD_MARGIN_MS: Final = 100
 """What was on its way when the fault was set, and the time that a look takes."""
 SETTLED_MS: Final = 400
 """Two heartbeats and more: before that, silence says nothing."""
+JUMP_MARGIN_MS: Final = 500
+"""What a clock that was set may be away from where it should be."""
 STEPS_DOWN_MS: Final = 2_000
 """By then a leader that no majority answers has given up."""
 
@@ -25,6 +27,7 @@ _HIT: Final = {
     "block": "messages lost",
     "drop": "messages lost",
     "duplicate": "messages sent twice",
+    "reorder": "messages overtaken",
     "delay": "messages delayed",
     "rate": "messages slowed down",
     "reset": "connections broken",
@@ -52,6 +55,8 @@ class Look:
     status: Mapping[str, Any] | None
     hits: Mapping[str, int] = field(default_factory=dict)
     """By the id of the fault, of those that are active on the node."""
+    clock_off_ms: tuple[int, int] | None = None
+    """How far its wall clock is ahead of this machine's: between these two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +138,51 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect
     return effects
 
 
-def of_process(node: int, wanted: RunState, looks: Mapping[int, Look]) -> list[Effect]:
-    """What a node shows that was killed or paused."""
-    look = looks[node]
+def of_processes(nodes: Sequence[int], wanted: RunState, looks: Mapping[int, Look]) -> list[Effect]:
+    """What nodes show that were killed or paused."""
+    return [_of_process(node, wanted, looks[node]) for node in nodes]
+
+
+def of_clock(order: Order, before: Look, looks: Mapping[int, Look]) -> list[Effect]:
+    """What the clock of a node shows that was set forward or back, or goes faster or slower."""
+    look = looks[order.node]
+    if look.status is None:
+        return [Effect(order.node, Verdict.UNKNOWN, _silent(look), open=True)]
+    if order.id not in look.hits:
+        return [Effect(order.node, Verdict.NO_EFFECT, f"{order.id} is not active there")]
+    if look.clock_off_ms is None or before.clock_off_ms is None:
+        return [Effect(order.node, Verdict.UNKNOWN, "its status does not say what time it is")]
+    # Both are known within the time that a question takes, and so is their difference.
+    low = look.clock_off_ms[0] - before.clock_off_ms[1]
+    high = look.clock_off_ms[1] - before.clock_off_ms[0]
+    wanted = order.parameters.get("by_ms", order.parameters.get("permille", 0))
+    moved = low > 0 if wanted > 0 else high < 0
+    at_its_place = order.kind != "clock-jump" or low - JUMP_MARGIN_MS <= wanted <= high + JUMP_MARGIN_MS
+    hits = look.hits[order.id]
+    if moved and at_its_place:
+        return [Effect(order.node, Verdict.APPLIED, f"its clock is {clock_text(low, high)}", hits)]
+    if order.kind == "clock-drift":
+        return [Effect(order.node, Verdict.UNKNOWN, "it is too early to say", hits, open=True)]
+    evidence = f"its clock is {clock_text(low, high)}"
+    return [Effect(order.node, Verdict.NO_EFFECT, evidence, hits, open=True)]
+
+
+def clock_text(low_ms: int, high_ms: int) -> str:
+    """How far a clock has moved, for people."""
+    nearest = 0 if low_ms <= 0 <= high_ms else min(low_ms, high_ms, key=abs)
+    if not nearest:
+        return "where it was"
+    seconds = abs(nearest) / 1000
+    size = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.2f} s"
+    return f"{size} {'ahead of' if nearest > 0 else 'behind'} where it was"
+
+
+def _of_process(node: int, wanted: RunState, look: Look) -> Effect:
     if look.state is wanted and look.status is None:
-        return [Effect(node, Verdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)]
+        return Effect(node, Verdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)
     if look.state is wanted:
-        return [Effect(node, Verdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)]
-    return [Effect(node, Verdict.NO_EFFECT, f"its process is {look.state}", open=True)]
+        return Effect(node, Verdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)
+    return Effect(node, Verdict.NO_EFFECT, f"its process is {look.state}", open=True)
 
 
 def _without_leader(look: Look, leader: int, hits: int, elapsed_ms: int) -> Effect:
@@ -186,6 +228,8 @@ def _hit(hits: int, kind: str) -> str:
 
 
 def _untouched(order: Order) -> str:
+    if order.kind == "reorder":
+        return "no message was overtaken yet"
     share = order.parameters.get("permille", 1000)
     return "nothing was sent" if share == 1000 else "no message was struck yet"
 

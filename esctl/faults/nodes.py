@@ -22,6 +22,8 @@ from esnode.config import load
 from esnode.errors import CallerError, EventStreamError, FaultsNotAllowed
 
 ANSWER_S: Final = 1.0
+ORDER_S: Final = 5.0
+"""An order that was taken and not answered in time would be reported as one that was not."""
 WATCH_S: Final = 3.0
 """How long an effect is waited for."""
 LOOK_EVERY_S: Final = 0.1
@@ -60,7 +62,7 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
 
     async def tell(node: Node) -> None:
         try:
-            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_S) as link:
+            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ORDER_S) as link:
                 for order in orders:
                     if order.node == node.id:
                         await _set(link, order, lease_ms)
@@ -115,7 +117,7 @@ async def watch(
     while True:
         elapsed_ms = round((trio.current_time() - begun) * 1000)
         survey = await surveys.ask(cluster)
-        effects = judge({report.node.id: _look(report) for report in survey.reports}, elapsed_ms)
+        effects = judge({report.node.id: look_of(report) for report in survey.reports}, elapsed_ms)
         decided = not any(effect.open for effect in effects)
         if (decided and (survey.leader or not for_leader)) or trio.current_time() > until:
             return effects, survey
@@ -141,7 +143,7 @@ async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
 
     async def tell(node: Node) -> None:
         try:
-            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_S) as link:
+            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ORDER_S) as link:
                 for fault in await link.faults():
                     if not ids or any(belongs(fault["id"], to) for to in ids):
                         ended.setdefault(node.id, []).extend(await link.heal_fault(fault["id"]))
@@ -214,6 +216,7 @@ def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     )
 
 
-def _look(report: Report) -> Look:
+def look_of(report: Report) -> Look:
+    """What an effect is judged by."""
     hits = {fault["id"]: int(fault["hits"]) for fault in report.faults}
-    return Look(report.node.id, report.process.state, report.status, hits)
+    return Look(report.node.id, report.process.state, report.status, hits, report.clock_off_ms)

@@ -14,9 +14,12 @@ from typing import Any, Final
 from esctl.errors import InvalidArgument
 from esctl.faults.shapes import Cut, between, listed
 from esnode import limits
+from esnode.faults import PARAMETERS, Kind
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
-_UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, None: 1000}
+MIN_JUMP_MS: Final = 1_000
+"""A smaller jump could not be told from the time that a question takes."""
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, None: 1000}
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
 _SCALE: Final = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -92,21 +95,31 @@ def links_of(text: str, voters: Iterable[int], *, one_way: bool) -> list[Cut]:
 
 
 def kinds_of(
-    shares: Mapping[str, str | None], delay: str | None, jitter: str | None, rate: str | None, *, stall: bool
+    shares: Mapping[str, str | None],
+    delay: str | None,
+    jitter: str | None,
+    rate: str | None,
+    *,
+    stall: bool,
+    hold: str | None = None,
 ) -> dict[str, dict[str, int]]:
     """The kinds of faults that the options of `esctl fault net` ask for, with their parameters."""
     kinds: dict[str, dict[str, int]] = {}
+    if hold is not None and shares.get("reorder") is None:
+        raise _unusable("--hold is for how long --reorder holds a message back")
     if delay is not None or jitter is not None:
         kinds["delay"] = {"delay_ms": delay_of(delay or "0ms"), "jitter_ms": delay_of(jitter or "0ms")}
     for kind, share in shares.items():
         if share is not None:
             kinds[kind] = {"permille": permille(share)}
+    if hold is not None:
+        kinds["reorder"]["hold_ms"] = delay_of(hold)
     if rate is not None:
         kinds["rate"] = {"bytes_per_s": bytes_per_s(rate)}
     if stall:
         kinds["stall"] = {}
     if not kinds:
-        options = "--delay, --jitter, --drop, --duplicate, --rate, --reset or --stall"
+        options = "--delay, --jitter, --drop, --duplicate, --reorder, --rate, --reset or --stall"
         raise _unusable(f"say what becomes of the messages: {options}")
     return kinds
 
@@ -129,11 +142,28 @@ def delay_of(text: str) -> int:
 
 
 def milliseconds(text: str) -> int:
-    """`500ms`, `10s`, `2m`; a bare number is seconds."""
+    """`500ms`, `10s`, `2m`, `1h`; a bare number is seconds."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise _unusable(f"{text!r} is no duration: write 500ms, 10s or 2m")
     return round(float(match[1]) * _UNIT_MS[match[2]])
+
+
+def jump_of(text: str) -> int:
+    """`+2h` or `-30m` in milliseconds, within what a node takes."""
+    by_ms = milliseconds(text.strip().lstrip("+-")) * (-1 if text.strip().startswith("-") else 1)
+    if not MIN_JUMP_MS <= abs(by_ms) <= limits.MAX_FAULT_JUMP_MS:
+        days = limits.MAX_FAULT_JUMP_MS // 86_400_000
+        raise _unusable(f"a jump of {text} is not from {MIN_JUMP_MS} ms to {days} days, forward or back")
+    return by_ms
+
+
+def drift_of(rate: int) -> int:
+    """Milliseconds a second, within what a node takes."""
+    span = PARAMETERS[Kind.DRIFT]["permille"]
+    if not rate or not span.low <= rate <= span.high:
+        raise _unusable(f"a drift of {rate} ms a second is not from {span.low} to {span.high}, or none")
+    return rate
 
 
 def permille(text: str) -> int:

@@ -35,6 +35,8 @@ class Report:
     """The cuts of its real links, where it has some: it does not know of them."""
     heard_ms: int = 0
     """What this machine's wall clock showed when the answer came; 0 when none did."""
+    asked_ms: int = 0
+    """What it showed when the question left."""
 
     @property
     def node(self) -> Node:
@@ -65,6 +67,20 @@ class Report:
     def faults(self) -> list[dict[str, Any]]:
         """What it is broken by on purpose."""
         return [*((self.status or {}).get("faults") or []), *self.severed]
+
+    @property
+    def clock_off_ms(self) -> tuple[int, int] | None:
+        """Between which two its wall clock is ahead of this machine's; None when that is not known."""
+        told = (self.status or {}).get("wall_time_ms")
+        if type(told) is not int or not self.asked_ms or not self.heard_ms:
+            return None
+        return told - self.heard_ms - 1, told - self.asked_ms
+
+    @property
+    def clock_is_off_ms(self) -> int:
+        """By how much at least its wall clock differs from this machine's; 0 when it need not."""
+        low, high = self.clock_off_ms or (0, 0)
+        return 0 if low <= 0 <= high else min(low, high, key=abs)
 
     @property
     def faults_text(self) -> str:
@@ -201,8 +217,9 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
     with trio.move_on_after(timeout_s):
         try:
             async with connect_node(process.node.client, timeout_s=timeout_s) as link:
+                asked_ms = time.time_ns() // 1_000_000
                 status = await link.status()
-            return _checked(cluster, process, status)
+            return replace(_checked(cluster, process, status), asked_ms=asked_ms)
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)

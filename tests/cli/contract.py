@@ -16,8 +16,8 @@ from referencing import Registry, Resource
 
 from esctl import schemas
 
-STREAMS = {"consume", "logs"}
-"""They print a record a line."""
+STREAMS = {name for name in schemas.commands() if "record" in schemas.of(name).get("$defs", {})}
+"""They print a record a line, always or when they are told to go on."""
 
 
 @cache

@@ -141,7 +141,7 @@ def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path
     assert Run("backup", "prune", str(tmp_path), "--keep", "1", "-o", "json").data["removed"] == [
         str(path) for path in paths[:2]
     ]
-    assert sorted(tmp_path.iterdir()) == sorted([paths[2], other, torn])
+    assert sorted(tmp_path.glob(f"*{shelf.SUFFIX}")) == sorted([paths[2], other, torn])
     assert Run("backup", "ls", "-o", "json").data["backups"] == []  # where they go by themselves
     with pytest.raises(InputUnreadable):
         shelf.listed(tmp_path / "nowhere")

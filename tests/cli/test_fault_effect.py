@@ -106,6 +106,60 @@ def test_a_node_is_seen_between_the_refused_write_and_its_end(kind: str) -> None
     assert (found[0].verdict, found[0].evidence) == (APPLIED, "1 write refused")
 
 
+def seen(low_ms: int, high_ms: int, fault: str = "c") -> dict[int, Look]:
+    """Node 1, whose clock is ahead of this machine's by something between these."""
+    return {1: Look(1, RunState.RUNNING, {"role": "follower"}, {fault: 3}, (low_ms, high_ms))}
+
+
+@pytest.mark.parametrize(
+    ("by_ms", "before", "after", "verdict"),
+    [
+        (7_200_000, (0, 4), (7_199_990, 7_200_020), APPLIED),
+        (-7_200_000, (0, 4), (-7_200_010, -7_199_990), APPLIED),
+        (5_000, (60_000, 60_004), (65_000, 65_004), APPLIED),
+        (7_200_000, (0, 4), (-2, 4), NO_EFFECT),
+        (7_200_000, (0, 4), (-7_200_010, -7_199_990), NO_EFFECT),
+        (1_000, (0, 4), (100, 104), NO_EFFECT),
+    ],
+)
+def test_a_clock_that_jumped_is_judged_by_where_it_was(
+    by_ms: int, before: tuple[int, int], after: tuple[int, int], verdict: Verdict
+) -> None:
+    order = Order(1, "c", "clock-jump", parameters={"by_ms": by_ms})
+    (found,) = effect.of_clock(order, seen(*before)[1], seen(*after))
+    assert found.verdict is verdict
+
+
+def test_a_clock_that_drifts_is_shown_as_soon_as_a_question_cannot_explain_it() -> None:
+    order = Order(1, "c", "clock-drift", parameters={"permille": -50})
+    before = seen(-3, 3)[1]
+    (early,) = effect.of_clock(order, before, seen(-8, -2))
+    assert (early.verdict, early.open) == (UNKNOWN, True)
+    (later,) = effect.of_clock(order, before, seen(-40, -34))
+    assert (later.verdict, later.evidence) == (APPLIED, "its clock is 0.03 s behind where it was")
+
+
+def test_a_clock_that_nobody_can_see_is_unknown_and_a_fault_that_is_gone_has_no_effect() -> None:
+    order = Order(1, "c", "clock-jump", parameters={"by_ms": 5_000})
+    (silent,) = effect.of_clock(order, seen(0, 1)[1], {1: Look(1, RunState.DOWN, None)})
+    assert silent.verdict is UNKNOWN
+    (gone,) = effect.of_clock(order, seen(0, 1)[1], seen(5_000, 5_001, fault="other"))
+    assert gone.verdict is NO_EFFECT
+
+
+def test_each_frozen_node_shows_that_it_stands_still() -> None:
+    looks = {1: Look(1, RunState.PAUSED, None), 2: Look(2, RunState.RUNNING, {"role": "leader"})}
+    found = effect.of_processes([1, 2], RunState.PAUSED, looks)
+    assert [one.verdict for one in found] == [APPLIED, NO_EFFECT]
+
+
+def test_a_link_on_which_nothing_was_overtaken_yet_says_so() -> None:
+    (found,) = effect.of_orders(
+        [Order(1, "net", "reorder", (2,), "out", {"permille": 100})], {1: look(1, fault="net")}
+    )
+    assert (found.verdict, found.evidence) == (UNKNOWN, "no message was overtaken yet")
+
+
 def test_one_part_without_effect_spoils_the_whole() -> None:
     parts = [Effect(1, APPLIED, ""), Effect(2, UNKNOWN, "")]
     assert effect.of_all(parts) is UNKNOWN

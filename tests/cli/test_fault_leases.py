@@ -31,8 +31,7 @@ def wait_for(fakes: FakeNodes, states: list[str]) -> None:
 
 def pause(fakes: FakeNodes, lease_ms: int) -> leases.StoppedNode:
     stopped = leases.begin(fakes.cluster, "pause-1", "pause", 2, lease_ms)
-    leases.strike(fakes.cluster, stopped)
-    return stopped
+    return leases.strike(fakes.cluster, stopped)
 
 
 def test_a_paused_node_goes_on_when_its_lease_is_over(running: FakeNodes) -> None:
@@ -54,10 +53,37 @@ def test_a_paused_node_goes_on_at_once_when_it_is_healed(running: FakeNodes) -> 
     assert leases.active(running.cluster) == []
 
 
+def test_the_lease_begins_when_the_node_is_struck(running: FakeNodes) -> None:
+    begun = leases.begin(running.cluster, "pause-1", "pause", 2, 1_000)
+    time.sleep(0.2)
+    stopped = leases.strike(running.cluster, begun)
+    assert stopped.until >= begun.until + 0.2
+    while leases.active(running.cluster):
+        time.sleep(0.02)
+    assert time.time() >= stopped.until - 0.05
+    assert running.states() == ["running"] * 3
+
+
+def test_all_nodes_stand_still_together_and_go_on(running: FakeNodes) -> None:
+    begun = leases.begin_all(running.cluster, {n: f"freeze-1.{n}" for n in (1, 2, 3)}, "freeze", 2_000)
+    for one in begun:
+        leases.strike(running.cluster, one)
+    wait_for(running, ["paused"] * 3)
+    wait_for(running, ["running"] * 3)
+
+
+def test_a_note_that_was_left_before_anything_was_struck_is_no_fault(running: FakeNodes) -> None:
+    leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
+    assert leases.active(running.cluster) == []
+    assert leases.heal(running.cluster) == ([], None)
+    assert leases.note_of(running.cluster, "pause-1") is None
+    assert running.states() == ["running"] * 3
+
+
 def test_nobody_is_struck_when_the_lease_is_over_before(running: FakeNodes) -> None:
     stopped = leases.begin(running.cluster, "pause-1", "pause", 2, 100)
     deadline = time.monotonic() + PATIENCE_S
-    while leases.is_active(running.cluster, "pause-1"):
+    while leases.note_of(running.cluster, "pause-1") is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     with pytest.raises(OperationTimeout, match="nothing was done"):

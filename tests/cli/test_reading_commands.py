@@ -230,7 +230,36 @@ async def test_a_fault_on_purpose_is_not_well_and_is_named_with_the_command_that
     )
     assert found.serving
     (warning,) = [words for words in warnings(found.survey) if "purpose" in words]
-    assert warning.endswith("next: esctl fault heal --all --cluster wire")
+    assert warning.startswith("node 2 is broken on purpose: cut-1 (block, 8 s left)")
+    assert warning.endswith("next: esctl fault heal cut-1 --cluster wire")
+
+
+async def test_a_fault_is_one_line_however_many_nodes_have_a_part_in_it(tmp_path: Path) -> None:
+    nodes = three()
+    for node in nodes:
+        node.faults = {
+            f"net-1.{kind}": {"id": f"net-1.{kind}", "kind": kind, "left_ms": 4_000 + node.id, "hits": 0}
+            for kind in ("delay", "drop")
+        }
+    nodes[2].faults["disk-2"] = {"id": "disk-2", "kind": "disk-slow", "left_ms": 9_000, "hits": 0}
+    async with serving(nodes, tmp_path) as cluster:
+        found = await survey.ask(cluster)
+    assert [words for words in warnings(found) if "purpose" in words] == [
+        "nodes 1, 2, 3 are broken on purpose: net-1 (delay, drop, 4 s left);"
+        " next: esctl fault heal net-1 --cluster wire",
+        "node 3 is broken on purpose: disk-2 (disk-slow, 9 s left);"
+        " next: esctl fault heal disk-2 --cluster wire",
+    ]
+
+
+async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path: Path) -> None:
+    nodes = three()
+    nodes[1].clock_off_ms = -7_200_000
+    async with serving(nodes, tmp_path) as cluster:
+        found = await survey.ask(cluster)
+    assert [report.clock_is_off_ms for report in found.reports][::2] == [0, 0]
+    (warning,) = [words for words in warnings(found) if "clock" in words]
+    assert warning.startswith("the clock of node 2 is 1h59m behind this machine's")
 
 
 COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class WireNode:
     dedup: dict[str, Any] = field(default_factory=dict)
     faults_allowed: bool = True
     faults: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clock_off_ms: int = 0
     troubles: int = 0
     """Connections that ended with an error."""
     asked: list[Message] = field(default_factory=list)
@@ -211,6 +213,7 @@ class WireNode:
             "voters": [1, 2, 3],
             "epoch": 1, "ancestors": [], "prefix_index": 0, "savepoint_index": 4,
             "silence_ms": 0 if self.role == "leader" else 40,
+            "wall_time_ms": round(time.time() * 1000) + self.clock_off_ms,
             "faults_allowed": self.faults_allowed, "faults": list(self.faults.values()),
         }  # fmt: skip
 

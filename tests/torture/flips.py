@@ -12,12 +12,12 @@ import argparse
 import contextlib
 import random
 import sys
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from esctl.exits import Exit
+from esnode.damage import MAX_DRAWS, Flip, data_files
 from esnode.errors import EventStreamError
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
@@ -25,9 +25,8 @@ from tests.torture.campaign import run as run_campaign
 from tests.torture.judgement import keys_of
 from tests.torture.load import Load
 from tests.torture.rejoining import bring_back, wait_renamed, wait_sound
-from tests.torture.stored import damage_in, data_files, directory_name
+from tests.torture.stored import damage_in, directory_name
 
-MAX_DRAWS: Final = 40
 NOTICE_S: Final = 3.0
 """A running node that has not put its files aside by then has not read what was flipped."""
 
@@ -55,7 +54,7 @@ class FlippedBit:
     async def _at_rest(self, ring: Arena, load: Load, number: int, source: random.Random, how: str) -> Strike:
         node = ring.cluster.node(number)
         for _ in range(MAX_DRAWS):
-            flip = Flip.drawn(data_files(ring.cluster, node), source)
+            flip = Flip.drawn(data_files(ring.cluster.storage, node.data_dir), source)
             changed = flip.carry_out()
             found = await trio.to_thread.run_sync(damage_in, ring.cluster, node, ring.directory)
             if found:
@@ -69,7 +68,7 @@ class FlippedBit:
         node = ring.cluster.node(number)
         await ring.stop([number])
         await ring.start([number])  # what it had in memory is gone
-        flip = Flip.drawn(data_files(ring.cluster, node, at_rest=False), source)
+        flip = Flip.drawn(data_files(ring.cluster.storage, node.data_dir, at_rest=False), source)
         before = directory_name(node)
         changed = flip.carry_out()
         with contextlib.suppress(EventStreamError):  # it may well refuse, or end
@@ -90,32 +89,6 @@ class FlippedBit:
         return Strike(
             f"running, {flip} ({words}; after its end: {found}){told}", "" if changed else "reads as before"
         )
-
-
-class Flip:
-    """One bit of one file."""
-
-    def __init__(self, path: Path, place: int, bit: int) -> None:
-        self._path, self._place, self._bit = path, place, bit
-
-    @classmethod
-    def drawn(cls, files: list[Path], source: random.Random) -> "Flip":
-        path = source.choice(files)
-        return cls(path, source.randrange(path.stat().st_size), source.randrange(8))
-
-    def __str__(self) -> str:
-        return f"bit {self._bit} of byte {self._place:,} of {self._path.name} flipped"
-
-    def carry_out(self) -> bool:
-        """Flip it, or flip it back, and sync it; does the file read otherwise now?"""
-        with self._path.open("r+b", buffering=0) as file:
-            file.seek(self._place)
-            wanted = bytes([file.read(1)[0] ^ (1 << self._bit)])
-            file.seek(self._place)
-            file.write(wanted)
-        with self._path.open("rb", buffering=0) as file:
-            file.seek(self._place)
-            return file.read(1) == wanted
 
 
 def run(settings: Settings) -> Exit:

@@ -93,25 +93,6 @@ def mark_file(node: Node) -> Path:
     return node.data_dir / MARK_FILE
 
 
-def data_files(cluster: Cluster, node: Node, *, at_rest: bool = True) -> list[Path]:
-    """The files of the log that hold something: the database, its journal, the snapshot.
-
-    Not `at_rest`: only what a running node does not write any more, or reads before it does.
-    """
-    if cluster.storage == "sqlite":
-        database, journals = [node.data_dir / "log.sqlite"], [node.data_dir / "log.sqlite-wal"]
-    elif cluster.storage == "segments":
-        *database, last = sorted((node.data_dir / "segments").glob("*.log"))
-        journals = [last]
-    else:
-        place = node.data_dir / "rocksdb"
-        database, journals = list(place.glob("*.sst")), list(place.glob("*.log"))
-    found = [*database, *node.data_dir.glob("snapshot-*")]
-    if at_rest or not database:
-        found += journals
-    return sorted(path for path in found if path.exists() and path.stat().st_size)
-
-
 def _read(data_dir: Path, cluster: Cluster, node: Node, from_offset: int, to_offset: int) -> FileLog:
     storage = open_storage(cluster.storage, data_dir, Identity(cluster.identity, node.id))
     keys, digest = bytearray(), hashlib.blake2b(digest_size=16)

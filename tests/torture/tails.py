@@ -14,12 +14,13 @@ import sys
 import trio
 
 from esctl.exits import Exit
+from esnode.damage import data_files
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign
 from tests.torture.load import Load
 from tests.torture.rejoining import bring_back
-from tests.torture.stored import damage_in, data_files, mark_file
+from tests.torture.stored import damage_in, mark_file
 
 
 class CutTail:
@@ -37,7 +38,7 @@ class CutTail:
     async def strike(self, ring: Arena, load: Load, target: Target, source: random.Random) -> Strike:
         node = ring.cluster.node(target.number)
         await ring.kill([target.number])  # after a stop in peace there is no journal
-        files = sorted([*data_files(ring.cluster, node), mark_file(node)])
+        files = sorted([*data_files(ring.cluster.storage, node.data_dir), mark_file(node)])
         path = files[self._turn % len(files)]
         self._turn += 1
         size = path.stat().st_size

@@ -14,6 +14,7 @@ from esctl import state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.running import RunArgument
+from esctl.exits import Exit
 from esctl.invocation import Invocation
 from esnode.errors import EventStreamError
 
@@ -60,7 +61,7 @@ def runs(run: Invocation) -> Answer:
             }
         )
     table = Table(["run", "cluster", "state", "begun"], rows, empty="no playbook was run yet")
-    return Answer({"runs": listed}, [table], errors)
+    return Answer({"runs": listed}, [table], errors, Exit.ERROR if errors else Exit.OK)
 
 
 def report(

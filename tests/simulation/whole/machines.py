@@ -21,6 +21,7 @@ from esnode.status import Process
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import MemoryPlace
+from esnode.wallclock import WallClock
 
 from .audit import Audit
 from .clock import HOST, Freezer
@@ -206,6 +207,7 @@ class Machine:
                     ground.network.dialer(self.host),
                     pace=pace,
                     process=lambda: Process(config.node_id, 0),
+                    clock=WallClock(trio.current_time),
                 )
                 ground.audit.observe(self.host, node.machine)
                 self.life = Life(scope, storage, pace, node)

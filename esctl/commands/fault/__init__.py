@@ -1,0 +1,26 @@
+"""`esctl fault`: break links, disks, clocks and nodes on purpose, and show that it hits.
+
+The nodes themselves enforce the lease, so nothing depends on this command once it has acted; a node that was
+started without faults allowed refuses. Each command says what the quorum would be before it acts, and looks
+at the nodes afterwards: applied, no effect, or unknown. One module for each thing that is broken.
+"""
+
+from esctl.commands.fault import active, clock, coverage, disk, links, processes, storm
+from esctl.faults.shapes import MEANINGS
+from esctl.invocation import command, new_typer
+
+app = new_typer()
+
+command(app, "partition", epilog="  ".join(f"{shape}: {what}." for shape, what in MEANINGS.items()))(
+    links.cut
+)
+command(app, "net")(links.net)
+command(app, "disk")(disk.disk)
+command(app, "clock")(clock.clock)
+command(app, "kill")(processes.kill)
+command(app, "pause")(processes.pause)
+command(app, "freeze")(processes.freeze)
+command(app, "ls")(active.ls)
+command(app, "heal")(active.heal)
+command(app, "coverage")(coverage.coverage)
+command(app, "storm")(storm.storm)

@@ -1,0 +1,126 @@
+"""`esctl fault ls` and `heal`: what is active, and its end before the lease is over."""
+
+from typing import Annotated
+
+import typer
+
+from esctl import candidates
+from esctl.answer import Answer, Line, Table, Tone, Value
+from esctl.arguments import DryRun
+from esctl.backends import backend_named
+from esctl.backends.interface import RunState
+from esctl.errors import CleanUpIncomplete, FaultNotFound, InvalidArgument
+from esctl.exits import Exit
+from esctl.faults import leases
+from esctl.faults import orders as ordering
+from esctl.faults.shapes import listed
+from esctl.invocation import Invocation
+from esctl.state import Cluster
+
+
+def ls(run: Invocation) -> Answer:
+    """List the active faults of every node, what is left of each lease, and how often each has hit"""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    active, survey = run.trio(lambda: nodes.active(cluster))
+    for one in leases.active(cluster):
+        active.setdefault(one.node, []).append(one.as_data())
+    for report in survey.down:
+        run.terminal.warn(f"node {report.node.id} gives no answer: {report.why}")
+    rows: list[list[Value]] = [
+        [
+            number,
+            fault["id"],
+            fault["kind"],
+            listed(fault["peers"]) or None,
+            fault["direction"] or None,
+            _parameters(fault["parameters"]),
+            f"{fault['left_ms'] / 1000:.1f} s",
+            fault["hits"],
+        ]
+        for number, faults in sorted(active.items())
+        for fault in faults
+    ]
+    columns = ["node", "fault", "kind", "peers", "way", "how", "left", "hits"]
+    data = {
+        "cluster": cluster.name,
+        "allowed": [r.node.id for r in survey.up if (r.status or {}).get("faults_allowed")],
+        "faults": [{"node": n, **fault} for n, faults in sorted(active.items()) for fault in faults],
+    }
+    table = Table(columns, rows, empty=f"no faults are active in {cluster.name}")
+    if not survey.up:
+        return Answer(data, [table], [survey.nobody], Exit.UNREACHABLE)
+    return Answer(data, [table])
+
+
+def heal(
+    run: Invocation,
+    fault: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ID]", help="End this one; see esctl fault ls", autocompletion=candidates.faults
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="End every fault of the cluster")] = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """End faults before their lease does, and wait until the nodes hear each other again"""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    if (fault is None) is not everything:
+        raise InvalidArgument("name a fault, or say --all; nothing was done", next_step="esctl fault ls")
+    cluster = run.cluster()
+    ids = [] if fault is None else [fault]
+    if dry_run:
+        active, _ = run.trio(lambda: nodes.active(cluster))
+        for stopped in leases.active(cluster):
+            active.setdefault(stopped.node, []).append(stopped.as_data())
+        found = [
+            (number, one["id"])
+            for number, ones in sorted(active.items())
+            for one in ones
+            if everything or ordering.belongs(one["id"], ids[0])
+        ]
+        text = ", ".join(f"{name} on node {number}" for number, name in found) or "nothing"
+        return Answer(
+            {"cluster": cluster.name, "dry_run": True, "faults": found}, [Line(f"would end {text}")]
+        )
+    with run.terminal.progress(f"healing {cluster.name}"):
+        going_on, failure = leases.heal(cluster, ids)  # first, so that these nodes answer
+        healed = run.trio(lambda: nodes.heal(cluster, ids))
+    ended = [{"node": n, **one} for n, ones in sorted(healed.ended.items()) for one in ones]
+    ended += [{"node": one.node, **one.as_data()} for one in going_on]
+    data = {"cluster": cluster.name, "healed": ended, "silent": healed.silent, "recovered": healed.recovered}
+    if failure is not None:
+        return Answer.of_error(failure, data)
+    running = [n for n in healed.silent if _runs(cluster, n)]
+    if running:
+        error = CleanUpIncomplete(
+            f"node {listed(running)} gives no answer: a fault there ends with its lease",
+            next_step=f"esctl fault heal --all --cluster {cluster.name}",
+        )
+        return Answer.of_error(error, data)
+    if not ended and fault is not None:
+        raise FaultNotFound(
+            f"no node of {cluster.name} has a fault {fault}: it was healed, or its lease is over",
+            next_step=f"esctl fault ls --cluster {cluster.name}",
+        )
+    if not ended:
+        return Answer(data, [Line(f"no faults were active in {cluster.name}")])
+    names = ", ".join(f"{one['id']} on node {one['node']} (hits: {one['hits']:,})" for one in ended)
+    if healed.recovered:
+        calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
+    else:
+        helps = f"esctl health --wait 10 --cluster {cluster.name}"
+        calm = Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
+    return Answer(data, [Line(f"healed {names}"), calm])
+
+
+def _parameters(parameters: dict[str, int]) -> str | None:
+    return " ".join(f"{name}={value}" for name, value in parameters.items()) or None
+
+
+def _runs(cluster: Cluster, number: int) -> bool:
+    processes = backend_named(cluster.backend).nodes(cluster)
+    return next(p.state is not RunState.DOWN for p in processes if p.node.id == number)

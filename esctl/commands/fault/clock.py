@@ -1,0 +1,75 @@
+"""`esctl fault clock`: a node's time of day set wrong, to show that nothing depends on it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer, Line
+from esctl.arguments import DryRun
+from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
+from esctl.errors import InvalidArgument, NodeNotRunning
+from esctl.faults import effect
+from esctl.faults import orders as ordering
+from esctl.faults.effect import Effect, Look
+from esctl.faults.orders import Order
+from esctl.invocation import Invocation
+
+
+def clock(
+    run: Invocation,
+    how: Annotated[
+        Literal["jump", "drift"], typer.Argument(help="Set it forward or back, or let it go faster or slower")
+    ],
+    number: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="TIME", help="Jump by so much: +2h, -30m", show_default=False),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option("--rate", metavar="MS", help="Gain so many ms a second; -50 loses", show_default=False),
+    ] = None,
+    lease: Lease = "10s",
+    name: Name = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Set the time of day wrong that a node sees; log time and leases go by another clock"""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    parameters = _parameters(how, by, rate)
+    cluster.node(number)
+    survey = survey_of(run, cluster)
+    report = survey.report(number)
+    if not report.up:
+        raise NodeNotRunning(
+            f"node {number} gives no answer: {report.why}; nothing was done",
+            next_step=f"{report.next_step} --cluster {cluster.name}",
+        )
+    order = Order(number, new_id("clock", name), f"clock-{how}", parameters=parameters)
+    before = nodes.look_of(report)
+    text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
+    change = guard.quorum_change(cluster, [one.process for one in survey.reports])
+    plan = Line(f"the quorum stays as it is: {change.text}")
+    if not dry_run:
+        run.terminal.view(plan)
+
+    def judge(looks: Mapping[int, Look], _elapsed_ms: int) -> list[Effect]:
+        return effect.of_clock(order, before, looks)
+
+    data = {"node": number, "quorum": change.as_data()}
+    return strike(
+        run, survey, [order], lease_ms, data, f"{how} of node {number}'s clock {text}", judge,
+        dry_run=dry_run, plan=plan, ways=[f"clock {how}"],
+    )  # fmt: skip
+
+
+def _parameters(how: str, by: str | None, rate: int | None) -> dict[str, int]:
+    if how == "jump" and by is not None and rate is None:
+        return {"by_ms": ordering.jump_of(by)}
+    if how == "drift" and rate is not None and by is None:
+        return {"permille": ordering.drift_of(rate)}
+    wants = "--by, such as +2h" if how == "jump" else "--rate, such as 50"
+    raise InvalidArgument(f"{how} wants {wants}, and nothing else; nothing was done")

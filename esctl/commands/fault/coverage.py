@@ -1,0 +1,57 @@
+"""`esctl fault coverage`: what this cluster has been through, and what it has not."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.backends import backend_named
+from esctl.faults import ledger
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.state import Cluster
+
+
+def coverage(run: Invocation) -> Answer:
+    """Show which faults this cluster has met in its life, how often each has hit, and which it never met"""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.faults.coverage import tally
+
+    cluster = run.cluster()
+    active, survey = run.trio(lambda: nodes.active(cluster))
+    for report in survey.down:
+        run.terminal.warn(f"node {report.node.id} gives no answer: what is active there is not counted")
+    live = [(number, one) for number, ones in active.items() for one in ones]
+    told = chain.from_iterable(_told(cluster, node.id) for node in cluster.nodes)
+    rows = tally(ledger.read(cluster), told, live)
+    never = [row.way for row in rows if not row.times]
+    idle = [row.way for row in rows if row.times and not row.hits]
+    data = {
+        "cluster": cluster.name,
+        "faults": [row.as_data() for row in rows],
+        "never": never,
+        "no_hit": idle,
+    }
+    table: list[list[Value]] = [
+        [
+            row.way,
+            row.times or Cell("never", Tone.DIM),
+            row.hits if row.hits or not row.times else Cell(0, Tone.WARN),
+            ", ".join(map(str, sorted(row.nodes))) or None,
+            row.last.partition(".")[0].replace("T", " ") or None,
+        ]
+        for row in rows
+    ]
+    met = len(rows) - len(never)
+    summary = Line(f"{met} of {len(rows)} met, {len(never)} never, {len(idle)} without a hit")
+    return Answer(data, [Table(["fault", "set", "hits", "on node", "last (UTC)"], table), summary])
+
+
+def _told(cluster: "Cluster", number: int) -> Iterator[Mapping[str, Any]]:
+    from esctl.faults.coverage import lines_about
+
+    path = backend_named(cluster.backend).log_path(cluster, number)
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from lines_about(lines)

@@ -1,0 +1,147 @@
+"""`esctl fault disk`: a disk that is slow, refuses a write, has a flipped bit, or a torn end.
+
+The first three last for a lease. The last two are events, not states: the node is stopped, its files are
+damaged, it is started again, and what it does then is the answer. A keeper starts it should `esctl` be gone.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from esctl import guard, nodelog
+from esctl.answer import Answer, Line
+from esctl.arguments import DryRun, Yes
+from esctl.backends import backend_named
+from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
+from esctl.errors import TooFewNodes
+from esctl.faults import leases, ledger
+from esctl.faults import orders as ordering
+from esctl.faults.orders import Order
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.faults.atrest import Damage
+    from esctl.guard import QuorumChange
+    from esctl.inquiry.survey import Survey
+
+AT_REST: Final = ("flip", "torn")
+KEPT_MS: Final = 60_000
+"""When a keeper starts a node whose files are being damaged, should nobody else have."""
+_DEEDS: Final = {
+    "flip": "stop it, flip one bit of an acked entry on its disk, start it",
+    "torn": "kill it, leave half a record at the end of its log, start it",
+}
+
+
+def disk(
+    run: Invocation,
+    how: Annotated[
+        Literal["slow", "fail", "full", "flip", "torn"],
+        typer.Argument(
+            help="Delay each commit; refuse the next write, which ends the node;"
+            " flip a stored bit, or tear the log's end, while it is stopped"
+        ),
+    ],
+    number: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
+    delay: Annotated[
+        str, typer.Option("--delay", metavar="TIME", help="Delay each commit so long")
+    ] = "100ms",
+    jitter: Annotated[str, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = "0ms",
+    lease: Lease = "10s",
+    name: Name = None,
+    wait: Annotated[
+        str, typer.Option("--wait", metavar="TIME", help="Give it so long to repair a flip or a torn end")
+    ] = "60s",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Make a node's disk slow, let it refuse a write, or damage what it has stored (no lease: it heals)"""
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster.node(number)
+    survey = survey_of(run, cluster)
+    gone = () if how == "slow" else (number,)
+    change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=gone)
+    if how in AT_REST:
+        wait_s = ordering.milliseconds(wait) / 1000
+        return _at_rest(run, survey, how, number, change, wait_s, name, yes=yes, dry_run=dry_run)
+    parameters = {}
+    if how == "slow":
+        parameters = {"delay_ms": ordering.delay_of(delay), "jitter_ms": ordering.delay_of(jitter)}
+    ordered = [Order(number, new_id("disk", name), f"disk-{how}", parameters=parameters)]
+    plan = Line(f"afterwards: {change.text}")
+    if not dry_run:
+        run.terminal.view(plan)
+    if change.lost and not dry_run:
+        guard.moderate(run.terminal, f"let the disk of node {number} refuse its next write.", yes=yes)
+    data = {"node": number, "quorum": change.as_data()}
+    what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
+    return strike(
+        run, survey, ordered, lease_ms, data, f"{what} at node {number}", counts(ordered),
+        dry_run=dry_run, plan=plan, ways=[f"disk {how}"],
+    )  # fmt: skip
+
+
+def _at_rest(
+    run: Invocation,
+    survey: "Survey",
+    how: str,
+    number: int,
+    change: "QuorumChange",
+    wait_s: float,
+    name: str | None,
+    *,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
+    """Stop the node, damage its files, start it, and see whether it is whole again."""
+    from esctl.faults import atrest  # loaded late: it brings trio and the client
+
+    cluster = survey.cluster
+    _check_others(survey, how, number)
+    fault = new_id(how, name)
+    data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": None, "node": number}
+    data["quorum"] = change.as_data()
+    plan = Line(f"while node {number} is away: {change.text}")
+    if dry_run:
+        return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_DEEDS[how]}"), plan])
+    run.terminal.view(plan)
+    guard.moderate(run.terminal, f"node {number} of {cluster.name}: {_DEEDS[how]}.", yes=yes)
+    helps = f"esctl status --cluster {cluster.name}"
+    away = f"a keeper starts node {number} within {KEPT_MS // 1000} s if it is down"
+    run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; {away}")
+    log_end = nodelog.size(backend_named(cluster.backend).log_path(cluster, number))
+    with run.terminal.progress(f"{how} at node {number}"):
+        done = _damaged(survey, fault, how, number)
+        ledger.note(cluster, fault, [f"disk {how}"], [number])
+    run.terminal.note(f"node {number}: {done.text}; looking what it makes of it")
+    data["damage"] = done.facts
+    before = survey.report(number)
+    with run.terminal.progress(f"{how} at node {number}: looking whether it is repaired"):
+        found, after = run.trio(lambda: atrest.watch(cluster, number, how, before, log_end, wait_s))
+    return answer_of(data, done.text, [found], after, f"nothing: it is over; {helps}")
+
+
+def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
+    """The node is away only in here, whatever comes; a keeper sees to that."""
+    from esctl.faults import atrest
+
+    kept = leases.begin(survey.cluster, fault, how, number, KEPT_MS)
+    try:
+        kept = leases.strike(survey.cluster, kept)
+        return atrest.damage(survey.cluster, number, how)
+    finally:
+        leases.end(survey.cluster, kept)
+
+
+def _check_others(survey: "Survey", how: str, number: int) -> None:
+    """Raises `TooFewNodes`: no acked entry may be damaged on two nodes, and all others must answer."""
+    name = survey.cluster.name
+    why = [f"node {report.node.id}: {report.why}" for report in survey.down]
+    why += [f"node {report.node.id} is fetching its log itself" for report in survey.rejoining]
+    if len(survey.cluster.nodes) < 3:
+        why.append(f"{name} has no other nodes to repair it from")
+    if why:
+        raise TooFewNodes(
+            f"disk {how} at node {number} wants every node to be well; {'; '.join(why)}; nothing was done",
+            next_step=f"esctl health --wait 60 --cluster {name}",
+        )

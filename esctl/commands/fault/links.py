@@ -1,0 +1,114 @@
+"""`esctl fault partition` and `net`: links that are cut, or made slow, lossy and unreliable."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer
+from esctl.arguments import DryRun, Yes
+from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
+from esctl.faults import effect
+from esctl.faults import orders as ordering
+from esctl.faults.effect import Effect, Look
+from esctl.faults.shapes import Partition, Shape, partition
+from esctl.invocation import Invocation
+
+
+def cut(
+    run: Invocation,
+    shape: Annotated[Shape, typer.Argument(help="Part the nodes like this; see below")],
+    node: Annotated[
+        int | None, typer.Argument(metavar="[NODE]", min=1, help="Number the node that the shape is about")
+    ] = None,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Cut nodes off from each other; clients still reach all of them"""
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    survey = survey_of(run, cluster)
+    leader = survey.leader.node.id if survey.leader is not None else None
+    down = [report.node.id for report in survey.down]
+    wanted = partition(shape, voters_of(survey), leader, node, down)
+    ordered = ordering.block(wanted.cuts, new_id("cut", name))
+    data = {"leader": leader, **wanted.as_data()}
+    sides = sides_of(wanted)
+    if not dry_run:
+        run.terminal.view(sides)
+        if not wanted.keeps_quorum:
+            run.terminal.warn("no side can lead: nothing is acked until it is healed")
+            guard.moderate(run.terminal, f"cut {cluster.name} apart for {lease}.", yes=yes)
+
+    def judge(looks: Mapping[int, Look], elapsed_ms: int) -> list[Effect]:
+        return effect.of_partition(wanted, ordered, leader, looks, elapsed_ms)
+
+    what = f"{shape}{f' {node}' if node is not None else ''}"
+    return strike(
+        run, survey, ordered, lease_ms, data, what, judge,
+        dry_run=dry_run, plan=sides, ways=[f"partition {shape}"],
+    )  # fmt: skip
+
+
+def net(
+    run: Invocation,
+    link: Annotated[
+        str, typer.Argument(metavar="[LINK]", help="Strike 1-3, or 2 for all links of node 2, or all")
+    ] = "all",
+    delay: Annotated[str | None, typer.Option("--delay", metavar="TIME", help="Hold messages back")] = None,
+    jitter: Annotated[str | None, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = None,
+    drop: Annotated[str | None, typer.Option("--drop", metavar="SHARE", help="Lose messages: 5%")] = None,
+    duplicate: Annotated[
+        str | None, typer.Option("--duplicate", metavar="SHARE", help="Send messages twice")
+    ] = None,
+    reorder: Annotated[
+        str | None, typer.Option("--reorder", metavar="SHARE", help="Let later messages pass: 10%")
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option("--hold", metavar="TIME", help="Let them pass for so long: 200ms")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="BYTES", help="Let through so much a second: 50k, 2M")
+    ] = None,
+    reset: Annotated[
+        str | None, typer.Option("--reset", metavar="SHARE", help="Break the connection instead of sending")
+    ] = None,
+    stall: Annotated[bool, typer.Option("--stall", help="Hold everything back until it is healed")] = False,
+    one_way: Annotated[
+        bool, typer.Option("--one-way", help="Strike only what the first node sends to the second")
+    ] = False,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Make links slow, lossy or unreliable, whole messages at a time"""
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    shares = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "reset": reset}
+    kinds = ordering.kinds_of(shares, delay, jitter, rate, stall=stall, hold=hold)
+    survey = survey_of(run, cluster)
+    voters = voters_of(survey)
+    cuts = ordering.links_of(link, voters, one_way=one_way)
+    ordered = ordering.on_links(cuts, new_id("net", name), kinds)
+    total = kinds.get("stall") is not None or any(
+        p.get("permille") == 1000 for kind, p in kinds.items() if kind in ("drop", "reset")
+    )
+    severed = Partition(
+        None,
+        tuple(voters),
+        frozenset(cuts if total else ()),
+        frozenset(report.node.id for report in survey.down),
+    )
+    what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
+    sides = sides_of(severed)
+    if not dry_run:
+        run.terminal.view(sides)
+    if not dry_run and not severed.keeps_quorum:
+        guard.moderate(run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes)
+    data = {"links": [list(one) for one in sorted(cuts)], **severed.as_data()}
+    return strike(
+        run, survey, ordered, lease_ms, data, what, counts(ordered),
+        dry_run=dry_run, plan=sides, ways=[f"net {kind}" for kind in kinds],
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""`esctl fault kill`, `pause` and `freeze`: nodes that end or stand still, until a keeper ends that."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer, Line
+from esctl.arguments import DryRun, NodeArgument, Yes
+from esctl.backends.interface import RunState
+from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
+from esctl.errors import NodeNotRunning
+from esctl.faults import effect, leases, ledger
+from esctl.faults import orders as ordering
+from esctl.faults.effect import Effect
+from esctl.faults.shapes import listed
+from esctl.invocation import Invocation
+
+if TYPE_CHECKING:
+    from esctl.inquiry.survey import Survey
+
+
+def kill(
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """End a node without warning (SIGKILL), and start it again when the lease is over"""
+    return _stop(run, "kill", [number], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
+
+
+def pause(
+    run: Invocation,
+    number: NodeArgument,
+    lease: Lease = "10s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
+    return _stop(run, "pause", [number], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
+
+
+def freeze(
+    run: Invocation,
+    lease: Annotated[
+        str,
+        typer.Option("--for", "--lease", metavar="TIME", help="Let them go on after so long; at most 10m"),
+    ] = "5s",
+    name: Name = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Freeze all nodes at once, as a snapshot of a virtual machine does, and let them go on"""
+    numbers = [node.id for node in run.cluster().nodes]
+    return _stop(run, "freeze", numbers, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
+
+
+def _stop(
+    run: Invocation,
+    kind: str,
+    numbers: list[int],
+    lease: str,
+    wanted: RunState,
+    name: str | None,
+    *,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
+    """Kill or pause nodes, each with a keeper that ends that."""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    for number in numbers:
+        cluster.node(number)
+    survey = survey_of(run, cluster)
+    change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=numbers)
+    fault, what = new_id(kind, name), f"{kind} of node {listed(numbers)}"
+    data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
+    data |= {"struck": numbers} if kind == "freeze" else {"node": numbers[0]}
+    data["quorum"] = change.as_data()
+    if dry_run:
+        line = Line(f"would {kind} node {listed(numbers)} for {lease_ms / 1000:g} s; then {change.text}")
+        return Answer({**data, "dry_run": True}, [line])
+    run.terminal.view(Line(f"afterwards: {change.text}"))
+    if change.lost:
+        guard.moderate(run.terminal, f"{kind} node {listed(numbers)} of {cluster.name} for {lease}.", yes=yes)
+    helps = f"esctl fault heal {fault} --cluster {cluster.name}"
+    run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
+    for number in numbers:
+        if not survey.report(number).up:
+            raise NodeNotRunning(
+                f"node {number} gives no answer: {survey.report(number).why}; nothing was done",
+                next_step=f"{survey.report(number).next_step} --cluster {cluster.name}",
+            )
+
+    async def watch() -> tuple[list[Effect], "Survey"]:
+        kept = change.running_after >= change.needed
+        return await nodes.watch(
+            cluster, lambda looks, _: effect.of_processes(numbers, wanted, looks), lease_ms, for_leader=kept
+        )
+
+    with run.terminal.progress(f"{what}: looking whether it hits"):
+        names = {number: fault if len(numbers) == 1 else f"{fault}.{number}" for number in numbers}
+        for one in leases.begin_all(cluster, names, kind, lease_ms):
+            leases.strike(cluster, one)
+        ledger.note(cluster, fault, [kind], numbers)
+        effects, after = run.trio(watch)
+    return answer_of(data, what, effects, after, helps)

@@ -1,0 +1,353 @@
+"""`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
+
+The schedule comes from `esctl/faults/storm.py`, the storm passes in `esctl/faults/passage.py`, and the audit
+is that of `bench failover`. A schedule that fails is made shorter on clusters of their own: in a log that has
+lost an event every schedule would fail.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl import guard
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.arguments import DryRun, Yes
+from esctl.commands.fault.striking import survey_of, voters_of
+from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
+from esctl.errors import VerdictFailed as Failed
+from esctl.exits import Exit
+from esctl.faults import leases
+from esctl.faults import orders as ordering
+from esctl.faults.shapes import listed
+from esctl.faults.shrink import shrink
+from esctl.faults.storm import KINDS, Gust, Storm, draw, kinds_of, read
+from esctl.invocation import Invocation
+from esctl.state import Cluster
+
+if TYPE_CHECKING:
+    from esctl.failover.outcome import Outcome, Reading
+    from esctl.faults.passage import Passage
+    from esctl.inquiry.survey import Survey
+
+EVENT_BYTES: Final = 100
+APPEND_TIMEOUT_S: Final = 60.0
+LONGEST_S: Final = 3600
+NOT_A_QUORUM: Final = "nothing may be acked meanwhile"
+
+
+@dataclass(slots=True)
+class Weathered:
+    """A storm that is over. `outcome` is None where the logs were not read."""
+
+    passage: "Passage"
+    outcome: "Outcome | None" = None
+
+    @property
+    def code(self) -> Exit:
+        """How it ended: what is wrong is wrong, whatever else could not be seen."""
+        if self.failures():
+            return Exit.VERDICT_FAILED
+        return Exit.INCONCLUSIVE if self.doubts() else Exit.OK
+
+    def failures(self) -> list[str]:
+        """What must not be."""
+        found = []
+        if self.outcome is not None and not self.outcome.clean:
+            found.append(f"{self.outcome.lost:,} acked events lost, {self.outcome.duplicates:,} duplicates")
+            found += self.outcome.flaws
+        if not self.passage.served:
+            found.append("nothing was acked any more after the last fault had ended")
+        return found
+
+    def doubts(self) -> list[str]:
+        """Why there is not enough to judge by."""
+        load, storm = self.passage.load, self.passage.storm
+        found = ["the logs were not read"] if self.outcome is None else [*self.outcome.doubts]
+        if not load.acked or (storm.keeps_quorum and not load.enough):
+            found.append(f"too little load: {load.acked:,} events acked")
+        missed = [blown for blown in self.passage.blown if blown.missed]
+        found += [f"{blown.gust.kind} of node {blown.gust.node}: {blown.missed}" for blown in missed]
+        return found
+
+
+def storm(
+    run: Invocation,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, help="Draw it from this; the same seed, the same"),
+    ] = None,
+    duration: Annotated[str, typer.Option("--duration", metavar="TIME", help="Let it last so long")] = "30s",
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds", metavar="LIST", help=f"Make it of these: {','.join(KINDS)}", show_default=False
+        ),
+    ] = None,
+    intensity: Annotated[
+        int,
+        typer.Option("--intensity", metavar="N", min=1, max=100, help="Set so many faults in ten seconds"),
+    ] = 5,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=1, max=10_000, help="Send so many events a second")
+    ] = 200.0,
+    allow_quorum_loss: Annotated[
+        bool, typer.Option("--allow-quorum-loss", help="Strike as many nodes at a time as it comes")
+    ] = False,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", metavar="FILE", help="Raise the storm of this file again")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the schedule, to be replayed")
+    ] = None,
+    minimise: Annotated[
+        bool, typer.Option("--minimise", help="Where it fails, find the fewest faults that make it fail")
+    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Break the cluster at random under load, by a seed; then prove that nothing was lost or doubled"""
+    cluster = run.cluster()
+    parts, duration_ms = kinds_of(kinds), _duration_ms(duration)
+    survey = survey_of(run, cluster)
+    if replay is not None:
+        wanted = _replayed(replay, voters_of(survey))
+    else:
+        seed = secrets.randbelow(1_000_000) if seed is None else seed
+        voters = voters_of(survey)
+        wanted = draw(seed, voters, duration_ms, parts, intensity, allow_quorum_loss=allow_quorum_loss)
+    _check_strength(wanted, allow_quorum_loss)
+    if save is not None:
+        _write(save, wanted)
+    data: dict[str, Any] = {"cluster": cluster.name, "storm": wanted.as_data(), "quorum": _quorum(wanted)}
+    plan: list[View] = [
+        _schedule(wanted),
+        Line(_quorum_text(wanted), Tone.NORMAL if wanted.keeps_quorum else Tone.WARN),
+    ]
+    if dry_run:
+        return Answer({**data, "dry_run": True}, plan)
+    for view in plan:
+        run.terminal.view(view)
+    _check_well(survey)
+    what = f"break {cluster.name} {len(wanted.gusts)} times within {wanted.duration_ms / 1000:g} s."
+    guard.moderate(run.terminal, what, yes=yes)
+    weathered = _weather(run, cluster, wanted, rate)
+    answer = _answer(cluster, weathered, data)
+    if not (minimise and weathered.failures()):
+        return answer
+    least = _least(run, cluster, wanted, rate)
+    if least is not None and save is not None:
+        _write(save, least)
+    data = {**answer.data, "minimised": None if least is None else least.as_data()}
+    return Answer(data, [*answer.views, *_minimised(least, save)], answer.errors, answer.exit_code)
+
+
+# --- one storm -------------------------------------------------------------------------------------
+
+
+def _weather(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> Weathered:
+    """Let it pass, and read every log; faults that are left after Ctrl-C are ended."""
+    name = f"storm-{secrets.token_hex(2)}"
+    passages: list[Passage] = []
+    helps = f"esctl fault heal --all --cluster {cluster.name}"
+    run.on_interrupt(
+        lambda: Answer({"storm": wanted.as_data()}), next_step=f"{helps}; each lease ends by itself"
+    )
+    try:
+        run.trio(lambda: _pass(run, cluster, wanted, rate, name, passages))
+    finally:
+        leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.gusts) + 1)])
+    weathered = Weathered(passages[0])
+    if weathered.passage.served:
+        reading = run.trio(lambda: _read(run, cluster))
+        with run.terminal.progress("comparing"):
+            weathered.outcome = reading.judge(weathered.passage.load.operations)
+    return weathered
+
+
+async def _pass(
+    run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, passages: "list[Passage]"
+) -> None:
+    from esctl.failover.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.faults.passage import Passage
+    from esctl.load.generator import Generator
+    from esnode.client import connect
+
+    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
+    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
+    with run.terminal.progress("a calm before the storm") as bar:
+
+        def tell(number: int, gust: Gust) -> None:
+            bar.describe(f"{number} of {len(wanted.gusts)}: {gust.kind} of node {gust.node}")
+
+        async with opened as log:
+            passages.append(Passage(cluster, wanted, OpenLoop(log, generator, rate), name, tell))
+            await passages[0].run()
+
+
+async def _read(run: Invocation, cluster: Cluster) -> "Reading":
+    from contextlib import ExitStack
+
+    from esctl.failover.outcome import Reading
+
+    reading = Reading(cluster)
+    with ExitStack() as stack:
+        await reading.read(
+            lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
+        )
+    return reading
+
+
+# --- the fewest faults that fail -------------------------------------------------------------------
+
+
+def _least(run: Invocation, cluster: Cluster, failing: Storm, rate: float) -> Storm | None:
+    """The same storm with fewer faults, that fails too; None when it does not fail again."""
+    from esctl.faults.trial import trial_cluster
+
+    def fails(gusts: Sequence[Gust]) -> bool:
+        with trial_cluster(run.trio, cluster) as fresh:
+            return bool(_weather(run, fresh, failing.only(gusts), rate).failures())
+
+    run.terminal.note("looking for the fewest faults that fail, each time on a cluster of its own")
+    if not fails(failing.gusts):
+        return None
+    return failing.only(
+        shrink(failing.gusts, fails, lambda left: run.terminal.note(f"{left} faults still make it fail"))
+    )
+
+
+def _minimised(least: Storm | None, save: Path | None) -> list[View]:
+    if least is None:
+        return [Line("on a cluster of its own it did not fail again, so it was not made shorter", Tone.WARN)]
+    where = f"; it is in {save}" if save is not None else ""
+    return [_schedule(least), Line(f"{len(least.gusts)} faults are enough to make it fail{where}", Tone.BAD)]
+
+
+# --- before and after ------------------------------------------------------------------------------
+
+
+def _duration_ms(text: str) -> int:
+    duration_ms = ordering.milliseconds(text)
+    if not 1000 <= duration_ms <= LONGEST_S * 1000:
+        raise InvalidArgument(f"a storm of {text} is not from 1 s to {LONGEST_S // 60} minutes")
+    return duration_ms
+
+
+def _replayed(path: Path, voters: list[int]) -> Storm:
+    try:
+        found = read(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputUnreadable(f"{path} cannot be read: {error}") from error
+    if list(found.voters) != sorted(voters):
+        raise InvalidArgument(
+            f"{path} is about nodes {listed(found.voters)}, and these are {listed(sorted(voters))};"
+            " nothing was done"
+        )
+    return found
+
+
+def _check_strength(wanted: Storm, allow_quorum_loss: bool) -> None:
+    if not wanted.gusts:
+        raise InvalidArgument("this storm would be a calm: give it more time, or a higher --intensity")
+    if not (wanted.keeps_quorum or allow_quorum_loss):
+        raise InvalidArgument(
+            f"it strikes {wanted.worst} nodes at a time, and {wanted.spare} can be spared; nothing was done",
+            next_step="esctl fault storm --allow-quorum-loss, if that is meant",
+        )
+
+
+def _write(path: Path, wanted: Storm) -> None:
+    import json
+
+    try:
+        path.write_text(json.dumps(wanted.as_data(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise MachineRefused(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _check_well(survey: "Survey") -> None:
+    if survey.down or survey.rejoining or survey.leader is None:
+        raise Inconclusive(
+            f"a storm begins with every node well, and {survey.state_text}; nothing was done",
+            next_step=f"esctl health --wait 30 --cluster {survey.cluster.name}",
+        )
+
+
+def _quorum(wanted: Storm) -> dict[str, Any]:
+    total = len(wanted.voters)
+    needed = total // 2 + 1
+    return {"needed": needed, "total": total, "worst_struck": wanted.worst, "kept": wanted.keeps_quorum}
+
+
+def _quorum_text(wanted: Storm) -> str:
+    total = len(wanted.voters)
+    verdict = "a quorum all along" if wanted.keeps_quorum else f"no quorum at times: {NOT_A_QUORUM}"
+    return f"at most {wanted.worst} of {total} nodes struck at a time, {total // 2 + 1} needed: {verdict}"
+
+
+def _schedule(wanted: Storm) -> Table:
+    rows: list[list[Value]] = [
+        [f"{gust.at_ms / 1000:.2f} s", f"{gust.for_ms / 1000:.2f} s", gust.kind, gust.node, gust.how or None]
+        for gust in wanted.gusts
+    ]
+    return Table(["at", "for", "fault", "node", "how"], rows, title=f"the storm of seed {wanted.seed}")
+
+
+def _answer(cluster: Cluster, weathered: Weathered, data: dict[str, Any]) -> Answer:
+    passage, outcome = weathered.passage, weathered.outcome
+    load, failures, doubts = passage.load, weathered.failures(), weathered.doubts()
+    verdict = "failed" if failures else "inconclusive" if doubts else "passed"
+    hit = [blown for blown in passage.blown if blown.hits]
+    data = {
+        **data,
+        "verdict": verdict,
+        "faults": [blown.as_data() for blown in passage.blown],
+        "sent": load.sent,
+        "acked": load.acked,
+        "errors": dict(load.errors),
+        "longest_gap_ms": passage.longest_gap_ms,
+        "acked_lost": None if outcome is None else outcome.lost,
+        "duplicates": None if outcome is None else outcome.duplicates,
+        "hashes_equal": None if outcome is None else outcome.verdict.hashes_equal,
+    }
+    tone = {"failed": Tone.BAD, "inconclusive": Tone.WARN, "passed": Tone.GOOD}[verdict]
+    rows: list[list[Value]] = [
+        [
+            f"{blown.gust.at_ms / 1000:.2f} s",
+            blown.gust.kind,
+            blown.gust.node,
+            Cell("not set", Tone.WARN) if blown.missed else blown.hits,
+        ]
+        for blown in passage.blown
+    ]
+    gap = "-" if passage.longest_gap_ms is None else f"{passage.longest_gap_ms:,.0f} ms"
+    lost = (
+        "the logs were not read"
+        if outcome is None
+        else f"{outcome.lost:,} lost, {outcome.duplicates:,} twice"
+    )
+    fields = Fields(
+        [
+            ("verdict", Cell(verdict, tone)),
+            ("seed", str(passage.storm.seed)),
+            ("faults", f"{len(passage.blown)}, of which {len(hit)} hit"),
+            ("events", f"{load.acked:,} of {load.sent:,} acked; {lost}"),
+            ("longest without an ack", gap),
+        ]
+    )
+    views: list[View] = [Table(["at", "fault", "node", "hits"], rows), fields]
+    return Answer(data, views, _troubles(cluster, weathered, failures, doubts), weathered.code)
+
+
+def _troubles(
+    cluster: Cluster, weathered: Weathered, failures: Sequence[str], doubts: Sequence[str]
+) -> list[Trouble]:
+    step = f"esctl logs --level warning --cluster {cluster.name}"
+    if failures:
+        cls = Failed if weathered.passage.served else NeverRecovered
+        return [Trouble(cls.code, cls.title, "; ".join(failures), step)]
+    return [Trouble(Inconclusive.code, Inconclusive.title, "; ".join(doubts), step)] if doubts else []

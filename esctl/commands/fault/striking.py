@@ -1,0 +1,160 @@
+"""How `esctl fault` strikes: who is asked first, the orders, the look at what they do, and the answer.
+
+Shared by the commands of the group. Once the orders are given nothing depends on this process.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.errors import Inconclusive, InvalidArgument, NoEffect
+from esctl.exits import exit_of
+from esctl.faults import effect, ledger
+from esctl.faults.effect import Effect, Judge, Verdict
+from esctl.faults.orders import Order
+from esctl.faults.shapes import Partition, listed
+from esctl.invocation import Invocation
+from esctl.state import Cluster
+from esnode.errors import Unreachable
+
+if TYPE_CHECKING:
+    from esctl.inquiry.survey import Survey
+
+Lease = Annotated[
+    str, typer.Option("--lease", metavar="TIME", help="End it after so long: 500ms, 10s, 2m; at most 10m")
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", show_default=False, help="Name it so; else with a new name"),
+]
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+"""No dot: where one command sets several faults, what follows a dot tells them apart."""
+_TONES: Final = {Verdict.APPLIED: Tone.GOOD, Verdict.NO_EFFECT: Tone.BAD, Verdict.UNKNOWN: Tone.WARN}
+
+
+def strike(
+    run: Invocation,
+    survey: "Survey",
+    ordered: Sequence[Order],
+    lease_ms: int,
+    more: dict[str, Any],
+    what: str,
+    judge: Judge,
+    *,
+    dry_run: bool,
+    plan: View,
+    ways: Sequence[str],
+) -> Answer:
+    """Give the orders, look whether they hit, and say so. `ways` is what the ledger calls it."""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    cluster, fault = survey.cluster, ordered[0].id.partition(".")[0]
+    orders_data = [order.as_data() for order in ordered]
+    data = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms, **more, "orders": orders_data}
+    if dry_run:
+        struck = listed(sorted({order.node for order in ordered}))
+        head = Line(f"would set {what} for {lease_ms / 1000:g} s, on node {struck}")
+        return Answer({**data, "dry_run": True}, [head, plan])
+    helps = f"esctl fault heal {fault} --cluster {cluster.name}"
+    run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
+
+    async def strike_and_watch() -> tuple[list[Effect], "Survey"]:
+        reached = await nodes.set_all(cluster, ordered, lease_ms)
+        ledger.note(cluster, fault, ways, reached)
+        return await nodes.watch(cluster, judge, lease_ms, for_leader=data["quorum"]["kept"])
+
+    with run.terminal.progress(f"{what}: looking whether it hits"):
+        effects, after = run.trio(strike_and_watch)
+    return answer_of(data, what, effects, after, helps)
+
+
+def answer_of(
+    data: dict[str, Any], what: str, effects: Sequence[Effect], after: "Survey", helps: str
+) -> Answer:
+    """What each node shows, and how it ends: exit 1 without effect, 12 where that is not known."""
+    verdict, leader = effect.of_all(effects), after.leader.node.id if after.leader is not None else None
+    data |= {
+        "effect": verdict.value,
+        "nodes": [one.as_data() for one in effects],
+        "leader_after": leader,
+        "term_after": after.term or None,
+    }
+    rows: list[list[Value]] = [
+        [one.node, Cell(one.verdict.value, _TONES[one.verdict]), one.evidence] for one in effects
+    ]
+    leads = f"node {leader}, term {after.term}" if leader is not None else "nobody"
+    head = Fields(
+        [
+            ("fault", Cell(data["fault"], Tone.STRONG)),
+            ("what", what),
+            ("lease", f"{data['lease_ms'] / 1000:g} s" if data["lease_ms"] else "none: it is no state"),
+            ("effect", Cell(verdict.value, _TONES[verdict])),
+            ("leader now", leads),
+        ]
+    )
+    views: list[View] = [
+        head,
+        Table(["node", "effect", "what it shows"], rows),
+        Fields([("to end it", helps)]),
+    ]
+    return Answer(data, views, *_ending(verdict, effects, after.cluster))
+
+
+def _ending(verdict: Verdict, effects: Sequence[Effect], cluster: Cluster) -> tuple[Sequence[Trouble], Any]:
+    """The error of a fault that was not shown to hit, and the exit code."""
+    if verdict is Verdict.APPLIED:
+        return (), Answer().exit_code
+    flaw = next(one for one in effects if one.verdict is verdict)
+    error: type[NoEffect | Inconclusive] = NoEffect if verdict is Verdict.NO_EFFECT else Inconclusive
+    what = "has no effect" if verdict is Verdict.NO_EFFECT else "is set; whether it hits is not known"
+    step = f"esctl fault ls --cluster {cluster.name}"
+    return [Trouble(error.code, f"the fault {what}", f"node {flaw.node}: {flaw.evidence}", step)], exit_of(
+        error
+    )
+
+
+def counts(ordered: Sequence[Order]) -> Judge:
+    """Judge by what the nodes have counted."""
+    return lambda looks, _: effect.of_orders(ordered, looks)
+
+
+def survey_of(run: Invocation, cluster: Cluster) -> "Survey":
+    """Every node asked. Raises `Unreachable` when none answers, `FaultsNotAllowed` when one allows none."""
+    from esctl.faults import nodes  # loaded late: it brings trio and the client
+
+    _, survey = run.trio(lambda: nodes.active(cluster))
+    if not survey.up:
+        raise Unreachable(survey.nobody.message, next_step=survey.nobody.next)
+    nodes.check_allowed(cluster, survey)
+    return survey
+
+
+def voters_of(survey: "Survey") -> list[int]:
+    """The committed membership, as a node that answers has it."""
+    return [int(number) for number in (survey.up[0].status or {})["voters"]]
+
+
+def sides_of(cut: Partition) -> Table:
+    """What the quorum would be on each side."""
+    rows: list[list[Value]] = [
+        [
+            listed(side),
+            listed(reach),
+            Cell(cut.outcome(reach), Tone.GOOD if len(reach) >= cut.needed else Tone.WARN),
+        ]
+        for side, reach in cut.sides()
+    ]
+    return Table(["node", "exchanges messages with", "so it has"], rows)
+
+
+def new_id(what: str, wanted: str | None) -> str:
+    """The name that was asked for, or a short one, to be typed again. Raises `InvalidArgument`."""
+    if wanted is not None and not _ID.fullmatch(wanted):
+        raise InvalidArgument(
+            f"{wanted!r} cannot name a fault", next_step="use up to 60 letters, digits, _ and -"
+        )
+    return wanted or f"{what}-{secrets.token_hex(2)}"

@@ -1,0 +1,115 @@
+"""Damage to a stopped node's files, and whether the node has found and mended it.
+
+The damage is done by `esnode/damage.py` in a process of its own; what becomes of it is read from the node's
+log and status. Decides what counts as mended: a flipped bit only when the node has put its log aside and has
+all of it again from the others; half a record when the node goes on without asking anybody. Never prints.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+import esnode
+from esctl import nodelog
+from esctl.backends import backend_named
+from esctl.errors import MachineRefused
+from esctl.faults.effect import Effect, Verdict
+from esctl.inquiry import survey as surveys
+from esctl.inquiry.survey import Report, Survey
+from esctl.nodelog import LogLine
+from esctl.state import Cluster
+from esnode.errors import EventStreamError, declared
+
+DAMAGE_TIMEOUT_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What was done to which file, in words and as `esnode/damage.py` tells it."""
+
+    text: str
+    facts: dict[str, Any]
+
+
+def damage(cluster: Cluster, number: int, what: str) -> Damage:
+    """Damage the stopped node's files; raises what the node's own program says, `MachineRefused`."""
+    root = str(Path(esnode.__file__).resolve().parent.parent)
+    search = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "esnode.damage", "--config", str(cluster.node(number).config), what]
+    try:
+        done = subprocess.run(  # noqa: S603  # our own program, the words are ours
+            command, capture_output=True, text=True, timeout=DAMAGE_TIMEOUT_S, check=False,
+            env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+        facts = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise MachineRefused(f"the files of node {number} could not be damaged: {error}") from error
+    if "code" in facts:
+        cls = declared().get(facts["code"], EventStreamError)
+        raise cls(f"node {number}: {facts['error']}")
+    return Damage(str(facts["text"]), facts)
+
+
+async def watch(
+    cluster: Cluster, number: int, what: str, before: Report, log_end: int, timeout_s: float
+) -> tuple[Effect, Survey]:
+    """Look until the node is whole again, or has shown that it does not know, or the time is over.
+
+    `before`: what it said before it was stopped; `log_end`: how long its log was then.
+    """
+    log = nodelog.Follower(backend_named(cluster.backend).log_path(cluster, number), number, log_end)
+    lines: list[LogLine] = []
+    with trio.move_on_after(timeout_s):
+        while True:
+            lines += log.new_lines()
+            survey = await surveys.ask(cluster)
+            judge = _of_flip if what == "flip" else _of_torn
+            found = judge(survey, survey.report(number), before, lines)
+            if not found.open:
+                return found, survey
+            await trio.sleep(LOOK_EVERY_S)  # a log is looked at, it does not tell
+    with trio.CancelScope(shield=True):
+        survey = await surveys.ask(cluster)
+    return judge(survey, survey.report(number), before, [*lines, *log.new_lines()]), survey
+
+
+def _of_flip(survey: Survey, report: Report, before: Report, lines: Sequence[LogLine]) -> Effect:
+    number = report.node.id
+    begun = next((line for line in lines if line.event == "rejoin_begun"), None)
+    if begun is None:
+        if any(line.event == "log_checked" for line in lines):
+            what = "it has read its whole log and found nothing wrong"
+            return Effect(number, Verdict.NO_EFFECT, what)
+        return Effect(number, Verdict.UNKNOWN, "it has not come upon it yet", open=True)
+    found = f"it found it ({begun.fields.get('reason')})"
+    if not report.up or report.rejoining or not _is_level(survey, report, before):
+        return Effect(number, Verdict.UNKNOWN, f"{found} and fetches its log from the others", 1, open=True)
+    aside = Path(str(begun.fields.get("put_aside"))).name
+    events = report.number("next_offset") or 0
+    fetched = f"put its log aside as {aside} and has fetched {events:,} events from the others"
+    return Effect(number, Verdict.APPLIED, f"repaired: {found}, {fetched}", 1)
+
+
+def _of_torn(survey: Survey, report: Report, before: Report, lines: Sequence[LogLine]) -> Effect:
+    number = report.node.id
+    if any(line.event == "rejoin_begun" for line in lines):
+        return Effect(number, Verdict.NO_EFFECT, "it took the torn end for damage and fetches its log anew")
+    if not report.up or not _is_level(survey, report, before):
+        return Effect(number, Verdict.UNKNOWN, "it is not level with the others yet", open=True)
+    kept = f"goes on behind entry {before.number('last_index'):,}, and asked nobody for its log"
+    return Effect(number, Verdict.APPLIED, f"repaired: it cut the half record, {kept}", 1)
+
+
+def _is_level(survey: Survey, report: Report, before: Report) -> bool:
+    """Has it all that it had, and all that the leader has applied?"""
+    if survey.leader is None or survey.behind(report, "applied_index") != 0:
+        return False
+    return (report.number("last_index") or 0) >= (before.number("last_index") or 0)

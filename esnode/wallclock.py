@@ -1,0 +1,34 @@
+"""The time of day as this node sees it: the one place of the node that reads the wall clock.
+
+What it says is for people: the times in the log and one field of the status. Nothing is decided by it: log
+time, timers and leases go by the monotonic clock. Faults on purpose can shift it here, so that this can be
+shown. Made by `__main__`; asked by the journal and the status, struck by the injector.
+"""
+
+import time
+from collections.abc import Callable
+
+from esnode.faults import ClockFaults
+
+
+class WallClock:
+    """Seconds since 1970. Asked from any thread."""
+
+    def __init__(self, system: Callable[[], float] = time.time) -> None:
+        self._system = system
+        self._faults: ClockFaults | None = None
+
+    def strike(self, faults: ClockFaults | None) -> None:
+        """What is seen from now on suffers these faults."""
+        if faults is not None:
+            faults.begin(self._system())
+        self._faults = faults
+
+    def seen(self, true_s: float) -> float:
+        """What this node takes the moment `true_s` of the system's clock for."""
+        faults = self._faults
+        return true_s if faults is None else faults.seen(true_s)
+
+    def now_ms(self) -> int:
+        """The time of day in milliseconds."""
+        return round(self.seen(self._system()) * 1000)

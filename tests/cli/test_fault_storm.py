@@ -1,0 +1,241 @@
+"""Storms: drawn from a seed alone, never more than a cluster can spare, kept, and made shorter."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esctl.commands.fault import storm as command
+from esctl.errors import InvalidArgument, InvalidStorm
+from esctl.exits import Exit
+from esctl.faults import storm as storms
+from esctl.faults.shapes import between
+from esctl.faults.shrink import shrink
+from esctl.faults.storm import KINDS, ON_PROCESSES, Gust, Storm, draw, kinds_of, struck_at
+from esctl.invocation import Invocation, SharedOptions
+from esctl.terminal import Output
+from esnode.faults import fault_of
+from esnode.messages import SetFault
+
+SEEDS = range(60)
+
+
+def test_the_same_seed_gives_the_same_storm_and_another_seed_another() -> None:
+    assert draw(7, (1, 2, 3), 30_000) == draw(7, (3, 2, 1), 30_000)
+    assert len({draw(seed, (1, 2, 3), 30_000).gusts for seed in SEEDS}) == len(SEEDS)
+
+
+@pytest.mark.parametrize(("count", "spare"), [(3, 1), (5, 2)])
+def test_never_more_nodes_are_struck_than_the_cluster_can_spare(count: int, spare: int) -> None:
+    for seed in SEEDS:
+        drawn = draw(seed, range(1, count + 1), 60_000, per_10_s=40)
+        assert drawn.keeps_quorum
+        for moment_ms in range(0, 60_000, 100):
+            assert len(struck_at(drawn.gusts, moment_ms)) <= spare
+    assert any(draw(seed, range(1, count + 1), 60_000, per_10_s=40).worst == spare for seed in SEEDS)
+
+
+def test_a_storm_that_may_lose_the_quorum_does() -> None:
+    drawn = [draw(seed, (1, 2, 3), 60_000, per_10_s=40, allow_quorum_loss=True) for seed in SEEDS]
+    assert not all(one.keeps_quorum for one in drawn)
+    assert max(one.worst for one in drawn) == 3
+
+
+def test_a_node_that_is_down_or_paused_is_told_nothing_and_struck_by_nothing() -> None:
+    for seed in SEEDS:
+        gusts = draw(seed, (1, 2, 3), 60_000, per_10_s=40).gusts
+        for gust in gusts:
+            if gust.kind in ON_PROCESSES:
+                beside = [
+                    other
+                    for other in gusts
+                    if other is not gust
+                    and other.weighs
+                    and other.node == gust.node
+                    and other.at_ms < gust.whole_again_ms
+                    and gust.at_ms < other.whole_again_ms
+                ]
+                assert beside == []
+
+
+def test_every_kind_comes_and_every_order_is_one_that_a_node_takes() -> None:
+    seen = set()
+    for seed in SEEDS:
+        for gust in draw(seed, (1, 2, 3), 60_000, per_10_s=20).gusts:
+            seen.add(gust.kind)
+            assert storms.SHORTEST_MS <= gust.for_ms <= storms.LONGEST_MS
+            assert gust.at_ms + gust.for_ms <= 60_000
+            for order in gust.orders((1, 2, 3), "f"):
+                told = SetFault(
+                    1, order.id, order.kind, list(order.peers), order.direction, dict(order.parameters), 1000
+                )
+                assert fault_of(told).kind == order.kind
+    assert seen == set(KINDS)
+
+
+def test_a_storm_of_chosen_kinds_has_no_others() -> None:
+    drawn = draw(1, (1, 2, 3), 60_000, kinds_of("pause, kill"))
+    assert {gust.kind for gust in drawn.gusts} == {"kill", "pause"}
+    with pytest.raises(InvalidArgument, match="'burn' is no part of a storm"):
+        kinds_of("kill,burn")
+
+
+def test_a_storm_that_was_saved_reads_back_as_it_was() -> None:
+    drawn = draw(3, (1, 2, 3), 30_000)
+    assert storms.read(json.dumps(drawn.as_data())) == drawn
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "esctl.storm/v9"},
+        {"gusts": [{"at_ms": 0}]},
+        {"gusts": [{"at_ms": 0, "for_ms": 500, "kind": "burn", "node": 1, "parameters": {}}]},
+        {"gusts": [{"at_ms": 0, "for_ms": 500, "kind": "kill", "node": 9, "parameters": {}}]},
+        {"voters": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_file_that_is_no_storm_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidStorm):
+        storms.read(json.dumps(draw(3, (1, 2, 3), 30_000).as_data() | change))
+    with pytest.raises(InvalidStorm):
+        storms.read("{")
+
+
+# --- the fewest that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guilty", [{3}, {0, 19}, {2, 3, 17}, set()])
+def test_only_the_parts_that_make_it_fail_are_left(guilty: set[int]) -> None:
+    asked: list[Sequence[int]] = []
+
+    def fails(parts: Sequence[int]) -> bool:
+        asked.append(parts)
+        return guilty <= set(parts)
+
+    assert shrink(range(20), fails) == sorted(guilty)
+    assert len(asked) < 120
+
+
+def test_what_is_left_fails_and_nothing_of_it_can_be_left_out() -> None:
+    def fails(parts: Sequence[int]) -> bool:
+        return sum(parts) >= 50 and len(parts) % 2 == 0
+
+    left = shrink(range(20), fails)
+    assert fails(left)
+    assert not any(fails(left[:at] + left[at + 1 :]) for at in range(len(left)))
+
+
+def invocation() -> Invocation:
+    return Invocation("fault storm", SharedOptions(output=Output.JSON))
+
+
+class Verdict:
+    """A storm that is over; it fails when two gusts came together."""
+
+    def __init__(self, storm: Storm, guilty: set[Gust]) -> None:
+        self._fails = guilty <= set(storm.gusts)
+
+    def failures(self) -> list[str]:
+        return ["1 acked event lost"] if self._fails else []
+
+
+def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = draw(5, (1, 2, 3), 30_000, per_10_s=10)
+    guilty = {failing.gusts[1], failing.gusts[4]}
+    clusters: list[int] = []
+
+    class Fresh:
+        def __init__(self, _run: object, _like: object) -> None:
+            clusters.append(len(clusters))
+
+        def __enter__(self) -> int:
+            return clusters[-1]
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr("esctl.faults.trial.trial_cluster", Fresh)
+    tried: list[tuple[int, Storm]] = []
+
+    def weather(_run: object, cluster: int, wanted: Storm, _rate: float) -> Verdict:
+        tried.append((cluster, wanted))
+        return Verdict(wanted, guilty)
+
+    monkeypatch.setattr(command, "_weather", weather)
+    least = command._least(invocation(), None, failing, 100.0)  # type: ignore[arg-type]
+    assert least is not None
+    assert set(least.gusts) == guilty
+    assert [cluster for cluster, _ in tried] == clusters, "each on a cluster of its own"
+    assert tried[0][1] == failing
+
+
+def test_a_failure_that_does_not_come_again_is_not_made_shorter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fresh:
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr("esctl.faults.trial.trial_cluster", Fresh)
+    failing = draw(5, (1, 2, 3), 30_000)
+    missing = Gust(0, 500, "kill", 1)
+    monkeypatch.setattr(command, "_weather", lambda *words: Verdict(words[2], {missing}))
+    assert command._least(invocation(), None, failing, 100.0) is None  # type: ignore[arg-type]
+    (line,) = command._minimised(None, Path("x"))
+    assert "did not fail again" in line.text  # type: ignore[union-attr]
+
+
+# --- how it ends ------------------------------------------------------------------------------------
+
+
+class Load:
+    def __init__(self, *, acked: int = 100, enough: bool = True) -> None:
+        self.acked, self.enough = acked, enough
+
+
+class Passed:
+    """A passage that is over."""
+
+    def __init__(self, load: Load, *, served: bool = True, missed: str = "") -> None:
+        self.storm = draw(5, (1, 2, 3), 30_000)
+        self.load, self.served = load, served
+        self.blown = [type("Blown", (), {"gust": self.storm.gusts[0], "missed": missed})()]
+
+
+class Found:
+    """An outcome."""
+
+    def __init__(self, *, clean: bool = True, doubts: Sequence[str] = ()) -> None:
+        self.clean, self.doubts = clean, doubts
+        self.lost, self.duplicates, self.flaws = int(not clean), 0, ["event 5 is lost"]
+
+
+@pytest.mark.parametrize(
+    ("passage", "outcome", "code"),
+    [
+        (Passed(Load()), Found(), Exit.OK),
+        (Passed(Load()), Found(clean=False), Exit.VERDICT_FAILED),
+        (Passed(Load(), served=False), None, Exit.VERDICT_FAILED),
+        (Passed(Load(), missed="node 2 is not running"), Found(), Exit.INCONCLUSIVE),
+        (Passed(Load(acked=0, enough=False)), Found(), Exit.INCONCLUSIVE),
+        (Passed(Load()), Found(doubts=["node 3: down"]), Exit.INCONCLUSIVE),
+        (Passed(Load(), missed="x"), Found(clean=False), Exit.VERDICT_FAILED),
+    ],
+)
+def test_what_is_wrong_is_wrong_and_what_is_not_known_is_not_passed(
+    passage: Any, outcome: Any, code: Exit
+) -> None:
+    assert command.Weathered(passage, outcome).code is code
+
+
+def test_a_cut_of_a_storm_strikes_every_link_of_its_node() -> None:
+    orders = Gust(0, 500, "isolate", 2).orders((1, 2, 3), "s-1")
+    assert {(order.node, order.peers) for order in orders} == {(2, (1, 3)), (1, (2,)), (3, (2,))}
+    delayed = Gust(0, 500, "delay", 2, {"delay_ms": 5}).orders((1, 2, 3), "s-1")
+    assert {(order.node, peer) for order in delayed for peer in order.peers} == set(between([2], [1, 3]))
+    assert Gust(0, 500, "kill", 2).orders((1, 2, 3), "s-1") == []
