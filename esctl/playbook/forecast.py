@@ -35,6 +35,11 @@ class Outlook:
     text: str
     kept: bool
 
+    @property
+    def meanwhile(self) -> "Outlook":
+        """The same, said of the time in which the step acts."""
+        return Outlook(f"meanwhile {self.text}", self.kept)
+
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
         return {"text": self.text, "kept": self.kept}
@@ -143,9 +148,13 @@ class Forecast:
                 return self._with_up(int(number))
             case ["node", "restart" | "replace", number, *_] if number.isdigit():
                 return self, self._while_out("meanwhile ", int(number))
+            case ["cluster", "restart", *_] if "--rolling" in words:
+                return self, self._while_out("meanwhile ", self._any_follower())
+            case ["cluster", "restart", *_]:
+                return self._with_down(frozenset())[0], self._with_down(everybody)[1].meanwhile
             case ["cluster", "stop" | "down" | "destroy", *_]:
                 return self._with_down(everybody)
-            case ["cluster", "up" | "start", *_]:
+            case ["cluster", "up" | "start" | "recover", *_]:
                 return self._with_down(frozenset())
             case ["leader", "transfer", *_]:
                 to = words[words.index("--to") + 1] if "--to" in words else ""

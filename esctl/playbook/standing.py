@@ -32,6 +32,7 @@ def status(survey: "Survey") -> dict[str, Any]:
         "rejoining": [report.node.id for report in survey.rejoining],
         "events": (survey.leader.number("next_offset") if survey.leader else None) or max(ends, default=0),
         "lag_events": max(lags, default=0),
+        "versions": sorted({version for report in survey.up if (version := _version(report)) is not None}),
         "quorum": {
             "held": survey.may_fail >= 0,
             "needed": survey.cluster.quorum,
@@ -80,4 +81,9 @@ def _node(survey: "Survey", report: "Report") -> dict[str, Any]:
         "term": report.number("term"),
         "lag_events": survey.behind(report, "next_offset"),
         "faults": len(report.faults),
+        "version": _version(report),
     }
+
+
+def _version(report: "Report") -> str | None:
+    return (report.status or {}).get("version")

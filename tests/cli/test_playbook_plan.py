@@ -50,6 +50,9 @@ CUT = {"type": "partition", "shape": "isolate-leader"}
         (replace(THREE, down=frozenset([2])), esctl("node", "start", "2"), "3 of 3 nodes running", True),
         (replace(THREE, down=frozenset([2])), esctl("node", "stop", "3"), "1 of 3 nodes running", False),
         (THREE, esctl("node", "restart", "3"), "meanwhile 2 of 3 nodes running", True),
+        (THREE, esctl("cluster", "restart", "--rolling"), "meanwhile 2 of 3 nodes running", True),
+        (THREE, esctl("cluster", "restart"), "meanwhile 0 of 3 nodes running", False),
+        (replace(THREE, down=frozenset([1, 2])), esctl("cluster", "recover"), "3 of 3 nodes running", True),
         (THREE, esctl("cluster", "stop"), "0 of 3 nodes running", False),
         (replace(THREE, down=frozenset([1, 2, 3])), esctl("cluster", "start"), "3 of 3 nodes running", True),
         (THREE, esctl("leader", "transfer", "--to", "2"), "3 of 3 nodes running", True),
@@ -261,8 +264,10 @@ def test_the_status_tells_who_leads_who_is_down_and_who_lags() -> None:
     assert found["quorum"] == {"held": True, "needed": 2, "may_fail": 0}
     assert found["nodes"]["3"] == {
         "up": False, "state": "paused", "role": None, "rejoining": False, "term": None, "lag_events": None,
-        "faults": 0,
+        "faults": 0, "version": None,
     }  # fmt: skip
+    mixed = standing.status(survey(report(1, version="2.1.0"), report(2, version="2.0.0"), paused))
+    assert (mixed["versions"], mixed["nodes"]["1"]["version"]) == (["2.0.0", "2.1.0"], "2.1.0")
     nobody = standing.status(NONE_UP)
     assert (nobody["leader"], nobody["leader_last"], nobody["voters"]) == (None, [], [1, 2, 3])
     assert nobody["quorum"]["held"] is False

@@ -205,7 +205,8 @@ class WireNode:
 
     def status(self) -> dict[str, Any]:
         return {
-            "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id, "role": self.role, "term": self.term,
+            "version": "1.0.0", "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id,
+            "role": self.role, "term": self.term,
             "rejoining": self.rejoining, "rejoin_cause": self.rejoin_cause,
             "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
