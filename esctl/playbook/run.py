@@ -220,7 +220,7 @@ class Run:
     # --- steps within steps ------------------------------------------------------------------------
 
     async def _nested(self, step: Step) -> Outcome:
-        self.record.write("step-begins", step=step.id, kind=step.action.kind, title=step.title, attempt=1)
+        self.record.write("step-begins", **self._stepper.facts(step, 1))
         outcome = Outcome(State.CUT_OFF)
         try:
             if step.action.kind is Kind.PARALLEL:

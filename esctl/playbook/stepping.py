@@ -64,15 +64,16 @@ class Stepper:
     async def take(self, step: Step) -> Outcome:
         """All attempts at a step that is to be taken. Cancelled, it is written down as cut off."""
         outcome, cut_off = Outcome(State.FAILED), True
-        self._record.write("step-begins", **_facts(step, 1))
+        self._record.write("step-begins", **self.facts(step, 1))
         try:
             if step.confirm:
-                await self._actor.person.confirm(step.id, step.confirm)
-                self._record.write("asked", step=step.id, question=step.confirm, answer="yes")
+                question = await self._worded(step.confirm, step.id)
+                await self._actor.person.confirm(step.id, question)
+                self._record.write("asked", step=step.id, question=question, answer="yes")
             for attempt in range(1, step.retry.attempts + 1):
                 if attempt > 1:
                     await trio.sleep(step.retry.every_ms / 1000)
-                    self._record.write("step-begins", **_facts(step, attempt))
+                    self._record.write("step-begins", **self.facts(step, attempt))
                 outcome = await self._attempt(step)
                 if outcome.state is State.PASSED:
                     break
@@ -83,10 +84,15 @@ class Stepper:
             self.end(step, Outcome(State.CUT_OFF) if cut_off else outcome)
         return outcome
 
+    def facts(self, step: Step, attempt: int) -> dict[str, object]:
+        """What is written down when it begins; in the title, what the run knows already."""
+        title = str(template.fill_known(step.title, self._record.known()))
+        return {"step": step.id, "kind": step.action.kind, "title": title, "attempt": attempt}
+
     def end(self, step: Step, outcome: Outcome) -> None:
         """Write down what a step came to."""
         if step.id not in self._record.progress.steps:
-            self._record.write("step-begins", **_facts(step, 0))
+            self._record.write("step-begins", **self.facts(step, 0))
         self._record.write("step-ends", step=step.id, state=outcome.state, why=outcome.why)
 
     async def still_holds(self, step: Step) -> Outcome:
@@ -156,6 +162,12 @@ class Stepper:
         values = await self._record.look([expression.parse(root) for root in sorted(roots)], step.id)
         return deed_of(step, values, self._known())
 
+    async def _worded(self, text: str, step: str) -> str:
+        """A text for people, filled in as far as it can be."""
+        roots = {str(path.parts[0]) for path in template.references(text)}
+        values = await self._record.look([expression.parse(root) for root in sorted(roots)], step)
+        return str(template.fill_known(text, values))
+
     def _intend(self, step: Step, deed: Deed) -> None:
         self._record.write(
             "step-acts",
@@ -168,10 +180,6 @@ class Stepper:
             loads=list(deed.loads),
             undo=undo_action(step) is not None and deed.changes,
         )
-
-
-def _facts(step: Step, attempt: int) -> dict[str, object]:
-    return {"step": step.id, "kind": step.action.kind, "title": step.title, "attempt": attempt}
 
 
 def _own(text: str) -> bool:

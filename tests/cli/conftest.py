@@ -150,6 +150,7 @@ class RealCluster:
     """A running cluster of real nodes, shared by the tests of one module; they put back what they change."""
 
     home: Path
+    patience_s: float = 100.0
 
     def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command as an operator does, in a process of its own."""
@@ -159,7 +160,7 @@ class RealCluster:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=self.patience_s,
         )
 
     def data(self, *words: str, code: int = 0, stdin: str | None = None) -> dict[str, Any]:

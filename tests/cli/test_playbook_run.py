@@ -482,3 +482,13 @@ async def test_a_shell_runs_only_where_that_was_allowed(
     with pytest.raises(ExceptionGroup) as caught:
         await one.begin()
     assert caught.group_contains(ShellNotAllowed)
+
+
+async def test_a_person_reads_titles_and_questions_with_the_names_filled_in(tmp_path: Path) -> None:
+    text = step("look", "check", 'expect = ["health.ok"]\ncapture = { victim = "status.followers[0]" }')
+    asks = 'title = "Ask for node ${captured.victim}"\nconfirm = "Go on without node ${status.leader}?"'
+    text += step("ask", "note", f'{asks}\nwith = {{ text = "x" }}')
+    one = stage(tmp_path, text, World(answers={"ask": "yes"}))
+    await one.begin()
+    assert one.progress.steps["ask"].title == "Ask for node 2"
+    assert one.world.asked == ["Go on without node 1?"]

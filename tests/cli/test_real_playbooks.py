@@ -1,12 +1,18 @@
-"""Playbooks on three real nodes: a drill that passes, one that is killed in the middle, one that fails."""
+"""Every shipped playbook on real nodes, one that is killed in the middle, and one that fails.
+
+One cluster for all that leave it whole. `bootstrap-a-cluster` makes one of its own, of which `lost-quorum` then
+loses two disks. The partitions also on nodes in namespaces, where links are cut for certain.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +20,10 @@ import pytest
 import trio
 
 from esctl import state
+from esctl.backends import network
 from esctl.exits import Exit
 from esctl.faults import nodes
-from esctl.playbook import journal
+from esctl.playbook import journal, reading, shelf
 from esctl.playbook.errors import RunUnreadable
 
 from .conftest import RealCluster
@@ -81,20 +88,95 @@ expect = ["status.term < 0"]
 """
 
 
+SHARED = {
+    "asymmetric-partition": ["rate=100"],
+    "backup-and-restore-drill": [],
+    "capacity-check": ["least=1", "from=500", "p99=5000", "seconds=1", "refine=0"],
+    "clock-jump": ["rate=100"],
+    "corrupt-log-on-one-node": ["rate=100"],
+    "first-response": [],
+    "full-disk": ["rate=100"],
+    "leader-loss-drill": ["rate=100"],
+    "majority-partition": ["rate=100"],
+    "minority-partition": ["rate=100"],
+    "planned-hand-over": ["rate=100", "pause=30s"],
+    "replace-a-node": ["node=2"],
+    "rolling-restart": ["rate=100", "pause=30s"],
+    "slow-follower": ["rate=100"],
+    "upgrade": [],
+}
+"""Those that leave the cluster as it was, with their inputs. How long a pause is says how busy this machine is."""
+OF_THEIR_OWN = {"bootstrap-a-cluster", "lost-quorum"}
+PARTITIONS = [name for name in SHARED if name.endswith("-partition") or name == "leader-loss-drill"]
+LACK = network.missing()
+RUN_S = 280.0
+
+
+@contextmanager
+def made(home: Path, *options: str) -> Iterator[RealCluster]:
+    """Three real nodes that may be broken."""
+    cluster = RealCluster(home, RUN_S)
+    try:
+        cluster.data("cluster", "up", "drill", "--faults", *options)
+        yield cluster
+    finally:
+        cluster.run("cluster", "destroy", "drill", "--confirm", "drill")
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    """Three real nodes that may be broken."""
-    made = RealCluster(tmp_path_factory.mktemp("playbooks"))
+    """The one for all, with an event in it."""
+    with made(tmp_path_factory.mktemp("playbooks")) as one:
+        one.data("produce", "-", stdin=json.dumps({"id": "1", "source": "/first", "type": "t"}) + "\n")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Each node in a network of its own."""
+    with made(tmp_path_factory.mktemp("apart"), "--backend", "netns") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealCluster, dict[str, Any]]]:
+    """The cluster that a playbook has made, and what that run was."""
+    cluster = RealCluster(tmp_path_factory.mktemp("bootstrap"), RUN_S)
     try:
-        made.data("cluster", "up", "drill", "--faults")
-        yield made
+        run = cluster.data("playbook", "run", "bootstrap-a-cluster", "--cluster", "drill")
+        yield cluster, run
     finally:
-        made.run("cluster", "destroy", "drill", "--confirm", "drill")
+        cluster.run("cluster", "destroy", "drill", "--confirm", "drill")
 
 
-@pytest.fixture(autouse=True)
-def _at_home(cluster: RealCluster, state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def at_home(cluster: RealCluster, state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is asked of the shared cluster without a command."""
     monkeypatch.setenv("XDG_STATE_HOME", str(cluster.home))
+
+
+def passes(cluster: RealCluster, name: str, *words: str) -> dict[str, Any]:
+    """Run a shipped playbook; it passes, leaves nothing behind, and what it proves is proved by three logs."""
+    inputs = [word for given in SHARED.get(name, []) for word in ("--input", given)]
+    run = cluster.data("playbook", "run", name, "--cluster", "drill", *inputs, *words)
+    assert run["verdict"] == "pass", run["why"]
+    assert run["clean"]
+    return audited(name, run)
+
+
+def audited(name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """What is true of each run that passed."""
+    book, audit = reading.read(shelf.find(name)), run["audit"]
+    may_skip = {"skipped"} if name in ("first-response", "upgrade") else set()
+    assert set(states(run).values()) <= {"passed"} | may_skip
+    assert (audit is None) is (name == "first-response")
+    if audit is not None:
+        assert (audit["acked_lost"], audit["duplicates"], audit["nodes_read"]) == (0, 0, 3)
+        assert audit["hashes_equal"]
+    if any(step.id == "load" for step in book.steps):
+        assert audit["acked"] > 0
+        assert not run["loads"][0]["last"]["running"]
+    return run
 
 
 def written(tmp_path: Path, name: str, rest: str) -> str:
@@ -113,21 +195,45 @@ def active_faults() -> dict[int, Any]:
     return {number: faults for number, faults in active.items() if faults}
 
 
-def test_the_leader_loss_drill_passes_and_can_be_read(cluster: RealCluster, tmp_path: Path) -> None:
-    run = cluster.data("playbook", "run", "leader-loss-drill", "--input", "rate=100", "--yes")
-    assert run["verdict"] == "pass", run["why"]
-    assert set(states(run).values()) == {"passed"}
-    assert run["clean"]
-    assert run["audit"]["acked"] > 0
-    assert (run["audit"]["acked_lost"], run["audit"]["duplicates"]) == (0, 0)
-    assert run["audit"]["nodes_read"] == 3
-    assert not run["loads"][0]["last"]["running"]
+def test_every_playbook_that_is_shipped_is_run_here() -> None:
+    assert SHARED.keys() | OF_THEIR_OWN == {path.stem for path in shelf.shipped().glob("*.toml")}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_shipped_playbook_passes_on_three_real_nodes(cluster: RealCluster, at_home: None, name: str) -> None:
+    passes(cluster, name, "--yes")
     assert not active_faults()
-    page = tmp_path / "run.html"
-    cluster.data("playbook", "report", run["run"], "--format", "html", "--into", str(page))
-    text = page.read_text(encoding="utf-8")
-    assert "<svg" in text
-    assert run["run"] in text
+
+
+@pytest.mark.skipif(bool(LACK), reason=LACK)
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_a_partition_passes_where_links_are_cut_between_namespaces(apart: RealCluster, name: str) -> None:
+    passes(apart, name, "--yes")
+
+
+def test_a_cluster_is_made_by_a_playbook_and_has_what_it_stored(
+    bootstrap: tuple[RealCluster, dict[str, Any]],
+) -> None:
+    _, run = bootstrap
+    assert run["verdict"] == "pass", run["why"]
+    assert audited("bootstrap-a-cluster", run)["audit"]["events"] > 0
+
+
+def test_a_cluster_that_has_lost_two_disks_goes_on_with_the_log_of_the_third(
+    bootstrap: tuple[RealCluster, dict[str, Any]],
+) -> None:
+    cluster, made = bootstrap
+    shown = {node["id"]: node for node in cluster.data("node", "ls", "--cluster", "drill")["nodes"]}
+    for number in (1, 3):
+        cluster.data("node", "kill", str(number), "--cluster", "drill")
+        shutil.rmtree(shown[number]["data_dir"])
+    words = ("lost-quorum", "--input", "survivor=2", "--yes")
+    refused = cluster.run("playbook", "run", *words, "--cluster", "drill", "-o", "json")
+    assert json.loads(refused.stdout)["errors"][0]["next"].endswith("--confirm drill")
+    run = passes(cluster, *words, "--confirm", "drill")
+    assert run["audit"]["events"] == made["audit"]["events"]
+    status = cluster.data("status", "--cluster", "drill")
+    assert {node["epoch"] for node in status["nodes"]} == {2}
 
 
 def is_cut() -> bool:
@@ -142,7 +248,7 @@ def is_cut() -> bool:
 
 
 def test_a_killed_run_leaves_a_cluster_that_heals_itself_and_goes_on(
-    cluster: RealCluster, tmp_path: Path
+    cluster: RealCluster, at_home: None, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "killed", TO_THE_END)
     words = [sys.executable, "-m", "esctl.main", "playbook", "run", path, "--cluster", "drill"]
@@ -168,12 +274,19 @@ def test_a_killed_run_leaves_a_cluster_that_heals_itself_and_goes_on(
     assert [session["why"] for session in resumed["sessions"]] == ["run", "resume"]
     assert resumed["audit"]["acked_lost"] == 0
     assert resumed["clean"]
+    page = tmp_path / "run.html"
+    cluster.data("playbook", "report", run["run"], "--format", "html", "--into", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert run["run"] in text
     again = cluster.run("playbook", "resume", run["run"], "-o", "json")
     assert again.returncode == Exit.REFUSED
     assert json.loads(again.stdout)["errors"][0]["code"] == "ES4522"
 
 
-def test_a_run_that_fails_is_rolled_back_and_says_so(cluster: RealCluster, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_rolled_back_and_says_so(
+    cluster: RealCluster, at_home: None, tmp_path: Path
+) -> None:
     path = written(tmp_path, "failing", NO_GOOD + TO_THE_END)
     run = cluster.data("playbook", "run", path, code=Exit.VERDICT_FAILED)
     assert run["verdict"] == "fail"
