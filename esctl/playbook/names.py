@@ -37,7 +37,7 @@ STATUS: Final[Mapping[str, Name]] = {
     "status.rejoining": Name(_L, "the nodes that fetch their log anew and do not vote"),
     "status.events": Name(_N, "the offset after the last event of the leader; without one, the most known"),
     "status.lag_events": Name(_N, "how far the node that is furthest behind is behind the leader"),
-    "status.versions": Name(_L, "the versions that the nodes which answer run, each once"),
+    "status.versions": Name(_L, "the versions that the nodes that answer run, each once"),
     "status.quorum.held": Name(_B, "a majority answers"),
     "status.quorum.needed": Name(_N, "how many make a majority"),
     "status.quorum.may_fail": Name(_N, "how many more may fail; negative when too many have"),
@@ -48,7 +48,7 @@ STATUS: Final[Mapping[str, Name]] = {
     "status.nodes.N.term": Name(_N, "its term", nullable=True),
     "status.nodes.N.lag_events": Name(_N, "how far it is behind the leader", nullable=True),
     "status.nodes.N.faults": Name(_N, "how many faults are active on it"),
-    "status.nodes.N.version": Name(_T, "the version of its code, of those that `esctl version` shows", nullable=True),
+    "status.nodes.N.version": Name(_T, "the version of the code that it runs", nullable=True),
 }
 OTHERS: Final[Mapping[str, Name]] = {
     "cluster.name": Name(_T, "its name"),

@@ -10,8 +10,8 @@ import pytest
 from esctl import state
 from esctl.commands.playbook.ls import needs_text
 from esctl.playbook import expression, inputs, lint, plan, reading, shelf, template
-from esctl.playbook.names import OWN
 from esctl.playbook.errors import InvalidPlaybook
+from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
 from tests.cli.test_commands import Run
@@ -91,6 +91,16 @@ PLANNED = {
         "with-all": "3 of 3 nodes running, 2 needed: a quorum",
     },
     "planned-hand-over": {"hand-over": "3 of 3 nodes running, 2 needed: a quorum"},
+    "corrupt-log-on-one-node": {"flip": "meanwhile 2 of 3 nodes running, 2 needed: a quorum"},
+    "clock-jump": {"jump": "3 of 3 nodes running, 2 needed: a quorum"},
+    "rolling-restart": {"restart": "meanwhile 2 of 3 nodes running, 2 needed: a quorum"},
+    "replace-a-node": {"replace": "meanwhile 2 of 3 nodes running, 2 needed: a quorum"},
+    "upgrade": {
+        "stop-first": "2 of 3 nodes running, 2 needed: a quorum",
+        "start-first": "3 of 3 nodes running, 2 needed: a quorum",
+        "stop-1": "2 of 3 nodes running, 2 needed: a quorum",
+    },
+    "lost-quorum": {"recover": "3 of 3 nodes running, 2 needed: a quorum"},
 }
 """What the plan says of a step of which a reader would ask it. Node 1 leads."""
 
@@ -113,10 +123,12 @@ def test_a_drill_on_a_cluster_with_a_node_down_is_planned_as_the_loss_of_the_quo
 PAGE = document("docs/playbooks.md")
 
 
-def test_the_document_lists_every_playbook_that_is_shipped() -> None:
+def test_the_document_lists_every_playbook_that_is_shipped_and_how_long_it_takes() -> None:
     books = [reading.read(path) for path in SHIPPED]
     expected = [[f"`{b.id}`", b.risk.value, needs_text(b), b.title] for b in books]
-    assert PAGE.rows("Those that are shipped") == expected
+    rows = PAGE.rows("Those that are shipped")
+    assert [row[:-1] for row in rows] == expected
+    assert all(re.fullmatch(r"\d+ s", row[-1]) for row in rows)
 
 
 def test_the_example_of_the_document_is_a_playbook_that_lints(tmp_path: Path) -> None:
