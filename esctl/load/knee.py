@@ -26,16 +26,23 @@ class Step:
 class Search:
     """Asks for rates one by one: `next_rate`, measure it, `took`, and so on until there is none.
 
-    Up along `rates`, or from `first` by `factor` while they are good; then `refine` times at the geometric
-    mean of the knee and the first bad rate above it.
+    Up along `rates`, or from `first` by `factor` while they are good, to `highest` at most; then `refine` times
+    at the geometric mean of the knee and the first bad rate above it.
     """
 
     def __init__(
-        self, rates: Sequence[float] = (), *, first: float = 0.0, factor: float = 2.0, refine: int = 3
+        self,
+        rates: Sequence[float] = (),
+        *,
+        first: float = 0.0,
+        factor: float = 2.0,
+        highest: float = math.inf,
+        refine: int = 3,
     ) -> None:
         assert rates or (first > 0 and factor > 1)
         self.steps: list[Step] = []
-        self._rates = sorted(rates) or [rounded(first * factor**n) for n in range(MAX_STEPS_UP)]
+        upwards = (rounded(first * factor**n) for n in range(MAX_STEPS_UP))
+        self._rates = sorted(rates) or [rate for rate in upwards if rate <= highest]
         self._refine_left = refine
 
     @property

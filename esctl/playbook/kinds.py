@@ -104,6 +104,7 @@ _BENCH: Final[Mapping[str, Argument]] = {
     "p99": Argument(Takes.NUMBER, "with `sweep`: the latency bound in milliseconds"),
     "rates": Argument(Takes.TEXT, "with `sweep`: these rates, with commas between them"),
     "from": Argument(Takes.NUMBER, "with `sweep`: begin at this rate"),
+    "to": Argument(Takes.NUMBER, "with `sweep`: go no higher than this rate"),
     "factor": Argument(Takes.NUMBER, "with `sweep`: go up by so much each step"),
     "refine": Argument(Takes.INT, "with `sweep`: halve the gap above the knee so often"),
     "strike": Argument(Takes.TEXT, "with `failover`: `kill`, `pause`, `partition` or `transfer`"),

@@ -23,6 +23,12 @@ def test_rates_double_until_one_breaks_and_then_the_gap_is_halved() -> None:
     assert (search.knee, search.broken) == (174_000, 190_000)
 
 
+def test_rates_go_no_higher_than_asked() -> None:
+    search = Search(first=10_000, factor=2, highest=50_000, refine=3)
+    assert swept(search, 183_000) == [10_000, 20_000, 40_000]
+    assert (search.knee, search.broken) == (40_000, None)
+
+
 def test_listed_rates_are_measured_from_the_lowest_up() -> None:
     search = Search([70_000, 10_000, 30_000], refine=0)
     assert swept(search, 30_000) == [10_000, 30_000, 70_000]

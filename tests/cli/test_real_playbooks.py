@@ -91,7 +91,7 @@ expect = ["status.term < 0"]
 SHARED = {
     "asymmetric-partition": ["rate=100"],
     "backup-and-restore-drill": [],
-    "capacity-check": ["least=1", "from=500", "p99=5000", "seconds=1", "refine=0"],
+    "capacity-check": ["least=500", "from=500", "to=500", "p99=5000", "seconds=1", "refine=0"],
     "clock-jump": ["rate=100"],
     "corrupt-log-on-one-node": ["rate=100"],
     "first-response": [],

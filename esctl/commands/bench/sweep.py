@@ -68,6 +68,9 @@ def sweep(
             "--from", metavar="N", min=1, max=options.HIGHEST_RATE, help="Begin with so many events a second"
         ),
     ] = 10_000.0,
+    highest: Annotated[
+        float, typer.Option("--to", metavar="N", min=1, help="Go no higher than so many events a second")
+    ] = options.HIGHEST_RATE,
     factor: Annotated[
         float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Go up by so much each step")
     ] = 2.0,
@@ -101,9 +104,12 @@ def sweep(
         "x": "events/s asked", "bound_p99_ms": p99, "seconds": seconds, "warmup_s": warmup,
         "size_bytes": size, "batch": batch, "window": window, "runs_a_rate": runs, "refine": refine,
         "rates": list(listed) or None,
-        "from": None if listed else first, "factor": None if listed else factor,
+        "from": None if listed else first, "to": None if listed else highest,
+        "factor": None if listed else factor,
     }  # fmt: skip
-    search = Search(listed, first=first, factor=factor, refine=refine)
+    if not listed and first > highest:
+        raise InvalidArgument(f"--from {first:g} is above --to {highest:g}", next_step=EXAMPLE)
+    search = Search(listed, first=first, factor=factor, highest=highest, refine=refine)
     swept = Sweep(run, cluster, p99, settings, runs, search)
 
     def answer() -> Answer:
