@@ -26,8 +26,8 @@ class Step:
 class Search:
     """Asks for rates one by one: `next_rate`, measure it, `took`, and so on until there is none.
 
-    Up along `rates`, or from `first` by `factor` while they are good, to `highest` at most; then `refine` times
-    at the geometric mean of the knee and the first bad rate above it.
+    Up along `rates`, or from `first` by `factor` to `highest` at most, while they are good; then `refine`
+    times at the geometric mean of the knee and the first bad rate above it.
     """
 
     def __init__(

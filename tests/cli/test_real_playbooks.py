@@ -1,7 +1,7 @@
 """Every shipped playbook on real nodes, one that is killed in the middle, and one that fails.
 
-One cluster for all that leave it whole. `bootstrap-a-cluster` makes one of its own, of which `lost-quorum` then
-loses two disks. The partitions also on nodes in namespaces, where links are cut for certain.
+One cluster for all that leave it whole. `bootstrap-a-cluster` makes one of its own, of which `lost-quorum`
+then loses two disks. The partitions also on nodes in namespaces, where links are cut for certain.
 """
 
 import json
@@ -105,7 +105,7 @@ SHARED = {
     "slow-follower": ["rate=100"],
     "upgrade": [],
 }
-"""Those that leave the cluster as it was, with their inputs. How long a pause is says how busy this machine is."""
+"""Those that leave the cluster as it was, with their inputs. A pause says how busy this machine is."""
 OF_THEIR_OWN = {"bootstrap-a-cluster", "lost-quorum"}
 PARTITIONS = [name for name in SHARED if name.endswith("-partition") or name == "leader-loss-drill"]
 LACK = network.missing()
@@ -156,7 +156,7 @@ def at_home(cluster: RealCluster, state_home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def passes(cluster: RealCluster, name: str, *words: str) -> dict[str, Any]:
-    """Run a shipped playbook; it passes, leaves nothing behind, and what it proves is proved by three logs."""
+    """Run a shipped playbook: it passes, leaves nothing behind, and has read three logs for its proof."""
     inputs = [word for given in SHARED.get(name, []) for word in ("--input", given)]
     run = cluster.data("playbook", "run", name, "--cluster", "drill", *inputs, *words)
     assert run["verdict"] == "pass", run["why"]
@@ -200,7 +200,9 @@ def test_every_playbook_that_is_shipped_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_a_shipped_playbook_passes_on_three_real_nodes(cluster: RealCluster, at_home: None, name: str) -> None:
+def test_a_shipped_playbook_passes_on_three_real_nodes(
+    cluster: RealCluster, at_home: None, name: str
+) -> None:
     passes(cluster, name, "--yes")
     assert not active_faults()
 
