@@ -97,7 +97,8 @@ def _fault(action: Action, step: str, known: Circumstances) -> Deed:
     given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]
-    return Deed(Action(action.kind, given), (tuple(words),), temporary=True, faults=(fault,))
+    lasts = given.get("how") not in kinds.DEEDS
+    return Deed(Action(action.kind, given), (tuple(words),), temporary=lasts, faults=(fault,))
 
 
 def _heal(action: Action, known: Circumstances) -> Deed:
