@@ -152,11 +152,17 @@ class RealCluster:
     home: Path
     patience_s: float = 100.0
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Nothing that the person who runs the tests has set counts."""
+        theirs = {name: text for name, text in os.environ.items() if not name.startswith("ESCTL_")}
+        return {**theirs, "XDG_STATE_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / "config")}
+
     def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command as an operator does, in a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", "esctl.main", *words],
-            env={**os.environ, "XDG_STATE_HOME": str(self.home)},
+            env=self.environment,
             input=stdin,
             capture_output=True,
             text=True,

@@ -34,7 +34,7 @@ def node(number: int, **changes: Any) -> Report:
     role = "leader" if number == 1 else "follower"
     status = WireNode(number, log(8), role=role).status()
     status["peers"] = {str(n): {"connected": True, "outbox_bytes": 0} for n in (1, 2, 3) if n != number}
-    return Report(process, status | changes, heard_ms=HEARD_MS)
+    return Report(process, status | {"wall_time_ms": HEARD_MS} | changes, heard_ms=HEARD_MS)
 
 
 def gone(number: int, state: RunState = RunState.DOWN, why: str = "not running") -> Report:

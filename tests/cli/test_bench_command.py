@@ -274,11 +274,12 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
             capture_stderr=True,
             check=False,
         )
-    assert run.returncode == 0, run.stderr
+    # On a machine that is busy with other work the figures are not worth much, and it says so.
+    assert run.returncode in (Exit.OK, Exit.INCONCLUSIVE), run.stderr
     data = json.loads(run.stdout)["data"]
     assert json.loads(saved.read_text()) == data
     assert sum(data["detail"]["acked_in_all"]) == len(node.offsets)
-    assert run.stderr.decode().splitlines() == [
+    assert run.stderr.decode().splitlines()[:2] == [
         f"{len(node.offsets):,} generated events stay in sink;"
         " for a throw-away cluster: esctl cluster up bench",
         f"the result is in {saved}",

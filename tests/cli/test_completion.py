@@ -85,7 +85,7 @@ def test_a_broken_configuration_ends_in_no_candidates(fakes: FakeNodes) -> None:
 def test_faults_that_go_on_are_completed_while_the_nodes_are_down(fakes: FakeNodes) -> None:
     notes = fakes.cluster.directory / "faults"
     notes.mkdir()
-    one = leases.StoppedNode("kill-1a2b", "kill", 1, 60_000, 4e9)
+    one = leases.StoppedNode("kill-1a2b", "kill", 1, 60_000, 4e9, struck=True)
     state.write_atomically(notes / "kill-1a2b.json", leases.json.dumps(leases.asdict(one)))
     assert candidates.faults(context(), "kill") == [("kill-1a2b", "kill")]
     assert candidates.faults(context(), "cut") == []

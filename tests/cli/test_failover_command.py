@@ -1,7 +1,6 @@
 """`esctl bench failover` as it is typed: who is refused, how it ends, what the screen and the file say."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -296,7 +295,7 @@ def test_whoever_interrupts_it_finds_every_node_running(
     words = ["bench", "failover", "--kind", kind, "--times", "50", "--rate", "200", "-o", "json"]
     with subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
-        env={**os.environ, "XDG_STATE_HOME": str(real.home)},
+        env=real.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from esctl.invocation import Invocation, SharedOptions
 from esctl.monitoring import exposition, nagios
 from esctl.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
 from esnode.errors import NoQuorum
-from tests.cli.situations import fault, gone, look, node, seen
+from tests.cli.situations import HEARD_MS, fault, gone, look, node, seen
 from tests.cli.test_commands import Run
 from tests.cli.wire_node import serving, three
 
@@ -124,7 +124,7 @@ def test_a_scrape_has_every_node_and_every_figure_once() -> None:
     assert scrape["read_seconds"]['cluster="drill"'] == 0.0025
     assert scrape["peer_connected"]['cluster="drill",node="1",peer="2"'] == 1
     assert scrape["check_state"]['cluster="drill",probe="quorum"'] == 1
-    assert "wall_time_seconds" not in scrape
+    assert scrape["wall_time_seconds"][by_node[0]] == HEARD_MS / 1000
 
 
 def test_labels_cannot_break_out_of_their_quotes() -> None:

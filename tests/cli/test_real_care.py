@@ -1,7 +1,6 @@
 """Backups of real nodes under load: restored, compared, and what is left when two of three nodes are gone."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -42,7 +41,7 @@ def load(cluster: RealCluster) -> Iterator[None]:
     words = ["bench", "produce", "--rate", "1000", "--seconds", "100", "-c", "drill"]
     process = subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
-        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        env=cluster.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,7 +1,6 @@
 """Faults on real nodes, as an operator sets them: they hit, they end by themselves, and nothing is lost."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -41,7 +40,7 @@ def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
     """A command that goes on while the test does something else."""
     return subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
-        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        env=cluster.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,7 +5,6 @@ then loses two disks. The partitions also on nodes in namespaces, where links ar
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -256,7 +255,7 @@ def test_a_killed_run_leaves_a_cluster_that_heals_itself_and_goes_on(
     words = [sys.executable, "-m", "esctl.main", "playbook", "run", path, "--cluster", "drill"]
     with subprocess.Popen(
         words,
-        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        env=cluster.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as driver:

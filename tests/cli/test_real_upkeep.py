@@ -1,6 +1,5 @@
 """Upkeep of real nodes while events are sent: restarted in turn, one on a new disk, and nothing is lost."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
     """A command that goes on while the test does something else."""
     return subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
-        env={**os.environ, "XDG_STATE_HOME": str(cluster.home)},
+        env=cluster.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -104,8 +104,11 @@ ROOMS: Final = (
         (
             Edit(
                 SESSION,
-                "if request.linearizable:",
-                "if request.linearizable and not self._services.view.leads:",
+                "if request.linearizable:\n    await self._wait_linearizable()"
+                "\n    if request.from_offset != limits.MAX_INDEX:  # that asks where the end is",
+                "if request.linearizable and not self._services.view.leads:"
+                "\n    await self._wait_linearizable()"
+                "\n    if request.from_offset != limits.MAX_INDEX:  # that asks where the end is",
             ),
         ),
     ),
