@@ -239,3 +239,16 @@ def test_a_damaged_line_in_the_middle_is_no_journal(tmp_path: Path) -> None:
     path.write_bytes(lines[0] + lines[2])
     with pytest.raises(RunUnreadable):
         journal.read(tmp_path / "run")
+
+
+async def test_damage_that_is_done_and_over_is_undone_after_a_failure_only(tmp_path: Path) -> None:
+    undo = 'undo = { kind = "esctl", with = { argv = ["node", "start", "2"] } }'
+    what = 'with = { type = "disk", how = "flip", node = 2, lease = "10s" }'
+    flip = step("flip", "fault", f'impact = "rw"\n{what}\n{undo}')
+    passed = Stage(tmp_path / "passed", World(), playbook(flip))
+    assert (await passed.begin()).verdict is Verdict.PASS
+    assert "node start 2" not in passed.world.commands
+    judged = flip + step("judge", "check", 'expect = ["status.leader == 9"]')
+    failed = Stage(tmp_path / "failed", World(), playbook(judged))
+    assert (await failed.begin()).verdict is Verdict.FAIL
+    assert failed.world.commands[-1] == "node start 2"

@@ -492,15 +492,3 @@ async def test_a_person_reads_titles_and_questions_with_the_names_filled_in(tmp_
     await one.begin()
     assert one.progress.steps["ask"].title == "Ask for node 2"
     assert one.world.asked == ["Go on without node 1?"]
-
-
-async def test_damage_that_is_done_and_over_is_undone_after_a_failure_only(tmp_path: Path) -> None:
-    undo = 'undo = { kind = "esctl", with = { argv = ["node", "start", "2"] } }'
-    what = 'with = { type = "disk", how = "flip", node = 2, lease = "10s" }'
-    flip = step("flip", "fault", f'impact = "rw"\n{what}\n{undo}')
-    passed = stage(tmp_path / "passed", flip)
-    assert (await passed.begin()).verdict is Verdict.PASS
-    assert "node start 2" not in passed.world.commands
-    failed = stage(tmp_path / "failed", flip + step("judge", "check", 'expect = ["status.leader == 9"]'))
-    assert (await failed.begin()).verdict is Verdict.FAIL
-    assert failed.world.commands[-1] == "node start 2"
