@@ -7,6 +7,7 @@ again on the same disk and ports. Waiting is always for an event of the nodes' o
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ class RunningNode:
     """A started node and the scope that ends it."""
 
     node: Node
+    run: int
+    """Which of its runs this is; a node that repairs itself runs again."""
     scope: trio.CancelScope
     ended: trio.Event
 
@@ -38,6 +41,8 @@ class LocalCluster:
         self.configs = {config.node_id: config for config in configs}
         self.places = {config.node_id: place_of(config) for config in configs}
         self.running: dict[int, RunningNode] = {}
+        self.runs: Counter[int] = Counter()
+        """How often each node has begun to run."""
         self._nursery = nursery
         self._started = trio.Event()
 
@@ -51,9 +56,12 @@ class LocalCluster:
         alone = len(self.configs) == 1
         await self._nursery.start(self._run, node_id, Repair(self.places[node_id], alone=alone, **options))
 
-    async def restarted(self, node_id: int, old: Node) -> Node:
-        """Wait until a node that repairs itself runs again, as another one than `old`."""
-        while node_id not in self.running or self.running[node_id].node is old:
+    async def wait_run(self, node_id: int, run: int) -> Node:
+        """Wait until a node that repairs itself serves in that run of its, or a later one.
+
+        Counted and not compared: whoever looks after a start may see the second run already.
+        """
+        while node_id not in self.running or self.running[node_id].run < run:
             await self._started.wait()
         return self.running[node_id].node
 
@@ -98,6 +106,7 @@ class LocalCluster:
         waiting = [task_status]
 
         async def run() -> None:
+            self.runs[node_id] += 1
             with ExitStack() as opened:
                 clients, peers = await listen(config.me.client), await listen(config.me.peer)
                 for listener in (*clients, *peers):
@@ -107,7 +116,7 @@ class LocalCluster:
                 node = Node(config, storage, random.Random(node_id))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run, clients, peers)
-                    self.running[node_id] = RunningNode(node, scope, ended)
+                    self.running[node_id] = RunningNode(node, self.runs[node_id], scope, ended)
                     self._started.set()
                     self._started = trio.Event()
                     while waiting:

@@ -401,10 +401,10 @@ async def test_damage_before_the_savepoint_is_found_after_the_start_and_repaired
             await cluster.kill(victim)
             damage_sqlite_record(cluster.configs[victim].data_dir, 3)
             caplog.clear()
+            runs = cluster.runs[victim]
             await cluster.start(victim)
             assert "savepoint_loaded" in told(caplog)
-            first = cluster.running[victim].node
-            again = await cluster.restarted(victim, first)
+            again = await cluster.wait_run(victim, runs + 2)
             while again.view.rejoining:
                 await again.view.wait_changed()
             await cluster.applied(200)

@@ -158,7 +158,7 @@ async def test_damage_that_a_read_meets_ends_the_run_and_the_node_comes_back(
         monkeypatch.setattr(old.worker.storage, "read", damaged)
         with pytest.raises(DamagedRecord):
             await old.worker.read(1, 1, 1)
-        new = await cluster.restarted(ill, old)
+        new = await cluster.wait_run(ill, 2)
         await is_sound(cluster, ill)
         assert new is cluster.running[ill].node
         assert begun(caplog) == [(DamagedRecord.code, True)]
@@ -180,8 +180,9 @@ async def test_a_wiped_directory_is_noticed_by_the_peers_and_filled_again(
         await cluster.applied(100)
         await cluster.kill(ill)
         shutil.rmtree(cluster.configs[ill].data_dir)
+        runs = cluster.runs[ill]
         await cluster.start(ill)
-        await cluster.restarted(ill, cluster.running[ill].node)
+        await cluster.wait_run(ill, runs + 2)
         await is_sound(cluster, ill)
         assert begun(caplog) == [(UnknownDirectory.code, False)]
         await votes(cluster, ill, events[100:])
@@ -199,8 +200,9 @@ async def test_a_disk_in_memory_that_its_process_took_along_is_noticed(
         await cluster.applied(100)
         await cluster.kill(ill)
         cluster.places[ill] = MemoryPlace(MemoryDisk(b"another process"), Identity("test", ill))
+        runs = cluster.runs[ill]
         await cluster.start(ill)
-        await cluster.restarted(ill, cluster.running[ill].node)
+        await cluster.wait_run(ill, runs + 2)
         await is_sound(cluster, ill)
         assert begun(caplog) == [(UnknownDirectory.code, False)]
         await votes(cluster, ill, events[100:])
@@ -329,8 +331,9 @@ async def test_a_directory_from_before_a_rejoin_is_not_taken_for_the_present_one
         await cluster.kill(node_id)
         shutil.rmtree(data_dir)
         (tmp_path / "original").rename(data_dir)
+        runs = cluster.runs[node_id]
         await cluster.start(node_id)
-        await cluster.restarted(node_id, cluster.running[node_id].node)
+        await cluster.wait_run(node_id, runs + 2)
         await is_sound(cluster, node_id)
         assert begun(caplog) == [(CopiedDirectory.code, False), (UnknownDirectory.code, False)]
         await hold_the_same(cluster, 100)
