@@ -84,6 +84,8 @@ class Directory:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
                 title = check_title(path, engine, identity)
+                if title is None:
+                    sync_directory(path.parent)  # whoever made the directory, or moved another one away
                 marker = read_marker(path)
                 self.distrust = None if marker is None else marker.distrust
                 """Why what is stored here is not to be believed."""
