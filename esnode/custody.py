@@ -24,6 +24,7 @@ from esnode.messages import (
     SavepointKept,
     SnapshotPiece,
 )
+from esnode.raft.entry import Entry
 from esnode.retention import PrefixCutter
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
@@ -54,11 +55,15 @@ class Custody:
 
     async def entries(self, request: ReadEntries) -> Entries:
         """Entries from `first_index` on; raises `OffsetOutOfRange` where the prefix is cut beyond it."""
-        applied_index = self._view.applied_index
+        applied_index, storage = self._view.applied_index, self._worker.storage
         max_bytes = min(request.max_bytes, limits.MAX_READ_BYTES)
-        page = await self._worker.read(request.first_index, applied_index, max_bytes)
-        prefix_index = (await self._worker.call(self._worker.storage.recover)).prefix_index
-        if request.first_index <= prefix_index and not page:
+
+        def look() -> tuple[list[Entry], int]:
+            page = storage.read(request.first_index, applied_index, max_bytes)
+            return page, storage.recover().prefix_index
+
+        page, prefix_index = await self._worker.call(look)
+        if request.first_index <= prefix_index:
             raise OffsetOutOfRange(f"the entries up to index {prefix_index} are cut away on this node")
         records = [entry.record for entry in page]
         return Entries(request.request_id, prefix_index, applied_index, records)

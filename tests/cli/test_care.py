@@ -1,5 +1,6 @@
 """Backups, exports and cuts without a real node: what is decided, and what is refused."""
 
+import errno
 import gzip
 import json
 import shutil
@@ -21,6 +22,7 @@ from esctl.errors import (
     ExportOfAnother,
     FileTaken,
     InputUnreadable,
+    MachineRefused,
     QuorumNotLost,
     SurvivorDistrusted,
 )
@@ -298,6 +300,20 @@ def test_the_survivor_is_the_one_with_the_most_of_the_log(tmp_path: Path, fakes:
     with pytest.raises(SurvivorDistrusted, match="node 3 is no source"):
         lost.check_best(cluster, 3, tmp_path)
     assert lost.startable(cluster, fakes.backend) == [1, 2]
+
+
+def test_a_full_disk_ends_the_search_for_the_best_log_with_what_is_full(
+    tmp_path: Path, fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_node(fakes.cluster, 1, 6)
+    write_node(fakes.cluster, 2, 6)
+
+    def full(*_paths: Path, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(MachineRefused, match=f"{tmp_path} cannot be written: No space left"):
+        lost.check_best(fakes.cluster, 1, tmp_path)
 
 
 def test_a_survivor_that_is_a_copy_is_not_believed(tmp_path: Path, fakes: FakeNodes) -> None:
