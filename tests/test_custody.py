@@ -14,11 +14,13 @@ from esnode.errors import Busy
 from esnode.inbox import Inbox
 from esnode.keeper import SavepointKeeper
 from esnode.messages import CutPrefix, FetchSnapshot, SnapshotPiece
+from esnode.raft.messages import HardState, Write
 from esnode.retention import PrefixCutter
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
+from tests.backup.logs import DEDUP, log_of, machine_of
 
 
 def custody_of_an_empty_log() -> Custody:
@@ -57,4 +59,23 @@ async def test_cuts_that_nobody_comes_to_carry_out_are_refused_in_the_end() -> N
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Busy):
             await custody.cut(CutPrefix(99, 1))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_savepoint_waits_for_the_snapshot_that_it_goes_by() -> None:
+    """A leader's snapshot is in the state at once, and on disk later. A savepoint that was there before it
+    would say after a crash that the log has lost what was acked."""
+    storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
+    machine, worker = Machine(DEDUP), StorageWorker(storage, inline=True)
+    snapshot = machine_of(log_of([3, 1])).snapshot()
+    worker.submit(Write(1, snapshot, HardState(snapshot.term, None), (), 0), lambda: None)
+    machine.restore(snapshot)
+    keeper = SavepointKeeper(machine, storage, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.keep, worker)
+        await trio.testing.wait_all_tasks_blocked()
+        assert keeper.last_index == 0
+        await nursery.start(worker.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (keeper.last_index, storage.recover().prefix_index) == (4, 4)
         nursery.cancel_scope.cancel()

@@ -114,7 +114,9 @@ async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> N
     answers = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
-        nursery.start_soon(theirs.send_all, encode(ReadEntries(1, 1, limits.MAX_READ_BYTES, False)) * questions)
+        nursery.start_soon(
+            theirs.send_all, encode(ReadEntries(1, 1, limits.MAX_READ_BYTES, False)) * questions
+        )
         await trio.testing.wait_all_tasks_blocked()
         bound = 2 * limits.MAX_SESSION_OUTGOING_BYTES + limits.MAX_SESSION_READS * limits.MAX_READ_BYTES
         assert custodian.asked * limits.MAX_READ_BYTES <= bound

@@ -93,7 +93,7 @@ def test_every_new_name_is_synced_into_its_directory(
 def test_the_name_of_a_new_directory_is_synced_whoever_made_it(
     quick_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The toolkit makes it, and `node replace` moves the old one away: that must not be undone by a power cut."""
+    """The toolkit makes it, beside the old one that `node replace` moved away."""
     synced: list[Path] = []
     monkeypatch.setattr("esnode.storage.directory.sync_directory", synced.append)
     (quick_path / "data").mkdir()
@@ -102,7 +102,6 @@ def test_the_name_of_a_new_directory_is_synced_whoever_made_it(
     synced.clear()
     Directory(quick_path / "data", "sqlite", US).close()
     assert quick_path not in synced  # a node that starts again need not be allowed to
-
 
 
 @pytest.mark.parametrize(
