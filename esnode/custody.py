@@ -1,13 +1,18 @@
 """What the node does for whoever looks after its data: entries and snapshot for a backup, cuts, savepoints.
 
 Gives only what is applied, as the disk has it: nothing is encoded anew. Decides nothing about what may be
-cut: the operator's tool looks at the other nodes, this one knows only itself. Told by the sessions.
+cut: the operator's tool looks at the other nodes, this one knows only itself. A cut or a savepoint that was
+begun is seen through, by a task of `node.py`, also when its client leaves. Told by the sessions.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import trio
 
 from esnode import limits
-from esnode.errors import OffsetOutOfRange
+from esnode.errors import Busy, OffsetOutOfRange
 from esnode.keeper import SavepointKeeper
 from esnode.messages import (
     CutPrefix,
@@ -19,9 +24,12 @@ from esnode.messages import (
     SavepointKept,
     SnapshotPiece,
 )
+from esnode.raft.entry import Entry
 from esnode.retention import PrefixCutter
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
+
+T = TypeVar("T")
 
 
 class Custody:
@@ -34,14 +42,28 @@ class Custody:
         self._worker = worker
         self._cutter = cutter
         self._keeper = keeper
+        self._snapshots_given = 0
+        self._hand_in, self._handed_in = trio.open_memory_channel[Callable[[], Awaitable[None]]](
+            limits.MAX_CUSTODY_JOBS
+        )
+
+    async def run(self) -> None:
+        """Carry out cuts and savepoints, one at a time, for ever. Raises what the disk does."""
+        while True:
+            job = await self._handed_in.receive()
+            await job()
 
     async def entries(self, request: ReadEntries) -> Entries:
         """Entries from `first_index` on; raises `OffsetOutOfRange` where the prefix is cut beyond it."""
-        applied_index = self._view.applied_index
+        applied_index, storage = self._view.applied_index, self._worker.storage
         max_bytes = min(request.max_bytes, limits.MAX_READ_BYTES)
-        page = await self._worker.read(request.first_index, applied_index, max_bytes)
-        prefix_index = (await self._worker.call(self._worker.storage.recover)).prefix_index
-        if request.first_index <= prefix_index and not page:
+
+        def look() -> tuple[list[Entry], int]:
+            page = storage.read(request.first_index, applied_index, max_bytes)
+            return page, storage.recover().prefix_index
+
+        page, prefix_index = await self._worker.call(look)
+        if request.first_index <= prefix_index:
             raise OffsetOutOfRange(f"the entries up to index {prefix_index} are cut away on this node")
         records = [entry.record for entry in page]
         return Entries(request.request_id, prefix_index, applied_index, records)
@@ -49,7 +71,49 @@ class Custody:
     async def snapshot(
         self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
     ) -> None:
-        """The stored snapshot, read once; one empty piece where nothing is cut away."""
+        """The stored snapshot, read once; one empty piece where nothing is cut away. Raises `Busy`."""
+        with self._giving_a_snapshot():
+            await self._give(request, send)
+
+    async def cut(self, request: CutPrefix) -> PrefixCutTo:
+        """Cut whole entries only, and none that is not applied. Raises `Busy`."""
+        prefix_index = await self._seen_through(lambda: self._cutter.cut_before(request.before_offset))
+        return PrefixCutTo(request.request_id, prefix_index, self._view.first_offset)
+
+    async def keep(self, request: KeepSavepoint) -> SavepointKept:
+        """Keep a savepoint of the state as it is by then. Raises `Busy`."""
+        savepoint = await self._seen_through(lambda: self._keeper.keep(self._worker))
+        return SavepointKept(request.request_id, savepoint.index)
+
+    async def _seen_through(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Let `run` do it. A session ends when its client leaves: a cut that ends in the middle would be
+        one that the disk has made, and of which the core was never told."""
+        results: list[T] = []
+        done = trio.Event()
+
+        async def job() -> None:
+            results.append(await work())
+            done.set()
+
+        try:
+            self._hand_in.send_nowait(job)
+        except trio.WouldBlock:
+            raise Busy(f"{limits.MAX_CUSTODY_JOBS} cuts and savepoints wait already") from None
+        await done.wait()
+        return results[0]
+
+    @contextmanager
+    def _giving_a_snapshot(self) -> Iterator[None]:
+        """Each holds a whole one in memory, as long as its client takes to read it."""
+        if self._snapshots_given >= limits.MAX_SNAPSHOTS_GIVEN:
+            raise Busy(f"{self._snapshots_given} others are being given the snapshot")
+        self._snapshots_given += 1
+        try:
+            yield
+        finally:
+            self._snapshots_given -= 1
+
+    async def _give(self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]) -> None:
         snapshot = await self._worker.aside(self._worker.storage.load_snapshot)
         if snapshot is None:
             await send(SnapshotPiece(request.request_id, 0, 0, 0, 0, 0, 0, b""))
@@ -59,13 +123,3 @@ class Custody:
         for position in range(0, max(total_bytes, 1), step):
             data = bytes(snapshot.data[position : position + step])
             await send(SnapshotPiece(request.request_id, *place, total_bytes, position, data))
-
-    async def cut(self, request: CutPrefix) -> PrefixCutTo:
-        """Cut whole entries only, and none that is not applied."""
-        prefix_index = await self._cutter.cut_before(request.before_offset)
-        return PrefixCutTo(request.request_id, prefix_index, self._view.first_offset)
-
-    async def keep(self, request: KeepSavepoint) -> SavepointKept:
-        """Keep a savepoint of the state as it is now."""
-        savepoint = await self._keeper.keep(self._worker)
-        return SavepointKept(request.request_id, savepoint.index)

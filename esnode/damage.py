@@ -22,6 +22,7 @@ from esnode import limits
 from esnode.config import Config
 from esnode.errors import DamagedRecord, EventStreamError, FaultsNotAllowed, NothingToDamage
 from esnode.raft.entry import Entry
+from esnode.storage.directory import nobody_else
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage, pages
 from esnode.storage.segment import FILE_HEAD_BYTES, HEAD_BYTES, open_segment
@@ -172,7 +173,12 @@ def _opened(config: Config) -> Storage:
 
 
 def torn(config: Config) -> dict[str, Any]:
-    """Leave half a record behind the last one. Raises `NothingToDamage`."""
+    """Leave half a record behind the last one. Raises `NothingToDamage`, and what `nobody_else` does."""
+    with nobody_else(config.data_dir):
+        return _torn(config)
+
+
+def _torn(config: Config) -> dict[str, Any]:
     if config.storage == "sqlite":
         path = config.data_dir / "log.sqlite-wal"
         end, half = _torn_frame(path)

@@ -57,6 +57,8 @@ class SavepointKeeper:
                 piece = begun.chunks[at : at + step]
                 await worker.aside(partial(self._storage.keep_keys, begun.first_chunk + at, piece))
                 await trio.sleep(limits.SAVEPOINT_PAUSE_S)
+            # A leader's snapshot is in the state before it is on disk, and may be on its way there still.
+            await worker.call(self._storage.recover)
             await worker.aside(partial(self._storage.keep_savepoint, begun.savepoint))
             self.kept(begun)
             return begun.savepoint

@@ -99,6 +99,7 @@ class Node:
         self.keeper = SavepointKeeper(machine, storage, found.savepoint)
         rooms = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
         self._status = Status(*rooms, process, clock)
+        self.custody = Custody(self.view, self.worker, self.cutter, self.keeper)
         self._ingest = Ingest(
             config,
             incarnation,
@@ -108,7 +109,7 @@ class Node:
             self._status.gather,
             self._status.explain,
             not_allowed if self._injector is None else self._injector.answer,
-            Custody(self.view, self.worker, self.cutter, self.keeper),
+            self.custody,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
@@ -133,6 +134,7 @@ class Node:
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             nursery.start_soon(self.keeper.run, self.worker, name="savepoints")
+            nursery.start_soon(self.custody.run, name="custody")
             nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")

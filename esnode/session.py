@@ -368,9 +368,11 @@ class Session:
             raise self._rejoining()
         match request:
             case ReadEntries():
-                if request.linearizable:
-                    await self._wait_linearizable()
-                self._push(await custodian.entries(request))
+                async with self._reads:
+                    await self._wait_drained()
+                    if request.linearizable:
+                        await self._wait_linearizable()
+                    self._push(await custodian.entries(request))
             case FetchSnapshot():
                 await custodian.snapshot(request, self._push_piece)
             case CutPrefix():

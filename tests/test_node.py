@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -29,9 +30,10 @@ from esnode.errors import (
     WrongCluster,
 )
 from esnode.events import make_batch
-from esnode.messages import Append, Appended, Goodbye, Hello, LeaderIs, Refused, Side
+from esnode.messages import Append, Appended, CutPrefix, Goodbye, Hello, LeaderIs, Refused, Side
 from esnode.node import listen
 from esnode.raft.entry import Entry
+from esnode.raft.messages import Snapshot
 from esnode.wire import Message, encode
 from tests.cluster import LocalCluster, local_cluster
 
@@ -294,6 +296,35 @@ async def test_retention_writes_no_snapshot_when_nothing_more_may_go(
         monkeypatch.setattr(node.view, "applied_index", 0)  # nothing was committed yet
         await node.cutter.cut()
         assert not list(cluster.configs[1].data_dir.glob("snapshot*"))
+
+
+async def test_a_cut_whose_client_has_gone_is_told_to_the_core_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a leader would look for ever on its disk for entries that are gone, and send no snapshot."""
+    async with local_cluster(tmp_path, count=1) as cluster:
+        async with connect(cluster.addresses) as log:
+            await log.append_many(flights(100))
+        node = cluster.running[1].node
+        cut, begun, go = node.worker.storage.cut_prefix, threading.Event(), threading.Event()
+
+        def slow_cut(snapshot: Snapshot) -> None:
+            begun.set()
+            go.wait()
+            cut(snapshot)
+
+        monkeypatch.setattr(node.worker.storage, "cut_prefix", slow_cut)
+        try:
+            async with trio.open_nursery() as session:
+                session.start_soon(node.custody.cut, CutPrefix(1, 100))
+                await trio.to_thread.run_sync(begun.wait)
+                session.cancel_scope.cancel()  # its client leaves
+        finally:
+            go.set()
+        with trio.fail_after(5):
+            async with connect_node(cluster.addresses[0]) as link:
+                done = await link.cut_prefix(100)
+                assert (await link.status())["prefix_index"] == done.prefix_index > 0
 
 
 async def test_a_read_that_lost_the_race_with_the_cut_is_told_so(

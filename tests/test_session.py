@@ -1,6 +1,6 @@
 """One client's session: what it may make the node hold."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -9,10 +9,22 @@ import trio.testing
 from esnode import limits
 from esnode.connection import Connection
 from esnode.inbox import Inbox
-from esnode.messages import LeaderIs, StatusReply, StatusRequest
+from esnode.messages import (
+    CutPrefix,
+    Entries,
+    FetchSnapshot,
+    KeepSavepoint,
+    LeaderIs,
+    PrefixCutTo,
+    ReadEntries,
+    SavepointKept,
+    SnapshotPiece,
+    StatusReply,
+    StatusRequest,
+)
 from esnode.raft.entry import Entry
 from esnode.reading import Reader
-from esnode.session import Services, Session
+from esnode.session import Custodian, Services, Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
@@ -42,13 +54,37 @@ def unknown(key: bytes) -> tuple[int, int]:
     return -1, 0
 
 
-def services_of(status: CountedStatus) -> Services:
+class OneRecord:
+    """A custodian whose log is one record of the largest size that is read at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def entries(self, request: ReadEntries) -> Entries:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        return Entries(request.request_id, 0, 1, [bytes(limits.MAX_READ_BYTES)])
+
+    async def snapshot(
+        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
+    ) -> None:
+        raise NotImplementedError
+
+    async def cut(self, request: CutPrefix) -> PrefixCutTo:
+        raise NotImplementedError
+
+    async def keep(self, request: KeepSavepoint) -> SavepointKept:
+        raise NotImplementedError
+
+
+def services_of(status: CountedStatus, custodian: Custodian | None = None) -> Services:
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
     reader = Reader(view, worker, nothing_cached)
     return Services(
-        Inbox(), view, WaitingRequests(), reader, (1,), lambda: LeaderIs(0, 0, ""), status.gather, unknown
-    )
+        Inbox(), view, WaitingRequests(), reader, (1,), lambda: LeaderIs(0, 0, ""), status.gather, unknown,
+        custodian=custodian,
+    )  # fmt: skip
 
 
 async def test_a_client_that_reads_no_answer_is_not_served_without_end() -> None:
@@ -69,3 +105,23 @@ async def test_a_client_that_reads_no_answer_is_not_served_without_end() -> None
             answers += sum(isinstance(message, StatusReply) for message in await client.receive())
         nursery.cancel_scope.cancel()
     assert status.asked == questions
+
+
+async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> None:
+    custodian, questions = OneRecord(), 200
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    session = Session(Connection(ours), services_of(CountedStatus(), custodian))
+    answers = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        nursery.start_soon(
+            theirs.send_all, encode(ReadEntries(1, 1, limits.MAX_READ_BYTES, False)) * questions
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        bound = 2 * limits.MAX_SESSION_OUTGOING_BYTES + limits.MAX_SESSION_READS * limits.MAX_READ_BYTES
+        assert custodian.asked * limits.MAX_READ_BYTES <= bound
+        client = Connection(theirs)
+        while answers < questions:
+            answers += sum(isinstance(message, Entries) for message in await client.receive())
+        nursery.cancel_scope.cancel()
+    assert custodian.asked == questions

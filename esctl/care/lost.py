@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from esctl.backends import datadir
 from esctl.backends.interface import Backend, RunState
 from esctl.care import vault
 from esctl.errors import MachineRefused, QuorumNotLost, SurvivorDistrusted
@@ -109,11 +110,18 @@ def successor_of(cluster: Cluster, created: str) -> Cluster:
 
 
 def move_aside(cluster: Cluster, epoch: int) -> list[Path]:
-    """Give every file of the old nodes another name; where they are now. Raises `MachineRefused`."""
+    """Give every file of the old nodes another name; where they are now. Raises `MachineRefused`.
+
+    What `node replace` had put aside, too: else it would go with the new nodes, should they be deleted.
+    """
     moved: list[Path] = []
     for node in cluster.nodes:
-        for path in (node.data_dir, node.config, node.log):
-            aside = _free(path.with_name(f"{path.name}.epoch-{epoch}"))
+        name = node.data_dir.name
+        wanted = {path: f"{path.name}.epoch-{epoch}" for path in (node.data_dir, node.config, node.log)}
+        for path in datadir.put_aside(node):
+            wanted[path] = f"{name}.epoch-{epoch}{path.name.removeprefix(name)}"
+        for path, new_name in wanted.items():
+            aside = _free(path.with_name(new_name))
             try:
                 path.rename(aside)
             except FileNotFoundError:

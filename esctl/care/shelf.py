@@ -32,7 +32,11 @@ class Shelved:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """The last backup that was made of a cluster here, as far as it is still there."""
+    """The last backup that was made of a cluster here, as far as it is still there.
+
+    `next_offset`: up to there it has the cluster's events for certain. The end of a stopped node's log may
+    have been replaced by other events since.
+    """
 
     path: Path
     next_offset: int
@@ -72,26 +76,23 @@ def too_many(shelved: Sequence[Shelved], keep: int) -> list[Shelved]:
     return old
 
 
-def note(cluster: state.Cluster, path: Path, manifest: Manifest) -> None:
+def note(cluster: state.Cluster, path: Path) -> None:
     """Remember the last backup of `cluster`."""
-    document = {
-        "cluster": manifest.origin.cluster,
-        "path": str(path.absolute()),
-        "next_offset": manifest.next_offset,
-        "created": manifest.origin.created,
-    }
+    document = {"path": str(path.absolute())}
     state.write_atomically(cluster.directory / _NOTE, json.dumps(document, indent=2) + "\n")
 
 
 def last_of(cluster: state.Cluster) -> Noted | None:
-    """The last backup of the cluster as it is now; None when there is none, or its file has gone."""
+    """The last backup of the cluster as it is now; None when there is none, or its file is none any more."""
     try:
-        found = json.loads((cluster.directory / _NOTE).read_text(encoding="utf-8"))
-        noted = Noted(Path(found["path"]), int(found["next_offset"]), str(found["created"]))
-        mine = found["cluster"] == cluster.identity
-    except (OSError, ValueError, KeyError, TypeError):
+        path = Path(json.loads((cluster.directory / _NOTE).read_text(encoding="utf-8"))["path"])
+        manifest = BackupReader.open(path).manifest
+    except (OSError, ValueError, KeyError, TypeError, DamagedBackup):
         return None
-    return noted if mine and noted.path.is_file() else None
+    origin = manifest.origin
+    if origin.cluster != cluster.identity:
+        return None
+    return Noted(path, min(origin.known_offset, manifest.next_offset), origin.created)
 
 
 def _look(path: Path) -> Shelved:

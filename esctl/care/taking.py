@@ -24,6 +24,7 @@ from esnode.backup.manifest import Manifest, Origin
 from esnode.client import NodeLink, connect_node
 from esnode.config import Ancestor, Dedup
 from esnode.errors import (
+    Busy,
     ConnectionLost,
     EventStreamError,
     OffsetOutOfRange,
@@ -37,7 +38,7 @@ TRIES: Final = 3
 PATIENCE_S: Final = 10.0
 """For a node that is behind the end and gets no nearer."""
 ROUND_S: Final = 0.05
-_GONE: Final = (ConnectionLost, OperationTimeout, Rejoining, Unreachable)
+_GONE: Final = (Busy, ConnectionLost, OperationTimeout, Rejoining, Unreachable)
 
 
 class Watcher(Protocol):

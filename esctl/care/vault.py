@@ -89,11 +89,15 @@ def back_up_stopped(cluster: Cluster, number: int, into: Path, advance: Advance)
 
 
 def end_of(cluster: Cluster, number: int, beside: Path) -> tuple[int, int] | None:
-    """Term and index of the last entry of a stopped node; None where its disk is gone, or not believed."""
+    """Term and index of the last entry of a stopped node; None where its disk is gone, or not believed.
+
+    Needs as much room again in `beside` while it works; raises `MachineRefused` where there is none.
+    """
     try:
         config = check_survivor(cluster, number)
         with (
             _believing(number),
+            _writing(beside),
             tempfile.TemporaryDirectory(dir=beside) as scratch,
             directory.opened_copy(config, Path(scratch)) as storage,
         ):

@@ -59,7 +59,7 @@ def create(
         return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
     state.make_directory(path.parent)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
-    shelf.note(cluster, path, manifest)
+    shelf.note(cluster, path)
     views: list[View] = [Line(f"backed up {manifest.events:,} events into {path}", Tone.GOOD)]
     return Answer(_data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {path}")])
 

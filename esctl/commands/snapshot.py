@@ -5,7 +5,7 @@ of the log was cut, the snapshot of what that meant. Neither holds an event: for
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
 from esctl.arguments import DryRun
@@ -17,6 +17,8 @@ from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 
 app = new_typer()
+KEEP_S: Final = 120.0
+"""A node writes at its leisure (`limits.SAVEPOINT_PAUSE_S`): the largest table takes half a minute."""
 
 
 @command(app, "create")
@@ -60,7 +62,8 @@ async def _keep_all(survey: Survey) -> dict[int, str]:
 
     async def keep(report: Report) -> None:
         try:
-            async with connect_node(report.node.client, cluster=survey.cluster.identity) as link:
+            link = connect_node(report.node.client, cluster=survey.cluster.identity, timeout_s=KEEP_S)
+            async with link:
                 await link.keep_savepoint()
             outcome[report.node.id] = ""
         except EventStreamError as error:

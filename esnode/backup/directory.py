@@ -6,8 +6,6 @@ Decides that a disk which is not to be believed is no source. Blocks; may run in
 toolkit, for a node that is not running.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,10 +16,10 @@ from esnode.apply import Machine
 from esnode.backup.file import BackupReader, BackupWriter
 from esnode.backup.manifest import Manifest, Origin, SnapshotPlace
 from esnode.config import Config, Dedup
-from esnode.errors import DirectoryInUse, WrongDirectory
+from esnode.errors import WrongDirectory
 from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState, Snapshot, Write
-from esnode.storage.directory import check_believed, trust_copy
+from esnode.storage.directory import check_believed, nobody_else, trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage, pages
 
@@ -49,7 +47,7 @@ def opened_copy(config: Config, scratch: Path) -> Iterator[Storage]:
     check_source(config)
     identity, copy = Identity(config.cluster, config.node_id), scratch / f"node-{config.node_id}"
     try:
-        with _nobody_else(config.data_dir):
+        with nobody_else(config.data_dir):
             shutil.copytree(config.data_dir, copy, ignore=shutil.ignore_patterns("damaged-*"))
         trust_copy(copy, config.storage, identity)
         with closing(open_storage(config.storage, copy, identity)) as storage:
@@ -133,19 +131,3 @@ def lay_down(reader: BackupReader, config: Config, advance: Advance) -> None:
             savepoint = machine.savepoint()
             storage.keep_keys(savepoint.first_chunk, machine.keys.sealed_chunks(savepoint.first_chunk))
             storage.keep_savepoint(savepoint)
-
-
-@contextmanager
-def _nobody_else(path: Path) -> Iterator[None]:
-    """Hold the lock of a data directory without a byte written to it."""
-    try:
-        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise WrongDirectory(f"{path} is no data directory: it has no lock") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DirectoryInUse(f"the node that {path} belongs to is running") from error
-    finally:
-        os.close(descriptor)

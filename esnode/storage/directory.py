@@ -84,6 +84,8 @@ class Directory:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
                 title = check_title(path, engine, identity)
+                if title is None:
+                    sync_directory(path.parent)  # whoever made the directory, or moved another one away
                 marker = read_marker(path)
                 self.distrust = None if marker is None else marker.distrust
                 """Why what is stored here is not to be believed."""
@@ -326,5 +328,24 @@ def _holding_lock(path: Path) -> Iterator[None]:
     descriptor = _locked(path / "lock")
     try:
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def nobody_else(path: Path) -> Iterator[None]:
+    """Hold the lock of a stopped node's directory without a byte written to it.
+
+    Raises `DirectoryInUse`, and `WrongDirectory` where there is no lock.
+    """
+    try:
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise WrongDirectory(f"{path} is no data directory: it has no lock") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DirectoryInUse(f"the node that {path} belongs to is running") from error
     finally:
         os.close(descriptor)

@@ -1,16 +1,19 @@
 """Backups, exports and cuts without a real node: what is decided, and what is refused."""
 
+import errno
 import gzip
 import json
 import shutil
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
 
 from esctl import state
+from esctl.backends import datadir
 from esctl.backends.interface import NodeProcess, RunState
 from esctl.care import export, floor, lost, shelf, taking, vault
 from esctl.care.drill import Copy, Findings
@@ -19,6 +22,7 @@ from esctl.errors import (
     ExportOfAnother,
     FileTaken,
     InputUnreadable,
+    MachineRefused,
     QuorumNotLost,
     SurvivorDistrusted,
 )
@@ -178,12 +182,31 @@ def test_the_last_backup_counts_for_the_cluster_that_it_is_of_while_it_is_there(
     cluster = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster)
     assert shelf.last_of(cluster) is None
     path = tmp_path / "b"
-    shelf.note(cluster, path, write_backup(path, LOG))
+    write_backup(path, LOG)
+    shelf.note(cluster, path)
     noted = shelf.last_of(cluster)
     assert noted is not None
     assert (noted.next_offset, noted.path) == (31, path)
     assert shelf.last_of(replace(cluster, identity="another")) is None
     path.unlink()
+    assert shelf.last_of(cluster) is None
+
+
+def test_what_a_backup_has_in_doubt_is_no_reason_to_cut_the_log(tmp_path: Path) -> None:
+    """The end of a stopped node's log: the cluster may have other events there by now."""
+    cluster = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster)
+    write_backup(tmp_path / "b", LOG, origin=replace(ORIGIN, online=False, known_offset=25))
+    shelf.note(cluster, tmp_path / "b")
+    noted = shelf.last_of(cluster)
+    assert noted is not None
+    assert noted.next_offset == 25
+
+
+def test_a_file_that_is_no_backup_any_more_is_no_reason_to_cut_the_log(tmp_path: Path) -> None:
+    cluster, path = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster), tmp_path / "b"
+    write_backup(path, LOG)
+    shelf.note(cluster, path)
+    path.write_bytes(path.read_bytes()[:-1])
     assert shelf.last_of(cluster) is None
 
 
@@ -214,6 +237,25 @@ def test_the_nodes_of_a_restored_cluster_are_made_or_nothing_is(tmp_path: Path, 
     with pytest.raises(DamagedBackup):
         vault.rebuild(fakes.backend, again, vault.successor_options(manifest, "sqlite"), reader, told.advance)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_cluster_that_cannot_be_made_anew_leaves_what_was_put_aside(
+    tmp_path: Path, fakes: FakeNodes
+) -> None:
+    """`node replace` put it there, and `cluster recover` promises to keep all old files."""
+    manifest = write_backup(tmp_path / "b", LOG)
+    reader = BackupReader.open(tmp_path / "b")
+    datadir.renew(fakes.cluster.node(2), datetime(2013, 1, 2, tzinfo=UTC))
+    moved = lost.move_aside(fakes.cluster, 1)
+    broken = bytearray((tmp_path / "b").read_bytes())
+    broken[60] ^= 1
+    (tmp_path / "b").write_bytes(broken)
+    options = vault.successor_options(manifest, "sqlite")
+    with pytest.raises(DamagedBackup):
+        vault.rebuild(fakes.backend, fakes.cluster, options, reader, Told().advance)
+    assert not fakes.cluster.node(2).data_dir.exists()
+    assert "node-2.epoch-1.aside-20130102T000000Z" in {path.name for path in moved}
+    assert all(path.exists() for path in moved)
 
 
 def test_a_drill_tells_what_is_wrong_from_what_could_not_be_seen(tmp_path: Path) -> None:
@@ -258,6 +300,20 @@ def test_the_survivor_is_the_one_with_the_most_of_the_log(tmp_path: Path, fakes:
     with pytest.raises(SurvivorDistrusted, match="node 3 is no source"):
         lost.check_best(cluster, 3, tmp_path)
     assert lost.startable(cluster, fakes.backend) == [1, 2]
+
+
+def test_a_full_disk_ends_the_search_for_the_best_log_with_what_is_full(
+    tmp_path: Path, fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_node(fakes.cluster, 1, 6)
+    write_node(fakes.cluster, 2, 6)
+
+    def full(*_paths: Path, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(MachineRefused, match=f"{tmp_path} cannot be written: No space left"):
+        lost.check_best(fakes.cluster, 1, tmp_path)
 
 
 def test_a_survivor_that_is_a_copy_is_not_believed(tmp_path: Path, fakes: FakeNodes) -> None:

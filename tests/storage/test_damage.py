@@ -11,7 +11,7 @@ import pytest
 
 from esnode import damage
 from esnode.config import Address, Config, Faults, Member, dump
-from esnode.errors import DamagedRecord, FaultsNotAllowed, NothingToDamage
+from esnode.errors import DamagedRecord, DirectoryInUse, FaultsNotAllowed, NothingToDamage
 from esnode.storage.directory import trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
@@ -70,6 +70,16 @@ def test_half_a_record_at_the_end_is_cut_and_nothing_else(config: Config) -> Non
         assert all_of(storage.read(1, LAST + 1, WHOLE)) == all_of(whole.read(1, LAST + 1, WHOLE))
         storage.write([write(entries(LAST + 2, [1], base_offset=2 * LAST + 2), commit=LAST)])
         assert storage.recover().last_index == LAST + 2
+
+
+def test_the_files_of_a_node_that_runs_are_left_alone(config: Config) -> None:
+    with closing(opened(config)) as storage:
+        before = {path: path.read_bytes() for path in damage.data_files(config.storage, config.data_dir)}
+        for harm in (damage.torn, lambda it: damage.flip(it, random.Random(1))):
+            with pytest.raises(DirectoryInUse):
+                harm(config)
+        assert {path: path.read_bytes() for path in before} == before
+        assert storage.read(1, LAST, WHOLE)
 
 
 def test_a_log_without_an_acked_entry_is_left_alone(quick_path: Path) -> None:

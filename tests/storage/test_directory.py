@@ -90,6 +90,20 @@ def test_every_new_name_is_synced_into_its_directory(
     storage.close()
 
 
+def test_the_name_of_a_new_directory_is_synced_whoever_made_it(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toolkit makes it, beside the old one that `node replace` moved away."""
+    synced: list[Path] = []
+    monkeypatch.setattr("esnode.storage.directory.sync_directory", synced.append)
+    (quick_path / "data").mkdir()
+    Directory(quick_path / "data", "sqlite", US).close()
+    assert quick_path in synced
+    synced.clear()
+    Directory(quick_path / "data", "sqlite", US).close()
+    assert quick_path not in synced  # a node that starts again need not be allowed to
+
+
 @pytest.mark.parametrize(
     "change",
     [{"cluster": "other"}, {"node_id": 2}, {"format": 2}, {"format": 4}, {"engine": "paper"}],
