@@ -26,6 +26,8 @@ from esctl.playbook.errors import RunNotFound, RunUnderWay, RunUnreadable
 JOURNAL: Final = "journal.jsonl"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Event = Mapping[str, Any]
+LOOK_S: Final = 0.2
+"""Longer than `is_driven` holds the lock."""
 
 
 def runs_root() -> Path:
@@ -39,8 +41,9 @@ def new_id(playbook: str) -> str:
 
 
 def run_ids() -> list[str]:
-    """Every run there is, the newest first."""
-    found = [path for path in runs_root().glob(f"*/{JOURNAL}") if not path.parent.is_symlink()]
+    """Every run there is, the newest first; one that was cut off before its first line never began."""
+    journals = runs_root().glob(f"*/{JOURNAL}")
+    found = [path for path in journals if not path.parent.is_symlink() and path.stat().st_size]
     return [path.parent.name for path in sorted(found, key=_begun, reverse=True)]
 
 
@@ -141,8 +144,8 @@ def is_driven(directory: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        _lock(file, directory)
-    except RunUnderWay:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look on do not see each other
+    except BlockingIOError:
         return True
     finally:
         os.close(file)
@@ -150,10 +153,17 @@ def is_driven(directory: Path) -> bool:
 
 
 def _lock(file: int, directory: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunUnderWay(f"the run {directory.name} is under way in another process") from None
+    """Hold it alone; one who only looks whether the run is driven is waited for."""
+    deadline = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RunUnderWay(f"the run {directory.name} is under way in another process") from None
+        else:
+            return
+        time.sleep(LOOK_S / 20)  # nothing tells when a lock is free, but to wait without end
 
 
 def _whole_lines(path: Path) -> bytes:

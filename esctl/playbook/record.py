@@ -41,6 +41,8 @@ class Record:
         self.deadline = float("inf")
         self.undoing = False
         """From now on a journal that cannot be written stops nothing: to undo is worth more."""
+        self.unwritten: MachineRefused | None = None
+        """Why a line of that time is not on the disk."""
         self._journal = journal
         self._values = values
         self._tell = tell
@@ -58,9 +60,10 @@ class Record:
         told = self._without_secrets(facts)
         try:
             line = self._journal.write(event, **told)
-        except MachineRefused:
+        except MachineRefused as error:
             if not self.undoing:
                 raise
+            self.unwritten = error
             line = {"n": -1, "at": time.time(), "event": event, **told}
         self.progress.take(line)
         self._tell(line)

@@ -78,14 +78,19 @@ class Run:
             raise self._refusal
 
     async def abort(self) -> None:
-        """Undo all that is not undone; a run without a verdict has none to come."""
+        """Undo all that is not undone; a run without a verdict has none to come.
+
+        Raises `MachineRefused` afterwards when not all of it could be written down.
+        """
+        self.record.undoing = True
         self.record.write("session-begins", why="abort")
         if self.record.progress.verdict is None:
             self.record.write("verdict", verdict=Verdict.INCONCLUSIVE, why="it was aborted by a person")
-        self.record.undoing = True
         with trio.CancelScope(shield=True):
             await self._undoer.undo_all(temporary=False)
         self.record.write("session-ends", how="aborted")
+        if self.record.unwritten is not None:
+            raise self.record.unwritten
 
     # --- the whole ---------------------------------------------------------------------------------
 
@@ -115,20 +120,21 @@ class Run:
         return breached
 
     async def _conclude(self, *, interrupted: bool) -> None:
-        """The verdict first, then the clean-up."""
+        """The verdict first, then the clean-up; that comes where the verdict cannot be written, too."""
         record = self.record
+        record.undoing = True
         if self._refusal is not None:
-            record.undoing = True
             await self._undoer.undo_all(temporary=True)
             record.write("session-ends", how="refused")
             return
         finished = self._end is None and not interrupted
         verdict, why = self._verdict(interrupted)
         record.write("verdict", verdict=verdict, why=why)
-        record.undoing = True
         if self._end is None or self._end.undo:
             await self._undoer.undo_all(temporary=finished)
         record.write("session-ends", how="interrupted" if interrupted else "over")
+        if record.unwritten is not None and not interrupted:
+            raise record.unwritten
 
     def _verdict(self, interrupted: bool) -> tuple[Verdict, str]:
         if self._end is not None:

@@ -63,12 +63,12 @@ class Undoer:
                 break
             if attempt:
                 await trio.sleep(min(PAUSE_S, left_s))
-            why = await self._do(step.id, deed, left_s)
+            why = await self._do(step.id, deed, deadline)
             if not why:
                 break
         self._record.write("undo-ends", step=step.id, ok=not why, why=why)
 
-    async def _do(self, step: str, deed: Deed, timeout_s: float) -> str:
+    async def _do(self, step: str, deed: Deed, deadline: float) -> str:
         """Do each command by itself: one whose fault is gone says nothing about the others. Why not; empty
         when it is done."""
         if deed.action.kind is Kind.HEAL and not deed.commands:
@@ -76,8 +76,9 @@ class Undoer:
         parts = [Deed(deed.action, (words,)) for words in deed.commands] or [deed]
         failures = []
         for part in parts:
+            left_s = max(0.0, min(ONE_TIMEOUT_S, deadline - trio.current_time()))
             try:
-                done = await self._actor.do(step, part, timeout_s)
+                done = await self._actor.do(step, part, left_s)
             except ShellNotAllowed as error:
                 done = Done(str(error))
             if done.why and not done.codes & GONE:

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from esctl.errors import FaultNotFound, NotConfirmed
+from esctl.errors import FaultNotFound, MachineRefused, NotConfirmed
 from esctl.exits import Exit
 from esctl.playbook import frozen, inputs, journal, reading
 from esctl.playbook.acting import Actor
@@ -181,6 +181,20 @@ class MortalJournal(Journal):
         raise Killed
 
 
+class FullJournal(Journal):
+    """Has no room for line `at`, nor for any after it."""
+
+    def __init__(self, directory: Path, at: int) -> None:
+        super().__init__(directory)
+        self._left = at
+
+    def write(self, event: str, **facts: Any) -> Event:
+        self._left -= 1
+        if self._left >= 0:
+            return super().write(event, **facts)
+        raise MachineRefused("no space left on device")
+
+
 @dataclass
 class Stage:
     """One run of a playbook on a world, in a directory of its own."""
@@ -228,9 +242,9 @@ class Stage:
             opened.close()
         return self.progress
 
-    async def abort(self) -> Progress:
+    async def abort(self, opened: Journal | None = None) -> Progress:
         book, progress = frozen.read(self.home), self.progress
-        opened = Journal(self.home)
+        opened = opened or Journal(self.home)
         try:
             await self._run(opened, progress, frozen.inputs_again(book, progress.inputs, {}), book).abort()
         finally:

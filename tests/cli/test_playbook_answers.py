@@ -1,6 +1,7 @@
 """`esctl playbook run` and what belongs to it, as typed: refusals, exit codes, reports. No node runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from esctl.playbook.errors import UndoIncomplete
 from esctl.playbook.execution import STOP_S, ChildProcesses, reply_of
 from esctl.playbook.progress import progress_of
 from esctl.report.run import page
+from esctl.trail import Trail
 from tests.cli.playbook_world import HEAD
 from tests.cli.test_commands import Run
 from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
@@ -129,6 +131,63 @@ def test_a_plan_that_no_longer_stands_is_refused(tmp_path: Path, monkeypatch: py
     written(tmp_path, GOOD + "\n# another one\n")
     refused = Run("playbook", "run", path, "--plan", str(saved), "-o", "json")
     assert "has changed" in refused.document["errors"][0]["message"]
+
+
+def test_a_run_that_is_refused_at_the_last_look_leaves_no_run_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [HEALTHY]
+
+    async def ask(*_: Any, **__: Any) -> Survey:
+        return looks.pop() if looks else ONE_DOWN
+
+    monkeypatch.setattr(surveys, "ask", ask)
+    refused = Run("playbook", "run", written(tmp_path, GOOD), "-o", "json")
+    assert (refused.code, code_of(refused)) == (Exit.REFUSED, "ES4524")
+    listed = Run("playbook", "runs", "-o", "json")
+    assert (listed.code, listed.data["runs"]) == (Exit.OK, [])
+
+
+def cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a run that was cut off before its verdict."""
+    name = str(Run("playbook", "run", written(tmp_path, BAD), "-o", "json").data["run"])
+    path = journal.runs_root() / name / journal.JOURNAL
+    lines = path.read_text().splitlines(keepends=True)
+    begun = next(n for n, line in enumerate(lines) if '"event":"step-begins"' in line)
+    path.write_text("".join(lines[: begun + 1]))
+    return name
+
+
+def test_to_go_on_and_to_take_back_are_in_the_audit_trail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = cut_off(tmp_path, monkeypatch)
+    assert Run("playbook", "resume", name).code == Exit.VERDICT_FAILED
+    assert Run("playbook", "abort", name).code == Exit.OK
+    entries = Trail("drill").entries()
+    assert [(one.command, one.exit_code) for one in entries[-2:]] == [
+        ("playbook resume", Exit.VERDICT_FAILED),
+        ("playbook abort", Exit.OK),
+    ]
+
+
+def test_a_run_does_not_go_on_on_another_cluster_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = cut_off(tmp_path, monkeypatch)
+    now = state.load("drill")
+    state.remove("drill")
+    state.add(replace(now, identity="another"))
+    refused = Run("playbook", "resume", name, "-o", "json")
+    assert (refused.code, code_of(refused)) == (Exit.REFUSED, "ES4524")
+    assert "another" in refused.document["errors"][0]["message"]
+    assert f"playbook abort {name}" in refused.document["errors"][0]["next"]
+
+
+def test_an_answer_that_is_none_is_told_as_an_answer(tmp_path: Path) -> None:
+    refused = Run("playbook", "run", written(tmp_path, GOOD), "--answer", "yes", "-o", "json")
+    assert refused.code == Exit.USAGE
+    assert refused.document["errors"][0]["message"] == "--answer yes: write STEP=TEXT"
 
 
 def test_one_playbook_at_a_time_runs_on_a_cluster(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ kill -9 is played at each write: in the middle of the line, so that it is not th
 the killed process acts any more. Meanwhile the leases of its faults end, as the nodes see to it.
 """
 
+import contextlib
+import fcntl
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +15,12 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.errors import MachineRefused
 from esctl.playbook import journal
 from esctl.playbook.errors import CannotRepeat, NoLongerHolds, RunUnderWay
 from esctl.playbook.journal import Journal
 from esctl.playbook.progress import Verdict
-from tests.cli.playbook_world import Killed, MortalJournal, Stage, World, playbook
+from tests.cli.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook
 from tests.cli.test_playbook_run import DRILL, RESTART, step
 
 HEALED = """
@@ -252,3 +256,42 @@ async def test_damage_that_is_done_and_over_is_undone_after_a_failure_only(tmp_p
     failed = Stage(tmp_path / "failed", World(), playbook(judged))
     assert (await failed.begin()).verdict is Verdict.FAIL
     assert failed.world.commands[-1] == "node start 2"
+
+
+def test_a_disk_that_is_full_keeps_nothing_from_being_undone(tmp_path: Path) -> None:
+    book = playbook(STEADY + DRILL + RESTART.format(id="stop", node=3))
+    for lines in range(1, 60):
+        one = Stage(tmp_path / str(lines), World(), book)
+        opened = FullJournal(one.home, lines)
+        with contextlib.suppress(MachineRefused, ExceptionGroup):
+            on_clock(functools.partial(one.begin, opened))
+        assert (one.world.faults, one.world.loads) == (set(), set()), f"full at line {lines}"
+        if one.progress.verdict is not None:
+            break
+        assert one.world.up == {1, 2, 3} or set(one.states.values()) == {"passed"}, f"full at line {lines}"
+    assert one.progress.verdict is Verdict.PASS
+    assert lines > 20, "it was full at every line before that"
+
+
+def test_an_abort_undoes_on_a_disk_that_is_full_too(tmp_path: Path) -> None:
+    one = Stage(tmp_path / "run", World(), playbook(RESTART.format(id="r", node=3) + STEADY))
+    killed_at(one, 6, "after")
+    assert one.world.up == {1, 2}
+    one.world.dead = False
+    with pytest.raises(MachineRefused):
+        on_clock(lambda: one.abort(FullJournal(one.home, 0)))
+    assert one.world.up == {1, 2, 3}
+
+
+def test_one_who_looks_on_is_no_driver_and_hinders_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(tmp_path / "run").close()
+    onlooker = os.open(tmp_path / "run" / journal.JOURNAL, os.O_RDONLY)
+    fcntl.flock(onlooker, fcntl.LOCK_SH)
+    assert not journal.is_driven(tmp_path / "run")
+    monkeypatch.setattr(journal.time, "sleep", lambda _s: fcntl.flock(onlooker, fcntl.LOCK_UN))
+    opened = Journal(tmp_path / "run")
+    assert journal.is_driven(tmp_path / "run")
+    opened.close()
+    os.close(onlooker)

@@ -53,14 +53,15 @@ def safe(name: str) -> "Playbook":
     return found
 
 
-def given(words: Sequence[str] | None) -> Mapping[str, str]:
-    """The `--input` words by name; raises `InvalidInput`."""
+def given(words: Sequence[str] | None, form: str = "--input NAME=VALUE") -> Mapping[str, str]:
+    """The words of an option by name, which is written as `form` says; raises `InvalidInput`."""
+    option, _, pair = form.partition(" ")
     found: dict[str, str] = {}
     for word in words or ():
         name, sign, value = word.partition("=")
         if not sign or not name:
-            raise InvalidInput(f"--input {word}: write NAME=VALUE")
+            raise InvalidInput(f"{option} {word}: write {pair}")
         if name in found:
-            raise InvalidInput(f"--input {name} is given twice")
+            raise InvalidInput(f"{option} {name} is given twice")
         found[name] = value
     return found

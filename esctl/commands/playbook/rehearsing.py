@@ -50,7 +50,7 @@ def rehearse(
             data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
         )
     esctl = ChildProcesses(name)
-    consent = running.Consent(options.given(answers), yes=True, allow_shell=allow_shell)
+    consent = running.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True, allow_shell=allow_shell)
 
     def command(*words: str, timeout_s: float) -> "Reply":
         return run.trio(lambda: esctl.run(words, timeout_s))

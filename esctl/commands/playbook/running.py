@@ -6,7 +6,7 @@ a pass, 11 a fail, 12 no verdict, 13 refused, 14 a clean-up that is not complete
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl import guard, state
-from esctl.answer import Answer, Line
+from esctl.answer import Answer, Line, Trouble
 from esctl.arguments import DryRun, Yes
 from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
 from esctl.errors import InvalidArgument, NotConfirmed
+from esctl.exits import Exit
 from esctl.invocation import Invocation, ended_as_by_ctrl_c
 from esctl.playbook.errors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.inquiry.survey import Survey
+    from esctl.playbook.journal import Journal
     from esctl.playbook.plan import Plan
     from esctl.playbook.progress import Progress
     from esctl.playbook.run import Run
@@ -74,7 +77,7 @@ def run(
 
     book = options.safe(playbook)
     values = taking.take(book, options.given(inputs))
-    consent = Consent(options.given(answers), yes=yes, allow_shell=allow_shell)
+    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes, allow_shell=allow_shell)
     survey = planning_command.survey_of(run, book)
     planned = planning.plan(book, values, survey)
     if dry_run:
@@ -103,7 +106,7 @@ def resume(
     from esctl.playbook.resumption import decided, resumption_of
 
     directory = journal.find(name)
-    consent = Consent(options.given(answers), yes=yes, allow_shell=allow_shell)
+    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes, allow_shell=allow_shell)
     book = frozen.read(directory)
     with _held(book, directory) as opened:
         progress = progress_of(journal.read(directory))
@@ -113,6 +116,7 @@ def resume(
                 f"the run {progress.run} is over, {progress.words}",
                 next_step=f"esctl playbook report {progress.run}{left}",
             )
+        _still_the_same(progress)
         fates = decided(resumption_of(book, progress), consent.answers)
         if dry_run:
             told = {step: str(fate.value) for step, fate in fates.fates.items()}
@@ -172,8 +176,10 @@ def carry_out(
     from esctl.playbook.progress import Progress
 
     directory = journal.runs_root() / journal.new_id(book.id)
-    with _held(book, directory, cluster) as opened:
-        _still_as_planned(run, planned, cluster)
+    with ExitStack() as stack:
+        stack.enter_context(_alone(book, cluster, directory))
+        _still_as_planned(run, planned, cluster)  # before there is a run: one that is refused leaves none
+        opened = stack.enter_context(closing(journal.Journal(directory)))
         frozen.write(directory, book)
         state.write_atomically(directory / _PLAYBOOK_TEXT, _text_of(book))
         progress = Progress()
@@ -267,6 +273,19 @@ def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
         )
 
 
+def _still_the_same(progress: "Progress") -> None:
+    """A run does not go on on another cluster of the same name; raises `PlanIsStale`."""
+    name, then = progress.cluster, progress.identity
+    if not then or name not in state.names():
+        return  # its steps may be those that make it
+    now = state.load(name).identity
+    if now != then:
+        raise PlanIsStale(
+            f"{name} is another cluster now: {now}, not {then}; nothing was done",
+            next_step=f"esctl playbook report {progress.run}; then: esctl playbook abort {progress.run}",
+        )
+
+
 def _confirmed(
     run: Invocation, planned: "Plan", survey: "Survey | None", *, confirm: str | None, yes: bool
 ) -> None:
@@ -314,18 +333,21 @@ def _text_of(book: "Playbook") -> str:
 
 
 @contextmanager
-def _held(book: "Playbook", directory: Path, cluster: str = "") -> Iterator[Any]:
-    """The run's journal, and the cluster's lock for playbooks if it wants that one. Raises `RunUnderWay`."""
+def _held(book: "Playbook", directory: Path) -> Iterator["Journal"]:
+    """The journal of a run that is there, held as `_alone` says. Raises `RunUnderWay`."""
     from esctl.playbook import journal
     from esctl.playbook.progress import progress_of
 
-    name = cluster or progress_of(journal.read(directory)).cluster
-    with ExitStack() as stack:
-        if book.lock:
-            stack.enter_context(journal.holding(name, directory.name))
-        opened = journal.Journal(directory)
-        stack.callback(opened.close)
+    cluster = progress_of(journal.read(directory)).cluster
+    with _alone(book, cluster, directory), closing(journal.Journal(directory)) as opened:
         yield opened
+
+
+def _alone(book: "Playbook", cluster: str, directory: Path) -> AbstractContextManager[None]:
+    """The cluster's lock for playbooks, if it wants that one. Raises `RunUnderWay`."""
+    from esctl.playbook import journal
+
+    return journal.holding(cluster, directory.name) if book.lock else nullcontext()
 
 
 # --- the run itself ------------------------------------------------------------------------------
@@ -337,7 +359,7 @@ def _driven(
     values: "Mapping[str, Scalar]",
     progress: "Progress",
     directory: Path,
-    opened: Any,
+    opened: "Journal",
     consent: Consent,
     work: "Callable[[Run], Awaitable[None]]",
     *,
@@ -364,6 +386,7 @@ def _driven(
         allow_shell=consent.allow_shell,
     )
     one = Run(record, actor, directory)
+    run.intend(progress.cluster)
     run.on_interrupt(lambda: outcome.answer_of(progress, directory))
     if not aborting:
         teller.begin()
@@ -381,4 +404,9 @@ def _driven(
     except KeyboardInterrupt:
         if progress.clean:
             raise
+    except EventStreamError as error:
+        answer = outcome.answer_of(progress, directory, aborted=aborting)
+        if answer.exit_code != Exit.CLEANUP_INCOMPLETE:
+            raise
+        return replace(answer, errors=[*answer.errors, Trouble.of(error)])
     return outcome.answer_of(progress, directory, aborted=aborting)
