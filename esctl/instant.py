@@ -1,7 +1,7 @@
 """Moments as people type them: `2026-03-01T09:15:00Z`, `09:15`, `10m` ago.
 
 Everything that `esctl` and the nodes print is in UTC, so what is typed without an offset is UTC too. Never
-reads a clock: the caller says what the time is. Called by `esctl logs` and `esctl timeline`.
+reads a clock: the caller says what the time is. Called by `esctl logs`, `timeline` and `audit`.
 """
 
 import re

@@ -28,7 +28,9 @@ FIRST: Final = "0" * 64
 _SECRET: Final = re.compile(r"password|secret|token|credential")
 _PATH_METAVARS: Final = {"FILE", "DIR", "PATH"}
 _TAIL_BYTES: Final = 65_536
-"""Longer than any line."""
+"""Longer than any line, as `_MOST_LINE` sees to."""
+_MOST_LINE: Final = 4_000
+"""Characters of what was typed; each may take 12 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Noted:
             "pid": os.getpid(),
             "cluster": trail.name,
             "command": command,
-            "line": line,
+            "line": line if len(line) <= _MOST_LINE else f"{line[:_MOST_LINE]}...",
         }
         trail.append(intent)
 
@@ -193,6 +195,9 @@ def _shown(parameter: Any, value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
     if isinstance(value, Path) or parameter.metavar in _PATH_METAVARS or os.sep in text:
         return "<path>"
+    name, sign, _ = text.partition("=")
+    if sign and _SECRET.search(name.lower()):  # one of several, as --input NAME=VALUE
+        return f"{shlex.quote(name)}=<secret>"
     return shlex.quote(text)
 
 
@@ -201,12 +206,18 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and isinstance(record.get("run"), str) else None
 
 
 def _entry(record: dict[str, Any]) -> Entry:
-    names = ("run", "time", "user", "host", "pid", "cluster", "command", "line")
-    return Entry(*(record.get(name, 0 if name == "pid" else "") for name in names))
+    def text(name: str) -> str:
+        return str(record.get(name) or "")
+
+    pid = record.get("pid")
+    return Entry(
+        text("run"), text("time"), text("user"), text("host"), pid if isinstance(pid, int) else 0,
+        text("cluster"), text("command"), text("line"),
+    )  # fmt: skip
 
 
 def _ended(entry: Entry, record: dict[str, Any]) -> Entry:

@@ -4,22 +4,19 @@ Reads the trail of a cluster, also of one that was destroyed; `--verify` says wh
 nothing, and is in no trail itself.
 """
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
 
-from esctl import state, trail
+from esctl import instant, state, trail
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import AuditBroken, InvalidArgument, NoCluster, SeveralClusters
+from esctl.errors import AuditBroken, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.trail import Break, Entry, Trail
 
 app = new_typer()
-_AGO: Final = re.compile(r"(\d+)([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DAMAGE_SHOWN: Final = 5
 
 
@@ -39,11 +36,11 @@ def audit(
     wanted = Trail(trail.MACHINE if machine else _name(run))
     if verify:
         return _verified(wanted)
-    begin = moment(since, datetime.now(UTC)) if since is not None else None
+    begin_s = instant.moment(since, datetime.now(UTC)).timestamp() if since is not None else None
     entries = [
         entry
         for entry in wanted.entries()
-        if (user is None or user in entry.user.split()) and (begin is None or _at(entry) >= begin)
+        if (user is None or user in entry.user.split()) and (begin_s is None or _at_s(entry) >= begin_s)
     ]
     data = {
         "cluster": wanted.name,
@@ -54,21 +51,6 @@ def audit(
         [entry.time[:19].replace("T", " "), entry.user, entry.line, _outcome(entry)] for entry in entries
     ]
     return Answer(data, [Table(["time (UTC)", "user", "command", "outcome"], rows, empty="nothing yet")])
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """The time that `text` means: so long before `now`, or a time itself. Raises `InvalidArgument`."""
-    ago = _AGO.fullmatch(text.removesuffix(" ago"))
-    if ago is not None:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgument(
-            f"{text!r} is no time; write 30m, 2h, 7d, or 2026-01-31T04:00Z",
-            next_step="esctl audit --since 2h",
-        ) from None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _name(run: Invocation) -> str:
@@ -85,8 +67,9 @@ def _name(run: Invocation) -> str:
         raise
 
 
-def _at(entry: Entry) -> datetime:
-    return datetime.fromisoformat(entry.time)
+def _at_s(entry: Entry) -> float:
+    """Seconds since 1970; a record without a time is older than any."""
+    return instant.seconds(entry.time) or 0.0
 
 
 def _outcome(entry: Entry) -> Cell:

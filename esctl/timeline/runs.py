@@ -1,23 +1,20 @@
 """A run of a playbook as moments, and what clients felt meanwhile, from what the run left on the disk.
 
-`$XDG_STATE_HOME/esctl/runs/RUN/journal.jsonl` has one JSON object a line, with `at` (seconds since 1970) and
-`event`; `loads/NAME/samples.jsonl` the samples of a load beside it. Lines that are not as expected are
-skipped: a newer esctl may have written them, and the last one may be cut. Called by `esctl timeline`.
+The journal is read by `esctl/playbook/journal.py`, the samples of its loads by `esctl/load/ledger.py`. Events
+that are not known here are skipped: a newer esctl may have written them. Called by `esctl timeline`.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import state
-from esctl.errors import InputUnreadable
+from esctl.load import ledger
+from esctl.playbook import journal
+from esctl.playbook.journal import Event
 from esctl.timeline.moments import Kind, Moment
 
-JOURNAL: Final = "journal.jsonl"
 _DETAILS: Final = ("step", "title", "state", "why", "command", "verdict")
-SAMPLES: Final = "loads/*/samples.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +29,16 @@ class Run:
 
 
 def read(name: str) -> Run:
-    """The run of that name; raises `InputUnreadable` when there is none, or it says nothing."""
-    directory = state.clusters_root().parent / "runs" / name
-    if Path(name).name != name or not (directory / JOURNAL).is_file():
-        raise InputUnreadable(
-            f"there is no run {name!r} of a playbook: {directory / JOURNAL} is not there",
-            next_step=f"ls {directory.parent}",
-        )
-    lines = list(_lines(directory / JOURNAL))
-    moments = [moment for line in lines for moment in [_moment(line)] if moment is not None]
-    if not moments:
-        raise InputUnreadable(
-            f"{directory / JOURNAL} says nothing that has a time", next_step=f"ls {directory}"
-        )
-    cluster = next((str(line["cluster"]) for line in lines if isinstance(line.get("cluster"), str)), "")
-    latency = sorted(sample for path in directory.glob(SAMPLES) for sample in _latencies(path))
-    return Run(cluster, moments, latency)
+    """The run of that name; raises `RunNotFound`, `RunUnreadable`."""
+    directory = journal.find(name)
+    events = journal.read(directory)
+    cluster = next((str(event["cluster"]) for event in events if "cluster" in event), "")
+    loads = [path.parent for path in directory.glob(f"loads/*/{ledger.SAMPLES}")]
+    latency = sorted(sample for load in loads for sample in _latencies(load))
+    return Run(cluster, [moment for event in events for moment in [_moment(event)] if moment], latency)
 
 
-def _moment(line: dict[str, Any]) -> Moment | None:
+def _moment(line: Event) -> Moment | None:
     at_s, event, path = line.get("at"), line.get("event"), line.get("step")
     if not isinstance(at_s, int | float) or isinstance(at_s, bool):
         return None
@@ -82,25 +70,11 @@ def _moment(line: dict[str, Any]) -> Moment | None:
             return None
 
 
-def _latencies(path: Path) -> Iterator[tuple[float, float]]:
+def _latencies(load: Path) -> Iterator[tuple[float, float]]:
     """The longest wait that each sample tells of: that of an ack, or the time without any."""
-    for line in _lines(path):
-        values = [line.get(name) for name in ("max_ms", "silence_ms")]
+    for sample in ledger.samples(load):
+        values = [sample.get(name) for name in ("max_ms", "silence_ms")]
         known = [float(value) for value in values if isinstance(value, int | float)]
-        at_s = line.get("at")
+        at_s = sample.get("at")
         if known and isinstance(at_s, int | float):
             yield float(at_s), max(known)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    for raw in data.splitlines():
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            yield line

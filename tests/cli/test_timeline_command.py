@@ -12,8 +12,8 @@ import typer.testing
 
 from esctl import instant, state
 from esctl.commands.timeline import notes_of
-from esctl.errors import InputUnreadable
 from esctl.main import app
+from esctl.playbook.errors import RunNotFound, RunUnreadable
 from esctl.timeline import runs, trail
 from esctl.timeline.moments import Kind
 from tests.cli.conftest import plan
@@ -132,11 +132,10 @@ def write_run(began_s: float, name: str = "drill-1") -> None:
         {"at": began_s + 6, "event": "undo-begins", "step": "cut"},
         {"at": began_s + 6.5, "event": "undo-ends", "step": "cut", "ok": True},
         {"at": began_s + 7, "event": "verdict", "verdict": "fail", "why": "a guard was breached"},
-        {"at": "soon", "event": "step-begins", "step": "x"},
-        {"event": "of a newer esctl"},
+        {"at": began_s + 7, "event": "of a newer esctl"},
     ]
-    text = "".join(json.dumps(event) + "\n" for event in events)
-    (directory / "journal.jsonl").write_text(text + 'not json\n"nor an object"\n{"at": 1')
+    text = "".join(json.dumps({"n": n, **event}) + "\n" for n, event in enumerate(events))
+    (directory / "journal.jsonl").write_text(text + '{"at": 1')
     samples = [
         {"at": began_s + 2.1, "max_ms": 3.5, "silence_ms": 1},
         {"at": began_s + 2.7, "max_ms": None, "silence_ms": 480.5},
@@ -168,7 +167,7 @@ def test_a_run_of_a_playbook_brings_its_steps_its_window_and_what_clients_felt(b
 
 @pytest.mark.parametrize("name", ["none", "../runs", "", "a/b"])
 def test_a_run_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(InputUnreadable, match="there is no run"):
+    with pytest.raises(RunNotFound, match="there is no run"):
         runs.read(name)
 
 
@@ -176,7 +175,7 @@ def test_a_run_without_a_moment_says_nothing(began_s: float) -> None:
     directory = state.clusters_root().parent / "runs" / "cut-off"
     directory.mkdir(parents=True)
     (directory / "journal.jsonl").write_text('{"at": 1')
-    with pytest.raises(InputUnreadable, match="says nothing"):
+    with pytest.raises(RunUnreadable, match="says nothing"):
         runs.read("cut-off")
 
 
@@ -186,7 +185,7 @@ def test_what_operators_typed_is_on_the_timeline_with_how_it_ended(began_s: floa
     at = {second: instant.written(began_s + second) for second in (-9e8, 0, 3, 4, 5)}
     records = [
         {"what": "intent", "run": "a", "time": at[3], "user": "kim", "line": "node kill 3"},
-        {"what": "outcome", "run": "a", "time": at[4], "exit_code": 0},
+        {"what": "outcome", "run": "a", "time": at[4], "exit_code": 0, "seconds": 1.0},
         {"what": "intent", "run": "b", "time": at[5], "user": "kim", "command": "node start"},
         {"what": "intent", "run": "c", "time": at[-9e8], "user": "kim", "line": "old"},
         {"what": "other", "run": "d", "time": at[0]},

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from esctl import state, trail
 from esctl.answer import Answer
-from esctl.commands.audit import moment
-from esctl.errors import InvalidArgument
+from esctl.errors import InvalidTime
+from esctl.instant import moment
 from esctl.invocation import Invocation, SharedOptions, command, new_typer
 from esctl.main import ROWS, load
 from esctl.trail import Noted, Trail
 
-from .conftest import FakeNodes
+from .conftest import FakeNodes, plan
 from .test_commands import Run
 
 
@@ -135,6 +135,7 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
         file: Annotated[Path, typer.Argument(metavar="FILE")],
         words: Annotated[list[str], typer.Option("--word")],
         api_token: Annotated[str, typer.Option("--api-token")] = "",
+        inputs: Annotated[list[str] | None, typer.Option("--input")] = None,
         deep: Annotated[bool, typer.Option("--deep/--no-deep")] = True,
     ) -> Answer:
         """Try"""
@@ -143,10 +144,33 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
         return Answer()
 
     words = ["my file", "--word", "two words", "--word", "/etc/x", "--api-token", "hunter2", "--no-deep"]
+    words += ["--input", "Db_Password=hunter2", "--input", "rate=5"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     (line,) = lines
-    assert line.endswith("<path> --word 'two words' --word <path> --api-token <secret> --no-deep")
+    assert line.endswith(
+        "<path> --word 'two words' --word <path> --api-token <secret> --input Db_Password=<secret> --input"
+        " rate=5 --no-deep"
+    )
+
+
+def test_a_line_that_is_very_long_is_cut_and_the_chain_holds() -> None:
+    found = Trail("long")
+    Noted(found, "produce", "esctl produce " + "\N{GRINNING FACE}" * 50_000).ended(0, None)
+    Noted(found, "node stop", "esctl node stop 1").ended(0, None)
+    assert found.breaks() == []
+    assert found.entries()[0].line.endswith("\N{GRINNING FACE}...")
+
+
+def test_a_record_that_lacks_its_parts_is_told_and_passed_over() -> None:
+    found = Trail("odd")
+    found.append({"what": "intent", "time": "now"})
+    found.append({"what": "intent", "run": "a", "time": "?", "user": 5, "line": None})
+    assert [one.line for one in found.breaks()] == [1]
+    state.add(plan("odd", state.clusters_root()))
+    for words in ([], ["--since", "1h"], ["--user", "kim"]):
+        assert Run("audit", "--cluster", "odd", *words).code == 0
+    assert Run("audit", "--cluster", "odd", "--since", "99999999999d", "-o", "json").code == 2
 
 
 def test_a_command_whose_trail_cannot_be_written_warns_and_acts(
@@ -180,7 +204,7 @@ def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
 def test_a_time_is_so_long_ago_or_a_date() -> None:
     now = datetime(2013, 1, 10, tzinfo=UTC)
     assert moment("2d", now) == moment("48h ago", now) == moment("2013-01-08", now)
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidTime):
         moment("yesterday", now)
 
 
