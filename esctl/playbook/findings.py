@@ -26,6 +26,7 @@ RULES: Final[dict[str, tuple[Severity, str]]] = {
     "impact-too-high": (_W, "a step that only looks does not claim to change something"),
     "lease-missing": (_E, "a fault has a `lease`"),
     "lease-too-long": (_E, "the lease is one that nodes take, and no longer than `max_duration`"),
+    "fault-not-leased": (_E, "a fault is set by a step of kind `fault`, which the run leases and heals"),
     "faults-not-required": (_W, "a playbook that injects faults says `requires.faults = true`"),
     "audit-missing": (_E, "after the last fault comes an `assert` step that reads `verify.*`"),
     "audit-elsewhere": (_W, "`verify.*` reads every node's log: it is for `assert` steps"),

@@ -15,7 +15,7 @@ from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.findings import Finding
-from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
+from esctl.playbook.kinds import DEEDS, FAULTS, NESTING, READ_ONLY
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
 
@@ -26,6 +26,8 @@ _SAMPLES: Final = {
     InputType.STRING: "text",
     InputType.SECRET: "text",
 }
+STRIKING: Final = frozenset({*FAULTS, "storm"})
+"""Commands of `esctl fault` that break something."""
 _UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
@@ -196,6 +198,16 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
             )
         if action.kind is Kind.BENCH and action.arguments.get("background") is True:
             yield from _background(step, action)
+        group, name, *_ = (
+            [*action.arguments.get("argv", ()), "", ""] if action.kind is Kind.ESCTL else ["", ""]
+        )
+        if group == "fault" and name in STRIKING:
+            yield Finding.of(
+                "fault-not-leased",
+                step.id,
+                f"{what}it injects a fault as a command, and the run would not know of it",
+                "make it a step of kind `fault`, which is leased no longer than the run lasts",
+            )
         flaw = _flaw_of_command(playbook, action)
         if flaw:
             yield Finding.of(

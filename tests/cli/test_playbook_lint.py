@@ -139,6 +139,8 @@ BREAKS = [
     ("no-such-command", "restart", '"node", "restart", "${item.one}"', '"node", "kill", "--help"'),
     ("no-such-command", "cut", '{ kind = "heal", with = { fault = "cut" } }',
      '{ kind = "esctl", with = { argv = ["fault", "heel"] } }'),
+    ("fault-not-leased", "restart", '"node", "restart", "${item.one}"',
+     '"fault", "kill", "2", "--lease", "1h"'),
     ("secret-shown", "cut", 'doc = "d"\nneeds', 'doc = "with ${inputs.token}"\nneeds'),
     ("secret-shown", "restart", '"restart",', '"restart", "${inputs.token}",'),
     ("secret-shown", "steady", '"health.ok"', '"inputs.token == \'a\'"'),
@@ -183,7 +185,7 @@ def test_an_error_keeps_a_playbook_from_running_and_a_warning_does_not() -> None
 @pytest.mark.parametrize(
     "argv",
     [
-        '"fault", "partition", "isolate-leader", "--lease", "${captured.leader}"',
+        '"bench", "failover", "--times", "${captured.leader}"',
         '"node", "stop", "${captured.leader}"',
         '"produce", "${captured.leader}", "--rate", "${captured.leader}"',
     ],
