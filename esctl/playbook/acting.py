@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any, Final, Protocol
 
 import trio
@@ -140,7 +141,11 @@ async def _http(given: Mapping[str, Any], timeout_s: float) -> Done:
     with trio.move_on_after(timeout_s):
         try:
             status, text = await trio.to_thread.run_sync(_fetch, request, timeout_s, abandon_on_cancel=True)
-        except (OSError, ValueError) as error:
+        except (ValueError, HTTPException) as error:
+            # Its text may show a header, and with it a secret in a form in which nobody finds it.
+            why = f"{url} cannot be asked, or gives no answer of HTTP: {type(error).__name__}"
+            return Done(why, {"exit": int(Exit.UNREACHABLE)})
+        except OSError as error:
             return Done(f"{url}: {error}", {"exit": int(Exit.UNREACHABLE)})
         why = "" if status == wanted else f"{url} answers {status}, not {wanted}"
         return Done(why, {"status": status, "body": text, "exit": int(Exit.OK if not why else Exit.ERROR)})

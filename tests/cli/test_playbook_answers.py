@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from http.client import BadStatusLine, InvalidURL
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import trio
 
 from esctl import state
 from esctl.commands.playbook import outcome
-from esctl.commands.playbook.telling import load_line
+from esctl.commands.playbook.telling import AtTerminal, load_line
 from esctl.exits import Exit
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Survey
-from esctl.playbook import journal, report
+from esctl.playbook import acting, journal, report
+from esctl.playbook.deed import Deed
 from esctl.playbook.errors import UndoIncomplete
 from esctl.playbook.execution import STOP_S, ChildProcesses, reply_of
 from esctl.playbook.progress import progress_of
+from esctl.playbook.schema import Action, Kind
 from esctl.report.run import page
+from esctl.terminal import Terminal
 from esctl.trail import Trail
 from tests.cli.playbook_world import HEAD
 from tests.cli.test_commands import Run
@@ -311,3 +315,21 @@ def test_a_silent_load_is_told_as_one() -> None:
     said = "".join(text for text, _ in load_line(sample))
     assert "silent for 2.5 s" in said
     assert "p50" not in said
+
+
+@pytest.mark.parametrize(
+    "error", [BadStatusLine("hello"), InvalidURL("no"), ValueError("Invalid header value b'hunter\\n2'")]
+)
+def test_an_answer_that_is_no_http_fails_the_step_and_a_header_is_not_told(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(acting, "_fetch", fetch)
+    deed = Deed(Action(Kind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}}))
+    actor = acting.Actor(ChildProcesses("drill"), AtTerminal(Terminal(), {}, yes=True), lambda *_: None)
+    done = trio.run(actor.do, "ask", deed, 5.0)
+    assert done.why.startswith("http://here/")
+    assert "hunter" not in done.why
+    assert done.data == {"exit": Exit.UNREACHABLE}
