@@ -133,7 +133,7 @@ def load() -> Settings:
     """The environment, the project's file and the user's. Raises `InvalidSetting`."""
     project = project_file()
     files = [Source("project", str(project))] if project is not None else []
-    if user_file().exists():
+    if os.path.exists(user_file()):  # Path's raises where one may not look
         files.append(Source("user", str(user_file())))
     return Settings((_environment(), *(_read(source) for source in files)))
 
@@ -147,9 +147,12 @@ def user_file() -> Path:
 
 def project_file() -> Path | None:
     """The nearest `esctl.toml`, from the current directory upwards."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None  # it was removed
     for directory in (here, *here.parents):
-        if (directory / "esctl.toml").is_file():
+        if os.path.isfile(directory / "esctl.toml"):  # Path's raises where one may not look
             return directory / "esctl.toml"
     return None
 

@@ -30,7 +30,7 @@ def unknown(text: str) -> str:
 def _figure(reading: Reading) -> str:
     probe = reading.probe
     bounds = f"{_bound(probe, probe.warn)};{_bound(probe, probe.crit)}"
-    return f"{probe.name}={reading.value:g}{_unit(probe)};{bounds}"
+    return f"{probe.name}={_plain(reading.value or 0.0)}{_unit(probe)};{bounds}"
 
 
 def _unit(probe: Probe) -> str:
@@ -41,7 +41,12 @@ def _bound(probe: Probe, value: float) -> str:
     """A range in their words: `10` alerts above 10, `10:` below 10."""
     if math.isinf(value):
         return ""
-    return f"{value:g}:" if probe.falling else f"{value:g}"
+    return f"{_plain(value)}:" if probe.falling else _plain(value)
+
+
+def _plain(value: float) -> str:
+    """Without an exponent: a figure is of digits, a point and a sign."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _clean(text: str) -> str:

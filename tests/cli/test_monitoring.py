@@ -85,6 +85,8 @@ def test_a_plugins_line_has_a_state_a_text_and_figures_with_their_bounds() -> No
     assert everything.count("\n") == 0
     assert everything.count("|") == 1
     assert {word.partition("=")[0] for word in everything.partition("| ")[2].split()} == set(NAMES)
+    far = nagios.line([read(PROBE["lag"], seen(node(1, next_offset=12_345_678)))])
+    assert re.search(r"lag=1234\d{4};", far), "no exponent"
     assert nagios.unknown("no | such\ncluster") == "UNKNOWN - no / such cluster"
 
 

@@ -196,3 +196,18 @@ def test_a_value_is_checked_before_it_is_written() -> None:
     with pytest.raises(InvalidSetting):
         settings.value_of("output", "yaml")
     assert settings.value_of("no_input", "True") is True
+
+
+def test_a_directory_that_is_gone_or_may_not_be_looked_into_has_no_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refused)
+    assert settings.project_file() is None
+    assert settings.load().get("cluster").value is None
+    monkeypatch.undo()
+    monkeypatch.chdir(project / "a" / "b")
+    (project / "a" / "b").rmdir()
+    assert settings.project_file() is None
