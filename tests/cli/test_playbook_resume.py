@@ -19,7 +19,8 @@ from esctl.errors import MachineRefused
 from esctl.playbook import journal
 from esctl.playbook.errors import CannotRepeat, NoLongerHolds, RunUnderWay
 from esctl.playbook.journal import Journal
-from esctl.playbook.progress import Verdict
+from esctl.playbook.progress import Undo, Verdict
+from esctl.playbook.undoing import ALL_TIMEOUT_S
 from tests.cli.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook
 from tests.cli.test_playbook_run import DRILL, RESTART, step
 
@@ -295,3 +296,20 @@ def test_one_who_looks_on_is_no_driver_and_hinders_none(
     assert journal.is_driven(tmp_path / "run")
     opened.close()
     os.close(onlooker)
+
+
+def test_a_fault_in_many_parts_is_healed_within_the_time_for_all_undos(tmp_path: Path) -> None:
+    more = 'timeout = "1s"\nretry = { attempts = 6, every = "1s" }\nexpect = ["fault.effect == \'none\'"]\n'
+    what = 'impact = "rw"\nwith = { type = "kill", node = 3, lease = "30s" }\n'
+    book = playbook(step("cut", "fault", what + more))
+    one = Stage(tmp_path / "run", World(took_s={"fault heal": 600}), book)
+    seconds: list[float] = []
+
+    async def timed() -> None:
+        begun_s = trio.current_time()
+        await one.begin()
+        seconds.append(trio.current_time() - begun_s)
+
+    on_clock(timed)
+    assert one.progress.steps["cut"].undo is Undo.FAILED
+    assert seconds[0] < 20 + ALL_TIMEOUT_S
