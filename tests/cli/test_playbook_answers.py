@@ -1,6 +1,7 @@
 """`esctl playbook run` and what belongs to it, as typed: refusals, exit codes, reports. No node runs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from http.client import BadStatusLine, InvalidURL
 from pathlib import Path
@@ -18,13 +19,13 @@ from esctl.inquiry.survey import Survey
 from esctl.playbook import acting, journal, report
 from esctl.playbook.deed import Deed
 from esctl.playbook.errors import UndoIncomplete
-from esctl.playbook.execution import STOP_S, ChildProcesses, reply_of
+from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
 from esctl.playbook.progress import progress_of
 from esctl.playbook.schema import Action, Kind
 from esctl.report.run import page
 from esctl.terminal import Terminal
 from esctl.trail import Trail
-from tests.cli.playbook_world import HEAD
+from tests.cli.playbook_world import HEAD, failing
 from tests.cli.test_commands import Run
 from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
 
@@ -186,6 +187,28 @@ def test_a_run_does_not_go_on_on_another_cluster_of_that_name(
     assert (refused.code, code_of(refused)) == (Exit.REFUSED, "ES4524")
     assert "another" in refused.document["errors"][0]["message"]
     assert f"playbook abort {name}" in refused.document["errors"][0]["next"]
+
+
+def test_a_cluster_that_outlives_its_rehearsal_is_told_beside_how_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(_: ChildProcesses, words: Sequence[str], timeout_s: float) -> Reply:
+        if words[1] == "up":
+            state.add(plan(words[2], tmp_path / words[2]))
+        return failing("it is stuck") if words[1] == "destroy" else Reply(0)
+
+    monkeypatch.setattr(ChildProcesses, "run", run)
+    path = written(tmp_path, "[requires]\nnodes = 3\n" + BAD)
+    judged = Run("playbook", "rehearse", path, "-o", "json")
+    assert judged.code == Exit.CLEANUP_INCOMPLETE
+    assert judged.data["verdict"] == "fail"
+    left, verdict = judged.document["errors"]
+    assert left["next"].startswith("esctl cluster destroy rehearsal-")
+    assert verdict["code"] == "ES4525"
+    written(tmp_path, "[requires]\nnodes = 5\n" + BAD)
+    refused = Run("playbook", "rehearse", path)
+    assert refused.code == Exit.REFUSED
+    assert "esctl cluster destroy rehearsal-" in refused.err
 
 
 def test_an_answer_that_is_none_is_told_as_an_answer(tmp_path: Path) -> None:

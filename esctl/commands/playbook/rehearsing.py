@@ -4,15 +4,17 @@ The cluster has faults allowed and is destroyed at the end, after Ctrl-C too. Ev
 """
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from esctl import state
-from esctl.answer import Answer, Line
+from esctl.answer import Answer, Line, Trouble
 from esctl.arguments import DryRun
 from esctl.commands.playbook import options, running
 from esctl.errors import CleanUpIncomplete, MachineRefused
+from esctl.exits import exit_of
 from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def rehearse(
     def command(*words: str, timeout_s: float) -> "Reply":
         return run.trio(lambda: esctl.run(words, timeout_s))
 
+    answer: Answer | None = None
     try:
         survey = None
         if book.requires.nodes:
@@ -70,8 +73,10 @@ def rehearse(
         answer = running.carry_out(run, book, values, name, consent, planned, rehearsal=True)
     finally:
         left = _destroyed(command, name, keep=keep)
+        if left and answer is None:  # the error that ended it is told in its place
+            run.terminal.warn(f"{left}; next: {left.next_step}")
     if left:
-        return Answer.of_error(left, answer.data)
+        return replace(answer, errors=[Trouble.of(left), *answer.errors], exit_code=exit_of(left))
     return answer
 
 
