@@ -19,34 +19,47 @@ from esctl.state import Cluster
 from esnode.errors import EventStreamError
 
 LOOK_EVERY_S: Final = 0.2
+TRY_AGAIN_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""A node may be slow to start on a busy machine, and what is in its way may go."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """The program; its exit code."""
     name, fault = arguments
     cluster = state.load(name)
-    kept = _noted(cluster, fault)
-    if kept is None:
+    if _noted(cluster, fault) is None:
         return 1
-    until = _until(kept)
     sys.stdout.buffer.write(leases.READY)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return keep(cluster, fault)
+
+
+def keep(cluster: Cluster, fault: str) -> int:
+    """End the fault when its lease is over; 1 when that could not be done, again and again."""
+    pauses = list(TRY_AGAIN_AFTER_S)
+    kept, until = None, 0.0
     while (noted := _noted(cluster, fault)) is not None:
-        if noted.until != kept.until:  # the lease begins when the node is struck
+        if kept is None or noted.until != kept.until:  # the lease begins when the node is struck
             kept, until = noted, _until(noted)
         left_s = until - time.monotonic()
-        if left_s <= 0:
-            try:
-                if isinstance(kept, SeveredLinks):
-                    severed.end(cluster, kept)
-                else:
-                    leases.end(cluster, kept)
-            except EventStreamError:
+        if left_s > 0:
+            time.sleep(min(left_s, LOOK_EVERY_S))
+            continue
+        try:
+            _end(cluster, kept)  # unless it was struck only now, the note is gone then
+        except EventStreamError:
+            if not pauses:
                 return 1  # the note stays: `esctl fault ls` shows that it is overdue
-            continue  # unless it was struck only now, the note is gone
-        time.sleep(min(left_s, LOOK_EVERY_S))
+            time.sleep(pauses.pop(0))
     return 0
+
+
+def _end(cluster: Cluster, kept: StoppedNode | SeveredLinks) -> None:
+    if isinstance(kept, SeveredLinks):
+        severed.end(cluster, kept)
+    else:
+        leases.end(cluster, kept)
 
 
 def _noted(cluster: Cluster, fault: str) -> StoppedNode | SeveredLinks | None:

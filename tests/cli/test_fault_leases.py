@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl.errors import NodeNotRunning
-from esctl.faults import leases
+from esctl.errors import NodeNotReady, NodeNotRunning
+from esctl.faults import keeper, leases
+from esctl.state import Cluster
 from esnode.errors import OperationTimeout
 
 from .conftest import FakeNodes
@@ -51,6 +52,30 @@ def test_a_paused_node_goes_on_at_once_when_it_is_healed(running: FakeNodes) -> 
     assert leases.heal(running.cluster, ["pause-1"]) == ([stopped], None)
     wait_for(running, ["running"] * 3)
     assert leases.active(running.cluster) == []
+
+
+def test_a_keeper_that_cannot_end_a_fault_tries_again(
+    running: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
+    refusals = [NodeNotReady("busy"), NodeNotReady("still busy")]
+    end = leases.end
+
+    def refused(cluster: Cluster, stopped: leases.StoppedNode) -> None:
+        if refusals:
+            raise refusals.pop()
+        end(cluster, stopped)
+
+    monkeypatch.setattr(leases, "end", refused)
+    monkeypatch.setattr(keeper, "TRY_AGAIN_AFTER_S", (0.01, 0.01))
+    monkeypatch.setattr(keeper, "_until", lambda _: 0.0)
+    assert keeper.keep(running.cluster, "pause-1") == 0
+    assert refusals == []
+    leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
+    refusals += [NodeNotReady("busy")] * 3
+    assert keeper.keep(running.cluster, "pause-1") == 1
+    assert leases.note_of(running.cluster, "pause-1") is not None
+    assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own keeper ends now
 
 
 def test_the_lease_begins_when_the_node_is_struck(running: FakeNodes) -> None:
