@@ -46,7 +46,7 @@ class SeveralClusters(CallerError):
 
     code = "ES4004"
     title = "there are several clusters, and none was named"
-    next_step = "add --cluster NAME, or set ESCTL_CLUSTER"
+    next_step = "esctl cluster ls; then add --cluster NAME, or once for all: esctl config set cluster NAME"
 
 
 class InvalidName(CallerError):

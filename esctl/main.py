@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 
-from esctl.answer import Answer, Trouble
+from esctl.answer import Answer, Tone, Trouble
 from esctl.errors import UsageError
 from esctl.exits import Exit
 from esctl.invocation import (
@@ -82,6 +82,15 @@ ROWS: Final = (
     Row("completion", "Print the completion script for a shell", "Learn"),
     Row("version", "Show the versions of esctl and of what it runs on", "Learn"),
 )
+FIRST_STEPS: Final = (
+    ("see it work", "esctl demo"),
+    ("begin", "esctl cluster up"),
+    ("what is wrong?", "esctl why"),
+    ("what happened?", "esctl timeline"),
+    ("what each command does", "esctl --help"),
+)
+"""What `esctl` alone shows below the names of the commands."""
+FIRST_WIDTH: Final = 2 + max(len(question) for question, _ in FIRST_STEPS)
 _ROW_BY_NAME: Final = {row.name: row for row in ROWS}
 
 
@@ -153,7 +162,7 @@ app = typer.Typer(
     add_completion=COMPLETE_VARIABLE in os.environ,  # that loads the code for it
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Start, watch, break and repair clusters of EventStreamCore, a replicated exactly-once event log",
+    help="Start, watch, break and repair EventStreamCore, a replicated exactly-once log",
     epilog="Start here: esctl cluster up",
 )
 
@@ -174,12 +183,25 @@ def root(
         typer.echo(f"esctl {__version__}")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
-        ctx.get_help()
+        _show_first_page()
+
+
+def _show_first_page() -> None:
+    """What `esctl` alone says: where to begin, and every command by name, on one screen."""
+    terminal = Terminal(Output.TABLE)
+    width = max(len(row.panel) for row in ROWS) + 2
+    terminal.toned([(f"{app.info.help}\n", Tone.NORMAL)])
+    for panel in dict.fromkeys(row.panel for row in ROWS):
+        names = "  ".join(row.name for row in ROWS if row.panel == panel)
+        terminal.toned([(panel.ljust(width), Tone.STRONG), (names, Tone.ACCENT)], indent=width)
+    terminal.toned([("", Tone.NORMAL)])
+    for question, command in FIRST_STEPS:
+        terminal.toned([(question.ljust(FIRST_WIDTH), Tone.DIM), (command, Tone.NORMAL)])
 
 
 def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
     """A command line that cannot be understood. Groups without a command have shown their help already."""
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")
     if message:
         context = getattr(error, "ctx", None)
         usage = UsageError(message, next_step=f"{context.command_path if context else 'esctl'} --help")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
+from esctl import columns
 from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
@@ -117,11 +118,14 @@ class Terminal:
             else:
                 self._write(clean(text))
 
-    def toned(self, parts: list[tuple[str, Tone]]) -> None:
-        """Print one line whose parts have tones, for streams that people read."""
+    def toned(self, parts: list[tuple[str, Tone]], *, indent: int = 0) -> None:
+        """Print one line whose parts have tones, for streams that people read. With an `indent`, what does
+        not fit is broken between words and goes on so many columns from the left."""
         with self._above_the_bar():
-            if self.output is Output.TABLE and self._color and self._stdout.isatty():
-                self._console(self._stdout).print(_text(parts), soft_wrap=True)
+            if self.output is Output.TABLE and self._stdout.isatty() and (self._color or indent):
+                console = self._console(self._stdout)
+                for line in _broken(_text(parts), console, indent) if indent else [_text(parts)]:
+                    console.print(line, soft_wrap=True)
             else:
                 self._write("".join(clean(text) for text, _ in parts))
 
@@ -170,7 +174,11 @@ class Terminal:
         assert self.interactive
         self._stderr.write(f"{question} ")
         self._stderr.flush()
-        return sys.stdin.readline().strip()
+        try:
+            return sys.stdin.readline().strip()
+        except KeyboardInterrupt:
+            self._stderr.write("\n")  # what is said next begins a line
+            raise
 
     # --- long work: standard error -----------------------------------------------------------------
 
@@ -339,11 +347,12 @@ class Terminal:
                 drawn = RichTable(
                     box=box.SIMPLE_HEAD, header_style="bold", border_style="bright_black", show_edge=False
                 )
-                for position, column in enumerate(view.columns):
-                    numbers = all(_is_number(row[position]) for row in view.rows)
-                    drawn.add_column(
-                        column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
-                    )
+                texts = [view.columns, *([_shown(value)[0] for value in row] for row in view.rows)]
+                whole = columns.whole(texts, console.width)
+                for place, column in enumerate(view.columns):
+                    numbers = all(_is_number(row[place]) for row in view.rows)
+                    drawn.add_column(column, no_wrap=numbers or place in whole, overflow="fold")
+                    drawn.columns[-1].justify = "right" if numbers else "left"
                 for row in view.rows:
                     drawn.add_row(*(_text([_shown(value)]) for value in row))
                 if console.measure(drawn).maximum > console.width:
@@ -392,6 +401,16 @@ class _Shown:
 
     def describe(self, text: str) -> None:
         self._shown.update(self._task, description=clean(text))
+
+
+def _broken(text: "Text", console: "Console", indent: int) -> Iterator["Text"]:
+    """Lines that fit, broken between words, all but the first `indent` columns from the left."""
+    first = text.wrap(console, console.width)[0]
+    yield first
+    rest = len(text.plain[len(first) :].lstrip())
+    for line in text[len(text) - rest :].wrap(console, console.width - indent) if rest else ():
+        line.pad_left(indent)
+        yield line
 
 
 def _rate_column(bars: Any, unit: str) -> Any:

@@ -15,7 +15,14 @@ from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.arguments import DryRun, StartTimeout, Yes
 from esctl.backends import backend_named
 from esctl.backends.interface import RunState
-from esctl.errors import CleanUpIncomplete, ClusterExists, DrillFailed, Inconclusive, NodeStillRuns
+from esctl.errors import (
+    CleanUpIncomplete,
+    ClusterExists,
+    DrillFailed,
+    Inconclusive,
+    InvalidArgument,
+    NodeStillRuns,
+)
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 
@@ -69,6 +76,7 @@ def verify(run: Invocation, file: FileArgument) -> Answer:
     """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
     from esctl.care import vault  # loaded late: it brings the storage
 
+    _must_be_there(file)
     reader = vault.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
         vault.check_backup(reader, bar.advance)
@@ -99,6 +107,7 @@ def restore(
     from esctl.care.starting import start_and_elect
 
     state.check_name(name)
+    _must_be_there(file)
     layout.check_count(nodes, f"esctl backup restore {file} --name {name} --nodes {nodes + 1}")
     reader = vault.open_backup(file)
     manifest = reader.manifest
@@ -175,8 +184,9 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
             {"file": str(each.path), "size_bytes": each.size_bytes, "whole": manifest is not None,
              "why": each.why or None, **(_facts(manifest) if manifest is not None else {})}
         )  # fmt: skip
+        size = f"{each.size_bytes / 1e6:,.1f} MB"
         if manifest is None:
-            rows.append([each.path.name, Cell("damaged", Tone.BAD), None, None, None, each.size_bytes])
+            rows.append([each.path.name, Cell("damaged", Tone.BAD), None, None, None, size])
         else:
             origin = manifest.origin
             rows.append(
@@ -184,13 +194,13 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
                     each.path.name,
                     origin.name,
                     origin.epoch,
-                    origin.created,
+                    origin.created.replace("T", " ").replace("Z", " UTC"),
                     manifest.next_offset,
-                    each.size_bytes,
+                    size,
                 ]
             )
     table = Table(
-        ["file", "cluster", "epoch", "created", "next offset", "bytes"],
+        ["file", "cluster", "epoch", "created", "next", "size"],
         rows,
         empty="no backups; make one: esctl backup create",
     )
@@ -275,6 +285,11 @@ def _refuse_running(cluster: state.Cluster, number: int | None) -> None:
             f"node {number} of {cluster.name} is {process.state}: its directory is its own",
             next_step=f"esctl backup create --from-node {number} --cluster {cluster.name}",
         )
+
+
+def _must_be_there(file: Path) -> None:
+    if not file.exists():
+        raise InvalidArgument(f"there is no file {file}", next_step="esctl backup ls")
 
 
 def _place(into: Path | None, default_name: str) -> Path:

@@ -392,13 +392,11 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
         "nodes": [_node_data(p) for p in processes],
         "leader": leader,
     }
-    rows: list[list[Value]] = [
-        [p.node.id, _role(p, leader), str(p.pid), p.node.client, str(p.node.data_dir)] for p in processes
-    ]
+    rows: list[list[Value]] = [[p.node.id, _role(p, leader), str(p.pid), p.node.client] for p in processes]
     views: list[View] = [
         Line(f"cluster {cluster.name} is up; node {leader} leads", Tone.GOOD),
-        Table(["node", "role", "pid", "address", "data"], rows),
-        Fields([("next", f"esctl status --cluster {cluster.name}")]),
+        Table(["node", "role", "pid", "address"], rows),
+        Fields([("data", str(cluster.data_dir)), ("next", f"esctl status --cluster {cluster.name}")]),
     ]
     return Answer(data, views)
 

@@ -83,7 +83,11 @@ def answer_of(checkup: "Checkup") -> Answer:
             rows.append([stage.name, Cell("ok", Tone.GOOD), stage.asks, None])
         for place, (reason, step) in enumerate(stage.flaws):
             rows.append([stage.name if not place else "", Cell("no", Tone.BAD), reason, step])
-    views: list[View] = [Table(["stage", "", "what", "next"], rows), _summary(checkup)]
+    columns = ["stage", "", "what", "next"]
+    steps = {step for stage in checkup.stages for _, step in stage.flaws}
+    if survey.up and len(steps) <= 1:  # the error names it, and the reasons have the room
+        columns, rows = columns[:3], [row[:3] for row in rows]
+    views: list[View] = [Table(columns, rows), _summary(checkup)]
     if not survey.up:
         return Answer(data, views, [survey.nobody], Exit.UNREACHABLE)
     if checkup.healthy:
@@ -91,7 +95,8 @@ def answer_of(checkup: "Checkup") -> Answer:
     reasons = [reason for stage in checkup.stages for reason, _ in stage.flaws]
     step = next(step for stage in checkup.stages for _, step in stage.flaws)
     what = f"cluster {survey.cluster.name} is not well"
-    trouble = Trouble(NotHealthy.code, what, "; ".join(reasons), step)
+    more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    trouble = Trouble(NotHealthy.code, what, f"{reasons[0]}{more}", step)
     return Answer(data, views, [trouble], exit_of(NotHealthy))
 
 

@@ -4,6 +4,7 @@ Where nobody can see a screen it prints figures instead, a line of JSON or a lin
 """
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -67,7 +68,9 @@ def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
         return moment
 
     moment = run.trio(look_twice)
-    return Answer(board.record(moment), [board.figures(moment, board.WIDE)])
+    seen = run.terminal.output is Output.TABLE and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else board.WIDE
+    return Answer(board.record(moment), [board.figures(moment, width)])
 
 
 async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:

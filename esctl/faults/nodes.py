@@ -208,11 +208,16 @@ def check_allowed(cluster: Cluster, survey: Survey) -> None:
 def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     """The error for nodes that were started without faults allowed."""
     names = ", ".join(map(str, numbers))
-    file = cluster.node(numbers[0]).config
+    which = (
+        f"node {names} of {cluster.name} was"
+        if len(numbers) == 1
+        else f"nodes {names} of {cluster.name} were"
+    )
+    where = cluster.node(numbers[0]).config.parent
     return FaultsNotAllowed(
-        f"node {names} of {cluster.name} was started without `[faults] allowed = true`; nothing was done",
-        next_step=f"esctl cluster up NAME --faults for a new cluster; here: set it in {file} and the"
-        f" others, then esctl node restart {numbers[0]} --cluster {cluster.name}, one by one",
+        f"{which} started without `[faults] allowed = true`; nothing was done",
+        next_step=f"esctl cluster up NAME --faults, for another cluster; for this one, set it in the files"
+        f" node-*.toml of {where}, then: esctl cluster restart --rolling --cluster {cluster.name}",
     )
 
 

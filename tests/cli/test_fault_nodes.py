@@ -31,8 +31,7 @@ async def test_a_node_that_refuses_undoes_the_orders_of_the_others(tmp_path: Pat
         with pytest.raises(FaultsNotAllowed, match="node 2 of wire was started without") as caught:
             await field.set_all(cluster, ALONE, 1000)
     assert [node.faults for node in nodes] == [{}, {}, {}]
-    assert "node-2.toml" in caught.value.next_step
-    assert "esctl node restart 2 --cluster wire" in caught.value.next_step
+    assert "esctl cluster restart --rolling --cluster wire" in caught.value.next_step
 
 
 async def test_a_node_that_is_away_is_no_refusal(tmp_path: Path) -> None:

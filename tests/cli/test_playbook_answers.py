@@ -95,6 +95,17 @@ def test_without_a_terminal_there_is_a_plain_line_for_each_event(tmp_path: Path)
     assert "error ES4525" in run.err
 
 
+def test_an_interrupted_run_is_told_by_one_error_only(tmp_path: Path) -> None:
+    assert Run("playbook", "run", written(tmp_path, UNASKED)).code == Exit.INCONCLUSIVE
+    (name,) = journal.run_ids()
+    directory = journal.runs_root() / name
+    progress = progress_of(journal.read(directory))
+    assert [error.code for error in outcome.answer_of(progress, directory).errors] == ["ES4526"]
+    cut = outcome.cut_short(progress, directory)  # what tells of Ctrl-C adds its own
+    assert cut.errors == []
+    assert cut.data["verdict"] == "inconclusive"
+
+
 def test_a_dry_run_does_nothing(tmp_path: Path) -> None:
     run = Run("playbook", "run", written(tmp_path, GOOD), "--dry-run", "-o", "json")
     assert run.data["dry_run"]

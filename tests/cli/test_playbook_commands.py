@@ -176,8 +176,8 @@ def test_ls_lists_what_is_shipped_and_what_is_here(bench: Path) -> None:
     assert listed["broken"]["readable"] is False
     assert listed["full-disk"]["requires"] == {"nodes": 3, "backends": [], "faults": True}
     plain = Run("playbook", "ls")
-    assert "full-disk\tmoderate\t3 nodes, faults\t" in plain.out
-    assert "bootstrap-a-cluster\tlow\tno cluster\t" in plain.out
+    assert "full-disk\tmoderate\tFill the disk" in plain.out
+    assert "bootstrap-a-cluster\tlow\tMake a cluster" in plain.out
     assert "esctl playbook lint playbooks/broken.toml" in plain.err
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from esctl import columns
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
 from esctl.exits import Exit
 from esctl.terminal import Output, Terminal, clean
@@ -35,6 +36,42 @@ def shown(answer: Answer, output: Output | None, stdout: io.StringIO | None = No
     out, err = stdout or io.StringIO(), io.StringIO()
     Terminal(output, stdout=out, stderr=err).show("probe", answer)
     return out.getvalue(), err.getvalue()
+
+
+def wide(columns: int, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of so many columns, whose standard output can be read."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    return Terminal(Output.TABLE, stdout=Screen(), stderr=io.StringIO())
+
+
+def test_a_narrow_table_breaks_text_between_words_and_names_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = wide(60, monkeypatch)
+    name = "first-response-20261128-124715-2844"
+    terminal.view(Table(["run", "what", "size"], [[name, "some words that need more room", "7 MB"]]))
+    lines = terminal._stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert name in lines[2]
+    assert lines[2].rstrip().endswith("7 MB")
+    assert all(len(line.rstrip()) <= 60 for line in lines)
+    words = [word for line in lines[2:] for word in line.split() if word not in (name, "7", "MB")]
+    assert " ".join(words) == "some words that need more room"
+
+
+def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
+    path = "/var/lib/" + "x" * 60
+    assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 60) == {0, 2}
+    assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 100) == {0, 1, 2}
+
+
+def test_a_line_with_an_indent_goes_on_below_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = wide(24, monkeypatch)
+    terminal.toned([("step    ", Tone.STRONG), ("what is done and then some", Tone.NORMAL)], indent=8)
+    assert terminal._stdout.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "step    what is done and",
+        "        then some",
+    ]
 
 
 def test_plain_output_is_tab_separated_without_grouping() -> None:

@@ -1,4 +1,4 @@
-"""`esctl playbook ls`: what there is to run, what each is for, how dangerous it is and what it needs."""
+"""`esctl playbook ls`: what there is to run, what each is for, and how dangerous it is."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,7 @@ RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD
 
 
 def ls(run: Invocation) -> Answer:
-    """List the playbooks that are shipped and those in ./playbooks: what each needs, and its risk"""
+    """List the playbooks that are shipped and those in ./playbooks, each with its risk"""
     from esctl.playbook import reading
 
     rows: list[list[Value]] = []
@@ -25,14 +25,12 @@ def ls(run: Invocation) -> Answer:
             found = reading.read(path)
         except (InvalidPlaybook, PlaybookNotFound) as error:
             run.terminal.warn(f"{error}; next: {error.next_step}")
-            rows.append([name, Cell("unreadable", Tone.BAD), None, str(path)])
+            rows.append([name, Cell("unreadable", Tone.BAD), str(path)])
             listed.append({"id": name, "path": str(path), "shipped": _is_shipped(path), "readable": False})
             continue
-        rows.append(
-            [found.id, Cell(found.risk.value, RISK_TONES[found.risk]), needs_text(found), found.title]
-        )
+        rows.append([found.id, Cell(found.risk.value, RISK_TONES[found.risk]), found.title])
         listed.append(_data(found, path))
-    table = Table(["playbook", "risk", "needs", "what it does"], rows, empty="no playbooks are found")
+    table = Table(["playbook", "risk", "what it does"], rows, empty="no playbooks are found")
     return Answer({"playbooks": listed}, [table, Line("next: esctl playbook show PLAYBOOK", Tone.DIM)])
 
 

@@ -3,6 +3,7 @@
 Called by the commands that drive a run, and by `esctl playbook report`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,17 @@ def answer_of(progress: "Progress", directory: Path, *, aborted: bool = False) -
         errors.append(Trouble.of(error))
         codes.append(exit_of(UndoIncomplete))
     errors += _verdict_errors(progress, codes, aborted=aborted)
-    return Answer(data, views_of(progress, left), errors, codes[0] if codes else Exit.OK)
+    views = views_of(progress, left)
+    if not errors:  # an error says the same as its next step
+        views.append(Fields([("to read it", f"esctl playbook report {progress.run}")]))
+    return Answer(data, views, errors, codes[0] if codes else Exit.OK)
+
+
+def cut_short(progress: "Progress", directory: Path) -> Answer:
+    """What Ctrl-C leaves: that there is no verdict needs no error beside the one that says why."""
+    answer = answer_of(progress, directory)
+    errors = [error for error in answer.errors if error.code != PlaybookInconclusive.code]
+    return replace(answer, errors=errors)
 
 
 def _verdict_errors(progress: "Progress", codes: list[Exit], *, aborted: bool) -> list[Trouble]:
@@ -56,6 +67,8 @@ def views_of(progress: "Progress", left: list[str]) -> list[View]:
         ("run", Cell(progress.run, Tone.STRONG)),
         ("verdict", Cell(verdict, TONES.get(verdict, Tone.NORMAL))),
     ]
+    if progress.why and verdict != "pass":
+        pairs.append(("why", progress.why))
     audit = audited(progress)
     if audit:
         pairs.append(("audit", ", ".join(audit)))
@@ -65,7 +78,7 @@ def views_of(progress: "Progress", left: list[str]) -> list[View]:
         views += [Line(f"  {line}", Tone.STRONG) for line in left]
     elif not progress.clean:
         views.append(Line(f"what it did stays as it is; to undo it: esctl playbook abort {progress.run}"))
-    return [*views, Fields([("to read it", f"esctl playbook report {progress.run}")])]
+    return views
 
 
 def audited(progress: "Progress") -> list[str]:

@@ -387,7 +387,7 @@ def _driven(
     )
     one = Run(record, actor, directory)
     run.intend(progress.cluster)
-    run.on_interrupt(lambda: outcome.answer_of(progress, directory))
+    run.on_interrupt(lambda: outcome.cut_short(progress, directory), f"esctl playbook report {progress.run}")
     if not aborting:
         teller.begin()
 

@@ -49,7 +49,8 @@ class Teller:
 
     def begin(self) -> None:
         """What is run, where."""
-        self._say([(self._playbook.title, Tone.STRONG), (f"   ({self._progress.run})", Tone.DIM)])
+        self._say([(self._playbook.title, Tone.STRONG)])
+        self._say([(f"run {self._progress.run}", Tone.DIM)])
 
     def tell(self, event: Event) -> None:
         """Something has happened, and the progress knows it already."""
@@ -64,13 +65,8 @@ class Teller:
                 self._say([(f"  ⓘ {event['text']}", Tone.ACCENT)])
             case "verdict":
                 tone = {"pass": Tone.GOOD, "fail": Tone.BAD}.get(str(event["verdict"]), Tone.WARN)
-                self._say(
-                    [
-                        ("verdict: ", Tone.STRONG),
-                        (f"{event['verdict']}", tone),
-                        (f", {event['why']}", Tone.DIM),
-                    ]
-                )
+                head: Parts = [("verdict: ", Tone.STRONG), (f"{event['verdict']}", tone)]
+                self._say([*head, (f", {event['why']}", Tone.DIM)])
             case "undo-begins":
                 self._undoing = event["step"]
             case "undo-ends":
@@ -116,12 +112,14 @@ class Teller:
         said = step.why or step.title or step.kind
         if step.state is not State.PASSED:
             said = f"{step.state}: {step.why}" if step.why else str(step.state)
+        if step.state is State.SKIPPED:
+            said = said.replace(": it is only taken if ", ", only taken if ")
         parts: Parts = [
             (f"  {mark} ", tone),
             (step.id.ljust(STEP_WIDTH), Tone.STRONG),
             (f" {said}", Tone.NORMAL),
         ]
-        return [*parts, (f"   {spent_s:.1f} s", Tone.DIM)]
+        return parts if step.state is State.SKIPPED else [*parts, (f"   {spent_s:.1f} s", Tone.DIM)]
 
     def _of_running(self, step: StepRun) -> Parts:
         since_s = max(0.0, time.time() - (step.begun_s or time.time()))
@@ -141,7 +139,7 @@ class Teller:
 
     def _say(self, parts: Parts) -> None:
         if self._terminal.output is not Output.JSON:
-            self._terminal.toned(parts)
+            self._terminal.toned(parts, indent=STEP_WIDTH + 5)
             self._terminal.flush()
 
 
