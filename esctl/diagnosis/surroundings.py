@@ -34,7 +34,8 @@ def faults(seen: Situation) -> Iterator[Finding]:
         yield Finding(
             Kind.FAULT,
             Severity.WARNING,
-            f"a fault on purpose is active: {name} ({', '.join(kinds)}) on node {_listed(struck)}",
+            f"a fault on purpose is active: {name} ({', '.join(kinds)})"
+            f" on node{'s' if len(struck) > 1 else ''} {_listed(struck)}",
             [
                 f"it has struck {'once' if hits == 1 else f'{hits:,} times'}; its lease ends it in"
                 f" {left_s:,.0f} s",

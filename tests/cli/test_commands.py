@@ -364,6 +364,7 @@ def test_the_first_page_fits_in_80_columns() -> None:
     usage, _, lead, *lines = Run("--help").out.splitlines()
     assert usage.startswith("Usage:")
     assert "EventStreamCore" in lead
+    assert max(map(len, lines)) <= 80
 
 
 def test_one_damaged_cluster_does_not_hide_the_others(fakes: FakeNodes, tmp_path: Path) -> None:
