@@ -12,6 +12,13 @@ LEAST: Final = 12
 """What each other column keeps, in characters."""
 GAP: Final = 2
 """The narrowest gap between two columns."""
+WIDE_GAP: Final = 3
+"""The gap where there is room."""
+
+
+def needed(rows: Sequence[Sequence[str]]) -> int:
+    """The characters that a line takes when nothing is broken."""
+    return sum(max(map(len, column)) + WIDE_GAP for column in zip(*rows, strict=True))
 
 
 def whole(rows: Sequence[Sequence[str]], width: int) -> set[int]:

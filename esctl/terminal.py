@@ -355,7 +355,7 @@ class Terminal:
                     drawn.columns[-1].justify = "right" if numbers else "left"
                 for row in view.rows:
                     drawn.add_row(*(_text([_shown(value)]) for value in row))
-                if console.measure(drawn).maximum > console.width:
+                if columns.needed(texts) > console.width:
                     drawn.padding = (0, 1, 0, 0)  # narrower gaps before a cell is broken in two
             case Fields():
                 drawn.add_column(style="bright_black", no_wrap=True)

@@ -176,7 +176,7 @@ def test_ls_lists_what_is_shipped_and_what_is_here(bench: Path) -> None:
     assert listed["broken"]["readable"] is False
     assert listed["full-disk"]["requires"] == {"nodes": 3, "backends": [], "faults": True}
     plain = Run("playbook", "ls")
-    assert "full-disk\tmoderate\tFill the disk" in plain.out
+    assert "full-disk\tmoderate\tFill the disk of a follower\n" in plain.out
     assert "bootstrap-a-cluster\tlow\tMake a cluster" in plain.out
     assert "esctl playbook lint playbooks/broken.toml" in plain.err
 

@@ -59,6 +59,14 @@ def test_a_narrow_table_breaks_text_between_words_and_names_not_at_all(
     assert " ".join(words) == "some words that need more room"
 
 
+def test_gaps_are_narrower_before_anything_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = wide(26, monkeypatch)
+    terminal.view(Table(["one", "two", "three"], [["a" * 6, "b c d e", "f" * 6]]))
+    assert terminal._stdout.getvalue().splitlines()[2].split() == [  # type: ignore[attr-defined]
+        "aaaaaa", "b", "c", "d", "e", "ffffff",
+    ]  # fmt: skip
+
+
 def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
     path = "/var/lib/" + "x" * 60
     assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 60) == {0, 2}

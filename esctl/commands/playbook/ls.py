@@ -1,5 +1,6 @@
 """`esctl playbook ls`: what there is to run, what each is for, and how dangerous it is."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD
 
 
 def ls(run: Invocation) -> Answer:
-    """List the playbooks that are shipped and those in ./playbooks, each with its risk"""
+    """List the playbooks that are shipped and those in ./playbooks, each in short and with its risk"""
     from esctl.playbook import reading
 
     rows: list[list[Value]] = []
@@ -28,10 +29,15 @@ def ls(run: Invocation) -> Answer:
             rows.append([name, Cell("unreadable", Tone.BAD), str(path)])
             listed.append({"id": name, "path": str(path), "shipped": _is_shipped(path), "readable": False})
             continue
-        rows.append([found.id, Cell(found.risk.value, RISK_TONES[found.risk]), found.title])
+        rows.append([found.id, Cell(found.risk.value, RISK_TONES[found.risk]), in_short(found.title)])
         listed.append(_data(found, path))
-    table = Table(["playbook", "risk", "what it does"], rows, empty="no playbooks are found")
+    table = Table(["playbook", "risk", "in short"], rows, empty="no playbooks are found")
     return Answer({"playbooks": listed}, [table, Line("next: esctl playbook show PLAYBOOK", Tone.DIM)])
+
+
+def in_short(title: str) -> str:
+    """What is done, without what it is to show: one line on a narrow terminal."""
+    return re.split(r"[,:] ", title, maxsplit=1)[0]
 
 
 def needs_text(playbook: "Playbook") -> str:
