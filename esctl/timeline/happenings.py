@@ -4,6 +4,7 @@ Each function looks at one sort of thing. An end that the logs do not have is No
 `story.py`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -128,10 +129,10 @@ def _joined(group: Sequence[Happening]) -> Happening:
 
 
 def _plural(text: str) -> str:
-    """What one node does, of several: `starts` is `start`."""
-    first, space, rest = text.partition(" ")
-    first = {"is": "are", "has": "have"}.get(first, first.removesuffix("s"))
-    return f"{first}{space}{rest}".replace(", and is ", ", and are ")
+    """What one node does, of several: `starts` is `start`, and `stops, and is` is `stop, and are`."""
+    first = re.split(r"[ ,]", text, maxsplit=1)[0]
+    many = {"is": "are", "has": "have"}.get(first, first.removesuffix("s"))
+    return f"{many}{text.removeprefix(first)}".replace(", and is ", ", and are ")
 
 
 def _last(ends: Iterable[float | None]) -> float | None:

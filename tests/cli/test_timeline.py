@@ -169,6 +169,14 @@ def test_a_snapshot_a_repair_and_a_cut_prefix_are_told_with_their_nodes() -> Non
     assert [one.text for one in of(story, "trouble")] == ["node 2: peer dropped: strange"]
 
 
+def test_nodes_that_stop_and_start_together_are_told_in_the_plural() -> None:
+    lines = [line(0, node, "state_changed", role="follower", new_term=1, leader=1) for node in (1, 2)]
+    lines += [line(1, node, "node_stopped") for node in (1, 2)]
+    lines += [line(3, node, "node_started", next_offset=0) for node in (1, 2)]
+    told = [one.text for one in of(story_of(lines), "restart")]
+    assert told == ["nodes 1, 2 stop, and are started again"]
+
+
 def test_a_transfer_that_nobody_took_says_so() -> None:
     lines = [line(1, 1, "transfer_asked", to=2), line(3, 1, "transfer_failed", "warning", to=2)]
     (transfer,) = of(story_of(lines), "transfer")
