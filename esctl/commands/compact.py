@@ -68,7 +68,7 @@ def compact(
 
 
 def _refusal(cluster: Cluster, before: int, against: "Sequence[Need]") -> BelowFloor:
-    reasons = "; ".join(f"{need.what} ({need.offset:,})" for need in against)
+    reasons = "; ".join(f"{need.what}, so all from offset {need.offset:,} on is needed" for need in against)
     backup = f"esctl backup create --cluster {cluster.name}"
     return BelowFloor(
         f"the events before offset {before:,} are still needed: {reasons}; nothing was cut",
