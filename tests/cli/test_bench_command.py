@@ -274,9 +274,11 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
             capture_stderr=True,
             check=False,
         )
-    # On a machine that is busy with other work the figures are not worth much, and it says so.
-    assert run.returncode in (Exit.OK, Exit.INCONCLUSIVE), run.stderr
     data = json.loads(run.stdout)["data"]
+    # A machine that is busy with other work may not reach the rate: that is what it has to say then.
+    reached = data["detail"]["rate_reached"]
+    assert reached is not False or min(one["events_per_s"] for one in data["runs"]) < 2000
+    assert run.returncode == (Exit.INCONCLUSIVE if reached is False else Exit.OK), run.stderr
     assert json.loads(saved.read_text()) == data
     assert sum(data["detail"]["acked_in_all"]) == len(node.offsets)
     assert run.stderr.decode().splitlines()[:2] == [

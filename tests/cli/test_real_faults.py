@@ -148,7 +148,11 @@ def told(cluster: RealCluster, old: int) -> None:
     "words",
     [
         ["partition", "majority"],
+        ["partition", "isolate", "2"],
+        ["partition", "one-way"],
         ["net", "all", "--delay", "30ms", "--jitter", "20ms", "--drop", "30%", "--duplicate", "30%"],
+        ["net", "all", "--rate", "20k"],
+        ["net", "all", "--reset", "20%"],
         ["net", "all", "--reorder", "40%"],
         ["net", "all", "--stall"],
     ],
@@ -181,7 +185,7 @@ def test_a_slow_disk_is_unknown_until_something_is_written(fragile: RealCluster,
     fragile.data("fault", "heal", idle["fault"], code=1)
 
 
-@pytest.mark.parametrize("how", ["full"])
+@pytest.mark.parametrize("how", ["fail", "full"])
 def test_a_disk_that_refuses_ends_its_node_and_a_start_brings_it_back(fragile: RealCluster, how: str) -> None:
     follower = leader(fragile) % 3 + 1
     striking = begin(fragile, "fault", "disk", how, str(follower), "--lease", "30s", "-o", "json")
