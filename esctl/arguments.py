@@ -3,7 +3,8 @@
 Called by the modules of `esctl/commands`; the options of all commands are in `invocation.py`.
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -21,6 +22,16 @@ ClusterArgument = Annotated[
 NodeArgument = Annotated[
     int,
     typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1, autocompletion=candidates.nodes),
+]
+MAX_NODES: Final = 15
+"""Of a cluster on one machine."""
+Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Make so many, an odd number")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
+]
+Engine = Annotated[Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")]
+BasePort = Annotated[
+    int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]

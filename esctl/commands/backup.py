@@ -6,13 +6,13 @@ event again. It is restored into a new cluster only, of a new epoch, and never o
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from esctl import guard, layout, state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import DryRun, StartTimeout, Yes
+from esctl.arguments import BasePort, DataDir, DryRun, Engine, Nodes, StartTimeout, Yes
 from esctl.backends import backend_named
 from esctl.backends.interface import RunState
 from esctl.errors import (
@@ -89,16 +89,10 @@ def restore(
     run: Invocation,
     file: FileArgument,
     name: Annotated[str, typer.Option("--name", metavar="NEW", help="Name the new cluster")],
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=15, help="Make so many, an odd number")] = 3,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
-    ] = None,
-    storage: Annotated[
-        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
-    ] = "sqlite",
-    base_port: Annotated[
-        int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
-    ] = None,
+    nodes: Nodes = 3,
+    data_dir: DataDir = None,
+    storage: Engine = "sqlite",
+    base_port: BasePort = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -159,9 +153,7 @@ def drill(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="Try this backup, not a new one")
     ] = None,
-    storage: Annotated[
-        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
-    ] = "sqlite",
+    storage: Engine = "sqlite",
     timeout: StartTimeout = 30.0,
 ) -> Answer:
     """Restore into a throw-away cluster and compare it, node by node, with the one that goes on"""

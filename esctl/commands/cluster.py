@@ -7,14 +7,24 @@ wants the name for that. Nodes run on when `esctl` has ended.
 import dataclasses
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from esctl import guard, layout, state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import ClusterArgument, DryRun, StartTimeout, StopTimeout, UpkeepTimeout, Yes
+from esctl.arguments import (
+    BasePort,
+    ClusterArgument,
+    DataDir,
+    DryRun,
+    Engine,
+    Nodes,
+    StartTimeout,
+    StopTimeout,
+    UpkeepTimeout,
+    Yes,
+)
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, NodeProcess, RunState
 from esctl.errors import CleanUpIncomplete, ClusterExists, ClusterNotRunning, InvalidArgument
@@ -27,29 +37,20 @@ if TYPE_CHECKING:
     from esctl.upkeep.rolling import Step
 
 app = new_typer()
-MAX_NODES = 15
 
 
 @command(app, "up")
 def up(
     run: Invocation,
     name: ClusterArgument = None,
-    nodes: Annotated[
-        int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Make so many, an odd number")
-    ] = 3,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
-    ] = None,
-    storage: Annotated[
-        Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")
-    ] = "sqlite",
+    nodes: Nodes = 3,
+    data_dir: DataDir = None,
+    storage: Engine = "sqlite",
     backend: Annotated[
         Literal["process", "netns"],
         typer.Option("--backend", help="Run nodes on loopback, or each in a network of its own (root)"),
     ] = "process",
-    base_port: Annotated[
-        int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
-    ] = None,
+    base_port: BasePort = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         typer.Option("--log-level", help="Log from this level on"),
