@@ -18,8 +18,14 @@ import pytest
 import trio
 
 from esctl import state
+from esctl.backends import backend_named
+from esctl.diagnosis.finding import Kind
+from esctl.diagnosis.gathering import gather
+from esctl.diagnosis.ranking import Diagnosis, diagnose
 from esctl.faults import nodes
-from esctl.faults.orders import Order
+from esctl.faults.orders import Order, block
+from esctl.faults.shapes import between
+from esctl.inquiry.survey import ask
 from tests.cli.conftest import FLIGHTS, RealCluster
 from tests.cli.test_commands import Run
 
@@ -189,6 +195,37 @@ def begin(*words: str) -> subprocess.Popen[str]:
     """A command that goes on until it is told to end."""
     command = [sys.executable, "-m", "esctl.main", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def two_claims() -> Diagnosis:
+    """Look at a leader that was cut off and stood still, at the moment at which it goes on: for less than an
+    election's time it takes itself for the leader, beside the one that the others have elected."""
+    cluster = state.load("patient")
+    backend = backend_named(cluster.backend)
+    leader = trio.run(ask, cluster).leader
+    assert leader is not None
+    old = leader.node.id
+    cuts = between([old], [node.id for node in cluster.nodes if node.id != old])
+    trio.run(nodes.set_all, cluster, block(cuts, "cut-off"), 60_000)
+    backend.pause(cluster, old)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while (now := trio.run(ask, cluster).leader) is None or now.node.id == old:
+            assert time.monotonic() < deadline
+    finally:
+        backend.resume(cluster, old)
+    return diagnose(trio.run(gather, cluster, 0.0))
+
+
+def test_two_that_claim_to_lead_are_the_consequence_of_the_cut_between_them() -> None:
+    for _ in range(5):  # a busy machine may look when that moment is over
+        worst = two_claims().findings[0]
+        assert (worst.kind, worst.next) == (Kind.FAULT, "esctl fault heal cut-off --cluster patient")
+        assert Run(*shlex.split(worst.next)[1:]).code == 0
+        calm()
+        if Kind.OUTVOTED in {one.kind for one in worst.so}:
+            return
+    pytest.fail("nobody was seen to lead beside another")
 
 
 class Watcher:
