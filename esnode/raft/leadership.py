@@ -96,6 +96,8 @@ class Leadership:
         """The follower's log differs: go back, by whole terms (Raft 5.3)."""
         progress = self.progress[peer]
         progress.recently_active = True
+        if not reject.rejected_index:  # every log begins there; before it nothing can be sent
+            return
         common, _term = self._log.last_common(reject.hint_index, reject.hint_term)
         # The hint itself where it is before our prefix: only a snapshot helps.
         match = min(common, reject.hint_index, reject.rejected_index - 1)
@@ -196,8 +198,7 @@ class Leadership:
         """Send, fetch or send a snapshot; tells whether another message may follow."""
         first_index = progress.next_index
         if first_index <= self._log.prefix_index:
-            progress.await_snapshot(self._log.prefix_index)
-            self._snapshots.append(SendSnapshot(peer, self.term))
+            self._send_snapshot(peer, progress)
             return False
         if first_index > self._log.last_index:
             self._send(peer, progress, ())
@@ -212,10 +213,20 @@ class Leadership:
             return False
         return True
 
+    def _send_snapshot(self, peer: NodeId, progress: Progress) -> None:
+        progress.await_snapshot(self._log.prefix_index)
+        self._snapshots.append(SendSnapshot(peer, self.term))
+
     def _send(self, peer: NodeId, progress: Progress, entries: tuple[Entry, ...]) -> None:
+        """Send `entries`, which are the next ones; or a snapshot, where the prefix was cut past them.
+
+        What is under way to the follower may be lost and nobody told, and what comes after it is gone: one
+        that was sent nothing then would answer heartbeats, and stay behind, for ever.
+        """
         prev_index = progress.next_index - 1
         prev_term = self._log.term_at(prev_index)
-        if prev_term is None:  # the prefix was cut while the entries were being read
+        if prev_term is None:
+            self._send_snapshot(peer, progress)
             return
         commit = self._log.committed
         self._post(peer, AppendEntries(self.term, prev_index, prev_term, commit, entries))
