@@ -44,6 +44,9 @@ class Leadership:
         self._quorum_check_ms = quorum_check_ms
         self._since_check_ms = 0
         self._transfer_elapsed_ms = 0
+        self._timeout_now_left = False
+        self._transfer_pause_ms = 0
+        """So long no other hand-over begins: one that ended in vain has kept clients waiting."""
         self._unsent_commits = False
 
     def take(self) -> tuple[list[Outgoing], list[ReadGrant], list[Fetch], list[SendSnapshot]]:
@@ -57,10 +60,11 @@ class Leadership:
     def tick(self, elapsed_ms: int) -> bool:
         """Time passes; tells whether this node may go on leading (check-quorum, thesis 6.2)."""
         self._unsent_commits = True
+        self._transfer_pause_ms -= elapsed_ms
         if self.transferee is not None:
             self._transfer_elapsed_ms += elapsed_ms
             if self._transfer_elapsed_ms >= self._quorum_check_ms:
-                self.transferee = None
+                self._end_transfer()
         self._since_check_ms += elapsed_ms
         if self._since_check_ms < self._quorum_check_ms:
             return True
@@ -138,7 +142,7 @@ class Leadership:
         self.progress[peer] = Progress(self._log.last_index + 1)
         self.progress[peer].recently_active = False  # a question does not show that our messages arrive
         if self.transferee == peer:
-            self.transferee = None
+            self._end_transfer()
 
     def on_unreachable(self, peer: NodeId) -> None:
         """A message was dropped: stop streaming, find the match again."""
@@ -167,15 +171,41 @@ class Leadership:
         self._send_heartbeats()
         self._free_reads()
 
-    def begin_transfer(self, wanted: NodeId | None) -> None:
-        """Hand over to `wanted`, or to the follower with the longest log (thesis 3.10)."""
+    def transfer(self, to: NodeId | None) -> bool:
+        """Hand over to `to`, or to the follower with the longest log (thesis 3.10); whether that is granted.
+
+        One at a time: while one is under way another target is refused, and nobody can make it last longer.
+        Nothing is appended meanwhile, so after one that failed the next may begin an election time-out
+        later: however often it is asked for, clients are kept waiting half of the time at most. To hand over
+        to no follower (this node stays) calls back what has not left yet.
+        """
+        if to is not None and to not in self.progress:
+            return self._call_transfer_back()
+        if self.transferee is not None:
+            return to in {None, self.transferee}
+        if self._transfer_pause_ms > 0:
+            return False
         candidates = [peer for peer, progress in self.progress.items() if progress.recently_active]
-        if wanted is None and candidates:
-            wanted = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
-        if wanted in self.progress:
-            self.transferee = wanted
+        if to is None and candidates:
+            to = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
+        if to is not None:
+            self.transferee = to
             self._transfer_elapsed_ms = 0
+            self._timeout_now_left = False
             self._hand_over_when_caught_up()
+        return True
+
+    def _call_transfer_back(self) -> bool:
+        """Lead on; False when the follower may have been told already to stand for election."""
+        if self.transferee is not None and self._timeout_now_left:
+            return False
+        if self.transferee is not None:
+            self._end_transfer()
+        return True
+
+    def _end_transfer(self) -> None:
+        self.transferee = None
+        self._transfer_pause_ms = self._quorum_check_ms
 
     def replicate(self) -> None:
         """Send each follower what it lacks, as far as its window allows."""
@@ -237,6 +267,7 @@ class Leadership:
         if self.transferee is None:
             return
         if self.progress[self.transferee].match_index == self._log.last_index:
+            self._timeout_now_left = True
             self._post(self.transferee, TimeoutNow(self.term))
 
     def _free_reads(self) -> None:
