@@ -42,6 +42,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     node.InvalidConfig: Exit.USAGE,
     node.InvalidRequest: Exit.USAGE,
     node.FaultsNotAllowed: Exit.REFUSED,
+    node.TransferPending: Exit.REFUSED,
     node.Unreachable: Exit.UNREACHABLE,
     node.NoQuorum: Exit.UNHEALTHY,
     node.OperationTimeout: Exit.TIMEOUT,

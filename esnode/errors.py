@@ -147,6 +147,14 @@ class WindowFull(CallerError):
     next_step = "wait for keys to expire, or raise dedup.max_keys"
 
 
+class TransferPending(CallerError):
+    """One hand-over of the leadership at a time, and a pause after one that failed."""
+
+    code = "ES3121"
+    title = "a hand-over of the leadership is under way, or one has just failed"
+    next_step = "wait a second, see who leads, then ask again"
+
+
 class Rejoining(CallerError):
     """The node cannot trust its own disk and fetches the log from the others: it serves no reads yet."""
 
@@ -375,6 +383,7 @@ class Refusal(enum.Enum):
     WINDOW_FULL = WindowFull.code
     OUT_OF_SEQUENCE = OutOfSequence.code
     UNKNOWN_PRODUCER = UnknownProducer.code
+    TRANSFER_PENDING = TransferPending.code
     LEADERSHIP_LOST = LeadershipLost.code
     """The only indefinite one: the request was taken, and its end is not known here."""
 

@@ -26,6 +26,7 @@ from esnode.errors import (
     OperationTimeout,
     OperatorError,
     ProtocolError,
+    Refusal,
     Rejoining,
     declared,
 )
@@ -388,6 +389,24 @@ class Session:
         view = self._services.view
         self._push(Records(request_id, view.first_offset, view.next_offset, view.silence_ms(), page.records))
 
+    async def _begin_transfer(self, request: TransferLeadership) -> None:
+        """Return once the core has begun it; raises its refusal."""
+        answer: list[Decision] = []
+        decided = trio.Event()
+
+        def take(decision: Decision) -> None:
+            answer.append(decision)
+            decided.set()
+
+        token = self._services.waiting.expect_decision(take)
+        self._services.inbox.put(Transfer(request.to or None, token))
+        await decided.wait()
+        refusal = answer[0].refusal
+        if refusal is Refusal.LEADERSHIP_LOST and request.to != self._services.view.me:
+            return  # to another node, in the very same round: as was wanted
+        if refusal is not None:
+            raise declared()[refusal.value](f"{declared()[refusal.value].title}; {self._who_leads()}")
+
     async def _transfer(self, request: TransferLeadership) -> None:
         view = self._services.view
         if not view.leads:
@@ -395,13 +414,10 @@ class Session:
         if request.to and request.to not in self._services.members:
             members = ", ".join(str(member) for member in self._services.members)
             raise InvalidRequest(f"there is no node {request.to}; the members are {members}")
-        if request.to == view.me:
-            self._push(Transferred(request.request_id, view.me, view.me))
-            return
         log.info("transfer_asked", extra={"to": request.to or None})
-        self._services.inbox.put(Transfer(request.to or None))
         with trio.move_on_after(limits.TRANSFER_TIMEOUT_S):
-            new_leader = await view.wait_other_leader()
+            await self._begin_transfer(request)
+            new_leader = view.me if request.to == view.me else await view.wait_other_leader()
             log.info("transfer_done", extra={"to": new_leader})
             self._push(Transferred(request.request_id, view.me, new_leader))
             return

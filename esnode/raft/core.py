@@ -147,15 +147,15 @@ class Core:
                 if self.leadership is not None:
                     self.leadership.beat()
                 self._ask(self.peers)
-            case Fetched() | PeerUnreachable() | SnapshotSent() | Transfer():
+            case Transfer():
+                self._requests.transfer(item)
+            case Fetched() | PeerUnreachable() | SnapshotSent():
                 if self.leadership is not None:
                     self._lead(self.leadership, item)
             case _:
                 assert_never(item)
 
-    def _lead(
-        self, leadership: Leadership, item: Fetched | PeerUnreachable | SnapshotSent | Transfer
-    ) -> None:
+    def _lead(self, leadership: Leadership, item: Fetched | PeerUnreachable | SnapshotSent) -> None:
         """Inputs that mean something to a leader only."""
         match item:
             case Fetched(fetch, _):
@@ -165,8 +165,6 @@ class Core:
                 leadership.on_unreachable(peer)
             case SnapshotSent(peer, ok):
                 leadership.on_snapshot_sent(peer, ok)
-            case Transfer(to):
-                leadership.begin_transfer(to)
             case _:
                 assert_never(item)
 

@@ -44,6 +44,9 @@ class Leadership:
         self._quorum_check_ms = quorum_check_ms
         self._since_check_ms = 0
         self._transfer_elapsed_ms = 0
+        self._timeout_now_left = False
+        self._transfer_pause_ms = 0
+        """So long no other hand-over begins: one that ended in vain has kept clients waiting."""
         self._unsent_commits = False
 
     def take(self) -> tuple[list[Outgoing], list[ReadGrant], list[Fetch], list[SendSnapshot]]:
@@ -57,10 +60,11 @@ class Leadership:
     def tick(self, elapsed_ms: int) -> bool:
         """Time passes; tells whether this node may go on leading (check-quorum, thesis 6.2)."""
         self._unsent_commits = True
+        self._transfer_pause_ms -= elapsed_ms
         if self.transferee is not None:
             self._transfer_elapsed_ms += elapsed_ms
             if self._transfer_elapsed_ms >= self._quorum_check_ms:
-                self.transferee = None
+                self._end_transfer()
         self._since_check_ms += elapsed_ms
         if self._since_check_ms < self._quorum_check_ms:
             return True
@@ -96,6 +100,8 @@ class Leadership:
         """The follower's log differs: go back, by whole terms (Raft 5.3)."""
         progress = self.progress[peer]
         progress.recently_active = True
+        if not reject.rejected_index:  # every log begins there; before it nothing can be sent
+            return
         common, _term = self._log.last_common(reject.hint_index, reject.hint_term)
         # The hint itself where it is before our prefix: only a snapshot helps.
         match = min(common, reject.hint_index, reject.rejected_index - 1)
@@ -136,7 +142,7 @@ class Leadership:
         self.progress[peer] = Progress(self._log.last_index + 1)
         self.progress[peer].recently_active = False  # a question does not show that our messages arrive
         if self.transferee == peer:
-            self.transferee = None
+            self._end_transfer()
 
     def on_unreachable(self, peer: NodeId) -> None:
         """A message was dropped: stop streaming, find the match again."""
@@ -165,15 +171,41 @@ class Leadership:
         self._send_heartbeats()
         self._free_reads()
 
-    def begin_transfer(self, wanted: NodeId | None) -> None:
-        """Hand over to `wanted`, or to the follower with the longest log (thesis 3.10)."""
+    def transfer(self, to: NodeId | None) -> bool:
+        """Hand over to `to`, or to the follower with the longest log (thesis 3.10); whether that is granted.
+
+        One at a time: while one is under way another target is refused, and nobody can make it last longer.
+        Nothing is appended meanwhile, so after one that failed the next may begin an election time-out
+        later: however often it is asked for, clients are kept waiting half of the time at most. To hand over
+        to no follower (this node stays) calls back what has not left yet.
+        """
+        if to is not None and to not in self.progress:
+            return self._call_transfer_back()
+        if self.transferee is not None:
+            return to in {None, self.transferee}
+        if self._transfer_pause_ms > 0:
+            return False
         candidates = [peer for peer, progress in self.progress.items() if progress.recently_active]
-        if wanted is None and candidates:
-            wanted = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
-        if wanted in self.progress:
-            self.transferee = wanted
+        if to is None and candidates:
+            to = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
+        if to is not None:
+            self.transferee = to
             self._transfer_elapsed_ms = 0
+            self._timeout_now_left = False
             self._hand_over_when_caught_up()
+        return True
+
+    def _call_transfer_back(self) -> bool:
+        """Lead on; False when the follower may have been told already to stand for election."""
+        if self.transferee is not None and self._timeout_now_left:
+            return False
+        if self.transferee is not None:
+            self._end_transfer()
+        return True
+
+    def _end_transfer(self) -> None:
+        self.transferee = None
+        self._transfer_pause_ms = self._quorum_check_ms
 
     def replicate(self) -> None:
         """Send each follower what it lacks, as far as its window allows."""
@@ -196,8 +228,7 @@ class Leadership:
         """Send, fetch or send a snapshot; tells whether another message may follow."""
         first_index = progress.next_index
         if first_index <= self._log.prefix_index:
-            progress.await_snapshot(self._log.prefix_index)
-            self._snapshots.append(SendSnapshot(peer, self.term))
+            self._send_snapshot(peer, progress)
             return False
         if first_index > self._log.last_index:
             self._send(peer, progress, ())
@@ -212,10 +243,20 @@ class Leadership:
             return False
         return True
 
+    def _send_snapshot(self, peer: NodeId, progress: Progress) -> None:
+        progress.await_snapshot(self._log.prefix_index)
+        self._snapshots.append(SendSnapshot(peer, self.term))
+
     def _send(self, peer: NodeId, progress: Progress, entries: tuple[Entry, ...]) -> None:
+        """Send `entries`, which are the next ones; or a snapshot, where the prefix was cut past them.
+
+        What is under way to the follower may be lost and nobody told, and what comes after it is gone: one
+        that was sent nothing then would answer heartbeats, and stay behind, for ever.
+        """
         prev_index = progress.next_index - 1
         prev_term = self._log.term_at(prev_index)
-        if prev_term is None:  # the prefix was cut while the entries were being read
+        if prev_term is None:
+            self._send_snapshot(peer, progress)
             return
         commit = self._log.committed
         self._post(peer, AppendEntries(self.term, prev_index, prev_term, commit, entries))
@@ -226,6 +267,7 @@ class Leadership:
         if self.transferee is None:
             return
         if self.progress[self.transferee].match_index == self._log.last_index:
+            self._timeout_now_left = True
             self._post(self.transferee, TimeoutNow(self.term))
 
     def _free_reads(self) -> None:

@@ -257,9 +257,13 @@ class PrefixCut:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Hand the leadership to `to`; None: to the follower with the longest log."""
+    """Hand the leadership to `to`; None: to the follower with the longest log; this node: to nobody.
+
+    With a `token` it is answered once, by a `Decision` with the same token: whether that was begun.
+    """
 
     to: NodeId | None
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a `Propose` or `OpenProducer`.
+    """What became of a `Propose`, an `OpenProducer` or a `Transfer`.
 
     With `refusal` the request is definitely not done. Otherwise it is done once `wait_index` is
     applied while this node still leads in `term`: then `ranges` are the offsets of the batch's

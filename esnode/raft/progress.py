@@ -48,8 +48,9 @@ class Progress:
         self.snapshot_index = 0
         self.acked_probe = 0
         """The newest ReadIndex round that the follower has confirmed."""
-        self.recently_active = True
-        """Heard from since the last check of the quorum."""
+        self.recently_active = False
+        """Heard from since the last check of the quorum. Its vote does not count: it was for a candidate, and
+        a leader that nobody hears must not go on for the time of a second check."""
         self.awaits_reply = False
         """In PROBE: the one message is out."""
         self.overdue = False

@@ -15,7 +15,7 @@ from esnode.errors import Refusal
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
-from esnode.raft.messages import Decision, Propose, ReadGrant
+from esnode.raft.messages import Decision, Propose, ReadGrant, Transfer
 
 
 class Requests:
@@ -32,6 +32,10 @@ class Requests:
         """Batches of this turn that have no session."""
         self._gathered_events = 0
         self._gathered_bytes = 0
+        self._inherited_index = 0
+        """The end of what earlier leaders left."""
+        self._inherited_bytes = 0
+        """What of it this leader may hold in memory beside what it takes itself; 0 once it is applied."""
 
     def take(self) -> tuple[list[Decision], list[ReadGrant]]:
         """Append what was gathered; the answers since the last time, each handed out once."""
@@ -51,6 +55,8 @@ class Requests:
         self._admission.reset()
         for entry in self._log.unapplied():
             self._admission.appended(entry)
+        self._inherited_index = self._log.last_index
+        self._inherited_bytes = min(self._log.unapplied_bytes, limits.MAX_UNAPPLIED_BYTES)
         self._append(leadership, EntryKind.NOOP)
 
     def end(self, leadership: Leadership) -> None:
@@ -66,6 +72,8 @@ class Requests:
     def applied(self, index: int) -> None:
         """The machine has applied everything up to `index`."""
         self._admission.applied(index)
+        if index >= self._inherited_index:
+            self._inherited_bytes = 0
 
     # --- the requests --------------------------------------------------------------------------
 
@@ -165,6 +173,18 @@ class Requests:
         else:
             self._leadership.reads.add(token)
 
+    def transfer(self, wanted: Transfer) -> None:
+        """Begin to hand the leadership over, after everything that was proposed before."""
+        self._flush()
+        leadership, refusal = self._leadership, None
+        if leadership is None:
+            refusal = Refusal.NOT_LEADER
+        elif not leadership.transfer(wanted.to):
+            refusal = Refusal.TRANSFER_PENDING
+        if wanted.token:
+            term = 0 if leadership is None else leadership.term
+            self._decisions.append(Decision(wanted.token, term, 0, (), 0, refusal))
+
     def _appending(self, token: int) -> Leadership | None:
         """The leadership under which something may be appended now; without one, `token` is refused."""
         leadership = self._leadership
@@ -177,7 +197,8 @@ class Requests:
         return None
 
     def _is_busy(self, leadership: Leadership) -> bool:
-        return leadership.transferee is not None or self._log.unapplied_bytes >= limits.MAX_UNAPPLIED_BYTES
+        most_bytes = limits.MAX_UNAPPLIED_BYTES + self._inherited_bytes
+        return leadership.transferee is not None or self._log.unapplied_bytes >= most_bytes
 
     def _refuse(self, token: int, refusal: Refusal) -> None:
         self._decisions.append(Decision(token, 0, 0, (), 0, refusal))

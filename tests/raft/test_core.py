@@ -33,7 +33,7 @@ from esnode.raft.messages import (
 from esnode.raft.progress import Progress, ProgressState
 
 from .machine import batch_of
-from .solo import Solo, entries_of, log_of, noop
+from .solo import Solo, entries_of, events, log_of, noop
 
 # --- refusals -----------------------------------------------------------------------------------
 
@@ -49,6 +49,37 @@ def test_a_leader_with_too_much_uncommitted_is_busy(monkeypatch: pytest.MonkeyPa
     solo.persist()
     solo.receive(2, AppendReply(1, 4))
     assert solo.step(Propose(9, batch_of("n9"))).decisions[0].refusal is None
+
+
+def tail_of(bytes_of_each: int, count: int, monkeypatch: pytest.MonkeyPatch) -> Solo:
+    """A leader whose earlier leaders left `count` entries uncommitted, each as large as the bound."""
+    entries = [events(1, 1, 0, "a")]
+    for index in range(2, count + 1):
+        entries.append(events(index, 1, entries[-1].next_offset, f"a{index}"))
+    monkeypatch.setattr(limits, "MAX_UNAPPLIED_BYTES", entries[0].size_bytes + bytes_of_each)
+    solo = Solo(log=log_of(entries), term=1)
+    solo.lead()
+    return solo
+
+
+def test_what_earlier_leaders_left_takes_no_room_from_a_new_ones_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solo = tail_of(10, 1, monkeypatch)
+    refusals = [solo.step(Propose(n, batch_of(f"n{n}"))).decisions[0].refusal for n in range(2)]
+    assert refusals == [None, Refusal.BUSY]
+    solo.persist()
+    solo.receive(2, AppendReply(2, 3))  # all but the last entry commits, and the room was for what was left
+    assert solo.core.log.applied == 3
+
+
+def test_what_earlier_leaders_left_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    solo = tail_of(10, 4, monkeypatch)
+    assert solo.core.log.unapplied_bytes > 2 * limits.MAX_UNAPPLIED_BYTES
+    assert solo.step(Propose(1, batch_of("b"))).decisions[0].refusal is Refusal.BUSY
+    solo.persist()
+    solo.receive(2, AppendReply(2, 5))
+    assert solo.step(Propose(2, batch_of("b"))).decisions[0].refusal is None
 
 
 def test_a_leader_with_too_many_reads_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:

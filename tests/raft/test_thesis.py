@@ -69,6 +69,29 @@ def test_thesis_3_10_the_target_wins_although_the_leader_lives() -> None:
 # --- thesis 6.2 (check-quorum) and 9.6 (pre-vote) -----------------------------------------------
 
 
+@pytest.mark.parametrize("voters", [3, 5])
+def test_thesis_6_2_a_new_leader_that_nobody_answers_steps_down_after_one_election_timeout(
+    voters: int,
+) -> None:
+    solo = Solo(voters=voters)
+    solo.lead()
+    for _ in range(ELECTION_MS // 10 - 1):
+        solo.step(Tick(10))
+    assert solo.core.role is Role.LEADER
+    solo.step(Tick(10))
+    assert solo.core.role is Role.FOLLOWER
+
+
+def test_thesis_6_2_a_new_leader_that_is_answered_goes_on() -> None:
+    solo = Solo()
+    solo.lead()
+    for _ in range(10):
+        solo.receive(3, HeartbeatReply(1, 0))
+        for _ in range(ELECTION_MS // 10):
+            solo.step(Tick(10))
+    assert solo.core.role is Role.LEADER
+
+
 def test_thesis_6_2_a_leader_cut_off_from_its_quorum_steps_down() -> None:
     network = Network(3)
     network.campaign(1)

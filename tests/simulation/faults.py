@@ -173,6 +173,20 @@ class Faults:
         there = self._world.network.reset(fault.node, fault.other)
         return self._world.network.reset(fault.other, fault.node) or there
 
+    def _silent_loss(self, fault: Fault, host: Host) -> bool:
+        """What one node sends another is lost, and neither is told; its prefix may be cut meanwhile."""
+        source = random.Random(fault.salt)
+        leader = self._world.leader()
+        if leader is not None and source.random() < 0.8:
+            host = self._world.hosts[leader]
+        if host.id == fault.other:
+            return False
+        self._world.network.lose(host.id, fault.other, fault.for_ns)
+        if source.random() < 0.5:
+            cut_after_ns = int(fault.for_ns * source.uniform(0.3, 1.0))
+            self._world.schedule.after(cut_after_ns, host.cut_prefix, 1.0)
+        return True
+
     # --- disks -----------------------------------------------------------------------------------
 
     def _slow_disk(self, fault: Fault, host: Host) -> bool:

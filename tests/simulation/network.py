@@ -58,6 +58,8 @@ class _Way:
     last_arrival_ns: int = 0
     severed: int = 0
     """How many faults cut this way now."""
+    lossy: int = 0
+    """How many faults lose what is sent, while the connection stays up and nobody is told."""
     slowed: int = 0
     held_until_ns: int = 0
     """What is sent before this arrives after it, if the connection lives so long."""
@@ -96,6 +98,9 @@ class Network:
         if way.severed:
             self._counts["net.lost in a cut"] += 1
             self._doubt(sender, to, way)
+            return
+        if way.lossy:
+            self._counts["net.lost in silence"] += 1
             return
         if self._happens(self._manner.drops):
             self._counts["net.dropped"] += 1
@@ -231,6 +236,12 @@ class Network:
             self._ways[pair].severed += 1
         self._schedule.after(for_ns, self._mend, [self._ways[pair] for pair in pairs], self._weather)
 
+    def lose(self, sender: int, to: int, for_ns: int) -> None:
+        """Lose everything on this way for a while; its connection stays up."""
+        way = self._ways[sender, to]
+        way.lossy += 1
+        self._schedule.after(for_ns, self._lose_no_more, way, self._weather)
+
     def clog(self, sender: int, to: int, for_ns: int) -> None:
         """Make this way slow for a while."""
         way = self._ways[sender, to]
@@ -246,13 +257,17 @@ class Network:
         """From now on nothing is cut, lost, doubled or slow that need not be."""
         self._weather += 1
         for way in self._ways.values():
-            way.severed = way.slowed = way.held_until_ns = 0
+            way.severed = way.lossy = way.slowed = way.held_until_ns = 0
         self._manner = Manner((50_000, 500_000), 0.0, 0.0, 0.0, in_order=True)
 
     def _mend(self, ways: list[_Way], weather: int) -> None:
         if weather == self._weather:
             for way in ways:
                 way.severed -= 1
+
+    def _lose_no_more(self, way: _Way, weather: int) -> None:
+        if weather == self._weather:
+            way.lossy -= 1
 
     def _unclog(self, way: _Way, weather: int) -> None:
         if weather == self._weather:

@@ -34,8 +34,18 @@ FAULTS_A_MINUTE: Final[Mapping[str, float]] = {
     "wipe": 0.3,
     "old_copy": 0.3,
     "bit_flip": 0.3,
+    "silent_loss": 2.0,  # messages to one node are lost, the connection stays, and the prefix may be cut
 }
 """Every kind of fault, and how often a seed that has it at full strength sees it."""
+
+SMALL_LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
+    "MAX_APPEND_BYTES": (4_096, 512),
+    "MAX_INFLIGHT_APPENDS": (16, 4, 2, 1),
+    "MAX_INFLIGHT_BYTES": (65_536, 4_096),
+    "MAX_UNAPPLIED_BYTES": (65_536, 16_384),
+    "MAX_FETCH_BYTES": (8_192, 512),
+}
+"""Bounds that a small load never reaches, and what they are lowered to in some worlds."""
 
 SICK_DISKS: Final[Mapping[str, float]] = {
     "wipe": 4.0, "old_copy": 4.0, "bit_flip": 4.0, "isolate": 3.0, "power_cut": 3.0, "slow_disk": 3.0,
@@ -92,6 +102,8 @@ class Weather:
     aim: float
     """The share of faults that befall whoever leads."""
     faults_a_minute: Mapping[str, float]
+    limits: Mapping[str, int]
+    """Bounds of the node that are lower in this world."""
 
     @property
     def forgets(self) -> bool:
@@ -102,6 +114,14 @@ class Weather:
 def savepoint_every_ms(seed: int) -> int:
     """How often nodes keep savepoints in the world of `seed`; 0: never."""
     return random.Random(f"{seed}:savepoints").choice((0, 500, 5_000, 30_000, 120_000))
+
+
+def _draw_window(seed: int) -> tuple[float, dict[str, int]]:
+    """How often messages are lost in silence, and which bounds are low: drawn apart, as savepoints are."""
+    source = random.Random(f"{seed}:window")
+    low = source.random() < 0.3
+    limits = {name: source.choice(values) for name, values in SMALL_LIMITS.items() if source.random() < 0.7}
+    return FAULTS_A_MINUTE["silent_loss"] * source.choice((0.0, 0.5, 1.0, 2.0)), limits if low else {}
 
 
 def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
@@ -118,9 +138,11 @@ def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
     rates = {
         kind: rate * strength * source.choice((0.0, 0.0, 0.5, 1.0, 2.0))
         for kind, rate in FAULTS_A_MINUTE.items()
+        if kind != "silent_loss"
     }
     if source.random() < 0.2:
         rates |= SICK_DISKS
+    rates["silent_loss"], limits = _draw_window(seed)
     slow = source.random() < 0.3
     return Weather(
         voters=source.choice((1, 3, 3, 3, 3, 5, 5)),
@@ -156,4 +178,5 @@ def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
         ),
         aim=source.choice((0.0, 0.3, 0.7)),
         faults_a_minute={kind: rate / stretch for kind, rate in rates.items() if rate},
+        limits=limits,
     )

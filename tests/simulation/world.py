@@ -6,15 +6,18 @@ and the log's storage are those that ship; there is no trio, no clock and no thr
 
 import random
 from collections import Counter
+from contextlib import ExitStack
 from typing import Final
+from unittest.mock import patch
 
 import outcome
 
 from esctl.proof.operations import Operations
+from esnode import limits
 
 from .clients import RETRY_MS, Appending, Client, Reading, Trying, nothing
 from .diskqueue import DISK_SILENCE_NS
-from .faults import Faults
+from .faults import FOR_EVER_NS, Faults
 from .host import Host
 from .hunt import Hunt
 from .invariants import Invariants, demand
@@ -88,6 +91,8 @@ class World:
             self._demand_answer("while one node is in trouble", elections=8, grace_ns=DISK_SILENCE_NS)
             self._heal()
             self._demand_level("after the last fault", elections=4, grace_ns=2 * SECOND)
+            self._lose_in_silence()
+            self._demand_level("after a silent loss", elections=4, grace_ns=2 * SECOND)
         self._demand_answer("with all nodes well", elections=4, grace_ns=2 * SECOND)
         self._demand_level("after the last event", elections=4, grace_ns=2 * SECOND)
         self._demand_calm()
@@ -109,6 +114,20 @@ class World:
         self.counts[f"lasting.{kind}"] += 1
         self.trace.note(self.schedule.now_ns, "!", f"from now on {kind} {node} {other}")
         self.faults.trouble(kind, self.hosts[node], other)
+
+    def _lose_in_silence(self) -> None:
+        """What a leader sends one follower is lost while their connection stays up; its prefix may be cut."""
+        leader = self.leader()
+        assert leader is not None, "level, and nobody leads"
+        other = self._random.choice([voter for voter in self.voters if voter != leader])
+        self.trace.note(self.schedule.now_ns, "!", f"from now on {leader} sends {other} what is lost")
+        self.network.lose(leader, other, FOR_EVER_NS)
+        for _ in range(self._random.choice((1, 5, 20))):
+            self._demand_answer("while one node is sent nothing", elections=4, grace_ns=2 * SECOND)
+        if self._random.random() < 0.7 and self.hosts[leader].cut_prefix(1.0):
+            self.counts["lasting.unheard, and a prefix cut"] += 1
+            self.schedule.run_until(self.schedule.now_ns + SECOND // 10)
+        self._heal()
 
     def _end_of_patience(self, elections: int, grace_ns: int) -> int:
         timers = self.weather.timers
@@ -201,7 +220,10 @@ def run(
     """Play the world of `seed`, with its own tape or a shortened one."""
     weather = draw(seed, minutes, stretch)
     world = World(seed, weather, listener)
-    played = outcome.capture(world.play, tape if tape is not None else record(seed, weather))
+    with ExitStack() as lowered:
+        for name, value in weather.limits.items():
+            lowered.enter_context(patch.object(limits, name, value))
+        played = outcome.capture(world.play, tape if tape is not None else record(seed, weather))
     violation = None
     if isinstance(played, outcome.Error):
         error = played.error

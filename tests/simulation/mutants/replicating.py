@@ -284,6 +284,26 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
+        "gone-entries-end-in-silence",
+        "the window, and a prefix cut past it",
+        "a follower whose next entries were cut away while its window was full is sent nothing any more",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                """
+                if prev_term is None:
+                    self._send_snapshot(peer, progress)
+                    return
+                """,
+                """
+                if prev_term is None:
+                    return
+                """,
+            ),
+        ),
+    ),
+    Mutant(
         "snapshot-forgets-the-offset",
         "#12",
         "a log that begins with a snapshot goes on with the offsets from before it",
