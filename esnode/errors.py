@@ -207,7 +207,7 @@ class VersionMismatch(PeerError):
 
     code = "ES2003"
     title = "no common protocol version"
-    next_step = "upgrade the older side"
+    next_step = "upgrade the older side, which the message names"
 
 
 class WrongCluster(PeerError):
@@ -241,6 +241,14 @@ class ConnectionLost(PeerError):
     title = "the connection was lost"
     next_step = "the client connects again by itself"
     definite = False
+
+
+class NewerPeer(ProtocolError):
+    """The other side sent what only a newer version understands: nothing of it was taken."""
+
+    code = "ES3131"
+    title = "the other side runs a newer version"
+    next_step = "upgrade this node to the version of the one that sent it"
 
 
 class UnknownDirectory(PeerError):
@@ -295,11 +303,19 @@ class FaultsNotAllowed(OperatorError):
 
 
 class WrongDirectory(OperatorError):
-    """The data directory belongs to another node or cluster, or to a newer version."""
+    """The data directory belongs to another node or cluster, or is of another format."""
 
     code = "ES3101"
     title = "the data directory is not this node's"
     next_step = "point data_dir at this node's own directory; nothing was changed"
+
+
+class NewerFormat(WrongDirectory):
+    """What is stored was written by a newer version: no damage. The process ends, nothing is changed."""
+
+    code = "ES3130"
+    title = "what is stored was written by a newer version"
+    next_step = "run the version that wrote it, or a newer one; nothing was changed"
 
 
 class DirectoryInUse(OperatorError):

@@ -49,7 +49,7 @@ from esnode.storage.savepoints import SavepointFiles
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 
 MARK_FILE: Final = "durable"
-_SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+(\.new)?")
+SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+")
 _LOG_NAME: Final = re.compile(
     r"durable|peers\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
 )
@@ -70,8 +70,8 @@ class Directory:
     def __init__(self, path: Path, engine: str, identity: Identity) -> None:
         """Create or open it.
 
-        Raises `WrongDirectory` and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`,
-        `DamagedRecord`, and `StorageFailed` when the file system refuses.
+        Raises `WrongDirectory`, `NewerFormat` and `CopiedDirectory` (nothing is changed then),
+        `DirectoryInUse`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
         self.savepoints = SavepointFiles(path)
@@ -164,7 +164,7 @@ class Directory:
         with self._snapshot_files, disk_errors("remove old snapshots"):
             self._staged = None
             for path in list(self.path.iterdir()):
-                if _SNAPSHOT_NAME.fullmatch(path.name) and path.name != kept:
+                if SNAPSHOT_NAME.fullmatch(path.name.removesuffix(".new")) and path.name != kept:
                     path.unlink()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from esnode.storage.engines import open_storage
 from esnode.storage.identity import new_name
 from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.storage.newer import refuse_newer_directory
 
 
 class Place(Protocol):
@@ -27,7 +28,7 @@ class Place(Protocol):
         """Note durably that what is here is not to be believed; what is damaged is put aside.
 
         Returns where it was put, or an empty text. Raises `DirectoryInUse`, `WrongDirectory`,
-        `StorageFailed`.
+        `NewerFormat` (nothing is changed then), `StorageFailed`.
         """
         ...
 
@@ -53,11 +54,13 @@ class DirectoryPlace:
 
     def begin_rejoin(self, why: Distrust) -> str:
         """See `Place.begin_rejoin`."""
+        refuse_newer_directory(self.engine, self.path)
         aside = begin_rejoin(self.path, self.engine, self.identity, why)
         return "" if aside is None else str(aside)
 
     def trust_copy(self) -> None:
         """See `Place.trust_copy`."""
+        refuse_newer_directory(self.engine, self.path)
         trust_copy(self.path, self.engine, self.identity)
 
 

@@ -7,14 +7,17 @@ checksum; the durable mark tells a torn tail from damage (`mark`). Called by `St
 """
 
 import struct
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final
 
-from rocksdict import DbClosedError, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import AccessType, DbClosedError, Options, Rdict, WriteBatch, WriteOptions
 
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.limits import MIB
+from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
 from esnode.storage.files import disk_errors, sync_directory
 from esnode.storage.interface import Identity
@@ -22,6 +25,7 @@ from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
 
 DATABASE: Final = "rocksdb"
+_CONFIG: Final = "rocksdict-config.json"
 _ENTRY: Final = b"e"
 _STATE_KEY: Final = b"state"
 _TERMS_KEY: Final = b"terms"
@@ -40,6 +44,39 @@ class RocksdbStorage(StoredLog):
             engine = RocksdbEngine(data_dir / DATABASE)
             with closed_on_error(engine):
                 super().__init__(identity, home, engine)
+
+
+def unknown_records(data_dir: Path, after_index: int) -> list[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    Looks through a directory of links, since `rocksdict` writes beside what it only reads. None where
+    RocksDB cannot read them.
+    """
+    found: list[bytes] = []
+    if not (data_dir / DATABASE / "CURRENT").exists():
+        return found
+    with suppress(OSError, StorageFailed, DamagedRecord), TemporaryDirectory(prefix="esnode-") as links:
+        for file in (data_dir / DATABASE).absolute().iterdir():
+            if file.name != _CONFIG:
+                (Path(links) / file.name).symlink_to(file)
+        with _rocksdb_errors:
+            _look(links, after_index, found)
+    return found
+
+
+def _look(path: str, after_index: int, found: list[bytes]) -> None:
+    database = Rdict(path, Options(raw_mode=True), access_type=AccessType.read_only())
+    rows = database.iter()
+    try:
+        rows.seek(_key(after_index + 1))
+        while rows.valid():
+            record = rows.value()[_STAMP.size :]
+            if rows.key().startswith(_ENTRY) and record[FRONT] not in KNOWN_FRONTS:
+                found.append(record)
+            rows.next()
+    finally:
+        del rows  # see `contents`
+        database.close()
 
 
 class RocksdbEngine:

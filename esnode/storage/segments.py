@@ -5,15 +5,19 @@ changed in place: a tail that is replaced stays as a dead range, a prefix that i
 torn frame can only be the very last; anything else that is not whole is damage. Called by `StoredLog`.
 """
 
+import os
 import struct
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from esnode.errors import DamagedRecord
+from esnode.formats import newer
 from esnode.limits import MIB
+from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
 from esnode.storage.files import disk_errors, sync_directory
 from esnode.storage.interface import Identity
@@ -52,6 +56,46 @@ class SegmentStorage(StoredLog):
             engine = SegmentEngine(data_dir / FOLDER, segment_bytes)
             with closed_on_error(engine):
                 super().__init__(identity, home, engine)
+
+
+def unknown_records(data_dir: Path, after_index: int) -> Iterator[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    Raises `NewerFormat` for a file or a frame of a newer version. What is not whole ends the look: that is
+    for the open to judge.
+    """
+    for path in sorted((data_dir / FOLDER).glob("*.log"), reverse=True):
+        try:
+            segment = open_segment(path, os.O_RDONLY)
+        except DamagedRecord:
+            return
+        with closing(segment):
+            first = segment.frame_at(FILE_HEAD_BYTES)
+            yield from _unknown_in(segment)
+        if first is None or first[0].kind != FrameKind.BEGINNING or _last_before(*first) <= after_index:
+            return
+
+
+def _unknown_in(segment: Segment) -> Iterator[bytes]:
+    at = FILE_HEAD_BYTES
+    while (frame := segment.frame_at(at)) is not None:
+        head, body = frame
+        _check_kind(segment, head)
+        for row in _rows(head, body, -HEAD_BYTES, 0):
+            if row.record[FRONT] not in KNOWN_FRONTS:
+                yield row.record
+        at += HEAD_BYTES + len(body)
+
+
+def _check_kind(segment: Segment, head: Head) -> None:
+    if head.kind > max(FrameKind):
+        raise newer(f"a frame in {segment.path.name} is of the kind {head.kind}, which is not known here")
+
+
+def _last_before(head: Head, body: bytes) -> int:
+    """The last index before the file, as its first frame has it."""
+    (last_index,) = _LAST.unpack_from(body, head.state_bytes + head.terms_bytes)
+    return int(last_index)
 
 
 class _Found(NamedTuple):
@@ -345,6 +389,7 @@ class SegmentEngine:
 
     def _check_turn(self, segment: Segment, head: Head) -> None:
         """Frames follow each other without gaps, from file to file."""
+        _check_kind(segment, head)
         is_first_of_all = segment is next(iter(self._segments.values())) and segment.end == FILE_HEAD_BYTES
         begins = head.kind == FrameKind.BEGINNING
         expected = self._number + (head.kind == FrameKind.CHANGE)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
+from esnode.raft.entry import KNOWN_FRONTS
 from esnode.storage.directory import Directory
 from esnode.storage.files import create_file, disk_errors, sync_directory
 from esnode.storage.interface import Identity
@@ -80,6 +81,29 @@ class SqliteStorage(StoredLog):
                 # First of all: what is found next is believed, and an old snapshot may go for it.
                 engine.checkpoint()
                 super().__init__(identity, home, engine)
+
+
+def unknown_records(data_dir: Path, after_index: int) -> list[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    A journal is read as it is: what a killed process left stays for the open to take in. None where SQLite
+    cannot read them.
+    """
+    path, journal = data_dir / DATABASE, data_dir / f"{DATABASE}-wal"
+    shared = data_dir / f"{DATABASE}-shm"
+    if not path.exists() or shared.exists():
+        return []
+    has_journal = journal.exists() and journal.stat().st_size > 0
+    how = "mode=ro" if has_journal else "immutable=1"
+    known = ", ".join(f"x'{front.hex()}'" for front in sorted(KNOWN_FRONTS))
+    query = f"SELECT record FROM entries WHERE idx > ? AND substr(record, 5, 2) NOT IN ({known})"  # noqa: S608
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=0)) as connection:
+            return [record for (record,) in connection.execute(query, (after_index,))]
+    except sqlite3.Error:
+        return []
+    finally:
+        shared.unlink(missing_ok=True)  # made for the index of the journal, and of no use to the engine
 
 
 class SqliteEngine:
