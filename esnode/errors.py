@@ -359,6 +359,15 @@ class DistrustedDirectory(OperatorError):
     next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
 
 
+class FilesGone(OperatorError):
+    """The data directory, or a file in it, was removed or replaced while the node ran: the process ends."""
+
+    code = "ES3132"
+    title = "the node's files are no longer those that it opened"
+    next_step = "find out what removed or replaced them; esctl cluster start: see docs/deployment.md"
+    definite = False
+
+
 class DamagedBackup(OperatorError):
     """The file is no backup, or not the one that was written; nothing was made of it."""
 

@@ -55,6 +55,8 @@ SAVEPOINT_PIECE_CHUNKS: Final = 16
 """Chunks of keys written at once: 1 MiB."""
 SAVEPOINT_PAUSE_S: Final = 1 / 32
 """Between two pieces, so that the log's own syncs find the disk free: 32 MiB/s at most."""
+FILES_CHECK_S: Final = 1.0
+"""How often a node looks whether its files are still those that it opened."""
 SCRUB_PAGE_BYTES: Final = 256 * KIB
 """What is read at once of the part of the log that a start did not read."""
 SCRUB_PAUSE_S: Final = 1 / 64

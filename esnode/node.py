@@ -125,12 +125,15 @@ class Node:
     ) -> None:
         """Every long-lived task of the node, for ever.
 
-        Raises `StorageFailed`, and what `repair.py` is for: `DamagedRecord` and `UnknownDirectory`.
+        Raises `StorageFailed`, `FilesGone`, `NewerFormat`, and what `repair.py` is for: `DamagedRecord` and
+        `UnknownDirectory`.
         """
         self._status.begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)
             nursery.start_soon(self.worker.watch, name="disk")
+            if self.worker.has_thread:
+                nursery.start_soon(self.worker.watch_files, name="files")
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             nursery.start_soon(self.keeper.run, self.worker, name="savepoints")

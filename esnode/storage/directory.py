@@ -29,7 +29,7 @@ from esnode.errors import (
 )
 from esnode.raft.messages import NodeId, Snapshot
 from esnode.storage.birth import born_ns
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import FileId, check_same, disk_errors, file_id, sync_directory
 from esnode.storage.identity import (
     IDENTITY_FILE,
     REJOIN_FILE,
@@ -99,6 +99,12 @@ class Directory:
                 self.directory = name if marker is None else marker.directory
                 self._settle(title, Title(engine, identity, self.directory, None))
                 sync_directory(path)
+                self._opened: dict[Path, FileId | None] = {
+                    path: file_id(path.stat()),
+                    path / "lock": file_id(os.fstat(self._lock)),
+                    path / MARK_FILE: self._mark.file_id,
+                    path / IDENTITY_FILE: None,  # written anew by its own kind, under another inode
+                }
                 undo.pop_all()
         self._closed = False
 
@@ -135,6 +141,16 @@ class Directory:
     def advance(self, number: int) -> None:
         """Write call `number` is durable."""
         self._mark.advance(number)
+
+    def check_files(self, index: int, term: int) -> None:
+        """Raise `FilesGone` where the names here lead no longer to what was opened; any thread may ask.
+
+        `index` and `term` are those of the snapshot in use, 0 without one.
+        """
+        for path, known in self._opened.items():
+            check_same(path, known)
+        if index:
+            check_same(self._snapshot_path(index, term))
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Write it beside the others, durably, unless this very object was written just before."""

@@ -16,6 +16,7 @@ import google_crc32c
 
 from esnode.errors import DamagedRecord
 from esnode.formats import refuse_newer
+from esnode.storage.files import file_id
 
 _SLOT: Final = struct.Struct(">QI")
 _SLOT_AT: Final = (0, 64)
@@ -38,6 +39,7 @@ class DurableMark:
                 os.pwrite(descriptor, bytes(FILE_BYTES), 0)
                 os.fsync(descriptor)
             self._map = mmap.mmap(descriptor, FILE_BYTES)
+            self.file_id = file_id(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         self.number = self._newest()

@@ -19,7 +19,7 @@ from esnode.errors import DamagedRecord, StorageFailed
 from esnode.limits import MIB
 from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
@@ -91,6 +91,9 @@ class RocksdbEngine:
         self._kept_from = 1
         with _rocksdb_errors:
             self._database = Rdict(str(path), _options())
+        with disk_errors(f"look at {path.name}"):
+            self._opened = {each: file_id(each.stat()) for each in (path, path / "LOCK")}
+        self._path = path
 
     def contents(self) -> Contents:
         """What is there."""
@@ -169,6 +172,13 @@ class RocksdbEngine:
     def tend(self) -> bool:
         """RocksDB flushes and compacts in its own threads."""
         return False
+
+    def check_files(self) -> None:
+        """What it never replaces; of the rest, that there is a journal and a list of what counts."""
+        for path, known in self._opened.items():
+            check_same(path, known)
+        check_same(self._path / "CURRENT")
+        check_same(next(self._path.glob("*.log"), self._path / "its journal"))
 
     def close(self) -> None:
         """Close the database. Idempotent."""

@@ -21,7 +21,7 @@ import google_crc32c
 
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.formats import refuse_newer
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import disk_errors, file_id, sync_directory
 
 FORMAT: Final = 1
 """Of the files of this engine: the last byte of their magic, and `identity.ENGINE_FORMATS`."""
@@ -79,6 +79,7 @@ class Segment:
         self.number = number
         self.end = FILE_HEAD_BYTES
         """Where the frames end that are known to be whole."""
+        self.file_id = file_id(os.fstat(descriptor))
         self._descriptor: int | None = descriptor
         packed = salt.to_bytes(8, "big")
         self._mark = packed[:4]

@@ -19,7 +19,7 @@ from esnode.formats import newer
 from esnode.limits import MIB
 from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.places import Places, byte_of, place, segment_of
@@ -125,6 +125,7 @@ class SegmentEngine:
         self._last_index = 0
         self._zeros_to = 0
         self._open_files: deque[Segment] = deque()
+        self._checked = 0
         self._reading: tuple[int, _Found | None, Iterator[_Found]] | None = None
         """Where the last `records` stopped: the index that follows, and its row if it is read already."""
         with closed_on_error(self):
@@ -207,6 +208,14 @@ class SegmentEngine:
         self._places.forget_before(first.number + 1)
         self._reading = None
         return self._first_is_cut_away()
+
+    def check_files(self) -> None:
+        """The folder, the last file, and of the full ones the next with each call: there may be thousands."""
+        check_same(self._directory, self._folder_id)
+        numbers = list(self._segments)
+        self._checked = (self._checked + 1) % len(numbers)
+        for number in (numbers[-1], numbers[self._checked]):
+            check_same(self._segments[number].path, self._segments[number].file_id)
 
     def close(self) -> None:
         """Close the files. Idempotent."""
@@ -339,6 +348,7 @@ class SegmentEngine:
             for unfinished in self._directory.glob("*.log.new"):
                 unfinished.unlink()
             sync_directory(self._directory)  # a killed process may not have come to it
+            self._folder_id = file_id(self._directory.stat())
             paths = sorted(self._directory.glob("*.log"))
         for path in paths:
             segment = open_segment(path)

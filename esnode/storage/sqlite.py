@@ -16,7 +16,7 @@ from typing import Final
 from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
 from esnode.raft.entry import KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import create_file, disk_errors, sync_directory
+from esnode.storage.files import check_same, create_file, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
@@ -127,6 +127,8 @@ class SqliteEngine:
                         self._connection.execute(table)
             with disk_errors(f"create {path.name}"):
                 sync_directory(path.parent)
+                files = (path, path.with_name(f"{path.name}-wal"))
+                self._opened = {each: file_id(each.stat()) for each in files}
         self._deleted_to = 0
         """All rows up to it are gone."""
         self._prefix_index = 0
@@ -184,6 +186,11 @@ class SqliteEngine:
         if self._wal_bytes >= CHECKPOINT_BYTES:
             self.checkpoint()
         return self._deleted_to < self._prefix_index
+
+    def check_files(self) -> None:
+        """The database and its journal: SQLite keeps both while it has them open."""
+        for path, known in self._opened.items():
+            check_same(path, known)
 
     def close(self) -> None:
         """Close the connection; SQLite then checkpoints and removes the WAL."""

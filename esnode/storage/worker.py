@@ -21,7 +21,7 @@ import outcome
 import trio
 
 from esnode import limits
-from esnode.errors import DamagedRecord, NewerFormat, StorageFailed
+from esnode.errors import DamagedRecord, FilesGone, NewerFormat, StorageFailed
 from esnode.faults import DiskFaults, same
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot, Write
@@ -29,7 +29,7 @@ from esnode.storage.interface import Storage
 
 T = TypeVar("T")
 
-ENDS_THE_NODE: Final = (StorageFailed, DamagedRecord, NewerFormat)
+ENDS_THE_NODE: Final = (StorageFailed, DamagedRecord, FilesGone, NewerFormat)
 """What a call may say of the disk that no node goes on with."""
 STARVED_AFTER_S: Final = 0.003
 BREATHE_EVERY_S: Final = 0.0005
@@ -195,6 +195,17 @@ class StorageWorker:
             looked_at = now
             if self.waited_s(now) > limits.DISK_SILENCE_S:
                 raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether the disk's work is done beside the event loop: what it waits for, nobody else does."""
+        return isinstance(self._hands, _Thread)
+
+    async def watch_files(self) -> None:
+        """End the node when its files are no longer those that it opened. Raises `FilesGone` by `run`."""
+        while True:
+            await trio.sleep(limits.FILES_CHECK_S)
+            await self.call(self.storage.check_files)
 
     def _take(self, result: "_Written | _Call[Any]") -> None:
         if isinstance(result, _Call):
