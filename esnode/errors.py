@@ -343,6 +343,14 @@ class DamagedRecord(OperatorError):
     next_step = "start the node again: with other nodes beside it, it repairs itself from them"
 
 
+class UnsafeRepair(OperatorError):
+    """The log is damaged and another node is not whole either: it stays until a person decides."""
+
+    code = "ES3133"
+    title = "the log is damaged, and another node's is not whole either"
+    next_step = "wait until the other node is whole and start this one again, or esnode --rejoin"
+
+
 class CopiedDirectory(OperatorError):
     """The data directory is a copy: perhaps an old one, that forgets what the node has acked since."""
 

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import trio
 
@@ -35,6 +36,7 @@ from esnode.repair import repairable
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
 from esnode.scrub import Scrub
+from esnode.soundness import Soundness
 from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
@@ -173,6 +175,15 @@ async def listen(address: Address) -> Sequence[trio.SocketListener]:
         return await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
         raise AddressTaken(f"{address} cannot be opened: {error.strerror or error}") from error
+
+
+async def unsound_peers(config: Config) -> list[int]:
+    """The peers that do not trust their disks, heard on this node's port while it does not run."""
+    listeners = await listen(config.me.peer)
+    with ExitStack() as opened:
+        for listener in listeners:
+            opened.callback(listener.socket.close)
+        return await Soundness(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
 
 
 async def run_until_stopped(

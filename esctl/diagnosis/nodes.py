@@ -19,8 +19,10 @@ from esnode.errors import (
     InvalidConfig,
     NewerFormat,
     StorageFailed,
+    UnsafeRepair,
 )
 
+_REJOIN: Final = 'docs/deployment.md, "Damage on several nodes"'
 _NO_ROOM: Final = ("No space left", "disk is full", "no space left", "quota")
 
 
@@ -170,6 +172,9 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
         return Kind.FILES_GONE, "its files were removed or replaced while it ran", [said], first
     if words.code == NewerFormat.code:
         return Kind.NEWER_FORMAT, "a newer version has written its data", [said], words.helps
+    if words.code == UnsafeRepair.code:
+        what = "its log is damaged, and it waits: another node is not whole either"
+        return Kind.DAMAGE, what, [said], f"wait until the other one is whole; or decide: {_REJOIN}"
     if words.code == DamagedRecord.code:
         return Kind.DAMAGE, "its log is damaged, and it could not repair it", [said], words.helps
     return Kind.NODE_DOWN, "it ended with an error", [said], _by_hand(words.helps)

@@ -48,6 +48,7 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "files gone": (ended(2, LastWords(End.FAILED, AT, "ES3132", "x is gone")), Kind.FILES_GONE, START),
     "newer": (ended(2, LastWords(End.FAILED, AT, "ES3130", "kind 200")), Kind.NEWER_FORMAT, START),
     "shortened": (seen(shortened=Shortened(900, 2, 3, AT)), Kind.LOG_SHORTENED, "esctl status"),
+    "held": (ended(2, LastWords(End.FAILED, AT, "ES3133", "node 1 is not whole")), Kind.DAMAGE, START),
     "cannot repair": (ended(2, LastWords(End.FAILED, AT, "ES3104", "again")), Kind.DAMAGE, START),
     "paused": (seen(gone(3, RunState.PAUSED)), Kind.NODE_PAUSED, "esctl node resume 3"),
     "silent": (seen(gone(3, RunState.RUNNING)), Kind.NODE_SILENT, "esctl health --wait 30"),
