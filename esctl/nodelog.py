@@ -200,6 +200,14 @@ def next_step(path: Path, start: int) -> str:
     return ""
 
 
+def last_error(path: Path) -> str:
+    """Code and reason, where a node's last line is that it ended with an error; empty where it is not."""
+    lines = list(read(path, 0, max(0, size(path) - MAX_TAIL_BYTES)))
+    if not lines or lines[-1].event != "node_failed":
+        return ""
+    return f"{lines[-1].fields.get('code', '')}: {lines[-1].fields.get('reason', '')}"
+
+
 def _timed(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, str]]:
     """Where lines begin that say their time, and what they say, from byte `start` to `end`."""
     file.seek(max(0, start - 1))

@@ -23,7 +23,7 @@ from esnode import limits
 from esnode.config import Config
 from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
 from esnode.journal import JsonLines, open_journal
-from esnode.node import Node, listen, run_until_stopped
+from esnode.node import Node, listen, run_until_stopped, unsound_peers
 from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
 from esnode.wallclock import WallClock
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _raise_descriptor_limit()
     return_code = 0
     try:
-        trio.run(keep_running, repair, partial(_run, config, journal, clock, repair))
+        running = partial(keep_running, unsound=partial(unsound_peers, config))
+        trio.run(running, repair, partial(_run, config, journal, clock, repair))
         log.info("node_stopped")
     except* EventStreamError as group:
         return_code = _report(first_of(group))

@@ -15,6 +15,7 @@ from esnode.config import Dedup
 from esnode.dedup.keytable import KeyTable, LoadedKeys
 from esnode.dedup.producers import ProducerTable
 from esnode.errors import Bug, DamagedRecord
+from esnode.formats import refuse_newer
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import Snapshot
 
@@ -115,6 +116,7 @@ class Machine:
         if len(view) < _HEAD.size:
             raise DamagedRecord("the snapshot ends within its head")
         version, digest, producers_len = _HEAD.unpack_from(view)
+        refuse_newer(f"the state in the snapshot of index {snapshot.index}", version, SNAPSHOT_VERSION)
         if version != SNAPSHOT_VERSION:
             raise DamagedRecord(f"snapshot version {version} is not {SNAPSHOT_VERSION}")
         keys_start = _HEAD.size + producers_len
@@ -159,6 +161,7 @@ class Machine:
         if len(view) < _SAVED_HEAD.size:
             raise DamagedRecord("the savepoint ends within its head")
         version, *settings, producers_len = _SAVED_HEAD.unpack_from(view)
+        refuse_newer("the state in the savepoint", version, SAVEPOINT_VERSION)
         if version != SAVEPOINT_VERSION:
             raise DamagedRecord(f"savepoint version {version} is not {SAVEPOINT_VERSION}")
         if settings != [dedup.ttl_ms, dedup.max_keys, dedup.when_full == "refuse"]:
@@ -175,6 +178,24 @@ class Machine:
             raise Bug(f"entry {entry.index} begins at offset {entry.base_offset}, not {self.next_offset}")
         if entry.log_time_ms < self.log_time_ms or entry.term < self.applied_term:
             raise Bug(f"log time or term falls at entry {entry.index}")
+
+
+def format_of_snapshot(state: bytes) -> int:
+    """What `state` says its format is; 0 where it does not begin as a snapshot's state of any format does."""
+    return _format_of(_HEAD, state)
+
+
+def format_of_savepoint(state: bytes) -> int:
+    """The same for the state of a savepoint."""
+    return _format_of(_SAVED_HEAD, state)
+
+
+def _format_of(head: struct.Struct, state: bytes) -> int:
+    """Every format begins with these fields: what needs others raises the number of the file around it."""
+    if len(state) < head.size:
+        return 0
+    version, *_, producers_len = head.unpack_from(state)
+    return int(version) if producers_len <= len(state) - head.size else 0
 
 
 def _digest(position: bytes, keys: bytes, producers: bytes) -> bytes:

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 import trio
 
+import esnode
 from esnode import errors, limits
 from esnode.config import Address, Ancestor
 from esnode.errors import (
@@ -188,7 +189,12 @@ async def greet(connection: Connection, hello: Hello) -> Welcome:
     if not isinstance(answer, Welcome):
         raise ProtocolError(f"Hello was answered by {type(answer).__name__}")
     if not hello.min_version <= answer.version <= hello.max_version:
-        raise VersionMismatch(f"the node chose version {answer.version}, which was not offered")
+        offered = f"{hello.min_version} to {hello.max_version}"
+        older = f"node {answer.node_id}" if answer.version < hello.min_version else "this side"
+        raise VersionMismatch(
+            f"node {answer.node_id} chose version {answer.version} of the protocol, this side"
+            f" (esnode {esnode.__version__}) offered {offered}: upgrade {older}"
+        )
     if hello.cluster and answer.cluster != hello.cluster:
         raise WrongCluster(f"the node belongs to {answer.cluster!r}, not to {hello.cluster!r}")
     if hello.wanted_id and answer.node_id != hello.wanted_id:
@@ -216,9 +222,9 @@ async def accept(
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
         hello = await _receive_hello(connection)
+        version = _common_version(hello, node_id)
         _check_lineage(hello, cluster, ancestors)
         _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
-        version = _common_version(hello)
         if admit is not None:
             await admit(hello)
     except ConnectionLost:
@@ -304,11 +310,14 @@ def _check_lineage(hello: Hello, cluster: str, ancestors: Sequence[Ancestor]) ->
     )
 
 
-def _common_version(hello: Hello) -> int:
+def _common_version(hello: Hello, node_id: int) -> int:
+    """The version that both sides speak; first of all, since every other field may mean something else."""
     if not hello.min_version <= PROTOCOL_VERSION <= hello.max_version:
+        other = f"node {hello.node_id}" if hello.side is Side.PEER and hello.node_id else "the other side"
+        older = other if hello.max_version < PROTOCOL_VERSION else f"node {node_id}"
         raise VersionMismatch(
-            f"this node speaks version {PROTOCOL_VERSION},"
-            f" the other side {hello.min_version} to {hello.max_version}"
+            f"node {node_id} (esnode {esnode.__version__}) speaks version {PROTOCOL_VERSION} of the protocol,"
+            f" {other} {hello.min_version} to {hello.max_version}: upgrade {older}"
         )
     return PROTOCOL_VERSION
 

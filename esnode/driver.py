@@ -15,7 +15,7 @@ import trio
 
 from esnode import chronicle, limits
 from esnode.apply import Loaded, Machine
-from esnode.errors import DamagedRecord, DamagedSnapshot
+from esnode.errors import DamagedRecord, DamagedSnapshot, NewerFormat
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
@@ -256,7 +256,7 @@ class Driver:
     def _load(self, snapshot: Snapshot) -> Loaded | None:
         try:
             return self._machine.load(snapshot)
-        except DamagedRecord:
+        except (DamagedRecord, NewerFormat):
             return None  # should the core take it, `_write` meets this again
 
     async def _fetch(self, fetch: Fetch) -> None:

@@ -215,7 +215,7 @@ class VersionMismatch(PeerError):
 
     code = "ES2003"
     title = "no common protocol version"
-    next_step = "upgrade the older side"
+    next_step = "upgrade the older side, which the message names"
 
 
 class WrongCluster(PeerError):
@@ -249,6 +249,14 @@ class ConnectionLost(PeerError):
     title = "the connection was lost"
     next_step = "the client connects again by itself"
     definite = False
+
+
+class NewerPeer(ProtocolError):
+    """The other side sent what only a newer version understands: nothing of it was taken."""
+
+    code = "ES3131"
+    title = "the other side runs a newer version"
+    next_step = "upgrade this node to the version of the one that sent it"
 
 
 class UnknownDirectory(PeerError):
@@ -303,11 +311,19 @@ class FaultsNotAllowed(OperatorError):
 
 
 class WrongDirectory(OperatorError):
-    """The data directory belongs to another node or cluster, or to a newer version."""
+    """The data directory belongs to another node or cluster, or is of another format."""
 
     code = "ES3101"
     title = "the data directory is not this node's"
     next_step = "point data_dir at this node's own directory; nothing was changed"
+
+
+class NewerFormat(WrongDirectory):
+    """What is stored was written by a newer version: no damage. The process ends, nothing is changed."""
+
+    code = "ES3130"
+    title = "what is stored was written by a newer version"
+    next_step = "run the version that wrote it, or a newer one; nothing was changed"
 
 
 class DirectoryInUse(OperatorError):
@@ -335,6 +351,14 @@ class DamagedRecord(OperatorError):
     next_step = "start the node again: with other nodes beside it, it repairs itself from them"
 
 
+class UnsafeRepair(OperatorError):
+    """The log is damaged and another node is not whole either: it stays until a person decides."""
+
+    code = "ES3133"
+    title = "the log is damaged, and another node's is not whole either"
+    next_step = "wait until the other node is whole and start this one again, or esnode --rejoin"
+
+
 class CopiedDirectory(OperatorError):
     """The data directory is a copy: perhaps an old one, that forgets what the node has acked since."""
 
@@ -349,6 +373,15 @@ class DistrustedDirectory(OperatorError):
     code = "ES3107"
     title = "the data directory is marked as one that cannot be believed"
     next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
+
+
+class FilesGone(OperatorError):
+    """The data directory, or a file in it, was removed or replaced while the node ran: the process ends."""
+
+    code = "ES3132"
+    title = "the node's files are no longer those that it opened"
+    next_step = "find out what removed or replaced them; esctl cluster start: see docs/deployment.md"
+    definite = False
 
 
 class DamagedBackup(OperatorError):

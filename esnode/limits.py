@@ -55,6 +55,8 @@ SAVEPOINT_PIECE_CHUNKS: Final = 16
 """Chunks of keys written at once: 1 MiB."""
 SAVEPOINT_PAUSE_S: Final = 1 / 32
 """Between two pieces, so that the log's own syncs find the disk free: 32 MiB/s at most."""
+FILES_CHECK_S: Final = 1.0
+"""How often a node looks whether its files are still those that it opened."""
 SCRUB_PAGE_BYTES: Final = 256 * KIB
 """What is read at once of the part of the log that a start did not read."""
 SCRUB_PAUSE_S: Final = 1 / 64
@@ -140,6 +142,10 @@ MAX_FAULT_LEASE_MS: Final = 600_000
 MAX_FAULT_DELAY_MS: Final = 10_000
 MAX_FAULT_JUMP_MS: Final = 366 * 24 * 3_600_000
 """How far a wall clock may be set forward or back on purpose."""
+SOUNDNESS_WINDOW_S: Final = 3.0
+"""How long a node that has found damage waits to hear of the disks of all others; they call every second."""
+SOUNDNESS_PAUSE_S: Final = 0.2
+"""Between two tries to tell one that is not there."""
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import trio
 
@@ -35,6 +36,7 @@ from esnode.repair import repairable
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
 from esnode.scrub import Scrub
+from esnode.soundness import Soundness
 from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
@@ -125,12 +127,15 @@ class Node:
     ) -> None:
         """Every long-lived task of the node, for ever.
 
-        Raises `StorageFailed`, and what `repair.py` is for: `DamagedRecord` and `UnknownDirectory`.
+        Raises `StorageFailed`, `FilesGone`, `NewerFormat`, and what `repair.py` is for: `DamagedRecord` and
+        `UnknownDirectory`.
         """
         self._status.begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.worker.run)
             nursery.start_soon(self.worker.watch, name="disk")
+            if self.worker.has_thread:
+                nursery.start_soon(self.worker.watch_files, name="files")
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             nursery.start_soon(self.keeper.run, self.worker, name="savepoints")
@@ -170,6 +175,15 @@ async def listen(address: Address) -> Sequence[trio.SocketListener]:
         return await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
         raise AddressTaken(f"{address} cannot be opened: {error.strerror or error}") from error
+
+
+async def unsound_peers(config: Config) -> list[int]:
+    """The peers that do not trust their disks, heard on this node's port while it does not run."""
+    listeners = await listen(config.me.peer)
+    with ExitStack() as opened:
+        for listener in listeners:
+            opened.callback(listener.socket.close)
+        return await Soundness(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
 
 
 async def run_until_stopped(

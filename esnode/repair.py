@@ -1,9 +1,10 @@
 """What a node does that cannot trust its own disk: note it, begin to rejoin, and run again.
 
 Decides which errors mean that: a damaged record, at the start or later; a directory that is a copy; peers
-that know another directory of this node. A disk that refuses a write or a sync is never repaired here. In
-a cluster of one there is nobody to rejoin: damage ends it, a copy is taken as it is. What rejoining is,
-the core decides (`esnode/raft/rejoin.py`). Called by `__main__` and by the tests of whole nodes.
+that know another directory of this node. A disk that refuses a write or a sync is never repaired here. The
+second node that finds damage while another one is not whole waits for a person. In a cluster of one there is
+nobody to rejoin: damage ends it, a copy is taken as it is. What rejoining is, the core decides
+(`esnode/raft/rejoin.py`). Called by `__main__` and by the tests of whole nodes.
 """
 
 import logging
@@ -19,6 +20,7 @@ from esnode.errors import (
     EventStreamError,
     InvalidConfig,
     UnknownDirectory,
+    UnsafeRepair,
 )
 from esnode.storage.directory import WHY
 from esnode.storage.interface import Distrust, Storage
@@ -26,6 +28,8 @@ from esnode.storage.place import Place
 
 log = logging.getLogger(__name__)
 
+AskOthers = Callable[[], Awaitable[list[int]]]
+"""The other nodes that do not trust their disks."""
 MAX_REPAIRS: Final = 3
 """A disk that damages what is fetched anew, again and again, is for the operator."""
 REPAIRS_BACK_AFTER_S: Final = 24 * 3600.0
@@ -83,6 +87,20 @@ class Repair:
         self._trust("it has begun to rejoin as a copy, and no other node has its log")
         return self._place.open()
 
+    async def check_others(self, error: EventStreamError, unsound: AskOthers) -> None:
+        """Ask whether a damaged log may be put aside; raises `UnsafeRepair` where a person has to decide.
+
+        A node that rejoins already has put it aside, or its operator has said that it is not to be believed.
+        """
+        if self._alone or not isinstance(error, DamagedRecord) or self._place.rejoins:
+            return
+        others = await unsound()
+        if others:
+            names = f"node {others[0]} is" if len(others) == 1 else f"nodes {', '.join(map(str, others))} are"
+            raise UnsafeRepair(
+                f"{error}; {names} not whole either: this log is kept as it is, and nothing was put aside"
+            ) from error
+
     def after(self, error: EventStreamError, ran_s: float = 0.0) -> None:
         """Make the place fit to be opened again after a run of `ran_s` that ended with `error`.
 
@@ -120,11 +138,17 @@ class Repair:
         log.warning("rejoin_begun", extra={"code": code, "reason": reason, "put_aside": aside})
 
 
-async def keep_running(repair: Repair, run: Callable[[], Awaitable[None]], *, inline: bool = False) -> None:
+async def keep_running(
+    repair: Repair,
+    run: Callable[[], Awaitable[None]],
+    *,
+    inline: bool = False,
+    unsound: AskOthers | None = None,
+) -> None:
     """`run` a node, which opens its storage with `repair`; after an error that can be repaired, again.
 
-    With `inline` the repair is done in the event loop, not in another thread. Raises what cannot be
-    repaired.
+    With `inline` the repair is done in the event loop, not in another thread. `unsound` tells which other
+    nodes do not trust their disks, see `Soundness`. Raises what cannot be repaired.
     """
     while True:
         begun = trio.current_time()
@@ -136,6 +160,8 @@ async def keep_running(repair: Repair, run: Callable[[], Awaitable[None]], *, in
                 raise
         cause.with_traceback(None)  # it would keep the first node, and all its keys, beside the second
         ran_s = trio.current_time() - begun
+        if unsound is not None:
+            await repair.check_others(cause, unsound)
         if inline:
             repair.after(cause, ran_s)
         else:

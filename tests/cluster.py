@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from esnode.config import Address, Config, Member
-from esnode.node import Node, listen
+from esnode.node import Node, listen, unsound_peers
 from esnode.raft.messages import Role, SoftState
 from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
@@ -124,7 +125,8 @@ class LocalCluster:
 
         try:
             with scope:
-                await keep_running(repair, run, inline=True)
+                unsound = partial(unsound_peers, config)
+                await keep_running(repair, run, inline=True, unsound=unsound)
         finally:
             ended.set()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import cbor2
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_one_way_pair, memory_stream_pair, wait_all_tasks_blocked
@@ -28,7 +29,7 @@ from esnode.errors import (
     WrongCluster,
     WrongNode,
 )
-from esnode.messages import Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest, Welcome
+from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest, Welcome
 from esnode.wire import Message, encode
 
 CLIENT_HELLO = Hello(Side.CLIENT, 1, 1, "", 0, 0, 7)
@@ -257,6 +258,35 @@ async def test_both_sides_of_a_bad_hello_get_the_same_typed_error(
     assert type(opened) is error
     assert type(accepted) is error
     assert str(opened) == str(accepted)
+
+
+@pytest.mark.parametrize(
+    ("versions", "older"),
+    [((PROTOCOL_VERSION + 1, PROTOCOL_VERSION + 3), "node 1"), ((0, PROTOCOL_VERSION - 1), "node 2")],
+    ids=["newer", "older"],
+)
+async def test_a_hello_with_the_fields_of_another_version_is_told_what_to_upgrade(
+    versions: tuple[int, int], older: str
+) -> None:
+    """Before its other fields are looked at: they may mean anything."""
+    ours, theirs = pair()
+    body = cbor2.dumps([2, *versions, "blue", 2, 1, 7, b"", False, {"of another": "version"}])
+    await ours.send_bytes(struct.pack(">IB", 1 + len(body), 1) + body)
+    with pytest.raises(VersionMismatch) as caught:
+        await accept_peer(theirs)
+    assert f"speaks version {PROTOCOL_VERSION}" in str(caught.value)
+    assert f"{versions[0]} to {versions[1]}" in str(caught.value)
+    said = older if older == "node 1" else "the other side"
+    assert str(caught.value).endswith(f"upgrade {said}")
+    assert await ours.receive_one() == Goodbye(VersionMismatch.code, str(caught.value))
+
+
+async def test_a_hello_with_other_fields_and_a_version_in_common_is_no_message() -> None:
+    ours, theirs = pair()
+    body = cbor2.dumps([2, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 2, 1, 7, b"", False, *range(40)])
+    await ours.send_bytes(struct.pack(">IB", 1 + len(body), 1) + body)
+    with pytest.raises(ProtocolError):
+        await accept_peer(theirs)
 
 
 async def test_a_hello_that_does_not_come_is_not_waited_for(autojump_clock: MockClock) -> None:

@@ -369,7 +369,7 @@ def _refuse_second(name: str) -> None:
 
 
 def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()) -> Answer:
-    from esctl.inquiry import probe  # loaded late: it brings trio
+    from esctl.inquiry import probe, shortened  # loaded late: they bring trio
 
     backend = backend_named(cluster.backend)
     numbers = [node.id for node in cluster.nodes]
@@ -384,6 +384,8 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
     for paused in (p.node.id for p in processes if p.state is RunState.PAUSED):
         helps = f"esctl node resume {paused} --cluster {cluster.name}"
         run.terminal.warn(f"node {paused} is paused; next: {helps}")
+    if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
+        run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
     data = {
         "name": cluster.name,
         "identity": cluster.identity,

@@ -95,6 +95,8 @@ def start(
     dry_run: DryRun = False,
 ) -> Answer:
     """Start a node that is down, and wait until it answers"""
+    from esctl.inquiry import shortened  # loaded late: it brings trio
+
     if rejoin and trust_copy:
         raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
     options = ["--rejoin"] * rejoin + ["--trust-copy"] * trust_copy
@@ -107,6 +109,8 @@ def start(
             )
         with run.terminal.progress(f"starting node {number}"):
             (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, options))
+        if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
+            run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
         return {"pid": process.pid}
 
     return _change(run, number, "start", go, gives=True, dry_run=dry_run)

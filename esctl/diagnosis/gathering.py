@@ -15,12 +15,12 @@ from typing import Final
 
 import trio
 
-from esctl import nodelog
-from esctl.backends import backend_named, pidfile
+from esctl.backends import pidfile
 from esctl.backends.interface import RunState
 from esctl.diagnosis import lastwords
 from esctl.diagnosis.situation import LEAST_FREE_PERCENT, Disk, Situation, StruckProcess
 from esctl.faults import leases
+from esctl.inquiry import shortened
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.survey import Survey
@@ -50,7 +50,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         looks = [first, await surveys.ask(cluster)]
     apart_s = trio.current_time() - begun
     last = looks[-1]
-    tails = {node.id: _tail(cluster, node.id) for node in cluster.nodes}
+    tails = shortened.tails(cluster)
     down = [r.node.id for r in last.down if r.process.state is RunState.DOWN]
     notes = {number: pidfile.read_note(cluster.directory / f"node-{number}.pid") for number in down}
     bounds, bad = _configurations(cluster)
@@ -64,6 +64,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         killed_by_us=frozenset(number for number, note in notes.items() if note is None),
         rebooted=frozenset(n for n, note in notes.items() if note and note.boot != pidfile.boot_id()),
         without_data=frozenset(node.id for node in cluster.nodes if not node.data_dir.is_dir()),
+        shortened=shortened.find(last, tails),
         repairs={number: repair for number, repair in repairs.items() if repair is not None},
         elections=_recent_elections(tails.values()),
         disks=_disks(cluster),
@@ -113,14 +114,6 @@ def _unclear_since(first: Survey, look: Survey) -> bool:
 def _slow(look: Survey) -> bool:
     """Does a node run and not answer? On a busy machine it may be about to."""
     return any(report.process.state is RunState.RUNNING for report in look.down)
-
-
-def _tail(cluster: Cluster, number: int) -> list[LogLine]:
-    """The last lines of a node's log."""
-    path = backend_named(cluster.backend).log_path(cluster, number)
-    start = max(0, nodelog.size(path) - nodelog.MAX_TAIL_BYTES)
-    lines = list(nodelog.read(path, number, start))
-    return lines[1:] if start else lines  # the first one may be half a line
 
 
 def _recent_elections(tails: Iterable[Sequence[LogLine]]) -> list[lastwords.Election]:

@@ -12,8 +12,17 @@ from esctl.diagnosis.finding import Finding, Kind, Severity
 from esctl.diagnosis.lastwords import End, LastWords
 from esctl.diagnosis.situation import Situation
 from esctl.inquiry.survey import Report
-from esnode.errors import AddressTaken, DamagedRecord, InvalidConfig, StorageFailed
+from esnode.errors import (
+    AddressTaken,
+    DamagedRecord,
+    FilesGone,
+    InvalidConfig,
+    NewerFormat,
+    StorageFailed,
+    UnsafeRepair,
+)
 
+_REJOIN: Final = 'docs/deployment.md, "Damage on several nodes"'
 _NO_ROOM: Final = ("No space left", "disk is full", "no space left", "quota")
 
 
@@ -158,6 +167,14 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
         node = seen.survey.cluster.node(number)
         first = f"stop what listens on {node.client} or {node.peer}: ss -ltnp shows it"
         return Kind.PORT_TAKEN, "a port of it is in use", [said], first
+    if words.code == FilesGone.code:
+        first = "find out what removes or replaces files there, before the node starts again"
+        return Kind.FILES_GONE, "its files were removed or replaced while it ran", [said], first
+    if words.code == NewerFormat.code:
+        return Kind.NEWER_FORMAT, "a newer version has written its data", [said], words.helps
+    if words.code == UnsafeRepair.code:
+        what = "its log is damaged, and it waits: another node is not whole either"
+        return Kind.DAMAGE, what, [said], f"wait until the other one is whole; or decide: {_REJOIN}"
     if words.code == DamagedRecord.code:
         return Kind.DAMAGE, "its log is damaged, and it could not repair it", [said], words.helps
     return Kind.NODE_DOWN, "it ended with an error", [said], _by_hand(words.helps)

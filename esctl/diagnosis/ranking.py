@@ -16,6 +16,7 @@ Rule = Callable[[Situation], Iterator[Finding]]
 RULES: Final[Sequence[Rule]] = (
     leadership.two_leaders,
     leadership.no_quorum,
+    surroundings.shortened,
     surroundings.faults,
     nodes.down,
     nodes.paused,
@@ -34,8 +35,8 @@ RULES: Final[Sequence[Rule]] = (
 
 _GONE: Final = frozenset(
     {
-        Kind.DISK_FULL, Kind.DISK_FAILED, Kind.BAD_CONFIG, Kind.PORT_TAKEN, Kind.DAMAGE, Kind.NODE_DOWN,
-        Kind.NODE_PAUSED, Kind.NODE_SILENT, Kind.REJOINING,
+        Kind.FILES_GONE, Kind.DISK_FULL, Kind.DISK_FAILED, Kind.BAD_CONFIG, Kind.PORT_TAKEN,
+        Kind.NEWER_FORMAT, Kind.DAMAGE, Kind.NODE_DOWN, Kind.NODE_PAUSED, Kind.NODE_SILENT, Kind.REJOINING,
     }
 )  # fmt: skip
 """What keeps a node from voting."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from esctl.backends.interface import NodeProcess, RunState
 from esctl.diagnosis.lastwords import Election, LastWords, Repair
+from esctl.inquiry.shortened import Shortened
 from esctl.inquiry.survey import Report, Survey
 from esnode.errors import EventStreamError
 
@@ -83,6 +84,8 @@ class Situation:
     """Nodes whose process belongs to an earlier boot of the machine."""
     without_data: frozenset[int] = frozenset()
     """Nodes whose data directory is gone."""
+    shortened: Shortened | None = None
+    """How much of the log is gone that its nodes have said was applied; None where none is."""
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     elections: Sequence[Election] = ()
     """Of the last seconds."""

@@ -47,6 +47,22 @@ def faults(seen: Situation) -> Iterator[Finding]:
         )
 
 
+def shortened(seen: Situation) -> Iterator[Finding]:
+    """A log that ends before what its nodes have applied."""
+    if seen.shortened is not None:
+        cluster = seen.survey.cluster
+        yield Finding(
+            Kind.LOG_SHORTENED,
+            Severity.CRITICAL,
+            "the log is shorter than it was: acked events are gone",
+            [seen.shortened.text, "the nodes cannot know: what they had is not in their directories"],
+            seen.command("status"),
+            first=f"look for the directories as they were (moved away, a backup) before more is stored:"
+            f" {cluster.data_dir}",
+            also=[seen.command("backup ls"), seen.command("logs --level warning")],
+        )
+
+
 def disks_low(seen: Situation) -> Iterator[Finding]:
     """Data directories whose file system is nearly full."""
     for number, disk in sorted(seen.disks.items()):

@@ -11,9 +11,12 @@ from typing import Any, Final
 
 import trio
 
+from esctl import nodelog
 from esctl.backends.interface import RunState
+from esctl.inquiry import shortened
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import confirmed_end
+from esctl.inquiry.shortened import Shortened
 from esctl.inquiry.survey import Report, Survey
 from esctl.state import Cluster
 from esnode.errors import EventStreamError
@@ -83,7 +86,8 @@ async def examine(cluster: Cluster) -> Checkup:
     )
     if quorum.ok:
         deep = await _deep(cluster)
-    return Checkup(survey, [_alive(survey), _ready(survey), quorum, deep])
+    lost = shortened.find(survey, shortened.tails(cluster))
+    return Checkup(survey, [_alive(survey), _ready(survey, lost), quorum, deep])
 
 
 async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
@@ -112,16 +116,24 @@ _DEEP: Final = "a read that a majority answers for"
 
 def _alive(survey: Survey) -> Stage:
     gone = [
-        (f"node {r.node.id} is {r.process.state}", f"{r.next_step} --cluster {survey.cluster.name}")
+        (f"node {r.node.id} is {_state(r)}", f"{r.next_step} --cluster {survey.cluster.name}")
         for r in survey.reports
         if r.process.state is not RunState.RUNNING
     ]
     return Stage("alive", "every process runs", gone)
 
 
-def _ready(survey: Survey) -> Stage:
+def _state(report: Report) -> str:
+    """Of a process that is not running, with the error that ended it where it left one."""
+    ended = report.process.state is RunState.DOWN
+    error = nodelog.last_error(report.node.log) if ended else ""
+    return f"{report.process.state}: {error}" if error else str(report.process.state)
+
+
+def _ready(survey: Survey, lost: Shortened | None) -> Stage:
     name = survey.cluster.name
-    flaws = [
+    flaws = [] if lost is None else [(lost.text, f"esctl why --cluster {name}")]
+    flaws += [
         (f"node {r.node.id}: {r.why}", f"{r.next_step} --cluster {name}")
         for r in survey.down
         if r.process.state is RunState.RUNNING

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Final, Self
 from esnode import limits
 from esnode.backup.chain import Chain
 from esnode.backup.manifest import Chunk, ChunkKind, Manifest, Origin, SnapshotPlace
-from esnode.errors import DamagedBackup, DamagedRecord
+from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat
+from esnode.formats import refuse_newer
 from esnode.messages import SnapshotPiece
 from esnode.raft.entry import Entry, parse
 
@@ -200,13 +201,16 @@ class BackupReader:
 
     @classmethod
     def open(cls, path: Path) -> "BackupReader":
-        """Read the manifest; raises `DamagedBackup`, and `OSError` as it comes."""
+        """Read the manifest; raises `DamagedBackup`, `NewerFormat`, and `OSError` as it comes."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < _HEAD.size + _TAIL.size:
                 raise DamagedBackup(f"{path} has {size} bytes: it is no backup, or the beginning of one")
             magic, version = _HEAD.unpack(file.read(_HEAD.size))
-            if magic != MAGIC or version != VERSION:
+            flipped_bit = (version ^ VERSION).bit_count() == 1  # or what its manifest says, too
+            if magic == MAGIC and not flipped_bit:
+                refuse_newer(f"the backup {path}", version, VERSION)
+            if magic != MAGIC or (version != VERSION and not flipped_bit):
                 raise DamagedBackup(f"{path} does not begin as a backup of version {VERSION}")
             file.seek(size - _TAIL.size)
             length, digest, end = _TAIL.unpack(file.read(_TAIL.size))
@@ -219,6 +223,8 @@ class BackupReader:
         if hashlib.sha256(data).digest() != digest:
             raise DamagedBackup(f"the manifest of {path} is damaged")
         manifest = Manifest.load(data)
+        if version != VERSION:
+            raise DamagedBackup(f"{path} does not begin as a backup of version {VERSION}")
         if _HEAD.size + manifest.size_bytes + length + _TAIL.size != size:
             raise DamagedBackup(f"the chunks of {path} do not have the length that its manifest says")
         return cls(path, manifest)
@@ -261,7 +267,8 @@ class BackupReader:
     def pages(self) -> Iterator[list[Entry]]:
         """The entries of each chunk, in order, each checked, and the chain of all.
 
-        Raises `DamagedBackup`, which names the first bad chunk; the last check comes with the last page.
+        Raises `DamagedBackup`, which names the first bad chunk, and `NewerFormat` for an entry of a kind that
+        is not known here; the last check comes with the last page.
         """
         chain = self._begin()
         for number, chunk, body in self.bodies():
@@ -273,6 +280,8 @@ class BackupReader:
                     chain.follow(entry)
             except (DamagedRecord, DamagedBackup) as error:
                 raise DamagedBackup(f"{_name(self.path, number, chunk)}: {error}") from error
+            except NewerFormat as error:
+                raise NewerFormat(f"{_name(self.path, number, chunk)}: {error}") from error
             yield page
         self._check_end(chain)
 

@@ -13,8 +13,11 @@ from typing import Any, Final, Self, TypeVar, get_type_hints
 
 from esnode.config import Ancestor, Dedup
 from esnode.errors import DamagedBackup
+from esnode.formats import refuse_newer
 
-SCHEMA: Final = "eventstreamcore-backup/v1"
+_NAME: Final = "eventstreamcore-backup/v"
+FORMAT: Final = 1
+SCHEMA: Final = f"{_NAME}{FORMAT}"
 
 
 class ChunkKind(enum.IntEnum):
@@ -121,10 +124,16 @@ class Manifest:
 
     @classmethod
     def load(cls, data: bytes) -> Self:
-        """What `dump` gave; raises `DamagedBackup`."""
+        """What `dump` gave; raises `DamagedBackup`, `NewerFormat`."""
         try:
             document = json.loads(data)
-            if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
+            if not isinstance(document, dict):
+                raise DamagedBackup("its manifest is no object")
+            schema = document.pop("schema", None)
+            if isinstance(schema, str) and schema.startswith(_NAME):
+                writer = document.get("written_by", "")
+                refuse_newer("its manifest", int(schema.removeprefix(_NAME)), FORMAT, str(writer))
+            if schema != SCHEMA:
                 raise DamagedBackup(f"its manifest is not one of the schema {SCHEMA}")
             document["origin"] = _origin(document["origin"])
             place = document["snapshot"]

@@ -14,6 +14,7 @@ import google_crc32c
 from esnode import limits
 from esnode.dedup.batch import ProducerStamp
 from esnode.errors import DamagedRecord
+from esnode.formats import newer, refuse_newer
 
 RECORD_VERSION: Final = 1
 
@@ -34,6 +35,11 @@ class EntryKind(enum.IntEnum):
     """The first entry of a term (Raft thesis 6.4)."""
     PRODUCER = 3
     """Opens a producer session; the session's id is the entry's index."""
+
+
+KNOWN_FRONTS: Final = frozenset(bytes((RECORD_VERSION, kind)) for kind in EntryKind)
+"""Version and kind of the records that this version reads, as they stand at `FRONT`."""
+FRONT: Final = slice(4, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,10 @@ def seal(
 
 
 def parse(record: bytes) -> Entry:
-    """Decode a record; raises `DamagedRecord` when its bytes are not what was sealed."""
+    """Decode a record; raises `DamagedRecord` when its bytes are not what was sealed.
+
+    Raises `NewerFormat` when they are, and only a newer version knows what they mean.
+    """
     if len(record) < HEADER_BYTES:
         raise DamagedRecord(f"a record of {len(record)} bytes is shorter than its header")
     (
@@ -141,13 +150,14 @@ def parse(record: bytes) -> Entry:
     if google_crc32c.value(record[_AFTER_CRC:]) != crc:
         raise DamagedRecord(f"the checksum of the record that claims index {index} does not match")
     if version != RECORD_VERSION:
+        refuse_newer(f"the record of index {index}", version, RECORD_VERSION)
         raise DamagedRecord(f"record version {version} is not {RECORD_VERSION}")
     if len(record) != HEADER_BYTES + limits.KEY_BYTES * count + payload_len:
         raise DamagedRecord(f"the record of index {index} has {len(record)} bytes, not what it says")
     try:
         known_kind = EntryKind(kind)
     except ValueError:
-        raise DamagedRecord(f"the record of index {index} is of the unknown kind {kind}") from None
+        raise newer(f"the record of index {index} is of the kind {kind}, which is not known here") from None
     producer = ProducerStamp(producer_id, epoch, sequence, covered) if producer_id else None
     return Entry(index, term, known_kind, base_offset, count, log_time_ms, partition, producer, record)
 

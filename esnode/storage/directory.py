@@ -29,7 +29,7 @@ from esnode.errors import (
 )
 from esnode.raft.messages import NodeId, Snapshot
 from esnode.storage.birth import born_ns
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import FileId, check_same, disk_errors, file_id, sync_directory
 from esnode.storage.identity import (
     IDENTITY_FILE,
     REJOIN_FILE,
@@ -49,7 +49,7 @@ from esnode.storage.savepoints import SavepointFiles
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 
 MARK_FILE: Final = "durable"
-_SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+(\.new)?")
+SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+")
 _LOG_NAME: Final = re.compile(
     r"durable|peers\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
 )
@@ -70,8 +70,8 @@ class Directory:
     def __init__(self, path: Path, engine: str, identity: Identity) -> None:
         """Create or open it.
 
-        Raises `WrongDirectory` and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`,
-        `DamagedRecord`, and `StorageFailed` when the file system refuses.
+        Raises `WrongDirectory`, `NewerFormat` and `CopiedDirectory` (nothing is changed then),
+        `DirectoryInUse`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
         self.savepoints = SavepointFiles(path)
@@ -99,6 +99,12 @@ class Directory:
                 self.directory = name if marker is None else marker.directory
                 self._settle(title, Title(engine, identity, self.directory, None))
                 sync_directory(path)
+                self._opened: dict[Path, FileId | None] = {
+                    path: file_id(path.stat()),
+                    path / "lock": file_id(os.fstat(self._lock)),
+                    path / MARK_FILE: self._mark.file_id,
+                    path / IDENTITY_FILE: None,  # written anew by its own kind, under another inode
+                }
                 undo.pop_all()
         self._closed = False
 
@@ -136,6 +142,16 @@ class Directory:
         """Write call `number` is durable."""
         self._mark.advance(number)
 
+    def check_files(self, index: int, term: int) -> None:
+        """Raise `FilesGone` where the names here lead no longer to what was opened; any thread may ask.
+
+        `index` and `term` are those of the snapshot in use, 0 without one.
+        """
+        for path, known in self._opened.items():
+            check_same(path, known)
+        if index:
+            check_same(self._snapshot_path(index, term))
+
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Write it beside the others, durably, unless this very object was written just before."""
         path = self._snapshot_path(snapshot.index, snapshot.term)
@@ -164,7 +180,7 @@ class Directory:
         with self._snapshot_files, disk_errors("remove old snapshots"):
             self._staged = None
             for path in list(self.path.iterdir()):
-                if _SNAPSHOT_NAME.fullmatch(path.name) and path.name != kept:
+                if SNAPSHOT_NAME.fullmatch(path.name.removesuffix(".new")) and path.name != kept:
                     path.unlink()
 
     def close(self) -> None:

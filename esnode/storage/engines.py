@@ -8,6 +8,7 @@ from pathlib import Path
 
 from esnode.errors import EngineMissing, InvalidConfig
 from esnode.storage.interface import Identity, Storage
+from esnode.storage.newer import refuse_newer_directory
 from esnode.storage.segments import SegmentStorage
 from esnode.storage.sqlite import SqliteStorage
 
@@ -15,10 +16,11 @@ from esnode.storage.sqlite import SqliteStorage
 def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
     """Open `data_dir`, creating it when there is none.
 
-    Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of another format,
-    and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`, `EngineMissing`, `DamagedRecord`,
-    and `StorageFailed` when the file system refuses.
+    Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of an older format,
+    `NewerFormat` and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`, `EngineMissing`,
+    `DamagedRecord`, and `StorageFailed` when the file system refuses.
     """
+    refuse_newer_directory(engine, data_dir)
     if engine == "sqlite":
         return SqliteStorage(data_dir, identity)
     if engine == "segments":

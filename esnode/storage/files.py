@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from esnode.errors import StorageFailed
+from esnode.errors import FilesGone, StorageFailed
+
+FileId = tuple[int, int]
+"""Device and inode: which file a name led to."""
 
 
 @contextmanager
@@ -39,3 +42,18 @@ def write_all(descriptor: int, piece: bytes | bytearray | memoryview) -> None:
     rest = memoryview(piece)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def file_id(found: os.stat_result) -> FileId:
+    """Which file that is."""
+    return found.st_dev, found.st_ino
+
+
+def check_same(path: Path, known: FileId | None = None) -> None:
+    """Raise `FilesGone` where `path` no longer leads to the file that is `known`; None: to any."""
+    try:
+        found = file_id(path.stat())
+    except OSError as error:
+        raise FilesGone(f"{path} was there and cannot be found: {error.strerror or error}") from error
+    if known not in (None, found):
+        raise FilesGone(f"{path} is another file than the one that this node has opened")

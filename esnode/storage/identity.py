@@ -1,9 +1,9 @@
 """The small files of a data directory that say who is who, each written whole or not at all.
 
-`identity.json`: whose directory this is, its own random name, the inode of its mark and when that was
-made (a copy has others). `peers.json`: the name of each peer's directory. `rejoining`: why what is stored
-is not to be believed, and the name that the directory has since. Decides what is readable; never what
-follows from it. Called by `directory`.
+`identity.json`: whose directory this is, its own random name, the formats and the version that wrote it,
+the inode of its mark and when that was made (a copy has others). `peers.json`: the name of each peer's
+directory. `rejoining`: why what is stored is not to be believed, and the name that the directory has since.
+Decides what is readable; never what follows from it. Called by `directory`.
 """
 
 import json
@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import esnode
 from esnode.errors import DamagedRecord, WrongDirectory
+from esnode.formats import refuse_newer
 from esnode.raft.messages import NodeId
 from esnode.storage.interface import Distrust, Identity
 
 FORMAT: Final = 3
-"""The version of everything in the directory; another one is refused."""
+"""The format of the directory: which files there are, and what is in the small ones."""
+ENGINE_FORMATS: Final = {"sqlite": 1, "rocksdb": 1, "segments": 1}
+"""The format of each engine's own files. A directory that does not say has the first."""
+_SMALL_FORMAT: Final = 1
+"""Of `peers.json` and `rejoining`, which say it under `format` once it is another."""
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
 REJOIN_FILE: Final = "rejoining"
@@ -37,6 +43,8 @@ class Title:
     directory: bytes
     inode: int | None
     born_ns: int | None = None
+    written_by: str = esnode.__version__
+    """The version that wrote this down, and to the directory last; empty where it did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +63,24 @@ def new_name() -> bytes:
 def read_title(path: Path) -> Title | None:
     """The title of the directory `path`; None when it is nobody's.
 
-    Raises `WrongDirectory` for another format, `DamagedRecord`.
+    Raises `NewerFormat` for a later format, of the directory or of its engine, `WrongDirectory` for an
+    earlier one, `DamagedRecord`.
     """
     found = _load(path / IDENTITY_FILE)
     if found is None:
         return None
     try:
-        version = found["format"]
+        written_by = str(found.get("written_by", ""))
+        version, engine_format = (_whole(found.get(key, 1)) for key in ("format", "engine_format"))
+        refuse_newer(f"the directory {path}", version, FORMAT, written_by)
         if version == FORMAT:
             identity = Identity(found["cluster"], found["node_id"])
             inode, born_ns = (_number(found[key]) for key in _MARK_KEYS)
-            return Title(str(found["engine"]), identity, _name(found["directory"]), inode, born_ns)
+            engine = str(found["engine"])
+            known = ENGINE_FORMATS.get(engine, engine_format)
+            refuse_newer(f"the {engine} log in {path}", engine_format, known, written_by)
+            name = _name(found["directory"])
+            return Title(engine, identity, name, inode, born_ns, written_by)
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedRecord(f"{path / IDENTITY_FILE} is not the identity of a node") from error
     raise WrongDirectory(
@@ -84,14 +99,17 @@ def write_title(path: Path, title: Title) -> None:
         "directory": title.directory.hex(),
         "inode": title.inode,
         "born_ns": title.born_ns,
+        "engine_format": ENGINE_FORMATS.get(title.engine, 1),
+        "written_by": esnode.__version__,
     }
     _save(path / IDENTITY_FILE, content)
 
 
 def read_peers(path: Path) -> dict[NodeId, bytes]:
-    """The names of the peers' directories; raises `DamagedRecord`."""
+    """The names of the peers' directories; raises `DamagedRecord`, `NewerFormat`."""
     found = _load(path / PEERS_FILE)
     try:
+        _refuse_newer_small(path / PEERS_FILE, found)
         return {int(peer): _name(name) for peer, name in (found or {}).items()}
     except (ValueError, TypeError) as error:
         raise DamagedRecord(f"{path / PEERS_FILE} does not list directories of peers") from error
@@ -103,9 +121,13 @@ def write_peers(path: Path, peers: Mapping[NodeId, bytes]) -> None:
 
 
 def read_marker(path: Path) -> Marker | None:
-    """The marker of the directory `path`; None when there is none. One that cannot be read says damage."""
+    """The marker of the directory `path`; None when there is none. One that cannot be read says damage.
+
+    Raises `NewerFormat`.
+    """
     try:
         found = _load(path / REJOIN_FILE)
+        _refuse_newer_small(path / REJOIN_FILE, found)
         return None if found is None else Marker(Distrust(found["cause"]), _name(found["directory"]))
     except (DamagedRecord, ValueError, TypeError, KeyError):
         return Marker(Distrust.DAMAGE, new_name())
@@ -114,6 +136,16 @@ def read_marker(path: Path) -> Marker | None:
 def write_marker(path: Path, marker: Marker) -> None:
     """Write it, durably; the caller syncs the directory."""
     _save(path / REJOIN_FILE, {"cause": marker.distrust.value, "directory": marker.directory.hex()})
+
+
+def _refuse_newer_small(path: Path, found: Mapping[str, Any] | None) -> None:
+    refuse_newer(str(path), 1 if found is None else _whole(found.get("format", 1)), _SMALL_FORMAT)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(value)
+    return value
 
 
 def _number(value: object) -> int | None:

@@ -203,6 +203,13 @@ class Storage(Protocol):
         """
         ...
 
+    def check_files(self) -> None:
+        """Raise `FilesGone` where the directory or a file of it was removed or replaced since it was opened.
+
+        What is written after that is acked and lost: nobody finds it again. Costs a few system calls.
+        """
+        ...
+
     def close(self) -> None:
         """Release files and locks. Idempotent; waits for a call that is under way in another thread."""
         ...

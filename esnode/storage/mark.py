@@ -15,9 +15,14 @@ from typing import Final
 import google_crc32c
 
 from esnode.errors import DamagedRecord
+from esnode.formats import refuse_newer
+from esnode.storage.files import file_id
 
 _SLOT: Final = struct.Struct(">QI")
 _SLOT_AT: Final = (0, 64)
+_FORMAT_AT: Final = 112
+"""A slot of its own for the file's format; zeros are the first one."""
+FORMAT: Final = 1
 FILE_BYTES: Final = 128
 
 
@@ -34,6 +39,7 @@ class DurableMark:
                 os.pwrite(descriptor, bytes(FILE_BYTES), 0)
                 os.fsync(descriptor)
             self._map = mmap.mmap(descriptor, FILE_BYTES)
+            self.file_id = file_id(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         self.number = self._newest()
@@ -58,6 +64,19 @@ class DurableMark:
             self._map.close()
             raise DamagedRecord("the mark of what was durable is damaged")
         return max(whole)
+
+
+def refuse_newer_mark(path: Path) -> None:
+    """Raise `NewerFormat` where a later version wrote the mark; looks only. A format that is not whole says
+    nothing."""
+    try:
+        data = path.read_bytes()[:FILE_BYTES]
+    except FileNotFoundError:
+        return
+    if len(data) == FILE_BYTES:
+        number, crc = _SLOT.unpack_from(data, _FORMAT_AT)
+        if crc == _crc(number):
+            refuse_newer(f"the mark {path}", number, FORMAT)
 
 
 def _crc(number: int) -> int:

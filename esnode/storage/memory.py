@@ -120,6 +120,9 @@ class MemoryDisk:
         self._replaced = None
         self._drop_the_doomed()
 
+    def check_files(self, index: int, term: int) -> None:
+        """There are none."""
+
     def bytes_at(self, begin: int, size: int) -> bytes:
         """Read from the cache."""
         return bytes(self._journal[begin : begin + size])
@@ -411,6 +414,9 @@ class JournalEngine:
     def tend(self) -> bool:
         """Nothing ever waits."""
         return False
+
+    def check_files(self) -> None:
+        """There are none."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -11,9 +11,11 @@ from typing import Protocol
 from esnode.config import Config
 from esnode.storage.directory import begin_rejoin, trust_copy
 from esnode.storage.engines import open_storage
-from esnode.storage.identity import new_name
+from esnode.storage.files import disk_errors
+from esnode.storage.identity import new_name, read_marker
 from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.storage.newer import refuse_newer_directory
 
 
 class Place(Protocol):
@@ -23,11 +25,16 @@ class Place(Protocol):
         """Raises what `open_storage` says."""
         ...
 
+    @property
+    def rejoins(self) -> bool:
+        """Whether what is here is not believed already."""
+        ...
+
     def begin_rejoin(self, why: Distrust) -> str:
         """Note durably that what is here is not to be believed; what is damaged is put aside.
 
         Returns where it was put, or an empty text. Raises `DirectoryInUse`, `WrongDirectory`,
-        `StorageFailed`.
+        `NewerFormat` (nothing is changed then), `StorageFailed`.
         """
         ...
 
@@ -51,13 +58,21 @@ class DirectoryPlace:
         """See `Place.open`."""
         return open_storage(self.engine, self.path, self.identity)
 
+    @property
+    def rejoins(self) -> bool:
+        """See `Place.rejoins`."""
+        with disk_errors(f"look at {self.path}"):
+            return read_marker(self.path) is not None
+
     def begin_rejoin(self, why: Distrust) -> str:
         """See `Place.begin_rejoin`."""
+        refuse_newer_directory(self.engine, self.path)
         aside = begin_rejoin(self.path, self.engine, self.identity, why)
         return "" if aside is None else str(aside)
 
     def trust_copy(self) -> None:
         """See `Place.trust_copy`."""
+        refuse_newer_directory(self.engine, self.path)
         trust_copy(self.path, self.engine, self.identity)
 
 
@@ -71,6 +86,11 @@ class MemoryPlace:
     def open(self) -> Storage:
         """See `Place.open`."""
         return MemoryStorage(self.disk, self.identity)
+
+    @property
+    def rejoins(self) -> bool:
+        """See `Place.rejoins`."""
+        return self.disk.distrust is not None
 
     def begin_rejoin(self, why: Distrust) -> str:
         """See `Place.begin_rejoin`."""

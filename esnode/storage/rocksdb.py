@@ -7,21 +7,25 @@ checksum; the durable mark tells a torn tail from damage (`mark`). Called by `St
 """
 
 import struct
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final
 
-from rocksdict import DbClosedError, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import AccessType, DbClosedError, Options, Rdict, WriteBatch, WriteOptions
 
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.limits import MIB
+from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
 
 DATABASE: Final = "rocksdb"
+_CONFIG: Final = "rocksdict-config.json"
 _ENTRY: Final = b"e"
 _STATE_KEY: Final = b"state"
 _TERMS_KEY: Final = b"terms"
@@ -42,6 +46,39 @@ class RocksdbStorage(StoredLog):
                 super().__init__(identity, home, engine)
 
 
+def unknown_records(data_dir: Path, after_index: int) -> list[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    Looks through a directory of links, since `rocksdict` writes beside what it only reads. None where
+    RocksDB cannot read them.
+    """
+    found: list[bytes] = []
+    if not (data_dir / DATABASE / "CURRENT").exists():
+        return found
+    with suppress(OSError, StorageFailed, DamagedRecord), TemporaryDirectory(prefix="esnode-") as links:
+        for file in (data_dir / DATABASE).absolute().iterdir():
+            if file.name != _CONFIG:
+                (Path(links) / file.name).symlink_to(file)
+        with _rocksdb_errors:
+            _look(links, after_index, found)
+    return found
+
+
+def _look(path: str, after_index: int, found: list[bytes]) -> None:
+    database = Rdict(path, Options(raw_mode=True), access_type=AccessType.read_only())
+    rows = database.iter()
+    try:
+        rows.seek(_key(after_index + 1))
+        while rows.valid():
+            record = rows.value()[_STAMP.size :]
+            if rows.key().startswith(_ENTRY) and record[FRONT] not in KNOWN_FRONTS:
+                found.append(record)
+            rows.next()
+    finally:
+        del rows  # see `contents`
+        database.close()
+
+
 class RocksdbEngine:
     """The database: entries under `e` and their index, and the records `state` and `terms`."""
 
@@ -54,6 +91,9 @@ class RocksdbEngine:
         self._kept_from = 1
         with _rocksdb_errors:
             self._database = Rdict(str(path), _options())
+        with disk_errors(f"look at {path.name}"):
+            self._opened = {each: file_id(each.stat()) for each in (path, path / "LOCK")}
+        self._path = path
 
     def contents(self) -> Contents:
         """What is there."""
@@ -132,6 +172,13 @@ class RocksdbEngine:
     def tend(self) -> bool:
         """RocksDB flushes and compacts in its own threads."""
         return False
+
+    def check_files(self) -> None:
+        """What it never replaces; of the rest, that there is a journal and a list of what counts."""
+        for path, known in self._opened.items():
+            check_same(path, known)
+        check_same(self._path / "CURRENT")
+        check_same(next(self._path.glob("*.log"), self._path / "its journal"))
 
     def close(self) -> None:
         """Close the database. Idempotent."""

@@ -25,6 +25,7 @@ from esnode.apply import Savepoint
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.storage.files import disk_errors, sync_directory, write_all
+from esnode.storage.snapshot_file import refuse_newer_file
 
 FILE_CHUNKS: Final = 256
 """16 MiB, the keys of about a million events."""
@@ -214,10 +215,12 @@ def pack_savepoint(savepoint: Savepoint) -> bytes:
 
 
 def unpack_savepoint(file: bytes) -> Savepoint:
-    """What was packed as `file`; raises `DamagedRecord`."""
+    """What was packed as `file`; raises `DamagedRecord`, and `NewerFormat` for one of a newer version."""
     if len(file) < _FRONT.size + _HEAD.size:
         raise DamagedRecord("the savepoint ends within its head")
     magic, version, crc = _FRONT.unpack_from(file)
+    if magic == _MAGIC and version > _VERSION:
+        refuse_newer_file("the savepoint", version, _VERSION, crc, b"", file[_FRONT.size :])
     if (magic, version) != (_MAGIC, _VERSION):
         raise DamagedRecord(f"the savepoint is not one of version {_VERSION}")
     if google_crc32c.value(file[_FRONT.size :]) != crc:

@@ -20,9 +20,13 @@ from typing import Final, NamedTuple
 import google_crc32c
 
 from esnode.errors import DamagedRecord, StorageFailed
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.formats import refuse_newer
+from esnode.storage.files import disk_errors, file_id, sync_directory
 
-MAGIC: Final = b"es-seg\0\1"
+FORMAT: Final = 1
+"""Of the files of this engine: the last byte of their magic, and `identity.ENGINE_FORMATS`."""
+_NAME: Final = b"es-seg\0"
+MAGIC: Final = _NAME + bytes([FORMAT])
 _FILE_HEAD: Final = struct.Struct(">8sQQI")
 FILE_HEAD_BYTES: Final = _FILE_HEAD.size
 _HEAD: Final = struct.Struct(">4sIIIBQQQQQIII")
@@ -75,6 +79,7 @@ class Segment:
         self.number = number
         self.end = FILE_HEAD_BYTES
         """Where the frames end that are known to be whole."""
+        self.file_id = file_id(os.fstat(descriptor))
         self._descriptor: int | None = descriptor
         packed = salt.to_bytes(8, "big")
         self._mark = packed[:4]
@@ -215,15 +220,20 @@ def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Seg
     return segment
 
 
-def open_segment(path: Path) -> Segment:
-    """Open a file by its name; raises `DamagedRecord` where its head is not what was written."""
+def open_segment(path: Path, access: int = os.O_RDWR) -> Segment:
+    """Open a file by its name; raises `DamagedRecord` where its head is not what was written.
+
+    Raises `NewerFormat` where a newer version wrote it.
+    """
     with disk_errors(f"open {path.name}"), ExitStack() as undo:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, access | os.O_CLOEXEC)
         undo.callback(os.close, descriptor)
         head = os.pread(descriptor, FILE_HEAD_BYTES, 0)
         crc = google_crc32c.value(head[:-_CRC_BYTES]).to_bytes(_CRC_BYTES, "big")
         whole = len(head) == FILE_HEAD_BYTES and head.endswith(crc)
         magic, number, salt, _ = _FILE_HEAD.unpack(head) if whole else (b"", 0, 0, 0)
+        if magic.startswith(_NAME):
+            refuse_newer(f"the file {path.name}", magic[-1], FORMAT)
         if magic != MAGIC or name_of(number) != path.name:
             raise DamagedRecord(f"the head of {path.name} is not what was written")
         undo.pop_all()

@@ -5,17 +5,21 @@ changed in place: a tail that is replaced stays as a dead range, a prefix that i
 torn frame can only be the very last; anything else that is not whole is damage. Called by `StoredLog`.
 """
 
+import os
 import struct
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from esnode.errors import DamagedRecord
+from esnode.formats import newer
 from esnode.limits import MIB
+from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import disk_errors, sync_directory
+from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.places import Places, byte_of, place, segment_of
@@ -54,6 +58,46 @@ class SegmentStorage(StoredLog):
                 super().__init__(identity, home, engine)
 
 
+def unknown_records(data_dir: Path, after_index: int) -> Iterator[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    Raises `NewerFormat` for a file or a frame of a newer version. What is not whole ends the look: that is
+    for the open to judge.
+    """
+    for path in sorted((data_dir / FOLDER).glob("*.log"), reverse=True):
+        try:
+            segment = open_segment(path, os.O_RDONLY)
+        except DamagedRecord:
+            return
+        with closing(segment):
+            first = segment.frame_at(FILE_HEAD_BYTES)
+            yield from _unknown_in(segment)
+        if first is None or first[0].kind != FrameKind.BEGINNING or _last_before(*first) <= after_index:
+            return
+
+
+def _unknown_in(segment: Segment) -> Iterator[bytes]:
+    at = FILE_HEAD_BYTES
+    while (frame := segment.frame_at(at)) is not None:
+        head, body = frame
+        _check_kind(segment, head)
+        for row in _rows(head, body, -HEAD_BYTES, 0):
+            if row.record[FRONT] not in KNOWN_FRONTS:
+                yield row.record
+        at += HEAD_BYTES + len(body)
+
+
+def _check_kind(segment: Segment, head: Head) -> None:
+    if head.kind > max(FrameKind):
+        raise newer(f"a frame in {segment.path.name} is of the kind {head.kind}, which is not known here")
+
+
+def _last_before(head: Head, body: bytes) -> int:
+    """The last index before the file, as its first frame has it."""
+    (last_index,) = _LAST.unpack_from(body, head.state_bytes + head.terms_bytes)
+    return int(last_index)
+
+
 class _Found(NamedTuple):
     """A row and where it is: at `where`, which is its frame's place if it is the first in there."""
 
@@ -81,6 +125,7 @@ class SegmentEngine:
         self._last_index = 0
         self._zeros_to = 0
         self._open_files: deque[Segment] = deque()
+        self._checked = 0
         self._reading: tuple[int, _Found | None, Iterator[_Found]] | None = None
         """Where the last `records` stopped: the index that follows, and its row if it is read already."""
         with closed_on_error(self):
@@ -163,6 +208,14 @@ class SegmentEngine:
         self._places.forget_before(first.number + 1)
         self._reading = None
         return self._first_is_cut_away()
+
+    def check_files(self) -> None:
+        """The folder, the last file, and of the full ones the next with each call: there may be thousands."""
+        check_same(self._directory, self._folder_id)
+        numbers = list(self._segments)
+        self._checked = (self._checked + 1) % len(numbers)
+        for number in (numbers[-1], numbers[self._checked]):
+            check_same(self._segments[number].path, self._segments[number].file_id)
 
     def close(self) -> None:
         """Close the files. Idempotent."""
@@ -295,6 +348,7 @@ class SegmentEngine:
             for unfinished in self._directory.glob("*.log.new"):
                 unfinished.unlink()
             sync_directory(self._directory)  # a killed process may not have come to it
+            self._folder_id = file_id(self._directory.stat())
             paths = sorted(self._directory.glob("*.log"))
         for path in paths:
             segment = open_segment(path)
@@ -345,6 +399,7 @@ class SegmentEngine:
 
     def _check_turn(self, segment: Segment, head: Head) -> None:
         """Frames follow each other without gaps, from file to file."""
+        _check_kind(segment, head)
         is_first_of_all = segment is next(iter(self._segments.values())) and segment.end == FILE_HEAD_BYTES
         begins = head.kind == FrameKind.BEGINNING
         expected = self._number + (head.kind == FrameKind.CHANGE)

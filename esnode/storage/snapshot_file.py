@@ -14,6 +14,7 @@ import google_crc32c
 
 from esnode import limits
 from esnode.errors import DamagedRecord
+from esnode.formats import refuse_newer
 from esnode.raft.messages import Snapshot
 from esnode.storage.files import write_all
 
@@ -33,12 +34,22 @@ def head_of(snapshot: Snapshot) -> bytes:
     return _FRONT.pack(_MAGIC, SNAPSHOT_FILE_VERSION, _crc(head, snapshot.data)) + head
 
 
+def is_known(front: bytes) -> bool:
+    """Whether a file that begins so is of the format that is written here."""
+    return front.startswith(_MAGIC + bytes([SNAPSHOT_FILE_VERSION]))
+
+
 def parse_snapshot(head: bytes, data: bytes, index: int, term: int) -> Snapshot:
-    """The snapshot of (`index`, `term`); raises `DamagedRecord` when these bytes are not it, whole."""
+    """The snapshot of (`index`, `term`); raises `DamagedRecord` when these bytes are not it, whole.
+
+    Raises `NewerFormat` when they are one of a newer version.
+    """
     name = f"the snapshot of index {index}"
     if len(head) != HEAD_BYTES:
         raise DamagedRecord(f"{name} ends within its head")
     magic, version, crc = _FRONT.unpack_from(head)
+    if magic == _MAGIC and version > SNAPSHOT_FILE_VERSION:
+        refuse_newer_file(name, version, SNAPSHOT_FILE_VERSION, crc, head[_FRONT.size :], data)
     if (magic, version) != (_MAGIC, SNAPSHOT_FILE_VERSION):
         raise DamagedRecord(f"{name} is not a snapshot of version {SNAPSHOT_FILE_VERSION}")
     found_index, found_term, next_offset, log_time_ms, length = _HEAD.unpack_from(head, _FRONT.size)
@@ -59,6 +70,17 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
             write_all(descriptor, view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES])
             os.fdatasync(descriptor)
         os.fsync(descriptor)
+
+
+def refuse_newer_file(name: str, version: int, known: int, crc: int, head: bytes, data: bytes) -> None:
+    """Raise `NewerFormat` where a file of a later `version` is what was written, and not a damaged one.
+
+    The checksum covers `head` and `data` in the first format, and before them the version from then on: so
+    that one flipped bit of the version is damage, which a node repairs, and stops none.
+    """
+    one_bit = (version ^ known).bit_count() == 1
+    if _crc(bytes([version]) + head, data) == crc or (_crc(head, data) == crc and not one_bit):
+        refuse_newer(name, version, known)
 
 
 def _crc(head: bytes, data: bytes | bytearray) -> int:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
+from esnode.raft.entry import KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import create_file, disk_errors, sync_directory
+from esnode.storage.files import check_same, create_file, disk_errors, file_id, sync_directory
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
@@ -82,6 +83,29 @@ class SqliteStorage(StoredLog):
                 super().__init__(identity, home, engine)
 
 
+def unknown_records(data_dir: Path, after_index: int) -> list[bytes]:
+    """Those after an index that are not of a known kind, of a log that nobody has open; changes nothing.
+
+    A journal is read as it is: what a killed process left stays for the open to take in. None where SQLite
+    cannot read them.
+    """
+    path, journal = data_dir / DATABASE, data_dir / f"{DATABASE}-wal"
+    shared = data_dir / f"{DATABASE}-shm"
+    if not path.exists() or shared.exists():
+        return []
+    has_journal = journal.exists() and journal.stat().st_size > 0
+    how = "mode=ro" if has_journal else "immutable=1"
+    known = ", ".join(f"x'{front.hex()}'" for front in sorted(KNOWN_FRONTS))
+    query = f"SELECT record FROM entries WHERE idx > ? AND substr(record, 5, 2) NOT IN ({known})"  # noqa: S608
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=0)) as connection:
+            return [record for (record,) in connection.execute(query, (after_index,))]
+    except sqlite3.Error:
+        return []
+    finally:
+        shared.unlink(missing_ok=True)  # made for the index of the journal, and of no use to the engine
+
+
 class SqliteEngine:
     """The database: table `entries`, and the records `state` and `terms` in table `kept`."""
 
@@ -103,6 +127,8 @@ class SqliteEngine:
                         self._connection.execute(table)
             with disk_errors(f"create {path.name}"):
                 sync_directory(path.parent)
+                files = (path, path.with_name(f"{path.name}-wal"))
+                self._opened = {each: file_id(each.stat()) for each in files}
         self._deleted_to = 0
         """All rows up to it are gone."""
         self._prefix_index = 0
@@ -160,6 +186,11 @@ class SqliteEngine:
         if self._wal_bytes >= CHECKPOINT_BYTES:
             self.checkpoint()
         return self._deleted_to < self._prefix_index
+
+    def check_files(self) -> None:
+        """The database and its journal: SQLite keeps both while it has them open."""
+        for path, known in self._opened.items():
+            check_same(path, known)
 
     def close(self) -> None:
         """Close the connection; SQLite then checkpoints and removes the WAL."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from esnode import limits
 from esnode.apply import Savepoint
-from esnode.errors import DamagedRecord, StorageFailed
+from esnode.errors import DamagedRecord, FilesGone, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.interface import Distrust, Identity, Recovered
@@ -56,6 +56,10 @@ class Engine(Protocol):
 
     def tend(self) -> bool:
         """`Storage.tend`."""
+        ...
+
+    def check_files(self) -> None:
+        """Raise `FilesGone` where its own files are no longer those that it opened."""
         ...
 
     def close(self) -> None:
@@ -113,6 +117,10 @@ class Home(Protocol):
 
     def drop_snapshots(self, index: int, term: int) -> None:
         """Forget all snapshots but this one."""
+        ...
+
+    def check_files(self, index: int, term: int) -> None:
+        """Raise `FilesGone` where its files, or that snapshot, are no longer those that it opened."""
         ...
 
     @property
@@ -270,6 +278,12 @@ class StoredLog:
         with self._at_work():
             return self._engine.tend()
 
+    def check_files(self) -> None:
+        """`Storage.check_files`."""
+        with self._at_work():
+            self._home.check_files(self._outline.prefix.index, self._outline.prefix.term)
+            self._engine.check_files()
+
     def close(self) -> None:
         """`Storage.close`."""
         if not self._one_at_a_time.acquire(timeout=limits.STOP_TIMEOUT_S):
@@ -347,8 +361,12 @@ class StoredLog:
             raise StorageFailed(str(self._failure)) from self._failure
         try:
             yield
+        except FilesGone as error:
+            self._failure = StorageFailed(str(error))
+            raise
         except StorageFailed as error:
             self._failure = error
+            self._home.check_files(0, 0)  # where nothing is left to write to, that is the reason
             raise
 
 

@@ -21,7 +21,7 @@ import outcome
 import trio
 
 from esnode import limits
-from esnode.errors import DamagedRecord, StorageFailed
+from esnode.errors import DamagedRecord, FilesGone, NewerFormat, StorageFailed
 from esnode.faults import DiskFaults, same
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot, Write
@@ -29,6 +29,8 @@ from esnode.storage.interface import Storage
 
 T = TypeVar("T")
 
+ENDS_THE_NODE: Final = (StorageFailed, DamagedRecord, FilesGone, NewerFormat)
+"""What a call may say of the disk that no node goes on with."""
 STARVED_AFTER_S: Final = 0.003
 BREATHE_EVERY_S: Final = 0.0005
 BREATHE_S: Final = 0.00002
@@ -157,7 +159,7 @@ class StorageWorker:
             result = outcome.capture(fn)
         else:
             result = await trio.to_thread.run_sync(outcome.capture, fn, abandon_on_cancel=True)
-        if isinstance(result, outcome.Error) and isinstance(result.error, StorageFailed | DamagedRecord):
+        if isinstance(result, outcome.Error) and isinstance(result.error, ENDS_THE_NODE):
             await self.call(result.unwrap)  # so that it does what any error of the disk does
         return result.unwrap()
 
@@ -194,12 +196,21 @@ class StorageWorker:
             if self.waited_s(now) > limits.DISK_SILENCE_S:
                 raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
 
+    @property
+    def has_thread(self) -> bool:
+        """Whether the disk's work is done beside the event loop: what it waits for, nobody else does."""
+        return isinstance(self._hands, _Thread)
+
+    async def watch_files(self) -> None:
+        """End the node when its files are no longer those that it opened. Raises `FilesGone` by `run`."""
+        while True:
+            await trio.sleep(limits.FILES_CHECK_S)
+            await self.call(self.storage.check_files)
+
     def _take(self, result: "_Written | _Call[Any]") -> None:
         if isinstance(result, _Call):
             result.done.set()
-            if isinstance(result.result, outcome.Error) and isinstance(
-                result.result.error, StorageFailed | DamagedRecord
-            ):
+            if isinstance(result.result, outcome.Error) and isinstance(result.result.error, ENDS_THE_NODE):
                 raise result.result.error
             return
         self._moved_at = self._now()

@@ -16,6 +16,7 @@ import cbor2
 from esnode import limits
 from esnode.errors import ProtocolError
 from esnode.messages import (
+    PROTOCOL_VERSION,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -269,6 +270,8 @@ def decode_body(cls: type[RareMessage], body: bytes) -> RareMessage:
     schema = SCHEMAS[cls]
     values = load(body)
     if not isinstance(values, list) or len(values) != len(schema):
+        if cls is Hello and (other := _hello_of_another_version(values)) is not None:
+            return other
         raise ProtocolError(f"{cls.__name__} must be an array of {len(schema)}")
     fields = []
     for field, check, value in zip(dataclasses.fields(cls), schema, values, strict=True):
@@ -277,3 +280,16 @@ def decode_body(cls: type[RareMessage], body: bytes) -> RareMessage:
         except ProtocolError as error:
             raise ProtocolError(f"{cls.__name__}.{field.name} {error}") from error
     return cls(*fields)
+
+
+def _hello_of_another_version(values: object) -> Hello | None:
+    """A `Hello` with other fields, that offers no version of ours: the first three never change."""
+    if not isinstance(values, list) or len(values) < len(_LASTING):
+        return None
+    side, low, high = (check(value) for check, value in zip(_LASTING, values, strict=False))
+    if low <= PROTOCOL_VERSION <= high:
+        return None
+    return Hello(side, low, high, "", 0, 0, 0)
+
+
+_LASTING: Final = SCHEMAS[Hello][:3]

@@ -8,7 +8,7 @@ entries out of order, a record whose checksum does not match. An `encode_*` give
 from collections.abc import Sequence
 
 from esnode import limits
-from esnode.errors import ProtocolError
+from esnode.errors import NewerFormat, NewerPeer, ProtocolError
 from esnode.raft.entry import Entry, EntryKind, parse
 from esnode.raft.messages import (
     AppendEntries,
@@ -118,7 +118,7 @@ def append_entries_parts(message: AppendEntries) -> list[bytes]:
 
 
 def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
-    """The `AppendEntries` at `data[start:end]`; raises `ProtocolError` or `DamagedRecord`."""
+    """The `AppendEntries` at `data[start:end]`; raises `ProtocolError`, `NewerPeer` or `DamagedRecord`."""
     at = after("AppendEntries", start, _ENTRIES_BODY.size, end)
     term, prev_index, prev_term, commit, number = _ENTRIES_BODY.unpack_from(data, start)
     check_terms(term, prev_term)
@@ -128,7 +128,10 @@ def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
     entries: list[Entry] = []
     index = prev_index
     for record in split_records(data, at, end, number):
-        entry = parse(record)
+        try:
+            entry = parse(record)
+        except NewerFormat as error:
+            raise NewerPeer(str(error)) from error
         index += 1
         if entry.index != index or not 0 < entry.term <= term:
             raise ProtocolError(

@@ -14,6 +14,7 @@ from esctl.diagnosis.lastwords import Election, End, LastWords, Repair
 from esctl.diagnosis.ranking import diagnose
 from esctl.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.exits import Exit
+from esctl.inquiry.shortened import Shortened
 from esnode.errors import OperationTimeout
 from tests.cli.situations import HEARD_MS, ended, fault, gone, look, node, seen
 from tests.command_line import parse
@@ -44,6 +45,10 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "broken disk": (ended(2, BROKEN), Kind.DISK_FAILED, START),
     "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), Kind.BAD_CONFIG, START),
     "port": (ended(2, LastWords(End.FAILED, AT, "ES3002", "7102 is in use")), Kind.PORT_TAKEN, START),
+    "files gone": (ended(2, LastWords(End.FAILED, AT, "ES3132", "x is gone")), Kind.FILES_GONE, START),
+    "newer": (ended(2, LastWords(End.FAILED, AT, "ES3130", "kind 200")), Kind.NEWER_FORMAT, START),
+    "shortened": (seen(shortened=Shortened(900, 2, 3, AT)), Kind.LOG_SHORTENED, "esctl status"),
+    "held": (ended(2, LastWords(End.FAILED, AT, "ES3133", "node 1 is not whole")), Kind.DAMAGE, START),
     "cannot repair": (ended(2, LastWords(End.FAILED, AT, "ES3104", "again")), Kind.DAMAGE, START),
     "paused": (seen(gone(3, RunState.PAUSED)), Kind.NODE_PAUSED, "esctl node resume 3"),
     "silent": (seen(gone(3, RunState.RUNNING)), Kind.NODE_SILENT, "esctl health --wait 30"),

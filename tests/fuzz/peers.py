@@ -13,7 +13,7 @@ from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.errors import Bug, DamagedRecord, FrameTooLarge, NewerFormat, ProtocolError
 from esnode.messages import Append
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
@@ -84,7 +84,7 @@ def core(data: bytes) -> str:
                 raise
             word = f"ended {told(error)}"
             break
-        except DamagedRecord as error:
+        except (DamagedRecord, NewerFormat) as error:
             word = f"ended {told(error)}"
             break
     try:

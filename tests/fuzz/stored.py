@@ -18,7 +18,7 @@ from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.dedup.keywindow import KeyWindow
 from esnode.dedup.producers import ProducerTable
-from esnode.errors import DamagedRecord, WrongDirectory
+from esnode.errors import DamagedRecord, NewerFormat, WrongDirectory
 from esnode.raft.entry import Entry, parse, seal
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, Snapshot
@@ -46,7 +46,7 @@ def stored(data: bytes) -> str:
     read = _savepoint if how & _SAVED else _READERS[how % len(_READERS)]
     try:
         return f"{read.__name__} {read(body, bool(how & _SEALED))}"
-    except (DamagedRecord, WrongDirectory) as error:
+    except (DamagedRecord, NewerFormat, WrongDirectory) as error:
         return told(error)
 
 
@@ -68,7 +68,7 @@ def stored_seeds() -> list[bytes]:
         [outline.pack_terms(runs)],
         [head_of(snapshot) + snapshot.data],
         [bytes(128), struct.pack(">QI", 7, google_crc32c.value((7).to_bytes(8, "big"))).ljust(128, b"\0")],
-        [*names, b'{"format": 3, "inode": Infinity, "cluster": ' + b"[" * 50],
+        [*names, b'{"format": 4, "inode": Infinity, "cluster": ' + b"[" * 50, b'{"format": 4}'],
         [_opening(records, state, runs)],
         *[[part] for part in (b"".join(machine_of(_TERMS).keys.dump()), machine_of(_TERMS).producers.dump())],
     ]
@@ -116,7 +116,7 @@ def _snapshot(body: bytes, sealed: bool) -> str:
     before = machine.digest()
     try:
         machine.restore(snapshot)
-    except DamagedRecord:
+    except (DamagedRecord, NewerFormat):
         if machine.digest() != before or machine.applied_index != len(_chain()):
             raise Finding("a refused snapshot left something behind") from None
         raise
@@ -140,7 +140,7 @@ def _savepoint(body: bytes, sealed: bool) -> str:
     before = machine.digest()
     try:
         machine.resume(savepoint, [])
-    except DamagedRecord:
+    except (DamagedRecord, NewerFormat):
         if machine.digest() != before:
             raise Finding("a refused savepoint left something behind") from None
         raise

@@ -1,0 +1,80 @@
+"""Whether a cluster's log is shorter than its nodes themselves have said that it was.
+
+What a node has applied was committed: no later life of the cluster may end before it. Goes by the lines that
+earlier processes of the nodes have left, each with the index applied by then; a process that was killed may
+have applied more than its last line says. Changes nothing. Called by `cluster start`, `health` and `why`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from esctl import nodelog
+from esctl.backends import backend_named
+from esctl.inquiry import survey as surveys
+from esctl.inquiry.survey import Survey
+from esctl.nodelog import LogLine
+from esctl.state import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A log that ends with entry `now`, and had `before`, as `node` said at `time`."""
+
+    before: int
+    now: int
+    node: int
+    time: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return (
+            f"the log is shorter than it was: entry {self.before:,} was applied (node {self.node},"
+            f" {self.time[:19]}Z), and now it ends with entry {self.now:,}: acked events are gone"
+        )
+
+
+def tail(cluster: Cluster, number: int) -> list[LogLine]:
+    """The last lines of a node's log."""
+    path = backend_named(cluster.backend).log_path(cluster, number)
+    start = max(0, nodelog.size(path) - nodelog.MAX_TAIL_BYTES)
+    lines = list(nodelog.read(path, number, start))
+    return lines[1:] if start else lines  # the first one may be half a line
+
+
+def tails(cluster: Cluster) -> dict[int, list[LogLine]]:
+    """Those of every node."""
+    return {node.id: tail(cluster, node.id) for node in cluster.nodes}
+
+
+async def look(cluster: Cluster) -> Shortened | None:
+    """Ask the nodes, where their logs say that there is something to compare."""
+    logs = tails(cluster)
+    if not any(_index(line) for lines in logs.values() for line in _of_earlier_processes(lines)):
+        return None
+    return find(await surveys.ask(cluster), logs)
+
+
+def find(survey: Survey, logs: Mapping[int, Sequence[LogLine]]) -> Shortened | None:
+    """What the nodes of an earlier life have applied and those that answer now do not have.
+
+    None where too few of them trust their own disks: then nobody knows yet where the log ends.
+    """
+    if survey.may_fail < 0 or survey.rejoining:
+        return None
+    earlier = [line for lines in logs.values() for line in _of_earlier_processes(lines)]
+    last = max(earlier, key=_index, default=None)
+    now = max((report.number("last_index") or 0 for report in survey.up), default=0)
+    if last is None or _index(last) <= now:
+        return None
+    return Shortened(_index(last), now, last.node, last.time)
+
+
+def _of_earlier_processes(lines: Sequence[LogLine]) -> Iterable[LogLine]:
+    starts = [at for at, line in enumerate(lines) if line.event == "storage_opened"]
+    return lines[: starts[-1]] if starts else ()
+
+
+def _index(line: LogLine) -> int:
+    index = line.fields.get("index")
+    return index if type(index) is int else 0
