@@ -139,6 +139,14 @@ class LeadershipLost(CallerError):
     definite = False
 
 
+class EarlierRefused(CallerError):
+    """An append that the connection sent before this one was refused: this one may not overtake it."""
+
+    code = "ES1020"
+    title = "an append that was sent before this one was refused"
+    next_step = "send all of them again, in order, from the first refused one on, as a new run"
+
+
 class WindowFull(CallerError):
     """The deduplication table is full and set to refuse."""
 
@@ -413,6 +421,7 @@ class Refusal(enum.Enum):
 
     NOT_LEADER = NotLeader.code
     BUSY = Busy.code
+    EARLIER_REFUSED = EarlierRefused.code
     WINDOW_FULL = WindowFull.code
     OUT_OF_SEQUENCE = OutOfSequence.code
     UNKNOWN_PRODUCER = UnknownProducer.code

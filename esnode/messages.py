@@ -73,10 +73,15 @@ class LeaderIs:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Put `batch` in the log."""
+    """Put `batch` in the log, behind what this connection has sent before in the same `run`.
+
+    Once a node has refused an append it refuses all later ones of its run; the client begins another run
+    with the first one that has no answer.
+    """
 
     request_id: int
     batch: Batch
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One client's connection: its requests go in, its replies come out, in any order.
 
 Decides what one client may have waiting at once; beyond it the answer is `Busy`, "definitely not
-taken". Memory for a client that does not read is bounded: reads wait until earlier replies have
-left. Never touches the core. Made by `ingest.py`, one task tree a session.
+taken". What it refuses of a run of appends, it refuses to the run's end. Memory for a client that does
+not read is bounded: reads wait until earlier replies have left. Never touches the core. Made by
+`ingest.py`, one task tree a session.
 """
 
 import logging
@@ -19,6 +20,7 @@ from esnode.dedup.producers import FIRST_EPOCH
 from esnode.errors import (
     Busy,
     CallerError,
+    EarlierRefused,
     EventStreamError,
     InvalidRequest,
     NotLeader,
@@ -65,6 +67,7 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.raft.stream import Stream
 from esnode.reading import Page, Reader
 from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
@@ -128,6 +131,9 @@ class Session:
         self._drained = trio.lowlevel.ParkingLot()
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self._stream = Stream()
+        self._refused_run: int | None = None
+        """The run of the append that was last refused here, before the core had it."""
         self._reads = trio.Semaphore(limits.MAX_SESSION_READS)
 
     async def run(self) -> None:
@@ -208,10 +214,17 @@ class Session:
             self._refuse(request.request_id, error)
 
     def _append(self, message: Append) -> None:
-        batch = message.batch
+        batch, run = message.batch, message.run
+        if run == self._refused_run:
+            self._refuse(message.request_id, EarlierRefused("it may not overtake what was refused before it"))
+            return
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size)
-        self._propose(message.request_id, size, settle, lambda token: Propose(token, batch))
+        taken = self._propose(
+            message.request_id, size, settle, lambda token: Propose(token, batch, self._stream, run)
+        )
+        if not taken:
+            self._refused_run = run
 
     def _propose(
         self,
@@ -219,22 +232,23 @@ class Session:
         size_bytes: int,
         settle: Settle,
         proposal: Callable[[int], Propose | OpenProducer],
-    ) -> None:
-        """Hand a proposal to the core, or say why not."""
+    ) -> bool:
+        """Hand a proposal to the core, or say why not; whether the core has it."""
         services = self._services
         if not services.view.leads:
             self._refuse(request_id, NotLeader(self._who_leads()))
-            return
+            return False
         if not self._has_room(size_bytes):
             self._refuse(request_id, Busy("this connection has too much in flight"))
-            return
+            return False
         token = services.waiting.expect_decision(settle)
         if not services.inbox.offer(proposal(token)):
             services.waiting.withdraw(token)
             self._refuse(request_id, Busy("the node's inbox is full"))
-            return
+            return False
         self._in_flight += 1
         self._in_flight_bytes += size_bytes
+        return True
 
     def _has_room(self, size_bytes: int) -> bool:
         return (

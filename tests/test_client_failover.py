@@ -1,6 +1,7 @@
 """The client finds the leader, and brings it everything, whatever happens to nodes and answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import trio
@@ -236,7 +237,7 @@ async def test_a_refusal_that_passes_is_tried_again_with_the_same_keys(error: ty
         ack = await log.append_batch(batch(1, 2))
         assert ack.ranges == (OffsetRange(0, 1), OffsetRange(1, 1))
         first, second = cluster.nodes[1].appends
-        assert first == second
+        assert second == replace(first, run=first.run + 1)
 
 
 async def test_a_busy_node_is_given_a_pause() -> None:
@@ -248,7 +249,7 @@ async def test_a_busy_node_is_given_a_pause() -> None:
         )
         with pytest.raises(OperationTimeout):
             await log.append(event(1))
-        assert 50 < len(cluster.nodes[1].appends) < 250
+        assert 4 <= len(cluster.nodes[1].appends) <= 12, "each pause is about twice as long as the one before"
 
 
 async def test_a_refusal_that_does_not_pass_is_raised() -> None:

@@ -1,15 +1,19 @@
 """One client's session: what it may make the node hold."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from esnode import limits
 from esnode.connection import Connection
+from esnode.errors import Busy, EarlierRefused, NotLeader, Refusal
 from esnode.inbox import Inbox
 from esnode.messages import (
+    Append,
     CutPrefix,
     Entries,
     FetchSnapshot,
@@ -17,12 +21,14 @@ from esnode.messages import (
     LeaderIs,
     PrefixCutTo,
     ReadEntries,
+    Refused,
     SavepointKept,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
 )
 from esnode.raft.entry import Entry
+from esnode.raft.messages import Decision, Propose, Role, SoftState
 from esnode.reading import Reader
 from esnode.session import Custodian, Services, Session
 from esnode.storage.interface import Identity
@@ -31,6 +37,7 @@ from esnode.storage.worker import StorageWorker
 from esnode.view import View
 from esnode.waiting import WaitingRequests
 from esnode.wire import encode
+from tests.appending import batch
 
 REPLY_BYTES = 64 * limits.KIB
 
@@ -125,3 +132,69 @@ async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> N
             answers += sum(isinstance(message, Entries) for message in await client.receive())
         nursery.cancel_scope.cancel()
     assert custodian.asked == questions
+
+
+# --- the order of its appends ---------------------------------------------------------------------------
+
+LEADS = SoftState(Role.LEADER, 1, 1)
+
+
+async def offer(services: Services, *appends: Append) -> tuple[list[int], list[tuple[int, str]]]:
+    """What the core gets of these, and what is refused at once."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        await theirs.send_all(b"".join(encode(append) for append in appends))
+        await trio.testing.wait_all_tasks_blocked()
+        offered = [item for item in services.inbox.drain(1000) if isinstance(item, Propose)]
+        answers = await Connection(theirs).receive()
+        nursery.cancel_scope.cancel()
+    assert len({item.stream for item in offered}) <= 1
+    refused = [(answer.request_id, answer.code) for answer in answers if isinstance(answer, Refused)]
+    return [item.run for item in offered], refused
+
+
+async def test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, large = batch(1), batch(*range(100))
+    monkeypatch.setattr(limits, "MAX_SESSION_INFLIGHT_BYTES", 3 * len(small.payload))
+    services = services_of(CountedStatus())
+    services.view.show_state(LEADS)
+    taken, refused = await offer(
+        services, Append(1, small, 4), Append(2, large, 4), Append(3, small, 4), Append(4, small, 5)
+    )
+    assert taken == [4, 5]
+    assert refused == [(2, Busy.code), (3, EarlierRefused.code)]
+
+
+async def test_what_follows_a_batch_that_the_inbox_had_no_room_for_is_refused() -> None:
+    services = replace(services_of(CountedStatus()), inbox=Inbox(max_offered=2))
+    services.view.show_state(LEADS)
+    taken, refused = await offer(services, *(Append(number, batch(number), 0) for number in range(4)))
+    assert taken == [0, 0]
+    assert refused == [(2, Busy.code), (3, EarlierRefused.code)]
+
+
+async def test_what_follows_a_batch_that_came_before_the_election_was_won_is_refused() -> None:
+    services = services_of(CountedStatus())
+    ours, theirs = trio.testing.memory_stream_pair()
+    client = Connection(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        assert isinstance(await client.receive_one(), LeaderIs)
+        await client.send(Append(1, batch(1), 1))
+        first = await client.receive_one()
+        services.view.show_state(LEADS)
+        await client.send(Append(2, batch(2), 1))
+        second = await client.receive_one()
+        await client.send(Append(3, batch(1), 2))
+        await trio.testing.wait_all_tasks_blocked()
+        (proposal,) = services.inbox.drain(10)
+        services.waiting.decided([Decision(1, 0, 0, (), 0, Refusal.BUSY)], 0, 1)
+        third = await client.receive_one()
+        nursery.cancel_scope.cancel()
+    answers = [answer for answer in (first, second, third) if isinstance(answer, Refused)]
+    assert [answer.code for answer in answers] == [NotLeader.code, EarlierRefused.code, Busy.code]
+    assert isinstance(proposal, Propose)
+    assert proposal.batch == batch(1)

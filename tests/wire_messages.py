@@ -149,7 +149,7 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     Welcome: st.builds(Welcome, versions, names, u32, u64),
     Goodbye: st.builds(Goodbye, codes, st.text(max_size=99)),
     LeaderIs: st.builds(LeaderIs, terms, u32, names),
-    Append: st.builds(Append, u64, batches()),
+    Append: st.builds(Append, u64, batches(), u32),
     Appended: answers(),
     Refused: st.builds(Refused, u64, codes, st.text(max_size=99)),
     OpenProducerSession: st.builds(OpenProducerSession, u64),
@@ -235,5 +235,5 @@ def decode(data: bytes) -> list[Message]:
 def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int | None = None) -> bytes:
     """An Append frame with whatever counts a liar writes."""
     size = len(payload) if payload_len is None else payload_len
-    head = struct.pack(">QHIQIQII", 1, 0, count, 0, 0, 0, 0, size)
+    head = struct.pack(">QIHIQIQII", 1, 0, 0, count, 0, 0, 0, 0, size)
     return frame(FrameType.APPEND, head + bytes(16 * (count if keys is None else keys)) + payload)

@@ -1,7 +1,7 @@
-"""Gathers single appends into batches.
+"""Gathers single appends into batches, and lets all batches leave in the order of the calls.
 
-Decides when a batch leaves: when it is full, or `batch_ms` after its first event, and only while the
-window has a place; until then its events wait, and beyond a full batch the callers do. Never
+Decides when a batch asks the window for a place: when it is full, `batch_ms` after its first event, or when a
+whole batch comes behind it. Until it has one its events wait, and beyond a full batch the callers do. Never
 looks at what becomes of it. Used by `log.py`.
 """
 
@@ -13,6 +13,7 @@ import trio
 
 from esnode import limits
 from esnode.client.request import Request
+from esnode.client.window import Window
 from esnode.errors import ConnectionLost
 from esnode.events import pack
 
@@ -23,29 +24,42 @@ _HEAD_BYTES: Final = 5
 class Gathering:
     """A batch that is still being filled."""
 
-    def __init__(self, request: Request, max_events: int) -> None:
+    def __init__(self, request: Request, max_events: int, leave: Callable[["Gathering"], None]) -> None:
         self.request = request
         self.begun = 0.0
         self.full = trio.Event()
+        self.left = trio.Event()
         self.keys: list[bytes] = []
         self.encoded: list[bytes] = []
+        self.size_bytes = _HEAD_BYTES
         self._max_events = max_events
-        self._size_bytes = _HEAD_BYTES
+        self._leave = leave
+        self._asks = False
 
     def add(self, key: bytes, encoded: bytes) -> bool:
         """Take one more event, unless it does not fit."""
-        size = self._size_bytes + len(encoded) + _HEAD_BYTES
+        size = self.size_bytes + len(encoded) + _HEAD_BYTES
         if self.full.is_set():
             return False
         if size > limits.MAX_BATCH_BYTES:
             self.full.set()
             return False
-        self._size_bytes = size
+        self.size_bytes = size
         self.keys.append(key)
         self.encoded.append(encoded)
         if len(self.encoded) >= self._max_events:
             self.full.set()
         return True
+
+    def ask(self, window: Window) -> None:
+        """Get into the queue for the window, once."""
+        if not self._asks:
+            self._asks = True
+            window.ask(self)
+
+    def go(self) -> None:
+        """The window has a place."""
+        self._leave(self)
 
 
 class Waiting:
@@ -59,6 +73,21 @@ class Waiting:
         """None when the log was closed first."""
 
 
+class Whole:
+    """A batch that has come as one: it asks for its place at once, if no event waits before it."""
+
+    def __init__(self, request: Request, size_bytes: int, submit: Callable[[Request], None]) -> None:
+        self.request = request
+        self.size_bytes = size_bytes
+        self.left = trio.Event()
+        self._submit = submit
+
+    def go(self) -> None:
+        """The window has a place."""
+        self.left.set()
+        self._submit(self.request)
+
+
 Place = tuple[Request, int]
 """The request that an event leaves with, and its position there."""
 
@@ -70,7 +99,7 @@ class Batcher:
         self,
         max_events: int,
         max_wait_s: float,
-        window: trio.Semaphore,
+        window: Window,
         new_request: Callable[[], Request],
         submit: Callable[[Request], None],
     ) -> None:
@@ -80,7 +109,8 @@ class Batcher:
         self._new_request = new_request
         self._submit = submit
         self._begun = trio.lowlevel.ParkingLot()
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting | Whole] = deque()
+        """What came while the current batch could take no more, in the order in which it came."""
         self._placing = False
         self._closed = False
         self._gathering = self._fresh()
@@ -115,48 +145,52 @@ class Batcher:
             gathering = self._gathering
             with trio.move_on_at(gathering.begun + self._max_wait_s):
                 await gathering.full.wait()
-            if gathering is not self._gathering:
-                continue  # it was full, and has left
-            await self._window.acquire()
-            if gathering is self._gathering:
-                self._leave(gathering)
-            else:
-                self._window.release()
+            gathering.ask(self._window)
+            await gathering.left.wait()
+
+    def submit(self, whole: Whole) -> None:
+        """Let a batch leave behind all that came before it, and before all that will come."""
+        if self._waiting:
+            self._waiting.append(whole)
+        else:
+            self._pass_on(whole)
+
+    def withdraw(self, whole: Whole) -> None:
+        """It has not left, and is not to."""
+        if whole in self._waiting:
+            self._waiting.remove(whole)
+        else:
+            self._window.withdraw(whole)
 
     def close(self) -> None:
         """Hand over what is gathered, whether the window has a place or not, and take no more."""
         self._closed = True
-        for waiting in self._waiting:
-            waiting.placed.set()
-        self._waiting.clear()
-        self._gathering.request.on_settled = None
+        waiting, self._waiting = self._waiting, deque()
+        for one in waiting:
+            if isinstance(one, Whole):
+                self._window.ask(one)
+            else:
+                one.placed.set()
         self._leave(self._gathering)
 
     def _add_nowait(self, key: bytes, encoded: bytes) -> Place | None:
         """A place in the current batch, or in the next one if the current one can leave."""
-        while not self._gathering.add(key, encoded):
-            if not self._leave_nowait(self._gathering):
+        while not (gathering := self._gathering).add(key, encoded):
+            gathering.ask(self._window)
+            if gathering is self._gathering:
                 return None
-        gathering = self._gathering
         gathering.request.waiters += 1
         place = len(gathering.encoded) - 1
         if place == 0:
             gathering.begun = trio.current_time()
             self._begun.unpark()
         if gathering.full.is_set():
-            self._leave_nowait(gathering)
+            gathering.ask(self._window)
         return gathering.request, place
-
-    def _leave_nowait(self, gathering: Gathering) -> bool:
-        try:
-            self._window.acquire_nowait()
-        except trio.WouldBlock:
-            return False  # `run` waits for a place
-        self._leave(gathering)
-        return True
 
     def _leave(self, gathering: Gathering) -> None:
         self._gathering = self._fresh()
+        gathering.left.set()
         if gathering.encoded:
             gathering.request.batch = pack(gathering.keys, gathering.encoded)
             if gathering.request.waiters:
@@ -170,15 +204,25 @@ class Batcher:
             return  # a batch that this filled has left: the loop below goes on
         self._placing = True
         while self._waiting:
-            waiting = self._waiting[0]
-            waiting.place = self._add_nowait(waiting.key, waiting.encoded)
-            if waiting.place is None:
-                break
-            waiting.placed.set()
+            first = self._waiting[0]
+            if isinstance(first, Whole):
+                self._pass_on(first)
+            else:
+                first.place = self._add_nowait(first.key, first.encoded)
+                if first.place is None:
+                    break
+                first.placed.set()
             self._waiting.popleft()
         self._placing = False
+
+    def _pass_on(self, whole: Whole) -> None:
+        gathering = self._gathering
+        if gathering.encoded:
+            gathering.full.set()  # what comes now is behind `whole`
+            gathering.ask(self._window)
+        self._window.ask(whole)
 
     def _fresh(self) -> Gathering:
         request = self._new_request()
         request.waiters = 0
-        return Gathering(request, self._max_events)
+        return Gathering(request, self._max_events, self._leave)

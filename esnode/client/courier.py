@@ -1,15 +1,15 @@
 """Brings every request to the leader, and brings it again until it is answered.
 
-Decides which node leads (the connected one that says so itself, in the highest term), what is sent
-again after a change of leader (everything unanswered, in order) and after which pause a refused
-request is (`RETRY_S`, or `ROUND_S` once all nodes have refused it; +-50 %). Sending twice is safe:
-the keys are the same. Never waits for a request; all state changes are plain functions. Used by
-`log.py`, told by its links.
+Decides which node leads (the connected one that says so itself, in the highest term) and what is sent
+again after a change of leader: everything unanswered, in order. Appends leave in runs (`runs.py`); other
+requests each for itself, again after a pause when they were refused (`pause_s`, or `ROUND_S` once all
+nodes have refused it). Sending twice is safe: the keys are the same. Never waits for a request; all state
+changes are plain functions. Used by `log.py`, told by its links.
 """
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
@@ -18,6 +18,7 @@ import trio
 from esnode.client.allegiance import Allegiance
 from esnode.client.link import PING_ID, Link
 from esnode.client.request import Request
+from esnode.client.runs import ROUND_S, Runs, pause_s
 from esnode.config import Address, parse_address
 from esnode.connection import Dialer, error_of
 from esnode.dedup.batch import Batch
@@ -25,6 +26,7 @@ from esnode.errors import (
     Busy,
     ClusterRestored,
     ConnectionLost,
+    EarlierRefused,
     EventStreamError,
     InvalidConfig,
     LeadershipLost,
@@ -54,12 +56,10 @@ from esnode.messages import (
 )
 from esnode.wire import Message, encode_parts
 
-RETRY_S: Final = 0.01
-ROUND_S: Final = 0.25
 MAX_LINKS: Final = 32
 """Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
 
-_RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code}
+_RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code, EarlierRefused.code}
 _SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code}
 
 
@@ -84,8 +84,9 @@ class Courier:
         self._ids = itertools.count(PING_ID + 1)
         self._learnt_term = 0
         """The highest term whose leader was dialled because others named it."""
+        self._runs = Runs(rng)
         self._retry_at = inf
-        """When to send again what was refused; infinite when nothing was."""
+        """When to send again what was refused, besides appends; infinite when nothing was."""
         self._retry = trio.lowlevel.ParkingLot()
 
     def add_link(self, address: Address) -> None:
@@ -106,17 +107,22 @@ class Courier:
             request.settle(None, ConnectionLost("the log was closed"))
             return
         self.pending[request.id] = request
-        if request.batch is not None:
-            batch = self.stamp(request.batch) if self.stamp else request.batch
-            request.parts = encode_parts(Append(request.id, batch)) if batch else ()
-        self._send(request)
+        if request.batch is None:
+            self._send(request)
+            return
+        request.stamped = self.stamp(request.batch) if self.stamp else request.batch
+        if self._runs.under_way:
+            self._send_append(request)
+        else:
+            self._send_appends()
 
     def restamp(self) -> None:
         """Prepare all unanswered appends again, in order, and send them.
 
         They get new ids: what a node still says about the earlier sending is no answer to this one.
         """
-        for request in [one for one in self.pending.values() if one.batch is not None]:
+        self._runs.begin_anew(set())
+        for request in self._appends():
             del self.pending[request.id]
             request.unsure |= request.sent_on is not None
             request.id, request.sent_on = self.next_id(), None
@@ -125,43 +131,71 @@ class Courier:
     def abandon(self, request: Request) -> None:
         """Nobody waits for `request` any more."""
         if self.pending.get(request.id) is request:
-            del self.pending[request.id]
-        request.settle(None, None)
+            self._settle(request, None, None)
 
     def close(self) -> None:
         """Give up what is unanswered, and refuse what comes."""
         self.closed = True
-        for request in list(self.pending.values()):
+        given_up, self.pending = self.pending, {}
+        for request in given_up.values():
             self._settle(request, None, ConnectionLost("the log was closed before the answer came"))
 
     def send_unsent(self) -> None:
         """Send what no living connection owes an answer for, in the order of submission."""
         for request in list(self.pending.values()):
-            self._send(request)
+            if request.batch is None:
+                self._send(request)
+        self._send_appends()
 
     async def run_retries(self) -> None:
         """Send refused requests again, after a pause."""
         while True:
-            while trio.current_time() < self._retry_at:
-                with trio.move_on_at(self._retry_at):
+            while trio.current_time() < (due_at := self._next_try_at()):
+                with trio.move_on_at(due_at):
                     await self._retry.park()
             self._retry_at = inf
             self.send_unsent()
+
+    def _next_try_at(self) -> float:
+        return min(self._retry_at, self._runs.next_at if self.leader is not None else inf)
 
     def _send(self, request: Request) -> None:
         link = self.leader
         if link is None and request.anywhere and request.sent_on is None:
             link = self._anyone(request.turn)
-        if link is None or not request.parts or request.sent_on == link.number:
+        if link is None or request.sent_on == link.number:
             return
         if request.once and request.sent_on is not None:
             return
+        if trio.current_time() < request.retry_at:
+            self._retry_at = min(self._retry_at, request.retry_at)
+            return
+        self._push(link, request, request.parts)
+
+    def _send_appends(self) -> None:
+        """All that are not on their way to the leader, unless a refusal holds them up."""
+        if self.leader is not None and self._runs.may_send():
+            for request in self._appends():
+                self._send_append(request)
+
+    def _send_append(self, request: Request) -> None:
+        """To be called for one after the other, in the order of submission."""
+        link = self.leader
+        if link is None or request.stamped is None or request.sent_on == link.number:
+            return
+        self._runs.sent(request.id)
+        self._push(link, request, encode_parts(Append(request.id, request.stamped, self._runs.number)))
+
+    def _push(self, link: Link, request: Request, parts: Sequence[bytes]) -> None:
         request.unsure |= request.sent_on is not None
         request.sent_on = link.number
         request.sends += 1
         if request.sends == 1 and request.on_sent is not None:
             request.on_sent()
-        link.push(request.parts)
+        link.push(parts)
+
+    def _appends(self) -> list[Request]:
+        return [request for request in self.pending.values() if request.batch is not None]
 
     def _anyone(self, turn: int) -> Link | None:
         """A node that answers; another one for each `turn`."""
@@ -222,6 +256,7 @@ class Courier:
             events = sum(part.count for part in message.ranges)
             if events != request.batch.count:
                 raise ProtocolError(f"{events} offsets came for a batch of {request.batch.count} events")
+            self._runs.acked(request.id)
         self._settle(request, message, None)
 
     def _refused(self, link: Link, message: Refused) -> None:
@@ -233,33 +268,63 @@ class Courier:
         if isinstance(error, ProtocolError):
             raise error  # a code that this version does not know: it may be done or not
         request.unsure |= not error.definite
-        if message.code in _SESSION_GONE and self.on_session_gone is not None:
-            first = next((one for one in self.pending.values() if one.batch is not None), None)
-            if message.code == UnknownProducer.code or request is first:
-                self.on_session_gone()
-            else:
-                self._retry_soon()  # one before it was refused, and goes again first
+        if request.batch is not None:
+            self._append_refused(request, error)
         elif message.code == Rejoining.code:
             request.turn, request.refusal = request.turn + 1, error
             up = sum(each.connected for each in self.links.values())
-            self._retry_soon(RETRY_S if request.turn % up else ROUND_S)
+            full = request.turn % up == 0
+            self._retry_later(
+                request, ROUND_S * self._rng.uniform(0.5, 1.5) if full else pause_s(1, self._rng)
+            )
         elif message.code in _RETRIED and (error.definite or not request.once):
-            request.refusal = error
-            self._retry_soon()
+            request.refusals, request.refusal = request.refusals + 1, error
+            self._retry_later(request, pause_s(request.refusals, self._rng))
         else:
-            # What this node says is of its own log, as it is now.
-            error.definite = error.definite and not request.unsure
-            self._settle(request, None, error)
+            self._refused_for_good(request, error)
+
+    def _append_refused(self, request: Request, error: EventStreamError) -> None:
+        """Its run is over. It goes again in the next one, or is over, too."""
+        first = next(one for one in self.pending.values() if one.batch is not None)
+        if error.code == UnknownProducer.code or (error.code == OutOfSequence.code and request is first):
+            self._runs.refused(request.id, None)
+            if self.on_session_gone is None:
+                self._refused_for_good(request, error)
+            else:
+                self.on_session_gone()
+        elif error.code in _RETRIED | _SESSION_GONE:
+            self._runs.refused(request.id, error)
+            # What was refused before it is the reason; it may have been given up since.
+            request.refusal = (isinstance(error, EarlierRefused) and self._runs.refusal) or error
+        else:
+            self._runs.refused(request.id, None)
+            self._refused_for_good(request, error)
+        self._go_on()
+
+    def _refused_for_good(self, request: Request, error: EventStreamError) -> None:
+        """What this node says is of its own log, as it is now."""
+        error.definite = error.definite and not request.unsure
+        if request.on_refused is not None:
+            request.on_refused(request)
+        self._settle(request, None, error)
 
     def _settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
         self.pending.pop(request.id, None)
+        self._runs.given_up(request.id)
         request.settle(answer, error)
+        if request.batch is not None:
+            self._go_on()
 
-    def _retry_soon(self, pause_s: float = RETRY_S) -> None:
-        now = trio.current_time()
-        if self._retry_at > now + 1.5 * pause_s:
-            self._retry_at = now + pause_s * self._rng.uniform(0.5, 1.5)
+    def _go_on(self) -> None:
+        """An append is on its way no more: perhaps it was the last that held up the next run."""
+        if not self._runs.under_way:
+            self._send_appends()
             self._retry.unpark()
+
+    def _retry_later(self, request: Request, pause: float) -> None:
+        request.retry_at = trio.current_time() + pause
+        self._retry_at = min(self._retry_at, request.retry_at)
+        self._retry.unpark()
 
     # --- who leads -----------------------------------------------------------------------------
 
@@ -291,6 +356,10 @@ class Courier:
                 best, best_term = link, claim.term
         if best is not self.leader:
             self.leader = best
+            if best is not None:
+                self._runs.begin_anew({one.id for one in self._appends() if one.sent_on == best.number})
+            for request in self.pending.values():
+                request.retry_at = 0.0
             self.send_unsent()
 
     def _restored(self) -> ClusterRestored | None:
@@ -333,7 +402,7 @@ def _refused_to_the_end(refusal: EventStreamError) -> EventStreamError:
     match refusal:
         case NotLeader():
             return NoQuorum(f"nobody led when it was sent: {refusal}")
-        case Busy():
+        case Busy() | EarlierRefused():
             return OperationTimeout(f"refused until the time-out, so not done: {refusal}", definite=True)
         case _:
             return refusal

@@ -19,12 +19,13 @@ import trio
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
 from esnode.client.allegiance import Allegiance
-from esnode.client.batcher import Batcher
+from esnode.client.batcher import Batcher, Whole
 from esnode.client.courier import Courier
 from esnode.client.producer import ProducerSession
 from esnode.client.request import Request
 from esnode.client.stored import StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
+from esnode.client.window import Window
 from esnode.config import parse_address
 from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
@@ -162,11 +163,11 @@ class Log:
         self._dial = dial
         self._rng = rng
         self._timeout_s = float("inf") if settings.timeout_s is None else settings.timeout_s
-        self._window = trio.Semaphore(settings.window, max_value=settings.window)
+        window = Window(settings.window)
         self._batcher = Batcher(
             settings.batch_events,
             settings.batch_ms / 1000,
-            self._window,
+            window,
             self._new_append,
             courier.submit,
         )
@@ -224,13 +225,24 @@ class Log:
     async def append_many(self, events: Iterable[Mapping[str, Any]]) -> list[Ack]:
         """Put all `events` in the log, in order, in as many batches as it takes.
 
-        All are checked before the first is sent. Raises what `append` raises; then some may be
-        stored: send all of them again. The time-out is for each batch.
+        All are checked before the first is sent. Raises what `append` raises; then the first of them may
+        be stored, none without those before it: send all of them again. The time-out is for each batch.
         """
         requests: list[Request] = []
+        submitting = trio.CancelScope()
+
+        def stop(refused: Request) -> None:
+            for request in requests[requests.index(refused) + 1 :]:
+                self._courier.abandon(request)
+            submitting.cancel()
+
         try:
-            for batch in self._cut(events):
-                requests.append(await self._submit(batch))  # noqa: PERF401 - to abandon those that were sent
+            with submitting:
+                for batch in self._cut(events):
+                    requests.append(await self._submit(batch, on_refused=stop))
+                    if submitting.cancel_called:
+                        self._courier.abandon(requests[-1])  # it got the place of a refused one
+                        break
             return [ack for request in requests for ack in acks_of(await self._settled(request))]
         finally:
             for request in requests:
@@ -244,23 +256,35 @@ class Log:
         or cancelled, without that is certainly not stored.
         """
         _check(batch)
-        return await self._settled(await self._submit(batch, on_sent))
+        return await self._settled(await self._submit(batch, on_sent=on_sent))
 
     def _new_append(self) -> Request:
-        return Request(self._courier.next_id(), Appended, on_settled=self._window.release)
+        return Request(self._courier.next_id(), Appended)
 
-    async def _submit(self, batch: Batch, on_sent: Callable[[], None] | None = None) -> Request:
-        """Send `batch` as soon as the window has a place."""
-        try:
-            self._window.acquire_nowait()
-        except trio.WouldBlock:
-            with trio.move_on_after(self._timeout_s) as scope:
-                await self._window.acquire()
-            if scope.cancelled_caught:
-                raise self._courier.why_late(None) from None
+    async def _submit(
+        self,
+        batch: Batch,
+        *,
+        on_sent: Callable[[], None] | None = None,
+        on_refused: Callable[[Request], None] | None = None,
+    ) -> Request:
+        """Send `batch` once the window has a place, and behind all that came before this call."""
         request = self._new_append()
-        request.batch, request.on_sent = batch, on_sent
-        self._courier.submit(request)
+        request.batch, request.on_sent, request.on_refused = batch, on_sent, on_refused
+        whole = Whole(request, len(batch.payload), self._courier.submit)
+        self._batcher.submit(whole)
+        try:
+            if not whole.left.is_set():
+                with trio.move_on_after(self._timeout_s):
+                    await whole.left.wait()
+        except trio.Cancelled:
+            self._courier.abandon(request)
+            raise
+        finally:
+            if not whole.left.is_set():
+                self._batcher.withdraw(whole)
+        if not whole.left.is_set():
+            raise self._courier.why_late(None)
         return request
 
     async def _settled(self, request: Request) -> BatchAck:

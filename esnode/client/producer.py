@@ -45,7 +45,7 @@ class ProducerSession:
         self._opened = None
         for request in self._courier.pending.values():
             if request.batch is not None:
-                request.parts = ()
+                request.stamped = None
         self._gone.set()
 
     async def run(self) -> None:

@@ -16,7 +16,7 @@ from esnode.messages import NodeReply
 class Request:
     """A request and, later, its answer or error.
 
-    `parts` of its frame are none while it may not be sent yet. `batch` is what it appends, if it does.
+    `parts` are those of its frame. `batch` is what it appends, if it does, and `stamped` that as it is sent.
     `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
     `once`: it is not sent again when its connection breaks. `turn` counts the nodes that could not answer.
     """
@@ -30,13 +30,17 @@ class Request:
         "error",
         "expects",
         "id",
+        "on_refused",
         "on_sent",
         "on_settled",
         "once",
         "parts",
         "refusal",
+        "refusals",
+        "retry_at",
         "sends",
         "sent_on",
+        "stamped",
         "turn",
         "unsure",
         "waiters",
@@ -51,22 +55,28 @@ class Request:
         batch: Batch | None = None,
         anywhere: bool = False,
         once: bool = False,
-        on_settled: Callable[[], None] | None = None,
         on_sent: Callable[[], None] | None = None,
     ) -> None:
         self.id = request_id
         self.expects = expects
         self.parts = parts
         self.batch = batch
+        self.stamped: Batch | None = None
+        """Its batch with its place in the producer session; None while it may not be sent yet."""
         self.anywhere = anywhere
         self.once = once
-        self.on_settled = on_settled
+        self.on_settled: Callable[[], None] | None = None
         """Called once, when it is answered or given up."""
         self.on_sent = on_sent
         """Called once, when it leaves for a node for the first time."""
+        self.on_refused: Callable[[Request], None] | None = None
+        """Called once, when a node has refused it for good, before those are told who wait for it."""
         self.sends = 0
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
+        self.refusals = 0
+        self.retry_at = 0.0
+        """When it may go again that was refused; appends go by their run."""
         self.turn = 0
         self.unsure = False
         """An earlier sending was never answered: it may have been done, or be done yet."""

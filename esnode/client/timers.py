@@ -6,7 +6,7 @@ Decides nothing: the values are those of the modules that use them. Called by `e
 from dataclasses import dataclass
 
 from esnode import limits
-from esnode.client import courier, link
+from esnode.client import link, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,9 @@ class Timers:
     ask_when_idle_s: float = link.ASK_WHEN_IDLE_S
     hang_up_s: float = link.HANG_UP_S
     """After that question."""
-    send_again_s: float = courier.RETRY_S
-    """After "busy" and "not the leader"."""
-    send_again_refused_by_all_s: float = courier.ROUND_S
+    send_again_s: float = runs.RETRY_S
+    """After "busy" and "not the leader"; doubled by each further one."""
+    send_again_refused_by_all_s: float = runs.ROUND_S
+    """The longest of these pauses, and the one after all nodes have refused a read."""
     timeout_s: float | None = limits.OPERATION_TIMEOUT_S
     """When an operation is given up; `connect` decides it."""

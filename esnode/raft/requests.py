@@ -2,6 +2,7 @@
 
 Decides what goes into a leader's log, in which entry, and which log time it carries: batches that arrived
 together become one entry, so that all which is done for each entry, on every node, is done once for them.
+Once it has refused a batch of a client's run, it refuses the rest of the run (`stream.py`).
 Never decides who leads, never commits, never waits: each request is answered once, by a `Decision` or a
 `ReadGrant`. Called by `core.py` alone, which tells it when a leadership begins and ends.
 """
@@ -63,6 +64,7 @@ class Requests:
         """This node does not lead any more: the reads that wait are refused."""
         self._read_grants += [ReadGrant(token, 0, Refusal.NOT_LEADER) for token in leadership.reads.drain()]
         self._leadership = None
+        self._flush()  # nothing that came to this leadership is appended in another
         self._admission.reset()
 
     def tick(self, elapsed_ms: int) -> None:
@@ -80,12 +82,11 @@ class Requests:
     def propose(self, proposal: Propose) -> None:
         """Let what is new in the batch be appended, before anything that comes after it."""
         batch = proposal.batch
-        if batch.producer is not None:
+        if batch.producer is not None or not self._fits(batch):
             self._flush()
+        if batch.producer is not None or self._why_not(proposal) is not None:
             self._append_batch(proposal)
             return
-        if not self._fits(batch):
-            self._flush()
         self._gathered.append(proposal)
         self._gathered_events += batch.count
         self._gathered_bytes += len(batch.payload)
@@ -132,12 +133,14 @@ class Requests:
         return True
 
     def _append_batch(self, proposal: Propose) -> None:
-        leadership = self._appending(proposal.token)
-        if leadership is None:
+        leadership = self._leadership
+        refusal = self._why_not(proposal)
+        if leadership is None or refusal is not None:
+            self._refuse_batch(proposal, refusal or Refusal.NOT_LEADER)
             return
         admitted = self._admission.decide(proposal.batch, self._log.end.next_offset, self._log_time_ms)
         if admitted.refusal is not None:
-            self._refuse(proposal.token, admitted.refusal)
+            self._refuse_batch(proposal, admitted.refusal)
             return
         wait_index = admitted.wait_index_of_duplicates
         if admitted.fresh is not None:
@@ -196,9 +199,24 @@ class Requests:
             return leadership
         return None
 
+    def _why_not(self, proposal: Propose) -> Refusal | None:
+        """Why this batch may not be appended now, new or not; None: it may."""
+        leadership = self._leadership
+        if leadership is None:
+            return Refusal.NOT_LEADER
+        if proposal.stream is not None and not proposal.stream.takes(proposal.run, leadership.term):
+            return Refusal.EARLIER_REFUSED
+        return Refusal.BUSY if self._is_busy(leadership) else None
+
     def _is_busy(self, leadership: Leadership) -> bool:
         most_bytes = limits.MAX_UNAPPLIED_BYTES + self._inherited_bytes
         return leadership.transferee is not None or self._log.unapplied_bytes >= most_bytes
+
+    def _refuse_batch(self, proposal: Propose, refusal: Refusal) -> None:
+        """What follows in its run would overtake it: from now on that is refused, too."""
+        if proposal.stream is not None:
+            proposal.stream.end(proposal.run)
+        self._refuse(proposal.token, refusal)
 
     def _refuse(self, token: int, refusal: Refusal) -> None:
         self._decisions.append(Decision(token, 0, 0, (), 0, refusal))

@@ -25,8 +25,8 @@ from esnode.wire.layout import (
     split_records,
 )
 
-# request_id | partition | count | producer_id | epoch | sequence | covered | payload_len
-_APPEND, _APPEND_BODY = layout("QHIQIQII")
+# request_id | run | partition | count | producer_id | epoch | sequence | covered | payload_len
+_APPEND, _APPEND_BODY = layout("QIHIQIQII")
 # request_id | duplicates | number of ranges, then base_offset and count of each
 _APPENDED, _APPENDED_BODY = layout("QII")
 _RANGE: Final = struct.Struct(">qI")
@@ -91,6 +91,7 @@ def append_parts(message: Append) -> list[bytes]:
         _APPEND.size - LENGTH_BYTES + len(keys) + len(payload),
         _APPEND_TYPE,
         message.request_id,
+        message.run,
         batch.partition,
         batch.count,
         stamp.producer_id if stamp else 0,
@@ -105,7 +106,7 @@ def append_parts(message: Append) -> list[bytes]:
 def decode_append(data: bytes, start: int, end: int) -> Append:
     """The `Append` at `data[start:end]`; raises `ProtocolError`."""
     keys_start = after("Append", start, _APPEND_BODY.size, end)
-    request_id, partition, count, producer_id, epoch, sequence, covered, payload_len = (
+    request_id, run, partition, count, producer_id, epoch, sequence, covered, payload_len = (
         _APPEND_BODY.unpack_from(data, start)
     )
     if not 0 < count <= limits.MAX_BATCH_EVENTS:
@@ -130,7 +131,8 @@ def decode_append(data: bytes, start: int, end: int) -> Append:
         raise ProtocolError("a batch without a producer has a sequence")
     payload = data[payload_start:end]
     check_payload(count, payload)
-    return Append(request_id, Batch(count, data[keys_start:payload_start], payload, stamp, partition))
+    batch = Batch(count, data[keys_start:payload_start], payload, stamp, partition)
+    return Append(request_id, batch, run)
 
 
 def encode_appended(message: Appended) -> bytes:

@@ -35,7 +35,7 @@ from esctl.proof.verdict import Finding, Findings, Flaw, Verdict
 from esctl.state import load as load_cluster
 from esctl.terminal import plain_lines
 from esnode import limits
-from esnode.client import courier, link
+from esnode.client import link, runs
 from esnode.client.timers import Timers
 
 from .conftest import FakeNodes, RealCluster
@@ -212,7 +212,7 @@ async def test_the_timers_on_the_screen_are_those_that_the_client_uses(
     views = strikes.views(strikes.result_of(GIVEN, await drilled(1), outcome_of()))
     fields = dict(pair for view in views if isinstance(view, Fields) for pair in view.pairs)
     told = str(fields["client's timers"])
-    for seconds in (limits.RECONNECT_MIN_S, link.ASK_WHEN_DUE_S, courier.RETRY_S):
+    for seconds in (limits.RECONNECT_MIN_S, link.ASK_WHEN_DUE_S, runs.RETRY_S):
         assert f"{seconds * 1000:g} ms" in told
     for seconds in (limits.RECONNECT_MAX_S, link.HANG_UP_S):
         assert f"{seconds:g} s" in told

@@ -101,7 +101,7 @@ def messages() -> list[Message]:
         Goodbye("ES2004", "another cluster"),
         LeaderIs(3, 2, "127.0.0.1:7102"),
         Append(1, batch("a", "b")),
-        Append(2, batch("c", stamp=ProducerStamp(2, 1, 4, 1))),
+        Append(2, batch("c", stamp=ProducerStamp(2, 1, 4, 1)), run=3),
         Appended(1, (OffsetRange(5, 2), OffsetRange(-1, 1)), 1),
         Refused(4, "ES1101", "full"),
         OpenProducerSession(5),

@@ -4,6 +4,7 @@ Also names for events. Used by the network of cores.
 """
 
 from dataclasses import replace
+from typing import Final
 
 import cbor2
 
@@ -13,6 +14,8 @@ from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch, split_keys
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot
+
+DEFAULT: Final = Dedup()
 
 
 def key_of(name: str) -> bytes:
@@ -33,8 +36,8 @@ def batch_of(*names: str, size: int = 0) -> Batch:
 class Machine:
     """`esnode.apply.Machine`, with an eye on every key that was ever applied."""
 
-    def __init__(self) -> None:
-        self._machine = apply.Machine(Dedup())
+    def __init__(self, dedup: Dedup = DEFAULT) -> None:
+        self._machine = apply.Machine(dedup)
         self.offsets: dict[bytes, int] = {}
         self.admission = Admission(self._machine.keys, self._machine.producers)
 

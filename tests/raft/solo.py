@@ -5,6 +5,7 @@ Used by tests that look at a single node closely. It persists only when asked.
 
 from collections.abc import Sequence
 
+from esnode.config import Dedup
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.log import Position, RaftLog, TermRun
@@ -22,7 +23,7 @@ from esnode.raft.messages import (
     VoteReply,
 )
 
-from .machine import Machine, batch_of
+from .machine import DEFAULT, Machine, batch_of
 from .network import TIMERS, Steady
 
 
@@ -81,9 +82,10 @@ class Solo:
         voters: int = 3,
         rejoining: bool = False,
         welcomed: bool = True,
+        dedup: Dedup = DEFAULT,
     ) -> None:
         term = max(terms, default=0) if term is None else term
-        self.machine = Machine()
+        self.machine = Machine(dedup)
         log = log_of(entries_of(terms)) if log is None else log
         self.core = Core(
             1,

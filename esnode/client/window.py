@@ -1,0 +1,65 @@
+"""What one client may have under way: so many batches, and no more bytes than a node holds for it.
+
+Decides who goes next: whoever asked first. A place is given and taken in one step, with no task to be
+woken in between, so that batches leave in the order in which they asked; it comes back when the request is
+settled. Never looks into a batch. Used by `batcher.py`.
+"""
+
+from collections import deque
+from functools import partial
+from typing import Protocol
+
+from esnode import limits
+from esnode.client.request import Request
+
+
+class Entrant(Protocol):
+    """What asks for a place. Its size may grow until it goes."""
+
+    request: Request
+    size_bytes: int
+
+    def go(self) -> None:
+        """It has its place: leave now."""
+
+
+class Window:
+    """The places. `most` batches, of `limits.MAX_SESSION_INFLIGHT_BYTES` in all, but always one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._taken_bytes = 0
+        self._waiting: deque[Entrant] = deque()
+        self._admitting = False
+
+    def ask(self, entrant: Entrant) -> None:
+        """Let it go at once, or as soon as there is a place and all who asked before have gone."""
+        self._waiting.append(entrant)
+        self._admit()
+
+    def withdraw(self, entrant: Entrant) -> None:
+        """It wants no place any more."""
+        self._waiting.remove(entrant)
+        self._admit()  # those behind it may be smaller
+
+    def _give_back(self, size_bytes: int) -> None:
+        self._taken -= 1
+        self._taken_bytes -= size_bytes
+        self._admit()
+
+    def _admit(self) -> None:
+        if self._admitting:
+            return  # whoever goes gives back or asks: the loop below sees it
+        self._admitting = True
+        while self._waiting and self._has_room(self._waiting[0].size_bytes):
+            entrant = self._waiting.popleft()
+            self._taken += 1
+            self._taken_bytes += entrant.size_bytes
+            entrant.request.on_settled = partial(self._give_back, entrant.size_bytes)
+            entrant.go()
+        self._admitting = False
+
+    def _has_room(self, size_bytes: int) -> bool:
+        fits = self._taken_bytes + size_bytes <= limits.MAX_SESSION_INFLIGHT_BYTES
+        return not self._taken or (self._taken < self._most and fits)
