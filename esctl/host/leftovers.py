@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl import ports, state
-from esctl.backends import backend_named, datadir, network, pidfile
+from esctl.backends import backend_named, datadir, holder, network
 from esctl.backends.interface import RunState
 from esctl.errors import PortTaken
 from esctl.host.finding import Finding
@@ -55,8 +55,9 @@ def of_cluster(name: str) -> Iterator[Finding]:
         yield Finding(check, "bad", what, f"esctl cluster destroy {name}")
         return
     found = []
-    notes = cluster.directory.glob("node-*.pid")
-    dead = [path for path in notes if not pidfile.live(pidfile.read_note(path))]
+    running = {process.node.id for process in processes if process.state is not RunState.DOWN}
+    notes = {node.id: cluster.directory / f"node-{node.id}.pid" for node in cluster.nodes}
+    dead = [path for number, path in notes.items() if number not in running and path.exists()]
     if dead:
         what = f"{len(dead)} nodes have ended without being stopped"
         said = f"removed the notes of {len(dead)} processes that had ended"
@@ -92,28 +93,23 @@ def remains() -> Iterator[Finding]:
 
 def strays() -> Iterator[Finding]:
     """Nodes of this user whose cluster is not known here."""
-    known = {str(node.config) for cluster in _readable() for node in cluster.nodes}
-    for entry in Path("/proc").glob("[0-9]*"):
-        words = pidfile.command_line(int(entry.name)).split()
-        if not {"esnode", "--config"} <= set(words):
+    known = {os.path.realpath(node.config) for cluster in state.readable() for node in cluster.nodes}
+    for process, config in holder.every_node():
+        if os.path.realpath(config) in known:
             continue
-        config = words[words.index("--config") + 1] if words[-1] != "--config" else ""
-        if config in known:
-            continue
+        check = f"process {process.pid}"
         try:
-            owner = entry.stat().st_uid
+            owner = Path("/proc", str(process.pid)).stat().st_uid
         except FileNotFoundError:  # it has just ended
             continue
         if owner != os.getuid():
             continue
-        if Path(config).exists():
+        if config.exists():
             # Most likely a good cluster that is noted elsewhere: nobody should be told to kill it.
-            yield Finding(
-                f"process {entry.name}", "ok", f"a node of a cluster of another XDG_STATE_HOME: {config}"
-            )
+            yield Finding(check, "ok", f"a node of a cluster of another XDG_STATE_HOME: {config}")
         else:
             what = f"a node whose files are gone: {config}"
-            yield Finding(f"process {entry.name}", "warning", what, f"kill {entry.name}")
+            yield Finding(check, "warning", what, f"kill {process.pid}")
 
 
 def networks() -> Iterator[Finding]:
@@ -173,11 +169,3 @@ def _removed_directories(directories: Sequence[Path], said: str) -> str:
             (directory / ".lock").unlink(missing_ok=True)
             directory.rmdir()
     return said
-
-
-def _readable() -> Iterator[state.Cluster]:
-    for name in state.names():
-        try:
-            yield state.load(name)
-        except EventStreamError:  # reported by `of_cluster`
-            continue
