@@ -402,6 +402,14 @@ class AuditBroken(VerdictFailed):
     next_step = "keep the file as it is, and compare it with a backup"
 
 
+class Unchangeable(OperatorError):
+    """The file is valid, and a change of it would change something else, too. Nothing was changed."""
+
+    code = "ES4132"
+    title = "the file cannot be changed by esctl"
+    next_step = "change it by hand"
+
+
 class InvalidSetting(CallerError):
     """A key of a configuration file is not known, or its value makes no sense. Nothing was done."""
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from esctl import state
+from esctl import state, tomlfile
 from esctl.errors import DirectoryTaken, MachineRefused
 from esctl.state import Cluster, Node
 from esnode import config
@@ -122,12 +122,12 @@ def move(cluster: Cluster, number: int, where: Path) -> Path | None:
     """
     node = cluster.node(number)
     state.make_directory(where)
-    settings = config.load(node.config)
+    config.load(node.config)  # it is one
     former = tuple(path for path in (*node.former, node.data_dir) if path != where and os.path.lexists(path))
     moved = dataclasses.replace(node, data_dir=where, former=former)
     nodes = [moved if one.id == number else one for one in cluster.nodes]
     state.replace(dataclasses.replace(cluster, nodes=tuple(nodes)))
-    state.write_atomically(node.config, config.dump(dataclasses.replace(settings, data_dir=where)))
+    tomlfile.change(node.config, lambda document: tomlfile.put(document, ["data_dir"], str(where)))
     return node.data_dir if node.data_dir.exists() else None
 
 

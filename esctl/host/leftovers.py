@@ -21,14 +21,31 @@ from esnode.errors import EventStreamError
 PORTS_OF_A_CLUSTER: Final = 6
 
 
-def findings() -> Iterator[Finding]:
-    """Ports, clusters, halves of clusters, and processes."""
+def findings(about: str | None = None) -> Iterator[Finding]:
+    """Ports, clusters, halves of clusters, and processes; of the clusters, `about` is looked at in full."""
     yield free_ports()
-    for name in state.names():
+    known = state.names()
+    chosen = about if about in known else None
+    for name in known if chosen is None else [chosen]:
         yield from of_cluster(name)
+    if chosen is not None:
+        yield from of_others([name for name in known if name != chosen])
     yield from remains()
     yield from strays()
     yield from networks()
+
+
+def of_others(names: Sequence[str]) -> Iterator[Finding]:
+    """The trouble of clusters that nobody has asked about, in one line."""
+    troubled = {name: [f for f in of_cluster(name) if f.result != "ok"] for name in names}
+    troubled = {name: found for name, found in troubled.items() if found}
+    if not troubled:
+        return
+    first, *_ = troubled
+    what = f"{len(troubled)} of {len(names)} have trouble: {', '.join(troubled)}"
+    fixable = [one for found in troubled.values() for one in found if one.fix is not None]
+    fix = (lambda: "; ".join(one.mended().found for one in fixable)) if fixable else None
+    yield Finding("other clusters", "warning", what, f"esctl doctor --cluster {first}", fix)
 
 
 def free_ports() -> Finding:
@@ -94,22 +111,22 @@ def remains() -> Iterator[Finding]:
 def strays() -> Iterator[Finding]:
     """Nodes of this user whose cluster is not known here."""
     known = {os.path.realpath(node.config) for cluster in state.readable() for node in cluster.nodes}
-    for process, config in holder.every_node():
-        if os.path.realpath(config) in known:
-            continue
-        check = f"process {process.pid}"
+    elsewhere: list[tuple[int, Path]] = []
+    abandoned: list[tuple[int, Path]] = []
+    for process, config in sorted(holder.every_node(), key=lambda pair: pair[0].pid):
         try:
             owner = Path("/proc", str(process.pid)).stat().st_uid
         except FileNotFoundError:  # it has just ended
             continue
-        if owner != os.getuid():
-            continue
-        if config.exists():
-            # Most likely a good cluster that is noted elsewhere: nobody should be told to kill it.
-            yield Finding(check, "ok", f"a node of a cluster of another XDG_STATE_HOME: {config}")
-        else:
-            what = f"a node whose files are gone: {config}"
-            yield Finding(check, "warning", what, f"kill {process.pid}")
+        if owner == os.getuid() and os.path.realpath(config) not in known:
+            (elsewhere if config.exists() else abandoned).append((process.pid, config))
+    if elsewhere:
+        # Most likely good clusters that are noted elsewhere: nobody should be told to kill them.
+        what = f"{len(elsewhere)} nodes of clusters of another XDG_STATE_HOME, such as {elsewhere[0][1]}"
+        yield Finding("processes", "ok", what)
+    if abandoned:
+        what = f"{len(abandoned)} nodes whose files are gone, such as {abandoned[0][1]}"
+        yield Finding("processes", "warning", what, f"kill {' '.join(str(pid) for pid, _ in abandoned)}")
 
 
 def networks() -> Iterator[Finding]:

@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from esctl.state import Cluster, write_atomically
 from esnode.dedup.batch import OffsetRange
 from esnode.errors import NoQuorum, OperationTimeout
 from tests.cli.fake_log import Log
+from tests.cli.test_commands import Run
 
 PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
 
@@ -188,3 +192,28 @@ def test_a_load_whose_starter_was_killed_is_known_by_what_it_notes_itself(tmp_pa
         assert load.running
         assert load.as_data()["pid"] == process.pid
         process.communicate()
+
+
+def test_loads_that_are_under_way_are_listed_of_every_cluster_or_of_one(make_fakes: Any) -> None:
+    one, two = make_fakes("one").cluster, make_fakes("two").cluster
+    for cluster, name in ((one, "load"), (one, "old"), (two, "load")):
+        files = cluster.directory / "files" / name
+        ledger.write_plan(files, replace(PLAN, name=name, cluster=cluster.name, begun=time.time()))
+        write_atomically(cluster.directory / "loads" / f"{name}.json", json.dumps({"directory": str(files)}))
+        if name == "load":
+            pidfile.take_note(files / "process.json", os.getpid(), Path(sys.executable).name)
+    found = Run("bench", "ls", "-o", "json").data["loads"]
+    assert [(load["cluster"], load["load"], load["running"]) for load in found] == [
+        ("one", "load", True),
+        ("two", "load", True),
+    ]
+    assert 0 < found[0]["left_s"] <= PLAN.seconds
+    every = Run("bench", "ls", "--all", "-c", "one", "-o", "json").data["loads"]
+    assert [(load["load"], load["running"], load["left_s"] > 0) for load in every] == [
+        ("load", True, True),
+        ("old", False, False),
+    ]
+    assert (
+        "no load is under way"
+        in Run("bench", "ls", "-o", "table", "-c", make_fakes("three").cluster.name).out
+    )
