@@ -153,6 +153,22 @@ class PortTaken(OperatorError):
     next_step = "stop what listens there, then: esctl cluster start"
 
 
+class NodesAlive(OperatorError):
+    """The files of a process that lives are never deleted: it would serve on without them."""
+
+    code = "ES4130"
+    title = "refused: nodes still run"
+    next_step = "esctl cluster stop, then the same command again"
+
+
+class NodeFilesGone(OperatorError):
+    """The configuration of a node is not where the cluster's description says. Nothing was started."""
+
+    code = "ES4131"
+    title = "the node's files are gone"
+    next_step = "esctl doctor"
+
+
 class NodeFailedToStart(OperatorError):
     """The process ended before it answered; the message ends with the tail of its log."""
 
@@ -183,7 +199,7 @@ class StateUnreadable(OperatorError):
 
     code = "ES4105"
     title = "the description of the cluster cannot be used"
-    next_step = "mend or remove the file that the message names; the events are not in it"
+    next_step = "put back the file that the message names, or: esctl cluster destroy NAME --confirm NAME"
 
 
 class MachineRefused(OperatorError):
@@ -384,6 +400,14 @@ class AuditBroken(VerdictFailed):
     code = "ES4205"
     title = "the audit trail is not what was written"
     next_step = "keep the file as it is, and compare it with a backup"
+
+
+class Unchangeable(OperatorError):
+    """The file is valid, and a change of it would change something else, too. Nothing was changed."""
+
+    code = "ES4132"
+    title = "the file cannot be changed by esctl"
+    next_step = "change it by hand"
 
 
 class InvalidSetting(CallerError):

@@ -83,6 +83,7 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     ours.SurvivorDistrusted: Exit.REFUSED,
     ours.BelowFloor: Exit.REFUSED,
     ours.NodeStillRuns: Exit.REFUSED,
+    ours.NodesAlive: Exit.CLEANUP_INCOMPLETE,
     ours.DrillFailed: Exit.VERDICT_FAILED,
     node.DamagedBackup: Exit.VERDICT_FAILED,
     playbooks.RunUnderWay: Exit.REFUSED,

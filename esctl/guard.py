@@ -99,15 +99,18 @@ def severe(
     terminal: Terminal, cluster: Cluster, consequence: str, *, confirm: str | None, words: str
 ) -> None:
     """Want the cluster's name; raises `NotConfirmed`. `words` is the command that would be confirmed."""
+    by_name(terminal, cluster.name, consequence, confirm=confirm, words=words)
+
+
+def by_name(terminal: Terminal, name: str, consequence: str, *, confirm: str | None, words: str) -> None:
+    """The same for a cluster of which no more than its name is known."""
     if confirm is None and terminal.interactive:
         terminal.warn(consequence)
-        confirm = terminal.ask(f"Type {cluster.name} to confirm:")
-    if confirm == cluster.name:
+        confirm = terminal.ask(f"Type {name} to confirm:")
+    if confirm == name:
         return
-    reason = (
-        "was not confirmed" if not confirm else f"was confirmed for {confirm!r}, not for {cluster.name!r}"
-    )
+    reason = "was not confirmed" if not confirm else f"was confirmed for {confirm!r}, not for {name!r}"
     raise NotConfirmed(
-        f"{words} {cluster.name} {reason}; {consequence}; nothing was done",
-        next_step=f"esctl {words} {cluster.name} --confirm {cluster.name}",
+        f"{words} {name} {reason}; {consequence}; nothing was done",
+        next_step=f"esctl {words} {name} --confirm {name}",
     )

@@ -1,7 +1,7 @@
 """Where everything of a new cluster is: its identity, its addresses, its directories.
 
-Decided once, kept in the cluster's description; nothing is written here. Called by `cluster up`, the demo
-and the torture tests.
+Decided once, and written down before anything else is: from then on every command knows the cluster,
+whatever becomes of the one that makes it. Called by `cluster up`, the demo and the torture tests.
 """
 
 import secrets
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from esctl import state
 from esctl.backends import backend_named
+from esctl.backends.interface import NodeOptions
 from esctl.errors import InvalidArgument
+from esnode.errors import EventStreamError
 
 
 def check_count(count: int, one_more: str) -> None:
@@ -32,7 +34,7 @@ def plan(
     base_port: int | None = None,
 ) -> state.Cluster:
     """A cluster that could be made now. Raises what its backend raises: `PortTaken`, `NetnsUnavailable`."""
-    home = (data_dir or state.clusters_root() / name / "data").expanduser().absolute()
+    home = (data_dir or state.clusters_root() / name / state.HOME).expanduser().absolute()
     addresses = backend_named(backend).addresses(count, base_port)
     nodes = tuple(
         state.Node(
@@ -47,3 +49,19 @@ def plan(
     )
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", backend, storage, created, home, nodes)
+
+
+def describe(cluster: state.Cluster, options: NodeOptions) -> None:
+    """Write down that there is the cluster, if all its places are free. Raises `DirectoryTaken`."""
+    backend_named(cluster.backend).check_free(cluster, options)
+    state.add(cluster)
+
+
+def make(cluster: state.Cluster, options: NodeOptions) -> None:
+    """Describe a cluster, then make its files. Raises what the backend raises; nothing is left then."""
+    describe(cluster, options)
+    try:
+        backend_named(cluster.backend).create(cluster, options)
+    except EventStreamError:
+        state.remove(cluster.name)
+        raise

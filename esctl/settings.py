@@ -7,14 +7,14 @@ that is not known is an error that names the nearest one. Called by `invocation.
 
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from esctl import tomlfile
 from esctl.errors import InvalidSetting
-from esctl.state import check_name, write_atomically
+from esctl.state import check_name
 from esnode.errors import EventStreamError
 
 OUTPUTS: Final = ("table", "json", "plain")
@@ -183,32 +183,53 @@ def checked(key: str, where: str) -> Key:
 
 
 def write(path: Path, key: str, value: str | bool) -> None:
-    """Set one value in a file, and leave the rest of it as it is. Raises `MachineRefused`."""
-    line = f"{key} = {json.dumps(value)}"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    end = next((n for n, text in enumerate(lines) if text.lstrip().startswith("[")), len(lines))
-    for number, text in enumerate(lines[:end]):
-        if re.match(rf"\s*{re.escape(key)}\s*=", text):
-            lines[number] = line
-            break
-    else:
-        after = end
-        while after and not lines[after - 1].strip():
-            after -= 1  # above the blank lines before the first table
-        lines.insert(after, line)
-    write_atomically(path, "\n".join(lines) + "\n")
+    """Set one value in a file, and leave the rest of it as it is. Raises what `tomlfile.change` does."""
+    line = f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+    tomlfile.change(
+        path, lambda document: tomlfile.put(document, [key], value), [tomlfile.after_the_last_key(line)]
+    )
+
+
+def says(path: Path, key: str) -> bool:
+    """Has the file a value of that key? Raises `InvalidSetting`."""
+    return path.exists() and key in _read(Source("file", str(path))).values
+
+
+def contexts_in(path: Path) -> Mapping[str, str]:
+    """The contexts that the file defines, and the cluster of each. Raises `InvalidSetting`."""
+    return _read(Source("file", str(path))).contexts if path.exists() else {}
+
+
+def unset(path: Path, key: str) -> None:
+    """Take one value out of a file, if it is there."""
+
+    def edit(document: MutableMapping[str, Any]) -> None:
+        document.pop(key, None)
+
+    tomlfile.change(path, edit)
 
 
 def write_context(path: Path, name: str, cluster: str) -> None:
-    """Define a context in a file, in place of the one of that name."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    table = f"[{CONTEXTS}.{json.dumps(name) if '.' in name else name}]\ncluster = {json.dumps(cluster)}\n"
-    heading = re.compile(rf'^\[{CONTEXTS}\."?{re.escape(name)}"?\]\n(?:[^\[].*\n|\n)*', re.MULTILINE)
-    if heading.search(text):
-        text = heading.sub(lambda _: table, text)
-    else:
-        text = f"{text.rstrip()}\n\n{table}" if text.strip() else table
-    write_atomically(path, text)
+    """Define a context in a file, in place of the one of that name; the others stay."""
+    table = f"[{CONTEXTS}.{json.dumps(name)}]\ncluster = {json.dumps(cluster)}\n"
+
+    def edit(document: MutableMapping[str, Any]) -> None:
+        tomlfile.put(document, [CONTEXTS, name, "cluster"], cluster)
+
+    tomlfile.change(path, edit, [tomlfile.by_tomlkit(edit), tomlfile.at_the_end(table)])
+
+
+def remove_context(path: Path, name: str) -> None:
+    """Take a context out of a file, with the setting there that it is in use; the others stay."""
+
+    def edit(document: MutableMapping[str, Any]) -> None:
+        if document.get("context") == name:
+            del document["context"]
+        contexts = document.get(CONTEXTS, {})
+        if contexts.pop(name, None) is not None and not contexts:
+            del document[CONTEXTS]
+
+    tomlfile.change(path, edit)
 
 
 def _environment() -> Layer:

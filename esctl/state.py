@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,9 @@ from esctl.errors import (
 
 SCHEMA: Final = "esctl-cluster/v1"
 DEFAULT_NAME: Final = "local"
+LOCK: Final = ".lock"
+HOME: Final = "data"
+"""Where a cluster keeps its nodes' files unless it is told a place."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -42,6 +45,8 @@ class Node:
     data_dir: Path
     config: Path
     log: Path
+    former: tuple[Path, ...] = ()
+    """Data directories that it had elsewhere before, and that nobody has deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +135,34 @@ def load(name: str) -> Cluster:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
-            raise StateUnreadable(f"{path} has the schema {document['schema']!r}, not {SCHEMA!r}")
+            raise StateUnreadable(
+                f"{path} has the schema {document['schema']!r}, not {SCHEMA!r}", next_step="upgrade esctl"
+            )
         return _from_json(document)
     except FileNotFoundError:
         others = ", ".join(names()) or "none"
         raise ClusterNotFound(f"there is no cluster {name}; there are: {others}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateUnreadable(f"{path} cannot be used: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StateUnreadable(
+            f"{path} cannot be used: {type(error).__name__}: {error}",
+            next_step=f"put the file back, or: esctl cluster destroy {name} --confirm {name}",
+        ) from error
+
+
+def readable() -> Iterator[Cluster]:
+    """Every cluster whose description can be read: a broken one is in nobody's way but its own."""
+    for name in names():
+        try:
+            yield load(name)
+        except (InvalidName, ClusterNotFound, StateUnreadable):
+            continue  # no name of a cluster, gone meanwhile, or not to be read
 
 
 def owner_of(path: Path) -> str | None:
     """The name of the cluster whose description has the file or directory `path`; None if none has."""
-    for name in names():
-        try:
-            nodes = load(name).nodes
-        except (ClusterNotFound, StateUnreadable):
-            continue  # gone meanwhile, or not to be read: then its owner is not known
-        if any(path in (node.config, node.data_dir, node.log) for node in nodes):
-            return name
+    for cluster in readable():
+        if any(path in (node.config, node.data_dir, node.log, *node.former) for node in cluster.nodes):
+            return cluster.name
     return None
 
 
@@ -167,9 +182,28 @@ def replace(cluster: Cluster) -> None:
     write_atomically(cluster.directory / "cluster.json", json.dumps(document, indent=2, default=str) + "\n")
 
 
-def remove(name: str) -> None:
-    """Forget a cluster."""
-    shutil.rmtree(clusters_root() / name)
+def remove(name: str) -> list[Path]:
+    """Forget a cluster; what is left of its directory: what others keep beside its data, and mount points.
+
+    Raises `MachineRefused` when it cannot be forgotten.
+    """
+    place, left = clusters_root() / name, []
+    description = place / "cluster.json"
+    for entry in sorted(place.iterdir()) if place.is_dir() else []:
+        if entry.name in (description.name, LOCK, HOME):
+            continue
+        try:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        except OSError:
+            left.append(entry)
+    try:
+        description.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineRefused(f"{description} cannot be deleted: {error.strerror}") from error
+    for last, delete in ((place / HOME, Path.rmdir), (place / LOCK, Path.unlink), (place, Path.rmdir)):
+        with suppress(OSError):
+            delete(last)
+    return [*left, *([place / HOME] if (place / HOME).exists() else [])]
 
 
 def make_directory(path: Path) -> None:
@@ -205,7 +239,11 @@ def locked(name: str, waiting: Callable[[str], None]) -> Iterator[None]:
     """
     directory = clusters_root() / name
     make_directory(directory)
-    with (directory / ".lock").open("w") as file:
+    try:
+        file = (directory / LOCK).open("w")
+    except OSError as error:
+        raise MachineRefused(f"{directory / LOCK} cannot be opened: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -219,6 +257,8 @@ def _from_json(document: dict[str, object]) -> Cluster:
     listed = fields["nodes"]
     if not isinstance(listed, list):
         raise TypeError("nodes is not a list")
+    if not listed:
+        raise ValueError("there are no nodes")
     fields["nodes"] = tuple(
         Node(
             id=int(node["id"]),
@@ -227,6 +267,7 @@ def _from_json(document: dict[str, object]) -> Cluster:
             data_dir=Path(node["data_dir"]),
             config=Path(node["config"]),
             log=Path(node["log"]),
+            former=tuple(Path(path) for path in node.get("former", ())),
         )
         for node in listed
     )

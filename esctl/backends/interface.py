@@ -89,6 +89,9 @@ class Backend(Protocol):
     def addresses(self, count: int, base_port: int | None = None) -> list[Address]:
         """Where the nodes of a new cluster would listen. Raises `PortTaken`."""
 
+    def check_free(self, cluster: Cluster, options: NodeOptions) -> None:
+        """Raises `DirectoryTaken` when one of the cluster's places is not free, `EngineMissing`."""
+
     def create(self, cluster: Cluster, options: NodeOptions) -> None:
         """Write the nodes' configuration files and directories.
 
@@ -101,8 +104,8 @@ class Backend(Protocol):
         """Start those of the nodes that are down, and wait until all of them answer.
 
         `options` are options of `esnode` for this one start: what the operator says of the data directory.
-        Raises `PortTaken` before anything is started, `NodeFailedToStart` with the tail of the log,
-        `NodeNotReady`. Nodes that did start go on.
+        Raises `PortTaken` and `NodeFilesGone` before anything is started, `NodeFailedToStart` with the tail
+        of the log, `NodeNotReady`. Nodes that did start go on.
         """
 
     async def stop(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[int]:
@@ -124,7 +127,7 @@ class Backend(Protocol):
         """Every configured node, a row each, always."""
 
     def destroy(self, cluster: Cluster) -> list[Path]:
-        """Delete the nodes' files; what could not be deleted. The nodes must be down."""
+        """Delete the nodes' files; what could not be deleted. Raises `NodesAlive` unless they are down."""
 
     def log_path(self, cluster: Cluster, number: int) -> Path:
         """The file with the node's log, JSON lines."""

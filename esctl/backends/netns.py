@@ -14,7 +14,6 @@ from esctl import state
 from esctl.backends.interface import Address, Cut, Links, NodeProcess, RunState
 from esctl.backends.network import Network, free_subnet, require
 from esctl.backends.process import ProcessBackend
-from esctl.errors import ClusterNotFound, StateUnreadable
 from esctl.state import Cluster, Node
 
 BASE_PORT: Final = 7101
@@ -97,10 +96,4 @@ class NetnsBackend(ProcessBackend):
 
 def _subnets_of_clusters() -> set[str]:
     """Those of the clusters that are described here: they keep theirs while they are stopped."""
-    found = set()
-    for name in state.names():
-        try:
-            found |= {node.client.rpartition(".")[0] for node in state.load(name).nodes}
-        except (ClusterNotFound, StateUnreadable):
-            continue  # gone meanwhile, or not to be read: then its addresses are not known
-    return found
+    return {node.client.rpartition(".")[0] for cluster in state.readable() for node in cluster.nodes}

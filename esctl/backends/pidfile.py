@@ -1,8 +1,9 @@
-"""Which process is a node's, for certain: a pid alone may meanwhile be somebody else's.
+"""Notes of processes that were started, and what the operating system says of a process.
 
-A note beside the cluster's description holds the pid, when that process started, and in which boot; a
-process that does not match all three is not touched. Signals go through a pidfd, so the process cannot
-change between the look and the signal. Called by the process backend and the doctor.
+A note holds the pid, when that process started, and in which boot; a process that does not match all three
+is not touched: a pid alone may meanwhile be somebody else's. A load is found by its note. A node is not (see
+`holder.py`): its note only remembers that nobody has stopped it. Called by the backends, the doctor, `why`
+and the background loads.
 """
 
 import json
@@ -109,13 +110,18 @@ def facts_of(pid: int) -> ProcessFacts | None:
     return ProcessFacts(after_name[0], int(after_name[19]))
 
 
-def command_line(pid: int) -> str:
-    """The command line of a process, its words joined by blanks; empty when it is gone."""
+def words_of(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone, and for a moment while it is being started."""
     try:
         raw = (_PROC / str(pid) / "cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in raw.rstrip(b"\0").split(b"\0")] if raw else []
+
+
+def command_line(pid: int) -> str:
+    """The same, its words joined by blanks."""
+    return " ".join(words_of(pid))
 
 
 def rss_bytes(pid: int) -> int | None:

@@ -1,15 +1,15 @@
 """The nodes of a cluster as child processes on this machine's loopback.
 
-Each node is `python -m esnode --config FILE` in a session of its own: it outlives `esctl`, and only its
-pid file (see `pidfile.py`) leads back to it. Decides how processes are started, watched and ended; knows
-nothing of Raft. Called by the commands through `interface.py`.
+Each node is `python -m esnode --config FILE` in a session of its own: it outlives `esctl`, and is found
+again by the lock that it holds (see `holder.py`). Decides how processes are started, watched and ended;
+knows nothing of Raft. Called by the commands through `interface.py`.
 """
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -18,14 +18,17 @@ import trio
 
 import esnode
 from esctl import nodelog, ports, state
-from esctl.backends import datadir, pidfile
+from esctl.backends import datadir, holder, pidfile
+from esctl.backends.holder import Holder
 from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
 from esctl.errors import (
     DirectoryTaken,
     MachineRefused,
     NodeFailedToStart,
+    NodeFilesGone,
     NodeNotReady,
     NodeNotRunning,
+    NodesAlive,
     PortTaken,
 )
 from esctl.inquiry import probe
@@ -61,8 +64,8 @@ class ProcessBackend:
         """See `interface.Backend.addresses`."""
         theirs = [
             parse_address(text)
-            for other in state.names()
-            for node in state.load(other).nodes
+            for other in state.readable()
+            for node in other.nodes
             for text in (node.client, node.peer)
         ]
         reserved = {address.port for address in theirs if address.host == ports.HOST}
@@ -70,14 +73,18 @@ class ProcessBackend:
         pairs = zip(chosen[:count], chosen[count:], strict=True)
         return [Address(f"{ports.HOST}:{client}", f"{ports.HOST}:{peer}") for client, peer in pairs]
 
-    def create(self, cluster: Cluster, options: NodeOptions) -> None:
-        """See `interface.Backend.create`."""
+    def check_free(self, cluster: Cluster, options: NodeOptions) -> None:
+        """See `interface.Backend.check_free`."""
         if options.storage == "rocksdb" and find_spec("rocksdict") is None:
             raise EngineMissing("the storage engine rocksdb needs the package rocksdict")
         for node in cluster.nodes:
             for path in (node.config, node.data_dir, node.log):
-                if path.exists():
+                if os.path.lexists(path) or owner_of(path) not in (None, cluster.name):
                     raise _taken(cluster, node, path)
+
+    def create(self, cluster: Cluster, options: NodeOptions) -> None:
+        """See `interface.Backend.create`."""
+        self.check_free(cluster, options)
         make_directory(cluster.data_dir)
         try:
             for node in cluster.nodes:
@@ -90,18 +97,25 @@ class ProcessBackend:
 
     def destroy(self, cluster: Cluster) -> list[Path]:
         """See `interface.Backend.destroy`."""
+        alive = holder.holders(cluster.nodes)
+        if alive:
+            pids = ", ".join(f"node {number} (pid {each.pid})" for number, each in sorted(alive.items()))
+            raise NodesAlive(
+                f"{pids} of {cluster.name} still runs; nothing was deleted",
+                next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
+            )
         left: list[Path] = []
         for node in cluster.nodes:
-            for directory in (node.data_dir, *datadir.put_aside(node)):
-                shutil.rmtree(directory, onerror=lambda _call, path, _error: left.append(Path(path)))
-            for file in (node.config, node.log, _pid_path(cluster, node)):
+            for directory in datadir.of_node(cluster, node):
+                left += datadir.delete(directory)
+            unfinished = node.config.parent.glob(f".{node.config.name}.*")
+            for file in (node.config, node.log, _pid_path(cluster, node), *unfinished):
                 try:
                     file.unlink(missing_ok=True)
                 except OSError:
                     left.append(file)
-        left = [path for path in left if path.exists()]
-        if cluster.data_dir.is_dir() and not any(cluster.data_dir.iterdir()):
-            cluster.data_dir.rmdir()
+        with suppress(OSError):
+            cluster.data_dir.rmdir()  # unless others keep something there
         return left
 
     def log_path(self, cluster: Cluster, number: int) -> Path:
@@ -112,7 +126,8 @@ class ProcessBackend:
 
     def nodes(self, cluster: Cluster) -> list[NodeProcess]:
         """See `interface.Backend.nodes`."""
-        return [_look(cluster, node) for node in cluster.nodes]
+        found = holder.holders(cluster.nodes)
+        return [_look(node, found.get(node.id)) for node in cluster.nodes]
 
     async def start(
         self, cluster: Cluster, numbers: Collection[int], timeout_s: float, options: Sequence[str] = ()
@@ -120,13 +135,14 @@ class ProcessBackend:
         """See `interface.Backend.start`."""
         down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
         for node in down:
+            _check_files(cluster, node)
             self._check_ports(cluster, node)
         log_ends = {node.id: nodelog.size(node.log) for node in down}
-        notes = {node.id: self._spawn(cluster, node, options) for node in down}
+        started = {node.id: self._spawn(cluster, node, options) for node in down}
         failures: list[EventStreamError] = []
 
         async def watch(node: Node) -> None:
-            failure = await self._until_ready(cluster, node, notes[node.id], log_ends[node.id], timeout_s)
+            failure = await self._until_ready(cluster, node, started[node.id], log_ends[node.id], timeout_s)
             if failure is not None:
                 failures.append(failure)
 
@@ -141,30 +157,31 @@ class ProcessBackend:
         """See `interface.Backend.stop`."""
         forced: list[int] = []
 
-        async def end(node: Node, note: pidfile.ProcessNote) -> None:
-            pidfile.send(note, signal.SIGTERM)
-            pidfile.send(note, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
+        async def end(node: Node, process: Holder) -> None:
+            holder.send(process, signal.SIGTERM)
+            holder.send(process, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
             with trio.move_on_after(timeout_s) as patience:
-                await _gone(note)
+                await _gone(process.pid)
             if patience.cancelled_caught:
                 forced.append(node.id)
-                await _kill(node, note)
-            _pid_path(cluster, node).unlink(missing_ok=True)
+                await _kill(node, process)
+            _forget(cluster, node)
 
-        async with trio.open_nursery() as nursery:
-            for node in cluster.nodes:
-                note = pidfile.read_note(_pid_path(cluster, node))
-                if node.id in numbers and note is not None and pidfile.live(note):
-                    nursery.start_soon(end, node, note)
-        return sorted(forced)
+        asked = [node for node in cluster.nodes if node.id in numbers]
+        while live := holder.holders(asked):  # what had not yet got its lock may be seen only now
+            async with trio.open_nursery() as nursery:
+                for node in asked:
+                    if node.id in live:
+                        nursery.start_soon(end, node, live[node.id])
+        return sorted(set(forced))
 
     async def kill(self, cluster: Cluster, number: int) -> int:
         """See `interface.Backend.kill`."""
         node = cluster.node(number)
-        note = _live_note(cluster, node)
-        await _kill(node, note)
-        _pid_path(cluster, node).unlink(missing_ok=True)
-        return note.pid
+        process = _live(cluster, node)
+        await _kill(node, process)
+        _forget(cluster, node)
+        return process.pid
 
     def pause(self, cluster: Cluster, number: int) -> int:
         """See `interface.Backend.pause`."""
@@ -195,8 +212,11 @@ class ProcessBackend:
         """What stands before the command line of a process that is to run where the node does."""
         return []
 
-    def _spawn(self, cluster: Cluster, node: Node, options: Sequence[str]) -> pidfile.ProcessNote:
-        """Start the node's process, detached from this one and from the terminal."""
+    def _spawn(self, cluster: Cluster, node: Node, options: Sequence[str]) -> int:
+        """Start the node's process, detached from this one and from the terminal; its pid.
+
+        It can be found from here on: by its command line, and by its lock before it serves.
+        """
         package_root = str(Path(esnode.__file__).resolve().parent.parent)
         search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
         command = [*self._inside(cluster, node), *self._command(node), *options]
@@ -215,22 +235,25 @@ class ProcessBackend:
             )
         except OSError as error:
             raise MachineRefused(f"node {node.id} could not be started: {error.strerror}") from error
-        return pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
+        holder.wait_named(pid)
+        with suppress(MachineRefused):  # a memory for `doctor` and `why`, which nothing else relies on
+            pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
+        return pid
 
     async def _until_ready(
-        self, cluster: Cluster, node: Node, note: pidfile.ProcessNote, log_end: int, timeout_s: float
+        self, cluster: Cluster, node: Node, pid: int, log_end: int, timeout_s: float
     ) -> EventStreamError | None:
         """Wait until the node answers; what went wrong if it does not."""
         logs = f"esctl logs --cluster {cluster.name} --node {node.id}"
         failure: EventStreamError | None = NodeNotReady(
-            f"node {node.id} (pid {note.pid}) runs and did not answer on {node.client} "
+            f"node {node.id} (pid {pid}) runs and did not answer on {node.client} "
             f"within {timeout_s:g} s; the end of its log:\n{nodelog.tail(node.log, TAIL_LINES, log_end)}",
             next_step=f"{logs}; then: esctl cluster wait {cluster.name}",
         )
 
         async def watch_the_end() -> None:
             nonlocal failure
-            status = await _gone(note)
+            status = await _gone(pid)
             how = (
                 ""
                 if status is None
@@ -293,53 +316,68 @@ def _pid_path(cluster: Cluster, node: Node) -> Path:
     return cluster.directory / f"node-{node.id}.pid"
 
 
-def _look(cluster: Cluster, node: Node) -> NodeProcess:
-    note = pidfile.read_note(_pid_path(cluster, node))
-    facts = pidfile.live(note)
-    if note is None or facts is None:
+def _check_files(cluster: Cluster, node: Node) -> None:
+    """Raises `NodeFilesGone` when the node was never made, or its configuration was deleted."""
+    if not node.config.exists():
+        raise NodeFilesGone(
+            f"{node.config} of node {node.id} is not there: cluster {cluster.name} was not made to its end,"
+            " or the file was deleted; nothing was started",
+            next_step=f"put it back, or: esctl cluster destroy {cluster.name} --confirm {cluster.name}",
+        )
+
+
+def _look(node: Node, process: Holder | None) -> NodeProcess:
+    if process is None:
         return NodeProcess(node, RunState.DOWN, None, None, None)
-    state = RunState.PAUSED if facts.state == "T" else RunState.RUNNING
-    return NodeProcess(node, state, note.pid, pidfile.rss_bytes(note.pid), pidfile.uptime_s(facts))
+    run_state = RunState.PAUSED if process.paused else RunState.RUNNING
+    return NodeProcess(
+        node, run_state, process.pid, pidfile.rss_bytes(process.pid), pidfile.uptime_s(process.facts)
+    )
 
 
-def _live_note(cluster: Cluster, node: Node) -> pidfile.ProcessNote:
-    note = pidfile.read_note(_pid_path(cluster, node))
-    if note is None or pidfile.live(note) is None:
+def _live(cluster: Cluster, node: Node) -> Holder:
+    process = holder.holder_of(node)
+    if process is None:
         raise NodeNotRunning(
             f"node {node.id} of cluster {cluster.name} is not running",
             next_step=f"esctl node start {node.id} --cluster {cluster.name}",
         )
-    return note
+    return process
 
 
 def _signal(cluster: Cluster, number: int, which: signal.Signals) -> int:
-    node = cluster.node(number)
-    note = _live_note(cluster, node)
-    if not pidfile.send(note, which):
+    process = _live(cluster, cluster.node(number))
+    if not holder.send(process, which):
         raise NodeNotRunning(f"node {number} of cluster {cluster.name} has just ended")
-    return note.pid
+    return process.pid
 
 
-async def _kill(node: Node, note: pidfile.ProcessNote) -> None:
-    pidfile.send(note, signal.SIGKILL)
+def _forget(cluster: Cluster, node: Node) -> None:
+    """Somebody has stopped it: then nothing remembers that it was started."""
+    with suppress(OSError):
+        _pid_path(cluster, node).unlink()
+
+
+async def _kill(node: Node, process: Holder) -> None:
+    holder.send(process, signal.SIGKILL)
     with trio.move_on_after(KILL_TIMEOUT_S) as patience:
-        await _gone(note)
+        await _gone(process.pid)
     if patience.cancelled_caught:
         raise MachineRefused(
-            f"node {node.id} (pid {note.pid}) was killed and does not go: it hangs in the kernel"
+            f"node {node.id} (pid {process.pid}) was killed and does not go: it hangs in the kernel"
         )
 
 
-async def _gone(note: pidfile.ProcessNote) -> int | None:
-    """Wait until the noted process has ended; its exit code if it was a child of ours, minus the signal
-    if one ended it, otherwise None."""
+async def _gone(pid: int) -> int | None:
+    """Wait until the process has ended; its exit code if it was a child of ours, minus the signal if one
+    ended it, otherwise None."""
     try:
-        descriptor = os.pidfd_open(note.pid)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
     try:
-        if pidfile.facts_of(note.pid) is not None:
+        if pidfile.facts_of(pid) is not None:
             await trio.lowlevel.wait_readable(descriptor)
     finally:
         os.close(descriptor)
-    return pidfile.reap(note.pid)
+    return pidfile.reap(pid)

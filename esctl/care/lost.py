@@ -118,7 +118,7 @@ def move_aside(cluster: Cluster, epoch: int) -> list[Path]:
     for node in cluster.nodes:
         name = node.data_dir.name
         wanted = {path: f"{path.name}.epoch-{epoch}" for path in (node.data_dir, node.config, node.log)}
-        for path in datadir.put_aside(node):
+        for path in set(datadir.put_aside(node)) - set(node.former):
             wanted[path] = f"{name}.epoch-{epoch}{path.name.removeprefix(name)}"
         for path, new_name in wanted.items():
             aside = _free(path.with_name(new_name))

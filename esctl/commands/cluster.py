@@ -27,12 +27,19 @@ from esctl.arguments import (
 )
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, NodeProcess, RunState
-from esctl.errors import CleanUpIncomplete, ClusterExists, ClusterNotRunning, InvalidArgument
+from esctl.errors import (
+    CleanUpIncomplete,
+    ClusterExists,
+    ClusterNotRunning,
+    InvalidArgument,
+    StateUnreadable,
+)
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
+    from esctl.care.clearing import Cleared
     from esctl.care.recovery import Recovered
     from esctl.upkeep.rolling import Step
 
@@ -83,8 +90,7 @@ def up(
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
         run.intend(wanted)
-        backend_named(backend).create(cluster, NodeOptions(storage, log_level, faults))
-        state.add(cluster)
+        layout.make(cluster, NodeOptions(storage, log_level, faults))
     with run.changing(wanted):
         return _start(run, cluster, timeout)
 
@@ -201,26 +207,55 @@ def destroy(
     dry_run: DryRun = False,
 ) -> Answer:
     """Stop every node and delete all its data, for ever"""
-    with run.changing(name) as cluster:
-        backend = backend_named(cluster.backend)
-        doomed = [str(path) for n in cluster.nodes for path in (n.config, n.data_dir, n.log)]
-        consequence = f"{len(cluster.nodes)} nodes and every event in {cluster.data_dir} would be deleted"
+    from esctl.care import clearing  # loaded late: it brings trio
+
+    try:
+        with run.changing(name) as cluster:
+            doomed = clearing.doomed(cluster)
+            consequence = f"{len(cluster.nodes)} nodes and every event in {cluster.data_dir} would be deleted"
+            if dry_run:
+                data = {"name": cluster.name, "dry_run": True, "deleted": [str(path) for path in doomed]}
+                return Answer(data, [Line(consequence)])
+            guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
+            return _cleared(cluster.name, run.trio(lambda: clearing.clear(cluster)))
+    except StateUnreadable as error:
+        broken = name or run.cluster_name
+        if broken is None:
+            raise
+        return _destroy_unreadable(run, broken, error, confirm, dry_run=dry_run)
+
+
+def _destroy_unreadable(
+    run: Invocation, name: str, why: StateUnreadable, confirm: str | None, *, dry_run: bool
+) -> Answer:
+    """A cluster whose description is broken: what is kept beside that goes, and nothing else is known."""
+    from esctl.care import clearing
+
+    with state.locked(name, run.terminal.note):
+        place = state.clusters_root() / name
+        consequence = f"{why}; {place} would be deleted, with the events in it"
         if dry_run:
-            return Answer({"name": cluster.name, "dry_run": True, "deleted": doomed}, [Line(consequence)])
-        guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
-        numbers = [node.id for node in cluster.nodes]
-        run.trio(lambda: backend.stop(cluster, numbers, 0.0))
-        left = backend.destroy(cluster)
-        if left:
-            raise CleanUpIncomplete(
-                f"could not be deleted: {', '.join(map(str, left))}",
-                next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
-            )
-        state.remove(cluster.name)
-    return Answer(
-        {"name": cluster.name, "deleted": doomed},
-        [Line(f"cluster {cluster.name} is gone, with all its data")],
-    )
+            return Answer({"name": name, "dry_run": True, "deleted": [str(place)]}, [Line(consequence)])
+        guard.by_name(run.terminal, name, consequence, confirm=confirm, words="cluster destroy")
+        run.intend(name)
+        cleared = clearing.clear_unreadable(name)
+    run.terminal.warn("where else it kept data (--data-dir) is not known; what is there stays there")
+    return _cleared(name, cleared)
+
+
+def _cleared(name: str, cleared: "Cleared") -> Answer:
+    """What is gone, and what is not: that is told in the same breath."""
+    data = {"name": name, "deleted": [*map(str, cleared.gone)], "kept": [*map(str, cleared.kept)]}
+    if cleared.failed:
+        error = CleanUpIncomplete(
+            f"could not be deleted: {', '.join(map(str, cleared.failed))}",
+            next_step=f"esctl cluster destroy {name} --confirm {name}",
+        )
+        return Answer.of_error(error, data)
+    if not cleared.kept:
+        return Answer(data, [Line(f"cluster {name} is gone, with all its data")])
+    kept: list[tuple[str, Value]] = [("still there", str(path)) for path in cleared.kept]
+    return Answer(data, [Line(f"cluster {name} is gone; not all that lay beside its data is"), Fields(kept)])
 
 
 @command(app, "recover")

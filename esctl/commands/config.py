@@ -1,4 +1,4 @@
-"""`esctl config`: what is set, where each value comes from, and setting one.
+"""`esctl config`: what is set, where each value comes from, and setting one, or not any more.
 
 Flags win over the environment, that over the project's `esctl.toml`, that over the user's file.
 """
@@ -22,6 +22,9 @@ KeyArgument = Annotated[
         help="Name the setting",
         autocompletion=lambda incomplete: [name for name in settings.KNOWN if name.startswith(incomplete)],
     ),
+]
+Project = Annotated[
+    bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
 ]
 PROJECT_FILE: Final = "esctl.toml"
 
@@ -62,9 +65,7 @@ def put(
     run: Invocation,
     key: KeyArgument,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Give it this value")],
-    project: Annotated[
-        bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
-    ] = False,
+    project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Set a value in the user's file, or in the project's"""
@@ -79,6 +80,22 @@ def put(
     if now.source.where != str(path):
         run.terminal.warn(f"{key} is {_text(now.value)} all the same: {now.source} says so, and comes first")
     return Answer(data, [Line(f"{key} is {_text(wanted)} in {path}", Tone.GOOD)])
+
+
+@command(app, "unset", changes=True)
+def unset(run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+    """Take a value out of the user's file, or out of the project's"""
+    settings.checked(key, "the command line")
+    path = file_of(project=project)
+    there = settings.says(path, key)
+    data: dict[str, Any] = {"key": key, "file": str(path), "was_set": there}
+    if dry_run:
+        verb = "would take" if there else "nothing to take:"
+        return Answer({**data, "dry_run": True}, [Line(f"{verb} {key} out of {path}")])
+    settings.unset(path, key)
+    now = _effective(settings.load(), key)
+    what = f"{key} is no longer in {path}" if there else f"{key} was not in {path}"
+    return Answer(data, [Line(what, Tone.GOOD), Fields([("now", f"{_text(now.value)}, from {now.source}")])])
 
 
 def file_of(*, project: bool) -> Path:

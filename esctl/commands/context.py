@@ -11,11 +11,17 @@ import typer
 from esctl import settings, state
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.arguments import DryRun
-from esctl.commands.config import file_of
+from esctl.commands.config import Project, file_of
 from esctl.errors import InvalidSetting
 from esctl.invocation import Invocation, command, new_typer
 
 app = new_typer()
+_UNUSE = {
+    "environment": "unset ESCTL_CONTEXT",
+    "project": "esctl config unset context --project",
+    "user": "esctl config unset context",
+}
+"""How a context is no longer in use, by the layer that says so."""
 
 
 def names_that_begin(incomplete: str) -> list[str]:
@@ -25,9 +31,6 @@ def names_that_begin(incomplete: str) -> list[str]:
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Name the context", autocompletion=names_that_begin)
-]
-Project = Annotated[
-    bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
 ]
 
 
@@ -50,7 +53,7 @@ def ls(run: Invocation) -> Answer:
                 source.where,
             ]
         )
-    empty = "no contexts; make one: esctl context add NAME --cluster NAME"
+    empty = "no contexts; make one: esctl context add NAME --to CLUSTER"
     return Answer({"contexts": listed}, [Table(["context", "", "cluster", "from"], rows, empty=empty)])
 
 
@@ -113,3 +116,22 @@ def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: 
     if now.value != cluster:
         run.terminal.warn(f"commands are about {now.value} all the same: {now.source} comes first")
     return Answer(data, [Line(f"commands that name no cluster are about {cluster}", Tone.GOOD)])
+
+
+@command(app, "rm", changes=True)
+def rm(run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+    """Remove a context; the cluster that it names stays"""
+    path = file_of(project=project)
+    if name not in settings.contexts_in(path):
+        known = run.settings.contexts
+        elsewhere = f"; it is in {known[name][1]}" if name in known else ""
+        raise InvalidSetting(f"there is no context {name} in {path}{elsewhere}", next_step="esctl context ls")
+    data: dict[str, Any] = {"name": name, "file": str(path)}
+    if dry_run:
+        return Answer({**data, "dry_run": True}, [Line(f"would remove the context {name} from {path}")])
+    settings.remove_context(path, name)
+    now = settings.load()
+    used = now.get("context")
+    if used.value == name and name not in now.contexts:
+        run.terminal.warn(f"{used.source} names it still; next: {_UNUSE[used.source.layer]}")
+    return Answer(data, [Line(f"the context {name} is no longer in {path}", Tone.GOOD)])

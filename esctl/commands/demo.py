@@ -7,12 +7,13 @@ the way is in `esctl/tour.py`; here it is told.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from esctl import layout, state
 from esctl.answer import Answer, Panel, Tone, Trouble, View
+from esctl.backends.interface import NodeOptions
 from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, InputUnreadable, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
@@ -49,10 +50,14 @@ def demo(
     guide = Storyteller(run.terminal)
     with state.locked("", run.terminal.note):
         cluster = layout.plan(_free_name(run.cluster_name), NODES)
-        state.add(cluster)
+        layout.describe(cluster, NodeOptions(cluster.storage))
     tour = Tour(cluster, backend_named(cluster.backend), path, events, guide)
-    left: list[Path] = []
-    run.on_interrupt(lambda: Answer(tour.story.as_data(), _cleared(cluster, keep, left)))
+    left = [cluster.data_dir]  # until it is cleared away
+    run.on_interrupt(
+        lambda: Answer(
+            _data(tour.story, cluster, keep), _cleared(cluster, keep, left), _remains(cluster, keep, left)
+        )
+    )
     guide.begin(f"{NODES} nodes, {tour.story.total:,} events, one kill -9", cluster.name)
     failure: EventStreamError | None = None
     try:
@@ -76,10 +81,8 @@ async def _guided(tour: "Tour", cluster: state.Cluster, keep: bool, left: list[P
         await tour.run()
     finally:
         if not keep:
-            with trio.move_on_after(CLEAR_TIMEOUT_S, shield=True) as scope:
-                left += await clear(cluster, backend_named(cluster.backend))
-            if scope.cancelled_caught:
-                left.append(cluster.data_dir)
+            with trio.move_on_after(CLEAR_TIMEOUT_S, shield=True):
+                left[:] = await clear(cluster, backend_named(cluster.backend))
 
 
 class Storyteller:
@@ -146,7 +149,6 @@ def _end(
     story: "Story", cluster: state.Cluster, keep: bool, left: list[Path], failure: EventStreamError | None
 ) -> Answer:
     """The verdict first, then what could not be cleared away."""
-    data = {**story.as_data(), "cluster": cluster.name, "kept": keep}
     views = [*_verdict(story), *_cleared(cluster, keep, left)]
     errors: list[Trouble] = []
     code = Exit.OK
@@ -165,14 +167,26 @@ def _end(
         errors.append(
             Trouble(Inconclusive.code, "the tour proves nothing", _why_inconclusive(story), "esctl demo")
         )
-    if left:
-        gone = CleanUpIncomplete(
-            f"could not be cleared away: {', '.join(map(str, left))}",
-            next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
-        )
-        errors.append(Trouble.of(gone))
+    remains = _remains(cluster, keep, left)
+    if remains:
         code = code or Exit.CLEANUP_INCOMPLETE
-    return Answer(data, views, errors, code)
+    errors += remains
+    return Answer(_data(story, cluster, keep), views, errors, code)
+
+
+def _data(story: "Story", cluster: state.Cluster, keep: bool) -> dict[str, Any]:
+    return {**story.as_data(), "cluster": cluster.name, "kept": keep}
+
+
+def _remains(cluster: state.Cluster, keep: bool, left: list[Path]) -> list[Trouble]:
+    """What is still there and should not be; the cluster is in the list then."""
+    if keep or not left:
+        return []
+    error = CleanUpIncomplete(
+        f"could not be cleared away: {', '.join(map(str, left))}",
+        next_step=f"esctl cluster destroy {cluster.name} --confirm {cluster.name}",
+    )
+    return [Trouble.of(error)]
 
 
 def _verdict(story: "Story") -> list[View]:

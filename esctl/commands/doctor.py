@@ -11,6 +11,7 @@ import typer
 
 from esctl import trail
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.errors import InvalidSetting
 from esctl.exits import Exit
 from esctl.host.examination import examine
 from esctl.invocation import Invocation, command, new_typer
@@ -29,8 +30,13 @@ def doctor(
     ] = False,
 ) -> Answer:
     """Check that this machine can run a cluster"""
+    about = None
+    try:
+        about = run.cluster_name
+    except InvalidSetting as error:  # one more thing that is wrong, and no reason to look at nothing
+        run.terminal.warn(f"{error}; next: {error.next_step}")
     with run.terminal.progress("checking"):
-        findings = list(examine(data_dir))
+        findings = list(examine(data_dir, about))
     if fix:
         run.intend(trail.MACHINE)
         findings = [finding.mended() for finding in findings]

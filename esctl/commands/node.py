@@ -4,8 +4,8 @@ Each command says what the quorum is afterwards. Killing and pausing lose no ack
 not asked; a person is, when the quorum would go.
 """
 
-import shutil
 from collections.abc import Callable
+from dataclasses import replace as replace_answer
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esctl import candidates, guard
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
 from esctl.backends import backend_named, datadir
 from esctl.backends.interface import Backend, NodeProcess, RunState
 from esctl.commands.status import duration, megabytes
-from esctl.errors import InvalidArgument
+from esctl.errors import CleanUpIncomplete, InvalidArgument
+from esctl.exits import exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 
@@ -244,8 +245,15 @@ def replace(
         done = _replace(run, hands, number, swap, timeout)
         same = _compare(run, cluster, timeout) if verify else None
         discarded = discard and done.old is not None and same is not None and same.equal and not same.doubts
-        if discarded and done.old is not None:
-            shutil.rmtree(done.old)
+        left = datadir.delete(done.old) if discarded and done.old is not None else []
+    if left:
+        error = CleanUpIncomplete(
+            f"node {number} is replaced and votes again; of its old data, could not be deleted:"
+            f" {', '.join(map(str, left))}",
+            next_step=f"esctl status --cluster {cluster.name}; then delete that by hand",
+        )
+        answer = telling.replaced(survey, number, done, same, discarded=False)
+        return replace_answer(answer, errors=[*answer.errors, Trouble.of(error)], exit_code=exit_of(error))
     return telling.replaced(survey, number, done, same, discarded=discarded)
 
 

@@ -28,8 +28,7 @@ def trial_cluster(run: Runner, like: Cluster) -> Iterator[Cluster]:
         name = f"trial-{secrets.token_hex(3)}"
         cluster = layout.plan(name, len(like.nodes), storage=like.storage, backend=like.backend)
         backend = backend_named(cluster.backend)
-        backend.create(cluster, NodeOptions(like.storage, faults=True))
-        state.add(cluster)
+        layout.make(cluster, NodeOptions(like.storage, faults=True))
     numbers = [node.id for node in cluster.nodes]
     try:
         run(lambda: backend.start(cluster, numbers, START_TIMEOUT_S))
@@ -37,5 +36,5 @@ def trial_cluster(run: Runner, like: Cluster) -> Iterator[Cluster]:
         yield cluster
     finally:
         run(lambda: backend.stop(cluster, numbers, 0.0))
-        backend.destroy(cluster)
-        state.remove(name)
+        if not backend.destroy(cluster):
+            state.remove(name)

@@ -13,7 +13,6 @@ from typing import Final
 
 from esctl import state
 from esctl.host.finding import Finding
-from esnode.errors import EventStreamError
 
 FSYNC_ROUNDS: Final = 40
 SLOW_FSYNC_MS: Final = 20.0
@@ -79,11 +78,8 @@ def existing(path: Path) -> Path:
 
 
 def _data_dirs() -> Iterator[Path]:
-    for name in state.names():
-        try:
-            yield from (node.data_dir for node in state.load(name).nodes)
-        except EventStreamError:  # reported by `leftovers.py`
-            continue
+    for cluster in state.readable():  # the others are reported by `leftovers.py`
+        yield from (node.data_dir for node in cluster.nodes)
 
 
 def _size(count: int) -> str:

@@ -7,9 +7,12 @@ from esctl.host import clock, disk, leftovers, software
 from esctl.host.finding import Finding
 
 
-def examine(data_dir: Path | None = None) -> Iterator[Finding]:
-    """What each check finds; `data_dir` is where data would be kept. Takes a second at most."""
+def examine(data_dir: Path | None = None, about: str | None = None) -> Iterator[Finding]:
+    """What each check finds; `data_dir` is where data would be kept. Takes a second at most.
+
+    The trouble of clusters other than `about` is one line.
+    """
     yield from software.findings()
     yield from clock.findings()
     yield from disk.findings(data_dir)
-    yield from leftovers.findings()
+    yield from leftovers.findings(about)

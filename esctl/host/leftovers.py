@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl import ports, state
-from esctl.backends import backend_named, datadir, network, pidfile
+from esctl.backends import backend_named, datadir, holder, network
 from esctl.backends.interface import RunState
 from esctl.errors import PortTaken
 from esctl.host.finding import Finding
@@ -21,14 +21,31 @@ from esnode.errors import EventStreamError
 PORTS_OF_A_CLUSTER: Final = 6
 
 
-def findings() -> Iterator[Finding]:
-    """Ports, clusters, halves of clusters, and processes."""
+def findings(about: str | None = None) -> Iterator[Finding]:
+    """Ports, clusters, halves of clusters, and processes; of the clusters, `about` is looked at in full."""
     yield free_ports()
-    for name in state.names():
+    known = state.names()
+    chosen = about if about in known else None
+    for name in known if chosen is None else [chosen]:
         yield from of_cluster(name)
+    if chosen is not None:
+        yield from of_others([name for name in known if name != chosen])
     yield from remains()
     yield from strays()
     yield from networks()
+
+
+def of_others(names: Sequence[str]) -> Iterator[Finding]:
+    """The trouble of clusters that nobody has asked about, in one line."""
+    troubled = {name: [f for f in of_cluster(name) if f.result != "ok"] for name in names}
+    troubled = {name: found for name, found in troubled.items() if found}
+    if not troubled:
+        return
+    first, *_ = troubled
+    what = f"{len(troubled)} of {len(names)} have trouble: {', '.join(troubled)}"
+    fixable = [one for found in troubled.values() for one in found if one.fix is not None]
+    fix = (lambda: "; ".join(one.mended().found for one in fixable)) if fixable else None
+    yield Finding("other clusters", "warning", what, f"esctl doctor --cluster {first}", fix)
 
 
 def free_ports() -> Finding:
@@ -55,8 +72,9 @@ def of_cluster(name: str) -> Iterator[Finding]:
         yield Finding(check, "bad", what, f"esctl cluster destroy {name}")
         return
     found = []
-    notes = cluster.directory.glob("node-*.pid")
-    dead = [path for path in notes if not pidfile.live(pidfile.read_note(path))]
+    running = {process.node.id for process in processes if process.state is not RunState.DOWN}
+    notes = {node.id: cluster.directory / f"node-{node.id}.pid" for node in cluster.nodes}
+    dead = [path for number, path in notes.items() if number not in running and path.exists()]
     if dead:
         what = f"{len(dead)} nodes have ended without being stopped"
         said = f"removed the notes of {len(dead)} processes that had ended"
@@ -92,28 +110,23 @@ def remains() -> Iterator[Finding]:
 
 def strays() -> Iterator[Finding]:
     """Nodes of this user whose cluster is not known here."""
-    known = {str(node.config) for cluster in _readable() for node in cluster.nodes}
-    for entry in Path("/proc").glob("[0-9]*"):
-        words = pidfile.command_line(int(entry.name)).split()
-        if not {"esnode", "--config"} <= set(words):
-            continue
-        config = words[words.index("--config") + 1] if words[-1] != "--config" else ""
-        if config in known:
-            continue
+    known = {os.path.realpath(node.config) for cluster in state.readable() for node in cluster.nodes}
+    elsewhere: list[tuple[int, Path]] = []
+    abandoned: list[tuple[int, Path]] = []
+    for process, config in sorted(holder.every_node(), key=lambda pair: pair[0].pid):
         try:
-            owner = entry.stat().st_uid
+            owner = Path("/proc", str(process.pid)).stat().st_uid
         except FileNotFoundError:  # it has just ended
             continue
-        if owner != os.getuid():
-            continue
-        if Path(config).exists():
-            # Most likely a good cluster that is noted elsewhere: nobody should be told to kill it.
-            yield Finding(
-                f"process {entry.name}", "ok", f"a node of a cluster of another XDG_STATE_HOME: {config}"
-            )
-        else:
-            what = f"a node whose files are gone: {config}"
-            yield Finding(f"process {entry.name}", "warning", what, f"kill {entry.name}")
+        if owner == os.getuid() and os.path.realpath(config) not in known:
+            (elsewhere if config.exists() else abandoned).append((process.pid, config))
+    if elsewhere:
+        # Most likely good clusters that are noted elsewhere: nobody should be told to kill them.
+        what = f"{len(elsewhere)} nodes of clusters of another XDG_STATE_HOME, such as {elsewhere[0][1]}"
+        yield Finding("processes", "ok", what)
+    if abandoned:
+        what = f"{len(abandoned)} nodes whose files are gone, such as {abandoned[0][1]}"
+        yield Finding("processes", "warning", what, f"kill {' '.join(str(pid) for pid, _ in abandoned)}")
 
 
 def networks() -> Iterator[Finding]:
@@ -173,11 +186,3 @@ def _removed_directories(directories: Sequence[Path], said: str) -> str:
             (directory / ".lock").unlink(missing_ok=True)
             directory.rmdir()
     return said
-
-
-def _readable() -> Iterator[state.Cluster]:
-    for name in state.names():
-        try:
-            yield state.load(name)
-        except EventStreamError:  # reported by `of_cluster`
-            continue

@@ -1,8 +1,8 @@
 """Starts a background load, finds it again, and stops it, for commands that are processes of their own.
 
-A note in the cluster's directory says which process a load is and where its files are; one of a name at a
-time. The load is in a session of its own and ends by itself when its time is over. Never prints. Called by
-`esctl bench start` and `stop`, and by playbooks.
+A note in the cluster's directory says where a load's files are, and one of its own which process it is; one
+of a name at a time. The load is in a session of its own and ends by itself when its time is over. Never
+prints. Called by `esctl bench start`, `ls` and `stop`, and by playbooks.
 """
 
 import json
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import esnode
+from esctl import state
 from esctl.backends import pidfile
 from esctl.errors import MachineRefused
 from esctl.load import ledger
@@ -29,6 +30,8 @@ STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL: longer than the load waits for its last acks."""
 LOOK_EVERY_S: Final = 0.02
 READY: Final = b"ready\n"
+_PLACE: Final = "loads"
+_PROCESS: Final = "process.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +68,31 @@ def start(cluster: Cluster, plan: LoadPlan, directory: Path | None) -> KnownLoad
 
     Raises `LoadRuns`, `MachineRefused`, with what the load said of why it ended.
     """
-    known = find(cluster, plan.name)
-    if known is not None and known.running:
-        raise LoadRuns(
-            f"the load {plan.name} of {cluster.name} is under way since"
-            f" {time.time() - ledger.read_plan(known.directory).begun:.0f} s; nothing was done",
-            next_step=f"esctl bench stop {plan.name} --cluster {cluster.name}",
-        )
-    place = (directory or _notes(cluster) / f"{plan.name}-{secrets.token_hex(4)}").absolute()
-    make_directory(place)
-    ledger.write_plan(place, plan)
-    pid = _spawn(place)
-    pidfile.take_note(place / "process.json", pid, str(place))
-    write_atomically(_note(cluster, plan.name), json.dumps({"directory": str(place)}) + "\n")
-    return KnownLoad(plan.name, place, pidfile.read_note(place / "process.json"))
+    with state.locked(f"{cluster.name}/{_PLACE}", lambda _: None):  # two of one name would hide each other
+        known = find(cluster, plan.name)
+        if known is not None and known.running:
+            raise LoadRuns(
+                f"the load {plan.name} of {cluster.name} is under way since"
+                f" {time.time() - ledger.read_plan(known.directory).begun:.0f} s; nothing was done",
+                next_step=f"esctl bench stop {plan.name} --cluster {cluster.name}",
+            )
+        place = (directory or _notes(cluster) / f"{plan.name}-{secrets.token_hex(4)}").absolute()
+        make_directory(place)
+        ledger.write_plan(place, plan)
+        write_atomically(_note(cluster, plan.name), json.dumps({"directory": str(place)}) + "\n")
+        _spawn(place)
+    return at(place, plan.name)
+
+
+def listed(cluster: Cluster) -> list[KnownLoad]:
+    """Every load that was started on the cluster and has files still, the oldest name first."""
+    names = sorted(path.stem for path in _notes(cluster).glob("*.json"))
+    return [known for name in names if (known := find(cluster, name)) is not None]
+
+
+def note_self(directory: Path) -> None:
+    """The load's own process leaves the note, before it sends anything. Raises `MachineRefused`."""
+    pidfile.take_note(directory / _PROCESS, os.getpid(), str(directory))
 
 
 def find(cluster: Cluster, name: str) -> KnownLoad | None:
@@ -92,7 +106,7 @@ def find(cluster: Cluster, name: str) -> KnownLoad | None:
 
 def at(directory: Path, name: str) -> KnownLoad:
     """The load whose files are there."""
-    return KnownLoad(name, directory, pidfile.read_note(directory / "process.json"))
+    return KnownLoad(name, directory, pidfile.read_note(directory / _PROCESS))
 
 
 def get(cluster: Cluster, name: str) -> KnownLoad:
@@ -130,15 +144,15 @@ def _ended(note: pidfile.ProcessNote, timeout_s: float) -> bool:
     return True
 
 
-def _spawn(directory: Path) -> int:
-    """Start the process and wait until it says that it is there; its pid."""
+def _spawn(directory: Path) -> None:
+    """Start the process and wait until it says that it is there. It ends by itself if it cannot be noted."""
     ours, theirs = os.pipe()
     package_root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
     words = [sys.executable, "-m", "esctl.load.background", str(directory)]
     with tempfile.TemporaryFile() as said:
         try:
-            pid = os.posix_spawn(
+            os.posix_spawn(
                 sys.executable,
                 words,
                 {**os.environ, "PYTHONPATH": search},
@@ -155,14 +169,14 @@ def _spawn(directory: Path) -> int:
             os.close(theirs)
         with os.fdopen(ours, "rb") as ready:
             if ready.readline() == READY:
-                return pid
+                return
         said.seek(0)
         words_said = said.read().decode(errors="replace").strip().splitlines()
         raise MachineRefused(f"the load ended at once: {words_said[-1] if words_said else 'it said nothing'}")
 
 
 def _notes(cluster: Cluster) -> Path:
-    return cluster.directory / "loads"
+    return cluster.directory / _PLACE
 
 
 def _note(cluster: Cluster, name: str) -> Path:

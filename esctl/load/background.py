@@ -20,14 +20,13 @@ import trio
 from esctl import state
 from esctl.failover.openloop import MOST_BEHIND_S, WINDOW
 from esctl.intake.producer import Appender
-from esctl.load import ledger
+from esctl.load import attendant, ledger
 from esctl.load.generator import Generator
 from esctl.load.ledger import Ledger, LoadPlan
 from esnode.client import BatchSubscription, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError
 
-READY: Final = b"ready\n"
 SAMPLE_S: Final = 0.1
 RECENT_S: Final = 1.0
 """The latencies of a sample are those of the acks of so long."""
@@ -220,6 +219,7 @@ async def work(directory: Path, plan: LoadPlan) -> None:
     """All of it."""
     from esctl.inquiry.barrier import confirmed_end
 
+    attendant.note_self(directory)
     cluster = state.load(plan.cluster)
     end = await confirmed_end(cluster, APPEND_TIMEOUT_S)
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
@@ -243,7 +243,7 @@ async def _heed(signals: Any, stopping: trio.Event) -> None:
 
 
 def _say_ready() -> None:
-    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.write(attendant.READY)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -124,7 +124,8 @@ def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
         moods: dict[int, str] = {}
 
         def command(node: Node) -> list[str]:
-            return [sys.executable, str(FAKE_NODE), str(node.config), moods.get(node.id, "well")]
+            mood = moods.get(node.id, "well")
+            return [sys.executable, str(FAKE_NODE), "esnode", "--config", str(node.config), mood]
 
         kind = NetnsBackend if backend == "netns" else ProcessBackend
         fakes = FakeNodes(plan(name, tmp_path / name, count, backend), kind(listens, command), moods)

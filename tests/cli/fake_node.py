@@ -1,11 +1,17 @@
-"""Stands in for a node: reads its configuration, listens, logs, and ends on SIGTERM. Run as a script."""
+"""Stands in for a node: reads its configuration, takes its lock, listens, logs, and ends on SIGTERM.
 
+Run as a script, with a command line that says `esnode --config FILE` as a node's does; then its mood.
+"""
+
+import fcntl
 import json
+import os
 import signal
 import socket
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 from esnode.config import load
 
@@ -16,6 +22,16 @@ def say(event: str, **fields: object) -> None:
         json.dumps({"time": "2013-01-01T00:00:00.000Z", "level": "info", "event": event, **fields}),
         flush=True,
     )
+
+
+def lock(path: Path) -> IO[str]:
+    """Hold the data directory as a node does."""
+    file = path.open("a+")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 def main(config_path: str, mood: str) -> int:
@@ -32,7 +48,7 @@ def main(config_path: str, mood: str) -> int:
             next="buy a new disk",
         )
         return 3
-    with socket.socket() as server:
+    with lock(config.data_dir / "lock"), socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((config.me.client.host, config.me.client.port))
         if mood != "deaf":
@@ -44,4 +60,4 @@ def main(config_path: str, mood: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(sys.argv[3], sys.argv[4]))

@@ -1,19 +1,28 @@
 """What every backend must do, with nodes that are scripts: on loopback, and in namespaces where that goes."""
 
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
 from esctl import state
-from esctl.backends import backend_named, network
+from esctl.backends import backend_named, network, pidfile
 from esctl.backends.interface import RunState
 from esctl.backends.network import Network
-from esctl.errors import NetworkRefused, NodeFailedToStart, NodeNotRunning, PortTaken
+from esctl.errors import (
+    MachineRefused,
+    NetworkRefused,
+    NodeFailedToStart,
+    NodeNotRunning,
+    NodesAlive,
+    PortTaken,
+)
 from esctl.state import Cluster
 from esnode.config import load
 
@@ -155,16 +164,45 @@ async def test_a_taken_port_is_told_before_anything_starts(fakes: FakeNodes) -> 
         assert fakes.states() == ["running", "down", "down"]
 
 
-async def test_a_pid_file_that_is_damaged_or_of_an_earlier_boot_is_no_node(fakes: FakeNodes) -> None:
+@pytest.mark.parametrize("note", ["", "not json", '{"boot": "another"}', None])
+async def test_a_node_is_found_and_stopped_whatever_its_note_says(fakes: FakeNodes, note: str | None) -> None:
     await fakes.backend.start(fakes.cluster, [1], PATIENCE_S)
+    pid = fakes.pids()[0]
     path = fakes.cluster.directory / "node-1.pid"
-    noted = path.read_text()
-    path.write_text("not json")
-    assert fakes.states()[0] == "down"
-    path.write_text(noted.replace('"boot": "', '"boot": "another-'))
-    assert fakes.states()[0] == "down"
-    path.write_text(noted)
-    assert fakes.states()[0] == "running"
+    path.unlink() if note is None else path.write_text(note)
+    assert fakes.states() == ["running", "down", "down"]
+    assert fakes.pids()[0] == pid
+    assert await fakes.backend.stop(fakes.cluster, fakes.numbers, PATIENCE_S) == []
+    assert pid is not None
+    assert pidfile.facts_of(pid) is None
+
+
+async def test_a_node_that_could_not_be_noted_is_known_all_the_same(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _text: str) -> None:
+        raise MachineRefused(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(pidfile, "write_atomically", full)
+    await start_all(fakes)
+    assert fakes.states() == ["running"] * 3
+    with pytest.raises(NodesAlive, match=r"node 1 \(pid \d+\), node 2 .* still runs; nothing was deleted"):
+        fakes.backend.destroy(fakes.cluster)
+    assert all(node.data_dir.is_dir() for node in fakes.cluster.nodes)
+    pids = fakes.pids()
+    await fakes.backend.stop(fakes.cluster, fakes.numbers, PATIENCE_S)
+    assert [pid for pid in pids if pid is not None and pidfile.facts_of(pid) is not None] == []
+
+
+async def test_a_node_whose_files_were_deleted_under_it_is_found_and_stopped(fakes: FakeNodes) -> None:
+    await start_all(fakes)
+    (pid, *_) = fakes.pids()
+    shutil.rmtree(fakes.cluster.data_dir)
+    assert fakes.states() == ["running"] * 3
+    await fakes.backend.stop(fakes.cluster, fakes.numbers, PATIENCE_S)
+    assert fakes.states() == ["down"] * 3
+    assert pid is not None
+    assert pidfile.facts_of(pid) is None
 
 
 async def test_destroy_leaves_nothing_and_may_be_said_twice(fakes: FakeNodes) -> None:

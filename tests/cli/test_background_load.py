@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import trio
 import trio.testing
 
 from esctl.backends import pidfile
+from esctl.errors import MachineRefused
 from esctl.load import attendant, background, ledger
 from esctl.load.background import BackgroundLoad, Witness
 from esctl.load.generator import Generator
@@ -22,6 +26,7 @@ from esctl.state import Cluster, write_atomically
 from esnode.dedup.batch import OffsetRange
 from esnode.errors import NoQuorum, OperationTimeout
 from tests.cli.fake_log import Log
+from tests.cli.test_commands import Run
 
 PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
 
@@ -160,5 +165,55 @@ def test_a_load_is_found_by_its_note_and_ended(tmp_path: Path) -> None:
         assert not attendant.stop(load), "to stop it again does nothing"
 
 
-def test_the_load_says_that_it_is_ready_in_the_words_that_are_waited_for() -> None:
-    assert background.READY == attendant.READY
+async def test_a_load_that_cannot_be_noted_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _text: str) -> None:
+        raise MachineRefused(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(pidfile, "write_atomically", full)
+    with pytest.raises(MachineRefused, match=r"process\.json cannot be written"):
+        await background.work(tmp_path, PLAN)
+
+
+def test_a_load_whose_starter_was_killed_is_known_by_what_it_notes_itself(tmp_path: Path) -> None:
+    cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
+    files = tmp_path / "files"
+    ledger.write_plan(files, PLAN)
+    write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
+    assert [load.running for load in attendant.listed(cluster)] == [False]
+    note = "import sys; from pathlib import Path; from esctl.load import attendant;"
+    note += "attendant.note_self(Path(sys.argv[1])); print('there', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", note, str(files)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        (load,) = attendant.listed(cluster)
+        assert load.running
+        assert load.as_data()["pid"] == process.pid
+        process.communicate()
+
+
+def test_loads_that_are_under_way_are_listed_of_every_cluster_or_of_one(make_fakes: Any) -> None:
+    one, two = make_fakes("one").cluster, make_fakes("two").cluster
+    for cluster, name in ((one, "load"), (one, "old"), (two, "load")):
+        files = cluster.directory / "files" / name
+        ledger.write_plan(files, replace(PLAN, name=name, cluster=cluster.name, begun=time.time()))
+        write_atomically(cluster.directory / "loads" / f"{name}.json", json.dumps({"directory": str(files)}))
+        if name == "load":
+            pidfile.take_note(files / "process.json", os.getpid(), Path(sys.executable).name)
+    found = Run("bench", "ls", "-o", "json").data["loads"]
+    assert [(load["cluster"], load["load"], load["running"]) for load in found] == [
+        ("one", "load", True),
+        ("two", "load", True),
+    ]
+    assert 0 < found[0]["left_s"] <= PLAN.seconds
+    every = Run("bench", "ls", "--all", "-c", "one", "-o", "json").data["loads"]
+    assert [(load["load"], load["running"], load["left_s"] > 0) for load in every] == [
+        ("load", True, True),
+        ("old", False, False),
+    ]
+    assert (
+        "no load is under way"
+        in Run("bench", "ls", "-o", "table", "-c", make_fakes("three").cluster.name).out
+    )

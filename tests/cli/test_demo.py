@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from esctl import state
+from esctl import state, tour
+from esctl.backends import holder
 from esctl.commands import demo
-from esctl.errors import ClusterExists, InputUnreadable
+from esctl.errors import ClusterExists, InputUnreadable, MachineRefused
 from esctl.exits import Exit
 from esctl.proof.audit import Audit
 from esctl.proof.history import History
@@ -21,6 +22,7 @@ from esctl.state import Cluster
 from esctl.tour import Story, read_events
 from esnode.events import encode_event, key_of
 from tests.cli.conftest import plan
+from tests.cli.test_commands import Run
 from tests.cli.wire_node import event, record
 
 FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
@@ -147,6 +149,44 @@ def some_flights(path: Path, count: int) -> Path:
     return path
 
 
+def nodes_below(home: Path) -> list[int]:
+    """The processes of nodes whose files are or were there: whatever any list says."""
+    return [process.pid for process, config in holder.every_node() if home in config.parents]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_ctrl_c_while_the_nodes_are_being_started_leaves_no_process(
+    tmp_path: Path, state_home: Path, nodes: int
+) -> None:
+    words = command("demo", "--input", str(some_flights(tmp_path / "flights", 100)), "-o", "plain")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while len(nodes_below(state_home)) < nodes:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED
+    assert nodes_below(state_home) == []
+    assert clusters() == []
+
+
+def test_a_clean_up_that_fails_is_told_and_the_cluster_stays_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(*_: object) -> None:
+        raise MachineRefused("node 1 (pid 7) was killed and does not go: it hangs in the kernel")
+
+    async def at_once(_: object) -> None:
+        return None
+
+    monkeypatch.setattr(tour, "clear", hangs)
+    monkeypatch.setattr(tour.Tour, "run", at_once)
+    ended = Run("demo", "--input", str(some_flights(tmp_path / "flights", 10)), "-o", "json")
+    assert ended.code == Exit.ERROR
+    assert state.names() == ["demo"]
+    assert [error["code"] for error in ended.document["errors"]] == ["ES4106", "ES4202"]
+
+
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "esctl.main", *words]
 
@@ -180,12 +220,13 @@ def test_the_tour_proves_that_nothing_was_lost_and_leaves_nothing(tmp_path: Path
     }
     assert [node["next_offset"] for node in data["verify"]["nodes"]] == [6_000] * 3
     assert len({node["hash"] for node in data["verify"]["nodes"]}) == 1
+    assert nodes_below(state_home) == []
     assert clusters() == []
     assert [path.name for path in (state_home / "esctl" / "clusters").iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_tour_and_clears_away(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_tour_and_clears_away(tmp_path: Path, state_home: Path) -> None:
     words = command("demo", "--input", str(some_flights(tmp_path / "flights", 20_000)), "-o", "plain")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -195,4 +236,5 @@ def test_ctrl_c_ends_the_tour_and_clears_away(tmp_path: Path) -> None:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == Exit.INTERRUPTED
     assert "stopping" in stderr
+    assert nodes_below(state_home) == []
     assert clusters() == []

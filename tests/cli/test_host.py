@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from esctl import state
 from esctl.host import clock, disk, leftovers, software
@@ -133,3 +136,43 @@ def test_a_finding_without_a_fix_stays_as_it_is() -> None:
     finding = Finding("fsync", "warning", "slow", "use a faster disk")
     assert finding.mended() is finding
     assert Finding("x", "warning", "y", fix=lambda: "done").mended() == Finding("x", "ok", "done")
+
+
+def test_the_trouble_of_other_clusters_is_one_line(make_fakes: Callable[..., FakeNodes]) -> None:
+    ours, *others = (make_fakes(name).cluster for name in ("ours", "one", "two", "well"))
+    for cluster in others[:2]:
+        for node in cluster.nodes:
+            (cluster.directory / f"node-{node.id}.pid").write_text("{}")  # ended, and nobody has stopped it
+            node.config.unlink()
+        shutil.rmtree(cluster.data_dir)
+    (others[1].directory / "cluster.json").write_text("broken")
+    checks = Run("doctor", "-c", "ours", "-o", "json").data["checks"]
+    told = [one for one in checks if one["check"].partition(" ")[0] in ("cluster", "other")]
+    assert [(one["check"], one["result"]) for one in told] == [
+        ("cluster ours", "ok"),
+        ("other clusters", "warning"),
+    ]
+    assert told[1]["found"] == "2 of 3 have trouble: one, two"
+    assert told[1]["next"] == "esctl doctor --cluster one"
+    assert {one["check"] for one in Run("doctor", "-o", "json").data["checks"]} >= {
+        "cluster one",
+        "cluster two",
+        "cluster ours",
+    }
+    assert ours.directory.exists()
+
+
+def test_nodes_of_no_cluster_that_is_known_are_told_in_a_line_a_kind(fakes: FakeNodes) -> None:
+    trio.run(fakes.backend.start, fakes.cluster, fakes.numbers, 60.0)
+    pids = fakes.pids()
+    path = fakes.cluster.directory / "cluster.json"
+    description = path.read_bytes()
+    path.unlink()
+    (elsewhere,) = [f for f in leftovers.strays() if str(fakes.cluster.data_dir) in f.found or f.next == ""]
+    assert (elsewhere.result, elsewhere.next) == ("ok", "")
+    for node in fakes.cluster.nodes:
+        node.config.unlink()
+    abandoned = [f for f in leftovers.strays() if f.result == "warning"]
+    assert len(abandoned) == 1
+    assert set(map(str, pids)) <= set(abandoned[0].next.split())
+    path.write_bytes(description)

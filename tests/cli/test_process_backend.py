@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl import state
-from esctl.backends import pidfile
+from esctl import layout, state
+from esctl.backends import pidfile, process
 from esctl.backends.interface import NodeOptions
-from esctl.errors import DirectoryTaken, NodeNotReady, NodeNotRunning
+from esctl.errors import DirectoryTaken, NodeFilesGone, NodeNotReady, NodeNotRunning
+from esctl.state import write_atomically as write
 from esnode.config import load
 
 from .conftest import FakeNodes, plan
+from .test_commands import Run
 
 PATIENCE_S = 60.0
 
@@ -55,6 +57,66 @@ async def test_a_node_that_does_not_answer_is_reported_and_left_running(fakes: F
     with pytest.raises(NodeNotReady, match="node 1"):
         await fakes.backend.start(fakes.cluster, [1], 0.5)
     assert fakes.states()[0] == "running"
+
+
+async def test_a_start_that_is_cut_off_at_once_leaves_no_process_that_a_stop_does_not_find(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[int] = []
+    spawn = os.posix_spawn
+    monkeypatch.setattr(os, "posix_spawn", lambda *a, **k: spawned.append(spawn(*a, **k)) or spawned[-1])
+    with trio.CancelScope() as ctrl_c:
+        ctrl_c.cancel()
+        await start_all(fakes)
+    assert len(spawned) == 3
+    await fakes.backend.stop(fakes.cluster, fakes.numbers, 0.0)
+    assert [pid for pid in spawned if pidfile.facts_of(pid) is not None] == []
+
+
+def test_a_node_whose_configuration_is_gone_is_told_before_anything_starts(fakes: FakeNodes) -> None:
+    fakes.cluster.node(3).config.unlink()
+    with pytest.raises(NodeFilesGone, match="was not made to its end") as told:
+        trio.run(start_all, fakes)
+    assert told.value.next_step.endswith("esctl cluster destroy fake --confirm fake")
+    assert fakes.states() == ["down"] * 3
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing is cleaned up."""
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_cluster_that_was_killed_while_it_was_made_is_known_and_can_be_destroyed(
+    tmp_path: Path, writes: int
+) -> None:
+    left = writes
+
+    def die(directory: Path) -> None:
+        nonlocal left
+        if not left:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / ".node-1.toml.4194305").touch()  # it was being written
+            raise Killed
+        left -= 1
+        state.make_directory(directory)
+
+    cluster = plan("half", tmp_path / "half")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(process, "make_directory", die)
+        patched.setattr(process, "write_atomically", lambda path, text: (die(path.parent), write(path, text)))
+        with pytest.raises(Killed):
+            layout.make(cluster, NodeOptions())
+    assert state.load("half") == cluster
+    assert Run("cluster", "destroy", "half", "--confirm", "half").code == 0
+    assert not cluster.data_dir.exists()
+    assert state.names() == []
+
+
+def test_a_place_that_is_promised_to_another_cluster_is_not_free(fakes: FakeNodes, tmp_path: Path) -> None:
+    layout.describe(plan("first", tmp_path / "new"), NodeOptions())  # and its files were never made
+    with pytest.raises(DirectoryTaken, match="belongs to cluster first"):
+        layout.make(plan("second", tmp_path / "new"), NodeOptions())
+    assert "second" not in state.names()
 
 
 def test_a_recycled_pid_is_never_signalled(fakes: FakeNodes) -> None:

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esctl.backends import pidfile
+from esctl import state
+from esctl.backends import holder, pidfile
 
 from . import contract
 
@@ -50,6 +52,59 @@ def up(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any
         capture_output=True,
         timeout=100,
     )
+
+
+def nodes_below(home: Path) -> set[int]:
+    """The live processes of nodes whose configurations are there, whatever any list says."""
+    return {process.pid for process, config in holder.every_node() if home in config.parents}
+
+
+@pytest.mark.parametrize("moment", ["described", "first process", "all processes"])
+def test_a_cluster_whose_making_is_killed_leaves_no_process_that_is_not_known(
+    tmp_path: Path, moment: str
+) -> None:
+    home = tmp_path / "state"
+    words = [sys.executable, "-m", "esctl.main", "cluster", "up", "cut"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as making:
+        wanted = {"described": 0, "first process": 1, "all processes": 3}[moment]
+        while "cut" not in state.names() or len(nodes_below(home)) < wanted:
+            assert making.poll() is None
+        making.kill()
+    listed = {node["pid"] for node in esctl("node", "ls")["data"]["nodes"] if node["pid"] is not None}
+    assert listed == nodes_below(home)
+    assert esctl("cluster", "destroy", "cut", "--confirm", "cut")["data"]["kept"] == []
+    assert nodes_below(home) == set()
+
+
+def fill(directory: Path) -> None:
+    """Leave no byte of the file system."""
+    with (directory / "fill").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(1024)):
+            pass
+    free = os.statvfs(directory)
+    assert free.f_bavail == 0
+
+
+def test_a_full_state_directory_hides_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(small))
+    try:
+        esctl("cluster", "up", "full", "--data-dir", str(tmp_path / "data"))
+        esctl("cluster", "stop", "full")
+        fill(small)
+        esctl("node", "start", "1")
+        assert len(nodes_below(tmp_path)) == 1
+        esctl("cluster", "stop", "full")
+        assert nodes_below(tmp_path) == set()
+        esctl("node", "start", "1")
+        assert esctl("cluster", "destroy", "full", "--confirm", "full")["data"]["kept"] == []
+        assert nodes_below(tmp_path) == set()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def running(states: dict[str, Any]) -> dict[int, bool]:

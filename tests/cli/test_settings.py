@@ -211,3 +211,50 @@ def test_a_directory_that_is_gone_or_may_not_be_looked_into_has_no_file(
     monkeypatch.chdir(project / "a" / "b")
     (project / "a" / "b").rmdir()
     assert settings.project_file() is None
+
+
+def test_defining_a_context_again_keeps_the_others(fakes: FakeNodes) -> None:
+    for name in ("prod", "dev", "test", "prod"):
+        assert Run("context", "add", name, "--to", "fake").code == 0
+    assert [one["name"] for one in Run("context", "ls", "-o", "json").data["contexts"]] == [
+        "dev",
+        "prod",
+        "test",
+    ]
+
+
+def test_a_context_is_removed_and_no_longer_in_use(fakes: FakeNodes) -> None:
+    for name in ("prod", "dev"):
+        Run("context", "add", name, "--to", "fake")
+    Run("context", "use", "prod")
+    assert Run("context", "rm", "prod", "--dry-run").code == 0
+    path = Path(Run("context", "rm", "prod", "-o", "json").data["file"])
+    assert list(settings.contexts_in(path)) == ["dev"]
+    assert Run("context", "show", "-o", "json").data["context"] is None
+    gone = Run("context", "rm", "prod", "-o", "json")
+    assert gone.code == 2
+    assert "there is no context prod in" in gone.document["errors"][0]["message"]
+    assert fakes.cluster.directory.exists()
+
+
+def test_a_context_that_another_layer_uses_still_is_warned_of(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run("context", "add", "prod", "--to", "fake")
+    monkeypatch.setenv("ESCTL_CONTEXT", "prod")
+    removed = Run("context", "rm", "prod")
+    assert removed.code == 0
+    assert "ESCTL_CONTEXT names it still; next: unset ESCTL_CONTEXT" in removed.err
+
+
+def test_a_setting_is_taken_out_and_what_counts_then_is_said(project: Path) -> None:
+    path = user('output = "plain" # for scripts\nno_color = true\n')
+    (project / "esctl.toml").write_text("no_color = false\n")
+    assert Run("config", "unset", "output", "-n", "-o", "json").data["was_set"] is True
+    assert Run("config", "unset", "output", "-o", "json").data["was_set"] is True
+    assert Run("config", "unset", "output", "-o", "json").data["was_set"] is False
+    assert path.read_text() == "no_color = true\n"
+    assert "esctl.toml" in Run("config", "unset", "no_color").out
+    assert Run("config", "unset", "no_color", "--project").code == 0
+    assert settings.load().get("no_color").value is None
+    assert Run("config", "unset", "colour").code == 2

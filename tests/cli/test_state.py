@@ -1,6 +1,8 @@
 """Where clusters are kept: names, defaults, damage, and two people at once."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from esctl.errors import (
     StateUnreadable,
 )
 
-from .conftest import plan
+from .conftest import FakeNodes, plan
+from .test_commands import Run
 
 
 def test_a_cluster_is_read_back_as_it_was_added(tmp_path: Path) -> None:
@@ -119,3 +122,49 @@ def test_one_command_at_a_time_changes_a_cluster(tmp_path: Path) -> None:
         order.append("first")
     other.join()
     assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[" * 100_000, "nul", '{"schema": "esctl-cluster/v1", "nodes": 7}']
+)
+def test_one_broken_description_is_in_no_other_clusters_way(
+    fakes: FakeNodes, tmp_path: Path, damage: str
+) -> None:
+    broken = state.clusters_root() / "broken"
+    broken.mkdir(parents=True)
+    (broken / "cluster.json").write_text(damage)
+    (state.clusters_root() / ".trash").mkdir()
+    (state.clusters_root() / ".trash" / "cluster.json").touch()
+    assert [cluster.name for cluster in state.readable()] == ["fake"]
+    assert len(fakes.backend.addresses(3)) == 3
+    assert state.owner_of(fakes.cluster.node(1).data_dir) == "fake"
+    assert Run("cluster", "up", "another", "--data-dir", str(tmp_path / "a"), "--dry-run").code == 0
+    assert Run("node", "ls", "-c", "fake").code == 0
+    refused = Run("cluster", "destroy", "broken", "-o", "json")
+    assert refused.code == 13
+    assert refused.document["errors"][0]["next"] == "esctl cluster destroy broken --confirm broken"
+    assert broken.exists()
+    gone = Run("cluster", "destroy", "broken", "--confirm", "broken", "-o", "json")
+    assert gone.code == 0
+    assert gone.data["deleted"] == [str(broken)]
+    assert not broken.exists()
+    assert fakes.cluster.directory.exists()
+
+
+def test_a_cluster_whose_description_is_broken_is_not_deleted_under_its_nodes(fakes: FakeNodes) -> None:
+    home = state.clusters_root() / "torn" / state.HOME
+    (home / "node-1").mkdir(parents=True)
+    (home.parent / "cluster.json").touch()
+    config = home / "node-1.toml"
+    program = "import sys; print('there', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", program, "esnode", "--config", str(config)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        assert node.stdout.readline() == "there\n"
+        refused = Run("cluster", "destroy", "torn", "--confirm", "torn", "-o", "json")
+        assert refused.code == 14
+        assert refused.document["errors"][0]["next"].startswith(f"kill {node.pid};")
+        assert home.is_dir()
+        node.communicate()
+    assert Run("cluster", "destroy", "torn", "--confirm", "torn").code == 0
+    assert not home.exists()

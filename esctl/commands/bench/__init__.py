@@ -25,6 +25,7 @@ LISTED: Final = (
     ("soak", soak.soak, "Append for minutes or hours, and watch memory and latency"),
     ("failover", failover.failover, "Strike the leader again and again under load"),
     ("start", background.start, "Start a steady load that goes on in the background"),
+    ("ls", background.ls, "List the background loads, those of playbooks too"),
     ("stop", background.stop, "Stop a background load and say what it saw"),
     ("compare", compare.compare, "Compare saved results with the first; exit 15 if one is worse"),
     ("report", report.report, "Write one HTML page with the figures and plots of saved results"),

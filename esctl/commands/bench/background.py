@@ -1,16 +1,19 @@
-"""`esctl bench start` and `stop`: a steady load that goes on while the next commands are typed.
+"""`esctl bench start`, `ls` and `stop`: a steady load that goes on while the next commands are typed.
 
 It ends by itself when its time is over, so that none is forgotten. What it was told is held against the log
 by a playbook's audit; the load itself is in `esctl/load/background.py`.
 """
 
 import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Fields, Line, Tone, Value
+from esctl import state
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.arguments import DryRun
 from esctl.errors import InvalidArgument
 from esctl.invocation import Invocation
@@ -59,6 +62,44 @@ def start(
     )
 
 
+def ls(
+    run: Invocation,
+    every: Annotated[bool, typer.Option("--all", help="Those that are over, too")] = False,
+) -> Answer:
+    """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
+    of all"""
+    from esctl.load import attendant, ledger
+
+    clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
+    listed: list[dict[str, Any]] = []
+    rows: list[list[Value]] = []
+    for cluster, load in ((c, load) for c in clusters for load in attendant.listed(c)):
+        if not (load.running or every):
+            continue
+        plan = ledger.read_plan(load.directory)
+        sample = load.sample
+        begun = datetime.fromtimestamp(plan.begun, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        left_s = max(0.0, plan.begun + plan.seconds - time.time()) if load.running else 0.0
+        listed.append(
+            {"cluster": cluster.name, "begun": begun, "seconds": plan.seconds, "left_s": round(left_s, 1),
+             "rate_per_s": plan.rate, **load.as_data()}
+        )  # fmt: skip
+        rows.append(
+            [
+                cluster.name,
+                load.name,
+                Cell("under way", Tone.GOOD) if load.running else Cell("over", Tone.DIM),
+                begun,
+                f"{left_s:,.0f} s",
+                f"{plan.rate:,.0f}/s",
+                sample.get("acked", 0),
+                str(load.directory),
+            ]
+        )
+    columns = ["cluster", "load", "", "begun", "left", "rate", "acked", "files"]
+    return Answer({"loads": listed}, [Table(columns, rows, empty="no load is under way")])
+
+
 def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) -> Answer:
     """Stop a background load and say what it saw"""
     from esctl.load import attendant
@@ -66,9 +107,9 @@ def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) 
     cluster = run.cluster()
     load = attendant.get(cluster, name)
     if dry_run:
-        state = "runs and would be stopped" if load.running else "is over already"
+        fate = "runs and would be stopped" if load.running else "is over already"
         data = {"cluster": cluster.name, "dry_run": True, **load.as_data()}
-        return Answer(data, [Line(f"the load {name} {state}; the quorum stays as it is")])
+        return Answer(data, [Line(f"the load {name} {fate}; the quorum stays as it is")])
     with run.terminal.progress(f"stopping {name}"):
         stopped = attendant.stop(load)
     data = {"cluster": cluster.name, "stopped": stopped, **load.as_data()}
