@@ -32,7 +32,7 @@ CLEAR_TIMEOUT_S: Final = 4.0
 LINE_WIDTH: Final = 58
 
 
-@command(app, "demo")
+@command(app, "demo", impact="rw")
 def demo(
     run: Invocation,
     keep: Annotated[bool, typer.Option("--keep", help="Let the cluster run on at the end")] = False,
