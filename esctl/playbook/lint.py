@@ -206,7 +206,7 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
         flaw = _flaw_of_command(playbook, action)
         if flaw:
             yield Finding.of(
-                "no-such-command", step.id, f"{what}{flaw}", "see docs/commands.md, or `esctl --help`"
+                "no-such-command", step.id, f"{what}{flaw}", "see `esctl docs commands`, or `esctl --help`"
             )
 
 
