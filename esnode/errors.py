@@ -315,7 +315,7 @@ class FaultsNotAllowed(OperatorError):
 
     code = "ES3003"
     title = "the node was not started with faults allowed"
-    next_step = "set `allowed = true` under `[faults]` in the node's file and restart it; see `esctl docs faults`"
+    next_step = "set `allowed = true` under `[faults]` in its file and restart it; see `esctl docs faults`"
 
 
 class WrongDirectory(OperatorError):

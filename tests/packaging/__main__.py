@@ -1,8 +1,8 @@
-"""The wheel in empty environments outside the checkout: with the lowest versions it declares, and with the newest.
+"""The wheel in empty environments outside the checkout: with the lowest versions that it admits, and newest.
 
 Builds the wheel, installs it, and uses it as somebody does who has never seen the checkout. Tells what is
-installed, and what an application needs that only embeds the client. Run by `make package`, which installs uv.
-Exits with code 1 at the first thing that is not as it should be.
+installed, and what an application needs that only embeds the client. Run by `make package`, which installs
+uv. Exits with code 1 at the first thing that is not as it should be.
 """
 
 import json
@@ -56,7 +56,8 @@ class Environment:
 
     def run(self, *words: str) -> str:
         """A program in this environment, with a home of its own."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ESCTL_", "PYTHON"))}
+        ours = ("ESCTL_", "PYTHON")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         here = {name: str(self.path / "home") for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")}
         return run(*words, cwd=self.path, env=kept | here)
 
