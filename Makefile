@@ -9,7 +9,7 @@ PEERS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check bench bench-peers docs pictures lock clean
+.PHONY: help demo test fast check package bench bench-peers docs pictures lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ check: $(STAMP)  ## Lint, types, import directions, tidiness
 	@$(BIN)/mypy --package bench.peers
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/test_tidy.py
+
+package: $(STAMP)  ## Use the wheel in empty environments, with the lowest and the newest versions
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	@$(BIN)/python -m tests.packaging
 
 bench: $(STAMP)  ## Measure throw-away clusters into bench/results (BENCH="--seconds 60 --only e2e-20k")
 	@$(BIN)/python -m bench.suite $(BENCH)

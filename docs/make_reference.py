@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from esctl import errors, exits
 from esctl.main import ROWS, Row, load
-from esctl.playbook import findings, kinds, names
-from esctl.playbook.schema import Kind
+from esctl.playbook import findings, kinds, names, parameters
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -105,11 +104,10 @@ def errors_page() -> str:
 def playbook_page() -> str:
     """The whole of docs/playbook-reference.md."""
     parts = [_PLAYBOOK_HEAD, "## Kinds", "", "What stands in `with`. A `*` marks what is wanted.", ""]
-    for kind, table in kinds.TABLES.items():
-        parts += [f"### {kind}", "", *_arguments(table)]
-        if kind is Kind.FAULT:
-            for fault, more in kinds.FAULTS.items():
-                parts += [f'With `type = "{fault}"` also:', "", *_arguments(more)]
+    for kind in kinds.TABLES:
+        parts += [f"### {kind}", "", *_arguments(kinds.arguments_of(kind, {}))]
+        for command in kinds.commands_of(kind):
+            parts += [f"`{kind} {command}`:", "", *_arguments(parameters.arguments((kind, command)))]
     parts += ["## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
@@ -119,7 +117,7 @@ def playbook_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _arguments(table: Mapping[str, kinds.Argument]) -> list[str]:
+def _arguments(table: Mapping[str, parameters.Argument]) -> list[str]:
     if not table:
         return ["Nothing.", ""]
     rows = ["| argument | takes | what it is |", "|---|---|---|"]

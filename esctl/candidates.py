@@ -49,6 +49,16 @@ def codes(incomplete: str) -> Candidates:
     return _that_begin([(code, cls.title) for code, cls in declared().items()], incomplete.upper())
 
 
+def documents(incomplete: str) -> Candidates:
+    """The documents that came with `esctl`."""
+    from esctl import shipped
+
+    try:
+        return _that_begin([(name, "") for name in shipped.documents()], incomplete)
+    except EventStreamError:
+        return []
+
+
 def commands_with_schema(ctx: typer.Context, incomplete: str) -> Candidates:
     """The next word of a command that has a schema."""
     from esctl import schemas

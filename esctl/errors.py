@@ -210,6 +210,14 @@ class MachineRefused(OperatorError):
     next_step = "esctl doctor"
 
 
+class IncompleteInstallation(OperatorError):
+    """What comes with `esctl` beside its code (playbooks, documents, examples) is not there."""
+
+    code = "ES4540"
+    title = "a part of esctl is missing"
+    next_step = "pip install --force-reinstall eventstreamcore"
+
+
 class NodeNotBack(OperatorError):
     """Upkeep started a node again, and it does not follow, or lags, after the time that it was given."""
 
@@ -310,7 +318,7 @@ class BackupOvertaken(OperatorError):
     code = "ES4401"
     title = "the log was cut while it was backed up"
     next_step = (
-        "esctl backup create, once more; or keep more of the log, see [retention] in docs/deployment.md"
+        "esctl backup create, once more; or keep more of the log, see [retention] in `esctl docs deployment`"
     )
 
 

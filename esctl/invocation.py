@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import (
@@ -19,6 +19,7 @@ from typing import (
     Any,
     Concatenate,
     Final,
+    Literal,
     Never,
     ParamSpec,
     TypeVar,
@@ -68,6 +69,22 @@ OutputOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=_PANEL, help="The same as -o json")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", rich_help_panel=_PANEL, help="Use no colours")]
 NoInputOption = Annotated[bool, typer.Option("--no-input", rich_help_panel=_PANEL, help="Never ask anything")]
+
+
+Impact = Literal["ro", "rw", "destructive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a command says of itself: playbooks and the tests read it from the command's callback.
+
+    `changes` is the name of the one option that makes it change something, or whether it does.
+    `takes` has the annotation of each of its own parameters.
+    """
+
+    changes: bool | str
+    impact: Impact
+    takes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +297,12 @@ def new_typer(**settings: Any) -> typer.Typer:
 
 
 def command(
-    group: typer.Typer, name: str, *, changes: bool | str = False, **settings: Any
+    group: typer.Typer,
+    name: str,
+    *,
+    changes: bool | str = False,
+    impact: Impact | None = None,
+    **settings: Any,
 ) -> Callable[
     [Callable[Concatenate[Invocation, P], Answer | None]], Callable[Concatenate[Invocation, P], Answer | None]
 ]:
@@ -288,20 +310,21 @@ def command(
 
     Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
     when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit trail;
-    where only one of its options makes it change something, `changes` names that.
+    where only one of its options makes it change something, `changes` names that. `impact` is what it does to
+    a cluster, where that does not follow: commands that change something are "rw", others "ro".
     """
 
     def register(
         function: Callable[Concatenate[Invocation, P], Answer | None],
     ) -> Callable[Concatenate[Invocation, P], Answer | None]:
-        group.command(name, **settings)(_with_shared_options(function, changes=changes))
+        group.command(name, **settings)(_with_shared_options(function, changes, impact))
         return function
 
     return register
 
 
 def _with_shared_options(
-    function: Callable[..., Answer | None], *, changes: bool | str
+    function: Callable[..., Answer | None], changes: bool | str, impact: Impact | None
 ) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
     hints = get_type_hints(function, include_extras=True)
@@ -335,7 +358,9 @@ def _with_shared_options(
         _show_no_type_of_a_flag(parameter.annotation)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.changes = bool(changes)  # type: ignore[attr-defined]  # for the test that no command forgets
+    run.declared = Declared(  # type: ignore[attr-defined]
+        changes, impact or ("rw" if changes else "ro"), {p.name: hints[p.name] for p in own}
+    )
     return run
 
 

@@ -78,6 +78,7 @@ ROWS: Final = (
     Row("config", "Show and change settings, and where each comes from", "Learn"),
     Row("context", "Name the clusters that you work with, and use one", "Learn"),
     Row("explain", "Explain an error code", "Learn"),
+    Row("docs", "Print the documents: operations, guarantees, faults and others", "Learn"),
     Row("schema", "Print the JSON Schema of what a command answers", "Learn"),
     Row("completion", "Print the completion script for a shell", "Learn"),
     Row("version", "Show the versions of esctl and of what it runs on", "Learn"),

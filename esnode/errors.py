@@ -76,7 +76,7 @@ class InvalidRequest(CallerError):
 
     code = "ES1003"
     title = "the request is not valid"
-    next_step = "compare it with docs/protocol.md"
+    next_step = "compare it with the protocol: esctl docs protocol"
 
 
 class OffsetOutOfRange(CallerError):
@@ -288,7 +288,7 @@ class ClusterRestored(WrongCluster):
 
     code = "ES2020"
     title = "the cluster was restored from a backup, with a new epoch"
-    next_step = "connect anew; read and send again what is from the named offset on: see docs/operations.md"
+    next_step = "connect anew; read and send again what is from the named offset on: esctl docs operations"
 
 
 # --- the operator's ----------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class InvalidConfig(OperatorError):
 
     code = "ES3001"
     title = "the configuration is not valid"
-    next_step = "mend the file; docs/deployment.md lists every key"
+    next_step = "mend the file; `esctl docs deployment` lists every key"
 
 
 class AddressTaken(OperatorError):
@@ -315,7 +315,7 @@ class FaultsNotAllowed(OperatorError):
 
     code = "ES3003"
     title = "the node was not started with faults allowed"
-    next_step = "set `allowed = true` under `[faults]` in the node's file and restart it; see docs/faults.md"
+    next_step = "set `allowed = true` under `[faults]` in its file and restart it; see `esctl docs faults`"
 
 
 class WrongDirectory(OperatorError):

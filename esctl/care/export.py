@@ -17,28 +17,26 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from sqlite_utils import Database as SQLite
+
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
 from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.following import Reading, Wanted, reading
 from esctl.state import Cluster
 from esnode.client import StoredEvent
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS events (
-  "offset" INTEGER PRIMARY KEY,
-  id TEXT NOT NULL,
-  source TEXT NOT NULL,
-  type TEXT,
-  time TEXT,
-  subject TEXT,
-  data TEXT,
-  attributes TEXT,
-  log_time_ms INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS events_by_key ON events (source, id);
-CREATE INDEX IF NOT EXISTS events_by_type ON events (type);
-CREATE TABLE IF NOT EXISTS export (cluster TEXT NOT NULL, next_offset INTEGER NOT NULL);
-"""
+_EVENTS: Final = {
+    "offset": int,
+    "id": str,
+    "source": str,
+    "type": str,
+    "time": str,
+    "subject": str,
+    "data": str,
+    "attributes": str,
+    "log_time_ms": int,
+}
+_INDEXES: Final = {"events_by_key": ("source", "id"), "events_by_type": ("type",)}
 _COLUMNS: Final = ("id", "source", "type", "time", "subject")
 
 
@@ -84,35 +82,47 @@ class Sink(Protocol):
 class Database:
     """An SQLite file. The transaction that has events has the offset to go on with, too."""
 
-    def __init__(self, connection: sqlite3.Connection, cluster: str) -> None:
+    def __init__(self, database: SQLite, cluster: str) -> None:
         """`cluster`: whose events come into it from now on."""
-        self._connection = connection
+        self._database = database
+        self._events, self._export = database.table("events"), database.table("export")
         self._cluster = cluster
-        connection.executescript(_SCHEMA)
-        row = connection.execute("SELECT cluster, next_offset FROM export").fetchone()
-        self.owner: str | None = None if row is None else str(row[0])
+        self._rows: list[dict[str, Any]] = []
+        with database.atomic():
+            self._events.create(
+                _EVENTS, pk="offset", not_null=("id", "source", "log_time_ms"), if_not_exists=True
+            )
+            for name, columns in _INDEXES.items():
+                self._events.create_index(columns, name, if_not_exists=True)
+            self._export.create(
+                {"cluster": str, "next_offset": int}, not_null=("cluster", "next_offset"), if_not_exists=True
+            )
+        row = next(iter(self._export.rows), None)
+        self.owner: str | None = None if row is None else str(row["cluster"])
         """Whose events are in it; None in a new one."""
-        self.next_offset: int | None = None if row is None else int(row[1])
+        self.next_offset: int | None = None if row is None else int(row["next_offset"])
         """Where to go on; None in a new one."""
 
     def put(self, stored: StoredEvent, log_time_ms: int) -> None:
         """See `Sink`."""
         event = stored.event
         rest = {name: value for name, value in event.items() if name not in (*_COLUMNS, "data")}
-        row = (
-            stored.offset,
-            *(_text(event.get(name)) for name in _COLUMNS),
-            None if event.get("data") is None else as_json(event["data"]),
-            as_json(rest) if rest else None,
-            log_time_ms,
-        )
-        self._connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row: dict[str, Any] = {name: _text(event.get(name)) for name in _COLUMNS}
+        row |= {
+            "offset": stored.offset,
+            "data": None if event.get("data") is None else as_json(event["data"]),
+            "attributes": as_json(rest) if rest else None,
+            "log_time_ms": log_time_ms,
+        }
+        self._rows.append(row)
 
     def reached(self, next_offset: int) -> None:
         """See `Sink`."""
-        self._connection.execute("DELETE FROM export")
-        self._connection.execute("INSERT INTO export VALUES (?, ?)", (self._cluster, next_offset))
-        self._connection.commit()
+        rows, self._rows = self._rows, []
+        with self._database.atomic():
+            self._events.insert_all(rows, pk="offset", replace=True)
+            self._export.delete_where()
+            self._export.insert({"cluster": self._cluster, "next_offset": next_offset})
 
 
 class Lines:
@@ -137,8 +147,8 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
     `InputUnreadable`, `MachineRefused`.
     """
     try:
-        with closing(sqlite3.connect(path)) as connection:
-            database = Database(connection, cluster.identity)
+        with closing(SQLite(path)) as file:
+            database = Database(file, cluster.identity)
             _check_owner(path, database, cluster, ancestors)
             yield database
     except sqlite3.DatabaseError as error:

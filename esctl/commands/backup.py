@@ -41,7 +41,8 @@ DirectoryArgument = Annotated[
 def create(
     run: Invocation,
     into: Annotated[
-        Path | None, typer.Option("--into", metavar="FILE", help="Write it there: a new file, or a directory")
+        Path | None,
+        typer.Option("--into", "--file", metavar="FILE", help="Write it there: a new file, or a directory"),
     ] = None,
     from_node: Annotated[
         int | None, typer.Option("--from-node", metavar="ID", min=1, help="Read this node's log")
@@ -147,7 +148,7 @@ def restore(
     return Answer({**_data(file, manifest), **restored}, views)
 
 
-@command(app, "drill")
+@command(app, "drill", impact="rw")
 def drill(
     run: Invocation,
     file: Annotated[
@@ -199,7 +200,7 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
     return Answer({"backups": listed}, [table])
 
 
-@command(app, "prune")
+@command(app, "prune", impact="destructive")
 def prune(
     run: Invocation,
     directory: DirectoryArgument = None,

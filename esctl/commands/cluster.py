@@ -199,7 +199,7 @@ def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run:
     return telling.rolling_answer(survey, order, done)
 
 
-@command(app, "destroy")
+@command(app, "destroy", impact="destructive")
 def destroy(
     run: Invocation,
     name: ClusterArgument = None,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import layout, state
+from esctl import layout, shipped, state
 from esctl.answer import Answer, Panel, Tone, Trouble, View
 from esctl.backends.interface import NodeOptions
-from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, InputUnreadable, VerdictFailed
+from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.terminal import Output, Progress, Terminal
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 app = new_typer()
 NAME: Final = "demo"
-FLIGHTS: Final = "flights-2013-01.ndjson.gz"
 NODES: Final = 3
 CLEAR_TIMEOUT_S: Final = 4.0
 """Less than what the frame allows after Ctrl-C."""
 LINE_WIDTH: Final = 58
 
 
-@command(app, "demo")
+@command(app, "demo", impact="rw")
 def demo(
     run: Invocation,
     keep: Annotated[bool, typer.Option("--keep", help="Let the cluster run on at the end")] = False,
@@ -45,7 +44,7 @@ def demo(
     from esctl.backends import backend_named
     from esctl.tour import Tour, read_events
 
-    path = source if source is not None else find_flights()
+    path = source if source is not None else shipped.flights()
     events = read_events(path)
     guide = Storyteller(run.terminal)
     with state.locked("", run.terminal.note):
@@ -115,18 +114,6 @@ class Storyteller:
         if self._terminal.output is not Output.JSON:
             self._terminal.toned(parts)
             self._terminal.flush()
-
-
-def find_flights() -> Path:
-    """The example events, in the checkout that this code or this shell is in."""
-    places = [Path(__file__).resolve().parents[2] / "examples", Path.cwd() / "examples"]
-    for place in places:
-        if (place / FLIGHTS).is_file():
-            return place / FLIGHTS
-    raise InputUnreadable(
-        f"{FLIGHTS} is not in {' nor in '.join(map(str, dict.fromkeys(places)))}",
-        next_step="run it in a checkout of the project, or: esctl demo --input FILE",
-    )
 
 
 def _free_name(wanted: str | None) -> str:

@@ -22,7 +22,7 @@ app = new_typer()
 DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 
 
-@command(app, "export")
+@command(app, "export", impact="rw")
 def export(
     run: Invocation,
     to: Annotated[

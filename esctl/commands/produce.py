@@ -47,7 +47,7 @@ class Settings:
     timeout_s: float
 
 
-@command(app, "produce")
+@command(app, "produce", impact="rw")
 def produce(
     run: Invocation,
     file: Annotated[

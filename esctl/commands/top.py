@@ -30,7 +30,7 @@ app = new_typer()
 _HINT: Final = "arrows select a node; p, t and f show the command that they would run, and ask"
 
 
-@command(app, "top")
+@command(app, "top", impact="rw")
 def top(
     run: Invocation,
     every: Annotated[

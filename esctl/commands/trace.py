@@ -23,7 +23,7 @@ _MATES: Final = 5
 """Of the events in the same batch, so many are named before and after."""
 
 
-@command(app, "trace")
+@command(app, "trace", changes="live")
 def trace(
     run: Invocation,
     offset: Annotated[

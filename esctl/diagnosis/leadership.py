@@ -12,7 +12,7 @@ from esctl.diagnosis.lastwords import End
 from esctl.diagnosis.situation import Situation
 from esctl.inquiry.survey import Report, Survey
 
-DOCUMENT = 'docs/deployment.md, "When a majority rejoins"'
+DOCUMENT = 'esctl docs deployment, "When a majority rejoins"'
 
 
 def two_leaders(seen: Situation) -> Iterator[Finding]:

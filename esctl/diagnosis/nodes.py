@@ -98,7 +98,7 @@ def _ended(seen: Situation, number: int) -> Finding:
         kind, what = Kind.BAD_CONFIG, "its configuration cannot be used"
     if kind is Kind.BAD_CONFIG:
         evidence = [seen.bad_configs.get(number, words.reason)]
-        first = "mend that file; docs/deployment.md lists every key"
+        first = "mend that file; `esctl docs deployment` lists every key"
         if number not in seen.bad_configs:
             evidence.append("its configuration can be read now")
             first = ""

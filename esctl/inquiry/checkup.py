@@ -172,7 +172,7 @@ def _rejoining(survey: Survey, report: Report) -> tuple[str, str]:
         return what, f"esctl health --wait 60 --cluster {name}"
     helps = f"esctl cluster start {name} --trust-copy"
     if sound + copies < survey.cluster.quorum:
-        helps = 'docs/deployment.md, "When a majority rejoins"'
+        helps = 'esctl docs deployment, "When a majority rejoins"'
     return f"{what}; too few of them trust theirs", f"esctl cluster stop {name}; then {helps}"
 
 

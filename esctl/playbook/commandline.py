@@ -1,10 +1,11 @@
-"""Whether a command of `esctl` can be typed: the command line is parsed as it would be, and nothing is run.
+"""The commands of `esctl`, found by their names, and whether a line can be typed.
 
-So a command that is not there, an option that is misspelt and a number out of its range are found when a
-playbook is linted, not at night. Called by the linter.
+A line is parsed as it would be, and nothing is run. So a command that is not there, an option that is
+misspelt and a number out of its range are found when a playbook is linted, not at night. The one place where
+playbooks load commands. Called by the linter, by `parameters.py` and by `impact.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -12,6 +13,27 @@ import typer
 
 SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
 """Which cluster it is about and how it answers is for the run to say."""
+
+
+def find(words: Sequence[str]) -> Any:
+    """The click command that a line of these words would run; None where there is none."""
+    from esctl.main import ROWS, load  # loaded late: that module is where all begins
+
+    row = next((row for row in ROWS if words and row.name == words[0]), None)
+    if row is None:
+        return None
+    command, rest = load(row), list(words[1:])
+    while members := getattr(command, "commands", None):
+        command = members.get(rest.pop(0)) if rest else None
+    return command
+
+
+def members(group: str) -> Mapping[str, Any]:
+    """The commands of a group, by name."""
+    from esctl.main import ROWS, load  # loaded late, as above
+
+    found: Mapping[str, Any] = load(next(row for row in ROWS if row.name == group)).commands
+    return found
 
 
 def flaw_of(words: Sequence[str]) -> str:

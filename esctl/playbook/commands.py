@@ -1,21 +1,16 @@
 """What an action comes down to: the words after `esctl`, as a person would type them.
 
-Pure. The cluster is never named here, nor the form of the output: who runs the command adds them. A kind
+The cluster is never named here, nor the form of the output: who runs the command adds them. A kind
 that is no command of ours (`check`, `wait`, `http`, ...) has no words. Called by the plan, the linter
 and the run, so that what was planned is what is done.
 """
 
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
+from esctl.playbook import parameters
 from esctl.playbook.schema import Action, Kind
-
-_BENCH_OPTIONS: Final = {"strike": "kind"}
-"""Where an option is not called as the argument is."""
-_BACKUP_FILE: Final = {"create": "--into", "drill": "--file"}
-"""Where the file is an option, not an argument."""
-_NOT_OPTIONS: Final = frozenset({"mode", "background", "name"})
 
 
 def command_of(action: Action) -> list[str]:
@@ -25,7 +20,7 @@ def command_of(action: Action) -> list[str]:
         case Kind.ESCTL:
             return [str(word) for word in given["argv"]]
         case Kind.FAULT:
-            return _fault(given)
+            return parameters.words(("fault", str(given["type"])), given)
         case Kind.HEAL:
             return ["fault", "heal", "--all" if given.get("all") is True else str(given["fault"])]
         case Kind.BENCH:
@@ -55,45 +50,12 @@ def typed(words: Iterable[str]) -> str:
     return " ".join(word if word.startswith("${") else shlex.quote(word) for word in words)
 
 
-def _fault(given: Mapping[str, Any]) -> list[str]:
-    kind = str(given["type"])
-    words = ["fault", kind]
-    match kind:
-        case "partition":
-            words += [str(given["shape"]), *([str(given["node"])] if "node" in given else [])]
-        case "net":
-            words += [str(given["link"])] if "link" in given else []
-        case "disk" | "clock":
-            words += [str(given["how"]), str(given["node"])]
-        case _:
-            words += [str(given["node"])]
-    placed = {"type", "shape", "node", "link", "how"}
-    return words + _options({name: value for name, value in given.items() if name not in placed})
+def _bench(given: Mapping[str, Any]) -> list[str]:
+    if given.get("background") is True:
+        return parameters.words(("bench", "start"), {"name": "load", **given})
+    return parameters.words(("bench", str(given["mode"])), given)
 
 
 def _backup(given: Mapping[str, Any]) -> list[str]:
-    action = str(given["action"])
-    words = ["backup", action]
-    if "file" in given:
-        option = _BACKUP_FILE.get(action)
-        words += [*([option] if option else []), str(given["file"])]
-    words += _options({name: given[name] for name in ("name",) if name in given})
+    words = parameters.words(("backup", str(given["action"])), given)
     return words + [str(word) for word in given.get("options", ())]
-
-
-def _bench(given: Mapping[str, Any]) -> list[str]:
-    options = {_BENCH_OPTIONS.get(n, n): value for n, value in given.items() if n not in _NOT_OPTIONS}
-    if given.get("background") is True:
-        return ["bench", "start", str(given.get("name", "load")), *_options(options)]
-    return ["bench", str(given["mode"]), *_options(options)]
-
-
-def _options(given: Mapping[str, Any]) -> list[str]:
-    words: list[str] = []
-    for name, value in given.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not False:
-            words += [option, str(value)]
-    return words

@@ -128,7 +128,7 @@ class InvalidExpression(CallerError):
 
     code = "ES4502"
     title = "the expression is not well formed"
-    next_step = "see the grammar in docs/playbooks.md"
+    next_step = "see the grammar: esctl docs playbooks"
 
 
 class NotEvaluable(CallerError):
@@ -136,7 +136,7 @@ class NotEvaluable(CallerError):
 
     code = "ES4503"
     title = "the expression has no value"
-    next_step = "see the names and their types in docs/playbooks.md"
+    next_step = "see the names and their types: esctl docs playbook-reference"
 
 
 class UnknownValue(NotEvaluable):

@@ -113,6 +113,8 @@ class Forecast:
             return Struck(cuts=self._partition(step, Shape(given["shape"]), node).cuts)
         if given["type"] == "net":
             return Struck(cuts=frozenset(self._links(step, given)) if _severs(given) else frozenset())
+        if given["type"] == "freeze":
+            return Struck(down=frozenset(self.voters))
         stops = given["type"] in ("kill", "pause") or given.get("how") in ("full", "fail")
         if not stops:
             return Struck()

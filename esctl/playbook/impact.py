@@ -1,25 +1,15 @@
 """The least that an action does to a cluster: whether it only reads, changes something, or takes data away.
 
-A table of commands and kinds; what is in no table changes something. The linter holds what a step says of
-itself to it. Pure. Called by the linter.
+A command says it of itself (`@command` in `esctl/invocation.py`); what is no command of ours changes
+something. The linter holds what a step says of itself to it. Called by the linter.
 """
 
 from typing import Final
 
+from esctl.playbook import commandline
 from esctl.playbook.schema import Action, Impact, Kind, Step
 
-_READS: Final = frozenset(
-    {
-        "audit", "backup ls", "backup verify", "bench compare", "bench consume",
-        "bench report", "bench stop", "check", "cluster ls", "cluster wait", "completion", "consume",
-        "dedup explain", "dedup stats", "doctor", "event", "explain", "fault coverage", "fault ls", "health",
-        "leader show", "logs", "node ls", "playbook lint", "playbook ls", "playbook plan", "playbook show",
-        "snapshot inspect", "snapshot ls", "status", "timeline", "trace", "verify", "version", "why",
-    }
-)  # fmt: skip
-_DESTROYS: Final = frozenset({"backup prune", "cluster destroy"})
 _DRY: Final = frozenset({"--dry-run", "-n"})
-_CHANGES: Final = frozenset({"--fix"})
 _ORDER: Final = list(Impact)
 
 
@@ -35,7 +25,7 @@ def least_of(action: Action) -> Impact:
         case Kind.FAULT | Kind.HEAL | Kind.SHELL:
             return Impact.WRITES
         case Kind.BENCH:
-            return Impact.READS if given.get("mode") == "consume" else Impact.WRITES
+            return of_words(["bench", str(given.get("mode"))])
         case Kind.BACKUP:
             return of_words(["backup", str(given.get("action"))])
         case Kind.HTTP:
@@ -54,9 +44,14 @@ def least_within(step: Step) -> Impact:
 
 def of_words(words: list[str]) -> Impact:
     """Of a command of `esctl`."""
-    names = {" ".join(words[:1]), " ".join(words[:2])}
     if _DRY & set(words):
         return Impact.READS
-    if names & _DESTROYS:
-        return Impact.DESTROYS
-    return Impact.READS if names & _READS and not _CHANGES & set(words) else Impact.WRITES
+    command = commandline.find(words)
+    if command is None:
+        return Impact.WRITES
+    declared = command.callback.declared
+    option = declared.changes
+    idle = isinstance(option, str) and not any(
+        set(one.opts) & set(words) for one in command.params if one.name == option
+    )
+    return Impact.READS if idle else Impact(declared.impact)

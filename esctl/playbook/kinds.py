@@ -1,140 +1,44 @@
 """What each kind of step takes in `with`: the names, their types, which are wanted, and what they mean.
 
-A table and one check against it, made when a playbook is read and once more when everything is filled in.
-Whether the command that comes of it can be typed is the linter's to find. Pure. Called by the reader, the
-run, and the test of the document.
+A table and one check against it, made when a playbook is read and once more when everything is filled in. A
+kind that stands for a group of commands takes what these commands take (`parameters.py`). Whether the
+command that comes of it can be typed is the linter's to find. Called by the reader, the run, and the
+reference page.
 """
 
-import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
 from esctl.errors import InvalidArgument
 from esctl.faults import orders
-from esctl.faults.shapes import Shape
-from esctl.playbook import expression, template
+from esctl.playbook import commandline, expression, parameters, template
 from esctl.playbook.duration import Duration
 from esctl.playbook.errors import InvalidExpression, InvalidPlaybook, NotEvaluable
+from esctl.playbook.parameters import Argument, Takes
 from esctl.playbook.schema import Action, Kind
 
-
-class Takes(enum.StrEnum):
-    """The type of an argument, in the words of messages."""
-
-    TEXT = "a text"
-    INT = "a whole number"
-    NUMBER = "a number"
-    NODE = "the number of a node"
-    BOOL = "true or false"
-    DURATION = 'a duration such as "30s"'
-    SHARE = 'a share such as "5%"'
-    RATE = 'bytes a second such as "50k"'
-    TEXTS = "a list of texts"
-    ITEMS = 'a list, or an expression for one such as "status.followers"'
-    TABLE = "a table"
-    STEP = "the id of a step"
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument."""
-
-    takes: Takes
-    meaning: str
-    required: bool = False
-    choices: tuple[str, ...] = ()
-
-
-_LEASE: Final = Argument(Takes.DURATION, "the nodes end it after so long, whatever happens to us")
-_NODE: Final = Argument(Takes.NODE, "which node", required=True)
-FAULTS: Final[Mapping[str, Mapping[str, Argument]]] = {
-    "partition": {
-        "shape": Argument(Takes.TEXT, "how the nodes are parted", True, tuple(Shape)),
-        "node": Argument(Takes.NODE, "the node that the shape is about"),
-    },
-    "net": {
-        "link": Argument(Takes.TEXT, "`1-3`, `2` for all links of node 2, or `all`"),
-        "delay": Argument(Takes.DURATION, "hold messages back"),
-        "jitter": Argument(Takes.DURATION, "up to so much more"),
-        "drop": Argument(Takes.SHARE, "lose messages"),
-        "duplicate": Argument(Takes.SHARE, "send messages twice"),
-        "rate": Argument(Takes.RATE, "let through so much"),
-        "reorder": Argument(Takes.SHARE, "let messages overtake each other"),
-        "reset": Argument(Takes.SHARE, "break the connection instead of sending"),
-        "stall": Argument(Takes.BOOL, "hold everything back"),
-        "one_way": Argument(Takes.BOOL, "only what the first node sends to the second"),
-    },
-    "disk": {
-        "how": Argument(Takes.TEXT, "what becomes of the disk, as `esctl fault disk --help` lists it", True),
-        "node": _NODE,
-        "delay": Argument(Takes.DURATION, "with `slow`: delay each commit"),
-        "jitter": Argument(Takes.DURATION, "up to so much more"),
-        "wait": Argument(Takes.DURATION, "with `flip` and `torn`: give the node so long to repair it"),
-    },
-    "clock": {
-        "how": Argument(Takes.TEXT, "`jump` or `drift`", True),
-        "node": _NODE,
-        "by": Argument(Takes.TEXT, "with `jump`: by so much, `+2h` or `-30m`"),
-        "rate": Argument(Takes.INT, "with `drift`: gain so many milliseconds a second"),
-    },
-    "kill": {"node": _NODE},
-    "pause": {"node": _NODE},
-}
-_BENCH: Final[Mapping[str, Argument]] = {
-    "mode": Argument(
-        Takes.TEXT,
-        "which command of the group `bench`",
-        True,
-        ("produce", "consume", "e2e", "sweep", "soak", "failover"),
-    ),
-    "background": Argument(Takes.BOOL, "let it run while the next steps go on; with `produce` only"),
-    "name": Argument(Takes.TEXT, "what a background load is called; the step's id by default"),
-    "rate": Argument(Takes.NUMBER, "events a second"),
-    "seconds": Argument(Takes.NUMBER, "measure for so long"),
-    "minutes": Argument(Takes.NUMBER, "with `soak`"),
-    "warmup": Argument(Takes.NUMBER, "seconds before the measuring"),
-    "size": Argument(Takes.INT, "bytes of an event"),
-    "batch": Argument(Takes.INT, "events at a time"),
-    "window": Argument(Takes.INT, "batches under way"),
-    "runs": Argument(Takes.INT, "measure so often"),
-    "session": Argument(Takes.BOOL, "through a producer session"),
-    "node": Argument(Takes.NODE, "read from this node"),
-    "p99": Argument(Takes.NUMBER, "with `sweep`: the latency bound in milliseconds"),
-    "rates": Argument(Takes.TEXT, "with `sweep`: these rates, with commas between them"),
-    "from": Argument(Takes.NUMBER, "with `sweep`: begin at this rate"),
-    "to": Argument(Takes.NUMBER, "with `sweep`: go no higher than this rate"),
-    "factor": Argument(Takes.NUMBER, "with `sweep`: go up by so much each step"),
-    "refine": Argument(Takes.INT, "with `sweep`: halve the gap above the knee so often"),
-    "strike": Argument(Takes.TEXT, "with `failover`: `kill`, `pause`, `partition` or `transfer`"),
-    "times": Argument(Takes.INT, "with `failover`: strike so often"),
-    "save": Argument(Takes.TEXT, "write the result to this file"),
-}
 _QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
 TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
     Kind.CHECK: {},
     Kind.ASSERT: {},
     Kind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
     Kind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
-    Kind.FAULT: {
-        "type": Argument(Takes.TEXT, "which command of the group `fault`", True, tuple(FAULTS)),
-        "lease": _LEASE,
-    },
+    Kind.FAULT: {"type": Argument(Takes.TEXT, "which command of the group `fault`", True)},
     Kind.HEAL: {
         "fault": Argument(Takes.STEP, "end the fault of this step"),
         "all": Argument(Takes.BOOL, "end every fault of the cluster"),
     },
-    Kind.BENCH: _BENCH,
-    Kind.BACKUP: {
-        "action": Argument(
-            Takes.TEXT,
-            "which command of the group `backup`",
-            True,
-            ("create", "verify", "drill", "restore", "prune"),
+    Kind.BENCH: {
+        "mode": Argument(Takes.TEXT, "which command of the group `bench`", True),
+        "background": Argument(
+            Takes.BOOL, "let it run while the next steps go on, as `bench start` does; with `produce` only"
         ),
-        "file": Argument(Takes.TEXT, "the backup: where it is made, or which one is read"),
-        "name": Argument(Takes.TEXT, "with `restore`: what the new cluster is called"),
+        "name": Argument(Takes.TEXT, "what a background load is called; the step's id by default"),
+    },
+    Kind.BACKUP: {
+        "action": Argument(Takes.TEXT, "which command of the group `backup`", True),
         "options": Argument(Takes.TEXTS, "further words of the command"),
     },
     Kind.APPROVE: {"question": _QUESTION},
@@ -165,7 +69,12 @@ TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
     },
     Kind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
 }
-"""By kind; a fault has in addition what its type takes (`FAULTS`)."""
+"""By kind; one that stands for a group of commands has in addition what the command takes."""
+_CHOOSERS: Final = {Kind.FAULT: "type", Kind.BENCH: "mode", Kind.BACKUP: "action"}
+"""The argument that names the command, of the group that is called as the kind is."""
+_TAKES_PART: Final = {Kind.FAULT: "--lease", Kind.BENCH: "--save"}
+"""The option that tells the commands that a step may be from the rest of their group: a fault that ends by
+itself, a measurement with a result."""
 
 _ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
 DEEDS: Final = frozenset({"flip", "torn"})
@@ -175,12 +84,24 @@ READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, 
 NESTING: Final = frozenset({Kind.FOREACH, Kind.PARALLEL, Kind.INCLUDE})
 
 
+def commands_of(kind: Kind) -> tuple[str, ...]:
+    """The commands that a step of this kind may be; none for a kind that is no group of commands."""
+    if kind not in _CHOOSERS:
+        return ()
+    option = _TAKES_PART.get(kind)
+    return parameters.with_option(kind, option) if option else tuple(commandline.members(kind))
+
+
 def arguments_of(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Argument]:
-    """The table for these arguments: that of the kind, and of a fault's type."""
-    table = TABLES[kind]
-    if kind is Kind.FAULT:
-        return {**table, **FAULTS.get(str(given.get("type")), {})}
-    return table
+    """The table for these arguments: that of the kind, and of the command that they name."""
+    chooser = _CHOOSERS.get(kind)
+    if chooser is None:
+        return TABLES[kind]
+    commands, named = commands_of(kind), str(given.get(chooser))
+    table = {**TABLES[kind], chooser: replace(TABLES[kind][chooser], choices=commands)}
+    if kind is Kind.BENCH and given.get("background") is True:
+        named, commands = "start", ("start",)
+    return {**(parameters.arguments((kind, named)) if named in commands else {}), **table}
 
 
 def flaws(action: Action) -> Iterator[tuple[str, str]]:

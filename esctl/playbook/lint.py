@@ -15,7 +15,7 @@ from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.findings import Finding
-from esctl.playbook.kinds import DEEDS, FAULTS, NESTING, READ_ONLY
+from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
 
@@ -26,8 +26,6 @@ _SAMPLES: Final = {
     InputType.STRING: "text",
     InputType.SECRET: "text",
 }
-STRIKING: Final = frozenset({*FAULTS, "storm"})
-"""Commands of `esctl fault` that break something."""
 _UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
@@ -198,10 +196,7 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
             )
         if action.kind is Kind.BENCH and action.arguments.get("background") is True:
             yield from _background(step, action)
-        group, name, *_ = (
-            [*action.arguments.get("argv", ()), "", ""] if action.kind is Kind.ESCTL else ["", ""]
-        )
-        if group == "fault" and name in STRIKING:
+        if action.kind is Kind.ESCTL and _strikes([str(word) for word in action.arguments.get("argv", ())]):
             yield Finding.of(
                 "fault-not-leased",
                 step.id,
@@ -211,8 +206,13 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
         flaw = _flaw_of_command(playbook, action)
         if flaw:
             yield Finding.of(
-                "no-such-command", step.id, f"{what}{flaw}", "see docs/commands.md, or `esctl --help`"
+                "no-such-command", step.id, f"{what}{flaw}", "see `esctl docs commands`, or `esctl --help`"
             )
+
+
+def _strikes(words: list[str]) -> bool:
+    """Is it a command that injects a fault: all of the group `fault` do that change something, but `heal`?"""
+    return words[:1] == ["fault"] and words[1:2] != ["heal"] and impact.of_words(words) is not Impact.READS
 
 
 def _flaw_of_command(playbook: Playbook, action: Action) -> str:

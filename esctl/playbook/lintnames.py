@@ -243,7 +243,7 @@ def _of_name(step: str, name: str, scope: _Scope, of: Step | None, *, shown: boo
     try:
         names.entry_of(name)
     except UnknownValue as error:
-        yield Finding.of("unknown-name", step, str(error), "see the names in docs/playbooks.md")
+        yield Finding.of("unknown-name", step, str(error), "see the names: esctl docs playbook-reference")
         return
     if root == "captured" and first not in scope.captured:
         known = ", ".join(scope.captured) or "nothing"

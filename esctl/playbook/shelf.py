@@ -8,18 +8,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-import esctl
 from esctl.playbook.errors import PlaybookNotFound
+from esctl.shipped import directory
 
 SUFFIX: Final = ".toml"
-_PACKAGE: Final = Path(esctl.__file__).resolve().parent
-_PLACES: Final = (_PACKAGE / "playbooks", _PACKAGE.parent / "playbooks")
-"""In an installed package, and in a checkout."""
 
 
 def shipped() -> Path:
     """The directory of the playbooks that came with `esctl`."""
-    return next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+    return directory("playbooks")
 
 
 def own() -> Path:

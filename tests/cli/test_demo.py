@@ -122,16 +122,6 @@ def test_an_input_that_is_no_input_is_refused_before_anything_starts(tmp_path: P
         read_events(tmp_path / "empty")
 
 
-def test_without_the_example_it_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert demo.find_flights() == FLIGHTS
-    monkeypatch.setattr(demo, "FLIGHTS", "absent.gz")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputUnreadable) as caught:
-        demo.find_flights()
-    assert str(tmp_path / "examples") in str(caught.value)
-    assert "esctl demo --input FILE" in caught.value.next_step
-
-
 def test_its_cluster_takes_no_name_that_is_taken(tmp_path: Path) -> None:
     assert demo._free_name(None) == "demo"
     assert demo._free_name("mine") == "mine"

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from esctl.playbook import kinds
+from esctl.playbook import commandline, kinds, parameters
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.errors import InvalidPlaybook
+from esctl.playbook.forecast import Forecast
 from esctl.playbook.schema import Action, Kind
 
 
@@ -57,15 +58,18 @@ def test_what_is_filled_in_is_checked_once_more() -> None:
         ("fault", {"type": "disk", "how": "slow", "node": 2, "delay": "200ms"},
          "esctl fault disk slow 2 --delay 200ms"),
         ("fault", {"type": "kill", "node": 3, "lease": "1m"}, "esctl fault kill 3 --lease 1m"),
+        ("fault", {"type": "freeze", "lease": "5s"}, "esctl fault freeze --lease 5s"),
+        ("fault", {"type": "net", "reorder": "10%", "hold": "200ms"},
+         "esctl fault net --reorder 10% --hold 200ms"),
         ("heal", {"fault": "cut-1a2b"}, "esctl fault heal cut-1a2b"),
         ("heal", {"all": True}, "esctl fault heal --all"),
         ("bench", {"mode": "produce", "rate": 100, "background": True, "name": "steady"},
          "esctl bench start steady --rate 100"),
         ("bench", {"mode": "failover", "strike": "kill", "times": 2},
-         "esctl bench failover --kind kill --times 2"),
+         "esctl bench failover --strike kill --times 2"),
         ("bench", {"mode": "sweep", "p99": 20, "from": 500}, "esctl bench sweep --p99 20 --from 500"),
         ("backup", {"action": "create", "file": "a b.tar", "options": ["--quiet"]},
-         "esctl backup create --into 'a b.tar' --quiet"),
+         "esctl backup create --file 'a b.tar' --quiet"),
         ("backup", {"action": "restore", "file": "a.tar", "name": "again"},
          "esctl backup restore a.tar --name again"),
         ("backup", {"action": "verify", "file": "a.tar"}, "esctl backup verify a.tar"),
@@ -85,3 +89,23 @@ def test_an_action_comes_down_to_the_line_that_a_person_would_type(
     action = Action(Kind(kind), given)
     assert shown(action) == line
     assert bool(command_of(action)) is line.startswith("esctl ")
+
+
+@pytest.mark.parametrize("kind", [Kind.FAULT, Kind.BENCH, Kind.BACKUP])
+def test_a_step_takes_every_option_that_its_command_has(kind: Kind) -> None:
+    assert kinds.commands_of(kind)
+    for name in kinds.commands_of(kind):
+        command = commandline.members(kind)[name]
+        own = [one for one in command.params if one.name in command.callback.declared.takes]
+        options = {option for one in own for option in one.opts if option.startswith("--")}
+        options -= {"--id", "--yes", "--dry-run"}  # the run says these
+        options -= {"--for", "--kind", "--into"}  # a second name of another one
+        known = {one.option for one in parameters.arguments((kind, name)).values() if one.option}
+        assert known == options, name
+
+
+def test_a_frozen_cluster_has_no_quorum_in_the_plan() -> None:
+    freeze = Action(Kind.FAULT, {"type": "freeze", "lease": "5s"})
+    _, outlook = Forecast((1, 2, 3), leader=1).after("freeze", freeze)
+    assert outlook is not None
+    assert not outlook.kept

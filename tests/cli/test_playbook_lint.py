@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from esctl.playbook import impact, lint, reading
+from esctl.playbook import commandline, impact, lint, reading
 from esctl.playbook.commandline import flaw_of
 from esctl.playbook.findings import RULES, Finding, Severity
 from esctl.playbook.schema import Action, Impact, Kind
+from tests.cli.test_trail import COMMANDS
 
 GOOD = """
 schema = "esctl.playbook/v1"
@@ -275,3 +276,31 @@ def test_the_least_that_an_action_does_is_told_by_its_command(
     kind: Kind, given: dict[str, object], least: Impact
 ) -> None:
     assert impact.least_of(Action(kind, given)) is least
+
+
+STRIKING = sorted(set(commandline.members("fault")) - {"heal", "ls", "coverage"})
+
+
+@pytest.mark.parametrize("name", STRIKING)
+def test_every_command_that_injects_a_fault_wants_a_step_of_its_own_kind(name: str) -> None:
+    text = GOOD.replace('"node", "restart", "${item.one}"', f'"fault", "{name}"')
+    assert ("fault-not-leased", "restart") in {(one.code, one.step) for one in found(text)}
+
+
+@pytest.mark.parametrize("words", ['"fault", "heal", "--all"', '"fault", "ls"', '"fault", "coverage"'])
+def test_a_command_of_the_group_fault_that_injects_nothing_may_be_a_plain_step(words: str) -> None:
+    assert found(GOOD.replace('"node", "restart", "${item.one}"', words)) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_changes_something_does_not_say_that_it_only_reads(name: str) -> None:
+    declared = COMMANDS[name].callback.declared
+    reads = declared.impact == Impact.READS
+    assert not (declared.changes and reads) or name == "bench stop", declared
+    assert impact.of_words(name.split()) in (Impact(declared.impact), Impact.READS)
+
+
+def test_a_command_that_changes_something_with_one_option_only_reads_without_it() -> None:
+    assert impact.of_words(["trace", "0"]) is Impact.READS
+    assert impact.of_words(["trace", "--live"]) is Impact.WRITES
+    assert impact.of_words(["no-such-command"]) is Impact.WRITES

@@ -263,7 +263,7 @@ async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path
 
 
 COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"
-BY_HAND = 'esctl cluster stop wire; then docs/deployment.md, "When a majority rejoins"'
+BY_HAND = 'esctl cluster stop wire; then esctl docs deployment, "When a majority rejoins"'
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(leaves())
-CHANGES = {name for name, one in COMMANDS.items() if one.callback.changes}
+CHANGES = {name for name, one in COMMANDS.items() if one.callback.declared.changes}
 
 
 # --- no command forgets --------------------------------------------------------------------------

@@ -32,5 +32,8 @@ LISTED: Final = (
 )
 """Name, function, and the line in the list of commands; the full help is the function's own."""
 
+_READING: Final = frozenset({"consume", "stop", "compare", "report"})
+"""What adds no events to the log."""
+
 for _name, _function, _line in LISTED:
-    command(app, _name, short_help=_line)(_function)
+    command(app, _name, short_help=_line, impact="ro" if _name in _READING else "rw")(_function)

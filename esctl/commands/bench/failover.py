@@ -54,7 +54,7 @@ class Measured:
 
 def failover(
     run: Invocation,
-    kind: Annotated[Kind, typer.Option("--kind", help="Do this to the leader")] = Kind.KILL,
+    kind: Annotated[Kind, typer.Option("--kind", "--strike", help="Do this to the leader")] = Kind.KILL,
     times: Annotated[
         int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Strike so many times")
     ] = 10,

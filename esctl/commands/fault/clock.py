@@ -22,10 +22,10 @@ def clock(
     how: Annotated[
         Literal["jump", "drift"], typer.Argument(help="Set it forward or back, or let it go faster or slower")
     ],
-    number: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
+    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="TIME", help="Jump by so much: +2h, -30m", show_default=False),
+        typer.Option("--by", metavar="SHIFT", help="Jump by so much: +2h, -30m", show_default=False),
     ] = None,
     rate: Annotated[
         int | None,
@@ -40,15 +40,15 @@ def clock(
 
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     parameters = _parameters(how, by, rate)
-    cluster.node(number)
+    cluster.node(node)
     survey = survey_of(run, cluster)
-    report = survey.report(number)
+    report = survey.report(node)
     if not report.up:
         raise NodeNotRunning(
-            f"node {number} gives no answer: {report.why}; nothing was done",
+            f"node {node} gives no answer: {report.why}; nothing was done",
             next_step=f"{report.next_step} --cluster {cluster.name}",
         )
-    order = Order(number, new_id("clock", name), f"clock-{how}", parameters=parameters)
+    order = Order(node, new_id("clock", name), f"clock-{how}", parameters=parameters)
     before = nodes.look_of(report)
     text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
     change = guard.quorum_change(cluster, [one.process for one in survey.reports])
@@ -59,9 +59,9 @@ def clock(
     def judge(looks: Mapping[int, Look], _elapsed_ms: int) -> list[Effect]:
         return effect.of_clock(order, before, looks)
 
-    data = {"node": number, "quorum": change.as_data()}
+    data = {"node": node, "quorum": change.as_data()}
     return strike(
-        run, survey, [order], lease_ms, data, f"{how} of node {number}'s clock {text}", judge,
+        run, survey, [order], lease_ms, data, f"{how} of node {node}'s clock {text}", judge,
         dry_run=dry_run, plan=plan, ways=[f"clock {how}"],
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def disk(
             " flip a stored bit, or tear the log's end, while it is stopped"
         ),
     ],
-    number: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
+    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
     delay: Annotated[
         str, typer.Option("--delay", metavar="TIME", help="Delay each commit so long")
     ] = "100ms",
@@ -57,26 +57,26 @@ def disk(
 ) -> Answer:
     """Make a node's disk slow, let it refuse a write, or damage what it has stored (no lease: it heals)"""
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
-    cluster.node(number)
+    cluster.node(node)
     survey = survey_of(run, cluster)
-    gone = () if how == "slow" else (number,)
+    gone = () if how == "slow" else (node,)
     change = guard.quorum_change(cluster, [report.process for report in survey.reports], without=gone)
     if how in AT_REST:
         wait_s = ordering.milliseconds(wait) / 1000
-        return _at_rest(run, survey, how, number, change, wait_s, name, yes=yes, dry_run=dry_run)
+        return _at_rest(run, survey, how, node, change, wait_s, name, yes=yes, dry_run=dry_run)
     parameters = {}
     if how == "slow":
         parameters = {"delay_ms": ordering.delay_of(delay), "jitter_ms": ordering.delay_of(jitter)}
-    ordered = [Order(number, new_id("disk", name), f"disk-{how}", parameters=parameters)]
+    ordered = [Order(node, new_id("disk", name), f"disk-{how}", parameters=parameters)]
     plan = Line(f"afterwards: {change.text}")
     if not dry_run:
         run.terminal.view(plan)
     if change.lost and not dry_run:
-        guard.moderate(run.terminal, f"let the disk of node {number} refuse its next write.", yes=yes)
-    data = {"node": number, "quorum": change.as_data()}
+        guard.moderate(run.terminal, f"let the disk of node {node} refuse its next write.", yes=yes)
+    data = {"node": node, "quorum": change.as_data()}
     what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
     return strike(
-        run, survey, ordered, lease_ms, data, f"{what} at node {number}", counts(ordered),
+        run, survey, ordered, lease_ms, data, f"{what} at node {node}", counts(ordered),
         dry_run=dry_run, plan=plan, ways=[f"disk {how}"],
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from esctl.invocation import Invocation
 
 def cut(
     run: Invocation,
-    shape: Annotated[Shape, typer.Argument(help="Part the nodes like this; see below")],
+    shape: Annotated[Shape, typer.Argument(help="Part the nodes like this")],
     node: Annotated[
         int | None, typer.Argument(metavar="[NODE]", min=1, help="Number the node that the shape is about")
     ] = None,

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 def kill(
     run: Invocation,
-    number: NodeArgument,
+    node: NodeArgument,
     lease: Lease = "10s",
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """End a node without warning (SIGKILL), and start it again when the lease is over"""
-    return _stop(run, "kill", [number], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
+    return _stop(run, "kill", [node], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
 
 def pause(
     run: Invocation,
-    number: NodeArgument,
+    node: NodeArgument,
     lease: Lease = "10s",
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
-    return _stop(run, "pause", [number], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
+    return _stop(run, "pause", [node], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
 def freeze(

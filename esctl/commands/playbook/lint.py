@@ -79,7 +79,7 @@ def _findings(path: Path) -> tuple[list["Finding"], bool]:
         return lint.lint(reading.read(path)), False
     except InvalidPlaybook as error:
         if not error.problems:
-            advice = "see docs/playbooks.md"
+            advice = "esctl docs playbooks"
             return [Finding(Severity.ERROR, UNREADABLE, "", str(error), advice)], True
         return [
             Finding(
@@ -87,7 +87,7 @@ def _findings(path: Path) -> tuple[list["Finding"], bool]:
                 UNREADABLE,
                 one.where.removeprefix("step "),
                 f"`{one.key}` {one.text}" if one.key else one.text,
-                "see docs/playbooks.md",
+                "esctl docs playbooks",
             )
             for one in error.problems
         ], True

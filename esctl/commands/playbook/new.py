@@ -41,7 +41,7 @@ def new(
 
 
 SKELETON: Final = '''# A playbook is read from top to bottom, by people and by `esctl playbook run`.
-# docs/playbooks.md explains every key; `esctl playbook lint` finds what is missing.
+# `esctl docs playbooks` explains every key; `esctl playbook lint` finds what is missing.
 schema = "esctl.playbook/v1"
 id = "MY-ID"
 version = "0.1.0"

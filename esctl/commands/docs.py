@@ -1,0 +1,48 @@
+"""`esctl docs NAME`: the documents that came with `esctl`, wherever it is installed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esctl import candidates, shipped
+from esctl.answer import Answer, Line, Table
+from esctl.errors import InvalidArgument
+from esctl.invocation import Invocation, command, new_typer
+
+app = new_typer()
+
+
+@command(app, "docs")
+def docs(
+    run: Invocation,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Such as: operations",
+            show_default=False,
+            autocompletion=candidates.documents,
+        ),
+    ] = None,
+) -> Answer:
+    """Print a document that came with esctl, or list them"""
+    known = shipped.documents()
+    if name is None:
+        rows = [(each, path.read_text(encoding="utf-8"), path) for each, path in known.items()]
+        listed = [{"name": each, "title": _title(text), "file": str(path)} for each, text, path in rows]
+        table = Table(["name", "title"], [[one["name"], one["title"]] for one in listed])
+        return Answer({"documents": listed}, [table])
+    path = known.get(Path(name).stem)
+    if path is None:
+        raise InvalidArgument(
+            f"there is no document {name}; there are: {', '.join(known)}", next_step="esctl docs"
+        )
+    text = path.read_text(encoding="utf-8")
+    data = {"name": path.stem, "title": _title(text), "file": str(path), "text": text}
+    return Answer(data, [Line(text.rstrip())])
+
+
+def _title(text: str) -> str:
+    """Its first heading; a page that is made from the code opens with a comment that says so."""
+    return next(line for line in text.splitlines() if line.startswith("# ")).removeprefix("# ")
