@@ -87,7 +87,10 @@ def compare(log: RaftLog, theirs: LogPoint, sides: tuple[NodeId, NodeId]) -> Non
 def tell_conflict(me: NodeId, found: Conflict) -> str:
     """What a leader says of a follower that contradicts it."""
     theirs, ours = tell(found.theirs), tell(found.ours)
-    return f"node {found.peer} has committed {theirs}; node {me}, which leads, has {ours}"
+    text = f"node {found.peer} has committed {theirs}; node {me}, which leads, has {ours}"
+    if found.end is None or found.end == found.ours:
+        return text
+    return f"{text}, and has applied {tell(found.end)}"
 
 
 def tell(point: LogPoint) -> str:

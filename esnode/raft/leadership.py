@@ -180,7 +180,7 @@ class Leadership:
         if ours is not None and peer not in self.conflicts:
             self.forget(peer)
             self.progress[peer].awaits_reply = True
-            self.conflicts[peer] = Conflict(peer, ours, theirs)
+            self.conflicts[peer] = Conflict(peer, ours, theirs, log.point(log.applied))
             self._untold_conflicts.append(self.conflicts[peer])
         return ours is not None
 

@@ -51,6 +51,8 @@ class Conflict:
     peer: NodeId
     ours: LogPoint
     theirs: LogPoint
+    end: LogPoint | None = None
+    """What the leader has applied last."""
 
 
 # --- what nodes say to each other (Raft figure 2, with the extensions of the thesis) --------------

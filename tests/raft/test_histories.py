@@ -1,13 +1,16 @@
 """A node whose committed history is not its leader's: seen at once, from both sides, and never counted."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from esnode.errors import HistoryConflict
 from esnode.raft.entry import Entry
+from esnode.raft.following import tell_conflict
 from esnode.raft.messages import (
     ORIGIN,
+    UNKNOWN,
     AppendEntries,
     AppendReject,
     AppendReply,
@@ -197,6 +200,21 @@ def test_a_follower_past_what_its_leader_can_have_confirmed_is_told_once_and_cou
     assert solo.core.leadership is not None
     assert solo.core.leadership.progress[3].match_index == 0
     assert list(solo.core.leadership.conflicts) == [3]
+
+
+def test_an_alarm_names_both_nodes_with_index_term_and_offset() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    (conflict,) = conflict_of(solo, HeartbeatReply(1, 0, LogPoint(9, 1, 8, 70)))
+    assert tell_conflict(1, conflict) == (
+        "node 3 has committed entry 9 of term 1, which ends at offset 8 and log time 70;"
+        " node 1, which leads, has entry 1 of term 1, which ends at offset 0 and log time 0"
+    )
+    forgotten = replace(conflict, ours=LogPoint(1, 1, UNKNOWN, UNKNOWN), theirs=LogPoint(9, -1, -1, -1))
+    assert tell_conflict(1, forgotten) == (
+        "node 3 has committed entry 9; node 1, which leads, has entry 1 of term 1,"
+        " and has applied entry 1 of term 1, which ends at offset 0 and log time 0"
+    )
 
 
 def test_a_follower_that_has_applied_what_its_leader_has_not_committed_contradicts_it() -> None:
