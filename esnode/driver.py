@@ -15,10 +15,11 @@ import trio
 
 from esnode import chronicle, limits
 from esnode.apply import Loaded, Machine
-from esnode.errors import DamagedRecord, DamagedSnapshot, NewerFormat
+from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
 from esnode.raft.entry import Entry
+from esnode.raft.following import tell_conflict
 from esnode.raft.messages import (
     NOTHING,
     AppendEntries,
@@ -165,6 +166,9 @@ class Driver:
             log.info("state_changed", extra=told)
             if rejoined:
                 log.info("rejoin_done", extra={"next_offset": self._machine.next_offset})
+        for conflict in ready.conflicts:
+            said = {"code": HistoryConflict.code, "reason": tell_conflict(self._view.me, conflict)}
+            log.error("history_conflict", extra={"peer": conflict.peer, **said})
         # Followers and disk at the same time (thesis 10.2.1).
         for outgoing in ready.messages:
             self._peers.send(outgoing.to, outgoing.message)

@@ -400,6 +400,29 @@ class DamagedBackup(OperatorError):
     next_step = "esctl backup ls shows others; make a new one with esctl backup create"
 
 
+class HistoryConflict(OperatorError):
+    """Two nodes have committed different histories: one of the two has lost what it had, or made it up."""
+
+    code = "ES3120"
+    title = "two nodes contradict each other about what is committed"
+    next_step = (
+        "keep both data directories as they are; see which node contradicts the majority (esctl why, esctl"
+        " verify), and replace that one: esctl node replace ID"
+    )
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        definite: bool | None = None,
+        index: int = 0,
+    ) -> None:
+        """`index` is the entry of this node's log that shows it, where one does."""
+        super().__init__(message, next_step=next_step, definite=definite)
+        self.index = index
+
+
 class NothingToDamage(OperatorError):
     """A stopped node's files were to be damaged on purpose, and hold nothing that would be missed."""
 

@@ -20,6 +20,7 @@ from esnode.config import Config
 from esnode.faults import FaultTable
 from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
+from esnode.raft.following import tell_conflict
 from esnode.replication import Replication
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
@@ -119,11 +120,13 @@ class Status:
         picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
         if self.core.leadership is not None:
             progress = self.core.leadership.progress[peer]
+            conflict = self.core.leadership.conflicts.get(peer)
             picture |= {
                 "state": progress.state.value,
                 "match_index": progress.match_index,
                 "next_index": progress.next_index,
                 "inflight_bytes": progress.inflight_bytes,
+                "conflict": tell_conflict(self.core.me, conflict) if conflict is not None else None,
             }
         return picture
 

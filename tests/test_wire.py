@@ -17,7 +17,10 @@ from esnode.messages import Append, Appended, ExplainKey
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
+    Heartbeat,
+    HeartbeatReply,
     InstallSnapshot,
+    LogPoint,
     PeerMessage,
     Snapshot,
     VoteRequest,
@@ -304,6 +307,13 @@ def test_a_snapshot_from_nowhere_or_from_the_future_is_refused(
 ) -> None:
     with pytest.raises(ProtocolError, match="snapshot"):
         decode(encode(SnapshotChunk(term, index, snapshot_term, 1, 1, 5, 0, b"12345")))
+
+
+@pytest.mark.parametrize("point", [LogPoint(5, 4, 5, 0), LogPoint(5, 2, -2, 0)])
+def test_nobody_has_applied_an_entry_of_the_future_or_of_no_place(point: LogPoint) -> None:
+    for message in (Heartbeat(3, 5, 0, point), HeartbeatReply(3, 0, point)):
+        with pytest.raises(ProtocolError, match=r"applied|are none"):
+            decode(encode(message))
 
 
 @pytest.mark.parametrize("number", [0, 2, 2**32 - 1])

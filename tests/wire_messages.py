@@ -48,6 +48,7 @@ from esnode.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    LogPoint,
     Rejoin,
     RejoinReply,
     TimeoutNow,
@@ -107,6 +108,26 @@ def entries(
         producer=batch.producer if batch else None,
         partition=batch.partition if batch else 0,
     )
+
+
+def points(term: int) -> st.SearchStrategy[LogPoint]:
+    """What a node may have applied in `term`."""
+    known = st.integers(-1, limits.MAX_INDEX)
+    return st.builds(LogPoint, indexes, st.integers(0, term), known, st.integers(-1, 2**63 - 1))
+
+
+@st.composite
+def heartbeats(draw: st.DrawFn) -> Heartbeat:
+    """A `Heartbeat`."""
+    term = draw(terms)
+    return Heartbeat(term, draw(indexes), draw(u64), draw(points(term)))
+
+
+@st.composite
+def heartbeat_replies(draw: st.DrawFn) -> HeartbeatReply:
+    """A `HeartbeatReply`."""
+    term = draw(terms)
+    return HeartbeatReply(term, draw(u64), draw(points(term)))
 
 
 @st.composite
@@ -210,8 +231,8 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     AppendEntries: appends_of_entries(),
     AppendReply: st.builds(AppendReply, terms, indexes),
     AppendReject: st.builds(AppendReject, terms, indexes, indexes, terms),
-    Heartbeat: st.builds(Heartbeat, terms, indexes, u64),
-    HeartbeatReply: st.builds(HeartbeatReply, terms, u64),
+    Heartbeat: heartbeats(),
+    HeartbeatReply: heartbeat_replies(),
     TimeoutNow: st.builds(TimeoutNow, terms),
     Rejoin: st.builds(Rejoin, u64),
     RejoinReply: st.builds(RejoinReply, terms, u64, st.booleans(), indexes, terms),

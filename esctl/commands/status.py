@@ -63,6 +63,10 @@ def warnings(survey: "Survey") -> list[str]:
         f" next: esctl health --wait 60 {name}"
         for r in survey.rejoining
     ]
+    found += [
+        f"{text}: their histories have split (ES3120), keep all data directories; next: esctl why {name}"
+        for text in survey.conflicts.values()
+    ]
     found += _broken(survey)
     found += [
         f"the clock of node {r.node.id} is {duration(abs(r.clock_is_off_ms) / 1000)}"

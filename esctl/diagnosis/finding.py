@@ -26,6 +26,7 @@ class Kind(enum.StrEnum):
     """What is wrong. The order is that of what to look at first among equally bad ones."""
 
     TWO_LEADERS = "two-leaders"
+    SPLIT_HISTORY = "split-history"
     LOG_SHORTENED = "log-shortened"
     NO_QUORUM = "no-quorum"
     FAULT = "fault"

@@ -11,6 +11,7 @@ from esctl.diagnosis.finding import Finding, Kind, Severity
 from esctl.diagnosis.lastwords import End
 from esctl.diagnosis.situation import Situation
 from esctl.inquiry.survey import Report, Survey
+from esnode.errors import HistoryConflict
 
 DOCUMENT = 'esctl docs deployment, "When a majority rejoins"'
 
@@ -36,6 +37,32 @@ def two_leaders(seen: Situation) -> Iterator[Finding]:
             also=[seen.command("logs --level warning"), seen.command("status")],
             nodes=frozenset(report.node.id for report in same),
         )
+
+
+def split_history(seen: Situation) -> Iterator[Finding]:
+    """A node that has committed what its leader has not: one of the two has another history."""
+    found = {number: [text] for number, text in seen.survey.conflicts.items()}
+    for number, words in seen.words.items():
+        if words.code == HistoryConflict.code and number not in found:
+            found[number] = [f"its last words, {words.time}: {words.reason}"]
+    if not found:
+        return
+    few = len(found) < seen.survey.cluster.quorum  # a leader that all others contradict is the odd one
+    names = " and ".join(f"node {number}" for number in sorted(found))
+    yield Finding(
+        Kind.SPLIT_HISTORY,
+        Severity.CRITICAL,
+        f"{names} committed another history than the leader's: somebody has lost events or was fed others",
+        [
+            *(text for number in sorted(found) for text in found[number]),
+            "nothing is acked or read by what such a node has; a directory that was put back over its own"
+            " files, or a configuration that names other members, does this",
+        ],
+        seen.command(f"node replace {min(found)}" if few else "verify"),
+        first="stop the producers and keep a copy of every data directory until the right history is known",
+        also=[seen.command("logs --level error"), *([seen.command("verify")] if few else [])],
+        nodes=frozenset(found),
+    )
 
 
 def outvoted(seen: Situation) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from esctl.diagnosis.situation import Situation
 Rule = Callable[[Situation], Iterator[Finding]]
 RULES: Final[Sequence[Rule]] = (
     leadership.two_leaders,
+    leadership.split_history,
     leadership.no_quorum,
     surroundings.shortened,
     surroundings.faults,
@@ -102,7 +103,8 @@ def _order(finding: Finding) -> tuple[int, int, list[int]]:
 
 def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
     """Put what faults and missing nodes have done under them."""
-    causes = [one for one in left if one.kind in (Kind.FAULT, Kind.CUT_OFF) or one.kind in _GONE]
+    heads = (Kind.FAULT, Kind.CUT_OFF, Kind.SPLIT_HISTORY)
+    causes = [one for one in left if one.kind in heads or one.kind in _GONE]
     for cause in sorted(causes, key=lambda one: list(Kind).index(one.kind)):
         if cause not in left:
             continue  # it follows from another one itself
@@ -130,8 +132,10 @@ def _gather_parts(left: list[Finding]) -> list[Finding]:
 
 
 def _explains(seen: Situation, cause: Finding, other: Finding) -> bool:
-    if not other.wrong or other.kind in (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS):
+    if not other.wrong or other.kind in (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS, Kind.SPLIT_HISTORY):
         return False
+    if cause.kind is Kind.SPLIT_HISTORY:
+        return other.kind in _OF_ONE | {Kind.NODE_DOWN} and other.nodes <= cause.nodes
     if cause.kind is Kind.FAULT:
         if other.kind in (Kind.NODE_DOWN, Kind.NODE_PAUSED):
             return any(

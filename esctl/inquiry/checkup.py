@@ -87,7 +87,7 @@ async def examine(cluster: Cluster) -> Checkup:
     if quorum.ok:
         deep = await _deep(cluster)
     lost = shortened.find(survey, shortened.tails(cluster))
-    return Checkup(survey, [_alive(survey), _ready(survey, lost), quorum, deep])
+    return Checkup(survey, [_alive(survey), ready(survey, lost), quorum, deep])
 
 
 async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
@@ -130,7 +130,8 @@ def _state(report: Report) -> str:
     return f"{report.process.state}: {error}" if error else str(report.process.state)
 
 
-def _ready(survey: Survey, lost: Shortened | None) -> Stage:
+def ready(survey: Survey, lost: Shortened | None) -> Stage:
+    """Every running node answers, keeps up, and has the history that its leader has."""
     name = survey.cluster.name
     flaws = [] if lost is None else [(lost.text, f"esctl why --cluster {name}")]
     flaws += [
@@ -144,6 +145,7 @@ def _ready(survey: Survey, lost: Shortened | None) -> Stage:
             flaws.append(
                 (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
             )
+    flaws += [(text, f"esctl why --cluster {name}") for text in survey.conflicts.values()]
     flaws += [_rejoining(survey, report) for report in survey.rejoining]
     flaws += [
         (

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from esctl import nodelog
 from esctl.answer import Trouble
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeProcess, RunState
@@ -19,9 +20,11 @@ from esctl.faults import severed
 from esctl.inquiry.barrier import reason_of
 from esctl.state import Cluster, Node
 from esnode.client import connect_node
-from esnode.errors import EventStreamError, ProtocolError, Unreachable
+from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 
 ANSWER_TIMEOUT_S: Final = 0.5
+LAST_WORDS_BYTES: Final = 8192
+"""The end of a log in which a node that has ended says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Report:
     """What this machine's wall clock showed when the answer came; 0 when none did."""
     asked_ms: int = 0
     """What it showed when the question left."""
+    contradicts: str = ""
+    """How its history contradicted its leader's, in its last words; empty when it did not end by that."""
 
     @property
     def node(self) -> Node:
@@ -92,7 +97,7 @@ class Report:
     @property
     def next_step(self) -> str:
         """What to type when it is down; the cluster is not named."""
-        return step_for(self.process)
+        return "esctl why" if self.contradicts else step_for(self.process)
 
     def number(self, name: str) -> int | None:
         """A whole number of its status; None when it has not answered."""
@@ -153,6 +158,38 @@ class Survey:
         helps = f"esctl logs --cluster {name}" if running else f"esctl cluster start {name}"
         return Trouble(Unreachable.code, f"no node of cluster {name} answers", reasons, helps)
 
+    @property
+    def conflicts(self) -> dict[int, str]:
+        """Nodes whose committed history is not their leader's (ES3120), and what shows it.
+
+        They say so themselves and end, or their leader does; and one that has applied more than its leader's
+        log holds shows it to all.
+        """
+        found = {report.node.id: report.contradicts for report in self.reports if report.contradicts}
+        leader = self.leader
+        if leader is None:
+            return found
+        links = (leader.status or {}).get("peers") or {}
+        for peer, link in links.items():
+            if link.get("conflict"):
+                found.setdefault(int(peer), str(link["conflict"]))
+        ours = f"ends at entry {leader.number('last_index')} and offset {leader.number('next_offset')}"
+        for report in self._ahead:
+            theirs = f"entry {report.number('applied_index')} and offset {report.number('next_offset')}"
+            text = f"node {report.node.id} has applied {theirs}; node {leader.node.id}, which leads, {ours}"
+            found.setdefault(report.node.id, text)
+        return found
+
+    @property
+    def _ahead(self) -> list[Report]:
+        """Followers of the leader that have applied more than its log held when it was asked."""
+        leader = self.leader
+        if leader is None:
+            return []
+        end = leader.number("last_index") or 0
+        same_term = [r for r in self.up if not r.leads and r.number("term") == leader.number("term")]
+        return [report for report in same_term if (report.number("applied_index") or 0) > end]
+
     def report(self, number: int) -> Report:
         """That of one node; raises `NodeNotFound`."""
         node = self.cluster.node(number)
@@ -204,11 +241,20 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
         for process in processes:
             nursery.start_soon(ask_one, process)
     cuts = severed.pictures(cluster)
-    reports = [replace(answers[p.node.id], severed=cuts.get(p.node.id, ())) for p in processes]
+    reports = [
+        replace(answers[p.node.id], severed=cuts.get(p.node.id, ()), contradicts=_last_conflict(cluster, p))
+        for p in processes
+    ]
     if any(report.up and report.process.state is not RunState.RUNNING for report in reports):
         # Started or resumed since the processes were looked at: a look must not contradict itself.
         now = {process.node.id: process for process in backend_named(cluster.backend).nodes(cluster)}
         reports = [replace(report, process=now[report.node.id]) for report in reports]
+    survey = Survey(cluster, reports)
+    if survey._ahead and survey.leader is not None:
+        # Its answer may be older than theirs: what it says now decides.
+        newer = await _report(cluster, survey.leader.process, timeout_s)
+        if newer.up:
+            reports = [newer if report is survey.leader else report for report in reports]
     return Survey(cluster, reports)
 
 
@@ -223,6 +269,18 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
+
+
+def _last_conflict(cluster: Cluster, process: NodeProcess) -> str:
+    """Why a node has ended whose last words are that its history contradicts its leader's; else empty."""
+    if process.state is not RunState.DOWN:
+        return ""
+    path = backend_named(cluster.backend).log_path(cluster, process.node.id)
+    lines = list(nodelog.read(path, process.node.id, max(0, nodelog.size(path) - LAST_WORDS_BYTES)))
+    last = lines[-1] if lines else None
+    if last is None or last.event != "node_failed" or last.fields.get("code") != HistoryConflict.code:
+        return ""
+    return str(last.fields.get("reason", ""))
 
 
 def step_for(process: NodeProcess) -> str:

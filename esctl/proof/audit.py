@@ -1,8 +1,9 @@
 """Reads the log of every node itself, over the wire, and lays them side by side.
 
-Decides up to which offset: the end of the log that a majority confirms at the beginning; and how long a
-node may take to get there. Believes a node only what its records prove. A node that is down, goes away or
-does not arrive leaves the audit inconclusive. Never prints. Called by `esctl verify`.
+Decides how far each should have come: to the end of the log that a majority confirms at the beginning; and
+how long it may take. Each is read to its own end, and one that has more than a majority confirms afterwards
+has another history. Believes a node only what its records prove. A node that is down, goes away or does not
+arrive leaves the audit inconclusive. Never prints. Called by `esctl verify`.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import confirmed_end, reason_of
 from esctl.proof.history import History
 from esctl.state import Cluster, Node
@@ -88,14 +90,40 @@ async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callab
             outcome.target = max((reading.next_offset for reading in readings.values()), default=0)
         for number in sorted(readings):
             history.begin(number, readings[number].first_offset)
-        ends = {number: min(r.next_offset, outcome.target) for number, r in readings.items()}
+        ends = {number: r.next_offset for number, r in readings.items()}
         watcher = begin(sum(max(0, ends[n] - r.first_offset) for n, r in readings.items()))
         await _read_in_step(history, readings, ends, outcome, watcher)
+        await _compare_ends(cluster, history, readings, outcome)
     for number in readings:
         if number in outcome.up and history.position(number) < outcome.target:
             behind = outcome.target - history.position(number)
             outcome.troubles.setdefault(number, f"{behind:,} events behind")
     return outcome
+
+
+async def _compare_ends(
+    cluster: Cluster, history: History, readings: dict[int, _Reading], outcome: Audit
+) -> None:
+    """Find nodes that had more than a majority confirms now, later, or that contradict their leader.
+
+    Nothing is cut from the end of what was committed, so an end that was there before is within this one.
+    """
+    found = {number: (-1, text) for number, text in (await surveys.ask(cluster)).conflicts.items()}
+    most = max((reading.next_offset for reading in readings.values()), default=0)
+    if outcome.confirmed and most > outcome.target:
+        try:
+            end = (await confirmed_end(cluster, CONFIRM_TIMEOUT_S)).next_offset
+        except (NoQuorum, OperationTimeout, Unreachable):
+            outcome.confirmed = False
+        else:
+            for number, reading in readings.items():
+                if reading.next_offset > end:
+                    more = (
+                        f"node {number} has {reading.next_offset:,} events; the cluster's log ends at {end:,}"
+                    )
+                    found.setdefault(number, (end, more))
+    for number, (offset, text) in sorted(found.items()):
+        history.split(number, offset, text)
 
 
 async def _confirm(cluster: Cluster, outcome: Audit, wait_s: float) -> None:

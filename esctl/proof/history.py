@@ -121,6 +121,10 @@ class History:
             log.damaged_at = log.position
             self._findings.add(Finding(Flaw.DAMAGED, node, log.position, text))
 
+    def split(self, node: int, offset: int, text: str) -> None:
+        """The node has applied what the cluster's log does not have at `offset`; -1: that is not known."""
+        self._findings.add(Finding(Flaw.SPLIT_HISTORY, node, offset, text))
+
     def skip(self, node: int, to_offset: int) -> None:
         """The node says that it has what comes before `to_offset`, and does not show it."""
         self._pass_over(node, self._logs[node], to_offset)

@@ -40,6 +40,8 @@ class Flaw(enum.StrEnum):
     """A key that is not its event's."""
     HASH = "hash"
     """Two nodes whose logs differ up to an offset that both have reached."""
+    SPLIT_HISTORY = "split_history"
+    """A node that has applied what its leader has not: more, or something else."""
     OFFSET_CHANGED = "offset_changed"
     """An event that was acked at one offset, and is or was acked at another one."""
     STALE_READ = "stale_read"

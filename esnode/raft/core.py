@@ -16,10 +16,10 @@ from typing import assert_never
 from esnode import limits
 from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
-from esnode.errors import Bug
+from esnode.errors import HistoryConflict
 from esnode.raft import quorum
 from esnode.raft.elections import Backing, Ballot, is_about_a_future_term
-from esnode.raft.following import take_entries, takes_snapshot
+from esnode.raft.following import answer_to_snapshot, compare, take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
@@ -102,6 +102,7 @@ class Core:
         self._vote_write_id = 0
         self._write_id = 0
         self._snapshot: Snapshot | None = None
+        self._conflict: HistoryConflict | None = None  # ends this process soon; it hears nobody any more
         self._now: list[Outgoing] = []
         self._after: list[Outgoing] = []
 
@@ -151,20 +152,7 @@ class Core:
                 self._requests.transfer(item)
             case Fetched() | PeerUnreachable() | SnapshotSent():
                 if self.leadership is not None:
-                    self._lead(self.leadership, item)
-            case _:
-                assert_never(item)
-
-    def _lead(self, leadership: Leadership, item: Fetched | PeerUnreachable | SnapshotSent) -> None:
-        """Inputs that mean something to a leader only."""
-        match item:
-            case Fetched(fetch, _):
-                if fetch.term == self.term:
-                    leadership.on_fetched(item)
-            case PeerUnreachable(peer):
-                leadership.on_unreachable(peer)
-            case SnapshotSent(peer, ok):
-                leadership.on_snapshot_sent(peer, ok)
+                    self.leadership.heed(item)
             case _:
                 assert_never(item)
 
@@ -182,9 +170,10 @@ class Core:
         if leadership is not None:
             self._advance(leadership)
         messages, granted, fetches, snapshots = leadership.take() if leadership else ([], [], [], [])
+        conflicts = leadership.take_conflicts() if leadership else ()
         self._now, grants = self._now + messages, grants + granted
         write, committed, soft_state = self._next_write(), self.log.appliable(), self._next_soft_state()
-        asked = decisions or grants or fetches or snapshots
+        asked = decisions or grants or fetches or snapshots or conflicts
         if not (asked or self._now or self._after or committed or write or soft_state):
             return NOTHING
         ready = Ready(
@@ -197,6 +186,7 @@ class Core:
             fetches=tuple(fetches),
             snapshots=tuple(snapshots),
             soft_state=soft_state,
+            conflicts=conflicts,
         )
         self._now, self._after = [], []
         return ready
@@ -282,6 +272,8 @@ class Core:
     # === elections =============================================================================
 
     def _tick(self, elapsed_ms: int) -> None:
+        if self._conflict is not None:
+            raise self._conflict
         if self.leadership is not None:
             self._requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
@@ -363,7 +355,7 @@ class Core:
     # === messages ==============================================================================
 
     def _receive(self, sender: NodeId, message: PeerMessage) -> None:
-        if sender not in self.peers:
+        if sender not in self.peers or self._conflict is not None:
             return
         if isinstance(message, Rejoin):
             self._on_rejoin(sender, message)
@@ -396,17 +388,12 @@ class Core:
 
     def _dispatch(self, sender: NodeId, message: RaftMessage) -> None:
         match message:
-            case AppendEntries():
+            case AppendEntries() | Heartbeat() | InstallSnapshot():
                 self._heed_leader(sender)
-                self._reply(sender, take_entries(self.log, self.term, message))
+                self._obey(sender, message)
             case AppendReply():
                 if self.leadership is not None:
                     self.leadership.on_append_reply(sender, message)
-            case Heartbeat():
-                self._heed_leader(sender)
-                if not self.rejoining:  # one that was overtaken may go by what an earlier life had
-                    self.log.commit_to(message.commit)
-                self._now.append(Outgoing(sender, HeartbeatReply(self.term, message.probe)))
             case HeartbeatReply():
                 if self.leadership is not None:
                     self.leadership.on_heartbeat_reply(sender, message)
@@ -417,11 +404,6 @@ class Core:
                 self._on_vote_request(sender, message)
             case VoteReply():
                 self._on_vote_reply(sender, message)
-            case InstallSnapshot():
-                self._heed_leader(sender)
-                if takes_snapshot(self.log, message.snapshot):
-                    self._snapshot = message.snapshot
-                self._reply(sender, AppendReply(self.term, self.log.committed))
             case TimeoutNow():
                 if self.role is not Role.LEADER and not self.rejoining:
                     self._become_candidate(transfer=True)
@@ -431,10 +413,31 @@ class Core:
     def _heed_leader(self, sender: NodeId) -> None:
         """A message of this term's leader: follow it, and start the timer anew."""
         if self.leader not in {None, sender}:  # Raft 5.2: history has split, and it may be ours that is wrong
-            raise Bug(f"two leaders in term {self.term}: {self.leader} and {sender}")
+            raise HistoryConflict(f"two leaders in term {self.term}: {self.leader} and {sender}")
         if self.leader is None:
             self._become_follower(self.term, sender)
         self._timer.heard()
+
+    def _obey(self, leader: NodeId, message: AppendEntries | Heartbeat | InstallSnapshot) -> None:
+        """Do what the leader wants, and answer; or show what contradicts it: the next tick ends this node."""
+        sides = (self.me, leader)
+        try:
+            match message:
+                case AppendEntries():
+                    self._reply(leader, take_entries(self.log, self.term, message, sides=sides))
+                case Heartbeat():
+                    compare(self.log, message.applied, sides)
+                    if not self.rejoining:  # one that was overtaken may go by what an earlier life had
+                        self.log.commit_to(message.commit)
+                    applied = self.log.point(self.log.applied)
+                    self._now.append(Outgoing(leader, HeartbeatReply(self.term, message.probe, applied)))
+                case InstallSnapshot(_, snapshot):
+                    if takes_snapshot(self.log, snapshot, sides=sides):
+                        self._snapshot = snapshot
+                    self._reply(leader, answer_to_snapshot(self.log, self.term, snapshot.index))
+        except HistoryConflict as error:
+            self._conflict = error
+            self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))
 
     def _reply(self, leader: NodeId, reply: AppendReply | AppendReject) -> None:
         """Say something about this log: only once it is durable."""

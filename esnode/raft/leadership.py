@@ -5,23 +5,29 @@ into a new one. It changes no role and no term: it reports, and `core.py` decide
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import assert_never
 
 from esnode import limits
 from esnode.raft import quorum
 from esnode.raft.entry import Entry
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import (
+    UNKNOWN,
     AppendEntries,
     AppendReject,
     AppendReply,
+    Conflict,
     Fetch,
     Fetched,
     Heartbeat,
     HeartbeatReply,
+    LogPoint,
     NodeId,
     Outgoing,
+    PeerUnreachable,
     ReadGrant,
     SendSnapshot,
+    SnapshotSent,
     TimeoutNow,
 )
 from esnode.raft.progress import Progress, ProgressState
@@ -36,6 +42,9 @@ class Leadership:
         self.progress = {peer: Progress(log.last_index + 1) for peer in peers}
         self.reads = PendingReads()
         self.transferee: NodeId | None = None
+        self.conflicts: dict[NodeId, Conflict] = {}
+        """Followers with another history: they are sent heartbeats only, and nothing they say counts."""
+        self._untold_conflicts: list[Conflict] = []
         self._messages: list[Outgoing] = []
         self._grants: list[ReadGrant] = []
         self._fetches: list[Fetch] = []
@@ -55,12 +64,32 @@ class Leadership:
         self._messages, self._grants, self._fetches, self._snapshots = [], [], [], []
         return taken
 
+    def take_conflicts(self) -> tuple[Conflict, ...]:
+        """Those found since the last time."""
+        taken, self._untold_conflicts = self._untold_conflicts, []
+        return tuple(taken)
+
+    def heed(self, item: Fetched | PeerUnreachable | SnapshotSent) -> None:
+        """What the driver tells of what it was asked to do."""
+        match item:
+            case Fetched(fetch, _):
+                if fetch.term == self.term:
+                    self.on_fetched(item)
+            case PeerUnreachable(peer):
+                self.on_unreachable(peer)
+            case SnapshotSent(peer, ok):
+                self.on_snapshot_sent(peer, ok)
+            case _:
+                assert_never(item)
+
     # --- time ----------------------------------------------------------------------------------
 
     def tick(self, elapsed_ms: int) -> bool:
         """Time passes; tells whether this node may go on leading (check-quorum, thesis 6.2)."""
         self._unsent_commits = True
         self._transfer_pause_ms -= elapsed_ms
+        for progress in self.progress.values():
+            progress.silence_ms += elapsed_ms
         if self.transferee is not None:
             self._transfer_elapsed_ms += elapsed_ms
             if self._transfer_elapsed_ms >= self._quorum_check_ms:
@@ -82,24 +111,33 @@ class Leadership:
 
     def _send_heartbeats(self) -> None:
         """A heartbeat to every follower, with the newest round of reads."""
+        applied = self._log.point(self._log.applied)
         for peer, progress in self.progress.items():
             commit = min(self._log.committed, progress.match_index)
-            self._post(peer, Heartbeat(self.term, commit, self.reads.probe))
+            # One with another history is shown what contradicts it, so that it ends, too.
+            shown = self.conflicts[peer].ours if peer in self.conflicts else applied
+            self._post(peer, Heartbeat(self.term, commit, self.reads.probe, shown))
 
     # --- what followers answer -----------------------------------------------------------------
 
     def on_append_reply(self, peer: NodeId, reply: AppendReply) -> None:
         """The follower holds the log up to the reply's index."""
-        progress = self.progress[peer]
-        progress.recently_active = True
-        if reply.match_index <= self._log.last_index:
+        if reply.match_index > self._log.last_index:
+            self._contradict(peer, LogPoint(reply.match_index, UNKNOWN, UNKNOWN, UNKNOWN))
+        elif (progress := self._heard(peer)) is not None:
             progress.matched(reply.match_index)
             self._hand_over_when_caught_up()
 
     def on_append_reject(self, peer: NodeId, reject: AppendReject) -> None:
-        """The follower's log differs: go back, by whole terms (Raft 5.3)."""
-        progress = self.progress[peer]
-        progress.recently_active = True
+        """The follower's log differs: go back, by whole terms (Raft 5.3); or it begins later: go on there."""
+        progress = self._heard(peer)
+        if progress is None:
+            return
+        if reject.hint_index > reject.rejected_index:
+            hint = LogPoint(reject.hint_index, reject.hint_term, UNKNOWN, UNKNOWN)
+            if not self._contradict(peer, hint):
+                progress.rejected(reject.rejected_index, reject.hint_index + 1)
+            return
         if not reject.rejected_index:  # every log begins there; before it nothing can be sent
             return
         common, _term = self._log.last_common(reject.hint_index, reject.hint_term)
@@ -109,8 +147,9 @@ class Leadership:
 
     def on_heartbeat_reply(self, peer: NodeId, reply: HeartbeatReply) -> None:
         """The follower lives: what it has not confirmed may be lost, and its answer may free reads."""
-        progress = self.progress[peer]
-        progress.recently_active = True
+        progress = self._heard(peer)
+        if progress is None or self._contradict(peer, reply.applied):
+            return
         if progress.overdue:
             progress.overdue = False
             progress.awaits_reply = False
@@ -119,6 +158,31 @@ class Leadership:
                 self._send(peer, progress, ())
         progress.acked_probe = max(progress.acked_probe, reply.probe)
         self._free_reads()
+
+    def _heard(self, peer: NodeId) -> Progress | None:
+        """The follower lives; None where its history is another, since nothing that it says counts then."""
+        if peer in self.conflicts:
+            return None
+        progress = self.progress[peer]
+        progress.heard()
+        return progress
+
+    def _contradict(self, peer: NodeId, theirs: LogPoint) -> bool:
+        """Whether what the follower has committed is not in this log, which has all that ever was (5.4.3).
+
+        One that has committed more than a leader that has committed in its own term did not get it here.
+        Nobody can tell which of the two has the right history, so the follower counts as dead from now on.
+        """
+        log = self._log
+        ours = log.other_than(theirs)
+        if ours is None and theirs.index > log.committed and log.term_at(log.committed) == self.term:
+            ours = log.point(log.committed)
+        if ours is not None and peer not in self.conflicts:
+            self.forget(peer)
+            self.progress[peer].awaits_reply = True
+            self.conflicts[peer] = Conflict(peer, ours, theirs, log.point(log.applied))
+            self._untold_conflicts.append(self.conflicts[peer])
+        return ours is not None
 
     def on_fetched(self, fetched: Fetched) -> None:
         """Entries for a slow follower have been read from disk."""
@@ -139,8 +203,8 @@ class Leadership:
 
     def forget(self, peer: NodeId) -> None:
         """The peer has lost its disk: begin anew with it, as with one that was never heard."""
+        self.conflicts.pop(peer, None)
         self.progress[peer] = Progress(self._log.last_index + 1)
-        self.progress[peer].recently_active = False  # a question does not show that our messages arrive
         if self.transferee == peer:
             self._end_transfer()
 
@@ -185,7 +249,8 @@ class Leadership:
             return to in {None, self.transferee}
         if self._transfer_pause_ms > 0:
             return False
-        candidates = [peer for peer, progress in self.progress.items() if progress.recently_active]
+        alive_ms = self._quorum_check_ms
+        candidates = [peer for peer, progress in self.progress.items() if progress.silence_ms < alive_ms]
         if to is None and candidates:
             to = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
         if to is not None:
@@ -210,6 +275,8 @@ class Leadership:
     def replicate(self) -> None:
         """Send each follower what it lacks, as far as its window allows."""
         for peer, progress in self.progress.items():
+            if peer in self.conflicts:  # its log, whichever history is the right one, stays as it is
+                continue
             while self._wants_entries(progress) and progress.may_send():
                 if not self._send_next(peer, progress):
                     break

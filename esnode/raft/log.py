@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from esnode import limits
-from esnode.errors import Bug
+from esnode.errors import HistoryConflict
 from esnode.raft.entry import Entry
-from esnode.raft.messages import Snapshot
+from esnode.raft.messages import UNKNOWN, LogPoint, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,30 @@ class RaftLog:
             return self._runs[-1][1]
         return self._runs[bisect_right(self._runs, index, key=_first_index) - 1][1]
 
+    def point(self, index: int) -> LogPoint:
+        """The entry at `index`, after the prefix or its last; offset and log time where it is in memory."""
+        term = self.term_at(index)
+        assert term is not None
+        if index == self.applied or self.is_cached(index):
+            position = self._position_after(index)
+            return LogPoint(index, term, position.next_offset, position.log_time_ms)
+        return LogPoint(index, term, UNKNOWN, UNKNOWN)
+
+    def other_than(self, theirs: LogPoint) -> LogPoint | None:
+        """What is here instead of an entry that ought to be in this log; None where nothing contradicts it.
+
+        Past the end that is the end; in the cut prefix, whose terms are forgotten, the prefix's last entry,
+        when its term is an earlier one: terms never fall along a log.
+        """
+        ours = self.point(max(self.prefix_index, min(theirs.index, self.last_index)))
+        if theirs.index < ours.index:
+            return ours if theirs.term > ours.term else None
+        known = UNKNOWN not in {ours.next_offset, theirs.next_offset}
+        same = (theirs.index, theirs.term) == (ours.index, ours.term) and (
+            not known or (theirs.next_offset, theirs.log_time_ms) == (ours.next_offset, ours.log_time_ms)
+        )
+        return None if same else ours
+
     def is_cached(self, index: int) -> bool:
         """Whether the entry at `index` is in memory."""
         return self._cache_first <= index <= self.last_index
@@ -184,10 +208,11 @@ class RaftLog:
     def _check_follows(self, entry: Entry) -> None:
         before = self._position_after(entry.index - 1)
         if entry.base_offset != before.next_offset or entry.log_time_ms < before.log_time_ms:
-            raise Bug(
+            raise HistoryConflict(
                 f"the leader sent entry {entry.index} of offset {entry.base_offset} and log time"
                 f" {entry.log_time_ms}: it cannot follow what ends at {before.next_offset}"
-                f" and {before.log_time_ms}"
+                f" and {before.log_time_ms}",
+                index=entry.index - 1,
             )
 
     def _truncate(self, index: int) -> None:

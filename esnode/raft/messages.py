@@ -26,6 +26,35 @@ class Role(enum.Enum):
     LEADER = "leader"
 
 
+UNKNOWN: Final = -1
+"""An offset or a log time that a node does not have in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPoint:
+    """An entry of a log, and where the events stand after it: equal on all nodes that have committed it."""
+
+    index: int
+    term: int
+    next_offset: int
+    log_time_ms: int
+
+
+ORIGIN: Final = LogPoint(0, 0, 0, 0)
+"""Where every log begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What a follower has committed is not what its leader's log has: their histories have split."""
+
+    peer: NodeId
+    ours: LogPoint
+    theirs: LogPoint
+    end: LogPoint | None = None
+    """What the leader has applied last."""
+
+
 # --- what nodes say to each other (Raft figure 2, with the extensions of the thesis) --------------
 
 
@@ -75,7 +104,8 @@ class AppendReply:
 class AppendReject:
     """The sender's log does not hold (`rejected_index`, prev_term).
 
-    The logs can match at most at `hint_index`, where the sender's term is `hint_term`.
+    The logs can match at most at `hint_index`, where the sender's term is `hint_term`. A hint past
+    `rejected_index` says that the sender's log begins after that, and is committed up to the hint.
     """
 
     term: int
@@ -86,19 +116,24 @@ class AppendReject:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The leader lives. `probe` numbers the ReadIndex round (thesis 6.4); 0 when there was none."""
+    """The leader lives, and has `applied` so much. `probe`: the ReadIndex round (thesis 6.4), 0: none yet."""
 
     term: int
     commit: int
     probe: int
+    applied: LogPoint = ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """Answers a `Heartbeat`, with its `probe`."""
+    """Answers a `Heartbeat`, with its `probe`, and says what the sender has applied.
+
+    A follower that ends since its leader contradicts it names the entry that shows it instead.
+    """
 
     term: int
     probe: int
+    applied: LogPoint = ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +451,8 @@ class Ready:
     fetches: tuple[Fetch, ...]
     snapshots: tuple[SendSnapshot, ...]
     soft_state: SoftState | None
+    conflicts: tuple[Conflict, ...] = ()
+    """Followers found to contradict this leader, each told once in its term."""
 
 
 NOTHING: Final = Ready(None, (), (), (), (), (), (), (), None)

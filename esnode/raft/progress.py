@@ -9,9 +9,12 @@ Invariant: match_index < next_index.
 
 import enum
 from collections import deque
+from typing import Final
 
 from esnode import limits
 from esnode.raft.messages import Fetch
+
+NEVER_MS: Final = 1 << 40
 
 
 class ProgressState(enum.Enum):
@@ -36,6 +39,7 @@ class Progress:
         "overdue",
         "recently_active",
         "sent_commit",
+        "silence_ms",
         "snapshot_index",
         "state",
     )
@@ -51,6 +55,8 @@ class Progress:
         self.recently_active = False
         """Heard from since the last check of the quorum. Its vote does not count: it was for a candidate, and
         a leader that nobody hears must not go on for the time of a second check."""
+        self.silence_ms = NEVER_MS
+        """How long ago it was heard from."""
         self.awaits_reply = False
         """In PROBE: the one message is out."""
         self.overdue = False
@@ -59,6 +65,11 @@ class Progress:
         """The entries for it that are being read from disk."""
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()
+
+    def heard(self) -> None:
+        """It has answered: it lives, and our messages reach it."""
+        self.recently_active = True
+        self.silence_ms = 0
 
     # --- may it be sent to ---------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ from esnode import limits
 from esnode.errors import NewerFormat, NewerPeer, ProtocolError
 from esnode.raft.entry import Entry, EntryKind, parse
 from esnode.raft.messages import (
+    UNKNOWN,
     AppendEntries,
     AppendReject,
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    LogPoint,
     Rejoin,
     RejoinReply,
     TimeoutNow,
@@ -47,10 +49,10 @@ _ENTRIES, _ENTRIES_BODY = layout("QQQQI")
 _REPLY, _REPLY_BODY = layout("QQ")
 # term | rejected_index | hint_index | hint_term
 _REJECT, _REJECT_BODY = layout("QQQQ")
-# term | commit | probe
-_HEARTBEAT, _HEARTBEAT_BODY = layout("QQQ")
-# term | probe
-_HEARTBEAT_REPLY, _HEARTBEAT_REPLY_BODY = layout("QQ")
+# term | commit | probe | applied: index | term | next_offset | log_time_ms
+_HEARTBEAT, _HEARTBEAT_BODY = layout("QQQQQqq")
+# term | probe | applied: index | term | next_offset | log_time_ms
+_HEARTBEAT_REPLY, _HEARTBEAT_REPLY_BODY = layout("QQQQqq")
 # term
 _TIMEOUT_NOW, _TIMEOUT_NOW_BODY = layout("Q")
 # nonce
@@ -195,30 +197,46 @@ def decode_append_reject(data: bytes, start: int, end: int) -> AppendReject:
 def encode_heartbeat(message: Heartbeat) -> bytes:
     """The frame of a `Heartbeat`."""
     size = _HEARTBEAT.size - LENGTH_BYTES
-    return _HEARTBEAT.pack(size, FrameType.HEARTBEAT, message.term, message.commit, message.probe)
+    head = (size, FrameType.HEARTBEAT, message.term, message.commit, message.probe)
+    return _HEARTBEAT.pack(*head, *_point(message.applied))
 
 
 def decode_heartbeat(data: bytes, start: int, end: int) -> Heartbeat:
     """The `Heartbeat` at `data[start:end]`; raises `ProtocolError`."""
     exactly("Heartbeat", start, _HEARTBEAT_BODY.size, end)
-    term, commit, probe = _HEARTBEAT_BODY.unpack_from(data, start)
+    term, commit, probe, *applied = _HEARTBEAT_BODY.unpack_from(data, start)
     check_terms(term)
     check_indexes(commit)
-    return Heartbeat(term, commit, probe)
+    return Heartbeat(term, commit, probe, _checked_point(term, *applied))
 
 
 def encode_heartbeat_reply(message: HeartbeatReply) -> bytes:
     """The frame of a `HeartbeatReply`."""
     size = _HEARTBEAT_REPLY.size - LENGTH_BYTES
-    return _HEARTBEAT_REPLY.pack(size, FrameType.HEARTBEAT_REPLY, message.term, message.probe)
+    head = (size, FrameType.HEARTBEAT_REPLY, message.term, message.probe)
+    return _HEARTBEAT_REPLY.pack(*head, *_point(message.applied))
 
 
 def decode_heartbeat_reply(data: bytes, start: int, end: int) -> HeartbeatReply:
     """The `HeartbeatReply` at `data[start:end]`; raises `ProtocolError`."""
     exactly("HeartbeatReply", start, _HEARTBEAT_REPLY_BODY.size, end)
-    term, probe = _HEARTBEAT_REPLY_BODY.unpack_from(data, start)
+    term, probe, *applied = _HEARTBEAT_REPLY_BODY.unpack_from(data, start)
     check_terms(term)
-    return HeartbeatReply(term, probe)
+    return HeartbeatReply(term, probe, _checked_point(term, *applied))
+
+
+def _point(point: LogPoint) -> tuple[int, int, int, int]:
+    return point.index, point.term, point.next_offset, point.log_time_ms
+
+
+def _checked_point(in_term: int, index: int, term: int, next_offset: int, log_time_ms: int) -> LogPoint:
+    """What the sender of a message of `in_term` has applied."""
+    check_indexes(index, max(0, next_offset))
+    if min(next_offset, log_time_ms) < UNKNOWN:
+        raise ProtocolError(f"offset {next_offset} and log time {log_time_ms} are none")
+    if term > in_term:
+        raise ProtocolError(f"entry {index} of term {term} was applied, it is said, in term {in_term}")
+    return LogPoint(index, term, next_offset, log_time_ms)
 
 
 def encode_timeout_now(message: TimeoutNow) -> bytes:

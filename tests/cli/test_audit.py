@@ -5,6 +5,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from esctl.inquiry import survey
 from esctl.proof.audit import Audit, audit
 from esctl.proof.history import History
 from esctl.proof.verdict import Flaw, Verdict
@@ -95,6 +96,58 @@ async def test_a_node_that_is_behind_is_waited_for(tmp_path: Path) -> None:
         outcome, verdict = await examine(nodes, tmp_path, wait_s=60)
     assert outcome.troubles == {}
     assert verdict.events == 8
+
+
+async def test_a_node_that_has_more_than_its_leader_fails_the_audit_though_all_before_is_equal(
+    tmp_path: Path,
+) -> None:
+    nodes = three()
+    nodes[2].records += [record(8, [event(8), event(9)])]
+    outcome, verdict = await examine(nodes, tmp_path)
+    assert (outcome.target, outcome.troubles) == (8, {})
+    assert verdict.hashes_equal
+    assert verdict.counts == {Flaw.SPLIT_HISTORY: 1}
+    (finding,) = verdict.examples
+    assert (finding.node, finding.offset) == (3, 8)
+    assert finding.text == "node 3 has 10 events; the cluster's log ends at 8"
+
+
+async def test_events_that_come_during_the_audit_are_read_and_are_no_other_history(tmp_path: Path) -> None:
+    nodes = three()
+
+    async def go_on() -> None:
+        while not any(node.asked for node in nodes[1:]):
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        for node in nodes:
+            node.grow(record(8, [event(8)]))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        outcome, verdict = await examine(nodes, tmp_path)
+    assert outcome.troubles == {}
+    assert verdict.clean
+
+
+async def test_a_follower_that_seems_ahead_is_believed_only_after_its_leader_was_asked_again(
+    tmp_path: Path,
+) -> None:
+    nodes = three()
+    nodes[1].applied_indexes, nodes[0].applied_indexes = [12], [9, 12]
+    async with serving(nodes, tmp_path) as cluster:
+        assert (await survey.ask(cluster)).conflicts == {}
+        nodes[1].applied_indexes = [13]
+        found = (await survey.ask(cluster)).conflicts
+    assert found == {
+        2: "node 2 has applied entry 13 and offset 8; node 1, which leads, ends at entry 12 and offset 8"
+    }
+
+
+async def test_a_node_that_its_leader_says_has_another_history_fails_the_audit(tmp_path: Path) -> None:
+    nodes = three()
+    nodes[0].peers = {"2": {"connected": False, "conflict": "node 2 has committed entry 9; node 1 has 7"}}
+    outcome, verdict = await examine(nodes, tmp_path, absent=(2,))
+    assert set(outcome.troubles) == {2}
+    assert [(one.flaw, one.node) for one in verdict.examples] == [(Flaw.SPLIT_HISTORY, 2)]
 
 
 async def test_a_node_that_stays_behind_is_in_doubt_and_has_lost_nothing(tmp_path: Path) -> None:

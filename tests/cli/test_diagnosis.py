@@ -8,12 +8,13 @@ import pytest
 
 from esctl.answer import Line
 from esctl.backends.interface import RunState
-from esctl.commands import why
+from esctl.commands import status, why
 from esctl.diagnosis.finding import Finding, Kind, Severity
 from esctl.diagnosis.lastwords import Election, End, LastWords, Repair
 from esctl.diagnosis.ranking import diagnose
 from esctl.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.exits import Exit
+from esctl.inquiry import checkup
 from esctl.inquiry.shortened import Shortened
 from esnode.errors import OperationTimeout
 from tests.cli.situations import HEARD_MS, ended, fault, gone, look, node, seen
@@ -26,6 +27,9 @@ NO_KEY = LastWords(End.FAILED, AT, "ES3001", "2.toml: no key")
 ON_PURPOSE = replace(NO_ROOM, reason="cannot write: No space left on device (the fault disk-1)")
 KILLED = LastWords(End.CUT_SHORT, AT)
 DAMAGED = Repair(AT, "ES3104", "entry 7 of the log is damaged")
+SPLIT = "node 2 has committed entry 9 of term 2; node 1, which leads, has entry 7 of term 3"
+OTHER_HISTORY = LastWords(End.FAILED, AT, "ES3120", SPLIT, "keep both data directories")
+CONTRADICTED = node(1, peers={"2": {"connected": True, "outbox_bytes": 0, "conflict": SPLIT}})
 DEDUP = {"max_keys": 1000, "forgotten_early": 12}
 ONE_LEFT = seen(gone(2), gone(3), words={2: KILLED, 3: KILLED}, read_ms=None)
 STALLED = seen(node(1, next_offset=9_000), before=look(node(1, next_offset=5_000)))
@@ -44,6 +48,13 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "no room": (ended(2, NO_ROOM), Kind.DISK_FULL, START),
     "broken disk": (ended(2, BROKEN), Kind.DISK_FAILED, START),
     "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), Kind.BAD_CONFIG, START),
+    "other history": (ended(2, OTHER_HISTORY), Kind.SPLIT_HISTORY, "esctl node replace 2"),
+    "contradicted": (seen(CONTRADICTED), Kind.SPLIT_HISTORY, "esctl node replace 2"),
+    "ahead of its leader": (
+        seen(node(2, applied_index=1640, next_offset=1640)),
+        Kind.SPLIT_HISTORY,
+        "esctl node replace 2",
+    ),
     "port": (ended(2, LastWords(End.FAILED, AT, "ES3002", "7102 is in use")), Kind.PORT_TAKEN, START),
     "files gone": (ended(2, LastWords(End.FAILED, AT, "ES3132", "x is gone")), Kind.FILES_GONE, START),
     "newer": (ended(2, LastWords(End.FAILED, AT, "ES3130", "kind 200")), Kind.NEWER_FORMAT, START),
@@ -101,6 +112,34 @@ def test_every_command_that_a_finding_names_can_be_typed(name: str) -> None:
         for words in re.findall(r"esctl [a-z ]+", finding.first):
             parse(words)
         assert finding.next.startswith("esctl ")
+
+
+def test_another_history_is_one_critical_finding_with_both_sides_and_the_end_under_it() -> None:
+    down = [gone(2)]
+    (finding,) = diagnose(seen(CONTRADICTED, *down, words={2: OTHER_HISTORY})).findings
+    assert (finding.kind, finding.severity) == (Kind.SPLIT_HISTORY, Severity.CRITICAL)
+    assert finding.evidence[0] == SPLIT
+    assert [one.kind for one in finding.so] == [Kind.NODE_DOWN]
+    assert "keep a copy" in finding.first
+
+
+def test_another_history_is_told_by_status_and_health_too() -> None:
+    survey = look(CONTRADICTED)
+    assert [SPLIT in warning and "esctl why" in warning for warning in status.warnings(survey)] == [True]
+    assert checkup.ready(survey, None).flaws == [(SPLIT, "esctl why --cluster drill")]
+
+
+def test_a_leader_that_all_others_contradict_is_the_odd_one_and_nobody_is_replaced_in_a_hurry() -> None:
+    links = {str(n): {"connected": True, "conflict": f"node {n} has committed entry 9"} for n in (2, 3)}
+    (finding,) = diagnose(seen(node(1, peers=links))).findings
+    assert finding.nodes == {2, 3}
+    assert finding.next == "esctl verify --cluster drill"
+
+
+def test_an_older_term_is_no_other_history() -> None:
+    assert (
+        diagnose(seen(node(2, applied_index=1640, term=2), node(1, term=3))).situation.survey.conflicts == {}
+    )
 
 
 def test_a_cluster_that_is_well_is_said_to_be_and_why() -> None:

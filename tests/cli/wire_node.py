@@ -94,6 +94,9 @@ class WireNode:
     faults_allowed: bool = True
     faults: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock_off_ms: int = 0
+    peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    applied_indexes: list[int] = field(default_factory=lambda: [9])
+    """One for each status that is asked for; the last one stays."""
     troubles: int = 0
     """Connections that ended with an error."""
     asked: list[Message] = field(default_factory=list)
@@ -204,11 +207,12 @@ class WireNode:
         return Entries(request_id, 0, len(self.records), self.records[index - 1 :][: self.page_records])
 
     def status(self) -> dict[str, Any]:
+        index = self.applied_indexes.pop(0) if len(self.applied_indexes) > 1 else self.applied_indexes[0]
         return {
             "version": "1.0.0", "cluster": IDENTITY, "id": self.id, "pid": 4_000 + self.id,
             "role": self.role, "term": self.term,
             "rejoining": self.rejoining, "rejoin_cause": self.rejoin_cause,
-            "leader": self.leader, "last_index": 9, "commit_index": 9, "applied_index": 9,
+            "leader": self.leader, "last_index": index, "commit_index": index, "applied_index": index,
             "first_offset": self.first_offset, "next_offset": self.next_offset, "rss_bytes": 50_000_000,
             "uptime_s": 61.5, "log_time_ms": 5, "dedup": self.dedup,
             "voters": [1, 2, 3],
@@ -216,6 +220,7 @@ class WireNode:
             "silence_ms": 0 if self.role == "leader" else 40,
             "wall_time_ms": round(time.time() * 1000) + self.clock_off_ms,
             "faults_allowed": self.faults_allowed, "faults": list(self.faults.values()),
+            "peers": self.peers,
         }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 A message goes as bytes through frame, decoder and the replication's filter, so what is wrong in itself
 ends the connection there. What gets through may contradict this node's own history: then, and only then,
-the process may end, with a `Bug` that names the contradiction, and its disk must open again. Used by
+the process may end, with an error that names the contradiction, and its disk must open again. Used by
 `targets`.
 """
 
@@ -13,10 +13,18 @@ from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import Bug, DamagedRecord, FrameTooLarge, NewerFormat, ProtocolError
+from esnode.errors import (
+    Bug,
+    DamagedRecord,
+    FrameTooLarge,
+    HistoryConflict,
+    NewerFormat,
+    ProtocolError,
+)
 from esnode.messages import Append
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
+    ORIGIN,
     AppendEntries,
     AppendReject,
     AppendReply,
@@ -24,6 +32,7 @@ from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallSnapshot,
+    LogPoint,
     OpenProducer,
     PeerClosed,
     PeerConnected,
@@ -57,9 +66,10 @@ SESSION: Final = re.compile(r"^producer \d+ is at \d+, not at")
 CONTRADICTIONS: Final = re.compile(
     "^two leaders in term"
     "|cannot follow what ends at"  # the first entry after what is held: only the log knows
+    r"|^node \d has committed entry \d+ of term .*; node \d, which leads, has entry"
     f"|{SESSION.pattern}"
 )
-"""The `Bug`s that a lie may bring about: what it contradicts is in this node's own log."""
+"""The errors that a lie may bring about: what it contradicts is in this node's own log."""
 
 
 def core(data: bytes) -> str:
@@ -79,7 +89,7 @@ def core(data: bytes) -> str:
             break
         try:
             liar.next(at_once=bool(how & 16))
-        except Bug as error:
+        except (Bug, HistoryConflict) as error:
             if not CONTRADICTIONS.search(str(error)):
                 raise
             word = f"ended {told(error)}"
@@ -282,10 +292,17 @@ class _Liar:
         return AppendReject(self._term(), rejected, hint, self._term_at(hint))
 
     def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._term(), self._index(), self._source.number((0, 1)))
+        term, commit, probe = self._term(), self._index(), self._source.number((0, 1))
+        return Heartbeat(term, commit, probe, self._point() if probe > 1 else ORIGIN)
 
     def _heartbeat_reply(self) -> HeartbeatReply:
-        return HeartbeatReply(self._term(), self._source.number((0, 1)))
+        term, probe = self._term(), self._source.number((0, 1))
+        return HeartbeatReply(term, probe, self._point() if probe > 1 else ORIGIN)
+
+    def _point(self) -> LogPoint:
+        """What it has applied, it says."""
+        index = self._index()
+        return LogPoint(index, self._term_at(index), (self._index() >> 1) - 1, self._source.byte() - 1)
 
     def _rejoin_reply(self) -> RejoinReply:
         nonce, index = self._source.number((1, 99)), self._index()

@@ -6,7 +6,7 @@ import pytest
 
 from esnode import limits
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import Bug, Refusal
+from esnode.errors import HistoryConflict, Refusal
 from esnode.raft.messages import (
     AppendEntries,
     AppendReject,
@@ -33,7 +33,7 @@ from esnode.raft.messages import (
 from esnode.raft.progress import Progress, ProgressState
 
 from .machine import batch_of
-from .solo import Solo, entries_of, events, log_of, noop
+from .solo import Solo, entries_of, events, log_of, noop, terms_in
 
 # --- refusals -----------------------------------------------------------------------------------
 
@@ -402,7 +402,9 @@ def test_what_a_heartbeat_answer_brings_is_asked_once_a_beat() -> None:
 def test_a_follower_skips_what_it_has_committed() -> None:
     solo = Solo()
     solo.receive(2, AppendEntries(1, 0, 0, 2, entries_of([1, 1, 1])))
-    assert solo.replies(2, AppendEntries(1, 0, 0, 0, (noop(1, 1),))) == [AppendReply(1, 2)]
+    compared = AppendReply(1, 1)
+    assert solo.replies(2, AppendEntries(1, 0, 0, 0, (noop(1, 1),))) == [compared]
+    assert terms_in(solo.core.log) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("first", [2, 3])
@@ -412,6 +414,6 @@ def test_a_follower_that_hears_two_leaders_of_one_term_ends(first: int) -> None:
     node.receive(first, Heartbeat(2, 0, 0))
     node.receive(first, Heartbeat(2, 0, 0))
     second = 5 - first
-    with pytest.raises(Bug, match=f"two leaders in term 2: {first} and {second}"):
+    with pytest.raises(HistoryConflict, match=f"two leaders in term 2: {first} and {second}"):
         node.receive(second, AppendEntries(2, 2, 1, 0, (noop(3, 2),)))
     assert node.core.log.last_index == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from esnode.errors import Bug
+from esnode.errors import HistoryConflict
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.log import Position, RaftLog
 from esnode.raft.messages import Snapshot
@@ -104,7 +104,7 @@ def test_an_entry_that_cannot_follow_what_is_held_is_never_taken(
     log.append(held[2:])
     log.commit_to(applied)
     log.applied_to(applied)
-    with pytest.raises(Bug, match=r"the leader sent entry 3 .* cannot follow"):
+    with pytest.raises(HistoryConflict, match=r"the leader sent entry 3 .* cannot follow"):
         log.merge((at(3, 2, base_offset, log_time_ms),))
     assert terms_in(log) == [1, 1, 1]
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from esnode import limits
-from esnode.errors import Bug, Refusal
+from esnode.errors import HistoryConflict, Refusal
 from esnode.raft.core import Core
 from esnode.raft.messages import (
     AppendEntries,
@@ -176,7 +176,7 @@ def test_5_2_a_candidate_yields_to_the_leader_of_its_term(role: Role) -> None:
 
 def test_5_2_two_leaders_in_one_term_end_the_process() -> None:
     solo = in_role(Role.LEADER)
-    with pytest.raises(Bug, match="two leaders in term"):
+    with pytest.raises(HistoryConflict, match="two leaders in term"):
         solo.receive(2, Heartbeat(1, 0, 0))
 
 

@@ -18,6 +18,7 @@ from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallSnapshot,
+    LogPoint,
     OpenProducer,
     Outgoing,
     PeerClosed,
@@ -238,7 +239,7 @@ def test_a_rejoining_node_that_knows_its_promises_follows_and_its_acks_count() -
     ready = solo.receive(2, AppendEntries(3, 0, 0, 1, entries_of([1, 2])))
     assert ready.messages_after == (Outgoing(2, AppendReply(3, 2)),)
     assert [entry.index for entry in solo.persist().committed] == [1]
-    assert solo.replies(2, Heartbeat(3, 0, 6)) == [HeartbeatReply(3, 6)]
+    assert solo.replies(2, Heartbeat(3, 0, 6)) == [HeartbeatReply(3, 6, LogPoint(1, 1, 0, 0))]
     assert solo.core.rejoining
 
 

@@ -64,6 +64,15 @@ def test_a_hand_over_to_another_node_is_refused_while_one_is_under_way() -> None
     assert told_to_stand(solo.receive(3, AppendReply(1, 2))) == [3]
 
 
+def test_a_follower_that_was_heard_a_moment_before_the_quorum_was_checked_may_take_over() -> None:
+    solo = leading()
+    for _ in range(TICKS_A_TIMEOUT - 1):
+        solo.step(Tick(TICK_MS))
+    solo.receive(2, AppendReply(1, 2))
+    solo.step(Tick(TICK_MS))
+    assert told_to_stand(solo.step(Transfer(None))) == [2]
+
+
 def test_the_next_hand_over_may_begin_an_election_time_out_after_one_that_failed() -> None:
     solo = leading()
     assert refusal_of(solo, 3) is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from esnode import limits
 from esnode.apply import Machine
 from esnode.dedup.batch import Batch
-from esnode.errors import Bug, CopiedDirectory, DamagedRecord, StorageFailed
+from esnode.errors import Bug, CopiedDirectory, DamagedRecord, HistoryConflict, StorageFailed
 from esnode.raft.messages import (
     Beat,
     Decision,
@@ -181,6 +181,8 @@ class Host:
             self.world.restart_later(self)
         except Violation:
             raise
+        except HistoryConflict as error:
+            raise Violation("one history", f"node {self.id} ends: {error}") from error
         except (AssertionError, Bug) as error:
             raise Violation("assertion", f"node {self.id}: {error!r}") from error
 
@@ -308,6 +310,8 @@ class Host:
             self.note(f"{core.role.value} {core.term} {log.last_index} {log.committed} {log.applied}")
         for fetch in fetches:
             process.disk.call(partial(self._fetch, process, fetch))
+        if core.leadership is not None and core.leadership.conflicts:
+            raise Violation("one history", f"node {self.id} finds {core.leadership.conflicts}")
         if changed:  # all that `turned` looks at is in `seen`
             self.world.invariants.turned(self, process)
             self._seen = seen

@@ -163,8 +163,8 @@ REPLICATING: Final = (
         (
             Edit(
                 FOLLOWING,
-                "if log.term_at(message.prev_index) != message.prev_term:",
-                "if log.term_at(message.prev_index) is None:",
+                "elif log.term_at(prev_index) != message.prev_term:",
+                "elif log.term_at(prev_index) is None:",
             ),
         ),
     ),
@@ -273,13 +273,57 @@ REPLICATING: Final = (
             Edit(
                 CORE,
                 """
-                    self._snapshot = message.snapshot
-                self._reply(sender, AppendReply(self.term, self.log.committed))
+                    self._snapshot = snapshot
+                self._reply(sender, answer_to_snapshot(self.log, self.term, snapshot.index))
                 """,
                 """
                     self._snapshot = message.snapshot
                 self._now.append(Outgoing(sender, AppendReply(self.term, self.log.committed)))
                 """,
+            ),
+        ),
+    ),
+    Mutant(
+        "committed-answered-unseen",
+        "a directory fed by another history",
+        "a follower confirms all that it has committed, whatever its leader has there",
+        "T",
+        (
+            Edit(
+                FOLLOWING,
+                "if prev_index <= log.committed:",
+                """
+                if prev_index < log.committed:
+                    return AppendReply(term, log.committed)
+                if prev_index == log.committed:
+                """,
+            ),
+        ),
+        "tests/raft/test_histories.py::test_another_term_below_what_is_committed_ends_the_follower",
+    ),
+    Mutant(
+        "newer-commit-taken-for-another-history",
+        "Raft 5.4.2",
+        "a new leader that has committed nothing yet takes a follower that knows of more commits for a liar",
+        "A",
+        (
+            Edit(
+                LEADERSHIP,
+                "theirs.index > log.committed and log.term_at(log.committed) == self.term:",
+                "theirs.index > log.committed:",
+            ),
+        ),
+    ),
+    Mutant(
+        "uncommitted-taken-for-another-history",
+        "Raft 5.3",
+        "a follower holds its uncommitted tail, too, against what its leader has applied",
+        "A",
+        (
+            Edit(
+                FOLLOWING,
+                "ours = log.other_than(theirs) if theirs.index <= log.committed else None",
+                "ours = log.other_than(theirs)",
             ),
         ),
     ),
