@@ -22,8 +22,10 @@ ORDERING: Final = (
         "session-forgets-the-refused-run",
         "promise 6",
         "a session that has no room for a batch takes a smaller one behind it",
-        "B",
+        "T",
         (Edit(SESSION, "self._refused_run = run", "self._refused_run = None"),),
+        "tests/test_session.py"
+        "::test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run_is_taken",
     ),
     Mutant(
         "run-outlives-its-leadership",
