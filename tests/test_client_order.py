@@ -305,3 +305,27 @@ async def test_a_batch_that_waited_and_was_cancelled_gives_way_to_the_next() -> 
             await node.kill()
             node.up = True
         assert cluster.log.ids() == ["1", "3"]
+
+
+async def test_a_list_that_is_given_up_is_given_up_as_a_whole() -> None:
+    """The first batch is on its way for too long; those behind it were refused, and wait for its answer.
+
+    Seed 2 of the simulation of whole nodes: they left as soon as the first was given up, and were stored.
+    """
+    async with client(batch_events=1, timeout_s=1.0) as (cluster, log):
+        node = cluster.nodes[1]
+
+        def script(node: FakeNode, message: Message) -> Reply:
+            if not isinstance(message, Append) or message.run > 1:
+                return node.answer(message)
+            if message.batch == batch(0):
+                return None
+            return Refused(message.request_id, Busy.code, "full")
+
+        node.script = script
+        with pytest.raises(EventStreamError):
+            await log.append_many(event(number) for number in range(5))
+        await trio.sleep(1)
+        assert cluster.log.ids() == []
+        await log.append(event(9))
+        assert cluster.log.ids() == ["9"]

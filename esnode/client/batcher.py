@@ -79,13 +79,21 @@ class Whole:
     def __init__(self, request: Request, size_bytes: int, submit: Callable[[Request], None]) -> None:
         self.request = request
         self.size_bytes = size_bytes
-        self.left = trio.Event()
+        self.left = False
         self._submit = submit
+        self._waiter: trio.Event | None = None
 
     def go(self) -> None:
         """The window has a place."""
-        self.left.set()
+        self.left = True
+        if self._waiter is not None:
+            self._waiter.set()
         self._submit(self.request)
+
+    async def wait_left(self) -> None:
+        """Return once it has its place."""
+        self._waiter = trio.Event()
+        await self._waiter.wait()
 
 
 Place = tuple[Request, int]

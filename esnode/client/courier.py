@@ -128,10 +128,15 @@ class Courier:
             request.id, request.sent_on = self.next_id(), None
             self.submit(request)
 
-    def abandon(self, request: Request) -> None:
-        """Nobody waits for `request` any more."""
-        if self.pending.get(request.id) is request:
-            self._settle(request, None, None)
+    def abandon(self, *requests: Request) -> None:
+        """Nobody waits for these any more. All go at once: none is sent again without one before it."""
+        for request in requests:
+            if self.pending.get(request.id) is request:
+                del self.pending[request.id]
+                self._runs.given_up(request.id)
+        for request in requests:
+            request.settle(None, None)
+        self._go_on()
 
     def close(self) -> None:
         """Give up what is unanswered, and refuse what comes."""

@@ -232,8 +232,7 @@ class Log:
         submitting = trio.CancelScope()
 
         def stop(refused: Request) -> None:
-            for request in requests[requests.index(refused) + 1 :]:
-                self._courier.abandon(request)
+            self._courier.abandon(*requests[requests.index(refused) + 1 :])
             submitting.cancel()
 
         try:
@@ -243,10 +242,9 @@ class Log:
                     if submitting.cancel_called:
                         self._courier.abandon(requests[-1])  # it got the place of a refused one
                         break
-            return [ack for request in requests for ack in acks_of(await self._settled(request))]
+            return [ack for request in requests for ack in acks_of(await self._settled(request, requests))]
         finally:
-            for request in requests:
-                self._courier.abandon(request)
+            self._courier.abandon(*requests)
 
     async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
         """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
@@ -256,7 +254,8 @@ class Log:
         or cancelled, without that is certainly not stored.
         """
         _check(batch)
-        return await self._settled(await self._submit(batch, on_sent=on_sent))
+        request = await self._submit(batch, on_sent=on_sent)
+        return await self._settled(request, [request])
 
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended)
@@ -273,26 +272,31 @@ class Log:
         request.batch, request.on_sent, request.on_refused = batch, on_sent, on_refused
         whole = Whole(request, len(batch.payload), self._courier.submit)
         self._batcher.submit(whole)
-        try:
-            if not whole.left.is_set():
+        if not whole.left:
+            try:
                 with trio.move_on_after(self._timeout_s):
-                    await whole.left.wait()
-        except trio.Cancelled:
-            self._courier.abandon(request)
-            raise
-        finally:
-            if not whole.left.is_set():
-                self._batcher.withdraw(whole)
-        if not whole.left.is_set():
+                    await whole.wait_left()
+            except trio.Cancelled:
+                self._courier.abandon(request)
+                raise
+            finally:
+                if not whole.left:
+                    self._batcher.withdraw(whole)
+        if not whole.left:
             raise self._courier.why_late(None)
         return request
 
-    async def _settled(self, request: Request) -> BatchAck:
+    async def _settled(self, request: Request, together: Sequence[Request]) -> BatchAck:
+        """What became of `request`; without an answer in time, `together` are given up."""
+        answered = False
         with trio.move_on_after(self._timeout_s):
             try:
-                return _batch_ack(request, await request.wait())
+                answer = await request.wait()
+                answered = True
+                return _batch_ack(request, answer)
             finally:
-                self._courier.abandon(request)
+                if not answered:
+                    self._courier.abandon(*together)
         raise self._courier.why_late(request)
 
     def _cut(self, events: Iterable[Mapping[str, Any]]) -> list[Batch]:

@@ -35,8 +35,10 @@ class Window:
 
     def ask(self, entrant: Entrant) -> None:
         """Let it go at once, or as soon as there is a place and all who asked before have gone."""
-        self._waiting.append(entrant)
-        self._admit()
+        if self._waiting or not self._has_room(entrant.size_bytes):
+            self._waiting.append(entrant)
+        else:
+            self._let_go(entrant)
 
     def withdraw(self, entrant: Entrant) -> None:
         """It wants no place any more."""
@@ -50,15 +52,17 @@ class Window:
 
     def _admit(self) -> None:
         if self._admitting:
-            return  # whoever goes gives back or asks: the loop below sees it
+            return  # one that went was settled at once: the loop below sees it
         self._admitting = True
         while self._waiting and self._has_room(self._waiting[0].size_bytes):
-            entrant = self._waiting.popleft()
-            self._taken += 1
-            self._taken_bytes += entrant.size_bytes
-            entrant.request.on_settled = partial(self._give_back, entrant.size_bytes)
-            entrant.go()
+            self._let_go(self._waiting.popleft())
         self._admitting = False
+
+    def _let_go(self, entrant: Entrant) -> None:
+        self._taken += 1
+        self._taken_bytes += entrant.size_bytes
+        entrant.request.on_settled = partial(self._give_back, entrant.size_bytes)
+        entrant.go()
 
     def _has_room(self, size_bytes: int) -> bool:
         fits = self._taken_bytes + size_bytes <= limits.MAX_SESSION_INFLIGHT_BYTES

@@ -64,8 +64,8 @@ class Requests:
         """This node does not lead any more: the reads that wait are refused."""
         self._read_grants += [ReadGrant(token, 0, Refusal.NOT_LEADER) for token in leadership.reads.drain()]
         self._leadership = None
-        self._flush()  # nothing that came to this leadership is appended in another
         self._admission.reset()
+        self._flush()  # nothing that came to this leadership is appended in another
 
     def tick(self, elapsed_ms: int) -> None:
         """Log time passes while this node leads."""

@@ -15,10 +15,11 @@ from esctl.proof.operations import Operations
 from esnode import limits
 from esnode.client import Log, connect
 from esnode.connection import Dialer
-from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
 from esnode.errors import EventStreamError, OffsetOutOfRange
 from esnode.events import key_of, make_batch
 
+from .order import Order
 from .swarm import Load
 
 Event = dict[str, Any]
@@ -31,6 +32,7 @@ class Application:
         self.load = load
         self.history = history
         self.source = source
+        self.order = Order()
         self.counts: dict[str, int] = {}
         self.acked_to = 0
         """The end of what somebody was told to be in the log."""
@@ -41,8 +43,20 @@ class Application:
         """A new event, or one that was sent before."""
         if self._recent and self.source.random() < self.load.repeats:
             return self.source.choice(self._recent)
+        return self._new(self.source.randrange(self.load.max_bytes))
+
+    def many(self) -> list[Event]:
+        """A list of events of all sizes, from a byte to the largest there may be."""
+        count = self.source.randint(1, self.load.list_events)
+        return [self._new(self._any_size()) for _ in range(count)]
+
+    def _any_size(self) -> int:
+        most = self.load.largest if self.source.random() < 0.2 else min(self.load.largest, 1000)
+        return int(most ** self.source.random())
+
+    def _new(self, size_bytes: int) -> Event:
         self._made += 1
-        data = "x" * self.source.randrange(self.load.max_bytes)
+        data = "x" * size_bytes
         event = {"id": str(self._made), "source": f"/{self._made % 3}", "type": "t", "data": data}
         self._recent.append(event)
         return event
@@ -59,6 +73,7 @@ class Client:
         self._application = application
         self._source = random.Random(seed)
         self._stopped = False
+        self._name = seed
         load = application.load
         self._connecting = connect(
             addresses,
@@ -86,8 +101,11 @@ class Client:
                 operations.start_soon(self._read, log)
                 while not self._stopped:
                     await trio.sleep(self._source.expovariate(1 / load.append_every_s))
-                    if self._source.random() < 0.5:
+                    what = self._source.random()
+                    if what < 0.4:
                         operations.start_soon(self._append_one, log, self._application.event())
+                    elif what < 0.6:
+                        operations.start_soon(self._append_many, log, self._application.many())
                     else:
                         count = self._source.randint(1, load.max_events)
                         events = [self._application.event() for _ in range(count)]
@@ -99,11 +117,13 @@ class Client:
         application = self._application
         for _ in range(self._source.choice((1, 3, 10))):
             attempt = application.history.append_begins(key_of(event), trio.current_time())
+            call = application.order.call(self._name, [key_of(event)])
             try:
                 ack = await log.append(event)
             except EventStreamError as error:
                 await self._failed(attempt, error)
                 continue
+            call.acked = True
             self._acked(attempt, (OffsetRange(ack.offset, 1),), None)
             return
 
@@ -111,12 +131,33 @@ class Client:
         batch = make_batch(events)
         for _ in range(self._source.choice((1, 3, 10))):
             attempt = self._application.history.append_begins(batch.keys, trio.current_time())
+            call = self._application.order.call(self._name, split_keys(batch.keys))
             try:
                 ack = await log.append_batch(batch)
             except EventStreamError as error:
                 await self._failed(attempt, error)
                 continue
+            call.acked = True
             self._acked(attempt, ack.ranges, None if ack.resent else ack.duplicates)
+            return
+
+    async def _append_many(self, log: Log, events: Sequence[Event]) -> None:
+        """All of them, and all again if that fails."""
+        application = self._application
+        keys = [key_of(event) for event in events]
+        for _ in range(self._source.choice((1, 3))):
+            attempt = application.history.append_begins(b"".join(keys), trio.current_time())
+            call = application.order.call(self._name, keys, many=True)
+            try:
+                acks = await log.append_many(events)
+            except EventStreamError as error:
+                application.count("op.many_failed")
+                error.definite = False  # it is one batch's: those before it may be stored
+                await self._failed(attempt, error)
+                continue
+            call.acked = True
+            application.count("op.many")
+            self._acked(attempt, [OffsetRange(ack.offset, 1) for ack in acks], None)
             return
 
     def _acked(self, attempt: int, ranges: Sequence[OffsetRange], duplicates: int | None) -> None:

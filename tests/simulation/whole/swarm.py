@@ -42,6 +42,9 @@ FAULTS: Final[Mapping[str, float]] = {
 }
 """How often each is chosen, where a seed has it."""
 
+LARGEST: Final = limits.MAX_EVENT_BYTES - KIB
+"""Data of the largest event: the rest of it takes less than a KiB."""
+
 SMALL_LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
     "MAX_APPEND_BYTES": (4 * KIB, KIB),
     "MAX_INFLIGHT_APPENDS": (16, 2),
@@ -66,7 +69,11 @@ class Load:
     append_every_s: float
     max_events: int
     max_bytes: int
-    """Of an event's data."""
+    """Of an event's data, in single appends and batches."""
+    list_events: int
+    """In a long list, at most."""
+    largest: int
+    """Of an event's data, in long lists."""
     repeats: float
     """The share of events that somebody has sent before."""
     read_every_s: float
@@ -104,6 +111,9 @@ def draw(seed: int) -> Swarm:
     scale = pick((1, 1, 1, 2, 3))
     when_full = pick(("shrink", "shrink", "refuse"))
     top_s = pick((0.0005, 0.002, 0.002, 0.02))
+    order = random.Random(f"{seed}:order")
+    largest = order.choice((1_000, 1_000, 60_000, LARGEST))
+    crowded = order.random() < 0.35
     return Swarm(
         nodes=nodes,
         load_s=source.uniform(20, 40) * (0.7 if nodes == 5 else 1),
@@ -126,13 +136,15 @@ def draw(seed: int) -> Swarm:
             append_every_s=pick((0.1, 0.2, 0.5)),
             max_events=pick((1, 3, 20)),
             max_bytes=pick((10, 100, 1_000)),
+            list_events=100 if crowded else 20,
+            largest=largest,
             repeats=pick((0.0, 0.1, 0.3)),
             read_every_s=pick((0.3, 1.0, 5.0)),
             subscribers=pick((0, 1, 1, 2)),
             timeout_s=pick((0.5, 2.0, 5.0, 5.0)),
-            batch_events=pick((1, 8, 64)),
+            batch_events=pick((1, 8, 64)) if not crowded else pick((4, 4, 8)),
             batch_ms=pick((0.0, 1.0, 20.0)),
-            window=pick((1, 4, 64)),
+            window=pick((1, 4, 64)) if not crowded else pick((16, 64, 64)),
             sessions=pick((0.0, 0.5, 1.0)),
         ),
         fault_every_s=pick((0.7, 1.5, 3.0, 3.0)),
@@ -142,8 +154,15 @@ def draw(seed: int) -> Swarm:
             "FINE_TICK_MS": pick((1, 5, 20, 20)),
             **{name: pick(low) for name, low in SMALL_LIMITS.items() if source.random() < 0.25},
             **_savepoints(random.Random(f"{seed}:savepoints")),
+            **(_narrow(order, largest) if crowded else {}),
         },
     )
+
+
+def _narrow(source: random.Random, largest: int) -> Mapping[str, float]:
+    """Bounds that clients with many batches under way run into; no batch is larger than any of them."""
+    narrow = {"MAX_UNAPPLIED_BYTES": source.choice((32 * KIB, 8 * KIB)), "MAX_SESSION_INFLIGHT": 64}
+    return narrow | ({"MAX_SESSION_INFLIGHT_BYTES": 32 * KIB} if largest == 1_000 else {})
 
 
 def _savepoints(source: random.Random) -> Mapping[str, float]:

@@ -39,6 +39,8 @@ def test_the_faults_of_these_worlds_have_really_hit_nodes_at_work() -> None:
     counts = sum((played(seed).counts for seed in SEEDS), start=Counter())
     assert sum(counts[f"fault.{kind}"] > 0 for kind in FAULTS) >= len(FAULTS) - 4, "rare ones may miss"
     assert counts["op.acked"] > 1000, "a run without load proves nothing"
+    assert counts["op.many"] > 200
+    assert counts["op.in order"] > 1000
     assert counts["node.ended itself"] > 0
     assert counts["log.rejoin_done"] > 0
     assert counts["log.prefix_cut"] > 0

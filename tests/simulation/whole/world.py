@@ -186,6 +186,7 @@ class World:
         findings = self.history.check(self.audit.keys, may_repeat=self.audit.may_repeat)
         for finding in findings.examples:
             raise Violation(finding.flaw.value, finding.text)
+        self.counts["op.in order"] = self._application.order.judge(self.audit.keys)
         self.counts["op.events"] = self.audit.next_offset
 
     def _compare_log(self, machine: Machine) -> None:
