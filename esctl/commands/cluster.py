@@ -384,7 +384,7 @@ def wait(
     begun = time.monotonic()
     with run.terminal.progress(f"waiting for a leader of {cluster.name}"):
         try:
-            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout))
+            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout, unless_known=True))
         except NoQuorum as error:
             return dataclasses.replace(Answer.of_error(error, {"name": cluster.name}), exit_code=Exit.TIMEOUT)
     seconds = round(time.monotonic() - begun, 3)
