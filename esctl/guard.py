@@ -1,7 +1,8 @@
 """What stands between the operator and harm: what the quorum would be, and who must confirm it.
 
-Three tiers: mild asks nothing; moderate asks a person at a terminal, unless --yes; severe wants the
-cluster's name, typed or as --confirm NAME, always. Called by the commands that take something away.
+Three tiers: mild asks nothing; moderate asks, unless --yes; severe wants the cluster's name, typed or as
+--confirm NAME, always. Where nobody can answer, the answer is no. Called by the commands that take something
+away.
 """
 
 from collections.abc import Collection, Sequence
@@ -82,17 +83,20 @@ def can_spare_one(cluster: Cluster, nodes: Sequence[NodeProcess], what: str) -> 
     return change
 
 
-def moderate(terminal: Terminal, question: str, *, yes: bool) -> None:
-    """Ask when somebody is there to answer; raises `NotConfirmed` unless the answer is yes.
+def moderate(terminal: Terminal, question: str, *, yes: bool, typed: str) -> None:
+    """Ask a person; raises `NotConfirmed` unless the answer is yes, also where nobody is there to answer.
 
-    A script is not asked: it has said what it wants, and what this tier guards can be undone.
+    `typed` is the command, without --yes.
     """
-    if yes or not terminal.interactive:
+    if yes:
         return
-    if terminal.ask(f"{question} Go on? [y/N]").lower() not in ("y", "yes"):
+    again = f"{typed} --yes"
+    if not terminal.interactive:
         raise NotConfirmed(
-            "not confirmed; nothing was done", next_step="add --yes to go on without a question"
+            f"this asks first, and nobody is there to answer: {question} Nothing was done", next_step=again
         )
+    if terminal.ask(f"{question} Go on? [y/N]").lower() not in ("y", "yes"):
+        raise NotConfirmed("not confirmed; nothing was done", next_step=again)
 
 
 def severe(

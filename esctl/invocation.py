@@ -140,8 +140,10 @@ class Invocation:
         configured: settings.Settings | None = None,
         changes: bool = False,
         audited_as: str | None = None,
+        typed: str = "",
     ) -> None:
-        """`changes`: the command changes something; `audited_as` is its line in the audit trail.
+        """`changes`: the command changes something; `audited_as` is its line in the audit trail, `typed` the
+        line to type it again, both without the shared options.
 
         A dry run has no line.
         """
@@ -159,6 +161,14 @@ class Invocation:
         self._changes = changes
         self._audited_as = audited_as
         self._noted: trail.Noted | None = None
+        self._typed = typed
+
+    @property
+    def typed(self) -> str:
+        """The line to type for the same again, about the same cluster."""
+        words = self._typed or f"esctl {self.command}"
+        named = self._found is None or self._found in words.split()
+        return words if named else f"{words} --cluster {self._found}"
 
     @property
     def cluster_name(self) -> str | None:
@@ -338,14 +348,18 @@ def _with_shared_options(
         outer = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
         name = ctx.command_path.partition(" ")[2]
         acts = bool(arguments[changes]) if isinstance(changes, str) else changes
-        line = _line_of(ctx, name) if acts and not arguments.get("dry_run") else None
+        typed = _typed(ctx)
+        line = trail.spoken(name, typed) if acts and not arguments.get("dry_run") else None
         options = inner.over(outer)
         try:
             configured = settings.load()
         except EventStreamError as error:
             code = Invocation(name, options).conclude(functools.partial(Answer.of_error, error))
             raise typer.Exit(code) from None
-        invocation = Invocation(name, options, configured=configured, changes=bool(changes), audited_as=line)
+        again = trail.spoken(name, typed, paths=True)
+        invocation = Invocation(
+            name, options, configured=configured, changes=bool(changes), audited_as=line, typed=again
+        )
         code = invocation.conclude(functools.partial(function, invocation, **arguments))
         if code:
             raise typer.Exit(code)
@@ -364,16 +378,15 @@ def _with_shared_options(
     return run
 
 
-def _line_of(ctx: typer.Context, name: str) -> str:
-    """What was typed of the command's own parameters, for the audit trail."""
+def _typed(ctx: typer.Context) -> list[tuple[Any, Any]]:
+    """What was typed of the command's own parameters, with their values."""
     shared = inspect.signature(shared_options).parameters
-    typed = [
+    return [
         (parameter, ctx.params.get(parameter.name or ""))
         for parameter in ctx.command.params
         if parameter.name not in shared
         and getattr(ctx.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
     ]
-    return trail.spoken(name, typed)
 
 
 def _show_no_type_of_a_flag(annotation: Any) -> None:

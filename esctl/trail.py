@@ -172,8 +172,8 @@ def user() -> str:
     return f"{asked} as {name}" if asked and asked != name else name
 
 
-def spoken(command: str, parameters: Iterable[tuple[Any, Any]]) -> str:
-    """The command line in words, from (parameter, value) pairs; paths and secrets are left out.
+def spoken(command: str, parameters: Iterable[tuple[Any, Any]], *, paths: bool = False) -> str:
+    """The command line in words, from (parameter, value) pairs; secrets are left out, and paths unless asked.
 
     A parameter is one of click's: it has a name, its spellings (`opts`) and a metavar.
     """
@@ -185,15 +185,16 @@ def spoken(command: str, parameters: Iterable[tuple[Any, Any]]) -> str:
             words += spelling if value is True else [f"--no-{parameter.name.replace('_', '-')}"]
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            words += [*spelling, _shown(parameter, one)]
+            words += [*spelling, _shown(parameter, one, paths=paths)]
     return " ".join(words)
 
 
-def _shown(parameter: Any, value: Any) -> str:
+def _shown(parameter: Any, value: Any, *, paths: bool) -> str:
     if _SECRET.search(parameter.name):
         return "<secret>"
     text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
-    if isinstance(value, Path) or parameter.metavar in _PATH_METAVARS or os.sep in text:
+    is_path = isinstance(value, Path) or parameter.metavar in _PATH_METAVARS or os.sep in text
+    if is_path and not paths:
         return "<path>"
     name, sign, _ = text.partition("=")
     if sign and _SECRET.search(name.lower()):  # one of several, as --input NAME=VALUE

@@ -219,7 +219,9 @@ def prune(
     if dry_run or not old:
         verb = "would remove" if old else "nothing to remove:"
         return Answer({**data, "dry_run": dry_run}, [Line(f"{verb} {len(old)} of {len(shelved)} backups")])
-    guard.moderate(run.terminal, f"{len(old)} of {len(shelved)} backups would be removed.", yes=yes)
+    guard.moderate(
+        run.terminal, f"{len(old)} of {len(shelved)} backups would be removed.", yes=yes, typed=run.typed
+    )
     for path in old:
         path.unlink(missing_ok=True)
     return Answer(data, [Line(f"removed {len(old)} backups, kept {len(shelved) - len(old)}", Tone.GOOD)])

@@ -164,7 +164,9 @@ def restart(
             return Answer({**data, "dry_run": True}, [Line(f"{what}; without a gap: {gentler}")])
         if change.lost:
             run.terminal.warn(f"meanwhile: {change.text}; without a gap: {gentler}")
-            guard.moderate(run.terminal, f"restart all nodes of {cluster.name} at once.", yes=yes)
+            guard.moderate(
+                run.terminal, f"restart all nodes of {cluster.name} at once.", yes=yes, typed=run.typed
+            )
         backend = backend_named(cluster.backend)
         with run.terminal.progress(f"stopping {cluster.name}"):
             run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], 5.0))
@@ -382,7 +384,7 @@ def wait(
     begun = time.monotonic()
     with run.terminal.progress(f"waiting for a leader of {cluster.name}"):
         try:
-            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout))
+            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout, unless_known=True))
         except NoQuorum as error:
             return dataclasses.replace(Answer.of_error(error, {"name": cluster.name}), exit_code=Exit.TIMEOUT)
     seconds = round(time.monotonic() - begun, 3)

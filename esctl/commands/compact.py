@@ -1,7 +1,7 @@
 """`esctl compact`: let go of the oldest events, on every node that answers, down to a safety floor.
 
-What an event meant for deduplication stays known; the event itself is gone. So what a node has not read yet,
-and what no backup has, is cut only where the cluster's name confirms it.
+What an event meant for deduplication stays known; the event itself is gone. So it asks, and what a node has
+not read yet, or no backup has, is cut only where the cluster's name confirms it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import typer
 
 from esctl import guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
-from esctl.arguments import DryRun
+from esctl.arguments import DryRun, Yes
 from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
@@ -36,6 +36,7 @@ def compact(
     confirm: Annotated[
         str | None, typer.Option("--confirm", metavar="NAME", help="Cut below the safety floor, too")
     ] = None,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Let go of the events before an offset, as far as followers and backups have them"""
@@ -58,21 +59,27 @@ def compact(
     against = floor.in_the_way(held, before)
     if dry_run:
         return _plan(survey, before, held, against)
-    if against and confirm is None:
+    if against and confirm is None and not run.terminal.interactive:
         raise _refusal(cluster, before, against)
-    if against:
-        lost = f"events before offset {before:,} would be gone, though {against[0].what}"
-        guard.severe(run.terminal, cluster, lost, confirm=confirm, words=f"compact --before {before}")
+    lost = f"events before offset {before:,} would be gone"
+    if against or confirm is not None:
+        lost += f", though {against[0].what}" if against else ""
+        guard.severe(
+            run.terminal, cluster, lost, confirm=confirm, words=f"compact --before {before} --cluster"
+        )
+    else:
+        guard.moderate(run.terminal, f"The {lost} for ever.", yes=yes, typed=run.typed)
     outcome = run.trio(lambda: _cut_all(survey, before))
     return _answer(survey, before, outcome)
 
 
 def _refusal(cluster: Cluster, before: int, against: "Sequence[Need]") -> BelowFloor:
     reasons = "; ".join(f"{need.what}, so all from offset {need.offset:,} on is needed" for need in against)
-    backup = f"esctl backup create --cluster {cluster.name}"
+    name = f"--cluster {cluster.name}"
     return BelowFloor(
         f"the events before offset {before:,} are still needed: {reasons}; nothing was cut",
-        next_step=f"{backup}; or, to let them go: esctl compact --before {before} --confirm {cluster.name}",
+        next_step=f"esctl backup create {name}; or, to let them go:"
+        f" esctl compact --before {before} {name} --confirm {cluster.name}",
     )
 
 

@@ -30,7 +30,16 @@ class Tally:
 @command(app, "consume")
 def consume(
     run: Invocation,
-    from_offset: Annotated[int, typer.Option("--from", metavar="OFFSET", min=0, help="Begin here")] = 0,
+    from_offset: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            metavar="OFFSET",
+            min=0,
+            show_default=False,
+            help="Begin here; by default with the first event that is kept",
+        ),
+    ] = None,
     max_events: Annotated[
         int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
     ] = None,
@@ -47,7 +56,7 @@ def consume(
 
     cluster = run.cluster()
     wanted = Wanted(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
-    tally = Tally(from_offset)
+    tally = Tally(from_offset or 0)
     run.on_interrupt(lambda: run.terminal.note(_summary(tally)))
     try:
         run.trio(lambda: _print_all(run.terminal, cluster, wanted, tally))
@@ -71,6 +80,11 @@ async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", t
         terminal.warn(f"a stale read from node {wanted.node.id}: {staleness}")
 
     async with reading(cluster, wanted, stale) as source:
+        tally.next_offset = source.begins_at
+        if wanted.from_offset is None and source.begins_at:
+            terminal.warn(
+                f"the events before {source.begins_at} are no longer kept; this begins with the first that is"
+            )
         if source.ends_before is not None:
             waiting = f"esctl consume --from {wanted.from_offset} --follow --cluster {cluster.name}"
             terminal.warn(f"there is no event {wanted.from_offset} yet; next, to wait for it: {waiting}")

@@ -1,7 +1,6 @@
 """`esctl node`: one node at a time, to repair it or to see what the others do without it.
 
-Each command says what the quorum is afterwards. Killing and pausing lose no acked event, so a script is
-not asked; a person is, when the quorum would go.
+Each command says what the quorum is afterwards, and asks when that would go: a script says --yes.
 """
 
 from collections.abc import Callable
@@ -350,9 +349,11 @@ def _change(
                 {**data, "pid": before.pid, "dry_run": True},
                 [Line(f"would {verb} node {number}; then {change.text}")],
             )
-        if change.lost:
-            run.terminal.warn(f"afterwards: {change.text}")
-            guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes)
+        # A restart gives back what it takes, and may take it all the same.
+        taken = guard.quorum_change(cluster, processes, without=[number]) if verb == "restart" else change
+        if taken.lost:
+            run.terminal.warn(f"{'meanwhile' if verb == 'restart' else 'afterwards'}: {taken.text}")
+            guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes, typed=run.typed)
         data |= go(backend, cluster)
     tone = Tone.NORMAL if change.running_after >= change.needed else Tone.WARN
     process = f" (pid {data['pid']})" if data["pid"] else ""

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esnode.errors import (
@@ -71,6 +69,7 @@ def produce(
     ] = False,
 ) -> Answer:
     """Append the events of a file to the log: NDJSON, or gzip of it"""
+    from esctl.inquiry.processes import refuse_if_stopped
     from esctl.intake.inputs import open_input  # loaded late, like all that brings trio
     from esctl.intake.producer import Tally
 
@@ -79,6 +78,7 @@ def produce(
     cluster = run.cluster()
     with open_input(file) as source:
         try:
+            run.trio(lambda: refuse_if_stopped(cluster))
             if strict:
                 source = run.trio(source.again)
                 run.trio(lambda: _check(run, source, tally))
@@ -86,21 +86,9 @@ def produce(
                     return summary(tally, strict=True)
                 source.rewind()
             run.trio(lambda: _send(run, cluster, source, tally, Settings(rate, batch, window, timeout)))
-        except Unreachable as error:
-            return gave_up(tally, _nobody_runs(cluster) or error)
         except EventStreamError as error:
             return gave_up(tally, error)
     return summary(tally)
-
-
-def _nobody_runs(cluster: "Cluster") -> Unreachable | None:
-    """The error when the cluster is not even started: what helps then is known."""
-    processes = backend_named(cluster.backend).nodes(cluster)
-    if any(process.state is not RunState.DOWN for process in processes):
-        return None
-    return Unreachable(
-        f"no node of cluster {cluster.name} runs", next_step=f"esctl cluster start {cluster.name}"
-    )
 
 
 async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:

@@ -124,9 +124,8 @@ def strays() -> Iterator[Finding]:
         # Most likely good clusters that are noted elsewhere: nobody should be told to kill them.
         what = f"{len(elsewhere)} nodes of clusters of another XDG_STATE_HOME, such as {elsewhere[0][1]}"
         yield Finding("processes", "ok", what)
-    if abandoned:
-        what = f"{len(abandoned)} nodes whose files are gone, such as {abandoned[0][1]}"
-        yield Finding("processes", "warning", what, f"kill {' '.join(str(pid) for pid, _ in abandoned)}")
+    for pid, config in abandoned:
+        yield Finding(f"process {pid}", "warning", f"a node whose files are gone: {config}", f"kill {pid}")
 
 
 def networks() -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from esctl.inquiry import processes
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.client import connect_node
@@ -41,8 +42,9 @@ async def confirmed_end(
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:
                 nursery.start_soon(asking.ask_until_answered, node, nursery.cancel_scope)
+            nursery.start_soon(asking.watch_processes, nursery.cancel_scope)
     if asking.end is None:
-        raise _why_not(cluster, timeout_s, list(asking.refusals.values()))
+        raise asking.known or _why_not(cluster, timeout_s, list(asking.refusals.values()))
     return asking.end
 
 
@@ -53,6 +55,8 @@ class _Asking:
         self.end: End | None = None
         self.refusals: dict[int, EventStreamError] = {}
         """What each node said last."""
+        self.known: NoQuorum | None = None
+        """What need not be waited for."""
         self._cluster = cluster
         self._timeout_s = timeout_s
         self._give_up_at = give_up_at
@@ -66,6 +70,14 @@ class _Asking:
                 self.refusals[node.id] = error
                 await trio.sleep(ROUND_S)  # an election takes some hundred milliseconds
         all_of_it.cancel()
+
+    async def watch_processes(self, all_of_it: trio.CancelScope) -> None:
+        """End it once it is known that no majority runs, and nobody is about to change that."""
+        await trio.sleep_until(self._give_up_at)
+        answered = {number for number, why in self.refusals.items() if not isinstance(why, Unreachable)}
+        self.known = processes.no_quorum(self._cluster, answered)
+        if self.known is not None:
+            all_of_it.cancel()
 
     async def _ask(self, node: Node) -> End:
         link = connect_node(node.client, cluster=self._cluster.identity, timeout_s=self._timeout_s)

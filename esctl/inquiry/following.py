@@ -24,17 +24,13 @@ UNTIL_EVER: Final = limits.MAX_INDEX
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to read. `max_events` and `node` are None for no bound and for the cluster."""
+    """What to read. Without a `from_offset`, from the first event that is kept; `max_events` and `node` are
+    None for no bound and for the cluster."""
 
-    from_offset: int
+    from_offset: int | None
     max_events: int | None
     follow: bool
     node: Node | None
-
-    @property
-    def end(self) -> int:
-        """The offset that `max_events` allows at most."""
-        return UNTIL_EVER if self.max_events is None else self.from_offset + self.max_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,7 @@ class Reading:
     def __init__(self, cluster: Cluster, source: BatchSubscription, end: int, *, follow: bool) -> None:
         self._cluster = cluster
         self._source = source
+        self.begins_at = source.next_offset
         self.end = end
         """Where it stops: an offset that nothing is read from."""
         self.ends_before = end if not follow and end < source.next_offset else None
@@ -100,19 +97,29 @@ async def _open(
     """Where to stop, and what to read from."""
     if wanted.node is None:
         confirmed = await confirmed_end(cluster)
-        first_offset, next_offset = confirmed.first_offset, confirmed.next_offset
+        begin = _begin(cluster, wanted, confirmed.first_offset)
+        next_offset = confirmed.next_offset
         log = await stack.enter_async_context(connect(cluster.addresses, cluster=cluster.identity))
-        source = log.subscribe_batches(wanted.from_offset)
+        source = log.subscribe_batches(begin)
     else:
         link = connect_node(wanted.node.client, cluster=cluster.identity)
         await stack.enter_async_context(link)
         answer = await link.read_records(limits.MAX_INDEX, 1)
-        first_offset, next_offset = answer.first_offset, answer.next_offset
+        next_offset = answer.next_offset
         stale(Staleness(answer.next_offset, answer.silence_ms))
-        source = await stack.enter_async_context(link.subscribe_batches(wanted.from_offset))
+        begin = _begin(cluster, wanted, answer.first_offset)
+        source = await stack.enter_async_context(link.subscribe_batches(begin))
+    end = UNTIL_EVER if wanted.max_events is None else begin + wanted.max_events
+    return (end if wanted.follow else min(end, next_offset)), source
+
+
+def _begin(cluster: Cluster, wanted: Wanted, first_offset: int) -> int:
+    """Where to begin; raises `OffsetOutOfRange` for an offset that was asked for and is cut away."""
+    if wanted.from_offset is None:
+        return first_offset
     if wanted.from_offset < first_offset:
         raise OffsetOutOfRange(
             f"event {wanted.from_offset} is not kept any more; the first one is {first_offset}",
             next_step=f"esctl consume --from {first_offset} --cluster {cluster.name}",
         )
-    return (wanted.end if wanted.follow else min(wanted.end, next_offset)), source
+    return wanted.from_offset

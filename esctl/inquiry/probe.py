@@ -12,6 +12,7 @@ from esctl.state import Cluster, Node
 from esnode.errors import EventStreamError, NoQuorum
 
 ANSWER_TIMEOUT_S: Final = 2.0
+KNOWN_AFTER_S: Final = 1.0
 
 
 async def status_of(node: Node) -> dict[str, Any] | None:
@@ -49,14 +50,23 @@ async def leader_of(cluster: Cluster) -> int | None:
     return int(newest["id"]) if newest is not None else None
 
 
-async def wait_for_leader(cluster: Cluster, timeout_s: float) -> int:
-    """The number of the leader as soon as there is one; raises `NoQuorum` when the time is over."""
+async def wait_for_leader(cluster: Cluster, timeout_s: float, *, unless_known: bool = False) -> int:
+    """The number of the leader as soon as there is one; raises `NoQuorum` when the time is over.
+
+    `unless_known`: also once too few nodes have run for `KNOWN_AFTER_S`: somebody may be starting them.
+    """
     with trio.move_on_after(timeout_s):
-        pause_s = 0.01
+        pause_s, known_at = 0.01, trio.current_time() + KNOWN_AFTER_S
         while True:
             leader = await leader_of(cluster)
             if leader is not None:
                 return leader
+            if unless_known and trio.current_time() >= known_at:
+                from esctl.inquiry import processes  # loaded late: the backends import this module
+
+                known = processes.no_quorum(cluster)
+                if known is not None:
+                    raise known
             await trio.sleep(pause_s)  # an election takes some hundred milliseconds
             pause_s = min(2 * pause_s, 0.1)
     raise NoQuorum(

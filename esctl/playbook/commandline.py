@@ -2,7 +2,7 @@
 
 A line is parsed as it would be, and nothing is run. So a command that is not there, an option that is
 misspelt and a number out of its range are found when a playbook is linted, not at night. The one place where
-playbooks load commands. Called by the linter, by `parameters.py` and by `impact.py`.
+playbooks load commands. Called by the linter, by `parameters.py`, by `impact.py` and by runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import typer
 
 SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
 """Which cluster it is about and how it answers is for the run to say."""
+CONSENT: Final = "--yes"
 
 
 def find(words: Sequence[str]) -> Any:
@@ -55,6 +56,13 @@ def flaw_of(words: Sequence[str]) -> str:
         path.append(rest[0])
         command = members[rest.pop(0)]
     return _unparsed(command, path, rest)
+
+
+def consenting(words: Sequence[str]) -> list[str]:
+    """The same command, told not to ask, if it is one that may ask."""
+    asks = any(CONSENT in parameter.opts for parameter in getattr(find(words), "params", ()))
+    at = 1 if find(words[:1]) is not None else 2  # behind the command's name
+    return [*words[:at], CONSENT, *words[at:]] if asks and CONSENT not in words else list(words)
 
 
 def _unparsed(command: Any, path: Sequence[str], rest: list[str]) -> str:

@@ -18,6 +18,7 @@ import trio
 
 import esnode
 from esctl.exits import Exit
+from esctl.playbook.commandline import consenting
 from esctl.playbook.commands import typed
 
 STOP_S: Final = 8.0
@@ -65,10 +66,11 @@ class Executor(Protocol):
 
 
 class ChildProcesses:
-    """Each command in a process of its own."""
+    """Each command in a process of its own. With `consent`, a person has said yes to all of them before."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, *, consent: bool) -> None:
         self._cluster = cluster
+        self._consent = consent
 
     def typed(self, words: Sequence[str]) -> str:
         """See `Executor`."""
@@ -78,7 +80,9 @@ class ChildProcesses:
     async def run(self, words: Sequence[str], timeout_s: float) -> Reply:
         """See `Executor`."""
         shared = ["-o", "json", "--no-input", "--cluster", self._cluster]
-        line = [sys.executable, "-m", "esctl.main", *shared, *words]
+        line = [
+            sys.executable, "-m", "esctl.main", *shared, *(consenting(words) if self._consent else words),
+        ]  # fmt: skip
         with trio.move_on_after(timeout_s):
             done = await trio.run_process(
                 line,

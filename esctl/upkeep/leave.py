@@ -70,6 +70,11 @@ async def back(look: Look, number: int, timeout_s: float) -> Survey:
         survey, found = await readiness.wait_until_counting(look, [number], timeout_s)
         if not found:
             return survey
+        held = next((each for each in found if each.lasting), None)
+        if held is not None:
+            raise NodeNotBack(
+                f"node {number} was started and cannot count again: {held.reason}", next_step=held.next
+            )
         now = survey.report(number).number("last_index") or 0
         if now <= reached:
             raise NodeNotBack(

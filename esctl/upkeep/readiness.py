@@ -11,7 +11,9 @@ from typing import Final
 
 import trio
 
+from esctl.backends.interface import RunState
 from esctl.errors import TooFewNodes
+from esctl.faults import leases
 from esctl.inquiry.survey import Report, Survey
 
 ROUND_S: Final = 0.1
@@ -26,6 +28,8 @@ class Obstacle:
 
     reason: str
     next: str
+    lasting: bool = False
+    """Nothing that is under way ends it: there is nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +66,14 @@ def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> 
 async def wait_until_counting(
     look: Look, numbers: Collection[int], timeout_s: float
 ) -> tuple[Survey, Sequence[Obstacle]]:
-    """Look until these nodes count, or the time is over: the last look, and what is in the way still."""
+    """Look until these nodes count, or cannot, or the time is over: the last look, and what is in the way."""
     deadline = trio.current_time() + timeout_s
     floor: Floor | None = None
     while True:
         survey = await look()
         floor = floor_of(survey, floor)
         found = obstacles(survey, numbers, floor)
-        if not found or trio.current_time() >= deadline:
+        if not found or any(each.lasting for each in found) or trio.current_time() >= deadline:
             return survey, found
         await trio.sleep(ROUND_S)
 
@@ -90,9 +94,10 @@ async def wait_until_spared(look: Look, number: int, timeout_s: float) -> Survey
     survey, found = await wait_until_counting(look, others, timeout_s)
     if found:
         reasons = "; ".join(each.reason for each in found)
+        waited = "" if any(each.lasting for each in found) else f" after {timeout_s:g} s"
         raise TooFewNodes(
-            f"node {number} of {name} cannot be spared after {timeout_s:g} s: {reasons}; it was left alone",
-            next_step=found[0].next,
+            f"node {number} of {name} cannot be spared{waited}: {reasons}; it was left alone",
+            next_step=next((each.next for each in found if each.lasting), found[0].next),
         )
     return survey
 
@@ -102,8 +107,13 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
     number, name = report.node.id, f"--cluster {survey.cluster.name}"
     status = report.status
     if status is None:
-        return [Obstacle(f"node {number} is down: {report.why}", f"{report.next_step} {name}")]
+        return [_away(survey, report)]
     if report.rejoining:
+        # All others have to answer it, so one that stays away holds it up for ever.
+        away = [_away(survey, other) for other in survey.down]
+        held = next((each for each in away if each.lasting), None)
+        if held is not None:
+            return [Obstacle(f"node {number} is rejoining, and {held.reason}", held.next, lasting=True)]
         return [Obstacle(f"node {number} is rejoining", f"esctl health --wait 60 {name}")]
     if report.faults:
         broken = f"node {number} is broken on purpose: {report.faults_text}"
@@ -118,3 +128,12 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
     if behind > 0:
         return [Obstacle(f"node {number} is {behind:,} entries behind", f"esctl status {name}")]
     return []
+
+
+def _away(survey: Survey, report: Report) -> Obstacle:
+    """A node that does not answer. Its process may only just have begun, or a lease will bring it back."""
+    cluster = survey.cluster
+    struck = {one.node for one in leases.active(cluster)}
+    lasting = report.process.state is not RunState.RUNNING and report.node.id not in struck
+    reason = f"node {report.node.id} is down: {report.why}"
+    return Obstacle(reason, f"{report.next_step} --cluster {cluster.name}", lasting)

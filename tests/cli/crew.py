@@ -32,6 +32,8 @@ class Crew:
     """Nodes that never catch up once they were restarted."""
     did: list[str] = field(default_factory=list)
     """What was done, in order."""
+    rejoining: set[int] = field(default_factory=set)
+    """Nodes that fetch their log from the others."""
     stop_s: float = 1.0
     _behind: dict[int, int] = field(default_factory=dict)
     _committed: int = 9
@@ -96,5 +98,6 @@ class Crew:
             "last_index": applied,
             "next_offset": 2 * applied,
             "faults": self.faults.get(node.id, []),
+            "rejoining": node.id in self.rejoining,
         }
         return Report(NodeProcess(node, state, 900 + node.id, 1_000, 61.0), status)

@@ -142,7 +142,7 @@ def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path
     tried = Run("backup", "prune", str(tmp_path), "--keep", "2", "--dry-run", "-o", "json").data
     assert tried["removed"] == [str(paths[0])]
     assert paths[0].exists()
-    assert Run("backup", "prune", str(tmp_path), "--keep", "1", "-o", "json").data["removed"] == [
+    assert Run("backup", "prune", str(tmp_path), "--keep", "1", "--yes", "-o", "json").data["removed"] == [
         str(path) for path in paths[:2]
     ]
     assert sorted(tmp_path.glob(f"*{shelf.SUFFIX}")) == sorted([paths[2], other, torn])

@@ -292,7 +292,7 @@ def test_whoever_interrupts_it_finds_every_node_running(
     cluster = load_cluster("drill")
     backend = backend_named(cluster.backend)
 
-    words = ["bench", "failover", "--kind", kind, "--times", "50", "--rate", "200", "-o", "json"]
+    words = ["bench", "failover", "--kind", kind, "--times", "50", "--rate", "200", "--yes", "-o", "json"]
     with subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
         env=real.environment,

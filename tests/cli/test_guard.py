@@ -66,14 +66,20 @@ def test_the_quorum_afterwards_is_counted_from_running_nodes(
     assert f"{after} of 3" in change.text
 
 
-def test_a_moderate_danger_asks_a_person_and_not_a_script() -> None:
-    guard.moderate(NOBODY, "kill node 1.", yes=False)
-    agreeing, refusing = Person("y"), Person("")
-    guard.moderate(agreeing, "kill node 1.", yes=False)
+def test_a_moderate_danger_wants_a_yes_and_nobody_there_is_none() -> None:
+    def try_it(terminal: Terminal, *, yes: bool = False) -> None:
+        guard.moderate(terminal, "kill node 1.", yes=yes, typed="esctl node kill 1")
+
+    agreeing = Person("y")
+    try_it(agreeing)
     assert "kill node 1" in agreeing.asked
-    with pytest.raises(NotConfirmed):
-        guard.moderate(refusing, "kill node 1.", yes=False)
-    guard.moderate(Person("n"), "kill node 1.", yes=True)
+    for terminal in (Person(""), Person("no"), NOBODY):
+        with pytest.raises(NotConfirmed) as refused:
+            try_it(terminal)
+        assert refused.value.next_step == "esctl node kill 1 --yes"
+        assert Answer.of_error(refused.value).exit_code == 13
+    for terminal in (Person("n"), NOBODY):
+        try_it(terminal, yes=True)
 
 
 def test_a_severe_danger_wants_the_name_from_everybody(cluster: Cluster) -> None:

@@ -336,7 +336,7 @@ def test_a_reply_is_read_from_the_one_document_of_a_command() -> None:
 
 @pytest.mark.slow
 async def test_a_command_that_is_cancelled_ends_as_by_ctrl_c_and_not_later() -> None:
-    esctl = ChildProcesses("drill")
+    esctl = ChildProcesses("drill", consent=True)
     begun = trio.current_time()
     reply = await esctl.run(["health", "--wait", "600"], 2.0)
     assert reply.exit == Exit.TIMEOUT
@@ -362,7 +362,9 @@ def test_an_answer_that_is_no_http_fails_the_step_and_a_header_is_not_told(
 
     monkeypatch.setattr(acting, "_fetch", fetch)
     deed = Deed(Action(Kind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}}))
-    actor = acting.Actor(ChildProcesses("drill"), AtTerminal(Terminal(), {}, yes=True), lambda *_: None)
+    actor = acting.Actor(
+        ChildProcesses("drill", consent=True), AtTerminal(Terminal(), {}, yes=True), lambda *_: None
+    )
     done = trio.run(actor.do, "ask", deed, 5.0)
     assert done.why.startswith("http://here/")
     assert "hunter" not in done.why

@@ -142,12 +142,12 @@ async def test_without_a_leader_it_says_so_and_gives_up_at_its_time_out(tmp_path
     assert "0 events are acked, 0 are unknown; the rest was not sent" in error["message"]
 
 
-async def test_with_every_node_down_it_waits_its_time_out_and_nothing_is_unknown(tmp_path: Path) -> None:
+async def test_with_every_node_down_it_says_so_at_once_and_nothing_is_unknown(tmp_path: Path) -> None:
     state.add(plan("gone", tmp_path / "gone"))
-    ended = await produce(str(FLIGHTS), "--timeout", "1.5")
+    ended = await produce(str(FLIGHTS), "--timeout", "86400")
     assert ended.code == 124
     assert (ended.data["sent"], ended.data["failed"], ended.data["unknown"]) == (0, 0, 0)
-    assert "no ack for" in ended.stderr
+    assert "no ack for" not in ended.stderr
     error = ended.document["errors"][0]
     assert error["code"] == "ES1201"
     assert "0 events are acked, 0 are unknown; the rest was not sent" in error["message"]

@@ -83,7 +83,9 @@ def test_the_log_is_cut_down_to_what_followers_and_the_last_backup_have(tmp_path
     made = data("backup", "create", "--into", str(tmp_path), "-c", "drill")
     tried = data("compact", "--before", "1000", "--dry-run", "-c", "drill")
     assert (tried["refused"], tried["events"]) == (False, 1000)
-    firsts = {node["first_offset"] for node in data("compact", "--before", "1000", "-c", "drill")["nodes"]}
+    firsts = {
+        node["first_offset"] for node in data("compact", "--before", "1000", "--yes", "-c", "drill")["nodes"]
+    }
     assert len(firsts) == 1
     assert 0 < firsts.pop() <= 1000
     one = tmp_path / "one.ndjson"

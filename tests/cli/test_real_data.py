@@ -91,7 +91,7 @@ def test_a_paused_node_holds_up_nobody(real_cluster: RealCluster) -> None:
 
 def test_without_a_quorum_health_says_so_and_reads_end_in_time(real_cluster: RealCluster) -> None:
     for number in (1, 2):
-        real_cluster.data("node", "pause", str(number))
+        real_cluster.data("node", "pause", str(number), "--yes")
     try:
         assert real_cluster.data("status")["quorum"]["held"] is False
         health = real_cluster.data("health", code=10)

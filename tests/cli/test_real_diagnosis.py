@@ -115,7 +115,7 @@ def test_nodes_that_are_killed_or_paused_are_named_with_what_brings_them_back() 
 
 def test_a_lost_quorum_is_named_with_both_nodes_and_found_again() -> None:
     for number in ("1", "3"):
-        esctl("node", "kill", number)
+        esctl("node", "kill", number, "--yes")
     finding = first("no-quorum")
     assert [part["nodes"] for part in finding["because"]] == [[1], [3]]
     mend(finding)

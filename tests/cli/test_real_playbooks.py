@@ -157,7 +157,7 @@ def at_home(cluster: RealCluster, state_home: Path, monkeypatch: pytest.MonkeyPa
 def passes(cluster: RealCluster, name: str, *words: str) -> dict[str, Any]:
     """Run a shipped playbook: it passes, leaves nothing behind, and has read three logs for its proof."""
     inputs = [word for given in SHARED.get(name, []) for word in ("--input", given)]
-    run = cluster.data("playbook", "run", name, "--cluster", "drill", *inputs, *words)
+    run = cluster.data("playbook", "run", name, "--yes", "--cluster", "drill", *inputs, *words)
     assert run["verdict"] == "pass", run["why"]
     assert run["clean"]
     return audited(name, run)
@@ -226,7 +226,7 @@ def test_a_cluster_that_has_lost_two_disks_goes_on_with_the_log_of_the_third(
     cluster, made = bootstrap
     shown = {node["id"]: node for node in cluster.data("node", "ls", "--cluster", "drill")["nodes"]}
     for number in (1, 3):
-        cluster.data("node", "kill", str(number), "--cluster", "drill")
+        cluster.data("node", "kill", str(number), "--yes", "--cluster", "drill")
         shutil.rmtree(shown[number]["data_dir"])
     words = ("lost-quorum", "--input", "survivor=2", "--yes")
     refused = cluster.run("playbook", "run", *words, "--cluster", "drill", "-o", "json")

@@ -8,6 +8,8 @@ import trio
 from esctl.answer import Line
 from esctl.errors import NodeNotBack, TooFewNodes
 from esctl.exits import Exit, exit_of
+from esctl.faults import leases
+from esctl.faults.leases import StoppedNode
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import Step
@@ -187,3 +189,48 @@ async def test_a_replacement_ends_with_what_the_hashes_say(
     assert told.exit_code is exit_code
     assert told.data["hashes_equal"] is (word == "yes")
     assert told.data["old"] == "/disk/old"
+
+
+# --- what is known is not waited for -------------------------------------------------------------
+
+
+async def test_a_node_that_nobody_brings_back_is_told_at_once() -> None:
+    crew = Crew(leader=1, down={2})
+    begun = trio.current_time()
+    with pytest.raises(TooFewNodes, match=r"node 3 of crew cannot be spared: node 2 is down") as caught:
+        await leave.spared(crew, 3, 60.0)
+    assert trio.current_time() == begun
+    assert caught.value.next_step == "esctl node start 2 --cluster crew"
+
+
+async def test_a_node_that_a_lease_brings_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(leader=1, down={2})
+    struck = StoppedNode("kill-1", "kill", 2, 10_000, 0.0, struck=True)
+    monkeypatch.setattr(leases, "active", lambda _: [struck] if 2 in crew.down else [])
+    async with trio.open_nursery() as nursery:
+
+        async def keeper() -> None:
+            await trio.sleep(10)
+            crew.down.clear()
+
+        nursery.start_soon(keeper)
+        await readiness.wait_until_spared(crew.look, 3, 60.0)
+    assert crew.down == set()
+
+
+async def test_a_node_that_ends_after_its_start_is_told_at_once() -> None:
+    crew = Crew(leader=1, down={2})
+    begun = trio.current_time()
+    with pytest.raises(NodeNotBack, match="cannot count again: node 2 is down") as caught:
+        await leave.back(crew.look, 2, 60.0)
+    assert trio.current_time() == begun
+    assert caught.value.next_step == "esctl node start 2 --cluster crew"
+
+
+async def test_a_node_that_rejoins_does_not_wait_for_one_that_stays_away() -> None:
+    crew = Crew(leader=1, down={3}, rejoining={2})
+    begun = trio.current_time()
+    with pytest.raises(NodeNotBack, match="node 2 is rejoining, and node 3 is down") as caught:
+        await leave.back(crew.look, 2, 60.0)
+    assert trio.current_time() == begun
+    assert caught.value.next_step == "esctl node start 3 --cluster crew"

@@ -89,7 +89,7 @@ def failover(
             return Answer({**data, "dry_run": True}, [Line(f"would {plan}; meanwhile {change.text}")])
         screens.check_place(save)
         run.terminal.note(f"meanwhile {change.text}")
-        guard.moderate(run.terminal, f"This will {plan}.", yes=yes)
+        guard.moderate(run.terminal, f"This will {plan}.", yes=yes, typed=run.typed)
         measured = _begin(cluster, kind, rate)
         failure = _measure_all(run, cluster, backend, measured, kind, times, rate)
         return answer_of(run, measured, times, failure, save)

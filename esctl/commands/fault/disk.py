@@ -72,7 +72,9 @@ def disk(
     if not dry_run:
         run.terminal.view(plan)
     if change.lost and not dry_run:
-        guard.moderate(run.terminal, f"let the disk of node {node} refuse its next write.", yes=yes)
+        guard.moderate(
+            run.terminal, f"let the disk of node {node} refuse its next write.", yes=yes, typed=run.typed
+        )
     data = {"node": node, "quorum": change.as_data()}
     what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
     return strike(
@@ -105,7 +107,7 @@ def _at_rest(
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_DEEDS[how]}"), plan])
     run.terminal.view(plan)
-    guard.moderate(run.terminal, f"node {number} of {cluster.name}: {_DEEDS[how]}.", yes=yes)
+    guard.moderate(run.terminal, f"node {number} of {cluster.name}: {_DEEDS[how]}.", yes=yes, typed=run.typed)
     helps = f"esctl status --cluster {cluster.name}"
     away = f"a keeper starts node {number} within {KEPT_MS // 1000} s if it is down"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; {away}")

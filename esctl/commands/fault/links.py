@@ -40,7 +40,7 @@ def cut(
         run.terminal.view(sides)
         if not wanted.keeps_quorum:
             run.terminal.warn("no side can lead: nothing is acked until it is healed")
-            guard.moderate(run.terminal, f"cut {cluster.name} apart for {lease}.", yes=yes)
+            guard.moderate(run.terminal, f"cut {cluster.name} apart for {lease}.", yes=yes, typed=run.typed)
 
     def judge(looks: Mapping[int, Look], elapsed_ms: int) -> list[Effect]:
         return effect.of_partition(wanted, ordered, leader, looks, elapsed_ms)
@@ -106,7 +106,9 @@ def net(
     if not dry_run:
         run.terminal.view(sides)
     if not dry_run and not severed.keeps_quorum:
-        guard.moderate(run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes)
+        guard.moderate(
+            run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes, typed=run.typed
+        )
     data = {"links": [list(one) for one in sorted(cuts)], **severed.as_data()}
     return strike(
         run, survey, ordered, lease_ms, data, what, counts(ordered),

@@ -87,7 +87,12 @@ def _stop(
         return Answer({**data, "dry_run": True}, [line])
     run.terminal.view(Line(f"afterwards: {change.text}"))
     if change.lost:
-        guard.moderate(run.terminal, f"{kind} node {listed(numbers)} of {cluster.name} for {lease}.", yes=yes)
+        guard.moderate(
+            run.terminal,
+            f"{kind} node {listed(numbers)} of {cluster.name} for {lease}.",
+            yes=yes,
+            typed=run.typed,
+        )
     helps = f"esctl fault heal {fault} --cluster {cluster.name}"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
     for number in numbers:

@@ -133,7 +133,7 @@ def storm(
         run.terminal.view(view)
     _check_well(survey)
     what = f"break {cluster.name} {len(wanted.gusts)} times within {wanted.duration_ms / 1000:g} s."
-    guard.moderate(run.terminal, what, yes=yes)
+    guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     weathered = _weather(run, cluster, wanted, rate)
     answer = _answer(cluster, weathered, data)
     if not (minimise and weathered.failures()):

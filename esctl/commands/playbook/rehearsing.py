@@ -51,7 +51,7 @@ def rehearse(
         return Answer(
             data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
         )
-    esctl = ChildProcesses(name)
+    esctl = ChildProcesses(name, consent=True)
     consent = running.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True, allow_shell=allow_shell)
 
     def command(*words: str, timeout_s: float) -> "Reply":

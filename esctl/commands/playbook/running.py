@@ -301,7 +301,7 @@ def _confirmed(
             terminal.view(view)
     where = f" on {survey.cluster.name}" if survey is not None else ""
     if book.risk is Risk.MODERATE or survey is None:
-        guard.moderate(terminal, f"run {book.id}{where}: {book.title}.", yes=yes)
+        guard.moderate(terminal, f"run {book.id}{where}: {book.title}.", yes=yes, typed=run.typed)
         return
     name = survey.cluster.name
     if confirm is None and terminal.interactive:
@@ -373,6 +373,7 @@ def _driven(
     from esctl.playbook.execution import ChildProcesses
     from esctl.playbook.record import Record
     from esctl.playbook.run import CLEAN_UP_S, Run, loads_of
+    from esctl.playbook.schema import Risk
     from esctl.playbook.values import LiveValues
 
     teller = Teller(run.terminal, book, progress, directory)
@@ -380,7 +381,8 @@ def _driven(
     record = Record(book, values, opened, progress, live, teller.tell)
     person = AtTerminal(run.terminal, consent.answers, yes=consent.yes)
     actor = Actor(
-        ChildProcesses(progress.cluster),
+        # A playbook of low risk asked nothing when it began: what its steps would ask is not answered then.
+        ChildProcesses(progress.cluster, consent=consent.yes or book.risk is not Risk.LOW),
         person,
         lambda step, text: record.write("note", step=step, text=text),
         allow_shell=consent.allow_shell,
