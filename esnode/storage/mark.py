@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -35,16 +36,15 @@ class DurableMark:
         """Open the file, creating it when it is missing; `is_new` says which."""
         self.is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
             if os.fstat(descriptor).st_size < FILE_BYTES:
                 self.is_new = True
                 os.pwrite(descriptor, bytes(FILE_BYTES), 0)
                 os.fsync(descriptor)
             self._map = mmap.mmap(descriptor, FILE_BYTES)
             self.file_id = file_id(os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
+            undo.pop_all()
         self._descriptor: int | None = descriptor
         self._in_use = threading.Lock()
         self.number = self._synced = self._newest()
