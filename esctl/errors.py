@@ -202,6 +202,14 @@ class StateUnreadable(OperatorError):
     next_step = "put back the file that the message names, or: esctl cluster destroy NAME --confirm NAME"
 
 
+class NewerState(StateUnreadable):
+    """The toolkit's own note was written by a newer one: this one would lose what it does not know."""
+
+    code = "ES3134"
+    title = "a newer esctl has written this"
+    next_step = "use the newer esctl; nothing was changed"
+
+
 class MachineRefused(OperatorError):
     """The operating system said no: permissions, disk space, too many processes."""
 

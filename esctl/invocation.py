@@ -32,7 +32,7 @@ import typer
 
 from esctl import screen, settings, state, trail
 from esctl.answer import Answer, Trouble
-from esctl.errors import ClusterNotFound, Interrupted
+from esctl.errors import ClusterNotFound, Interrupted, NewerState
 from esctl.exits import Exit
 from esctl.terminal import Output, Terminal
 from esnode.errors import Bug, EventStreamError
@@ -200,9 +200,9 @@ class Invocation:
             return
         try:
             self._noted = trail.Noted(trail.Trail(about), self.command, self._audited_as)
-        except OSError as error:
+        except (OSError, NewerState) as error:
             self._audited_as = None
-            self.terminal.warn(f"this command is not in the audit trail: {error.strerror}")
+            self.terminal.warn(f"this command is not in the audit trail: {_why(error)}")
 
     @contextmanager
     def changing(self, name: str | None = None) -> Iterator[state.Cluster]:
@@ -265,8 +265,8 @@ class Invocation:
             return
         try:
             self._noted.ended(int(code), error or None)
-        except OSError as failure:
-            self.terminal.warn(f"how this command ended is not in the audit trail: {failure.strerror}")
+        except (OSError, NewerState) as failure:
+            self.terminal.warn(f"how this command ended is not in the audit trail: {_why(failure)}")
 
     def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
         try:
@@ -460,3 +460,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for member in group.exceptions:
         found += _leaves(member) if isinstance(member, BaseExceptionGroup) else [member]
     return found
+
+
+def _why(error: OSError | NewerState) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

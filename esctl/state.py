@@ -21,13 +21,17 @@ from esctl.errors import (
     ClusterNotFound,
     InvalidName,
     MachineRefused,
+    NewerState,
     NoCluster,
     NodeNotFound,
     SeveralClusters,
     StateUnreadable,
 )
 
-SCHEMA: Final = "esctl-cluster/v1"
+_SCHEMA_NAME: Final = "esctl-cluster/v"
+FORMAT: Final = 1
+"""Of the description and of all notes in the directory beside it: whoever changes one raises this."""
+SCHEMA: Final = f"{_SCHEMA_NAME}{FORMAT}"
 DEFAULT_NAME: Final = "local"
 LOCK: Final = ".lock"
 HOME: Final = "data"
@@ -129,11 +133,13 @@ def resolve(name: str | None) -> Cluster:
 
 
 def load(name: str) -> Cluster:
-    """Read a cluster's description; raises `ClusterNotFound`, `StateUnreadable`."""
+    """Read a cluster's description; raises `ClusterNotFound`, `StateUnreadable`, `NewerState`."""
     check_name(name)
     path = clusters_root() / name / "cluster.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        number = str(document["schema"]).removeprefix(_SCHEMA_NAME)
+        refuse_newer(path, int(number) if number.isdecimal() else 0, FORMAT)
         if document["schema"] != SCHEMA:
             raise StateUnreadable(
                 f"{path} has the schema {document['schema']!r}, not {SCHEMA!r}", next_step="upgrade esctl"
@@ -156,6 +162,12 @@ def readable() -> Iterator[Cluster]:
             yield load(name)
         except (InvalidName, ClusterNotFound, StateUnreadable):
             continue  # no name of a cluster, gone meanwhile, or not to be read
+
+
+def refuse_newer(path: Path, found: object, known: int) -> None:
+    """Raise `NewerState` where what is kept at `path` is of a later format than is known here."""
+    if type(found) is int and found > known:
+        raise NewerState(f"{path} is of format {found}, and this esctl reads up to {known}")
 
 
 def owner_of(path: Path) -> str | None:

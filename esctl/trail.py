@@ -25,6 +25,8 @@ MACHINE: Final = "_machine"
 """The trail of what is about no cluster; no cluster can have this name."""
 FIRST: Final = "0" * 64
 """What the first line says of the one before it."""
+FORMAT: Final = 1
+"""Of a line, which says it, as `format`, once it is another."""
 _SECRET: Final = re.compile(r"password|secret|token|credential")
 _PATH_METAVARS: Final = {"FILE", "DIR", "PATH"}
 _TAIL_BYTES: Final = 65_536
@@ -68,11 +70,12 @@ class Trail:
         self.path = root() / f"{name}.jsonl"
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a line and make it durable. Raises `OSError`."""
+        """Add a line and make it durable. Raises `OSError`, and `NewerState` after one of a newer esctl."""
         fresh = not self.path.exists()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(self.path) as descriptor:
             last, whole = _last_line(descriptor)
+            state.refuse_newer(self.path, (_parsed(last or b"") or {}).get("format", 1), FORMAT)
             linked = {**record, "prev": _digest(last) if last is not None else FIRST}
             line = json.dumps(linked, separators=(",", ":")).encode() + b"\n"
             # A crash in the middle of a line leaves it without an end; it stays, as the line it is.
@@ -91,12 +94,16 @@ class Trail:
             return
 
     def entries(self) -> list[Entry]:
-        """Every command, the oldest first. Lines that are not whole are passed over: `breaks` has them."""
+        """Every command, the oldest first. Lines that are not whole are passed over: `breaks` has them.
+
+        Raises `NewerState`.
+        """
         found: dict[str, Entry] = {}
         for line in self.lines():
             record = _parsed(line)
             if record is None:
                 continue
+            state.refuse_newer(self.path, record.get("format", 1), FORMAT)
             if record.get("what") == "intent":
                 found[record["run"]] = _entry(record)
             elif record.get("run") in found:

@@ -20,6 +20,7 @@ from esnode.errors import (
     FrameTooLarge,
     InvalidConfig,
     InvalidRequest,
+    NewerFormat,
     NoQuorum,
     NotLeader,
     OffsetOutOfRange,
@@ -44,6 +45,7 @@ from esnode.raft.entry import EntryKind, seal
 from esnode.wire import Message
 from tests.appending import client, event, running
 from tests.fake_cluster import FakeCluster, FakeNode, Reply
+from tests.storage.test_newer import doctored
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -272,6 +274,17 @@ async def test_a_subscription_goes_past_nodes_that_answer_nonsense() -> None:
         async with log.subscribe(0) as events:
             assert await take(events, 2) == [0, 1]
         assert not nonsense
+
+
+async def test_a_subscription_that_meets_a_record_of_a_newer_version_says_so_and_asks_nobody_else() -> None:
+    """Every node has the same; the events before it are given first."""
+    async with client() as (cluster, log):
+        cluster.grow(3)
+        cluster.log.entries[2] = doctored(cluster.log.entries[2])
+        async with log.subscribe(0) as events:
+            assert await take(events, 2) == [0, 1]
+            with pytest.raises(NewerFormat, match="of the kind 200"), trio.fail_after(5):
+                await anext(events)
 
 
 async def test_a_subscription_that_retention_has_overtaken_says_so() -> None:

@@ -14,7 +14,7 @@ from esctl import state
 from esctl.errors import InputUnreadable
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
-from esnode.errors import DamagedBackup
+from esnode.errors import DamagedBackup, NewerFormat
 
 SUFFIX: Final = ".esbackup"
 _NOTE: Final = "last-backup.json"
@@ -87,7 +87,7 @@ def last_of(cluster: state.Cluster) -> Noted | None:
     try:
         path = Path(json.loads((cluster.directory / _NOTE).read_text(encoding="utf-8"))["path"])
         manifest = BackupReader.open(path).manifest
-    except (OSError, ValueError, KeyError, TypeError, DamagedBackup):
+    except (OSError, ValueError, KeyError, TypeError, DamagedBackup, NewerFormat):
         return None
     origin = manifest.origin
     if origin.cluster != cluster.identity:
@@ -100,7 +100,7 @@ def _look(path: Path) -> Shelved:
     try:
         size_bytes = path.stat().st_size
         return Shelved(path, size_bytes, BackupReader.open(path).manifest)
-    except DamagedBackup as error:
+    except (DamagedBackup, NewerFormat) as error:
         return Shelved(path, size_bytes, None, str(error))
     except OSError as error:
         return Shelved(path, size_bytes, None, str(error.strerror))

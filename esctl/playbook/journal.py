@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ from esctl.errors import MachineRefused
 from esctl.playbook.errors import RunNotFound, RunUnderWay, RunUnreadable
 
 JOURNAL: Final = "journal.jsonl"
+FORMAT: Final = 1
+"""Of a run's directory: the first line of its journal says it, as `format`, once it is another."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Event = Mapping[str, Any]
 LOOK_S: Final = 0.2
@@ -62,7 +64,7 @@ def find(run: str | None) -> Path:
 class Journal:
     """Appends to the journal of one run, and holds its lock until it is closed: one process drives a run.
 
-    Raises `RunUnderWay` when another one does, `MachineRefused`.
+    Raises `RunUnderWay` when another one does, `NewerState` (nothing is changed then), `MachineRefused`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -74,6 +76,7 @@ class Journal:
             self._file = os.open(self._path, flags, 0o600)
             _lock(self._file, directory)
             kept = _whole_lines(self._path)
+            _refuse_newer(self._path, kept)
             self._next = kept.count(b"\n")
             os.ftruncate(self._file, len(kept))  # what follows a torn line would be torn with it
             _sync_directory(directory)
@@ -99,11 +102,13 @@ class Journal:
 
 
 def read(directory: Path) -> list[Event]:
-    """Every whole line of a run's journal; raises `RunUnreadable`."""
+    """Every whole line of a run's journal; raises `RunUnreadable`, `NewerState`."""
     path = directory / JOURNAL
     events: list[Event] = []
     try:
-        for number, line in enumerate(_whole_lines(path).splitlines()):
+        kept = _whole_lines(path)
+        _refuse_newer(path, kept)
+        for number, line in enumerate(kept.splitlines()):
             event = json.loads(line)
             if event["n"] != number or not isinstance(event["event"], str):
                 raise ValueError(f"line {number + 1} is not the event {number}")
@@ -113,6 +118,12 @@ def read(directory: Path) -> list[Event]:
     if not events:
         raise RunUnreadable(f"{path} says nothing: the run was cut off before it began")
     return events
+
+
+def _refuse_newer(path: Path, lines: bytes) -> None:
+    with suppress(ValueError, AttributeError):  # what is no event is for whoever reads it
+        first = json.loads(lines.partition(b"\n")[0]) if lines else {}
+        state.refuse_newer(path, first.get("format", 1), FORMAT)
 
 
 @contextmanager

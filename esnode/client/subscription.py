@@ -26,6 +26,7 @@ from esnode.errors import (
     ClusterRestored,
     ConnectionLost,
     EventStreamError,
+    NewerFormat,
     OffsetOutOfRange,
     OperatorError,
     PeerError,
@@ -85,6 +86,10 @@ class BatchSubscription:
             except OffsetOutOfRange:
                 await self.aclose()
                 raise
+            except NewerFormat:
+                await self.aclose()
+                if not self._batches:  # else they come first: it is met again behind them
+                    raise
             except (PeerError, OperatorError, CallerError) as error:
                 await self._go_on(error)
         batch = self._batches.popleft()

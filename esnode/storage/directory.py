@@ -152,6 +152,11 @@ class Directory:
         if index:
             check_same(self._snapshot_path(index, term))
 
+    def sync_mark(self) -> None:
+        """Make the mark durable; may run in any thread."""
+        with disk_errors("sync the mark of what was durable"):
+            self._mark.sync()
+
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Write it beside the others, durably, unless this very object was written just before."""
         path = self._snapshot_path(snapshot.index, snapshot.term)

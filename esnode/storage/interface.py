@@ -203,6 +203,14 @@ class Storage(Protocol):
         """
         ...
 
+    def sync_mark(self) -> None:
+        """Make durable what tells a torn end of the log from a damaged one. May run in another thread.
+
+        Where this is called now and then, what a power cut tears and what was durable for longer than that
+        are told apart.
+        """
+        ...
+
     def check_files(self) -> None:
         """Raise `FilesGone` where the directory or a file of it was removed or replaced since it was opened.
 

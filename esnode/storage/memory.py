@@ -123,6 +123,9 @@ class MemoryDisk:
     def check_files(self, index: int, term: int) -> None:
         """There are none."""
 
+    def sync_mark(self) -> None:
+        """It lasts as it is."""
+
     def bytes_at(self, begin: int, size: int) -> bytes:
         """Read from the cache."""
         return bytes(self._journal[begin : begin + size])

@@ -119,6 +119,10 @@ class Home(Protocol):
         """Forget all snapshots but this one."""
         ...
 
+    def sync_mark(self) -> None:
+        """Make the mark durable, beside the log: it only tells a torn end from damage."""
+        ...
+
     def check_files(self, index: int, term: int) -> None:
         """Raise `FilesGone` where its files, or that snapshot, are no longer those that it opened."""
         ...
@@ -277,6 +281,11 @@ class StoredLog:
         """`Storage.tend`."""
         with self._at_work():
             return self._engine.tend()
+
+    def sync_mark(self) -> None:
+        """`Storage.sync_mark`."""
+        with self._noticing():
+            self._home.sync_mark()
 
     def check_files(self) -> None:
         """`Storage.check_files`."""

@@ -202,10 +202,14 @@ class StorageWorker:
         return isinstance(self._hands, _Thread)
 
     async def watch_files(self) -> None:
-        """End the node when its files are no longer those that it opened. Raises `FilesGone` by `run`."""
+        """Look whether the files are still those that were opened, and sync the mark; for ever.
+
+        Raises what they do by way of `run`: `FilesGone`, `StorageFailed`.
+        """
         while True:
             await trio.sleep(limits.FILES_CHECK_S)
             await self.call(self.storage.check_files)
+            await self.aside(self.storage.sync_mark)
 
     def _take(self, result: "_Written | _Call[Any]") -> None:
         if isinstance(result, _Call):

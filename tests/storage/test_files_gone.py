@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from esnode.errors import FilesGone
+from esnode.errors import FilesGone, StorageFailed
 from esnode.raft.messages import HardState
 from esnode.storage.interface import Storage
 from esnode.storage.worker import StorageWorker
@@ -123,6 +123,32 @@ def test_a_write_that_finds_no_directory_says_that_and_not_that_the_disk_refuses
     shutil.rmtree(on_disk.path)
     with pytest.raises(FilesGone):
         storage.remember_peer(2, bytes(16))
+
+
+def test_the_mark_is_synced_when_it_has_grown_and_not_otherwise(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut it tells a torn end from damage: left to the kernel it may be half a minute old."""
+    storage = filled(on_disk)
+    storage.sync_mark()
+    synced: list[str] = []
+    sync = os.fdatasync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    storage.sync_mark()
+    assert synced == []
+    storage.write([write(hard_state=HardState(2, 1))])
+    synced.clear()
+    storage.sync_mark()
+    storage.sync_mark()
+    assert synced == ["durable"]
+    storage.close()
+    with pytest.raises(StorageFailed):
+        storage.sync_mark()
 
 
 async def test_a_node_s_disk_ends_it_within_seconds_of_its_files_being_removed(
