@@ -32,6 +32,7 @@ from esctl.errors import (
     ClusterExists,
     ClusterNotRunning,
     InvalidArgument,
+    NewerState,
     StateUnreadable,
 )
 from esctl.exits import Exit
@@ -220,6 +221,8 @@ def destroy(
                 return Answer(data, [Line(consequence)])
             guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
             return _cleared(cluster.name, run.trio(lambda: clearing.clear(cluster)))
+    except NewerState:
+        raise  # what a newer esctl keeps is whole: it knows what belongs to it
     except StateUnreadable as error:
         broken = name or run.cluster_name
         if broken is None:
