@@ -274,11 +274,11 @@ REPLICATING: Final = (
                 CORE,
                 """
                     self._snapshot = snapshot
-                self._reply(sender, answer_to_snapshot(self.log, self.term, snapshot.index))
+                self._reply(leader, answer_to_snapshot(self.log, self.term, snapshot.index))
                 """,
                 """
-                    self._snapshot = message.snapshot
-                self._now.append(Outgoing(sender, AppendReply(self.term, self.log.committed)))
+                    self._snapshot = snapshot
+                self._now.append(Outgoing(leader, AppendReply(self.term, self.log.committed)))
                 """,
             ),
         ),
