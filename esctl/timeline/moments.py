@@ -177,6 +177,6 @@ LEFT_OUT: Final = frozenset(
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""
 KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
-    "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused",
+    "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "history_conflict",
 }  # fmt: skip
 """Every event that a node writes."""
