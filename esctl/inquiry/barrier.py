@@ -73,7 +73,7 @@ class _Asking:
 
     async def watch_processes(self, all_of_it: trio.CancelScope) -> None:
         """End it once it is known that no majority runs, and nobody is about to change that."""
-        await trio.sleep_until(self._give_up_at)
+        await trio.sleep(DOWN_TIMEOUT_S)
         answered = {number for number, why in self.refusals.items() if not isinstance(why, Unreachable)}
         self.known = processes.no_quorum(self._cluster, answered)
         if self.known is not None:

@@ -19,6 +19,13 @@ from esnode.errors import NoQuorum, Unreachable
 LISTEN_S: Final = 0.5
 
 
+def away(cluster: Cluster) -> set[int]:
+    """The nodes that are down or paused beside others that run, with no lease to bring them back."""
+    found = backend_named(cluster.backend).nodes(cluster)
+    absent = {process.node.id for process in found if process.state is not RunState.RUNNING}
+    return absent - {one.node for one in leases.active(cluster)} if len(absent) < len(found) else set()
+
+
 def no_quorum(cluster: Cluster, answered: Collection[int] = ()) -> NoQuorum | None:
     """The error when some nodes run, fewer than a majority, and no lease will change that.
 

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 import trio
 
+from esctl.inquiry import processes
 from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end, reason_of
+from esctl.inquiry.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
 from esctl.proof.history import History
 from esctl.state import Cluster, Node
 from esnode import limits
@@ -142,7 +143,11 @@ async def _arrive(
     readings: dict[int, _Reading],
     stack: AsyncExitStack,
 ) -> None:
-    """Connect to a node and wait until it says that it has the target; at the deadline, take it as it is."""
+    """Connect to a node and wait until it says that it has the target; at the deadline, take it as it is.
+
+    One that is down, beside others that run, is not waited for: nobody brings it back.
+    """
+    known_at = trio.current_time() + DOWN_TIMEOUT_S
     while True:
         try:
             with trio.fail_after(ANSWER_TIMEOUT_S):
@@ -163,6 +168,10 @@ async def _arrive(
             outcome.troubles[node.id] = reason_of(error)
         if trio.current_time() >= deadline:
             return
+        if trio.current_time() >= known_at:
+            if node.id in processes.away(cluster):
+                return
+            known_at = trio.current_time() + DOWN_TIMEOUT_S
         await trio.sleep(ROUND_S)
 
 

@@ -4,8 +4,9 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
 from esctl.inquiry import processes
+from esctl.proof.audit import Audit, _arrive
 
 from .conftest import FakeNodes
 from .test_backends import wait_until
@@ -46,6 +48,29 @@ def test_a_quorum_that_cannot_be_is_known_unless_a_lease_brings_it_back(
     struck = StoppedNode("pause-1", "pause", 3, 10_000, 0.0, struck=True)
     monkeypatch.setattr(leases, "active", lambda _: [struck])
     assert processes.no_quorum(fakes.cluster) is None
+
+
+def test_nodes_that_stay_away_are_known_beside_those_that_run(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert processes.away(fakes.cluster) == set(), "where none runs here, they may run elsewhere"
+    trio.run(fakes.backend.start, fakes.cluster, [1], PATIENCE_S)
+    assert processes.away(fakes.cluster) == {2, 3}
+    struck = StoppedNode("kill-1", "kill", 3, 10_000, 0.0, struck=True)
+    monkeypatch.setattr(leases, "active", lambda _: [struck])
+    assert processes.away(fakes.cluster) == {2}
+
+
+async def test_an_audit_does_not_wait_for_a_node_that_stays_down(fakes: FakeNodes) -> None:
+    """The one that runs says nothing that a node says; the others are not asked for ever either."""
+    await fakes.backend.start(fakes.cluster, [1], PATIENCE_S)
+    outcome, readings = Audit(), dict[int, Any]()
+    with at_once():
+        async with AsyncExitStack() as stack:
+            deadline = trio.current_time() + LONG_S
+            await _arrive(fakes.cluster, fakes.cluster.node(2), outcome, deadline, readings, stack)
+    assert set(outcome.troubles) == {2}
+    assert readings == {}
 
 
 def test_a_leader_that_cannot_be_elected_is_not_waited_for(fakes: FakeNodes) -> None:

@@ -15,6 +15,7 @@ from esctl.playbook.commandline import CONSENT, consenting
 from tests.command_line import parse
 
 from .conftest import RealCluster
+from .test_commands import Run
 
 SOURCE = Path(__file__).resolve().parents[2] / "esctl"
 
@@ -98,37 +99,47 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
         found.run("cluster", "destroy", "drill", "--confirm", "drill")
 
 
+@pytest.fixture
+def at_home(cluster: RealCluster, state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this process are about the shared cluster; their standard input is no terminal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(cluster.home))
+
+
 def refuses(cluster: RealCluster, name: str, words: list[str]) -> None:
-    """Without a terminal and with --no-input it refuses, says what to type, and does nothing."""
-    before = cluster.data("node", "ls")["nodes"]
+    """Without a terminal and with --no-input it refuses, and says what to type."""
     backups = str(cluster.home / "backups")
     line = [*name.split(), *(backups if word == "BACKUPS" else word for word in words)]
     for more in ([], ["--no-input"]):
-        done = cluster.run(*line, *more, "-o", "json", stdin="y\n")
-        assert done.returncode == Exit.REFUSED, (name, done.stdout, done.stderr)
-        (error,) = json.loads(done.stdout)["errors"]
+        done = Run(*line, *more, "-o", "json")
+        assert done.code == Exit.REFUSED, (name, done.out, done.err)
+        (error,) = done.document["errors"]
         assert error["code"] == "ES4201", error
         typed = shlex.split(error["next"])
         assert typed[0] == "esctl"
         assert typed[-1] == CONSENT
         assert set(line) <= set(typed)
         parse(error["next"])
-    after = cluster.data("node", "ls")["nodes"]
-    assert [(node["pid"], node["state"]) for node in after] == [
-        (node["pid"], node["state"]) for node in before
-    ]
+
+
+def processes(cluster: RealCluster) -> list[tuple[int, str]]:
+    return [(node["pid"], node["state"]) for node in cluster.data("node", "ls")["nodes"]]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("at_home")
 def test_whatever_would_ask_refuses_where_nobody_is_there(cluster: RealCluster) -> None:
+    before = processes(cluster)
     for name, words in WHOLE.items():
         refuses(cluster, name, words)
+    assert processes(cluster) == before
     assert cluster.data("fault", "ls")["faults"] == []
     assert len(list((cluster.home / "backups").iterdir())) == 2
     cluster.data("node", "kill", "3")  # two of three make a quorum: this asks nothing
+    before = processes(cluster)
     for name, words in ONE_DOWN.items():
         refuses(cluster, name, words)
+    assert processes(cluster) == before
     paused = cluster.data("node", "pause", "2", CONSENT)
     assert paused["quorum"]["kept"] is False
 
