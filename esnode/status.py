@@ -118,6 +118,8 @@ class Status:
     def _peer(self, peer: int) -> dict[str, Any]:
         link = self.replication.links[peer]
         picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
+        if link.snapshot_bytes is not None:
+            picture["snapshot_sent_bytes"], picture["snapshot_bytes"] = link.snapshot_bytes
         if self.core.leadership is not None:
             progress = self.core.leadership.progress[peer]
             conflict = self.core.leadership.conflicts.get(peer)

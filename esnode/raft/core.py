@@ -37,6 +37,7 @@ from esnode.raft.messages import (
     NodeId,
     OpenProducer,
     Outgoing,
+    PartReceived,
     PeerClosed,
     PeerConnected,
     PeerMessage,
@@ -128,6 +129,8 @@ class Core:
         match item:
             case Received(sender, message):
                 self._receive(sender, message)
+            case PartReceived(sender):
+                self._part_received(sender)
             case Propose():
                 self._requests.propose(item)
             case Persisted(write_id):
@@ -438,6 +441,15 @@ class Core:
         except HistoryConflict as error:
             self._conflict = error
             self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))
+
+    def _part_received(self, sender: NodeId) -> None:
+        """What the leader sends is large and the link is slow: it lives, and hears that this node does.
+
+        A sign of life and nothing else: as an answer to probe 0 it confirms no round of reads.
+        """
+        if sender == self.leader:
+            self._timer.heard()
+            self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
 
     def _reply(self, leader: NodeId, reply: AppendReply | AppendReject) -> None:
         """Say something about this log: only once it is durable."""

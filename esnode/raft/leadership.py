@@ -152,7 +152,7 @@ class Leadership:
             return
         if progress.overdue:
             progress.overdue = False
-            progress.awaits_reply = False
+            progress.ask_again()
             if progress.has_unconfirmed():
                 # Behind all that is in flight: it is confirmed, or rejected and sent again.
                 self._send(peer, progress, ())
@@ -297,7 +297,7 @@ class Leadership:
         if first_index <= self._log.prefix_index:
             self._send_snapshot(peer, progress)
             return False
-        if first_index > self._log.last_index:
+        if first_index > self._log.last_index or progress.asks_again:
             self._send(peer, progress, ())
         elif self._log.is_cached(first_index):
             last_index = self._log.last_index

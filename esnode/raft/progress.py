@@ -31,6 +31,7 @@ class Progress:
     __slots__ = (
         "_inflight",
         "acked_probe",
+        "asks_again",
         "awaits_reply",
         "fetching",
         "inflight_bytes",
@@ -59,6 +60,9 @@ class Progress:
         """How long ago it was heard from."""
         self.awaits_reply = False
         """In PROBE: the one message is out."""
+        self.asks_again = False
+        """In PROBE: a heartbeat was answered and the message not, which may be lost or merely large. What is
+        sent now has no entries: on a slow link many heartbeats pass what is large before that has arrived."""
         self.overdue = False
         """It was asked for a sign of life, and has not confirmed anything since."""
         self.fetching: Fetch | None = None
@@ -97,6 +101,11 @@ class Progress:
             self.next_index = last_index + 1
             self._inflight.append((last_index, size_bytes))
             self.inflight_bytes += size_bytes
+
+    def ask_again(self) -> None:
+        """A heartbeat was answered: what was to find the match may be lost."""
+        self.asks_again = self.awaits_reply
+        self.awaits_reply = False
 
     # --- transitions ---------------------------------------------------------------------------
 
@@ -150,7 +159,7 @@ class Progress:
 
     def _enter(self, state: ProgressState) -> None:
         self.state = state
-        self.awaits_reply = False
+        self.awaits_reply = self.asks_again = False
         self.snapshot_index = 0
         self.inflight_bytes = 0
         self._inflight.clear()
