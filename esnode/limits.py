@@ -41,7 +41,7 @@ FIRST_BURST_BYTES: Final = 64 * KIB
 """The same on a connection whose speed is not known yet."""
 BURST_S: Final = 0.05
 """A burst that a connection takes longer to accept was too large."""
-MAX_UNSENT_BYTES: Final = 128 * KIB
+MAX_UNSENT_BYTES: Final = 64 * KIB
 """What the kernel holds for a peer that it has not sent: nothing can overtake that any more."""
 SIGN_OF_LIFE_BYTES: Final = 4 * KIB
 """So much more of an unfinished message shows that its sender lives: a byte now and then does not."""

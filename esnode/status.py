@@ -119,7 +119,8 @@ class Status:
         link = self.replication.links[peer]
         picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
         if link.snapshot_bytes is not None:
-            picture["snapshot_sent_bytes"], picture["snapshot_bytes"] = link.snapshot_bytes
+            sent, total = link.snapshot_bytes
+            picture |= {"snapshot_sent_bytes": sent, "snapshot_bytes": total}
         if self.core.leadership is not None:
             progress = self.core.leadership.progress[peer]
             conflict = self.core.leadership.conflicts.get(peer)
