@@ -132,6 +132,12 @@ MAX_TIMER_MS: Final = 86_400_000
 """The longest timer that may be configured: a day."""
 DISK_SILENCE_S: Final = 5.0
 """A disk that makes nothing durable for this long has failed."""
+SLOW_DISK_MS: Final = 300
+"""A leader whose own disk has been behind the commit for this long hands over: no ack leaves without it."""
+SLOW_DISK_MEMORY_MS: Final = 10_000
+"""For so long a disk that was slow counts against its node: it is handed nothing, and stands late."""
+YOUNG_LEADERSHIP_MS: Final = 3_000
+"""So long a leader does not hand over for its disk: two with slow disks would do nothing else."""
 KEEPALIVE_S: Final = 30
 """A client that is silent for this long is asked by the kernel whether it is still there."""
 OPERATION_TIMEOUT_S: Final = 5.0
@@ -166,6 +172,8 @@ RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 
 assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
+assert SLOW_DISK_MS < YOUNG_LEADERSHIP_MS < SLOW_DISK_MEMORY_MS
+assert 1000 * DISK_SILENCE_S > YOUNG_LEADERSHIP_MS + SLOW_DISK_MS
 assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES
 assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES

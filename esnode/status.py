@@ -83,6 +83,8 @@ class Status:
             "log_time_ms": self.machine.log_time_ms,
             "wall_time_ms": self.clock.now_ms(),
             "silence_ms": self.view.silence_ms(),
+            "disk_lag_ms": self.core.disk.lag_ms,
+            "disk_was_slow": self.core.disk.was_slow,
             "rss_bytes": process.rss_bytes,
             "cpu_s": round(process.cpu_s, 6),
             "uptime_s": round(uptime_s, 3),

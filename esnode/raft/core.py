@@ -18,6 +18,7 @@ from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
 from esnode.errors import HistoryConflict
 from esnode.raft import quorum
+from esnode.raft.disklag import DiskLag, Yielded
 from esnode.raft.elections import Backing, Ballot, is_about_a_future_term
 from esnode.raft.following import answer_to_snapshot, compare, take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
@@ -92,6 +93,9 @@ class Core:
         self._requests = Requests(log, admission)
         self._timers = timers
         self._timer = ElectionTimer(timers, random)
+        self.disk = DiskLag()
+        self.yielded: Yielded | None = None
+        """The last hand-over that this node began because of its own disk."""
         self._hard_state = hard_state
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
@@ -277,10 +281,14 @@ class Core:
     def _tick(self, elapsed_ms: int) -> None:
         if self._conflict is not None:
             raise self._conflict
+        self.disk.tick(elapsed_ms, self.log.durable, self.log.committed)
+        self._timer.stands_late = self.disk.was_slow
         if self.leadership is not None:
             self._requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
                 self._become_follower(self.term, None)
+            elif self.disk.is_slow and (to := self.leadership.yield_to_a_faster_disk()) is not None:
+                self.yielded = Yielded(self.term, to, self.disk.lag_ms)
             return
         self._timer.tick(elapsed_ms)
         self._backing.tick(elapsed_ms)

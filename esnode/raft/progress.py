@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 
 from esnode import limits
+from esnode.raft.disklag import DiskLag
 from esnode.raft.messages import Fetch
 
 NEVER_MS: Final = 1 << 40
@@ -33,6 +34,7 @@ class Progress:
         "acked_probe",
         "asks_again",
         "awaits_reply",
+        "disk",
         "fetching",
         "inflight_bytes",
         "match_index",
@@ -67,6 +69,7 @@ class Progress:
         """It was asked for a sign of life, and has not confirmed anything since."""
         self.fetching: Fetch | None = None
         """The entries for it that are being read from disk."""
+        self.disk = DiskLag()
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()
 
