@@ -94,8 +94,7 @@ class Core:
         self._timers = timers
         self._timer = ElectionTimer(timers, random)
         self.disk = DiskLag()
-        self.yielded: Yielded | None = None
-        """The last hand-over that this node began because of its own disk."""
+        self.yielded: Yielded | None = None  # the last hand-over because of this disk
         self._hard_state = hard_state
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
@@ -451,10 +450,7 @@ class Core:
             self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))
 
     def _part_received(self, sender: NodeId) -> None:
-        """What the leader sends is large and the link is slow: it lives, and hears that this node does.
-
-        A sign of life and nothing else: as an answer to probe 0 it confirms no round of reads.
-        """
+        """The leader lives, and hears that this node does: an answer to probe 0 confirms no round of reads."""
         if sender == self.leader:
             self._timer.heard()
             self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
