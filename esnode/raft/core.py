@@ -450,7 +450,7 @@ class Core:
             self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))
 
     def _part_received(self, sender: NodeId) -> None:
-        """The leader lives, and hears that this node does: an answer to probe 0 confirms no round of reads."""
+        """The leader lives, and hears that this node does: an answer to probe 0, which confirms no reads."""
         if sender == self.leader:
             self._timer.heard()
             self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
