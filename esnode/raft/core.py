@@ -19,7 +19,7 @@ from esnode.dedup.admission import Admission
 from esnode.errors import HistoryConflict
 from esnode.raft import quorum
 from esnode.raft.disklag import DiskLag, Yielded
-from esnode.raft.elections import Backing, Ballot, is_about_a_future_term
+from esnode.raft.elections import Backing, Ballot, answers_to_stale, is_about_a_future_term
 from esnode.raft.following import answer_to_snapshot, compare, take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
@@ -63,7 +63,7 @@ from esnode.raft.messages import (
     VoteRequest,
     Write,
 )
-from esnode.raft.rejoin import Rejoining, is_vouched_for
+from esnode.raft.rejoin import Rejoining, is_deaf_to, is_vouched_for
 from esnode.raft.requests import Requests
 from esnode.raft.timer import ElectionTimer, RandomSource
 
@@ -280,8 +280,7 @@ class Core:
     def _tick(self, elapsed_ms: int) -> None:
         if self._conflict is not None:
             raise self._conflict
-        self.disk.tick(elapsed_ms, self.log.durable, self.log.committed)
-        self._timer.stands_late = self.disk.was_slow
+        self._timer.stands_late = self.disk.tick(elapsed_ms, self.log.durable, self.log.committed)
         if self.leadership is not None:
             self._requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
@@ -371,7 +370,7 @@ class Core:
             self._on_rejoin(sender, message)
         elif isinstance(message, RejoinReply):
             self._on_rejoin_reply(sender, message)
-        elif message.term <= limits.MAX_TERM and not self._is_deaf_to(message):
+        elif message.term <= limits.MAX_TERM and not is_deaf_to(self._rejoining, message):
             self._receive_in_term(sender, message)
 
     def _receive_in_term(self, sender: NodeId, message: RaftMessage) -> None:
@@ -382,19 +381,9 @@ class Core:
             if not is_about_a_future_term(message):
                 self._become_follower(message.term, None)
         if message.term < self.term:
-            self._answer_stale(sender, message)
+            self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]
         else:
             self._dispatch(sender, message)
-
-    def _answer_stale(self, sender: NodeId, message: RaftMessage) -> None:
-        """Tell a sender that lives in the past which term it is; anything else of the past is void."""
-        match message:
-            case AppendEntries() | Heartbeat() | InstallSnapshot():
-                self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
-            case VoteRequest(pre=True):
-                self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-            case _:
-                return
 
     def _dispatch(self, sender: NodeId, message: RaftMessage) -> None:
         match message:
@@ -507,8 +496,3 @@ class Core:
             if self._hard_state.vote is None:
                 # An earlier life may have voted in this term: this one votes for nobody else.
                 self._hard_state = HardState(self.term, self.me)
-
-    def _is_deaf_to(self, message: RaftMessage) -> bool:
-        """Until it knows what it may have promised, a node that rejoins obeys no leader."""
-        deaf = self._rejoining is not None and self._rejoining.deaf
-        return deaf and isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)

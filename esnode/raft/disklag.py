@@ -30,8 +30,8 @@ class DiskLag:
         self._awaited = 0
         self._memory_ms = 0
 
-    def tick(self, elapsed_ms: int, durable: int, committed: int) -> None:
-        """Time passes; `durable` is what the disk has."""
+    def tick(self, elapsed_ms: int, durable: int, committed: int) -> bool:
+        """Time passes; `durable` is what the disk has. Returns `was_slow`."""
         self._memory_ms -= elapsed_ms
         if durable < self._awaited:
             self.lag_ms += elapsed_ms
@@ -39,6 +39,7 @@ class DiskLag:
             self._awaited, self.lag_ms = committed, 0
         if self.is_slow:
             self._memory_ms = limits.SLOW_DISK_MEMORY_MS
+        return self.was_slow
 
     @property
     def is_slow(self) -> bool:

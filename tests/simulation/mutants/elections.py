@@ -32,7 +32,13 @@ ELECTIONS: Final = (
         "decision 6",
         "a node whose disk was slow stands for election as soon as any other",
         "T",
-        (Edit(CORE, "self._timer.stands_late = self.disk.was_slow", "self._timer.stands_late = False"),),
+        (
+            Edit(
+                CORE,
+                "self._timer.stands_late = self.disk.tick(",
+                "self._timer.stands_late = False and self.disk.tick(",
+            ),
+        ),
         "tests/raft/test_disklag.py::test_the_survivor_with_the_slow_disk_lets_the_other_one_stand",
     ),
     Mutant(
