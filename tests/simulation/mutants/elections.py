@@ -163,17 +163,11 @@ ELECTIONS: Final = (
         (
             Edit(
                 CORE,
+                "self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]",
                 """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case _:
-                    return
-                """,
-                """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case VoteReply():
+                self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]
+                if isinstance(message, VoteReply):
                     self._on_vote_reply(sender, message)
-                case _:
-                    return
                 """,
             ),
             Edit(
