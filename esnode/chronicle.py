@@ -7,6 +7,7 @@ something has changed, so nothing here is on the way of a batch. Pure. Called by
 from collections.abc import Sequence
 from typing import Final
 
+from esnode.raft.disklag import Yielded
 from esnode.raft.messages import (
     Input,
     NodeId,
@@ -32,19 +33,28 @@ ASKED: Final = "transfer"
 VOTES: Final = "votes"
 NO_MAJORITY: Final = "no_majority"
 """A leader has not heard from a majority."""
+SLOW_DISK: Final = "slow_disk"
+"""A leader has handed over, since its own disk was behind what a majority had."""
 NEWER_TERM: Final = "newer_term"
 HEARD: Final = "leader_heard"
 NOT_ELECTED: Final = "not_elected"
 
 
 def change(
-    before: SoftState, after: SoftState, inputs: Sequence[Input], silence_ms: int
+    before: SoftState,
+    after: SoftState,
+    inputs: Sequence[Input],
+    silence_ms: int,
+    yielded: Yielded | None = None,
 ) -> dict[str, object]:
     """The fields of `state_changed`: role, term, leader, `why`, and `by`: the node that caused it, if any.
 
-    `silence_ms` is how long ago the leader was heard from, before; -1 when it never was.
+    `silence_ms` is how long ago the leader was heard from, before; -1 when it never was. `yielded`: the
+    last hand-over that this node began for its disk's sake.
     """
     why, by = _reason(before, after, inputs)
+    if before.role is Role.LEADER and why in {NEWER_TERM, HEARD} and yielded is not None:
+        why = SLOW_DISK if yielded.term == before.term else why
     fields: dict[str, object] = {
         "role": after.role.value,
         "new_term": after.term,

@@ -53,6 +53,9 @@ class Raft:
     jitter_ms: int = 150
 
 
+assert Raft().election_ms > 1000 * limits.MAX_SIGN_GAP_S, "a slow link would take the leadership away"
+
+
 @dataclass(frozen=True, slots=True)
 class Dedup:
     """The deduplication window: keys are known for `ttl_ms` of log time, at most `max_keys` of them.

@@ -68,6 +68,9 @@ class Connection:
         self._reader = FrameReader()
         self._received: list[Message] = []
         self._frame_s_left = limits.FRAME_TIMEOUT_S
+        self._on_progress: Callable[[], object] | None = None
+        self._progress_bytes = 0
+        self._next_sign_at = 0.0
         self.peer_address = ""
         if isinstance(self._stream, TcpStream):
             self.peer_address = self._stream.peer_name()
@@ -81,6 +84,24 @@ class Connection:
     def limit_frames(self, max_bytes: int) -> None:
         """Refuse longer frames from now on; `limits.MAX_FRAME_BYTES` at first."""
         self._reader.max_frame_bytes = max_bytes
+
+    def on_progress(self, tell: Callable[[], object]) -> None:
+        """Let `tell` be called while a large message is on its way here: its sender lives.
+
+        Once for each `limits.SIGN_OF_LIFE_BYTES` of it or more, and at most every `limits.SIGN_OF_LIFE_S`.
+        """
+        self._on_progress = tell
+
+    def progressed(self, size_bytes: int) -> None:
+        """So much more has come of a message that is not whole."""
+        if self._on_progress is None:
+            return
+        self._progress_bytes += size_bytes
+        now = trio.current_time()
+        if self._progress_bytes >= limits.SIGN_OF_LIFE_BYTES and now >= self._next_sign_at:
+            self._progress_bytes = 0
+            self._next_sign_at = now + limits.SIGN_OF_LIFE_S
+            self._on_progress()
 
     async def send(self, *messages: Message) -> None:
         """Send them in one write; raises `ConnectionLost`."""
@@ -103,9 +124,9 @@ class Connection:
     async def receive(self) -> list[Message]:
         """What has arrived, at least one message; empty when the other side has ended cleanly.
 
-        Waits for ever for a frame to begin, and `limits.FRAME_TIMEOUT_S` for it to become whole,
-        counted while somebody waits here. Raises `ConnectionLost`, `ProtocolError`,
-        `FrameTooLarge`, `DamagedRecord`.
+        Waits for ever for a frame to begin, and for it to become whole `limits.FRAME_TIMEOUT_S` and the
+        time that what has come of it takes on the slowest link, counted while somebody waits here. Raises
+        `ConnectionLost`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`.
         """
         messages, self._received = self._received, []
         while not messages:
@@ -115,6 +136,8 @@ class Connection:
                     raise ConnectionLost("the connection ended within a frame")
                 return []
             messages = self._reader.feed(data)
+            if not messages:
+                self.progressed(len(data))
         self._frame_s_left = limits.FRAME_TIMEOUT_S
         return messages
 
@@ -160,13 +183,15 @@ class Connection:
                 data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
         except trio.TooSlowError as error:
             raise ConnectionLost(
-                f"a frame was not whole within {limits.FRAME_TIMEOUT_S:g} s (FRAME_TIMEOUT_S)"
+                f"a frame was not whole within {limits.FRAME_TIMEOUT_S:g} s (FRAME_TIMEOUT_S) and the time"
+                f" that it takes at {limits.SLOWEST_LINK_BYTES_PER_S} bytes/s (SLOWEST_LINK_BYTES_PER_S)"
             ) from error
         except trio.BrokenResourceError as error:
             raise ConnectionLost(f"the connection broke while receiving: {_reason(error)}") from error
         except trio.ClosedResourceError as error:
             raise ConnectionLost("the connection was closed on this side") from error
         self._frame_s_left -= trio.current_time() - begun
+        self._frame_s_left += len(data) / limits.SLOWEST_LINK_BYTES_PER_S
         return data
 
 

@@ -18,6 +18,7 @@ from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
 from esnode.inbox import Inbox
 from esnode.raft.core import Core
+from esnode.raft.disklag import Yielded
 from esnode.raft.entry import Entry
 from esnode.raft.following import tell_conflict
 from esnode.raft.messages import (
@@ -134,6 +135,7 @@ class Driver:
         """The term in which this node leads and has committed nothing yet."""
         self._snapshot_from: NodeId | None = None
         """Whose snapshot is being read."""
+        self._yielded: Yielded | None = None
         self._read: _Read | None = None
         """The snapshot that is stepped in this turn."""
 
@@ -154,11 +156,14 @@ class Driver:
         if ready is not NOTHING:
             self._carry_out(ready, items)
         self._view.leader_in_doubt = self._core.doubts_its_leader
+        if self._core.yielded is not self._yielded:
+            self._tell_that_it_yields()
         return ready.fetches
 
     def _carry_out(self, ready: Ready, items: Sequence[Input]) -> None:
         if ready.soft_state is not None:
-            told = chronicle.change(self._view.soft_state, ready.soft_state, items, self._view.silence_ms())
+            before, silence_ms = self._view.soft_state, self._view.silence_ms()
+            told = chronicle.change(before, ready.soft_state, items, silence_ms, self._yielded)
             rejoined = self._view.rejoining and not ready.soft_state.rejoining
             self._view.show_state(ready.soft_state)
             self._untried_term = self._view.leading_term
@@ -183,6 +188,11 @@ class Driver:
         if ready.read_grants:
             self._clients.on_read_grants(ready.read_grants)
         self._apply(ready)
+
+    def _tell_that_it_yields(self) -> None:
+        self._yielded = yielded = self._core.yielded
+        assert yielded is not None
+        log.warning("disk_behind", extra={"lag_ms": yielded.lag_ms, "to": yielded.to})
 
     def _write(self, write: Write, messages_after: Sequence[Outgoing]) -> None:
         if write.snapshot is not None:

@@ -32,7 +32,23 @@ MAX_CBOR_DEPTH: Final = 32
 MAX_APPEND_BYTES: Final = 512 * KIB
 """Entries in one AppendEntries, unless the first alone is larger."""
 SLOWEST_LINK_BYTES_PER_S: Final = 500_000 // 8
-"""A peer behind a slower link may never get a whole frame in time."""
+"""What must arrive of a frame that has begun, on average: behind a slower link a large one is never whole."""
+FRAGMENT_BYTES: Final = 16 * KIB
+"""The least that a peer is sent at once of a large frame: small frames pass between the fragments."""
+MAX_BURST_BYTES: Final = 512 * KIB
+"""The most that a peer is sent at once: while a link takes that quickly, no smaller frame is cut."""
+FIRST_BURST_BYTES: Final = 64 * KIB
+"""The same on a connection whose speed is not known yet."""
+BURST_S: Final = 0.05
+"""A burst that a connection takes longer to accept was too large."""
+MAX_UNSENT_BYTES: Final = 64 * KIB
+"""What the kernel holds for a peer that it has not sent: nothing can overtake that any more."""
+SIGN_OF_LIFE_BYTES: Final = 4 * KIB
+"""So much more of an unfinished message shows that its sender lives: a byte now and then does not."""
+SIGN_OF_LIFE_S: Final = 0.05
+"""The shortest time between two such signs."""
+MAX_SIGN_GAP_S: Final = 0.3
+"""The longest, on the slowest link; `config.py` holds the time-out of elections against it."""
 MAX_INFLIGHT_APPENDS: Final = 256
 MAX_INFLIGHT_BYTES: Final = 16 * MIB
 MAX_CATCH_UP_BYTES: Final = 2 * MIB
@@ -111,11 +127,17 @@ STALL_S: Final = 0.5
 """A node whose event loop did nothing for longer was paused, or the machine was: its log says so."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 FRAME_TIMEOUT_S: Final = 10.0
-"""A frame whose header has arrived must be whole within this."""
+"""A frame that has begun must be whole within this, and the time that its bytes take on the slowest link."""
 MAX_TIMER_MS: Final = 86_400_000
 """The longest timer that may be configured: a day."""
 DISK_SILENCE_S: Final = 5.0
 """A disk that makes nothing durable for this long has failed."""
+SLOW_DISK_MS: Final = 300
+"""A leader whose own disk has been behind the commit for this long hands over: no ack leaves without it."""
+SLOW_DISK_MEMORY_MS: Final = 10_000
+"""For so long a disk that was slow counts against its node: it is handed nothing, and stands late."""
+YOUNG_LEADERSHIP_MS: Final = 3_000
+"""So long a leader does not hand over for its disk: two with slow disks would do nothing else."""
 KEEPALIVE_S: Final = 30
 """A client that is silent for this long is asked by the kernel whether it is still there."""
 OPERATION_TIMEOUT_S: Final = 5.0
@@ -150,10 +172,16 @@ RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0
 
 assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
+assert SLOW_DISK_MS < YOUNG_LEADERSHIP_MS < SLOW_DISK_MEMORY_MS
+assert 1000 * DISK_SILENCE_S > YOUNG_LEADERSHIP_MS + SLOW_DISK_MS
 assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES
 assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES
 assert 2 * MAX_APPEND_BYTES + MAX_BATCH_BYTES < MAX_FRAME_BYTES
-assert MAX_APPEND_BYTES < FRAME_TIMEOUT_S * SLOWEST_LINK_BYTES_PER_S
+assert FRAGMENT_BYTES / SLOWEST_LINK_BYTES_PER_S < MAX_SIGN_GAP_S
+assert SIGN_OF_LIFE_S + SIGN_OF_LIFE_BYTES / SLOWEST_LINK_BYTES_PER_S < MAX_SIGN_GAP_S
+assert SIGN_OF_LIFE_BYTES < FRAGMENT_BYTES <= FIRST_BURST_BYTES <= MAX_BURST_BYTES
+assert MAX_APPEND_BYTES <= MAX_BURST_BYTES
+assert (MAX_UNSENT_BYTES + FIRST_BURST_BYTES) / SLOWEST_LINK_BYTES_PER_S < OPERATION_TIMEOUT_S
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
 assert MAX_FETCH_BYTES < MAX_CATCH_UP_BYTES <= MAX_INFLIGHT_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES

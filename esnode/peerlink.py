@@ -1,7 +1,7 @@
 """The way to one peer: a connection that is opened again and again, and an outbox in front of it.
 
-Decides when to dial, and what is dropped: what waits for a connection that is not there, and what
-is over the outbox's bound. Raft sends again, so dropping is safe; it is reported as
+Decides when to dial, how much leaves at once, and what is dropped: what waits for a connection that is
+not there, and what is over the outbox's bound. Raft sends again, so dropping is safe; it is reported as
 `PeerUnreachable`. Nothing but the handshake's answer comes back on this connection. Made by
 `replication.py`, one task a peer.
 """
@@ -31,6 +31,7 @@ from esnode.errors import (
 from esnode.faults import LinkFaults, same
 from esnode.inbox import Inbox
 from esnode.messages import Goodbye, Hello
+from esnode.outbox import Outbox
 from esnode.raft.messages import (
     AppendEntries,
     InstallSnapshot,
@@ -42,6 +43,7 @@ from esnode.raft.messages import (
     SnapshotSent,
 )
 from esnode.wire import SnapshotChunk, chunks, encode, encode_parts
+from esnode.wire.layout import LENGTH_BYTES, FrameType
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +74,27 @@ class PeerLink:
         jitter: Jitter,
     ) -> None:
         self.connected = False
-        self.outbox_bytes = 0
+        self.snapshot_bytes: tuple[int, int] | None = None
+        """How much of a snapshot has left, and of how much, while one is being sent."""
         self._member = member
         self._hello = hello
         self._inbox = inbox
         self._dial = dial
         self._load_snapshot = load_snapshot
         self._jitter = jitter
-        self._outbox: list[bytes] = []
+        self._outbox = Outbox()
+        self._burst_bytes = limits.FIRST_BURST_BYTES
         self._wanted_snapshot: SendSnapshot | None = None
         self._work = trio.lowlevel.ParkingLot()
         self._hurry = trio.Event()
         self._faults: LinkFaults | None = None
         self._faults_changed = trio.lowlevel.ParkingLot()
         self._to_be_reset = False
+
+    @property
+    def outbox_bytes(self) -> int:
+        """What waits for the connection to take it."""
+        return self._outbox.size_bytes
 
     def send(self, message: PeerMessage) -> None:
         """Queue `message`, or drop it."""
@@ -100,8 +109,10 @@ class PeerLink:
         if self._faults is not None:
             self._send_through(self._faults, b"".join(parts))
             return
-        self._outbox += parts
-        self.outbox_bytes += size_bytes
+        if isinstance(message, AppendEntries):
+            self._outbox.put_bulk(parts, size_bytes)
+        else:
+            self._outbox.put_small(parts[0])
         self._work.unpark()
 
     def send_snapshot(self, wanted: SendSnapshot) -> None:
@@ -166,11 +177,8 @@ class PeerLink:
         if self.connected:
             self.connected = False
             self._inbox.put(PeerUnreachable(self._member.id))
-        if self._wanted_snapshot is not None:
-            self._wanted_snapshot = None
-            self._inbox.put(SnapshotSent(self._member.id, ok=False))
+        self._end_snapshot(ok=False)
         self._outbox.clear()
-        self.outbox_bytes = 0
         if self._faults is not None:
             self._faults.drop()
 
@@ -185,8 +193,11 @@ class PeerLink:
         async with Connection(stream) as connection:
             # The kernel ends a connection whose bytes nobody confirms, instead of after many minutes.
             connection.set_option(socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", limits.PEER_SILENCE_MS)
+            # What the kernel has taken nothing can overtake.
+            connection.set_option(socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", limits.MAX_UNSENT_BYTES)
             await greet(connection, self._hello())
             self.connected, self._to_be_reset = True, False
+            self._burst_bytes = limits.FIRST_BURST_BYTES
             self._inbox.put(PeerConnected(self._member.id))
             log.info("peer_connected", extra={"peer": self._member.id})
             async with trio.open_nursery() as nursery:
@@ -199,11 +210,10 @@ class PeerLink:
         snapshot: Iterator[SnapshotChunk] | None = None
         wanted: SendSnapshot | None = None
         while True:
-            while not self._outbox and self._wanted_snapshot is None:
+            while not self._outbox.size_bytes and self._wanted_snapshot is None:
                 await self._work.park()
-            if self._outbox:
-                parts, self._outbox, self.outbox_bytes = self._outbox, [], 0
-                await connection.send_parts(parts)
+            if self._outbox.size_bytes:
+                await self._send_burst(connection)
                 continue
             if snapshot is None or wanted is not self._wanted_snapshot:
                 wanted = self._wanted_snapshot
@@ -212,24 +222,51 @@ class PeerLink:
                 log.info("snapshot_sending", extra={"peer": self._member.id})
             chunk = next(snapshot, None)
             if self._faults is not None and not await self._wait_turn(
-                0 if chunk is None else len(chunk.data)
+                0 if chunk is None else _due_at_once(len(chunk.data))
             ):
-                snapshot, self._wanted_snapshot = None, None
-                self._inbox.put(SnapshotSent(self._member.id, ok=False))
+                self._end_snapshot(ok=False)
             elif chunk is not None:
-                await connection.send(chunk)
+                frame = encode(chunk)
+                self._outbox.put_bulk((frame,), len(frame))
+                self.snapshot_bytes = chunk.position + len(chunk.data), chunk.total_bytes
                 await trio.lowlevel.checkpoint()  # a send that the kernel takes at once lets nobody else run
             elif wanted is self._wanted_snapshot:
-                snapshot, self._wanted_snapshot = None, None
-                self._inbox.put(SnapshotSent(self._member.id, ok=True))
+                snapshot = None
+                self._end_snapshot(ok=True)
                 log.info("snapshot_sent", extra={"peer": self._member.id})
+
+    def _end_snapshot(self, *, ok: bool) -> None:
+        if self._wanted_snapshot is not None:
+            self._wanted_snapshot = self.snapshot_bytes = None
+            self._inbox.put(SnapshotSent(self._member.id, ok))
+
+    async def _send_burst(self, connection: Connection) -> None:
+        """Send as much of what waits as the link takes without delay to what comes next."""
+        if self._faults is not None:
+            # What is small has waited its turn, if there is a rate, before it came here.
+            parts = self._outbox.take(0) or self._outbox.take(limits.FRAGMENT_BYTES)
+            if not self._outbox.cut_bytes or await self._wait_turn(self._outbox.cut_bytes):
+                await connection.send_parts(parts)
+            else:
+                self._outbox.drop_large()
+                self._end_snapshot(ok=False)  # it may have been a chunk
+            return
+        parts = self._outbox.take(self._burst_bytes)
+        begun = trio.current_time()
+        await connection.send_parts(parts)
+        took_s = trio.current_time() - begun
+        if took_s > limits.BURST_S:
+            shrunk = int(self._burst_bytes * limits.BURST_S / took_s)
+            self._burst_bytes = max(shrunk, limits.FRAGMENT_BYTES)
+        elif self._outbox.size_bytes and self._burst_bytes < limits.MAX_BURST_BYTES:
+            self._burst_bytes *= 2
 
     # --- what faults do to it (see `faults.py`) ---
 
     def _send_through(self, faults: LinkFaults, frame: bytes) -> None:
         """What becomes of a message."""
         now = trio.current_time()
-        fate = faults.fate(len(frame), now)
+        fate = faults.fate(_due_at_once(len(frame)), now)
         if fate.reset:
             self._to_be_reset = True
         elif self.outbox_bytes + faults.held_bytes + fate.copies * len(frame) > limits.MAX_OUTBOX_BYTES:
@@ -240,8 +277,11 @@ class PeerLink:
         self._faults_changed.unpark_all()
 
     def _leave(self, frames: list[bytes]) -> None:
-        self._outbox += frames
-        self.outbox_bytes += sum(map(len, frames))
+        for frame in frames:
+            if frame[LENGTH_BYTES] == FrameType.APPEND_ENTRIES:
+                self._outbox.put_bulk((frame,), len(frame))
+            else:
+                self._outbox.put_small(frame)
         self._work.unpark()
 
     async def _obey_faults(self) -> None:
@@ -254,7 +294,7 @@ class PeerLink:
         raise ConnectionLost("the connection was reset on purpose")
 
     async def _wait_turn(self, size_bytes: int) -> bool:
-        """Until a piece of a snapshot may leave; False when it may not, and the whole is lost."""
+        """Until a piece of something large may leave; False when it may not, and the whole is lost."""
         while (faults := self._faults) is not None and not faults.refuse():
             due = faults.pace(size_bytes, trio.current_time())
             while self._faults is faults and trio.current_time() < due:
@@ -268,6 +308,11 @@ class PeerLink:
         snapshot = await self._load_snapshot()
         assert snapshot is not None, "a prefix was cut without a snapshot"
         return chunks(InstallSnapshot(wanted.term, snapshot))
+
+
+def _due_at_once(size_bytes: int) -> int:
+    """What a frame costs where a rate is bound before it leaves: one in fragments pays for each of them."""
+    return size_bytes if size_bytes <= limits.FRAGMENT_BYTES else 0
 
 
 def _level(error: EventStreamError, starting: bool) -> int:

@@ -26,6 +26,7 @@ from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     NodeId,
+    PartReceived,
     PeerClosed,
     PeerMessage,
     Received,
@@ -37,7 +38,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.view import View
-from esnode.wire import Message, SnapshotAssembler, SnapshotChunk
+from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
 
 log = logging.getLogger(__name__)
 
@@ -171,13 +172,24 @@ class Replication:
         """How often a message that has come from a peer is heard."""
         return self._struck[peer].fate(0, trio.current_time()).copies
 
+    def _part_received(self, peer: NodeId, connection: Connection) -> None:
+        """More of a large message is here, and the rest on its way."""
+        passes = peer not in self._struck or self._copies(peer) > 0
+        if passes and self._incoming.get(peer) is connection:
+            self._inbox.put(PartReceived(peer))
+            if peer == self._view.soft_state.leader:
+                self._view.last_heard = trio.current_time()
+
     async def _receive(self, peer: NodeId, connection: Connection) -> None:
-        assembler = SnapshotAssembler()
+        fragments, assembler = FragmentAssembler(), SnapshotAssembler()
+        connection.on_progress(partial(self._part_received, peer, connection))
         while messages := await connection.receive():
             heard = peer not in self._struck
             for message in messages:
-                whole = _peer_message(message, assembler)
+                whole = _peer_message(message, fragments, assembler)
                 if whole is None:
+                    assert isinstance(message, Fragment | SnapshotChunk)
+                    connection.progressed(len(message.data))
                     continue
                 for _ in range(1 if peer not in self._struck else self._copies(peer)):
                     heard = True
@@ -189,9 +201,15 @@ class Replication:
                 self._view.last_heard = trio.current_time()
 
 
-def _peer_message(message: Message, assembler: SnapshotAssembler) -> PeerMessage | None:
-    """A Raft message; None while a snapshot is incomplete. Raises `ProtocolError` for all else."""
+def _peer_message(
+    message: Message | None, fragments: FragmentAssembler, assembler: SnapshotAssembler
+) -> PeerMessage | None:
+    """A Raft message; None while one is incomplete. Raises `ProtocolError` for all else."""
+    if isinstance(message, Fragment):
+        message = fragments.add(message)
     match message:
+        case None:
+            return None
         case SnapshotChunk():
             return assembler.add(message)
         case (

@@ -139,6 +139,7 @@ class Session:
     async def run(self) -> None:
         """Serve until the client leaves. Raises `PeerError` when it breaks the protocol."""
         self.tell_leader()
+        self._connection.on_progress(self.tell_leader)  # a client that sends for long hears that we live
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
             while messages := await self._connection.receive():

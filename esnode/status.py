@@ -83,6 +83,8 @@ class Status:
             "log_time_ms": self.machine.log_time_ms,
             "wall_time_ms": self.clock.now_ms(),
             "silence_ms": self.view.silence_ms(),
+            "disk_lag_ms": self.core.disk.lag_ms,
+            "disk_was_slow": self.core.disk.was_slow,
             "rss_bytes": process.rss_bytes,
             "cpu_s": round(process.cpu_s, 6),
             "uptime_s": round(uptime_s, 3),
@@ -118,6 +120,9 @@ class Status:
     def _peer(self, peer: int) -> dict[str, Any]:
         link = self.replication.links[peer]
         picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
+        if link.snapshot_bytes is not None:
+            sent, total = link.snapshot_bytes
+            picture |= {"snapshot_sent_bytes": sent, "snapshot_bytes": total}
         if self.core.leadership is not None:
             progress = self.core.leadership.progress[peer]
             conflict = self.core.leadership.conflicts.get(peer)

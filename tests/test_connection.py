@@ -1,5 +1,6 @@
 """Connections: what they carry, how they end, and who is let in."""
 
+import itertools
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ from trio.testing import MockClock, memory_stream_one_way_pair, memory_stream_pa
 from esnode import limits
 from esnode.config import Address
 from esnode.connection import Connection, accept, error_of, greet, open_stream, say_goodbye
+from esnode.dedup.batch import Batch
 from esnode.errors import (
     Bug,
     Busy,
@@ -29,7 +31,17 @@ from esnode.errors import (
     WrongCluster,
     WrongNode,
 )
-from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, LeaderIs, Refused, Side, StatusRequest, Welcome
+from esnode.messages import (
+    PROTOCOL_VERSION,
+    Append,
+    Goodbye,
+    Hello,
+    LeaderIs,
+    Refused,
+    Side,
+    StatusRequest,
+    Welcome,
+)
 from esnode.wire import Message, encode
 
 CLIENT_HELLO = Hello(Side.CLIENT, 1, 1, "", 0, 0, 7)
@@ -134,6 +146,12 @@ async def test_an_address_where_nobody_listens_is_unreachable() -> None:
         await open_stream(Address("127.0.0.1", port))
 
 
+def largest_append() -> Append:
+    """A frame of 4 MiB."""
+    encoded = [bytes(limits.MAX_EVENT_BYTES - 100)] * 4
+    return Append(1, Batch(4, bytes(64), cbor2.dumps(encoded)))
+
+
 # --- deadlines ------------------------------------------------------------------------------------
 
 
@@ -172,6 +190,52 @@ async def test_a_byte_a_second_does_not_stretch_the_deadline(autojump_clock: Moc
             await theirs.receive()
         assert trio.current_time() <= limits.FRAME_TIMEOUT_S + 2
         nursery.cancel_scope.cancel()
+
+
+async def test_a_frame_that_comes_at_the_slowest_rate_is_waited_for(autojump_clock: MockClock) -> None:
+    """The largest there is; at half that rate it is given up, long before it is whole."""
+    frame = encode(largest_append())
+    for share, arrives in ((1.01, True), (0.5, False)):
+        ours, theirs = pair()
+        piece = 10_000
+        pause_s = piece / (share * limits.SLOWEST_LINK_BYTES_PER_S)
+
+        async def send(connection: Connection = ours, piece: int = piece, pause_s: float = pause_s) -> None:
+            for at in range(0, len(frame), piece):
+                await connection.send_bytes(frame[at : at + piece])
+                await trio.sleep(pause_s)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            if arrives:
+                assert await theirs.receive() == [largest_append()]
+            else:
+                begun = trio.current_time()
+                with pytest.raises(ConnectionLost, match="SLOWEST_LINK_BYTES_PER_S"):
+                    await theirs.receive()
+                assert trio.current_time() - begun < 2.1 * limits.FRAME_TIMEOUT_S
+            nursery.cancel_scope.cancel()
+
+
+async def test_more_of_a_large_frame_is_a_sign_of_life_and_a_byte_now_and_then_is_none(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = pair()
+    frame = encode(largest_append())
+    signs: list[float] = []
+    theirs.on_progress(lambda: signs.append(trio.current_time()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.receive)
+        at = 0
+        for size, pause_s in [(1, 0.5)] * 10 + [(10_000, 0.02)] * 50:
+            await ours.send_bytes(frame[at : at + size])
+            at += size
+            await trio.sleep(pause_s)
+        nursery.cancel_scope.cancel()
+    assert 15 <= len(signs) <= 20
+    assert signs[0] >= 5.0
+    gaps = [later - sign for sign, later in itertools.pairwise(signs)]
+    assert limits.SIGN_OF_LIFE_S <= min(gaps) <= max(gaps) < limits.MAX_SIGN_GAP_S
 
 
 async def test_each_frame_has_its_own_deadline(autojump_clock: MockClock) -> None:

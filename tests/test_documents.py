@@ -223,7 +223,7 @@ def test_the_operators_document_lists_the_events_that_nodes_write_and_their_reas
         "storage_opened", "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused",
     }  # fmt: skip
     reasons = {value for name, value in vars(chronicle).items() if name.isupper() and isinstance(value, str)}
-    assert len(reasons) == 10
+    assert len(reasons) == 11
     assert reasons <= set(page.spans())
 
 

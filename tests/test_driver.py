@@ -44,6 +44,7 @@ class Follower:
     term: int = 2
     committed: int = 0
     doubts_its_leader: bool = False
+    yielded: None = None
     stepped: list[PeerMessage] = field(default_factory=list)
     _snapshot: Snapshot | None = None
 

@@ -34,7 +34,7 @@ from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
 from esnode.wallclock import WallClock
-from esnode.wire import FrameReader, Message, encode
+from esnode.wire import Fragment, FragmentAssembler, FrameReader, Message, encode
 from tests.cluster import local_cluster
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2))
@@ -52,6 +52,8 @@ class Far:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.heard: list[tuple[float, Message]] = []
         self.connections = 0
+        self.whole: list[Message] = []
+        """What came in fragments."""
         self._nursery = nursery
 
     async def dial(self, address: Address) -> trio.abc.Stream:
@@ -62,10 +64,12 @@ class Far:
         return ours
 
     async def _listen(self, stream: trio.abc.Stream) -> None:
-        reader = FrameReader()
+        reader, assembler = FrameReader(), FragmentAssembler()
         while data := await stream.receive_some(100_000):
             messages = [m for m in reader.feed(bytes(data)) if not isinstance(m, Hello)]
             self.heard += [(trio.current_time(), message) for message in messages]
+            wholes = [assembler.add(one) for one in messages if isinstance(one, Fragment)]
+            self.whole += [one for one in wholes if one is not None]
 
     def beats(self) -> list[int]:
         """The probes of the heartbeats that have arrived."""

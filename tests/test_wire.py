@@ -27,8 +27,9 @@ from esnode.raft.messages import (
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.cbor import SCHEMAS
-from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
-from esnode.wire.layout import FrameType
+from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.fragments import FragmentAssembler
+from esnode.wire.layout import LENGTH_BYTES, FrameType
 from tests.wire_messages import MESSAGES, batches, decode, frame, keyed
 from tests.wire_messages import messages as any_message
 
@@ -56,7 +57,7 @@ def test_every_message_type_has_an_encoding_and_a_test() -> None:
         messages.Goodbye,
         messages.LeaderIs,
     }
-    assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk}
+    assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk, Fragment}
     assert set(CODECS) == set(get_args(Message)) == set(MESSAGES)
     assert {codec.number for codec in CODECS.values()} == set(FrameType)
 
@@ -373,6 +374,58 @@ def test_a_chunk_outside_its_snapshot_is_refused(total: int, position: int, size
         decode(encode(SnapshotChunk(1, 1, 1, 1, 1, total, position, bytes(size))))
     with pytest.raises(ProtocolError):
         SnapshotAssembler().add(SnapshotChunk(1, 1, 1, 1, 1, total, position, bytes(size)))
+
+
+# --- large frames in fragments -------------------------------------------------------------------
+
+
+def fragments_of(frame: bytes, size: int) -> list[Fragment]:
+    """A frame, without its length, cut."""
+    return [Fragment(len(frame), at, frame[at : at + size]) for at in range(0, len(frame), size)]
+
+
+@given(any_message(), st.integers(1, 50))
+def test_a_frame_comes_together_from_its_fragments(message: Message, size: int) -> None:
+    assembler = FragmentAssembler()
+    sent = fragments_of(encode(message)[LENGTH_BYTES:], size)
+    if isinstance(message, Fragment):
+        with pytest.raises(ProtocolError, match="in fragments"):
+            [assembler.add(one) for one in sent]
+    else:
+        assert [assembler.add(one) for one in sent] == [None] * (len(sent) - 1) + [message]
+
+
+def test_a_fragment_that_continues_nothing_is_refused() -> None:
+    first, second, third = fragments_of(encode(AppendEntries(2, 4, 2, 4, ()))[LENGTH_BYTES:], 14)
+    other = Fragment(first.total_bytes + 1, 0, first.data)
+    for before in ([], [first, second, third], [first, second], [other]):
+        assembler = FragmentAssembler()
+        for fragment in before:
+            assembler.add(fragment)
+        with pytest.raises(ProtocolError, match="continues nothing"):
+            assembler.add(second)
+
+
+def test_a_frame_can_begin_again_and_drops_what_it_had() -> None:
+    sent = fragments_of(encode(VoteRequest(2, 4, 2, pre=True))[LENGTH_BYTES:], 9)
+    assembler = FragmentAssembler()
+    assert assembler.add(sent[0]) is None
+    assert [assembler.add(one) for one in sent][-1] == VoteRequest(2, 4, 2, pre=True)
+
+
+@pytest.mark.parametrize(
+    ("total", "position", "size"),
+    [(limits.MAX_FRAME_BYTES + 1, 0, 1), (5, 0, 6), (5, 3, 3), (5, 0, 0), (0, 0, 0), (5, 2**32 - 1, 1)],
+)
+def test_a_fragment_outside_its_frame_is_refused(total: int, position: int, size: int) -> None:
+    with pytest.raises(ProtocolError):
+        decode(encode(Fragment(total, position, bytes(size))))
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x41", bytes(1)])
+def test_fragments_of_what_is_no_message_are_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        FragmentAssembler().add(Fragment(len(data), 0, data))
 
 
 # --- the document ---------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import FrameReader, Message
-from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.chunks import Fragment, SnapshotChunk
 from esnode.wire.layout import FrameType
 
 u32 = st.integers(0, 2**32 - 1)
@@ -163,6 +163,14 @@ def snapshot_chunks(draw: st.DrawFn) -> SnapshotChunk:
     return SnapshotChunk(term, *place, log_time_ms, total, position, data)
 
 
+@st.composite
+def fragments(draw: st.DrawFn) -> Fragment:
+    """A part within its total."""
+    data = draw(st.binary(min_size=1, max_size=200))
+    position = draw(st.integers(0, 2**20))
+    return Fragment(position + len(data) + draw(st.integers(0, 2**20)), position, data)
+
+
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: st.builds(
         Hello, st.sampled_from(Side), versions, versions, names, u32, u32, u64, directories, st.booleans()
@@ -237,6 +245,7 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     Rejoin: st.builds(Rejoin, u64),
     RejoinReply: st.builds(RejoinReply, terms, u64, st.booleans(), indexes, terms),
     SnapshotChunk: snapshot_chunks(),
+    Fragment: fragments(),
 }
 
 

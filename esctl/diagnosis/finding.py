@@ -46,6 +46,7 @@ class Kind(enum.StrEnum):
     NOT_SERVING = "not-serving"
     LAGGING = "lagging"
     OUTVOTED = "outvoted-leader"
+    SLOW_DISK = "slow-disk"
     CLOCK_OFF = "clock-off"
     WINDOW_SHRUNK = "window-shrunk"
     DISK_LOW = "disk-low"

@@ -94,4 +94,7 @@ def _link(seen: Situation, report: Report) -> list[str]:
     state = link.get("state")
     connected = "connected" if link.get("connected") else "not connected"
     sending = f", {state}, {link.get('inflight_bytes', 0):,} bytes on their way" if state else ""
+    if total := link.get("snapshot_bytes"):
+        sent = link.get("snapshot_sent_bytes", 0)
+        sending = f", a snapshot on its way: {sent / 1e6:,.1f} of {total / 1e6:,.1f} MB have left"
     return [f"node {leader.node.id} says of it: {connected}{sending}"]

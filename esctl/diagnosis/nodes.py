@@ -12,6 +12,7 @@ from esctl.diagnosis.finding import Finding, Kind, Severity
 from esctl.diagnosis.lastwords import End, LastWords
 from esctl.diagnosis.situation import Situation
 from esctl.inquiry.survey import Report
+from esnode import limits
 from esnode.errors import (
     AddressTaken,
     DamagedRecord,
@@ -87,6 +88,37 @@ def rejoining(seen: Situation) -> Iterator[Finding]:
             [f"{_clock(repair.begun)}: {repair.reason}", f"{_clock(repair.done)}: it was sound again"],
             seen.command("verify"),
             also=[seen.command(f"logs --node {number} --level warning"), "esctl doctor"],
+            nodes=frozenset({number}),
+        )
+
+
+def slow_disk(seen: Situation) -> Iterator[Finding]:
+    """Nodes whose disk is, or lately was, slower than those of the majority."""
+    for report in seen.survey.up:
+        status = report.status or {}
+        lag_ms, was_slow = status.get("disk_lag_ms"), status.get("disk_was_slow")
+        if not isinstance(lag_ms, int) or not was_slow:
+            continue
+        number = report.node.id
+        now = f"it is {lag_ms / 1000:.1f} s behind what a majority has" if lag_ms else "it has all again"
+        evidence = [f"{now}; it was over {limits.SLOW_DISK_MS} ms behind within the last 10 s"]
+        if report.leads:
+            what = f"the disk of node {number} is slow, and every ack waits for it: node {number} leads"
+            evidence.append(
+                "it hands over to a follower that has kept up for 10 s,"
+                f" {limits.YOUNG_LEADERSHIP_MS / 1000:g} s after it became leader at the earliest"
+            )
+        else:
+            what = f"the disk of node {number} is slow; another node leads, and nobody waits for it"
+            evidence.append("while another node can lead, it is handed nothing and stands for election last")
+        yield Finding(
+            Kind.SLOW_DISK,
+            Severity.DEGRADED if report.leads else Severity.WARNING,
+            what,
+            evidence,
+            seen.command("health --wait 10"),
+            first=f"look at the disk of node {number}: iostat -x 1, dmesg, smartctl; or move its data",
+            also=["esctl doctor", seen.command(f"logs --node {number} --level warning")],
             nodes=frozenset({number}),
         )
 

@@ -28,6 +28,7 @@ RULES: Final[Sequence[Rule]] = (
     leadership.not_serving,
     following.lagging,
     leadership.outvoted,
+    nodes.slow_disk,
     surroundings.clocks_off,
     surroundings.window_shrunk,
     surroundings.disks_low,
@@ -44,8 +45,11 @@ _GONE: Final = frozenset(
 _OF_ALL: Final = frozenset({Kind.NO_LEADER, Kind.NOT_SERVING})
 """What a fault on any node may have done."""
 _OF_ONE: Final = frozenset(
-    {Kind.CUT_OFF, Kind.LAGGING, Kind.OUTVOTED, Kind.NODE_SILENT, Kind.REJOINING, Kind.CLOCK_OFF}
-)
+    {
+        Kind.CUT_OFF, Kind.LAGGING, Kind.OUTVOTED, Kind.NODE_SILENT, Kind.REJOINING, Kind.SLOW_DISK,
+        Kind.CLOCK_OFF,
+    }
+)  # fmt: skip
 """What a fault that touches the node may have done."""
 
 

@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import trio
-
 from esctl.inquiry.barrier import confirmed_end
 from esctl.state import Cluster, Node
 from esnode import limits
@@ -69,8 +67,8 @@ class Reading:
         at = self._source.next_offset
         if at >= self.end:
             return None
-        with trio.move_on_after(self._patience_s):
-            batch = await anext(self._source)
+        batch = await self._source.next_within(self._patience_s)
+        if batch is not None:
             return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self.end))
         raise OperationTimeout(
             f"nothing came for {self._patience_s:g} s: the events from {at} to {self.end - 1} are missing",

@@ -6,8 +6,6 @@ Called by `esctl event` and `esctl dedup explain`.
 
 from collections.abc import Callable
 
-import trio
-
 from esctl.inquiry.barrier import End, confirmed_end
 from esctl.state import Cluster
 from esnode import limits
@@ -40,9 +38,8 @@ async def in_the_log(
         log.subscribe_batches(end.first_offset) as batches,
     ):
         while batches.next_offset < end.next_offset:
-            with trio.move_on_after(limits.OPERATION_TIMEOUT_S) as patience:
-                batch = await anext(batches)
-            if patience.cancelled_caught:
+            batch = await batches.next_within(limits.OPERATION_TIMEOUT_S)
+            if batch is None:
                 raise OperationTimeout(f"no events came for {limits.OPERATION_TIMEOUT_S:g} s")
             keys = batch.keys()
             if key in keys:

@@ -140,6 +140,10 @@ def _transfer(fields: Fields) -> str:
     return f"hands the leadership to {f'node {to}' if to is not None else 'the best follower'}"
 
 
+def _behind(fields: Fields) -> str:
+    return f"has a slow disk, {fields.get('lag_ms')} ms behind the others, and {_transfer(fields)}"
+
+
 def _list(values: list[object]) -> str:
     return ", ".join(map(str, values))
 
@@ -158,6 +162,7 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
     "fault_set": (Kind.FAULT, _fault),
     "fault_healed": (Kind.FAULT_OVER, _says("healed")),
     "fault_expired": (Kind.FAULT_OVER, _says("expired")),
+    "disk_behind": (Kind.TRANSFER, _behind),
     "transfer_asked": (Kind.TRANSFER, _transfer),
     "transfer_done": (Kind.TRANSFERRED, _with("node {} has taken over", "to")),
     "transfer_failed": (Kind.TRANSFERRED, _says("nobody has taken over in time")),

@@ -31,6 +31,7 @@ WHYS: Final = {
     "silence": "node {by} was silent",
     "leader_closed": "the connection of node {by} ended",
     "transfer": "node {by} handed over",
+    "slow_disk": "node {noticed_by} handed over: its disk was slow",
     "newer_term": "another node asked for votes",
     "no_majority": "node {noticed_by} had heard from no majority",
     "no_leader": "nobody led",

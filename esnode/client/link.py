@@ -153,9 +153,13 @@ class Link:
         self._asked = -1.0
         self._listener.on_up(self)
 
+    def _hear(self) -> None:
+        self._heard = trio.current_time()
+
     async def _read(self, connection: Connection) -> NoReturn:
+        connection.on_progress(self._hear)
         while messages := await connection.receive():
-            self._heard = trio.current_time()
+            self._hear()
             for message in messages:
                 self._listener.on_message(self, message)
         raise ConnectionLost("the node ended the connection")

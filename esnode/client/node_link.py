@@ -5,7 +5,8 @@ Used by the toolkit.
 """
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -98,7 +99,8 @@ def connect_node(
 
 class NodeLink:
     """One node. Every method raises `OperationTimeout`, `ConnectionLost`, `ProtocolError`, or what
-    the node refused it with; after the first two the link is of no more use."""
+    the node refused it with; after the first two the link is of no more use. An answer that is on its
+    way in is waited for, however long a slow link takes: the time-out is for silence."""
 
     def __init__(self, address: Address, cluster: str, timeout_s: float | None, dial: Dialer) -> None:
         self.address = address
@@ -112,10 +114,12 @@ class NodeLink:
         self._rng = random.Random()
         self._connection: Connection
         self._turn = trio.Lock()
+        self._waiting: set[trio.CancelScope] = set()
         self._last_id = 0
 
     async def __aenter__(self) -> Self:
         self._connection, self.welcome = await call(self.address, self._dial, self._allegiance, self._rng)
+        self._connection.on_progress(self._hear)
         return self
 
     async def __aexit__(
@@ -248,8 +252,22 @@ class NodeLink:
         self._last_id += 1
         return self._last_id
 
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """End the block when nothing has come for the time-out, no part of an answer either."""
+        with trio.move_on_after(self._timeout_s) as scope:
+            self._waiting.add(scope)
+            try:
+                yield
+            finally:
+                self._waiting.remove(scope)
+
+    def _hear(self) -> None:
+        for scope in self._waiting:
+            scope.deadline = trio.current_time() + self._timeout_s
+
     async def _ask(self, question: Question, expects: type[_Answer]) -> _Answer:
-        with trio.move_on_after(self._timeout_s):
+        with self._patience():
             async with self._turn:
                 await self._connection.send(question)
                 return await self._received(question, expects)
@@ -257,7 +275,7 @@ class NodeLink:
 
     async def _answer_to(self, question: Question, expects: type[_Answer]) -> _Answer:
         """One more answer to a question that has several."""
-        with trio.move_on_after(self._timeout_s):
+        with self._patience():
             async with self._turn:
                 return await self._received(question, expects)
         raise OperationTimeout(f"the node at {self.address} gave no answer within {self._timeout_s:g} s")

@@ -1,8 +1,8 @@
 """Follows the log from an offset, on a connection of its own, through any number of them.
 
-Decides which node is asked and when to go to the next one: when its connection ends, when it is
-silent for `SILENCE_S` although it should give a sign of life every second, or when it has not heard
-of a leader for `STALE_MS` while others might have. Holds what came in one message at most: a slow
+Decides which node is asked and when to go to the next one: when its connection ends, when nothing of a
+message has come for `SILENCE_S` although it should give a sign of life every second, or when it has not
+heard of a leader for `STALE_MS` while others might have. Holds what came in one message at most: a slow
 reader slows the node down, and nobody else. Used by `log.py` and `node_link.py`.
 """
 
@@ -72,6 +72,8 @@ class BatchSubscription:
         self._refused: set[Address] = set()
         self._restored: ClusterRestored | None = None
         self._connection: Connection | None = None
+        self._patience: trio.CancelScope | None = None
+        self._patience_s = 0.0
         self._batches: deque[StoredBatch] = deque()
         self._received = from_offset
         """The offset that follows the last event in `_batches`."""
@@ -96,6 +98,13 @@ class BatchSubscription:
         self.next_offset = batch.next_offset
         return batch
 
+    async def next_within(self, patience_s: float) -> StoredBatch | None:
+        """The next one; None when nothing has come for `patience_s`, no part of one either."""
+        with trio.move_on_after(patience_s) as self._patience:
+            self._patience_s = patience_s
+            return await anext(self)
+        return None
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -119,6 +128,7 @@ class BatchSubscription:
         if self._connection is None:
             self._connection = await self._open()
         with trio.move_on_after(SILENCE_S) as silence:
+            self._connection.on_progress(lambda: self._hear(silence))
             messages = await self._connection.receive()
         if silence.cancelled_caught:
             raise ConnectionLost(f"the node at {self._address} has gone silent")
@@ -126,6 +136,13 @@ class BatchSubscription:
             raise ConnectionLost(f"the node at {self._address} ended the connection")
         for message in messages:
             self._take(message)
+
+    def _hear(self, silence: trio.CancelScope) -> None:
+        """More of what is due has come: a slow link takes its time."""
+        now = trio.current_time()
+        silence.deadline = now + SILENCE_S
+        if self._patience is not None:
+            self._patience.deadline = now + self._patience_s
 
     async def _open(self) -> Connection:
         connection, _ = await call(self._address, self._dial, self._allegiance, self._rng)

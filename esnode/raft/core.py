@@ -18,7 +18,8 @@ from esnode.config import Raft as Timers
 from esnode.dedup.admission import Admission
 from esnode.errors import HistoryConflict
 from esnode.raft import quorum
-from esnode.raft.elections import Backing, Ballot, is_about_a_future_term
+from esnode.raft.disklag import DiskLag, Yielded
+from esnode.raft.elections import Backing, Ballot, answers_to_stale, is_about_a_future_term
 from esnode.raft.following import answer_to_snapshot, compare, take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
@@ -37,6 +38,7 @@ from esnode.raft.messages import (
     NodeId,
     OpenProducer,
     Outgoing,
+    PartReceived,
     PeerClosed,
     PeerConnected,
     PeerMessage,
@@ -61,7 +63,7 @@ from esnode.raft.messages import (
     VoteRequest,
     Write,
 )
-from esnode.raft.rejoin import Rejoining, is_vouched_for
+from esnode.raft.rejoin import Rejoining, is_deaf_to, is_vouched_for
 from esnode.raft.requests import Requests
 from esnode.raft.timer import ElectionTimer, RandomSource
 
@@ -91,6 +93,8 @@ class Core:
         self._requests = Requests(log, admission)
         self._timers = timers
         self._timer = ElectionTimer(timers, random)
+        self.disk = DiskLag()
+        self.yielded: Yielded | None = None  # the last hand-over because of this disk
         self._hard_state = hard_state
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
@@ -128,6 +132,8 @@ class Core:
         match item:
             case Received(sender, message):
                 self._receive(sender, message)
+            case PartReceived(sender):
+                self._part_received(sender)
             case Propose():
                 self._requests.propose(item)
             case Persisted(write_id):
@@ -274,10 +280,13 @@ class Core:
     def _tick(self, elapsed_ms: int) -> None:
         if self._conflict is not None:
             raise self._conflict
+        self._timer.stands_late = self.disk.tick(elapsed_ms, self.log.durable, self.log.committed)
         if self.leadership is not None:
             self._requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
                 self._become_follower(self.term, None)
+            elif self.disk.is_slow and (to := self.leadership.yield_to_a_faster_disk()) is not None:
+                self.yielded = Yielded(self.term, to, self.disk.lag_ms)
             return
         self._timer.tick(elapsed_ms)
         self._backing.tick(elapsed_ms)
@@ -361,7 +370,7 @@ class Core:
             self._on_rejoin(sender, message)
         elif isinstance(message, RejoinReply):
             self._on_rejoin_reply(sender, message)
-        elif message.term <= limits.MAX_TERM and not self._is_deaf_to(message):
+        elif message.term <= limits.MAX_TERM and not is_deaf_to(self._rejoining, message):
             self._receive_in_term(sender, message)
 
     def _receive_in_term(self, sender: NodeId, message: RaftMessage) -> None:
@@ -372,19 +381,9 @@ class Core:
             if not is_about_a_future_term(message):
                 self._become_follower(message.term, None)
         if message.term < self.term:
-            self._answer_stale(sender, message)
+            self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]
         else:
             self._dispatch(sender, message)
-
-    def _answer_stale(self, sender: NodeId, message: RaftMessage) -> None:
-        """Tell a sender that lives in the past which term it is; anything else of the past is void."""
-        match message:
-            case AppendEntries() | Heartbeat() | InstallSnapshot():
-                self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
-            case VoteRequest(pre=True):
-                self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-            case _:
-                return
 
     def _dispatch(self, sender: NodeId, message: RaftMessage) -> None:
         match message:
@@ -439,6 +438,12 @@ class Core:
             self._conflict = error
             self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))
 
+    def _part_received(self, sender: NodeId) -> None:
+        """The leader lives, and hears that this node does: an answer to probe 0, which confirms no reads."""
+        if sender == self.leader:
+            self._timer.heard()
+            self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
+
     def _reply(self, leader: NodeId, reply: AppendReply | AppendReject) -> None:
         """Say something about this log: only once it is durable."""
         self._after.append(Outgoing(leader, reply))
@@ -491,8 +496,3 @@ class Core:
             if self._hard_state.vote is None:
                 # An earlier life may have voted in this term: this one votes for nobody else.
                 self._hard_state = HardState(self.term, self.me)
-
-    def _is_deaf_to(self, message: RaftMessage) -> bool:
-        """Until it knows what it may have promised, a node that rejoins obeys no leader."""
-        deaf = self._rejoining is not None and self._rejoining.deaf
-        return deaf and isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)

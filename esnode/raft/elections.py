@@ -11,7 +11,16 @@ from collections.abc import Sequence
 
 from esnode import limits
 from esnode.raft import quorum
-from esnode.raft.messages import NodeId, RaftMessage, VoteReply, VoteRequest
+from esnode.raft.messages import (
+    AppendEntries,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    NodeId,
+    RaftMessage,
+    VoteReply,
+    VoteRequest,
+)
 
 
 class Ballot:
@@ -114,3 +123,14 @@ def is_about_a_future_term(message: RaftMessage) -> bool:
     if isinstance(message, VoteReply):
         return message.pre and message.granted
     return isinstance(message, VoteRequest) and message.pre
+
+
+def answers_to_stale(term: int, message: RaftMessage) -> Sequence[RaftMessage]:
+    """What tells a sender that lives in the past which term it is; anything else of the past is void."""
+    match message:
+        case AppendEntries() | Heartbeat() | InstallSnapshot():
+            return (HeartbeatReply(term, 0),)
+        case VoteRequest(pre=True):
+            return (VoteReply(term, granted=False, pre=True),)
+        case _:
+            return ()

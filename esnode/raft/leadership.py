@@ -52,6 +52,7 @@ class Leadership:
         self._log = log
         self._quorum_check_ms = quorum_check_ms
         self._since_check_ms = 0
+        self._age_ms = 0
         self._transfer_elapsed_ms = 0
         self._timeout_now_left = False
         self._transfer_pause_ms = 0
@@ -88,8 +89,10 @@ class Leadership:
         """Time passes; tells whether this node may go on leading (check-quorum, thesis 6.2)."""
         self._unsent_commits = True
         self._transfer_pause_ms -= elapsed_ms
+        self._age_ms += elapsed_ms
         for progress in self.progress.values():
             progress.silence_ms += elapsed_ms
+            progress.disk.tick(elapsed_ms, progress.match_index, self._log.committed)
         if self.transferee is not None:
             self._transfer_elapsed_ms += elapsed_ms
             if self._transfer_elapsed_ms >= self._quorum_check_ms:
@@ -152,7 +155,7 @@ class Leadership:
             return
         if progress.overdue:
             progress.overdue = False
-            progress.awaits_reply = False
+            progress.ask_again()
             if progress.has_unconfirmed():
                 # Behind all that is in flight: it is confirmed, or rejected and sent again.
                 self._send(peer, progress, ())
@@ -272,6 +275,26 @@ class Leadership:
         self.transferee = None
         self._transfer_pause_ms = self._quorum_check_ms
 
+    def yield_to_a_faster_disk(self) -> NodeId | None:
+        """Hand over to a follower that has all that is committed, and has had it all along; whom.
+
+        The commit goes on without this disk and no ack leaves before it has the entry too (applied <=
+        durable). A young leader waits: it may have been handed the leadership for the same reason.
+        """
+        if self.transferee is not None or self._age_ms < limits.YOUNG_LEADERSHIP_MS:
+            return None
+        sound = [
+            peer
+            for peer, progress in self.progress.items()
+            if progress.recently_active
+            and progress.match_index >= self._log.committed
+            and not progress.disk.was_slow
+        ]
+        if not sound:
+            return None
+        best = max(sound, key=lambda peer: (self.progress[peer].match_index, -peer))
+        return best if self.transfer(best) else None
+
     def replicate(self) -> None:
         """Send each follower what it lacks, as far as its window allows."""
         for peer, progress in self.progress.items():
@@ -297,7 +320,7 @@ class Leadership:
         if first_index <= self._log.prefix_index:
             self._send_snapshot(peer, progress)
             return False
-        if first_index > self._log.last_index:
+        if first_index > self._log.last_index or progress.asks_again:
             self._send(peer, progress, ())
         elif self._log.is_cached(first_index):
             last_index = self._log.last_index

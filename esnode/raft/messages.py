@@ -216,6 +216,13 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class PartReceived:
+    """More of a large message of the peer `sender` has arrived, and the rest is on its way."""
+
+    sender: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Propose:
     """A client wants `batch` in the log. Answered once, by a `Decision` with the same token.
 
@@ -321,6 +328,7 @@ class Tick:
 
 Input = (
     Received
+    | PartReceived
     | Propose
     | OpenProducer
     | ReadIndex

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 
 from esnode import limits
+from esnode.raft.disklag import DiskLag
 from esnode.raft.messages import Fetch
 
 NEVER_MS: Final = 1 << 40
@@ -31,7 +32,9 @@ class Progress:
     __slots__ = (
         "_inflight",
         "acked_probe",
+        "asks_again",
         "awaits_reply",
+        "disk",
         "fetching",
         "inflight_bytes",
         "match_index",
@@ -59,10 +62,14 @@ class Progress:
         """How long ago it was heard from."""
         self.awaits_reply = False
         """In PROBE: the one message is out."""
+        self.asks_again = False
+        """In PROBE: a heartbeat was answered and the message not, which may be lost or merely large. What is
+        sent now has no entries: on a slow link many heartbeats pass what is large before that has arrived."""
         self.overdue = False
         """It was asked for a sign of life, and has not confirmed anything since."""
         self.fetching: Fetch | None = None
         """The entries for it that are being read from disk."""
+        self.disk = DiskLag()
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()
 
@@ -97,6 +104,11 @@ class Progress:
             self.next_index = last_index + 1
             self._inflight.append((last_index, size_bytes))
             self.inflight_bytes += size_bytes
+
+    def ask_again(self) -> None:
+        """A heartbeat was answered: what was to find the match may be lost."""
+        self.asks_again = self.awaits_reply
+        self.awaits_reply = False
 
     # --- transitions ---------------------------------------------------------------------------
 
@@ -150,7 +162,7 @@ class Progress:
 
     def _enter(self, state: ProgressState) -> None:
         self.state = state
-        self.awaits_reply = False
+        self.awaits_reply = self.asks_again = False
         self.snapshot_index = 0
         self.inflight_bytes = 0
         self._inflight.clear()

@@ -9,7 +9,16 @@ rejoins, and only there.
 from collections.abc import Collection
 
 from esnode.raft import quorum
-from esnode.raft.messages import NodeId, Rejoin, RejoinReply
+from esnode.raft.messages import (
+    AppendEntries,
+    Heartbeat,
+    InstallSnapshot,
+    NodeId,
+    RaftMessage,
+    Rejoin,
+    RejoinReply,
+    TimeoutNow,
+)
 from esnode.raft.timer import RandomSource
 
 MAX_NONCE = 2**62
@@ -89,3 +98,9 @@ class Rejoining:
     def is_over(self, durable_term: int, durable_index: int) -> bool:
         """Whether a log that durably ends there holds everything that was asked for."""
         return not self.deaf and (durable_term, durable_index) >= self._target
+
+
+def is_deaf_to(rejoining: Rejoining | None, message: RaftMessage) -> bool:
+    """Until it knows what it may have promised, a node that rejoins obeys no leader."""
+    deaf = rejoining is not None and rejoining.deaf
+    return deaf and isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)

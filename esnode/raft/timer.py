@@ -26,6 +26,8 @@ class ElectionTimer:
 
     def __init__(self, timers: Timers, random: RandomSource) -> None:
         self.silence_ms = 0
+        self.stands_late = False
+        """Others shall stand first: this node's disk would hold up every ack."""
         self._timers = timers
         self._random = random
         self._hasty_tries = 0
@@ -37,7 +39,8 @@ class ElectionTimer:
     @property
     def has_expired(self) -> bool:
         """Whether an election is due."""
-        return self.silence_ms >= self._timeout_ms
+        late_ms = self._timers.election_ms if self.stands_late else 0
+        return self.silence_ms >= self._timeout_ms + late_ms
 
     @property
     def within_lease(self) -> bool:

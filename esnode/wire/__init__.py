@@ -1,11 +1,14 @@
 """Bytes <-> frozen messages: `frames` finds where one ends, the others know what is inside."""
 
-from esnode.wire.chunks import SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.fragments import FragmentAssembler
 from esnode.wire.frames import CODECS, Codec, FrameReader, Message, encode, encode_parts
 
 __all__ = [
     "CODECS",
     "Codec",
+    "Fragment",
+    "FragmentAssembler",
     "FrameReader",
     "Message",
     "SnapshotAssembler",

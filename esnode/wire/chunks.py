@@ -1,4 +1,4 @@
-"""A snapshot cut into frames, and put together again.
+"""A snapshot cut into frames, and put together again; and the pieces of a frame that is large itself.
 
 Decides how large a chunk is and which chunk may follow which. Never trusts a total or a position:
 an assembler holds at most one snapshot, within `limits.MAX_SNAPSHOT_BYTES`, and allocates only what
@@ -25,6 +25,18 @@ class SnapshotChunk:
     snapshot_term: int
     next_offset: int
     log_time_ms: int
+    total_bytes: int
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Part of a large frame: `data` are the bytes from `position` of its `total_bytes`, type and body.
+
+    Other frames may come between two of them. Put together by `fragments.py`.
+    """
+
     total_bytes: int
     position: int
     data: bytes

@@ -56,7 +56,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import cbor, clients, peers
-from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.chunks import Fragment, SnapshotChunk
 from esnode.wire.layout import LENGTH_BYTES, PREFIX, FrameType
 
 Message = (
@@ -101,6 +101,7 @@ Message = (
     | Rejoin
     | RejoinReply
     | SnapshotChunk
+    | Fragment
 )
 """All that has a frame. An `InstallSnapshot` travels as `SnapshotChunk`s, see `chunks`."""
 
@@ -180,6 +181,7 @@ CODECS: Final[dict[type[Message], Codec]] = {
     Rejoin: Codec(_T.REJOIN, _P.encode_rejoin, _P.decode_rejoin),
     RejoinReply: Codec(_T.REJOIN_REPLY, _P.encode_rejoin_reply, _P.decode_rejoin_reply),
     SnapshotChunk: Codec(_T.SNAPSHOT_CHUNK, _P.encode_snapshot_chunk, _P.decode_snapshot_chunk),
+    Fragment: Codec(_T.FRAGMENT, _P.encode_fragment, _P.decode_fragment),
 }
 
 _ENCODERS: Final = {cls: codec.encode for cls, codec in CODECS.items()}
@@ -205,6 +207,14 @@ def encode(message: Message) -> bytes:
     frame = _ENCODERS[type(message)](message)
     _check_size(message, len(frame))
     return frame
+
+
+def decode(frame: bytes) -> Message:
+    """The message of a whole frame without its length: type and body. Raises as `FrameReader.feed`."""
+    decoder = _DECODERS.get(frame[0])
+    if decoder is None:
+        raise ProtocolError(f"the frame type {frame[0]:#04x} is not known")
+    return decoder(frame, 1, len(frame))
 
 
 def _check_size(message: Message, size_bytes: int) -> None:

@@ -66,6 +66,7 @@ class FrameType(enum.IntEnum):
     SNAPSHOT_CHUNK = 0x48
     REJOIN = 0x49
     REJOIN_REPLY = 0x4A
+    FRAGMENT = 0x4B
 
 
 def layout(fields: str) -> tuple[struct.Struct, struct.Struct]:

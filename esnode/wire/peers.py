@@ -24,7 +24,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.wire.chunks import SnapshotChunk
+from esnode.wire.chunks import Fragment, SnapshotChunk
 from esnode.wire.layout import (
     LENGTH_BYTES,
     MAX_LOG_TIME_MS,
@@ -61,6 +61,8 @@ _REJOIN, _REJOIN_BODY = layout("Q")
 _REJOIN_REPLY, _REJOIN_REPLY_BODY = layout("QQQQB")
 # term | index | snapshot_term | next_offset | log_time_ms | total_bytes | position, then the data
 _CHUNK, _CHUNK_BODY = layout("QQQQQQQ")
+# total_bytes | position, then the data
+_FRAGMENT, _FRAGMENT_BODY = layout("II")
 
 # A plain integer packs faster than a member of an enumeration.
 _ENTRIES_TYPE = FrameType.APPEND_ENTRIES.value
@@ -326,3 +328,27 @@ def decode_snapshot_chunk(data: bytes, start: int, end: int) -> SnapshotChunk:
     return SnapshotChunk(
         term, index, snapshot_term, next_offset, log_time_ms, total_bytes, position, data[at:end]
     )
+
+
+def fragment_parts(total_bytes: int, position: int, data: bytes) -> list[bytes]:
+    """The frame of a `Fragment` in parts."""
+    size = _FRAGMENT.size - LENGTH_BYTES + len(data)
+    return [_FRAGMENT.pack(size, FrameType.FRAGMENT, total_bytes, position), data]
+
+
+def encode_fragment(message: Fragment) -> bytes:
+    """The frame of a `Fragment`."""
+    return b"".join(fragment_parts(message.total_bytes, message.position, message.data))
+
+
+def decode_fragment(data: bytes, start: int, end: int) -> Fragment:
+    """The `Fragment` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("Fragment", start, _FRAGMENT_BODY.size, end)
+    total_bytes, position = _FRAGMENT_BODY.unpack_from(data, start)
+    if total_bytes > limits.MAX_FRAME_BYTES:
+        raise ProtocolError(
+            f"a frame of {total_bytes} bytes is over the limit of {limits.MAX_FRAME_BYTES} (MAX_FRAME_BYTES)"
+        )
+    if at == end or position + end - at > total_bytes:
+        raise ProtocolError(f"a fragment of {end - at} bytes at {position} of {total_bytes} is not valid")
+    return Fragment(total_bytes, position, data[at:end])

@@ -77,6 +77,7 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "lagging": (STALLED, Kind.LAGGING, "esctl health --wait 60"),
     "cut off": (seen(node(2, **CUT_OFF)), Kind.CUT_OFF, WAIT),
     "fault": (seen(node(1, faults=[CUT])), Kind.FAULT, "esctl fault heal cut-1"),
+    "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), Kind.SLOW_DISK, WAIT),
     "disk low": (seen(disks={2: Disk(10**9, 10**11)}), Kind.DISK_LOW, LOOK),
     "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), Kind.CLOCK_OFF, LOOK),
     "window": (seen(node(2, dedup=DEDUP)), Kind.WINDOW_SHRUNK, "esctl dedup stats"),
@@ -154,6 +155,25 @@ def test_a_cluster_that_is_well_is_said_to_be_and_why() -> None:
     assert answer.exit_code is Exit.OK
     assert answer.data["well"] is True
     assert answer.data["seconds"] == 0.25
+
+
+def test_a_slow_disk_is_worse_where_every_ack_waits_for_it() -> None:
+    slow = {"disk_lag_ms": 1_900, "disk_was_slow": True}
+    (follower,) = diagnose(seen(node(2, **slow))).findings
+    assert (follower.severity, follower.nodes) == (Severity.WARNING, {2})
+    (leader,) = diagnose(seen(node(1, **slow))).findings
+    assert leader.severity is Severity.DEGRADED
+    assert "every ack waits for it" in leader.what
+    (again,) = diagnose(seen(node(2, disk_lag_ms=0, disk_was_slow=True))).findings
+    assert again.evidence[0].startswith("it has all again")
+    assert diagnose(seen(node(2, disk_lag_ms=200, disk_was_slow=False))).well
+
+
+def test_a_slow_disk_that_somebody_made_slow_follows_from_the_fault() -> None:
+    dragging = node(2, disk_lag_ms=700, disk_was_slow=True, faults=[fault("disk-1", kind="disk-slow")])
+    (only,) = diagnose(seen(dragging)).findings
+    assert only.kind is Kind.FAULT
+    assert [finding.kind for finding in only.so] == [Kind.SLOW_DISK]
 
 
 def test_the_exit_code_tells_wrong_from_silent() -> None:

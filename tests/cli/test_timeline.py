@@ -177,6 +177,12 @@ def test_nodes_that_stop_and_start_together_are_told_in_the_plural() -> None:
     assert told == ["nodes 1, 2 stop, and are started again"]
 
 
+def test_a_leader_with_a_slow_disk_says_why_it_hands_over() -> None:
+    moment = moment_of(line(5.0, 1, "disk_behind", "warning", lag_ms=320, to=2))
+    assert moment is not None
+    assert moment.text == ("has a slow disk, 320 ms behind the others, and hands the leadership to node 2")
+
+
 def test_a_transfer_that_nobody_took_says_so() -> None:
     lines = [line(1, 1, "transfer_asked", to=2), line(3, 1, "transfer_failed", "warning", to=2)]
     (transfer,) = of(story_of(lines), "transfer")

@@ -22,6 +22,7 @@ from esnode.errors import (
     ProtocolError,
 )
 from esnode.messages import Append
+from esnode.outbox import Outbox
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     ORIGIN,
@@ -34,6 +35,7 @@ from esnode.raft.messages import (
     InstallSnapshot,
     LogPoint,
     OpenProducer,
+    PartReceived,
     PeerClosed,
     PeerConnected,
     PeerMessage,
@@ -52,7 +54,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.replication import _peer_message
-from esnode.wire import FrameReader, SnapshotAssembler, chunks, encode
+from esnode.wire import FragmentAssembler, FrameReader, SnapshotAssembler, chunks, encode
 
 from . import samples
 from .node import LOG, LiveNode
@@ -111,7 +113,7 @@ class _Liar:
     def __init__(self, node: LiveNode, source: Source) -> None:
         self._node = node
         self._source = source
-        self._assembler = SnapshotAssembler()
+        self._assemblers = FragmentAssembler(), SnapshotAssembler()
         self._tokens = 0
         self.said: set[str] = set()
 
@@ -132,16 +134,21 @@ class _Liar:
         """What of it arrives: nothing, when the connection was ended for it."""
         parts = list(chunks(message)) if isinstance(message, InstallSnapshot) else [message]
         stream = bytearray(b"".join(encode(part) for part in parts))
-        if self._source.byte() >= 240:
+        noise = self._source.byte()
+        if 224 <= noise < 240:
+            outbox = Outbox()
+            outbox.put_bulk((bytes(stream),), len(stream))
+            stream = bytearray(b"".join(part for _ in stream for part in outbox.take(noise - 192)))
+        if noise >= 240:
             stream[self._source.byte() % len(stream)] = self._source.byte()
         arrived = []
         try:
             for part in FrameReader().feed(bytes(stream)):
-                whole = _peer_message(part, self._assembler)
+                whole = _peer_message(part, *self._assemblers)
                 if whole is not None:
                     arrived.append(whole)
         except (ProtocolError, FrameTooLarge, DamagedRecord):
-            self._assembler = SnapshotAssembler()
+            self._assemblers = FragmentAssembler(), SnapshotAssembler()
             self.said.add("nonsense")
         return arrived
 
@@ -154,7 +161,7 @@ class _Liar:
             case 0:
                 node.step(Tick(100))
             case 1:
-                node.step(Beat())
+                node.step(Beat() if what < 32 else PartReceived(peer))
             case 2:
                 node.persist()
             case 3:

@@ -43,10 +43,12 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.wire import Message
-from esnode.wire.chunks import SnapshotChunk
+from esnode.wire import Message, encode
+from esnode.wire.chunks import Fragment, SnapshotChunk
+from esnode.wire.layout import LENGTH_BYTES
 
 CLUSTER = "fuzz"
+BEAT = encode(Heartbeat(3, 6, 1))[LENGTH_BYTES:]
 
 
 def batch(*names: str, stamp: ProducerStamp | None = None) -> Batch:
@@ -133,4 +135,6 @@ def messages() -> list[Message]:
         RejoinReply(3, 99, sound=True, last_index=7, last_term=2),
         SnapshotChunk(3, 6, 2, 8, 60, 10, 0, b"01234"),
         SnapshotChunk(3, 6, 2, 8, 60, 10, 5, b"56789"),
+        Fragment(len(BEAT), 0, BEAT[:9]),
+        Fragment(len(BEAT), 9, BEAT[9:]),
     ]

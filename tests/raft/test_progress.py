@@ -23,6 +23,18 @@ def test_a_probe_sends_one_message_and_waits() -> None:
     assert (progress.state, progress.match_index, progress.next_index) == (ProgressState.REPLICATE, 7, 8)
 
 
+def test_a_probe_that_is_asked_again_carries_nothing() -> None:
+    """On a slow link many heartbeats are answered before a large probe has arrived."""
+    progress = Progress(6)
+    progress.ask_again()
+    assert not progress.asks_again  # nothing has left that could be lost
+    progress.sent(7, 100, 0)
+    progress.ask_again()
+    assert (progress.may_send(), progress.asks_again) == (True, True)
+    progress.matched(5)
+    assert (progress.state, progress.asks_again) == (ProgressState.REPLICATE, False)
+
+
 def test_a_stream_runs_ahead_of_its_answers() -> None:
     progress = streaming()
     progress.sent(6, 100, 0)

@@ -8,6 +8,7 @@ from esnode.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    PartReceived,
     Propose,
     ReadGrant,
     ReadIndex,
@@ -145,6 +146,36 @@ def test_thesis_9_6_a_server_that_was_cut_off_comes_back_without_disturbing_the_
     assert (network.leader(), network.core(1).term, network.core(3).leader) == (1, 1, 1)
 
 
+def test_thesis_6_2_part_of_a_large_message_is_a_sign_of_life_of_the_leader() -> None:
+    solo = Solo()
+    solo.receive(2, Heartbeat(1, 0, 0))
+    for _ in range(20):
+        solo.step(Tick(100))
+        ready = solo.step(PartReceived(2))
+        assert [(out.to, out.message) for out in ready.messages] == [(2, HeartbeatReply(1, 0))]
+    assert (solo.core.leader, solo.core.role) == (2, Role.FOLLOWER)
+
+
+def test_thesis_6_2_part_of_what_another_sends_is_no_sign_of_the_leaders_life() -> None:
+    solo = Solo()
+    assert solo.step(PartReceived(2)).messages == ()  # nobody is known to lead
+    solo.receive(2, Heartbeat(1, 0, 0))
+    for _ in range(10):
+        solo.step(Tick(100))
+        solo.step(PartReceived(3))
+    assert solo.core.role is Role.PRE_CANDIDATE
+    assert solo.step(PartReceived(2)).messages == ()
+
+
+def test_thesis_6_2_a_follower_that_hears_parts_of_messages_keeps_its_leader_in_office() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    for _ in range(20):
+        solo.step(Tick(100))
+        solo.receive(2, HeartbeatReply(1, 0))
+    assert solo.core.role is Role.LEADER
+
+
 # --- thesis 6.4: reads ---------------------------------------------------------------------------
 
 
@@ -170,6 +201,15 @@ def test_thesis_6_4_a_read_needs_a_round_that_began_after_it() -> None:
     assert [g.token for g in solo.receive(2, HeartbeatReply(1, 1)).read_grants] == [1]
     assert solo.receive(3, HeartbeatReply(1, 1)).read_grants == ()
     assert [g.token for g in solo.receive(3, HeartbeatReply(1, 2)).read_grants] == [2]
+
+
+def test_thesis_6_4_a_sign_of_life_frees_no_read() -> None:
+    solo = Solo()
+    solo.lead_with_commit()
+    solo.step(ReadIndex(1))
+    for peer in (2, 3):
+        assert solo.receive(peer, HeartbeatReply(1, 0)).read_grants == ()
+    assert solo.receive(2, HeartbeatReply(1, 1)).read_grants == (ReadGrant(1, 1, None),)
 
 
 # --- thesis 10.2.1: the leader's disk in parallel -------------------------------------------------

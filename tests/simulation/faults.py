@@ -14,7 +14,7 @@ from esnode.storage.memory import DiskImage
 
 from .host import BOUNDARIES, Host
 from .hunt import Hunt
-from .schedule import MS
+from .schedule import MS, SECOND
 from .tape import Fault
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FLAPS: Final = 6
 FOR_EVER_NS: Final = 1 << 60
+DRAG_NS: Final = 2 * SECOND
+"""What each sync of a disk takes that drags."""
 
 
 class Faults:
@@ -59,13 +61,15 @@ class Faults:
                 self._world.network.sever(back, FOR_EVER_NS)
             case "mute":
                 self._world.network.sever(out, FOR_EVER_NS)
+            case "drag":
+                host.drags_ns = DRAG_NS
             case "bridge":
                 self._world.network.sever([(host.id, other), (other, host.id)], FOR_EVER_NS)
 
     def heal(self, host: Host) -> None:
         """What still lasts on this host ends; a damage that nobody has met is met by the next process."""
         host.armed = ""
-        host.slow_until_ns = 0
+        host.slow_until_ns = host.drags_ns = 0
         host.disk.capacity_bytes = None
         host.disk.fail_write(after=1 << 60)
         if host.paused:

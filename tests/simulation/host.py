@@ -72,6 +72,8 @@ class Host:
         self.armed = ""
         """The boundary at which the process will crash next time."""
         self.slow_until_ns = 0
+        self.drags_ns = 0
+        """No sync takes less."""
         self.distrusted = False
         """Its disk is damaged, old or empty, or it has not rejoined yet."""
         self.exchanged = False
@@ -472,7 +474,7 @@ class Host:
     def sync_time_ns(self) -> int:
         """How long the next sync takes."""
         left_ns = self.slow_until_ns - self.world.schedule.now_ns
-        return max(left_ns, between(self._random, self.world.weather.sync_ns))
+        return max(left_ns, self.drags_ns, between(self._random, self.world.weather.sync_ns))
 
 
 def _cause(error: StorageFailed | DamagedRecord) -> str:

@@ -87,8 +87,10 @@ class World:
         self._heal()
         self._demand_level("after the faults", elections=12, grace_ns=15 * SECOND)
         if len(self.voters) > 1:
-            self._trouble_one()
+            dragging = self._trouble_one()
             self._demand_answer("while one node is in trouble", elections=8, grace_ns=DISK_SILENCE_NS)
+            if dragging is not None and self.weather.dedup.when_full != "refuse":
+                self._demand_another_leader(dragging)
             self._heal()
             self._demand_level("after the last fault", elections=4, grace_ns=2 * SECOND)
             self._lose_in_silence()
@@ -105,15 +107,17 @@ class World:
             self.faults.heal(host)
             self._start(host)
 
-    def _trouble_one(self) -> None:
-        """One node, the leader for choice, is down, cut off, deaf or mute, or does not see one other."""
+    def _trouble_one(self) -> int | None:
+        """One node, the leader for choice, is down, cut off, deaf or mute, or does not see one other; or its
+        disk drags: then which."""
         leader = self.leader() or 1
         node = self._random.choice((leader, leader, self._random.choice(self.voters)))
         other = self._random.choice([voter for voter in self.voters if voter != node])
-        kind = self._random.choice(("down", "isolate", "deaf", "mute", "bridge"))
+        kind = self._random.choice(("down", "isolate", "deaf", "mute", "bridge", "drag"))
         self.counts[f"lasting.{kind}"] += 1
         self.trace.note(self.schedule.now_ns, "!", f"from now on {kind} {node} {other}")
         self.faults.trouble(kind, self.hosts[node], other)
+        return node if kind == "drag" else None
 
     def _lose_in_silence(self) -> None:
         """What a leader sends one follower is lost while their connection stays up; its prefix may be cut."""
@@ -156,6 +160,22 @@ class World:
             self.schedule.run_until(min(give_up_ns, end_ns), request.is_over)
         answered = request is not None and request.is_answered
         demand(answered, "liveness", f"no answer {when}: {self._describe()}")
+
+    def _demand_another_leader(self, dragging: int) -> None:
+        """Acks need the leader's own disk, so one whose disk drags does not stay while events come."""
+        client = self.clients[0]
+        waits_ms = limits.YOUNG_LEADERSHIP_MS + limits.SLOW_DISK_MEMORY_MS
+        end_ns = self._end_of_patience(elections=8, grace_ns=waits_ms * MS)
+
+        def is_led_by_another() -> bool:
+            return self.leader() not in {dragging, None}
+
+        while self.schedule.now_ns < end_ns and not is_led_by_another():
+            self._last_event += 1
+            batch = client.batch_of(Operation(0, 0, (self._last_event,), session=False, to=1), None)
+            Appending(client, 1, batch, nothing).try_again()
+            self.schedule.run_until(min(self.schedule.now_ns + SECOND, end_ns), is_led_by_another)
+        demand(is_led_by_another(), "liveness", f"a leader's disk drags: {self._describe()}")
 
     def _demand_calm(self) -> None:
         """Nobody is voted out while all is well."""

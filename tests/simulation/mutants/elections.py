@@ -5,12 +5,70 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 CORE: Final = "esnode.raft.core"
+LEADERSHIP: Final = "esnode.raft.leadership"
 LOG: Final = "esnode.raft.log"
 ROOM: Final = "esnode.raft.elections"
 QUORUM: Final = "esnode.raft.quorum"
 OUTLINE: Final = "esnode.storage.outline"
 
 ELECTIONS: Final = (
+    Mutant(
+        "leads-with-a-slow-disk",
+        "decision 6",
+        "a leader whose own disk is behind the commit stays, and acks as fast as that disk",
+        "A",
+        (Edit(CORE, "elif self.disk.is_slow and", "elif self.disk.lag_ms < 0 and"),),
+    ),
+    Mutant(
+        "hands-over-to-whoever-is-there",
+        "decision 6",
+        "a leader with a slow disk hands over to a follower whose disk was slow a moment ago",
+        "T",
+        (Edit(LEADERSHIP, "and not progress.disk.was_slow", "and True"),),
+        "tests/raft/test_disklag.py::test_nobody_is_handed_the_leadership_whose_disk_was_slow_lately",
+    ),
+    Mutant(
+        "slow-disk-stands-first",
+        "decision 6",
+        "a node whose disk was slow stands for election as soon as any other",
+        "T",
+        (
+            Edit(
+                CORE,
+                "self._timer.stands_late = self.disk.tick(",
+                "self._timer.stands_late = False and self.disk.tick(",
+            ),
+        ),
+        "tests/raft/test_disklag.py::test_the_survivor_with_the_slow_disk_lets_the_other_one_stand",
+    ),
+    Mutant(
+        "a-sign-of-life-confirms-a-round",
+        "decision 51",
+        "a follower that receives part of a large message confirms a round of reads that it has not heard of",
+        "T",
+        (
+            Edit(
+                CORE,
+                """
+                self._timer.heard()
+                self._now.append(Outgoing(sender, HeartbeatReply(self.term, 0)))
+                """,
+                """
+                self._timer.heard()
+                self._now.append(Outgoing(sender, HeartbeatReply(self.term, 1)))
+                """,
+            ),
+        ),
+        "tests/raft/test_thesis.py::test_thesis_6_2_part_of_a_large_message_is_a_sign_of_life_of_the_leader",
+    ),
+    Mutant(
+        "anybodys-bytes-are-the-leaders",
+        "decision 51",
+        "part of a large message of any peer counts as a sign of the leader's life",
+        "T",
+        (Edit(CORE, "if sender == self.leader:", "if self.leader is not None:"),),
+        "tests/raft/test_thesis.py::test_thesis_6_2_part_of_what_another_sends_is_no_sign_of_the_leaders_life",
+    ),
     Mutant(
         "vote-before-fsync",
         "#1",
@@ -105,17 +163,11 @@ ELECTIONS: Final = (
         (
             Edit(
                 CORE,
+                "self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]",
                 """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case _:
-                    return
-                """,
-                """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case VoteReply():
+                self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]
+                if isinstance(message, VoteReply):
                     self._on_vote_reply(sender, message)
-                case _:
-                    return
                 """,
             ),
             Edit(

@@ -75,9 +75,9 @@ REJOINING: Final = (
         "T",
         (
             Edit(
-                CORE,
-                "deaf = self._rejoining is not None and self._rejoining.deaf",
-                "deaf = self._rejoining is not None and self._rejoining.deaf and message.term < 0",
+                REJOIN,
+                "deaf = rejoining is not None and rejoining.deaf",
+                "deaf = rejoining is not None and rejoining.deaf and rejoining is None",
             ),
         ),
         "tests/raft/test_rejoin.py::test_a_node_that_does_not_know_its_promises_obeys_no_leader",

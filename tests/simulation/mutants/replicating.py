@@ -74,18 +74,11 @@ REPLICATING: Final = (
         (
             Edit(
                 CORE,
+                "self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]",
                 """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case _:
-                    return
-                """,
-                """
-                    self._now.append(Outgoing(sender, VoteReply(self.term, granted=False, pre=True)))
-                case AppendReply():
-                    if self.leadership is not None:
-                        self.leadership.on_append_reply(sender, message)
-                case _:
-                    return
+                self._now += [Outgoing(sender, answer) for answer in answers_to_stale(self.term, message)]
+                if isinstance(message, AppendReply) and self.leadership is not None:
+                    self.leadership.on_append_reply(sender, message)
                 """,
             ),
         ),

@@ -15,6 +15,8 @@ import trio
 from trio._util import ConflictDetector
 
 FOREVER: Final = float("inf")
+SEGMENT_BYTES: Final = 4096
+"""What arrives at once where the rate is bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Weather:
     """How likely it is that what is sent at once arrives in parts."""
     buffer_bytes: int = 65536
     """What one direction of a connection holds before its sender must wait."""
+    bytes_per_s: float = FOREVER
+    """What one direction of a connection carries."""
 
 
 class Way:
@@ -55,6 +59,8 @@ class Way:
         self._ended = False
         self._unheard = 0
         self._last_due = 0.0
+        self._free_at = 0.0
+        """When a link of that rate has carried all that it was given."""
 
     @property
     def blocked(self) -> bool:
@@ -78,8 +84,11 @@ class Way:
         if len(data) > 1 and self._source.random() < self._weather.split:
             cut = self._source.randrange(1, len(data))
             parts = [data[:cut], data[cut:]]
+        if self._weather.bytes_per_s < FOREVER:
+            parts = [data[at : at + SEGMENT_BYTES] for at in range(0, len(data), SEGMENT_BYTES)] or parts
         for part in parts:
-            self._last_due = max(self._last_due, trio.current_time() + self.latency_s())
+            self._free_at = max(self._free_at, trio.current_time()) + len(part) / self._weather.bytes_per_s
+            self._last_due = max(self._last_due, self._free_at + self.latency_s())
             self._flying.append((self._last_due, part))
         if self.alarm is not None:
             self.alarm.deadline = min(self.alarm.deadline, self.next_due())
