@@ -23,7 +23,7 @@ from esnode.errors import (
     Rejoining,
     UnknownDirectory,
 )
-from esnode.messages import Hello, Refused, Side, Subscribe
+from esnode.messages import PROTOCOL_VERSION, Hello, Refused, Side, Subscribe
 from esnode.raft.entry import Entry
 from esnode.repair import Repair
 from esnode.storage.interface import Distrust, Identity
@@ -363,7 +363,7 @@ async def test_a_node_that_rejoins_waits_for_all_others_and_serves_no_reads(tmp_
             with pytest.raises(Rejoining):
                 await link.explain_key(event_key("/s", "1"))
             async with Connection(await open_stream(cluster.configs[ill].me.client)) as connection:
-                await greet(connection, Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+                await greet(connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "", 0, 0, 1))
                 await connection.send(Subscribe(7, 0))
                 answers = [await connection.receive_one(), await connection.receive_one()]
                 assert [each.code for each in answers if isinstance(each, Refused)] == [Rejoining.code]
