@@ -21,6 +21,7 @@ from esnode.errors import (
     CallerError,
     ConnectionLost,
     EventStreamError,
+    HandshakeTimeout,
     OperatorError,
     PeerError,
     ProtocolError,
@@ -73,6 +74,8 @@ class PeerLink:
     ) -> None:
         self.connected = False
         self.outbox_bytes = 0
+        self.refusal: EventStreamError | None = None
+        """Why the peer, which is there, does not talk to this node; None while it does, or is not there."""
         self._member = member
         self._hello = hello
         self._inbox = inbox
@@ -148,6 +151,7 @@ class PeerLink:
                 if self.connected and trio.current_time() - begun > limits.RECONNECT_MAX_S:
                     pause_s, told = limits.RECONNECT_MIN_S, logging.NOTSET
                 starting = not reached and trio.current_time() < patient_until
+                self.refusal = error if _is_refusal(error) else None
                 level = _level(error, starting)
                 if level > told:
                     told = level
@@ -186,7 +190,7 @@ class PeerLink:
             # The kernel ends a connection whose bytes nobody confirms, instead of after many minutes.
             connection.set_option(socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", limits.PEER_SILENCE_MS)
             await greet(connection, self._hello())
-            self.connected, self._to_be_reset = True, False
+            self.connected, self._to_be_reset, self.refusal = True, False, None
             self._inbox.put(PeerConnected(self._member.id))
             log.info("peer_connected", extra={"peer": self._member.id})
             async with trio.open_nursery() as nursery:
@@ -275,6 +279,11 @@ def _level(error: EventStreamError, starting: bool) -> int:
     if not isinstance(error, Unreachable | ConnectionLost):
         return logging.ERROR
     return logging.INFO if starting else logging.WARNING
+
+
+def _is_refusal(error: EventStreamError) -> bool:
+    """Whether the peer is there, and has said why it does not talk to this node."""
+    return not isinstance(error, Unreachable | ConnectionLost | HandshakeTimeout)
 
 
 async def _watch_for_the_end(connection: Connection) -> None:

@@ -12,9 +12,17 @@ from functools import partial
 import trio
 
 from esnode.acquaintance import Acquaintances
+from esnode.agreement import Agreement
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
-from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
+from esnode.errors import (
+    ConnectionLost,
+    DamagedRecord,
+    FrameTooLarge,
+    PeerError,
+    ProtocolError,
+    SettingsDiffer,
+)
 from esnode.faults import LinkFaults
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
@@ -57,11 +65,14 @@ class Replication:
         jitter: Jitter,
     ) -> None:
         self._config = config
+        self._agreement = Agreement(config)
         self._incarnation = incarnation
         self._inbox = inbox
         self._view = view
         self._acquaintances = acquaintances
         self._incoming: dict[NodeId, Connection] = {}
+        self._differences: set[str] = set()
+        """Those of the peers' settings that the log has told of."""
         self._arrivals = 0
         self._newest: dict[NodeId, int] = {}
         self._struck: dict[NodeId, LinkFaults] = {}
@@ -109,6 +120,10 @@ class Replication:
             incarnation=self._incarnation,
             directory=self._acquaintances.own,
             rejoining=self._view.rejoining,
+            members=self._agreement.members.digest,
+            members_text=self._agreement.members.text,
+            dedup=self._agreement.dedup.digest,
+            dedup_text=self._agreement.dedup.text,
         )
 
     async def _serve_one(self, stream: ByteStream) -> None:
@@ -117,16 +132,22 @@ class Replication:
             await self.serve_peer(connection)
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
-        except (PeerError, DamagedRecord) as error:
-            log.warning(
+        except (PeerError, DamagedRecord, SettingsDiffer) as error:
+            again = isinstance(error, SettingsDiffer) and str(error) in self._differences
+            log.log(
+                logging.DEBUG if again else logging.WARNING,  # such a peer tries for hours
                 "peer_dropped",
                 extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
             )
+            if isinstance(error, SettingsDiffer):
+                self._differences.add(str(error))
         finally:
             await connection.aclose()
 
     async def serve_peer(self, connection: Connection) -> None:
-        """Hear one peer until its connection ends. Raises `PeerError`, `DamagedRecord`, `StorageFailed`.
+        """Hear one peer until its connection ends.
+
+        Raises `PeerError`, `DamagedRecord`, `SettingsDiffer`, `StorageFailed`.
 
         Once a newer connection of the peer is heard, nothing of an older one reaches the core: what it
         said may be from an earlier life, before a disk was lost.
@@ -140,6 +161,7 @@ class Replication:
             incarnation=self._incarnation,
             allowed_side=Side.PEER,
             peers=tuple(self.links),
+            agree=self._agreement.check,
             admit=self._admit,
         )
         peer = hello.node_id

@@ -117,7 +117,12 @@ class Status:
 
     def _peer(self, peer: int) -> dict[str, Any]:
         link = self.replication.links[peer]
-        picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
+        refusal = link.refusal
+        picture: dict[str, Any] = {
+            "connected": link.connected,
+            "outbox_bytes": link.outbox_bytes,
+            "refused": None if refusal is None else {"code": refusal.code, "reason": str(refusal)},
+        }
         if self.core.leadership is not None:
             progress = self.core.leadership.progress[peer]
             conflict = self.core.leadership.conflicts.get(peer)

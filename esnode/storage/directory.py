@@ -25,6 +25,7 @@ from esnode.errors import (
     DamagedRecord,
     DirectoryInUse,
     DistrustedDirectory,
+    MembersChanged,
     WrongDirectory,
 )
 from esnode.raft.messages import NodeId, Snapshot
@@ -70,7 +71,7 @@ class Directory:
     def __init__(self, path: Path, engine: str, identity: Identity) -> None:
         """Create or open it.
 
-        Raises `WrongDirectory`, `NewerFormat` and `CopiedDirectory` (nothing is changed then),
+        Raises `WrongDirectory`, `MembersChanged`, `NewerFormat`, `CopiedDirectory` (nothing is changed then),
         `DirectoryInUse`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
@@ -97,6 +98,8 @@ class Directory:
                 name = new_name() if title is None else title.directory
                 # A crash may have come between the marker and the title: the marker has the newer name.
                 self.directory = name if marker is None else marker.directory
+                if title is not None and not identity.members:
+                    identity = title.identity
                 self._settle(title, Title(engine, identity, self.directory, None))
                 sync_directory(path)
                 self._opened: dict[Path, FileId | None] = {
@@ -230,18 +233,32 @@ def _locked(path: Path) -> int:
 
 
 def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
-    """The directory's title, if it is ours; None when it is nobody's. Raises `WrongDirectory`."""
+    """The directory's title, if it is ours; None when it is nobody's.
+
+    Raises `WrongDirectory`, and `MembersChanged` for another list of members than its own.
+    """
     title = read_title(path)
     if title is None:
         return None
-    if title.identity != identity:
+    if (title.identity.cluster, title.identity.node_id) != (identity.cluster, identity.node_id):
         raise WrongDirectory(
             f"{path} belongs to node {title.identity.node_id} of cluster {title.identity.cluster!r},"
             f" not to node {identity.node_id} of cluster {identity.cluster!r}"
         )
     if title.engine != engine:
         raise WrongDirectory(f"{path} holds a log of the engine {title.engine}, not {engine}")
+    before, now = title.identity.members, identity.members
+    if before and now and before != now:
+        raise MembersChanged(
+            f"the file lists the members {_listed(now)};"
+            f" {path} is of node {identity.node_id} of {_listed(before)}:"
+            " a majority of the one list is none of the other"
+        )
     return title
+
+
+def _listed(ids: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ids[:40])) + (f" and {len(ids) - 40} more" if len(ids) > 40 else "")
 
 
 def check_believed(path: Path, engine: str, identity: Identity) -> bool:

@@ -1,9 +1,9 @@
 """The small files of a data directory that say who is who, each written whole or not at all.
 
-`identity.json`: whose directory this is, its own random name, the formats and the version that wrote it,
-the inode of its mark and when that was made (a copy has others). `peers.json`: the name of each peer's
-directory. `rejoining`: why what is stored is not to be believed, and the name that the directory has since.
-Decides what is readable; never what follows from it. Called by `directory`.
+`identity.json`: whose directory this is, with which members, its own random name, the formats and the
+version that wrote it, the inode of its mark and when that was made (a copy has others). `peers.json`: the
+name of each peer's directory. `rejoining`: why what is stored is not to be believed, and the name that the
+directory has since. Decides what is readable; never what follows from it. Called by `directory`.
 """
 
 import json
@@ -74,7 +74,7 @@ def read_title(path: Path) -> Title | None:
         version, engine_format = (_whole(found.get(key, 1)) for key in ("format", "engine_format"))
         refuse_newer(f"the directory {path}", version, FORMAT, written_by)
         if version == FORMAT:
-            identity = Identity(found["cluster"], found["node_id"])
+            identity = Identity(found["cluster"], found["node_id"], _ids(found.get("members", [])))
             inode, born_ns = (_number(found[key]) for key in _MARK_KEYS)
             engine = str(found["engine"])
             known = ENGINE_FORMATS.get(engine, engine_format)
@@ -96,6 +96,7 @@ def write_title(path: Path, title: Title) -> None:
         "engine": title.engine,
         "cluster": title.identity.cluster,
         "node_id": title.identity.node_id,
+        "members": list(title.identity.members),
         "directory": title.directory.hex(),
         "inode": title.inode,
         "born_ns": title.born_ns,
@@ -152,6 +153,13 @@ def _number(value: object) -> int | None:
     if value is not None and type(value) is not int:
         raise ValueError(value)
     return value
+
+
+def _ids(value: object) -> tuple[int, ...]:
+    """Node ids; none in a directory that was written before they were noted."""
+    if not isinstance(value, list) or not all(type(each) is int for each in value):
+        raise ValueError(value)
+    return tuple(value)
 
 
 def _name(text: str) -> bytes:

@@ -20,10 +20,15 @@ __all__ = ["Distrust", "Identity", "Recovered", "Storage", "TermRun", "pages"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose data this is. Written once, when the directory is first used, and checked ever after."""
+    """Whose data this is. Written once, when the directory is first used, and checked ever after.
+
+    `members` are the ids of all voters, ascending; empty for whoever looks at a directory without running a
+    node on it. A node votes and counts by them, so a directory belongs to one list for ever.
+    """
 
     cluster: str
     node_id: int
+    members: tuple[int, ...] = ()
 
 
 class Distrust(enum.StrEnum):

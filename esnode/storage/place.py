@@ -107,7 +107,8 @@ def place_of(config: Config) -> Place:
 
     The engine `memory` begins empty with each process, under a new name: the other nodes notice.
     """
-    identity = Identity(config.cluster, config.node_id)
+    members = tuple(sorted(member.id for member in config.members))
+    identity = Identity(config.cluster, config.node_id, members)
     if config.storage == "memory":
         return MemoryPlace(MemoryDisk(new_name()), identity)
     return DirectoryPlace(config.storage, config.data_dir, identity)
