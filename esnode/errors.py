@@ -275,6 +275,14 @@ class UnknownDirectory(PeerError):
     next_step = "nothing: the node fetches its log from the others by itself"
 
 
+class NodeRunsElsewhere(PeerError):
+    """Two processes run as one node: the one that is not at the node's address is turned away."""
+
+    code = "ES2034"
+    title = "another process runs as this node"
+    next_step = "stop this process: a copy of a node is never started beside it"
+
+
 class DamagedSnapshot(PeerError):
     """The snapshot that the leader sent is not what it says: the node ends, its own disk untouched."""
 

@@ -89,7 +89,7 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
-        meeting = Acquaintances(self.view, self.worker)
+        meeting = Acquaintances(config, self.view, self.worker, dial)
         self._replication = Replication(
             config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
         )

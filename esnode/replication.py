@@ -19,6 +19,7 @@ from esnode.errors import (
     ConnectionLost,
     DamagedRecord,
     FrameTooLarge,
+    NodeRunsElsewhere,
     PeerError,
     ProtocolError,
     SettingsDiffer,
@@ -71,8 +72,10 @@ class Replication:
         self._view = view
         self._acquaintances = acquaintances
         self._incoming: dict[NodeId, Connection] = {}
-        self._differences: set[str] = set()
-        """Those of the peers' settings that the log has told of."""
+        self._speaking: dict[NodeId, int] = {}
+        """The incarnation of the process at the other end of each."""
+        self._refusals: set[str] = set()
+        """Those that only a person can end, as the log has told them."""
         self._arrivals = 0
         self._newest: dict[NodeId, int] = {}
         self._struck: dict[NodeId, LinkFaults] = {}
@@ -133,14 +136,14 @@ class Replication:
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
         except (PeerError, DamagedRecord, SettingsDiffer) as error:
-            again = isinstance(error, SettingsDiffer) and str(error) in self._differences
+            again = str(error) in self._refusals
             log.log(
                 logging.DEBUG if again else logging.WARNING,  # such a peer tries for hours
                 "peer_dropped",
                 extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
             )
-            if isinstance(error, SettingsDiffer):
-                self._differences.add(str(error))
+            if isinstance(error, SettingsDiffer | NodeRunsElsewhere):
+                self._refusals.add(str(error))
         finally:
             await connection.aclose()
 
@@ -169,7 +172,7 @@ class Replication:
             raise ConnectionLost(f"node {peer} has connected again meanwhile")
         self._newest[peer] = arrival
         older = self._incoming.get(peer)
-        self._incoming[peer] = connection
+        self._incoming[peer], self._speaking[peer] = connection, hello.incarnation
         self.links[peer].dial_now()
         try:
             if older is not None:
@@ -180,14 +183,14 @@ class Replication:
             raise
         finally:
             if self._incoming.get(peer) is connection:
-                del self._incoming[peer]
+                del self._incoming[peer], self._speaking[peer]
                 self._inbox.put(PeerClosed(peer))
                 log.info("peer_closed", extra={"peer": peer})
 
     async def _admit(self, hello: Hello) -> None:
         if hello.node_id in self._struck and self._struck[hello.node_id].refuse():
             raise ConnectionLost(f"node {hello.node_id} is cut off on purpose")
-        await self._acquaintances.meet(hello)
+        await self._acquaintances.meet(hello, self._speaking.get(hello.node_id))
 
     def _copies(self, peer: NodeId) -> int:
         """How often a message that has come from a peer is heard."""
