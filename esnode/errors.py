@@ -275,6 +275,14 @@ class UnknownDirectory(PeerError):
     next_step = "nothing: the node fetches its log from the others by itself"
 
 
+class OlderDirectory(PeerError):
+    """The node's data directory holds less than it once did: an older state of it was put back in place."""
+
+    code = "ES2033"
+    title = "the node's data directory is an older state of itself"
+    next_step = "nothing: the node fetches what it lacks from the others by itself, once all of them answer"
+
+
 class NodeRunsElsewhere(PeerError):
     """Two processes run as one node: the one that is not at the node's address is turned away."""
 

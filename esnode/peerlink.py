@@ -22,6 +22,7 @@ from esnode.errors import (
     ConnectionLost,
     EventStreamError,
     HandshakeTimeout,
+    OlderDirectory,
     OperatorError,
     PeerError,
     ProtocolError,
@@ -135,7 +136,10 @@ class PeerLink:
         self._faults_changed.unpark_all()
 
     async def run(self) -> None:
-        """Keep a connection open for ever. Raises `UnknownDirectory` when the peer says that of this node."""
+        """Keep a connection open for ever.
+
+        Raises `UnknownDirectory` and `OlderDirectory` when the peer says that of this node.
+        """
         pause_s = limits.RECONNECT_MIN_S
         told = logging.NOTSET
         patient_until, reached = trio.current_time() + STARTING_S, False
@@ -143,7 +147,7 @@ class PeerLink:
             begun = trio.current_time()
             try:
                 await self._converse()
-            except* UnknownDirectory:
+            except* (UnknownDirectory, OlderDirectory):
                 raise  # it is our own disk that is meant, and `repair.py` that helps
             except* (PeerError, OperatorError, CallerError) as group:  # a Goodbye may say any of them
                 error = first_of(group)

@@ -109,10 +109,12 @@ class Replication:
         async with trio.open_nursery() as nursery:
             for link in self.links.values():
                 nursery.start_soon(link.run)
+            nursery.start_soon(self._acquaintances.run)
             await nursery.start(trio.serve_listeners, self._serve_one, listeners)
             task_status.started()
 
     def _hello(self, peer: NodeId) -> Hello:
+        last_index, applied_index = self._acquaintances.own_end
         return Hello(
             side=Side.PEER,
             min_version=PROTOCOL_VERSION,
@@ -127,6 +129,8 @@ class Replication:
             members_text=self._agreement.members.text,
             dedup=self._agreement.dedup.digest,
             dedup_text=self._agreement.dedup.text,
+            last_index=last_index,
+            applied_index=applied_index,
         )
 
     async def _serve_one(self, stream: ByteStream) -> None:

@@ -141,7 +141,7 @@ async def bench() -> AsyncIterator[Bench]:
 
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
-        meeting = Acquaintances(CONFIG, view, worker, far.dial)
+        meeting = Acquaintances(CONFIG, view, worker, far.dial, dict)
         replication = Replication(CONFIG, 99, inbox, view, meeting, far.dial, load, random.Random(1))
         clock = WallClock(lambda: 1_000.0)
         injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)

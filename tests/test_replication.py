@@ -91,7 +91,7 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
     storage = MemoryStorage(disk, Identity("c", 1))
     worker = StorageWorker(storage, inline=True)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0, rejoining=disk.rejoining)
-    meeting = Acquaintances(CONFIG, view, worker, nobody_home)
+    meeting = Acquaintances(CONFIG, view, worker, nobody_home, dict)
     replication = Replication(CONFIG, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:

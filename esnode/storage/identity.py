@@ -2,8 +2,9 @@
 
 `identity.json`: whose directory this is, with which members, its own random name, the formats and the
 version that wrote it, the inode of its mark and when that was made (a copy has others). `peers.json`: the
-name of each peer's directory. `rejoining`: why what is stored is not to be believed, and the name that the
-directory has since. Decides what is readable; never what follows from it. Called by `directory`.
+name of each peer's directory. `reached.json`: up to where each peer once held the log, and so still does.
+`rejoining`: why what is stored is not to be believed, and the name that the directory has since. Decides
+what is readable; never what follows from it. Called by `directory`.
 """
 
 import json
@@ -25,9 +26,10 @@ FORMAT: Final = 3
 ENGINE_FORMATS: Final = {"sqlite": 1, "rocksdb": 1, "segments": 1}
 """The format of each engine's own files. A directory that does not say has the first."""
 _SMALL_FORMAT: Final = 1
-"""Of `peers.json` and `rejoining`, which say it under `format` once it is another."""
+"""Of `peers.json`, `reached.json` and `rejoining`, which say it under `format` once it is another."""
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
+REACHED_FILE: Final = "reached.json"
 REJOIN_FILE: Final = "rejoining"
 NAME_BYTES: Final = 16
 _MARK_KEYS: Final = ("inode", "born_ns")
@@ -119,6 +121,21 @@ def read_peers(path: Path) -> dict[NodeId, bytes]:
 def write_peers(path: Path, peers: Mapping[NodeId, bytes]) -> None:
     """Write them, durably; the caller syncs the directory."""
     _save(path / PEERS_FILE, {str(peer): name.hex() for peer, name in sorted(peers.items())})
+
+
+def read_reached(path: Path) -> dict[NodeId, int]:
+    """Up to where each peer once held the log; raises `DamagedRecord`."""
+    found = _load(path / REACHED_FILE)
+    try:
+        _refuse_newer_small(path / REACHED_FILE, found)
+        return {int(peer): _number(index) or 0 for peer, index in (found or {}).items()}
+    except ValueError as error:
+        raise DamagedRecord(f"{path / REACHED_FILE} does not list indexes of peers") from error
+
+
+def write_reached(path: Path, reached: Mapping[NodeId, int]) -> None:
+    """Write them, durably; the caller syncs the directory."""
+    _save(path / REACHED_FILE, {str(peer): index for peer, index in sorted(reached.items())})
 
 
 def read_marker(path: Path) -> Marker | None:

@@ -91,7 +91,6 @@ class WireNode:
     """Then retention has cut what is asked for."""
     known: dict[bytes, int] = field(default_factory=dict)
     dedup: dict[str, Any] = field(default_factory=dict)
-    peers: dict[str, Any] = field(default_factory=dict)
     faults_allowed: bool = True
     faults: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock_off_ms: int = 0
