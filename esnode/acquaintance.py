@@ -1,16 +1,32 @@
-"""Which data directory each node has, as this node knows it: how a wiped or swapped disk is noticed.
+"""What this node remembers of its peers' disks: how one that was wiped, swapped or set back is noticed.
 
-Decides who is turned away: a peer that comes with another directory than before and does not say that
-it rejoins, since what it had voted and acked is on the other one. A node that rejoins itself turns nobody
-away: what it remembers may be old. What is new is remembered durably before the peer is answered. Called
-by `replication.py`.
+Decides who is turned away: a peer that comes with another directory than before, or with a log that ends
+before what it once held, and does not say that it rejoins; and a second process that runs as a peer. A node
+that rejoins itself takes any directory: what it remembers may be old. A name is durable before the peer is
+answered; how far the peers have come is, as often as savepoints are made, and soon after each election.
+Called by `replication.py`.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from esnode.errors import ProtocolError, UnknownDirectory
-from esnode.messages import Hello
+import trio
+
+from esnode import limits
+from esnode.config import Config
+from esnode.connection import Connection, Dialer, greet
+from esnode.errors import (
+    CallerError,
+    NodeRunsElsewhere,
+    OlderDirectory,
+    OperatorError,
+    PeerError,
+    ProtocolError,
+    UnknownDirectory,
+)
+from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.raft.messages import NodeId
 from esnode.storage.worker import StorageWorker
 from esnode.view import View
 
@@ -20,21 +36,61 @@ log = logging.getLogger(__name__)
 class Acquaintances:
     """The names of the nodes' directories."""
 
-    def __init__(self, view: View, worker: StorageWorker) -> None:
+    def __init__(
+        self,
+        config: Config,
+        view: View,
+        worker: StorageWorker,
+        dial: Dialer,
+        held: Callable[[], Mapping[NodeId, int]],
+    ) -> None:
+        """`held`: up to where each peer holds what is committed, as it has told this process."""
+        self._cluster = config.cluster
+        self._addresses = {peer.id: peer.client for peer in config.peers}
         self._view = view
         self._worker = worker
+        self._dial = dial
+        self._held = held
+        self._reached = dict(worker.storage.peers_reached)
+        self._noted = dict(self._reached)
+        self._noted_term = view.soft_state.term
 
     @property
     def own(self) -> bytes:
         """The name of this node's directory."""
         return self._worker.storage.directory
 
-    async def meet(self, hello: Hello) -> None:
-        """Remember the directory of a peer; raises `UnknownDirectory`, `ProtocolError`, `StorageFailed`."""
+    @property
+    def own_end(self) -> tuple[int, int]:
+        """The last index of this node's log, durably, and up to where it has applied that."""
+        return self._worker.storage.last_index, self._view.applied_index
+
+    async def run(self) -> None:
+        """Note durably, now and then, up to where the peers hold the log; for ever."""
+        while True:
+            await trio.sleep(limits.SAVEPOINT_CHECK_S)
+            self._learn()
+            grown = max((at - self._noted.get(peer, 0) for peer, at in self._reached.items()), default=0)
+            term = self._view.soft_state.term
+            if grown >= limits.SAVEPOINT_ENTRIES or (grown and term != self._noted_term):
+                reached = dict(self._reached)
+                await self._worker.aside(partial(self._worker.storage.remember_reached, reached))
+                self._noted, self._noted_term = reached, term
+
+    async def meet(self, hello: Hello, connected: int | None) -> None:
+        """Remember the directory of a peer.
+
+        `connected`: the incarnation of the process that speaks as this peer at the moment, if one does.
+        Raises `NodeRunsElsewhere`, `UnknownDirectory`, `OlderDirectory`, `ProtocolError`, `StorageFailed`.
+        """
         if not hello.directory:
             raise ProtocolError("a node must name its data directory")
         storage, peer = self._worker.storage, hello.node_id
         known = storage.peer_directories.get(peer)
+        if (known is not None and known != hello.directory) or connected not in (None, hello.incarnation):
+            await self._check_place(hello)
+        if not hello.rejoining:
+            self._check_end(hello)
         if known == hello.directory:
             return
         if known is not None and not hello.rejoining and not self._view.rejoining:
@@ -43,3 +99,39 @@ class Acquaintances:
             )
         await self._worker.call(partial(storage.remember_peer, peer, hello.directory))
         log.info("peer_noted", extra={"peer": peer, "directory": hello.directory.hex()})
+
+    def _check_end(self, hello: Hello) -> None:
+        """That the peer still holds what it once held, and remember what it says that it holds."""
+        self._learn()
+        peer = hello.node_id
+        reached = self._reached.get(peer, 0)
+        if hello.last_index < reached and not self._view.rejoining:
+            raise OlderDirectory(
+                f"the log of node {peer} ends with entry {hello.last_index}, and node {self._view.me} knows"
+                f" that it held entry {reached}"
+            )
+        self._reached[peer] = max(reached, hello.applied_index)
+
+    def _learn(self) -> None:
+        for peer, index in self._held().items():
+            self._reached[peer] = max(self._reached.get(peer, 0), index)
+
+    async def _check_place(self, hello: Hello) -> None:
+        """That no other process answers at the peer's address; nobody may: it starts, or is cut off."""
+        peer, address = hello.node_id, self._addresses[hello.node_id]
+        found = await self._incarnation_at(peer)
+        if found not in (None, hello.incarnation):
+            raise NodeRunsElsewhere(
+                f"another process runs as node {peer}, on its own data directory: it answers at {address}"
+            )
+
+    async def _incarnation_at(self, peer: NodeId) -> int | None:
+        """Which process answers clients at the address of `peer`; None where none does as `peer`."""
+        hello = Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, self._cluster, 0, peer, 0)
+        with trio.move_on_after(limits.PEER_DIAL_S):
+            try:
+                async with Connection(await self._dial(self._addresses[peer])) as connection:
+                    return (await greet(connection, hello)).incarnation
+            except (PeerError, OperatorError, CallerError):  # a Goodbye may carry the code of any of them
+                return None
+        return None

@@ -236,20 +236,26 @@ async def accept(
     allowed_side: Side,
     peers: Collection[int],
     ancestors: Sequence[Ancestor] = (),
+    agree: Callable[[Hello], None] | None = None,
     admit: Callable[[Hello], Awaitable[None]] | None = None,
 ) -> Hello:
     """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
 
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
-    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `admit` raises; or
-    `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`.
+    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `agree` and `admit` raise; or
+    `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`. `agree` comes before it
+    is asked whether the other side is a peer: where the lists of peers differ, that is the cause.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
         hello = await _receive_hello(connection)
         version = _common_version(hello, node_id)
         _check_lineage(hello, cluster, ancestors)
-        _check_hello(hello, cluster, node_id, incarnation, allowed_side, peers)
+        _check_hello(hello, cluster, node_id, allowed_side)
+        if hello.side is Side.PEER:
+            if agree is not None:
+                agree(hello)
+            _check_peer(hello, node_id, incarnation, peers)
         if admit is not None:
             await admit(hello)
     except ConnectionLost:
@@ -305,9 +311,7 @@ async def _receive_hello(connection: Connection) -> Hello:
     return message
 
 
-def _check_hello(
-    hello: Hello, cluster: str, node_id: int, incarnation: int, allowed_side: Side, peers: Collection[int]
-) -> None:
+def _check_hello(hello: Hello, cluster: str, node_id: int, allowed_side: Side) -> None:
     if hello.side is not allowed_side:
         raise ProtocolError(
             f"this port is for a {allowed_side.name.lower()}, not a {hello.side.name.lower()}"
@@ -316,11 +320,13 @@ def _check_hello(
         raise WrongCluster(f"this is cluster {cluster!r}, not {hello.cluster!r}")
     if hello.wanted_id != node_id and (hello.wanted_id or hello.side is Side.PEER):
         raise WrongNode(f"this is node {node_id}, not node {hello.wanted_id}")
-    if hello.side is Side.PEER:
-        if hello.node_id not in peers:
-            raise WrongNode(f"node {hello.node_id} is not a peer of node {node_id}")
-        if hello.incarnation == incarnation:
-            raise WrongNode(f"node {node_id} has reached itself")
+
+
+def _check_peer(hello: Hello, node_id: int, incarnation: int, peers: Collection[int]) -> None:
+    if hello.incarnation == incarnation:
+        raise WrongNode(f"node {node_id} has reached itself")
+    if hello.node_id not in peers:
+        raise WrongNode(f"node {hello.node_id} is not a peer of node {node_id}")
 
 
 def _check_lineage(hello: Hello, cluster: str, ancestors: Sequence[Ancestor]) -> None:

@@ -275,6 +275,22 @@ class UnknownDirectory(PeerError):
     next_step = "nothing: the node fetches its log from the others by itself"
 
 
+class OlderDirectory(PeerError):
+    """The node's data directory holds less than it once did: an older state of it was put back in place."""
+
+    code = "ES2033"
+    title = "the node's data directory is an older state of itself"
+    next_step = "nothing: the node fetches what it lacks from the others by itself, once all of them answer"
+
+
+class NodeRunsElsewhere(PeerError):
+    """Two processes run as one node: the one that is not at the node's address is turned away."""
+
+    code = "ES2034"
+    title = "another process runs as this node"
+    next_step = "stop this process: a copy of a node is never started beside it"
+
+
 class DamagedSnapshot(PeerError):
     """The snapshot that the leader sent is not what it says: the node ends, its own disk untouched."""
 
@@ -292,6 +308,39 @@ class ClusterRestored(WrongCluster):
 
 
 # --- the operator's ----------------------------------------------------------------------------
+
+
+class SettingsDiffer(OperatorError):
+    """Two nodes of one cluster are set to what must be alike: neither talks to the other."""
+
+
+class MembersDiffer(SettingsDiffer):
+    """The two nodes' files list other members: a majority of one list is none of the other."""
+
+    code = "ES2030"
+    title = "the nodes' files list different members"
+    next_step = "esctl why names the file that differs: put `members` back, and restart that node"
+
+
+class DedupDiffers(SettingsDiffer):
+    """The two nodes' files differ in `[dedup]`: what is a duplicate would depend on who leads."""
+
+    code = "ES2031"
+    title = "the nodes' files differ in [dedup]"
+    next_step = (
+        "esctl why names the file that differs; to change it: stop all nodes, edit all files, start all nodes"
+    )
+
+
+class MembersChanged(OperatorError):
+    """The file lists other members than those that the node was part of: nothing is changed."""
+
+    code = "ES2032"
+    title = "the members are not those that this node began with"
+    next_step = (
+        "put the members that the message names back into the file; another number of nodes is made by"
+        " esctl backup create and esctl backup restore FILE --name NEW --nodes 5"
+    )
 
 
 class InvalidConfig(OperatorError):

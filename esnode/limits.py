@@ -14,6 +14,8 @@ MAX_FRAME_BYTES: Final = 8 * MIB
 """Largest frame body that is ever allocated; a longer header closes the connection."""
 MAX_HELLO_BYTES: Final = 4 * KIB
 """Largest frame before the handshake is done: strangers hold little memory."""
+MAX_SETTING_BYTES: Final = 256
+"""What a `Hello` shows of one setting that all nodes must have alike."""
 MAX_EVENT_BYTES: Final = 1 * MIB
 """Largest encoded event."""
 MAX_BATCH_EVENTS: Final = 1024

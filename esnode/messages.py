@@ -10,7 +10,7 @@ from typing import Any
 
 from esnode.dedup.batch import Batch, OffsetRange
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Side(enum.IntEnum):
@@ -27,7 +27,9 @@ class Hello:
     `cluster` is empty when a client does not care. `node_id` is the sender's number and
     `wanted_id` the number of the node it means to reach; both 0 for a client that takes any.
     `incarnation` is a random number of the sending process. A node names its data `directory` (16 bytes;
-    a client has none), and says whether it is `rejoining`.
+    a client has none), and says whether it is `rejoining`. The rest is a node's, too: digests (16 bytes) and
+    readable values of the settings that all nodes must have alike, the last index of its log, and up to
+    where it has applied that: committed for certain, and durable.
     """
 
     side: Side
@@ -39,6 +41,12 @@ class Hello:
     incarnation: int
     directory: bytes = b""
     rejoining: bool = False
+    members: bytes = b""
+    members_text: str = ""
+    dedup: bytes = b""
+    dedup_text: str = ""
+    last_index: int = 0
+    applied_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

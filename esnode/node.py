@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import trio
 
@@ -29,7 +30,7 @@ from esnode.ingest import Ingest
 from esnode.injector import Injector
 from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
-from esnode.raft.messages import Snapshot, Transfer
+from esnode.raft.messages import NodeId, Snapshot, Transfer
 from esnode.reading import Reader
 from esnode.recovery import recover
 from esnode.repair import repairable
@@ -89,7 +90,7 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
-        meeting = Acquaintances(self.view, self.worker)
+        meeting = Acquaintances(config, self.view, self.worker, dial, partial(_held, core))
         self._replication = Replication(
             config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
         )
@@ -127,8 +128,8 @@ class Node:
     ) -> None:
         """Every long-lived task of the node, for ever.
 
-        Raises `StorageFailed`, `FilesGone`, `NewerFormat`, and what `repair.py` is for: `DamagedRecord` and
-        `UnknownDirectory`.
+        Raises `StorageFailed`, `FilesGone`, `NewerFormat`, and what `repair.py` is for: `DamagedRecord`,
+        `UnknownDirectory` and `OlderDirectory`.
         """
         self._status.begun = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -167,6 +168,11 @@ class Node:
 
     async def _load_snapshot(self) -> Snapshot | None:
         return await self.worker.aside(self.worker.storage.load_snapshot)
+
+
+def _held(core: Core) -> dict[NodeId, int]:
+    """Up to where each peer holds what is committed, as it has told this process while it led."""
+    return core.held if core.leadership is None else core.leadership.held(core.held)
 
 
 async def listen(address: Address) -> Sequence[trio.SocketListener]:

@@ -21,6 +21,8 @@ from esnode.errors import (
     CallerError,
     ConnectionLost,
     EventStreamError,
+    HandshakeTimeout,
+    OlderDirectory,
     OperatorError,
     PeerError,
     ProtocolError,
@@ -76,6 +78,8 @@ class PeerLink:
         self.connected = False
         self.snapshot_bytes: tuple[int, int] | None = None
         """How much of a snapshot has left, and of how much, while one is being sent."""
+        self.refusal: EventStreamError | None = None
+        """Why the peer, which is there, does not talk to this node; None while it does, or is not there."""
         self._member = member
         self._hello = hello
         self._inbox = inbox
@@ -143,7 +147,10 @@ class PeerLink:
         self._faults_changed.unpark_all()
 
     async def run(self) -> None:
-        """Keep a connection open for ever. Raises `UnknownDirectory` when the peer says that of this node."""
+        """Keep a connection open for ever.
+
+        Raises `UnknownDirectory` and `OlderDirectory` when the peer says that of this node.
+        """
         pause_s = limits.RECONNECT_MIN_S
         told = logging.NOTSET
         patient_until, reached = trio.current_time() + STARTING_S, False
@@ -151,7 +158,7 @@ class PeerLink:
             begun = trio.current_time()
             try:
                 await self._converse()
-            except* UnknownDirectory:
+            except* (UnknownDirectory, OlderDirectory):
                 raise  # it is our own disk that is meant, and `repair.py` that helps
             except* (PeerError, OperatorError, CallerError) as group:  # a Goodbye may say any of them
                 error = first_of(group)
@@ -159,6 +166,7 @@ class PeerLink:
                 if self.connected and trio.current_time() - begun > limits.RECONNECT_MAX_S:
                     pause_s, told = limits.RECONNECT_MIN_S, logging.NOTSET
                 starting = not reached and trio.current_time() < patient_until
+                self.refusal = error if _is_refusal(error) else None
                 level = _level(error, starting)
                 if level > told:
                     told = level
@@ -196,7 +204,7 @@ class PeerLink:
             # What the kernel has taken nothing can overtake.
             connection.set_option(socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", limits.MAX_UNSENT_BYTES)
             await greet(connection, self._hello())
-            self.connected, self._to_be_reset = True, False
+            self.connected, self._to_be_reset, self.refusal = True, False, None
             self._burst_bytes = limits.FIRST_BURST_BYTES
             self._inbox.put(PeerConnected(self._member.id))
             log.info("peer_connected", extra={"peer": self._member.id})
@@ -320,6 +328,11 @@ def _level(error: EventStreamError, starting: bool) -> int:
     if not isinstance(error, Unreachable | ConnectionLost):
         return logging.ERROR
     return logging.INFO if starting else logging.WARNING
+
+
+def _is_refusal(error: EventStreamError) -> bool:
+    """Whether the peer is there, and has said why it does not talk to this node."""
+    return not isinstance(error, Unreachable | ConnectionLost | HandshakeTimeout)
 
 
 async def _watch_for_the_end(connection: Connection) -> None:

@@ -1,10 +1,10 @@
 """What a node does that cannot trust its own disk: note it, begin to rejoin, and run again.
 
-Decides which errors mean that: a damaged record, at the start or later; a directory that is a copy; peers
-that know another directory of this node. A disk that refuses a write or a sync is never repaired here. The
-second node that finds damage while another one is not whole waits for a person. In a cluster of one there is
-nobody to rejoin: damage ends it, a copy is taken as it is. What rejoining is, the core decides
-(`esnode/raft/rejoin.py`). Called by `__main__` and by the tests of whole nodes.
+Decides which errors mean that: a damaged record, at the start or later; a directory that is a copy, or an
+older state of itself; peers that know another directory of this node. A disk that refuses a write or a sync
+is never repaired here. The second node that finds damage while another one is not whole waits for a person.
+In a cluster of one there is nobody to rejoin: damage ends it, a copy or an older state is taken as it is.
+What rejoining is, the core decides (`esnode/raft/rejoin.py`). Called by `__main__` and by tests.
 """
 
 import logging
@@ -19,6 +19,7 @@ from esnode.errors import (
     DistrustedDirectory,
     EventStreamError,
     InvalidConfig,
+    OlderDirectory,
     UnknownDirectory,
     UnsafeRepair,
 )
@@ -39,6 +40,7 @@ REPAIRS_BACK_AFTER_S: Final = 24 * 3600.0
 _CAUSES: Final[dict[type[EventStreamError], Distrust]] = {
     CopiedDirectory: Distrust.COPY,
     UnknownDirectory: Distrust.PEERS,
+    OlderDirectory: Distrust.OLDER,
     DamagedRecord: Distrust.DAMAGE,
 }
 
@@ -110,8 +112,8 @@ class Repair:
         self._opened = None
         if sound and ran_s >= REPAIRS_BACK_AFTER_S:
             self._left = MAX_REPAIRS
-        if self._alone and isinstance(error, CopiedDirectory):
-            self._trust(str(error))
+        if self._alone and isinstance(error, CopiedDirectory | OlderDirectory):
+            self._trust(str(error), older=isinstance(error, OlderDirectory))
             return
         helps = self._helps(error)
         if helps is not None:
@@ -129,8 +131,8 @@ class Repair:
             return "check the disk: what came from the other nodes was damaged again"
         return "see whether two processes run as this node"
 
-    def _trust(self, reason: str) -> None:
-        self._place.trust_copy()
+    def _trust(self, reason: str, *, older: bool = False) -> None:
+        self._place.trust_copy(older=older)
         log.warning("copy_trusted", extra={"reason": reason})
 
     def _begin(self, why: Distrust, *, code: str, reason: str) -> None:
@@ -174,4 +176,4 @@ def repairable(error: BaseException) -> EventStreamError | None:
     if isinstance(error, BaseExceptionGroup):
         causes = [repairable(each) for each in error.exceptions]
         return None if None in causes else causes[0]
-    return error if isinstance(error, DamagedRecord | CopiedDirectory | UnknownDirectory) else None
+    return error if isinstance(error, EventStreamError) and type(error) in _CAUSES else None

@@ -12,9 +12,18 @@ from functools import partial
 import trio
 
 from esnode.acquaintance import Acquaintances
+from esnode.agreement import Agreement
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
-from esnode.errors import ConnectionLost, DamagedRecord, FrameTooLarge, PeerError, ProtocolError
+from esnode.errors import (
+    ConnectionLost,
+    DamagedRecord,
+    FrameTooLarge,
+    NodeRunsElsewhere,
+    PeerError,
+    ProtocolError,
+    SettingsDiffer,
+)
 from esnode.faults import LinkFaults
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
@@ -58,11 +67,16 @@ class Replication:
         jitter: Jitter,
     ) -> None:
         self._config = config
+        self._agreement = Agreement(config)
         self._incarnation = incarnation
         self._inbox = inbox
         self._view = view
         self._acquaintances = acquaintances
         self._incoming: dict[NodeId, Connection] = {}
+        self._speaking: dict[NodeId, int] = {}
+        """The incarnation of the process at the other end of each."""
+        self._refusals: set[str] = set()
+        """Those that only a person can end, as the log has told them."""
         self._arrivals = 0
         self._newest: dict[NodeId, int] = {}
         self._struck: dict[NodeId, LinkFaults] = {}
@@ -96,10 +110,12 @@ class Replication:
         async with trio.open_nursery() as nursery:
             for link in self.links.values():
                 nursery.start_soon(link.run)
+            nursery.start_soon(self._acquaintances.run)
             await nursery.start(trio.serve_listeners, self._serve_one, listeners)
             task_status.started()
 
     def _hello(self, peer: NodeId) -> Hello:
+        last_index, applied_index = self._acquaintances.own_end
         return Hello(
             side=Side.PEER,
             min_version=PROTOCOL_VERSION,
@@ -110,6 +126,12 @@ class Replication:
             incarnation=self._incarnation,
             directory=self._acquaintances.own,
             rejoining=self._view.rejoining,
+            members=self._agreement.members.digest,
+            members_text=self._agreement.members.text,
+            dedup=self._agreement.dedup.digest,
+            dedup_text=self._agreement.dedup.text,
+            last_index=last_index,
+            applied_index=applied_index,
         )
 
     async def _serve_one(self, stream: ByteStream) -> None:
@@ -118,16 +140,22 @@ class Replication:
             await self.serve_peer(connection)
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
-        except (PeerError, DamagedRecord) as error:
-            log.warning(
+        except (PeerError, DamagedRecord, SettingsDiffer) as error:
+            again = str(error) in self._refusals
+            log.log(
+                logging.DEBUG if again else logging.WARNING,  # such a peer tries for hours
                 "peer_dropped",
                 extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
             )
+            if isinstance(error, SettingsDiffer | NodeRunsElsewhere):
+                self._refusals.add(str(error))
         finally:
             await connection.aclose()
 
     async def serve_peer(self, connection: Connection) -> None:
-        """Hear one peer until its connection ends. Raises `PeerError`, `DamagedRecord`, `StorageFailed`.
+        """Hear one peer until its connection ends.
+
+        Raises `PeerError`, `DamagedRecord`, `SettingsDiffer`, `StorageFailed`.
 
         Once a newer connection of the peer is heard, nothing of an older one reaches the core: what it
         said may be from an earlier life, before a disk was lost.
@@ -141,6 +169,7 @@ class Replication:
             incarnation=self._incarnation,
             allowed_side=Side.PEER,
             peers=tuple(self.links),
+            agree=self._agreement.check,
             admit=self._admit,
         )
         peer = hello.node_id
@@ -148,7 +177,7 @@ class Replication:
             raise ConnectionLost(f"node {peer} has connected again meanwhile")
         self._newest[peer] = arrival
         older = self._incoming.get(peer)
-        self._incoming[peer] = connection
+        self._incoming[peer], self._speaking[peer] = connection, hello.incarnation
         self.links[peer].dial_now()
         try:
             if older is not None:
@@ -159,14 +188,14 @@ class Replication:
             raise
         finally:
             if self._incoming.get(peer) is connection:
-                del self._incoming[peer]
+                del self._incoming[peer], self._speaking[peer]
                 self._inbox.put(PeerClosed(peer))
                 log.info("peer_closed", extra={"peer": peer})
 
     async def _admit(self, hello: Hello) -> None:
         if hello.node_id in self._struck and self._struck[hello.node_id].refuse():
             raise ConnectionLost(f"node {hello.node_id} is cut off on purpose")
-        await self._acquaintances.meet(hello)
+        await self._acquaintances.meet(hello, self._speaking.get(hello.node_id))
 
     def _copies(self, peer: NodeId) -> int:
         """How often a message that has come from a peer is heard."""

@@ -119,7 +119,12 @@ class Status:
 
     def _peer(self, peer: int) -> dict[str, Any]:
         link = self.replication.links[peer]
-        picture: dict[str, Any] = {"connected": link.connected, "outbox_bytes": link.outbox_bytes}
+        refusal = link.refusal
+        picture: dict[str, Any] = {
+            "connected": link.connected,
+            "outbox_bytes": link.outbox_bytes,
+            "refused": None if refusal is None else {"code": refusal.code, "reason": str(refusal)},
+        }
         if link.snapshot_bytes is not None:
             sent, total = link.snapshot_bytes
             picture |= {"snapshot_sent_bytes": sent, "snapshot_bytes": total}

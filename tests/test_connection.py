@@ -44,8 +44,9 @@ from esnode.messages import (
 )
 from esnode.wire import Message, encode
 
-CLIENT_HELLO = Hello(Side.CLIENT, 1, 1, "", 0, 0, 7)
-PEER_HELLO = Hello(Side.PEER, 1, 1, "blue", 2, 1, 7)
+VERSIONS = (PROTOCOL_VERSION, PROTOCOL_VERSION)
+CLIENT_HELLO = Hello(Side.CLIENT, *VERSIONS, "", 0, 0, 7)
+PEER_HELLO = Hello(Side.PEER, *VERSIONS, "blue", 2, 1, 7)
 accept_client = partial(accept, cluster="blue", node_id=1, incarnation=1, allowed_side=Side.CLIENT, peers=())
 accept_peer = partial(accept, cluster="blue", node_id=1, incarnation=1, allowed_side=Side.PEER, peers=(2, 3))
 
@@ -294,25 +295,30 @@ async def shake(hello: Hello, acceptor: partial[object]) -> tuple[object, object
     ("hello", "acceptor"), [(CLIENT_HELLO, accept_client), (PEER_HELLO, accept_peer)], ids=["client", "peer"]
 )
 async def test_a_good_hello_is_welcome(hello: Hello, acceptor: partial[object]) -> None:
-    assert await shake(hello, acceptor) == (Welcome(1, "blue", 1, 1), hello)
+    assert await shake(hello, acceptor) == (Welcome(PROTOCOL_VERSION, "blue", 1, 1), hello)
 
 
 @pytest.mark.parametrize(
     ("hello", "acceptor", "error"),
     [
-        (Hello(Side.CLIENT, 2, 3, "", 0, 0, 7), accept_client, VersionMismatch),
-        (Hello(Side.CLIENT, 0, 0, "", 0, 0, 7), accept_client, VersionMismatch),
-        (Hello(Side.CLIENT, 1, 1, "red", 0, 0, 7), accept_client, WrongCluster),
-        (Hello(Side.CLIENT, 1, 1, "", 0, 2, 7), accept_client, WrongNode),
+        (
+            Hello(Side.CLIENT, PROTOCOL_VERSION + 1, PROTOCOL_VERSION + 2, "", 0, 0, 7),
+            accept_client,
+            VersionMismatch,
+        ),
+        (Hello(Side.CLIENT, 1, 1, "", 0, 0, 7), accept_client, VersionMismatch),
+        (Hello(Side.PEER, 1, 1, "blue", 2, 1, 7), accept_peer, VersionMismatch),
+        (Hello(Side.CLIENT, *VERSIONS, "red", 0, 0, 7), accept_client, WrongCluster),
+        (Hello(Side.CLIENT, *VERSIONS, "", 0, 2, 7), accept_client, WrongNode),
         (PEER_HELLO, accept_client, ProtocolError),
         (CLIENT_HELLO, accept_peer, ProtocolError),
-        (Hello(Side.PEER, 1, 1, "", 2, 1, 7), accept_peer, WrongCluster),
-        (Hello(Side.PEER, 1, 1, "red", 2, 1, 7), accept_peer, WrongCluster),
-        (Hello(Side.PEER, 1, 1, "blue", 2, 0, 7), accept_peer, WrongNode),
-        (Hello(Side.PEER, 1, 1, "blue", 2, 3, 7), accept_peer, WrongNode),
-        (Hello(Side.PEER, 1, 1, "blue", 4, 1, 7), accept_peer, WrongNode),
-        (Hello(Side.PEER, 1, 1, "blue", 1, 1, 7), accept_peer, WrongNode),
-        (Hello(Side.PEER, 1, 1, "blue", 2, 1, 1), accept_peer, WrongNode),
+        (Hello(Side.PEER, *VERSIONS, "", 2, 1, 7), accept_peer, WrongCluster),
+        (Hello(Side.PEER, *VERSIONS, "red", 2, 1, 7), accept_peer, WrongCluster),
+        (Hello(Side.PEER, *VERSIONS, "blue", 2, 0, 7), accept_peer, WrongNode),
+        (Hello(Side.PEER, *VERSIONS, "blue", 2, 3, 7), accept_peer, WrongNode),
+        (Hello(Side.PEER, *VERSIONS, "blue", 4, 1, 7), accept_peer, WrongNode),
+        (Hello(Side.PEER, *VERSIONS, "blue", 1, 1, 7), accept_peer, WrongNode),
+        (Hello(Side.PEER, *VERSIONS, "blue", 2, 1, 1), accept_peer, WrongNode),
     ],
 )
 async def test_both_sides_of_a_bad_hello_get_the_same_typed_error(
@@ -403,9 +409,13 @@ async def test_a_connection_that_ends_before_its_hello_is_lost(cut: int) -> None
     ("hello", "answer", "error"),
     [
         (CLIENT_HELLO, StatusRequest(1), ProtocolError),
-        (CLIENT_HELLO, Welcome(2, "blue", 1, 1), VersionMismatch),
-        (Hello(Side.CLIENT, 1, 1, "red", 0, 0, 7), Welcome(1, "blue", 1, 1), WrongCluster),
-        (Hello(Side.CLIENT, 1, 1, "", 0, 2, 7), Welcome(1, "blue", 1, 1), WrongNode),
+        (CLIENT_HELLO, Welcome(PROTOCOL_VERSION + 1, "blue", 1, 1), VersionMismatch),
+        (
+            Hello(Side.CLIENT, *VERSIONS, "red", 0, 0, 7),
+            Welcome(PROTOCOL_VERSION, "blue", 1, 1),
+            WrongCluster,
+        ),
+        (Hello(Side.CLIENT, *VERSIONS, "", 0, 2, 7), Welcome(PROTOCOL_VERSION, "blue", 1, 1), WrongNode),
         (CLIENT_HELLO, Goodbye(Busy.code, "full"), Busy),
         (CLIENT_HELLO, Goodbye("ES7777", "from the future"), ProtocolError),
         (CLIENT_HELLO, Goodbye(Bug.code, "the other side's own"), ConnectionLost),
@@ -429,7 +439,7 @@ async def test_an_end_instead_of_an_answer_is_a_lost_connection() -> None:
 
 async def test_what_follows_the_welcome_is_not_lost() -> None:
     ours, theirs = pair()
-    await theirs.send(Welcome(1, "blue", 1, 1), LeaderIs(1, 1, "a:1"), LeaderIs(2, 1, "a:1"))
+    await theirs.send(Welcome(PROTOCOL_VERSION, "blue", 1, 1), LeaderIs(1, 1, "a:1"), LeaderIs(2, 1, "a:1"))
     await greet(ours, CLIENT_HELLO)
     assert await ours.receive() == [LeaderIs(1, 1, "a:1"), LeaderIs(2, 1, "a:1")]
 

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from esnode.acquaintance import Acquaintances
+from esnode.agreement import Agreement
 from esnode.client import connect_node
 from esnode.config import Address, Config, Faults, Member
 from esnode.connection import Connection, greet
@@ -38,7 +39,12 @@ from esnode.wire import Fragment, FragmentAssembler, FrameReader, Message, encod
 from tests.cluster import local_cluster
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2))
-HELLO = Hello(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 2, 1, 7, b"t" * 16)
+CONFIG = Config("c", 1, Path("unused"), MEMBERS)
+OURS = Agreement(CONFIG)
+HELLO = Hello(
+    *(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 2, 1, 7, b"t" * 16, False),
+    *(OURS.members.digest, OURS.members.text, OURS.dedup.digest, OURS.dedup.text),
+)
 SNAPSHOT = Snapshot(4, 1, 4, 40, b"s" * 3_000_000)
 
 
@@ -132,7 +138,6 @@ async def bench() -> AsyncIterator[Bench]:
     storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
     worker, inbox = StorageWorker(storage, inline=True), Inbox()
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
-    config = Config("c", 1, Path("unused"), MEMBERS)
 
     async def load() -> Snapshot:
         await trio.lowlevel.checkpoint()
@@ -140,8 +145,8 @@ async def bench() -> AsyncIterator[Bench]:
 
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
-        meeting = Acquaintances(view, worker)
-        replication = Replication(config, 99, inbox, view, meeting, far.dial, load, random.Random(1))
+        meeting = Acquaintances(CONFIG, view, worker, far.dial, dict)
+        replication = Replication(CONFIG, 99, inbox, view, meeting, far.dial, load, random.Random(1))
         clock = WallClock(lambda: 1_000.0)
         injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)

@@ -30,7 +30,17 @@ from esnode.errors import (
     WrongCluster,
 )
 from esnode.events import make_batch
-from esnode.messages import Append, Appended, CutPrefix, Goodbye, Hello, LeaderIs, Refused, Side
+from esnode.messages import (
+    PROTOCOL_VERSION,
+    Append,
+    Appended,
+    CutPrefix,
+    Goodbye,
+    Hello,
+    LeaderIs,
+    Refused,
+    Side,
+)
 from esnode.node import listen
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot
@@ -52,7 +62,7 @@ async def connect_raw(cluster: LocalCluster, node_id: int) -> AsyncIterator[Conn
     stream = await trio.open_tcp_stream(address.host, address.port)
     await cluster.leader()
     async with Connection(stream) as connection:
-        await greet(connection, Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+        await greet(connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "", 0, 0, 1))
         yield connection
 
 
@@ -201,7 +211,7 @@ async def test_a_follower_names_the_leader_and_takes_nothing(tmp_path: Path) -> 
         follower = next(node_id for node_id in cluster.running if node_id != leader)
         stream = await open_stream(cluster.configs[follower].me.client)
         async with Connection(stream) as connection:
-            await greet(connection, Hello(Side.CLIENT, 1, 1, "test", 0, 0, 1))
+            await greet(connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "test", 0, 0, 1))
             news = await connection.receive_one()
             assert isinstance(news, LeaderIs)
             assert (news.leader, news.address) == (leader, str(cluster.configs[leader].me.client))
@@ -350,7 +360,9 @@ async def test_a_client_of_another_cluster_is_told_so(tmp_path: Path) -> None:
         stream = await open_stream(cluster.configs[1].me.client)
         async with Connection(stream) as connection:
             with pytest.raises(WrongCluster):
-                await greet(connection, Hello(Side.CLIENT, 1, 1, "another", 0, 0, 1))
+                await greet(
+                    connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "another", 0, 0, 1)
+                )
 
 
 async def test_a_disk_that_refuses_a_write_ends_the_node_without_an_ack(
@@ -367,7 +379,7 @@ async def test_a_disk_that_refuses_a_write_ends_the_node_without_an_ack(
             monkeypatch.setattr(cluster.running[1].node.worker.storage, "write", refuse)
             stream = await open_stream(cluster.configs[1].me.client)
             async with Connection(stream) as connection:
-                await greet(connection, Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+                await greet(connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "", 0, 0, 1))
                 await connection.send(Append(1, make_batch(flights(1))))
                 while messages := await connection.receive():
                     answers.extend(messages)

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
     InvalidConfig,
+    NodeRunsElsewhere,
     Rejoining,
     UnknownDirectory,
 )
-from esnode.messages import Hello, Refused, Side, Subscribe
+from esnode.messages import PROTOCOL_VERSION, Hello, Refused, Side, Subscribe
 from esnode.raft.entry import Entry
 from esnode.repair import Repair
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk
-from esnode.storage.place import MemoryPlace
-from tests.cluster import LocalCluster, local_cluster
+from esnode.storage.place import MemoryPlace, place_of
+from tests.cluster import LocalCluster, local_cluster, three_configs
 from tests.storage.places import damage_rocksdb_record, damage_sqlite_record, flip_bit
 from tests.test_node import flights, records_of
 
@@ -339,6 +341,46 @@ async def test_a_directory_from_before_a_rejoin_is_not_taken_for_the_present_one
         await hold_the_same(cluster, 100)
 
 
+@pytest.mark.parametrize("trusted", [False, True], ids=["rejoining", "trusted"])
+async def test_a_second_process_of_a_node_is_turned_away_and_the_first_goes_on(
+    trusted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy with other ports, started beside the original: no peer takes it for the node."""
+    events = flights(20)
+    elsewhere = (await three_configs(tmp_path / "elsewhere", 1))[0].members[0]
+    async with local_cluster(tmp_path) as cluster:
+        async with connect(cluster.addresses) as log:
+            await log.append_many(events[:10])
+        await cluster.applied(10)
+        await cluster.kill(1)
+        shutil.copytree(cluster.configs[1].data_dir, tmp_path / "copy")
+        await cluster.start(1)
+        await cluster.applied(10)
+        second, config = 11, cluster.configs[1]
+        members = (elsewhere, *config.members[1:])
+        cluster.configs[second] = replace(config, data_dir=tmp_path / "copy", members=members)
+        cluster.places[second] = place_of(cluster.configs[second])
+        runs, known = cluster.runs[1], {n: peers_of(cluster, n) for n in (2, 3)}
+        await cluster.start(second, trust_copy=trusted)
+        async with connect_node(str(elsewhere.client)) as link:
+            for peer in ("2", "3"):
+                while (refused := (await link.status())["peers"][peer]["refused"]) is None:
+                    await trio.testing.wait_all_tasks_blocked()
+                assert refused["code"] == NodeRunsElsewhere.code
+                assert f"answers at {config.me.client}" in refused["reason"]
+        await cluster.kill(second)
+        del cluster.configs[second]
+        assert {n: peers_of(cluster, n) for n in (2, 3)} == known
+        await votes(cluster, 1, events[10:])
+        await hold_the_same(cluster, 20)
+        assert cluster.runs[1] == runs
+        assert UnknownDirectory.code not in [code for code, _ in begun(caplog)]
+
+
+def peers_of(cluster: LocalCluster, node_id: int) -> dict[int, bytes]:
+    return dict(cluster.running[node_id].node.worker.storage.peer_directories)
+
+
 # --- while it rejoins -------------------------------------------------------------------------------
 
 
@@ -363,7 +405,7 @@ async def test_a_node_that_rejoins_waits_for_all_others_and_serves_no_reads(tmp_
             with pytest.raises(Rejoining):
                 await link.explain_key(event_key("/s", "1"))
             async with Connection(await open_stream(cluster.configs[ill].me.client)) as connection:
-                await greet(connection, Hello(Side.CLIENT, 1, 1, "", 0, 0, 1))
+                await greet(connection, Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "", 0, 0, 1))
                 await connection.send(Subscribe(7, 0))
                 answers = [await connection.receive_one(), await connection.receive_one()]
                 assert [each.code for each in answers if isinstance(each, Refused)] == [Rejoining.code]

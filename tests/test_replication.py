@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from esnode.acquaintance import Acquaintances
+from esnode.agreement import Agreement
 from esnode.config import Address, Config, Member
 from esnode.connection import Connection, greet
 from esnode.errors import (
@@ -30,6 +31,7 @@ from esnode.storage.worker import StorageWorker
 from esnode.view import View
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2, 3))
+CONFIG = Config("c", 1, Path("unused"), MEMBERS)
 OURS, THEIRS, ANOTHER = b"o" * 16, b"t" * 16, b"a" * 16
 
 
@@ -77,8 +79,9 @@ class Door:
 
 
 def hello(incarnation: int, directory: bytes = THEIRS, *, rejoining: bool = False) -> Hello:
-    version = PROTOCOL_VERSION
-    return Hello(Side.PEER, version, version, "c", 2, 1, incarnation, directory, rejoining)
+    version, ours = PROTOCOL_VERSION, Agreement(CONFIG)
+    settings = (ours.members.digest, ours.members.text, ours.dedup.digest, ours.dedup.text)
+    return Hello(Side.PEER, version, version, "c", 2, 1, incarnation, directory, rejoining, *settings)
 
 
 @asynccontextmanager
@@ -87,10 +90,9 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
     inbox = Inbox() if inbox is None else inbox
     storage = MemoryStorage(disk, Identity("c", 1))
     worker = StorageWorker(storage, inline=True)
-    config = Config("c", 1, Path("unused"), MEMBERS)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0, rejoining=disk.rejoining)
-    meeting = Acquaintances(view, worker)
-    replication = Replication(config, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
+    meeting = Acquaintances(CONFIG, view, worker, nobody_home, dict)
+    replication = Replication(CONFIG, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)

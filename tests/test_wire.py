@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from esnode import limits, messages
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.errors import DamagedRecord, FrameTooLarge, ProtocolError
-from esnode.messages import Append, Appended, ExplainKey
+from esnode.messages import PROTOCOL_VERSION, Append, Appended, ExplainKey, Hello, Side
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
@@ -169,6 +169,22 @@ def test_the_refusal_names_the_field() -> None:
         decode(encode(ExplainKey(1, b"short")))
     with pytest.raises(ProtocolError, match=r"Goodbye\.message must be a text"):
         decode(frame(FrameType.GOODBYE, cbor2.dumps(["ES1101", "x" * 5000])))
+
+
+@pytest.mark.parametrize(
+    "rest", [[], [7], [b"m" * 16, "", b"d" * 16, "", 4, 4, {}]], ids=["older", "other", "newer"]
+)
+def test_a_hello_of_other_versions_is_read_and_one_of_this_version_must_be_whole(rest: list[object]) -> None:
+    """Its sender is told that the versions differ, not that its bytes make no sense."""
+    other = PROTOCOL_VERSION + (-1 if not rest else 1)
+    said = [2, other, other, "blue", 2, 1, 7, b"t" * 16, False, *rest]
+    (read,) = decode(frame(FrameType.HELLO, cbor2.dumps(said)))
+    common = ("blue", 2, 1, 7, b"t" * 16) if not rest else ("", 0, 0, 0)
+    assert read == Hello(Side.PEER, other, other, *common)
+    said[1:3] = PROTOCOL_VERSION, PROTOCOL_VERSION
+    if rest:
+        with pytest.raises(ProtocolError, match="array of 15"):
+            decode(frame(FrameType.HELLO, cbor2.dumps(said)))
 
 
 # --- bodies in structs ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from esnode import limits
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.messages import (
+    PROTOCOL_VERSION,
     Append,
     Appended,
     CutPrefix,
@@ -63,8 +64,8 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
-versions = st.integers(0, 2**16 - 1)
-directories = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
+versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
+digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 names = st.text(max_size=60)
 codes = st.sampled_from(["ES1101", "ES1203", "ES2001"])
 plain = st.recursive(
@@ -171,10 +172,19 @@ def fragments(draw: st.DrawFn) -> Fragment:
     return Fragment(position + len(data) + draw(st.integers(0, 2**20)), position, data)
 
 
+@st.composite
+def hellos(draw: st.DrawFn) -> Hello:
+    """A `Hello`: a client's, or one of other versions, has only what every version has."""
+    side, least, most = draw(st.sampled_from(Side)), draw(versions), draw(versions)
+    common = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
+    if side is Side.CLIENT or not least <= PROTOCOL_VERSION <= most:
+        return Hello(side, least, most, *common)
+    own = [draw(each) for each in (digests, names, digests, names, indexes, indexes)]
+    return Hello(side, least, most, *common, *own)
+
+
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
-    Hello: st.builds(
-        Hello, st.sampled_from(Side), versions, versions, names, u32, u32, u64, directories, st.booleans()
-    ),
+    Hello: hellos(),
     Welcome: st.builds(Welcome, versions, names, u32, u64),
     Goodbye: st.builds(Goodbye, codes, st.text(max_size=99)),
     LeaderIs: st.builds(LeaderIs, terms, u32, names),

@@ -24,11 +24,14 @@ from esnode.errors import (
     DamagedRecord,
     DistrustedDirectory,
     InvalidConfig,
+    OlderDirectory,
     WrongDirectory,
 )
 
 Advance = Callable[[int], None]
-_NOT_BELIEVED = (CopiedDirectory, DamagedRecord, DistrustedDirectory, InvalidConfig, WrongDirectory)
+_NOT_BELIEVED = (
+    CopiedDirectory, DamagedRecord, DistrustedDirectory, InvalidConfig, OlderDirectory, WrongDirectory
+)  # fmt: skip
 
 
 def open_backup(path: Path) -> BackupReader:

@@ -67,6 +67,10 @@ def warnings(survey: "Survey") -> list[str]:
         f"{text}: their histories have split (ES3120), keep all data directories; next: esctl why {name}"
         for text in survey.conflicts.values()
     ]
+    found += [
+        f"nodes {one} and {other} do not talk to each other ({code}): {why}; next: esctl why {name}"
+        for (one, other), (code, why) in survey.refusals.items()
+    ]
     found += _broken(survey)
     found += [
         f"the clock of node {r.node.id} is {duration(abs(r.clock_is_off_ms) / 1000)}"
@@ -136,6 +140,9 @@ def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
         "uptime_s": report.process.uptime_s if status is None else status.get("uptime_s"),
         "address": report.node.client,
         "clock_off_ms": report.clock_is_off_ms if report.clock_off_ms is not None else None,
+        "refusals": [
+            {"peer": peer, "code": code, "reason": why} for peer, (code, why) in report.refusals.items()
+        ],
         "faults": report.faults,
     }
 

@@ -31,6 +31,7 @@ class Kind(enum.StrEnum):
     NO_QUORUM = "no-quorum"
     FAULT = "fault"
     FILES_GONE = "files-gone"
+    SETTINGS_DIFFER = "settings-differ"
     DISK_FULL = "disk-full"
     DISK_FAILED = "disk-failed"
     BAD_CONFIG = "bad-config"

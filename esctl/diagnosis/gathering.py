@@ -27,6 +27,7 @@ from esctl.inquiry.survey import Survey
 from esctl.nodelog import LogLine
 from esctl.state import Cluster
 from esnode import config as configuration
+from esnode.config import Config
 from esnode.errors import EventStreamError, InvalidConfig
 
 SHORT_S: Final = 0.3
@@ -53,7 +54,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
     tails = shortened.tails(cluster)
     down = [r.node.id for r in last.down if r.process.state is RunState.DOWN]
     notes = {number: pidfile.read_note(cluster.directory / f"node-{number}.pid") for number in down}
-    bounds, bad = _configurations(cluster)
+    files, bad = _configurations(cluster)
     repairs = {number: lastwords.last_repair(lines) for number, lines in tails.items()}
     return Situation(
         looks=looks,
@@ -73,7 +74,8 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
             for one in leases.active(cluster)
         ],
         bad_configs=bad,
-        retention_bytes=bounds,
+        files=files,
+        retention_bytes={n: one.retention.bytes for n, one in files.items() if one.retention.bytes},
         least_free_percent=least_free_percent,
     )
 
@@ -137,16 +139,13 @@ def _existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
-def _configurations(cluster: Cluster) -> tuple[dict[int, int], dict[int, str]]:
-    """The bounds of the logs, and why a configuration does not load."""
-    bounds: dict[int, int] = {}
+def _configurations(cluster: Cluster) -> tuple[dict[int, Config], dict[int, str]]:
+    """The nodes' files, and why one does not load."""
+    files: dict[int, Config] = {}
     bad: dict[int, str] = {}
     for node in cluster.nodes:
         try:
-            loaded = configuration.load(node.config)
+            files[node.id] = configuration.load(node.config)
         except InvalidConfig as error:
             bad[node.id] = str(error)
-            continue
-        if loaded.retention.bytes:
-            bounds[node.id] = loaded.retention.bytes
-    return bounds, bad
+    return files, bad

@@ -18,6 +18,7 @@ from esnode.errors import (
     DamagedRecord,
     FilesGone,
     InvalidConfig,
+    MembersChanged,
     NewerFormat,
     StorageFailed,
     UnsafeRepair,
@@ -195,6 +196,9 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
         return Kind.DISK_FAILED, "its disk refused a write", evidence, first
     if words.code == InvalidConfig.code:
         return Kind.BAD_CONFIG, "its configuration cannot be used", [said], ""
+    if words.code == MembersChanged.code:
+        first = f"put `members` in {seen.survey.cluster.node(number).config} back to those that it names"
+        return Kind.SETTINGS_DIFFER, "its file lists other members than it began with", [said], first
     if words.code == AddressTaken.code:
         node = seen.survey.cluster.node(number)
         first = f"stop what listens on {node.client} or {node.peer}: ss -ltnp shows it"

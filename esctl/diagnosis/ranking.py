@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.diagnosis import following, leadership, nodes, surroundings
+from esctl.diagnosis import following, leadership, nodes, settings, surroundings
 from esctl.diagnosis.finding import Finding, Kind
 from esctl.diagnosis.situation import Situation
 
@@ -19,6 +19,7 @@ RULES: Final[Sequence[Rule]] = (
     leadership.no_quorum,
     surroundings.shortened,
     surroundings.faults,
+    settings.settings_differ,
     nodes.down,
     nodes.paused,
     nodes.silent,
@@ -107,7 +108,7 @@ def _order(finding: Finding) -> tuple[int, int, list[int]]:
 
 def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
     """Put what faults and missing nodes have done under them."""
-    heads = (Kind.FAULT, Kind.CUT_OFF, Kind.SPLIT_HISTORY)
+    heads = (Kind.FAULT, Kind.SETTINGS_DIFFER, Kind.CUT_OFF, Kind.SPLIT_HISTORY)
     causes = [one for one in left if one.kind in heads or one.kind in _GONE]
     for cause in sorted(causes, key=lambda one: list(Kind).index(one.kind)):
         if cause not in left:
@@ -136,7 +137,8 @@ def _gather_parts(left: list[Finding]) -> list[Finding]:
 
 
 def _explains(seen: Situation, cause: Finding, other: Finding) -> bool:
-    if not other.wrong or other.kind in (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS, Kind.SPLIT_HISTORY):
+    apart = (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS, Kind.SPLIT_HISTORY, Kind.SETTINGS_DIFFER)
+    if not other.wrong or other.kind in apart:
         return False
     if cause.kind is Kind.SPLIT_HISTORY:
         return other.kind in _OF_ONE | {Kind.NODE_DOWN} and other.nodes <= cause.nodes
@@ -146,6 +148,8 @@ def _explains(seen: Situation, cause: Finding, other: Finding) -> bool:
                 (one := seen.struck_process(number)) is not None and cause.next.split()[3] == one.fault
                 for number in other.nodes
             )
+        return other.kind in _OF_ALL or (other.kind in _OF_ONE and bool(other.nodes & cause.nodes))
+    if cause.kind is Kind.SETTINGS_DIFFER:
         return other.kind in _OF_ALL or (other.kind in _OF_ONE and bool(other.nodes & cause.nodes))
     if cause.kind is Kind.CUT_OFF:
         return other.kind is Kind.LAGGING and other.nodes == cause.nodes

@@ -12,6 +12,7 @@ from esctl.backends.interface import NodeProcess, RunState
 from esctl.diagnosis.lastwords import Election, LastWords, Repair
 from esctl.inquiry.shortened import Shortened
 from esctl.inquiry.survey import Report, Survey
+from esnode.config import Config
 from esnode.errors import EventStreamError
 
 LEAST_FREE_PERCENT: Final = 5.0
@@ -93,6 +94,8 @@ class Situation:
     struck: Sequence[StruckProcess] = ()
     bad_configs: Mapping[int, str] = field(default_factory=dict)
     """Why a node's configuration does not load, for those whose does not."""
+    files: Mapping[int, Config] = field(default_factory=dict)
+    """The other nodes' configurations, as they are written now."""
     retention_bytes: Mapping[int, int] = field(default_factory=dict)
     """The bound of each node's log; nodes without one are left out."""
     least_free_percent: float = LEAST_FREE_PERCENT

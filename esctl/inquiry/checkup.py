@@ -155,6 +155,10 @@ def ready(survey: Survey, lost: Shortened | None) -> Stage:
         for report in survey.reports
         if report.faults
     ]
+    flaws += [
+        (f"nodes {one} and {other} do not talk to each other ({code}): {why}", f"esctl why --cluster {name}")
+        for (one, other), (code, why) in survey.refusals.items()
+    ]
     if not survey.up:
         flaws.append(("no node answers", f"esctl cluster start {name}"))
     return Stage("ready", "every running node answers and keeps up", flaws)

@@ -69,6 +69,13 @@ class Report:
         return str((self.status or {}).get("rejoin_cause") or "")
 
     @property
+    def refusals(self) -> dict[int, tuple[str, str]]:
+        """Which other nodes are there and do not talk to it: of each the error's code, and why."""
+        peers = (self.status or {}).get("peers") or {}
+        told = {int(peer): picture.get("refused") for peer, picture in peers.items()}
+        return {peer: (str(one["code"]), str(one["reason"])) for peer, one in told.items() if one}
+
+    @property
     def faults(self) -> list[dict[str, Any]]:
         """What it is broken by on purpose."""
         return [*((self.status or {}).get("faults") or []), *self.severed]
@@ -189,6 +196,15 @@ class Survey:
         end = leader.number("last_index") or 0
         same_term = [r for r in self.up if not r.leads and r.number("term") == leader.number("term")]
         return [report for report in same_term if (report.number("applied_index") or 0) > end]
+
+    @property
+    def refusals(self) -> dict[tuple[int, int], tuple[str, str]]:
+        """Pairs of nodes, the lower number first, that do not talk to each other: code, and why."""
+        found: dict[tuple[int, int], tuple[str, str]] = {}
+        for report in self.up:
+            for peer, why in report.refusals.items():
+                found.setdefault((min(peer, report.node.id), max(peer, report.node.id)), why)
+        return found
 
     def report(self, number: int) -> Report:
         """That of one node; raises `NodeNotFound`."""

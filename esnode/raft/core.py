@@ -100,6 +100,7 @@ class Core:
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
         self._rejoined_untold = False
         self._welcomed_by: set[NodeId] = set()
+        self.held: dict[NodeId, int] = {}  # what `Leadership.held` told at the end of the last one
         self._told: tuple[Role, int, NodeId | None, bool] | None = None
         self._ballot = Ballot(me, self.voters)
         self._backing = Backing()
@@ -242,6 +243,7 @@ class Core:
 
     def _become_follower(self, term: int, leader: NodeId | None) -> None:
         if self.leadership is not None:
+            self.held = self.leadership.held(self.held)
             self._requests.end(self.leadership)
             self.leadership = None
         if term > self.term:

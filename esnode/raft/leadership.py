@@ -4,7 +4,7 @@ Made when a node becomes leader, thrown away when it steps down, so nothing of a
 into a new one. It changes no role and no term: it reports, and `core.py` decides. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from esnode import limits
@@ -231,6 +231,16 @@ class Leadership:
         """The highest index that a majority holds durably, the leader's own disk counted likewise."""
         matches = [progress.match_index for progress in self.progress.values()]
         return quorum.agreed([self._log.durable, *matches])
+
+    def held(self, before: Mapping[NodeId, int]) -> dict[NodeId, int]:
+        """Up to where each follower is known to hold what is committed; or `before`, where that is more.
+
+        It holds it for ever: nothing that is committed is cut away from the end of a log.
+        """
+        held = dict(before)
+        for peer, progress in self.progress.items():
+            held[peer] = max(held.get(peer, 0), min(progress.match_index, self._log.committed))
+        return held
 
     def begin_reads(self) -> None:
         """Start a round for the reads that wait. Only after a commit in the own term (thesis 6.4)."""

@@ -4,7 +4,7 @@ Decides whether this node may open it: its title is written when it is first use
 anything is touched; a lock keeps every other process out. New files are 0600, new directories 0700, and
 a name counts only after its directory was synced. Called by the disk engines and by `place`.
 
-    identity.json, peers.json   see `identity`      lock        held while a process has it open
+    *.json  see `identity`    written-N  see `witness`    lock  held while a process has it open
     snapshot-INDEX-TERM    see `snapshot_file`      rejoining   there while what is stored is not believed
     savepoint, keys-N      see `savepoints`
     damaged-N    a log that was put aside           durable     see `mark`
@@ -25,6 +25,7 @@ from esnode.errors import (
     DamagedRecord,
     DirectoryInUse,
     DistrustedDirectory,
+    MembersChanged,
     WrongDirectory,
 )
 from esnode.raft.messages import NodeId, Snapshot
@@ -32,31 +33,36 @@ from esnode.storage.birth import born_ns
 from esnode.storage.files import FileId, check_same, disk_errors, file_id, sync_directory
 from esnode.storage.identity import (
     IDENTITY_FILE,
+    REACHED_FILE,
     REJOIN_FILE,
     Marker,
     Title,
     new_name,
     read_marker,
     read_peers,
+    read_reached,
     read_title,
     write_marker,
     write_peers,
+    write_reached,
     write_title,
 )
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.mark import FILE_BYTES, DurableMark
 from esnode.storage.savepoints import SavepointFiles
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
+from esnode.storage.witness import Witness
 
 MARK_FILE: Final = "durable"
 SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+")
 _LOG_NAME: Final = re.compile(
-    r"durable|peers\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
+    r"durable|written-.*|peers\.json|reached\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
 )
 """What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
 WHY: Final = {
     Distrust.COPY: "the directory is a copy",
     Distrust.PEERS: "the other nodes know another directory of this node",
+    Distrust.OLDER: "the node has had more than is stored here: an older state was put back",
     Distrust.OPERATOR: "the operator has said --rejoin",
     Distrust.DAMAGE: "the log was damaged, and put aside in damaged-N",
 }
@@ -70,7 +76,7 @@ class Directory:
     def __init__(self, path: Path, engine: str, identity: Identity) -> None:
         """Create or open it.
 
-        Raises `WrongDirectory`, `NewerFormat` and `CopiedDirectory` (nothing is changed then),
+        Raises `WrongDirectory`, `MembersChanged`, `NewerFormat`, `CopiedDirectory` (nothing is changed then),
         `DirectoryInUse`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
@@ -91,12 +97,15 @@ class Directory:
                 """Why what is stored here is not to be believed."""
                 if title is not None and title.inode is not None and marker is None:
                     _check_mark(path, title)
-                self._peers = read_peers(path)
+                self._peers, self._reached = read_peers(path), read_reached(path)
+                self._witness = Witness(path)
                 self._mark = DurableMark(path / MARK_FILE)
                 undo.callback(self._mark.close)
                 name = new_name() if title is None else title.directory
                 # A crash may have come between the marker and the title: the marker has the newer name.
                 self.directory = name if marker is None else marker.directory
+                if title is not None and not identity.members:
+                    identity = title.identity
                 self._settle(title, Title(engine, identity, self.directory, None))
                 sync_directory(path)
                 self._opened: dict[Path, FileId | None] = {
@@ -121,9 +130,22 @@ class Directory:
             sync_directory(self.path)
         self._peers = peers
 
+    @property
+    def reached(self) -> Mapping[NodeId, int]:
+        """Up to where each peer once held the log, durably."""
+        return self._reached
+
+    def remember_reached(self, reached: Mapping[NodeId, int]) -> None:
+        """Remember up to where peers hold the log, durably."""
+        with disk_errors("write what is known of the peers"):
+            write_reached(self.path, reached)
+            sync_directory(self.path)
+        self._reached = dict(reached)
+
     def end_rejoin(self) -> None:
         """What is stored can be believed from now on: remove the marker, durably."""
         with disk_errors("remove the marker of rejoining"):
+            self._witness.begin_again(self._mark.number)
             (self.path / REJOIN_FILE).unlink()
             sync_directory(self.path)
         self.distrust = None
@@ -138,9 +160,15 @@ class Directory:
         """The number of the last write known to have been durable."""
         return self._mark.number
 
+    @property
+    def witnessed(self) -> int:
+        """A write that was durable here, whatever the mark says: see `witness`."""
+        return self._witness.number
+
     def advance(self, number: int) -> None:
         """Write call `number` is durable."""
         self._mark.advance(number)
+        self._witness.note(number)
 
     def check_files(self, index: int, term: int) -> None:
         """Raise `FilesGone` where the names here lead no longer to what was opened; any thread may ask.
@@ -192,6 +220,7 @@ class Directory:
         """Give up the lock. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._witness.note(self._mark.number, at_once=True)
             self.savepoints.close()
             self._mark.close()
             os.close(self._lock)
@@ -230,18 +259,32 @@ def _locked(path: Path) -> int:
 
 
 def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
-    """The directory's title, if it is ours; None when it is nobody's. Raises `WrongDirectory`."""
+    """The directory's title, if it is ours; None when it is nobody's.
+
+    Raises `WrongDirectory`, and `MembersChanged` for another list of members than its own.
+    """
     title = read_title(path)
     if title is None:
         return None
-    if title.identity != identity:
+    if (title.identity.cluster, title.identity.node_id) != (identity.cluster, identity.node_id):
         raise WrongDirectory(
             f"{path} belongs to node {title.identity.node_id} of cluster {title.identity.cluster!r},"
             f" not to node {identity.node_id} of cluster {identity.cluster!r}"
         )
     if title.engine != engine:
         raise WrongDirectory(f"{path} holds a log of the engine {title.engine}, not {engine}")
+    before, now = title.identity.members, identity.members
+    if before and now and before != now:
+        raise MembersChanged(
+            f"the file lists the members {_listed(now)};"
+            f" {path} is of node {identity.node_id} of {_listed(before)}:"
+            " a majority of the one list is none of the other"
+        )
     return title
+
+
+def _listed(ids: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ids[:40])) + (f" and {len(ids) - 40} more" if len(ids) > 40 else "")
 
 
 def check_believed(path: Path, engine: str, identity: Identity) -> bool:
@@ -294,16 +337,19 @@ def begin_rejoin(path: Path, engine: str, identity: Identity, why: Distrust) -> 
             before = read_marker(path)
             total = why.added_to(None if before is None else before.distrust)
             write_marker(path, Marker(total, new_name()))
+            if (path / REACHED_FILE).exists():
+                (path / REACHED_FILE).unlink()
             sync_directory(path)
             return _put_aside(path, with_title=not readable) if why is Distrust.DAMAGE else None
 
 
-def trust_copy(path: Path, engine: str, identity: Identity) -> None:
+def trust_copy(path: Path, engine: str, identity: Identity, *, older: bool = False) -> None:
     """The directory was moved while its node was stopped: it is the node's own from now on, and the latest.
 
     Where it had begun to rejoin as a copy, it no longer does: its log was kept, and has only grown since,
     as a follower's does. Any directory that another node comes with is news then, since they may have met
-    this one or its original. Raises `DistrustedDirectory` where it rejoins for a graver reason,
+    this one or its original. That the node has had more (`witness`) is found at the next start, unless it
+    may be `older`. Raises `DistrustedDirectory` where it rejoins for a graver reason,
     `DirectoryInUse`, `WrongDirectory`, `DamagedRecord` and `StorageFailed`.
     """
     with disk_errors(f"take over {path}"):
@@ -316,6 +362,9 @@ def trust_copy(path: Path, engine: str, identity: Identity) -> None:
                 name = title.directory if marker is None else marker.directory
                 write_title(path, replace(title, directory=name, inode=None))
                 write_peers(path, {})
+                (path / REACHED_FILE).unlink(missing_ok=True)
+                if older:
+                    Witness(path).begin_again(0)
                 sync_directory(path)
             if marker is not None:
                 (path / REJOIN_FILE).unlink()

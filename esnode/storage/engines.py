@@ -17,8 +17,8 @@ def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:
     """Open `data_dir`, creating it when there is none.
 
     Raises `WrongDirectory` when it is another node's or cluster's, another engine's or of an older format,
-    `NewerFormat` and `CopiedDirectory` (nothing is changed then), `DirectoryInUse`, `EngineMissing`,
-    `DamagedRecord`, and `StorageFailed` when the file system refuses.
+    `MembersChanged`, `NewerFormat`, `CopiedDirectory` (nothing is changed then), `DirectoryInUse`,
+    `EngineMissing`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
     """
     refuse_newer_directory(engine, data_dir)
     if engine == "sqlite":

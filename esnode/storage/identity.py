@@ -1,9 +1,10 @@
 """The small files of a data directory that say who is who, each written whole or not at all.
 
-`identity.json`: whose directory this is, its own random name, the formats and the version that wrote it,
-the inode of its mark and when that was made (a copy has others). `peers.json`: the name of each peer's
-directory. `rejoining`: why what is stored is not to be believed, and the name that the directory has since.
-Decides what is readable; never what follows from it. Called by `directory`.
+`identity.json`: whose directory this is, with which members, its own random name, the formats and the
+version that wrote it, the inode of its mark and when that was made (a copy has others). `peers.json`: the
+name of each peer's directory. `reached.json`: up to where each peer once held the log, and so still does.
+`rejoining`: why what is stored is not to be believed, and the name that the directory has since. Decides
+what is readable; never what follows from it. Called by `directory`.
 """
 
 import json
@@ -25,9 +26,10 @@ FORMAT: Final = 3
 ENGINE_FORMATS: Final = {"sqlite": 1, "rocksdb": 1, "segments": 1}
 """The format of each engine's own files. A directory that does not say has the first."""
 _SMALL_FORMAT: Final = 1
-"""Of `peers.json` and `rejoining`, which say it under `format` once it is another."""
+"""Of `peers.json`, `reached.json` and `rejoining`, which say it under `format` once it is another."""
 IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
+REACHED_FILE: Final = "reached.json"
 REJOIN_FILE: Final = "rejoining"
 NAME_BYTES: Final = 16
 _MARK_KEYS: Final = ("inode", "born_ns")
@@ -74,7 +76,7 @@ def read_title(path: Path) -> Title | None:
         version, engine_format = (_whole(found.get(key, 1)) for key in ("format", "engine_format"))
         refuse_newer(f"the directory {path}", version, FORMAT, written_by)
         if version == FORMAT:
-            identity = Identity(found["cluster"], found["node_id"])
+            identity = Identity(found["cluster"], found["node_id"], _ids(found.get("members", [])))
             inode, born_ns = (_number(found[key]) for key in _MARK_KEYS)
             engine = str(found["engine"])
             known = ENGINE_FORMATS.get(engine, engine_format)
@@ -96,6 +98,7 @@ def write_title(path: Path, title: Title) -> None:
         "engine": title.engine,
         "cluster": title.identity.cluster,
         "node_id": title.identity.node_id,
+        "members": list(title.identity.members),
         "directory": title.directory.hex(),
         "inode": title.inode,
         "born_ns": title.born_ns,
@@ -118,6 +121,21 @@ def read_peers(path: Path) -> dict[NodeId, bytes]:
 def write_peers(path: Path, peers: Mapping[NodeId, bytes]) -> None:
     """Write them, durably; the caller syncs the directory."""
     _save(path / PEERS_FILE, {str(peer): name.hex() for peer, name in sorted(peers.items())})
+
+
+def read_reached(path: Path) -> dict[NodeId, int]:
+    """Up to where each peer once held the log; raises `DamagedRecord`."""
+    found = _load(path / REACHED_FILE)
+    try:
+        _refuse_newer_small(path / REACHED_FILE, found)
+        return {int(peer): _number(index) or 0 for peer, index in (found or {}).items()}
+    except ValueError as error:
+        raise DamagedRecord(f"{path / REACHED_FILE} does not list indexes of peers") from error
+
+
+def write_reached(path: Path, reached: Mapping[NodeId, int]) -> None:
+    """Write them, durably; the caller syncs the directory."""
+    _save(path / REACHED_FILE, {str(peer): index for peer, index in sorted(reached.items())})
 
 
 def read_marker(path: Path) -> Marker | None:
@@ -152,6 +170,13 @@ def _number(value: object) -> int | None:
     if value is not None and type(value) is not int:
         raise ValueError(value)
     return value
+
+
+def _ids(value: object) -> tuple[int, ...]:
+    """Node ids; none in a directory that was written before they were noted."""
+    if not isinstance(value, list) or not all(type(each) is int for each in value):
+        raise ValueError(value)
+    return tuple(value)
 
 
 def _name(text: str) -> bytes:

@@ -20,10 +20,15 @@ __all__ = ["Distrust", "Identity", "Recovered", "Storage", "TermRun", "pages"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose data this is. Written once, when the directory is first used, and checked ever after."""
+    """Whose data this is. Written once, when the directory is first used, and checked ever after.
+
+    `members` are the ids of all voters, ascending; empty for whoever looks at a directory without running a
+    node on it. A node votes and counts by them, so a directory belongs to one list for ever.
+    """
 
     cluster: str
     node_id: int
+    members: tuple[int, ...] = ()
 
 
 class Distrust(enum.StrEnum):
@@ -33,6 +38,8 @@ class Distrust(enum.StrEnum):
     """The directory is a copy, perhaps an old one: its log is whole."""
     PEERS = "peers"
     """The other nodes know another directory of this node."""
+    OLDER = "older"
+    """The node has had more than is stored: an older state was put back in place."""
     OPERATOR = "operator"
     """The operator has said so."""
     DAMAGE = "damage"
@@ -105,6 +112,20 @@ class Storage(Protocol):
 
     def remember_peer(self, peer: NodeId, directory: bytes) -> None:
         """Remember durably that `peer` has this directory, instead of another one."""
+        ...
+
+    @property
+    def peers_reached(self) -> Mapping[NodeId, int]:
+        """Up to where each peer once held the log durably, as was remembered here. From any thread."""
+        ...
+
+    def remember_reached(self, reached: Mapping[NodeId, int]) -> None:
+        """Remember that durably, instead of what was remembered before. May run in another thread."""
+        ...
+
+    @property
+    def last_index(self) -> int:
+        """Where the log ends, durably. May be called from any thread."""
         ...
 
     @property

@@ -42,6 +42,7 @@ class DiskImage:
     directory: bytes
     distrust: Distrust | None
     peers: Mapping[NodeId, bytes]
+    reached: Mapping[NodeId, int]
     mark: int
     journal: bytes
     snapshots: Mapping[tuple[int, int], bytes]
@@ -61,7 +62,8 @@ class MemoryDisk:
         """How often a damaged log was put aside."""
         self.capacity_bytes: int | None = None
         """A write that would take the journal and the snapshots over it fails. None: no bound."""
-        self.mark = 0
+        self.reached: dict[NodeId, int] = {}
+        self.mark = self.witnessed = 0
         self.savepoints = MemorySavepoints(self._take)
         self._journal = bytearray()
         self._synced_bytes = 0
@@ -181,48 +183,44 @@ class MemoryDisk:
         """A copy of what is durable now."""
         snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
         kept = self.savepoints.image()
-        name, peers = self.directory, dict(self.peers)
-        return DiskImage(self.identity, name, self.distrust, peers, self.mark, self.synced, snapshots, kept)
+        names = (self.directory, self.distrust, dict(self.peers), dict(self.reached))
+        return DiskImage(self.identity, *names, self.mark, self.synced, snapshots, kept)
 
-    def restore(self, image: DiskImage, *, unnoticed: bool = False) -> None:
-        """Put a copy in place of what is here, as by copying files; nobody may have the disk open.
-
-        `unnoticed`: as by rolling back blocks below the file system, which no node can see.
-        """
+    def restore(self, image: DiskImage, *, unnoticed: bool = False, in_place: bool = False) -> None:
+        """A copy in place of this: `unnoticed` by rolling back blocks, `in_place` over the same files."""
         self._check_free()
         self.identity, self.directory, self.distrust = image.identity, image.directory, image.distrust
-        self.peers = dict(image.peers)
+        self.peers, self.reached = dict(image.peers), dict(image.reached)
+        before = self.witnessed
         self._set_log(image.mark, image.journal, image.snapshots)
+        self.witnessed = before if in_place else image.mark
         self.savepoints.restore(image.savepoints)
-        self._is_copy = not unnoticed
+        self._is_copy = not unnoticed and not in_place
 
     def wipe(self) -> None:
         """An empty disk in place of this one; nobody may have it open."""
         self._check_free()
         self.identity, self.distrust, self._is_copy = None, None, False
         self.directory = self._new_name()
-        self.peers = {}
+        self.peers, self.reached = {}, {}
         self._set_log(0, b"", {})
 
     def begin_rejoin(self, why: Distrust) -> None:
         """`esnode.storage.directory.begin_rejoin` for this disk; raises `DirectoryInUse`."""
         self._check_free()
-        self.distrust, self._is_copy = why.added_to(self.distrust), False
+        self.distrust, self._is_copy, self.reached = why.added_to(self.distrust), False, {}
         self.directory = self._new_name()
         if why is Distrust.DAMAGE:
             self.set_aside += 1
             self.peers = {}
             self._set_log(0, b"", {})
 
-    def trust_copy(self) -> None:
-        """`esnode.storage.directory.trust_copy` for this disk.
-
-        Raises `DirectoryInUse` and `DistrustedDirectory`.
-        """
+    def trust_copy(self, *, older: bool = False) -> None:
+        """`directory.trust_copy` for this disk; raises `DirectoryInUse` and `DistrustedDirectory`."""
         self._check_free()
         check_trust(self.distrust)
-        self.distrust, self._is_copy = None, False
-        self.peers = {}
+        self.distrust, self._is_copy, self.peers, self.reached = None, False, {}, {}
+        self.witnessed = self.mark if older else self.witnessed
 
     @property
     def rejoining(self) -> bool:
@@ -249,15 +247,19 @@ class MemoryDisk:
 
     def advance(self, number: int) -> None:
         """Write call `number` is durable."""
-        self.mark = number
+        self.mark, self.witnessed = number, max(self.witnessed, number)
 
     def remember_peer(self, peer: NodeId, directory: bytes) -> None:
         """`Storage.remember_peer`."""
         self.peers[peer] = directory
 
+    def remember_reached(self, reached: Mapping[NodeId, int]) -> None:
+        """`Storage.remember_reached`."""
+        self.reached = dict(reached)
+
     def end_rejoin(self) -> None:
         """Remove the marker, durably."""
-        self.distrust = None
+        self.distrust, self.witnessed = None, self.mark
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Store it durably beside the one in use."""
@@ -290,7 +292,7 @@ class MemoryDisk:
         return hashlib.blake2b(self._seed + self._names_made.to_bytes(8, "big"), digest_size=16).digest()
 
     def _set_log(self, mark: int, journal: bytes, snapshots: Mapping[tuple[int, int], bytes]) -> None:
-        self.mark = mark
+        self.mark = self.witnessed = mark
         self._journal = bytearray(journal)
         self._synced_bytes, self._replaced, self._fail_in = len(journal), None, None
         self._snapshots = {place: bytearray(stored) for place, stored in snapshots.items()}

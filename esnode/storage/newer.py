@@ -18,7 +18,7 @@ from esnode.raft.entry import parse
 from esnode.storage import segments, snapshot_file, sqlite
 from esnode.storage.directory import MARK_FILE, SNAPSHOT_NAME, nobody_else
 from esnode.storage.files import disk_errors
-from esnode.storage.identity import read_marker, read_peers, read_title
+from esnode.storage.identity import read_marker, read_peers, read_reached, read_title
 from esnode.storage.mark import refuse_newer_mark
 from esnode.storage.savepoints import SAVEPOINT_FILE, unpack_savepoint
 
@@ -79,6 +79,7 @@ def _small_files(path: Path) -> None:
     read_marker(path)
     with suppress(DamagedRecord):
         read_peers(path)
+        read_reached(path)
 
 
 def _snapshot(path: Path) -> None:

@@ -38,8 +38,8 @@ class Place(Protocol):
         """
         ...
 
-    def trust_copy(self) -> None:
-        """This copy is the node's own from now on, and its latest.
+    def trust_copy(self, *, older: bool = False) -> None:
+        """This copy is the node's own from now on, and its latest, or the one that is left (`older`).
 
         Raises as `begin_rejoin`, `DamagedRecord`, and `DistrustedDirectory` where it is not that simple.
         """
@@ -70,10 +70,10 @@ class DirectoryPlace:
         aside = begin_rejoin(self.path, self.engine, self.identity, why)
         return "" if aside is None else str(aside)
 
-    def trust_copy(self) -> None:
+    def trust_copy(self, *, older: bool = False) -> None:
         """See `Place.trust_copy`."""
         refuse_newer_directory(self.engine, self.path)
-        trust_copy(self.path, self.engine, self.identity)
+        trust_copy(self.path, self.engine, self.identity, older=older)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class MemoryPlace:
         self.disk.begin_rejoin(why)
         return ""
 
-    def trust_copy(self) -> None:
+    def trust_copy(self, *, older: bool = False) -> None:
         """See `Place.trust_copy`."""
-        self.disk.trust_copy()
+        self.disk.trust_copy(older=older)
 
 
 def place_of(config: Config) -> Place:
@@ -107,7 +107,8 @@ def place_of(config: Config) -> Place:
 
     The engine `memory` begins empty with each process, under a new name: the other nodes notice.
     """
-    identity = Identity(config.cluster, config.node_id)
+    members = tuple(sorted(member.id for member in config.members))
+    identity = Identity(config.cluster, config.node_id, members)
     if config.storage == "memory":
         return MemoryPlace(MemoryDisk(new_name()), identity)
     return DirectoryPlace(config.storage, config.data_dir, identity)

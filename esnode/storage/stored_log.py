@@ -12,7 +12,7 @@ from typing import Protocol
 
 from esnode import limits
 from esnode.apply import Savepoint
-from esnode.errors import DamagedRecord, FilesGone, StorageFailed
+from esnode.errors import DamagedRecord, FilesGone, OlderDirectory, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.interface import Distrust, Identity, Recovered
@@ -85,6 +85,15 @@ class Home(Protocol):
         ...
 
     @property
+    def reached(self) -> Mapping[NodeId, int]:
+        """`Storage.peers_reached`."""
+        ...
+
+    def remember_reached(self, reached: Mapping[NodeId, int]) -> None:
+        """`Storage.remember_reached`."""
+        ...
+
+    @property
     def distrust(self) -> Distrust | None:
         """What the marker says: why this disk is not to be believed; None when it is."""
         ...
@@ -101,6 +110,11 @@ class Home(Protocol):
     @property
     def mark(self) -> int:
         """The number of a write call that was durable: not always the last, never one that was not."""
+        ...
+
+    @property
+    def witnessed(self) -> int:
+        """The number of a write call that was durable, as something says that no restore in place undoes."""
         ...
 
     def advance(self, number: int) -> None:
@@ -141,7 +155,10 @@ class StoredLog:
     """A `Storage`: one engine and its home."""
 
     def __init__(self, identity: Identity, home: Home, engine: Engine) -> None:
-        """Look at what is there, all of it durable; raises `DamagedRecord`, now and at every later open."""
+        """Look at what is there, all of it durable.
+
+        Raises `DamagedRecord` and `OlderDirectory`, now and at every later open.
+        """
         self._identity = identity
         self._home = home
         self._engine = engine
@@ -172,6 +189,21 @@ class StoredLog:
         """`Storage.remember_peer`."""
         with self._at_work():
             self._home.remember_peer(peer, directory)
+
+    @property
+    def peers_reached(self) -> Mapping[NodeId, int]:
+        """`Storage.peers_reached`."""
+        return self._home.reached
+
+    def remember_reached(self, reached: Mapping[NodeId, int]) -> None:
+        """`Storage.remember_reached`."""
+        with self._noticing():
+            self._home.remember_reached(reached)
+
+    @property
+    def last_index(self) -> int:
+        """`Storage.last_index`."""
+        return self._outline.last_index
 
     @property
     def distrust(self) -> Distrust | None:
@@ -324,6 +356,11 @@ class StoredLog:
             raise DamagedRecord(
                 f"the log ends with write {outline.number}, and write {self._home.mark} was durable:"
                 " its end is lost"
+            )
+        if outline.number < self._home.witnessed and self._home.distrust is None:
+            raise OlderDirectory(
+                f"the log ends with write {outline.number}, and write {self._home.witnessed} was durable"
+                " here: an older state was put back in place"
             )
         return outline
 

@@ -74,8 +74,10 @@ Field = Callable[[object], Any]
 """Returns the field's value, or raises `ProtocolError` with what it should have been."""
 
 MAX_NAME_BYTES: Final = 255
-DIRECTORY_BYTES: Final = 16
+DIGEST_BYTES: Final = 16
 MAX_TEXT_BYTES: Final = 4096
+HELLO_FIELDS: Final = 9
+"""Fields of a client's `Hello`: the rest is for nodes."""
 MAX_LIST: Final = 64
 """Items of a list in a rare message that a client sends."""
 
@@ -146,9 +148,9 @@ def _key(value: object) -> bytes:
     return value
 
 
-def _directory(value: object) -> bytes:
-    if not isinstance(value, bytes) or len(value) not in (0, DIRECTORY_BYTES):
-        raise ProtocolError(f"must be {DIRECTORY_BYTES} bytes, or none")
+def _digest(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) not in (0, DIGEST_BYTES):
+        raise ProtocolError(f"must be {DIGEST_BYTES} bytes, or none")
     return value
 
 
@@ -219,11 +221,15 @@ _TERM: Final = _integer(0, limits.MAX_TERM)
 _LOG_TIME_MS: Final = _integer(0, 2**63 - 1)
 _SNAPSHOT_BYTES: Final = _integer(0, limits.MAX_SNAPSHOT_BYTES)
 _NAME: Final = _text(MAX_NAME_BYTES)
+_SETTING: Final = _text(limits.MAX_SETTING_BYTES)
 _TEXT: Final = _text(MAX_TEXT_BYTES)
 _CODE: Final = _text(16)
 
 SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
-    Hello: (_side, _VERSION, _VERSION, _NAME, _U32, _U32, _U64, _directory, _truth),
+    Hello: (
+        *(_side, _VERSION, _VERSION, _NAME, _U32, _U32, _U64, _digest, _truth),
+        *(_digest, _SETTING, _digest, _SETTING, _INDEX, _INDEX),
+    ),
     Welcome: (_VERSION, _NAME, _U32, _U64),
     Goodbye: (_CODE, _TEXT),
     Refused: (_U64, _CODE, _TEXT),
@@ -261,7 +267,9 @@ SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
 
 def encode_body(message: RareMessage) -> bytes:
     """The CBOR array of the message's fields."""
-    values = (getattr(message, field.name) for field in dataclasses.fields(message))
+    values = [getattr(message, field.name) for field in dataclasses.fields(message)]
+    if isinstance(message, Hello) and message.side is Side.CLIENT:
+        values = values[:HELLO_FIELDS]
     return cbor2.dumps([int(v) if isinstance(v, enum.IntEnum) else v for v in values])
 
 
@@ -269,12 +277,14 @@ def decode_body(cls: type[RareMessage], body: bytes) -> RareMessage:
     """The message of type `cls`; raises `ProtocolError` that names the field."""
     schema = SCHEMAS[cls]
     values = load(body)
+    if cls is Hello and isinstance(values, list) and len(values) == HELLO_FIELDS:
+        schema = schema[:HELLO_FIELDS]
     if not isinstance(values, list) or len(values) != len(schema):
         if cls is Hello and (other := _hello_of_another_version(values)) is not None:
             return other
         raise ProtocolError(f"{cls.__name__} must be an array of {len(schema)}")
     fields = []
-    for field, check, value in zip(dataclasses.fields(cls), schema, values, strict=True):
+    for field, check, value in zip(dataclasses.fields(cls), schema, values, strict=False):
         try:
             fields.append(check(value))
         except ProtocolError as error:

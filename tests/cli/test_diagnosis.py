@@ -16,8 +16,9 @@ from esctl.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.exits import Exit
 from esctl.inquiry import checkup
 from esctl.inquiry.shortened import Shortened
+from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import OperationTimeout
-from tests.cli.situations import HEARD_MS, ended, fault, gone, look, node, seen
+from tests.cli.situations import HEARD_MS, HOME, ended, fault, gone, look, node, seen
 from tests.command_line import parse
 
 AT = "2013-01-01T11:22:33.000000Z"
@@ -38,6 +39,10 @@ CUT = fault("cut-1", peers=(2,))
 CUT_OFF = {"role": "pre-candidate", "leader": None, "silence_ms": 4_200}
 ELECTING = {"role": "candidate", "leader": None}
 NOBODY = [node(n, term=7 + n, **ELECTING) for n in (1, 2, 3)]
+
+OTHERS = {"ttl_ms": 600_000, "max_keys": 2_000_000, "when_full": "shrink"}
+WINDOWS = [node(n, dedup=OTHERS | ({"ttl_ms": 60_000} if n == 3 else {})) for n in (1, 2, 3)]
+NEW_MEMBERS = LastWords(End.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
 
 START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl why"
 SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
@@ -61,6 +66,9 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "shortened": (seen(shortened=Shortened(900, 2, 3, AT)), Kind.LOG_SHORTENED, "esctl status"),
     "held": (ended(2, LastWords(End.FAILED, AT, "ES3133", "node 1 is not whole")), Kind.DAMAGE, START),
     "cannot repair": (ended(2, LastWords(End.FAILED, AT, "ES3104", "again")), Kind.DAMAGE, START),
+    "another window": (seen(*WINDOWS), Kind.SETTINGS_DIFFER, "esctl node restart 3"),
+    "other members": (seen(node(2, voters=[1, 2, 3, 4, 5])), Kind.SETTINGS_DIFFER, "esctl node restart 2"),
+    "new members": (ended(2, NEW_MEMBERS), Kind.SETTINGS_DIFFER, START),
     "paused": (seen(gone(3, RunState.PAUSED)), Kind.NODE_PAUSED, "esctl node resume 3"),
     "silent": (seen(gone(3, RunState.RUNNING)), Kind.NODE_SILENT, "esctl health --wait 30"),
     "repairing": (REPAIRING, Kind.DAMAGE, "esctl health --wait 60"),
@@ -141,6 +149,42 @@ def test_an_older_term_is_no_other_history() -> None:
     assert (
         diagnose(seen(node(2, applied_index=1640, term=2), node(1, term=3))).situation.survey.conflicts == {}
     )
+
+
+def refusal(reason: str) -> dict[str, object]:
+    return {"connected": False, "outbox_bytes": 0, "refused": {"code": "ES2031", "reason": reason}}
+
+
+def test_a_node_that_is_refused_explains_why_it_hears_no_leader() -> None:
+    third = replace(
+        WINDOWS[2], status={**(WINDOWS[2].status or {}), **CUT_OFF, "peers": {"1": refusal("no")}}
+    )
+    (found,) = diagnose(seen(*WINDOWS[:2], third)).findings
+    assert found.nodes == {3}
+    assert found.evidence[:3] == [
+        "nodes 1, 2: ttl_ms = 600000, max_keys = 2000000, when_full = shrink",
+        "node 3: ttl_ms = 60000, max_keys = 2000000, when_full = shrink",
+        "no",
+    ]
+    assert "node-3.toml back" in found.first
+    assert [one.kind for one in found.so] == [Kind.CUT_OFF]
+
+
+def test_of_two_values_that_are_equally_many_that_of_the_leader_is_right() -> None:
+    found = diagnose(seen(*WINDOWS[::2], gone(2), words={2: KILLED})).findings
+    assert [one.nodes for one in every(found) if one.kind is Kind.SETTINGS_DIFFER] == [{3}]
+
+
+def test_a_file_that_differs_is_told_before_its_node_is_started_with_it() -> None:
+    members = tuple(Member(n, Address("a", n), Address("a", 10 + n)) for n in (1, 2, 3))
+    files = {n: Config("drill", n, HOME, members) for n in (1, 2, 3)}
+    assert diagnose(seen(files=files)).well
+    files[2] = replace(files[2], dedup=Dedup(max_keys=4096))
+    (found,) = diagnose(seen(files=files)).findings
+    assert (found.kind, found.severity, found.nodes) == (Kind.SETTINGS_DIFFER, Severity.WARNING, {2})
+    assert "max_keys = 4096" in found.evidence[1]
+    changed = {n: replace(one, dedup=Dedup(max_keys=4096)) for n, one in files.items()}
+    assert diagnose(seen(files=changed)).well
 
 
 def test_a_cluster_that_is_well_is_said_to_be_and_why() -> None:

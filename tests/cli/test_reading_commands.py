@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.commands import status as status_command
 from esctl.commands.status import warnings
 from esctl.inquiry import barrier, checkup, following, lookup, survey
 from esctl.inquiry.barrier import confirmed_end
@@ -260,6 +261,20 @@ async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path
     assert [report.clock_is_off_ms for report in found.reports][::2] == [0, 0]
     (warning,) = [words for words in warnings(found) if "clock" in words]
     assert warning.startswith("the clock of node 2 is 2h00m behind this machine's")
+
+
+async def test_nodes_that_refuse_each_other_are_said_once_for_both(tmp_path: Path) -> None:
+    nodes = three()
+    why = {"code": "ES2031", "reason": "[dedup] of node 1 is that, of node 3 this"}
+    nodes[0].peers = {"2": {"refused": None}, "3": {"refused": why}}
+    nodes[2].peers = {"1": {"refused": why}, "2": {"refused": None}}
+    async with serving(nodes, tmp_path) as cluster:
+        found = await checkup.examine(cluster)
+    (flaw,) = next(stage for stage in found.stages if stage.name == "ready").flaws
+    said = f"nodes 1 and 3 do not talk to each other (ES2031): {why['reason']}"
+    assert flaw == (said, "esctl why --cluster wire")
+    assert f"{said}; next: esctl why --cluster wire" in warnings(found.survey)
+    assert status_command.answer_of(found.survey).data["nodes"][2]["refusals"] == [{"peer": 1, **why}]
 
 
 COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"

@@ -131,6 +131,45 @@ def test_a_follower_that_lags_follows_from_the_fault_that_is_healed(tmp_path: Pa
     mend(finding)
 
 
+def test_a_file_that_differs_is_named_before_and_after_its_node_is_restarted() -> None:
+    number = a_follower()
+    path = Path(state.load("patient").node(number).config)
+    text = path.read_text()
+    path.write_text(text.replace("ttl_ms = 600000", "ttl_ms = 60000"))
+    written = first("settings-differ")
+    assert written["severity"] == "warning"
+    assert written["nodes"] == [number]
+    Run("node", "restart", str(number), "--timeout", "1")  # it is up, and follows nobody
+    deadline = time.monotonic() + PATIENCE_S
+    while (finding := first("settings-differ"))["severity"] == "warning" or len(finding["evidence"]) < 4:
+        assert time.monotonic() < deadline, finding
+    assert "ttl_ms = 60000," in finding["evidence"][1] + finding["evidence"][0]
+    refusals = {one["id"]: one["refusals"] for one in esctl("status")["nodes"]}[number]
+    assert {one["code"] for one in refusals} == {"ES2031"}
+    stages = Run("health", "-o", "json").data["stages"]
+    assert any("do not talk to each other (ES2031)" in reason for one in stages for reason in one["reasons"])
+    path.write_text(text)
+    mend(finding)
+
+
+def test_a_file_with_other_members_is_named_and_the_node_starts_with_the_old_ones() -> None:
+    number = a_follower()
+    path = Path(state.load("patient").node(number).config)
+    text = path.read_text()
+    esctl("node", "stop", str(number))
+    more = "".join(
+        f'\n[[members]]\nid = {n}\npeer = "127.0.0.1:{n}"\nclient = "127.0.0.1:{n + 10}"\n' for n in (4, 5)
+    )
+    path.write_text(text + more)
+    refused = Run("node", "start", str(number), "-o", "json")
+    assert refused.code != 0
+    finding = first("settings-differ")
+    assert "ES2032" in finding["evidence"][0]
+    assert str(path) in finding["first"]
+    path.write_text(text)
+    mend(finding)
+
+
 def test_a_full_disk_is_named_as_the_reason_of_an_end(tmp_path: Path) -> None:
     number = a_follower()
     full = Order(number, "disk-1", "disk-full")

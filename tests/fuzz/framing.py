@@ -24,7 +24,7 @@ from esnode.errors import (
     PeerError,
     ProtocolError,
 )
-from esnode.messages import Goodbye, Hello, Side
+from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side
 from esnode.raft.messages import Heartbeat
 from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.cbor import load
@@ -206,7 +206,7 @@ def handshake(data: bytes) -> str:
 def handshake_seeds() -> list[bytes]:
     """Both sides with what they hope for, what they may get, and what follows it."""
     good = encode(samples.hello()) + encode(Heartbeat(3, 6, 1))
-    client = encode(Hello(Side.CLIENT, 1, 1, "", 0, 0, 5))
+    client = encode(Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "", 0, 0, 5))
     answers = encode(samples.welcome()) + b"\x00\x00\x00\x09"
     goodbyes = [encode(Goodbye(code, "why")) for code in ("ES2004", "ES9999", "ES9001", "ES1101", "ES3104")]
     accepting = [bytes([how]) + good for how in (0x61, 0x63, 0x65, 0x67, 0x49)]
@@ -253,7 +253,7 @@ def _check_greeted(hello: Hello, allowed_side: Side) -> None:
 
 async def _greeting(connection: Connection, side: Side) -> str:
     wanted = 1 if side is Side.PEER else 0
-    said = Hello(side, 1, 1, samples.CLUSTER if wanted else "", 2, wanted, 77)
+    said = Hello(side, PROTOCOL_VERSION, PROTOCOL_VERSION, samples.CLUSTER if wanted else "", 2, wanted, 77)
     try:
         answer = await greet(connection, said)
     except (PeerError, OperatorError, CallerError) as error:  # a Goodbye may carry the code of any of them

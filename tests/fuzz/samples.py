@@ -86,7 +86,9 @@ def chain(terms: tuple[int, ...], index: int = 1, base_offset: int = 0, log_time
 
 def hello() -> Hello:
     """Node 2 calls node 1."""
-    return Hello(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, CLUSTER, 2, 1, 77, bytes(16))
+    version = PROTOCOL_VERSION
+    settings = (b"m" * 16, "1, 2, 3", b"d" * 16, "ttl_ms = 600000")
+    return Hello(Side.PEER, version, version, CLUSTER, 2, 1, 77, bytes(16), False, *settings, 5, 4)
 
 
 def welcome() -> Welcome:

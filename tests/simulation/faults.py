@@ -222,7 +222,7 @@ class Faults:
         return True
 
     def _old_copy(self, fault: Fault, host: Host) -> bool:
-        """A copy is taken now, and put in place of the disk some time later."""
+        """A copy is taken now, and put in place of the disk some time later; or back over its very files."""
         self._world.schedule.after(fault.for_ns, self._put_back, fault, host, host.disk.image())
         return len(self._world.voters) > 1
 
@@ -230,9 +230,10 @@ class Faults:
         if self._world.is_calm or not self._distrust(host):
             return
         self._end(host, fault, heard=True, torn=None)
-        host.disk.restore(image)
+        in_place = fault.salt % 2 == 0
+        host.disk.restore(image, in_place=in_place)
         host.exchanged = True
-        self._world.counts["fault.old_copy put back"] += 1
+        self._world.counts[f"fault.old_copy put back{' in place' if in_place else ''}"] += 1
 
     def _bit_flip(self, fault: Fault, host: Host) -> bool:
         """A bit turns over; the process ends soon, and the next one reads everything, sooner or later."""

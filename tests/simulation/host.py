@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Final
 from esnode import limits
 from esnode.apply import Machine
 from esnode.dedup.batch import Batch
-from esnode.errors import Bug, CopiedDirectory, DamagedRecord, HistoryConflict, StorageFailed
+from esnode.errors import (
+    Bug,
+    CopiedDirectory,
+    DamagedRecord,
+    EventStreamError,
+    HistoryConflict,
+    OlderDirectory,
+    StorageFailed,
+)
 from esnode.raft.messages import (
     Beat,
     Decision,
@@ -57,6 +65,13 @@ DISK_SAYS: Final = {
 
 class Crashed(Exception):
     """The process has just ended, in the middle of something."""
+
+
+_CAUSES: Final[dict[type[EventStreamError], Distrust]] = {
+    DamagedRecord: Distrust.DAMAGE,
+    CopiedDirectory: Distrust.COPY,
+    OlderDirectory: Distrust.OLDER,
+}
 
 
 class Host:
@@ -139,7 +154,7 @@ class Host:
             else:
                 self.world.invariants.recovered(self, found)
             process = Process(self, storage)
-        except (DamagedRecord, CopiedDirectory) as error:
+        except (DamagedRecord, CopiedDirectory, OlderDirectory) as error:
             if not self.distrusted:
                 raise Violation(
                     "durability", f"node {self.id} finds damage that nobody did: {error}"
@@ -147,7 +162,7 @@ class Host:
             self.note(f"rejoins: {error}")
             self.world.counts[f"node.found {type(error).__name__}"] += 1
             self.disk.crash()
-            self.disk.begin_rejoin(Distrust.COPY if isinstance(error, CopiedDirectory) else Distrust.DAMAGE)
+            self.disk.begin_rejoin(_CAUSES[type(error)])
             self.exchanged = True
             return self._open()
         self.exchanged = False

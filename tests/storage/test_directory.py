@@ -85,6 +85,7 @@ def test_every_new_name_is_synced_into_its_directory(
     assert "a" in names[str(quick_path)]
     assert "b" in names[str(quick_path / "a")]
     there = {each.name for each in (quick_path / "a" / "b").iterdir()}
+    there -= {"written-1"}  # a witness that is lost with the power says nothing, and nothing false
     assert there <= names[str(quick_path / "a" / "b")]
     assert "snapshot-5-3" in there
     storage.close()

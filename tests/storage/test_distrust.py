@@ -169,13 +169,13 @@ def test_a_log_that_was_put_aside_can_be_put_back_by_hand(lost_end: DirectoryPla
     engine_files = [each for each in data_dir.iterdir() if each.name.startswith(names)]
     kept = [*data_dir.glob("savepoint"), *data_dir.glob("keys-*")]
     assert len(kept) == 2
-    for each in [*engine_files, data_dir / "durable", *kept]:
+    for each in [*engine_files, data_dir / "durable", *data_dir.glob("written-*"), *kept]:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     for each in (data_dir / "damaged-1").iterdir():
         each.rename(data_dir / each.name)
     (data_dir / "durable").write_bytes(bytes(128))
-    (data_dir / "savepoint").unlink()
-    (data_dir / "rejoining").unlink()
+    for each in [data_dir / "savepoint", *data_dir.glob("written-*"), data_dir / "rejoining"]:
+        each.unlink()
     trust(lost_end)
     for opened in lost_end.twice(lost_end.open()):
         assert opened.recover().last_index == 7

@@ -31,6 +31,13 @@ DISKS: Final = (
         (Edit(STORED, "if outline.number < self._home.mark:", "if outline.number < 0:"),),
     ),
     Mutant(
+        "set-back-believed",
+        "decision 24",
+        "a log that was set back in place is taken as it is, whatever says that there was more",
+        "A",
+        (Edit(STORED, "if outline.number < self._home.witnessed and", "if outline.number < 0 and"),),
+    ),
+    Mutant(
         "record-checksum-ignored",
         "#19",
         "a record's checksum is not compared: a flipped bit is served, and sent to others",

@@ -243,14 +243,16 @@ class Faults:
             await self._start_again(machine)
 
     async def _old_copy(self) -> None:
-        """A copy is made now, and put in place of the disk some time later."""
+        """A copy is made now, and put in place of the disk some time later; or back over its very files."""
         machine = self._victim()
         image = machine.disk.image()
         await trio.sleep(self._while_s())
         if self._may_lose(machine):
-            self._hit("old_copy", machine.host)
+            in_place = self._source.random() < 0.5
+            self._hit("old_copy", f"{machine.host}{', in place' if in_place else ''}")
             machine.kill()
-            machine.lose(partial(machine.disk.restore, image), noticed=True)
+            noticed = not in_place or image.mark < machine.disk.witnessed
+            machine.lose(partial(machine.disk.restore, image, in_place=in_place), noticed=noticed)
             await self._start_again(machine)
 
     async def _bit_flip(self) -> None:

@@ -1,0 +1,61 @@
+"""The settings that all nodes of a cluster must have alike, and what two nodes say when they differ.
+
+Decides which these are: the members, since a majority of one list is none of another, and `[dedup]`, since
+what is a duplicate would depend on who leads. Each has one canonical text and a digest of it. Timers, limits
+of the log, engines and addresses may differ. Called by `replication.py` and the status.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from esnode import limits
+from esnode.config import Config
+from esnode.errors import DedupDiffers, MembersDiffer, ProtocolError
+from esnode.messages import Hello
+
+DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its digest, and its value for people, at most `limits.MAX_SETTING_BYTES` long."""
+
+    digest: bytes
+    text: str
+
+
+class Agreement:
+    """What one node is set to."""
+
+    def __init__(self, config: Config) -> None:
+        ids = sorted(member.id for member in config.members)
+        dedup = config.dedup
+        self._me = config.node_id
+        self.members = _setting("members", ", ".join(map(str, ids)))
+        self.dedup = _setting(
+            "dedup",
+            f'ttl_ms = {dedup.ttl_ms}, max_keys = {dedup.max_keys}, when_full = "{dedup.when_full}"',
+        )
+
+    def check(self, hello: Hello) -> None:
+        """That a peer is set alike. Raises `MembersDiffer`, `DedupDiffers`, each with both values."""
+        if not hello.members or not hello.dedup:
+            raise ProtocolError("a node must say which members and which [dedup] it is set to")
+        if hello.members != self.members.digest:
+            raise MembersDiffer(
+                f"node {self._me} has the members {self.members.text},"
+                f" node {hello.node_id} the members {hello.members_text}"
+            )
+        if hello.dedup != self.dedup.digest:
+            raise DedupDiffers(
+                f"[dedup] of node {self._me} is {self.dedup.text}, that of node {hello.node_id}"
+                f" {hello.dedup_text}"
+            )
+
+
+def _setting(name: str, text: str) -> Setting:
+    digest = hashlib.blake2b(f"{name}: {text}".encode(), digest_size=DIGEST_BYTES).digest()
+    if len(text) > limits.MAX_SETTING_BYTES:
+        text = f"{text[: limits.MAX_SETTING_BYTES - 40]}... ({text.count(',') + 1} in all)"
+    return Setting(digest, text)
