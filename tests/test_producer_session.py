@@ -130,6 +130,22 @@ async def test_an_event_that_was_given_up_in_a_batch_that_others_wait_for_keeps_
         }
 
 
+async def test_what_was_acked_and_not_heard_of_is_known_when_it_is_sent_again() -> None:
+    """Of several batches one is given up: the application is told to send all of them again."""
+
+    def first_only(node: FakeNode, message: Message) -> Reply:
+        return swallow(node, message) if cluster.log.ids() else node.answer(message)
+
+    async with client(producer_session=True, batch_events=2, timeout_s=1.0) as (cluster, log):
+        cluster.nodes[1].script = first_only
+        with pytest.raises(OperationTimeout):
+            await log.append_many([event(n) for n in range(4)])
+        assert cluster.log.ids() == ["0", "1"]
+        cluster.nodes[1].script = None
+        cluster.log.forget_keys()
+        assert [ack.offset for ack in await log.append_many([event(n) for n in range(4)])] == [0, 1, 2, 3]
+
+
 async def test_a_gap_left_by_what_was_given_up_and_is_not_in_the_log_is_closed() -> None:
     async with client(producer_session=True, timeout_s=1.0) as (cluster, log):
         await log.append(event(0))

@@ -239,12 +239,14 @@ class Log:
                 if request.acks is None:
                     request.acks = acks_of(_batch_ack(request, answer))
                 return request.acks[place]
+            except trio.Cancelled:
+                if self._producer is not None:
+                    self._producer.leave(key, request, place)
+                raise
             finally:
                 request.waiters -= 1
                 if not request.waiters and request.batch is not None:
                     self._courier.abandon(request)
-                elif self._producer is not None:
-                    self._producer.leave(key, request, place)
         raise self._courier.why_late(request)
 
     async def append_many(
@@ -285,6 +287,7 @@ class Log:
         on_sent: Callable[[], None] | None = None,
     ) -> list[BatchAck]:
         requests: list[Request] = []
+        heard = False
         submitting = trio.CancelScope()
 
         def stop(refused: Request) -> None:
@@ -303,9 +306,14 @@ class Log:
                         break
                     if first_sequence is not None:
                         first_sequence += batch.count
-            return [await self._settled(request, requests) for request in requests]
+            acks = [await self._settled(request, requests) for request in requests]
+            heard = True
+            return acks
         finally:
             self._courier.abandon(*requests)
+            if self._producer is not None and not heard:
+                for request in requests:
+                    self._producer.unheard(request)
 
     async def _parts(self, batch: Batch, first_sequence: int | None) -> list[tuple[Batch, int | None]]:
         """The batch with the number that it must have; in parts where that is several."""

@@ -143,10 +143,15 @@ class ProducerSession:
         return self._in_log.get(key)
 
     def leave(self, key: bytes, request: Request, place: int) -> None:
-        """Nobody waits any more for this event of a batch, which is on its way for others."""
-        if not request.done.is_set():
-            self._settle_left()
-            self._left[key] = request, place
+        """Nobody waits any more for this event of a batch, which may be on its way for others."""
+        self._left[key] = request, place
+        self._settle_left()
+
+    def unheard(self, request: Request) -> None:
+        """A batch was acked, and whoever sent it does not know: it was one of several, say."""
+        if request.batch is not None and request.sequence is not None and request.answer is not None:
+            for number, key in enumerate(split_keys(request.batch.keys), request.sequence):
+                self._remember(key, number)
 
     def rejoin(self, key: bytes) -> Place | None:
         """The batch that is on its way with this event, which was left alone there: to be waited for."""
