@@ -226,7 +226,8 @@ class Log:
         `OutOfSequence` (a number too high), and `ProducerFenced` or `UnknownProducer` when that is over.
         """
         encoded, key = encode_event(event), key_of(event)
-        self._check_sequence(sequence, 1)
+        if sequence is not None:
+            self._check_sequence(sequence, 1)
         request: Request | None = None
         with trio.move_on_after(self._timeout_s):
             under_way = None
@@ -278,6 +279,9 @@ class Log:
         """
         check_batch(batch)
         self._check_sequence(first_sequence, batch.count)
+        if self._producer is None:
+            request = await self._submit(batch, None, on_sent, None)
+            return await self._settled(request, (request,))
         return joined(await self._append_in_order([batch], first_sequence, on_sent))
 
     async def _append_in_order(
@@ -352,7 +356,7 @@ class Log:
         batch: Batch,
         sequence: int | None,
         on_sent: Callable[[], None] | None,
-        on_refused: Callable[[Request], None],
+        on_refused: Callable[[Request], None] | None,
     ) -> Request:
         """Send `batch` once the window has a place, and behind all that came before this call."""
         request = self._new_append()

@@ -256,6 +256,8 @@ class Admission:
 
     def _has_room(self, log_time_ms: int) -> bool:
         """Whether another name may be opened."""
+        if self._producers.has_room(len(self._names) + 1, log_time_ms):
+            return True  # and there is no need to look which of them are new
         names = sum(self._producers.find_name(name) is None for name in self._names)
         return self._producers.has_room(names + 1, log_time_ms)
 

@@ -213,3 +213,13 @@ def test_names_and_last_numbers_come_with_a_snapshot() -> None:
     assert send(leader, newer, 0, 4) == (OffsetRange(0, 4),)
     again = leader.open("a", 0, 3)
     assert again == Opened(Opening(newer.producer_id, 3, 4, "a", 3), last_offset=3)
+
+
+def test_a_name_that_was_closed_and_opened_by_another_is_not_gone_on_with() -> None:
+    """It is another session: the same holder has no part in it, whatever its number."""
+    leader = Leader()
+    other = opened(leader, "a", holder=7)
+    for committed in (False, True):
+        if committed:
+            leader.commit()
+        assert leader.open("a", other.producer_id + 1, 7) is Refusal.PRODUCER_FENCED

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from esnode import limits
 from esnode.dedup.batch import ProducerStamp
 from esnode.dedup.producers import Opening
-from esnode.errors import DamagedRecord
+from esnode.errors import DamagedRecord, NewerFormat
 from esnode.raft.entry import HEADER_BYTES, Entry, EntryKind, parse, seal, seal_opening
 
 from .solo import events, noop
@@ -69,13 +69,18 @@ def forged(entry: Entry, at: int, value: int) -> bytes:
     return bytes(record)
 
 
-@pytest.mark.parametrize(
-    ("at", "value", "complaint"),
-    [(4, 9, "version 9"), (5, 200, "unknown kind 200"), (HEADER_BYTES - 1, 1, "not what it says")],
-)
-def test_a_record_that_contradicts_itself_is_refused(at: int, value: int, complaint: str) -> None:
-    with pytest.raises(DamagedRecord, match=complaint):
+@pytest.mark.parametrize(("at", "value", "complaint"), [(4, 9, "of format 9"), (5, 200, "of the kind 200")])
+def test_a_whole_record_that_a_newer_version_wrote_is_refused_as_that(
+    at: int, value: int, complaint: str
+) -> None:
+    with pytest.raises(NewerFormat, match=complaint):
         parse(forged(noop(1, 1), at, value))
+
+
+@pytest.mark.parametrize(("at", "complaint"), [(4, "version 0"), (HEADER_BYTES - 1, "not what it says")])
+def test_a_record_that_contradicts_itself_is_refused(at: int, complaint: str) -> None:
+    with pytest.raises(DamagedRecord, match=complaint):
+        parse(forged(noop(1, 1), at, 1 if at > 4 else 0))
 
 
 def test_a_torn_record_is_refused() -> None:
