@@ -19,8 +19,10 @@ from esnode.formats import refuse_newer
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import Snapshot
 
-SNAPSHOT_VERSION: Final = 1
-SAVEPOINT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
+SAVEPOINT_VERSION: Final = 2
+NAMELESS_VERSION: Final = 1
+"""Of both, where no producer session has a name: older versions can read it."""
 DIGEST_BYTES: Final = 16
 
 # version | digest | length of the producer table; then that table, then the key window
@@ -85,9 +87,9 @@ class Machine:
         if entry.kind is EntryKind.BATCH:
             self.keys.add(entry.keys, entry.base_offset, entry.log_time_ms)
             if entry.producer is not None:
-                self.producers.record(entry.producer, entry.base_offset, entry.count)
-        elif entry.kind is EntryKind.PRODUCER:
-            self.producers.open(entry.index)
+                self.producers.record(entry.producer, entry.base_offset, entry.count, entry.log_time_ms)
+        elif (opening := entry.opening) is not None:
+            self.producers.open(opening, entry.log_time_ms)
         self.applied_index = entry.index
         self.applied_term = entry.term
         self.log_time_ms = entry.log_time_ms
@@ -100,7 +102,8 @@ class Machine:
     def snapshot(self) -> Snapshot:
         """The state, as bytes that `restore` takes."""
         producers = self.producers.dump()
-        head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))
+        version = SNAPSHOT_VERSION if self.producers.named else NAMELESS_VERSION
+        head = _HEAD.pack(version, self.digest(), len(producers))
         data = bytearray(head + producers)
         for part in self.keys.dump():  # joined in one piece, millions of keys would stop every other thread
             data += part
@@ -117,10 +120,10 @@ class Machine:
             raise DamagedRecord("the snapshot ends within its head")
         version, digest, producers_len = _HEAD.unpack_from(view)
         refuse_newer(f"the state in the snapshot of index {snapshot.index}", version, SNAPSHOT_VERSION)
-        if version != SNAPSHOT_VERSION:
+        if version not in (NAMELESS_VERSION, SNAPSHOT_VERSION):
             raise DamagedRecord(f"snapshot version {version} is not {SNAPSHOT_VERSION}")
         keys_start = _HEAD.size + producers_len
-        producers = ProducerTable.load(view[_HEAD.size : keys_start])
+        producers = _producers(view[_HEAD.size : keys_start], version)
         keys = self.keys.load(view[keys_start:])
         position = _POSITION.pack(snapshot.index, snapshot.term, snapshot.log_time_ms)
         if (
@@ -141,7 +144,8 @@ class Machine:
         """The state; `keys.sealed_chunks` has the rest of it, until the next change."""
         dedup, producers = self._dedup, self.producers.dump()
         refuses = dedup.when_full == "refuse"
-        head = _SAVED_HEAD.pack(SAVEPOINT_VERSION, dedup.ttl_ms, dedup.max_keys, refuses, len(producers))
+        version = SAVEPOINT_VERSION if self.producers.named else NAMELESS_VERSION
+        head = _SAVED_HEAD.pack(version, dedup.ttl_ms, dedup.max_keys, refuses, len(producers))
         return Savepoint(
             self.applied_index,
             self.applied_term,
@@ -162,12 +166,12 @@ class Machine:
             raise DamagedRecord("the savepoint ends within its head")
         version, *settings, producers_len = _SAVED_HEAD.unpack_from(view)
         refuse_newer("the state in the savepoint", version, SAVEPOINT_VERSION)
-        if version != SAVEPOINT_VERSION:
+        if version not in (NAMELESS_VERSION, SAVEPOINT_VERSION):
             raise DamagedRecord(f"savepoint version {version} is not {SAVEPOINT_VERSION}")
         if settings != [dedup.ttl_ms, dedup.max_keys, dedup.when_full == "refuse"]:
             raise DamagedRecord("the savepoint was made under other settings of the window")
         keys_start = _SAVED_HEAD.size + producers_len
-        producers = ProducerTable.load(view[_SAVED_HEAD.size : keys_start])
+        producers = _producers(view[_SAVED_HEAD.size : keys_start], version)
         keys = self.keys.resume(view[keys_start:], sealed)
         self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))
 
@@ -196,6 +200,14 @@ def _format_of(head: struct.Struct, state: bytes) -> int:
         return 0
     version, *_, producers_len = head.unpack_from(state)
     return int(version) if producers_len <= len(state) - head.size else 0
+
+
+def _producers(data: memoryview, version: int) -> ProducerTable:
+    """The sessions in a snapshot or savepoint; raises `DamagedRecord`."""
+    producers = ProducerTable.load(data)
+    if (version == NAMELESS_VERSION) == bool(producers.named):
+        raise DamagedRecord(f"state of version {version} has {producers.named} producer sessions with a name")
+    return producers
 
 
 def _digest(position: bytes, keys: bytes, producers: bytes) -> bytes:

@@ -92,15 +92,31 @@ class OutOfSequence(CallerError):
 
     code = "ES1005"
     title = "the producer session has a gap"
-    next_step = "send the batches of one session in order, on one connection"
+    next_step = "send what is missing first: `producer_state` of the client says which number comes next"
 
 
 class UnknownProducer(CallerError):
-    """The producer session was never opened, or another one has replaced it."""
+    """The producer session was never opened, or was closed to make room for others."""
 
     code = "ES1006"
     title = "the producer session is not open"
-    next_step = "open a new session"
+    next_step = "open a new session; what was sent in this one is known by its keys, within the window"
+
+
+class ProducerFenced(CallerError):
+    """A newer holder has opened the producer session by its name: the older one is over."""
+
+    code = "ES1030"
+    title = "another process has opened the producer session by its name"
+    next_step = "stop this one; or, if it is the one that is to go on, connect anew with the same name"
+
+
+class ProducersFull(CallerError):
+    """There is no room for another named producer session, and none has been idle for long enough."""
+
+    code = "ES1031"
+    title = "there are too many named producer sessions"
+    next_step = "use names again instead of making new ones; a name that nobody uses is let go after a week"
 
 
 class OffsetAfterRestore(OffsetOutOfRange):
@@ -498,6 +514,8 @@ class Refusal(enum.Enum):
     OUT_OF_SEQUENCE = OutOfSequence.code
     UNKNOWN_PRODUCER = UnknownProducer.code
     TRANSFER_PENDING = TransferPending.code
+    PRODUCER_FENCED = ProducerFenced.code
+    PRODUCERS_FULL = ProducersFull.code
     LEADERSHIP_LOST = LeadershipLost.code
     """The only indefinite one: the request was taken, and its end is not known here."""
 

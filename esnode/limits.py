@@ -112,6 +112,11 @@ MAX_READ_BYTES: Final = 1 * MIB
 MAX_PRODUCER_RANGES: Final = 256
 """Batches of one producer session whose offsets are remembered."""
 MAX_PRODUCERS: Final = 65536
+MAX_NAMED_PRODUCERS: Final = 32_768
+"""Sessions with a name, among them: those without one are closed first to make room."""
+MAX_PRODUCER_NAME_BYTES: Final = 255
+NAMED_PRODUCER_KEPT_MS: Final = 7 * 24 * 3_600_000
+"""A named session that was used within so much log time is never closed: a new name is refused instead."""
 MAX_REMEMBERED_RANGES: Final = 131_072
 """In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
@@ -189,7 +194,7 @@ assert MAX_FETCH_BYTES < MAX_CATCH_UP_BYTES <= MAX_INFLIGHT_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
 assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS
 assert MAX_INFLIGHT_BYTES <= MAX_UNAPPLIED_BYTES
-assert MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
+assert MAX_NAMED_PRODUCERS < MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
 assert MAX_OFFERED_A_ROUND < MAX_STEPS_A_ROUND
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES

@@ -113,18 +113,30 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class OpenProducerSession:
-    """Open a producer session."""
+    """Open a producer session: a new one, or the one of `name`, whose older holder is fenced by it.
+
+    With `producer_id` the session goes on under a new epoch: one of a name only if this `holder`, a random
+    number of the client, was the last to open it.
+    """
 
     request_id: int
+    name: str = ""
+    producer_id: int = 0
+    holder: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerOpened:
-    """The session's id and epoch, durable."""
+    """The session's id and epoch, durable; the number of its last event (-1: there is none) and its offset.
+
+    The offset is -1 where no node remembers it.
+    """
 
     request_id: int
     producer_id: int
     epoch: int
+    last_sequence: int = -1
+    last_offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)

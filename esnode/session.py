@@ -16,7 +16,6 @@ import trio
 
 from esnode import limits
 from esnode.connection import Connection
-from esnode.dedup.producers import FIRST_EPOCH
 from esnode.errors import (
     Busy,
     CallerError,
@@ -75,7 +74,9 @@ from esnode.wire import Message, encode
 
 log = logging.getLogger(__name__)
 
-SlowRequest = Read | Subscribe | TransferLeadership | CustodyRequest
+_FINAL_FOR_SESSIONS = (Refusal.UNKNOWN_PRODUCER, Refusal.PRODUCER_FENCED, Refusal.PRODUCERS_FULL)
+
+SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | CustodyRequest
 
 
 class Custodian(Protocol):
@@ -185,9 +186,8 @@ class Session:
         match message:
             case Append():
                 self._append(message)
-            case OpenProducerSession(request_id):
-                settle = partial(self._settle_producer, request_id)
-                self._propose(request_id, 0, settle, OpenProducer)
+            case OpenProducerSession():
+                self._start(nursery, message, partial(self._open_producer, message))
             case Read():
                 self._start(nursery, message, partial(self._read, message))
             case Subscribe():
@@ -232,7 +232,7 @@ class Session:
         request_id: int,
         size_bytes: int,
         settle: Settle,
-        proposal: Callable[[int], Propose | OpenProducer],
+        proposal: Callable[[int], Propose],
     ) -> bool:
         """Hand a proposal to the core, or say why not; whether the core has it."""
         services = self._services
@@ -262,13 +262,6 @@ class Session:
         self._in_flight_bytes -= size_bytes
         if decision.refusal is None:
             self._push(Appended(request_id, decision.ranges, decision.duplicates))
-        else:
-            self._push_refusal(request_id, decision.refusal.value)
-
-    def _settle_producer(self, request_id: int, decision: Decision) -> None:
-        self._in_flight -= 1
-        if decision.refusal is None:
-            self._push(ProducerOpened(request_id, decision.wait_index, FIRST_EPOCH))
         else:
             self._push_refusal(request_id, decision.refusal.value)
 
@@ -303,6 +296,37 @@ class Session:
             self._refuse(request.request_id, error)
         finally:
             self._in_flight -= 1
+
+    async def _open_producer(self, request: OpenProducerSession) -> None:
+        services = self._services
+        if not services.view.leads:
+            raise NotLeader(self._who_leads())
+        answer: list[Decision] = []
+        decided = trio.Event()
+
+        def settle(decision: Decision) -> None:
+            answer.append(decision)
+            decided.set()
+
+        token = services.waiting.expect_decision(settle)
+        wanted = OpenProducer(token, request.name, request.producer_id, request.holder)
+        if not services.inbox.offer(wanted):
+            services.waiting.withdraw(token)
+            raise Busy("the node's inbox is full")
+        await decided.wait()
+        decision = answer[0]
+        if decision.refusal in _FINAL_FOR_SESSIONS:
+            # A client ends its session for that: it must not hear it from a leader that was deposed.
+            await self._wait_linearizable()
+            if services.view.leading_term != decision.term:
+                raise NotLeader(self._who_leads())
+        if decision.opened is None:
+            assert decision.refusal is not None
+            self._push_refusal(request.request_id, decision.refusal.value)
+        else:
+            session, offset = decision.opened.opening, decision.opened.last_offset
+            last = session.next_sequence - 1
+            self._push(ProducerOpened(request.request_id, session.producer_id, session.epoch, last, offset))
 
     async def _read(self, request: Read) -> None:
         async with self._reads:

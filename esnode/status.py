@@ -115,6 +115,8 @@ class Status:
             "when_full": settings.when_full,
             "forgotten_early": keys.shrunk,
             "producers": len(self.machine.producers),
+            "named_producers": self.machine.producers.named,
+            "closed_producers": self.machine.producers.closed,
         }
 
     def _peer(self, peer: int) -> dict[str, Any]:

@@ -13,8 +13,17 @@ import trio.testing
 
 from esnode.config import Address
 from esnode.connection import Connection, accept
-from esnode.dedup.batch import Batch, OffsetRange, split_keys
-from esnode.errors import ConnectionLost, NotLeader, OffsetOutOfRange, PeerError, Unreachable
+from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
+from esnode.errors import (
+    ConnectionLost,
+    NotLeader,
+    OffsetOutOfRange,
+    OutOfSequence,
+    PeerError,
+    ProducerFenced,
+    UnknownProducer,
+    Unreachable,
+)
 from esnode.events import decode_events, make_batch
 from esnode.messages import (
     Append,
@@ -40,6 +49,18 @@ from esnode.wire import Message
 Reply = Message | bytes | None
 """What a script answers: a message, raw bytes, or nothing. A `Subscribe` as it came: follow the log."""
 Script = Callable[["FakeNode", Message], Reply]
+
+
+@dataclass
+class FakeSession:
+    """What the cluster knows of a producer session."""
+
+    id: int
+    name: str
+    holder: int
+    epoch: int = 1
+    offsets: list[int] = field(default_factory=list)
+    """Of its events, by their numbers."""
 
 
 @dataclass
@@ -83,6 +104,10 @@ class FakeLog:
 
     def records_from(self, offset: int) -> tuple[bytes, ...]:
         return tuple(entry.record for entry in self.entries if entry.next_offset > offset)
+
+    def forget_keys(self) -> None:
+        """The window is over."""
+        self.offsets.clear()
 
     def ids(self) -> list[str]:
         """The `id` of each stored event, in order."""
@@ -181,12 +206,13 @@ class FakeNode:
         match message:
             case Append() | OpenProducerSession() | TransferLeadership() if not leads:
                 return Refused(message.request_id, NotLeader.code, "another node leads")
+            case Append(request_id, batch) if batch.producer is not None:
+                return self.append_in_session(request_id, batch, batch.producer)
             case Append(request_id, batch):
                 ranges, duplicates = log.append(batch, self.cluster.term)
                 return Appended(request_id, ranges, duplicates)
-            case OpenProducerSession(request_id):
-                self.cluster.producers += 1
-                return ProducerOpened(request_id, self.cluster.producers, 1)
+            case OpenProducerSession():
+                return self.open_session(message)
             case TransferLeadership(request_id, to):
                 return Transferred(request_id, self.id, to or 2)
             case Read(request_id, from_offset):
@@ -201,6 +227,43 @@ class FakeNode:
                 return KeyExplained(request_id, log.offsets.get(key, -1), 1000)
             case _:
                 raise AssertionError(f"the client sent {message}")
+
+    def open_session(self, wanted: OpenProducerSession) -> Reply:
+        sessions, opens = self.cluster.sessions, wanted.request_id
+        known = sessions.get(wanted.producer_id)
+        if wanted.name:
+            known = next((one for one in sessions.values() if one.name == wanted.name), None)
+        if known is None and wanted.producer_id:
+            return Refused(opens, UnknownProducer.code, "never heard of it")
+        if known is None:
+            self.cluster.producers += 1
+            known = sessions[self.cluster.producers] = FakeSession(
+                self.cluster.producers, wanted.name, wanted.holder
+            )
+            return ProducerOpened(opens, known.id, known.epoch)
+        if wanted.producer_id and wanted.holder != known.holder and wanted.name:
+            return Refused(opens, ProducerFenced.code, "somebody else has it")
+        known.epoch, known.holder = known.epoch + 1, wanted.holder
+        last_offset = known.offsets[-1] if known.offsets else -1
+        return ProducerOpened(opens, known.id, known.epoch, len(known.offsets) - 1, last_offset)
+
+    def append_in_session(self, request_id: int, batch: Batch, stamp: ProducerStamp) -> Reply:
+        session = self.cluster.sessions.get(stamp.producer_id)
+        if session is None:
+            return Refused(request_id, UnknownProducer.code, "never heard of it")
+        if stamp.epoch != session.epoch:
+            return Refused(request_id, ProducerFenced.code, f"the epoch is {session.epoch}")
+        before = len(session.offsets) - stamp.sequence
+        if before < 0:
+            return Refused(request_id, OutOfSequence.code, f"{len(session.offsets)} is missing")
+        duplicates = min(before, batch.count)
+        if duplicates < batch.count:
+            fresh = select(batch, range(duplicates, batch.count))
+            ranges, known = self.cluster.log.append(fresh, self.cluster.term)
+            session.offsets += [part.base_offset for part in ranges]
+            duplicates += known
+        offsets = session.offsets[stamp.sequence : stamp.sequence + batch.count]
+        return Appended(request_id, tuple(OffsetRange(offset, 1) for offset in offsets), duplicates)
 
     def records(self, request_id: int, records: tuple[bytes, ...], silence_ms: int = 0) -> Records:
         log = self.cluster.log
@@ -234,6 +297,7 @@ class FakeCluster:
         self.log = FakeLog()
         self.grown = trio.Event()
         self.producers = 0
+        self.sessions: dict[int, FakeSession] = {}
         self.nodes = {n: FakeNode(self, n) for n in range(1, size + 1)}
         self.addresses = [f"node:{n}" for n in self.nodes]
         self.dialed: list[int] = []

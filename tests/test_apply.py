@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from esnode.apply import Machine, Savepoint
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.producers import Opening
 from esnode.errors import Bug, DamagedRecord
-from esnode.raft.entry import Entry, EntryKind
+from esnode.raft.entry import Entry, EntryKind, seal_opening
 from esnode.raft.messages import Snapshot
 from tests.dedup.events import batch, entry, key
 
@@ -62,7 +63,7 @@ def test_entries_move_the_machine_along() -> None:
     assert (one.applied_index, one.applied_term) == (5, 2)
     assert (one.next_offset, one.log_time_ms) == (9, 7 * 10)
     assert one.keys.lookup([key(8)]) == {key(8): 8}
-    assert one.producers.next_sequence(2, 1) == 4
+    assert one.producers.place(2) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +259,43 @@ def test_a_snapshot_of_a_later_version_is_refused() -> None:
 
 def test_the_digest_is_the_same_in_every_process_and_version() -> None:
     assert applied(log_of([3, 0, 4, 0, 2])).digest().hex() == "b1e243512a715a8b6268fbf0e123bff9"
+
+
+def named(log: list[Entry]) -> list[Entry]:
+    """The log with one more entry: a session with a name."""
+    last = log[-1]
+    opening = Opening(last.index + 1, 1, 0, "billing-1", 7)
+    return [
+        *log,
+        seal_opening(
+            opening,
+            index=last.index + 1,
+            term=last.term,
+            base_offset=last.next_offset,
+            log_time_ms=last.log_time_ms,
+        ),
+    ]
+
+
+def test_state_with_a_named_session_has_a_version_of_its_own_and_comes_back() -> None:
+    plain = applied(log_of([3, 0, 4]))
+    one = applied(named(log_of([3, 0, 4])))
+    assert (plain.snapshot().data[0], plain.savepoint().state[0]) == (1, 1)
+    assert (one.snapshot().data[0], one.savepoint().state[0]) == (2, 2)
+    other = machine()
+    other.restore(one.snapshot())
+    for each in (other, resumed(one.savepoint(), chunks_of(one))):
+        assert each.digest() == one.digest()
+        assert each.producers.find_name("billing-1") == Opening(4, 1, 0, "billing-1", 7)
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_state_whose_version_contradicts_its_sessions_is_refused(names: bool) -> None:
+    log = log_of([3, 0, 4])
+    one = applied(named(log) if names else log)
+    wrong = bytes([1 if names else 2])
+    snapshot, savepoint = one.snapshot(), one.savepoint()
+    with pytest.raises(DamagedRecord, match="version"):
+        machine().restore(replace(snapshot, data=wrong + bytes(snapshot.data[1:])))
+    with pytest.raises(DamagedRecord, match="version"):
+        resumed(replace(savepoint, state=wrong + savepoint.state[1:]), chunks_of(one))

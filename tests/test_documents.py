@@ -23,6 +23,7 @@ from esctl.invocation import Invocation, SharedOptions
 from esctl.main import ROWS, load
 from esctl.timeline.moments import KNOWN, LEFT_OUT
 from esnode import chronicle, config, limits
+from esnode.client.producer import MAX_GIVEN_UP
 from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
 from esnode.errors import declared
@@ -302,6 +303,10 @@ FIGURES = [
     ("docs/guarantees.md", f"the last {limits.MAX_PRODUCER_RANGES} batches"),
     ("docs/guarantees.md", f"({limits.MAX_REMEMBERED_RANGES:,} in all sessions"),
     ("docs/guarantees.md", f"The {limits.MAX_PRODUCERS:,} sessions"),
+    ("docs/guarantees.md", f"when there are {limits.MAX_NAMED_PRODUCERS:,} names"),
+    ("docs/guarantees.md", f"within {limits.NAMED_PRODUCER_KEPT_MS // 86_400_000} days of log time"),
+    ("docs/guarantees.md", f"(the last {MAX_GIVEN_UP:,} such events"),
+    ("docs/protocol.md", f"at most {limits.MAX_PRODUCER_NAME_BYTES} bytes), producer_id"),
     ("docs/failover.md", f"3 heartbeats of {RAFT.heartbeat_ms} ms"),
     ("docs/failover.md", SUSPECTED_MS),
     ("docs/failover.md", f"by rank, {limits.HASTY_ELECTION_STEP_MS} ms apart"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from esnode.config import Dedup
 from tests.cluster import LocalCluster, local_cluster
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -69,3 +70,30 @@ async def test_the_consumer_prints_once_what_the_producer_sent_twice(tmp_path: P
         assert await produce(cluster, lines) == [f"{line} (it was there before)" for line in first]
         printed = await consume(cluster, COUNT)
         assert [json.loads(line.split(" ", 1)[1]) for line in printed] == events
+
+
+@pytest.mark.slow
+async def test_a_program_that_was_restarted_goes_on_in_its_file_where_the_log_is(tmp_path: Path) -> None:
+    lines = some_flights()
+    async with local_cluster(tmp_path, dedup=Dedup(ttl_ms=1)) as cluster:
+
+        async def resume(lines: list[str]) -> list[str]:
+            done = await trio.run_process(
+                [sys.executable, str(EXAMPLES / "resume.py"), "flights", *cluster.addresses],
+                stdin="".join(lines).encode(),
+                capture_stdout=True,
+                cwd=EXAMPLES.parent,
+                env={"PYTHONPATH": str(EXAMPLES.parent)},
+            )
+            return done.stdout.decode().splitlines()
+
+        assert await resume(lines[:60]) == [
+            "0 lines are in the log",
+            "60 lines are in the log, the last at offset 59",
+        ]
+        await cluster.kill(await cluster.leader())
+        assert await resume(lines) == [
+            "60 lines are in the log",
+            f"{COUNT} lines are in the log, the last at offset {COUNT - 1}",
+        ]
+        assert await resume(lines) == [f"{COUNT} lines are in the log"]

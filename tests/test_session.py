@@ -10,7 +10,8 @@ import trio.testing
 
 from esnode import limits
 from esnode.connection import Connection
-from esnode.errors import Busy, EarlierRefused, NotLeader, Refusal
+from esnode.dedup.producers import Opened, Opening
+from esnode.errors import Busy, EarlierRefused, NotLeader, ProducerFenced, Refusal
 from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
@@ -19,7 +20,9 @@ from esnode.messages import (
     FetchSnapshot,
     KeepSavepoint,
     LeaderIs,
+    OpenProducerSession,
     PrefixCutTo,
+    ProducerOpened,
     ReadEntries,
     Refused,
     SavepointKept,
@@ -28,7 +31,7 @@ from esnode.messages import (
     StatusRequest,
 )
 from esnode.raft.entry import Entry
-from esnode.raft.messages import Decision, Propose, Role, SoftState
+from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
 from esnode.reading import Reader
 from esnode.session import Custodian, Services, Session
 from esnode.storage.interface import Identity
@@ -198,3 +201,62 @@ async def test_what_follows_a_batch_that_came_before_the_election_was_won_is_ref
     assert [answer.code for answer in answers] == [NotLeader.code, EarlierRefused.code, Busy.code]
     assert isinstance(proposal, Propose)
     assert proposal.batch == batch(1)
+
+
+@pytest.mark.parametrize(
+    ("grant", "role", "code"),
+    [
+        (ReadGrant(2, 5, None), Role.LEADER, ProducerFenced.code),
+        (ReadGrant(2, 0, Refusal.NOT_LEADER), Role.FOLLOWER, NotLeader.code),
+        (ReadGrant(2, 5, None), Role.FOLLOWER, NotLeader.code),
+    ],
+    ids=["it leads", "it does not", "it has just lost it"],
+)
+async def test_only_a_leader_that_a_majority_has_just_confirmed_ends_a_producer_session(
+    grant: ReadGrant, role: Role, code: str
+) -> None:
+    """A leader that was deposed may know an older holder of the name than there is."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    services = services_of(CountedStatus())
+    services.view.show_state(SoftState(Role.LEADER, 3, 1))
+    client = Connection(theirs)
+    answers: list[object] = []
+
+    async def receive() -> None:
+        answers.extend(await client.receive())  # the news of who leads
+        answers.extend(await client.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        nursery.start_soon(receive)
+        await client.send(OpenProducerSession(9, "billing-1", 4, 77))
+        await trio.testing.wait_all_tasks_blocked()
+        assert services.inbox.drain(9) == [OpenProducer(1, "billing-1", 4, 77)]
+        services.waiting.decided([Decision(1, 3, 0, (), 0, Refusal.PRODUCER_FENCED)], 5, 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert services.inbox.drain(9) == [ReadIndex(2)]
+        assert len(answers) == 1
+        services.view.show_state(SoftState(role, 3, 1))
+        services.view.show_applied(5, 0)
+        services.waiting.granted([grant])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    (refused,) = answers[1:]
+    assert isinstance(refused, Refused)
+    assert (refused.request_id, refused.code) == (9, code)
+
+
+async def test_what_a_producer_session_is_told_is_its_last_number_and_offset() -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    services = services_of(CountedStatus())
+    services.view.show_state(SoftState(Role.LEADER, 3, 1))
+    client = Connection(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        await client.receive()
+        await client.send(OpenProducerSession(9, "billing-1"))
+        await trio.testing.wait_all_tasks_blocked()
+        opened = Opened(Opening(4, 2, 42, "billing-1", 77), 99)
+        services.waiting.decided([Decision(1, 3, 6, (), 0, None, opened)], 6, 3)
+        assert await client.receive() == [ProducerOpened(9, 4, 2, 41, 99)]
+        nursery.cancel_scope.cancel()

@@ -64,6 +64,7 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
+indexes_or_none = st.integers(-1, limits.MAX_INDEX)
 versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
 digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 names = st.text(max_size=60)
@@ -191,8 +192,8 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     Append: st.builds(Append, u64, batches(), u32),
     Appended: answers(),
     Refused: st.builds(Refused, u64, codes, st.text(max_size=99)),
-    OpenProducerSession: st.builds(OpenProducerSession, u64),
-    ProducerOpened: st.builds(ProducerOpened, u64, indexes, u32),
+    OpenProducerSession: st.builds(OpenProducerSession, u64, names, indexes, u64),
+    ProducerOpened: st.builds(ProducerOpened, u64, indexes, u32, indexes_or_none, indexes_or_none),
     Read: st.builds(Read, u64, indexes, u32, u32, st.booleans()),
     Subscribe: st.builds(Subscribe, u64, indexes),
     Records: st.builds(

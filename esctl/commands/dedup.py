@@ -91,7 +91,10 @@ def explain(
 
 def _why(offset: int | None, expires_in_ms: int) -> str:
     if offset is None:
-        return "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
+        return (
+            "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
+            " (a producer session knows what it has sent for longer, by its numbers)"
+        )
     return (
         f"it would be acked with offset {offset} and not stored again; after another"
         f" {_span(expires_in_ms)} of log time it would be stored a second time"

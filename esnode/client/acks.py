@@ -3,6 +3,7 @@
 Computes only. Called by `log.py` and `batcher.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
@@ -31,6 +32,14 @@ class BatchAck:
     ranges: tuple[OffsetRange, ...]
     duplicates: int
     resent: bool
+
+
+def joined(acks: Sequence[BatchAck]) -> BatchAck:
+    """The answer to a batch that was sent in parts."""
+    if len(acks) == 1:
+        return acks[0]
+    ranges = tuple(part for ack in acks for part in ack.ranges)
+    return BatchAck(ranges, sum(ack.duplicates for ack in acks), any(ack.resent for ack in acks))
 
 
 def acks_of(answer: BatchAck) -> list[Ack]:

@@ -35,15 +35,21 @@ class Gathering:
         self._max_events = max_events
         self._leave = leave
         self._asks = False
+        self._next_sequence: int | None = None
+        """The number of the next event, where their numbers are given."""
 
-    def add(self, key: bytes, encoded: bytes) -> bool:
-        """Take one more event, unless it does not fit."""
+    def add(self, key: bytes, encoded: bytes, sequence: int | None) -> bool:
+        """Take one more event, unless it does not fit, or its number does not follow."""
         size = self.size_bytes + len(encoded) + _HEAD_BYTES
         if self.full.is_set():
             return False
-        if size > limits.MAX_BATCH_BYTES:
+        if size > limits.MAX_BATCH_BYTES or (self.encoded and sequence != self._next_sequence):
             self.full.set()
             return False
+        if sequence is not None:
+            if not self.encoded:
+                self.request.wanted_sequence = sequence
+            self._next_sequence = sequence + 1
         self.size_bytes = size
         self.keys.append(key)
         self.encoded.append(encoded)
@@ -65,9 +71,10 @@ class Gathering:
 class Waiting:
     """An event that found no room: it gets its place in the order in which it came."""
 
-    def __init__(self, key: bytes, encoded: bytes) -> None:
+    def __init__(self, key: bytes, encoded: bytes, sequence: int | None) -> None:
         self.key = key
         self.encoded = encoded
+        self.sequence = sequence
         self.placed = trio.Event()
         self.place: Place | None = None
         """None when the log was closed first."""
@@ -123,15 +130,18 @@ class Batcher:
         self._closed = False
         self._gathering = self._fresh()
 
-    async def add(self, key: bytes, encoded: bytes) -> Place:
-        """Wait for room for one event, and take its place; raises `ConnectionLost` after `close`."""
+    async def add(self, key: bytes, encoded: bytes, sequence: int | None = None) -> Place:
+        """Wait for room for one event, and take its place; raises `ConnectionLost` after `close`.
+
+        `sequence` is its number in the producer session, where that is given.
+        """
         if self._closed:
             raise ConnectionLost("the log was closed")
         if not self._waiting:
-            place = self._add_nowait(key, encoded)
+            place = self._add_nowait(key, encoded, sequence)
             if place is not None:
                 return place
-        waiting = Waiting(key, encoded)
+        waiting = Waiting(key, encoded, sequence)
         self._waiting.append(waiting)
         try:
             await waiting.placed.wait()
@@ -181,9 +191,9 @@ class Batcher:
                 one.placed.set()
         self._leave(self._gathering)
 
-    def _add_nowait(self, key: bytes, encoded: bytes) -> Place | None:
+    def _add_nowait(self, key: bytes, encoded: bytes, sequence: int | None) -> Place | None:
         """A place in the current batch, or in the next one if the current one can leave."""
-        while not (gathering := self._gathering).add(key, encoded):
+        while not (gathering := self._gathering).add(key, encoded, sequence):
             gathering.ask(self._window)
             if gathering is self._gathering:
                 return None
@@ -216,7 +226,7 @@ class Batcher:
             if isinstance(first, Whole):
                 self._pass_on(first)
             else:
-                first.place = self._add_nowait(first.key, first.encoded)
+                first.place = self._add_nowait(first.key, first.encoded, first.sequence)
                 if first.place is None:
                     break
                 first.placed.set()

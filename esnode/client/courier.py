@@ -9,9 +9,9 @@ changes are plain functions. Used by `log.py`, told by its links.
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -34,6 +34,7 @@ from esnode.errors import (
     NotLeader,
     OperationTimeout,
     OutOfSequence,
+    ProducerFenced,
     ProtocolError,
     Rejoining,
     UnknownProducer,
@@ -60,7 +61,23 @@ MAX_LINKS: Final = 32
 """Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
 
 _RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code, EarlierRefused.code}
-_SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code}
+_SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code, ProducerFenced.code}
+
+
+class Numbering(Protocol):
+    """The producer session, as the courier sees it; `producer.py` has it."""
+
+    def number(self, request: Request) -> Batch | None:
+        """The batch of an append with its number; None where it has to wait, or is settled."""
+        ...
+
+    def gave_up(self, request: Request) -> None:
+        """`request` ends without being acked."""
+        ...
+
+    def refused(self) -> None:
+        """A node said that the session cannot go on like this."""
+        ...
 
 
 class Courier:
@@ -73,9 +90,8 @@ class Courier:
         self.leader: Link | None = None
         self.pending: dict[int, Request] = {}
         """What is not answered, in the order of submission."""
-        self.stamp: Callable[[Batch], Batch | None] | None = None
-        """Gives a batch its place in the producer session; None while there is no session."""
-        self.on_session_gone: Callable[[], None] | None = None
+        self.producer: Numbering | None = None
+        """The producer session, where there is one."""
         self.closed = False
         self._allegiance = allegiance
         self._dial = dial
@@ -110,7 +126,7 @@ class Courier:
         if request.batch is None:
             self._send(request)
             return
-        request.stamped = self.stamp(request.batch) if self.stamp else request.batch
+        request.stamped = self.producer.number(request) if self.producer else request.batch
         if self._runs.under_way:
             self._send_append(request)
         else:
@@ -134,6 +150,8 @@ class Courier:
             if self.pending.get(request.id) is request:
                 del self.pending[request.id]
                 self._runs.given_up(request.id)
+                if request.batch is not None and self.producer is not None:
+                    self.producer.gave_up(request)
         for request in requests:
             request.settle(None, None)
         self._go_on()
@@ -143,7 +161,7 @@ class Courier:
         self.closed = True
         given_up, self.pending = self.pending, {}
         for request in given_up.values():
-            self._settle(request, None, ConnectionLost("the log was closed before the answer came"))
+            self.settle(request, None, ConnectionLost("the log was closed before the answer came"))
 
     def send_unsent(self) -> None:
         """Send what no living connection owes an answer for, in the order of submission."""
@@ -219,7 +237,7 @@ class Courier:
             if request.sent_on == link.number:
                 request.sent_on, request.unsure = None, True
                 if request.once:
-                    self._settle(request, None, ConnectionLost("the connection broke before the answer came"))
+                    self.settle(request, None, ConnectionLost("the connection broke before the answer came"))
         self._choose_leader()
         self.send_unsent()
 
@@ -229,7 +247,7 @@ class Courier:
         if restored is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
             for request in list(self.pending.values()):
                 error = ClusterRestored(str(restored), definite=not request.unsure)
-                self._settle(request, None, error)
+                self.settle(request, None, error)
 
     def on_message(self, link: Link, message: Message) -> None:
         """An answer, or news."""
@@ -262,7 +280,7 @@ class Courier:
             if events != request.batch.count:
                 raise ProtocolError(f"{events} offsets came for a batch of {request.batch.count} events")
             self._runs.acked(request.id)
-        self._settle(request, message, None)
+        self.settle(request, message, None)
 
     def _refused(self, link: Link, message: Refused) -> None:
         request = self.pending.get(message.request_id)
@@ -291,12 +309,12 @@ class Courier:
     def _append_refused(self, request: Request, error: EventStreamError) -> None:
         """Its run is over. It goes again in the next one, or is over, too."""
         first = next(one for one in self.pending.values() if one.batch is not None)
-        if error.code == UnknownProducer.code or (error.code == OutOfSequence.code and request is first):
+        if error.code in _SESSION_GONE and (error.code != OutOfSequence.code or request is first):
             self._runs.refused(request.id, None)
-            if self.on_session_gone is None:
+            if self.producer is None:
                 self._refused_for_good(request, error)
             else:
-                self.on_session_gone()
+                self.producer.refused()
         elif error.code in _RETRIED | _SESSION_GONE:
             self._runs.refused(request.id, error)
             # What was refused before it is the reason; it may have been given up since.
@@ -311,11 +329,14 @@ class Courier:
         error.definite = error.definite and not request.unsure
         if request.on_refused is not None:
             request.on_refused(request)
-        self._settle(request, None, error)
+        self.settle(request, None, error)
 
-    def _settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
+    def settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
+        """End `request`, answered or not."""
         self.pending.pop(request.id, None)
         self._runs.given_up(request.id)
+        if answer is None and request.batch is not None and self.producer is not None:
+            self.producer.gave_up(request)
         request.settle(answer, error)
         if request.batch is not None:
             self._go_on()

@@ -17,11 +17,12 @@ from typing import Any, Final, TypeVar
 import trio
 
 from esnode import limits
-from esnode.client.acks import Ack, BatchAck, acks_of
+from esnode.client.acks import Ack, BatchAck, acks_of, joined
 from esnode.client.allegiance import Allegiance
 from esnode.client.batcher import Batcher, Whole
+from esnode.client.checks import check_batch, check_range
 from esnode.client.courier import Courier
-from esnode.client.producer import ProducerSession
+from esnode.client.producer import ProducerSession, ProducerState
 from esnode.client.request import Request
 from esnode.client.stored import StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
@@ -29,7 +30,7 @@ from esnode.client.window import Window
 from esnode.config import parse_address
 from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
-from esnode.errors import InvalidRequest, ProtocolError
+from esnode.errors import InvalidRequest
 from esnode.events import encode_event, key_of, pack
 from esnode.messages import (
     Appended,
@@ -44,7 +45,6 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.wire import encode
-from esnode.wire.clients import check_payload
 
 Question = Read | StatusRequest | ExplainKey | TransferLeadership
 _Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
@@ -63,6 +63,7 @@ class Settings:
     window: int = 64
     timeout_s: float | None = limits.OPERATION_TIMEOUT_S
     producer_session: bool = False
+    producer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def connect(
     window: int = 64,
     timeout_s: float | None = limits.OPERATION_TIMEOUT_S,
     producer_session: bool = False,
+    producer: str | None = None,
     dial: Dialer = open_stream,
     rng: random.Random | None = None,
 ) -> "Connecting":
@@ -92,6 +94,10 @@ def connect(
     after `batch_ms`, with at most `window` batches under way. An operation is tried for `timeout_s`
     (None: for ever). `dial` and `rng` are for simulations. Entering waits for nothing: the first
     operation does. Leaving ends whatever is still waiting.
+
+    With `producer_session` batches are numbered, and the log knows each by its number for as long as the
+    client lives. With a name for the `producer` it does so after a restart as well; whoever had opened the
+    name before is fenced: `ProducerFenced`. See docs/guarantees.md.
 
     Raises `InvalidConfig` for a bad address, `InvalidRequest` for a setting out of range.
     """
@@ -105,7 +111,13 @@ def connect(
         )
     if batch_ms < 0 or (timeout_s is not None and timeout_s <= 0):
         raise InvalidRequest("batch_ms cannot be negative, and timeout_s must be positive")
-    settings = Settings(cluster, batch_events, batch_ms, window, timeout_s, producer_session)
+    if producer is not None and not 0 < len(producer.encode()) <= limits.MAX_PRODUCER_NAME_BYTES:
+        raise InvalidRequest(
+            "the name of a producer must have 1 to"
+            f" {limits.MAX_PRODUCER_NAME_BYTES} bytes (MAX_PRODUCER_NAME_BYTES)"
+        )
+    session = producer_session or producer is not None
+    settings = Settings(cluster, batch_events, batch_ms, window, timeout_s, session, producer or "")
     return Connecting(addresses, settings, dial, rng or random.Random())
 
 
@@ -171,7 +183,9 @@ class Log:
             self._new_append,
             courier.submit,
         )
-        self._producer = ProducerSession(courier) if settings.producer_session else None
+        self._producer: ProducerSession | None = None
+        if settings.producer_session:
+            self._producer = ProducerSession(courier, settings.producer, rng.getrandbits(64))
         self._subscriptions: list[BatchSubscription] = []
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
@@ -201,34 +215,83 @@ class Log:
 
     # --- append --------------------------------------------------------------------------------
 
-    async def append(self, event: Mapping[str, Any]) -> Ack:
+    async def append(self, event: Mapping[str, Any], *, sequence: int | None = None) -> Ack:
         """Put one event in the log; returns once a majority has it on disk.
 
+        In a producer session, `sequence` may be its number: the next one, or one that is in the log
+        already; then the event is a duplicate. Without it, it gets the next number.
+
         Raises `InvalidEvent`, `EventTooLarge`; `OperationTimeout` (unknown whether it is stored), or
-        `NoQuorum`, `Unreachable` (certainly not); or what the leader refused it with.
+        `NoQuorum`, `Unreachable` (certainly not); or what the leader refused it with. In a session also
+        `OutOfSequence` (a number too high), and `ProducerFenced` or `UnknownProducer` when that is over.
         """
         encoded, key = encode_event(event), key_of(event)
+        if sequence is not None:
+            self._check_sequence(sequence, 1)
         request: Request | None = None
         with trio.move_on_after(self._timeout_s):
-            request, place = await self._batcher.add(key, encoded)
+            under_way = None
+            if self._producer is not None and sequence is None:
+                sequence = await self._producer.number_of(key)
+                under_way = self._producer.rejoin(key)
+            request, place = under_way or await self._batcher.add(key, encoded, sequence)
             try:
                 answer = await request.wait()
                 if request.acks is None:
                     request.acks = acks_of(_batch_ack(request, answer))
                 return request.acks[place]
+            except trio.Cancelled:
+                if self._producer is not None:
+                    self._producer.leave(key, request, place)
+                raise
             finally:
                 request.waiters -= 1
                 if not request.waiters and request.batch is not None:
                     self._courier.abandon(request)
         raise self._courier.why_late(request)
 
-    async def append_many(self, events: Iterable[Mapping[str, Any]]) -> list[Ack]:
+    async def append_many(
+        self, events: Iterable[Mapping[str, Any]], *, first_sequence: int | None = None
+    ) -> list[Ack]:
         """Put all `events` in the log, in order, in as many batches as it takes.
 
         All are checked before the first is sent. Raises what `append` raises; then the first of them may
         be stored, none without those before it: send all of them again. The time-out is for each batch.
         """
+        batches = self._cut(events)
+        self._check_sequence(first_sequence, sum(batch.count for batch in batches))
+        acks = await self._append_in_order(batches, first_sequence)
+        return [ack for part in acks for ack in acks_of(part)]
+
+    async def append_batch(
+        self,
+        batch: Batch,
+        *,
+        first_sequence: int | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> BatchAck:
+        """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
+
+        Waits for a place in the window first. `first_sequence` is the number of its first event, as in
+        `append`. Raises `InvalidRequest`, and what `append` raises.
+        `on_sent` is called when the batch leaves for a node for the first time: one that is given up,
+        or cancelled, without that is certainly not stored.
+        """
+        check_batch(batch)
+        self._check_sequence(first_sequence, batch.count)
+        if self._producer is None:
+            request = await self._submit(batch, None, on_sent, None)
+            return await self._settled(request, (request,))
+        return joined(await self._append_in_order([batch], first_sequence, on_sent))
+
+    async def _append_in_order(
+        self,
+        batches: Sequence[Batch],
+        first_sequence: int | None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> list[BatchAck]:
         requests: list[Request] = []
+        heard = False
         submitting = trio.CancelScope()
 
         def stop(refused: Request) -> None:
@@ -237,25 +300,53 @@ class Log:
 
         try:
             with submitting:
-                for batch in self._cut(events):
-                    requests.append(await self._submit(batch, on_refused=stop))
+                for batch in batches:
+                    for part, sequence in await self._parts(batch, first_sequence):
+                        requests.append(await self._submit(part, sequence, on_sent, stop))
+                        if submitting.cancel_called:
+                            self._courier.abandon(requests[-1])  # it got the place of a refused one
+                            break
                     if submitting.cancel_called:
-                        self._courier.abandon(requests[-1])  # it got the place of a refused one
                         break
-            return [ack for request in requests for ack in acks_of(await self._settled(request, requests))]
+                    if first_sequence is not None:
+                        first_sequence += batch.count
+            acks = [await self._settled(request, requests) for request in requests]
+            heard = True
+            return acks
         finally:
             self._courier.abandon(*requests)
+            if self._producer is not None and not heard:
+                for request in requests:
+                    self._producer.unheard(request)
 
-    async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> BatchAck:
-        """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
+    async def _parts(self, batch: Batch, first_sequence: int | None) -> list[tuple[Batch, int | None]]:
+        """The batch with the number that it must have; in parts where that is several."""
+        if self._producer is None or first_sequence is not None:
+            return [(batch, first_sequence)]
+        with trio.move_on_after(self._timeout_s):
+            return await self._producer.parts_of(batch)
+        raise self._courier.why_late(None)
 
-        Waits for a place in the window first. Raises `InvalidRequest`, and what `append` raises.
-        `on_sent` is called when the batch leaves for a node for the first time: one that is given up,
-        or cancelled, without that is certainly not stored.
+    async def producer_state(self) -> ProducerState:
+        """Where the producer session is: the number of its last event in the log, and that event's offset.
+
+        Waits until it is open. An application that was restarted goes on after that event. Raises
+        `InvalidRequest` where there is no session; `ProducerFenced`, `ProducersFull`, `UnknownProducer`
+        when it is over; `OperationTimeout`, `NoQuorum`, `Unreachable`.
         """
-        _check(batch)
-        request = await self._submit(batch, on_sent=on_sent)
-        return await self._settled(request, [request])
+        if self._producer is None:
+            raise InvalidRequest("there is no producer session: connect with producer=NAME")
+        with trio.move_on_after(self._timeout_s):
+            return await self._producer.state()
+        raise self._courier.why_late(None)
+
+    def _check_sequence(self, first: int | None, count: int) -> None:
+        if first is None:
+            return
+        if self._producer is None:
+            raise InvalidRequest("numbers are of a producer session: connect with producer=NAME")
+        if not 0 <= first <= limits.MAX_INDEX - count:
+            raise InvalidRequest(f"{first} is no number of an event: 0 to {limits.MAX_INDEX} (MAX_INDEX)")
 
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended)
@@ -263,13 +354,14 @@ class Log:
     async def _submit(
         self,
         batch: Batch,
-        *,
-        on_sent: Callable[[], None] | None = None,
-        on_refused: Callable[[Request], None] | None = None,
+        sequence: int | None,
+        on_sent: Callable[[], None] | None,
+        on_refused: Callable[[Request], None] | None,
     ) -> Request:
         """Send `batch` once the window has a place, and behind all that came before this call."""
         request = self._new_append()
-        request.batch, request.on_sent, request.on_refused = batch, on_sent, on_refused
+        request.batch, request.wanted_sequence = batch, sequence
+        request.on_sent, request.on_refused = on_sent, on_refused
         whole = Whole(request, len(batch.payload), self._courier.submit)
         self._batcher.submit(whole)
         if not whole.left:
@@ -330,7 +422,7 @@ class Log:
         from what a node has applied. Raises `OffsetOutOfRange`, `OperationTimeout`, `NoQuorum`,
         `Unreachable`.
         """
-        _check_range(from_offset, max_events)
+        check_range(from_offset, max_events)
         events: list[StoredEvent] = []
         while len(events) < max_events:
             request_id = self._courier.next_id()
@@ -353,7 +445,7 @@ class Log:
 
     def subscribe_batches(self, from_offset: int) -> BatchSubscription:
         """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
-        _check_range(from_offset, 1)
+        check_range(from_offset, 1)
         subscription = BatchSubscription(
             lambda: list(self._courier.links), self._allegiance, from_offset, self._dial, self._rng
         )
@@ -397,28 +489,3 @@ class Log:
 def _batch_ack(request: Request, answer: NodeReply) -> BatchAck:
     assert isinstance(answer, Appended)
     return BatchAck(answer.ranges, answer.duplicates, request.sends > 1)
-
-
-def _check(batch: Batch) -> None:
-    """That a node will take it; else the connection would end with it."""
-    if not 0 < batch.count <= limits.MAX_BATCH_EVENTS:
-        raise InvalidRequest(
-            f"a batch of {batch.count} events is not within 1 to {limits.MAX_BATCH_EVENTS} (MAX_BATCH_EVENTS)"
-        )
-    if len(batch.keys) != limits.KEY_BYTES * batch.count:
-        raise InvalidRequest(f"a batch of {batch.count} events has {len(batch.keys)} bytes of keys")
-    if len(batch.payload) > limits.MAX_BATCH_BYTES:
-        raise InvalidRequest(
-            f"the payload has {len(batch.payload)} bytes, over {limits.MAX_BATCH_BYTES} (MAX_BATCH_BYTES)"
-        )
-    if batch.producer is not None:
-        raise InvalidRequest("the client stamps batches itself: connect with producer_session=True")
-    try:
-        check_payload(batch.count, batch.payload)
-    except ProtocolError as error:
-        raise InvalidRequest(str(error)) from error
-
-
-def _check_range(from_offset: int, max_events: int) -> None:
-    if not 0 <= from_offset <= limits.MAX_INDEX or not 0 < max_events < 2**32:
-        raise InvalidRequest(f"{max_events} events from offset {from_offset} is not a range")

@@ -1,73 +1,312 @@
 """The producer session of one client: numbers on its batches, by which the log knows them for ever.
 
-Decides when a session is over: when a node does not know it, or misses a number that was given up.
-Then a new one is opened, and what is unanswered is numbered again; the keys keep it from being
-stored twice. Used by `log.py` when the application asks for a session.
+Decides which number a batch has, and what follows when one is given up or refused: nothing is sent until
+the session was opened again, under an epoch that shuts out what is still on its way. The log then says up
+to which number it has everything; what is not there keeps its order and is numbered anew. Where the session
+cannot go on, what waits gets the error. Used by `log.py` when the application asks for a session.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from esnode.client.courier import Courier
 from esnode.client.request import Request
-from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import CallerError, ClusterRestored, OperatorError
+from esnode.dedup.batch import Batch, ProducerStamp, select, split_keys
+from esnode.errors import (
+    CallerError,
+    ClusterRestored,
+    ConnectionLost,
+    EventStreamError,
+    OperatorError,
+    OutOfSequence,
+    ProducerFenced,
+    ProducersFull,
+    UnknownProducer,
+)
 from esnode.messages import OpenProducerSession, ProducerOpened
 from esnode.wire import encode
 
 OPEN_AGAIN_S: Final = 0.1
-"""Between two sessions, and after a refusal to open one."""
+"""After a refusal, before the session is opened again."""
+MAX_GIVEN_UP: Final = 65_536
+"""Events that were given up and are in the log after all, whose numbers are remembered."""
+
+
+Place = tuple[Request, int]
+"""The request that an event is in, and its position there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerState:
+    """What the log said when the session was opened: its last event, and where that is.
+
+    `last_sequence` is None where it has none; `last_offset` also where no node remembers it.
+    """
+
+    name: str
+    producer_id: int
+    epoch: int
+    last_sequence: int | None
+    last_offset: int | None
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the first event that the log does not have."""
+        return 0 if self.last_sequence is None else self.last_sequence + 1
 
 
 class ProducerSession:
-    """Stamps batches in the order in which they are first sent."""
+    """Numbers batches in the order in which they are submitted. `holder` is a random number."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, courier: Courier, name: str, holder: int) -> None:
+        self.error: EventStreamError | None = None
+        """Why the session is over, for good."""
         self._courier = courier
+        self._name = name
+        self._holder = holder
         self._opened: ProducerOpened | None = None
-        self._sequence = 0
-        self._gone = trio.Event()
-        courier.stamp = self.stamp
-        courier.on_session_gone = self.lose
+        """None while it is being opened."""
+        self._producer_id = 0
+        self._next = 0
+        self._given_up: list[tuple[int, bytes]] = []
+        """Numbers and keys of batches, until the log says whether it has them."""
+        self._in_doubt: set[bytes] = set()
+        """These keys, one by one."""
+        self._in_log: dict[bytes, int] = {}
+        """The numbers of events that were given up and that the log has."""
+        self._left: dict[bytes, Place] = {}
+        """Events that nobody waits for, in batches that others wait for."""
+        self._lost = trio.Event()
+        self._was_refused = False
+        self._changed = trio.lowlevel.ParkingLot()
+        self._resolved = trio.lowlevel.ParkingLot()
+        courier.producer = self
 
-    def stamp(self, batch: Batch) -> Batch | None:
-        """The batch with the next numbers; None while there is no session: `run` sends it then."""
-        if self._opened is None:
+    # --- what the courier tells ----------------------------------------------------------------
+
+    def number(self, request: Request) -> Batch | None:
+        """The batch of `request` with its number; None while the session is being opened."""
+        batch = request.batch
+        assert batch is not None
+        if self.error is not None:
+            self._courier.settle(request, None, _as_of(self.error, request))
+        if self.error is not None or self._opened is None:
             return None
-        stamp = ProducerStamp(self._opened.producer_id, self._opened.epoch, self._sequence, batch.count)
-        self._sequence += batch.count
+        if request.sequence is None:
+            wanted = self._next if request.wanted_sequence is None else request.wanted_sequence
+            if wanted > self._next:
+                error = OutOfSequence(f"number {wanted} cannot be sent before number {self._next}")
+                self._courier.settle(request, None, error)
+                return None
+            request.sequence = wanted
+        self._next = max(self._next, request.sequence + batch.count)
+        stamp = ProducerStamp(self._producer_id, self._opened.epoch, request.sequence, batch.count)
         return replace(batch, producer=stamp)
 
-    def lose(self) -> None:
-        """The session is over: what it has numbered waits for the next one."""
-        self._opened = None
-        for request in self._courier.pending.values():
-            if request.batch is not None:
-                request.stamped = None
-        self._gone.set()
+    def gave_up(self, request: Request) -> None:
+        """Nobody waits for `request` any more: it may be in the log, or leave a gap."""
+        if request.sequence is not None and request.batch is not None:
+            self._given_up.append((request.sequence, request.batch.keys))
+            self._in_doubt.update(split_keys(request.batch.keys))
+            self._open_again()
+
+    def refused(self) -> None:
+        """A node does not know the session, or misses a number."""
+        self._was_refused = True
+        self._open_again()
+
+    # --- what the log asks ---------------------------------------------------------------------
+
+    async def state(self) -> ProducerState:
+        """Wait until it is open. Raises what ended it."""
+        while self._opened is None:
+            self._check()
+            await self._changed.park()
+        told = self._opened
+        return ProducerState(
+            self._name,
+            told.producer_id,
+            told.epoch,
+            None if told.last_sequence < 0 else told.last_sequence,
+            None if told.last_offset < 0 else told.last_offset,
+        )
+
+    async def number_of(self, key: bytes) -> int | None:
+        """The number of an event that was given up and is in the log after all; None: of none that we know.
+
+        Waits until that is known. Raises what ended the session.
+        """
+        await self._wait_resolved((key,))
+        return self._in_log.get(key)
+
+    def leave(self, key: bytes, request: Request, place: int) -> None:
+        """Nobody waits any more for this event of a batch, which may be on its way for others."""
+        self._left[key] = request, place
+        self._settle_left()
+
+    def unheard(self, request: Request) -> None:
+        """A batch was acked, and whoever sent it does not know: it was one of several, say."""
+        if request.batch is not None and request.sequence is not None and request.answer is not None:
+            for number, key in enumerate(split_keys(request.batch.keys), request.sequence):
+                self._remember(key, number)
+
+    def rejoin(self, key: bytes) -> Place | None:
+        """The batch that is on its way with this event, which was left alone there: to be waited for."""
+        request, place = self._left.get(key, (None, 0))
+        if request is None or request.done.is_set():
+            return None
+        request.waiters += 1
+        return request, place
+
+    def _settle_left(self) -> None:
+        for key, (request, place) in list(self._left.items()):
+            if request.done.is_set():
+                del self._left[key]
+                if request.answer is not None and request.sequence is not None:
+                    self._remember(key, request.sequence + place)
+
+    def _remember(self, key: bytes, number: int) -> None:
+        self._in_log[key] = number
+        if len(self._in_log) > MAX_GIVEN_UP:
+            del self._in_log[next(iter(self._in_log))]
+
+    async def parts_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
+        """The batch, in parts where events of it were given up and are in the log: with their numbers."""
+        if not self._in_doubt and not self._in_log and not self._left:
+            return [(batch, None)]
+        keys = split_keys(batch.keys)
+        await self._wait_resolved(keys)
+        return _parts(batch, [self._in_log.get(key) for key in keys])
+
+    async def _wait_resolved(self, keys: Sequence[bytes]) -> None:
+        """Nobody waits but for an event that is in doubt: all others leave in the order of the calls."""
+        self._check()
+        if self._left:
+            self._settle_left()
+        if not self._in_doubt.isdisjoint(keys):
+            await self._resolved.park()
+            self._resolved.unpark()  # one after the other, so that these keep their order, too
+            self._check()
+
+    def _check(self) -> None:
+        if self._courier.closed:
+            raise ConnectionLost("the log was closed")
+        if self.error is not None:
+            raise type(self.error)(str(self.error))
+
+    # --- open, and again -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep a session open."""
-        while True:
-            self._gone = trio.Event()
-            opened = await self._open()
-            self._opened, self._sequence = opened, 0
-            self._courier.restamp()
-            await self._gone.wait()
-            await trio.sleep(OPEN_AGAIN_S)
+        """Keep the session open, until it cannot go on."""
+        try:
+            while True:
+                self._lost = trio.Event()
+                opened = await self._open()
+                if opened is None:
+                    return
+                self._resume(opened)
+                await self._lost.wait()
+                if self._was_refused:
+                    self._was_refused = False
+                    await trio.sleep(OPEN_AGAIN_S)
+        finally:
+            self._tell()
 
-    async def _open(self) -> ProducerOpened:
+    def _open_again(self) -> None:
+        """What is numbered now is not sent any more: it may be wrong."""
+        if self._opened is not None:
+            self._opened = None
+            for request in self._appends():
+                request.stamped = None
+            self._lost.set()
+
+    async def _open(self) -> ProducerOpened | None:
+        """None: the log is closed, or the session is over."""
         while True:
             request_id = self._courier.next_id()
-            parts = (encode(OpenProducerSession(request_id)),)
-            request = Request(request_id, ProducerOpened, parts=parts)
+            wanted = OpenProducerSession(request_id, self._name, self._producer_id, self._holder)
+            request = Request(request_id, ProducerOpened, parts=(encode(wanted),))
             self._courier.submit(request)
             try:
                 answer = await request.wait()
+            except ConnectionLost:
+                return None
+            except (ProducerFenced, ProducersFull) as error:
+                self._fail(error)
+                return None
+            except UnknownProducer as error:
+                if self._name:
+                    self._fail(error)
+                    return None
+                self._begin_anew(error)
             except (CallerError, OperatorError, ClusterRestored):
-                await trio.sleep(OPEN_AGAIN_S)
-                continue
-            assert isinstance(answer, ProducerOpened)
-            return answer
+                pass  # nobody leads, say
+            else:
+                assert isinstance(answer, ProducerOpened)
+                return answer
+            await trio.sleep(OPEN_AGAIN_S)
+
+    def _resume(self, opened: ProducerOpened) -> None:
+        """What the log has gets its ack when it is sent again; the rest is not there, and never will be."""
+        self._opened, self._producer_id = opened, opened.producer_id
+        self._next = opened.last_sequence + 1
+        for sequence, keys in self._given_up:
+            for number, key in enumerate(split_keys(keys), sequence):
+                if number < self._next:
+                    self._remember(key, number)
+        for request in self._appends():
+            if request.sequence is not None and request.sequence >= self._next:
+                request.sequence = request.sent_on = None
+                request.unsure = False
+        self._courier.restamp()
+        self._tell()
+
+    def _begin_anew(self, error: UnknownProducer) -> None:
+        """The log has forgotten a session that only this client knew: what it may have is not sent again."""
+        for request in self._appends():
+            if request.sequence is not None and (request.unsure or request.sent_on is not None):
+                self._courier.settle(request, None, _as_of(error, request))
+            request.sequence = None
+        self._producer_id = 0
+        self._left.clear()
+        self._in_log.clear()
+        self._tell()
+
+    def _fail(self, error: EventStreamError) -> None:
+        self.error = error
+        for request in self._appends():
+            self._courier.settle(request, None, _as_of(error, request))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Nothing is in doubt any more: let those go on who wait for that, or for the session."""
+        self._given_up.clear()
+        self._in_doubt.clear()
+        self._resolved.unpark()
+        self._changed.unpark_all()
+
+    def _appends(self) -> list[Request]:
+        return [request for request in self._courier.pending.values() if request.batch is not None]
+
+
+def _as_of(error: EventStreamError, request: Request) -> EventStreamError:
+    """The error that ended the session, for one request: it may be in the log if it was sent."""
+    sent = request.unsure or request.sent_on is not None
+    return type(error)(str(error), definite=not sent)
+
+
+def _parts(batch: Batch, numbers: Sequence[int | None]) -> list[tuple[Batch, int | None]]:
+    """Cut `batch` where its events' `numbers` (None: a new one) do not follow each other."""
+    cuts = [
+        place
+        for place in range(1, batch.count)
+        if (before := numbers[place - 1]) is not None or numbers[place] is not None
+        if numbers[place] != (None if before is None else before + 1)
+    ]
+    if not cuts:
+        return [(batch, numbers[0])]
+    spans = zip([0, *cuts], [*cuts, batch.count], strict=True)
+    return [(select(batch, range(start, end)), numbers[start]) for start, end in spans]

@@ -40,10 +40,12 @@ class Request:
         "retry_at",
         "sends",
         "sent_on",
+        "sequence",
         "stamped",
         "turn",
         "unsure",
         "waiters",
+        "wanted_sequence",
     )
 
     def __init__(
@@ -71,6 +73,10 @@ class Request:
         """Called once, when it leaves for a node for the first time."""
         self.on_refused: Callable[[Request], None] | None = None
         """Called once, when a node has refused it for good, before those are told who wait for it."""
+        self.sequence: int | None = None
+        """The number of its first event in the producer session, once it has one."""
+        self.wanted_sequence: int | None = None
+        """The number that it must have; None: the next one."""
         self.sends = 0
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""

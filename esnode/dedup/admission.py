@@ -16,7 +16,7 @@ from typing import Protocol
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.dedup.keyhash import Hashes, has_repeats
 from esnode.dedup.keytable import KeyTable
-from esnode.dedup.producers import FIRST_EPOCH, ProducerTable, SequenceRange
+from esnode.dedup.producers import FIRST_EPOCH, MAX_EPOCH, Opened, Opening, ProducerTable, SequenceRange
 from esnode.dedup.recent import RecentKeys
 from esnode.errors import Refusal
 
@@ -51,7 +51,12 @@ class LogEntry(Protocol):
 
     @property
     def opens_producer(self) -> bool:
-        """Whether it opens one."""
+        """Whether it opens one, or goes on with one."""
+        ...
+
+    @property
+    def opening(self) -> Opening | None:
+        """The session that it opens."""
         ...
 
 
@@ -94,10 +99,12 @@ class Admission:
         self._recent = RecentKeys(keys)
         self._sessions: dict[int, deque[_Covered]] = {}
         """What entries that are not applied mean to producer sessions, by session."""
-        self._opened: dict[int, None] = {}
-        """Sessions that they open."""
-        self._stamped: deque[tuple[int, int]] = deque()
-        """The indexes of entries that concern a session, and its id: the same where it is opened."""
+        self._opened: dict[int, Opening] = {}
+        """Sessions that they open, the latest epoch of each."""
+        self._names: dict[str, Opening] = {}
+        """Those with a name."""
+        self._stamped: deque[tuple[int, int, Opening | None]] = deque()
+        """The indexes of entries that concern a session, its id, and whether it is opened there."""
         self._decided: tuple[bytes, Hashes | None] = (b"", None)
         """The keys of the last batch and their hashes: they come again with its entry."""
 
@@ -110,21 +117,28 @@ class Admission:
             keys = entry.keys
             packed, hashes = self._decided
             self._recent.add(index, entry.base_offset, keys, hashes if keys == packed else None)
-        if stamp is not None:
+        if entry.opens_producer:
+            opening = entry.opening
+            assert opening is not None
+            self._opened[opening.producer_id] = opening
+            if opening.name:
+                self._names[opening.name] = opening
+            self._stamped.append((index, opening.producer_id, opening))
+        elif stamp is not None:
             covered = _Covered(index, stamp.sequence, stamp.covered, entry.base_offset, entry.count)
             self._sessions.setdefault(stamp.producer_id, deque()).append(covered)
-            self._stamped.append((index, stamp.producer_id))
-        elif entry.opens_producer:
-            self._opened[index] = None
-            self._stamped.append((index, index))
+            self._stamped.append((index, stamp.producer_id, None))
 
     def applied(self, index: int) -> None:
         """The tables hold the log up to `index`."""
         self._recent.trim()
         while self._stamped and self._stamped[0][0] <= index:
-            stamped_index, producer_id = self._stamped.popleft()
-            if stamped_index == producer_id:
-                del self._opened[producer_id]
+            _, producer_id, opening = self._stamped.popleft()
+            if opening is not None:
+                if self._opened[producer_id] is opening:
+                    del self._opened[producer_id]
+                if self._names.get(opening.name) is opening:
+                    del self._names[opening.name]
                 continue
             session = self._sessions[producer_id]
             session.popleft()
@@ -136,6 +150,7 @@ class Admission:
         self._recent.clear()
         self._sessions.clear()
         self._opened.clear()
+        self._names.clear()
         self._stamped.clear()
 
     # === the decision ==========================================================================
@@ -151,9 +166,12 @@ class Admission:
         stamp = batch.producer
         sent_before = 0
         if stamp is not None:
-            expected = self._expected(stamp)
-            if expected is None:
+            place = self._place(stamp.producer_id)
+            if place is None or stamp.epoch > place[0]:
                 return _refused(Refusal.UNKNOWN_PRODUCER)
+            epoch, expected = place
+            if stamp.epoch < epoch:
+                return _refused(Refusal.PRODUCER_FENCED)
             if stamp.sequence > expected:
                 return _refused(Refusal.OUT_OF_SEQUENCE)
             sent_before = min(batch.count, expected - stamp.sequence)
@@ -204,15 +222,63 @@ class Admission:
         part = batch if len(fresh) == batch.count else replace(select(batch, fresh), producer=stamp)
         return Admitted(part, _merged(offsets), wait_index, duplicates, None)
 
-    def _expected(self, stamp: ProducerStamp) -> int | None:
-        """The sequence number that comes next in the session, the tail counted; None: no such session."""
-        expected = self._producers.next_sequence(stamp.producer_id, stamp.epoch)
-        if stamp.producer_id in self._opened and stamp.epoch == FIRST_EPOCH:
-            expected = 0
-        tail = self._sessions.get(stamp.producer_id)
-        if expected is not None and tail:
-            expected = tail[-1].sequence + tail[-1].covered
-        return expected
+    def open(
+        self, name: str, producer_id: int, holder: int, index: int, log_time_ms: int
+    ) -> Opened | Refusal:
+        """The session that entry `index` is to open.
+
+        Without `producer_id` a new one, or that of `name`: whoever held it is fenced. With it, that session
+        goes on under a new epoch, unless somebody else (another `holder`) has opened its name meanwhile.
+        """
+        if name:
+            known = self._names.get(name) or self._producers.find_name(name)
+            if known is None and not producer_id and not self._has_room(log_time_ms):
+                return Refusal.PRODUCERS_FULL
+            if known is not None and producer_id not in (0, known.producer_id):
+                return Refusal.PRODUCER_FENCED
+            if known is not None and producer_id and holder != known.holder:
+                return Refusal.PRODUCER_FENCED
+        else:
+            known = self._opened.get(producer_id) or self._producers.find(producer_id)
+            if known is not None and known.name:
+                known = None
+            holder = 0
+        if known is None:
+            if producer_id:
+                return Refusal.UNKNOWN_PRODUCER
+            return Opened(Opening(index, FIRST_EPOCH, 0, name, holder), UNKNOWN_OFFSET)
+        place = self._place(known.producer_id)
+        assert place is not None
+        last_offset = self._last_offset(known.producer_id)
+        if place[0] == MAX_EPOCH:
+            return Opened(Opening(index, FIRST_EPOCH, place[1], name, holder), last_offset)
+        return Opened(Opening(known.producer_id, place[0] + 1, place[1], name, holder), last_offset)
+
+    def _has_room(self, log_time_ms: int) -> bool:
+        """Whether another name may be opened."""
+        if self._producers.has_room(len(self._names) + 1, log_time_ms):
+            return True  # and there is no need to look which of them are new
+        names = sum(self._producers.find_name(name) is None for name in self._names)
+        return self._producers.has_room(names + 1, log_time_ms)
+
+    def _place(self, producer_id: int) -> tuple[int, int] | None:
+        """The session's epoch and the number that comes next, the tail counted; None: no such session."""
+        place = self._producers.place(producer_id)
+        opening = self._opened.get(producer_id)
+        if opening is not None:
+            place = opening.epoch, opening.next_sequence
+        tail = self._sessions.get(producer_id)
+        if place is not None and tail:
+            place = place[0], max(place[1], tail[-1].sequence + tail[-1].covered)
+        return place
+
+    def _last_offset(self, producer_id: int) -> int:
+        """The offset of the session's last event; -1: nobody remembers, or there is none."""
+        tail = self._sessions.get(producer_id)
+        if not tail:
+            return self._producers.last_offset(producer_id)
+        last = tail[-1]
+        return last.base_offset + last.count - 1 if last.count == last.covered else UNKNOWN_OFFSET
 
     def _sent_before(
         self, stamp: ProducerStamp | None, sent_before: int, count: int

@@ -143,8 +143,8 @@ class Core:
                 self._tick(min(elapsed_ms, limits.MAX_TICK_MS))
             case ReadIndex(token):
                 self._requests.read_index(token)
-            case OpenProducer(token):
-                self._requests.open_producer(token)
+            case OpenProducer():
+                self._requests.open_producer(item)
             case PeerClosed(peer):
                 self._peer_closed(peer)
             case PrefixCut(index):

@@ -13,6 +13,7 @@ import google_crc32c
 
 from esnode import limits
 from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.producers import FIRST_EPOCH, Opening
 from esnode.errors import DamagedRecord
 from esnode.formats import newer, refuse_newer
 
@@ -22,6 +23,8 @@ RECORD_VERSION: Final = 1
 # | log_time_ms u64 | count u32 | producer_id u64 | producer_epoch u32 | sequence u64 | covered u32
 # | payload_len u32
 _HEADER: Final = struct.Struct(">IBBHQQQQIQIQII")
+# who holds a producer session; then its name, UTF-8
+_HOLDER: Final = struct.Struct(">Q")
 _AFTER_CRC: Final = 4
 HEADER_BYTES: Final = _HEADER.size
 
@@ -35,6 +38,10 @@ class EntryKind(enum.IntEnum):
     """The first entry of a term (Raft thesis 6.4)."""
     PRODUCER = 3
     """Opens a producer session; the session's id is the entry's index."""
+    PRODUCER_EPOCH = 4
+    """Opens a producer session by its name, or goes on with one: it has a new epoch from here on.
+
+    The stamp says which, at what number; the payload is who holds it (8 bytes) and the name."""
 
 
 KNOWN_FRONTS: Final = frozenset(bytes((RECORD_VERSION, kind)) for kind in EntryKind)
@@ -67,8 +74,21 @@ class Entry:
 
     @property
     def opens_producer(self) -> bool:
-        """Whether it opens a producer session."""
-        return self.kind is EntryKind.PRODUCER
+        """Whether it opens a producer session, or goes on with one."""
+        return self.kind is EntryKind.PRODUCER or self.kind is EntryKind.PRODUCER_EPOCH
+
+    @property
+    def opening(self) -> Opening | None:
+        """The producer session that it opens, as it is from then on."""
+        if self.kind is EntryKind.PRODUCER:
+            return Opening(self.index, FIRST_EPOCH, 0)
+        stamp = self.producer
+        if self.kind is not EntryKind.PRODUCER_EPOCH or stamp is None:
+            return None
+        payload = self.payload
+        (holder,) = _HOLDER.unpack_from(payload)
+        name = payload[_HOLDER.size :].decode()
+        return Opening(stamp.producer_id, stamp.epoch, stamp.sequence, name, holder)
 
     @property
     def size_bytes(self) -> int:
@@ -159,7 +179,55 @@ def parse(record: bytes) -> Entry:
     except ValueError:
         raise newer(f"the record of index {index} is of the kind {kind}, which is not known here") from None
     producer = ProducerStamp(producer_id, epoch, sequence, covered) if producer_id else None
-    return Entry(index, term, known_kind, base_offset, count, log_time_ms, partition, producer, record)
+    entry = Entry(index, term, known_kind, base_offset, count, log_time_ms, partition, producer, record)
+    if known_kind is EntryKind.PRODUCER_EPOCH:
+        _check_opening(entry)
+    return entry
+
+
+def seal_opening(opening: Opening, *, index: int, term: int, base_offset: int, log_time_ms: int) -> Entry:
+    """Encode the entry that opens a producer session, or goes on with one.
+
+    One without a name that begins is the kind that every version knows.
+    """
+    if opening == Opening(index, FIRST_EPOCH, 0):
+        return seal(
+            index=index,
+            term=term,
+            kind=EntryKind.PRODUCER,
+            base_offset=base_offset,
+            log_time_ms=log_time_ms,
+        )
+    return seal(
+        index=index,
+        term=term,
+        kind=EntryKind.PRODUCER_EPOCH,
+        base_offset=base_offset,
+        log_time_ms=log_time_ms,
+        payload=_HOLDER.pack(opening.holder) + opening.name.encode(),
+        producer=ProducerStamp(opening.producer_id, opening.epoch, opening.next_sequence, 0),
+    )
+
+
+def _check_opening(entry: Entry) -> None:
+    """That `Entry.opening` can be told."""
+    stamp = entry.producer
+    there_can_be = (
+        stamp is not None
+        and stamp.epoch > 0
+        and max(stamp.producer_id, stamp.sequence) <= limits.MAX_INDEX
+        and not entry.count
+        and len(entry.payload) >= _HOLDER.size
+    )
+    if not there_can_be:
+        raise DamagedRecord(f"the record of index {entry.index} opens no producer session that there can be")
+    name = entry.payload[_HOLDER.size :]
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise DamagedRecord(f"the name of the producer of index {entry.index} is not UTF-8") from None
+    if len(name) > limits.MAX_PRODUCER_NAME_BYTES:
+        raise DamagedRecord(f"the name of the producer of index {entry.index} has {len(name)} bytes")
 
 
 _NO_PRODUCER: Final = ProducerStamp(0, 0, 0, 0)

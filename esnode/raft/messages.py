@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from esnode.dedup.batch import Batch, OffsetRange
+from esnode.dedup.producers import Opened
 from esnode.errors import Refusal
 from esnode.raft.entry import Entry
 from esnode.raft.stream import Stream
@@ -237,9 +238,15 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class OpenProducer:
-    """A client wants a producer session. Answered once, by a `Decision`; its id is `wait_index`."""
+    """A client wants a producer session. Answered once, by a `Decision`, which says what was `opened`.
+
+    See `Admission.open` for what is wanted.
+    """
 
     token: int
+    name: str = ""
+    producer_id: int = 0
+    holder: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +369,8 @@ class Decision:
 
     With `refusal` the request is definitely not done. Otherwise it is done once `wait_index` is
     applied while this node still leads in `term`: then `ranges` are the offsets of the batch's
-    events, in their order, `duplicates` of which were known before.
+    events, in their order, `duplicates` of which were known before. A refusal to open a session is what
+    the leader of `term` knows, which may be none any more.
     """
 
     token: int
@@ -371,6 +379,7 @@ class Decision:
     ranges: tuple[OffsetRange, ...]
     duplicates: int
     refusal: Refusal | None
+    opened: Opened | None = None
 
 
 @dataclass(frozen=True, slots=True)

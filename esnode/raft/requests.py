@@ -13,10 +13,10 @@ from esnode import limits
 from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch, OffsetRange, merge
 from esnode.errors import Refusal
-from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.raft.entry import Entry, EntryKind, seal, seal_opening
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
-from esnode.raft.messages import Decision, Propose, ReadGrant, Transfer
+from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, Transfer
 
 
 class Requests:
@@ -159,13 +159,29 @@ class Requests:
             Decision(proposal.token, leadership.term, wait_index, admitted.ranges, admitted.duplicates, None)
         )
 
-    def open_producer(self, token: int) -> None:
-        """Append an entry whose index becomes the producer's id."""
+    def open_producer(self, wanted: OpenProducer) -> None:
+        """Append an entry that opens a producer session, or goes on with one."""
         self._flush()
-        leadership = self._appending(token)
-        if leadership is not None:
-            entry = self._append(leadership, EntryKind.PRODUCER)
-            self._decisions.append(Decision(token, leadership.term, entry.index, (), 0, None))
+        leadership = self._appending(wanted.token)
+        if leadership is None:
+            return
+        term, index = leadership.term, self._log.last_index + 1
+        opened = self._admission.open(
+            wanted.name, wanted.producer_id, wanted.holder, index, self._log_time_ms
+        )
+        if isinstance(opened, Refusal):
+            self._decisions.append(Decision(wanted.token, term, 0, (), 0, opened))
+            return
+        entry = seal_opening(
+            opened.opening,
+            index=index,
+            term=term,
+            base_offset=self._log.end.next_offset,
+            log_time_ms=self._log_time_ms,
+        )
+        self._log.append((entry,))
+        self._admission.appended(entry)
+        self._decisions.append(Decision(wanted.token, term, index, (), 0, None, opened))
 
     def read_index(self, token: int) -> None:
         """Let the read wait for the next round of heartbeats (thesis 6.4)."""

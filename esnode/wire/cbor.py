@@ -222,6 +222,7 @@ _LOG_TIME_MS: Final = _integer(0, 2**63 - 1)
 _SNAPSHOT_BYTES: Final = _integer(0, limits.MAX_SNAPSHOT_BYTES)
 _NAME: Final = _text(MAX_NAME_BYTES)
 _SETTING: Final = _text(limits.MAX_SETTING_BYTES)
+_PRODUCER: Final = _text(limits.MAX_PRODUCER_NAME_BYTES)
 _TEXT: Final = _text(MAX_TEXT_BYTES)
 _CODE: Final = _text(16)
 
@@ -233,8 +234,8 @@ SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
     Welcome: (_VERSION, _NAME, _U32, _U64),
     Goodbye: (_CODE, _TEXT),
     Refused: (_U64, _CODE, _TEXT),
-    OpenProducerSession: (_U64,),
-    ProducerOpened: (_U64, _INDEX, _U32),
+    OpenProducerSession: (_U64, _PRODUCER, _INDEX, _U64),
+    ProducerOpened: (_U64, _INDEX, _U32, _INDEX_OR_NONE, _INDEX_OR_NONE),
     StatusRequest: (_U64,),
     StatusReply: (_U64, _status),
     TransferLeadership: (_U64, _U32),

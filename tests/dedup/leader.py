@@ -9,7 +9,9 @@ from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.dedup.admission import Admission, Admitted
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.raft.entry import Entry, EntryKind
+from esnode.dedup.producers import Opened
+from esnode.errors import Refusal
+from esnode.raft.entry import Entry, EntryKind, parse, seal_opening
 from esnode.raft.messages import Snapshot
 
 from .events import batch, entry
@@ -45,6 +47,22 @@ class Leader:
     def open_producer(self) -> int:
         """The id of a new session, not committed yet."""
         return self._append(EntryKind.PRODUCER).index
+
+    def open(self, name: str = "", producer_id: int = 0, holder: int = 0) -> Opened | Refusal:
+        """A session opened as a client asks for it, not committed yet."""
+        index = len(self.log) + 1
+        opened = self.admission.open(name, producer_id, holder, index, self.log_time_ms)
+        if isinstance(opened, Opened):
+            made = seal_opening(
+                opened.opening,
+                index=index,
+                term=self.term,
+                base_offset=self.next_offset,
+                log_time_ms=self.log_time_ms,
+            )
+            self.log.append(parse(made.record))
+            self.admission.appended(self.log[-1])
+        return opened
 
     def commit(self, index: int | None = None) -> None:
         """Apply up to `index`; by default all."""

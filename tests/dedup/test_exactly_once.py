@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from esnode.config import Dedup
 from esnode.dedup.admission import Admitted
 from esnode.dedup.batch import UNKNOWN_OFFSET, ProducerStamp
+from esnode.dedup.producers import Opened
 from esnode.errors import Refusal
-from esnode.raft.entry import EntryKind
 from esnode.raft.messages import Snapshot
 
 from .events import numbers_of, offsets_of
@@ -45,7 +45,8 @@ class Clients(RuleBasedStateMachine):
     def start(self, dedup: Dedup) -> None:
         self.leader = Leader(dedup)
         self.snapshot = None
-        self.producers: list[int] = []
+        self.producers: dict[int, int] = {}
+        """The ids of sessions, and their epochs."""
 
     # --- what clients do -----------------------------------------------------------------------
 
@@ -59,17 +60,38 @@ class Clients(RuleBasedStateMachine):
 
     @rule()
     def open_producer(self) -> None:
-        self.producers.append(self.leader.open_producer())
+        self.producers[self.leader.open_producer()] = 1
+
+    @rule(which=st.integers(0, 3))
+    def go_on_with_session(self, which: int) -> None:
+        if not self.producers:
+            return
+        producer_id = self.which(which)
+        opened = self.leader.open("", producer_id)
+        assert isinstance(opened, Opened)
+        assert (opened.opening.producer_id, opened.opening.epoch) == (
+            producer_id,
+            self.producers[producer_id] + 1,
+        )
+        assert opened.opening.next_sequence == self.next_sequence(producer_id)
+        self.producers[producer_id] += 1
 
     @rule(which=st.integers(0, 3), behind=st.integers(-1, 8), count=st.integers(1, 6))
     def send_in_session(self, which: int, behind: int, count: int) -> None:
         """`behind` is how far the client goes back; -1 leaves a gap."""
         if not self.producers:
             return
-        producer_id = self.producers[which % len(self.producers)]
+        producer_id = self.which(which)
         sequence = max(0, self.next_sequence(producer_id) - behind)
         numbers = [self.event_of(producer_id, sequence + place) for place in range(count)]
-        self.send(numbers, ProducerStamp(producer_id, 1, sequence, count))
+        epoch = self.producers[producer_id]
+        if epoch > 1:
+            fenced = ProducerStamp(producer_id, epoch - 1, sequence, count)
+            assert self.leader.send(numbers, fenced).refusal is Refusal.PRODUCER_FENCED
+        self.send(numbers, ProducerStamp(producer_id, epoch, sequence, count))
+
+    def which(self, number: int) -> int:
+        return list(self.producers)[number % len(self.producers)]
 
     def event_of(self, producer_id: int, sequence: int) -> int:
         """Two in five events of a session are some that anybody may send, too."""
@@ -90,8 +112,8 @@ class Clients(RuleBasedStateMachine):
     @rule(keep=st.integers(0, 4))
     def change_leader(self, keep: int) -> None:
         self.leader.lose(keep)
-        present = {one.index for one in self.leader.log if one.kind is EntryKind.PRODUCER}
-        self.producers = [producer for producer in self.producers if producer in present]
+        present = [one.opening for one in self.leader.log if one.opening is not None]
+        self.producers = {opening.producer_id: opening.epoch for opening in present}
 
     @rule()
     def take_snapshot(self) -> None:
@@ -170,7 +192,9 @@ class Clients(RuleBasedStateMachine):
         applied = self.leader.log[: machine.applied_index]
         assert machine.next_offset == sum(one.count for one in applied)
         for producer_id, covered in self.covered(machine.applied_index).items():
-            assert machine.producers.next_sequence(producer_id, 1) == covered
+            place = machine.producers.place(producer_id)
+            assert place is not None
+            assert place[1] == covered
 
     def events(self) -> list[int]:
         """Every event of the log, at its offset."""
@@ -180,8 +204,8 @@ class Clients(RuleBasedStateMachine):
         """How far each session has come, by adding up its entries."""
         found: dict[int, int] = {}
         for one in self.leader.log[:upto]:
-            if one.kind is EntryKind.PRODUCER:
-                found[one.index] = 0
+            if one.opening is not None:
+                assert found.setdefault(one.opening.producer_id, 0) == one.opening.next_sequence
             elif one.producer is not None:
                 assert found[one.producer.producer_id] == one.producer.sequence
                 found[one.producer.producer_id] += one.producer.covered
@@ -216,6 +240,7 @@ def test_every_event_is_in_the_log_once_in_long_games_too(dedup: Dedup, seed: in
         lambda: game.pass_time(source.randint(1, 90)),
         lambda: game.change_leader(source.randint(0, 4)),
         game.open_producer,
+        lambda: game.go_on_with_session(source.randint(0, 3)),
         game.take_snapshot,
         lambda: game.restart(source.random() < 0.5),
     ]

@@ -6,7 +6,7 @@ import pytest
 
 from esnode import limits
 from esnode.dedup.batch import ProducerStamp
-from esnode.dedup.producers import ProducerTable, SequenceRange
+from esnode.dedup.producers import Opening, ProducerTable, SequenceRange
 from esnode.errors import Bug, DamagedRecord
 
 
@@ -16,19 +16,18 @@ def record(table: ProducerTable, producer_id: int, sequence: int, base_offset: i
 
 def test_a_new_session_expects_number_zero_of_epoch_one() -> None:
     table = ProducerTable()
-    table.open(7)
-    assert table.next_sequence(7, 1) == 0
-    assert table.next_sequence(7, 2) is None
-    assert table.next_sequence(8, 1) is None
+    table.open(Opening(7, 1, 0))
+    assert table.place(7) == (1, 0)
+    assert table.place(8) is None
     assert table.ranges(7, 0) == table.ranges(8, 0) == []
 
 
 def test_a_session_remembers_where_its_batches_are() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     record(table, 7, 0, 100, 10)
     record(table, 7, 10, 200, 10)
-    assert table.next_sequence(7, 1) == 20
+    assert table.place(7) == (1, 20)
     assert table.ranges(7, 0) == [SequenceRange(10, 200, 10), SequenceRange(0, 100, 10)]
     assert table.ranges(7, 9) == table.ranges(7, 0)
     assert table.ranges(7, 10) == [SequenceRange(10, 200, 10)]
@@ -37,7 +36,7 @@ def test_a_session_remembers_where_its_batches_are() -> None:
 
 def test_batches_that_follow_each_other_in_the_log_are_one_range() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     for sequence in range(0, 1_000, 10):
         record(table, 7, sequence, 500 + sequence, 10)
     assert table.ranges(7, 0) == [SequenceRange(0, 500, 1_000)]
@@ -45,18 +44,18 @@ def test_batches_that_follow_each_other_in_the_log_are_one_range() -> None:
 
 def test_a_batch_of_which_a_part_was_known_moves_the_session_and_leaves_no_range() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     record(table, 7, 0, 0, 2)
     table.record(ProducerStamp(7, 1, 2, 5), 2, 3)
     table.record(ProducerStamp(7, 1, 7, 5), 5, 0)
     record(table, 7, 12, 5, 2)
-    assert table.next_sequence(7, 1) == 14
+    assert table.place(7) == (1, 14)
     assert table.ranges(7, 0) == [SequenceRange(12, 5, 2), SequenceRange(0, 0, 2)]
 
 
 def test_batches_that_are_neighbours_in_the_log_but_not_in_the_session_are_two_ranges() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     record(table, 7, 0, 0, 2)
     table.record(ProducerStamp(7, 1, 2, 3), 2, 0)
     record(table, 7, 5, 2, 2)
@@ -65,7 +64,7 @@ def test_batches_that_are_neighbours_in_the_log_but_not_in_the_session_are_two_r
 
 def test_only_the_latest_ranges_are_remembered() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     for sequence in range(limits.MAX_PRODUCER_RANGES + 10):
         record(table, 7, sequence, 2 * sequence, 1)
     found = table.ranges(7, 0)
@@ -77,12 +76,12 @@ def test_many_sessions_share_what_may_be_remembered(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(limits, "MAX_REMEMBERED_RANGES", 20)
     table = ProducerTable()
     for producer_id in range(1, 6):
-        table.open(producer_id)
+        table.open(Opening(producer_id, 1, 0))
     for sequence in range(30):
         record(table, 3, sequence, 2 * sequence, 1)
     assert len(table.ranges(3, 0)) == 4
     for producer_id in range(6, 50):
-        table.open(producer_id)
+        table.open(Opening(producer_id, 1, 0))
     record(table, 3, 30, 60, 1)
     assert table.ranges(3, 0) == [SequenceRange(30, 60, 1)]
 
@@ -91,17 +90,17 @@ def test_the_session_idle_for_longest_is_closed_to_make_room(monkeypatch: pytest
     monkeypatch.setattr(limits, "MAX_PRODUCERS", 3)
     table = ProducerTable()
     for producer_id in (1, 2, 3):
-        table.open(producer_id)
+        table.open(Opening(producer_id, 1, 0))
     record(table, 1, 0, 0, 1)
-    table.open(4)
-    assert table.next_sequence(2, 1) is None
-    assert [table.next_sequence(n, 1) for n in (1, 3, 4)] == [1, 0, 0]
+    table.open(Opening(4, 1, 0))
+    assert table.place(2) is None
+    assert [table.place(n) for n in (1, 3, 4)] == [(1, 1), (1, 0), (1, 0)]
     assert (len(table), table.closed) == (3, 1)
 
 
 def test_an_entry_of_a_closed_session_or_an_old_epoch_is_passed_over() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     before = table.digest()
     table.record(ProducerStamp(8, 1, 0, 1), 0, 1)
     table.record(ProducerStamp(7, 2, 0, 1), 0, 1)
@@ -110,7 +109,7 @@ def test_an_entry_of_a_closed_session_or_an_old_epoch_is_passed_over() -> None:
 
 def test_a_number_out_of_order_in_the_log_is_a_bug() -> None:
     table = ProducerTable()
-    table.open(7)
+    table.open(Opening(7, 1, 0))
     with pytest.raises(Bug, match="at 0, not at 1"):
         record(table, 7, 1, 0, 1)
 
@@ -118,7 +117,7 @@ def test_a_number_out_of_order_in_the_log_is_a_bug() -> None:
 def filled() -> ProducerTable:
     table = ProducerTable()
     for producer_id in (5, 9, 7):
-        table.open(producer_id)
+        table.open(Opening(producer_id, 1, 0))
     record(table, 9, 0, 10, 4)
     record(table, 9, 4, 20, 4)
     record(table, 5, 0, 30, 1)
@@ -129,25 +128,25 @@ def filled() -> ProducerTable:
 def test_a_table_out_of_its_bytes_is_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table = filled()
     other = ProducerTable()
-    other.open(1)
+    other.open(Opening(1, 1, 0))
     other.adopt(ProducerTable.load(table.dump()))
     assert other.dump() == table.dump()
     assert other.digest() == table.digest()
-    assert other.next_sequence(1, 1) is None
+    assert other.place(1) is None
     monkeypatch.setattr(limits, "MAX_PRODUCERS", 3)
     for each in (table, other):
         record(each, 9, 8, 24, 4)
-        each.open(11)
-        assert each.next_sequence(7, 1) is None  # idle for longest in both
+        each.open(Opening(11, 1, 0))
+        assert each.place(7) is None  # idle for longest in both
     assert other.dump() == table.dump()
 
 
 def test_the_digest_changes_with_whatever_is_known() -> None:
     table = ProducerTable()
     seen = {table.digest()}
-    table.open(5)
+    table.open(Opening(5, 1, 0))
     seen.add(table.digest())
-    table.open(6)
+    table.open(Opening(6, 1, 0))
     seen.add(table.digest())
     record(table, 5, 0, 10, 4)
     seen.add(table.digest())
@@ -207,5 +206,92 @@ def test_bytes_that_are_no_producer_table_are_refused(data: bytes) -> None:
 def test_more_sessions_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = filled().dump()
     monkeypatch.setattr(limits, "MAX_PRODUCERS", 2)
+    with pytest.raises(DamagedRecord):
+        ProducerTable.load(data)
+
+
+def packed_name(holder: int, used_ms: int, name: bytes) -> bytes:
+    return struct.pack(">QQH", holder, used_ms, len(name)) + name
+
+
+def with_names(*sessions: bytes) -> bytes:
+    return packed_table(packed_session(1, 0)) + struct.pack(">I", len(sessions)) + b"".join(sessions)
+
+
+def test_a_table_without_names_has_the_bytes_that_older_versions_read() -> None:
+    table = ProducerTable()
+    for producer_id in (5, 9):
+        table.open(Opening(producer_id, 1, 0))
+    record(table, 5, 0, 30, 4)
+    assert table.dump() == packed_table(packed_session(9, 0), packed_session(5, 4, (0, 30, 4)))
+
+
+def test_names_are_in_the_bytes_of_the_table_and_in_its_digest() -> None:
+    table, seen = filled(), set()
+    for opening in (
+        Opening(11, 1, 0, "a", 1),
+        Opening(12, 1, 0, "b", 1),
+        Opening(11, 2, 0, "a", 1),
+        Opening(11, 2, 0, "a", 9),
+    ):
+        table.open(opening, 60)
+        seen.add(table.digest())
+    table.record(ProducerStamp(11, 2, 0, 3), 40, 3, 70)
+    seen.add(table.digest())
+    assert len(seen) == 5
+    loaded = ProducerTable.load(table.dump())
+    assert (loaded.dump(), loaded.digest()) == (table.dump(), table.digest())
+    for each in (table, loaded):
+        assert each.find_name("a") == each.find(11) == Opening(11, 2, 3, "a", 9)
+        assert each.find_name("c") is None
+        assert (len(each), each.named) == (5, 2)
+        assert each.last_offset(11) == 42
+
+
+def test_a_name_is_one_session_only() -> None:
+    table = ProducerTable()
+    table.open(Opening(5, 1, 0, "a", 1))
+    table.open(Opening(9, 1, 4, "a", 1))
+    assert table.find(5) is None
+    assert table.find_name("a") == Opening(9, 1, 4, "a", 1)
+    table.open(Opening(9, 2, 4))
+    assert table.find_name("a") is None
+    assert (len(table), table.named) == (1, 0)
+
+
+NAMED = packed_session(2, 0) + packed_name(7, 60, b"a")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_names(NAMED)[:-1],
+        with_names(packed_session(2, 0)),
+        with_names(NAMED) + b"x",
+        with_names(NAMED, packed_session(3, 0) + packed_name(7, 60, b"a")),
+        with_names(NAMED, packed_session(2, 0) + packed_name(7, 60, b"b")),
+        with_names(packed_session(1, 0) + packed_name(7, 60, b"a")),
+        with_names(packed_session(2, 0) + packed_name(7, 60, b"")),
+        with_names(packed_session(2, 0) + packed_name(7, 60, b"\xff")),
+        with_names(packed_session(2, 0) + packed_name(7, 60, b"a" * 256)),
+        with_names(),
+        with_names()[:-1],
+    ],
+    ids=[
+        "a name cut short",
+        "a name missing",
+        "a byte more",
+        "one name twice",
+        "one session twice",
+        "one session with a name and without",
+        "an empty name",
+        "a name that is no text",
+        "a name too long",
+        "no names",
+        "the number of names cut short",
+    ],
+)
+def test_bytes_that_are_no_named_sessions_are_refused(data: bytes) -> None:
+    assert ProducerTable.load(with_names(NAMED)).find_name("a") == Opening(2, 1, 0, "a", 7)
     with pytest.raises(DamagedRecord):
         ProducerTable.load(data)

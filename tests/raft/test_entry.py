@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.dedup.batch import ProducerStamp
-from esnode.errors import DamagedRecord
-from esnode.raft.entry import HEADER_BYTES, Entry, EntryKind, parse, seal
+from esnode.dedup.producers import Opening
+from esnode.errors import DamagedRecord, NewerFormat
+from esnode.raft.entry import HEADER_BYTES, Entry, EntryKind, parse, seal, seal_opening
 
 from .solo import events, noop
 
@@ -68,13 +69,18 @@ def forged(entry: Entry, at: int, value: int) -> bytes:
     return bytes(record)
 
 
-@pytest.mark.parametrize(
-    ("at", "value", "complaint"),
-    [(4, 9, "version 9"), (5, 200, "unknown kind 200"), (HEADER_BYTES - 1, 1, "not what it says")],
-)
-def test_a_record_that_contradicts_itself_is_refused(at: int, value: int, complaint: str) -> None:
-    with pytest.raises(DamagedRecord, match=complaint):
+@pytest.mark.parametrize(("at", "value", "complaint"), [(4, 9, "of format 9"), (5, 200, "of the kind 200")])
+def test_a_whole_record_that_a_newer_version_wrote_is_refused_as_that(
+    at: int, value: int, complaint: str
+) -> None:
+    with pytest.raises(NewerFormat, match=complaint):
         parse(forged(noop(1, 1), at, value))
+
+
+@pytest.mark.parametrize(("at", "complaint"), [(4, "version 0"), (HEADER_BYTES - 1, "not what it says")])
+def test_a_record_that_contradicts_itself_is_refused(at: int, complaint: str) -> None:
+    with pytest.raises(DamagedRecord, match=complaint):
+        parse(forged(noop(1, 1), at, 1 if at > 4 else 0))
 
 
 def test_a_torn_record_is_refused() -> None:
@@ -87,3 +93,59 @@ def test_a_torn_record_is_refused() -> None:
 def test_an_entry_tells_what_kind_it_is() -> None:
     producer = seal(index=1, term=1, kind=EntryKind.PRODUCER, base_offset=0, log_time_ms=0)
     assert (producer.opens_producer, noop(1, 1).opens_producer) == (True, False)
+
+
+@given(
+    st.builds(
+        Opening,
+        st.integers(1, limits.MAX_INDEX),
+        st.integers(1, 2**32 - 1),
+        st.integers(0, limits.MAX_INDEX),
+        st.text(max_size=60),
+        st.integers(0, 2**64 - 1),
+    )
+)
+def test_the_opening_of_a_session_is_read_back_as_it_was_sealed(opening: Opening) -> None:
+    entry = seal_opening(opening, index=7, term=2, base_offset=5, log_time_ms=60)
+    assert parse(entry.record) == entry
+    assert entry.opening == opening
+    assert entry.opens_producer
+
+
+def test_a_new_session_without_a_name_is_sealed_as_older_versions_read_it() -> None:
+    entry = seal_opening(Opening(7, 1, 0), index=7, term=2, base_offset=5, log_time_ms=60)
+    assert entry == seal(index=7, term=2, kind=EntryKind.PRODUCER, base_offset=5, log_time_ms=60)
+    assert entry.opening == Opening(7, 1, 0)
+    assert noop(1, 1).opening is None
+
+
+@pytest.mark.parametrize(
+    ("stamp", "payload", "count"),
+    [
+        (None, bytes(8), 0),
+        (ProducerStamp(5, 0, 0, 0), bytes(8), 0),
+        (ProducerStamp(2**57, 1, 0, 0), bytes(8), 0),
+        (ProducerStamp(5, 1, 2**57, 0), bytes(8), 0),
+        (ProducerStamp(5, 1, 0, 0), bytes(7), 0),
+        (ProducerStamp(5, 1, 0, 0), bytes(8) + b"\xff", 0),
+        (ProducerStamp(5, 1, 0, 0), bytes(8) + b"a" * 256, 0),
+        (ProducerStamp(5, 1, 0, 0), bytes(8), 1),
+    ],
+    ids=["no id", "no epoch", "id", "number", "no holder", "no text", "too long", "events"],
+)
+def test_an_opening_that_there_cannot_be_is_refused(
+    stamp: ProducerStamp | None, payload: bytes, count: int
+) -> None:
+    entry = seal(
+        index=1,
+        term=1,
+        kind=EntryKind.PRODUCER_EPOCH,
+        base_offset=0,
+        log_time_ms=0,
+        count=count,
+        keys=bytes(limits.KEY_BYTES * count),
+        payload=payload,
+        producer=stamp,
+    )
+    with pytest.raises(DamagedRecord):
+        parse(entry.record)

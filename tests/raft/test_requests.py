@@ -7,6 +7,7 @@ import pytest
 from esnode import limits
 from esnode.config import Dedup
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
+from esnode.dedup.producers import Opening
 from esnode.errors import Refusal
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import (
@@ -214,3 +215,16 @@ def test_a_run_that_began_under_an_earlier_leadership_is_over() -> None:
         Propose(4, batch_of("a"), stream, 2),
     )
     assert refusals(ready) == [(2, Refusal.EARLIER_REFUSED), (3, None), (4, None)]
+
+
+def test_a_name_opened_again_has_the_next_epoch_and_fences_the_older_one() -> None:
+    solo = leading()
+    first, second = solo.step(OpenProducer(1, "a", 0, 7), OpenProducer(2, "a", 0, 8)).decisions
+    assert first.opened is not None
+    assert second.opened is not None
+    assert (first.opened.opening, first.wait_index) == (Opening(2, 1, 0, "a", 7), 2)
+    assert (second.opened.opening, second.wait_index) == (Opening(2, 2, 0, "a", 8), 3)
+    ready = solo.step(Propose(3, stamped("x", 2, 0)), OpenProducer(4, "a", 2, 7))
+    assert [decision.refusal for decision in ready.decisions] == [Refusal.PRODUCER_FENCED] * 2
+    assert ready.decisions[1].term == 1, "whose word it is"
+    assert written(ready) == ()

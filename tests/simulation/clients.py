@@ -15,10 +15,10 @@ import cbor2
 
 from esctl.proof.operations import Operations
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.dedup.producers import FIRST_EPOCH
+from esnode.dedup.producers import FIRST_EPOCH, Opened
 from esnode.errors import Refusal
 from esnode.limits import KEY_BYTES
-from esnode.raft.messages import Decision, ReadGrant
+from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant
 
 from .outcome import Violation
 from .schedule import MS, between
@@ -33,6 +33,8 @@ INDEFINITE: Final = (Refusal.LEADERSHIP_LOST,)
 SESSION_IS_WRONG: Final = (Refusal.OUT_OF_SEQUENCE, Refusal.UNKNOWN_PRODUCER)
 RETRY_MS: Final = 50
 MISBEHAVES: Final = 0.05
+NAMED: Final = 0.5
+RESTARTS: Final = 0.3
 GAP: Final = 1 << 20
 TRAVEL_NS: Final = (50_000, 2_000_000)
 
@@ -50,8 +52,14 @@ class Client:
         self.world = world
         self.leader = 0
         self.random = random.Random(f"{world.seed}:client:{number}")
+        self._name = f"client-{number}" if self.random.random() < NAMED else ""
         self._producer_id = 0
+        self._epoch = 0
+        self._holder = 0
+        self._last_id = self._last_epoch = 0
         self._sequence = 0
+        self._possible = {0}
+        """What the log may expect next: that depends on whether it has a batch that was given up."""
         self._in_session: deque[Operation] = deque()
         self._session_is_busy = False
 
@@ -70,35 +78,60 @@ class Client:
         if self._session_is_busy or not self._in_session:
             return
         self._session_is_busy = True
-        if not self._producer_id:
-            Opening(self, self._in_session[0].to, self._opened).try_again()
+        if not self._epoch:
+            self._open(self._in_session[0].to)
             return
         operation = self._in_session.popleft()
+        count = len(operation.events)
         if self.random.random() < MISBEHAVES:
             wrong = self.random.choice(
-                ((FIRST_EPOCH, self._sequence + GAP), (FIRST_EPOCH + 1, self._sequence))
+                (
+                    (self._epoch, self._sequence + GAP),
+                    (self._epoch + GAP, self._sequence),
+                    (self._epoch - 1 or self._epoch + GAP, self._sequence),
+                )
             )
-            stamp = ProducerStamp(self._producer_id, *wrong, len(operation.events))
+            stamp = ProducerStamp(self._producer_id, *wrong, count)
             Misbehaving(self, operation.to, self.batch_of(operation, stamp), self._misbehaved).try_again()
             return
-        stamp = ProducerStamp(self._producer_id, FIRST_EPOCH, self._sequence, len(operation.events))
-        Appending(self, operation.to, self.batch_of(operation, stamp), self._over).try_again()
+        stamp = ProducerStamp(self._producer_id, self._epoch, self._sequence, count)
+        Appending(self, operation.to, self.batch_of(operation, stamp), partial(self._over, count)).try_again()
 
-    def _opened(self, producer_id: int) -> None:
-        self._session_is_busy = False
-        self._producer_id, self._sequence = producer_id, 0
-        if producer_id:
-            self.world.counts["op.session"] += 1
-            self._go_on()
-        elif self._in_session:
-            self._in_session.popleft()
+    def _open(self, to: int) -> None:
+        """Open a session, or go on with the one that there was; sometimes as a new process of that name."""
+        if self._name and (not self._producer_id or self.random.random() < RESTARTS):
+            self._producer_id, self._holder = 0, self._holder + 1
+        if not self._name and not self._producer_id:
+            self._possible = {0}
+        wanted = partial(OpenProducer, name=self._name, producer_id=self._producer_id, holder=self._holder)
+        Opening(self, to, wanted, self._opened).try_again()
 
-    def _over(self, sent: int) -> None:
-        """A batch of the session was acked; with 0 nobody knows, and the session is given up."""
+    def _opened(self, opened: Opened | None) -> None:
+        """A session goes on; None: nobody answers, and the next one is new, or taken over by its name."""
         self._session_is_busy = False
+        if opened is None:
+            self._producer_id = 0
+            if self._in_session:
+                self._in_session.popleft()
+            return
+        session = opened.opening
+        if session.next_sequence not in self._possible:
+            raise Violation("sessions", f"{session} is opened, and may be at {self._possible} only")
+        if session.producer_id == self._last_id and session.epoch <= self._last_epoch:
+            raise Violation("sessions", f"{session} has had its epoch before")
+        self.world.counts["op.session" if session.epoch == FIRST_EPOCH else "op.session goes on"] += 1
+        self._producer_id, self._epoch = session.producer_id, session.epoch
+        self._last_id, self._last_epoch = session.producer_id, session.epoch
+        self._sequence, self._possible = session.next_sequence, {session.next_sequence}
+        self._go_on()
+
+    def _over(self, count: int, sent: int) -> None:
+        """A batch of `count` was acked; with 0 sent nobody knows, and the log is asked."""
+        self._session_is_busy = False
+        self._possible = {self._sequence + count} | (set() if sent else {self._sequence})
         self._sequence += sent
         if not sent:
-            self._producer_id = 0
+            self._epoch = 0
         self._go_on()
 
     def _misbehaved(self, sent: int) -> None:
@@ -219,7 +252,8 @@ class Appending(Trying):
         return self.history.append_begins(self._batch.keys, self.world.schedule.now_ns)
 
     def ask(self, number: int, attempt: int, host: "Host") -> None:
-        if not host.propose(self._batch, partial(self._settle, number, attempt, host)):
+        settle = partial(self._settle, number, attempt, host)
+        if not host.propose(lambda token: Propose(token, self._batch), settle):
             self.history.refused(number)
             self.answer(self.refused, attempt)
 
@@ -234,7 +268,11 @@ class Appending(Trying):
             self.history.refused(number)
             # A leader that was deposed and does not know it yet lacks what its successor has taken.
             newest = host.process is not None and host.process.core.term >= self.world.invariants.newest_term
-            if decision.refusal in SESSION_IS_WRONG and newest:
+            if decision.refusal is Refusal.PRODUCER_FENCED:
+                # A late copy of its own opening has raised the epoch once more: it goes on with the session.
+                self.answer(self._turned_away)
+                return
+            if decision.refusal in SESSION_IS_WRONG and newest and not self._done:
                 raise Violation("sessions", f"a session in order is refused: {self._batch.producer}")
             if decision.refusal is Refusal.WINDOW_FULL:
                 self.answer(self._turned_away)
@@ -268,7 +306,7 @@ class Misbehaving(Appending):
         stamp = self._batch.producer
         if decision.refusal is None or decision.refusal is Refusal.LEADERSHIP_LOST:
             raise Violation("sessions", f"node {host.id} takes what does not belong into a session: {stamp}")
-        if decision.refusal in SESSION_IS_WRONG:
+        if decision.refusal in (*SESSION_IS_WRONG, Refusal.PRODUCER_FENCED):
             self.history.refused(number)
             self.answer(self._told_off)
         else:
@@ -284,29 +322,36 @@ class Opening(Trying):
 
     kind = "open"
 
-    def __init__(self, client: Client, to: int, opened: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        to: int,
+        wanted: Callable[[int], OpenProducer],
+        opened: Callable[[Opened | None], None],
+    ) -> None:
         super().__init__(client, to)
+        self._wanted = wanted
         self._opened = opened
 
     def begins(self) -> int:
         return 0
 
     def ask(self, number: int, attempt: int, host: "Host") -> None:
-        if not host.propose(None, partial(self._settle, attempt)):
+        if not host.propose(self._wanted, partial(self._settle, attempt)):
             self.answer(self.refused, attempt)
 
     def _settle(self, attempt: int, decision: Decision) -> None:
-        if decision.refusal is None:
-            self.answer(self._acked, decision.wait_index)
+        if decision.opened is not None:
+            self.answer(self._acked, decision.opened)
         else:
             self.answer(self.refused, attempt)
 
-    def _acked(self, producer_id: int) -> None:
+    def _acked(self, opened: Opened) -> None:
         if self.succeed():
-            self._opened(producer_id)
+            self._opened(opened)
 
     def gave_up(self) -> None:
-        self._opened(0)
+        self._opened(None)
 
 
 class Reading(Trying):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from esnode import limits
 from esnode.apply import Machine
-from esnode.dedup.batch import Batch
 from esnode.errors import (
     Bug,
     CopiedDirectory,
@@ -429,14 +428,16 @@ class Host:
     def _asked_late(self, request: Callable[["Host"], None]) -> None:
         self.ask(request)
 
-    def propose(self, batch: Batch | None, settle: Callable[[Decision], None]) -> bool:
-        """As `Session._propose`: to the core, if this node leads. None opens a producer session."""
+    def propose(
+        self, proposal: Callable[[int], Propose | OpenProducer], settle: Callable[[Decision], None]
+    ) -> bool:
+        """As `Session._propose`: to the core, if this node leads."""
         process = self.process
         assert process is not None
         if not process.view.leads:
             return False
         token = process.waiting.expect_decision(settle)
-        process.inbox.offer(OpenProducer(token) if batch is None else Propose(token, batch))
+        process.inbox.offer(proposal(token))
         return True
 
     def read(self, answer: Callable[[ReadGrant, int], None]) -> None:

@@ -37,6 +37,7 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
         "fault.hung_disk", "fault.old_copy put back", "disk.kept more than was synced",
         "node.found DamagedRecord", "node.found CopiedDirectory", "node.rejoined", "net.snapshot",
         "dedup.again after its window", "refused.LEADERSHIP_LOST", "op.append unknown", "op.session",
+        "op.session goes on",
     ):  # fmt: skip
         assert counts[name] >= 10, (name, counts)
     assert counts["op.append"] > 20 * SEEDS_A
@@ -48,6 +49,7 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
 def test_100_worlds_of_whole_nodes_break_no_promise() -> None:
     counts = play_in_ci("B", SEEDS_B).counts
     assert counts["op.acked"] > 100 * SEEDS_B, counts
+    assert min(counts["op.numbered"], counts["op.resumed"], counts["op.fenced"]) > SEEDS_B, counts
 
 
 @pytest.mark.slow

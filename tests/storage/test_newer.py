@@ -14,6 +14,7 @@ import google_crc32c
 import pytest
 
 import esnode
+from esnode.apply import SAVEPOINT_VERSION, SNAPSHOT_VERSION
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat, NewerPeer
@@ -138,10 +139,10 @@ EVERYWHERE: Final[dict[str, Doctor]] = {
     "mark": mark_with,
     "snapshot": front_with(SNAPSHOT, 2),
     "sealed snapshot": front_sealed_with(SNAPSHOT, 3),
-    "state of the snapshot": state_with(SNAPSHOT, 49, 2),
+    "state of the snapshot": state_with(SNAPSHOT, 49, SNAPSHOT_VERSION + 1),
     "savepoint": front_with("savepoint", 2),
     "sealed savepoint": front_sealed_with("savepoint", 3),
-    "state of the savepoint": state_with("savepoint", 57, 2),
+    "state of the savepoint": state_with("savepoint", 57, SAVEPOINT_VERSION + 1),
     "kind of a record": record_with(),
     "version of a record": record_with(version=2, kind=1),
 }

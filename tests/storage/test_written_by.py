@@ -92,7 +92,7 @@ def test_every_key_and_the_producer_s_session_is_what_was_written(
     offsets = {bytes.fromhex(key): offset for key, offset in wanted["offsets_of_keys"].items()}
     assert machine.keys.lookup(tuple(offsets)) == offsets
     producer = wanted["producer"]
-    assert machine.producers.next_sequence(producer["id"], producer["epoch"]) == producer["next_sequence"]
+    assert machine.producers.place(producer["id"]) == (producer["epoch"], producer["next_sequence"])
 
 
 @pytest.mark.parametrize("opened", WRITTEN, indirect=True)

@@ -140,7 +140,7 @@ DEDUPLICATION: Final = (
         "#24",
         "a producer session is continued from what is applied, not from the leader's log",
         "A",
-        (Edit(ADMISSION, "if expected is not None and tail:", "if expected is None and tail:"),),
+        (Edit(ADMISSION, "if place is not None and tail:", "if place == (0, 0) and tail:"),),
     ),
     Mutant(
         "gap-in-a-session-taken",
@@ -186,5 +186,45 @@ DEDUPLICATION: Final = (
         "a session advances by the events stored, not by the numbers covered",
         "A",
         (Edit(PRODUCERS, "session.next_sequence += stamp.covered", "session.next_sequence += count"),),
+    ),
+    Mutant(
+        "older-epoch-taken",
+        "KIP-98",
+        "the epoch of a batch is not compared: whoever held a session before still writes to it",
+        "A",
+        (Edit(ADMISSION, "if stamp.epoch < epoch:", "if stamp.epoch < 0:"),),
+    ),
+    Mutant(
+        "session-goes-on-under-the-same-epoch",
+        "KIP-360",
+        "a session that is opened again keeps its epoch: late copies of what was given up are not shut out",
+        "A",
+        (
+            Edit(
+                ADMISSION,
+                "Opening(known.producer_id, place[0] + 1,",
+                "Opening(known.producer_id, place[0],",
+            ),
+        ),
+    ),
+    Mutant(
+        "name-opened-without-the-tail",
+        "KIP-360",
+        "whoever opens a name is told the last number that is applied, not the last one in the leader's log",
+        "A",
+        (
+            Edit(
+                ADMISSION,
+                """
+                place = self._place(known.producer_id)
+                assert place is not None
+                """,
+                """
+                place = self._place(known.producer_id)
+                assert place is not None
+                place = (place[0], known.next_sequence)
+                """,
+            ),
+        ),
     ),
 )

@@ -36,10 +36,10 @@ MACHINE: Final = (
             ),
             Edit(
                 APPLY,
-                "head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))",
+                "head = _HEAD.pack(version, self.digest(), len(producers))",
                 """
                 self.applied_index -= 1
-                head = _HEAD.pack(SNAPSHOT_VERSION, self.digest(), len(producers))
+                head = _HEAD.pack(version, self.digest(), len(producers))
                 self.applied_index += 1
                 """,
             ),
@@ -79,12 +79,38 @@ MACHINE: Final = (
         (
             Edit(
                 PRODUCERS,
-                "self._sessions, self.closed = other._sessions, other.closed",
+                "self.closed = other.closed",
                 """
-                self._sessions, self.closed = other._sessions, other.closed
+                self.closed = other.closed
                 for session in self._sessions.values():
                     session.next_sequence = 0
                 """,
+            ),
+        ),
+    ),
+    Mutant(
+        "name-forgets-its-number-in-a-snapshot",
+        "KIP-98",
+        "a session with a name that came by a snapshot begins again with sequence number 0",
+        "A",
+        (
+            Edit(
+                PRODUCERS,
+                "session = _Session(epoch, next_sequence, known)",
+                "session = _Session(epoch, 0 if named else next_sequence, known)",
+            ),
+        ),
+    ),
+    Mutant(
+        "names-missing-in-a-snapshot",
+        "KIP-98",
+        "a node that came back by a snapshot has the sessions, and not their names",
+        "A",
+        (
+            Edit(
+                PRODUCERS,
+                "self._names = other._sessions, other._named, other._names",
+                "self._names = other._sessions, other._named, dict[str, int]()",
             ),
         ),
     ),

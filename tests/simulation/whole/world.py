@@ -35,6 +35,7 @@ from .faults import Faults
 from .journal import told
 from .machines import Ground, Machine
 from .network import Network
+from .numbered import Numbered
 from .swarm import Swarm, draw
 
 HEALED_S: Final = 10.0
@@ -59,6 +60,7 @@ class World:
         self._application = Application(self.swarm.load, self.history, random.Random(f"{seed}:load"))
         self._freezer = Freezer()
         self._machines: dict[str, Machine] = {}
+        self._numbered: list[Numbered] = []
 
     async def play(self) -> None:
         """Everything, in order; raises `Violation`."""
@@ -112,13 +114,26 @@ class World:
         hosts = [f"client-{number}" for number in range(1, self.swarm.load.clients + 1)]
         addresses = [str(machine.config.me.client) for machine in machines]
         async with trio.open_nursery() as users:
-            clients = []
+            clients: list[Client | Numbered] = []
             for host in hosts:
                 client = Client(
                     self._application, addresses, self._network.dialer(host), f"{self.seed}:{host}"
                 )
                 clients.append(client)
                 users.start_soon(_on, host, client)
+            for number in range(random.Random(f"{self.seed}:numbered").choice((0, 1, 2))):
+                host = f"producer-{number + 1}"
+                hosts.append(host)
+                numbered = Numbered(
+                    host,
+                    addresses,
+                    self._network.dialer(host),
+                    self._application,
+                    f"{self.seed}:{host}",
+                )
+                self._numbered.append(numbered)
+                clients.append(numbered)
+                users.start_soon(_on, host, numbered)
             await self._break(machines, hosts)
             for client in clients:
                 client.stop()
@@ -183,6 +198,8 @@ class World:
     def _judge(self, machines: list[Machine]) -> None:
         for machine in machines:
             self._compare_log(machine)
+        for numbered in self._numbered:
+            numbered.check(bytes(self.audit.keys))
         findings = self.history.check(self.audit.keys, may_repeat=self.audit.may_repeat)
         for finding in findings.examples:
             raise Violation(finding.flaw.value, finding.text)
@@ -201,7 +218,7 @@ class World:
                 self.audit.same_entry(machine.host, entry)
 
 
-async def _on(host: str, client: Client) -> None:
+async def _on(host: str, client: Client | Numbered) -> None:
     HOST.set(host)
     await client.run()
 
