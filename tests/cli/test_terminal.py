@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from esctl import columns
+from esctl import columns, escape
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
 from esctl.exits import Exit
-from esctl.terminal import Output, Terminal, clean
+from esctl.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
 TABLE = Table(
@@ -154,8 +154,9 @@ def test_text_from_outside_cannot_steer_the_terminal(view: View, output: Output)
     assert "\r" not in out
 
 
-def test_cleaning_keeps_lines_and_tabs() -> None:
-    assert clean("a\tb\nc\x07ä") == "a\tb\nc\N{REPLACEMENT CHARACTER}ä"
+def test_a_message_keeps_its_lines_and_a_row_is_one_line() -> None:
+    assert escape.lines("a\tb\nc\x07ä") == "a\tb\nc\\u0007ä"
+    assert escape.line("a\tb\nc\x07ä") == "a\\tb\\nc\\u0007ä"
 
 
 @pytest.mark.parametrize("record", [{"offset": 0, "event": {"id": "ä\ud800"}}, {}])

@@ -34,7 +34,7 @@ def new(
     text = SKELETON.replace("MY-ID", file.stem)
     data = {"path": str(file), "id": file.stem, "text": text}
     if dry_run:
-        return Answer({**data, "dry_run": True}, [Line(text.rstrip("\n"))])
+        return Answer({**data, "dry_run": True}, [Line(line) for line in text.splitlines()])
     state.write_atomically(file, text)
     next_steps = Fields([("then", f"esctl playbook lint {file}"), ("then", f"esctl playbook plan {file}")])
     return Answer(data, [Line(f"{file} is written: read it, and change it", Tone.GOOD), next_steps])

@@ -20,7 +20,7 @@ from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
 from esctl.errors import InvalidArgument, NotConfirmed
 from esctl.exits import Exit
-from esctl.invocation import Invocation, ended_as_by_ctrl_c
+from esctl.invocation import Invocation
 from esctl.playbook.errors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
 from esnode.errors import EventStreamError
 
@@ -401,8 +401,7 @@ def _driven(
                 nursery.cancel_scope.cancel()
 
     try:
-        with ended_as_by_ctrl_c():
-            run.trio(drive, CLEAN_UP_S)
+        run.trio(drive, CLEAN_UP_S)
     except KeyboardInterrupt:
         if progress.clean:
             raise
