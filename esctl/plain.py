@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from esctl import escape
-from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Value, View
+from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
 
 SCHEMA: Final = "esctl/v1"
 
@@ -57,6 +57,8 @@ def row(cells: Iterable[Value]) -> str:
 
 
 def _plain(value: Value) -> str:
+    if isinstance(value, Lines):
+        return " ".join(map(escape.line, value.parts))
     inner = value.value if isinstance(value, Cell) else value
     return escape.line(
         "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)

@@ -15,7 +15,21 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from esctl import columns, escape, plain, streams
-from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl.answer import (
+    Answer,
+    Cell,
+    Chart,
+    Fields,
+    Lanes,
+    Line,
+    Lines,
+    Panel,
+    Table,
+    Tone,
+    Trouble,
+    Value,
+    View,
+)
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -367,14 +381,14 @@ class Terminal:
                     drawn.add_column(column, no_wrap=numbers or place in whole, overflow="fold")
                     drawn.columns[-1].justify = "right" if numbers else "left"
                 for row in view.rows:
-                    drawn.add_row(*(_text([_shown(value)]) for value in row))
+                    drawn.add_row(*(_cell(value) for value in row))
                 if columns.needed(texts) > console.width:
                     drawn.padding = (0, 1, 0, 0)  # narrower gaps before a cell is broken in two
             case Fields():
                 drawn.add_column(style="bright_black", no_wrap=True)
                 drawn.add_column(overflow="fold")
                 for name, value in view.pairs:
-                    drawn.add_row(_text([(name, Tone.NORMAL)]), _text([_shown(value)]))
+                    drawn.add_row(_text([(name, Tone.NORMAL)]), _cell(value))
         if view.title:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
@@ -443,6 +457,8 @@ def _rate_column(bars: Any, unit: str) -> Any:
 
 
 def _shown(value: Value) -> tuple[str, Tone]:
+    if isinstance(value, Lines):
+        return "\n".join(map(escape.line, value.parts)), Tone.NORMAL
     inner, tone = (value.value, value.tone) if isinstance(value, Cell) else (value, Tone.NORMAL)
     if inner is None:
         return "-", Tone.DIM
@@ -453,6 +469,10 @@ def _shown(value: Value) -> tuple[str, Tone]:
     if isinstance(inner, float):
         return f"{inner:,.2f}", tone
     return escape.line(inner), tone
+
+
+def _cell(value: Value) -> "Text":
+    return _text([_shown(value)], of_lines=True)  # its lines are its own: a stranger's are escaped
 
 
 def _is_number(value: Value) -> bool:

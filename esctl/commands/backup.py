@@ -82,7 +82,12 @@ def verify(run: Invocation, file: FileArgument) -> Answer:
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
         vault.check_backup(reader, bar.advance)
     views: list[View] = [Line(f"{file} is whole", Tone.GOOD)]
-    return Answer({**_data(file, reader.manifest), "verdict": "passed"}, [*views, *_views(reader.manifest)])
+    if reader.manifest.events:
+        data = {**_data(file, reader.manifest), "verdict": "passed"}
+        return Answer(data, [*views, *_views(reader.manifest)])
+    data = {**_data(file, reader.manifest), "verdict": "inconclusive"}
+    nothing = Inconclusive(f"{file} is whole and holds no event", next_step="esctl backup ls")
+    return Answer(data, [*views, *_views(reader.manifest)], [Trouble.of(nothing)], Exit.INCONCLUSIVE)
 
 
 @command(app, "restore")
@@ -230,6 +235,8 @@ def prune(
 def _drill_answer(name: str, done: "Rehearsed") -> Answer:
     manifest, findings = done.manifest, done.findings
     wrong, doubts = findings.wrong(manifest), findings.doubts
+    if not manifest.events:
+        doubts = [*doubts, "the backup holds no event, so none was compared"]
     word = "failed" if wrong else "inconclusive" if doubts else "passed"
     data = {
         "cluster": name, "verdict": word, "common_offset": manifest.next_offset, "events": manifest.events,

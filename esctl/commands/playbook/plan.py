@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl import state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Fields, Line, Lines, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
 from esctl.exits import exit_of
@@ -84,7 +84,7 @@ def _rows(planned: "Plan") -> list[list[Value]]:
         [
             f"{'  ' * one.depth}{one.step.id}",
             Cell(one.step.impact.value, _IMPACT_TONES[one.step.impact.value]),
-            "\n- ".join(_told(one)),
+            Lines(_told(one)),
         ]
         for one in planned.steps
     ]
@@ -103,7 +103,7 @@ def _told(one: "PlannedStep") -> list[str]:
         lines.append(f"undo: {one.undo}")
     elif step.irreversible:
         lines.append("undo: none, it cannot be undone")
-    return lines
+    return [lines[0], *(f"- {line}" for line in lines[1:])]
 
 
 def _expected(one: "PlannedStep") -> str:
