@@ -8,7 +8,6 @@ module of `esctl/commands`.
 
 import functools
 import inspect
-import math
 import os
 import re
 import signal
@@ -45,6 +44,8 @@ T = TypeVar("T")
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 """What ends a command as Ctrl-C does."""
+MAX_FIGURE: Final = 1e9
+"""What seconds, rates and percentages of a command line may be: 30 years."""
 MAX_NUMBER: Final = 2**63 - 1
 """What a whole number of a command line may be; an offset cannot be larger."""
 CLEAN_UP_TIMEOUT_S: Final = 5.0
@@ -286,7 +287,7 @@ class Invocation:
             return None, Exit.OK
         except KeyboardInterrupt:
             return self._interrupted(), Exit.INTERRUPTED
-        except OSError as error:
+        except oserror.KINDS as error:
             refused = oserror.declared(error)
             if refused is None:
                 raise
@@ -411,8 +412,8 @@ def _check_values(ctx: typer.Context) -> None:
 
 
 def _wrong_with(value: Any, *, is_path: bool) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is not a finite number"
+    if isinstance(value, float) and not abs(value) <= MAX_FIGURE:
+        return f"{value} is not a number up to {MAX_FIGURE:,.0f}"
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
         return f"{value} has more than 64 bits"
     if isinstance(value, str) and not is_path and not value.isascii():
@@ -511,7 +512,7 @@ def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
         for leaf in leaves:
             if isinstance(leaf, kind):
                 return leaf
-    return leaves[0] if all(isinstance(leaf, OSError) for leaf in leaves) else group
+    return leaves[0] if all(isinstance(leaf, oserror.KINDS) for leaf in leaves) else group
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

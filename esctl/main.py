@@ -146,7 +146,7 @@ class Commands(typer.core.TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             code = Exit.INTERRUPTED
         except Exception as error:  # noqa: BLE001  # the one place where an unknown error ends the command
-            refused = oserror.declared(error) if isinstance(error, OSError) else None
+            refused = oserror.declared(error) if isinstance(error, oserror.KINDS) else None
             code = _report_bug(words, error) if refused is None else _report_refusal(words, refused)
         sys.exit(_unless_lost(code))
 

@@ -8,11 +8,12 @@ Called by `invocation.py` and `main.py`, for every command.
 import errno
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Final
 
-from esctl.errors import MachineRefused
-from esctl.escape import quoted
+from esctl.errors import InvalidArgument, MachineRefused
+from esctl.escape import line, quoted
 from esnode.errors import EventStreamError
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
@@ -23,8 +24,14 @@ _OF_THE_MACHINE: Final = (*_DENIED, *_FULL, *_SPENT, errno.EROFS, errno.EIO)
 _ELSEWHERE: Final = "set XDG_STATE_HOME to a directory that can be written, then run it again"
 
 
-def declared(error: OSError) -> EventStreamError | None:
+KINDS: Final = (OSError, UnicodeEncodeError)
+"""What may be a refusal: of the machine, or of a path or a name that is bytes and no text."""
+
+
+def declared(error: OSError | UnicodeEncodeError) -> EventStreamError | None:
     """The refusal; None for an error that no machine explains, such as a descriptor that is not open."""
+    if isinstance(error, UnicodeEncodeError):
+        return _no_text(error)
     path = path_of(error)
     if path is None and error.errno == errno.ENOENT and not _stands_somewhere():
         return MachineRefused("the working directory was removed", next_step="cd; then run it again")
@@ -74,6 +81,18 @@ def home() -> Path:
             f"user {os.getuid()} has no home directory, and HOME is not set",
             next_step="set HOME, or XDG_STATE_HOME and XDG_CONFIG_HOME, to directories of your own",
         ) from None
+
+
+def _no_text(error: UnicodeEncodeError) -> EventStreamError | None:
+    if not any("\udc80" <= each <= "\udcff" for each in error.object[error.start : error.end]):
+        return None
+    words = [
+        word for word in re.split(r"[\s\"]", error.object) if "\udc80" <= max(word, default="") <= "\udcff"
+    ]
+    return InvalidArgument(
+        f"{line(words[0])} is not UTF-8, which configurations and messages have to be",
+        next_step="give it a name in UTF-8",
+    )
 
 
 def _of_denied(nearest: Path) -> str:

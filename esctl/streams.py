@@ -120,7 +120,6 @@ class ClosedInput(io.StringIO):
 def install() -> None:
     """Take the process's streams over, once, before anything is printed or opened."""
     closed = {number for number in (0, 1, 2) if _take_if_closed(number)}
-    codecs.register_error(ESCAPED, _escaped)
     encodings = [
         getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdin, sys.stdout, sys.stderr)
     ]
@@ -178,6 +177,9 @@ def _wait(descriptor: int, event: int) -> None:
     waiting.poll()
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
+def _escaped_characters(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     return in_ascii(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ESCAPED, _escaped_characters)

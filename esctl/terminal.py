@@ -375,13 +375,16 @@ class Terminal:
                     [*map(escape.line, view.columns)],
                     *([_shown(value)[0] for value in row] for row in view.rows),
                 ]
+                solid = [all(_is_number(row[n]) for row in view.rows) for n in range(len(view.columns))]
+                shown = columns.fitting(texts, solid, console.width)
+                texts = [row[:shown] for row in texts]
                 whole = columns.whole(texts, console.width)
                 for place, column in enumerate(texts[0]):
-                    numbers = all(_is_number(row[place]) for row in view.rows)
+                    numbers = solid[place]
                     drawn.add_column(column, no_wrap=numbers or place in whole, overflow="fold")
                     drawn.columns[-1].justify = "right" if numbers else "left"
                 for row in view.rows:
-                    drawn.add_row(*(_cell(value) for value in row))
+                    drawn.add_row(*(_cell(value) for value in row[:shown]))
                 if columns.needed(texts) > console.width:
                     drawn.padding = (0, 1, 0, 0)  # narrower gaps before a cell is broken in two
             case Fields():
@@ -392,6 +395,9 @@ class Terminal:
         if view.title:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
+        if isinstance(view, Table) and len(drawn.columns) < len(view.columns) and not self._width:
+            left = ", ".join(view.columns[len(drawn.columns) :])
+            console.print(_text([(f"no room for: {left}", Tone.DIM)]))
 
     def _print_line(self, console: "Console", line: "Text") -> None:
         """On a page of fixed width a line is cut; elsewhere the terminal breaks it."""

@@ -8,6 +8,7 @@ import typer
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook.options import names_that_begin
 from esctl.errors import Inconclusive
+from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
@@ -68,7 +69,7 @@ def lint(
         UnsafePlaybook.code,
         f"{_count(errors, 'error')} in {how_many}",
         UnsafePlaybook.title,
-        f"mend what is listed, then: esctl playbook lint {worst}",
+        f"mend what is listed, then: esctl playbook lint {quoted(worst)}",
     )
     return Answer({"files": data}, views, [trouble], Exit(exit_of(UnsafePlaybook)))
 
