@@ -8,10 +8,8 @@ module of `esctl/commands`.
 
 import functools
 import inspect
-import os
 import re
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +19,6 @@ from typing import (
     Concatenate,
     Final,
     Literal,
-    Never,
     ParamSpec,
     TypeVar,
     get_args,
@@ -31,10 +28,11 @@ from typing import (
 
 import typer
 
-from esctl import escape, oserror, screen, settings, state, trail
+from esctl import escape, oserror, settings, state, trail
 from esctl.answer import Answer, Trouble
 from esctl.errors import ClusterNotFound, Interrupted, NewerState
 from esctl.exits import Exit
+from esctl.signals import ended_as_by_ctrl_c, interruptible
 from esctl.streams import ReaderLeft
 from esctl.terminal import Output, Terminal
 from esnode.errors import Bug, EventStreamError
@@ -42,8 +40,6 @@ from esnode.errors import Bug, EventStreamError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
-"""What ends a command as Ctrl-C does."""
 MAX_FIGURE: Final = 1e9
 """What seconds, rates and percentages of a command line may be: 30 years."""
 MAX_NUMBER: Final = 2**63 - 1
@@ -239,7 +235,7 @@ class Invocation:
         import trio  # loaded late: `--help` must be quick
 
         try:
-            return trio.run(_interruptible, work, self._stopping, clean_up_s)
+            return trio.run(interruptible, work, self._stopping, clean_up_s)
         except BaseExceptionGroup as group:
             error = _the_one_error(group)
             raise error from error.__cause__
@@ -440,69 +436,6 @@ def _show_no_type_of_a_flag(annotation: Any) -> None:
     if get_origin(annotation) is Annotated and get_args(annotation)[0] is bool:
         for info in annotation.__metadata__:
             info.metavar = ""
-
-
-async def _interruptible(
-    work: Callable[[], Awaitable[T]], stopping: Callable[[signal.Signals], None], clean_up_s: float
-) -> T:
-    """`work()`, cancelled by the first signal; Ctrl-C after that, or a slow clean-up, ends the process.
-
-    A second SIGTERM or SIGHUP does not: `timeout`, shells and terminals send each of them twice.
-    """
-    import trio  # loaded late: `--help` must be quick
-
-    working = trio.CancelScope()
-    results: list[T] = []
-
-    async def watch() -> None:
-        stopping(signal.Signals(await anext(heard)))
-        working.cancel()
-        with trio.move_on_after(clean_up_s):
-            while await anext(heard) != signal.SIGINT:
-                pass
-        leave_at_once()
-
-    with trio.open_signal_receiver(*_heeded(signal.SIGINT, *ENDING) or ENDING) as heard:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            with working:
-                results.append(await work())
-            nursery.cancel_scope.cancel()
-    if working.cancel_called:
-        raise KeyboardInterrupt
-    return results[0]
-
-
-@contextmanager
-def ended_as_by_ctrl_c(heard: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """SIGTERM and a closed terminal end what is done here as Ctrl-C does; `heard` is told which it was."""
-
-    def pass_on(number: int, _frame: object) -> None:
-        heard(signal.Signals(number))
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, pass_on) for number in _heeded(*ENDING)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those of them that whoever started the process wants to be heeded: `nohup` has SIGHUP ignored."""
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def leave_at_once() -> Never:
-    """End the process without any clean-up but that of the terminal."""
-    screen.restore()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")
-        sys.stderr.flush()
-    os._exit(Exit.INTERRUPTED)
 
 
 def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
