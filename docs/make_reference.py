@@ -37,7 +37,13 @@ Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`,
 each with `code`, `message`, `cause` and `next`. What goes on and on prints one JSON object a line instead:
 `consume`, `logs`, `top` and `health --watch`.
 `esctl schema COMMAND` prints the JSON Schema of a command's answer.
-Plain output is tab-separated and has no headings.
+Plain output is tab-separated and has no headings. Control characters, ends of lines, marks that turn a text
+around, and bytes that are no UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`: a row is one line.
+
+A reader that leaves, as `head` does, ends what is printed, not the work: the exit code is the same without a
+reader. What cannot be written otherwise (a full disk, a closed standard output) is told at the end (ES4030),
+and the code is 1 if it would have been 0. Ctrl-C, SIGTERM and SIGHUP all end a command with a summary and
+code 130; a second Ctrl-C leaves at once.
 
 | variable | what it does |
 |---|---|

@@ -33,7 +33,14 @@ class Cell:
     tone: Tone = Tone.NORMAL
 
 
-Value = str | float | bool | None | Cell
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A cell of several lines, one below the other; in plain text with a blank between them."""
+
+    parts: Sequence[str]
+
+
+Value = str | float | bool | None | Cell | Lines
 """Numbers are grouped by thousands for people (27,004) and left as they are in plain text; None is a dash."""
 
 

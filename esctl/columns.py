@@ -21,6 +21,20 @@ def needed(rows: Sequence[Sequence[str]]) -> int:
     return sum(max(map(len, column)) + WIDE_GAP for column in zip(*rows, strict=True))
 
 
+def fitting(rows: Sequence[Sequence[str]], solid: Sequence[bool], width: int) -> int:
+    """How many columns, from the left, can be read within `width` characters: two at least.
+
+    `solid` says which are never broken.
+    """
+    used = 0
+    for place, column in enumerate(zip(*rows, strict=True)):
+        long = max(map(len, column))
+        used += GAP + (long if solid[place] else min(LEAST, long))
+        if used - GAP > width and place > 1:
+            return place
+    return len(rows[0])
+
+
 def whole(rows: Sequence[Sequence[str]], width: int) -> set[int]:
     """The columns, by position, that are not to be broken within `width` characters: short ones, and those
     whose every text is one word, from the left, as long as each other column keeps `LEAST`.

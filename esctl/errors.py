@@ -1,9 +1,9 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
-ES40xx: what the command names; ES41xx: processes and the machine; ES42xx: guards and clean-up; ES43xx:
-checks that were made and whose answer is not yes; ES44xx: care of the data. Those of playbooks (ES45xx) are
-in `esctl/playbook/errors.py`, what a node or the client library raises in `esnode/errors.py`. Called by
-everything in `esctl`.
+ES40xx: what the command names, and what it prints; ES41xx: processes and the machine; ES42xx: guards and
+clean-up; ES43xx: checks that were made and whose answer is not yes; ES44xx: care of the data. Those of
+playbooks (ES45xx) are in `esctl/playbook/errors.py`, what a node or the client library raises in
+`esnode/errors.py`. Called by everything in `esctl`.
 """
 
 from esnode.errors import CallerError, EventStreamError, OperatorError
@@ -143,6 +143,14 @@ class InvalidStorm(CallerError):
     code = "ES4016"
     title = "the file is not a schedule of esctl fault storm"
     next_step = "esctl fault storm --seed 1 --save FILE --dry-run"
+
+
+class OutputNotWritten(OperatorError):
+    """A full disk, or a closed stream: the work was done, and what the command printed is not all there."""
+
+    code = "ES4030"
+    title = "what the command printed did not arrive"
+    next_step = "see to what standard output leads to; reading again is safe"
 
 
 class PortTaken(OperatorError):

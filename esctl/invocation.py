@@ -1,16 +1,15 @@
 """One run of one command: the options that all commands share, and the one place where it ends.
 
 `@command` adds the shared options to a command's own, hands it an `Invocation`, and turns what it returns
-or raises into output and an exit code. Declared errors become messages, Ctrl-C a summary, a reader that
-left silence; an unknown exception passes through to `main.py`. Called by every module of `esctl/commands`.
+or raises into output and an exit code. Declared errors and those of the operating system become messages,
+Ctrl-C, SIGTERM and SIGHUP a summary; an unknown exception passes through to `main.py`. Called by every
+module of `esctl/commands`.
 """
 
 import functools
 import inspect
-import os
 import re
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from typing import (
     Concatenate,
     Final,
     Literal,
-    Never,
     ParamSpec,
     TypeVar,
     get_args,
@@ -30,16 +28,22 @@ from typing import (
 
 import typer
 
-from esctl import screen, settings, state, trail
+from esctl import escape, oserror, settings, state, trail
 from esctl.answer import Answer, Trouble
 from esctl.errors import ClusterNotFound, Interrupted, NewerState
 from esctl.exits import Exit
+from esctl.signals import ended_as_by_ctrl_c, interruptible
+from esctl.streams import ReaderLeft
 from esctl.terminal import Output, Terminal
 from esnode.errors import Bug, EventStreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MAX_FIGURE: Final = 1e9
+"""What seconds, rates and percentages of a command line may be: 30 years."""
+MAX_NUMBER: Final = 2**63 - 1
+"""What a whole number of a command line may be; an offset cannot be larger."""
 CLEAN_UP_TIMEOUT_S: Final = 5.0
 """How long a command may take to clean up after Ctrl-C."""
 
@@ -156,6 +160,7 @@ class Invocation:
         self.terminal = Terminal(form, color=not no_color, ask=not no_input)
         self._summary: Callable[[], Answer | None] = Answer
         self._after_interrupt = Interrupted.next_step
+        self._ended_by = signal.SIGINT
         self._found: str | None = None
         """The name of the cluster that the command has looked up."""
         self._changes = changes
@@ -213,7 +218,7 @@ class Invocation:
             yield state.load(known.name)
 
     def on_interrupt(self, summary: Callable[[], Answer | None], next_step: str = "") -> None:
-        """After Ctrl-C, answer with `summary()`: what was achieved so far. The exit code is 130.
+        """After Ctrl-C, SIGTERM or SIGHUP, answer with `summary()`: what was achieved so far; exit code 130.
 
         None is for commands that end in no other way, such as `logs -f`: nothing is said then.
         `next_step` is for commands that change something: whether they may simply be run again.
@@ -222,31 +227,31 @@ class Invocation:
         self._after_interrupt = next_step or Interrupted.next_step
 
     def trio(self, work: Callable[[], Awaitable[T]], clean_up_s: float = CLEAN_UP_TIMEOUT_S) -> T:
-        """Run `work` under trio; Ctrl-C cancels it, speaks, and gives it a bounded time to clean up.
+        """Run `work` under trio; Ctrl-C, SIGTERM and SIGHUP cancel it, speak, and give it a bounded time to
+        clean up.
 
         `clean_up_s` is longer than that for work that finishes the step it is in.
         """
         import trio  # loaded late: `--help` must be quick
 
         try:
-            return trio.run(_interruptible, work, self.terminal.note, clean_up_s)
+            return trio.run(interruptible, work, self._stopping, clean_up_s)
         except BaseExceptionGroup as group:
             error = _the_one_error(group)
             raise error from error.__cause__
 
+    def _stopping(self, number: signal.Signals) -> None:
+        self._heard(number)
+        by = "" if number is signal.SIGINT else f" after {number.name}"
+        self.terminal.note(f"stopping{by}; press Ctrl-C again to leave at once")
+
     def conclude(self, function: Callable[[], Answer | None]) -> Exit:
-        """Run the command, print how it ended, and give its exit code."""
-        try:
-            answer, code = self._noted_answer_of(function)
-            if answer is not None:
-                errors = [replace(one, next=naming(one.next, self._found)) for one in answer.errors]
-                self.terminal.show(self.command, replace(answer, errors=errors))
-            self.terminal.flush()
-        except BrokenPipeError:
-            # The reader has had enough, as `head` does. Python would complain again when it flushes at
-            # the end, so standard output leads nowhere from now on.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return Exit.OK
+        """Run the command, print how it ended, and give its exit code, whoever reads that."""
+        answer, code = self._noted_answer_of(function)
+        if answer is not None:
+            errors = [replace(one, next=naming(one.next, self._found)) for one in answer.errors]
+            self.terminal.show(self.command, replace(answer, errors=errors))
+        self.terminal.flush()
         return code
 
     def _noted_answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
@@ -270,18 +275,31 @@ class Invocation:
 
     def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
         try:
-            answer = function()
+            with ended_as_by_ctrl_c(self._heard):
+                answer = function()
         except EventStreamError as error:
-            answer = Answer.of_error(error)
+            answer = Answer.of_error(oserror.with_next_step(error))
+        except ReaderLeft:
+            return None, Exit.OK
         except KeyboardInterrupt:
             return self._interrupted(), Exit.INTERRUPTED
+        except oserror.KINDS as error:
+            refused = oserror.declared(error)
+            if refused is None:
+                raise
+            answer = Answer.of_error(refused)
         return answer, answer.exit_code if answer is not None else Exit.OK
+
+    def _heard(self, number: signal.Signals) -> None:
+        self._ended_by = number
 
     def _interrupted(self) -> Answer | None:
         achieved = self._summary()
         if achieved is None:
             return None
-        trouble = Trouble.of(Interrupted(Interrupted.title, next_step=self._after_interrupt))
+        by = self._ended_by
+        what = Interrupted.title if by is signal.SIGINT else f"{by.name} ended the command"
+        trouble = Trouble.of(Interrupted(what, next_step=self._after_interrupt))
         return Answer(achieved.data, achieved.views, (*achieved.errors, trouble), Exit.INTERRUPTED)
 
 
@@ -351,6 +369,7 @@ def _with_shared_options(
         typed = _typed(ctx)
         line = trail.spoken(name, typed) if acts and not arguments.get("dry_run") else None
         options = inner.over(outer)
+        _check_values(ctx)
         try:
             configured = settings.load()
         except EventStreamError as error:
@@ -378,6 +397,29 @@ def _with_shared_options(
     return run
 
 
+def _check_values(ctx: typer.Context) -> None:
+    """Refuse what no command can mean, whatever its type allows: infinities, and texts that are no text."""
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            wrong = _wrong_with(one, is_path=parameter.metavar in trail.PATH_METAVARS)
+            if wrong:
+                raise typer.BadParameter(wrong, ctx, param_hint=f"'{max(parameter.opts, key=len)}'")
+
+
+def _wrong_with(value: Any, *, is_path: bool) -> str:
+    if isinstance(value, float) and not abs(value) <= MAX_FIGURE:
+        return f"{value} is not a number up to {MAX_FIGURE:,.0f}"
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        return f"{value} has more than 64 bits"
+    if isinstance(value, str) and not is_path and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"{escape.line(value)} is not UTF-8"
+    return ""
+
+
 def _typed(ctx: typer.Context) -> list[tuple[Any, Any]]:
     """What was typed of the command's own parameters, with their values."""
     shared = inspect.signature(shared_options).parameters
@@ -396,63 +438,14 @@ def _show_no_type_of_a_flag(annotation: Any) -> None:
             info.metavar = ""
 
 
-async def _interruptible(
-    work: Callable[[], Awaitable[T]], note: Callable[[str], None], clean_up_s: float
-) -> T:
-    """`work()`, cancelled by the first Ctrl-C; the second one, or a slow clean-up, ends the process."""
-    import trio  # loaded late: `--help` must be quick
-
-    working = trio.CancelScope()
-    results: list[T] = []
-
-    async def watch() -> None:
-        await anext(presses)
-        working.cancel()
-        note("stopping; press Ctrl-C again to leave at once")
-        with trio.move_on_after(clean_up_s):
-            await anext(presses)
-        leave_at_once()
-
-    with trio.open_signal_receiver(signal.SIGINT) as presses:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            with working:
-                results.append(await work())
-            nursery.cancel_scope.cancel()
-    if working.cancel_called:
-        raise KeyboardInterrupt
-    return results[0]
-
-
-@contextmanager
-def ended_as_by_ctrl_c() -> Iterator[None]:
-    """A closed terminal and SIGTERM end what is done here as Ctrl-C does: it is cleaned up."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda _n, _f: signal.raise_signal(signal.SIGINT)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def leave_at_once() -> Never:
-    """End the process without any clean-up but that of the terminal."""
-    screen.restore()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")
-        sys.stderr.flush()
-    os._exit(Exit.INTERRUPTED)
-
-
 def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to report of a group: Ctrl-C before a declared error before the group itself."""
-    leaves = list(_leaves(group))
-    for kind in (KeyboardInterrupt, EventStreamError, BrokenPipeError):
+    """What to report of a group: Ctrl-C, then a declared error; of nothing but the machine's, the first."""
+    leaves = _leaves(group)
+    for kind in (KeyboardInterrupt, EventStreamError, ReaderLeft):
         for leaf in leaves:
             if isinstance(leaf, kind):
                 return leaf
-    return group
+    return leaves[0] if all(isinstance(leaf, oserror.KINDS) for leaf in leaves) else group
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

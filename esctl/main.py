@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 
+from esctl import oserror, streams
 from esctl.answer import Answer, Tone, Trouble
-from esctl.errors import UsageError
-from esctl.exits import Exit
+from esctl.errors import OutputNotWritten, UsageError
+from esctl.exits import Exit, exit_of
 from esctl.invocation import (
     ClusterOption,
     JsonOption,
@@ -29,7 +30,7 @@ from esctl.invocation import (
 )
 from esctl.terminal import Output, Terminal
 from esnode import __version__
-from esnode.errors import Bug
+from esnode.errors import Bug, EventStreamError
 
 COMPLETE_VARIABLE: Final = "_ESCTL_COMPLETE"
 """The shell's completion function sets it; see `esctl completion`."""
@@ -145,8 +146,9 @@ class Commands(typer.core.TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             code = Exit.INTERRUPTED
         except Exception as error:  # noqa: BLE001  # the one place where an unknown error ends the command
-            code = _report_bug(words, error)
-        sys.exit(code)
+            refused = oserror.declared(error) if isinstance(error, oserror.KINDS) else None
+            code = _report_bug(words, error) if refused is None else _report_refusal(words, refused)
+        sys.exit(_unless_lost(code))
 
 
 def load(row: Row) -> Any:
@@ -191,11 +193,12 @@ def _show_first_page() -> None:
     """What `esctl` alone says: where to begin, and every command by name, on one screen."""
     terminal = Terminal(Output.TABLE)
     width = max(len(row.panel) for row in ROWS) + 2
-    terminal.toned([(f"{app.info.help}\n", Tone.NORMAL)])
+    terminal.toned([(f"{app.info.help}", Tone.NORMAL)])
+    terminal.toned([])
     for panel in dict.fromkeys(row.panel for row in ROWS):
         names = "  ".join(row.name for row in ROWS if row.panel == panel)
         terminal.toned([(panel.ljust(width), Tone.STRONG), (names, Tone.ACCENT)], indent=width)
-    terminal.toned([("", Tone.NORMAL)])
+    terminal.toned([])
     for question, command in FIRST_STEPS:
         terminal.toned([(question.ljust(FIRST_WIDTH), Tone.DIM), (command, Tone.NORMAL)])
 
@@ -208,6 +211,23 @@ def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
         usage = UsageError(message, next_step=f"{context.command_path if context else 'esctl'} --help")
         _terminal(words).show(" ".join(_command_words(words)), Answer.of_error(usage))
     return Exit.USAGE
+
+
+def _report_refusal(words: list[str], refused: EventStreamError) -> Exit:
+    """The operating system said no before the command had begun."""
+    _terminal(words).show(" ".join(_command_words(words)), Answer.of_error(refused))
+    return exit_of(refused)
+
+
+def _unless_lost(code: int) -> int:
+    """The exit code; another one where it said that all went well, and what was printed did not arrive."""
+    failure = streams.failure_of(sys.stdout)
+    if failure is not None:
+        lost = OutputNotWritten(f"standard output was not written to its end: {failure.strerror}")
+        Terminal(Output.PLAIN).trouble(Trouble.of(lost))
+    said = streams.failure_of(sys.stderr)
+    whole = failure is None and said in (None, streams.CLOSED)  # 2>&- is how one asks for no messages
+    return code if code or whole else exit_of(OutputNotWritten)
 
 
 def _report_bug(words: list[str], error: Exception) -> Exit:
@@ -246,6 +266,7 @@ def _command_words(words: list[str]) -> list[str]:
 
 def main() -> None:
     """The entry point of the console script."""
+    streams.install()
     app(prog_name="esctl")
 
 

@@ -8,17 +8,22 @@ that is not known is an error that names the nearest one. Called by `invocation.
 import json
 import os
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import tomlfile
-from esctl.errors import InvalidSetting
+from esctl import oserror, tomlfile
+from esctl.errors import InvalidSetting, MachineRefused
 from esctl.state import check_name
 from esnode.errors import EventStreamError
 
 OUTPUTS: Final = ("table", "json", "plain")
 CONTEXTS: Final = "contexts"
+_SWITCHES: Final = {
+    "1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False
+}  # fmt: skip
+"""What a variable that switches something may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +138,16 @@ def load() -> Settings:
     """The environment, the project's file and the user's. Raises `InvalidSetting`."""
     project = project_file()
     files = [Source("project", str(project))] if project is not None else []
-    if os.path.exists(user_file()):  # Path's raises where one may not look
-        files.append(Source("user", str(user_file())))
+    with suppress(MachineRefused):  # no home directory, so no file in it
+        if os.path.exists(user_file()):  # Path's raises where one may not look
+            files.append(Source("user", str(user_file())))
     return Settings((_environment(), *(_read(source) for source in files)))
 
 
 def user_file() -> Path:
-    """The user's file; it need not be there."""
+    """The user's file; it need not be there. Raises `MachineRefused` for a user without a home."""
     configured = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".config"
+    base = Path(configured) if configured.startswith("/") else oserror.home() / ".config"
     return base / "esctl" / "config.toml"
 
 
@@ -240,9 +246,17 @@ def _environment() -> Layer:
         if not text:
             continue
         sources[key.name] = Source("environment", key.variable)
-        # NO_COLOR has no values: that it is there is what counts (no-color.org).
-        values[key.name] = True if key.kind is bool else _of_kind(key, text, key.variable)
+        values[key.name] = _of_variable(key, text)
     return Layer(Source("environment", "the environment"), values, sources=sources)
+
+
+def _of_variable(key: Key, text: str) -> str | bool:
+    """NO_COLOR has no values: that it is there is what counts (no-color.org). Others mean what they say."""
+    if key.kind is not bool or key.variable == "NO_COLOR":
+        return key.kind is bool or _of_kind(key, text, key.variable)
+    if text.lower() not in _SWITCHES:
+        raise InvalidSetting(f"{key.variable} is one of {', '.join(_SWITCHES)}, not {text!r}")
+    return _SWITCHES[text.lower()]
 
 
 def _read(source: Source) -> Layer:

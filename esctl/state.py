@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from esctl import oserror
 from esctl.errors import (
     ClusterExists,
     ClusterNotFound,
@@ -97,7 +98,7 @@ def clusters_root() -> Path:
     """The directory of all clusters of this user."""
     configured = os.environ.get("XDG_STATE_HOME", "")
     # The XDG base directory specification: a relative path is to be ignored.
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
+    base = Path(configured) if configured.startswith("/") else oserror.home() / ".local" / "state"
     return base / "esctl" / "clusters"
 
 

@@ -9,14 +9,27 @@ import enum
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl import columns
-from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Panel, Table, Tone, Trouble, Value, View
+from esctl import columns, escape, plain, streams
+from esctl.answer import (
+    Answer,
+    Cell,
+    Chart,
+    Fields,
+    Lanes,
+    Line,
+    Lines,
+    Panel,
+    Table,
+    Tone,
+    Trouble,
+    Value,
+    View,
+)
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -26,7 +39,6 @@ if TYPE_CHECKING:
     from esctl.pane import Pane
     from esctl.screen import Screen
 
-SCHEMA: Final = "esctl/v1"
 MAX_PIPED_WIDTH: Final = 10_000
 """A table that was asked for on a pipe is never cut."""
 CHART_WIDTH: Final = 80
@@ -50,7 +62,6 @@ _STYLES: Final = {
     Tone.STRONG: "bold",
     Tone.ACCENT: "cyan",
 }
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Progress(Protocol):
@@ -92,7 +103,7 @@ class Terminal:
     def show(self, command: str, answer: Answer) -> None:
         """Print the end of `command`, all of it, once."""
         if self.output is Output.JSON:
-            document = envelope(command, answer)
+            document = plain.envelope(command, answer)
             self._write(json.dumps(document, indent=2, default=str))
         else:
             for view in answer.views:
@@ -107,43 +118,52 @@ class Terminal:
             if self.output is Output.TABLE:
                 self._draw(view)
             elif self.output is Output.PLAIN:
-                for line in plain_lines(view):
+                for line in plain.lines(view):
                     self._write(line)
 
-    def record(self, record: Mapping[str, Any], text: str) -> None:
-        """Print one item of a stream: a line of JSON, or `text`."""
+    def record(self, record: Mapping[str, Any], *cells: str) -> None:
+        """Print one item of a stream: a line of JSON, or the cells with a tabulator between them."""
         with self._above_the_bar():
             if self.output is Output.JSON:
                 self._write(json.dumps(record, default=str, separators=(",", ":")))
             else:
-                self._write(clean(text))
+                self._write(plain.row(cells))
 
     def toned(self, parts: list[tuple[str, Tone]], *, indent: int = 0) -> None:
-        """Print one line whose parts have tones, for streams that people read. With an `indent`, what does
-        not fit is broken between words and goes on so many columns from the left."""
+        """Print one line whose parts have tones, for streams that people read; without parts, a blank one.
+        With an `indent`, what does not fit is broken between words and goes on so many columns from the
+        left."""
         with self._above_the_bar():
             if self.output is Output.TABLE and self._stdout.isatty() and (self._color or indent):
                 console = self._console(self._stdout)
                 for line in _broken(_text(parts), console, indent) if indent else [_text(parts)]:
                     console.print(line, soft_wrap=True)
             else:
-                self._write("".join(clean(text) for text, _ in parts))
+                self._write("".join(escape.line(text) for text, _ in parts))
 
     def page(self, usage: str, lead: str, sections: Mapping[str, list[tuple[str, str]]], end: str) -> None:
         """Print a page of help: names and what they do, under headings."""
         width = max(len(name) for rows in sections.values() for name, _ in rows) + 2
         self.toned([(usage, Tone.NORMAL)])
-        self.toned([(f"\n{lead}", Tone.NORMAL)])
+        self.toned([])
+        self.toned([(lead, Tone.NORMAL)])
         for title, rows in sections.items():
-            self.toned([(f"\n{title}", Tone.STRONG)])
+            self.toned([])
+            self.toned([(title, Tone.STRONG)])
             for name, text in rows:
                 self.toned([(f"  {name.ljust(width)}", Tone.ACCENT), (text, Tone.NORMAL)])
         if end:
-            self.toned([(f"\n{end}", Tone.DIM)])
+            self.toned([])
+            self.toned([(end, Tone.DIM)])
 
     def flush(self) -> None:
-        """Push out what was printed; a reader that left is met here, as `BrokenPipeError`."""
+        """Push out what was printed."""
         self._stdout.flush()
+
+    def check_reader(self) -> None:
+        """For a command whose work is what it prints: raises `ReaderLeft` when that arrives nowhere."""
+        if streams.nobody_reads(self._stdout):
+            raise streams.ReaderLeft
 
     # --- messages: standard error ------------------------------------------------------------------
 
@@ -190,7 +210,10 @@ class Terminal:
             return
         from rich import progress as bars  # loaded late: `--help` must be quick
 
-        columns: list[bars.ProgressColumn] = [bars.SpinnerColumn(), bars.TextColumn("{task.description}")]
+        columns: list[bars.ProgressColumn] = [
+            bars.SpinnerColumn("dots" if _has_unicode(self._stderr) else "line"),
+            bars.TextColumn("{task.description}", markup=False),  # it may name a stranger's file
+        ]
         if total is not None:
             columns += [
                 bars.BarColumn(32),
@@ -206,7 +229,7 @@ class Terminal:
         with bars.Progress(*columns, console=console, transient=True) as shown:
             self._live = shown
             try:
-                yield _Shown(shown, shown.add_task(description, total=total))
+                yield _Shown(shown, shown.add_task(escape.line(description), total=total))
             finally:
                 self._live = None
 
@@ -286,11 +309,11 @@ class Terminal:
 
     def _say(self, parts: list[tuple[str, Tone]]) -> None:
         if self._live is not None:
-            self._live.console.print(_text(parts), soft_wrap=True)
+            self._live.console.print(_text(parts, of_lines=True), soft_wrap=True)
         elif self._color and self._stderr.isatty():
-            self._console(self._stderr).print(_text(parts), soft_wrap=True)
+            self._console(self._stderr).print(_text(parts, of_lines=True), soft_wrap=True)
         else:
-            self._stderr.write("".join(clean(text) for text, _ in parts) + "\n")
+            self._stderr.write("".join(escape.lines(text) for text, _ in parts) + "\n")
             self._stderr.flush()
 
     def _console(self, stream: IO[str]) -> "Console":
@@ -315,9 +338,10 @@ class Terminal:
         drawn = RichTable(box=None, show_header=False, pad_edge=False)
         match view:
             case Panel(title, lines, tone):
+                from rich.console import Group
                 from rich.panel import Panel as RichPanel
 
-                inside = _text([part for line in lines for part in (*line, ("\n", Tone.NORMAL))][:-1])
+                inside = Group(*(_text(list(line)) for line in lines))
                 frame = RichPanel.fit(
                     inside,
                     title=_text([(title, tone)]),
@@ -347,24 +371,33 @@ class Terminal:
                 drawn = RichTable(
                     box=box.SIMPLE_HEAD, header_style="bold", border_style="bright_black", show_edge=False
                 )
-                texts = [view.columns, *([_shown(value)[0] for value in row] for row in view.rows)]
+                texts = [
+                    [*map(escape.line, view.columns)],
+                    *([_shown(value)[0] for value in row] for row in view.rows),
+                ]
+                solid = [all(_is_number(row[n]) for row in view.rows) for n in range(len(view.columns))]
+                shown = columns.fitting(texts, solid, console.width)
+                texts = [row[:shown] for row in texts]
                 whole = columns.whole(texts, console.width)
-                for place, column in enumerate(view.columns):
-                    numbers = all(_is_number(row[place]) for row in view.rows)
+                for place, column in enumerate(texts[0]):
+                    numbers = solid[place]
                     drawn.add_column(column, no_wrap=numbers or place in whole, overflow="fold")
                     drawn.columns[-1].justify = "right" if numbers else "left"
                 for row in view.rows:
-                    drawn.add_row(*(_text([_shown(value)]) for value in row))
+                    drawn.add_row(*(_cell(value) for value in row[:shown]))
                 if columns.needed(texts) > console.width:
                     drawn.padding = (0, 1, 0, 0)  # narrower gaps before a cell is broken in two
             case Fields():
                 drawn.add_column(style="bright_black", no_wrap=True)
                 drawn.add_column(overflow="fold")
                 for name, value in view.pairs:
-                    drawn.add_row(_text([(name, Tone.NORMAL)]), _text([_shown(value)]))
+                    drawn.add_row(_text([(name, Tone.NORMAL)]), _cell(value))
         if view.title:
             console.print(_text([(view.title, Tone.STRONG)]))
         console.print(drawn)
+        if isinstance(view, Table) and len(drawn.columns) < len(view.columns) and not self._width:
+            left = ", ".join(view.columns[len(drawn.columns) :])
+            console.print(_text([(f"no room for: {left}", Tone.DIM)]))
 
     def _print_line(self, console: "Console", line: "Text") -> None:
         """On a page of fixed width a line is cut; elsewhere the terminal breaks it."""
@@ -400,7 +433,7 @@ class _Shown:
         self._shown.advance(self._task, amount)
 
     def describe(self, text: str) -> None:
-        self._shown.update(self._task, description=clean(text))
+        self._shown.update(self._task, description=escape.line(text))
 
 
 def _broken(text: "Text", console: "Console", indent: int) -> Iterator["Text"]:
@@ -411,6 +444,10 @@ def _broken(text: "Text", console: "Console", indent: int) -> Iterator["Text"]:
     for line in text[len(text) - rest :].wrap(console, console.width - indent) if rest else ():
         line.pad_left(indent)
         yield line
+
+
+def _has_unicode(stream: IO[str]) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") in ("utf8", "utf16")
 
 
 def _rate_column(bars: Any, unit: str) -> Any:
@@ -425,56 +462,9 @@ def _rate_column(bars: Any, unit: str) -> Any:
     return Rate(table_column=Column(no_wrap=True))  # on a narrow terminal the bar gives way
 
 
-def envelope(command: str, answer: Answer) -> dict[str, Any]:
-    """The one document that a command prints under `-o json`."""
-    return {
-        "schema": SCHEMA,
-        "command": command,
-        "ok": answer.exit_code == 0,
-        "data": dict(answer.data),
-        "errors": [
-            {"code": t.code, "message": t.message, "cause": t.cause, "next": t.next} for t in answer.errors
-        ],
-    }
-
-
-def plain_lines(view: View) -> Iterator[str]:
-    """Tab-separated lines without headings, made for `cut` and `awk`."""
-    match view:
-        case Line(text, _):
-            yield clean(text)
-        case Panel(title, lines, _):
-            yield clean(title)
-            yield from (clean("".join(text for text, _ in line)).rstrip() for line in lines)
-        case Table():
-            for row in view.rows:
-                yield "\t".join(_plain(value) for value in row)
-        case Fields():
-            for name, value in view.pairs:
-                yield f"{clean(name)}\t{_plain(value)}"
-        case Chart():
-            from esctl import chart
-
-            for numbers in chart.rows(view):
-                yield "\t".join(_plain(value) for value in numbers)
-        case Lanes():
-            for name, spans in view.rows:
-                for span in spans:
-                    yield "\t".join(_plain(cell) for cell in (name, *span.cells))
-
-
-def clean(text: str) -> str:
-    """Without the control characters that could move the cursor or change the colours of a terminal."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _plain(value: Value) -> str:
-    inner = value.value if isinstance(value, Cell) else value
-    text = "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)
-    return clean(text).replace("\t", " ").replace("\n", " ")
-
-
 def _shown(value: Value) -> tuple[str, Tone]:
+    if isinstance(value, Lines):
+        return "\n".join(map(escape.line, value.parts)), Tone.NORMAL
     inner, tone = (value.value, value.tone) if isinstance(value, Cell) else (value, Tone.NORMAL)
     if inner is None:
         return "-", Tone.DIM
@@ -484,7 +474,11 @@ def _shown(value: Value) -> tuple[str, Tone]:
         return f"{inner:,}", tone
     if isinstance(inner, float):
         return f"{inner:,.2f}", tone
-    return inner, tone
+    return escape.line(inner), tone
+
+
+def _cell(value: Value) -> "Text":
+    return _text([_shown(value)], of_lines=True)  # its lines are its own: a stranger's are escaped
 
 
 def _is_number(value: Value) -> bool:
@@ -492,9 +486,10 @@ def _is_number(value: Value) -> bool:
     return inner is None or (isinstance(inner, int | float) and not isinstance(inner, bool))
 
 
-def _text(parts: list[tuple[str, Tone]], *, cut: bool = False) -> "Text":
+def _text(parts: list[tuple[str, Tone]], *, cut: bool = False, of_lines: bool = False) -> "Text":
     from rich.text import Text  # loaded late: `--help` must be quick
 
-    text = Text.assemble(*((clean(text), _STYLES[tone]) for text, tone in parts))
+    shown = escape.lines if of_lines else escape.line
+    text = Text.assemble(*((shown(text), _STYLES[tone]) for text, tone in parts))
     text.no_wrap, text.overflow = (True, "ellipsis") if cut else (text.no_wrap, text.overflow)
     return text

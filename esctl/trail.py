@@ -28,7 +28,7 @@ FIRST: Final = "0" * 64
 FORMAT: Final = 1
 """Of a line, which says it, as `format`, once it is another."""
 _SECRET: Final = re.compile(r"password|secret|token|credential")
-_PATH_METAVARS: Final = {"FILE", "DIR", "PATH"}
+PATH_METAVARS: Final = {"FILE", "DIR", "PATH"}
 _TAIL_BYTES: Final = 65_536
 """Longer than any line, as `_MOST_LINE` sees to."""
 _MOST_LINE: Final = 4_000
@@ -200,7 +200,7 @@ def _shown(parameter: Any, value: Any, *, paths: bool) -> str:
     if _SECRET.search(parameter.name):
         return "<secret>"
     text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
-    is_path = isinstance(value, Path) or parameter.metavar in _PATH_METAVARS or os.sep in text
+    is_path = isinstance(value, Path) or parameter.metavar in PATH_METAVARS or os.sep in text
     if is_path and not paths:
         return "<path>"
     name, sign, _ = text.partition("=")

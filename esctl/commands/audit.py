@@ -11,7 +11,7 @@ import typer
 
 from esctl import instant, state, trail
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
-from esctl.errors import AuditBroken, NoCluster, SeveralClusters
+from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.trail import Break, Entry, Trail
@@ -105,6 +105,9 @@ def _verified(wanted: Trail) -> Answer:
         "intact": not breaks,
         "breaks": [{"line": one.line, "what": one.what} for one in breaks],
     }
+    if not lines:
+        nothing = Inconclusive(f"{wanted.path} has no line", next_step="esctl audit, without --verify")
+        return Answer(data, [], [Trouble.of(nothing)], exit_of(Inconclusive))
     if not breaks:
         whole = Line(
             f"{lines:,} lines, each follows the one before it; a cut at the end would not show", Tone.GOOD

@@ -23,6 +23,7 @@ from esctl.errors import (
     InvalidArgument,
     NodeStillRuns,
 )
+from esctl.escape import quoted
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 
@@ -69,7 +70,9 @@ def create(
     manifest = _taken(run, cluster, path, from_node, offline=offline)
     shelf.note(cluster, path)
     views: list[View] = [Line(f"backed up {manifest.events:,} events into {path}", Tone.GOOD)]
-    return Answer(_data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {path}")])
+    return Answer(
+        _data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {quoted(path)}")]
+    )
 
 
 @command(app, "verify")
@@ -82,7 +85,12 @@ def verify(run: Invocation, file: FileArgument) -> Answer:
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
         vault.check_backup(reader, bar.advance)
     views: list[View] = [Line(f"{file} is whole", Tone.GOOD)]
-    return Answer({**_data(file, reader.manifest), "verdict": "passed"}, [*views, *_views(reader.manifest)])
+    if reader.manifest.events:
+        data = {**_data(file, reader.manifest), "verdict": "passed"}
+        return Answer(data, [*views, *_views(reader.manifest)])
+    data = {**_data(file, reader.manifest), "verdict": "inconclusive"}
+    nothing = Inconclusive(f"{file} is whole and holds no event", next_step="esctl backup ls")
+    return Answer(data, [*views, *_views(reader.manifest)], [Trouble.of(nothing)], Exit.INCONCLUSIVE)
 
 
 @command(app, "restore")
@@ -103,14 +111,14 @@ def restore(
 
     state.check_name(name)
     _must_be_there(file)
-    layout.check_count(nodes, f"esctl backup restore {file} --name {name} --nodes {nodes + 1}")
+    layout.check_count(nodes, f"esctl backup restore {quoted(file)} --name {name} --nodes {nodes + 1}")
     reader = vault.open_backup(file)
     manifest = reader.manifest
     with state.locked("", run.terminal.note):
         if name in state.names():
             raise ClusterExists(
                 f"there is a cluster {name} already; a backup is never restored over data",
-                next_step=f"esctl backup restore {file} --name ANOTHER",
+                next_step=f"esctl backup restore {quoted(file)} --name ANOTHER",
             )
         cluster = layout.plan(name, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
         options, backend = vault.successor_options(manifest, storage), backend_named(cluster.backend)
@@ -230,6 +238,8 @@ def prune(
 def _drill_answer(name: str, done: "Rehearsed") -> Answer:
     manifest, findings = done.manifest, done.findings
     wrong, doubts = findings.wrong(manifest), findings.doubts
+    if not manifest.events:
+        doubts = [*doubts, "the backup holds no event, so none was compared"]
     word = "failed" if wrong else "inconclusive" if doubts else "passed"
     data = {
         "cluster": name, "verdict": word, "common_offset": manifest.next_offset, "events": manifest.events,
@@ -285,6 +295,11 @@ def _refuse_running(cluster: state.Cluster, number: int | None) -> None:
 def _must_be_there(file: Path) -> None:
     if not file.exists():
         raise InvalidArgument(f"there is no file {file}", next_step="esctl backup ls")
+    if not file.is_file():  # a pipe cannot be read twice, and a directory not at all
+        raise InvalidArgument(
+            f"{file} is no regular file; a backup is read from several places",
+            next_step="copy it into a file first: cat PIPE > FILE",
+        )
 
 
 def _place(into: Path | None, default_name: str) -> Path:

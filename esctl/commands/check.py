@@ -122,7 +122,7 @@ def _answer(
 
     if form == "prometheus":
         lines = exposition.exposition(seen, readings) if everything else exposition.checks(seen, readings)
-        _raw("\n".join(lines))
+        _raw(*lines)
         return None
     name, state = seen.survey.cluster.name, worst(readings)
     data = {"cluster": name, "state": state.name.lower(), "checks": [one.as_data() for one in readings]}
@@ -142,8 +142,9 @@ def _answer(
     return Answer(data, views, [trouble], exit_of(PastThreshold))
 
 
-def _raw(text: str) -> None:
+def _raw(*lines: str) -> None:
     """Print what another program reads, as it is."""
     terminal = Terminal(Output.PLAIN)
-    terminal.record({}, text)
+    for line in lines:
+        terminal.record({}, line)
     terminal.flush()

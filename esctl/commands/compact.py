@@ -136,4 +136,9 @@ def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | 
     data = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
     words = "whole entries only are cut; a node that is down has what it had, until it is compacted, too"
     table = Table(["node", "first offset was", "is", ""], rows)
-    return Answer(data, [table, Fields([("note", words)])], errors, Exit.ERROR if errors else Exit.OK)
+    notes: list[tuple[str, Value]] = [("note", words)]
+    if survey.cluster.storage == "sqlite":
+        notes.append(
+            ("room", "SQLite keeps the file's size and fills the room again; node replace gives it back")
+        )
+    return Answer(data, [table, Fields(notes)], errors, Exit.ERROR if errors else Exit.OK)

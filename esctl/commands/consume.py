@@ -94,6 +94,7 @@ async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", t
                 _print(terminal, stored)
                 tally.events += 1
                 tally.next_offset = stored.offset + 1
+                terminal.check_reader()
             if wanted.follow:
                 terminal.flush()
 
@@ -101,11 +102,10 @@ async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", t
 def _print(terminal: Terminal, stored: "StoredEvent") -> None:
     match terminal.output:
         case Output.JSON:
-            record = {"partition": stored.partition, "offset": stored.offset, "event": stored.event}
-            terminal.record(record, "")
+            terminal.record({"partition": stored.partition, "offset": stored.offset, "event": stored.event})
         case Output.PLAIN:
             fields = [_word(stored.event.get(name)) for name in ("source", "id", "type", "time")]
-            terminal.record({}, "\t".join([str(stored.offset), *fields, _compact(stored.event.get("data"))]))
+            terminal.record({}, str(stored.offset), *fields, _compact(stored.event.get("data")))
         case Output.TABLE:
             terminal.toned(
                 [
@@ -124,7 +124,7 @@ def _summary(tally: Tally) -> str:
 
 
 def _word(value: Any) -> str:
-    return "-" if value is None else value.replace("\t", " ") if isinstance(value, str) else _compact(value)
+    return "-" if value is None else value if isinstance(value, str) else _compact(value)
 
 
 def _compact(value: Any) -> str:

@@ -13,6 +13,7 @@ from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.arguments import DryRun
 from esctl.commands.config import Project, file_of
 from esctl.errors import InvalidSetting
+from esctl.escape import quoted
 from esctl.invocation import Invocation, command, new_typer
 
 app = new_typer()
@@ -93,7 +94,7 @@ def add(
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would let the context {name} name {to}, in {path}")])
     settings.write_context(path, name, to)
-    use = Fields([("next", f"esctl context use {name}")])
+    use = Fields([("next", f"esctl context use {quoted(name)}")])
     return Answer(data, [Line(f"the context {name} names the cluster {to}", Tone.GOOD), use])
 
 
@@ -104,7 +105,7 @@ def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: 
         known = ", ".join(run.settings.contexts) or "none"
         raise InvalidSetting(
             f"there is no context {name}; there are: {known}",
-            next_step=f"esctl context add {name} --to CLUSTER",
+            next_step=f"esctl context add {quoted(name)} --to CLUSTER",
         )
     path = file_of(project=project)
     cluster, _ = run.settings.contexts[name]

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.escape import quoted
 from esctl.exits import Exit
 from esctl.invocation import Invocation, command, new_typer
 from esnode.dedup.batch import event_key
@@ -20,7 +21,7 @@ def stats(run: Invocation) -> Answer:
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     if not survey.up:
-        return Answer({"nodes": []}, errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+        return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     rows: list[list[Value]] = []
     nodes: list[dict[str, Any]] = []
     for report in survey.reports:
@@ -84,7 +85,10 @@ def explain(
     ]
     if not known:
         pairs.append(
-            ("in the log?", f"esctl event --source {source} --id {event_id} --cluster {cluster.name}")
+            (
+                "in the log?",
+                f"esctl event --source {quoted(source)} --id {quoted(event_id)} --cluster {cluster.name}",
+            )
         )
     return Answer(data, [Fields(pairs)])
 

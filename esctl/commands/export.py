@@ -12,6 +12,7 @@ import typer
 
 from esctl.answer import Answer, Fields, Line, Tone, Value
 from esctl.errors import InvalidArgument
+from esctl.escape import quoted
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 
@@ -57,7 +58,7 @@ def export(
     else:
         raise InvalidArgument(
             f"{to} ends in none of {', '.join(DATABASES)}, .ndjson and .ndjson.gz",
-            next_step=f"esctl export --to {to.stem or 'events'}.db --cluster {cluster.name}",
+            next_step=f"esctl export --to {quoted((to.stem or 'events') + '.db')} --cluster {cluster.name}",
         )
     return _answer(cluster, to, written)
 
@@ -90,5 +91,5 @@ def _answer(cluster: Cluster, to: Path, written: "Written") -> Answer:
     if to.suffix in DATABASES:
         pairs.append(("next", f"sqlite-utils tables {to} --counts --columns"))
     else:
-        pairs.append(("next", f"esctl produce {to} --cluster ANOTHER"))
+        pairs.append(("next", f"esctl produce {quoted(to)} --cluster ANOTHER"))
     return Answer(data, [Line(f"wrote {written.events:,} events into {to}", Tone.GOOD), Fields(pairs)])

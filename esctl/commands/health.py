@@ -49,7 +49,7 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
     async for checkup in changes:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if terminal.output is Output.JSON:
-            terminal.record({"time": time, **_data(checkup)}, "")
+            terminal.record({"time": time, **_data(checkup)})
         else:
             summary = _summary(checkup)
             who = checkup.survey.leader
@@ -60,6 +60,7 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
                     head = (f"  {stage.name}: {reason}", Tone.NORMAL)
                     terminal.toned([head, ("; next: ", Tone.DIM), (step, Tone.STRONG)])
         terminal.flush()
+        terminal.check_reader()
 
 
 def _data(checkup: "Checkup") -> dict[str, Any]:

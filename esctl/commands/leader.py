@@ -26,7 +26,7 @@ def show(run: Invocation) -> Answer:
     """Show which node leads, and what becomes of the quorum when it fails"""
     survey = _survey(run)
     if not survey.up:
-        return Answer({"leader": None}, errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
+        return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     data: dict[str, Any] = {
         "cluster": survey.cluster.name,
         "leader": None,

@@ -74,6 +74,7 @@ def logs(
     printed = 0
     for line in wanted.of(begun) if tail is None else deque(wanted.of(begun), maxlen=tail):
         _print(run.terminal, line)
+        run.terminal.check_reader()
         printed += 1
     run.terminal.flush()
     _explain_silence(run.terminal, wanted, printed, follow=follow)
@@ -106,6 +107,7 @@ async def _follow(terminal: Terminal, followers: list[nodelog.Follower], wanted:
         for line in wanted.of(_arrived(followers)):
             _print(terminal, line)
         terminal.flush()
+        terminal.check_reader()
         await trio.sleep(POLL_S)  # a file does not tell when it grows
 
 
@@ -115,7 +117,7 @@ def _arrived(followers: list[nodelog.Follower]) -> Iterator[LogLine]:
 
 def _print(terminal: Terminal, line: LogLine) -> None:
     if terminal.output == "json":
-        terminal.record(line.fields, "")
+        terminal.record(line.fields)
         return
     tone = _TONES.get(line.level, Tone.NORMAL)
     text = line.fields["text"] if line.event == nodelog.RAW else line.event

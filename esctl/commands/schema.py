@@ -30,4 +30,7 @@ def schema(
         known = schemas.commands()
         return Answer({"commands": known}, [Line(name) for name in known])
     whole = schemas.bundled(" ".join(words))
-    return Answer({"command": " ".join(words), "schema": whole}, [Line(json.dumps(whole, indent=2))])
+    return Answer(
+        {"command": " ".join(words), "schema": whole},
+        [Line(line) for line in json.dumps(whole, indent=2).splitlines()],
+    )

@@ -170,7 +170,7 @@ def _written(
     """Write the story to a file, in whatever form."""
     import json
 
-    from esctl.terminal import envelope
+    from esctl import plain
     from esctl.timeline import mermaid, page
 
     match form:
@@ -179,7 +179,7 @@ def _written(
         case "mermaid":
             text = mermaid.diagram(story)
         case "json":
-            text = json.dumps(envelope("timeline", Answer(data)), indent=2, default=str) + "\n"
+            text = json.dumps(plain.envelope("timeline", Answer(data)), indent=2, default=str) + "\n"
         case _:
             text = _as_text(story, notes, linear=linear)
     try:

@@ -86,10 +86,13 @@ async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
         await trio.sleep_until(due)
         await watching.look_again(moment)
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        as_json = run.terminal.output is Output.JSON
-        figures = {"time": time, **board.record(moment)}
-        run.terminal.record(figures, "" if as_json else board.plain(moment, time))
+        if run.terminal.output is Output.JSON:
+            run.terminal.record({"time": time, **board.record(moment)})
+        else:
+            for cells in board.plain(moment, time):
+                run.terminal.record({}, *cells)
         run.terminal.flush()
+        run.terminal.check_reader()
 
 
 class _Live:

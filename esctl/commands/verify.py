@@ -5,10 +5,9 @@ passed, it failed (exit 11), or there was not enough to judge by (exit 12). Need
 for each event of the log, and 50 for each of the input; three times the first when the nodes disagree.
 """
 
-import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -16,6 +15,7 @@ import typer
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.backends import backend_named
 from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
+from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation, command, new_typer
 from esctl.proof.verdict import Flaw
@@ -38,6 +38,8 @@ class Expected:
     files: list[str]
     lines: int = 0
     malformed: int = 0
+    flaws: list[str] = field(default_factory=list)
+    """Of whole inputs: one that holds no event, or ends before its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Proof:
     @property
     def doubts(self) -> list[str]:
         """Why there is not enough to judge by; empty when there is."""
-        found = [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
+        found = list(self.expected.flaws)
+        found += [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
         if not self.audit.confirmed:
             found.append("no majority confirmed where the log ends, so acked events may not be applied yet")
         if self.verdict.unjudged:
@@ -137,12 +140,19 @@ async def _expect(run: Invocation, history: "History", expected: Expected, numbe
     from esctl.intake import inputs  # loaded late: it brings trio
     from esctl.intake.ndjson import BadLine, EventReader, Line
 
+    events = 0
+
     def take(line: Line) -> None:
+        nonlocal events
         expected.lines += 1
         if isinstance(line, BadLine):
             expected.malformed += 1
-            run.terminal.warn(f"{path}: {line}; it is not looked for")
+            if line.of_the_end:
+                expected.flaws.append(f"{path} is not all there: {line.reason}")
+            if not line.again:
+                run.terminal.warn(f"{path}: {line}; it is not looked for")
         else:
+            events += 1
             history.expect(line.key, line.encoded, number, line.number)
             bar.advance()
 
@@ -154,6 +164,8 @@ async def _expect(run: Invocation, history: "History", expected: Expected, numbe
                     take(line)
             for line in reader.end():
                 take(line)
+    if not events:
+        expected.flaws.append(f"{path} holds no event")
 
 
 def answer_of(proof: Proof) -> Answer:
@@ -182,7 +194,9 @@ def _nobody(proof: Proof) -> Trouble:
 def _look_again(proof: Proof) -> str:
     """What helps the nodes that did not answer, then the same command again."""
     name = f"--cluster {proof.cluster.name}"
-    inputs = "".join(f" --input {shlex.quote(file)}" for file in proof.expected.files)
+    if proof.expected.flaws:
+        return f"esctl verify --input FILE {name}, with a file that holds all the events that were sent"
+    inputs = "".join(f" --input {quoted(file)}" for file in proof.expected.files)
     if proof.mending:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"
@@ -196,7 +210,7 @@ def _failure(proof: Proof) -> Trouble:
             VerdictFailed.code,
             f"{verdict.lost:,} events of the input are on no node",
             "they were acked and lost, or never acked; to send the file again is safe",
-            f"esctl produce {proof.expected.files[verdict.examples[0].file]} {name}",
+            f"esctl produce {quoted(proof.expected.files[verdict.examples[0].file])} {name}",
         )
     counts = ", ".join(f"{count:,} {flaw}" for flaw, count in sorted(verdict.counts.items()))
     what = "the log is not what it should be; keep the data directories as they are"

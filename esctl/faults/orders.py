@@ -172,7 +172,7 @@ def permille(text: str) -> int:
         share = float(text.removesuffix("%")) * (10 if text.endswith("%") else 1000)
     except ValueError:
         share = -1
-    if not 1 <= round(share) <= 1000:
+    if not 0.5 < share <= 1000:  # no infinity, and nothing that is no number
         raise _unusable(f"{text!r} is no share: write 5% or 0.05; from 0.1% to 100%")
     return round(share)
 

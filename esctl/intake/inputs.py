@@ -7,7 +7,6 @@ that take a FILE.
 
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Final
 
 import trio
 
+from esctl import streams
 from esctl.errors import InputUnreadable
 from esctl.intake.ndjson import LineCounter
 
@@ -66,7 +66,7 @@ class Input:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self.descriptor, CHUNK_BYTES)
+            return streams.read(self.descriptor, CHUNK_BYTES)
         except OSError as error:
             raise InputUnreadable(f"{self.name} cannot be read: {error.strerror}") from error
 
@@ -83,7 +83,7 @@ class Input:
 def open_input(path: str) -> Iterator[Input]:
     """The file `path`, or standard input for `-`; raises `InputUnreadable`."""
     if path == STANDARD_INPUT:
-        yield _input("standard input", sys.stdin.fileno())
+        yield _input("standard input", streams.standard_input())
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

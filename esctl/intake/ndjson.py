@@ -5,24 +5,25 @@ come, events and bad lines come out, in order; memory is bounded by the longest 
 a file and never stops at a bad line. Called by `esctl produce`, the demo and the verifier.
 """
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from esctl.intake.decoding import MAX_LINE_BYTES, decode
+from esctl.intake.shape import Shape
 from esnode import limits
 from esnode.dedup.batch import Batch
-from esnode.errors import EventStreamError, EventTooLarge, InvalidEvent
+from esnode.errors import EventStreamError, InvalidEvent
 from esnode.events import encode_event, key_of, pack
 
-MAX_LINE_BYTES: Final = 8 * limits.MIB
-"""Longest line that is kept in memory. JSON may need six bytes where the stored event needs one."""
 PIECE_BYTES: Final = 1 * limits.MIB
 """Most that is unpacked at once: a small file may hold a large one."""
 MAX_BATCH_BYTES: Final = limits.MAX_APPEND_BYTES
 """A batch is closed before its events reach this, as long as there is more than one."""
 _GZIP: Final = b"\x1f\x8b"
+_PADDING: Final = b"\0 \t\r\n"
+"""What may stand between members of gzip and after the last, as tapes and editors leave it."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -42,6 +43,10 @@ class BadLine:
     number: int
     code: str
     reason: str
+    again: bool = False
+    """Another line of a value that has been told of: it counts, and is not told."""
+    of_the_end: bool = False
+    """It stands for what is not there, or could not be read, after the line."""
 
     def __str__(self) -> str:
         return f"line {self.number}: {self.code} {self.reason}"
@@ -58,6 +63,8 @@ class EventReader:
         self._number = 1
         self._parts: list[bytes] = []
         self._length = 0
+        self._shape = Shape()
+        self._told: set[str] = set()
 
     def feed(self, data: bytes) -> Iterator[Line]:
         """The lines that end within `data`. To be used up before the next call."""
@@ -69,9 +76,10 @@ class EventReader:
         yield from self._lines(self._unpacker.rest())
         trouble = self._unpacker.trouble()
         # A line that was torn is never a whole object, so a good one can be taken even then.
-        yield from (line for line in self._line(self._take()) if not trouble or isinstance(line, GoodLine))
+        last = [*self._line(self._take()), *map(self._judged, self._shape.end())]
+        yield from (line for line in last if not trouble or isinstance(line, GoodLine))
         if trouble:
-            yield BadLine(self._number, InvalidEvent.code, trouble)
+            yield BadLine(self._number, InvalidEvent.code, trouble, of_the_end=True)
 
     def _lines(self, data: bytes) -> Iterator[Line]:
         first, *rest = data.split(b"\n")
@@ -96,8 +104,21 @@ class EventReader:
     def _line(self, line: bytes) -> Iterator[Line]:
         if self._number == 1:
             line = line.removeprefix(_BOM)
-        if line.strip():
-            yield parse(self._number, line)
+        if not line.strip():
+            return
+        if not self._shape.waits and isinstance(good := parse(self._number, line), GoodLine):
+            self._shape.pass_over()
+            yield good
+        else:
+            yield from map(self._judged, self._shape.lines(self._number, line))
+
+    def _judged(self, found: tuple[int, bytes, str]) -> Line:
+        number, line, part_of = found
+        if not part_of:
+            return parse(number, line)
+        again = part_of in self._told
+        self._told.add(part_of)
+        return BadLine(number, InvalidEvent.code, part_of, again)
 
 
 class LineCounter:
@@ -118,30 +139,6 @@ def parse(number: int, line: bytes) -> Line:
         return GoodLine(number, encode_event(event), key_of(event))
     except EventStreamError as error:
         return BadLine(number, error.code, str(error))
-
-
-def decode(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line; raises `InvalidEvent`, `EventTooLarge`."""
-    if len(line) > MAX_LINE_BYTES:
-        raise EventTooLarge(
-            f"the line is over the limit of {MAX_LINE_BYTES} bytes; an event may have"
-            f" {limits.MAX_EVENT_BYTES} (MAX_EVENT_BYTES)"
-        )
-    try:
-        event = json.loads(line.decode())
-    except json.JSONDecodeError as error:
-        raise InvalidEvent(f"not JSON: {error.msg} at column {error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidEvent(f"not UTF-8: {error.reason} at byte {error.start + 1}") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise InvalidEvent(f"not JSON that can be read: {error}") from error
-    except RecursionError as error:
-        raise InvalidEvent(
-            f"the event is nested deeper than {limits.MAX_CBOR_DEPTH} (MAX_CBOR_DEPTH)"
-        ) from error
-    if not isinstance(event, dict):
-        raise InvalidEvent(f"the line holds {_JSON_NAMES[type(event)]}, not an object")
-    return event
 
 
 class BatchMaker:
@@ -210,21 +207,25 @@ class _Gunzip:
 
     def __init__(self) -> None:
         self._member = _new_member()
+        self._after_a_member = False
         self._trouble = ""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         more = True
         while more and not self._trouble:
             if self._member.eof:
-                data = data.lstrip(b"\0")  # padding between members and after the last, as tapes have it
+                data = data.lstrip(_PADDING)
                 if not data:
                     return
-                self._member = _new_member()
+                self._member, self._after_a_member = _new_member(), True
             try:
                 piece = self._member.decompress(data, PIECE_BYTES)
             except zlib.error as error:
                 self._trouble = f"the gzip data are damaged from here on: {error}"
+                if self._after_a_member:
+                    self._trouble = "what follows the end of the gzip data is no gzip, and was not read"
                 return
+            self._after_a_member &= not piece
             yield piece
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             more = bool(data) or len(piece) == PIECE_BYTES  # a full piece may have more behind it
@@ -238,13 +239,3 @@ class _Gunzip:
 
 def _new_member() -> Any:
     return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-
-
-_JSON_NAMES: Final = {
-    list: "an array",
-    str: "a text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}

@@ -312,8 +312,10 @@ def count_events(lines: Iterator[Line], tally: Tally, watch: Watch) -> int:
 
 
 def note_bad_line(line: BadLine, tally: Tally, watch: Watch) -> None:
-    """Count a bad line and tell it."""
+    """Count a bad line, and tell it unless its like was told."""
     tally.malformed += 1
+    if line.again:
+        return
     if len(tally.bad_lines) < MAX_BAD_LINES:
         tally.bad_lines.append(line)
     watch.bad_line(line)

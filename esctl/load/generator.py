@@ -82,6 +82,11 @@ class Generator:
 
 def _event(event_id: str, size: int) -> dict[str, Any]:
     """An event with `event_id` whose encoding has `size` bytes."""
+    if size > limits.MAX_EVENT_BYTES:
+        raise InvalidArgument(
+            f"an event of {size} bytes is over the limit of {limits.MAX_EVENT_BYTES} (MAX_EVENT_BYTES)",
+            next_step=f"--size {limits.MAX_EVENT_BYTES}",
+        )
     event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": TYPE, "data": ""}
     smallest = len(encode_event(event))
     # A longer text has a longer head in CBOR (RFC 8949, 3): for a few sizes another field takes the rest.

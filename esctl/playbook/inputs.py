@@ -99,7 +99,8 @@ def _secret(spec: Input, text: str) -> str:
         else:
             with Path(text[1:]).open(encoding="utf-8") as file:
                 content = file.read(MAX_SECRET_BYTES + 1)
-    except (OSError, UnicodeDecodeError) as error:
+        content.encode()  # standard input may hold bytes that are no text
+    except (OSError, UnicodeError) as error:
         raise InvalidInput(f"{spec.name}: {text[1:]} cannot be read: {error}") from error
     if len(content) > MAX_SECRET_BYTES:
         raise InvalidInput(f"{spec.name}: {text[1:]} is over {MAX_SECRET_BYTES:,} bytes")

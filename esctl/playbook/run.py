@@ -145,6 +145,11 @@ class Run:
             for step in self.record.progress.steps.values():
                 if step.state is state:
                     return verdict, f"step {step.id}: {step.why}"
+        taken = (State.PASSED, State.ALREADY)
+        if not any(
+            step.state in taken and step.kind not in NESTING for step in self.record.progress.steps.values()
+        ):
+            return Verdict.INCONCLUSIVE, "no step was taken: nothing was shown"
         return Verdict.PASS, "every step passed"
 
     # --- the order of the steps --------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from esctl.errors import InvalidArgument
+from esctl.escape import quoted
 from esctl.playbook.duration import Duration
 from esctl.playbook.errors import InvalidPlaybook
 
@@ -43,7 +44,7 @@ def refused(path: Path, problems: Sequence[Problem]) -> InvalidPlaybook:
     listed = "; ".join(
         str(one) if one.path == str(path) else f"{Path(one.path).name}: {one}" for one in problems
     )
-    error = InvalidPlaybook(f"{path}: {many}{listed}", next_step=f"esctl playbook lint {path}")
+    error = InvalidPlaybook(f"{path}: {many}{listed}", next_step=f"esctl playbook lint {quoted(path)}")
     error.problems = tuple(problems)
     return error
 

@@ -105,13 +105,13 @@ def record(moment: Moment) -> dict[str, Any]:
     }
 
 
-def plain(moment: Moment, time: str) -> str:
-    """The same figures as tab-separated text, a line a node, each with the time in front."""
-    lines = []
+def plain(moment: Moment, time: str) -> list[list[str]]:
+    """The same figures in cells, a row a node, each with the time in front."""
+    rows = []
     for one in record(moment)["nodes"]:
         names = ("id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent")
-        lines.append("\t".join([time, *("-" if one[name] is None else str(one[name]) for name in names)]))
-    return "\n".join(lines)
+        rows.append([time, *("-" if one[name] is None else str(one[name]) for name in names)])
+    return rows
 
 
 def _series(moment: Moment, name: str, known: Iterable[float | None], unit: str, width: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state, terminal
+from esctl import plain, state
 from esctl.answer import Answer
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions, RunState
@@ -49,19 +49,19 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def answers_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each document and each record that a command prints in this process is checked against its schema."""
-    envelope, record, conclude = terminal.envelope, Terminal.record, Invocation.conclude
+    envelope, record, conclude = plain.envelope, Terminal.record, Invocation.conclude
     running: list[str] = []
 
     def concluding(self: Invocation, function: Callable[[], Answer | None]) -> Exit:
         running[:] = [self.command]
         return conclude(self, function)
 
-    def recording(self: Terminal, fields: Mapping[str, Any], text: str) -> None:
+    def recording(self: Terminal, fields: Mapping[str, Any], *cells: str) -> None:
         if running and running[0] in contract.STREAMS:
             contract.check_record(running[0], fields)
-        record(self, fields, text)
+        record(self, fields, *cells)
 
-    monkeypatch.setattr(terminal, "envelope", lambda *printed: contract.check(envelope(*printed)))
+    monkeypatch.setattr(plain, "envelope", lambda *printed: contract.check(envelope(*printed)))
     monkeypatch.setattr(Terminal, "record", recording)
     monkeypatch.setattr(Invocation, "conclude", concluding)
 

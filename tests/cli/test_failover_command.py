@@ -14,6 +14,7 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
+from esctl import plain
 from esctl.answer import Cell, Fields, Line, Table, View
 from esctl.backends import backend_named
 from esctl.backends.interface import RunState
@@ -33,7 +34,6 @@ from esctl.main import app
 from esctl.proof.audit import Audit
 from esctl.proof.verdict import Finding, Findings, Flaw, Verdict
 from esctl.state import load as load_cluster
-from esctl.terminal import plain_lines
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers
@@ -163,7 +163,7 @@ async def test_what_proves_nothing_ends_with_12(autojump_clock: trio.abc.Clock) 
 
 
 def shown(views: list[View]) -> str:
-    return "\n".join(text for view in views for text in plain_lines(view))
+    return "\n".join(text for view in views for text in plain.lines(view))
 
 
 async def test_the_result_has_a_run_a_strike_and_can_be_read_again(autojump_clock: trio.abc.Clock) -> None:

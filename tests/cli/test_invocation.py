@@ -74,6 +74,49 @@ def test_ctrl_c_speaks_cleans_up_and_tells_what_was_done() -> None:
     assert document["errors"][0]["next"] == "again is safe"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_that_end_a_command_give_the_same_summary(number: signal.Signals) -> None:
+    with subprocess.Popen(esctl(program=SLEEPER), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(number)
+        process.send_signal(number)  # as `timeout` and a closed terminal do: no reason to skip the clean-up
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"stopping after {number.name}".encode() in err
+    document = json.loads(out)
+    assert document["data"] == {"acked": 7}
+    assert document["errors"][0]["message"] == f"{number.name} ended the command"
+    assert document["errors"][0]["next"] == "again is safe"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_outside_of_trio_give_the_summary_too(number: signal.Signals) -> None:
+    waits = (
+        "    acked = 9\n    print('sending', file=sys.stderr, flush=True)\n"
+        "    import threading\n    threading.Event().wait()"
+    )
+    program = SLEEPER.replace("    run.trio(send)", waits)
+    with subprocess.Popen(esctl(program=program), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["data"] == {"acked": 9}
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + SLEEPER  # as nohup does
+    with subprocess.Popen(esctl(program=program), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert b"stopping after SIGTERM" in err
+
+
 def test_ctrl_c_in_a_command_that_sends_nothing_says_nothing_of_sending() -> None:
     with subprocess.Popen(
         esctl("silent", program=SLEEPER), stdout=subprocess.PIPE, stderr=subprocess.PIPE

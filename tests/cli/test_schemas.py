@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from esctl import schemas
 from esctl.answer import Answer
+from esctl.plain import envelope
 from esctl.schemas import DRAFT
-from esctl.terminal import envelope
 
 from . import contract, drafting
 from .test_commands import Run

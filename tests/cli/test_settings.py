@@ -36,6 +36,25 @@ def explained(key: str, *words: str) -> tuple[object, str, list[object]]:
     return data["value"], data["layer"], [hidden["value"] for hidden in data["hides"]]
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("0", False), ("false", False), ("no", False), ("1", True), ("TRUE", True), ("on", True)],
+)
+def test_a_variable_that_switches_something_means_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, text: str, meant: bool
+) -> None:
+    monkeypatch.setenv("ESCTL_NO_INPUT", text)
+    monkeypatch.setenv("NO_COLOR", "0")
+    assert settings.load().get("no_input").value is meant
+    assert settings.load().get("no_color").value is True, "that it is there is what counts"
+
+
+def test_a_variable_that_switches_something_takes_no_other_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESCTL_NO_INPUT", "perhaps")
+    with pytest.raises(InvalidSetting, match="ESCTL_NO_INPUT is one of"):
+        settings.load()
+
+
 def test_flags_beat_the_environment_and_that_the_project_and_that_the_user(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

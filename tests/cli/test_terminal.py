@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from esctl import columns
+from esctl import columns, escape
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
 from esctl.exits import Exit
-from esctl.terminal import Output, Terminal, clean
+from esctl.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
 TABLE = Table(
@@ -154,8 +154,9 @@ def test_text_from_outside_cannot_steer_the_terminal(view: View, output: Output)
     assert "\r" not in out
 
 
-def test_cleaning_keeps_lines_and_tabs() -> None:
-    assert clean("a\tb\nc\x07ä") == "a\tb\nc\N{REPLACEMENT CHARACTER}ä"
+def test_a_message_keeps_its_lines_and_a_row_is_one_line() -> None:
+    assert escape.lines("a\tb\nc\x07ä") == "a\tb\nc\\u0007ä"
+    assert escape.line("a\tb\nc\x07ä") == "a\\tb\\nc\\u0007ä"
 
 
 @pytest.mark.parametrize("record", [{"offset": 0, "event": {"id": "ä\ud800"}}, {}])
@@ -265,3 +266,22 @@ def test_a_pane_is_silent_where_nobody_watches() -> None:
     with Terminal(Output.PLAIN, stdout=out, stderr=err).pane() as pane:
         pane.draw([[("running", Tone.NORMAL)]])
     assert (out.getvalue(), err.getvalue()) == ("", "")
+
+
+def test_a_terminal_of_40_columns_keeps_the_first_columns_and_names_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    head = ["node", "role", "term", "applied", "lag", "next", "memory", "up for"]
+    rows = [[1, "leader", 7, 1_234_567, 0, 9_876_543, "132 MB", "3d 4h"],
+            [2, "pre-candidate", 7, 1_234_567, 12_345, 9_876_543, "99 MB", "1m23s"]]  # fmt: skip
+    terminal = wide(40, monkeypatch)
+    terminal.view(Table(head, rows))
+    text = terminal._stdout.getvalue()  # type: ignore[attr-defined]
+    assert "leader" in text
+    assert "pre-candidate" in text or "pre-" in text
+    assert "1,234,567" in text
+    assert "no room for: " in text
+    assert "up for" in text
+    assert all(len(line.rstrip()) <= 40 for line in text.splitlines())
+    assert "1m23s" in shown(Answer(views=[Table(head, rows)]), Output.PLAIN)[0]

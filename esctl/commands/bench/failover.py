@@ -19,7 +19,7 @@ from esctl.commands.bench import options, screens, strikes
 from esctl.errors import CleanUpIncomplete, Inconclusive, NeverRecovered, TooFewNodes, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.failover.kinds import Kind
-from esctl.invocation import Invocation, ended_as_by_ctrl_c
+from esctl.invocation import Invocation
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
@@ -108,9 +108,8 @@ def _measure_all(
     what was struck could not be brought back: that is what must be told then."""
     run.on_interrupt(lambda: _interrupted(measured), "run it again; it makes new events each time")
     try:
-        with ended_as_by_ctrl_c():
-            run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
-            reading = run.trio(lambda: _read(run, cluster))
+        run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
+        reading = run.trio(lambda: _read(run, cluster))
         if measured.drill is not None:
             with run.terminal.progress("comparing"):
                 measured.outcome = reading.judge(measured.drill.load.operations)

@@ -131,6 +131,9 @@ def overload(result: "Result") -> list[View]:
 
 def ended(result: "Result", errors: Sequence[Trouble], views: Sequence[View]) -> Answer:
     """How a measurement ends: with what went wrong, or inconclusive where it is that of an overload."""
+    if not errors and not any(run["events_per_s"] for run in result.runs):
+        nothing = Inconclusive("no event was acked, so there is nothing to measure", next_step="esctl health")
+        return Answer(result.to_json(), views, [Trouble.of(nothing)], Exit.INCONCLUSIVE)
     if result.detail["rate_reached"] is not False:
         return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
     rate, slowest = result.settings["rate_per_s"], min(run["events_per_s"] or 0.0 for run in result.runs)

@@ -186,7 +186,7 @@ def print_row(terminal: Terminal, cells: list[str], tone: Tone = Tone.NORMAL) ->
         text = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=False))
         terminal.toned([(text, tone)])
     elif terminal.output is Output.PLAIN and tone is Tone.NORMAL:
-        terminal.record({}, "\t".join(cells))
+        terminal.record({}, *cells)
     terminal.flush()
 
 

@@ -7,6 +7,8 @@ import typer
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook.options import names_that_begin
+from esctl.errors import Inconclusive
+from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
@@ -53,9 +55,11 @@ def lint(
             rows.append([Cell(one.severity, tone), where, one.code, f"{one.message}: {one.advice}"])
     errors, warnings = (sum(each[key] for each in data) for key in ("errors", "warnings"))
     how_many = f"{len(files)} playbook{'s' if len(files) != 1 else ''}"
+    if not files:
+        nothing = Inconclusive("no playbooks are found", next_step="esctl playbook lint FILE")
+        return Answer({"files": data}, [], [Trouble.of(nothing)], exit_of(Inconclusive))
     if not rows:
-        text = f"{how_many}: nothing to object to" if files else "no playbooks are found"
-        return Answer({"files": data}, [Line(text, Tone.GOOD if files else Tone.WARN)])
+        return Answer({"files": data}, [Line(f"{how_many}: nothing to object to", Tone.GOOD)])
     views: list[View] = [Table(["", "where", "rule", "what, and what to do"], rows)]
     views.append(Line(f"{how_many}: {_count(errors, 'error')}, {_count(warnings, 'warning')}"))
     if not errors:
@@ -65,7 +69,7 @@ def lint(
         UnsafePlaybook.code,
         f"{_count(errors, 'error')} in {how_many}",
         UnsafePlaybook.title,
-        f"mend what is listed, then: esctl playbook lint {worst}",
+        f"mend what is listed, then: esctl playbook lint {quoted(worst)}",
     )
     return Answer({"files": data}, views, [trouble], Exit(exit_of(UnsafePlaybook)))
 

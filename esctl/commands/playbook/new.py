@@ -10,6 +10,7 @@ from esctl import state
 from esctl.answer import Answer, Fields, Line, Tone
 from esctl.arguments import DryRun
 from esctl.errors import InvalidArgument
+from esctl.escape import quoted
 from esctl.invocation import Invocation
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -29,14 +30,16 @@ def new(
         )
     if file.exists():
         raise InvalidArgument(
-            f"{file} is there already; nothing was done", next_step=f"esctl playbook show {file}"
+            f"{file} is there already; nothing was done", next_step=f"esctl playbook show {quoted(file)}"
         )
     text = SKELETON.replace("MY-ID", file.stem)
     data = {"path": str(file), "id": file.stem, "text": text}
     if dry_run:
-        return Answer({**data, "dry_run": True}, [Line(text.rstrip("\n"))])
+        return Answer({**data, "dry_run": True}, [Line(line) for line in text.splitlines()])
     state.write_atomically(file, text)
-    next_steps = Fields([("then", f"esctl playbook lint {file}"), ("then", f"esctl playbook plan {file}")])
+    next_steps = Fields(
+        [("then", f"esctl playbook lint {quoted(file)}"), ("then", f"esctl playbook plan {quoted(file)}")]
+    )
     return Answer(data, [Line(f"{file} is written: read it, and change it", Tone.GOOD), next_steps])
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl import state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.answer import Answer, Cell, Fields, Line, Lines, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
+from esctl.escape import quoted
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
 from esctl.playbook.errors import RequirementsUnmet, UnplannableStep
@@ -54,7 +55,7 @@ def plan(
         name = survey.cluster.name if survey is not None else run.cluster_name
         cluster = f" --cluster {name}" if name else ""
         words = "".join(f" --input {shlex.quote(word)}" for word in inputs or ())
-        next_step = f"esctl playbook run {playbook}{words}{cluster}"
+        next_step = f"esctl playbook run {quoted(playbook)}{words}{cluster}"
         return Answer(planned.as_data(), [*views, Fields([("to run it", next_step)])])
     unfit = _unfit(book, planned.unmet)
     return Answer(planned.as_data(), views, [Trouble.of(unfit)], exit_of(unfit))
@@ -84,7 +85,7 @@ def _rows(planned: "Plan") -> list[list[Value]]:
         [
             f"{'  ' * one.depth}{one.step.id}",
             Cell(one.step.impact.value, _IMPACT_TONES[one.step.impact.value]),
-            "\n- ".join(_told(one)),
+            Lines(_told(one)),
         ]
         for one in planned.steps
     ]
@@ -103,7 +104,7 @@ def _told(one: "PlannedStep") -> list[str]:
         lines.append(f"undo: {one.undo}")
     elif step.irreversible:
         lines.append("undo: none, it cannot be undone")
-    return lines
+    return [lines[0], *(f"- {line}" for line in lines[1:])]
 
 
 def _expected(one: "PlannedStep") -> str:

@@ -19,8 +19,9 @@ from esctl.arguments import DryRun, Yes
 from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
 from esctl.errors import InvalidArgument, NotConfirmed
+from esctl.escape import quoted
 from esctl.exits import Exit
-from esctl.invocation import Invocation, ended_as_by_ctrl_c
+from esctl.invocation import Invocation
 from esctl.playbook.errors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
 from esnode.errors import EventStreamError
 
@@ -247,7 +248,7 @@ def _hold_to(planned: "Plan", path: Path) -> None:
     if found:
         raise PlanIsStale(
             f"{path} no longer stands: {'; '.join(found)}; nothing was done",
-            next_step=f"esctl playbook plan {book.id} --save {path}",
+            next_step=f"esctl playbook plan {book.id} --save {quoted(path)}",
         )
 
 
@@ -401,8 +402,7 @@ def _driven(
                 nursery.cancel_scope.cancel()
 
     try:
-        with ended_as_by_ctrl_c():
-            run.trio(drive, CLEAN_UP_S)
+        run.trio(drive, CLEAN_UP_S)
     except KeyboardInterrupt:
         if progress.clean:
             raise

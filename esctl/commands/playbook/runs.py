@@ -94,7 +94,10 @@ def report(
     else:
         text = json.dumps(whole, indent=2, default=str) + "\n" if form is Format.JSON else markdown(document)
     if into is None:
-        return Answer(whole if form is Format.JSON else {**document, "text": text}, [Line(text.rstrip("\n"))])
+        return Answer(
+            whole if form is Format.JSON else {**document, "text": text},
+            [Line(line) for line in text.splitlines()],
+        )
     state.write_atomically(into.absolute(), text)
     size = len(text.encode())
     data = {"run": progress.run, "file": str(into), "bytes": size}

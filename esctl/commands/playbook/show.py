@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 from esctl.commands.playbook.ls import RISK_TONES, needs_text
 from esctl.commands.playbook.options import PlaybookArgument
+from esctl.escape import quoted
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
 
@@ -30,7 +31,7 @@ def show(run: Invocation, playbook: PlaybookArgument) -> Answer:
     views += [Line(""), Line("Steps", Tone.STRONG)]
     for number, step in enumerate(found.steps, 1):
         views += _of_step(step, str(number))
-    next_steps = [("to plan", f"esctl playbook plan {playbook}")]
+    next_steps = [("to plan", f"esctl playbook plan {quoted(playbook)}")]
     return Answer(data_of(found), [*views, Line(""), _padded(next_steps)])
 
 

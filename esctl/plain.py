@@ -1,0 +1,65 @@
+"""Answers for pipes and programs: tab-separated rows for `cut` and `awk`, and one document for JSON.
+
+Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a stranger put there.
+Pure. Called by `terminal.py`.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from esctl import escape
+from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
+
+SCHEMA: Final = "esctl/v1"
+
+
+def envelope(command: str, answer: Answer) -> dict[str, Any]:
+    """The one document that a command prints under `-o json`."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": answer.exit_code == 0,
+        "data": dict(answer.data),
+        "errors": [
+            {"code": t.code, "message": t.message, "cause": t.cause, "next": t.next} for t in answer.errors
+        ],
+    }
+
+
+def lines(view: View) -> Iterator[str]:
+    """Tab-separated lines without headings, made for `cut` and `awk`."""
+    match view:
+        case Line(text, _):
+            yield escape.line(text)
+        case Panel(title, inside, _):
+            yield escape.line(title)
+            yield from (escape.line("".join(text for text, _ in line)).rstrip() for line in inside)
+        case Table():
+            for cells in view.rows:
+                yield row(cells)
+        case Fields():
+            for name, value in view.pairs:
+                yield row((name, value))
+        case Chart():
+            from esctl import chart
+
+            for numbers in chart.rows(view):
+                yield row(numbers)
+        case Lanes():
+            for name, spans in view.rows:
+                for span in spans:
+                    yield row((name, *span.cells))
+
+
+def row(cells: Iterable[Value]) -> str:
+    """One line of cells."""
+    return "\t".join(_plain(cell) for cell in cells)
+
+
+def _plain(value: Value) -> str:
+    if isinstance(value, Lines):
+        return " ".join(map(escape.line, value.parts))
+    inner = value.value if isinstance(value, Cell) else value
+    return escape.line(
+        "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)
+    )
