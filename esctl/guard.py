@@ -22,6 +22,8 @@ class QuorumChange:
     needed: int
     running_before: int
     running_after: int
+    unheard: bool = False
+    """Are there nodes that run, and do not count since the leader does not hear them?"""
 
     @property
     def lost(self) -> bool:
@@ -32,7 +34,8 @@ class QuorumChange:
     def text(self) -> str:
         """For people."""
         verdict = "a quorum" if self.running_after >= self.needed else "no quorum: nothing is acked"
-        return f"{self.running_after} of {self.total} nodes running, {self.needed} needed: {verdict}"
+        how = "running and heard by the leader" if self.unheard else "running"
+        return f"{self.running_after} of {self.total} nodes {how}, {self.needed} needed: {verdict}"
 
     @property
     def total(self) -> int:
@@ -55,18 +58,31 @@ def quorum_change(
     *,
     without: Collection[int] = (),
     with_: Collection[int] = (),
+    unheard: Collection[int] = (),
 ) -> QuorumChange:
-    """What becomes of the quorum when some nodes stop (`without`) or run again (`with_`)."""
-    before = {process.node.id for process in nodes if process.state is RunState.RUNNING}
+    """What becomes of the quorum when some nodes stop (`without`) or run again (`with_`).
+
+    `unheard` run and do not count: `Survey.unheard` tells them.
+    """
+    before = {process.node.id for process in nodes if process.state is RunState.RUNNING} - set(unheard)
     after = (before | set(with_)) - set(without)
-    return QuorumChange(cluster.quorum, len(before), len(after))
+    return QuorumChange(cluster.quorum, len(before), len(after), bool(set(unheard) - set(without)))
 
 
-def can_spare_one(cluster: Cluster, nodes: Sequence[NodeProcess], what: str) -> QuorumChange:
+def can_spare_one(
+    cluster: Cluster, nodes: Sequence[NodeProcess], what: str, unheard: Collection[int] = ()
+) -> QuorumChange:
     """What becomes of the quorum while one node is struck, whichever it is.
 
-    Raises `TooFewNodes` unless all nodes run and the others make a majority. `what` is to be done.
+    Raises `TooFewNodes` unless all nodes run, are heard by the leader, and the others make a majority. `what`
+    is to be done.
     """
+    if unheard:
+        raise TooFewNodes(
+            f"{what} wants all nodes of {cluster.name} to be heard by the leader, and node {min(unheard)} is"
+            " not; nothing was done",
+            next_step=f"esctl why --cluster {cluster.name}",
+        )
     out = [process for process in nodes if process.state is not RunState.RUNNING]
     if out:
         raise TooFewNodes(

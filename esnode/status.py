@@ -138,6 +138,7 @@ class Status:
                 "match_index": progress.match_index,
                 "next_index": progress.next_index,
                 "inflight_bytes": progress.inflight_bytes,
+                "heard": progress.silence_ms < self.config.raft.election_ms,
                 "conflict": tell_conflict(self.core.me, conflict) if conflict is not None else None,
             }
         return picture

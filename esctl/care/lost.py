@@ -39,7 +39,7 @@ class Tried:
 async def refuse_if_alive(cluster: Cluster) -> None:
     """Raises `QuorumNotLost` where a majority answers now; changes nothing."""
     survey = await surveys.ask(cluster)
-    if survey.may_fail >= 0:
+    if len(survey.up) - len(survey.rejoining) >= cluster.quorum:  # even if they do not hear each other
         raise QuorumNotLost(
             f"{len(survey.up)} of {len(cluster.nodes)} nodes of {cluster.name} answer, {cluster.quorum} are a"
             " majority: nothing is lost for good",

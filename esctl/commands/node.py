@@ -330,6 +330,8 @@ def _change(
 
     `gives`: the node runs afterwards; otherwise it does not.
     """
+    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+
     with run.changing() as cluster:
         cluster.node(number)
         backend = backend_named(cluster.backend)
@@ -340,8 +342,13 @@ def _change(
                 f"node {number} is paused, not down; nothing was done",
                 next_step=f"esctl node resume {number} --cluster {cluster.name}",
             )
+        unheard = run.trio(lambda: surveys.unheard(cluster))
         change = guard.quorum_change(
-            cluster, processes, with_=[number] if gives else (), without=() if gives else [number]
+            cluster,
+            processes,
+            with_=[number] if gives else (),
+            without=() if gives else [number],
+            unheard=unheard,
         )
         data: dict[str, Any] = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
         if dry_run:
@@ -350,7 +357,9 @@ def _change(
                 [Line(f"would {verb} node {number}; then {change.text}")],
             )
         # A restart gives back what it takes, and may take it all the same.
-        taken = guard.quorum_change(cluster, processes, without=[number]) if verb == "restart" else change
+        taken = change
+        if verb == "restart":
+            taken = guard.quorum_change(cluster, processes, without=[number], unheard=unheard)
         if taken.lost:
             run.terminal.warn(f"{'meanwhile' if verb == 'restart' else 'afterwards'}: {taken.text}")
             guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes, typed=run.typed)

@@ -42,7 +42,11 @@ def cut_off(seen: Situation) -> Iterator[Finding]:
         return
     for report in survey.up:
         status = report.status or {}
-        if report.leads or report.rejoining or not _unheard(status):
+        if report.leads or report.rejoining:
+            continue
+        if not _unheard(status):
+            if report.node.id in survey.unheard:
+                yield _one_way(seen, report, survey.leader.node.id)
             continue
         silence_ms = int(status.get("silence_ms", -1))
         since = f"for {silence_ms / 1000:.1f} s" if silence_ms >= 0 else "since it started"
@@ -60,6 +64,24 @@ def cut_off(seen: Situation) -> Iterator[Finding]:
             also=[seen.command(f"logs --node {report.node.id} --tail 20")],
             nodes=frozenset({report.node.id}),
         )
+
+
+def _one_way(seen: Situation, report: Report, leader: int) -> Finding:
+    """It hears the leader, and the leader does not hear it: what it has does not count."""
+    number = report.node.id
+    return Finding(
+        Kind.CUT_OFF,
+        Severity.DEGRADED,
+        f"node {leader}, which leads, does not hear node {number}: one way between them is cut",
+        [
+            f"nothing of node {number} has come within an election time; its answers do not count",
+            *_link(seen, report),
+        ],
+        seen.command("health --wait 10"),
+        first=f"check the way from node {number} to node {leader}: peer ports, firewall",
+        also=[seen.command(f"logs --node {number} --tail 20")],
+        nodes=frozenset({number}),
+    )
 
 
 def _unheard(status: dict[str, object]) -> bool:

@@ -95,11 +95,11 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     survey = seen.survey
     if survey.may_fail >= 0:
         return
-    voting = len(survey.up) - len(survey.rejoining)
+    voting = len(survey.counted)
     total, needed = len(survey.cluster.nodes), survey.cluster.quorum
     short = needed - voting
-    gone = sorted(report.node.id for report in (*survey.down, *survey.rejoining))
-    what = f"no quorum: {voting} of {total} nodes can vote and {needed} are needed; nothing is acked"
+    gone = sorted({node.id for node in survey.cluster.nodes} - survey.counted)
+    what = f"no quorum: {voting} of {total} nodes make it and {needed} are needed; nothing is acked"
     if len(seen.words) == total and all(words.end is End.STOPPED for words in seen.words.values()):
         what = "the cluster is stopped: every node was asked to end, and did"
     yield Finding(

@@ -17,13 +17,11 @@ from esctl.inquiry import shortened
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import confirmed_end
 from esctl.inquiry.shortened import Shortened
-from esctl.inquiry.survey import Report, Survey
+from esctl.inquiry.survey import MAX_LAG_EVENTS, Report, Survey
 from esctl.state import Cluster
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0
-MAX_LAG_EVENTS: Final = 100_000
-"""A node that is further behind is not ready to take over quickly."""
 ROUND_S: Final = 0.2
 """Between two looks while waiting for health."""
 
@@ -145,6 +143,9 @@ def ready(survey: Survey, lost: Shortened | None) -> Stage:
             flaws.append(
                 (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
             )
+        elif report.node.id in survey.unheard:
+            said = f"node {report.node.id} answers here, and its leader does not hear it"
+            flaws.append((said, f"esctl why --cluster {name}"))
     flaws += [(text, f"esctl why --cluster {name}") for text in survey.conflicts.values()]
     flaws += [_rejoining(survey, report) for report in survey.rejoining]
     flaws += [

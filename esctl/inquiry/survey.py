@@ -23,6 +23,8 @@ from esnode.client import connect_node
 from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 
 ANSWER_TIMEOUT_S: Final = 0.5
+MAX_LAG_EVENTS: Final = 100_000
+"""A node that is further behind cannot take over quickly, and no majority is made with it."""
 LAST_WORDS_BYTES: Final = 8192
 """The end of a log in which a node that has ended says why."""
 
@@ -119,6 +121,11 @@ class Survey:
     reports: Sequence[Report]
 
     @property
+    def processes(self) -> list[NodeProcess]:
+        """All nodes' processes."""
+        return [report.process for report in self.reports]
+
+    @property
     def up(self) -> list[Report]:
         """Those that answered."""
         return [report for report in self.reports if report.up]
@@ -134,9 +141,36 @@ class Survey:
         return [report for report in self.reports if report.rejoining]
 
     @property
+    def unheard(self) -> frozenset[int]:
+        """Nodes that the leader has not heard for an election time, whatever they answer here.
+
+        Empty where nobody leads: then nobody says whom it hears.
+        """
+        return frozenset(number for number, link in self._links.items() if link.get("heard") is False)
+
+    @property
+    def far_behind(self) -> frozenset[int]:
+        """Nodes that lack so much of the leader's log that it cannot count on them yet."""
+        waiting = {number for number, link in self._links.items() if link.get("state") == "snapshot"}
+        lags = {report.node.id: self.behind(report, "next_offset") or 0 for report in self.up}
+        return frozenset(waiting | {number for number, lag in lags.items() if lag > MAX_LAG_EVENTS})
+
+    @property
+    def counted(self) -> frozenset[int]:
+        """The nodes that make a majority: they answer, vote, are heard by the leader and near its end."""
+        voting = {report.node.id for report in self.up if not report.rejoining}
+        return frozenset(voting - self.unheard - self.far_behind)
+
+    @property
     def may_fail(self) -> int:
         """How many more nodes may fail before nothing is acked any more; negative when too many have."""
-        return len(self.up) - len(self.rejoining) - self.cluster.quorum
+        return len(self.counted) - self.cluster.quorum
+
+    @property
+    def _links(self) -> dict[int, dict[str, Any]]:
+        """What the leader says of its followers, by number."""
+        told = (self.leader.status or {}).get("peers") if self.leader is not None else None
+        return {int(number): link for number, link in (told or {}).items()}
 
     @property
     def term(self) -> int:
@@ -221,8 +255,14 @@ class Survey:
     @property
     def quorum_text(self) -> str:
         """For people."""
-        rejoining = f", {len(self.rejoining)} rejoining" if self.rejoining else ""
-        what = f"{len(self.up)} of {len(self.cluster.nodes)} up{rejoining}, {self.cluster.quorum} needed"
+        up = {report.node.id for report in self.up}
+        out = {
+            "rejoining": len(self.rejoining),
+            "not heard by the leader": len(self.unheard & up),
+            "far behind": len((self.far_behind - self.unheard) & up),
+        }
+        but = "".join(f", {number} {what}" for what, number in out.items() if number)
+        what = f"{len(up)} of {len(self.cluster.nodes)} up{but}, {self.cluster.quorum} needed"
         if self.may_fail < 0:
             return f"{what}: no quorum, nothing is acked"
         more = "none" if not self.may_fail else f"{self.may_fail}"
@@ -239,10 +279,16 @@ class Survey:
         return {
             "needed": self.cluster.quorum,
             "up": len(self.up),
+            "counted": len(self.counted),
             "total": len(self.cluster.nodes),
             "may_fail": max(0, self.may_fail),
             "held": self.may_fail >= 0,
         }
+
+
+async def unheard(cluster: Cluster) -> frozenset[int]:
+    """The nodes that the leader does not hear now; see `Survey.unheard`."""
+    return (await ask(cluster)).unheard
 
 
 async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from esctl.diagnosis.situation import Situation
-from esctl.inquiry.checkup import MAX_LAG_EVENTS
+from esctl.inquiry.survey import MAX_LAG_EVENTS
 
 
 class State(enum.IntEnum):

@@ -29,7 +29,7 @@ STATUS: Final[Mapping[str, Name]] = {
     "status.leader": Name(_N, "the node that leads", nullable=True),
     "status.term": Name(_N, "the highest term that a node knows of; 0 when none answers"),
     "status.voters": Name(_L, "the nodes that have a vote"),
-    "status.voters_up": Name(_N, "how many of them answer, and trust their own disk"),
+    "status.voters_up": Name(_N, "how many of them answer, vote, are heard by the leader and near its end"),
     "status.up": Name(_L, "the nodes that answer"),
     "status.down": Name(_L, "the configured nodes that do not"),
     "status.followers": Name(_L, "the nodes that answer, without the leader"),

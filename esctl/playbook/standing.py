@@ -17,14 +17,13 @@ def status(survey: "Survey") -> dict[str, Any]:
     up = [report.node.id for report in survey.up]
     voters = voters_of(survey)
     followers = [number for number in up if number != leader]
-    sound = [r.node.id for r in survey.up if not r.rejoining]
     ends = [report.number("next_offset") or 0 for report in survey.up]
     lags = [survey.behind(report, "next_offset") or 0 for report in survey.up]
     return {
         "leader": leader,
         "term": survey.term,
         "voters": voters,
-        "voters_up": len(set(voters) & set(sound)),
+        "voters_up": len(set(voters) & survey.counted),
         "up": up,
         "down": [report.node.id for report in survey.down],
         "followers": followers,

@@ -124,6 +124,8 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
         return [
             Obstacle(f"node {number} does not follow node {floor.leader}", f"esctl health --wait 10 {name}")
         ]
+    if number in survey.unheard:
+        return [Obstacle(f"node {floor.leader} does not hear node {number}", f"esctl why {name}")]
     behind = floor.index - (report.number("applied_index") or 0)
     if behind > 0:
         return [Obstacle(f"node {number} is {behind:,} entries behind", f"esctl status {name}")]

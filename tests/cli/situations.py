@@ -37,6 +37,19 @@ def node(number: int, **changes: Any) -> Report:
     return Report(process, status | {"wall_time_ms": HEARD_MS} | changes, heard_ms=HEARD_MS)
 
 
+def links(*, unheard: tuple[int, ...] = (), sent_a_snapshot: tuple[int, ...] = ()) -> dict[str, Any]:
+    """What node 1, which leads, says of its followers."""
+    return {
+        str(n): {
+            "connected": True,
+            "outbox_bytes": 0,
+            "state": "snapshot" if n in sent_a_snapshot else "replicate",
+            "heard": n not in unheard,
+        }
+        for n in (2, 3)
+    }
+
+
 def gone(number: int, state: RunState = RunState.DOWN, why: str = "not running") -> Report:
     """A node that does not answer."""
     pid = None if state is RunState.DOWN else 900 + number

@@ -74,10 +74,13 @@ def failover(
 ) -> Answer:
     """Strike the leader again and again under load: how long nothing is acked, why, and whether anything
     is lost; generated events stay in the log (`esctl cluster up bench`)"""
+    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+
     with run.changing() as cluster:
         backend = backend_named(cluster.backend)
         what = f"bench failover --kind {kind}"
-        change = guard.can_spare_one(cluster, backend.nodes(cluster), what)
+        unheard = run.trio(lambda: surveys.unheard(cluster))
+        change = guard.can_spare_one(cluster, backend.nodes(cluster), what, unheard)
         if kind is Kind.TRANSFER:
             change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down
         run.trio(lambda: _check_ready(cluster, what))
