@@ -15,7 +15,7 @@ from trio.testing import MockClock, memory_stream_one_way_pair, memory_stream_pa
 
 from esnode import limits
 from esnode.config import Address
-from esnode.connection import Connection, accept, error_of, greet, open_stream, say_goodbye
+from esnode.connection import Connection, accept, greet, open_stream, say_goodbye
 from esnode.dedup.batch import Batch
 from esnode.errors import (
     Bug,
@@ -24,7 +24,6 @@ from esnode.errors import (
     EventStreamError,
     FrameTooLarge,
     HandshakeTimeout,
-    NotLeader,
     ProtocolError,
     Unreachable,
     VersionMismatch,
@@ -491,14 +490,3 @@ async def test_a_goodbye_waits_only_a_moment_for_the_other_side(autojump_clock: 
     connection = Connection(trio.StapledStream(blocked, receive_stream))
     await say_goodbye(connection, Busy("full"))
     assert trio.current_time() == pytest.approx(limits.STOP_TIMEOUT_S)
-
-
-def test_every_code_becomes_the_error_that_it_stands_for() -> None:
-    assert type(error_of(NotLeader.code, "no")) is NotLeader
-    assert not error_of("ES1103", "gone").definite
-
-
-def test_a_bug_of_the_other_side_is_not_one_of_this_side() -> None:
-    error = error_of(Bug.code, "a broken invariant")
-    assert type(error) is ConnectionLost
-    assert not error.definite
