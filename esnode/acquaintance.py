@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Acquaintances:
-    """The names of the nodes' directories."""
+    """The directories of this node's peers, and up to where each of them held the log."""
 
     def __init__(
         self,
@@ -62,8 +62,12 @@ class Acquaintances:
 
     @property
     def own_end(self) -> tuple[int, int]:
-        """The last index of this node's log, durably, and up to where it has applied that."""
-        return self._worker.storage.last_index, self._view.applied_index
+        """The last index of this node's log, durably, and up to where it has applied that.
+
+        A snapshot is applied before it is durable: only then does it count.
+        """
+        last_index = self._worker.storage.last_index
+        return last_index, min(self._view.applied_index, last_index)
 
     async def run(self) -> None:
         """Note durably, now and then, up to where the peers hold the log; for ever."""
@@ -89,19 +93,20 @@ class Acquaintances:
         known = storage.peer_directories.get(peer)
         if (known is not None and known != hello.directory) or connected not in (None, hello.incarnation):
             await self._check_place(hello)
+            known = storage.peer_directories.get(peer)  # as it is after the wait
+        if known not in (None, hello.directory) and not hello.rejoining and not self._view.rejoining:
+            raise UnknownDirectory(
+                f"node {self._view.me} knows another data directory of node {peer}: this one is new or old"
+            )
         if not hello.rejoining:
             self._check_end(hello)
         if known == hello.directory:
             return
-        if known is not None and not hello.rejoining and not self._view.rejoining:
-            raise UnknownDirectory(
-                f"node {self._view.me} knows another data directory of node {peer}: this one is new or old"
-            )
         await self._worker.call(partial(storage.remember_peer, peer, hello.directory))
         log.info("peer_noted", extra={"peer": peer, "directory": hello.directory.hex()})
 
     def _check_end(self, hello: Hello) -> None:
-        """That the peer still holds what it once held, and remember what it says that it holds."""
+        """That the peer, which is let in, still holds what it once held; remember what it says it holds."""
         self._learn()
         peer = hello.node_id
         reached = self._reached.get(peer, 0)
@@ -110,7 +115,7 @@ class Acquaintances:
                 f"the log of node {peer} ends with entry {hello.last_index}, and node {self._view.me} knows"
                 f" that it held entry {reached}"
             )
-        self._reached[peer] = max(reached, hello.applied_index)
+        self._reached[peer] = max(reached, min(hello.applied_index, hello.last_index))
 
     def _learn(self) -> None:
         for peer, index in self._held().items():

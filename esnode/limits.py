@@ -120,6 +120,9 @@ NAMED_PRODUCER_KEPT_MS: Final = 7 * 24 * 3_600_000
 MAX_REMEMBERED_RANGES: Final = 131_072
 """In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
+MAX_REFUSALS_REMEMBERED: Final = 64
+"""Different refusals of peers that the log tells once each; then it begins anew: strangers fill nothing."""
+
 MAX_FAULTS: Final = 64
 """Faults that are active on a node at the same time."""
 MAX_FAULT_ID_BYTES: Final = 64

@@ -40,7 +40,7 @@ class Outbox:
     def drop_large(self) -> None:
         """The rest of the frame that is being cut is lost."""
         self.size_bytes -= len(self._large) - self._position
-        self._large = b""
+        self._large, self._position = b"", 0
 
     def clear(self) -> None:
         """Nothing waits any more."""

@@ -259,11 +259,12 @@ class PeerLink:
                 self._outbox.drop_large()
                 self._end_snapshot(ok=False)  # it may have been a chunk
             return
+        before_bytes = self._outbox.size_bytes
         parts = self._outbox.take(self._burst_bytes)
         begun = trio.current_time()
         await connection.send_parts(parts)
         took_s = trio.current_time() - begun
-        if took_s > limits.BURST_S:
+        if took_s > limits.BURST_S and 2 * (before_bytes - self._outbox.size_bytes) >= self._burst_bytes:
             shrunk = int(self._burst_bytes * limits.BURST_S / took_s)
             self._burst_bytes = max(shrunk, limits.FRAGMENT_BYTES)
         elif self._outbox.size_bytes and self._burst_bytes < limits.MAX_BURST_BYTES:

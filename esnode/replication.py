@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from esnode import limits
 from esnode.acquaintance import Acquaintances
 from esnode.agreement import Agreement
 from esnode.config import Config
@@ -148,6 +149,8 @@ class Replication:
                 extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
             )
             if isinstance(error, SettingsDiffer | NodeRunsElsewhere):
+                if len(self._refusals) >= limits.MAX_REFUSALS_REMEMBERED:
+                    self._refusals.clear()
                 self._refusals.add(str(error))
         finally:
             await connection.aclose()

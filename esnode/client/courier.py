@@ -327,12 +327,12 @@ class Courier:
     def _refused_for_good(self, request: Request, error: EventStreamError) -> None:
         """What this node says is of its own log, as it is now."""
         error.definite = error.definite and not request.unsure
-        if request.on_refused is not None:
-            request.on_refused(request)
         self.settle(request, None, error)
 
     def settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
-        """End `request`, answered or not."""
+        """End `request`, answered or not. An append that ends with an error tells whoever sends more."""
+        if error is not None and request.on_refused is not None and not request.done.is_set():
+            request.on_refused(request)
         self.pending.pop(request.id, None)
         self._runs.given_up(request.id)
         if answer is None and request.batch is not None and self.producer is not None:

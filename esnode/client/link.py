@@ -111,7 +111,7 @@ class Link:
                 self.error = error
                 self._listener.on_error(self)
             failures = failures + 1 if self.number == before else 0
-            pause_s = min(limits.RECONNECT_MIN_S * 2**failures, limits.RECONNECT_MAX_S)
+            pause_s = min(limits.RECONNECT_MIN_S * 2.0 ** min(failures, 10), limits.RECONNECT_MAX_S)
             with trio.move_on_after(pause_s * self._rng.uniform(0.5, 1.5)):
                 await self._pause.park()
 

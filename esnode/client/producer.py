@@ -186,7 +186,7 @@ class ProducerSession:
         self._check()
         if self._left:
             self._settle_left()
-        if not self._in_doubt.isdisjoint(keys):
+        while not self._in_doubt.isdisjoint(keys):
             await self._resolved.park()
             self._resolved.unpark()  # one after the other, so that these keep their order, too
             self._check()

@@ -378,7 +378,9 @@ class Core:
     def _receive_in_term(self, sender: NodeId, message: RaftMessage) -> None:
         if message.term > self.term:
             wants_vote = isinstance(message, VoteRequest) and not message.transfer
-            if wants_vote and self._hears_from_a_leader():
+            if wants_vote and sender == self.leader:
+                self.leader = None  # it leads no more; what it had begun to send may go on for minutes
+            elif wants_vote and self._hears_from_a_leader():
                 return
             if not is_about_a_future_term(message):
                 self._become_follower(message.term, None)
@@ -392,15 +394,9 @@ class Core:
             case AppendEntries() | Heartbeat() | InstallSnapshot():
                 self._heed_leader(sender)
                 self._obey(sender, message)
-            case AppendReply():
+            case AppendReply() | HeartbeatReply() | AppendReject():
                 if self.leadership is not None:
-                    self.leadership.on_append_reply(sender, message)
-            case HeartbeatReply():
-                if self.leadership is not None:
-                    self.leadership.on_heartbeat_reply(sender, message)
-            case AppendReject():
-                if self.leadership is not None:
-                    self.leadership.on_append_reject(sender, message)
+                    self.leadership.hear(sender, message)
             case VoteRequest():
                 self._on_vote_request(sender, message)
             case VoteReply():

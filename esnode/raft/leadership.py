@@ -123,6 +123,18 @@ class Leadership:
 
     # --- what followers answer -----------------------------------------------------------------
 
+    def hear(self, peer: NodeId, answer: AppendReply | HeartbeatReply | AppendReject) -> None:
+        """A follower answers."""
+        match answer:
+            case AppendReply():
+                self.on_append_reply(peer, answer)
+            case HeartbeatReply():
+                self.on_heartbeat_reply(peer, answer)
+            case AppendReject():
+                self.on_append_reject(peer, answer)
+            case _:
+                assert_never(answer)
+
     def on_append_reply(self, peer: NodeId, reply: AppendReply) -> None:
         """The follower holds the log up to the reply's index."""
         if reply.match_index > self._log.last_index:

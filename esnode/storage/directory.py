@@ -15,7 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -99,6 +99,7 @@ class Directory:
                     _check_mark(path, title)
                 self._peers, self._reached = read_peers(path), read_reached(path)
                 self._witness = Witness(path)
+                undo.callback(self._witness.close)
                 self._mark = DurableMark(path / MARK_FILE)
                 undo.callback(self._mark.close)
                 name = new_name() if title is None else title.directory
@@ -221,6 +222,7 @@ class Directory:
         if not self._closed:
             self._closed = True
             self._witness.note(self._mark.number, at_once=True)
+            self._witness.close()
             self.savepoints.close()
             self._mark.close()
             os.close(self._lock)
@@ -364,7 +366,8 @@ def trust_copy(path: Path, engine: str, identity: Identity, *, older: bool = Fal
                 write_peers(path, {})
                 (path / REACHED_FILE).unlink(missing_ok=True)
                 if older:
-                    Witness(path).begin_again(0)
+                    with closing(Witness(path)) as witness:
+                        witness.begin_again(0)
                 sync_directory(path)
             if marker is not None:
                 (path / REJOIN_FILE).unlink()

@@ -87,7 +87,7 @@ def _snapshot(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(snapshot_file.HEAD_BYTES)
         data = file.read(1)
-        if snapshot_file.is_known(head) and data[:1] == bytes([apply.SNAPSHOT_VERSION]):
+        if snapshot_file.is_known(head) and data and 0 < data[0] <= apply.SNAPSHOT_VERSION:
             return
         data += file.read()
     _, index, term = path.name.split("-")

@@ -8,6 +8,7 @@ Called by `directory`.
 """
 
 import contextlib
+import os
 import re
 import time
 from pathlib import Path
@@ -23,7 +24,8 @@ class Witness:
     """The names in one directory."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # By the directory that was opened: another one that takes its place has another log.
+        self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._numbers = sorted(
             int(found[1]) for each in path.iterdir() if (found := NAME.fullmatch(each.name))
         )
@@ -41,7 +43,7 @@ class Witness:
             return
         self._due = now + EVERY_S
         with contextlib.suppress(OSError):
-            (self._path / f"written-{number}").touch(0o600)
+            os.close(os.open(f"written-{number}", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=self._directory))
             self._numbers.append(number)
             self._drop(self._numbers[:-_KEPT])
 
@@ -51,5 +53,10 @@ class Witness:
 
     def _drop(self, numbers: list[int]) -> None:
         for number in numbers:
-            (self._path / f"written-{number}").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"written-{number}", dir_fd=self._directory)
             self._numbers.remove(number)
+
+    def close(self) -> None:
+        """Nothing is noted any more."""
+        os.close(self._directory)

@@ -14,8 +14,7 @@ class FragmentAssembler:
     """Puts the fragments of one connection together. One frame at a time; a new one starts at 0."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._held_bytes = 0
+        self._held = bytearray()
         self._total_bytes = 0
 
     def add(self, fragment: Fragment) -> Message | None:
@@ -24,16 +23,14 @@ class FragmentAssembler:
         A fragment at position 0 drops whatever was begun; any other must continue it exactly.
         """
         if fragment.position == 0:
-            self._pieces, self._held_bytes = [], 0
+            self._held = bytearray()
             self._total_bytes = fragment.total_bytes
-        elif fragment.position != self._held_bytes or fragment.total_bytes != self._total_bytes:
+        elif fragment.position != len(self._held) or fragment.total_bytes != self._total_bytes:
             raise ProtocolError(f"the fragment at byte {fragment.position} continues nothing")
-        self._pieces.append(fragment.data)
-        self._held_bytes += len(fragment.data)
-        if self._held_bytes < self._total_bytes:
+        self._held += fragment.data
+        if len(self._held) < self._total_bytes:
             return None
-        frame = b"".join(self._pieces)
-        self._pieces, self._held_bytes = [], 0
+        frame, self._held = bytes(self._held), bytearray()
         message = decode(frame)
         if isinstance(message, Fragment):
             raise ProtocolError("a fragment came in fragments")
