@@ -22,8 +22,8 @@ class QuorumChange:
     needed: int
     running_before: int
     running_after: int
-    unheard: bool = False
-    """Are there nodes that run, and do not count since the leader does not hear them?"""
+    uncounted: bool = False
+    """Are there nodes that run and do not count: unheard by the leader, far behind, or rejoining?"""
 
     @property
     def lost(self) -> bool:
@@ -34,7 +34,7 @@ class QuorumChange:
     def text(self) -> str:
         """For people."""
         verdict = "a quorum" if self.running_after >= self.needed else "no quorum: nothing is acked"
-        how = "running and heard by the leader" if self.unheard else "running"
+        how = "running and following the leader" if self.uncounted else "running"
         return f"{self.running_after} of {self.total} nodes {how}, {self.needed} needed: {verdict}"
 
     @property
@@ -58,37 +58,37 @@ def quorum_change(
     *,
     without: Collection[int] = (),
     with_: Collection[int] = (),
-    unheard: Collection[int] = (),
+    uncounted: Collection[int] = (),
 ) -> QuorumChange:
     """What becomes of the quorum when some nodes stop (`without`) or run again (`with_`).
 
-    `unheard` run and do not count: `Survey.unheard` tells them.
+    `uncounted` run and make no majority all the same: `Survey.uncounted` tells them.
     """
-    before = {process.node.id for process in nodes if process.state is RunState.RUNNING} - set(unheard)
+    before = {process.node.id for process in nodes if process.state is RunState.RUNNING} - set(uncounted)
     after = (before | set(with_)) - set(without)
-    return QuorumChange(cluster.quorum, len(before), len(after), bool(set(unheard) - set(without)))
+    return QuorumChange(cluster.quorum, len(before), len(after), bool(set(uncounted) - set(without)))
 
 
 def can_spare_one(
-    cluster: Cluster, nodes: Sequence[NodeProcess], what: str, unheard: Collection[int] = ()
+    cluster: Cluster, nodes: Sequence[NodeProcess], what: str, uncounted: Collection[int] = ()
 ) -> QuorumChange:
     """What becomes of the quorum while one node is struck, whichever it is.
 
-    Raises `TooFewNodes` unless all nodes run, are heard by the leader, and the others make a majority. `what`
-    is to be done.
+    Raises `TooFewNodes` unless all nodes run and follow the leader closely, and the others make a majority.
+    `what` is to be done.
     """
-    if unheard:
-        raise TooFewNodes(
-            f"{what} wants all nodes of {cluster.name} to be heard by the leader, and node {min(unheard)} is"
-            " not; nothing was done",
-            next_step=f"esctl why --cluster {cluster.name}",
-        )
     out = [process for process in nodes if process.state is not RunState.RUNNING]
     if out:
         raise TooFewNodes(
             f"{what} wants all nodes of {cluster.name} running, and node {out[0].node.id} is {out[0].state};"
             " nothing was done",
             next_step=f"esctl status --cluster {cluster.name}",
+        )
+    if uncounted:
+        raise TooFewNodes(
+            f"{what} wants all nodes of {cluster.name} to follow the leader closely, and node"
+            f" {min(uncounted)} does not; nothing was done",
+            next_step=f"esctl why --cluster {cluster.name}",
         )
     change = quorum_change(cluster, nodes, without=[nodes[0].node.id])
     if change.running_after < change.needed:

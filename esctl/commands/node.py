@@ -342,13 +342,13 @@ def _change(
                 f"node {number} is paused, not down; nothing was done",
                 next_step=f"esctl node resume {number} --cluster {cluster.name}",
             )
-        unheard = run.trio(lambda: surveys.unheard(cluster))
+        uncounted = run.trio(lambda: surveys.uncounted(cluster))
         change = guard.quorum_change(
             cluster,
             processes,
             with_=[number] if gives else (),
             without=() if gives else [number],
-            unheard=unheard,
+            uncounted=uncounted,
         )
         data: dict[str, Any] = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
         if dry_run:
@@ -359,7 +359,7 @@ def _change(
         # A restart gives back what it takes, and may take it all the same.
         taken = change
         if verb == "restart":
-            taken = guard.quorum_change(cluster, processes, without=[number], unheard=unheard)
+            taken = guard.quorum_change(cluster, processes, without=[number], uncounted=uncounted)
         if taken.lost:
             run.terminal.warn(f"{'meanwhile' if verb == 'restart' else 'afterwards'}: {taken.text}")
             guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes, typed=run.typed)

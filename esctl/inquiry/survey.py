@@ -157,9 +157,20 @@ class Survey:
 
     @property
     def counted(self) -> frozenset[int]:
-        """The nodes that make a majority: they answer, vote, are heard by the leader and near its end."""
+        """The nodes that make a majority: they answer, vote, are heard by the leader and near its end.
+
+        Where nobody leads, nobody says whom it hears: then all that answer and vote could make one.
+        """
         voting = {report.node.id for report in self.up if not report.rejoining}
         return frozenset(voting - self.unheard - self.far_behind)
+
+    @property
+    def uncounted(self) -> frozenset[int]:
+        """Nodes that run, and that no majority is made with: for the guards, which count processes."""
+        if self.leader is None:
+            return frozenset(report.node.id for report in self.rejoining)
+        running = {p.node.id for p in self.processes if p.state is RunState.RUNNING}
+        return frozenset(running - self.counted)
 
     @property
     def may_fail(self) -> int:
@@ -253,6 +264,11 @@ class Survey:
         return None if mine is None or theirs is None else max(0, theirs - mine)
 
     @property
+    def serves(self) -> bool:
+        """Is there a leader with a majority that it hears?"""
+        return self.leader is not None and self.may_fail >= 0
+
+    @property
     def quorum_text(self) -> str:
         """For people."""
         up = {report.node.id for report in self.up}
@@ -265,6 +281,8 @@ class Survey:
         what = f"{len(up)} of {len(self.cluster.nodes)} up{but}, {self.cluster.quorum} needed"
         if self.may_fail < 0:
             return f"{what}: no quorum, nothing is acked"
+        if self.leader is None:
+            return f"{what}: nobody leads, nothing is acked"
         more = "none" if not self.may_fail else f"{self.may_fail}"
         return f"{what}: {more} more may fail"
 
@@ -282,13 +300,13 @@ class Survey:
             "counted": len(self.counted),
             "total": len(self.cluster.nodes),
             "may_fail": max(0, self.may_fail),
-            "held": self.may_fail >= 0,
+            "held": self.serves,
         }
 
 
-async def unheard(cluster: Cluster) -> frozenset[int]:
-    """The nodes that the leader does not hear now; see `Survey.unheard`."""
-    return (await ask(cluster)).unheard
+async def uncounted(cluster: Cluster) -> frozenset[int]:
+    """The nodes that run now and do not count; see `Survey.uncounted`."""
+    return (await ask(cluster)).uncounted
 
 
 async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:

@@ -100,6 +100,8 @@ def _quorum(seen: Situation) -> _Read:
     survey = seen.survey
     if len(survey.cluster.nodes) == 1 and survey.may_fail == 0:
         return 1.0, "the only node is up", State.CRITICAL  # one node has nothing to spare, ever
+    if survey.may_fail >= 0 and survey.leader is None:
+        return -1.0, survey.quorum_text, State.CRITICAL
     return float(survey.may_fail), survey.quorum_text, State.CRITICAL
 
 

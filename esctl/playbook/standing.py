@@ -33,7 +33,7 @@ def status(survey: "Survey") -> dict[str, Any]:
         "lag_events": max(lags, default=0),
         "versions": sorted({version for report in survey.up if (version := _version(report)) is not None}),
         "quorum": {
-            "held": survey.may_fail >= 0,
+            "held": survey.serves,
             "needed": survey.cluster.quorum,
             "may_fail": survey.may_fail,
         },

@@ -46,23 +46,41 @@ def test_a_node_that_is_far_behind_or_rejoins_is_no_part_of_a_majority(behind: S
     assert behind.may_fail == 0
 
 
-def test_where_nobody_leads_those_that_answer_are_counted() -> None:
+def test_where_nobody_leads_nothing_is_held_however_many_answer() -> None:
     leaderless = look(*(node(n, role="follower") for n in (1, 2, 3)))
     assert leaderless.counted == {1, 2, 3}
+    assert leaderless.quorum_text == "3 of 3 up, 2 needed: nobody leads, nothing is acked"
+    assert not leaderless.quorum_data()["held"]
+    assert not standing.status(leaderless)["quorum"]["held"]
+    quorum = next(probe for probe in probes.PROBES if probe.name == "quorum")
+    reading = probes.read(quorum, seen(*leaderless.reports))
+    assert reading.state is probes.State.CRITICAL
 
 
 def test_a_node_of_an_older_version_that_does_not_say_whom_it_hears_counts_all_that_answer() -> None:
     assert look().counted == {1, 2, 3}
 
 
-def test_a_change_counts_the_nodes_that_the_leader_hears() -> None:
-    change = guard.quorum_change(CLUSTER, ISOLATED.processes, without=[3], unheard=ISOLATED.unheard)
+def test_a_change_counts_the_nodes_that_follow_the_leader() -> None:
+    change = guard.quorum_change(CLUSTER, ISOLATED.processes, without=[3], uncounted=ISOLATED.uncounted)
     assert change.lost
-    assert change.text.startswith("1 of 3 nodes running and heard by the leader, 2 needed: no quorum")
-    unharmed = guard.quorum_change(CLUSTER, ISOLATED.processes, without=[2], unheard=ISOLATED.unheard)
+    assert change.text.startswith("1 of 3 nodes running and following the leader, 2 needed: no quorum")
+    unharmed = guard.quorum_change(CLUSTER, ISOLATED.processes, without=[2], uncounted=ISOLATED.uncounted)
     assert not unharmed.lost
-    with pytest.raises(TooFewNodes, match="node 2 is not"):
-        guard.can_spare_one(CLUSTER, ISOLATED.processes, "bench failover", ISOLATED.unheard)
+    catching_up = look(node(1, peers=links(sent_a_snapshot=(3,))))
+    assert guard.quorum_change(
+        CLUSTER, catching_up.processes, without=[2], uncounted=catching_up.uncounted
+    ).lost
+
+
+def test_a_node_that_is_down_is_told_before_one_that_does_not_follow() -> None:
+    down = look(gone(3), node(1, peers=links(unheard=(3,))))
+    assert down.uncounted == frozenset()
+    assert guard.quorum_change(CLUSTER, down.processes, with_=[3]).text.startswith("3 of 3 nodes running, ")
+    with pytest.raises(TooFewNodes, match="node 3 is down"):
+        guard.can_spare_one(CLUSTER, down.processes, "bench failover", down.uncounted)
+    with pytest.raises(TooFewNodes, match="node 2 does not"):
+        guard.can_spare_one(CLUSTER, ISOLATED.processes, "bench failover", ISOLATED.uncounted)
 
 
 def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:

@@ -79,8 +79,8 @@ def failover(
     with run.changing() as cluster:
         backend = backend_named(cluster.backend)
         what = f"bench failover --kind {kind}"
-        unheard = run.trio(lambda: surveys.unheard(cluster))
-        change = guard.can_spare_one(cluster, backend.nodes(cluster), what, unheard)
+        uncounted = run.trio(lambda: surveys.uncounted(cluster))
+        change = guard.can_spare_one(cluster, backend.nodes(cluster), what, uncounted)
         if kind is Kind.TRANSFER:
             change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down
         run.trio(lambda: _check_ready(cluster, what))

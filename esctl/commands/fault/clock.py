@@ -51,7 +51,7 @@ def clock(
     order = Order(node, new_id("clock", name), f"clock-{how}", parameters=parameters)
     before = nodes.look_of(report)
     text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
-    change = guard.quorum_change(cluster, survey.processes, unheard=survey.unheard)
+    change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted)
     plan = Line(f"the quorum stays as it is: {change.text}")
     if not dry_run:
         run.terminal.view(plan)

@@ -60,7 +60,7 @@ def disk(
     cluster.node(node)
     survey = survey_of(run, cluster)
     gone = () if how == "slow" else (node,)
-    change = guard.quorum_change(cluster, survey.processes, unheard=survey.unheard, without=gone)
+    change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=gone)
     if how in AT_REST:
         wait_s = ordering.milliseconds(wait) / 1000
         return _at_rest(run, survey, how, node, change, wait_s, name, yes=yes, dry_run=dry_run)

@@ -31,7 +31,7 @@ def cut(
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     survey = survey_of(run, cluster)
     leader = survey.leader.node.id if survey.leader is not None else None
-    down = {report.node.id for report in survey.down} | survey.unheard
+    down = {report.node.id for report in survey.down} | survey.uncounted
     wanted = partition(shape, voters_of(survey), leader, node, down)
     ordered = ordering.block(wanted.cuts, new_id("cut", name))
     data = {"leader": leader, **wanted.as_data()}
@@ -99,7 +99,7 @@ def net(
         None,
         tuple(voters),
         frozenset(cuts if total else ()),
-        frozenset({report.node.id for report in survey.down} | survey.unheard),
+        frozenset({report.node.id for report in survey.down} | survey.uncounted),
     )
     what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
     sides = sides_of(severed)

@@ -77,7 +77,7 @@ def _stop(
     for number in numbers:
         cluster.node(number)
     survey = survey_of(run, cluster)
-    change = guard.quorum_change(cluster, survey.processes, unheard=survey.unheard, without=numbers)
+    change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=numbers)
     fault, what = new_id(kind, name), f"{kind} of node {listed(numbers)}"
     data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
     data |= {"struck": numbers} if kind == "freeze" else {"node": numbers[0]}
