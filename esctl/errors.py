@@ -78,7 +78,7 @@ class NodeNotRunning(OperatorError):
 
     code = "ES4008"
     title = "the node is not running"
-    next_step = "esctl node start"
+    next_step = "esctl node start ID"
 
 
 class InvalidArgument(CallerError):
@@ -94,7 +94,7 @@ class UnknownCode(CallerError):
 
     code = "ES4010"
     title = "there is no such error code"
-    next_step = "esctl explain lists every code"
+    next_step = "esctl explain, for a list of all"
 
 
 class InputUnreadable(CallerError):
@@ -126,7 +126,7 @@ class NotComparable(CallerError):
 
     code = "ES4014"
     title = "the results do not measure the same"
-    next_step = "esctl bench compare --anyway, if that is meant"
+    next_step = "esctl bench compare --anyway BASE.json OTHER.json, if that is meant"
 
 
 class InvalidTime(CallerError):
@@ -215,7 +215,7 @@ class NewerState(StateUnreadable):
 
     code = "ES3134"
     title = "a newer esctl has written this"
-    next_step = "use the newer esctl; nothing was changed"
+    next_step = "upgrade to the newer version; nothing was changed"
 
 
 class MachineRefused(OperatorError):
@@ -407,7 +407,7 @@ class Regression(Finding):
 
     code = "ES4305"
     title = "a measurement is worse than the one it was compared with"
-    next_step = "esctl bench report, with both files"
+    next_step = "esctl bench report BASE.json OTHER.json"
 
 
 class Drifted(Finding):
@@ -447,7 +447,7 @@ class NoSchema(CallerError):
 
     code = "ES4122"
     title = "there is no such schema"
-    next_step = "esctl schema lists all of them"
+    next_step = "esctl schema, for a list of all"
 
 
 class PastThreshold(Finding):

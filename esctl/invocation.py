@@ -30,7 +30,7 @@ import typer
 
 from esctl import escape, oserror, settings, state, trail
 from esctl.answer import Answer, Trouble
-from esctl.errors import ClusterNotFound, Interrupted, NewerState
+from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState
 from esctl.exits import Exit
 from esctl.signals import ended_as_by_ctrl_c, interruptible
 from esctl.streams import ReaderLeft
@@ -278,6 +278,8 @@ class Invocation:
             with ended_as_by_ctrl_c(self._heard):
                 answer = function()
         except EventStreamError as error:
+            if isinstance(error, InvalidArgument) and error.next_step == InvalidArgument.next_step:
+                error.next_step = f"esctl {self.command} --help"  # the command's own, not that of all
             answer = Answer.of_error(oserror.with_next_step(error))
         except ReaderLeft:
             return None, Exit.OK

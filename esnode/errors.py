@@ -146,7 +146,7 @@ class Rejoining(CallerError):
 
     code = "ES1105"
     title = "the node is fetching its log from the others and serves no reads"
-    next_step = "read from another node; esctl status shows when this one is done"
+    next_step = "read from another node until this one is done: esctl status"
 
 
 # --- availability ------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class MembersDiffer(SettingsDiffer):
 
     code = "ES2030"
     title = "the nodes' files list different members"
-    next_step = "esctl why names the file that differs: put `members` back, and restart that node"
+    next_step = "esctl why, for the file that differs; put `members` back, and restart that node"
 
 
 class DedupDiffers(SettingsDiffer):
@@ -306,7 +306,7 @@ class DedupDiffers(SettingsDiffer):
     code = "ES2031"
     title = "the nodes' files differ in [dedup]"
     next_step = (
-        "esctl why names the file that differs; to change it: stop all nodes, edit all files, start all nodes"
+        "esctl why, for the file that differs; to change it: stop all nodes, edit all files, start all nodes"
     )
 
 
@@ -317,7 +317,7 @@ class MembersChanged(OperatorError):
     title = "the members are not those that this node began with"
     next_step = (
         "put the members that the message names back into the file; another number of nodes is made by"
-        " esctl backup create and esctl backup restore FILE --name NEW --nodes 5"
+        " esctl backup create; esctl backup restore FILE --name NEW --nodes 5"
     )
 
 
@@ -415,7 +415,7 @@ class FilesGone(OperatorError):
 
     code = "ES3132"
     title = "the node's files are no longer those that it opened"
-    next_step = "find out what removed or replaced them; esctl cluster start: see docs/deployment.md"
+    next_step = "find out what removed or replaced them; esctl cluster start"
     definite = False
 
 
@@ -424,7 +424,7 @@ class DamagedBackup(OperatorError):
 
     code = "ES3118"
     title = "the backup is damaged, or not whole"
-    next_step = "esctl backup ls shows others; make a new one with esctl backup create"
+    next_step = "esctl backup ls, for another one; or make a new one: esctl backup create"
 
 
 class HistoryConflict(OperatorError):
@@ -455,7 +455,7 @@ class NothingToDamage(OperatorError):
 
     code = "ES3108"
     title = "there is nothing in the files that could be damaged"
-    next_step = "esctl produce, so that the log holds something; nothing was changed"
+    next_step = "esctl produce FILE, so that the log holds something; nothing was changed"
 
 
 class EngineMissing(OperatorError):

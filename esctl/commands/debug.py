@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import trail
+from esctl import suffix, trail
 from esctl.answer import Answer, Fields, Line, Table, Tone, Value, View
 from esctl.arguments import DryRun
 from esctl.commands import health, status
@@ -46,6 +46,7 @@ def bundle(
     from esctl.support import archive  # loaded late: it brings tarfile
     from esctl.support.redaction import Redaction
 
+    suffix.form_of(into, {".tar.gz": "an archive", ".tgz": "an archive"})
     cluster = run.cluster()
     if into.exists() and not dry_run:
         raise InvalidArgument(

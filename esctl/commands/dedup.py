@@ -1,6 +1,6 @@
 """`esctl dedup`: what the nodes remember of the events they have, and what becomes of one sent again."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,11 @@ from esctl.invocation import Invocation, command, new_typer
 from esnode.dedup.batch import event_key
 
 app = new_typer()
+_FIGURES: Final = (
+    "live_keys", "max_keys", "ttl_ms", "when_full", "forgotten_early", "producers", "named_producers",
+    "closed_producers",
+)  # fmt: skip
+"""Of a node that answers; a node that does not has none of them."""
 
 
 @command(app, "stats")
@@ -25,7 +30,7 @@ def stats(run: Invocation) -> Answer:
     rows: list[list[Value]] = []
     nodes: list[dict[str, Any]] = []
     for report in survey.reports:
-        dedup = (report.status or {}).get("dedup", {})
+        dedup: dict[str, Any] = dict.fromkeys(_FIGURES) | (report.status or {}).get("dedup", {})
         log_time_ms = (report.status or {}).get("log_time_ms")
         nodes.append({"id": report.node.id, "up": report.up, "log_time_ms": log_time_ms, **dedup})
         forgotten = dedup.get("forgotten_early")

@@ -30,6 +30,8 @@ def show(run: Invocation) -> Answer:
     data: dict[str, Any] = {
         "cluster": survey.cluster.name,
         "leader": None,
+        "address": None,
+        "pid": None,
         "term": survey.term,
         "quorum": survey.quorum_data(),
     }

@@ -103,9 +103,11 @@ def start(
 
     def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
         if options and _look(backend, cluster, number).state is not RunState.DOWN:
+            # Not to stop it: it may be well, and lead. `replace` waits until the others can do without it.
+            step = f"node replace {number}" if rejoin else "status"
             raise InvalidArgument(
                 f"node {number} runs: {options[0]} is for the start of a node that is down; nothing was done",
-                next_step=f"esctl node stop {number} --cluster {cluster.name}",
+                next_step=f"esctl {step} --cluster {cluster.name}",
             )
         with run.terminal.progress(f"starting node {number}"):
             (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, options))
@@ -262,6 +264,7 @@ def _replace(
     from esctl.upkeep import replacement
 
     survey = run.trio(hands.look)
+    name = survey.cluster.name
     total = survey.leader.number("next_offset") if survey.leader is not None else None
     shown = 0
 
@@ -270,11 +273,14 @@ def _replace(
         bar.advance(max(0, have - shown))
         shown = max(have, shown)
 
-    run.on_interrupt(
-        Answer, f"see how it is: esctl status; it goes on with: esctl node start {number} --rejoin"
-    )
+    def swap_and_say() -> Path | None:
+        old = swap()  # whatever comes, the node is started then: it fetches its log by itself
+        run.on_interrupt(Answer, f"esctl health --wait 60 --cluster {name}")
+        return old
+
+    run.on_interrupt(Answer, f"its data is as it was; again: esctl node replace {number} --cluster {name}")
     with run.terminal.progress(f"replacing node {number}", total, "events") as bar:
-        return run.trio(lambda: replacement.replace(hands, number, swap, timeout_s, seen))
+        return run.trio(lambda: replacement.replace(hands, number, swap_and_say, timeout_s, seen))
 
 
 def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from esctl import instant, nodelog
+from esctl import instant, nodelog, suffix
 from esctl.answer import Answer, Fields, Line, Tone, View
 from esctl.arguments import Since, Until
 from esctl.backends import backend_named
@@ -37,8 +37,11 @@ ONE_CLOCK: Final = ("process", "netns")
 """The backends whose nodes are all on this machine."""
 AROUND_RUN_S: Final = 2.0
 _TELLS_STATE: Final = (Kind.ROLE, Kind.STARTED, Kind.OPENED, Kind.STOPPED, Kind.FAILED)
-_FORMATS: Final = {".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid"}
 Format = Literal["text", "json", "mermaid", "html"]
+_FORMATS: Final[dict[str, Format]] = {
+    ".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid",
+    ".txt": "text",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def timeline(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="FILE", help="Write it there: .html, .mmd or .json say how"),
+        typer.Option("--into", metavar="FILE", help="Write it there, as .html, .mmd, .json or .txt"),
     ] = None,
     form: Annotated[
         Format | None,
@@ -76,7 +79,7 @@ def timeline(
     from esctl.timeline import drawing, mermaid, runs, trail  # loaded late: `--help` must be quick
     from esctl.timeline.story import tell
 
-    form = form or _form_of(into)
+    form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
     if form == "html" and into is None:
         raise InvalidArgument(
             "a page of HTML goes to a file", next_step="esctl timeline --into timeline.html"
@@ -113,12 +116,6 @@ def timeline(
         run.terminal.output = Output.JSON
     shown: list[View] = [*drawing.views(story, linear=linear), *(Line(note, Tone.DIM) for note in notes)]
     return Answer(data, shown)
-
-
-def _form_of(into: Path | None) -> Format | None:
-    if into is None:
-        return None
-    return _FORMATS.get(into.suffix.lower(), "text")  # type: ignore[return-value]  # a name of the table
 
 
 def _window(since: str | None, until: str | None, done: "Run | None") -> Window:

@@ -2,12 +2,13 @@
 
 Reads every node's log itself and, with --input, every event of the files that were sent. Three ends: it
 passed, it failed (exit 11), or there was not enough to judge by (exit 12). Needs about 50 bytes of memory
-for each event of the log, and 50 for each of the input; three times the first when the nodes disagree.
+for each event of the log, and 50 for each of the input; three times the first when the nodes disagree. What
+was stored again after the deduplication window is no duplicate: it is counted, and listed with --strict.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -24,7 +25,7 @@ from esnode.errors import Unreachable
 if TYPE_CHECKING:
     from esctl.proof.audit import Audit
     from esctl.proof.history import History
-    from esctl.proof.verdict import Verdict
+    from esctl.proof.verdict import StoredAgain, Verdict
     from esctl.state import Cluster
 
 app = new_typer()
@@ -88,6 +89,9 @@ def verify(
     exact: Annotated[
         bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="List each event that was stored again after the window")
+    ] = False,
 ) -> Answer:
     """Prove that every node has each event once, unchanged and in the same order"""
     from esctl.proof.history import History  # loaded late: it brings the wire format
@@ -100,7 +104,7 @@ def verify(
     history, expected = History(node.id for node in cluster.nodes), Expected(list(inputs or ()))
     audit = run.trio(lambda: _examine(run, cluster, history, expected, wait))
     with run.terminal.progress("comparing"):
-        verdict = history.verdict(exact=exact)
+        verdict = history.verdict(exact=exact, strict=strict)
     seconds = time.monotonic() - begun
     return answer_of(Proof(cluster, expected, audit, verdict, seconds, mending_of(cluster, audit)))
 
@@ -242,6 +246,8 @@ def _data(proof: Proof) -> dict[str, Any]:
         "events": verdict.events,
         "acked_lost": verdict.lost,
         "duplicates": verdict.duplicates,
+        "stored_again": verdict.stored_again,
+        "stored_again_at": [asdict(one) for one in verdict.again],
         "changed": verdict.changed,
         "hashes_equal": verdict.hashes_equal,
         "common_offset": verdict.next_offset,
@@ -292,6 +298,10 @@ def _views(proof: Proof) -> list[View]:
     pairs += [
         ("acked and lost", _count(verdict.lost)),
         ("duplicates", _count(verdict.duplicates)),
+    ]
+    if verdict.stored_again:
+        pairs.append(("stored again after the window", verdict.stored_again))
+    pairs += [
         ("changed", _count(verdict.changed)),
         ("hashes equal", Cell(verdict.hashes_equal, Tone.GOOD if verdict.hashes_equal else Tone.BAD)),
         ("read and compared in", f"{proof.seconds:.1f} s"),
@@ -301,6 +311,7 @@ def _views(proof: Proof) -> list[View]:
         Table(["node", "log", "first", "next", f"hash of the events before {verdict.next_offset:,}"], rows),
         Fields(pairs),
     ]
+    views += [Line(_again_text(one)) for one in verdict.again]
     views += [
         Line(f"{f.flaw}: {_finding_text(proof, f.text, f.file, f.line)}", Tone.BAD) for f in verdict.examples
     ]
@@ -309,6 +320,11 @@ def _views(proof: Proof) -> list[View]:
 
 def _count(number: int) -> Cell:
     return Cell(number, Tone.BAD if number else Tone.GOOD)
+
+
+def _again_text(one: "StoredAgain") -> str:
+    minutes = f"{one.after_ms / 60_000:,.1f} minutes of log time later"
+    return f"stored again: the event at offset {one.offset} is also at offset {one.earlier_offset}, {minutes}"
 
 
 def _finding_text(proof: Proof, text: str, file: int, line: int) -> str:

@@ -64,7 +64,7 @@ class Finding:
     """One sentence without a full stop."""
     evidence: Sequence[str]
     next: str
-    """A command line that can be typed as it is."""
+    """A command line that can be typed as it is, but for a word in capitals, such as DIR."""
     first: str = ""
     """What a person does before, by hand; empty when there is nothing."""
     also: Sequence[str] = ()

@@ -137,14 +137,17 @@ def _ended(seen: Situation, number: int) -> Finding:
             first = ""
     if number in seen.without_data:
         evidence.append("its data directory is gone: started, it fetches its log from all the others")
+    helps, also = seen.command(f"node start {number}"), [seen.command(f"logs --node {number} --tail 20")]
+    if kind is Kind.DISK_FULL and seen.has_no_room(number) and (elsewhere := seen.elsewhere(number)):
+        helps, also = elsewhere, [helps, *also]  # without room it would end again
     return Finding(
         kind,
         Severity.DEGRADED,
         f"node {number} is down: {what}",
         evidence,
-        seen.command(f"node start {number}"),
+        helps,
         first=first,
-        also=[seen.command(f"logs --node {number} --tail 20")],
+        also=also,
         nodes=frozenset({number}),
     )
 
@@ -189,6 +192,8 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
         elif number in seen.disks:
             evidence.append(f"its disk has {_room(seen, number)} now")
             first = f"make room in {seen.survey.cluster.node(number).data_dir}"
+            if seen.has_no_room(number) and seen.elsewhere(number):
+                first += " and start it; or give it an empty directory on another disk"
         return Kind.DISK_FULL, "its disk was full", evidence, first
     if words.code == StorageFailed.code:
         evidence = [said, *(["a fault did that on purpose; it ended with the node"] if on_purpose else [])]
@@ -218,7 +223,7 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
 
 def _by_hand(helps: str) -> str:
     """What the node said that helps, unless that is to start it again."""
-    return "" if helps.startswith(("esctl node start", "start the node")) else helps
+    return "" if helps.startswith("start the node") else helps
 
 
 def _rejoining(seen: Situation, report: Report, number: int) -> Finding:

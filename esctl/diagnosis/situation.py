@@ -16,6 +16,7 @@ from esnode.config import Config
 from esnode.errors import EventStreamError
 
 LEAST_FREE_PERCENT: Final = 5.0
+VERY_LOW_PERCENT: Final = 1.0
 """With less room than this left, a disk is about to be full."""
 
 
@@ -113,6 +114,19 @@ class Situation:
     def command(self, words: str) -> str:
         """`esctl WORDS`, about this cluster."""
         return f"esctl {words} --cluster {self.survey.cluster.name}"
+
+    def elsewhere(self, number: int) -> str:
+        """The command that moves a node to another disk; empty where the others cannot do without it."""
+        cluster = self.survey.cluster
+        others = [one for one in (*self.missing, *self.survey.rejoining) if one.node.id != number]
+        if len(cluster.nodes) - 1 < cluster.quorum or others:
+            return ""
+        return self.command(f"node replace {number} --data-dir DIR")
+
+    def has_no_room(self, number: int) -> bool:
+        """Is the disk of the node as good as full now?"""
+        disk = self.disks.get(number)
+        return disk is not None and disk.free_percent < max(VERY_LOW_PERCENT, self.least_free_percent)
 
     def process_of(self, number: int) -> NodeProcess:
         """What the operating system says of a node."""

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.situation import Situation
+from esctl.diagnosis.situation import VERY_LOW_PERCENT, Situation
 
 CLOCK_OFF_MS: Final = 500
 NEAR_RETENTION: Final = 0.9
 """The part of its bound at which a log is about to be cut."""
-VERY_LOW_PERCENT: Final = 1.0
 
 
 def faults(seen: Situation) -> Iterator[Finding]:
@@ -80,9 +79,10 @@ def disks_low(seen: Situation) -> Iterator[Finding]:
                 f" {cluster.node(number).data_dir}",
                 f"{kept}; a node whose disk is full ends (ES3103) and acks nothing more",
             ],
-            seen.command("why"),
-            first="make room, or bound the log: [retention] in the node's file, then a restart, one by one",
-            also=[seen.command("status")],
+            seen.elsewhere(number) or seen.command("doctor"),
+            first="make room, or bound the log ([retention] in the node's file, then a restart, one by one);"
+            " or give it an empty directory on another disk",
+            also=[seen.command("doctor"), seen.command("status")],
             nodes=frozenset({number}),
         )
 
@@ -105,7 +105,7 @@ def clocks_off(seen: Situation) -> Iterator[Finding]:
                 "nothing is lost by it: order and expiry go by the log's own time, which no wall clock moves",
                 "only the times in that node's log lines, and `time` of events made there, are off",
             ],
-            seen.command("why"),
+            seen.command("doctor"),
             first="set the clock of that machine (chrony, timedatectl)",
             nodes=frozenset({report.node.id}),
         )

@@ -75,5 +75,10 @@ class Reading:
         if readable:
             number = readable[0]
             keys = self._history.keys(number)
-            findings = operations.check(keys, verdict.nodes[number].first_offset, exact=False)
+            findings = operations.check(
+                keys,
+                verdict.nodes[number].first_offset,
+                may_repeat=self._history.may_repeat(number),
+                exact=False,
+            )
         return Outcome(self._audit, verdict, findings)

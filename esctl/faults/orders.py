@@ -186,4 +186,4 @@ def bytes_per_s(text: str) -> int:
 
 
 def _unusable(why: str) -> InvalidArgument:
-    return InvalidArgument(f"{why}; nothing was done", next_step="esctl fault --help")
+    return InvalidArgument(f"{why}; nothing was done")

@@ -45,7 +45,7 @@ def check(document: Any, origin: str) -> None:
     if document["schema"] != SCHEMA:
         raise InvalidResult(
             f"{origin} has the schema {document['schema']}; this esctl reads {SCHEMA}",
-            next_step="take it again, or read it with the esctl that wrote it",
+            next_step="take it again, or read it with the version that wrote it",
         )
     _check_texts(document, origin)
     for name in ("kind", "taken_at"):

@@ -68,6 +68,7 @@ def facts_of(judged: Sequence[Outcome], acked: int, thin: Sequence[str]) -> dict
         "duplicates": max(
             outcome.verdict.duplicates, sum(one.findings.counts[Flaw.DUPLICATE] for one in judged)
         ),
+        "stored_again": outcome.verdict.stored_again,
         "reordered": outcome.verdict.counts.get(Flaw.REORDERED, 0)
         + sum(one.findings.counts[Flaw.REORDERED] for one in judged),
         "changed": outcome.verdict.changed,

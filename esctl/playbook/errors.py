@@ -38,7 +38,7 @@ class PlanIsStale(OperatorError):
 
     code = "ES4524"
     title = "refused: the cluster is no longer as the plan saw it"
-    next_step = "esctl playbook plan"
+    next_step = "esctl playbook plan PLAYBOOK"
 
 
 class PlaybookFailed(VerdictFailed):
@@ -159,7 +159,7 @@ class InvalidInput(CallerError):
 
     code = "ES4506"
     title = "the inputs do not fit the playbook"
-    next_step = "esctl playbook show, with the playbook's id: it lists the inputs"
+    next_step = "esctl playbook show PLAYBOOK, for its inputs"
 
 
 class UnsafePlaybook(CallerError):
@@ -183,7 +183,7 @@ class InvalidPlan(CallerError):
 
     code = "ES4509"
     title = "the file is not a plan"
-    next_step = "esctl playbook plan, with --save FILE"
+    next_step = "esctl playbook plan PLAYBOOK --save FILE"
 
 
 class RequirementsUnmet(OperatorError):
@@ -191,4 +191,4 @@ class RequirementsUnmet(OperatorError):
 
     code = "ES4510"
     title = "the playbook does not fit this cluster"
-    next_step = "esctl playbook show, with the playbook's id: it says what it needs"
+    next_step = "esctl playbook show PLAYBOOK, for what it needs"

@@ -17,6 +17,7 @@ from esctl.inquiry import processes
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
 from esctl.proof.history import History
+from esctl.proof.window import Window
 from esctl.state import Cluster, Node
 from esnode import limits
 from esnode.client import NodeLink, connect_node
@@ -86,7 +87,7 @@ async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callab
         readings: dict[int, _Reading] = {}
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:
-                nursery.start_soon(_arrive, cluster, node, outcome, deadline, readings, stack)
+                nursery.start_soon(_arrive, cluster, node, outcome, deadline, history, readings, stack)
         if not outcome.confirmed:
             outcome.target = max((reading.next_offset for reading in readings.values()), default=0)
         for number in sorted(readings):
@@ -140,6 +141,7 @@ async def _arrive(
     node: Node,
     outcome: Audit,
     deadline: float,
+    history: History,
     readings: dict[int, _Reading],
     stack: AsyncExitStack,
 ) -> None:
@@ -153,7 +155,10 @@ async def _arrive(
             with trio.fail_after(ANSWER_TIMEOUT_S):
                 link = connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_TIMEOUT_S)
                 await link.__aenter__()
-            stack.push_async_exit(link)
+                stack.push_async_exit(link)
+                window = Window.of(await link.status())
+            if window is not None:
+                history.allow(window)
             while True:
                 answer = await link.read_records(limits.MAX_INDEX, 1)
                 if answer.next_offset >= outcome.target or trio.current_time() >= deadline:

@@ -8,14 +8,17 @@ which feeds it; `verdict.py` says what it adds up to.
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 from esctl.proof.sightings import DIGEST_BYTES, Sightings
 from esctl.proof.verdict import Evidence, Finding, Findings, Flaw, NodeEvidence, Verdict, judge
+from esctl.proof.window import MayRepeat, Window
 from esnode import limits
 from esnode.dedup.batch import event_key, split_keys
 from esnode.errors import DamagedRecord, ProtocolError
@@ -63,6 +66,7 @@ class History:
         self._sightings = Sightings()
         self._shared: dict[bytes, _Shared] = {}
         self._findings = Findings()
+        self._windows: set[Window] = set()
         self._expecting = False
         self._hash_from = self._hashed_to = 0
         self._hash_limit = limits.MAX_INDEX
@@ -78,6 +82,10 @@ class History:
         assert not self._logs, "what is expected must be known before the first record"
         self._expecting = True
         self._sightings.expect(key, self._digest(encoded, decode_event(encoded)), file, line)
+
+    def allow(self, window: Window) -> None:
+        """A node forgets keys by this window; where nodes differ, what one of them may do is allowed."""
+        self._windows.add(window)
 
     def begin(self, node: int, first_offset: int) -> None:
         """The node's log is read from `first_offset` on. Before any `add`."""
@@ -147,8 +155,26 @@ class History:
         log = self._logs[node]
         return self._sightings.keys(log.bit, log.first_offset, log.position)
 
-    def verdict(self, *, exact: bool = False) -> Verdict:
-        """What all of it adds up to. `exact`: what was expected is all that may be there."""
+    def may_repeat(self, node: int) -> MayRepeat:
+        """For `Operations.check`: may the node's event at an offset have been forgotten at a later one?
+
+        Of an event that the log no longer has, it is taken that it was stored with the first that is there.
+        """
+        windows, bit = self._windows, self._logs[node].bit
+        records = cache(lambda: self._sightings.records(bit))  # seldom asked, and never without a repeat
+
+        def forgotten(earlier: int, later: int) -> bool:
+            bases, times_ms = records()
+            first, last = (max(0, bisect_right(bases, at) - 1) for at in (earlier, later))
+            return any(one.over(earlier, times_ms[first], bases[last], times_ms[last]) for one in windows)
+
+        return forgotten
+
+    def verdict(self, *, exact: bool = False, strict: bool = False) -> Verdict:
+        """What all of it adds up to. `exact`: what was expected is all that may be there.
+
+        `strict`: name each event that was stored again after the window, not only count them.
+        """
         nodes = {
             node: NodeEvidence(
                 bit=log.bit,
@@ -161,7 +187,7 @@ class History:
         }
         evidence = Evidence(
             voters=len(self._voters), nodes=nodes, hashed_from=self._hash_from, hashed_to=self._hashed_to,
-            expecting=self._expecting, exact=exact,
+            expecting=self._expecting, exact=exact, windows=frozenset(self._windows), strict=strict,
         )  # fmt: skip
         return judge(evidence, self._sightings, self._findings)
 
@@ -191,7 +217,7 @@ class History:
             encoded = _encoded_events(entry, len(keys))
         except ProtocolError as error:
             self._findings.add(Finding(Flaw.DAMAGED, node, entry.base_offset, str(error)))
-            return _Shared(self._sightings.add_record(entry.base_offset, ()), ())
+            return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, ()), ())
         rows = []
         for place, (key, one) in enumerate(zip(keys, encoded, strict=True)):
             event, flaw = _look_at(one, key)
@@ -199,7 +225,7 @@ class History:
                 self._findings.add(Finding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
             rows.append((key, self._digest(one, event)))
         hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
-        return _Shared(self._sightings.add_record(entry.base_offset, rows), hashed)
+        return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, rows), hashed)
 
     def _digest(self, encoded: bytes, event: Mapping[str, Any] | None) -> bytes:
         """Of an event's content. Only against a file does the order of attributes not count."""

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from esctl.proof.placement import MayRepeat, Placement, Told, judge_places, never
+from esctl.proof.placement import Placement, Told, judge_places, never
 from esctl.proof.precedence import Reads, judge_times
 from esctl.proof.readers import Readers
 from esctl.proof.verdict import Finding, Findings, Flaw
+from esctl.proof.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 

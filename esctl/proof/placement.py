@@ -5,7 +5,6 @@ phantom, offset changed, refused and there all the same, miscounted. A finding c
 acked wrongly ten times is one. Never keeps anything. Called by `operations.py`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -13,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from esctl.proof.verdict import Findings, Flaw
+from esctl.proof.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 Times: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
-
-MayRepeat: TypeAlias = Callable[[int, int], bool]
-"""Given two offsets before the end of the log, the smaller one first: may the event of the first have been
-forgotten when the second was appended? Then it may be there again."""
 
 NO_KEY: Final = bytes(limits.KEY_BYTES)
 """Stands in a log for an event that could not be read."""

@@ -27,6 +27,10 @@ class Sighting:
     offset: int
     digest: bytes
     holders: int
+    log_time_ms: int
+    """Of its record."""
+    base_offset: int
+    """Of its record: where the log ended when it was appended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,21 @@ class Sightings:
         self._seen = [bytearray() for _ in range(BUCKETS)]
         self._expected = [bytearray() for _ in range(BUCKETS)]
         self._base_offsets = array("q")
-        self._holders = array("Q")
+        self._log_times_ms = array("Q")
+        self._holders = array("I")
 
     @property
     def size_bytes(self) -> int:
         """Memory of the rows."""
         rows = sum(map(len, self._seen)) + sum(map(len, self._expected))
-        return rows + len(self._base_offsets) * (self._base_offsets.itemsize + self._holders.itemsize)
+        columns = (self._base_offsets, self._log_times_ms, self._holders)
+        return rows + sum(len(column) * column.itemsize for column in columns)
 
-    def add_record(self, base_offset: int, rows: Iterable[tuple[bytes, bytes]]) -> int:
+    def add_record(self, base_offset: int, log_time_ms: int, rows: Iterable[tuple[bytes, bytes]]) -> int:
         """Keep the (key, digest) of each event of a record that nobody held before; its number."""
         record = len(self._base_offsets)
         self._base_offsets.append(base_offset)
+        self._log_times_ms.append(log_time_ms)
         self._holders.append(0)
         for place, (key, digest) in enumerate(rows):
             self._seen[key[0]] += _SEEN.pack(key, digest, record, place)
@@ -82,13 +89,23 @@ class Sightings:
                     packed[at : at + size] = key
         return bytes(packed)
 
+    def records(self, node_bit: int) -> tuple["array[int]", "array[int]"]:
+        """Base offset and log time of each record that one node has shown, in two columns, by offset."""
+        numbers = [number for number, holders in enumerate(self._holders) if holders & node_bit]
+        numbers.sort(key=self._base_offsets.__getitem__)
+        return (
+            array("q", (self._base_offsets[number] for number in numbers)),
+            array("Q", (self._log_times_ms[number] for number in numbers)),
+        )
+
     def by_key(self) -> Iterator[tuple[bytes, list[Sighting], list[Expectation]]]:
         """Every key that was seen or expected, with all that is known of it."""
-        base_offsets, holders = self._base_offsets, self._holders
+        base_offsets, times_ms, holders = self._base_offsets, self._log_times_ms, self._holders
         for seen, expected in zip(self._seen, self._expected, strict=True):
             known: dict[bytes, tuple[list[Sighting], list[Expectation]]] = {}
             for key, digest, record, place in _SEEN.iter_unpack(seen):
-                sighting = Sighting(base_offsets[record] + place, digest, holders[record])
+                base = base_offsets[record]
+                sighting = Sighting(base + place, digest, holders[record], times_ms[record], base)
                 known.setdefault(key, ([], []))[0].append(sighting)
             for key, digest, file, line in _EXPECTED.iter_unpack(expected):
                 known.setdefault(key, ([], []))[1].append(Expectation(digest, file, line))

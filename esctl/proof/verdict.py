@@ -1,18 +1,21 @@
 """What the evidence of a history adds up to: lost, duplicate, changed, reordered, phantom, or clean.
 
-Judges key by key. An event that a majority holds and one node has passed over is lost there; one that too
-few hold to have been committed is a phantom; where nodes that were not read could decide, it counts as
-lost. What a node has not reached yet, and what retention has cut, is never called lost. Pure. Called by
-`history.py`; `operations.py` finds with the same words.
+Judges key by key. An event that was stored again after the deduplication window is another one, and counted.
+An event that a majority holds and one node has passed over is lost there; one that too few hold to have been
+committed is a phantom; where nodes that were not read could decide, it counts as lost. What a node has not
+reached yet, and what retention has cut, is never called lost. Pure. Called by `history.py`; `operations.py`
+finds with the same words.
 """
 
 import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from esctl.proof.sightings import Expectation, Sighting, Sightings
+from esctl.proof.window import Window
 
 MAX_EXAMPLES: Final = 5
 """Findings of one kind that are described; all are counted."""
@@ -26,7 +29,7 @@ class Flaw(enum.StrEnum):
     HOLE = "hole"
     """Offsets that a node has passed over."""
     DUPLICATE = "duplicate"
-    """One event at two offsets of a node."""
+    """One event at two offsets of a node, the second within the deduplication window of the first."""
     CHANGED = "changed"
     """The same event with another content."""
     REORDERED = "reordered"
@@ -95,6 +98,16 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAgain:
+    """An event that is in the log once more, rightly: its key may have been forgotten by then."""
+
+    offset: int
+    earlier_offset: int
+    after_ms: int
+    """So much log time lies between the two."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeEvidence:
     """What was read of one node: offsets from `first_offset` up to `next_offset`, but for the holes."""
 
@@ -119,11 +132,22 @@ class Evidence:
     hashed_to: int
     expecting: bool
     exact: bool
+    windows: frozenset[Window] = frozenset()
+    """How the nodes forget keys."""
+    strict: bool = False
+    """Name each event that was stored again."""
 
     @property
     def quorum(self) -> int:
         """How many nodes make a majority."""
         return self.voters // 2 + 1
+
+    def forgotten(self, earlier: Sighting, later: Sighting) -> bool:
+        """May the earlier one have been forgotten when the later one was appended?"""
+        return any(
+            window.over(earlier.offset, earlier.log_time_ms, later.base_offset, later.log_time_ms)
+            for window in self.windows
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +170,10 @@ class Verdict:
     nodes: Mapping[int, NodeEvidence]
     counts: Mapping[Flaw, int]
     examples: Sequence[Finding]
+    stored_again: int = 0
+    """Events that were sent again after the window, and rightly have another offset each time."""
+    again: Sequence[StoredAgain] = ()
+    """What `stored_again` counts, by offset; where it was asked for."""
 
     @property
     def clean(self) -> bool:
@@ -161,6 +189,8 @@ class _Tally:
     """Expected, and on no node."""
     lost_somewhere: int = 0
     duplicates: int = 0
+    stored_again: int = 0
+    again: list[StoredAgain] = field(default_factory=list)
     changed: int = 0
     expected: int = 0
     unjudged: int = 0
@@ -173,8 +203,8 @@ def judge(evidence: Evidence, sightings: Sightings, findings: Findings) -> Verdi
     tally = _Tally(findings=findings)
     everybody = sum(node.bit for node in evidence.nodes.values())
     for _, seen, expected in sightings.by_key():
-        if seen:
-            _judge_seen(evidence, everybody, seen, tally)
+        for time in _times(evidence, seen, tally):
+            _judge_seen(evidence, everybody, time, tally)
         if expected:
             _judge_expected(evidence, seen, expected, tally)
         elif evidence.expecting:
@@ -200,7 +230,27 @@ def judge(evidence: Evidence, sightings: Sightings, findings: Findings) -> Verdi
         nodes=evidence.nodes,
         counts=dict(findings.counts),
         examples=sorted(findings.examples, key=lambda finding: (finding.flaw, finding.offset)),
+        stored_again=tally.stored_again,
+        again=sorted(tally.again, key=lambda one: one.offset),
     )
+
+
+def _times(evidence: Evidence, seen: list[Sighting], tally: _Tally) -> list[list[Sighting]]:
+    """The places of one event, apart by the times that it was stored: after the window it is a new one."""
+    if len(seen) < 2:
+        return [seen] if seen else []
+    seen.sort(key=lambda sighting: sighting.offset)
+    times = [seen[:1]]
+    for earlier, later in pairwise(seen):
+        if not evidence.forgotten(earlier, later):
+            times[-1].append(later)
+            continue
+        times.append([later])
+        tally.stored_again += 1
+        if evidence.strict:
+            after_ms = later.log_time_ms - earlier.log_time_ms
+            tally.again.append(StoredAgain(later.offset, earlier.offset, after_ms))
+    return times
 
 
 def _judge_seen(evidence: Evidence, everybody: int, seen: list[Sighting], tally: _Tally) -> None:

@@ -16,6 +16,8 @@ from referencing import Registry, Resource
 
 from esctl import schemas
 
+from . import pasting
+
 STREAMS = {name for name in schemas.commands() if "record" in schemas.of(name).get("$defs", {})}
 """They print a record a line, always or when they are told to go on."""
 
@@ -42,6 +44,7 @@ def check(document: dict[str, Any]) -> dict[str, Any]:
         for error in _innermost(validator(document["command"]).iter_errors(printed))
     ]
     assert not found, f"esctl {document['command']} -o json does not fit its schema:\n" + "\n".join(found)
+    pasting.check(printed)
     return document
 
 

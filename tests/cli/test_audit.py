@@ -49,6 +49,19 @@ async def test_three_nodes_that_agree_are_read_to_the_confirmed_end(tmp_path: Pa
     assert verdict.events == 9
 
 
+async def test_an_event_of_35_minutes_later_is_judged_by_the_window_that_the_nodes_report(
+    tmp_path: Path,
+) -> None:
+    late = record(8, [event(1)], at_ms=35 * 60_000)
+    for minutes, again in ((10, 1), (60, 0)):
+        nodes = three()
+        for node in nodes:
+            node.records.append(late)
+            node.dedup = {"ttl_ms": minutes * 60_000, "max_keys": 2_000_000, "when_full": "shrink"}
+        _, verdict = await examine(nodes, tmp_path)
+        assert (verdict.stored_again, verdict.duplicates, verdict.clean) == (again, 1 - again, bool(again))
+
+
 async def test_an_empty_log_is_proved_empty(tmp_path: Path) -> None:
     outcome, verdict = await examine(three(count=0), tmp_path)
     assert outcome.troubles == {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from esctl.answer import Answer, Cell, Table
+from esctl.answer import Answer, Cell, Line, Table
 from esctl.backends.interface import NodeProcess, RunState
 from esctl.commands import health, leader, status, verify
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
@@ -15,6 +15,7 @@ from esctl.inquiry.checkup import Checkup, Stage
 from esctl.inquiry.survey import Report, Survey
 from esctl.proof.audit import Audit
 from esctl.proof.history import History
+from esctl.proof.window import Window
 from esctl.state import Cluster, Node
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
@@ -237,8 +238,11 @@ def proof(
     audit: Audit | None = None,
     expected: int = 0,
     files: tuple[str, ...] = (),
+    window: Window | None = None,
 ) -> verify.Proof:
     history = History([1, 2, 3])
+    if window is not None:
+        history.allow(window)
     for number in range(expected):
         history.expect(key_of(event(number)), encode_event(event(number)), 0, number + 1)
     for node in logs:
@@ -247,7 +251,10 @@ def proof(
         for one in records:
             history.add(node, one)
     up = audit or Audit(target=8, up=set(logs))
-    return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(), 0.5)
+    return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(strict=True), 0.5)
+
+
+TEN_MINUTES = Window(ttl_ms=600_000, max_keys=2_000_000, shrinks=True)
 
 
 def test_a_proof_that_holds_ends_with_zero() -> None:
@@ -283,6 +290,18 @@ def test_a_duplicate_wants_the_disks_to_be_kept() -> None:
     assert (answer.exit_code, answer.data["duplicates"]) == (Exit.VERDICT_FAILED, 2)
     assert answer.errors[0].code == "ES4302"
     assert "keep the data directories" in answer.errors[0].message
+
+
+def test_an_event_stored_again_after_the_window_passes_and_is_listed_when_asked_for() -> None:
+    late = record(6, [event(1)], at_ms=35 * 60_000)
+    answer = verify.answer_of(proof({n: [*log(6), late] for n in (1, 2, 3)}, window=TEN_MINUTES))
+    assert (answer.exit_code, answer.errors) == (Exit.OK, [])
+    assert (answer.data["duplicates"], answer.data["stored_again"]) == (0, 1)
+    assert answer.data["stored_again_at"] == [{"offset": 6, "earlier_offset": 1, "after_ms": 2_100_000}]
+    lines = [view.text for view in answer.views if isinstance(view, Line)]
+    assert lines == [
+        "stored again: the event at offset 6 is also at offset 1, 35.0 minutes of log time later"
+    ]
 
 
 def test_a_node_that_is_down_leaves_the_verdict_open() -> None:

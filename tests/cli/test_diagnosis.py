@@ -44,13 +44,15 @@ OTHERS = {"ttl_ms": 600_000, "max_keys": 2_000_000, "when_full": "shrink"}
 WINDOWS = [node(n, dedup=OTHERS | ({"ttl_ms": 60_000} if n == 3 else {})) for n in (1, 2, 3)]
 NEW_MEMBERS = LastWords(End.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
 
-START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl why"
+START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl doctor"
+ELSEWHERE = "esctl node replace 2 --data-dir DIR"
 SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "killed": (ended(2, KILLED), Kind.NODE_DOWN, START),
     "stopped": (ended(2, LastWords(End.STOPPED, AT)), Kind.NODE_DOWN, START),
     "crashed": (ended(2, LastWords(End.CRASHED, AT, reason="MemoryError")), Kind.NODE_DOWN, START),
     "never ran": (ended(2, LastWords(End.NEVER)), Kind.NODE_DOWN, START),
     "no room": (ended(2, NO_ROOM), Kind.DISK_FULL, START),
+    "no room, still": (ended(2, NO_ROOM, disks={2: Disk(0, 10**9)}), Kind.DISK_FULL, ELSEWHERE),
     "broken disk": (ended(2, BROKEN), Kind.DISK_FAILED, START),
     "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), Kind.BAD_CONFIG, START),
     "other history": (ended(2, OTHER_HISTORY), Kind.SPLIT_HISTORY, "esctl node replace 2"),
@@ -86,7 +88,7 @@ SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
     "cut off": (seen(node(2, **CUT_OFF)), Kind.CUT_OFF, WAIT),
     "fault": (seen(node(1, faults=[CUT])), Kind.FAULT, "esctl fault heal cut-1"),
     "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), Kind.SLOW_DISK, WAIT),
-    "disk low": (seen(disks={2: Disk(10**9, 10**11)}), Kind.DISK_LOW, LOOK),
+    "disk low": (seen(disks={2: Disk(10**9, 10**11)}), Kind.DISK_LOW, ELSEWHERE),
     "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), Kind.CLOCK_OFF, LOOK),
     "window": (seen(node(2, dedup=DEDUP)), Kind.WINDOW_SHRUNK, "esctl dedup stats"),
 }
@@ -306,6 +308,10 @@ def test_the_reason_of_an_end_names_who_did_it() -> None:
     real = diagnose(ended(2, NO_ROOM)).findings[0]
     assert real.first == "make room in /tmp/none/node-2"
     assert any("80.0 GB free" in line for line in real.evidence)
+    still = diagnose(ended(2, NO_ROOM, disks={2: Disk(10**6, 10**9)})).findings[0]
+    assert still.first == (
+        "make room in /tmp/none/node-2 and start it; or give it an empty directory on another disk"
+    )
     made = diagnose(ended(2, ON_PURPOSE)).findings[0]
     assert made.kind is Kind.DISK_FULL
     assert made.first == ""

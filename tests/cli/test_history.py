@@ -9,7 +9,8 @@ import pytest
 from esctl.proof.history import History
 from esctl.proof.operations import Operations
 from esctl.proof.placement import NO_KEY
-from esctl.proof.verdict import Flaw, Verdict
+from esctl.proof.verdict import Flaw, StoredAgain, Verdict
+from esctl.proof.window import Window
 from esnode.dedup.batch import OffsetRange, event_key
 from esnode.events import encode_event, key_of
 from esnode.raft.entry import EntryKind, seal
@@ -21,7 +22,13 @@ def event(number: int, **more: Any) -> Event:
     return {"id": f"e{number}", "source": "/test", "type": "t", "data": {"n": number}, **more}
 
 
-def record(base_offset: int, events: Sequence[Event], *, keys: Sequence[bytes] | None = None) -> bytes:
+def record(
+    base_offset: int,
+    events: Sequence[Event],
+    *,
+    keys: Sequence[bytes] | None = None,
+    at_ms: int | None = None,
+) -> bytes:
     encoded = [encode_event(one) for one in events]
     packed = b"".join(keys if keys is not None else [key_of(one) for one in events])
     return seal(
@@ -29,7 +36,7 @@ def record(base_offset: int, events: Sequence[Event], *, keys: Sequence[bytes] |
         term=1,
         kind=EntryKind.BATCH,
         base_offset=base_offset,
-        log_time_ms=base_offset,
+        log_time_ms=base_offset if at_ms is None else at_ms,
         count=len(events),
         keys=packed,
         payload=cbor2.dumps(encoded),
@@ -125,6 +132,79 @@ def test_an_event_twice_on_every_node_is_one_duplicate() -> None:
 def test_an_event_three_times_is_two_duplicates() -> None:
     doubled = [*log(4), record(4, [event(1), event(1)])]
     assert judged({1: doubled}, voters=1).duplicates == 2
+
+
+WINDOW = Window(ttl_ms=640_000, max_keys=2_000_000, shrinks=True)
+"""A generation of its keys is 10 s long."""
+
+
+def allowing(records: list[bytes], window: Window = WINDOW) -> History:
+    """Three nodes with this log, whose window is over when `window` says so."""
+    made = history(dict.fromkeys((1, 2, 3), records))
+    made.allow(window)
+    return made
+
+
+@pytest.mark.parametrize(("at_ms", "again"), [(649_999, 0), (650_000, 1), (35 * 60_000, 1)])
+def test_an_event_that_is_sent_again_when_its_key_may_be_forgotten_is_stored_again_and_no_duplicate(
+    at_ms: int, again: int
+) -> None:
+    made = allowing([*log(4), record(4, [event(1)], at_ms=at_ms)])
+    verdict = made.verdict(strict=True)
+    assert (verdict.stored_again, verdict.duplicates, verdict.clean) == (again, 1 - again, bool(again))
+    assert verdict.again == ([StoredAgain(4, 1, at_ms)] if again else [])
+    assert made.may_repeat(2)(1, 4) is bool(again)
+
+
+def test_what_was_stored_again_is_named_only_when_it_is_asked_for() -> None:
+    verdict = allowing([*log(4), record(4, [event(1)], at_ms=700_000)]).verdict()
+    assert (verdict.stored_again, verdict.again) == (1, [])
+
+
+def test_each_time_counts_from_the_one_before() -> None:
+    times = [record(4, [event(1)], at_ms=700_000), record(5, [event(1)], at_ms=900_000),
+             record(6, [event(1)], at_ms=1_700_000)]  # fmt: skip
+    verdict = allowing([*log(4), *times]).verdict()
+    assert (verdict.stored_again, verdict.duplicates) == (2, 1)
+    assert [(one.flaw, one.offset) for one in verdict.examples] == [(Flaw.DUPLICATE, 5)]
+
+
+@pytest.mark.parametrize(("max_keys", "shrinks", "again"), [(3, True, 1), (4, True, 0), (3, False, 0)])
+def test_a_window_that_shrinks_forgets_what_more_than_its_keys_came_after(
+    max_keys: int, shrinks: bool, again: int
+) -> None:
+    """The log ends at 4 when the event of offset 0 comes again, within a batch with others."""
+    records = [*log(4), record(4, [event(8), event(0)])]
+    made = allowing(records, Window(640_000, max_keys, shrinks))
+    verdict = made.verdict()
+    assert (verdict.stored_again, verdict.duplicates) == (again, 1 - again)
+    assert made.may_repeat(1)(0, 5) is bool(again)
+
+
+def test_an_event_that_is_stored_again_on_two_nodes_of_three_is_lost_on_the_third() -> None:
+    whole = [*log(4), record(4, [event(1)], at_ms=700_000), record(5, [event(9)], at_ms=700_000)]
+    made = history({1: whole, 2: whole, 3: [*whole[:2], whole[3]]})
+    made.allow(WINDOW)
+    verdict = made.verdict()
+    assert (verdict.stored_again, verdict.lost) == (1, 1)
+    assert verdict.counts == {Flaw.HOLE: 1, Flaw.LOST: 1, Flaw.HASH: 1}
+
+
+def test_other_content_under_the_same_id_is_a_change_within_the_window_only() -> None:
+    for at_ms, changed in ((600_000, 1), (700_000, 0)):
+        verdict = allowing([*log(4), record(4, [event(1, data="new")], at_ms=at_ms)]).verdict()
+        assert verdict.changed == changed
+
+
+def test_of_an_event_that_retention_has_cut_it_is_taken_that_it_came_with_the_first_that_is_left() -> None:
+    made = History([1])
+    made.begin(1, 2)
+    for one in (record(2, [event(2), event(3)], at_ms=50_000), record(4, [event(1)], at_ms=710_000)):
+        made.add(1, one)
+    made.allow(WINDOW)
+    assert made.may_repeat(1)(1, 4)
+    made.allow(Window(700_000, 100, shrinks=False))
+    assert made.may_repeat(1)(1, 4), "what one node may forget may be stored again"
 
 
 def test_a_duplicate_on_one_node_only_is_found() -> None:

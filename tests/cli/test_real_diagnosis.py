@@ -28,6 +28,7 @@ from esctl.faults.shapes import between
 from esctl.inquiry.survey import ask
 from tests.cli.conftest import FLIGHTS, RealCluster
 from tests.cli.test_commands import Run
+from tests.torture.disks import FILLER, missing, small_disk
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30.0
@@ -178,7 +179,41 @@ def test_a_full_disk_is_named_as_the_reason_of_an_end(tmp_path: Path) -> None:
     finding = first("disk-full")
     assert finding["nodes"] == [number]
     assert "ES3103" in finding["evidence"][0]
+    over = Run("fault", "heal", "disk-1", "-o", "json")  # the node has ended with it
+    assert over.document["errors"][0]["next"] == f"esctl node start {number} --cluster patient"
     mend(finding)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_disk_that_gets_full_is_warned_of_and_the_node_is_mended_on_another_one(tmp_path: Path) -> None:
+    number, small, room = a_follower(), tmp_path / "small", tmp_path / "room"
+    small.mkdir()
+    with small_disk(small, 64 * 2**20):
+        try:
+            esctl("node", "replace", str(number), "--data-dir", str(small / "data"), "--no-verify")
+            filler = small / FILLER
+            fill(filler, leave=2**20)
+            low = [one for one in Run("why", "-o", "json").data["findings"] if one["nodes"] == [number]]
+            assert [one["kind"] for one in low] == ["disk-low"]
+            assert low[0]["next"].startswith(f"esctl node replace {number} --data-dir DIR ")
+            fill(filler, leave=0)
+            produce(tmp_path, "filled", 2_000)
+            full = first("disk-full")
+            assert full["nodes"] == [number]
+            assert full["also"][0] == f"esctl node start {number} --cluster patient"
+            mend({**full, "next": full["next"].replace("DIR", shlex.quote(str(room / "data")))})
+            assert esctl("verify", "--wait", "20")["ok"]
+        finally:
+            for one in esctl("node", "ls")["nodes"]:
+                if Path(one["data_dir"]).is_relative_to(small):  # its files keep the file system mounted
+                    Run("node", "replace", str(one["id"]), "--data-dir", str(room / "again"))
+
+
+def fill(filler: Path, *, leave: int) -> None:
+    """Let a file take what the file system has, but for so many bytes."""
+    free = os.statvfs(filler.parent)
+    with filler.open("ab") as file:
+        file.write(bytes(max(0, free.f_bavail * free.f_frsize - leave)))
 
 
 def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:

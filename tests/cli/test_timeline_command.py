@@ -93,6 +93,11 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
     assert json.loads((tmp_path / "out" / "c.json").read_text())["command"] == "timeline"
     assert "ES4009" in timeline("--format", "html", code=2).stderr
     assert "ES4106" in timeline("--into", str(tmp_path / "out"), code=1).stderr
+    for name, form in (("x.png", ()), ("x.svg", ()), ("x.html", ("--format", "json"))):
+        refused = timeline("--into", str(tmp_path / "none" / name), *form, code=2).stderr
+        assert "ES4009" in refused
+        assert name in refused
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_must_be_known_to_read_it_right_is_noted(tmp_path: Path) -> None:

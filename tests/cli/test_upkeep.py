@@ -1,15 +1,20 @@
 """Rolling restart, drain and replacement on a cluster in memory: the order, the guard, what is waited for."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from esctl.answer import Line
+from esctl.commands import node
 from esctl.errors import NodeNotBack, TooFewNodes
 from esctl.exits import Exit, exit_of
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
+from esctl.terminal import Output, Terminal
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import Step
@@ -164,6 +169,27 @@ async def test_a_replaced_node_gets_its_directory_while_it_is_down_and_then_rejo
     assert crew.did == ["2 hands over to 1", "stop 2", "swap", "start 2 --rejoin"]
     assert (done.old, done.handed_over) == (old, True)
     assert seen[0][0] < seen[-1][0]
+
+
+def test_an_interrupted_replacement_says_what_helps_as_things_are_then() -> None:
+    crew, said, when = Crew(leader=2), list[str](), list[int]()
+
+    class Run:
+        terminal = Terminal(Output.JSON)
+
+        def on_interrupt(self, _summary: object, next_step: str) -> None:
+            said.append(next_step)
+            when.append(len(crew.did))
+
+        def trio(self, work: Callable[[], Awaitable[Any]]) -> Any:
+            return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    node._replace(Run(), crew, 2, lambda: None, 60.0)  # type: ignore[arg-type]  # what it uses of a run
+    assert said == [
+        "its data is as it was; again: esctl node replace 2 --cluster crew",
+        "esctl health --wait 60 --cluster crew",
+    ]
+    assert [crew.did[at:][:1] for at in when] == [["2 hands over to 1"], ["start 2 --rejoin"]]
 
 
 async def test_a_node_is_not_replaced_while_another_is_down() -> None:

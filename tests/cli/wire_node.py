@@ -49,13 +49,13 @@ def event(number: int, **more: Any) -> dict[str, Any]:
     return {"id": f"e{number}", "source": "/test", "type": "t", "data": {"n": number}, **more}
 
 
-def record(base_offset: int, events: Sequence[dict[str, Any]]) -> bytes:
+def record(base_offset: int, events: Sequence[dict[str, Any]], *, at_ms: int | None = None) -> bytes:
     return seal(
         index=base_offset + 1,
         term=1,
         kind=EntryKind.BATCH,
         base_offset=base_offset,
-        log_time_ms=base_offset,
+        log_time_ms=base_offset if at_ms is None else at_ms,
         count=len(events),
         keys=b"".join(key_of(one) for one in events),
         payload=cbor2.dumps([encode_event(one) for one in events]),

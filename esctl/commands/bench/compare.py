@@ -141,7 +141,8 @@ def _undecided(other: Path, compared: "Comparison", look: str) -> Inconclusive:
     kind = compared.base.kind
     if kind not in REPEATED:
         text = f"no band: a {kind} is a single run, and nothing has changed coarsely"
-        return Inconclusive(f"{other}: {text}", next_step="esctl bench compare --tolerance PERCENT")
+        step = "esctl bench compare BASE.json OTHER.json --tolerance PERCENT"
+        return Inconclusive(f"{other}: {text}", next_step=step)
     runs = "a single run" if compared.runs == 1 else f"only {compared.runs} runs"
     return Inconclusive(
         f"{other}: no band: {runs}; repeat with {REPEATED[kind]} {FEWEST_RUNS}",

@@ -35,10 +35,10 @@ def consume(
     """Read the log to its end as it stands, and measure; nothing is added to it"""
     from esctl.load import machine
 
+    screens.check_place(save)
     cluster = run.cluster()
     if node is not None:
         cluster.node(node)  # raises for one that is not there
-    screens.check_place(save)
     where = machine.surroundings()
     ended: list[Consumption] = []
 

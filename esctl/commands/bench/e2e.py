@@ -41,12 +41,12 @@ def e2e(
     from esctl.load.generator import Generator
     from esctl.load.runner import Plan
 
+    screens.check_place(save)
     cluster = run.cluster()
     plan = Plan(seconds, warmup, rate, batch, window)
     Generator("0" * 16, size, plan.events_a_batch)  # raises for a size that no event has
     if node is not None:
         cluster.node(node)  # raises for one that is not there
-    screens.check_place(save)
     where = machine.surroundings()
     loads: list[Load] = []
     ended: list[EndToEnd] = []

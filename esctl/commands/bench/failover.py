@@ -76,6 +76,7 @@ def failover(
     is lost; generated events stay in the log (`esctl cluster up bench`)"""
     from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
 
+    screens.check_name(save)
     with run.changing() as cluster:
         backend = backend_named(cluster.backend)
         what = f"bench failover --kind {kind}"

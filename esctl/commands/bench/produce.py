@@ -50,10 +50,10 @@ def produce(
     from esctl.load import machine
     from esctl.load.runner import Plan
 
+    screens.check_place(save)
     cluster = run.cluster()
     plan = Plan(seconds, warmup, rate, batch, window)
     cost_us = generator_cost_us(size, plan.events_a_batch)  # raises for a size that no event has
-    screens.check_place(save)
     where = machine.surroundings()
     measured = Measured()
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from esctl import suffix
 from esctl.answer import Answer, Fields, Line
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.invocation import Invocation
@@ -32,9 +33,11 @@ def report(
     from esctl.load import result  # loaded late: most of `bench` does without
     from esctl.report.page import page
 
+    suffix.form_of(out, {".html": "a page", ".htm": "a page"})
     if out.resolve() in {path.resolve() for path in files}:
         raise InvalidArgument(
-            f"the page would be written over {out}, which is a result", next_step="--out FILE.html"
+            f"the page would be written over {out}, which is a result",
+            next_step="name another file: --out FILE.html",
         )
     results = {str(path): result.read(path) for path in files}
     text = page(results, datetime.now(UTC).isoformat(timespec="seconds"))

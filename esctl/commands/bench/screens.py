@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from esctl import suffix
 from esctl.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
 from esctl.errors import Inconclusive, InvalidArgument, MachineRefused
 from esctl.exits import Exit
@@ -139,7 +140,7 @@ def ended(result: "Result", errors: Sequence[Trouble], views: Sequence[View]) ->
     rate, slowest = result.settings["rate_per_s"], min(run["events_per_s"] or 0.0 for run in result.runs)
     error = Inconclusive(
         f"the rate was not reached: {slowest:,.0f} of {rate:,.0f} events/s; the latencies are an overload's",
-        next_step="a lower --rate; esctl bench sweep finds the highest that holds",
+        next_step="take a lower --rate; to find the highest that holds: esctl bench sweep",
     )
     every = [*errors, Trouble.of(error)]
     return Answer(result.to_json(), views, every, Exit.ERROR if errors else Exit.INCONCLUSIVE)
@@ -175,12 +176,19 @@ def without_figures(loads: Sequence["Load"]) -> Answer:
     return Answer(data, [Line(f"{acked:,} events were acked; there are no figures")])
 
 
+def check_name(save: Path | None) -> None:
+    """Refuse a name that ends as no result does."""
+    if save is not None:
+        suffix.form_of(save, {".json": "a result"})
+
+
 def check_place(save: Path | None) -> None:
     """Refuse, before anything is measured, a file that cannot be written afterwards."""
     from esctl.load import result  # loaded late: most of `bench` does without
 
     if save is None:
         return
+    check_name(save)
     if save.is_dir():
         raise InvalidArgument(f"{save} is a directory", next_step=f"--save {save / 'result.json'}")
     result.check_place(save)

@@ -51,10 +51,10 @@ def soak(
     from esctl.load.generator import Generator
     from esctl.load.runner import Plan
 
+    screens.check_place(save)
     cluster = run.cluster()
     plan = Plan(minutes * 60, warmup, rate, batch, window)
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
-    screens.check_place(save)
     soaked = Soaked(
         cluster,
         Endurance(generator, plan, interval, [node.id for node in cluster.nodes]),

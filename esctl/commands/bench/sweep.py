@@ -96,9 +96,9 @@ def sweep(
     from esctl.load.knee import Search
 
     listed = rates_of(rates)
+    screens.check_place(save)
     cluster = run.cluster()
     Generator("0" * 16, size, batch)  # raises for a size or a batch that cannot be
-    screens.check_place(save)
     where = machine.surroundings()
     settings = {
         "x": "events/s asked", "bound_p99_ms": p99, "seconds": seconds, "warmup_s": warmup,

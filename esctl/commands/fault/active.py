@@ -98,13 +98,15 @@ def heal(
     if running:
         error = CleanUpIncomplete(
             f"node {listed(running)} gives no answer: a fault there ends with its lease",
-            next_step=f"esctl fault heal --all --cluster {cluster.name}",
+            next_step=f"esctl why --cluster {cluster.name}",
         )
         return Answer.of_error(error, data)
     if not ended and fault is not None:
+        # A write that was refused on purpose ends its node, and the fault with it.
+        step = f"node start {healed.silent[0]}" if healed.silent else "fault ls"
         raise FaultNotFound(
-            f"no node of {cluster.name} has a fault {fault}: it was healed, or its lease is over",
-            next_step=f"esctl fault ls --cluster {cluster.name}",
+            f"no node of {cluster.name} has a fault {fault}: it was healed, or is over",
+            next_step=f"esctl {step} --cluster {cluster.name}",
         )
     if not ended:
         return Answer(data, [Line(f"no faults were active in {cluster.name}")])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.backends.interface import RunState
 from esctl.errors import Inconclusive, InvalidArgument, NoEffect
 from esctl.exits import exit_of
 from esctl.faults import effect, ledger
@@ -69,6 +70,9 @@ def strike(
 
     with run.terminal.progress(f"{what}: looking whether it hits"):
         effects, after = run.trio(strike_and_watch)
+    ended = [order.node for order in ordered if after.report(order.node).process.state is RunState.DOWN]
+    if ended:  # by the fault, as by a write that was refused: it is over, and nothing brings the node back
+        helps = f"esctl node start {ended[0]} --cluster {cluster.name}"
     return answer_of(data, what, effects, after, helps)
 
 

@@ -6,11 +6,11 @@ Reads the runs' directories and changes nothing. The documents are made in `esct
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from esctl import state
+from esctl import state, suffix
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.running import RunArgument
@@ -26,6 +26,9 @@ class Format(enum.StrEnum):
     MD = "md"
     JSON = "json"
     HTML = "html"
+
+
+_FORMATS: Final = {".txt": Format.TEXT, ".md": Format.MD, ".json": Format.JSON, ".html": Format.HTML}
 
 
 def runs(run: Invocation) -> Answer:
@@ -68,10 +71,13 @@ def report(
     run: Invocation,
     name: RunArgument = None,
     form: Annotated[
-        Format, typer.Option("--format", "-f", help="Write text, Markdown, JSON or a page of HTML")
-    ] = Format.TEXT,
+        Format | None, typer.Option("--format", "-f", help="Write text, Markdown, JSON or a page of HTML")
+    ] = None,
     into: Annotated[
-        Path | None, typer.Option("--into", metavar="FILE", help="Write it there", show_default=False)
+        Path | None,
+        typer.Option(
+            "--into", metavar="FILE", help="Write it there, as .txt, .md, .json or .html", show_default=False
+        ),
     ] = None,
 ) -> Answer:
     """Tell what a run did: its steps, its guards, the load's latency, the audit and the verdict"""
@@ -81,10 +87,11 @@ def report(
     from esctl.playbook.progress import progress_of
     from esctl.playbook.report import document_of, markdown, with_samples
 
+    form = form if into is None else suffix.form_of(into, _FORMATS, form)
     directory = journal.find(name)
     progress = progress_of(journal.read(directory), driven=journal.is_driven(directory))
     document = document_of(progress, directory)
-    if form is Format.TEXT and into is None:
+    if form in (None, Format.TEXT) and into is None:
         return Answer(document, _views(document, outcome.views_of(progress, document["left"])))
     whole = with_samples(document)
     if form is Format.HTML:
