@@ -258,6 +258,24 @@ async def test_a_session_that_the_log_has_forgotten_is_told_to_those_who_may_be_
         assert stamps(cluster.nodes[1])[-1] == (2, 0, 1)
 
 
+async def test_a_list_whose_beginning_went_with_its_session_is_not_gone_on_with() -> None:
+    async with client(producer_session=True, batch_events=1, window=4) as (cluster, log):
+        await log.append(event(0))
+        cluster.nodes[1].script = swallow
+
+        async def forget() -> None:
+            await trio.sleep(0.1)
+            cluster.sessions.clear()
+            cluster.nodes[1].script = None
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forget)
+            with pytest.raises(UnknownProducer):
+                await log.append_many([event(number) for number in range(1, 13)])
+        await log.append(event(20))
+        assert cluster.log.ids() == [event(0)["id"], event(20)["id"]]
+
+
 async def test_the_older_holder_of_a_name_is_fenced_for_good_and_told_so() -> None:
     errors: dict[int, Exception] = {}
     async with client(producer="billing-1", batch_events=1) as (cluster, older):

@@ -8,6 +8,7 @@ import pytest
 from esnode import limits
 from esnode.raft.messages import (
     Heartbeat,
+    PartReceived,
     PeerMessage,
     Received,
     Role,
@@ -291,3 +292,17 @@ def test_a_follower_says_when_its_leader_is_in_doubt() -> None:
         solo.step(Tick(10))
         doubts.append(solo.core.doubts_its_leader)
     assert doubts == [False] * 40 + [True] * 5 + [False] * 5
+
+
+def test_a_leader_that_asks_for_votes_leads_no_more_whatever_it_still_sends() -> None:
+    """What it had begun to send may go on for minutes: it must not keep its followers from a new leader."""
+    node = Solo([], voters=5)
+    node.receive(2, Heartbeat(1, 0, 0))
+    assert node.core.leader == 2
+    node.step(PartReceived(2))
+    assert node.replies(3, VoteRequest(2, 0, 0, pre=True)) == []
+    (reply,) = node.replies(2, VoteRequest(2, 0, 0, pre=True))
+    assert isinstance(reply, VoteReply)
+    assert reply.granted
+    node.step(PartReceived(2))
+    assert node.core.leader is None

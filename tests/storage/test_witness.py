@@ -116,10 +116,22 @@ def test_names_are_few_and_one_a_second(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_disk_without_room_for_a_name_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
+    def no_room(*_: object, **_named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "touch", no_room)
     one = Witness(tmp_path)
+    monkeypatch.setattr(witness.os, "open", no_room)
     one.note(7)
     assert one.number == 0
+
+
+def test_a_directory_that_takes_the_place_of_another_gets_none_of_its_names(tmp_path: Path) -> None:
+    place = tmp_path / "node"
+    place.mkdir()
+    older = Witness(place)
+    older.note(5_000, at_once=True)
+    shutil.rmtree(place)
+    place.mkdir()
+    older.note(6_000, at_once=True)
+    older.close()
+    assert names(place) == []
