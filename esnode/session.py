@@ -219,6 +219,10 @@ class Session:
         if run == self._refused_run:
             self._refuse(message.request_id, EarlierRefused("it may not overtake what was refused before it"))
             return
+        if batch.partition:
+            self._refused_run = run
+            self._refuse(message.request_id, InvalidRequest(f"there is no partition {batch.partition}"))
+            return
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size)
         taken = self._propose(
