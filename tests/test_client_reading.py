@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import cbor2
@@ -37,7 +36,6 @@ from esnode.messages import (
     KeyExplained,
     LeaderIs,
     Read,
-    Records,
     Refused,
     StatusReply,
     StatusRequest,
@@ -46,7 +44,7 @@ from esnode.messages import (
 from esnode.raft.entry import EntryKind, seal
 from esnode.wire import Message
 from tests.appending import client, event, running
-from tests.fake_cluster import FakeCluster, FakeNode, Reply, Script
+from tests.fake_cluster import FakeCluster, FakeNode, Reply
 from tests.storage.test_newer import doctored
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -296,43 +294,6 @@ async def test_a_subscription_that_retention_has_overtaken_says_so() -> None:
         events = log.subscribe(1)
         with pytest.raises(OffsetOutOfRange, match="not kept any more on any node; the first one is 3"):
             await anext(events)
-
-
-def keeps_from(first_offset: int) -> Script:
-    """A node that has cut away what is before `first_offset`; otherwise honest."""
-
-    def answer(node: FakeNode, message: Message) -> Reply:
-        if isinstance(message, Subscribe) and message.from_offset < first_offset:
-            return Refused(message.request_id, OffsetOutOfRange.code, "cut away")
-        reply = node.answer(message)
-        return replace(reply, first_offset=first_offset) if isinstance(reply, Records) else reply
-
-    return answer
-
-
-@pytest.mark.parametrize("keeper", [1, 2, 3])
-async def test_a_subscription_asks_the_nodes_that_may_still_have_what_one_has_cut(keeper: int) -> None:
-    async with client() as (cluster, log):
-        cluster.grow(5)
-        for node in cluster.nodes.values():
-            node.script = None if node.id == keeper else keeps_from(4)
-        async with log.subscribe(1) as events:
-            with trio.fail_after(5):
-                assert await take(events, 4) == [1, 2, 3, 4]
-
-
-async def test_a_subscription_ends_when_no_node_that_answers_has_its_offset() -> None:
-    """With the first event that any of them keeps; the next try asks all of them again."""
-    async with client() as (cluster, log):
-        cluster.grow(6)
-        cluster.nodes[1].script, cluster.nodes[2].script = keeps_from(4), keeps_from(3)
-        await cluster.nodes[3].kill()
-        async with log.subscribe(1) as events:
-            with pytest.raises(OffsetOutOfRange, match=r"\(1 did not answer\); the first one is 3"):
-                with trio.fail_after(10):
-                    await anext(events)
-            cluster.nodes[2].script = None
-            assert await take(events, 1) == [1]
 
 
 async def test_a_subscription_to_another_cluster_says_so() -> None:
