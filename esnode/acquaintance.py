@@ -24,6 +24,7 @@ from esnode.errors import (
     PeerError,
     ProtocolError,
     UnknownDirectory,
+    WrongNode,
 )
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import NodeId
@@ -85,14 +86,16 @@ class Acquaintances:
         """Remember the directory of a peer.
 
         `connected`: the incarnation of the process that speaks as this peer at the moment, if one does.
-        Raises `NodeRunsElsewhere`, `UnknownDirectory`, `OlderDirectory`, `ProtocolError`, `StorageFailed`.
+        Raises `NodeRunsElsewhere`, `WrongNode`, `UnknownDirectory`, `OlderDirectory`, `ProtocolError`,
+        `StorageFailed`.
         """
         if not hello.directory:
             raise ProtocolError("a node must name its data directory")
         storage, peer = self._worker.storage, hello.node_id
         known = storage.peer_directories.get(peer)
-        if (known is not None and known != hello.directory) or connected not in (None, hello.incarnation):
-            await self._check_place(hello)
+        replaces = known not in (None, hello.directory)
+        if replaces or connected not in (None, hello.incarnation):
+            await self._check_place(hello, certain=replaces and hello.rejoining and not self._view.rejoining)
             known = storage.peer_directories.get(peer)  # as it is after the wait
         if known not in (None, hello.directory) and not hello.rejoining and not self._view.rejoining:
             raise UnknownDirectory(
@@ -121,13 +124,22 @@ class Acquaintances:
         for peer, index in self._held().items():
             self._reached[peer] = max(self._reached.get(peer, 0), index)
 
-    async def _check_place(self, hello: Hello) -> None:
-        """That no other process answers at the peer's address; nobody may: it starts, or is cut off."""
+    async def _check_place(self, hello: Hello, *, certain: bool) -> None:
+        """That no other process answers at the peer's address; if it must be `certain`, that this one does.
+
+        Otherwise nobody may answer there: the peer starts, or is cut off. But whoever says that it rejoins
+        replaces the name of a disk for good, and anybody can say so.
+        """
         peer, address = hello.node_id, self._addresses[hello.node_id]
         found = await self._incarnation_at(peer)
         if found not in (None, hello.incarnation):
             raise NodeRunsElsewhere(
                 f"another process runs as node {peer}, on its own data directory: it answers at {address}"
+            )
+        if found is None and certain:
+            raise WrongNode(
+                f"nobody answers as node {peer} at {address}, where clients find it: only the process that"
+                " does may come with another data directory"
             )
 
     async def _incarnation_at(self, peer: NodeId) -> int | None:

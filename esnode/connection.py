@@ -29,7 +29,9 @@ from esnode.errors import (
     WrongCluster,
     WrongNode,
 )
+from esnode.memory import FrameMemory
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
+from esnode.slots import source_of
 from esnode.tcpstream import TcpStream
 from esnode.wire import FrameReader, Message, encode
 
@@ -71,9 +73,15 @@ class Connection:
         self._on_progress: Callable[[], object] | None = None
         self._progress_bytes = 0
         self._next_sign_at = 0.0
+        self._memory: FrameMemory | None = None
+        self._place_bytes = 0
+        """What of that memory the unfinished frame has."""
+        self.source = ""
+        """Whom connections are counted by, see `slots.py`; empty where there is no address."""
         self.peer_address = ""
         if isinstance(self._stream, TcpStream):
             self.peer_address = self._stream.peer_name()
+            self.source = source_of(self._stream.peer_host())
             self.set_option(socket.IPPROTO_TCP, "TCP_NODELAY", 1)
 
     def set_option(self, level: int, name: str, value: int) -> None:
@@ -103,6 +111,10 @@ class Connection:
             self._next_sign_at = now + limits.SIGN_OF_LIFE_S
             self._on_progress()
 
+    def share_memory(self, memory: FrameMemory) -> None:
+        """Let large frames wait for memory that other connections use, too."""
+        self._memory = memory
+
     async def send(self, *messages: Message) -> None:
         """Send them in one write; raises `ConnectionLost`."""
         await self.send_bytes(b"".join([encode(message) for message in messages]))
@@ -126,7 +138,8 @@ class Connection:
 
         Waits for ever for a frame to begin, and for it to become whole `limits.FRAME_TIMEOUT_S` and the
         time that what has come of it takes on the slowest link, counted while somebody waits here. Raises
-        `ConnectionLost`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`.
+        `ConnectionLost`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`; `FramesFull` where
+        memory is shared.
         """
         messages, self._received = self._received, []
         while not messages:
@@ -139,6 +152,8 @@ class Connection:
             if not messages:
                 self.progressed(len(data))
         self._frame_s_left = limits.FRAME_TIMEOUT_S
+        if self._place_bytes:
+            self._leave_place()
         return messages
 
     async def receive_one(self) -> Message | None:
@@ -151,6 +166,8 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close it, at once in the end: whatever the other side does."""
+        if self._place_bytes:
+            self._leave_place()
         with trio.move_on_after(limits.STOP_TIMEOUT_S, shield=True):
             await self._stream.aclose()
 
@@ -174,7 +191,20 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the other side has gone: that is what we waited for
 
+    async def _wait_place(self, memory: FrameMemory) -> None:
+        if not self._place_bytes:
+            size_bytes = self._reader.unfinished_bytes
+            await memory.wait_place(self.source, size_bytes, self._on_progress)
+            self._place_bytes = size_bytes
+
+    def _leave_place(self) -> None:
+        assert self._memory is not None
+        self._memory.give_back(self.source, self._place_bytes)
+        self._place_bytes = 0
+
     async def _receive_some(self) -> bytes:
+        if self._memory is not None and self._reader.unfinished_bytes > limits.SMALL_FRAME_BYTES:
+            await self._wait_place(self._memory)
         try:
             if not self._reader.unfinished:
                 return bytes(await self._stream.receive_some(RECEIVE_BYTES))

@@ -100,6 +100,22 @@ class Busy(CallerError):
     next_step = "send again after a pause; nothing was taken"
 
 
+class TooManyConnections(Busy):
+    """A node serves so many connections, and so many of one address."""
+
+    code = "ES1040"
+    title = "the node has too many connections"
+    next_step = "close connections that are not used, or connect to another node; nothing was taken"
+
+
+class FramesFull(Busy):
+    """Too many large frames are on their way to the node and not whole."""
+
+    code = "ES1041"
+    title = "the node has no memory for another large frame"
+    next_step = "send again after a pause, in smaller batches; nothing of the frame was taken"
+
+
 class NotLeader(CallerError):
     """The node does not lead."""
 

@@ -7,6 +7,7 @@ decisions, reads and progress. A bad client ends its own session only. Started b
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import trio
@@ -18,18 +19,23 @@ from esnode.errors import (
     Busy,
     ConnectionLost,
     DamagedRecord,
+    EventStreamError,
+    FramesFull,
     FrameTooLarge,
     PeerError,
     ProtocolError,
+    TooManyConnections,
     first_of,
 )
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.inbox import Inbox
-from esnode.messages import LeaderIs, Side
+from esnode.memory import ReaderTooSlow
+from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.reading import Reader
 from esnode.session import Custodian, Services, Session
+from esnode.slots import HandshakeDisplaced, Handshakes, Slots
 from esnode.view import View
 from esnode.waiting import WaitingRequests
 
@@ -56,7 +62,10 @@ class Ingest:
         self._view = view
         self._waiting = WaitingRequests()
         self._sessions: set[Session] = set()
-        self._connections = 0
+        self._handshakes = Handshakes(limits.MAX_CLIENT_HANDSHAKES)
+        self._slots = Slots(
+            limits.MAX_CLIENT_CONNECTIONS, limits.MAX_CONNECTIONS_OF_A_SOURCE, limits.LOCAL_CONNECTIONS
+        )
         self._addresses = {member.id: str(member.client) for member in config.members}
         self._services = Services(
             inbox,
@@ -86,40 +95,44 @@ class Ingest:
     async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)
         _ask_the_silent(connection)
-        self._connections += 1
         try:
             await self._serve_client(connection)
-        except* (PeerError, DamagedRecord) as group:
+        except* (PeerError, Busy, DamagedRecord) as group:
             error = first_of(group)
-            left = isinstance(error, ConnectionLost)  # clients come and go; the others broke the protocol
             log.log(
-                logging.INFO if left else logging.WARNING,
+                _level(error),
                 "client_dropped",
                 extra={"address": connection.peer_address, "code": error.code, "reason": str(error)},
             )
         finally:
-            self._connections -= 1
             await connection.aclose()
 
     async def _serve_client(self, connection: Connection) -> None:
-        if self._connections > limits.MAX_CLIENT_CONNECTIONS:
-            log.warning("client_refused", extra={"clients": self._connections})
-            await say_goodbye(connection, Busy("the node has too many client connections"))
-            return
-        await accept(
-            connection,
-            cluster=self._config.cluster,
-            node_id=self._config.node_id,
-            incarnation=self._incarnation,
-            allowed_side=Side.CLIENT,
-            peers=(),
-            ancestors=self._config.ancestors,
-        )
+        with ExitStack() as slot:
+
+            async def admit(_: Hello) -> None:
+                slot.enter_context(self._slots.one(connection.source))
+
+            with self._handshakes.one(connection.source):
+                await accept(
+                    connection,
+                    cluster=self._config.cluster,
+                    node_id=self._config.node_id,
+                    incarnation=self._incarnation,
+                    allowed_side=Side.CLIENT,
+                    peers=(),
+                    ancestors=self._config.ancestors,
+                    admit=admit,
+                )
+            connection.share_memory(self._services.memory.frames)
+            await self._run_session(connection)
+
+    async def _run_session(self, connection: Connection) -> None:
         session = Session(connection, self._services)
         self._sessions.add(session)
         try:
             await session.run()
-        except* (ProtocolError, FrameTooLarge, DamagedRecord) as group:
+        except* (ProtocolError, FrameTooLarge, FramesFull, DamagedRecord) as group:
             await say_goodbye(connection, first_of(group))
             raise
         finally:
@@ -150,6 +163,14 @@ class Ingest:
         if state.leader is None:
             return LeaderIs(state.term, 0, "")
         return LeaderIs(state.term, state.leader, self._addresses[state.leader])
+
+
+def _level(error: EventStreamError) -> int:
+    """Clients come and go; what there may be thousands of is told by `slots.py`; the others are at fault."""
+    if isinstance(error, HandshakeDisplaced | TooManyConnections):
+        return logging.DEBUG
+    usual = isinstance(error, ConnectionLost) and not isinstance(error, ReaderTooSlow)
+    return logging.INFO if usual else logging.WARNING
 
 
 def _ask_the_silent(connection: Connection) -> None:

@@ -106,6 +106,29 @@ MAX_CUSTODY_JOBS: Final = 16
 MAX_SNAPSHOTS_GIVEN: Final = 2
 """Clients that are given the snapshot at the same time: it is in memory once for each."""
 MAX_CLIENT_CONNECTIONS: Final = 1024
+"""After their handshake, of all sources together."""
+MAX_CONNECTIONS_OF_A_SOURCE: Final = 768
+"""One address, or one /64 of IPv6: others find a place."""
+LOCAL_CONNECTIONS: Final = 64
+"""The last places are for connections over loopback: the machine's operator can still look."""
+MAX_CLIENT_HANDSHAKES: Final = 256
+MAX_PEER_HANDSHAKES: Final = 64
+"""Connections that have not said who they are; one more displaces the oldest of the busiest source."""
+MAX_SOURCES: Final = 4096
+"""Of which it is remembered what they have opened."""
+SMALL_FRAME_BYTES: Final = 64 * KIB
+"""A frame up to this never waits for memory."""
+MAX_UNFINISHED_BYTES: Final = 64 * MIB
+"""Larger frames that have begun and are not whole, of all clients."""
+MAX_UNFINISHED_BYTES_OF_A_SOURCE: Final = 32 * MIB
+MAX_WAITING_FRAMES: Final = 256
+"""Frames that wait for a part of that; of each, what came with its head is held."""
+MAX_ANSWER_BYTES: Final = 128 * MIB
+"""Answers that clients have not taken, of all sessions."""
+SMALL_ANSWERS_BYTES: Final = 64 * KIB
+"""A session with no more than this waiting is answered whatever the others hold, but for pages of the log."""
+MAX_REQUEST_BYTES: Final = 256 * MIB
+"""Appends under way of all sessions; one more is answered Busy."""
 MAX_DESCRIPTORS: Final = 4096
 MAX_PENDING_READS: Final = 1024
 MAX_READ_BYTES: Final = 1 * MIB
@@ -117,6 +140,11 @@ MAX_NAMED_PRODUCERS: Final = 32_768
 MAX_PRODUCER_NAME_BYTES: Final = 255
 NAMED_PRODUCER_KEPT_MS: Final = 7 * 24 * 3_600_000
 """A named session that was used within so much log time is never closed: a new name is refused instead."""
+MAX_UNUSED_PRODUCERS: Final = 8192
+"""Sessions that nothing was appended in: with more of them the oldest makes room, not one that is in use."""
+PRODUCERS_OPENED_AT_ONCE: Final = 1024
+PRODUCERS_OPENED_PER_S: Final = 16.0
+"""Sessions that one source may open on a leader: at once, and then each second."""
 MAX_REMEMBERED_RANGES: Final = 131_072
 """In all sessions together, shared out when they are many: each then remembers fewer batches."""
 
@@ -148,6 +176,9 @@ SLOW_DISK_MEMORY_MS: Final = 10_000
 """For so long a disk that was slow counts against its node: it is handed nothing, and stands late."""
 YOUNG_LEADERSHIP_MS: Final = 3_000
 """So long a leader does not hand over for its disk: two with slow disks would do nothing else."""
+STALLED_READER_S: Final = 10.0
+"""A client that takes nothing for so long is ended when others need the memory of its answers."""
+REFUSALS_LOGGED_S: Final = 1.0
 KEEPALIVE_S: Final = 30
 """A client that is silent for this long is asked by the kernel whether it is still there."""
 OPERATION_TIMEOUT_S: Final = 5.0
@@ -195,9 +226,17 @@ assert (MAX_UNSENT_BYTES + FIRST_BURST_BYTES) / SLOWEST_LINK_BYTES_PER_S < OPERA
 assert MAX_INFLIGHT_BYTES + MAX_FRAME_BYTES <= MAX_OUTBOX_BYTES
 assert MAX_FETCH_BYTES < MAX_CATCH_UP_BYTES <= MAX_INFLIGHT_BYTES
 assert MAX_BATCH_BYTES < MAX_SESSION_INFLIGHT_BYTES
-assert 2 * MAX_CLIENT_CONNECTIONS < MAX_DESCRIPTORS
+assert 2 * (MAX_CLIENT_CONNECTIONS + MAX_CLIENT_HANDSHAKES + MAX_PEER_HANDSHAKES) < MAX_DESCRIPTORS
+assert MAX_CONNECTIONS_OF_A_SOURCE + 2 * LOCAL_CONNECTIONS < MAX_CLIENT_CONNECTIONS
+assert SMALL_FRAME_BYTES < MAX_FRAME_BYTES <= MAX_UNFINISHED_BYTES_OF_A_SOURCE <= MAX_UNFINISHED_BYTES // 2
+assert MAX_CLIENT_CONNECTIONS * SMALL_FRAME_BYTES <= MAX_UNFINISHED_BYTES
+assert MAX_HELLO_BYTES * (MAX_CLIENT_HANDSHAKES + MAX_PEER_HANDSHAKES) <= 2 * MIB
+assert MAX_CLIENT_CONNECTIONS * SMALL_ANSWERS_BYTES < MAX_ANSWER_BYTES
+assert MAX_SESSION_READS * MAX_READ_BYTES + MAX_SESSION_OUTGOING_BYTES < MAX_ANSWER_BYTES // 8
+assert MAX_UNAPPLIED_BYTES + MAX_SESSION_INFLIGHT_BYTES < MAX_REQUEST_BYTES
+assert MAX_PRODUCERS / PRODUCERS_OPENED_PER_S > 3600
 assert MAX_INFLIGHT_BYTES <= MAX_UNAPPLIED_BYTES
-assert MAX_NAMED_PRODUCERS < MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
+assert MAX_NAMED_PRODUCERS + MAX_UNUSED_PRODUCERS < MAX_PRODUCERS <= MAX_REMEMBERED_RANGES
 assert TICK_MS <= MAX_TICK_MS
 assert MAX_OFFERED_A_ROUND < MAX_STEPS_A_ROUND
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES

@@ -47,6 +47,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from esnode.slots import HandshakeDisplaced, Handshakes
 from esnode.view import View
 from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
 
@@ -78,6 +79,7 @@ class Replication:
         """The incarnation of the process at the other end of each."""
         self._refusals: set[str] = set()
         """Those that only a person can end, as the log has told them."""
+        self._handshakes = Handshakes(limits.MAX_PEER_HANDSHAKES)
         self._arrivals = 0
         self._newest: dict[NodeId, int] = {}
         self._struck: dict[NodeId, LinkFaults] = {}
@@ -139,6 +141,8 @@ class Replication:
         connection = Connection(stream)
         try:
             await self.serve_peer(connection)
+        except HandshakeDisplaced:
+            pass  # `slots.py` tells of all of them together
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
         except (PeerError, DamagedRecord, SettingsDiffer) as error:
@@ -165,16 +169,17 @@ class Replication:
         """
         self._arrivals += 1
         arrival = self._arrivals
-        hello = await accept(
-            connection,
-            cluster=self._config.cluster,
-            node_id=self._config.node_id,
-            incarnation=self._incarnation,
-            allowed_side=Side.PEER,
-            peers=tuple(self.links),
-            agree=self._agreement.check,
-            admit=self._admit,
-        )
+        with self._handshakes.one(connection.source):
+            hello = await accept(
+                connection,
+                cluster=self._config.cluster,
+                node_id=self._config.node_id,
+                incarnation=self._incarnation,
+                allowed_side=Side.PEER,
+                peers=tuple(self.links),
+                agree=self._agreement.check,
+                admit=self._admit,
+            )
         peer = hello.node_id
         if arrival < self._newest.get(peer, 0):
             raise ConnectionLost(f"node {peer} has connected again meanwhile")

@@ -8,7 +8,7 @@ not read is bounded: reads wait until earlier replies have left. Never touches t
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from esnode.errors import (
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.inbox import Inbox
+from esnode.memory import ClientMemory
 from esnode.messages import (
     Append,
     Appended,
@@ -48,7 +49,6 @@ from esnode.messages import (
     KeyExplained,
     LeaderIs,
     ListFaults,
-    NodeReply,
     OpenProducerSession,
     PrefixCutTo,
     ProducerOpened,
@@ -68,9 +68,11 @@ from esnode.messages import (
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
 from esnode.raft.stream import Stream
 from esnode.reading import Page, Reader
+from esnode.replies import Replies
+from esnode.slots import Openings
 from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
-from esnode.wire import Message, encode
+from esnode.wire import Message
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +117,10 @@ class Services:
     explain: Callable[[bytes], tuple[int, int]]
     faults: FaultAnswer = not_allowed
     custodian: Custodian | None = None
+    memory: ClientMemory = field(default_factory=ClientMemory)
+    openings: Openings = field(
+        default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
+    )
     restored: bool = False
     """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
@@ -125,11 +131,10 @@ class Session:
     def __init__(self, connection: Connection, services: Services) -> None:
         self._connection = connection
         self._services = services
-        self._outgoing: list[bytes] = []
-        self._outgoing_bytes = 0
-        self._news: LeaderIs | None = None
-        self._writer = trio.lowlevel.ParkingLot()
-        self._drained = trio.lowlevel.ParkingLot()
+        self._memory = services.memory
+        self._scope = trio.CancelScope()
+        self._replies = Replies(connection, services.memory.answers, self._scope.cancel)
+        self._push = self._replies.push
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._stream = Stream()
@@ -141,41 +146,29 @@ class Session:
         """Serve until the client leaves. Raises `PeerError` when it breaks the protocol."""
         self.tell_leader()
         self._connection.on_progress(self.tell_leader)  # a client that sends for long hears that we live
+        try:
+            with self._scope:
+                await self._serve_requests()
+        finally:
+            self._replies.close()
+        if self._replies.ended is not None:
+            raise self._replies.ended
+
+    async def _serve_requests(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
+            nursery.start_soon(self._replies.write)
             while messages := await self._connection.receive():
                 for message in messages:
                     self._handle(message, nursery)
-                    await self._wait_drained()
+                    if self._replies.waiting_bytes > limits.SMALL_ANSWERS_BYTES:
+                        await self._replies.wait_drained()
             nursery.cancel_scope.cancel()
 
     def tell_leader(self) -> None:
         """Send the news of who leads; older news that have not left yet are forgotten."""
-        self._news = self._services.leader_news()
-        self._writer.unpark()
+        self._replies.push_news(self._services.leader_news())
 
     # --- going out -----------------------------------------------------------------------------
-
-    def _push(self, reply: NodeReply) -> None:
-        frame = encode(reply)
-        self._outgoing.append(frame)
-        self._outgoing_bytes += len(frame)
-        self._writer.unpark()
-
-    async def _write(self) -> None:
-        while True:
-            while not self._outgoing and self._news is None:
-                await self._writer.park()
-            if self._news is not None:
-                self._outgoing.append(encode(self._news))
-                self._news = None
-            frames, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-            await self._connection.send_bytes(b"".join(frames))
-            self._drained.unpark_all()
-
-    async def _wait_drained(self) -> None:
-        while self._outgoing_bytes > limits.MAX_SESSION_OUTGOING_BYTES:
-            await self._drained.park()
 
     def _refuse(self, request_id: int, error: EventStreamError) -> None:
         self._push(Refused(request_id, error.code, str(error)))
@@ -186,6 +179,8 @@ class Session:
         match message:
             case Append():
                 self._append(message)
+            case OpenProducerSession(request_id) if not self._services.openings.take(self._connection.source):
+                self._refuse(request_id, Busy("this address has opened too many producer sessions"))
             case OpenProducerSession():
                 self._start(nursery, message, partial(self._open_producer, message))
             case Read():
@@ -219,6 +214,10 @@ class Session:
         if run == self._refused_run:
             self._refuse(message.request_id, EarlierRefused("it may not overtake what was refused before it"))
             return
+        if batch.partition:
+            self._refused_run = run
+            self._refuse(message.request_id, InvalidRequest(f"there is no partition {batch.partition}"))
+            return
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size)
         taken = self._propose(
@@ -240,7 +239,7 @@ class Session:
             self._refuse(request_id, NotLeader(self._who_leads()))
             return False
         if not self._has_room(size_bytes):
-            self._refuse(request_id, Busy("this connection has too much in flight"))
+            self._refuse(request_id, Busy("this connection, or all together, have too much in flight"))
             return False
         token = services.waiting.expect_decision(settle)
         if not services.inbox.offer(proposal(token)):
@@ -249,17 +248,20 @@ class Session:
             return False
         self._in_flight += 1
         self._in_flight_bytes += size_bytes
+        self._memory.request_bytes += size_bytes
         return True
 
     def _has_room(self, size_bytes: int) -> bool:
         return (
             self._in_flight < limits.MAX_SESSION_INFLIGHT
             and self._in_flight_bytes + size_bytes <= limits.MAX_SESSION_INFLIGHT_BYTES
+            and self._memory.request_bytes + size_bytes <= limits.MAX_REQUEST_BYTES
         )
 
     def _settle_append(self, request_id: int, size_bytes: int, decision: Decision) -> None:
         self._in_flight -= 1
         self._in_flight_bytes -= size_bytes
+        self._memory.request_bytes -= size_bytes
         if decision.refusal is None:
             self._push(Appended(request_id, decision.ranges, decision.duplicates))
         else:
@@ -330,7 +332,7 @@ class Session:
 
     async def _read(self, request: Read) -> None:
         async with self._reads:
-            await self._wait_drained()
+            await self._replies.wait_drained()
             if self._services.view.rejoining:
                 raise self._rejoining()
             if request.linearizable:
@@ -374,7 +376,7 @@ class Session:
             with trio.move_on_after(limits.SUBSCRIPTION_SIGN_OF_LIFE_S):
                 await self._services.view.wait_offset(offset)
             async with self._reads:
-                await self._wait_drained()
+                await self._replies.wait_drained()
                 page = await self._services.reader.page(offset, limits.MAX_INDEX, limits.MAX_READ_BYTES)
                 self._push_records(request.request_id, page)
             offset = page.next_offset
@@ -409,7 +411,7 @@ class Session:
         match request:
             case ReadEntries():
                 async with self._reads:
-                    await self._wait_drained()
+                    await self._replies.wait_drained()
                     if request.linearizable:
                         await self._wait_linearizable()
                     self._push(await custodian.entries(request))
@@ -421,7 +423,7 @@ class Session:
                 self._push(await custodian.keep(request))
 
     async def _push_piece(self, piece: SnapshotPiece) -> None:
-        await self._wait_drained()
+        await self._replies.wait_drained()
         self._push(piece)
 
     def _push_records(self, request_id: int, page: Page) -> None:

@@ -54,6 +54,14 @@ class TcpStream(trio.abc.HalfCloseableStream):
             return "a closed connection"  # gone before we looked; the first receive says so
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
+    def peer_host(self) -> str:
+        """The address of the other end without its port; empty where there is none."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:
+            return ""
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the kernel; waits, and lets others run, only while that is full.
 

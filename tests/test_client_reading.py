@@ -292,7 +292,7 @@ async def test_a_subscription_that_retention_has_overtaken_says_so() -> None:
         cluster.grow(5)
         cluster.log.first_offset = 3
         events = log.subscribe(1)
-        with pytest.raises(OffsetOutOfRange, match="the first is 3"):
+        with pytest.raises(OffsetOutOfRange, match="not kept any more on any node; the first one is 3"):
             await anext(events)
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ import trio.testing
 from esnode.acquaintance import Acquaintances
 from esnode.agreement import Agreement
 from esnode.config import Address, Config, Member
-from esnode.connection import Connection, greet
+from esnode.connection import Connection, Dialer, accept, greet
 from esnode.errors import (
     EventStreamError,
+    NodeRunsElsewhere,
     PeerError,
     ProtocolError,
     UnknownDirectory,
     Unreachable,
+    WrongNode,
 )
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
@@ -52,6 +55,8 @@ class Door:
     inbox: Inbox
     nursery: trio.Nursery
     failures: list[EventStreamError] = field(default_factory=list)
+    at_clients_door: Dialer = nobody_home
+    """How node 1 looks who answers at the address of a peer."""
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """What `serve_listeners` does with a connection, without the log lines."""
@@ -91,12 +96,19 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
     storage = MemoryStorage(disk, Identity("c", 1))
     worker = StorageWorker(storage, inline=True)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0, rejoining=disk.rejoining)
-    meeting = Acquaintances(CONFIG, view, worker, nobody_home, dict)
+    door: Door | None = None
+
+    async def dial(address: Address) -> trio.abc.Stream:
+        assert door is not None
+        return await door.at_clients_door(address)
+
+    meeting = Acquaintances(CONFIG, view, worker, dial, dict)
     replication = Replication(CONFIG, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)
-            yield Door(replication, inbox, nursery)
+            door = Door(replication, inbox, nursery)
+            yield door
             nursery.cancel_scope.cancel()
 
 
@@ -183,12 +195,43 @@ async def test_a_peer_with_another_directory_is_told_so_and_turned_away() -> Non
         assert disk.peers == {2: THEIRS}
 
 
+def at_home(nursery: trio.Nursery, incarnation: int) -> Dialer:
+    """Node 2's own address for clients, where a process of that incarnation answers."""
+
+    async def dial(address: Address) -> trio.abc.Stream:
+        assert address == MEMBERS[1].client
+        theirs, ours = trio.testing.memory_stream_pair()
+        nursery.start_soon(partial(
+            accept, Connection(ours), cluster="c", node_id=2, incarnation=incarnation,
+            allowed_side=Side.CLIENT, peers=(),
+        ))  # fmt: skip
+        await trio.lowlevel.checkpoint()
+        return theirs
+
+    return dial
+
+
+async def test_a_stranger_that_says_that_it_rejoins_replaces_no_peers_directory() -> None:
+    """Whether the peer is down, or runs where clients find it: who claims its place must be found there."""
+    disk = MemoryDisk()
+    async with door_of(disk) as door:
+        await (await door.connect(7)).aclose()
+        with pytest.raises(WrongNode, match="nobody answers as node 2"):
+            await door.connect(8, ANOTHER, rejoining=True)
+        door.at_clients_door = at_home(door.nursery, 7)
+        with pytest.raises(NodeRunsElsewhere):
+            await door.connect(8, ANOTHER, rejoining=True)
+        assert disk.peers == {2: THEIRS}
+
+
 async def test_a_peer_that_rejoins_is_welcome_with_any_directory() -> None:
     disk = MemoryDisk()
     async with door_of(disk) as door:
         await door.connect(7)
+        door.at_clients_door = at_home(door.nursery, 8)
         await door.connect(8, ANOTHER, rejoining=True)
         assert disk.peers == {2: ANOTHER}
+        door.at_clients_door = nobody_home
         with pytest.raises(UnknownDirectory):
             await door.connect(9, THEIRS)
 

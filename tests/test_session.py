@@ -11,7 +11,7 @@ import trio.testing
 from esnode import limits
 from esnode.connection import Connection
 from esnode.dedup.producers import Opened, Opening
-from esnode.errors import Busy, EarlierRefused, NotLeader, ProducerFenced, Refusal
+from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced, Refusal
 from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
@@ -169,6 +169,16 @@ async def test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run
     )
     assert taken == [4, 5]
     assert refused == [(2, Busy.code), (3, EarlierRefused.code)]
+
+
+async def test_a_batch_for_a_partition_that_is_not_there_is_refused_and_what_follows_it() -> None:
+    services = services_of(CountedStatus())
+    services.view.show_state(LEADS)
+    astray = replace(batch(1), partition=7)
+    appends = (Append(1, astray, 4), Append(2, batch(2), 4), Append(3, batch(1), 5))
+    taken, refused = await offer(services, *appends)
+    assert taken == [5]
+    assert refused == [(1, InvalidRequest.code), (2, EarlierRefused.code)]
 
 
 async def test_what_follows_a_batch_that_the_inbox_had_no_room_for_is_refused() -> None:

@@ -302,6 +302,12 @@ def test_entries_that_cannot_follow_each_other_are_refused(
         decode(encode(AppendEntries(3, *prev, 4, tuple(following))))
 
 
+def test_an_entry_of_a_partition_that_is_not_there_is_refused() -> None:
+    entry = seal(index=5, term=2, kind=EntryKind.NOOP, base_offset=0, log_time_ms=0, partition=3)
+    with pytest.raises(ProtocolError, match="partition 3"):
+        decode(encode(AppendEntries(2, 4, 2, 4, (entry,))))
+
+
 def test_events_in_an_entry_of_another_kind_are_refused() -> None:
     for kind in (EntryKind.NOOP, EntryKind.PRODUCER):
         entry = seal(

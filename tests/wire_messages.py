@@ -108,7 +108,6 @@ def entries(
         keys=batch.keys if batch else b"",
         payload=batch.payload if batch else b"",
         producer=batch.producer if batch else None,
-        partition=batch.partition if batch else 0,
     )
 
 

@@ -12,7 +12,7 @@ from esctl.backends import network
 from esctl.host.finding import Finding
 from esnode import limits
 
-FEWEST_DESCRIPTORS: Final = limits.MAX_CLIENT_CONNECTIONS + 256
+FEWEST_DESCRIPTORS: Final = limits.MAX_CLIENT_CONNECTIONS + limits.MAX_CLIENT_HANDSHAKES + 256
 OLDEST_SQLITE: Final = (3, 35, 0)
 OLDEST_PYTHON: Final = (3, 11)
 

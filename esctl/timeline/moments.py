@@ -176,12 +176,13 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
 LEFT_OUT: Final = frozenset(
     {
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
-        "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "snapshot_sent",
+        "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
         "client_dropped",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""
 KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
-    "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "history_conflict",
+    "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "handshakes_displaced",
+    "history_conflict",
 }  # fmt: skip
 """Every event that a node writes."""

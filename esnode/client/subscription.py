@@ -1,9 +1,10 @@
 """Follows the log from an offset, on a connection of its own, through any number of them.
 
 Decides which node is asked and when to go to the next one: when its connection ends, when nothing of a
-message has come for `SILENCE_S` although it should give a sign of life every second, or when it has not
-heard of a leader for `STALE_MS` while others might have. Holds what came in one message at most: a slow
-reader slows the node down, and nobody else. Used by `log.py` and `node_link.py`.
+message has come for `SILENCE_S` although it should give a sign of life every second, when it has not
+heard of a leader for `STALE_MS` while others might have, or when it has cut away what others may keep.
+Holds what came in one message at most: a slow reader slows the node down, and nobody else. Used by `log.py`
+and `node_link.py`.
 """
 
 import random
@@ -27,6 +28,7 @@ from esnode.errors import (
     ConnectionLost,
     EventStreamError,
     NewerFormat,
+    OffsetAfterRestore,
     OffsetOutOfRange,
     OperatorError,
     PeerError,
@@ -34,20 +36,21 @@ from esnode.errors import (
     VersionMismatch,
     WrongCluster,
 )
-from esnode.messages import Goodbye, LeaderIs, Records, Refused, Subscribe
+from esnode.messages import Goodbye, LeaderIs, Read, Records, Refused, Subscribe
 from esnode.wire import Message
 
 SILENCE_S: Final = 3 * limits.SUBSCRIPTION_SIGN_OF_LIFE_S
 STALE_MS: Final = 3000
 _REQUEST_ID: Final = 1
+_FIRST_KEPT_ID: Final = 2
 
 
 class BatchSubscription:
     """An async iterator of `StoredBatch`, without end. For one task at a time.
 
-    Raises `OffsetOutOfRange` when retention has overtaken it, `OffsetAfterRestore` when the log was restored
-    and does not reach so far, and `ClusterRestored`, `WrongCluster` or `VersionMismatch` when every node
-    says so. All else it lives through; `error` is the last of it.
+    Raises `OffsetOutOfRange` when retention has overtaken it on all nodes that answer, `OffsetAfterRestore`
+    when the log was restored and does not reach so far, and `ClusterRestored`, `WrongCluster` or
+    `VersionMismatch` when every node says so. All else it lives through; `error` is the last of it.
     """
 
     def __init__(
@@ -71,6 +74,10 @@ class BatchSubscription:
         self._failures = 0
         self._refused: set[Address] = set()
         self._restored: ClusterRestored | None = None
+        self._cut: dict[Address, int | None] = {}
+        """The nodes that keep the next event no more, and the first one that each keeps, where it says so."""
+        self._silent: set[Address] = set()
+        """Those that were asked for it then, and did not answer."""
         self._connection: Connection | None = None
         self._patience: trio.CancelScope | None = None
         self._patience_s = 0.0
@@ -85,9 +92,12 @@ class BatchSubscription:
         while not self._batches:
             try:
                 await self._receive()
-            except OffsetOutOfRange:
+            except OffsetAfterRestore:
                 await self.aclose()
                 raise
+            except OffsetOutOfRange as error:
+                self._cut[self._address] = await self._first_kept()
+                await self._go_on(error)
             except NewerFormat:
                 await self.aclose()
                 if not self._batches:  # else they come first: it is met again behind them
@@ -144,6 +154,35 @@ class BatchSubscription:
         if self._patience is not None:
             self._patience.deadline = now + self._patience_s
 
+    async def _first_kept(self) -> int | None:
+        """The first event that the node keeps; None where it does not say so."""
+        if self._connection is None:
+            return None
+        question = Read(_FIRST_KEPT_ID, limits.MAX_INDEX, 1, 1, linearizable=False)
+        with trio.move_on_after(SILENCE_S):
+            try:
+                await self._connection.send(question)
+                while messages := await self._connection.receive():
+                    for message in messages:
+                        if isinstance(message, Records) and message.request_id == _FIRST_KEPT_ID:
+                            return message.first_offset
+            except (PeerError, OperatorError):
+                return None  # the node has gone: the others are asked
+        return None
+
+    def _end_where_all_have_cut(self, address: Address) -> None:
+        """One node may keep what another has cut. Raises `OffsetOutOfRange` once no other can be asked."""
+        if address not in self._cut:
+            self._silent.add(address)
+        if not (self._cut.keys() | self._silent).issuperset(self._addresses()):
+            return
+        firsts = [first for first in self._cut.values() if first is not None]
+        kept = f"; the first one is {min(firsts)}" if firsts else ""
+        silent = f" ({len(self._silent)} did not answer)" if self._silent else ""
+        self._cut.clear()
+        self._silent.clear()
+        raise OffsetOutOfRange(f"event {self._received} is not kept any more on any node{silent}{kept}")
+
     async def _open(self) -> Connection:
         connection, _ = await call(self._address, self._dial, self._allegiance, self._rng)
         async with AsyncExitStack() as stack:
@@ -157,6 +196,8 @@ class BatchSubscription:
             case Records():
                 self._failures = 0
                 self._refused.clear()
+                self._cut.clear()
+                self._silent.clear()
                 self.end_offset = message.next_offset
                 for batch in batches_of(message.records, self._received):
                     self._batches.append(batch)
@@ -182,6 +223,8 @@ class BatchSubscription:
                 self._restored = error
             if self._refused.issuperset(self._addresses()):
                 raise self._restored or error
+        if self._cut:
+            self._end_where_all_have_cut(address)
         self._turn += 1
         self._failures += 1
         pause_s = min(limits.RECONNECT_MIN_S * 2**self._failures, limits.RECONNECT_MAX_S)

@@ -117,6 +117,8 @@ class ProducerTable:
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
         self._named: OrderedDict[int, _Session] = OrderedDict()
         self._names: dict[str, int] = {}
+        self._unused: OrderedDict[int, None] = OrderedDict()
+        """Those without a name and an event: when there are many, the oldest is closed before all others."""
         self.closed = 0
         """Sessions that were closed to make room, ever."""
 
@@ -193,6 +195,8 @@ class ProducerTable:
             self._named[producer_id] = session
         else:
             self._sessions[producer_id] = session
+            if not session.next_sequence:
+                self._unused[producer_id] = None
         self._make_room()
 
     def record(self, stamp: ProducerStamp, base_offset: int, count: int, log_time_ms: int = 0) -> None:
@@ -205,6 +209,8 @@ class ProducerTable:
             return
         if stamp.sequence != session.next_sequence:
             raise Bug(f"producer {stamp.producer_id} is at {session.next_sequence}, not at {stamp.sequence}")
+        if not session.next_sequence:
+            self._unused.pop(stamp.producer_id, None)
         session.next_sequence += stamp.covered
         session.packed = session.digest = None
         if count == stamp.covered:
@@ -216,6 +222,8 @@ class ProducerTable:
             self._sessions.move_to_end(stamp.producer_id)
 
     def _forget(self, producer_id: int | None) -> None:
+        if producer_id is not None:
+            self._unused.pop(producer_id, None)
         if producer_id is not None and self._sessions.pop(producer_id, None) is None:
             named = self._named.pop(producer_id, None)
             if named is not None:
@@ -226,7 +234,8 @@ class ProducerTable:
             self._forget(next(iter(self._named)))
             self.closed += 1
         while len(self) > limits.MAX_PRODUCERS:
-            self._sessions.popitem(last=False)
+            idle = self._unused if len(self._unused) > limits.MAX_UNUSED_PRODUCERS else self._sessions
+            self._forget(next(iter(idle)))
             self.closed += 1
 
     def _allowed_ranges(self) -> int:
@@ -258,6 +267,7 @@ class ProducerTable:
     def adopt(self, other: "ProducerTable") -> None:
         """Replace all sessions by those of `other`."""
         self._sessions, self._named, self._names = other._sessions, other._named, other._names
+        self._unused = other._unused
         self.closed = other.closed
 
     @classmethod
@@ -301,6 +311,8 @@ class ProducerTable:
             self._names[session.name] = producer_id
         session.packed = bytes(view[begin:end])
         (self._named if named else self._sessions)[producer_id] = session
+        if not named and not next_sequence:
+            self._unused[producer_id] = None
         return end
 
 

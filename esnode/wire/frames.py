@@ -242,6 +242,11 @@ class FrameReader:
         self._error: ProtocolError | FrameTooLarge | DamagedRecord | None = None
 
     @property
+    def unfinished_bytes(self) -> int:
+        """How large the unfinished frame will be, as far as that is known; 0 where none has begun."""
+        return self._needed if self._pieces else 0
+
+    @property
     def unfinished(self) -> bool:
         """Whether a frame has begun and is not whole."""
         return bool(self._pieces)

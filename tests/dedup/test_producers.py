@@ -98,6 +98,27 @@ def test_the_session_idle_for_longest_is_closed_to_make_room(monkeypatch: pytest
     assert (len(table), table.closed) == (3, 1)
 
 
+def test_sessions_that_are_opened_and_not_used_close_each_other_and_none_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever opens sessions without end closes nobody's but those; so does a table out of its bytes."""
+    monkeypatch.setattr(limits, "MAX_PRODUCERS", 6)
+    monkeypatch.setattr(limits, "MAX_UNUSED_PRODUCERS", 2)
+    table = ProducerTable()
+    for producer_id in (1, 2, 3):
+        table.open(Opening(producer_id, 1, 0))
+        record(table, producer_id, 0, producer_id, 1)
+    for producer_id in range(4, 100):
+        table.open(Opening(producer_id, 1, 0))
+        if producer_id == 50:
+            table = ProducerTable.load(table.dump())
+    assert [n for n in range(1, 100) if table.place(n)] == [1, 2, 3, 97, 98, 99]
+    record(table, 98, 0, 9, 1)
+    table.open(Opening(100, 1, 0))
+    table.open(Opening(101, 1, 0))
+    assert [n for n in range(1, 102) if table.place(n)] == [1, 2, 3, 98, 100, 101]
+
+
 def test_an_entry_of_a_closed_session_or_an_old_epoch_is_passed_over() -> None:
     table = ProducerTable()
     table.open(Opening(7, 1, 0))
