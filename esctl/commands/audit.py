@@ -106,7 +106,7 @@ def _verified(wanted: Trail) -> Answer:
         "breaks": [{"line": one.line, "what": one.what} for one in breaks],
     }
     if not lines:
-        nothing = Inconclusive(f"{wanted.path} has no line", next_step="esctl audit, without --verify")
+        nothing = Inconclusive(f"{wanted.path} has no line", next_step="esctl cluster ls")
         return Answer(data, [], [Trouble.of(nothing)], exit_of(Inconclusive))
     if not breaks:
         whole = Line(

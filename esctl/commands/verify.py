@@ -59,6 +59,8 @@ class Proof:
     def doubts(self) -> list[str]:
         """Why there is not enough to judge by; empty when there is."""
         found = list(self.expected.flaws)
+        if self.expected.malformed and not self.expected.flaws:
+            found.append(f"{self.expected.malformed:,} lines of the input are no events to look for")
         found += [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
         if not self.audit.confirmed:
             found.append("no majority confirmed where the log ends, so acked events may not be applied yet")

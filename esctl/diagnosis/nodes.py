@@ -24,7 +24,7 @@ from esnode.errors import (
     UnsafeRepair,
 )
 
-_REJOIN: Final = 'docs/deployment.md, "Damage on several nodes"'
+_REJOIN: Final = 'esctl docs deployment, "Damage on several nodes"'
 _NO_ROOM: Final = ("No space left", "disk is full", "no space left", "quota")
 
 

@@ -56,7 +56,7 @@ _SETTINGS: Final = (
         "[dedup]",
         _running_window,
         lambda config: _written_window(config.dedup),
-        "[dedup] is changed on all nodes while all are stopped: docs/operations.md",
+        "[dedup] is changed on all nodes while all are stopped: esctl docs operations",
     ),
 )
 
