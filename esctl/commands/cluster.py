@@ -245,10 +245,10 @@ def _destroy_unreadable(
         run.intend(name)
         cleared = clearing.clear_unreadable(name)
     run.terminal.warn("where else it kept data (--data-dir) is not known; what is there stays there")
-    return _cleared(name, cleared)
+    return _cleared(name, cleared, f"what was kept of it in {place}")
 
 
-def _cleared(name: str, cleared: "Cleared") -> Answer:
+def _cleared(name: str, cleared: "Cleared", what: str = "all its data") -> Answer:
     """What is gone, and what is not: that is told in the same breath."""
     data = {"name": name, "deleted": [*map(str, cleared.gone)], "kept": [*map(str, cleared.kept)]}
     if cleared.failed:
@@ -258,7 +258,7 @@ def _cleared(name: str, cleared: "Cleared") -> Answer:
         )
         return Answer.of_error(error, data)
     if not cleared.kept:
-        return Answer(data, [Line(f"cluster {name} is gone, with all its data")])
+        return Answer(data, [Line(f"cluster {name} is gone, with {what}")])
     kept: list[tuple[str, Value]] = [("still there", str(path)) for path in cleared.kept]
     return Answer(data, [Line(f"cluster {name} is gone; not all that lay beside its data is"), Fields(kept)])
 
