@@ -78,7 +78,9 @@ def up(
         cluster = layout.plan(
             wanted, nodes, data_dir=data_dir, storage=storage, backend=backend, base_port=base_port
         )
+        options = NodeOptions(storage, log_level, faults)
         if dry_run:
+            layout.check_free(cluster, options)
             data = {
                 "name": wanted,
                 "dry_run": True,
@@ -91,7 +93,7 @@ def up(
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
         run.intend(wanted)
-        layout.make(cluster, NodeOptions(storage, log_level, faults))
+        layout.make(cluster, options)
     with run.changing(wanted):
         return _start(run, cluster, timeout)
 

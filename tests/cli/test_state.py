@@ -101,9 +101,21 @@ def test_an_atomic_write_leaves_the_old_text_when_it_fails(
     def refuse(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
+    def refuse_all(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(MachineRefused, match="No space left"):
         state.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.glob(".file*")) == []
+    with monkeypatch.context() as also:
+        also.setattr(Path, "unlink", refuse_all)
+        with pytest.raises(MachineRefused, match="No space left"):
+            state.write_atomically(path, "new")
+    (tmp_path / f".file.{os.getpid()}").unlink()
+    with pytest.raises(UnicodeEncodeError):
+        state.write_atomically(path, "caf\udce9")
     assert path.read_text() == "old"
     assert list(tmp_path.glob(".file*")) == []
 
