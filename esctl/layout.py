@@ -8,7 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from esctl import state
+from esctl import oserror, state
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions
 from esctl.errors import InvalidArgument
@@ -51,9 +51,14 @@ def plan(
     return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", backend, storage, created, home, nodes)
 
 
-def describe(cluster: state.Cluster, options: NodeOptions) -> None:
-    """Write down that there is the cluster, if all its places are free. Raises `DirectoryTaken`."""
+def check_free(cluster: state.Cluster, options: NodeOptions) -> None:
+    """Raises what the backend raises when the cluster could not be made: `DirectoryTaken` and others."""
     backend_named(cluster.backend).check_free(cluster, options)
+
+
+def describe(cluster: state.Cluster, options: NodeOptions) -> None:
+    """Write down that there is the cluster, if all its places are free. Raises as `check_free` does."""
+    check_free(cluster, options)
     state.add(cluster)
 
 
@@ -62,6 +67,6 @@ def make(cluster: state.Cluster, options: NodeOptions) -> None:
     describe(cluster, options)
     try:
         backend_named(cluster.backend).create(cluster, options)
-    except EventStreamError:
+    except (EventStreamError, *oserror.KINDS):
         state.remove(cluster.name)
         raise

@@ -41,6 +41,14 @@ def declared(error: OSError | UnicodeEncodeError) -> EventStreamError | None:
     return MachineRefused(f"{where}{error.strerror}", next_step=next_step(error) or MachineRefused.next_step)
 
 
+def check_text(path: Path) -> None:
+    """Raise `InvalidArgument` for a path that is bytes and no text: no configuration can hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise _no_text(error) or error from None
+
+
 def with_next_step(error: EventStreamError) -> EventStreamError:
     """The same error; where an `OSError` is behind it, with the step that helps against that."""
     cause = error.__cause__

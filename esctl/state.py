@@ -228,18 +228,20 @@ def make_directory(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content, or leave it as it was: after a crash too."""
+    """Replace a file's content, or leave it as it was: after a crash too. Raises `MachineRefused`."""
+    content = text.encode()  # before anything is made: a path in it may be bytes and no text
     make_directory(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what refused the writing may refuse this; `doctor` finds the rest
+            beside.unlink(missing_ok=True)
         raise MachineRefused(f"{path} cannot be written: {error.strerror}") from error
 
 

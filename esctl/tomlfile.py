@@ -8,7 +8,6 @@ text is beside the file until it is whole; a link stays, and what it leads to is
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,6 +123,8 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 def _replace(target: Path, content: bytes) -> None:
     """Write a new file with the old one's mode and owner, read it back, and give it the old one's name."""
+    import tempfile  # loaded late: it brings `random`, and most commands change no file
+
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     beside = Path(name)
     try:

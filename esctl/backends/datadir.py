@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from esctl import state, tomlfile
+from esctl import oserror, state, tomlfile
 from esctl.errors import DirectoryTaken, MachineRefused
 from esctl.state import Cluster, Node
 from esnode import config
@@ -24,7 +24,11 @@ LOST_AND_FOUND: Final = "lost+found"
 
 
 def check(cluster: Cluster, number: int, where: Path) -> None:
-    """Raises `DirectoryTaken` unless `where` is free to be the node's data directory, or is not there."""
+    """Raises `DirectoryTaken` unless `where` is free to be the node's data directory, or is not there.
+
+    Raises `InvalidArgument` for a path that no configuration can hold.
+    """
+    oserror.check_text(where)
     helps = f"esctl node replace {number} --data-dir DIR, with an empty one, --cluster {cluster.name}"
     if os.path.lexists(where) and not _is_empty(where):
         raise DirectoryTaken(f"{where} is not an empty directory; nothing was done", next_step=helps)

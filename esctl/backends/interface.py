@@ -90,7 +90,10 @@ class Backend(Protocol):
         """Where the nodes of a new cluster would listen. Raises `PortTaken`."""
 
     def check_free(self, cluster: Cluster, options: NodeOptions) -> None:
-        """Raises `DirectoryTaken` when one of the cluster's places is not free, `EngineMissing`."""
+        """Raises `DirectoryTaken` when one of the cluster's places is not free, `EngineMissing`.
+
+        Raises `InvalidArgument` for a place that no configuration can name.
+        """
 
     def create(self, cluster: Cluster, options: NodeOptions) -> None:
         """Write the nodes' configuration files and directories.

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 import esnode
-from esctl import nodelog, ports, state
+from esctl import nodelog, oserror, ports, state
 from esctl.backends import datadir, holder, pidfile
 from esctl.backends.holder import Holder
 from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
@@ -77,6 +77,7 @@ class ProcessBackend:
         """See `interface.Backend.check_free`."""
         if options.storage == "rocksdb" and find_spec("rocksdict") is None:
             raise EngineMissing("the storage engine rocksdb needs the package rocksdict")
+        oserror.check_text(cluster.data_dir)
         for node in cluster.nodes:
             for path in (node.config, node.data_dir, node.log):
                 if os.path.lexists(path) or owner_of(path) not in (None, cluster.name):
@@ -91,7 +92,7 @@ class ProcessBackend:
                 write_atomically(node.config, dump(_config(cluster, node, options)))
                 load(node.config)
                 make_directory(node.data_dir)
-        except EventStreamError:
+        except (EventStreamError, *oserror.KINDS):
             self.destroy(cluster)
             raise
 

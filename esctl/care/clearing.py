@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esctl import state
-from esctl.backends import backend_named, datadir, holder
+from esctl.backends import backend_named, datadir, holder, pidfile
 from esctl.backends.interface import Backend
 from esctl.errors import NodesAlive
 from esctl.state import Cluster
@@ -62,14 +62,14 @@ def _delete(cluster: Cluster, backend: Backend) -> Cleared:
 def clear_unreadable(name: str) -> Cleared:
     """Delete what is in the directory of a cluster whose description cannot be read.
 
-    Raises `NodesAlive` while a node runs whose configuration is in there.
+    Raises `NodesAlive` while a node runs whose configuration is in there, or that a note in there remembers.
     """
     place = state.clusters_root() / name
-    inside = [each.pid for each, config in holder.every_node() if place in config.parents]
-    if inside:
-        pids = " ".join(map(str, sorted(inside)))
+    alive = _alive_of(place)
+    if alive:
+        pids = " ".join(map(str, sorted(alive)))
         raise NodesAlive(
-            f"nodes run whose configurations are in {place}; nothing was deleted",
+            f"nodes of {name} still run; nothing was deleted",
             next_step=f"kill {pids}; then: esctl cluster destroy {name} --confirm {name}",
         )
     failed = datadir.delete(place / state.HOME) if (place / state.HOME).exists() else []
@@ -77,3 +77,14 @@ def clear_unreadable(name: str) -> Cleared:
         return Cleared([], failed=failed)
     left = state.remove(name)
     return Cleared([place], left) if not place.exists() else Cleared([], [*left] or [place])
+
+
+def _alive_of(place: Path) -> set[int]:
+    """The processes of the nodes of the cluster whose directory that is, as far as anything there tells."""
+    here = place.resolve()  # a node's command line may lead there by another way
+    inside = {
+        each.pid for each, config in holder.every_node() if here in Path(os.path.realpath(config)).parents
+    }
+    # With --data-dir, the configurations are elsewhere, and only the notes know of the nodes.
+    notes = [pidfile.read_note(path) for path in place.glob("node-*.pid")]
+    return inside | {note.pid for note in notes if note is not None and pidfile.live(note) is not None}

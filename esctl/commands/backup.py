@@ -124,6 +124,7 @@ def restore(
         options, backend = vault.successor_options(manifest, storage), backend_named(cluster.backend)
         epoch = 1 + len(options.ancestors)
         if dry_run:
+            layout.check_free(cluster, options)
             data = {**_data(file, manifest), "name": name, "dry_run": True, "epoch": epoch}
             return Answer(data, [Line(f"would make {nodes} nodes in {cluster.data_dir}, epoch {epoch}")])
         with run.terminal.progress(f"checking {file.name}", manifest.events, "events") as bar:

@@ -78,7 +78,9 @@ def up(
         cluster = layout.plan(
             wanted, nodes, data_dir=data_dir, storage=storage, backend=backend, base_port=base_port
         )
+        options = NodeOptions(storage, log_level, faults)
         if dry_run:
+            layout.check_free(cluster, options)
             data = {
                 "name": wanted,
                 "dry_run": True,
@@ -91,7 +93,7 @@ def up(
                 [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
             )
         run.intend(wanted)
-        layout.make(cluster, NodeOptions(storage, log_level, faults))
+        layout.make(cluster, options)
     with run.changing(wanted):
         return _start(run, cluster, timeout)
 
@@ -245,10 +247,10 @@ def _destroy_unreadable(
         run.intend(name)
         cleared = clearing.clear_unreadable(name)
     run.terminal.warn("where else it kept data (--data-dir) is not known; what is there stays there")
-    return _cleared(name, cleared)
+    return _cleared(name, cleared, f"what was kept of it in {place}")
 
 
-def _cleared(name: str, cleared: "Cleared") -> Answer:
+def _cleared(name: str, cleared: "Cleared", what: str = "all its data") -> Answer:
     """What is gone, and what is not: that is told in the same breath."""
     data = {"name": name, "deleted": [*map(str, cleared.gone)], "kept": [*map(str, cleared.kept)]}
     if cleared.failed:
@@ -258,7 +260,7 @@ def _cleared(name: str, cleared: "Cleared") -> Answer:
         )
         return Answer.of_error(error, data)
     if not cleared.kept:
-        return Answer(data, [Line(f"cluster {name} is gone, with all its data")])
+        return Answer(data, [Line(f"cluster {name} is gone, with {what}")])
     kept: list[tuple[str, Value]] = [("still there", str(path)) for path in cleared.kept]
     return Answer(data, [Line(f"cluster {name} is gone; not all that lay beside its data is"), Fields(kept)])
 

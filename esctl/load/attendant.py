@@ -87,7 +87,8 @@ def start(cluster: Cluster, plan: LoadPlan, directory: Path | None) -> KnownLoad
 def listed(cluster: Cluster) -> list[KnownLoad]:
     """Every load that was started on the cluster and has files still, the oldest name first."""
     names = sorted(path.stem for path in _notes(cluster).glob("*.json"))
-    return [known for name in names if (known := find(cluster, name)) is not None]
+    found = [known for name in names if (known := find(cluster, name)) is not None]
+    return [known for known in found if known.directory.is_dir()]
 
 
 def note_self(directory: Path) -> None:
@@ -99,7 +100,7 @@ def find(cluster: Cluster, name: str) -> KnownLoad | None:
     """The load of that name; None when there never was one."""
     try:
         directory = Path(json.loads(_note(cluster, name).read_text(encoding="utf-8"))["directory"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return at(directory, name)
 

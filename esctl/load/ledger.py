@@ -51,8 +51,11 @@ def write_plan(directory: Path, plan: LoadPlan) -> None:
 def read_plan(directory: Path) -> LoadPlan:
     """Raises `RunUnreadable`."""
     try:
-        return LoadPlan(**json.loads((directory / PLAN).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        plan = LoadPlan(**json.loads((directory / PLAN).read_text(encoding="utf-8")))
+        if not all(isinstance(number, int | float) for number in (plan.rate, plan.seconds, plan.begun)):
+            raise TypeError("what should be numbers is not")
+        return plan
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunUnreadable(f"{directory / PLAN} cannot be used: {error}") from error
 
 

@@ -3,10 +3,11 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from esctl import state
 from esctl.backends import pidfile
 from esctl.errors import MachineRefused
 from esctl.load import attendant, background, ledger
@@ -217,3 +219,25 @@ def test_loads_that_are_under_way_are_listed_of_every_cluster_or_of_one(make_fak
         "no load is under way"
         in Run("bench", "ls", "-o", "table", "-c", make_fakes("three").cluster.name).out
     )
+
+
+UNDATED = json.dumps({**asdict(PLAN), "begun": "soon"})
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[" * 100_000, "null", UNDATED])
+def test_one_broken_plan_does_not_hide_the_other_loads(make_fakes: Any, damage: str) -> None:
+    for name in ("bad", "good"):
+        cluster = make_fakes(name).cluster
+        files = cluster.directory / "files"
+        ledger.write_plan(files, replace(PLAN, cluster=name, begun=time.time()))
+        write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
+        pidfile.take_note(files / "process.json", os.getpid(), Path(sys.executable).name)
+        if name == "bad":
+            (files / ledger.PLAN).write_text(damage)
+    run = Run("bench", "ls", "-o", "json")
+    assert run.code == 1
+    assert [load["cluster"] for load in run.document["data"]["loads"]] == ["good"]
+    (error,) = run.document["errors"]
+    assert "bad/files/plan.json" in error["message"]
+    shutil.rmtree(state.clusters_root() / "bad" / "files")
+    assert Run("bench", "ls", "--all").code == 0, "whose files are deleted is no load any more"

@@ -11,7 +11,7 @@ import pytest
 
 from esctl import state
 from esctl.backends import datadir
-from esctl.errors import DirectoryTaken, MachineRefused
+from esctl.errors import DirectoryTaken, InvalidArgument, MachineRefused
 from esctl.state import Node
 from esnode import config
 
@@ -66,6 +66,8 @@ def test_a_directory_that_is_somebodys_is_refused(fakes: FakeNodes, tmp_path: Pa
     (tmp_path / "full" / "file").touch()
     with pytest.raises(DirectoryTaken, match="not an empty directory"):
         datadir.check(fakes.cluster, 2, tmp_path / "full")
+    with pytest.raises(InvalidArgument, match="is not UTF-8"):
+        datadir.check(fakes.cluster, 2, tmp_path / "caf\udce9")
 
 
 def test_destroying_a_cluster_deletes_what_was_put_aside(fakes: FakeNodes) -> None:

@@ -173,7 +173,7 @@ def test_an_unknown_error_is_reported_as_a_bug(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [
-        (["--help"], {"trio", "pydantic", "esctl.commands.cluster"}),
+        (["--help"], {"trio", "pydantic", "tempfile", "esctl.commands.cluster"}),
         (["explain", "ES1203"], {"trio"}),
         (["cluster", "ls"], set()),
         (["node", "ls", "-o", "json"], set()),

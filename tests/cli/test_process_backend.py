@@ -112,6 +112,28 @@ def test_a_cluster_that_was_killed_while_it_was_made_is_known_and_can_be_destroy
     assert state.names() == []
 
 
+def test_a_place_whose_name_is_no_text_is_refused_in_the_dry_run_and_leaves_nothing(tmp_path: Path) -> None:
+    for more in (["--dry-run"], []):
+        refused = Run("cluster", "up", "zz", "--data-dir", f"{tmp_path}/d\udcff", *more, "-o", "json")
+        assert refused.code == 2
+        assert "is not UTF-8" in refused.document["errors"][0]["message"]
+        assert state.names() == []
+    assert not list(tmp_path.glob("d*"))
+
+
+def test_a_cluster_that_the_machine_refuses_to_make_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(process, "load", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        layout.make(plan("half", tmp_path / "half"), NodeOptions())
+    assert state.names() == []
+    assert not (tmp_path / "half").exists()
+
+
 def test_a_place_that_is_promised_to_another_cluster_is_not_free(fakes: FakeNodes, tmp_path: Path) -> None:
     layout.describe(plan("first", tmp_path / "new"), NodeOptions())  # and its files were never made
     with pytest.raises(DirectoryTaken, match="belongs to cluster first"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from esctl import state
+from esctl.backends import pidfile
 from esctl.errors import (
     ClusterExists,
     ClusterNotFound,
@@ -100,9 +101,21 @@ def test_an_atomic_write_leaves_the_old_text_when_it_fails(
     def refuse(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
+    def refuse_all(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(MachineRefused, match="No space left"):
         state.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.glob(".file*")) == []
+    with monkeypatch.context() as also:
+        also.setattr(Path, "unlink", refuse_all)
+        with pytest.raises(MachineRefused, match="No space left"):
+            state.write_atomically(path, "new")
+    (tmp_path / f".file.{os.getpid()}").unlink()
+    with pytest.raises(UnicodeEncodeError):
+        state.write_atomically(path, "caf\udce9")
     assert path.read_text() == "old"
     assert list(tmp_path.glob(".file*")) == []
 
@@ -151,20 +164,36 @@ def test_one_broken_description_is_in_no_other_clusters_way(
     assert fakes.cluster.directory.exists()
 
 
-def test_a_cluster_whose_description_is_broken_is_not_deleted_under_its_nodes(fakes: FakeNodes) -> None:
+@pytest.mark.parametrize("where", ["beside", "through a link", "elsewhere"])
+def test_a_cluster_whose_description_is_broken_is_not_deleted_under_its_nodes(
+    state_home: Path, tmp_path: Path, where: str
+) -> None:
+    if where == "through a link":
+        (tmp_path / "disk").mkdir()
+        state_home.symlink_to(tmp_path / "disk")
     home = state.clusters_root() / "torn" / state.HOME
     (home / "node-1").mkdir(parents=True)
     (home.parent / "cluster.json").touch()
-    config = home / "node-1.toml"
+    config = {
+        "beside": home / "node-1.toml",
+        "through a link": home.resolve() / "node-1.toml",
+        "elsewhere": tmp_path / "elsewhere" / "node-1.toml",  # only its note tells
+    }[where]
     program = "import sys; print('there', flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", program, "esnode", "--config", str(config)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout is not None
         assert node.stdout.readline() == "there\n"
+        note = home.parent / "node-1.pid"
+        if where == "elsewhere":
+            pidfile.take_note(note, node.pid, str(config))
         refused = Run("cluster", "destroy", "torn", "--confirm", "torn", "-o", "json")
         assert refused.code == 14
         assert refused.document["errors"][0]["next"].startswith(f"kill {node.pid};")
         assert home.is_dir()
+        assert note.exists() is (where == "elsewhere")
         node.communicate()
-    assert Run("cluster", "destroy", "torn", "--confirm", "torn").code == 0
+    gone = Run("cluster", "destroy", "torn", "--confirm", "torn", "-o", "table")
+    assert gone.code == 0
+    assert "all its data" not in gone.out + gone.err, "where else it kept data is not known"
     assert not home.exists()

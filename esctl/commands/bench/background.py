@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from esctl import state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.arguments import DryRun
 from esctl.errors import InvalidArgument
+from esctl.exits import Exit
 from esctl.invocation import Invocation
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -69,14 +70,20 @@ def ls(
     """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
     of all"""
     from esctl.load import attendant, ledger
+    from esctl.playbook.errors import RunUnreadable
 
     clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
     listed: list[dict[str, Any]] = []
     rows: list[list[Value]] = []
+    errors: list[Trouble] = []
     for cluster, load in ((c, load) for c in clusters for load in attendant.listed(c)):
         if not (load.running or every):
             continue
-        plan = ledger.read_plan(load.directory)
+        try:
+            plan = ledger.read_plan(load.directory)
+        except RunUnreadable as error:  # one damaged plan does not hide the others
+            errors.append(Trouble.of(error))
+            continue
         sample = load.sample
         begun = datetime.fromtimestamp(plan.begun, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         left_s = max(0.0, plan.begun + plan.seconds - time.time()) if load.running else 0.0
@@ -97,7 +104,8 @@ def ls(
             ]
         )
     columns = ["cluster", "load", "", "begun", "left", "rate", "acked", "files"]
-    return Answer({"loads": listed}, [Table(columns, rows, empty="no load is under way")])
+    table = Table(columns, rows, empty="no load is under way")
+    return Answer({"loads": listed}, [table], errors, Exit.ERROR if errors else Exit.OK)
 
 
 def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) -> Answer:
