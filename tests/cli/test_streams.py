@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -126,6 +127,17 @@ def test_no_encoding_of_the_streams_is_an_error(tmp_path: Path, encoding: str) -
         assert b"Traceback" not in done.stderr, words
         assert b"a bug in esctl" not in done.stdout + done.stderr
         assert (done.stdout + done.stderr).isascii() or not encoding.startswith("ascii")
+
+
+def test_a_terminal_that_hangs_up_is_a_reader_that_left() -> None:
+    master, slave = pty.openpty()
+    stream = OutputStream(slave, "utf-8")
+    os.close(master)
+    stream.write("nobody sees this\n")
+    stream.flush()
+    assert stream.reader_left
+    assert streams.failure_of(stream) is None
+    os.close(slave)
 
 
 def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
