@@ -1,5 +1,6 @@
 """What is written arrives whole, or the command says that it did not: real descriptors, real processes."""
 
+import fcntl
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from esctl.streams import OutputStream
 
 from . import talkative
 from .conftest import plan
+from .test_invocation import until_it_ends
 
 ESCTL = [sys.executable, "-m", "esctl.main"]
 TALKATIVE = [sys.executable, "-m", "tests.cli.talkative"]
@@ -106,6 +108,23 @@ def test_an_input_that_has_nothing_yet_is_waited_for() -> None:
     writer.join()
     os.close(write)
     assert streams.read(read, 100) == b""
+    os.close(read)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_an_answer_that_nobody_takes(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # less than what is written first
+    said = tmp_path / "said"
+    command = [*TALKATIVE, str(tmp_path / "done")]
+    with said.open("wb") as errors, subprocess.Popen(command, stdout=write, stderr=errors) as process:
+        assert os.read(read, 1)
+        try:
+            assert until_it_ends(process, signal.SIGINT) == 130
+        finally:
+            process.kill()
+    assert b"Traceback" not in said.read_bytes()
+    os.close(write)
     os.close(read)
 
 
