@@ -28,6 +28,7 @@ from esctl.invocation import (
     OutputOption,
     shared_options,
 )
+from esctl.signals import leave_at_once
 from esctl.terminal import Output, Terminal
 from esnode import __version__
 from esnode.errors import Bug, EventStreamError
@@ -148,7 +149,11 @@ class Commands(typer.core.TyperGroup):
         except Exception as error:  # noqa: BLE001  # the one place where an unknown error ends the command
             refused = oserror.declared(error) if isinstance(error, oserror.KINDS) else None
             code = _report_bug(words, error) if refused is None else _report_refusal(words, refused)
-        sys.exit(_unless_lost(code))
+        try:
+            code = _unless_lost(code)
+        except KeyboardInterrupt:  # the reader takes nothing more
+            leave_at_once()
+        sys.exit(code)
 
 
 def load(row: Row) -> Any:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final, Never, TypeVar
 
 from esctl import screen
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 """What ends a command as Ctrl-C does."""
+RESTORING_S: Final = 1.0
+"""How long a terminal may take to be restored: one that was stopped with Ctrl-S takes nothing."""
+Handlers = dict[signal.Signals, Callable[[int, FrameType | None], None]]
 
 
 async def interruptible(
@@ -31,23 +35,38 @@ async def interruptible(
 
     working = trio.CancelScope()
     results: list[T] = []
+    first: list[signal.Signals] = []
+    heard = trio.Event()
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    def pass_on(number: int, _frame: object) -> None:
+        """Also runs while the process waits for whoever reads its output, when no task can."""
+        if not first:
+            first.append(signal.Signals(number))
+            signal.setitimer(signal.ITIMER_REAL, clean_up_s)
+            soon(heard.set)
+        elif number == signal.SIGINT:
+            leave_at_once()
 
     async def watch() -> None:
-        stopping(signal.Signals(await anext(heard)))
+        await heard.wait()
+        stopping(first[0])
         working.cancel()
-        with trio.move_on_after(clean_up_s):
-            while await anext(heard) != signal.SIGINT:
-                pass
-        leave_at_once()
 
-    with trio.open_signal_receiver(*_heeded(signal.SIGINT, *ENDING) or ENDING) as heard:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            with working:
-                results.append(await work())
-            nursery.cancel_scope.cancel()
+    handlers: Handlers = dict.fromkeys(_heeded(signal.SIGINT, *ENDING), pass_on)
+    with _handled({**handlers, signal.SIGALRM: lambda _number, _frame: leave_at_once()}):
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                with working:
+                    results.append(await work())
+                nursery.cancel_scope.cancel()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     if working.cancel_called:
         raise KeyboardInterrupt
+    if first:  # it came when the work was done
+        signal.raise_signal(first[0])
     return results[0]
 
 
@@ -61,7 +80,13 @@ def ended_as_by_ctrl_c(heard: Callable[[signal.Signals], None]) -> Iterator[None
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in _heeded(*ENDING)}
+    with _handled(dict.fromkeys(_heeded(*ENDING), pass_on)):
+        yield
+
+
+@contextmanager
+def _handled(handlers: Handlers) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
@@ -75,9 +100,12 @@ def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:
 
 
 def leave_at_once() -> Never:
-    """End the process without any clean-up but that of the terminal."""
-    screen.restore()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")
-        sys.stderr.flush()
-    os._exit(Exit.INTERRUPTED)
+    """End the process without any clean-up but that of the terminal. May be called by a signal's handler."""
+    try:
+        signal.signal(signal.SIGALRM, lambda _number, _frame: os._exit(Exit.INTERRUPTED))
+        signal.setitimer(signal.ITIMER_REAL, RESTORING_S)
+        screen.restore()
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # its buffer may be in use right now
+    finally:
+        os._exit(Exit.INTERRUPTED)

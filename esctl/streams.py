@@ -35,6 +35,7 @@ class _Writer(io.RawIOBase):
     def __init__(self, descriptor: int, *, closed: bool) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._is_terminal = not closed and os.isatty(descriptor)  # one that hung up says no
         self._was_closed = closed
         self.failure: OSError | None = None
         """Why nothing arrives any more; None while it does."""
@@ -44,7 +45,7 @@ class _Writer(io.RawIOBase):
         """Is the failure that somebody, or a terminal, went away?"""
         if self.failure is None:
             return False
-        gone = self.failure.errno == errno.EIO and os.isatty(self._descriptor)
+        gone = self.failure.errno == errno.EIO and self._is_terminal
         return gone or self.failure.errno in _LEFT
 
     def writable(self) -> bool:
@@ -54,7 +55,7 @@ class _Writer(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        return not self._was_closed and os.isatty(self._descriptor)
+        return self._is_terminal
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Some of `data`, at least a byte; after a failure all of it, into nothing."""

@@ -40,7 +40,7 @@ def docs(
         )
     text = path.read_text(encoding="utf-8")
     data = {"name": path.stem, "title": _title(text), "file": str(path), "text": text}
-    return Answer(data, [Line(text.rstrip())])
+    return Answer(data, [Line(line) for line in text.rstrip().split("\n")])
 
 
 def _title(text: str) -> str:

@@ -22,6 +22,13 @@ def test_every_document_is_listed_with_its_title_and_printed_whole() -> None:
         assert f"# {one['title']}\n" in printed["text"]
 
 
+@pytest.mark.parametrize("form", ["plain", "table"])
+def test_a_document_is_printed_line_by_line(form: str) -> None:
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        printed = Run("docs", path.stem, "-o", form).out
+        assert printed == path.read_text(encoding="utf-8").rstrip() + "\n", path
+
+
 def test_a_document_that_is_not_there_is_refused_with_those_that_are() -> None:
     run = Run("docs", "operation", "-o", "json")
     assert run.code == Exit.USAGE

@@ -1,5 +1,6 @@
 """How a command ends, in real processes: Ctrl-C, a reader that leaves, a bug, and a quick start."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
-from esctl import state
+from esctl import signals, state
 from esctl.invocation import naming
 
 from .conftest import FakeNodes, plan
@@ -141,6 +144,61 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == b""
+
+
+def blocked(clean_up_s: float) -> list[str]:
+    """A command that writes more than its reader takes."""
+    writes = "sys.stdout.write('x' * 1_000_000); await trio.sleep_forever()"
+    program = SLEEPER.replace("await trio.sleep_forever()", writes, 1)
+    program = program.replace("run.trio(send)", f"run.trio(send, {clean_up_s})")
+    return esctl(program=f"from esctl import streams\nstreams.install()\n{program}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_whose_reader_stands_still(number: signal.Signals) -> None:
+    with subprocess.Popen(blocked(0.1), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(number)
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
+def test_a_second_ctrl_c_leaves_a_reader_that_stands_still() -> None:
+    with subprocess.Popen(blocked(1000), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        try:
+            assert until_it_ends(process, signal.SIGINT) == 130
+        finally:
+            process.kill()
+
+
+def until_it_ends(process: subprocess.Popen[bytes], number: signal.Signals) -> int | None:
+    """Press again and again: two that come at once are one."""
+    for _ in range(100):
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.1)
+    return None
+
+
+def test_signals_that_were_all_ignored_stay_ignored() -> None:
+    async def work() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.testing.wait_all_tasks_blocked()
+        return 7
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        assert trio.run(signals.interruptible, work, lambda _number: None, 5.0) == 7
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_reader_that_leaves_is_met_with_silence(fakes: FakeNodes) -> None:

@@ -1,7 +1,9 @@
 """What is written arrives whole, or the command says that it did not: real descriptors, real processes."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from esctl.streams import OutputStream
 
 from . import talkative
 from .conftest import plan
+from .test_invocation import until_it_ends
 
 ESCTL = [sys.executable, "-m", "esctl.main"]
 TALKATIVE = [sys.executable, "-m", "tests.cli.talkative"]
@@ -109,6 +112,23 @@ def test_an_input_that_has_nothing_yet_is_waited_for() -> None:
 
 
 @pytest.mark.slow
+def test_ctrl_c_ends_an_answer_that_nobody_takes(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # less than what is written first
+    said = tmp_path / "said"
+    command = [*TALKATIVE, str(tmp_path / "done")]
+    with said.open("wb") as errors, subprocess.Popen(command, stdout=write, stderr=errors) as process:
+        assert os.read(read, 1)
+        try:
+            assert until_it_ends(process, signal.SIGINT) == 130
+        finally:
+            process.kill()
+    assert b"Traceback" not in said.read_bytes()
+    os.close(write)
+    os.close(read)
+
+
+@pytest.mark.slow
 def test_a_closed_standard_input_is_not_an_empty_one(tmp_path: Path) -> None:
     state.add(plan("quiet", tmp_path / "quiet"))
     for words in (["produce", "-"], ["verify", "--input", "-"]):
@@ -126,6 +146,17 @@ def test_no_encoding_of_the_streams_is_an_error(tmp_path: Path, encoding: str) -
         assert b"Traceback" not in done.stderr, words
         assert b"a bug in esctl" not in done.stdout + done.stderr
         assert (done.stdout + done.stderr).isascii() or not encoding.startswith("ascii")
+
+
+def test_a_terminal_that_hangs_up_is_a_reader_that_left() -> None:
+    master, slave = pty.openpty()
+    stream = OutputStream(slave, "utf-8")
+    os.close(master)
+    stream.write("nobody sees this\n")
+    stream.flush()
+    assert stream.reader_left
+    assert streams.failure_of(stream) is None
+    os.close(slave)
 
 
 def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
