@@ -18,6 +18,7 @@ _HARMFUL: Final = (
 )
 _IN_TEXT: Final = re.compile(f"[{_HARMFUL}]")
 _IN_A_LINE: Final = re.compile(rf"[\t\n{_HARMFUL}]")
+_REPR_OF_A_BYTE: Final = re.compile(r"(?<!\\)\\udc([89a-f][0-9a-f])")
 _SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _LOOKALIKES: Final[Mapping[str, str]] = {
     "…": "...", "→": "->", "×": "x", "±": "+-", "µ": "u", "✓": "+", "✗": "x", "✂": "x", "↶": "<", "ⓘ": "i",
@@ -35,6 +36,16 @@ def lines(text: str) -> str:
 def line(text: str) -> str:
     """`text` in one line and one cell."""
     return _IN_A_LINE.sub(_form, text)
+
+
+def named(text: str) -> str:
+    """A word of a command line within a message."""
+    return f"'{line(text)}'"
+
+
+def of_repr(message: str) -> str:
+    """A message with what `repr` made of bytes that are no UTF-8 in the form that they have elsewhere."""
+    return _REPR_OF_A_BYTE.sub(r"\\x\1", message)
 
 
 def in_ascii(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 
-from esctl import oserror, streams
+from esctl import escape, oserror, streams
 from esctl.answer import Answer, Tone, Trouble
 from esctl.errors import OutputNotWritten, UsageError
 from esctl.exits import Exit, exit_of
@@ -210,7 +210,7 @@ def _show_first_page() -> None:
 
 def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
     """A command line that cannot be understood. Groups without a command have shown their help already."""
-    message = error.format_message().replace("Value error, ", "")
+    message = escape.of_repr(error.format_message().replace("Value error, ", ""))
     if message:
         context = getattr(error, "ctx", None)
         usage = UsageError(message, next_step=f"{context.command_path if context else 'esctl'} --help")

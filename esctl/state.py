@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl import oserror
+from esctl import escape, oserror
 from esctl.errors import (
     ClusterExists,
     ClusterNotFound,
@@ -118,7 +118,7 @@ def names_that_begin(incomplete: str) -> list[str]:
 def check_name(name: str) -> None:
     """Raises `InvalidName`."""
     if not _NAME.fullmatch(name):
-        raise InvalidName(f"{name!r} cannot name a cluster")
+        raise InvalidName(f"{escape.named(name)} cannot name a cluster")
 
 
 def resolve(name: str | None) -> Cluster:

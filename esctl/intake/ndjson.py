@@ -106,8 +106,8 @@ class EventReader:
             line = line.removeprefix(_BOM)
         if not line.strip():
             return
-        if not self._shape.waits and isinstance(good := parse(self._number, line), GoodLine):
-            self._shape.pass_over()
+        if not self._shape.foreign and isinstance(good := parse(self._number, line), GoodLine):
+            yield from map(self._judged, self._shape.pass_over())
             yield good
         else:
             yield from map(self._judged, self._shape.lines(self._number, line))

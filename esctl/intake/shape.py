@@ -32,14 +32,15 @@ class Shape:
         self._foreign = False
 
     @property
-    def waits(self) -> bool:
-        """Does what the next line is depend on those before it?"""
-        return self._foreign or self._depth > 0 or self._held is not None
+    def foreign(self) -> bool:
+        """Is no line of the value that is being read an event, whatever it looks like?"""
+        return self._foreign or self._in_array
 
-    def pass_over(self) -> None:
-        """The next line is an event, by itself."""
-        assert not self.waits
-        self._first = False
+    def pass_over(self) -> Iterator[tuple[int, bytes, str]]:
+        """The next line is an event, by itself: what was held, or went on over several lines, is torn."""
+        assert not self.foreign
+        self._first, self._depth = False, 0
+        yield from self.end()
 
     def lines(self, number: int, line: bytes) -> Iterator[tuple[int, bytes, str]]:
         """The lines that can be judged now: number, line, and what they belong to; empty for one alone."""

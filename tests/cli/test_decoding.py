@@ -130,6 +130,13 @@ def test_a_torn_line_takes_no_other_line_with_it() -> None:
         assert len(lines) == 6
 
 
+@pytest.mark.parametrize("torn", [b'{"id":"q4","data":{"a":\n', b'{"id":"q4","data":[\n', b'{"id":"q4",\n'])
+def test_indented_events_after_a_torn_line_go_in(torn: bytes) -> None:
+    lines = read(torn + b" " + GOOD + b"  " + GOOD + GOOD + torn + b"\t" + GOOD)
+    assert numbers_of(lines) == [2, 3, 4, 6]
+    assert [line.number for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
 def test_events_around_a_pretty_printed_one_go_in() -> None:
     pretty = json.dumps(PRETTY, indent=2).encode() + b"\n"
     count = len(pretty.splitlines())

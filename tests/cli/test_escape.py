@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from esctl import escape
+from esctl import escape, state
 from esctl.answer import Answer, Fields, Lanes, Line, Panel, Span, Table, Tone, View
+from esctl.errors import InvalidName
 from esctl.terminal import Output, Terminal
+
+from .test_commands import Run
 
 EVIL = "two\n7\t/t/forged\x1b[2J\x85\r\u202egnp\u2066\u2028\udcff"
 VIEWS: list[Callable[[str], View]] = [
@@ -71,3 +74,14 @@ def test_a_path_that_is_named_to_be_pasted_is_the_same_path(path: str) -> None:
     ).stdout
     assert said == os.fsencode(path)
     assert not set(escape.quoted(path)) & {"\n", "\t", "\udce9"}
+
+
+def test_a_refusal_shows_bytes_that_are_no_text_as_all_else_does() -> None:
+    (error,) = Run("a\udcff", "-o", "json").document["errors"]
+    assert error["message"] == r"No such command 'a\xff'."
+    with pytest.raises(InvalidName, match=r"^'a\\xff' cannot name a cluster$"):
+        state.check_name("a\udcff")
+
+
+def test_what_was_typed_with_a_backslash_is_not_taken_for_a_byte() -> None:
+    assert escape.of_repr(repr("a\udcff \\udcff")) == r"'a\xff \\udcff'"

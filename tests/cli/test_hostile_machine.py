@@ -1,7 +1,8 @@
-"""Every command in every situation of a machine that refuses: never "a bug", always what helps.
+"""Every command on machines that refuse: never "a bug", always what helps.
 
-The commands are read from the program, so a new one is covered by itself. A refusal comes from an audit hook
-of the interpreter, at the call that would meet it. Time jumps, no process starts, no node answers.
+The commands are read from the program, so a new one is covered by itself: in one situation of each kind, and
+the next command in the next one. A refusal comes from an audit hook of the interpreter, at the call that
+would meet it. Time jumps, no process starts, no node answers.
 """
 
 import enum
@@ -253,16 +254,21 @@ def damaged_description(_home: Path, _patch: pytest.MonkeyPatch) -> None:
     (state.clusters_root() / "local" / "cluster.json").write_bytes(b"\xff\xfe")
 
 
-SITUATIONS: list[Situation] = [
-    files_of_another_user, settings_of_another_user, trail_of_another_user, read_only, full_disk,
-    sick_disk, no_descriptors, nobody, nobody_with_a_state, removed_directory, a_file_for_a_directory,
-    bytes_in_the_state, bytes_in_the_trail, damaged_description,
+KINDS: list[list[Situation]] = [
+    [files_of_another_user, settings_of_another_user, trail_of_another_user, read_only, full_disk, sick_disk,
+     no_descriptors],
+    [nobody, nobody_with_a_state, removed_directory, a_file_for_a_directory, bytes_in_the_state,
+     bytes_in_the_trail, damaged_description],
 ]  # fmt: skip
+"""What the machine refuses, and what is odd about who, where and what there is."""
+MEETINGS = [(name, kind[index % len(kind)]) for index, name in enumerate(COMMANDS) for kind in KINDS]
+ENCODINGS = ["ascii", "latin-1"]
+WORDS = [("caf\udce9.ndjson", "caf\udce9"), ("two words\n", "\u202e"), ("", "")]
+"""A path and a text that are none."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda each: each.__name__)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("name", "situation"), MEETINGS, ids=lambda each: getattr(each, "__name__", each))
 def test_a_machine_that_refuses_is_no_bug(
     name: str, situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,29 +278,16 @@ def test_a_machine_that_refuses_is_no_bug(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
-def test_arguments_that_are_no_text_are_no_bug(name: str, tmp_path: Path) -> None:
-    for path, text in (("caf\udce9.ndjson", "caf\udce9"), (f"{tmp_path}/two words\n", "\u202e"), ("", "")):
-        words = [*words_of(name, path, text), "-o", "json"]
-        check(run(words), words)
-        words += ["-c", text]
-        check(run(words), words)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("name", COMMANDS)
-def test_an_encoding_that_lacks_characters_is_no_bug(name: str, encoding: str) -> None:
+@pytest.mark.parametrize(("name", "turn"), [(name, turn) for turn, name in enumerate(COMMANDS)])
+def test_what_nobody_types_is_no_bug(name: str, turn: int) -> None:
+    path, text = WORDS[turn % len(WORDS)]
+    words = [*words_of(name, path, text), "-o", "json"]
+    check(run(words), words)
     words = [*words_of(name), "-o", "table"]
+    encoding = ENCODINGS[turn % len(ENCODINGS)]
     check(run(words, encoding), words)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
-def test_numbers_that_nobody_means_are_no_bug(name: str) -> None:
-    for parameter in COMMANDS[name].params:
-        if parameter.type_descriptor.annotation not in (int, float) and parameter.name not in PARSED:
-            continue
-        for value in HUGE:
+    for number, parameter in enumerate(COMMANDS[name].params):
+        if parameter.type_descriptor.annotation in (int, float) or parameter.name in PARSED:
+            value = HUGE[(turn + number) % len(HUGE)]
             words = [*words_of(name), f"{max(parameter.opts, key=len)}={value}", "-o", "json"]
             check(run(words), words)
