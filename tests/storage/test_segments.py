@@ -55,8 +55,10 @@ def written(path: Path) -> int:
 
 
 def forget_since(place: DirectoryPlace, mark: bytes) -> None:
-    """As if the machine had lost power before the later marks reached its disk."""
+    """As if the machine had lost power before the later marks, and names of writes, reached its disk."""
     place.mark = mark
+    for name in place.path.glob("written-*"):
+        name.unlink()
 
 
 # --- the tail ---------------------------------------------------------------------------------------
