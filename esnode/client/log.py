@@ -295,7 +295,9 @@ class Log:
         submitting = trio.CancelScope()
 
         def stop(refused: Request) -> None:
-            self._courier.abandon(*requests[requests.index(refused) + 1 :])
+            # One that ends while it is submitted is not in the list yet: nothing is behind it.
+            at = requests.index(refused) if refused in requests else len(requests)
+            self._courier.abandon(*requests[at + 1 :])
             submitting.cancel()
 
         try:

@@ -23,7 +23,7 @@ ORDERING: Final = (
         "promise 6",
         "a session that has no room for a batch takes a smaller one behind it",
         "T",
-        (Edit(SESSION, "self._refused_run = run", "self._refused_run = None"),),
+        (Edit(SESSION, "if not taken:", "if not taken and batch.partition:"),),
         "tests/test_session.py"
         "::test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run_is_taken",
     ),
