@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from esctl.playbook import commandline
@@ -62,9 +63,16 @@ def check(document: Mapping[str, Any]) -> None:
         asked = document["command"].split()
         for words in commands_in(text):
             alone = commands_in(text) == [words] and not _takes_arguments(asked)
+            alone &= _cluster_of(words) in (None, document["data"].get("cluster"))
             if alone and without_target(words) == asked and reads_only(words):
                 found.append(f"`esctl {document['command']}` is what was typed")
         assert not found, f"esctl {document['command']} says to type {text!r}: {'; '.join(found)}"
+
+
+def _cluster_of(words: Sequence[str]) -> str | None:
+    """The cluster that a command names; None where it names none."""
+    named = [value for option, value in pairwise(words) if option in ("--cluster", "-c")]
+    return named[0] if named else None
 
 
 @cache

@@ -142,7 +142,11 @@ def test_what_can_be_typed_is_left_alone(text: str) -> None:
 
 def test_an_answer_that_says_to_type_what_was_typed_is_found() -> None:
     def answer(step: str) -> dict[str, object]:
-        return {"command": "why", "errors": [], "data": {"findings": [{"next": step, "also": []}]}}
+        return {
+            "command": "why",
+            "errors": [],
+            "data": {"cluster": "a", "findings": [{"next": step, "also": []}]},
+        }
 
     pasting.check(answer("esctl health --cluster a"))
     with pytest.raises(AssertionError, match="is what was typed"):
