@@ -43,6 +43,7 @@ async def interruptible(
         """Also runs while the process waits for whoever reads its output, when no task can."""
         if not first:
             first.append(signal.Signals(number))
+            _heed_no_more()
             signal.setitimer(signal.ITIMER_REAL, clean_up_s)
             soon(heard.set)
         elif number == signal.SIGINT:
@@ -66,7 +67,8 @@ async def interruptible(
     if working.cancel_called:
         raise KeyboardInterrupt
     if first:  # it came when the work was done
-        signal.raise_signal(first[0])
+        stopping(first[0])
+        raise KeyboardInterrupt
     return results[0]
 
 
@@ -76,6 +78,7 @@ def ended_as_by_ctrl_c(heard: Callable[[signal.Signals], None]) -> Iterator[None
 
     def pass_on(number: int, _frame: object) -> None:
         heard(signal.Signals(number))
+        _heed_no_more()
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
@@ -91,7 +94,18 @@ def _handled(handlers: Handlers) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not _ignored:
+                signal.signal(number, handler)
+
+
+def _ignored(_number: int, _frame: object) -> None:
+    """A function, not SIG_IGN: the processes that this one starts must not inherit it."""
+
+
+def _heed_no_more() -> None:
+    """The command is ending: SIGTERM and SIGHUP, sent once more, must not cut what it still says."""
+    for number in _heeded(*ENDING):
+        signal.signal(number, _ignored)
 
 
 def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:
