@@ -16,6 +16,7 @@ from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
 from esctl.inquiry import processes
 from esctl.proof.audit import Audit, _arrive
+from esctl.proof.history import History
 
 from .conftest import FakeNodes
 from .test_backends import wait_until
@@ -68,7 +69,9 @@ async def test_an_audit_does_not_wait_for_a_node_that_stays_down(fakes: FakeNode
     with at_once():
         async with AsyncExitStack() as stack:
             deadline = trio.current_time() + LONG_S
-            await _arrive(fakes.cluster, fakes.cluster.node(2), outcome, deadline, readings, stack)
+            await _arrive(
+                fakes.cluster, fakes.cluster.node(2), outcome, deadline, History([1, 2, 3]), readings, stack
+            )
     assert set(outcome.troubles) == {2}
     assert readings == {}
 
