@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.apply import Machine, Savepoint
+from esnode.apply import Machine, Savepoint, format_of_savepoint, format_of_snapshot
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
 from esnode.dedup.producers import Opening
@@ -299,3 +299,11 @@ def test_state_whose_version_contradicts_its_sessions_is_refused(names: bool) ->
         machine().restore(replace(snapshot, data=wrong + bytes(snapshot.data[1:])))
     with pytest.raises(DamagedRecord, match="version"):
         resumed(replace(savepoint, state=wrong + savepoint.state[1:]), chunks_of(one))
+
+
+def test_a_savepoint_of_no_version_is_refused_and_formats_are_told_without_reading_more() -> None:
+    savepoint = applied(log_of([3])).savepoint()
+    with pytest.raises(DamagedRecord, match="savepoint version 0"):
+        resumed(replace(savepoint, state=b"\x00" + savepoint.state[1:]), [])
+    assert format_of_snapshot(b"") == 0
+    assert format_of_savepoint(savepoint.state) == savepoint.state[0]

@@ -432,6 +432,8 @@ class Core:
                     if takes_snapshot(self.log, snapshot, sides=sides):
                         self._snapshot = snapshot
                     self._reply(leader, answer_to_snapshot(self.log, self.term, snapshot.index))
+                case _:
+                    assert_never(message)
         except HistoryConflict as error:
             self._conflict = error
             self._now.append(Outgoing(leader, HeartbeatReply(self.term, 0, self.log.point(error.index))))

@@ -228,3 +228,12 @@ def test_a_name_opened_again_has_the_next_epoch_and_fences_the_older_one() -> No
     assert [decision.refusal for decision in ready.decisions] == [Refusal.PRODUCER_FENCED] * 2
     assert ready.decisions[1].term == 1, "whose word it is"
     assert written(ready) == ()
+
+
+def test_an_inherited_tail_is_allowed_for_until_all_of_it_is_applied() -> None:
+    requests = Solo([1, 1]).core._requests
+    requests._inherited_index, requests._inherited_bytes = 2, 100
+    requests.applied(1)
+    assert requests._inherited_bytes == 100
+    requests.applied(2)
+    assert requests._inherited_bytes == 0
