@@ -36,6 +36,14 @@ def _in_trio(test: Callable[..., Awaitable[None]], fixtures: dict[str, Any]) -> 
     return run
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Call binary values by their argument's name.
+
+    Their bytes may hold the time (gzip's header does), and then two workers collect other tests.
+    """
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Wrap async tests; pytest then calls them as it calls any other."""
