@@ -2,7 +2,8 @@
 
 Decides which these are: the members, since a majority of one list is none of another, and `[dedup]`, since
 what is a duplicate would depend on who leads. Each has one canonical text and a digest of it. Timers, limits
-of the log, engines and addresses may differ. Called by `replication.py` and the status.
+of the log, engines and addresses may differ. Called by `replication.py`, `soundness.py` and the
+status.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from typing import Final
 from esnode import limits
 from esnode.config import Config
 from esnode.errors import DedupDiffers, MembersDiffer, ProtocolError
-from esnode.messages import Hello
+from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.raft.messages import NodeId
 
 DIGEST_BYTES: Final = 16
 
@@ -31,11 +33,28 @@ class Agreement:
     def __init__(self, config: Config) -> None:
         ids = sorted(member.id for member in config.members)
         dedup = config.dedup
+        self._cluster = config.cluster
         self._me = config.node_id
         self.members = _setting("members", ", ".join(map(str, ids)))
         self.dedup = _setting(
             "dedup",
             f'ttl_ms = {dedup.ttl_ms}, max_keys = {dedup.max_keys}, when_full = "{dedup.when_full}"',
+        )
+
+    def hello(self, peer: NodeId, incarnation: int) -> Hello:
+        """What this node opens a connection to a peer with, but for its data directory and its log's end."""
+        return Hello(
+            side=Side.PEER,
+            min_version=PROTOCOL_VERSION,
+            max_version=PROTOCOL_VERSION,
+            cluster=self._cluster,
+            node_id=self._me,
+            wanted_id=peer,
+            incarnation=incarnation,
+            members=self.members.digest,
+            members_text=self.members.text,
+            dedup=self.dedup.digest,
+            dedup_text=self.dedup.text,
         )
 
     def check(self, hello: Hello) -> None:

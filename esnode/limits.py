@@ -182,6 +182,9 @@ REFUSALS_LOGGED_S: Final = 1.0
 KEEPALIVE_S: Final = 30
 """A client that is silent for this long is asked by the kernel whether it is still there."""
 OPERATION_TIMEOUT_S: Final = 5.0
+"""A node asks the others, and a link asks its node, for so long."""
+CLIENT_TIMEOUT_S: Final = 10.0
+"""The library tries an operation for so long: a failed disk may be silent, and an election follows."""
 SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0
@@ -214,6 +217,7 @@ RECONNECT_MAX_S: Final = 1.0
 
 assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
 assert SLOW_DISK_MS < YOUNG_LEADERSHIP_MS < SLOW_DISK_MEMORY_MS
+assert CLIENT_TIMEOUT_S > DISK_SILENCE_S + YOUNG_LEADERSHIP_MS / 1000
 assert 1000 * DISK_SILENCE_S > YOUNG_LEADERSHIP_MS + SLOW_DISK_MS
 assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES
 assert MAX_BATCH_BYTES + MAX_BATCH_EVENTS * (KEY_BYTES + 16) < MAX_FRAME_BYTES

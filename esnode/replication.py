@@ -7,6 +7,7 @@ hears that too, at once. Decides nothing about Raft. Started by `node.py`.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -27,7 +28,7 @@ from esnode.errors import (
 )
 from esnode.faults import LinkFaults
 from esnode.inbox import Inbox
-from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.messages import Hello, Side
 from esnode.peerlink import Jitter, LoadSnapshot, PeerLink
 from esnode.raft.messages import (
     AppendEntries,
@@ -119,20 +120,10 @@ class Replication:
 
     def _hello(self, peer: NodeId) -> Hello:
         last_index, applied_index = self._acquaintances.own_end
-        return Hello(
-            side=Side.PEER,
-            min_version=PROTOCOL_VERSION,
-            max_version=PROTOCOL_VERSION,
-            cluster=self._config.cluster,
-            node_id=self._config.node_id,
-            wanted_id=peer,
-            incarnation=self._incarnation,
+        return replace(
+            self._agreement.hello(peer, self._incarnation),
             directory=self._acquaintances.own,
             rejoining=self._view.rejoining,
-            members=self._agreement.members.digest,
-            members_text=self._agreement.members.text,
-            dedup=self._agreement.dedup.digest,
-            dedup_text=self._agreement.dedup.text,
             last_index=last_index,
             applied_index=applied_index,
         )

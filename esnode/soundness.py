@@ -9,14 +9,16 @@ Decides nothing (`repair`), and takes part in nothing. Called by `__main__`.
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
 from esnode import limits
+from esnode.agreement import Agreement
 from esnode.config import Config, Member
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, greet, open_stream
 from esnode.errors import ConnectionLost, EventStreamError, PeerError, Unreachable
-from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.messages import Hello, Side
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ class Soundness:
 
     def __init__(self, config: Config, incarnation: int, dial: Dialer = open_stream) -> None:
         self._config = config
+        self._agreement = Agreement(config)
         self._incarnation = incarnation
         self._dial = dial
         self._heard: dict[int, bool] = {}
@@ -72,20 +75,9 @@ class Soundness:
         while True:
             try:
                 async with Connection(await self._dial(peer.peer)) as connection:
-                    await greet(connection, self._hello(peer.id))
+                    hello = self._agreement.hello(peer.id, self._incarnation)
+                    await greet(connection, replace(hello, rejoining=True))
             except (Unreachable, ConnectionLost):
                 await trio.sleep(limits.SOUNDNESS_PAUSE_S)
             except PeerError:
                 return
-
-    def _hello(self, peer: int) -> Hello:
-        return Hello(
-            side=Side.PEER,
-            min_version=PROTOCOL_VERSION,
-            max_version=PROTOCOL_VERSION,
-            cluster=self._config.cluster,
-            node_id=self._config.node_id,
-            wanted_id=peer,
-            incarnation=self._incarnation,
-            rejoining=True,
-        )

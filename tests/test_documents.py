@@ -314,7 +314,7 @@ FIGURES = [
     ("docs/failover.md", f"at most {limits.MAX_HASTY_ELECTIONS} times"),
     ("docs/failover.md", f"the others give it {limits.GIVE_WAY_MS} ms"),
     ("docs/failover.md", f"after {RAFT.election_ms} ms to {2 * RAFT.election_ms} ms"),
-    ("docs/failover.md", f"`timeout_s`, {limits.OPERATION_TIMEOUT_S:g} s by default"),
+    ("docs/failover.md", f"`timeout_s`, {limits.CLIENT_TIMEOUT_S:g} s by default"),
     ("docs/failover.md", f"no leader for {STALE_MS // 1000} s"),
     ("docs/failover.md", f"chunks of\n{limits.SNAPSHOT_CHUNK_BYTES // limits.MIB} MiB"),
     ("docs/deployment.md", f"within {limits.STOP_TIMEOUT_S:g} s"),

@@ -61,7 +61,7 @@ class Settings:
     batch_events: int = 64
     batch_ms: float = 1.0
     window: int = 64
-    timeout_s: float | None = limits.OPERATION_TIMEOUT_S
+    timeout_s: float | None = limits.CLIENT_TIMEOUT_S
     producer_session: bool = False
     producer: str = ""
 
@@ -82,7 +82,7 @@ def connect(
     batch_events: int = 64,
     batch_ms: float = 1.0,
     window: int = 64,
-    timeout_s: float | None = limits.OPERATION_TIMEOUT_S,
+    timeout_s: float | None = limits.CLIENT_TIMEOUT_S,
     producer_session: bool = False,
     producer: str | None = None,
     dial: Dialer = open_stream,

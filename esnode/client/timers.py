@@ -25,5 +25,5 @@ class Timers:
     """After "busy" and "not the leader"; doubled by each further one."""
     send_again_refused_by_all_s: float = runs.ROUND_S
     """The longest of these pauses, and the one after all nodes have refused a read."""
-    timeout_s: float | None = limits.OPERATION_TIMEOUT_S
+    timeout_s: float | None = limits.CLIENT_TIMEOUT_S
     """When an operation is given up; `connect` decides it."""

@@ -93,6 +93,9 @@ def test_every_key_and_the_producer_s_session_is_what_was_written(
     assert machine.keys.lookup(tuple(offsets)) == offsets
     producer = wanted["producer"]
     assert machine.producers.place(producer["id"]) == (producer["epoch"], producer["next_sequence"])
+    opening = machine.producers.find(producer["id"])
+    assert opening is not None
+    assert opening.name == producer.get("name", "")
 
 
 @pytest.mark.parametrize("opened", WRITTEN, indirect=True)

@@ -3,7 +3,7 @@
 `python -m tests.storage.written_by.make` makes a folder with the version's name; another name may be given.
 Run it once, on each version that changes a stored format, and commit what it makes; never for an older one.
 Each directory is copied while its log is open, as a kill leaves it: a snapshot with a cut prefix, a replaced
-tail, a savepoint, entries after it, a vote, a producer session, the peers' names. `expected.json` says what
+tail, a savepoint, entries after it, a vote, a named producer session, the peers' names. `expected.json` says what
 every later version must find there and in the backup; `tests/storage/test_written_by.py` looks.
 """
 
@@ -20,8 +20,9 @@ from esnode.backup.file import BackupWriter
 from esnode.backup.manifest import Manifest, Origin, SnapshotPlace
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.producers import Opening
 from esnode.events import make_batch
-from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.raft.entry import Entry, EntryKind, seal, seal_opening
 from esnode.raft.messages import HardState, Snapshot, Write
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
@@ -32,7 +33,11 @@ IDENTITY: Final = Identity("written-1a2b3c", 1)
 DEDUP: Final = Dedup(ttl_ms=600_000, max_keys=10_000)
 ENGINES: Final = ("sqlite", "rocksdb", "segments")
 PEERS: Final = {2: bytes(range(16)), 3: bytes(range(16, 32))}
+NAME: Final = "billing-1"
+SESSION: Final = 2
+"""The session's id: the index of the entry that opens it."""
 CUT_AT: Final = 6
+RESUMED_AT: Final = 8
 SAVED_AT: Final = 12
 SMALL_SEGMENT_BYTES: Final = 2048
 _NOT_KEPT: Final = shutil.ignore_patterns("LOG*", "lock")
@@ -40,14 +45,21 @@ _NOT_KEPT: Final = shutil.ignore_patterns("LOG*", "lock")
 
 
 def log_of(last_index: int) -> list[Entry]:
-    """Two terms, no-ops, one producer session, and batches with and without it."""
+    """Two terms, no-ops, one named producer session that is resumed, and batches with and without it."""
     made: list[Entry] = []
     offset = sequence = 0
     for index in range(1, last_index + 1):
-        kind = {1: EntryKind.NOOP, 2: EntryKind.PRODUCER, 10: EntryKind.NOOP}.get(index, EntryKind.BATCH)
+        epoch = 1 if index < RESUMED_AT else 2
+        if index in (SESSION, RESUMED_AT):
+            opening = Opening(SESSION, epoch, sequence, NAME, holder=index)
+            made.append(
+                seal_opening(opening, index=index, term=1, base_offset=offset, log_time_ms=1_000 * index)
+            )
+            continue
+        kind = EntryKind.NOOP if index in (1, 10) else EntryKind.BATCH
         count = 1 + index % 3 if kind is EntryKind.BATCH else 0
         batch = make_batch([_event(offset + n) for n in range(count)]) if count else None
-        stamp = ProducerStamp(2, 1, sequence, count) if count and index % 2 else None
+        stamp = ProducerStamp(SESSION, epoch, sequence, count) if count and index % 2 else None
         sequence += count if stamp else 0
         made.append(
             seal(
@@ -152,7 +164,7 @@ def main(name: str) -> None:
             for entry in log
             for n in range(entry.count)
         },
-        "producer": {"id": 2, "epoch": 1, "next_sequence": sum(e.count for e in log if e.producer)},
+        "producer": {"id": SESSION, "epoch": 2, "name": NAME, "next_sequence": sum(e.count for e in log if e.producer)},
         "peers": {str(peer): name.hex() for peer, name in PEERS.items()},
         "content_hash": manifest.content_hash,
     }
