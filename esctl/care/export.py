@@ -151,6 +151,8 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
             database = Database(file, cluster.identity)
             _check_owner(path, database, cluster, ancestors)
             yield database
+    except sqlite3.OperationalError as error:  # locked, read-only, full: the file itself may be whole
+        raise MachineRefused(f"{path} cannot be written: {error}") from error
     except sqlite3.DatabaseError as error:
         raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
 

@@ -102,15 +102,23 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     what = f"no quorum: {voting} of {total} nodes make it and {needed} are needed; nothing is acked"
     if len(seen.words) == total and all(words.end is End.STOPPED for words in seen.words.values()):
         what = "the cluster is stopped: every node was asked to end, and did"
+    evidence = [
+        "nothing that was acked is lost while the disks of a majority can be read",
+        f"it goes on as soon as {_any_of(short, gone)}",
+    ]
+    helps, first = _next_for_quorum(seen), ""
+    if total - len(seen.without_data) < needed:
+        names = ", ".join(map(str, sorted(seen.without_data)))
+        evidence = [f"the data directories of nodes {names} are gone, and with them what was acked"]
+        helps = "esctl backup ls"
+        first = "find the directories (a missing mount, a rename) before any node starts without its own"
     yield Finding(
         Kind.NO_QUORUM,
         Severity.CRITICAL,
         what,
-        [
-            "nothing that was acked is lost while the disks of a majority can be read",
-            f"it goes on as soon as {_any_of(short, gone)}",
-        ],
-        _next_for_quorum(seen),
+        evidence,
+        helps,
+        first=first,
         also=_other_ways(seen),
         nodes=frozenset(gone),
     )

@@ -5,12 +5,14 @@ import gzip
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
+from sqlite_utils import Database as SQLite
 
 from esctl import state
 from esctl.backends import datadir
@@ -407,6 +409,26 @@ async def test_a_database_goes_on_where_it_ended_and_has_each_event_once(tmp_pat
         rows = connection.execute('SELECT "offset", id, source, json_extract(data, "$.n") FROM events')
         assert list(rows) == [(n, f"e{n}", "/test", n) for n in range(7)]
     connection.close()
+
+
+def test_a_database_that_another_program_holds_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "SQLite", lambda path: SQLite(sqlite3.connect(path, timeout=0)))
+    path, cluster = tmp_path / "e.db", plan("local", tmp_path / "local")
+    with closing(sqlite3.connect(path)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(MachineRefused, match="cannot be written: database is locked"),
+            export.open_database(path, cluster, []),
+        ):
+            pytest.fail("it was opened")
+    path.write_bytes(b"not a database, but long enough to be looked at as one" * 100)
+    with (
+        pytest.raises(InputUnreadable, match="file is not a database"),
+        export.open_database(path, cluster, []),
+    ):
+        pytest.fail("it was opened")
 
 
 async def test_lines_are_what_produce_takes_back_byte_for_byte(tmp_path: Path) -> None:

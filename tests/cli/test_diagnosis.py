@@ -293,6 +293,18 @@ def test_the_way_back_to_a_quorum_depends_on_what_is_missing(
     assert found.findings[0].next == step
 
 
+def test_without_a_majority_of_the_data_nobody_is_told_to_start_the_nodes() -> None:
+    reports = [gone(number) for number in (1, 2, 3)]
+    words = dict.fromkeys((1, 2, 3), KILLED)
+    for missing, lost in ((frozenset({3}), False), (frozenset({1, 3}), True), (frozenset({1, 2, 3}), True)):
+        found = diagnose(seen(*reports, words=words, without_data=missing, read_ms=None)).findings[0]
+        assert found.kind is Kind.NO_QUORUM
+        assert (found.next == "esctl backup ls") is lost
+        assert ("find the directories" in found.first) is lost
+        assert any("nothing that was acked is lost" in line for line in found.evidence) is not lost
+        assert not lost or "esctl cluster start drill" not in found.also
+
+
 def test_a_node_that_a_fault_has_killed_is_the_consequence_of_that_fault() -> None:
     struck = [StruckProcess("kill-7", "kill", 2, 9_000)]
     (only,) = diagnose(ended(2, KILLED, struck=struck)).findings

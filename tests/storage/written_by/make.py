@@ -3,8 +3,8 @@
 `python -m tests.storage.written_by.make` makes a folder with the version's name; another name may be given.
 Run it once, on each version that changes a stored format, and commit what it makes; never for an older one.
 Each directory is copied while its log is open, as a kill leaves it: a snapshot with a cut prefix, a replaced
-tail, a savepoint, entries after it, a vote, a named producer session, the peers' names. `expected.json` says what
-every later version must find there and in the backup; `tests/storage/test_written_by.py` looks.
+tail, a savepoint, entries after it, a vote, a named producer session, the peers' names. `expected.json`
+says what every later version must find there and in the backup; `tests/storage/test_written_by.py` looks.
 """
 
 import json
@@ -164,7 +164,12 @@ def main(name: str) -> None:
             for entry in log
             for n in range(entry.count)
         },
-        "producer": {"id": SESSION, "epoch": 2, "name": NAME, "next_sequence": sum(e.count for e in log if e.producer)},
+        "producer": {
+            "id": SESSION,
+            "epoch": 2,
+            "name": NAME,
+            "next_sequence": sum(entry.count for entry in log if entry.producer),
+        },
         "peers": {str(peer): name.hex() for peer, name in PEERS.items()},
         "content_hash": manifest.content_hash,
     }
