@@ -52,6 +52,30 @@ async def test_a_node_that_wrongly_thinks_it_leads_is_asked_again_until_it_knows
         assert log.leader_id == 2
 
 
+async def test_long_refusals_and_a_long_time_without_a_node_are_no_reason_to_stop() -> None:
+    """The pauses double up to a bound: a thousand doublings are more than a float holds."""
+
+    def busy(node: FakeNode, message: Message) -> Reply:
+        if isinstance(message, Append):
+            return Refused(message.request_id, Busy.code, "not now")
+        return node.answer(message)
+
+    async with client(1, timeout_s=None) as (cluster, log), trio.open_nursery() as nursery:
+        node = cluster.nodes[1]
+        node.script = busy
+        acks = collect(nursery, log, 1)
+        await trio.sleep(1_500)
+        assert len(node.appends) > 1_100
+        await node.kill()
+        await trio.sleep(1_500)
+        assert len(cluster.dialed) > 1_100
+        node.up, node.script = True, FakeNode.answer
+        with trio.fail_after(10):
+            while not acks:
+                await trio.sleep(0.1)
+        assert acks[1].offset == 0
+
+
 async def test_a_leader_of_an_older_term_is_not_believed() -> None:
     async with running() as cluster:
         cluster.nodes[1].says = LeaderIs(4, 1, "node:1")
