@@ -17,6 +17,8 @@ from esnode.errors import EventTooLarge, InvalidEvent, InvalidRequest, ProtocolE
 from esnode.wire.cbor import load
 
 _REQUIRED: Final = ("id", "source", "type")
+HEAD_BYTES: Final = 5
+"""The most that the head of an array or of a byte string takes in CBOR."""
 _SHORT_TEXT: Final = limits.MAX_ID_BYTES // 4
 _MIN_INTEGER, _MAX_INTEGER = -(2**64), 2**64 - 1
 """What CBOR has without a tag (RFC 8949, 3.1)."""
@@ -65,6 +67,26 @@ def make_batch(events: Iterable[Mapping[str, Any]]) -> Batch:
     listed = list(events)
     encoded = [encode_event(event) for event in listed]
     return pack([key_of(event) for event in listed], encoded)
+
+
+def make_batches(events: Iterable[Mapping[str, Any]], most_events: int) -> list[Batch]:
+    """The same in batches of at most `most_events` and `MAX_BATCH_BYTES`, in the order of the events."""
+    batches: list[Batch] = []
+    keys: list[bytes] = []
+    encoded: list[bytes] = []
+    size_bytes = HEAD_BYTES
+    for event in events:
+        one = encode_event(event)
+        cost = HEAD_BYTES + len(one)
+        if len(keys) == most_events or size_bytes + cost > limits.MAX_BATCH_BYTES:
+            batches.append(pack(keys, encoded))
+            keys, encoded, size_bytes = [], [], HEAD_BYTES
+        keys.append(key_of(event))
+        encoded.append(one)
+        size_bytes += cost
+    if keys:
+        batches.append(pack(keys, encoded))
+    return batches
 
 
 def decode_event(encoded: bytes) -> dict[str, Any]:

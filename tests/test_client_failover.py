@@ -70,10 +70,7 @@ async def test_long_refusals_and_a_long_time_without_a_node_are_no_reason_to_sto
         await trio.sleep(1_500)
         assert len(cluster.dialed) > 1_100
         node.up, node.script = True, FakeNode.answer
-        with trio.fail_after(10):
-            while not acks:
-                await trio.sleep(0.1)
-        assert acks[1].offset == 0
+    assert acks[1].offset == 0
 
 
 async def test_a_leader_of_an_older_term_is_not_believed() -> None:

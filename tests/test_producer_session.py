@@ -1,5 +1,7 @@
 """Producer sessions: numbers without gaps, what happens when there is one, and going on after a restart."""
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -201,6 +203,45 @@ async def test_events_that_were_given_up_and_come_again_at_once_keep_their_order
             2: 4,
             1: 5,
         }
+
+
+async def test_nothing_overtakes_a_call_that_waits_for_what_was_given_up() -> None:
+    async with client(producer_session=True, batch_events=2) as (cluster, log):
+        await log.append(event(0))
+        cluster.nodes[1].script = swallow
+        with trio.move_on_after(0.1):
+            await log.append(event(1))
+        cluster.nodes[1].script = hold_openings
+        async with trio.open_nursery() as nursery:
+            for call in (
+                partial(log.append_batch, batch(1, 2)),
+                partial(log.append_many, [event(3)]),
+                partial(log.append, event(4)),
+                partial(log.append_batch, batch(5)),
+            ):
+                nursery.start_soon(call)
+                await trio.testing.wait_all_tasks_blocked()
+            cluster.nodes[1].script = None
+            await cluster.nodes[1].kill()
+            await cluster.elect(2)
+        assert cluster.log.ids() == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_nothing_gets_between_the_parts_of_a_batch_of_which_some_was_given_up() -> None:
+    async with client(producer_session=True, window=1) as (cluster, log):
+        await log.append(event(0))
+        cluster.nodes[1].script = store_and_say_nothing
+        with trio.move_on_after(0.1):
+            await log.append(event(1))
+        cluster.nodes[1].script = swallow
+        async with trio.open_nursery() as nursery:
+            for numbers in ((2,), (1, 3), (4,)):
+                nursery.start_soon(log.append_batch, batch(*numbers))
+                await trio.testing.wait_all_tasks_blocked()
+            cluster.nodes[1].script = None
+            await cluster.nodes[1].kill()
+            await cluster.elect(2)
+        assert cluster.log.ids() == ["0", "1", "2", "3", "4"]
 
 
 def hold_openings(node: FakeNode, message: Message) -> Reply:

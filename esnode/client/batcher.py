@@ -7,7 +7,6 @@ looks at what becomes of it. Used by `log.py`.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 import trio
 
@@ -15,10 +14,7 @@ from esnode import limits
 from esnode.client.request import Request
 from esnode.client.window import Window
 from esnode.errors import ConnectionLost
-from esnode.events import pack
-
-_HEAD_BYTES: Final = 5
-"""The most that the head of an array or of a byte string takes."""
+from esnode.events import HEAD_BYTES, pack
 
 
 class Gathering:
@@ -31,7 +27,7 @@ class Gathering:
         self.left = trio.Event()
         self.keys: list[bytes] = []
         self.encoded: list[bytes] = []
-        self.size_bytes = _HEAD_BYTES
+        self.size_bytes = HEAD_BYTES
         self._max_events = max_events
         self._leave = leave
         self._asks = False
@@ -40,7 +36,7 @@ class Gathering:
 
     def add(self, key: bytes, encoded: bytes, sequence: int | None) -> bool:
         """Take one more event, unless it does not fit, or its number does not follow."""
-        size = self.size_bytes + len(encoded) + _HEAD_BYTES
+        size = self.size_bytes + len(encoded) + HEAD_BYTES
         if self.full.is_set():
             return False
         if size > limits.MAX_BATCH_BYTES or (self.encoded and sequence != self._next_sequence):

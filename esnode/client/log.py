@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -31,7 +31,7 @@ from esnode.config import parse_address
 from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
 from esnode.errors import InvalidRequest
-from esnode.events import encode_event, key_of, pack
+from esnode.events import encode_event, key_of, make_batches
 from esnode.messages import (
     Appended,
     ExplainKey,
@@ -48,9 +48,6 @@ from esnode.wire import encode
 
 Question = Read | StatusRequest | ExplainKey | TransferLeadership
 _Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
-
-_HEAD_BYTES: Final = 5
-"""The most that the head of an array or of a byte string takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +255,7 @@ class Log:
         All are checked before the first is sent. Raises what `append` raises; then the first of them may
         be stored, none without those before it: send all of them again. The time-out is for each batch.
         """
-        batches = self._cut(events)
+        batches = make_batches(events, self._settings.batch_events)
         self._check_sequence(first_sequence, sum(batch.count for batch in batches))
         acks = await self._append_in_order(batches, first_sequence)
         return [ack for part in acks for ack in acks_of(part)]
@@ -280,8 +277,15 @@ class Log:
         check_batch(batch)
         self._check_sequence(first_sequence, batch.count)
         if self._producer is None:
-            request = await self._submit(batch, None, on_sent, None)
-            return await self._settled(request, (request,))
+            whole = self._new_whole(batch, None, on_sent, None)
+            self._batcher.submit(whole)
+            try:
+                await self._left(whole)
+                return await self._settled(whole.request, (whole.request,))
+            finally:
+                if not whole.left:
+                    self._batcher.withdraw(whole)
+                self._courier.abandon(whole.request)
         return joined(await self._append_in_order([batch], first_sequence, on_sent))
 
     async def _append_in_order(
@@ -291,23 +295,35 @@ class Log:
         on_sent: Callable[[], None] | None = None,
     ) -> list[BatchAck]:
         requests: list[Request] = []
+        queued: list[Whole] = []
         heard = False
         submitting = trio.CancelScope()
 
+        def withdraw() -> None:
+            for whole in reversed(queued):
+                if not whole.left:
+                    self._batcher.withdraw(whole)
+            queued.clear()
+
         def stop(refused: Request) -> None:
-            # One that ends while it is submitted is not in the list yet: nothing is behind it.
-            at = requests.index(refused) if refused in requests else len(requests)
-            self._courier.abandon(*requests[at + 1 :])
+            withdraw()
+            self._courier.abandon(*requests[requests.index(refused) + 1 :])
             submitting.cancel()
 
         try:
             with submitting:
                 for batch in batches:
                     for part, sequence in await self._parts(batch, first_sequence):
-                        requests.append(await self._submit(part, sequence, on_sent, stop))
+                        # All of them at once: no later call gets between.
+                        whole = self._new_whole(part, sequence, on_sent, stop)
+                        requests.append(whole.request)
+                        queued.append(whole)
+                        self._batcher.submit(whole)
                         if submitting.cancel_called:
-                            self._courier.abandon(requests[-1])  # it got the place of a refused one
                             break
+                    for whole in tuple(queued):
+                        await self._left(whole)
+                    queued.clear()
                     if submitting.cancel_called:
                         break
                     if first_sequence is not None:
@@ -316,6 +332,7 @@ class Log:
             heard = True
             return acks
         finally:
+            withdraw()
             self._courier.abandon(*requests)
             if self._producer is not None and not heard:
                 for request in requests:
@@ -353,32 +370,25 @@ class Log:
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended)
 
-    async def _submit(
+    def _new_whole(
         self,
         batch: Batch,
         sequence: int | None,
         on_sent: Callable[[], None] | None,
         on_refused: Callable[[Request], None] | None,
-    ) -> Request:
-        """Send `batch` once the window has a place, and behind all that came before this call."""
+    ) -> Whole:
         request = self._new_append()
         request.batch, request.wanted_sequence = batch, sequence
         request.on_sent, request.on_refused = on_sent, on_refused
-        whole = Whole(request, len(batch.payload), self._courier.submit)
-        self._batcher.submit(whole)
+        return Whole(request, len(batch.payload), self._courier.submit)
+
+    async def _left(self, whole: Whole) -> None:
+        """Wait until the window has a place for it. One that has not left is still in the queue then."""
         if not whole.left:
-            try:
-                with trio.move_on_after(self._timeout_s):
-                    await whole.wait_left()
-            except trio.Cancelled:
-                self._courier.abandon(request)
-                raise
-            finally:
-                if not whole.left:
-                    self._batcher.withdraw(whole)
+            with trio.move_on_after(self._timeout_s):
+                await whole.wait_left()
         if not whole.left:
             raise self._courier.why_late(None)
-        return request
 
     async def _settled(self, request: Request, together: Sequence[Request]) -> BatchAck:
         """What became of `request`; without an answer in time, `together` are given up."""
@@ -392,26 +402,6 @@ class Log:
                 if not answered:
                     self._courier.abandon(*together)
         raise self._courier.why_late(request)
-
-    def _cut(self, events: Iterable[Mapping[str, Any]]) -> list[Batch]:
-        """Batches of at most `batch_events` and `MAX_BATCH_BYTES`."""
-        batches: list[Batch] = []
-        keys: list[bytes] = []
-        encoded: list[bytes] = []
-        size_bytes = 0
-        for event in events:
-            one = encode_event(event)
-            cost = len(one) + _HEAD_BYTES
-            full = len(keys) == self._settings.batch_events
-            if full or size_bytes + cost > limits.MAX_BATCH_BYTES - _HEAD_BYTES:
-                batches.append(pack(keys, encoded))
-                keys, encoded, size_bytes = [], [], 0
-            keys.append(key_of(event))
-            encoded.append(one)
-            size_bytes += cost
-        if keys:
-            batches.append(pack(keys, encoded))
-        return batches
 
     # --- read ----------------------------------------------------------------------------------
 

@@ -83,6 +83,8 @@ class ProducerSession:
         self._was_refused = False
         self._changed = trio.lowlevel.ParkingLot()
         self._resolved = trio.lowlevel.ParkingLot()
+        """Whoever has the turn waits here."""
+        self._turn = trio.StrictFIFOLock()
         courier.producer = self
 
     # --- what the courier tells ----------------------------------------------------------------
@@ -175,21 +177,24 @@ class ProducerSession:
 
     async def parts_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
         """The batch, in parts where events of it were given up and are in the log: with their numbers."""
-        if not self._in_doubt and not self._in_log and not self._left:
+        if not (self._in_doubt or self._in_log or self._left or self._turn.locked()):
             return [(batch, None)]
         keys = split_keys(batch.keys)
         await self._wait_resolved(keys)
         return _parts(batch, [self._in_log.get(key) for key in keys])
 
     async def _wait_resolved(self, keys: Sequence[bytes]) -> None:
-        """Nobody waits but for an event that is in doubt: all others leave in the order of the calls."""
+        """A call that has an event in doubt waits, and whoever calls after it does: none overtakes it."""
         self._check()
         if self._left:
             self._settle_left()
-        while not self._in_doubt.isdisjoint(keys):
-            await self._resolved.park()
-            self._resolved.unpark()  # one after the other, so that these keep their order, too
+        if self._in_doubt.isdisjoint(keys) and not self._turn.locked():
+            return
+        async with self._turn:
             self._check()
+            while not self._in_doubt.isdisjoint(keys):
+                await self._resolved.park()
+                self._check()
 
     def _check(self) -> None:
         if self._courier.closed:

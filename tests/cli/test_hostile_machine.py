@@ -1,8 +1,9 @@
 """Every command on machines that refuse: never "a bug", always what helps.
 
 The commands are read from the program, so a new one is covered by itself: in one situation of each kind, and
-the next command in the next one. A refusal comes from an audit hook of the interpreter, at the call that
-would meet it. Time jumps, no process starts, no node answers.
+the next command in the next one; with WHOLE_TABLE=1 in the environment, every command in every situation. A
+refusal comes from an audit hook of the interpreter, at the call that would meet it. Time jumps, no process
+starts, no node answers.
 """
 
 import enum
@@ -261,7 +262,13 @@ KINDS: list[list[Situation]] = [
      bytes_in_the_trail, damaged_description],
 ]  # fmt: skip
 """What the machine refuses, and what is odd about who, where and what there is."""
-MEETINGS = [(name, kind[index % len(kind)]) for index, name in enumerate(COMMANDS) for kind in KINDS]
+WHOLE_TABLE = bool(os.environ.get("WHOLE_TABLE"))
+MEETINGS = [
+    (name, situation)
+    for index, name in enumerate(COMMANDS)
+    for kind in KINDS
+    for situation in (kind if WHOLE_TABLE else [kind[index % len(kind)]])
+]
 ENCODINGS = ["ascii", "latin-1"]
 WORDS = [("caf\udce9.ndjson", "caf\udce9"), ("two words\n", "\u202e"), ("", "")]
 """A path and a text that are none."""

@@ -11,6 +11,7 @@ from itertools import count
 
 import trio
 
+from esnode import limits
 from esnode.client import Log, connect
 from esnode.connection import Dialer
 from esnode.dedup.batch import OffsetRange, split_keys
@@ -75,13 +76,13 @@ class Numbered:
 
     async def _live(self, life: int) -> None:
         """Until it is stopped, fenced, or killed."""
-        source, load = self._source, self._load
+        source, load, acked = self._source, self._load, self._acked
         connecting = connect(
             self._addresses,
             cluster="simulated",
             batch_events=load.batch_events,
             batch_ms=load.batch_ms,
-            window=load.window,
+            window=min(load.window, limits.MAX_SESSION_INFLIGHT),
             timeout_s=load.timeout_s,
             producer=self.name,
             dial=self._dial,
@@ -90,18 +91,18 @@ class Numbered:
         with trio.move_on_after(source.choice((1.0, 10.0, 60.0))):  # a process that ends without a word
             async with connecting as log:
                 try:
-                    await self._append(log, given=source.random() < 0.5)
+                    await self._append(log, acked, given=source.random() < 0.5)
                 except ProducerFenced:
                     self._tell("op.fenced")
                     await self._stays_fenced(log)
 
-    async def _append(self, log: Log, *, given: bool) -> None:
-        """Go on where the log is, with numbers that are `given` or not."""
+    async def _append(self, log: Log, acked: int, *, given: bool) -> None:
+        """Go on where the log is, with numbers that are `given` or not; `acked` before this life began."""
         source, number = self._source, -1
         while not self._stopped:
             try:
                 if number < 0:
-                    number = await self._next_number(log)
+                    number = await self._next_number(log, acked)
                 events = [self._event(number + n) for n in range(source.randint(1, self._load.max_events))]
                 keys = b"".join(map(key_of, events))
                 attempt = self._history.append_begins(keys, trio.current_time())
@@ -118,8 +119,7 @@ class Numbered:
                 await trio.sleep(source.uniform(0.01, 0.3))
             await trio.sleep(source.expovariate(1 / self._load.append_every_s))
 
-    async def _next_number(self, log: Log) -> int:
-        acked = self._acked
+    async def _next_number(self, log: Log, acked: int) -> int:
         state = await log.producer_state()
         if state.next_sequence < acked:
             raise Violation("numbered once and in order", f"{acked} were acked, and the log says {state}")

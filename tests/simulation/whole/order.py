@@ -17,7 +17,7 @@ from ..outcome import Violation
 
 @dataclass(slots=True)
 class Call:
-    """One call. Of `append_many` only the first batch is queued by the time of the next call."""
+    """One call. Of `append_many` only the first event is sure to be queued by the time of the next call."""
 
     keys: tuple[bytes, ...]
     many: bool
@@ -49,7 +49,10 @@ class Order:
                 if call.acked and places:
                     judged += len(places)
                     _demand(last < places[0], client, last, places[0])
-                    last = places[0] if call.many else places[-1]
+                    if not call.many:
+                        last = places[-1]
+                    elif self._sent[call.keys[0]] == 1:
+                        last = places[0]
                 for earlier, later in pairwise(places):
                     _demand(earlier < later, client, earlier, later)
         return judged
