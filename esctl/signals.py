@@ -4,6 +4,7 @@ A signal that whoever started the process had ignored stays ignored. Only Ctrl-C
 clean-up. Called by `invocation.py`; what is said then is decided there.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -106,6 +107,13 @@ def _heed_no_more() -> None:
     """The command is ending: SIGTERM and SIGHUP, sent once more, must not cut what it still says."""
     for number in _heeded(*ENDING):
         signal.signal(number, _ignored)
+    atexit.register(_ignore_to_the_end)
+
+
+def _ignore_to_the_end() -> None:
+    """An interpreter that ends drops handlers that are functions, and a signal would kill it."""
+    for number in _heeded(*ENDING):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:

@@ -120,6 +120,7 @@ class Terminal:
             elif self.output is Output.PLAIN:
                 for line in plain.lines(view):
                     self._write(line)
+        self._stdout.flush()  # a step that is done is seen when it is done, through a pipe, too
 
     def record(self, record: Mapping[str, Any], *cells: str) -> None:
         """Print one item of a stream: a line of JSON, or the cells with a tabulator between them."""

@@ -48,6 +48,17 @@ sys.exit(run.conclude(lambda: work(run)))
 """
 
 
+SIGNALLED_AT_THE_END = """
+import os
+
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=NUMBER):
+        kill(me, number)
+
+late = Late()
+"""
+
+
 def esctl(*words: str, program: str = "from esctl.main import main; main()") -> list[str]:
     return [sys.executable, "-c", program, *words]
 
@@ -75,6 +86,18 @@ def test_ctrl_c_speaks_cleans_up_and_tells_what_was_done() -> None:
     assert document["data"] == {"acked": 7}
     assert document["errors"][0]["code"] == "ES4203"
     assert document["errors"][0]["next"] == "again is safe"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_same_signal_while_the_interpreter_ends_changes_no_exit_code(number: signal.Signals) -> None:
+    program = f"NUMBER = {int(number)}\n{SIGNALLED_AT_THE_END}{SLEEPER}"
+    with subprocess.Popen(esctl(program=program), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        wait_for(process.stderr.fileno(), "sending")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["data"] == {"acked": 7}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
