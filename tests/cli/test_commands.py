@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_a_backup_that_is_not_there_is_answered_with_those_that_are() -> None:
 
 def test_the_nearer_option_wins() -> None:
     assert Run("-o", "json", "version", "-o", "plain").out.startswith("esctl\t")
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = metadata.version
+
+    def version(name: str) -> str:
+        if name == "rocksdict":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert Run("version", "-o", "json").data["rocksdict"] is None
 
 
 def test_the_environment_picks_the_output_form(monkeypatch: pytest.MonkeyPatch) -> None:
