@@ -6,6 +6,8 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 
 BATCHER: Final = "esnode.client.batcher"
 COURIER: Final = "esnode.client.courier"
+LOG: Final = "esnode.client.log"
+PRODUCER: Final = "esnode.client.producer"
 RUNS: Final = "esnode.client.runs"
 SESSION: Final = "esnode.session"
 STREAM: Final = "esnode.raft.stream"
@@ -74,5 +76,38 @@ ORDERING: Final = (
                 "gathering.full.is_set()",
             ),
         ),
+    ),
+    Mutant(
+        "call-in-doubt-is-overtaken",
+        "promise 6",
+        "while a call waits for what was given up, later calls leave",
+        "B",
+        (
+            Edit(
+                PRODUCER,
+                "if self._in_doubt.isdisjoint(keys) and not self._turn.locked():",
+                "if self._in_doubt.isdisjoint(keys):",
+            ),
+            Edit(
+                PRODUCER,
+                "if not (self._in_doubt or self._in_log or self._left or self._turn.locked()):",
+                "if not (self._in_doubt or self._in_log or self._left):",
+            ),
+        ),
+    ),
+    Mutant(
+        "parts-let-others-between",
+        "promise 6",
+        "a later call gets between the parts of a batch of which some was given up",
+        "T",
+        (
+            Edit(
+                LOG,
+                "queued.append(whole)\nself._batcher.submit(whole)",
+                "queued.append(whole)\nself._batcher.submit(whole)\nawait self._left(whole)",
+            ),
+        ),
+        "tests/test_producer_session.py"
+        "::test_nothing_gets_between_the_parts_of_a_batch_of_which_some_was_given_up",
     ),
 )
