@@ -29,6 +29,7 @@ demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that
 	@$(BIN)/esctl demo
 
 test: $(STAMP)  ## Run every test; raft, dedup and apply must be covered to the last branch
+	@$(BIN)/python -m compileall -q esnode esctl tests bench  # once, not in each of a thousand processes
 	@$(BIN)/python -m pytest -q --cov --cov-report=term --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 fast: $(STAMP)  ## Run the tests that wait for nothing

@@ -131,6 +131,7 @@ def test_a_short_storm_breaks_nothing_and_passes(voters: int, seeds: range) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # the others cover all that it does
 def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
     seen: set[str] = set()
     committed = 0

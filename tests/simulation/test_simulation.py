@@ -16,6 +16,7 @@ from .shrink import shrink
 from .story import Story
 from .tape import Fault, Operation, Tape, record
 from .weather import FAULTS_A_MINUTE, draw
+from .whole.swarm import FAULTS
 
 SEEDS_A = 500
 SEEDS_B = 100
@@ -48,7 +49,10 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
 @pytest.mark.timeout(MINUTES)
 def test_100_worlds_of_whole_nodes_break_no_promise() -> None:
     counts = play_in_ci("B", SEEDS_B).counts
+    assert sum(counts[f"fault.{kind}"] > 0 for kind in FAULTS) >= len(FAULTS) - 1, "a rare one may miss"
     assert counts["op.acked"] > 100 * SEEDS_B, counts
+    assert min(counts["op.many"], counts["op.in order"] // 10) > 20 * SEEDS_B, counts
+    assert min(counts["node.ended itself"], counts["log.rejoin_done"], counts["log.prefix_cut"]) > 20, counts
     assert min(counts["op.numbered"], counts["op.resumed"], counts["op.fenced"]) > SEEDS_B, counts
 
 
