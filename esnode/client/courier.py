@@ -138,7 +138,7 @@ class Courier:
         They get new ids: what a node still says about the earlier sending is no answer to this one.
         """
         self._runs.begin_anew(set())
-        for request in self._appends():
+        for request in self.appends():
             del self.pending[request.id]
             request.unsure |= request.sent_on is not None
             request.id, request.sent_on = self.next_id(), None
@@ -198,7 +198,7 @@ class Courier:
     def _send_appends(self) -> None:
         """All that are not on their way to the leader, unless a refusal holds them up."""
         if self.leader is not None and self._runs.may_send():
-            for request in self._appends():
+            for request in self.appends():
                 self._send_append(request)
 
     def _send_append(self, request: Request) -> None:
@@ -217,7 +217,8 @@ class Courier:
             request.on_sent()
         link.push(parts)
 
-    def _appends(self) -> list[Request]:
+    def appends(self) -> list[Request]:
+        """The appends among what is not answered, in the order of submission."""
         return [request for request in self.pending.values() if request.batch is not None]
 
     def _anyone(self, turn: int) -> Link | None:
@@ -383,7 +384,7 @@ class Courier:
         if best is not self.leader:
             self.leader = best
             if best is not None:
-                self._runs.begin_anew({one.id for one in self._appends() if one.sent_on == best.number})
+                self._runs.begin_anew({one.id for one in self.appends() if one.sent_on == best.number})
             for request in self.pending.values():
                 request.retry_at = 0.0
             self.send_unsent()

@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from esnode.client.batcher import Place
 from esnode.client.courier import Courier
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch, ProducerStamp, select, split_keys
@@ -33,10 +34,6 @@ OPEN_AGAIN_S: Final = 0.1
 """After a refusal, before the session is opened again."""
 MAX_GIVEN_UP: Final = 65_536
 """Events that were given up and are in the log after all, whose numbers are remembered."""
-
-
-Place = tuple[Request, int]
-"""The request that an event is in, and its position there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +221,7 @@ class ProducerSession:
         """What is numbered now is not sent any more: it may be wrong."""
         if self._opened is not None:
             self._opened = None
-            for request in self._appends():
+            for request in self._courier.appends():
                 request.stamped = None
             self._lost.set()
 
@@ -262,7 +259,7 @@ class ProducerSession:
             for number, key in enumerate(split_keys(keys), sequence):
                 if number < self._next:
                     self._remember(key, number)
-        for request in self._appends():
+        for request in self._courier.appends():
             if request.sequence is not None and request.sequence >= self._next:
                 request.sequence = request.sent_on = None
                 request.unsure = False
@@ -271,7 +268,7 @@ class ProducerSession:
 
     def _begin_anew(self, error: UnknownProducer) -> None:
         """The log has forgotten a session that only this client knew: what it may have is not sent again."""
-        for request in self._appends():
+        for request in self._courier.appends():
             if request.sequence is not None and (request.unsure or request.sent_on is not None):
                 self._courier.settle(request, None, _as_of(error, request))
             request.sequence = None
@@ -282,7 +279,7 @@ class ProducerSession:
 
     def _fail(self, error: EventStreamError) -> None:
         self.error = error
-        for request in self._appends():
+        for request in self._courier.appends():
             self._courier.settle(request, None, _as_of(error, request))
         self._tell()
 
@@ -292,9 +289,6 @@ class ProducerSession:
         self._in_doubt.clear()
         self._resolved.unpark()
         self._changed.unpark_all()
-
-    def _appends(self) -> list[Request]:
-        return [request for request in self._courier.pending.values() if request.batch is not None]
 
 
 def _as_of(error: EventStreamError, request: Request) -> EventStreamError:

@@ -45,8 +45,8 @@ ORDERING: Final = (
         (
             Edit(
                 COURIER,
-                "for request in self._appends():\n    self._send_append(request)",
-                "for request in reversed(self._appends()):\n    self._send_append(request)",
+                "for request in self.appends():\n    self._send_append(request)",
+                "for request in reversed(self.appends()):\n    self._send_append(request)",
             ),
         ),
     ),
