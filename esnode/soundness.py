@@ -17,7 +17,14 @@ from esnode import limits
 from esnode.agreement import Agreement
 from esnode.config import Config, Member
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, greet, open_stream
-from esnode.errors import ConnectionLost, EventStreamError, PeerError, Unreachable
+from esnode.errors import (
+    CallerError,
+    ConnectionLost,
+    EventStreamError,
+    OperatorError,
+    PeerError,
+    Unreachable,
+)
 from esnode.messages import Hello, Side
 
 log = logging.getLogger(__name__)
@@ -79,5 +86,5 @@ class Soundness:
                     await greet(connection, replace(hello, rejoining=True))
             except (Unreachable, ConnectionLost):
                 await trio.sleep(limits.SOUNDNESS_PAUSE_S)
-            except PeerError:
+            except (PeerError, OperatorError, CallerError):  # a Goodbye may say any of them
                 return

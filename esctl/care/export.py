@@ -39,6 +39,12 @@ _EVENTS: Final = {
 _INDEXES: Final = {"events_by_key": ("source", "id"), "events_by_type": ("type",)}
 _COLUMNS: Final = ("id", "source", "type", "time", "subject")
 
+_REFUSED: Final = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
+}  # fmt: skip
+"""What keeps a database from being written that may be whole."""
+
 
 class Watcher(Protocol):
     """Who is told how far it has come."""
@@ -151,9 +157,9 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
             database = Database(file, cluster.identity)
             _check_owner(path, database, cluster, ancestors)
             yield database
-    except sqlite3.OperationalError as error:  # locked, read-only, full: the file itself may be whole
-        raise MachineRefused(f"{path} cannot be written: {error}") from error
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _REFUSED:
+            raise MachineRefused(f"{path} cannot be written: {error}") from error
         raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
 
 

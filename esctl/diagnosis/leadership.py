@@ -109,7 +109,9 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     helps, first = _next_for_quorum(seen), ""
     if total - len(seen.without_data) < needed:
         names = ", ".join(map(str, sorted(seen.without_data)))
-        evidence = [f"the data directories of nodes {names} are gone, and with them what was acked"]
+        evidence = [
+            f"the data directories of nodes {names} are gone: what was acked may have been only there"
+        ]
         helps = "esctl backup ls"
         first = "find the directories (a missing mount, a rename) before any node starts without its own"
     yield Finding(

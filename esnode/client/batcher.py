@@ -34,7 +34,7 @@ class Gathering:
         self._next_sequence: int | None = None
         """The number of the next event, where their numbers are given."""
 
-    def add(self, key: bytes, encoded: bytes, sequence: int | None) -> bool:
+    def add(self, key: bytes, encoded: bytes, sequence: int | None, wanted_in: int) -> bool:
         """Take one more event, unless it does not fit, or its number does not follow."""
         size = self.size_bytes + len(encoded) + HEAD_BYTES
         if self.full.is_set():
@@ -44,7 +44,7 @@ class Gathering:
             return False
         if sequence is not None:
             if not self.encoded:
-                self.request.wanted_sequence = sequence
+                self.request.wanted_sequence, self.request.wanted_in = sequence, wanted_in
             self._next_sequence = sequence + 1
         self.size_bytes = size
         self.keys.append(key)
@@ -67,10 +67,11 @@ class Gathering:
 class Waiting:
     """An event that found no room: it gets its place in the order in which it came."""
 
-    def __init__(self, key: bytes, encoded: bytes, sequence: int | None) -> None:
+    def __init__(self, key: bytes, encoded: bytes, sequence: int | None, wanted_in: int) -> None:
         self.key = key
         self.encoded = encoded
         self.sequence = sequence
+        self.wanted_in = wanted_in
         self.placed = trio.Event()
         self.place: Place | None = None
         """None when the log was closed first."""
@@ -101,6 +102,7 @@ class Whole:
 
 Place = tuple[Request, int]
 """The request that an event leaves with, and its position there."""
+Asked = Place | Waiting
 
 
 class Batcher:
@@ -126,30 +128,36 @@ class Batcher:
         self._closed = False
         self._gathering = self._fresh()
 
-    async def add(self, key: bytes, encoded: bytes, sequence: int | None = None) -> Place:
-        """Wait for room for one event, and take its place; raises `ConnectionLost` after `close`.
+    def ask(self, key: bytes, encoded: bytes, sequence: int | None = None, wanted_in: int = 0) -> Asked:
+        """A place for one event, or a place in the queue; raises `ConnectionLost` after `close`.
 
-        `sequence` is its number in the producer session, where that is given.
+        `sequence` is its number in the producer session, where it must have one: see `Request`.
         """
         if self._closed:
             raise ConnectionLost("the log was closed")
         if not self._waiting:
-            place = self._add_nowait(key, encoded, sequence)
+            place = self._add_nowait(key, encoded, sequence, wanted_in)
             if place is not None:
                 return place
-        waiting = Waiting(key, encoded, sequence)
+        waiting = Waiting(key, encoded, sequence, wanted_in)
         self._waiting.append(waiting)
+        return waiting
+
+    async def wait_place(self, asked: Asked) -> Place:
+        """Wait for room; raises `ConnectionLost` after `close`."""
+        if not isinstance(asked, Waiting):
+            return asked
         try:
-            await waiting.placed.wait()
+            await asked.placed.wait()
         except trio.Cancelled:
-            if waiting.place is None:
-                self._waiting.remove(waiting)
+            if asked.place is None:
+                self._waiting.remove(asked)
             else:
-                waiting.place[0].waiters -= 1
+                asked.place[0].waiters -= 1
             raise
-        if waiting.place is None:
+        if asked.place is None:
             raise ConnectionLost("the log was closed")
-        return waiting.place
+        return asked.place
 
     async def run(self) -> None:
         """Send each batch when its time has come."""
@@ -187,9 +195,9 @@ class Batcher:
                 one.placed.set()
         self._leave(self._gathering)
 
-    def _add_nowait(self, key: bytes, encoded: bytes, sequence: int | None) -> Place | None:
+    def _add_nowait(self, key: bytes, encoded: bytes, sequence: int | None, wanted_in: int) -> Place | None:
         """A place in the current batch, or in the next one if the current one can leave."""
-        while not (gathering := self._gathering).add(key, encoded, sequence):
+        while not (gathering := self._gathering).add(key, encoded, sequence, wanted_in):
             gathering.ask(self._window)
             if gathering is self._gathering:
                 return None
@@ -222,7 +230,7 @@ class Batcher:
             if isinstance(first, Whole):
                 self._pass_on(first)
             else:
-                first.place = self._add_nowait(first.key, first.encoded, first.sequence)
+                first.place = self._add_nowait(first.key, first.encoded, first.sequence, first.wanted_in)
                 if first.place is None:
                     break
                 first.placed.set()

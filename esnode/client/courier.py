@@ -9,6 +9,7 @@ changes are plain functions. Used by `log.py`, told by its links.
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Sequence
 from math import inf
 from typing import Final, Protocol
@@ -101,6 +102,8 @@ class Courier:
         self._learnt_term = 0
         """The highest term whose leader was dialled because others named it."""
         self._runs = Runs(rng)
+        self._unstamped: deque[Request] | None = None
+        """What `restamp` has yet to number; None: it does not run."""
         self._retry_at = inf
         """When to send again what was refused, besides appends; infinite when nothing was."""
         self._retry = trio.lowlevel.ParkingLot()
@@ -126,6 +129,9 @@ class Courier:
         if request.batch is None:
             self._send(request)
             return
+        if self._unstamped is not None:
+            self._unstamped.append(request)
+            return
         request.stamped = self.producer.number(request) if self.producer else request.batch
         if self._runs.under_way:
             self._send_append(request)
@@ -135,14 +141,23 @@ class Courier:
     def restamp(self) -> None:
         """Prepare all unanswered appends again, in order, and send them.
 
-        They get new ids: what a node still says about the earlier sending is no answer to this one.
+        They get new ids: what a node still says about the earlier sending is no answer to this one. One that
+        cannot have its number is settled, which may bring in another: that is behind them all.
         """
+        assert self.producer is not None
         self._runs.begin_anew(set())
-        for request in self.appends():
+        self._unstamped = deque(self.appends())
+        for request in self._unstamped:
             del self.pending[request.id]
             request.unsure |= request.sent_on is not None
             request.id, request.sent_on = self.next_id(), None
-            self.submit(request)
+            self.pending[request.id] = request
+        while self._unstamped:
+            request = self._unstamped.popleft()
+            if not request.done.is_set():
+                request.stamped = self.producer.number(request)
+        self._unstamped = None
+        self._send_appends()
 
     def abandon(self, *requests: Request) -> None:
         """Nobody waits for these any more. All go at once: none is sent again without one before it."""
@@ -332,12 +347,12 @@ class Courier:
 
     def settle(self, request: Request, answer: NodeReply | None, error: EventStreamError | None) -> None:
         """End `request`, answered or not. An append that ends with an error tells whoever sends more."""
-        if error is not None and request.on_refused is not None and not request.done.is_set():
-            request.on_refused(request)
         self.pending.pop(request.id, None)
         self._runs.given_up(request.id)
         if answer is None and request.batch is not None and self.producer is not None:
             self.producer.gave_up(request)
+        if error is not None and request.on_refused is not None and not request.done.is_set():
+            request.on_refused(request)
         request.settle(answer, error)
         if request.batch is not None:
             self._go_on()

@@ -11,6 +11,7 @@ Sending an event again, with the same `source` and `id`, is always safe.
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ import trio
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of, joined
 from esnode.client.allegiance import Allegiance
-from esnode.client.batcher import Batcher, Whole
+from esnode.client.batcher import Asked, Batcher, Whole
 from esnode.client.checks import check_batch, check_range
 from esnode.client.courier import Courier
 from esnode.client.producer import ProducerSession, ProducerState
@@ -30,7 +31,7 @@ from esnode.client.window import Window
 from esnode.config import parse_address
 from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
-from esnode.errors import InvalidRequest
+from esnode.errors import EventStreamError, InvalidRequest
 from esnode.events import encode_event, key_of, make_batches
 from esnode.messages import (
     Appended,
@@ -227,11 +228,12 @@ class Log:
             self._check_sequence(sequence, 1)
         request: Request | None = None
         with trio.move_on_after(self._timeout_s):
-            under_way = None
-            if self._producer is not None and sequence is None:
-                sequence = await self._producer.number_of(key)
-                under_way = self._producer.rejoin(key)
-            request, place = under_way or await self._batcher.add(key, encoded, sequence)
+            if self._producer is None:
+                asked = self._batcher.ask(key, encoded)
+            else:
+                ask = partial(self._ask_in_session, self._producer, key, encoded, sequence)
+                asked = await self._producer.in_turn(key if sequence is None else b"", ask)
+            request, place = await self._batcher.wait_place(asked)
             try:
                 answer = await request.wait()
                 if request.acks is None:
@@ -246,6 +248,13 @@ class Log:
                 if not request.waiters and request.batch is not None:
                     self._courier.abandon(request)
         raise self._courier.why_late(request)
+
+    def _ask_in_session(
+        self, producer: ProducerSession, key: bytes, encoded: bytes, sequence: int | None
+    ) -> Asked:
+        if sequence is not None:
+            return self._batcher.ask(key, encoded, sequence)
+        return producer.rejoin(key) or self._batcher.ask(key, encoded, producer.number_of(key), producer.id)
 
     async def append_many(
         self, events: Iterable[Mapping[str, Any]], *, first_sequence: int | None = None
@@ -278,9 +287,9 @@ class Log:
         self._check_sequence(first_sequence, batch.count)
         if self._producer is None:
             whole = self._new_whole(batch, None, on_sent, None)
-            self._batcher.submit(whole)
             try:
-                await self._left(whole)
+                self._batcher.submit(whole)
+                await self._wait_left(whole)
                 return await self._settled(whole.request, (whole.request,))
             finally:
                 if not whole.left:
@@ -299,6 +308,17 @@ class Log:
         heard = False
         submitting = trio.CancelScope()
 
+        def queue(batch: Batch) -> None:
+            """All of it at once, whatever parts it has: no later call gets between."""
+            for part, sequence, wanted_in in self._parts(batch, first_sequence):
+                whole = self._new_whole(part, sequence, None if requests else on_sent, stop)
+                whole.request.wanted_in = wanted_in
+                requests.append(whole.request)
+                queued.append(whole)
+                self._batcher.submit(whole)
+                if submitting.cancel_called:
+                    break
+
         def withdraw() -> None:
             for whole in reversed(queued):
                 if not whole.left:
@@ -313,16 +333,9 @@ class Log:
         try:
             with submitting:
                 for batch in batches:
-                    for part, sequence in await self._parts(batch, first_sequence):
-                        # All of them at once: no later call gets between.
-                        whole = self._new_whole(part, sequence, on_sent, stop)
-                        requests.append(whole.request)
-                        queued.append(whole)
-                        self._batcher.submit(whole)
-                        if submitting.cancel_called:
-                            break
+                    await self._in_turn(batch, first_sequence, queue)
                     for whole in tuple(queued):
-                        await self._left(whole)
+                        await self._wait_left(whole)
                     queued.clear()
                     if submitting.cancel_called:
                         break
@@ -331,6 +344,9 @@ class Log:
             acks = [await self._settled(request, requests) for request in requests]
             heard = True
             return acks
+        except EventStreamError as error:
+            error.definite = error.definite and not any(request.may_be_done for request in requests)
+            raise
         finally:
             withdraw()
             self._courier.abandon(*requests)
@@ -338,13 +354,25 @@ class Log:
                 for request in requests:
                     self._producer.unheard(request)
 
-    async def _parts(self, batch: Batch, first_sequence: int | None) -> list[tuple[Batch, int | None]]:
-        """The batch with the number that it must have; in parts where that is several."""
+    async def _in_turn(
+        self, batch: Batch, first_sequence: int | None, queue: Callable[[Batch], None]
+    ) -> None:
+        """Call `queue` with the batch, in a session behind all calls that wait there."""
+        if self._producer is None:
+            queue(batch)
+            return
+        with trio.move_on_after(self._timeout_s) as waiting:
+            keys = batch.keys if first_sequence is None else b""
+            await self._producer.in_turn(keys, partial(queue, batch))
+        if waiting.cancelled_caught:
+            raise self._courier.why_late(None)
+
+    def _parts(self, batch: Batch, first_sequence: int | None) -> list[tuple[Batch, int | None, int]]:
+        """The batch with the number that it must have, in parts where that is several; and whose number."""
         if self._producer is None or first_sequence is not None:
-            return [(batch, first_sequence)]
-        with trio.move_on_after(self._timeout_s):
-            return await self._producer.parts_of(batch)
-        raise self._courier.why_late(None)
+            return [(batch, first_sequence, 0)]
+        session = self._producer.id
+        return [(part, number, session) for part, number in self._producer.parts_of(batch)]
 
     async def producer_state(self) -> ProducerState:
         """Where the producer session is: the number of its last event in the log, and that event's offset.
@@ -382,7 +410,7 @@ class Log:
         request.on_sent, request.on_refused = on_sent, on_refused
         return Whole(request, len(batch.payload), self._courier.submit)
 
-    async def _left(self, whole: Whole) -> None:
+    async def _wait_left(self, whole: Whole) -> None:
         """Wait until the window has a place for it. One that has not left is still in the queue then."""
         if not whole.left:
             with trio.move_on_after(self._timeout_s):

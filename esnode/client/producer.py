@@ -6,9 +6,10 @@ to which number it has everything; what is not there keeps its order and is numb
 cannot go on, what waits gets the error. Used by `log.py` when the application asks for a session.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -29,6 +30,8 @@ from esnode.errors import (
 )
 from esnode.messages import OpenProducerSession, ProducerOpened
 from esnode.wire import encode
+
+T = TypeVar("T")
 
 OPEN_AGAIN_S: Final = 0.1
 """After a refusal, before the session is opened again."""
@@ -55,6 +58,16 @@ class ProducerState:
         return 0 if self.last_sequence is None else self.last_sequence + 1
 
 
+class Turn:
+    """A call that waits until it is its turn: for what is in doubt, or behind one that does."""
+
+    def __init__(self, keys: bytes, go: Callable[[], None]) -> None:
+        self.keys = keys
+        self.go = go
+        self.over = trio.Event()
+        self.error: EventStreamError | None = None
+
+
 class ProducerSession:
     """Numbers batches in the order in which they are submitted. `holder` is a random number."""
 
@@ -79,9 +92,8 @@ class ProducerSession:
         self._lost = trio.Event()
         self._was_refused = False
         self._changed = trio.lowlevel.ParkingLot()
-        self._resolved = trio.lowlevel.ParkingLot()
-        """Whoever has the turn waits here."""
-        self._turn = trio.StrictFIFOLock()
+        self._turns: deque[Turn] = deque()
+        """The calls that wait, in their order."""
         courier.producer = self
 
     # --- what the courier tells ----------------------------------------------------------------
@@ -95,12 +107,14 @@ class ProducerSession:
         if self.error is not None or self._opened is None:
             return None
         if request.sequence is None:
-            wanted = self._next if request.wanted_sequence is None else request.wanted_sequence
+            wanted = request.wanted_sequence
+            if wanted is None or request.wanted_in not in (0, self._producer_id):
+                wanted = self._next
             if wanted > self._next:
                 error = OutOfSequence(f"number {wanted} cannot be sent before number {self._next}")
                 self._courier.settle(request, None, error)
                 return None
-            request.sequence = wanted
+            request.sequence, request.session = wanted, self._producer_id
         self._next = max(self._next, request.sequence + batch.count)
         stamp = ProducerStamp(self._producer_id, self._opened.epoch, request.sequence, batch.count)
         return replace(batch, producer=stamp)
@@ -133,13 +147,61 @@ class ProducerSession:
             None if told.last_offset < 0 else told.last_offset,
         )
 
-    async def number_of(self, key: bytes) -> int | None:
-        """The number of an event that was given up and is in the log after all; None: of none that we know.
+    @property
+    def id(self) -> int:
+        """Of the session in the log; 0 before it was opened, and when the log has forgotten it."""
+        return self._producer_id
 
-        Waits until that is known. Raises what ended the session.
+    async def in_turn(self, keys: bytes, go: Callable[[], T]) -> T:
+        """What `go()` returns, called once nothing is in doubt of the events with these packed `keys`.
+
+        It is called in the order of the calls: whoever comes after one that waits is called after it. Raises
+        what ended the session, and what `go` raises.
         """
-        await self._wait_resolved((key,))
+        self._check()
+        if self._left:
+            self._settle_left()
+        if not self._turns and not self._doubts(keys):
+            return go()
+        results: list[T] = []
+        turn = Turn(keys, lambda: results.append(go()))
+        self._turns.append(turn)
+        try:
+            await turn.over.wait()
+        except trio.Cancelled:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            self._give_turns()  # it may have been the first
+            raise
+        if turn.error is not None:
+            raise turn.error
+        return results[0]
+
+    def _give_turns(self) -> None:
+        """All at once, up to the first that has to wait: nobody who comes meanwhile gets between."""
+        self._settle_left()
+        while self._turns and not self._doubts(self._turns[0].keys):
+            turn = self._turns.popleft()
+            if turn.over.statistics().tasks_waiting:  # otherwise it was cancelled just now
+                try:
+                    self._check()
+                    turn.go()
+                except EventStreamError as error:
+                    turn.error = error
+                turn.over.set()
+
+    def _doubts(self, keys: bytes) -> bool:
+        return bool(self._in_doubt) and not self._in_doubt.isdisjoint(split_keys(keys))
+
+    def number_of(self, key: bytes) -> int | None:
+        """The number of an event that was given up and is in the log after all, where that is known."""
         return self._in_log.get(key)
+
+    def parts_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
+        """The batch, in parts where events of it were given up and are in the log: with their numbers."""
+        if not self._in_log:
+            return [(batch, None)]
+        return _parts(batch, [self._in_log.get(key) for key in split_keys(batch.keys)])
 
     def leave(self, key: bytes, request: Request, place: int) -> None:
         """Nobody waits any more for this event of a batch, which may be on its way for others."""
@@ -148,7 +210,9 @@ class ProducerSession:
 
     def unheard(self, request: Request) -> None:
         """A batch was acked, and whoever sent it does not know: it was one of several, say."""
-        if request.batch is not None and request.sequence is not None and request.answer is not None:
+        if request.batch is None or request.sequence is None or request.answer is None:
+            return
+        if request.session == self._producer_id:
             for number, key in enumerate(split_keys(request.batch.keys), request.sequence):
                 self._remember(key, number)
 
@@ -164,34 +228,14 @@ class ProducerSession:
         for key, (request, place) in list(self._left.items()):
             if request.done.is_set():
                 del self._left[key]
-                if request.answer is not None and request.sequence is not None:
+                known = request.answer is not None and request.session == self._producer_id
+                if known and request.sequence is not None:
                     self._remember(key, request.sequence + place)
 
     def _remember(self, key: bytes, number: int) -> None:
         self._in_log[key] = number
         if len(self._in_log) > MAX_GIVEN_UP:
             del self._in_log[next(iter(self._in_log))]
-
-    async def parts_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
-        """The batch, in parts where events of it were given up and are in the log: with their numbers."""
-        if not (self._in_doubt or self._in_log or self._left or self._turn.locked()):
-            return [(batch, None)]
-        keys = split_keys(batch.keys)
-        await self._wait_resolved(keys)
-        return _parts(batch, [self._in_log.get(key) for key in keys])
-
-    async def _wait_resolved(self, keys: Sequence[bytes]) -> None:
-        """A call that has an event in doubt waits, and whoever calls after it does: none overtakes it."""
-        self._check()
-        if self._left:
-            self._settle_left()
-        if self._in_doubt.isdisjoint(keys) and not self._turn.locked():
-            return
-        async with self._turn:
-            self._check()
-            while not self._in_doubt.isdisjoint(keys):
-                await self._resolved.park()
-                self._check()
 
     def _check(self) -> None:
         if self._courier.closed:
@@ -287,7 +331,7 @@ class ProducerSession:
         """Nothing is in doubt any more: let those go on who wait for that, or for the session."""
         self._given_up.clear()
         self._in_doubt.clear()
-        self._resolved.unpark()
+        self._give_turns()
         self._changed.unpark_all()
 
 

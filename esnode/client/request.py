@@ -41,10 +41,12 @@ class Request:
         "sends",
         "sent_on",
         "sequence",
+        "session",
         "stamped",
         "turn",
         "unsure",
         "waiters",
+        "wanted_in",
         "wanted_sequence",
     )
 
@@ -75,8 +77,12 @@ class Request:
         """Called once, when a node has refused it for good, before those are told who wait for it."""
         self.sequence: int | None = None
         """The number of its first event in the producer session, once it has one."""
+        self.session = 0
+        """The id of the producer session in which it has that number."""
         self.wanted_sequence: int | None = None
         """The number that it must have; None: the next one."""
+        self.wanted_in = 0
+        """The id of the session that has given the event this number before; 0: the application wants it."""
         self.sends = 0
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
@@ -99,6 +105,11 @@ class Request:
     def certainly_not_done(self) -> bool:
         """It was given up, and each time that it was sent it was refused for certain."""
         return self.done.is_set() and self.answer is None and self.sent_on is None and not self.unsure
+
+    @property
+    def may_be_done(self) -> bool:
+        """It is in the log, or may be."""
+        return self.answer is not None or self.sent_on is not None or self.unsure
 
     async def wait(self) -> NodeReply:
         """The answer; raises the error that it was refused with."""

@@ -423,6 +423,13 @@ def test_a_database_that_another_program_holds_is_not_called_damaged(
             export.open_database(path, cluster, []),
         ):
             pytest.fail("it was opened")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE export (something TEXT)")
+    with (
+        pytest.raises(InputUnreadable, match="no column named"),
+        export.open_database(path, cluster, []) as it,
+    ):
+        it.reached(1)
     path.write_bytes(b"not a database, but long enough to be looked at as one" * 100)
     with (
         pytest.raises(InputUnreadable, match="file is not a database"),

@@ -85,13 +85,8 @@ ORDERING: Final = (
         (
             Edit(
                 PRODUCER,
-                "if self._in_doubt.isdisjoint(keys) and not self._turn.locked():",
-                "if self._in_doubt.isdisjoint(keys):",
-            ),
-            Edit(
-                PRODUCER,
-                "if not (self._in_doubt or self._in_log or self._left or self._turn.locked()):",
-                "if not (self._in_doubt or self._in_log or self._left):",
+                "if not self._turns and not self._doubts(keys):",
+                "if not self._doubts(keys):",
             ),
         ),
     ),
@@ -103,8 +98,11 @@ ORDERING: Final = (
         (
             Edit(
                 LOG,
-                "queued.append(whole)\nself._batcher.submit(whole)",
-                "queued.append(whole)\nself._batcher.submit(whole)\nawait self._left(whole)",
+                "await self._in_turn(batch, first_sequence, queue)\nfor whole in tuple(queued):",
+                "for part, number, _ in self._parts(batch, first_sequence):\n"
+                "    await self._in_turn(part, number, queue)\n"
+                "    await self._wait_left(queued[-1])\n"
+                "for whole in tuple(queued):",
             ),
         ),
         "tests/test_producer_session.py"
