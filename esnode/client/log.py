@@ -20,9 +20,10 @@ import trio
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of, joined
 from esnode.client.allegiance import Allegiance
-from esnode.client.batcher import Asked, Batcher, Whole
+from esnode.client.batcher import Asked, Batcher
 from esnode.client.checks import check_batch, check_range
 from esnode.client.courier import Courier
+from esnode.client.ordered import OrderedAppend, batch_ack
 from esnode.client.producer import ProducerSession, ProducerState
 from esnode.client.request import Request
 from esnode.client.stored import StoredEvent, batches_of
@@ -31,13 +32,12 @@ from esnode.client.window import Window
 from esnode.config import parse_address
 from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
-from esnode.errors import EventStreamError, InvalidRequest
+from esnode.errors import InvalidRequest
 from esnode.events import encode_event, key_of, make_batches
 from esnode.messages import (
     Appended,
     ExplainKey,
     KeyExplained,
-    NodeReply,
     Read,
     Records,
     StatusReply,
@@ -237,7 +237,7 @@ class Log:
             try:
                 answer = await request.wait()
                 if request.acks is None:
-                    request.acks = acks_of(_batch_ack(request, answer))
+                    request.acks = acks_of(batch_ack(request, answer))
                 return request.acks[place]
             except trio.Cancelled:
                 if self._producer is not None:
@@ -266,7 +266,7 @@ class Log:
         """
         batches = make_batches(events, self._settings.batch_events)
         self._check_sequence(first_sequence, sum(batch.count for batch in batches))
-        acks = await self._append_in_order(batches, first_sequence)
+        acks = await self._ordered(first_sequence).append(batches)
         return [ack for part in acks for ack in acks_of(part)]
 
     async def append_batch(
@@ -285,94 +285,17 @@ class Log:
         """
         check_batch(batch)
         self._check_sequence(first_sequence, batch.count)
+        call = self._ordered(first_sequence, on_sent)
         if self._producer is None:
-            whole = self._new_whole(batch, None, on_sent, None)
-            try:
-                self._batcher.submit(whole)
-                await self._wait_left(whole)
-                return await self._settled(whole.request, (whole.request,))
-            finally:
-                if not whole.left:
-                    self._batcher.withdraw(whole)
-                self._courier.abandon(whole.request)
-        return joined(await self._append_in_order([batch], first_sequence, on_sent))
+            return await call.append_one(batch)
+        return joined(await call.append([batch]))
 
-    async def _append_in_order(
-        self,
-        batches: Sequence[Batch],
-        first_sequence: int | None,
-        on_sent: Callable[[], None] | None = None,
-    ) -> list[BatchAck]:
-        requests: list[Request] = []
-        queued: list[Whole] = []
-        heard = False
-        submitting = trio.CancelScope()
-
-        def queue(batch: Batch) -> None:
-            """All of it at once, whatever parts it has: no later call gets between."""
-            for part, sequence, wanted_in in self._parts(batch, first_sequence):
-                whole = self._new_whole(part, sequence, None if requests else on_sent, stop)
-                whole.request.wanted_in = wanted_in
-                requests.append(whole.request)
-                queued.append(whole)
-                self._batcher.submit(whole)
-                if submitting.cancel_called:
-                    break
-
-        def withdraw() -> None:
-            for whole in reversed(queued):
-                if not whole.left:
-                    self._batcher.withdraw(whole)
-            queued.clear()
-
-        def stop(refused: Request) -> None:
-            withdraw()
-            self._courier.abandon(*requests[requests.index(refused) + 1 :])
-            submitting.cancel()
-
-        try:
-            with submitting:
-                for batch in batches:
-                    await self._in_turn(batch, first_sequence, queue)
-                    for whole in tuple(queued):
-                        await self._wait_left(whole)
-                    queued.clear()
-                    if submitting.cancel_called:
-                        break
-                    if first_sequence is not None:
-                        first_sequence += batch.count
-            acks = [await self._settled(request, requests) for request in requests]
-            heard = True
-            return acks
-        except EventStreamError as error:
-            error.definite = error.definite and not any(request.may_be_done for request in requests)
-            raise
-        finally:
-            withdraw()
-            self._courier.abandon(*requests)
-            if self._producer is not None and not heard:
-                for request in requests:
-                    self._producer.unheard(request)
-
-    async def _in_turn(
-        self, batch: Batch, first_sequence: int | None, queue: Callable[[Batch], None]
-    ) -> None:
-        """Call `queue` with the batch, in a session behind all calls that wait there."""
-        if self._producer is None:
-            queue(batch)
-            return
-        with trio.move_on_after(self._timeout_s) as waiting:
-            keys = batch.keys if first_sequence is None else b""
-            await self._producer.in_turn(keys, partial(queue, batch))
-        if waiting.cancelled_caught:
-            raise self._courier.why_late(None)
-
-    def _parts(self, batch: Batch, first_sequence: int | None) -> list[tuple[Batch, int | None, int]]:
-        """The batch with the number that it must have, in parts where that is several; and whose number."""
-        if self._producer is None or first_sequence is not None:
-            return [(batch, first_sequence, 0)]
-        session = self._producer.id
-        return [(part, number, session) for part, number in self._producer.parts_of(batch)]
+    def _ordered(
+        self, first_sequence: int | None, on_sent: Callable[[], None] | None = None
+    ) -> OrderedAppend:
+        return OrderedAppend(
+            self._courier, self._batcher, self._producer, self._timeout_s, first_sequence, on_sent
+        )
 
     async def producer_state(self) -> ProducerState:
         """Where the producer session is: the number of its last event in the log, and that event's offset.
@@ -397,39 +320,6 @@ class Log:
 
     def _new_append(self) -> Request:
         return Request(self._courier.next_id(), Appended)
-
-    def _new_whole(
-        self,
-        batch: Batch,
-        sequence: int | None,
-        on_sent: Callable[[], None] | None,
-        on_refused: Callable[[Request], None] | None,
-    ) -> Whole:
-        request = self._new_append()
-        request.batch, request.wanted_sequence = batch, sequence
-        request.on_sent, request.on_refused = on_sent, on_refused
-        return Whole(request, len(batch.payload), self._courier.submit)
-
-    async def _wait_left(self, whole: Whole) -> None:
-        """Wait until the window has a place for it. One that has not left is still in the queue then."""
-        if not whole.left:
-            with trio.move_on_after(self._timeout_s):
-                await whole.wait_left()
-        if not whole.left:
-            raise self._courier.why_late(None)
-
-    async def _settled(self, request: Request, together: Sequence[Request]) -> BatchAck:
-        """What became of `request`; without an answer in time, `together` are given up."""
-        answered = False
-        with trio.move_on_after(self._timeout_s):
-            try:
-                answer = await request.wait()
-                answered = True
-                return _batch_ack(request, answer)
-            finally:
-                if not answered:
-                    self._courier.abandon(*together)
-        raise self._courier.why_late(request)
 
     # --- read ----------------------------------------------------------------------------------
 
@@ -504,8 +394,3 @@ class Log:
             finally:
                 self._courier.abandon(request)
         raise self._courier.why_late(request)
-
-
-def _batch_ack(request: Request, answer: NodeReply) -> BatchAck:
-    assert isinstance(answer, Appended)
-    return BatchAck(answer.ranges, answer.duplicates, request.sends > 1)

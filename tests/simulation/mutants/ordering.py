@@ -6,7 +6,6 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 
 BATCHER: Final = "esnode.client.batcher"
 COURIER: Final = "esnode.client.courier"
-LOG: Final = "esnode.client.log"
 PRODUCER: Final = "esnode.client.producer"
 RUNS: Final = "esnode.client.runs"
 SESSION: Final = "esnode.session"
@@ -89,23 +88,5 @@ ORDERING: Final = (
                 "if not self._doubts(keys):",
             ),
         ),
-    ),
-    Mutant(
-        "parts-let-others-between",
-        "promise 6",
-        "a later call gets between the parts of a batch of which some was given up",
-        "T",
-        (
-            Edit(
-                LOG,
-                "await self._in_turn(batch, first_sequence, queue)\nfor whole in tuple(queued):",
-                "for part, number, _ in self._parts(batch, first_sequence):\n"
-                "    await self._in_turn(part, number, queue)\n"
-                "    await self._wait_left(queued[-1])\n"
-                "for whole in tuple(queued):",
-            ),
-        ),
-        "tests/test_producer_session.py"
-        "::test_nothing_gets_between_the_parts_of_a_batch_of_which_some_was_given_up",
     ),
 )

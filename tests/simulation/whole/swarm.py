@@ -116,7 +116,7 @@ def draw(seed: int) -> Swarm:
     crowded = order.random() < 0.35
     return Swarm(
         nodes=nodes,
-        load_s=source.uniform(20, 40) * (0.7 if nodes == 5 else 1),
+        load_s=source.uniform(12, 24) * (0.7 if nodes == 5 else 1),
         timers=Raft(150 * scale, 450 * scale, pick((50, 150)) * scale),
         dedup=Dedup(
             # A window that is full for good would let nobody work.

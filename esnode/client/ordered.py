@@ -1,0 +1,163 @@
+"""The batches of one call on their way: none is stored without those before it.
+
+Decides in which parts they are queued, and what becomes of the rest when one is refused, late or given up.
+Used by `log.py`, once for each call.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+
+from esnode.client.acks import BatchAck
+from esnode.client.batcher import Batcher, Whole
+from esnode.client.courier import Courier
+from esnode.client.producer import ProducerSession
+from esnode.client.request import Request
+from esnode.dedup.batch import Batch
+from esnode.errors import EventStreamError
+from esnode.messages import Appended, NodeReply
+
+
+def batch_ack(request: Request, answer: NodeReply) -> BatchAck:
+    """The answer to an append, for its caller."""
+    assert isinstance(answer, Appended)
+    return BatchAck(answer.ranges, answer.duplicates, request.sends > 1)
+
+
+class OrderedAppend:
+    """One call. `first_sequence`: the number of its first event in the producer session, where it is given.
+
+    `on_sent` is called once, when the first part of it leaves for a node.
+    """
+
+    def __init__(
+        self,
+        courier: Courier,
+        batcher: Batcher,
+        producer: ProducerSession | None,
+        timeout_s: float,
+        first_sequence: int | None,
+        on_sent: Callable[[], None] | None,
+    ) -> None:
+        self._courier = courier
+        self._batcher = batcher
+        self._producer = producer
+        self._timeout_s = timeout_s
+        self._next_sequence = first_sequence
+        self._on_sent = on_sent
+        self._requests: list[Request] = []
+        self._queued: list[Whole] = []
+        """Those of the last batch."""
+        self._submitting = trio.CancelScope()
+
+    async def append_one(self, batch: Batch) -> BatchAck:
+        """One batch without a session: there is one request, and nothing behind it."""
+        whole = self._new_whole(batch, None)
+        try:
+            self._batcher.submit(whole)
+            await self._wait_left(whole)
+            return await self._settled(whole.request)
+        finally:
+            self._withdraw()
+            self._courier.abandon(whole.request)
+
+    async def append(self, batches: Sequence[Batch]) -> list[BatchAck]:
+        """All of them. Raises the error of the first that is refused or late; those behind it are given up.
+
+        The error is definite only if nothing of the call can be in the log.
+        """
+        heard = False
+        try:
+            with self._submitting:
+                for batch in batches:
+                    await self._submit(batch)
+                    if self._submitting.cancel_called:
+                        break
+            acks = [await self._settled(request) for request in self._requests]
+            heard = True
+            return acks
+        except EventStreamError as error:
+            error.definite = error.definite and not any(request.may_be_done for request in self._requests)
+            raise
+        finally:
+            self._withdraw()
+            self._courier.abandon(*self._requests)
+            if self._producer is not None and not heard:
+                for request in self._requests:
+                    self._producer.unheard(request)
+
+    async def _submit(self, batch: Batch) -> None:
+        """Return once it has left; in a session it is queued behind all calls that wait there."""
+        if self._producer is None:
+            self._queue([(batch, None)])
+        else:
+            with trio.move_on_after(self._timeout_s) as waiting:
+                keys = batch.keys if self._next_sequence is None else b""
+                await self._producer.in_turn(keys, partial(self._queue_parts, self._producer, batch))
+            if waiting.cancelled_caught:
+                raise self._courier.why_late(None)
+        for whole in tuple(self._queued):
+            await self._wait_left(whole)
+        self._queued.clear()
+
+    def _queue_parts(self, producer: ProducerSession, batch: Batch) -> None:
+        """In parts where it has events that the log knows under other numbers."""
+        if self._next_sequence is None:
+            self._queue(producer.parts_of(batch), producer.id)
+        else:
+            self._queue([(batch, self._next_sequence)])
+            self._next_sequence += batch.count
+
+    def _queue(self, parts: Sequence[tuple[Batch, int | None]], wanted_in: int = 0) -> None:
+        """All at once: no later call gets between."""
+        for part, sequence in parts:
+            whole = self._new_whole(part, sequence)
+            whole.request.wanted_in = wanted_in
+            whole.request.on_refused = self._stop
+            self._batcher.submit(whole)
+            if self._submitting.cancel_called:
+                break
+
+    def _new_whole(self, batch: Batch, sequence: int | None) -> Whole:
+        request = Request(self._courier.next_id(), Appended, batch=batch)
+        request.wanted_sequence = sequence
+        request.on_sent, self._on_sent = self._on_sent, None
+        whole = Whole(request, len(batch.payload), self._courier.submit)
+        self._requests.append(request)
+        self._queued.append(whole)
+        return whole
+
+    def _withdraw(self) -> None:
+        """What has not left stays here: the last first, so that none gets the place of another."""
+        for whole in reversed(self._queued):
+            if not whole.left:
+                self._batcher.withdraw(whole)
+        self._queued.clear()
+
+    def _stop(self, refused: Request) -> None:
+        """Nothing behind a refused one leaves, or is sent again."""
+        self._withdraw()
+        self._courier.abandon(*self._requests[self._requests.index(refused) + 1 :])
+        self._submitting.cancel()
+
+    async def _wait_left(self, whole: Whole) -> None:
+        """Wait until the window has a place for it. One that has not left is still in the queue then."""
+        if not whole.left:
+            with trio.move_on_after(self._timeout_s):
+                await whole.wait_left()
+        if not whole.left:
+            raise self._courier.why_late(None)
+
+    async def _settled(self, request: Request) -> BatchAck:
+        """What became of `request`; without an answer in time, the whole call is given up."""
+        answered = False
+        with trio.move_on_after(self._timeout_s):
+            try:
+                answer = await request.wait()
+                answered = True
+                return batch_ack(request, answer)
+            finally:
+                if not answered:
+                    self._courier.abandon(*self._requests)
+        raise self._courier.why_late(request)
