@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import trio
 
 from esnode import limits
-from esnode.client.acks import Ack, BatchAck, acks_of, joined
+from esnode.client.acks import Ack, BatchAck, acks_of
 from esnode.client.allegiance import Allegiance
 from esnode.client.batcher import Asked, Batcher
 from esnode.client.checks import check_batch, check_range
@@ -285,10 +285,7 @@ class Log:
         """
         check_batch(batch)
         self._check_sequence(first_sequence, batch.count)
-        call = self._ordered(first_sequence, on_sent)
-        if self._producer is None:
-            return await call.append_one(batch)
-        return joined(await call.append([batch]))
+        return await self._ordered(first_sequence, on_sent).append_one(batch)
 
     def _ordered(
         self, first_sequence: int | None, on_sent: Callable[[], None] | None = None

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from esnode.client.acks import BatchAck
+from esnode.client.acks import BatchAck, joined
 from esnode.client.batcher import Batcher, Whole
 from esnode.client.courier import Courier
 from esnode.client.producer import ProducerSession
@@ -52,15 +52,19 @@ class OrderedAppend:
         self._submitting = trio.CancelScope()
 
     async def append_one(self, batch: Batch) -> BatchAck:
-        """One batch without a session: there is one request, and nothing behind it."""
-        whole = self._new_whole(batch, None)
+        """One batch: one request, with nothing behind it, where the session has nothing to remember."""
+        if self._producer is not None and self._producer.has_memory:
+            return joined(await self.append([batch]))
+        heard = False
+        whole = self._new_whole(batch, self._next_sequence)
         try:
             self._batcher.submit(whole)
             await self._wait_left(whole)
-            return await self._settled(whole.request)
+            ack = await self._settled(whole.request)
+            heard = True
+            return ack
         finally:
-            self._withdraw()
-            self._courier.abandon(whole.request)
+            self._end(heard=heard)
 
     async def append(self, batches: Sequence[Batch]) -> list[BatchAck]:
         """All of them. Raises the error of the first that is refused or late; those behind it are given up.
@@ -81,11 +85,15 @@ class OrderedAppend:
             error.definite = error.definite and not any(request.may_be_done for request in self._requests)
             raise
         finally:
-            self._withdraw()
-            self._courier.abandon(*self._requests)
-            if self._producer is not None and not heard:
-                for request in self._requests:
-                    self._producer.unheard(request)
+            self._end(heard=heard)
+
+    def _end(self, *, heard: bool) -> None:
+        """Nobody waits for any of it any more."""
+        self._withdraw()
+        self._courier.abandon(*self._requests)
+        if self._producer is not None and not heard:
+            for request in self._requests:
+                self._producer.unheard(request)
 
     async def _submit(self, batch: Batch) -> None:
         """Return once it has left; in a session it is queued behind all calls that wait there."""

@@ -152,6 +152,11 @@ class ProducerSession:
         """Of the session in the log; 0 before it was opened, and when the log has forgotten it."""
         return self._producer_id
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether anything is known of events that were given up, or waits until it is."""
+        return bool(self._turns or self._in_doubt or self._in_log or self._left)
+
     async def in_turn(self, keys: bytes, go: Callable[[], T]) -> T:
         """What `go()` returns, called once nothing is in doubt of the events with these packed `keys`.
 
