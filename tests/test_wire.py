@@ -187,6 +187,14 @@ def test_a_hello_of_other_versions_is_read_and_one_of_this_version_must_be_whole
             decode(frame(FrameType.HELLO, cbor2.dumps(said)))
 
 
+def test_a_client_that_says_what_only_nodes_have_is_refused() -> None:
+    said = [1, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 0, 0, 7, b"", False]
+    (read,) = decode(frame(FrameType.HELLO, cbor2.dumps(said)))
+    assert read == Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 0, 0, 7)
+    with pytest.raises(ProtocolError, match="array of 9"):
+        decode(frame(FrameType.HELLO, cbor2.dumps([*said, b"m" * 16, "", b"d" * 16, "", 4, 4])))
+
+
 # --- bodies in structs ----------------------------------------------------------------------------
 
 
