@@ -278,9 +278,9 @@ def decode_body(cls: type[RareMessage], body: bytes) -> RareMessage:
     """The message of type `cls`; raises `ProtocolError` that names the field."""
     schema = SCHEMAS[cls]
     values = load(body)
-    if cls is Hello and isinstance(values, list):
-        if len(values) == HELLO_FIELDS or values[:1] == [Side.CLIENT]:
-            schema = schema[:HELLO_FIELDS]
+    listed = values if isinstance(values, list) else []
+    if cls is Hello and (len(listed) == HELLO_FIELDS or listed[:1] == [Side.CLIENT]):
+        schema = schema[:HELLO_FIELDS]
     if not isinstance(values, list) or len(values) != len(schema):
         if cls is Hello and (other := _hello_of_another_version(values)) is not None:
             return other

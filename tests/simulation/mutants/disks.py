@@ -26,9 +26,13 @@ DISKS: Final = (
     Mutant(
         "lost-end-believed",
         "#19",
-        "a log that ends before the mark of what was durable is taken as it is",
+        "a log that ends before the mark of what was durable is taken"
+        " as it is, whatever else says that there was more",
         "A",
-        (Edit(STORED, "if outline.number < self._home.mark:", "if outline.number < 0:"),),
+        (
+            Edit(STORED, "if outline.number < self._home.mark:", "if outline.number < 0:"),
+            Edit(STORED, "if outline.number < self._home.witnessed and", "if outline.number < 0 and"),
+        ),
     ),
     Mutant(
         "set-back-believed",

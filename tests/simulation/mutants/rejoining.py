@@ -9,14 +9,19 @@ LEADERSHIP: Final = "esnode.raft.leadership"
 REJOIN: Final = "esnode.raft.rejoin"
 MEMORY: Final = "esnode.storage.memory"
 STORED: Final = "esnode.storage.stored_log"
+STORED: Final = "esnode.storage.stored_log"
 
 REJOINING: Final = (
     Mutant(
         "copy-believed",
         "#26",
-        "a disk restored from an older copy is opened as if it were the one that the node had",
+        "a disk restored from an older copy is opened as if it were t"
+        "he one that the node had, whatever says that there was more",
         "A",
-        (Edit(MEMORY, "if self._is_copy and not self.rejoining:", "if self._is_copy and self.rejoining:"),),
+        (
+            Edit(MEMORY, "if self._is_copy and not self.rejoining:", "if self._is_copy and self.rejoining:"),
+            Edit(STORED, "if outline.number < self._home.witnessed and", "if outline.number < 0 and"),
+        ),
     ),
     Mutant(
         "rejoining-node-votes",
