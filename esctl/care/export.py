@@ -36,6 +36,7 @@ _EVENTS: Final = {
     "attributes": str,
     "log_time_ms": int,
 }
+_EXPORT: Final = {"cluster": str, "next_offset": int}
 _INDEXES: Final = {"events_by_key": ("source", "id"), "events_by_type": ("type",)}
 _COLUMNS: Final = ("id", "source", "type", "time", "subject")
 
@@ -100,9 +101,7 @@ class Database:
             )
             for name, columns in _INDEXES.items():
                 self._events.create_index(columns, name, if_not_exists=True)
-            self._export.create(
-                {"cluster": str, "next_offset": int}, not_null=("cluster", "next_offset"), if_not_exists=True
-            )
+            self._export.create(_EXPORT, not_null=tuple(_EXPORT), if_not_exists=True)
         row = next(iter(self._export.rows), None)
         self.owner: str | None = None if row is None else str(row["cluster"])
         """Whose events are in it; None in a new one."""
@@ -154,6 +153,7 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
     """
     try:
         with closing(SQLite(path)) as file:
+            _check_tables(path, file)
             database = Database(file, cluster.identity)
             _check_owner(path, database, cluster, ancestors)
             yield database
@@ -161,6 +161,18 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
         if error.sqlite_errorcode & 0xFF in _REFUSED:
             raise MachineRefused(f"{path} cannot be written: {error}") from error
         raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
+
+
+def _check_tables(path: Path, file: SQLite) -> None:
+    """Tables that are there already must be such as an export makes; another program's are not touched."""
+    for name, columns in (("events", _EVENTS), ("export", _EXPORT)):
+        there = file.table(name).columns_dict if name in file.table_names() else columns
+        if missing := columns.keys() - there.keys():
+            names = ", ".join(sorted(missing))
+            raise InputUnreadable(
+                f"{path} has a table {name} that no export made: no column {names}; it was not touched",
+                next_step="esctl export --to ANOTHER.db",
+            )
 
 
 def _check_owner(

@@ -89,7 +89,7 @@ def _answer(cluster: Cluster, to: Path, written: "Written") -> Answer:
     }  # fmt: skip
     pairs: list[tuple[str, Value]] = [("next offset", written.next_offset)]
     if to.suffix in DATABASES:
-        pairs.append(("next", f"sqlite-utils tables {to} --counts --columns"))
+        pairs.append(("next", f"sqlite-utils tables {quoted(to)} --counts --columns"))
     else:
         pairs.append(("next", f"esctl produce {quoted(to)} --cluster ANOTHER"))
     return Answer(data, [Line(f"wrote {written.events:,} events into {to}", Tone.GOOD), Fields(pairs)])

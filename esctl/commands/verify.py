@@ -66,7 +66,14 @@ class Proof:
             found.append("no majority confirmed where the log ends, so acked events may not be applied yet")
         if self.verdict.unjudged:
             found.append(f"{self.verdict.unjudged:,} events of the input may have been cut by retention")
+        if self.nothing_to_compare:
+            found.append("the log holds no event, so there is nothing to compare")
         return found
+
+    @property
+    def nothing_to_compare(self) -> bool:
+        """Has every node that was read an empty log, and was nothing asked for?"""
+        return not self.expected.files and bool(self.verdict.nodes) and not self.verdict.events
 
     @property
     def exit(self) -> Exit:
@@ -203,6 +210,8 @@ def _look_again(proof: Proof) -> str:
     if proof.expected.flaws:
         return f"esctl verify --input FILE {name}, with a file that holds all the events that were sent"
     inputs = "".join(f" --input {quoted(file)}" for file in proof.expected.files)
+    if proof.nothing_to_compare and not proof.audit.troubles:
+        return f"esctl produce FILE {name}; then esctl verify --input FILE {name}"
     if proof.mending:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"

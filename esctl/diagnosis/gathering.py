@@ -64,7 +64,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         words={number: lastwords.last_words(tails[number]) for number in down},
         killed_by_us=frozenset(number for number, note in notes.items() if note is None),
         rebooted=frozenset(n for n, note in notes.items() if note and note.boot != pidfile.boot_id()),
-        without_data=frozenset(node.id for node in cluster.nodes if not node.data_dir.is_dir()),
+        without_data=frozenset(report.node.id for report in last.reports if report.without_data),
         shortened=shortened.find(last, tails),
         repairs={number: repair for number, repair in repairs.items() if repair is not None},
         elections=_recent_elections(tails.values()),

@@ -161,7 +161,7 @@ def ready(survey: Survey, lost: Shortened | None) -> Stage:
         for (one, other), (code, why) in survey.refusals.items()
     ]
     if not survey.up:
-        flaws.append(("no node answers", f"esctl cluster start {name}"))
+        flaws.append(("no node answers", survey.nobody.next))
     return Stage("ready", "every running node answers and keeps up", flaws)
 
 

@@ -44,6 +44,8 @@ class Report:
     """What it showed when the question left."""
     contradicts: str = ""
     """How its history contradicted its leader's, in its last words; empty when it did not end by that."""
+    without_data: bool = False
+    """Is its data directory gone?"""
 
     @property
     def node(self) -> Node:
@@ -208,6 +210,8 @@ class Survey:
         name = self.cluster.name
         running = any(report.process.state is not RunState.DOWN for report in self.down)
         helps = f"esctl logs --cluster {name}" if running else f"esctl cluster start {name}"
+        if sum(not report.without_data for report in self.reports) < self.cluster.quorum:
+            helps = f"esctl why --cluster {name}"  # started, they would begin with an empty log
         return Trouble(Unreachable.code, f"no node of cluster {name} answers", reasons, helps)
 
     @property
@@ -322,7 +326,12 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             nursery.start_soon(ask_one, process)
     cuts = severed.pictures(cluster)
     reports = [
-        replace(answers[p.node.id], severed=cuts.get(p.node.id, ()), contradicts=_last_conflict(cluster, p))
+        replace(
+            answers[p.node.id],
+            severed=cuts.get(p.node.id, ()),
+            contradicts=_last_conflict(cluster, p),
+            without_data=not p.node.data_dir.is_dir(),
+        )
         for p in processes
     ]
     if any(report.up and report.process.state is not RunState.RUNNING for report in reports):

@@ -233,6 +233,15 @@ def test_a_transfer_that_nobody_could_take_is_refused() -> None:
         leader.check(TWO_DOWN, TWO_DOWN.reports[0], None)
 
 
+def test_without_a_majority_of_the_data_nobody_is_told_to_start_what_is_left() -> None:
+    def gone(*numbers: int) -> Answer:
+        reports = [replace(r, without_data=r.node.id in numbers) for r in NONE_UP.reports]
+        return status.answer_of(survey(*reports))
+
+    assert gone(3).errors[0].next == "esctl cluster start drill"
+    assert gone(1, 3).errors[0].next == "esctl why --cluster drill"
+
+
 # --- verify ------------------------------------------------------------------------------------
 
 
@@ -277,6 +286,17 @@ def test_a_proof_that_holds_ends_with_zero() -> None:
     assert len({node["hash"] for node in data["nodes"]}) == 1
     assert len(data["nodes"][0]["hash"]) == 32
     assert {node["next_offset"] for node in data["nodes"]} == {8}
+
+
+def test_an_empty_log_proves_nothing_unless_events_should_be_there() -> None:
+    empty = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, audit=Audit(target=0, up={1, 2, 3})))
+    assert (empty.exit_code, empty.data["verdict"]) == (Exit.INCONCLUSIVE, "inconclusive")
+    assert empty.data["doubts"] == ["the log holds no event, so there is nothing to compare"]
+    assert empty.errors[0].next == (
+        "esctl produce FILE --cluster drill; then esctl verify --input FILE --cluster drill"
+    )
+    wanted = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, expected=1, files=("sent.ndjson",)))
+    assert wanted.exit_code is Exit.VERDICT_FAILED
 
 
 def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
