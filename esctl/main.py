@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Final
 
 import typer
@@ -156,8 +157,12 @@ class Commands(typer.core.TyperGroup):
         sys.exit(code)
 
 
+@cache
 def load(row: Row) -> Any:
-    """Import the module of a command and give its click command, named and described by the row."""
+    """Import the module of a command and give its click command, named and described by the row.
+
+    To make one costs milliseconds, and a linter or a plan asks for each of them many times.
+    """
     module = importlib.import_module(f"esctl.commands.{row.name}")
     loaded = typer.main.get_command(module.app)
     loaded.name, loaded.help = row.name, loaded.help or row.help
