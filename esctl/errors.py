@@ -439,7 +439,7 @@ class InvalidSetting(CallerError):
 
     code = "ES4121"
     title = "the configuration is not valid"
-    next_step = "mend what the message names; esctl config show, then shows what is set"
+    next_step = "mend what the message names, then type the command again"
 
 
 class NoSchema(CallerError):

@@ -30,10 +30,8 @@ from esctl.exits import Exit
 from esctl.main import app
 
 from .conftest import plan
-from .test_trail import COMMANDS as EVERY
+from .test_trail import COMMANDS
 
-COMMANDS = {name: one for name, one in EVERY.items() if name != "demo"}
-"""All but the tour, which starts a cluster of its own and waits for its nodes: see `test_demo.py`."""
 ENDLESS = {"top": ["--once"]}
 """What keeps a command from going on for ever."""
 WAITS = {"timeout", "wait"}
