@@ -28,7 +28,7 @@ from esctl.invocation import Invocation
 from esctl.state import Cluster, Node
 from esctl.terminal import Terminal
 
-from . import contract
+from . import contract, forked
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
@@ -161,14 +161,7 @@ class RealCluster:
 
     def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command as an operator does, in a process of its own."""
-        return subprocess.run(
-            [sys.executable, "-m", "esctl.main", *words],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=self.patience_s,
-        )
+        return forked.run(words, self.environment, stdin, self.patience_s)
 
     def data(self, *words: str, code: int = 0, stdin: str | None = None) -> dict[str, Any]:
         """The `data` of a command's JSON document; it must end with `code`, and each error has its own."""

@@ -135,7 +135,7 @@ def test_a_short_storm_breaks_nothing_and_passes(voters: int, seeds: range) -> N
 def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
     seen: set[str] = set()
     committed = 0
-    for seed in range(1_000, 1_220):
+    for seed in range(1_000, 1_110):
         storm = Storm(seed, voters=(3, 3, 5)[seed % 3])
         storm.blow(1_500)
         storm.clear_up()
@@ -143,4 +143,4 @@ def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
         committed += storm.network.invariants.last_committed
         assert any(node.core.role is Role.LEADER for node in storm.network.nodes.values())
     assert seen == set(ACTIONS)
-    assert committed > 5_000
+    assert committed > 2_500
