@@ -167,10 +167,9 @@ def percentiles_of(histogram: HdrHistogram) -> Percentiles:
     if not histogram.get_total_count():
         return Percentiles(None, None, None, None)
 
-    def at(percent: float) -> float:
-        return round(float(histogram.get_value_at_percentile(percent)) / 1000, 3)
-
-    return Percentiles(at(50), at(99), at(99.9), round(histogram.get_max_value() / 1000, 3))
+    at = histogram.get_percentile_to_value_dict([50, 99, 99.9])  # in one walk over all its counters
+    p50, p99, p999 = (round(float(at[percent]) / 1000, 3) for percent in (50, 99, 99.9))
+    return Percentiles(p50, p99, p999, round(histogram.get_max_value() / 1000, 3))
 
 
 def new_histogram() -> HdrHistogram:
