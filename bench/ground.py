@@ -22,9 +22,10 @@ import trio
 from bench.floor.cluster import NODES, START_TIMEOUT_S, STOP_TIMEOUT_S, on_a_leash, state_in
 from esctl import layout, nodelog, state
 from esctl.backends.interface import NodeOptions
+from esctl.backends.probe import status_of
 from esctl.backends.process import ProcessBackend
 from esctl.errors import NodeNotReady
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.intake.producer import Appender
 from esctl.load import machine
 from esctl.load.generator import Generator
@@ -87,7 +88,7 @@ class Ground:
 
     async def leader(self) -> int:
         """Who leads, as soon as somebody does."""
-        return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
+        return await wait_for_leader(self.cluster, START_TIMEOUT_S)
 
     async def status(self, number: int) -> dict[str, Any]:
         """What the node says of itself; raises `NodeNotReady` when it says nothing for long.
@@ -96,7 +97,7 @@ class Ground:
         """
         with trio.move_on_after(ANSWER_S):
             while True:
-                found = await probe.status_of(self.cluster.node(number))
+                found = await status_of(self.cluster.node(number))
                 if found is not None:
                     return found
                 await trio.sleep(STEP_S)

@@ -7,7 +7,7 @@ import enum
 from typing import Final
 
 from esctl import errors as ours
-from esctl.playbook import errors as playbooks
+from esctl import playbookerrors as playbooks
 from esnode import errors as node
 
 

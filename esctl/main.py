@@ -1,17 +1,15 @@
-"""The command `esctl`: the list of its commands, and the one place where an unknown error ends it.
+"""The command `esctl`: its first page, and the one place where an unknown error ends it.
 
 A command's module is loaded when that command is asked for and never for `--help`, which reads only the
-list below. Usage errors and bugs are reported here, under `-o json` as one document. Called by the shell.
+table of commands. Usage errors and bugs are reported here, under `-o json` as one document. Called by the
+shell.
 """
 
-import importlib
 import os
 import platform
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +17,7 @@ import typer.core
 
 from esctl import escape, oserror, streams
 from esctl.answer import Answer, Tone, Trouble
+from esctl.commandtable import ROW_BY_NAME, ROWS, load
 from esctl.errors import OutputNotWritten, UsageError
 from esctl.exits import Exit, exit_of
 from esctl.invocation import (
@@ -38,54 +37,6 @@ COMPLETE_VARIABLE: Final = "_ESCTL_COMPLETE"
 """The shell's completion function sets it; see `esctl completion`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A command or a group: its name, what `esctl --help` says of it, and under which heading.
-
-    Its module is `esctl.commands.NAME`, whose `app` is a `typer.Typer`.
-    """
-
-    name: str
-    help: str
-    panel: str
-
-
-ROWS: Final = (
-    Row("demo", "See it work: real events, a killed leader, and the proof", "Begin"),
-    Row("cluster", "Start, stop, list and remove clusters", "Clusters"),
-    Row("node", "List, start, stop, kill, pause and resume single nodes", "Clusters"),
-    Row("leader", "Show which node leads, or hand the leadership over", "Clusters"),
-    Row("produce", "Append the events of a file or a pipe", "Events"),
-    Row("consume", "Print the events of the log, and follow it", "Events"),
-    Row("event", "Show one event, by its offset or by its source and id", "Events"),
-    Row("dedup", "Show what is remembered, and what becomes of a repeated event", "Events"),
-    Row("verify", "Prove that nothing was lost, doubled, changed or reordered", "Events"),
-    Row("export", "Copy events into an SQLite database, or into lines of JSON", "Events"),
-    Row("backup", "Back up the whole log, check and restore it", "Data"),
-    Row("snapshot", "Show what each node starts from, and make that younger", "Data"),
-    Row("compact", "Let go of the oldest events", "Data"),
-    Row("status", "Show every node: role, log, lag, memory", "Look"),
-    Row("health", "Check in stages whether the cluster is well, and say what helps", "Look"),
-    Row("top", "Watch nodes, rates, lag, latency and faults; keys act on them", "Look"),
-    Row("why", "Say what is wrong, what shows it, and what to type next", "Look"),
-    Row("check", "Read single figures for monitors: nagios, prometheus, json", "Look"),
-    Row("logs", "Show the logs of all nodes, merged by time", "Look"),
-    Row("timeline", "Show what happened: elections, faults, starts, on one axis", "Look"),
-    Row("trace", "Show where one event is on each node, or a probe on its way", "Look"),
-    Row("audit", "Show who changed what, when, and how it ended", "Look"),
-    Row("doctor", "Check that this machine can run a cluster", "Look"),
-    Row("debug", "Make an archive for somebody who is to help, without secrets", "Look"),
-    Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
-    Row("bench", "Measure throughput and latency", "Measure"),
-    Row("playbook", "Read, check, plan and run drills and runbooks", "Playbooks"),
-    Row("config", "Show and change settings, and where each comes from", "Learn"),
-    Row("context", "Name the clusters that you work with, and use one", "Learn"),
-    Row("explain", "Explain an error code", "Learn"),
-    Row("docs", "Print the documents: operations, guarantees, faults and others", "Learn"),
-    Row("schema", "Print the JSON Schema of what a command answers", "Learn"),
-    Row("completion", "Print the completion script for a shell", "Learn"),
-    Row("version", "Show the versions of esctl and of what it runs on", "Learn"),
-)
 FIRST_STEPS: Final = (
     ("see it work", "esctl demo"),
     ("begin", "esctl cluster up"),
@@ -95,7 +46,6 @@ FIRST_STEPS: Final = (
 )
 """What `esctl` alone shows below the names of the commands."""
 FIRST_WIDTH: Final = 2 + max(len(question) for question, _ in FIRST_STEPS)
-_ROW_BY_NAME: Final = {row.name: row for row in ROWS}
 
 
 class Commands(typer.core.TyperGroup):
@@ -110,7 +60,7 @@ class Commands(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """What click calls to run `args[0]`, and to complete what follows it."""
-        row = _ROW_BY_NAME.get(args[0])
+        row = ROW_BY_NAME.get(args[0])
         if row is not None:
             self.commands[row.name] = load(row)
         return super().resolve_command(ctx, args)
@@ -155,18 +105,6 @@ class Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:  # the reader takes nothing more
             leave_at_once()
         sys.exit(code)
-
-
-@cache
-def load(row: Row) -> Any:
-    """Import the module of a command and give its click command, named and described by the row.
-
-    To make one costs milliseconds, and a linter or a plan asks for each of them many times.
-    """
-    module = importlib.import_module(f"esctl.commands.{row.name}")
-    loaded = typer.main.get_command(module.app)
-    loaded.name, loaded.help = row.name, loaded.help or row.help
-    return loaded
 
 
 app = typer.Typer(
@@ -267,7 +205,7 @@ def _command_words(words: list[str]) -> list[str]:
     """The words that name the command, as far as they can be told."""
     named: list[str] = []
     for word in words:
-        if word in _ROW_BY_NAME or (named and len(named) < 2 and word.isalpha()):
+        if word in ROW_BY_NAME or (named and len(named) < 2 and word.isalpha()):
             named.append(word)
         elif named:
             break

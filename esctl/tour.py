@@ -13,8 +13,9 @@ from typing import Any, Final, Protocol
 import trio
 
 from esctl.backends.interface import Backend, NodeOptions
+from esctl.backends.probe import status_of
 from esctl.errors import InputUnreadable
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.intake.inputs import open_input
 from esctl.intake.ndjson import EventReader, GoodLine
 from esctl.intake.producer import Producer, Tally, Watch, produce
@@ -161,7 +162,7 @@ class Tour:
         with self._guide.working(f"starting {len(numbers)} nodes"):
             self._backend.create(self._cluster, NodeOptions(self._cluster.storage))
             await self._backend.start(self._cluster, numbers, START_TIMEOUT_S)
-            self.story.leader_before = await probe.wait_for_leader(self._cluster, START_TIMEOUT_S)
+            self.story.leader_before = await wait_for_leader(self._cluster, START_TIMEOUT_S)
         took_s = trio.current_time() - begun
         self._guide.done(
             f"{len(numbers)} nodes are up, node {self.story.leader_before} leads", f"{took_s:.1f} s"
@@ -177,7 +178,7 @@ class Tour:
                 nursery.cancel_scope.cancel()
         if story.killed_pid is None:
             return
-        story.leader_after = await probe.wait_for_leader(self._cluster, START_TIMEOUT_S)
+        story.leader_after = await wait_for_leader(self._cluster, START_TIMEOUT_S)
         gap = "" if story.gap_s is None else f"{story.gap_s * 1000:.0f} ms"
         self._guide.done(
             f"kill -9 of node {story.leader_before}, the leader, after {story.killed_after:,} acks"
@@ -219,7 +220,7 @@ class Tour:
         behind = self.story.total
         with trio.move_on_after(CATCH_UP_TIMEOUT_S):
             while behind:
-                status = await probe.status_of(node)
+                status = await status_of(node)
                 behind = self.story.total - int(status["next_offset"]) if status is not None else behind
                 await trio.sleep(0.02)  # a status is a question, nobody announces the answer
         return max(0, behind)

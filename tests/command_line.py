@@ -6,7 +6,7 @@ import shlex
 import pytest
 import typer
 
-from esctl.main import ROWS, load
+from esctl.commandtable import ROWS, load
 
 
 def parse(line: str) -> None:

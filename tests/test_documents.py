@@ -19,8 +19,8 @@ import pytest
 import tomli
 
 from esctl.commands.explain import explain
+from esctl.commandtable import ROWS, load
 from esctl.invocation import Invocation, SharedOptions
-from esctl.main import ROWS, load
 from esctl.timeline.moments import KNOWN, LEFT_OUT
 from esnode import chronicle, config, limits
 from esnode.client.producer import MAX_GIVEN_UP

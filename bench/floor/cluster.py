@@ -24,7 +24,7 @@ from esctl import layout
 from esctl.backends.interface import NodeOptions
 from esctl.backends.process import ProcessBackend
 from esctl.errors import NodeNotRunning
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.intake.producer import Appender
 from esnode.client import connect
 from esnode.errors import ConnectionLost, LeadershipLost
@@ -107,7 +107,7 @@ async def esnode_cluster(directory: Path, window: int) -> AsyncIterator[Subject]
         numbers = [node.id for node in cluster.nodes]
         try:
             processes = await backend.start(cluster, numbers, START_TIMEOUT_S)
-            leader = await probe.wait_for_leader(cluster, START_TIMEOUT_S)
+            leader = await wait_for_leader(cluster, START_TIMEOUT_S)
             pids = {process.node.id: process.pid for process in processes if process.pid is not None}
             if len(pids) < NODES:
                 raise NodeNotRunning("a node of esnode ended as soon as it had started")

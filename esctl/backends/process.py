@@ -21,6 +21,7 @@ from esctl import nodelog, oserror, ports, state
 from esctl.backends import datadir, holder, pidfile
 from esctl.backends.holder import Holder
 from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
+from esctl.backends.probe import answers
 from esctl.errors import (
     DirectoryTaken,
     MachineRefused,
@@ -31,7 +32,6 @@ from esctl.errors import (
     NodesAlive,
     PortTaken,
 )
-from esctl.inquiry import probe
 from esctl.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
@@ -53,7 +53,7 @@ class ProcessBackend:
     links: Links | None = None
 
     def __init__(
-        self, ready: Ready = probe.answers, command: Callable[[Node], list[str]] = node_command
+        self, ready: Ready = answers, command: Callable[[Node], list[str]] = node_command
     ) -> None:
         self._ready = ready
         self._command = command

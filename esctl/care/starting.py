@@ -3,7 +3,7 @@
 import time
 
 from esctl.backends.interface import Backend
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.state import Cluster
 
 
@@ -11,4 +11,4 @@ async def start_and_elect(backend: Backend, cluster: Cluster, timeout_s: float) 
     """The number of the leader; raises what `Backend.start` does, and `NoQuorum`."""
     deadline = time.monotonic() + timeout_s
     await backend.start(cluster, [node.id for node in cluster.nodes], timeout_s)
-    return await probe.wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
+    return await wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))

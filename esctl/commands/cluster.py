@@ -379,7 +379,7 @@ def wait(
     ] = 30.0,
 ) -> Answer:
     """Wait until the cluster has a leader"""
-    from esctl.inquiry import probe  # loaded late: it brings trio
+    from esctl.inquiry.leader import wait_for_leader  # loaded late: it brings trio
 
     cluster = run.cluster(name)
     if all(p.state is RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster)):
@@ -389,7 +389,7 @@ def wait(
     begun = time.monotonic()
     with run.terminal.progress(f"waiting for a leader of {cluster.name}"):
         try:
-            leader = run.trio(lambda: probe.wait_for_leader(cluster, timeout, unless_known=True))
+            leader = run.trio(lambda: wait_for_leader(cluster, timeout, unless_known=True))
         except NoQuorum as error:
             return dataclasses.replace(Answer.of_error(error, {"name": cluster.name}), exit_code=Exit.TIMEOUT)
     seconds = round(time.monotonic() - begun, 3)
@@ -411,7 +411,8 @@ def _refuse_second(name: str) -> None:
 
 
 def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()) -> Answer:
-    from esctl.inquiry import probe, shortened  # loaded late: they bring trio
+    from esctl.inquiry import shortened  # loaded late: it brings trio
+    from esctl.inquiry.leader import wait_for_leader
 
     backend = backend_named(cluster.backend)
     numbers = [node.id for node in cluster.nodes]
@@ -419,7 +420,7 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
     async def start_and_elect() -> tuple[list[NodeProcess], int]:
         deadline = time.monotonic() + timeout_s
         processes = await backend.start(cluster, numbers, timeout_s, options)
-        return processes, await probe.wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
+        return processes, await wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
 
     with run.terminal.progress(f"starting {len(numbers)} nodes of {cluster.name}"):
         processes, leader = run.trio(start_and_elect)

@@ -16,9 +16,9 @@ from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
 from esctl.backends import backend_named, datadir
 from esctl.backends.interface import Backend, NodeProcess, RunState
-from esctl.commands.status import duration, megabytes
 from esctl.errors import CleanUpIncomplete, InvalidArgument
 from esctl.exits import exit_of
+from esctl.formatting import duration, megabytes
 from esctl.invocation import Invocation, command, new_typer
 from esctl.state import Cluster
 

@@ -7,6 +7,7 @@ import typer
 from esctl.answer import Answer, Cell, Fields, Table, Tone, Value, View
 from esctl.backends.interface import RunState
 from esctl.exits import Exit
+from esctl.formatting import duration, megabytes
 from esctl.invocation import Invocation, command, new_typer
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 app = new_typer()
 CLOCK_OFF_MS: Final = 1_000
 """Less is what clocks of different machines may well differ by."""
-_UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
 
 
 @command(app, "status")
@@ -186,19 +186,3 @@ def _role(survey: "Survey", report: "Report") -> Cell:
     if report.rejoining:
         return Cell("rejoining", Tone.WARN)
     return Cell(report.status["role"], Tone.NORMAL if report.status["role"] == "follower" else Tone.WARN)
-
-
-def megabytes(size_bytes: int | None) -> str | None:
-    """For people."""
-    return None if size_bytes is None else f"{size_bytes / 1e6:.0f} MB"
-
-
-def duration(seconds: float | None) -> str | None:
-    """The two largest units, for people: a table has to fit in 80 columns."""
-    if seconds is None:
-        return None
-    whole = int(seconds)
-    for unit, size, smaller, smaller_size in _UNITS:
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller_size:02}{smaller}"
-    return f"{whole}s"

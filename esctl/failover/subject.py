@@ -11,9 +11,9 @@ import trio
 
 from esctl import nodelog
 from esctl.backends.interface import Backend, RunState
+from esctl.backends.probe import status_of
 from esctl.faults import severed
 from esctl.faults.shapes import Cut, between
-from esctl.inquiry import probe
 from esctl.nodelog import LogLine
 from esctl.state import Cluster
 from esnode.client import NodeLink, connect_node
@@ -87,7 +87,7 @@ class LiveCluster:
         answers: dict[int, Status | None] = {}
 
         async def ask(number: int) -> None:
-            answers[number] = await probe.status_of(self._cluster.node(number))
+            answers[number] = await status_of(self._cluster.node(number))
 
         async with trio.open_nursery() as nursery:
             for number in self.numbers:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from esctl import layout, state
 from esctl.backends import backend_named
 from esctl.backends.interface import NodeOptions
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.state import Cluster
 
 START_TIMEOUT_S: Final = 30.0
@@ -32,7 +32,7 @@ def trial_cluster(run: Runner, like: Cluster) -> Iterator[Cluster]:
     numbers = [node.id for node in cluster.nodes]
     try:
         run(lambda: backend.start(cluster, numbers, START_TIMEOUT_S))
-        run(lambda: probe.wait_for_leader(cluster, START_TIMEOUT_S))
+        run(lambda: wait_for_leader(cluster, START_TIMEOUT_S))
         yield cluster
     finally:
         run(lambda: backend.stop(cluster, numbers, 0.0))

@@ -23,7 +23,7 @@ from esctl.backends import pidfile
 from esctl.errors import MachineRefused
 from esctl.load import ledger
 from esctl.load.ledger import LoadPlan
-from esctl.playbook.errors import LoadNotFound, LoadRuns
+from esctl.playbookerrors import LoadNotFound, LoadRuns
 from esctl.state import Cluster, make_directory, write_atomically
 
 STOP_TIMEOUT_S: Final = 5.0
@@ -186,7 +186,7 @@ def _note(cluster: Cluster, name: str) -> Path:
 
 def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
     """A plan whose events nobody has sent before."""
-    from esctl.failover.openloop import events_a_batch  # loaded late: it brings trio
+    from esctl.load.openloop import events_a_batch  # loaded late: it brings trio
 
     return LoadPlan(
         name, cluster.name, secrets.token_hex(8), rate, seconds, size, events_a_batch(rate), time.time()

@@ -18,11 +18,11 @@ from typing import Any, Final, TextIO
 import trio
 
 from esctl import state
-from esctl.failover.openloop import MOST_BEHIND_S, WINDOW
 from esctl.intake.producer import Appender
 from esctl.load import attendant, ledger
 from esctl.load.generator import Generator
 from esctl.load.ledger import Ledger, LoadPlan
+from esctl.load.openloop import MOST_BEHIND_S, WINDOW
 from esnode.client import BatchSubscription, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from esctl.load.generator import DIGITS, SOURCE
-from esctl.playbook.errors import RunUnreadable
+from esctl.playbookerrors import RunUnreadable
 from esctl.proof.operations import Operations
 from esctl.state import write_atomically
 from esnode.dedup.batch import OffsetRange, event_key

@@ -17,9 +17,9 @@ from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
 from esctl.faults import orders
 from esctl.playbook.deed import Deed
-from esctl.playbook.errors import ShellNotAllowed
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import ShellNotAllowed
 
 REACHABLE: Final = ("http://", "https://")
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import typer
 
+from esctl.commandtable import ROW_BY_NAME, ROWS, load
+
 SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
 """Which cluster it is about and how it answers is for the run to say."""
 CONSENT: Final = "--yes"
@@ -18,9 +20,7 @@ CONSENT: Final = "--yes"
 
 def find(words: Sequence[str]) -> Any:
     """The click command that a line of these words would run; None where there is none."""
-    from esctl.main import ROWS, load  # loaded late: that module is where all begins
-
-    row = next((row for row in ROWS if words and row.name == words[0]), None)
+    row = ROW_BY_NAME.get(words[0]) if words else None
     if row is None:
         return None
     command, rest = load(row), list(words[1:])
@@ -31,20 +31,16 @@ def find(words: Sequence[str]) -> Any:
 
 def members(group: str) -> Mapping[str, Any]:
     """The commands of a group, by name."""
-    from esctl.main import ROWS, load  # loaded late, as above
-
-    found: Mapping[str, Any] = load(next(row for row in ROWS if row.name == group)).commands
+    found: Mapping[str, Any] = load(ROW_BY_NAME[group]).commands
     return found
 
 
 def flaw_of(words: Sequence[str]) -> str:
     """Why this cannot be typed after `esctl`; empty when it can."""
-    from esctl.main import ROWS, load  # loaded late: that module is where all begins
-
     own = [word for word in words if word.partition("=")[0] in SET_BY_THE_RUN]
     if own:
         return f"{own[0]} is set by the run: leave it out"
-    row = next((row for row in ROWS if row.name == words[0]), None)
+    row = ROW_BY_NAME.get(words[0])
     if row is None:
         return f"there is no command `esctl {words[0]}`{_near(words[0], [row.name for row in ROWS])}"
     command, path, rest = load(row), [row.name], list(words[1:])

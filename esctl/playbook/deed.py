@@ -13,9 +13,9 @@ from esctl.faults import orders
 from esctl.playbook import kinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.progress import EVERY_FAULT
 from esctl.playbook.schema import Action, Impact, Kind, Step
+from esctl.playbookerrors import InvalidPlaybook
 
 LEAST_LEFT_MS: Final = 1000
 """With less than this left of the run, nothing that needs a lease is begun."""

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from typing import Any, Final, assert_never
 
 from esctl.playbook import grammar
-from esctl.playbook.errors import InvalidExpression, NotEvaluable, UnknownValue
 from esctl.playbook.grammar import Comparison, Denial, Junction, ListOf, Literal, Node, Path
 from esctl.playbook.types import ORDERED, Type, comparable, type_of
+from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
 _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,

@@ -14,9 +14,9 @@ from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
 from esctl.guard import QuorumChange
 from esctl.playbook.commands import command_of
-from esctl.playbook.errors import UnplannableStep
 from esctl.playbook.kinds import DEEDS
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import UnplannableStep
 from esnode.errors import NoQuorum
 
 

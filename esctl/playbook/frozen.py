@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import RunUnreadable
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,
@@ -29,6 +28,7 @@ from esctl.playbook.schema import (
     Scalar,
     Step,
 )
+from esctl.playbookerrors import RunUnreadable
 from esctl.state import write_atomically
 
 FILE: Final = "playbook.json"

@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Final, Never
 
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidExpression
 from esctl.playbook.schema import Scalar
+from esctl.playbookerrors import InvalidExpression
 
 MAX_LENGTH: Final = 1000
 """Characters of an expression."""

@@ -12,8 +12,8 @@ from typing import Any, Final, assert_never
 
 from esctl.errors import InvalidArgument
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidInput
 from esctl.playbook.schema import Input, InputType, Playbook, Scalar
+from esctl.playbookerrors import InvalidInput
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from esctl import state
 from esctl.errors import MachineRefused
-from esctl.playbook.errors import RunNotFound, RunUnderWay, RunUnreadable
+from esctl.playbookerrors import RunNotFound, RunUnderWay, RunUnreadable
 
 JOURNAL: Final = "journal.jsonl"
 FORMAT: Final = 1

@@ -15,9 +15,9 @@ from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.playbook import commandline, expression, parameters, template
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidExpression, InvalidPlaybook, NotEvaluable
 from esctl.playbook.parameters import Argument, Takes
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import InvalidExpression, InvalidPlaybook, NotEvaluable
 
 _QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
 TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {

@@ -13,11 +13,11 @@ from esctl.faults import orders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.findings import Finding
 from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
+from esctl.playbookerrors import NotEvaluable
 
 _SAMPLES: Final = {
     InputType.NODE: 1,

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esctl.playbook import expression, names, template
-from esctl.playbook.errors import NotEvaluable, UnknownValue
 from esctl.playbook.findings import Finding
 from esctl.playbook.nesting import DEFAULT_ITEM, in_a_row
 from esctl.playbook.schema import Action, Input, InputType, Kind, Playbook, Step
 from esctl.playbook.types import Type
+from esctl.playbookerrors import NotEvaluable, UnknownValue
 
 _TYPES: Final = {
     InputType.NODE: Type.NUMBER,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from esctl.playbook.errors import UnknownValue
 from esctl.playbook.types import Type
+from esctl.playbookerrors import UnknownValue
 
 _B, _N, _T, _L, _A = Type.BOOL, Type.NUMBER, Type.TEXT, Type.LIST, Type.ANY
 

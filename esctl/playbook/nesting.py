@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from esctl.playbook import expression, template
-from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.grammar import Node, Path
 from esctl.playbook.schema import Action, Kind, Step
+from esctl.playbookerrors import NotEvaluable
 
 DEFAULT_ITEM = "node"
 

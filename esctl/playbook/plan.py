@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from esctl.playbook import expression, nesting, standing, template
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidPlan, NotEvaluable
 from esctl.playbook.forecast import Forecast, Outlook
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.schema import Action, InputType, Kind, Playbook, Scalar, Step
+from esctl.playbookerrors import InvalidPlan, NotEvaluable
 
 if TYPE_CHECKING:
     from esctl.inquiry.survey import Survey

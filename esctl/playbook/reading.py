@@ -15,7 +15,6 @@ from typing import Any, Final
 import tomli
 
 from esctl.playbook import expression, inputs, kinds, nesting, template
-from esctl.playbook.errors import InvalidExpression, InvalidInput, InvalidPlaybook, PlaybookNotFound
 from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.schema import (
     SCHEMA,
@@ -35,6 +34,7 @@ from esctl.playbook.schema import (
     Step,
 )
 from esctl.playbook.table import Problem, Table, refused
+from esctl.playbookerrors import InvalidExpression, InvalidInput, InvalidPlaybook, PlaybookNotFound
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_INCLUDES: Final = 8

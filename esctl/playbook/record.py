@@ -12,13 +12,13 @@ import trio
 
 from esctl.errors import MachineRefused, StateUnreadable
 from esctl.playbook import expression, frozen
-from esctl.playbook.errors import NotEvaluable, RunUnreadable
 from esctl.playbook.expression import Expression
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.names import OWN
 from esctl.playbook.progress import Progress, State
 from esctl.playbook.schema import InputType, Playbook, Scalar
 from esctl.playbook.values import Values
+from esctl.playbookerrors import NotEvaluable, RunUnreadable
 
 GOOD: Final = frozenset({State.PASSED, State.ALREADY})
 

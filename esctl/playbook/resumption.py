@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from esctl.playbook import nesting
-from esctl.playbook.errors import CannotRepeat
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import Progress, State, StepRun, ends
 from esctl.playbook.schema import Kind, Playbook, Step
+from esctl.playbookerrors import CannotRepeat
 
 REPEATABLE: Final = frozenset(
     {Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.HEAL, Kind.FAULT, Kind.BENCH, Kind.NOTE, Kind.APPROVE, Kind.ASK}

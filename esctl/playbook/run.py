@@ -18,7 +18,6 @@ from esctl.errors import NotConfirmed
 from esctl.playbook import expression, nesting, template
 from esctl.playbook.acting import Actor
 from esctl.playbook.deed import Circumstances
-from esctl.playbook.errors import NoLongerHolds, NotEvaluable
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import State, Verdict
 from esctl.playbook.record import GOOD, Record
@@ -27,6 +26,7 @@ from esctl.playbook.schema import Guard, Kind, OnBreach, OnFail, Step
 from esctl.playbook.stepping import Outcome, Stepper
 from esctl.playbook.undoing import Undoer
 from esctl.playbook.watching import watch
+from esctl.playbookerrors import NoLongerHolds, NotEvaluable
 from esnode.errors import EventStreamError
 
 CLEAN_UP_S: Final = 150.0

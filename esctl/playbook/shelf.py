@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from esctl.playbook.errors import PlaybookNotFound
+from esctl.playbookerrors import PlaybookNotFound
 from esctl.shipped import directory
 
 SUFFIX: Final = ".toml"

@@ -15,11 +15,11 @@ from esctl.errors import NotConfirmed
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, deed_of, undo_action
-from esctl.playbook.errors import InvalidPlaybook, NotEvaluable
 from esctl.playbook.names import EXPENSIVE, OWN
 from esctl.playbook.progress import State
 from esctl.playbook.record import GOOD, Record
 from esctl.playbook.schema import Kind, Step
+from esctl.playbookerrors import InvalidPlaybook, NotEvaluable
 
 LOOK_EVERY_S: Final = 0.1
 SETTLED: Final = OWN | {"inputs", "captured", "step"}

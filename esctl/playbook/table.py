@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from esctl.errors import InvalidArgument
 from esctl.escape import quoted
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidPlaybook
+from esctl.playbookerrors import InvalidPlaybook
 
 E = TypeVar("E", bound=enum.StrEnum)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from esctl.playbook import expression, grammar
-from esctl.playbook.errors import InvalidExpression, NotEvaluable
 from esctl.playbook.grammar import Literal, Node, Path
 from esctl.playbook.types import Type, type_of
+from esctl.playbookerrors import InvalidExpression, NotEvaluable
 
 _REFERENCE: Final = re.compile(r"\$(\$?)\{([^{}]*)\}")
 _UNCLOSED: Final = re.compile(r"(?<!\$)\$\{(?![^{}]*\})")

@@ -15,10 +15,10 @@ from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.deed import Circumstances, Deed, undo_action, undo_of
-from esctl.playbook.errors import InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
 from esctl.playbook.progress import Progress, StepRun, Undo
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Kind, Step
+from esctl.playbookerrors import InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
 
 ALL_TIMEOUT_S: Final = 120.0
 """For all of it."""

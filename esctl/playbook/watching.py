@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import trio
 
-from esctl.playbook.errors import NotEvaluable
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Guard
+from esctl.playbookerrors import NotEvaluable
 
 HOLDS, FAILING, BREACHED, UNKNOWN = "holds", "failing", "breached", "unknown"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from esctl.answer import Cell, Chart, Line, Table, Tone, Value, View
 from esctl.backends.interface import RunState
-from esctl.commands.status import duration, megabytes
+from esctl.formatting import duration, megabytes
 from esctl.inquiry.survey import Report, Survey
 from esctl.sparkline import spark
 from esctl.vitals.rates import Rates, Track, now

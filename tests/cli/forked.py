@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from esctl import main as program
+from esctl.commandtable import ROWS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED_LATE = [
@@ -135,8 +136,8 @@ def _become(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    for row in program.ROWS:
-        program.load(row)
+    for row in ROWS:
+        load(row)
     for module in LOADED_LATE:
         import_module(module)
     gc.collect()

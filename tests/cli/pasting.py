@@ -97,7 +97,7 @@ def _takes_arguments(words: Sequence[str]) -> bool:
 def _is_command(words: Sequence[str]) -> bool:
     try:
         return commandline.find(words) is not None or bool(commandline.members(words[0]))
-    except (StopIteration, AttributeError):
+    except (KeyError, AttributeError):
         return False
 
 

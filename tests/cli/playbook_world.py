@@ -15,7 +15,6 @@ from esctl.exits import Exit
 from esctl.playbook import frozen, inputs, journal, reading
 from esctl.playbook.acting import Actor
 from esctl.playbook.commands import typed
-from esctl.playbook.errors import LoadNotFound, LoadRuns
 from esctl.playbook.execution import Reply
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.plan import shown_inputs
@@ -24,6 +23,7 @@ from esctl.playbook.record import Record
 from esctl.playbook.resumption import decided, resumption_of
 from esctl.playbook.run import Run
 from esctl.playbook.schema import Playbook
+from esctl.playbookerrors import LoadNotFound, LoadRuns
 
 HEAD = """
 schema = "esctl.playbook/v1"

@@ -22,7 +22,7 @@ from esctl.load import attendant, background, ledger
 from esctl.load.background import BackgroundLoad, Witness
 from esctl.load.generator import Generator
 from esctl.load.ledger import Ledger, LoadPlan
-from esctl.playbook.errors import LoadNotFound, LoadRuns, RunUnreadable
+from esctl.playbookerrors import LoadNotFound, LoadRuns, RunUnreadable
 from esctl.proof.verdict import Flaw
 from esctl.state import Cluster, write_atomically
 from esnode.dedup.batch import OffsetRange

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from esctl import state
-from esctl.main import ROWS, app, load
+from esctl.commandtable import ROWS, load
+from esctl.main import app
 from esnode import __version__
 from esnode.errors import declared
 

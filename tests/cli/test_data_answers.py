@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from esctl import formatting
 from esctl.answer import Answer, Cell, Line, Table
 from esctl.backends.interface import NodeProcess, RunState
 from esctl.commands import health, leader, status, verify
@@ -177,7 +178,7 @@ def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
     ("seconds", "text"), [(None, None), (5.9, "5s"), (65, "1m05s"), (7_260, "2h01m"), (180_000, "2d02h")]
 )
 def test_a_duration_is_told_in_two_units(seconds: float | None, text: str | None) -> None:
-    assert status.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 # --- health ------------------------------------------------------------------------------------

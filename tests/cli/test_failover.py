@@ -14,15 +14,15 @@ from esctl.failover import drill as drills
 from esctl.failover.drill import Drill, standing_of
 from esctl.failover.election import Election, Phases, election_in, phases_of
 from esctl.failover.kinds import Kind
-from esctl.failover.openloop import (
+from esctl.failover.spread import Spread, spread_of
+from esctl.load.generator import Generator
+from esctl.load.openloop import (
     OpenLoop,
     events_a_batch,
     first_ack_s,
     longest_gap_s,
     longest_gap_within_s,
 )
-from esctl.failover.spread import Spread, spread_of
-from esctl.load.generator import Generator
 from esctl.nodelog import LogLine
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange

@@ -24,11 +24,11 @@ from esctl.errors import Inconclusive
 from esctl.exits import Exit
 from esctl.failover.drill import Drill
 from esctl.failover.kinds import Kind
-from esctl.failover.openloop import OpenLoop
 from esctl.failover.outcome import Outcome
 from esctl.load.comparison import Verdict as comparison_verdict
 from esctl.load.comparison import compare
 from esctl.load.generator import Generator
+from esctl.load.openloop import OpenLoop
 from esctl.load.result import Result
 from esctl.main import app
 from esctl.proof.audit import Audit

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from esctl.commandtable import ROWS, load
 from esctl.exits import Exit
-from esctl.main import ROWS, load
 from esctl.playbook.commandline import CONSENT, consenting
 from tests.command_line import parse
 

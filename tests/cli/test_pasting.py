@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import esctl.playbook.errors  # noqa: F401  - declares its errors
+import esctl.playbookerrors  # noqa: F401  - declares its errors
 from esctl.errors import InvalidArgument
 from esctl.playbook import commandline
 from esnode.errors import EventStreamError, declared

@@ -18,10 +18,10 @@ from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Survey
 from esctl.playbook import acting, journal, report
 from esctl.playbook.deed import Deed
-from esctl.playbook.errors import UndoIncomplete
 from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
 from esctl.playbook.progress import progress_of
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import UndoIncomplete
 from esctl.report.run import page
 from esctl.terminal import Terminal
 from esctl.trail import Trail

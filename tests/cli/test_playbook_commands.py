@@ -10,10 +10,10 @@ import pytest
 from esctl import state
 from esctl.commands.playbook.ls import needs_text
 from esctl.playbook import expression, inputs, lint, plan, reading, shelf, template
-from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
+from esctl.playbookerrors import InvalidPlaybook
 from tests.cli.test_commands import Run
 from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
 from tests.documents import document

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from esctl.errors import InvalidArgument
 from esctl.playbook import expression, grammar, names, template
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidExpression, NotEvaluable, UnknownValue
 from esctl.playbook.grammar import Comparison, Denial, Junction, ListOf, Literal, Node, Path
 from esctl.playbook.types import Type
+from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
 VALUES: dict[str, Any] = {
     "status": {

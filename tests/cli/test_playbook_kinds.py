@@ -8,9 +8,9 @@ import pytest
 from esctl.playbook import commandline, kinds, parameters
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidPlaybook
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import InvalidPlaybook
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from esctl.backends.interface import RunState
 from esctl.inquiry.survey import Survey
 from esctl.playbook import inputs, plan, reading, standing
-from esctl.playbook.errors import InvalidPlan, UnplannableStep
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, Kind
+from esctl.playbookerrors import InvalidPlan, UnplannableStep
 from tests.cli.test_data_answers import HEALTHY, NONE_UP, ONE_DOWN, report, survey
 
 THREE = Forecast((1, 2, 3), 1)

@@ -9,8 +9,8 @@ import pytest
 from esctl.playbook import inputs, nesting, reading, shelf
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.errors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 from esctl.playbook.schema import Action, Impact, Input, InputType, Kind, OnFail, Playbook, Risk
+from esctl.playbookerrors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 
 HEAD = """
 schema = "esctl.playbook/v1"

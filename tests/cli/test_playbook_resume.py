@@ -17,10 +17,10 @@ import trio.testing
 
 from esctl.errors import MachineRefused
 from esctl.playbook import journal
-from esctl.playbook.errors import CannotRepeat, NoLongerHolds, RunUnderWay
 from esctl.playbook.journal import Journal
 from esctl.playbook.progress import Undo, Verdict
 from esctl.playbook.undoing import ALL_TIMEOUT_S
+from esctl.playbookerrors import CannotRepeat, NoLongerHolds, RunUnderWay
 from tests.cli.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook
 from tests.cli.test_playbook_run import DRILL, RESTART, step
 
@@ -233,7 +233,7 @@ def test_a_torn_line_is_cut_off_before_the_next_is_written(tmp_path: Path) -> No
 
 
 def test_a_damaged_line_in_the_middle_is_no_journal(tmp_path: Path) -> None:
-    from esctl.playbook.errors import RunUnreadable
+    from esctl.playbookerrors import RunUnreadable
 
     opened = Journal(tmp_path / "run")
     for text in ("one", "two", "three"):

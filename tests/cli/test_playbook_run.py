@@ -471,7 +471,7 @@ async def test_a_secret_is_used_and_never_written_down(
 async def test_a_shell_runs_only_where_that_was_allowed(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    from esctl.playbook.errors import ShellNotAllowed
+    from esctl.playbookerrors import ShellNotAllowed
 
     text = step(
         "say",

@@ -23,7 +23,7 @@ from esctl.backends import network
 from esctl.exits import Exit
 from esctl.faults import nodes
 from esctl.playbook import journal, reading, shelf
-from esctl.playbook.errors import RunUnreadable
+from esctl.playbookerrors import RunUnreadable
 
 from .conftest import RealCluster
 

@@ -13,7 +13,7 @@ import typer.testing
 from esctl import instant, state
 from esctl.commands.timeline import notes_of
 from esctl.main import app
-from esctl.playbook.errors import RunNotFound, RunUnreadable
+from esctl.playbookerrors import RunNotFound, RunUnreadable
 from esctl.timeline import runs, trail
 from esctl.timeline.moments import Kind
 from tests.cli.conftest import plan

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from esctl import state, trail
 from esctl.answer import Answer
+from esctl.commandtable import ROWS, load
 from esctl.errors import InvalidTime
 from esctl.instant import moment
 from esctl.invocation import Invocation, SharedOptions, command, new_typer
-from esctl.main import ROWS, load
 from esctl.trail import Noted, Trail
 
 from .conftest import FakeNodes, plan

@@ -23,9 +23,10 @@ from esctl.backends import pidfile
 from esctl.backends.interface import NodeOptions, RunState
 from esctl.backends.netns import NetnsBackend
 from esctl.backends.network import Network
+from esctl.backends.probe import status_of
 from esctl.backends.process import ProcessBackend
 from esctl.errors import NodeFailedToStart
-from esctl.inquiry import probe
+from esctl.inquiry.leader import wait_for_leader
 from esctl.state import Cluster
 from esnode.config import Retention, dump, load
 from tests.torture.disks import Plug, plugged, small_disk
@@ -173,10 +174,10 @@ class Arena:
 
     async def status(self, number: int) -> dict[str, Any] | None:
         """What the node says of itself, None when it does not answer."""
-        return await probe.status_of(self.cluster.node(number))
+        return await status_of(self.cluster.node(number))
 
     async def leader(self) -> int:
-        return await probe.wait_for_leader(self.cluster, START_TIMEOUT_S)
+        return await wait_for_leader(self.cluster, START_TIMEOUT_S)
 
     async def aim(self, role: Role, source: random.Random) -> Target:
         """The node that a fault for `role` hits now."""

@@ -17,11 +17,11 @@ import trio
 from esctl.exits import Exit
 from esctl.failover.drill import Drill, Strike
 from esctl.failover.kinds import Kind
-from esctl.failover.openloop import WINDOW, OpenLoop, events_a_batch
 from esctl.failover.outcome import Outcome, Reading
 from esctl.failover.spread import spread_of
 from esctl.failover.subject import LiveCluster
 from esctl.load.generator import Generator
+from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
 from esctl.terminal import Output, Terminal
 from esnode.client import connect
 from esnode.errors import EventStreamError

@@ -70,7 +70,7 @@ def ls(
     """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
     of all"""
     from esctl.load import attendant, ledger
-    from esctl.playbook.errors import RunUnreadable
+    from esctl.playbookerrors import RunUnreadable
 
     clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
     listed: list[dict[str, Any]] = []

@@ -153,8 +153,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
 
 
 def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
-    from esctl.failover import openloop
-    from esctl.load import machine
+    from esctl.load import machine, openloop
     from esnode.client.timers import Timers
     from esnode.config import load
 
@@ -193,9 +192,9 @@ async def _strike(
     rate: float,
 ) -> None:
     from esctl.failover.drill import Drill
-    from esctl.failover.openloop import WINDOW, OpenLoop, events_a_batch
     from esctl.failover.subject import LiveCluster
     from esctl.load.generator import Generator
+    from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))

@@ -12,6 +12,7 @@ from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
 from esctl.commands.bench import options, screens
 from esctl.errors import Drifted, Finding, Inconclusive, MachineRefused
 from esctl.exits import exit_of
+from esctl.formatting import duration
 from esctl.invocation import Invocation
 from esctl.terminal import Output, Terminal
 
@@ -160,8 +161,6 @@ def headings(nodes: Sequence[int]) -> list[str]:
 
 def shown_row(interval: "Interval") -> list[str]:
     """One interval for people."""
-    from esctl.commands.status import duration
-
     latencies, sizes = interval.latencies, (interval.log_bytes, *interval.rss_bytes.values())
     return [
         duration(interval.at_s) or "-",

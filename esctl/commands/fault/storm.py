@@ -171,9 +171,9 @@ def _weather(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> W
 async def _pass(
     run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, passages: "list[Passage]"
 ) -> None:
-    from esctl.failover.openloop import WINDOW, OpenLoop, events_a_batch
     from esctl.faults.passage import Passage
     from esctl.load.generator import Generator
+    from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))

@@ -12,7 +12,7 @@ from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
-from esctl.playbook.errors import InvalidPlaybook, UnsafePlaybook
+from esctl.playbookerrors import InvalidPlaybook, UnsafePlaybook
 
 if TYPE_CHECKING:
     from esctl.playbook.findings import Finding

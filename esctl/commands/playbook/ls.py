@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
 from esctl.invocation import Invocation
 from esctl.playbook import shelf
-from esctl.playbook.errors import InvalidPlaybook, PlaybookNotFound
+from esctl.playbookerrors import InvalidPlaybook, PlaybookNotFound
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Playbook

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl.playbook import shelf
-from esctl.playbook.errors import InvalidInput, UnsafePlaybook
+from esctl.playbookerrors import InvalidInput, UnsafePlaybook
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Playbook

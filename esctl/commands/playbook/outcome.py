@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
 from esctl.exits import Exit, exit_of
-from esctl.playbook.errors import PlaybookFailed, PlaybookInconclusive, UndoIncomplete
+from esctl.playbookerrors import PlaybookFailed, PlaybookInconclusive, UndoIncomplete
 
 if TYPE_CHECKING:
     from esctl.playbook.progress import Progress

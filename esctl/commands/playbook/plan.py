@@ -15,7 +15,7 @@ from esctl.commands.playbook.ls import RISK_TONES
 from esctl.escape import quoted
 from esctl.exits import exit_of
 from esctl.invocation import Invocation
-from esctl.playbook.errors import RequirementsUnmet, UnplannableStep
+from esctl.playbookerrors import RequirementsUnmet, UnplannableStep
 
 if TYPE_CHECKING:
     from esctl.inquiry.survey import Survey

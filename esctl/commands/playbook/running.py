@@ -22,7 +22,7 @@ from esctl.errors import InvalidArgument, NotConfirmed
 from esctl.escape import quoted
 from esctl.exits import Exit
 from esctl.invocation import Invocation
-from esctl.playbook.errors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esctl.playbookerrors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def resume(
 ) -> Answer:
     """Go on with a run that was cut off; what its steps had established is looked at again first"""
     from esctl.playbook import frozen, journal
-    from esctl.playbook.errors import RunIsOver
     from esctl.playbook.progress import progress_of
     from esctl.playbook.resumption import decided, resumption_of
+    from esctl.playbookerrors import RunIsOver
 
     directory = journal.find(name)
     consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes, allow_shell=allow_shell)
@@ -318,8 +318,8 @@ def _confirmed(
 def _secrets(book: "Playbook", given: Mapping[str, str]) -> "dict[str, Scalar]":
     """The secrets that are given again; raises `InvalidInput`, also for any other input."""
     from esctl.playbook import inputs as taking
-    from esctl.playbook.errors import InvalidInput
     from esctl.playbook.schema import InputType
+    from esctl.playbookerrors import InvalidInput
 
     specs = {spec.name: spec for spec in book.inputs if spec.type is InputType.SECRET}
     for name in given:

@@ -1,0 +1,21 @@
+"""How tables write sizes and spans of time. Pure. Called by the commands and by `esctl/vitals`."""
+
+from typing import Final
+
+_UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
+
+
+def megabytes(size_bytes: int | None) -> str | None:
+    """For people."""
+    return None if size_bytes is None else f"{size_bytes / 1e6:.0f} MB"
+
+
+def duration(seconds: float | None) -> str | None:
+    """The two largest units, for people: a table has to fit in 80 columns."""
+    if seconds is None:
+        return None
+    whole = int(seconds)
+    for unit, size, smaller, smaller_size in _UNITS:
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller_size:02}{smaller}"
+    return f"{whole}s"

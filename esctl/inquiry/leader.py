@@ -1,0 +1,52 @@
+"""Who leads, and how a command waits until somebody does. Called by commands, drills and benches."""
+
+from typing import Any, Final
+
+import trio
+
+from esctl.backends.probe import status_of
+from esctl.inquiry import processes
+from esctl.state import Cluster, Node
+from esnode.errors import NoQuorum
+
+KNOWN_AFTER_S: Final = 1.0
+
+
+async def leader_of(cluster: Cluster) -> int | None:
+    """The number of the node that leads in the highest term any node knows of; None when nobody does."""
+    statuses: list[dict[str, Any]] = []
+
+    async def ask(node: Node) -> None:
+        status = await status_of(node)
+        if status is not None:
+            statuses.append(status)
+
+    async with trio.open_nursery() as nursery:
+        for node in cluster.nodes:
+            nursery.start_soon(ask, node)
+    leaders = [status for status in statuses if status["role"] == "leader"]
+    newest = max(leaders, key=lambda status: int(status["term"]), default=None)
+    return int(newest["id"]) if newest is not None else None
+
+
+async def wait_for_leader(cluster: Cluster, timeout_s: float, *, unless_known: bool = False) -> int:
+    """The number of the leader as soon as there is one; raises `NoQuorum` when the time is over.
+
+    `unless_known`: also once too few nodes have run for `KNOWN_AFTER_S`: somebody may be starting them.
+    """
+    with trio.move_on_after(timeout_s):
+        pause_s, known_at = 0.01, trio.current_time() + KNOWN_AFTER_S
+        while True:
+            leader = await leader_of(cluster)
+            if leader is not None:
+                return leader
+            if unless_known and trio.current_time() >= known_at:
+                known = processes.no_quorum(cluster)
+                if known is not None:
+                    raise known
+            await trio.sleep(pause_s)  # an election takes some hundred milliseconds
+            pause_s = min(2 * pause_s, 0.1)
+    raise NoQuorum(
+        f"cluster {cluster.name} has no leader after {timeout_s:g} s",
+        next_step=f"esctl status --cluster {cluster.name}",
+    )
