@@ -19,8 +19,8 @@ import trio
 import esnode
 from esctl import nodelog
 from esctl.backends import backend_named
+from esctl.chaos.effect import Effect, Verdict
 from esctl.errors import MachineRefused
-from esctl.faults.effect import Effect, Verdict
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Report, Survey
 from esctl.nodelog import LogLine

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.faults.ledger import Struck
+from esctl.chaos.ledger import Struck
 from esctl.faults.shapes import Shape
 
 NET: Final = ("delay", "drop", "duplicate", "reorder", "rate", "reset", "stall")

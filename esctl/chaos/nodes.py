@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import trio
 
+from esctl.chaos.effect import Effect, Judge, Look
 from esctl.faults import severed
-from esctl.faults.effect import Effect, Judge, Look
 from esctl.faults.orders import Order, belongs
 from esctl.inquiry import survey as surveys
 from esctl.inquiry.survey import Report, Survey

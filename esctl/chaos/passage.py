@@ -15,8 +15,9 @@ import trio
 
 from esctl import nodelog
 from esctl.backends import backend_named
-from esctl.faults import leases, ledger, nodes, severed
-from esctl.faults.storm import ON_PROCESSES, Gust, Storm
+from esctl.chaos import ledger, nodes
+from esctl.chaos.storm import ON_PROCESSES, Gust, Storm
+from esctl.faults import leases, severed
 from esctl.load.openloop import OpenLoop, longest_gap_s
 from esctl.state import Cluster
 from esnode.errors import EventStreamError

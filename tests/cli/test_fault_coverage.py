@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from esctl import layout
-from esctl.faults import ledger
-from esctl.faults.coverage import OTHER_CUTS, WAYS, Row, lines_about, tally
-from esctl.faults.ledger import Struck
+from esctl.chaos import ledger
+from esctl.chaos.coverage import OTHER_CUTS, WAYS, Row, lines_about, tally
+from esctl.chaos.ledger import Struck
 
 
 def told(event: str, node: int, fault: str, kind: str, **more: Any) -> dict[str, Any]:

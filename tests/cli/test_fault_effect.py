@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from esctl.backends.interface import RunState
-from esctl.faults import effect, orders
-from esctl.faults.effect import Effect, Look, Verdict
+from esctl.chaos import effect
+from esctl.chaos.effect import Effect, Look, Verdict
+from esctl.faults import orders
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition, Shape, partition
 

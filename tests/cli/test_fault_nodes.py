@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from esctl.backends.interface import RunState
-from esctl.faults import nodes as field
+from esctl.chaos import nodes as field
+from esctl.chaos.effect import Effect, Verdict
 from esctl.faults import orders
-from esctl.faults.effect import Effect, Verdict
 from esctl.faults.shapes import Shape, partition
 from esnode.errors import FaultsNotAllowed, Unreachable
 from tests.cli.wire_node import serving, three

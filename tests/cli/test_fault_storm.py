@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from esctl.chaos import storm as storms
+from esctl.chaos.shrink import shrink
+from esctl.chaos.storm import KINDS, ON_PROCESSES, Gust, Storm, draw, kinds_of, struck_at
 from esctl.commands.fault import storm as command
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.exits import Exit
-from esctl.faults import storm as storms
 from esctl.faults.shapes import between
-from esctl.faults.shrink import shrink
-from esctl.faults.storm import KINDS, ON_PROCESSES, Gust, Storm, draw, kinds_of, struck_at
 from esctl.invocation import Invocation, SharedOptions
 from esctl.terminal import Output
 from esnode.faults import fault_of
@@ -158,7 +158,7 @@ def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.M
         def __exit__(self, *_: object) -> None:
             return None
 
-    monkeypatch.setattr("esctl.faults.trial.trial_cluster", Fresh)
+    monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
     tried: list[tuple[int, Storm]] = []
 
     def weather(_run: object, cluster: int, wanted: Storm, _rate: float) -> Verdict:
@@ -181,7 +181,7 @@ def test_a_failure_that_does_not_come_again_is_not_made_shorter(
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr("esctl.faults.trial.trial_cluster", Fresh)
+    monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
     failing = draw(5, (1, 2, 3), 30_000)
     missing = Gust(0, 500, "kill", 1)
     monkeypatch.setattr(command, "_weather", lambda *words: Verdict(words[2], {missing}))

@@ -19,10 +19,10 @@ import trio
 
 from esctl import state
 from esctl.backends import backend_named
+from esctl.chaos import nodes
 from esctl.diagnosis.finding import Kind
 from esctl.diagnosis.gathering import gather
 from esctl.diagnosis.ranking import Diagnosis, diagnose
-from esctl.faults import nodes
 from esctl.faults.orders import Order, block
 from esctl.faults.shapes import between
 from esctl.inquiry.survey import ask

@@ -13,8 +13,9 @@ import pytest
 import trio
 
 from esctl import state
-from esctl.faults import leases, nodes
-from esctl.faults.storm import draw, kinds_of
+from esctl.chaos import nodes
+from esctl.chaos.storm import draw, kinds_of
+from esctl.faults import leases
 from esctl.inquiry import checkup
 from esctl.state import Cluster
 from esnode.client import connect

@@ -20,8 +20,8 @@ import trio
 
 from esctl import state
 from esctl.backends import network
+from esctl.chaos import nodes
 from esctl.exits import Exit
-from esctl.faults import nodes
 from esctl.playbook import journal, reading, shelf
 from esctl.playbookerrors import RunUnreadable
 

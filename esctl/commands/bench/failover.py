@@ -131,7 +131,7 @@ def _measure_all(
 
 async def _check_may_cut(cluster: "Cluster") -> None:
     """All nodes were started with faults allowed; raises `FaultsNotAllowed`."""
-    from esctl.faults import nodes
+    from esctl.chaos import nodes
     from esctl.inquiry import survey
 
     nodes.check_allowed(cluster, await survey.ask(cluster))

@@ -20,7 +20,7 @@ from esctl.state import Cluster
 
 def ls(run: Invocation) -> Answer:
     """List the active faults of every node, what is left of each lease, and how often each has hit"""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     active, survey = run.trio(lambda: nodes.active(cluster))
@@ -66,7 +66,7 @@ def heal(
     dry_run: DryRun = False,
 ) -> Answer:
     """End faults before their lease does, and wait until the nodes hear each other again"""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     if (fault is None) is not everything:
         raise InvalidArgument("name a fault, or say --all; nothing was done", next_step="esctl fault ls")

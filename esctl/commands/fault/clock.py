@@ -8,11 +8,11 @@ import typer
 from esctl import guard
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun
+from esctl.chaos import effect
+from esctl.chaos.effect import Effect, Look
 from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
 from esctl.errors import InvalidArgument, NodeNotRunning
-from esctl.faults import effect
 from esctl.faults import orders as ordering
-from esctl.faults.effect import Effect, Look
 from esctl.faults.orders import Order
 from esctl.invocation import Invocation
 
@@ -36,7 +36,7 @@ def clock(
     dry_run: DryRun = False,
 ) -> Answer:
     """Set the time of day wrong that a node sees; log time and leases go by another clock"""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     parameters = _parameters(how, by, rate)

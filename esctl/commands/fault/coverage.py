@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from esctl.answer import Answer, Cell, Line, Table, Tone, Value
 from esctl.backends import backend_named
-from esctl.faults import ledger
+from esctl.chaos import ledger
 from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def coverage(run: Invocation) -> Answer:
     """Show which faults this cluster has met in its life, how often each has hit, and which it never met"""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
-    from esctl.faults.coverage import tally
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos.coverage import tally
 
     cluster = run.cluster()
     active, survey = run.trio(lambda: nodes.active(cluster))
@@ -49,7 +49,7 @@ def coverage(run: Invocation) -> Answer:
 
 
 def _told(cluster: "Cluster", number: int) -> Iterator[Mapping[str, Any]]:
-    from esctl.faults.coverage import lines_about
+    from esctl.chaos.coverage import lines_about
 
     path = backend_named(cluster.backend).log_path(cluster, number)
     if path.exists():

@@ -12,15 +12,16 @@ from esctl import guard, nodelog
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, Yes
 from esctl.backends import backend_named
+from esctl.chaos import ledger
 from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
 from esctl.errors import TooFewNodes
-from esctl.faults import leases, ledger
+from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.orders import Order
 from esctl.invocation import Invocation
 
 if TYPE_CHECKING:
-    from esctl.faults.atrest import Damage
+    from esctl.chaos.atrest import Damage
     from esctl.guard import QuorumChange
     from esctl.inquiry.survey import Survey
 
@@ -96,7 +97,7 @@ def _at_rest(
     dry_run: bool,
 ) -> Answer:
     """Stop the node, damage its files, start it, and see whether it is whole again."""
-    from esctl.faults import atrest  # loaded late: it brings trio and the client
+    from esctl.chaos import atrest  # loaded late: it brings trio and the client
 
     cluster = survey.cluster
     _check_others(survey, how, number)
@@ -125,7 +126,7 @@ def _at_rest(
 
 def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
     """The node is away only in here, whatever comes; a keeper sees to that."""
-    from esctl.faults import atrest
+    from esctl.chaos import atrest
 
     kept = leases.begin(survey.cluster, fault, how, number, KEPT_MS)
     try:

@@ -8,10 +8,10 @@ import typer
 from esctl import guard
 from esctl.answer import Answer
 from esctl.arguments import DryRun, Yes
+from esctl.chaos import effect
+from esctl.chaos.effect import Effect, Look
 from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
-from esctl.faults import effect
 from esctl.faults import orders as ordering
-from esctl.faults.effect import Effect, Look
 from esctl.faults.shapes import Partition, Shape, partition
 from esctl.invocation import Invocation
 

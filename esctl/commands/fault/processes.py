@@ -8,11 +8,12 @@ from esctl import guard
 from esctl.answer import Answer, Line
 from esctl.arguments import DryRun, NodeArgument, Yes
 from esctl.backends.interface import RunState
+from esctl.chaos import effect, ledger
+from esctl.chaos.effect import Effect
 from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
 from esctl.errors import NodeNotRunning
-from esctl.faults import effect, leases, ledger
+from esctl.faults import leases
 from esctl.faults import orders as ordering
-from esctl.faults.effect import Effect
 from esctl.faults.shapes import listed
 from esctl.invocation import Invocation
 
@@ -71,7 +72,7 @@ def _stop(
     dry_run: bool,
 ) -> Answer:
     """Kill or pause nodes, each with a keeper that ends that."""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     for number in numbers:

@@ -1,6 +1,6 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
-The schedule comes from `esctl/faults/storm.py`, the storm passes in `esctl/faults/passage.py`, and the audit
+The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/passage.py`, and the audit
 is that of `bench failover`. A schedule that fails is made shorter on clusters of their own: in a log that has
 lost an event every schedule would fail.
 """
@@ -16,6 +16,8 @@ import typer
 from esctl import guard
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.arguments import DryRun, Yes
+from esctl.chaos.shrink import shrink
+from esctl.chaos.storm import KINDS, Gust, Storm, draw, kinds_of, read
 from esctl.commands.fault.striking import survey_of, voters_of
 from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
 from esctl.errors import VerdictFailed as Failed
@@ -23,14 +25,12 @@ from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import listed
-from esctl.faults.shrink import shrink
-from esctl.faults.storm import KINDS, Gust, Storm, draw, kinds_of, read
 from esctl.invocation import Invocation
 from esctl.state import Cluster
 
 if TYPE_CHECKING:
+    from esctl.chaos.passage import Passage
     from esctl.failover.outcome import Outcome, Reading
-    from esctl.faults.passage import Passage
     from esctl.inquiry.survey import Survey
 
 EVENT_BYTES: Final = 100
@@ -171,7 +171,7 @@ def _weather(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> W
 async def _pass(
     run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, passages: "list[Passage]"
 ) -> None:
-    from esctl.faults.passage import Passage
+    from esctl.chaos.passage import Passage
     from esctl.load.generator import Generator
     from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
     from esnode.client import connect
@@ -206,7 +206,7 @@ async def _read(run: Invocation, cluster: Cluster) -> "Reading":
 
 def _least(run: Invocation, cluster: Cluster, failing: Storm, rate: float) -> Storm | None:
     """The same storm with fewer faults, that fails too; None when it does not fail again."""
-    from esctl.faults.trial import trial_cluster
+    from esctl.chaos.trial import trial_cluster
 
     def fails(gusts: Sequence[Gust]) -> bool:
         with trial_cluster(run.trio, cluster) as fresh:

@@ -12,10 +12,10 @@ import typer
 
 from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.backends.interface import RunState
+from esctl.chaos import effect, ledger
+from esctl.chaos.effect import Effect, Judge, Verdict
 from esctl.errors import Inconclusive, InvalidArgument, NoEffect
 from esctl.exits import exit_of
-from esctl.faults import effect, ledger
-from esctl.faults.effect import Effect, Judge, Verdict
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition, listed
 from esctl.invocation import Invocation
@@ -51,7 +51,7 @@ def strike(
     ways: Sequence[str],
 ) -> Answer:
     """Give the orders, look whether they hit, and say so. `ways` is what the ledger calls it."""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, fault = survey.cluster, ordered[0].id.partition(".")[0]
     orders_data = [order.as_data() for order in ordered]
@@ -128,7 +128,7 @@ def counts(ordered: Sequence[Order]) -> Judge:
 
 def survey_of(run: Invocation, cluster: Cluster) -> "Survey":
     """Every node asked. Raises `Unreachable` when none answers, `FaultsNotAllowed` when one allows none."""
-    from esctl.faults import nodes  # loaded late: it brings trio and the client
+    from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     _, survey = run.trio(lambda: nodes.active(cluster))
     if not survey.up:
