@@ -1,0 +1,1 @@
+"""What every command shares: options, settings, completion, guards, the audit log, signals."""

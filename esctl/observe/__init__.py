@@ -1,0 +1,1 @@
+"""What is seen of a cluster over time: diagnosis, `top`, monitors, the timeline, the support archive."""

@@ -1,0 +1,1 @@
+"""What people and programs see: answers, and how they are printed, drawn and escaped."""

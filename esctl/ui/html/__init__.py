@@ -1,0 +1,1 @@
+"""Pages of HTML: elements, in which every text is escaped, and their style."""
