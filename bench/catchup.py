@@ -20,8 +20,8 @@ import trio
 
 from bench import ground
 from bench.ground import Answers, Ground, Stretch, note, ratio, say, written
-from esctl.load.latency import Percentiles
-from esctl.load.runner import Load
+from esctl.bench.latency import Percentiles
+from esctl.bench.runner import Load
 from esnode.config import Config, Retention
 
 KEY_AND_HEAD_BYTES: Final = 18

@@ -24,9 +24,9 @@ from bench.floor import runs
 from bench.floor.cluster import Opener, Subject
 from bench.ground import note, say, written
 from bench.restart import Process, Started
-from esctl import state
-from esctl.load.result import Figures
-from esctl.load.runner import Plan
+from esctl.bench.result import Figures
+from esctl.bench.runner import Plan
+from esctl.clusters import state
 from esnode import config as node_config
 from esnode.client import connect, connect_node
 from esnode.config import Config

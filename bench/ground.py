@@ -20,18 +20,19 @@ from typing import Any, Final
 import trio
 
 from bench.floor.cluster import NODES, START_TIMEOUT_S, STOP_TIMEOUT_S, on_a_leash, state_in
-from esctl import layout, nodelog, state
-from esctl.backends.interface import NodeOptions
-from esctl.backends.probe import status_of
-from esctl.backends.process import ProcessBackend
+from esctl.bench import machine
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Percentiles
+from esctl.bench.runner import Load, Plan
+from esctl.clusters import nodelog, state
+from esctl.clusters.backends import layout
+from esctl.clusters.backends.interface import NodeOptions
+from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.process import ProcessBackend
+from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotReady
-from esctl.inquiry.leader import wait_for_leader
-from esctl.intake.producer import Appender
-from esctl.load import machine
-from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles
-from esctl.load.runner import Load, Plan
-from esctl.state import Cluster
+from esctl.events.producer import Appender
+from esctl.query.leader import wait_for_leader
 from esnode import config as node_config
 from esnode.client import connect
 from esnode.config import Config

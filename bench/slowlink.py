@@ -23,8 +23,8 @@ from bench import ground
 from bench.floor.cluster import on_a_leash
 from bench.floor.sockets import HOST
 from bench.ground import Ground, note, ratio, say, written
-from esctl.load.latency import Percentiles, new_histogram, percentiles_of
-from esctl.load.runner import Load
+from esctl.bench.latency import Percentiles, new_histogram, percentiles_of
+from esctl.bench.runner import Load
 from esnode.config import Address, Config
 
 SLOW: Final = 3

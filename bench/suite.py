@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl import state
-from esctl.answer import Line, Table, Tone, Value
-from esctl.load import result
-from esctl.terminal import Terminal
+from esctl.bench import result
+from esctl.clusters import state
+from esctl.ui.answer import Line, Table, Tone, Value
+from esctl.ui.terminal import Terminal
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 NAME: Final = "bench-suite"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 from esctl import errors, exits
-from esctl.commandtable import ROWS, Row, load
+from esctl.cli.commandtable import ROWS, Row, load
 from esctl.playbook import findings, kinds, names, parameters
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 

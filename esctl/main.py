@@ -15,12 +15,9 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 
-from esctl import escape, oserror, streams
-from esctl.answer import Answer, Tone, Trouble
-from esctl.commandtable import ROW_BY_NAME, ROWS, load
-from esctl.errors import OutputNotWritten, UsageError
-from esctl.exits import Exit, exit_of
-from esctl.invocation import (
+from esctl import oserror
+from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.invocation import (
     ClusterOption,
     JsonOption,
     NoColorOption,
@@ -28,8 +25,12 @@ from esctl.invocation import (
     OutputOption,
     shared_options,
 )
-from esctl.signals import leave_at_once
-from esctl.terminal import Output, Terminal
+from esctl.cli.signals import leave_at_once
+from esctl.errors import OutputNotWritten, UsageError
+from esctl.exits import Exit, exit_of
+from esctl.ui import escape, streams
+from esctl.ui.answer import Answer, Tone, Trouble
+from esctl.ui.terminal import Output, Terminal
 from esnode import __version__
 from esnode.errors import Bug, EventStreamError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl.errors import InvalidArgument, MachineRefused
-from esctl.escape import line, quoted
+from esctl.ui.escape import line, quoted
 from esnode.errors import EventStreamError
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)

@@ -6,7 +6,7 @@ import shlex
 import pytest
 import typer
 
-from esctl.commandtable import ROWS, load
+from esctl.cli.commandtable import ROWS, load
 
 
 def parse(line: str) -> None:

@@ -17,8 +17,8 @@ import trio
 from bench import catchup, filled, ground, slowlink, throttle
 from bench.floor.cluster import search_path
 from bench.restart import Started
-from esctl.load.latency import Percentiles
-from esctl.load.runner import Load
+from esctl.bench.latency import Percentiles
+from esctl.bench.runner import Load
 from esnode.config import Address, Config, Member
 from tests.cli.fake_log import Log
 

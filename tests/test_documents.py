@@ -18,10 +18,10 @@ from xml.etree import ElementTree
 import pytest
 import tomli
 
+from esctl.cli.commandtable import ROWS, load
+from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.commands.explain import explain
-from esctl.commandtable import ROWS, load
-from esctl.invocation import Invocation, SharedOptions
-from esctl.timeline.moments import KNOWN, LEFT_OUT
+from esctl.observe.timeline.moments import KNOWN, LEFT_OUT
 from esnode import chronicle, config, limits
 from esnode.client.producer import MAX_GIVEN_UP
 from esnode.client.subscription import STALE_MS

@@ -20,9 +20,9 @@ from bench.floor import disk, layouts, node
 from bench.floor.__main__ import COLUMNS, Series, as_text, main
 from bench.floor.cluster import floor, search_path
 from bench.floor.runs import ratios
-from esctl.load.generator import Generator
-from esctl.load.result import Figures
-from esctl.load.runner import Load, Plan
+from esctl.bench.generator import Generator
+from esctl.bench.result import Figures
+from esctl.bench.runner import Load, Plan
 from esnode.dedup.batch import Batch, OffsetRange, merge
 from esnode.messages import Append, Appended
 from esnode.raft.entry import Entry, EntryKind, parse, seal

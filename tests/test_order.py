@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from esctl.intake.producer import Producer, produce
+from esctl.events.producer import Producer, produce
 from esnode import limits
 from esnode.client import Log, connect, connect_node
 from esnode.config import Faults

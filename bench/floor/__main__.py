@@ -17,11 +17,11 @@ import trio
 
 from bench.floor.cluster import Opener, esnode_cluster, floor
 from bench.floor.runs import measure, medians, ratios
-from esctl import state
+from esctl.bench import machine
+from esctl.bench.result import Figures
+from esctl.bench.runner import Plan
+from esctl.clusters import state
 from esctl.commands.bench.options import HIGHEST_RATE, LONGEST_S
-from esctl.load import machine
-from esctl.load.result import Figures
-from esctl.load.runner import Plan
 from esnode import limits
 from esnode.errors import EventStreamError, first_of
 

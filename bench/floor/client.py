@@ -1,4 +1,4 @@
-"""The client of the floor: what `esctl/load` needs of a log, and nothing else.
+"""The client of the floor: what `esctl/bench` needs of a log, and nothing else.
 
 All batches that are handed over while the loop is busy leave in one send. An ack wakes the one task that
 waits for it, and no other. Never sends again: a connection that ends, ends the run. Called by `cluster.py`.
@@ -19,7 +19,7 @@ from esnode.errors import ConnectionLost
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What an append returns; see `esctl.intake.producer.Taken`."""
+    """What an append returns; see `esctl.events.producer.Taken`."""
 
     ranges: Sequence[OffsetRange]
     duplicates: int = 0
@@ -27,7 +27,7 @@ class Taken:
 
 
 class FloorClient:
-    """The floor as an `esctl.intake.producer.Appender`."""
+    """The floor as an `esctl.events.producer.Appender`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -20,12 +20,12 @@ import esnode
 from bench.floor.client import FloorClient
 from bench.floor.sockets import HOST
 from bench.floor.sockets import connect as connect_node
-from esctl import layout
-from esctl.backends.interface import NodeOptions
-from esctl.backends.process import ProcessBackend
+from esctl.clusters.backends import layout
+from esctl.clusters.backends.interface import NodeOptions
+from esctl.clusters.backends.process import ProcessBackend
 from esctl.errors import NodeNotRunning
-from esctl.inquiry.leader import wait_for_leader
-from esctl.intake.producer import Appender
+from esctl.events.producer import Appender
+from esctl.query.leader import wait_for_leader
 from esnode.client import connect
 from esnode.errors import ConnectionLost, LeadershipLost
 

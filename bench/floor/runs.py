@@ -16,10 +16,10 @@ from pathlib import Path
 import trio
 
 from bench.floor.cluster import Opener
+from esctl.bench.generator import Generator
+from esctl.bench.result import Figures, median
+from esctl.bench.runner import Load, Plan
 from esctl.errors import NodeNotRunning
-from esctl.load.generator import Generator
-from esctl.load.result import Figures, median
-from esctl.load.runner import Load, Plan
 from esnode.errors import OperationTimeout
 
 

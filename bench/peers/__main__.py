@@ -23,7 +23,7 @@ from bench.peers import rounds, table
 from bench.peers.peer import Habits, Peer
 from bench.peers.systems import SYSTEMS, chosen
 from bench.peers.table import Measured
-from esctl.load import machine
+from esctl.bench import machine
 from esnode.errors import EventStreamError, first_of
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results"

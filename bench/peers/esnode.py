@@ -9,7 +9,7 @@ from typing import Any, Final
 from bench.peers.binaries import ROOT
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.servers import Servers
-from esctl import ports
+from esctl.clusters import ports
 from esnode import __version__, limits
 from esnode.client import Log, connect, connect_node
 from esnode.client.link import ASK_WHEN_DUE_S, HANG_UP_S

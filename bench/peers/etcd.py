@@ -19,7 +19,7 @@ from bench.peers.client import Address, Client, open_client
 from bench.peers.etcd_wire import EtcdDialect
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.servers import Servers
-from esctl import ports
+from esctl.clusters import ports
 from esnode.errors import NoQuorum
 
 QUOTA_BYTES: Final = 8 * 1024**3

@@ -27,7 +27,7 @@ from bench.peers.nats_wire import (
 )
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.servers import Servers
-from esctl import ports
+from esctl.clusters import ports
 from esnode.errors import InvalidRequest
 
 SUBJECT: Final = "bench.events"

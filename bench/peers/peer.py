@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from esctl.intake.producer import Appender
+from esctl.events.producer import Appender
 
 NODES: Final = 3
 

@@ -20,7 +20,7 @@ from bench.peers.amqp import AmqpDialect
 from bench.peers.client import RECEIVE_BYTES, Address, Client, Elsewhere, open_client
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.servers import Servers
-from esctl import ports
+from esctl.clusters import ports
 from esctl.errors import MachineRefused
 from esnode.errors import NoQuorum
 

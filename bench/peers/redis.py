@@ -18,7 +18,7 @@ from bench.peers.client import RECEIVE_BYTES, Address, Client, Elsewhere, open_c
 from bench.peers.peer import NODES, Facts, Habits
 from bench.peers.resp import Reader, RedisDialect, Value, command
 from bench.peers.servers import Servers
-from esctl import ports
+from esctl.clusters import ports
 from esnode.errors import NoQuorum
 
 STREAM: Final = b"events"

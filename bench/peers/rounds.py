@@ -21,10 +21,10 @@ import trio
 
 from bench.peers import servers
 from bench.peers.peer import THROUGHPUT, Habits, Peer
-from esctl.intake.producer import Appender, Taken
-from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles
-from esctl.load.runner import Load, Plan
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Percentiles
+from esctl.bench.runner import Load, Plan
+from esctl.events.producer import Appender, Taken
 from esnode.dedup.batch import Batch
 from esnode.errors import OperationTimeout
 

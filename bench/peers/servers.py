@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from esctl.backends import pidfile
+from esctl.clusters.backends import pidfile
 from esctl.errors import NodeFailedToStart, NodeNotReady
 
 LEASH: Final = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')

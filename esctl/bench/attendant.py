@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import esnode
-from esctl import state
-from esctl.backends import pidfile
+from esctl.bench import ledger
+from esctl.bench.ledger import LoadPlan
+from esctl.clusters import state
+from esctl.clusters.backends import pidfile
+from esctl.clusters.state import Cluster, make_directory, write_atomically
 from esctl.errors import MachineRefused
-from esctl.load import ledger
-from esctl.load.ledger import LoadPlan
 from esctl.playbookerrors import LoadNotFound, LoadRuns
-from esctl.state import Cluster, make_directory, write_atomically
 
 STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL: longer than the load waits for its last acks."""
@@ -150,7 +150,7 @@ def _spawn(directory: Path) -> None:
     ours, theirs = os.pipe()
     package_root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = [sys.executable, "-m", "esctl.load.background", str(directory)]
+    words = [sys.executable, "-m", "esctl.bench.background", str(directory)]
     with tempfile.TemporaryFile() as said:
         try:
             os.posix_spawn(
@@ -186,7 +186,7 @@ def _note(cluster: Cluster, name: str) -> Path:
 
 def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
     """A plan whose events nobody has sent before."""
-    from esctl.load.openloop import events_a_batch  # loaded late: it brings trio
+    from esctl.bench.openloop import events_a_batch  # loaded late: it brings trio
 
     return LoadPlan(
         name, cluster.name, secrets.token_hex(8), rate, seconds, size, events_a_batch(rate), time.time()

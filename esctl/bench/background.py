@@ -1,4 +1,4 @@
-"""`python -m esctl.load.background DIRECTORY`: a steady load that outlives the command that started it.
+"""`python -m esctl.bench.background DIRECTORY`: a steady load that outlives the command that started it.
 
 Sends what `plan.json` says until its time is over or SIGTERM, whatever the cluster does meanwhile; writes a
 sample each 100 ms and a ledger of what was acked. It follows the log too, so that an acked event that is not
@@ -17,12 +17,12 @@ from typing import Any, Final, TextIO
 
 import trio
 
-from esctl import state
-from esctl.intake.producer import Appender
-from esctl.load import attendant, ledger
-from esctl.load.generator import Generator
-from esctl.load.ledger import Ledger, LoadPlan
-from esctl.load.openloop import MOST_BEHIND_S, WINDOW
+from esctl.bench import attendant, ledger
+from esctl.bench.generator import Generator
+from esctl.bench.ledger import Ledger, LoadPlan
+from esctl.bench.openloop import MOST_BEHIND_S, WINDOW
+from esctl.clusters import state
+from esctl.events.producer import Appender
 from esnode.client import BatchSubscription, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError
@@ -217,7 +217,7 @@ async def follow(subscription: BatchSubscription, witness: Witness) -> None:
 
 async def work(directory: Path, plan: LoadPlan) -> None:
     """All of it."""
-    from esctl.inquiry.barrier import confirmed_end
+    from esctl.query.barrier import confirmed_end
 
     attendant.note_self(directory)
     cluster = state.load(plan.cluster)

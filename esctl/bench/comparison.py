@@ -1,8 +1,8 @@
 """Two measurements side by side: which figures are better, the same or worse, and whether one may say so.
 
-A figure is judged by its median and the noise band around it (`esctl/load/noise.py`), with many runs by its
+A figure is judged by its median and the noise band around it (`esctl/bench/noise.py`), with many runs by its
 worst ones too; losses and duplicates by the worst run, with no band. Says what differs between the two and
-never refuses: that is the command's to do. Pure. Called by `esctl bench compare` and `esctl/report`.
+never refuses: that is the command's to do. Pure. Called by `esctl bench compare` and `esctl/bench/report`.
 """
 
 import enum
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from esctl.load import noise
-from esctl.load.result import Result
-from esctl.load.units import FAR_TAILS, NEVER_ONE, PARTS, TAILS, better
+from esctl.bench import noise
+from esctl.bench.result import Result
+from esctl.bench.units import FAR_TAILS, NEVER_ONE, PARTS, TAILS, better
 
 VERSIONS: Final = ("eventstreamcore", "python", "sqlite", "rocksdb")
 """What of the fingerprint is not the machine: what is compared is often two versions on one."""

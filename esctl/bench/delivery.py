@@ -15,15 +15,15 @@ import numpy as np
 import trio
 from numpy.typing import NDArray
 
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.following import Wanted, reading
-from esctl.intake.producer import Appender
-from esctl.load.generator import Generator
-from esctl.load.latency import Point, Recorder
-from esctl.load.runner import DRAIN_S, Load, Plan
-from esctl.load.trial import Trial, run_trial
-from esctl.load.usage import Look
-from esctl.state import Cluster
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Point, Recorder
+from esctl.bench.runner import DRAIN_S, Load, Plan
+from esctl.bench.trial import Trial, run_trial
+from esctl.bench.usage import Look
+from esctl.clusters.state import Cluster
+from esctl.events.producer import Appender
+from esctl.query.barrier import confirmed_end
+from esctl.query.following import Wanted, reading
 from esnode.client import StoredBatch
 
 
@@ -58,7 +58,7 @@ class Deliveries:
 
 
 class Source(Protocol):
-    """What follows the log; see `esctl/inquiry/following.py`."""
+    """What follows the log; see `esctl/query/following.py`."""
 
     async def next_batch(self) -> StoredBatch | None:
         """The next batch, once there is one."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.load.latency import Point
+from esctl.bench.latency import Point
 
 SETTLING_S: Final = 120.0
 """Tables and caches fill up in the beginning."""

@@ -11,13 +11,13 @@ from typing import Any, Final
 import trio
 from hdrh.histogram import HdrHistogram
 
-from esctl.intake.producer import Appender
-from esctl.load import drift, usage
-from esctl.load.drift import Trend
-from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles, Point, Recorder, new_histogram, percentiles_of
-from esctl.load.runner import Load, Plan
-from esctl.load.usage import Look, Usage
+from esctl.bench import drift, usage
+from esctl.bench.drift import Trend
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Percentiles, Point, Recorder, new_histogram, percentiles_of
+from esctl.bench.runner import Load, Plan
+from esctl.bench.usage import Look, Usage
+from esctl.events.producer import Appender
 
 MB: Final = 1e6
 FULL: Final = 1.005

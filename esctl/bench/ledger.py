@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from esctl.load.generator import DIGITS, SOURCE
+from esctl.bench.generator import DIGITS, SOURCE
+from esctl.clusters.state import write_atomically
 from esctl.playbookerrors import RunUnreadable
-from esctl.proof.operations import Operations
-from esctl.state import write_atomically
+from esctl.verify.operations import Operations
 from esnode.dedup.batch import OffsetRange, event_key
 
 PLAN: Final = "plan.json"

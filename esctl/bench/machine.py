@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from esnode import __version__
 
 if TYPE_CHECKING:
-    from esctl.state import Cluster
+    from esctl.clusters.state import Cluster
 
 DURABILITY: Final = "fsync on a majority before the ack"
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import trio
 
-from esctl.intake.producer import Appender
-from esctl.load.generator import Generator
-from esctl.load.runner import LINGER_S
-from esctl.proof.operations import Operations
+from esctl.bench.generator import Generator
+from esctl.bench.runner import LINGER_S
+from esctl.events.producer import Appender
+from esctl.verify.operations import Operations
 from esnode import limits
 from esnode.errors import EventStreamError
 

@@ -10,13 +10,13 @@ from typing import Final
 
 import trio
 
+from esctl.bench import usage
+from esctl.bench.latency import SERIES_STEP_S, Point, Recorder
+from esctl.bench.usage import Usage
+from esctl.clusters.state import Cluster, Node
 from esctl.errors import EventNotFound
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.following import Reading, Wanted, reading
-from esctl.load import usage
-from esctl.load.latency import SERIES_STEP_S, Point, Recorder
-from esctl.load.usage import Usage
-from esctl.state import Cluster, Node
+from esctl.query.barrier import confirmed_end
+from esctl.query.following import Reading, Wanted, reading
 from esnode.client import StoredBatch
 
 FEWEST_POINTS: Final = 10

@@ -1,7 +1,7 @@
 """What a measurement leaves: one JSON document with its figures and all that one must know to compare them.
 
-A figure's name ends in its unit, and the unit says which way is better (`esctl/load/units.py`). A file may
-come from anywhere: what is read is checked (`esctl/load/validity.py`). Called by `esctl/commands/bench`.
+A figure's name ends in its unit, and the unit says which way is better (`esctl/bench/units.py`). A file may
+come from anywhere: what is read is checked (`esctl/bench/validity.py`). Called by `esctl/commands/bench`.
 """
 
 import json
@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from esctl.bench import validity
+from esctl.bench.validity import SCHEMA
 from esctl.errors import InputUnreadable, MachineRefused
-from esctl.load import validity
-from esctl.load.validity import SCHEMA
 
 Figures = Mapping[str, float | None]
 Point = tuple[float, float]

@@ -12,9 +12,9 @@ from typing import Final
 
 import trio
 
-from esctl.intake.producer import Appender
-from esctl.load.generator import Generator
-from esctl.load.latency import NO_OFFSET, Recorder
+from esctl.bench.generator import Generator
+from esctl.bench.latency import NO_OFFSET, Recorder
+from esctl.events.producer import Appender
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 from esnode.errors import CallerError, EventStreamError
 

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import trio
 
-from esctl.inquiry.barrier import confirmed_end
-from esctl.intake.producer import Appender
-from esctl.load import usage
-from esctl.load.generator import Generator
-from esctl.load.latency import Point
-from esctl.load.runner import Load, Plan
-from esctl.load.usage import Look, Usage
-from esctl.state import Cluster
+from esctl.bench import usage
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Point
+from esctl.bench.runner import Load, Plan
+from esctl.bench.usage import Look, Usage
+from esctl.clusters.state import Cluster
+from esctl.events.producer import Appender
+from esctl.query.barrier import confirmed_end
 from esnode.client import connect
 from esnode.client.log import Connecting
 

@@ -2,8 +2,8 @@
 
 `_per_s` and `_of_floor` (a share of the bare floor that ran beside it) up; `_ms`, `_bytes`, `_us_per_event`,
 and what should never be down; every other figure is told and never judged, and so are `raw_` ones: they
-hide what the log did while it stood still, or say the same again. Pure. Called by `esctl/load`,
-`esctl/report` and `esctl/commands/bench`.
+hide what the log did while it stood still, or say the same again. Pure. Called by `esctl/bench`,
+`esctl/bench/report` and `esctl/commands/bench`.
 """
 
 from dataclasses import dataclass

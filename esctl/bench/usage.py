@@ -2,7 +2,7 @@
 
 Processor time an event is the figure that survives a busy machine: what else runs there lengthens the wall
 clock and not this. Asks the nodes; a node that does not answer has no figures. Never prints. Called by the
-other modules of `esctl/load`.
+other modules of `esctl/bench`.
 """
 
 import time
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import trio
 
-from esctl.inquiry import survey
-from esctl.inquiry.survey import Report
-from esctl.state import Cluster
+from esctl.clusters.state import Cluster
+from esctl.query import survey
+from esctl.query.survey import Report
 
 TIMEOUT_S: Final = 2.0
 """Of the question: this client is busy, and so are the nodes."""

@@ -1,7 +1,7 @@
 """What the document of a measurement must be before it is believed: a file may come from anywhere.
 
 Every part is there and of its kind, every number is finite, no rate, latency or size is below zero, every
-text can be printed, nothing is nested without end. Judges no figure. Called by `esctl/load/result.py`.
+text can be printed, nothing is nested without end. Judges no figure. Called by `esctl/bench/result.py`.
 """
 
 import json
@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Never
 
+from esctl.bench.units import better
 from esctl.errors import InvalidResult
-from esctl.load.units import better
 
 FORM: Final = "esctl-bench/"
 SCHEMA: Final = FORM + "1"

@@ -17,14 +17,14 @@ from typing import Any, Final
 import trio
 
 import esnode
-from esctl import nodelog
-from esctl.backends import backend_named
 from esctl.chaos.effect import Effect, Verdict
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.nodelog import LogLine
+from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.survey import Report, Survey
-from esctl.nodelog import LogLine
-from esctl.state import Cluster
+from esctl.query import survey as surveys
+from esctl.query.survey import Report, Survey
 from esnode.errors import EventStreamError, declared
 
 DAMAGE_TIMEOUT_S: Final = 60.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.backends.interface import RunState
+from esctl.clusters.backends.interface import RunState
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition
 

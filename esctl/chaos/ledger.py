@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused
-from esctl.state import Cluster
 
 FILE: Final = "faults.jsonl"
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 import trio
 
 from esctl.chaos.effect import Effect, Judge, Look
+from esctl.clusters.state import Cluster, Node
 from esctl.faults import severed
 from esctl.faults.orders import Order, belongs
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.survey import Report, Survey
-from esctl.state import Cluster, Node
+from esctl.query import survey as surveys
+from esctl.query.survey import Report, Survey
 from esnode.client import NodeLink, connect_node
 from esnode.config import load
 from esnode.errors import CallerError, EventStreamError, FaultsNotAllowed

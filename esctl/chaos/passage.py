@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import trio
 
-from esctl import nodelog
-from esctl.backends import backend_named
+from esctl.bench.openloop import OpenLoop, longest_gap_s
 from esctl.chaos import ledger, nodes
 from esctl.chaos.storm import ON_PROCESSES, Gust, Storm
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.state import Cluster
 from esctl.faults import leases, severed
-from esctl.load.openloop import OpenLoop, longest_gap_s
-from esctl.state import Cluster
 from esnode.errors import EventStreamError
 
 CALM_TIMEOUT_S: Final = 60.0

@@ -12,18 +12,18 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl.backends.interface import Backend, NodeOptions
-from esctl.backends.probe import status_of
+from esctl.clusters.backends.interface import Backend, NodeOptions
+from esctl.clusters.backends.probe import status_of
+from esctl.clusters.state import Cluster
 from esctl.errors import InputUnreadable
-from esctl.inquiry.leader import wait_for_leader
-from esctl.intake.inputs import open_input
-from esctl.intake.ndjson import EventReader, GoodLine
-from esctl.intake.producer import Producer, Tally, Watch, produce
-from esctl.proof.audit import Audit, audit
-from esctl.proof.history import History
-from esctl.proof.verdict import Verdict
-from esctl.state import Cluster
-from esctl.terminal import Progress
+from esctl.events.inputs import open_input
+from esctl.events.ndjson import EventReader, GoodLine
+from esctl.events.producer import Producer, Tally, Watch, produce
+from esctl.query.leader import wait_for_leader
+from esctl.ui.terminal import Progress
+from esctl.verify.audit import Audit, audit
+from esctl.verify.history import History
+from esctl.verify.verdict import Verdict
 from esnode.client import connect
 
 START_TIMEOUT_S: Final = 30.0

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from esctl import layout, state
-from esctl.backends import backend_named
-from esctl.backends.interface import NodeOptions
-from esctl.inquiry.leader import wait_for_leader
-from esctl.state import Cluster
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, layout
+from esctl.clusters.backends.interface import NodeOptions
+from esctl.clusters.state import Cluster
+from esctl.query.leader import wait_for_leader
 
 START_TIMEOUT_S: Final = 30.0
 

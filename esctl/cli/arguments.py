@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl import candidates, state
+from esctl.cli import candidates
+from esctl.clusters import state
 
 ClusterArgument = Annotated[
     str | None,

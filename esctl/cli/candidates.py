@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from esctl import settings, state
+from esctl.cli import settings
+from esctl.clusters import state
 from esnode.errors import EventStreamError
 
 Candidates = list[tuple[str, str]]
@@ -29,7 +30,7 @@ def faults(ctx: typer.Context, incomplete: str) -> Candidates:
     import trio  # loaded late: only this one asks nodes
 
     from esctl.faults import leases
-    from esctl.inquiry import survey
+    from esctl.query import survey
 
     try:
         looked = trio.run(survey.ask, cluster)
@@ -51,7 +52,7 @@ def codes(incomplete: str) -> Candidates:
 
 def documents(incomplete: str) -> Candidates:
     """The documents that came with `esctl`."""
-    from esctl import shipped
+    from esctl.cli import shipped
 
     try:
         return _that_begin([(name, "") for name in shipped.documents()], incomplete)

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esctl.backends.interface import NodeProcess, RunState
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import NotConfirmed, TooFewNodes
-from esctl.state import Cluster
-from esctl.terminal import Terminal
+from esctl.ui.terminal import Terminal
 
 
 @dataclass(frozen=True, slots=True)

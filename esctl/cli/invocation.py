@@ -28,13 +28,16 @@ from typing import (
 
 import typer
 
-from esctl import escape, oserror, settings, state, trail
-from esctl.answer import Answer, Trouble
+from esctl import oserror
+from esctl.cli import settings, trail
+from esctl.cli.signals import ended_as_by_ctrl_c, interruptible
+from esctl.clusters import state
 from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState
 from esctl.exits import Exit
-from esctl.signals import ended_as_by_ctrl_c, interruptible
-from esctl.streams import ReaderLeft
-from esctl.terminal import Output, Terminal
+from esctl.ui import escape
+from esctl.ui.answer import Answer, Trouble
+from esctl.ui.streams import ReaderLeft
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import Bug, EventStreamError
 
 P = ParamSpec("P")

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import oserror, tomlfile
+from esctl import oserror
+from esctl.clusters import tomlfile
+from esctl.clusters.state import check_name
 from esctl.errors import InvalidSetting, MachineRefused
-from esctl.state import check_name
 from esnode.errors import EventStreamError
 
 OUTPUTS: Final = ("table", "json", "plain")

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Never, TypeVar
 
-from esctl import screen
 from esctl.exits import Exit
+from esctl.ui import screen
 
 T = TypeVar("T")
 

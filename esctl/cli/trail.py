@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import state
+from esctl.clusters import state
 
 MACHINE: Final = "_machine"
 """The trail of what is about no cluster; no cluster can have this name."""

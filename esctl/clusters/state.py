@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl import escape, oserror
+from esctl import oserror
 from esctl.errors import (
     ClusterExists,
     ClusterNotFound,
@@ -28,6 +28,7 @@ from esctl.errors import (
     SeveralClusters,
     StateUnreadable,
 )
+from esctl.ui import escape
 
 _SCHEMA_NAME: Final = "esctl-cluster/v"
 FORMAT: Final = 1

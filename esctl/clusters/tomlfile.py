@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from esctl.clusters.state import make_directory
 from esctl.errors import InvalidSetting, MachineRefused, Unchangeable
-from esctl.state import make_directory
 
 Edit = Callable[[MutableMapping[str, Any]], None]
 """What changes, in a mapping of what the file says."""

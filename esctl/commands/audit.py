@@ -9,12 +9,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from esctl import instant, state, trail
-from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.cli import instant, trail
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.trail import Break, Entry, Trail
+from esctl.clusters import state
 from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.trail import Break, Entry, Trail
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 
 app = new_typer()
 _DAMAGE_SHOWN: Final = 5

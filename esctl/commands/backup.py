@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import guard, layout, state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import BasePort, DataDir, DryRun, Engine, Nodes, StartTimeout, Yes
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.cli import guard
+from esctl.cli.arguments import BasePort, DataDir, DryRun, Engine, Nodes, StartTimeout, Yes
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, layout
+from esctl.clusters.backends.interface import RunState
 from esctl.errors import (
     CleanUpIncomplete,
     ClusterExists,
@@ -23,12 +24,12 @@ from esctl.errors import (
     InvalidArgument,
     NodeStillRuns,
 )
-from esctl.escape import quoted
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
-    from esctl.care.rehearsal import Rehearsed
+    from esctl.upkeep.backups.rehearsal import Rehearsed
     from esnode.backup.manifest import Manifest
 
 app = new_typer()
@@ -54,7 +55,7 @@ def create(
     dry_run: DryRun = False,
 ) -> Answer:
     """Write everything that was acked so far into one file, from a cluster that goes on working"""
-    from esctl.care import shelf, taking  # loaded late: they bring trio and the client
+    from esctl.upkeep.backups import shelf, taking  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     if offline:
@@ -78,7 +79,7 @@ def create(
 @command(app, "verify")
 def verify(run: Invocation, file: FileArgument) -> Answer:
     """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
-    from esctl.care import vault  # loaded late: it brings the storage
+    from esctl.upkeep.backups import vault  # loaded late: it brings the storage
 
     _must_be_there(file)
     reader = vault.open_backup(file)
@@ -106,8 +107,8 @@ def restore(
     dry_run: DryRun = False,
 ) -> Answer:
     """Make a new cluster of a backup, with all events and all that deduplication knew; and start it"""
-    from esctl.care import vault  # loaded late: it brings the storage
-    from esctl.care.starting import start_and_elect
+    from esctl.upkeep.backups import vault  # loaded late: it brings the storage
+    from esctl.upkeep.backups.starting import start_and_elect
 
     state.check_name(name)
     _must_be_there(file)
@@ -167,7 +168,7 @@ def drill(
     timeout: StartTimeout = 30.0,
 ) -> Answer:
     """Restore into a throw-away cluster and compare it, node by node, with the one that goes on"""
-    from esctl.care.rehearsal import rehearse  # loaded late: it brings trio and the storage
+    from esctl.upkeep.backups.rehearsal import rehearse  # loaded late: it brings trio and the storage
 
     return _drill_answer(run.cluster().name, rehearse(run, run.cluster(), file, storage, timeout))
 
@@ -175,7 +176,7 @@ def drill(
 @command(app, "ls")
 def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
     """List the backups in a directory"""
-    from esctl.care import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
 
     shelved = shelf.listed(directory or shelf.default_directory())
     rows: list[list[Value]] = []
@@ -220,7 +221,7 @@ def prune(
     dry_run: DryRun = False,
 ) -> Answer:
     """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
-    from esctl.care import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
 
     shelved = shelf.listed(directory or shelf.default_directory())
     old = [each.path for each in shelf.too_many(shelved, keep)]
@@ -304,7 +305,7 @@ def _must_be_there(file: Path) -> None:
 
 
 def _place(into: Path | None, default_name: str) -> Path:
-    from esctl.care import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
 
     if into is None:
         return shelf.default_directory() / default_name
@@ -316,7 +317,7 @@ def _taken(
 ) -> "Manifest":
     from contextlib import ExitStack
 
-    from esctl.care import taking, vault  # loaded late: they bring trio and the storage
+    from esctl.upkeep.backups import taking, vault  # loaded late: they bring trio and the storage
 
     if offline:
         assert number is not None

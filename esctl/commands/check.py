@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from esctl.answer import Answer, Cell, Table, Tone, Trouble, Value
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, PastThreshold
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer, Cell, Table, Tone, Trouble, Value
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.diagnosis.situation import Situation
-    from esctl.monitoring.probes import Probe, Reading
+    from esctl.observe.diagnosis.situation import Situation
+    from esctl.observe.monitoring.probes import Probe, Reading
 
 app = new_typer()
 ALL: Final = "all"
@@ -49,8 +49,8 @@ def check(
         wanted = _wanted(probe, warn, crit)
         seen = _look(run)
         return _answer(run, seen, _read(wanted, seen), form, everything=probe == ALL)
-    from esctl.monitoring import nagios
-    from esctl.monitoring.probes import State, worst
+    from esctl.observe.monitoring import nagios
+    from esctl.observe.monitoring.probes import State, worst
 
     try:
         wanted = _wanted(probe, warn, crit)
@@ -67,7 +67,7 @@ def check(
 
 def _wanted(name: str, warn: float | None, crit: float | None) -> list["Probe"]:
     """The probes with their thresholds; raises `InvalidArgument`."""
-    from esctl.monitoring.probes import PROBES
+    from esctl.observe.monitoring.probes import PROBES
 
     chosen = [probe for probe in PROBES if name in (ALL, probe.name)]
     if warn is None and crit is None:
@@ -102,14 +102,14 @@ def _bound(probe: "Probe", given: float | None, own: float, *, outer: bool = Fal
 
 
 def _look(run: Invocation) -> "Situation":
-    from esctl.diagnosis import gathering  # loaded late: it brings trio and the client
+    from esctl.observe.diagnosis import gathering  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     return run.trio(lambda: gathering.gather(cluster))
 
 
 def _read(wanted: list["Probe"], seen: "Situation") -> list["Reading"]:
-    from esctl.monitoring.probes import read
+    from esctl.observe.monitoring.probes import read
 
     return [read(probe, seen) for probe in wanted]
 
@@ -117,8 +117,8 @@ def _read(wanted: list["Probe"], seen: "Situation") -> list["Reading"]:
 def _answer(
     run: Invocation, seen: "Situation", readings: list["Reading"], form: str | None, *, everything: bool
 ) -> Answer | None:
-    from esctl.monitoring import exposition
-    from esctl.monitoring.probes import State, worst
+    from esctl.observe.monitoring import exposition
+    from esctl.observe.monitoring.probes import State, worst
 
     if form == "prometheus":
         lines = exposition.exposition(seen, readings) if everything else exposition.checks(seen, readings)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from esctl import guard, layout, state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import (
+from esctl.cli import guard
+from esctl.cli.arguments import (
     BasePort,
     ClusterArgument,
     DataDir,
@@ -25,8 +24,10 @@ from esctl.arguments import (
     UpkeepTimeout,
     Yes,
 )
-from esctl.backends import backend_named
-from esctl.backends.interface import NodeOptions, NodeProcess, RunState
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, layout
+from esctl.clusters.backends.interface import NodeOptions, NodeProcess, RunState
 from esctl.errors import (
     CleanUpIncomplete,
     ClusterExists,
@@ -36,12 +37,12 @@ from esctl.errors import (
     StateUnreadable,
 )
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
-    from esctl.care.clearing import Cleared
-    from esctl.care.recovery import Recovered
+    from esctl.upkeep.clearing import Cleared
+    from esctl.upkeep.recovery import Recovered
     from esctl.upkeep.rolling import Step
 
 app = new_typer()
@@ -212,7 +213,7 @@ def destroy(
     dry_run: DryRun = False,
 ) -> Answer:
     """Stop every node and delete all its data, for ever"""
-    from esctl.care import clearing  # loaded late: it brings trio
+    from esctl.upkeep import clearing  # loaded late: it brings trio
 
     try:
         with run.changing(name) as cluster:
@@ -236,7 +237,7 @@ def _destroy_unreadable(
     run: Invocation, name: str, why: StateUnreadable, confirm: str | None, *, dry_run: bool
 ) -> Answer:
     """A cluster whose description is broken: what is kept beside that goes, and nothing else is known."""
-    from esctl.care import clearing
+    from esctl.upkeep import clearing
 
     with state.locked(name, run.terminal.note):
         place = state.clusters_root() / name
@@ -277,7 +278,8 @@ def recover(
     dry_run: DryRun = False,
 ) -> Answer:
     """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
-    from esctl.care import lost, recovery, vault  # loaded late: they bring trio and the storage
+    from esctl.upkeep import lost, recovery  # loaded late: they bring trio and the storage
+    from esctl.upkeep.backups import vault
 
     with run.changing(name) as cluster:
         if dry_run:
@@ -379,7 +381,7 @@ def wait(
     ] = 30.0,
 ) -> Answer:
     """Wait until the cluster has a leader"""
-    from esctl.inquiry.leader import wait_for_leader  # loaded late: it brings trio
+    from esctl.query.leader import wait_for_leader  # loaded late: it brings trio
 
     cluster = run.cluster(name)
     if all(p.state is RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster)):
@@ -411,8 +413,8 @@ def _refuse_second(name: str) -> None:
 
 
 def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()) -> Answer:
-    from esctl.inquiry import shortened  # loaded late: it brings trio
-    from esctl.inquiry.leader import wait_for_leader
+    from esctl.query import shortened  # loaded late: it brings trio
+    from esctl.query.leader import wait_for_leader
 
     backend = backend_named(cluster.backend)
     numbers = [node.id for node in cluster.nodes]

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
-from esctl.arguments import DryRun, Yes
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
 from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.care.floor import Need
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
+    from esctl.upkeep.backups.floor import Need
     from esnode.messages import PrefixCutTo
 
 app = new_typer()
@@ -40,8 +40,8 @@ def compact(
     dry_run: DryRun = False,
 ) -> Answer:
     """Let go of the events before an offset, as far as followers and backups have them"""
-    from esctl.care import floor, shelf  # loaded late: they bring trio and the client
-    from esctl.inquiry import survey as surveys
+    from esctl.query import survey as surveys
+    from esctl.upkeep.backups import floor, shelf  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -101,7 +101,7 @@ async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | Ev
     """What each node that answers has cut, or why not."""
     import trio  # loaded late, with the client
 
-    from esctl.inquiry.survey import Report
+    from esctl.query.survey import Report
     from esnode.client import connect_node
 
     outcome: dict[int, PrefixCutTo | EventStreamError] = {}

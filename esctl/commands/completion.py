@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl.answer import Answer, Line
-from esctl.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Line
 
 app = new_typer()
 _HOW: Final = {

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from esctl import settings
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
-from esctl.arguments import DryRun
-from esctl.invocation import Invocation, command, new_typer
-from esctl.settings import Setting, Settings
+from esctl.cli import settings
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.settings import Setting, Settings
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 
 app = new_typer()
 KeyArgument = Annotated[

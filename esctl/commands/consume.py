@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Tone, Trouble
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Tone, Trouble
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.inquiry.following import Wanted
-    from esctl.state import Cluster
+    from esctl.clusters.state import Cluster
+    from esctl.query.following import Wanted
     from esnode.client import StoredEvent
 
 app = new_typer()
@@ -52,7 +52,7 @@ def consume(
     ] = False,
 ) -> None:
     """Print events, one a line, from an offset on; by default all that were acked before"""
-    from esctl.inquiry.following import Wanted  # loaded late: it brings trio and the client
+    from esctl.query.following import Wanted  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     wanted = Wanted(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
@@ -73,7 +73,7 @@ def consume(
 
 
 async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", tally: Tally) -> None:
-    from esctl.inquiry.following import Staleness, reading  # loaded late: it brings trio and the client
+    from esctl.query.following import Staleness, reading  # loaded late: it brings trio and the client
 
     def stale(staleness: Staleness) -> None:
         assert wanted.node is not None

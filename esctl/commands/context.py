@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from esctl import settings, state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value
-from esctl.arguments import DryRun
+from esctl.cli import settings
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import state
 from esctl.commands.config import Project, file_of
 from esctl.errors import InvalidSetting
-from esctl.escape import quoted
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.ui.escape import quoted
 
 app = new_typer()
 _UNUSE = {

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import suffix, trail
-from esctl.answer import Answer, Fields, Line, Table, Tone, Value, View
-from esctl.arguments import DryRun
+from esctl.cli import suffix, trail
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.commands import health, status
 from esctl.commands.version import versions
 from esctl.errors import InvalidArgument, MachineRefused
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.state import Cluster
-    from esctl.support.archive import Part
-    from esctl.support.redaction import Redaction
+    from esctl.clusters.state import Cluster
+    from esctl.observe.support.archive import Part
+    from esctl.observe.support.redaction import Redaction
 
 app = new_typer()
 MIB: Final = 1 << 20
@@ -43,8 +43,8 @@ def bundle(
     dry_run: DryRun = False,
 ) -> Answer:
     """Collect logs, statuses, findings, configurations and the audit trail; no events, no secrets"""
-    from esctl.support import archive  # loaded late: it brings tarfile
-    from esctl.support.redaction import Redaction
+    from esctl.observe.support import archive  # loaded late: it brings tarfile
+    from esctl.observe.support.redaction import Redaction
 
     suffix.form_of(into, {".tar.gz": "an archive", ".tgz": "an archive"})
     cluster = run.cluster()
@@ -68,8 +68,8 @@ def bundle(
 
 def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
     """What is true now, by the name of its file."""
-    from esctl.host.examination import examine
-    from esctl.inquiry import checkup
+    from esctl.observe.host.examination import examine
+    from esctl.query import checkup
 
     looked = run.trio(lambda: checkup.examine(cluster))
     return {
@@ -84,7 +84,7 @@ def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
 
 
 def _answer(into: Path, parts: "list[Part]", redaction: "Redaction", *, size_bytes: int | None) -> Answer:
-    from esctl.support.archive import LEFT_OUT
+    from esctl.observe.support.archive import LEFT_OUT
 
     data: dict[str, Any] = {
         "file": str(into),

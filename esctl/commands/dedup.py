@@ -4,10 +4,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
-from esctl.escape import quoted
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.escape import quoted
 from esnode.dedup.batch import event_key
 
 app = new_typer()
@@ -21,7 +21,7 @@ _FIGURES: Final = (
 @command(app, "stats")
 def stats(run: Invocation) -> Answer:
     """Show how many events each node remembers, for how long, and whether the bound was met"""
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -64,7 +64,7 @@ def explain(
     event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
 ) -> Answer:
     """Say whether an event would be taken if it were sent now, and why"""
-    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
+    from esctl.query import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     state = run.trio(lambda: lookup.known(cluster, source, event_id))

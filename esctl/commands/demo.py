@@ -1,7 +1,7 @@
 """`esctl demo`: the guided tour on a cluster of its own, from the first node to the proof.
 
 The cluster is cleared away at the end, after Ctrl-C and after an error too, unless --keep. What happens on
-the way is in `esctl/tour.py`; here it is told.
+the way is in `esctl/chaos/tour.py`; here it is told.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import layout, shipped, state
-from esctl.answer import Answer, Panel, Tone, Trouble, View
-from esctl.backends.interface import NodeOptions
+from esctl.cli import shipped
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import state
+from esctl.clusters.backends import layout
+from esctl.clusters.backends.interface import NodeOptions
 from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, VerdictFailed
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.terminal import Output, Progress, Terminal
+from esctl.ui.answer import Answer, Panel, Tone, Trouble, View
+from esctl.ui.terminal import Output, Progress, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.tour import Story, Tour
+    from esctl.chaos.tour import Story, Tour
 
 app = new_typer()
 NAME: Final = "demo"
@@ -41,8 +43,8 @@ def demo(
     ] = None,
 ) -> Answer:
     """Take the tour: three nodes, 27,004 real events, a killed leader, and the proof that nothing was lost"""
-    from esctl.backends import backend_named
-    from esctl.tour import Tour, read_events
+    from esctl.chaos.tour import Tour, read_events
+    from esctl.clusters.backends import backend_named
 
     path = source if source is not None else shipped.flights()
     events = read_events(path)
@@ -73,8 +75,8 @@ async def _guided(tour: "Tour", cluster: state.Cluster, keep: bool, left: list[P
     """The tour, and the clearing away, which nothing can interrupt but a second Ctrl-C."""
     import trio
 
-    from esctl.backends import backend_named
-    from esctl.tour import clear
+    from esctl.chaos.tour import clear
+    from esctl.clusters.backends import backend_named
 
     try:
         await tour.run()
@@ -229,7 +231,7 @@ def _why_inconclusive(story: "Story") -> str:
 
 
 def _cleared(cluster: state.Cluster, keep: bool, left: list[Path]) -> list[View]:
-    from esctl.answer import Fields, Line
+    from esctl.ui.answer import Fields, Line
 
     if keep:
         return [Fields([("next", f"esctl status --cluster {cluster.name}")])]

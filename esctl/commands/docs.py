@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from esctl import candidates, shipped
-from esctl.answer import Answer, Line, Table
+from esctl.cli import candidates, shipped
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Line, Table
 
 app = new_typer()
 

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from esctl import trail
-from esctl.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.cli import trail
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidSetting
 from esctl.exits import Exit
-from esctl.host.examination import examine
-from esctl.invocation import Invocation, command, new_typer
+from esctl.observe.host.examination import examine
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 app = new_typer()
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
 
 if TYPE_CHECKING:
     from esnode.client import StoredEvent
@@ -45,7 +45,7 @@ def event(
 
 
 def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
-    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
+    from esctl.query import lookup  # loaded late: it brings trio and the client
     from esnode.client import StoredEvent
 
     found = run.trio(lambda: lookup.at_offset(cluster, offset))
@@ -63,7 +63,7 @@ def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
 
 
 def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Answer:
-    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
+    from esctl.query import lookup  # loaded late: it brings trio and the client
 
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:

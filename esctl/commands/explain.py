@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from esctl import candidates, errors
-from esctl.answer import Answer, Fields, Table, Value
+from esctl import errors
+from esctl.cli import candidates
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import exit_of
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Fields, Table, Value
 from esnode.errors import declared
 
 app = new_typer()

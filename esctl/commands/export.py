@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Fields, Line, Tone, Value
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
 from esctl.errors import InvalidArgument
-from esctl.escape import quoted
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Fields, Line, Tone, Value
+from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
-    from esctl.care.export import Selection, Sink, Watcher, Written
+    from esctl.events.export import Selection, Sink, Watcher, Written
 
 app = new_typer()
 DATABASES: Final = (".db", ".sqlite", ".sqlite3")
@@ -41,7 +41,7 @@ def export(
     ] = None,
 ) -> Answer:
     """Copy events into an SQLite database, or into lines of JSON"""
-    from esctl.care import export as exporting  # loaded late: it brings trio and the client
+    from esctl.events import export as exporting  # loaded late: it brings trio and the client
 
     cluster, written = run.cluster(), exporting.Written()
     run.on_interrupt(
@@ -64,7 +64,7 @@ def export(
 
 
 def _copy(run: Invocation, cluster: Cluster, chosen: "Selection", sink: "Sink", written: "Written") -> None:
-    from esctl.care import export as exporting  # loaded late: it brings trio and the client
+    from esctl.events import export as exporting  # loaded late: it brings trio and the client
 
     with ExitStack() as bars:
 
@@ -76,7 +76,7 @@ def _copy(run: Invocation, cluster: Cluster, chosen: "Selection", sink: "Sink", 
 
 async def _ancestors(cluster: Cluster) -> list[tuple[str, int]]:
     """What the cluster was restored from, as a node says; nothing where none answers."""
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     up = (await surveys.ask(cluster)).up
     status: dict[str, Any] = (up[0].status if up else None) or {}

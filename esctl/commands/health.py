@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.terminal import Output, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from esctl.inquiry.checkup import Checkup
+    from esctl.query.checkup import Checkup
 
 app = new_typer()
 
@@ -31,7 +31,7 @@ def health(
     ] = False,
 ) -> Answer | None:
     """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
-    from esctl.inquiry import checkup  # loaded late: it brings trio and the client
+    from esctl.query import checkup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     if watch and wait:

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import candidates
-from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble
-from esctl.arguments import DryRun
+from esctl.cli import candidates
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble
 from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Report, Survey
+    from esctl.query.survey import Report, Survey
 
 app = new_typer()
 CONFIRM_TIMEOUT_S: Final = 5.0
@@ -97,7 +97,7 @@ def transfer(
 
 async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple[int, int, float]:
     """Ask the leader, and wait until the new one answers for a majority."""
-    from esctl.inquiry.barrier import confirmed_end
+    from esctl.query.barrier import confirmed_end
     from esnode.client import connect_node
 
     begun = time.perf_counter()
@@ -108,7 +108,7 @@ async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple
 
 
 def _survey(run: Invocation) -> "Survey":
-    from esctl.inquiry import survey  # loaded late: it brings trio and the client
+    from esctl.query import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     return run.trio(lambda: survey.ask(cluster))

@@ -7,15 +7,16 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from esctl import candidates, instant, nodelog
-from esctl.answer import Answer, Tone
-from esctl.arguments import Since, Until
-from esctl.backends import backend_named
+from esctl.cli import candidates, instant
+from esctl.cli.arguments import Since, Until
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.nodelog import LogLine
 from esctl.errors import InvalidArgument
-from esctl.invocation import Invocation, command, new_typer
-from esctl.logfilter import Filter
-from esctl.nodelog import LogLine
-from esctl.terminal import Terminal
+from esctl.observe.logfilter import Filter
+from esctl.ui.answer import Answer, Tone
+from esctl.ui.terminal import Terminal
 
 app = new_typer()
 POLL_S: Final = 0.1

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import candidates, guard
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
-from esctl.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
-from esctl.backends import backend_named, datadir
-from esctl.backends.interface import Backend, NodeProcess, RunState
+from esctl.cli import candidates, guard
+from esctl.cli.arguments import DryRun, NodeArgument, StartTimeout, StopTimeout, UpkeepTimeout, Yes
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.backends import backend_named, datadir
+from esctl.clusters.backends.interface import Backend, NodeProcess, RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import CleanUpIncomplete, InvalidArgument
 from esctl.exits import exit_of
-from esctl.formatting import duration, megabytes
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.ui.formatting import duration, megabytes
 
 if TYPE_CHECKING:
     from esctl.upkeep.hands import Hands
@@ -95,7 +95,7 @@ def start(
     dry_run: DryRun = False,
 ) -> Answer:
     """Start a node that is down, and wait until it answers"""
-    from esctl.inquiry import shortened  # loaded late: it brings trio
+    from esctl.query import shortened  # loaded late: it brings trio
 
     if rejoin and trust_copy:
         raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
@@ -336,7 +336,7 @@ def _change(
 
     `gives`: the node runs afterwards; otherwise it does not.
     """
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     with run.changing() as cluster:
         cluster.node(number)

@@ -1,7 +1,7 @@
 """`esctl produce`: the events of a file, a pipe or standard input into the log, each once.
 
 A bad line is named and the rest goes in; sending the same input again is safe, since what is in the log
-is recognised. The counting is in `esctl/intake/producer.py`, the reading in `ndjson.py` and `inputs.py`.
+is recognised. The counting is in `esctl/events/producer.py`, the reading in `ndjson.py` and `inputs.py`.
 """
 
 import time
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
 from esnode.errors import (
     EventStreamError,
     InvalidEvent,
@@ -24,10 +24,10 @@ from esnode.errors import (
 )
 
 if TYPE_CHECKING:
-    from esctl.intake.inputs import Input
-    from esctl.intake.producer import Taken, Tally, Watch
-    from esctl.state import Cluster
-    from esctl.terminal import Progress, Terminal
+    from esctl.clusters.state import Cluster
+    from esctl.events.inputs import Input
+    from esctl.events.producer import Taken, Tally, Watch
+    from esctl.ui.terminal import Progress, Terminal
     from esnode.dedup.batch import Batch
 
 app = new_typer()
@@ -69,9 +69,9 @@ def produce(
     ] = False,
 ) -> Answer:
     """Append the events of a file to the log: NDJSON, or gzip of it"""
-    from esctl.inquiry.processes import refuse_if_stopped
-    from esctl.intake.inputs import open_input  # loaded late, like all that brings trio
-    from esctl.intake.producer import Tally
+    from esctl.events.inputs import open_input  # loaded late, like all that brings trio
+    from esctl.events.producer import Tally
+    from esctl.query.processes import refuse_if_stopped
 
     tally = Tally()
     run.on_interrupt(lambda: summary(tally), "run it again; sending the same events again is safe")
@@ -93,7 +93,7 @@ def produce(
 
 async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
     """Look at every line and send nothing."""
-    from esctl.intake.producer import Watch, check
+    from esctl.events.producer import Watch, check
 
     with run.terminal.progress(f"checking {source.name}"):
         watch = Watch(bad_line=lambda line: run.terminal.warn(str(line)))
@@ -103,7 +103,7 @@ async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
 async def _send(
     run: Invocation, cluster: "Cluster", source: "Input", tally: "Tally", settings: Settings
 ) -> None:
-    from esctl.intake.producer import Producer, produce
+    from esctl.events.producer import Producer, produce
     from esnode.client import connect
 
     opened = connect(
@@ -137,8 +137,8 @@ def watch_for(
 
     `describe` is told how many events are acked, and how many a second.
     """
-    from esctl.inquiry import survey
-    from esctl.intake.producer import Watch
+    from esctl.events.producer import Watch
+    from esctl.query import survey
 
     told: list[float] = []
     begun = time.monotonic()

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from esctl import candidates, schemas
-from esctl.answer import Answer, Line
-from esctl.invocation import Invocation, command, new_typer
+from esctl import schemas
+from esctl.cli import candidates
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Line
 
 app = new_typer()
 

@@ -7,14 +7,14 @@ of the log was cut, the snapshot of what that meant. Neither holds an event: for
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Value
-from esctl.arguments import DryRun
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
 from esctl.errors import ClusterNotRunning
 from esctl.exits import Exit
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.survey import Report, Survey
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.query import survey as surveys
+from esctl.query.survey import Report, Survey
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 app = new_typer()
 KEEP_S: Final = 120.0

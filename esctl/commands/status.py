@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Table, Tone, Value, View
-from esctl.backends.interface import RunState
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
-from esctl.formatting import duration, megabytes
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View
+from esctl.ui.formatting import duration, megabytes
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Report, Survey
+    from esctl.query.survey import Report, Survey
 
 app = new_typer()
 CLOCK_OFF_MS: Final = 1_000
@@ -26,7 +26,7 @@ def status(
     ] = 0.5,
 ) -> Answer:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
-    from esctl.inquiry import survey  # loaded late: it brings trio and the client
+    from esctl.query import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     found = run.trio(lambda: survey.ask(cluster, timeout))

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from esctl import instant, nodelog, suffix
-from esctl.answer import Answer, Fields, Line, Tone, View
-from esctl.arguments import Since, Until
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.cli import instant, suffix
+from esctl.cli.arguments import Since, Until
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import InvalidArgument, MachineRefused
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
-from esctl.terminal import Output, Terminal
-from esctl.timeline.moments import Kind, Moment, moment_of, moments
+from esctl.observe.timeline.moments import Kind, Moment, moment_of, moments
+from esctl.ui.answer import Answer, Fields, Line, Tone, View
+from esctl.ui.terminal import Output, Terminal
 from esnode import limits
 
 if TYPE_CHECKING:
-    from esctl.timeline.runs import Run
-    from esctl.timeline.story import Story
+    from esctl.observe.timeline.runs import Run
+    from esctl.observe.timeline.story import Story
 
 app = new_typer()
 DEFAULT_SINCE: Final = "1h"
@@ -76,8 +77,8 @@ def timeline(
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times as wide as they were")] = False,
 ) -> Answer:
     """Show elections, faults, starts and pauses of all nodes on one axis: of the last hour, if not told"""
-    from esctl.timeline import drawing, mermaid, runs, trail  # loaded late: `--help` must be quick
-    from esctl.timeline.story import tell
+    from esctl.observe.timeline import drawing, mermaid, runs, trail  # loaded late: `--help` must be quick
+    from esctl.observe.timeline.story import tell
 
     form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
     if form == "html" and into is None:
@@ -167,8 +168,8 @@ def _written(
     """Write the story to a file, in whatever form."""
     import json
 
-    from esctl import plain
-    from esctl.timeline import mermaid, page
+    from esctl.observe.timeline import mermaid, page
+    from esctl.ui import plain
 
     match form:
         case "html":
@@ -198,7 +199,7 @@ def _as_text(story: "Story", notes: list[str], *, linear: bool) -> str:
     """As it would be drawn on a terminal of no colours."""
     import io
 
-    from esctl.timeline import drawing
+    from esctl.observe.timeline import drawing
 
     paper = io.StringIO()
     terminal = Terminal(Output.TABLE, color=False, stdout=paper)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.answer import Answer
-from esctl.invocation import Invocation, command, new_typer
-from esctl.screen import END, Screen
-from esctl.sparkline import BARS
-from esctl.state import Cluster
-from esctl.terminal import Output
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
+from esctl.ui.answer import Answer
+from esctl.ui.screen import END, Screen
+from esctl.ui.sparkline import BARS
+from esctl.ui.terminal import Output
 
 if TYPE_CHECKING:
     import trio
 
-    from esctl.vitals.board import Moment
-    from esctl.vitals.controls import Control, Said
+    from esctl.observe.top.board import Moment
+    from esctl.observe.top.controls import Control, Said
 
 app = new_typer()
 _HINT: Final = "arrows select a node; p, t and f show the command that they would run, and ask"
@@ -59,7 +59,7 @@ def top(
 def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
     import trio  # loaded late: `--help` must be quick
 
-    from esctl.vitals import board, watching
+    from esctl.observe.top import board, watching
 
     async def look_twice() -> "Moment":
         moment = await watching.begin(cluster)
@@ -77,7 +77,7 @@ async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
     """Print the figures, once in `every_s`, until Ctrl-C."""
     import trio  # loaded late: `--help` must be quick
 
-    from esctl.vitals import board, watching
+    from esctl.observe.top import board, watching
 
     moment = await watching.begin(cluster)
     due = trio.current_time()
@@ -110,7 +110,7 @@ class _Live:
         """Until q, or until a signal that ends the process: that one."""
         import trio  # loaded late: `--help` must be quick
 
-        from esctl.vitals import watching
+        from esctl.observe.top import watching
 
         self._moment = await watching.begin(self._cluster)
         self._moment.unicode, self._moment.message = _shows_bars(), _HINT
@@ -128,7 +128,7 @@ class _Live:
     async def _look(self) -> None:
         import trio
 
-        from esctl.vitals import watching
+        from esctl.observe.top import watching
 
         due = trio.current_time()
         while True:
@@ -149,7 +149,7 @@ class _Live:
                 self._draw()
 
     def _draw(self) -> None:
-        from esctl.vitals import board
+        from esctl.observe.top import board
 
         width, height = self._screen.size
         self._screen.show(board.body(self._moment, width, height), board.foot(self._moment, width))
@@ -157,7 +157,7 @@ class _Live:
     # --- keys --------------------------------------------------------------------------------------
 
     def _press(self, key: str, nursery: "trio.Nursery") -> None:
-        from esctl.vitals.controls import control
+        from esctl.observe.top.controls import control
 
         numbers = [node.id for node in self._cluster.nodes]
         if self._busy:
@@ -202,7 +202,7 @@ class _Live:
         """Run the command in a process of its own."""
         import trio
 
-        from esctl.vitals.controls import Said
+        from esctl.observe.top.controls import Said
 
         shared = ["--cluster", self._cluster.name, "-o", "plain", "--no-input"]
         self._busy = True

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
-from esctl.arguments import DryRun
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.inquiry.passage import Passage
-    from esctl.inquiry.whereabouts import Copy
+    from esctl.query.passage import Passage
+    from esctl.query.whereabouts import Copy
     from esnode.raft.entry import Entry
 
 app = new_typer()
@@ -56,7 +56,7 @@ def trace(
 
 def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> int:
     """By the deduplication table, or else by looking through the log; raises `EventNotFound`."""
-    from esctl.inquiry import lookup  # loaded late: it brings trio and the client
+    from esctl.query import lookup  # loaded late: it brings trio and the client
 
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
@@ -73,7 +73,7 @@ def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) ->
 
 
 def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
-    from esctl.inquiry import whereabouts  # loaded late: it brings trio and the client
+    from esctl.query import whereabouts  # loaded late: it brings trio and the client
     from esnode.errors import Unreachable
 
     found = run.trio(lambda: whereabouts.copies(cluster, offset))
@@ -219,8 +219,8 @@ def _copies_table(found: "Sequence[Copy]", entry: "Entry") -> Table:
 
 
 def _would_send(run: Invocation, cluster: Cluster) -> Answer:
-    from esctl.inquiry import passage
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import passage
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     survey = run.trio(lambda: surveys.ask(cluster))
     text = f"would append one event of source {passage.SOURCE} to {cluster.name}; {survey.state_text}"
@@ -234,7 +234,7 @@ def _would_send(run: Invocation, cluster: Cluster) -> Answer:
 
 
 def _live(run: Invocation, cluster: Cluster) -> Answer:
-    from esctl.inquiry import passage  # loaded late: it brings trio and the client
+    from esctl.query import passage  # loaded late: it brings trio and the client
 
     way = run.trio(lambda: passage.probe(cluster))
     data = {

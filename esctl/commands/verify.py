@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.backends import backend_named
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.backends import backend_named
 from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
-from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation, command, new_typer
-from esctl.proof.verdict import Flaw
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.escape import quoted
+from esctl.verify.verdict import Flaw
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
-    from esctl.proof.audit import Audit
-    from esctl.proof.history import History
-    from esctl.proof.verdict import StoredAgain, Verdict
-    from esctl.state import Cluster
+    from esctl.clusters.state import Cluster
+    from esctl.verify.audit import Audit
+    from esctl.verify.history import History
+    from esctl.verify.verdict import StoredAgain, Verdict
 
 app = new_typer()
 DEFAULT_WAIT_S: Final = 5.0
@@ -103,7 +103,7 @@ def verify(
     ] = False,
 ) -> Answer:
     """Prove that every node has each event once, unchanged and in the same order"""
-    from esctl.proof.history import History  # loaded late: it brings the wire format
+    from esctl.verify.history import History  # loaded late: it brings the wire format
 
     if exact and not inputs:
         raise InvalidArgument("--exact says that the inputs are all there is, and there is none",
@@ -120,7 +120,7 @@ def verify(
 
 def mending_of(cluster: "Cluster", audit: "Audit") -> list[str]:
     """A command for each node that did not answer, as far as its process tells what helps."""
-    from esctl.inquiry.survey import step_for  # loaded late: it brings trio and the client
+    from esctl.query.survey import step_for  # loaded late: it brings trio and the client
 
     silent = {number for number in audit.troubles if number not in audit.up}
     processes = backend_named(cluster.backend).nodes(cluster) if silent else []
@@ -132,7 +132,7 @@ async def _examine(
 ) -> "Audit":
     from contextlib import ExitStack
 
-    from esctl.proof import audit  # loaded late: it brings trio and the client
+    from esctl.verify import audit  # loaded late: it brings trio and the client
 
     for number, path in enumerate(expected.files):
         await _expect(run, history, expected, number, path)
@@ -150,8 +150,8 @@ async def _examine(
 
 async def _expect(run: Invocation, history: "History", expected: Expected, number: int, path: str) -> None:
     """Tell the history what should be there."""
-    from esctl.intake import inputs  # loaded late: it brings trio
-    from esctl.intake.ndjson import BadLine, EventReader, Line
+    from esctl.events import inputs  # loaded late: it brings trio
+    from esctl.events.ndjson import BadLine, EventReader, Line
 
     events = 0
 

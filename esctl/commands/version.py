@@ -4,8 +4,8 @@ import platform
 import sqlite3
 from importlib import metadata
 
-from esctl.answer import Answer, Fields
-from esctl.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Fields
 from esnode import __version__
 from esnode.messages import PROTOCOL_VERSION
 

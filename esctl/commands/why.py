@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.answer import Answer, Line, Tone, View
+from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
-from esctl.invocation import Invocation, command, new_typer
+from esctl.ui.answer import Answer, Line, Tone, View
 
 if TYPE_CHECKING:
-    from esctl.diagnosis.finding import Finding
-    from esctl.diagnosis.ranking import Diagnosis
+    from esctl.observe.diagnosis.finding import Finding
+    from esctl.observe.diagnosis.ranking import Diagnosis
 
 app = new_typer()
 FEW: Final = 3
@@ -34,7 +34,7 @@ def why(
     """Say what is wrong, what shows it, what to type next; exit 10 if anything is, 20 if nothing answers"""
     import time
 
-    from esctl.diagnosis import gathering, ranking  # loaded late: they bring trio and the client
+    from esctl.observe.diagnosis import gathering, ranking  # loaded late: they bring trio and the client
 
     cluster, begun = run.cluster(), time.perf_counter()
     with run.terminal.progress(f"looking at {cluster.name}"):

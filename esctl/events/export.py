@@ -19,10 +19,10 @@ from typing import Any, Final, Protocol
 
 from sqlite_utils import Database as SQLite
 
+from esctl.clusters.state import Cluster
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.following import Reading, Wanted, reading
-from esctl.state import Cluster
+from esctl.query.barrier import confirmed_end
+from esctl.query.following import Reading, Wanted, reading
 from esnode.client import StoredEvent
 
 _EVENTS: Final = {

@@ -15,9 +15,9 @@ from typing import Final
 
 import trio
 
-from esctl import streams
 from esctl.errors import InputUnreadable
-from esctl.intake.ndjson import LineCounter
+from esctl.events.ndjson import LineCounter
+from esctl.ui import streams
 
 STANDARD_INPUT: Final = "-"
 CHUNK_BYTES: Final = 64 * 1024

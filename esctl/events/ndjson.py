@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from esctl.intake.decoding import MAX_LINE_BYTES, decode
-from esctl.intake.shape import Shape
+from esctl.events.decoding import MAX_LINE_BYTES, decode
+from esctl.events.shape import Shape
 from esnode import limits
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError, InvalidEvent

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl.intake.ndjson import BadLine, BatchMaker, EventReader, Line
+from esctl.events.ndjson import BadLine, BatchMaker, EventReader, Line
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import CallerError, EventStreamError, first_of
 

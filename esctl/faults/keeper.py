@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from esctl import state
+from esctl.clusters import state
+from esctl.clusters.state import Cluster
 from esctl.faults import leases, severed
 from esctl.faults.leases import StoppedNode
 from esctl.faults.severed import SeveredLinks
-from esctl.state import Cluster
 from esnode.errors import EventStreamError
 
 LOOK_EVERY_S: Final = 0.2

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import esnode
-from esctl import state
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused, NodeNotRunning
 from esctl.faults.orders import belongs
-from esctl.state import Cluster
 from esnode.errors import EventStreamError, OperationTimeout
 
 START_TIMEOUT_S: Final = 30.0

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import state
-from esctl.backends import backend_named
-from esctl.backends.interface import Links
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import Links
+from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused, NoEffect
 from esctl.faults import leases
 from esctl.faults.orders import Order, belongs, block
 from esctl.faults.shapes import Cut
-from esctl.state import Cluster
 from esnode.errors import EventStreamError, OperationTimeout
 
 PLACE: Final = "cuts"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from esctl import nodelog
-from esctl.nodelog import LogLine
+from esctl.clusters import nodelog
+from esctl.clusters.nodelog import LogLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import trio
 
-from esctl.failover.outcome import Outcome, Reading
-from esctl.load import ledger
-from esctl.load.ledger import LoadPlan
-from esctl.proof.operations import Operations
-from esctl.proof.verdict import Flaw
-from esctl.state import Cluster
+from esctl.bench import ledger
+from esctl.bench.ledger import LoadPlan
+from esctl.chaos.failover.outcome import Outcome, Reading
+from esctl.clusters.state import Cluster
+from esctl.verify.operations import Operations
+from esctl.verify.verdict import Flaw
 
 FLOOR: Final = 0.1
 """A load that had less than this share of its events acked, while it ran, shows nothing."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from esctl.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
 
 SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
 """Which cluster it is about and how it answers is for the run to say."""

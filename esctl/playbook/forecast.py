@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from esctl.cli.guard import QuorumChange
 from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
-from esctl.guard import QuorumChange
 from esctl.playbook.commands import command_of
 from esctl.playbook.kinds import DEEDS
 from esctl.playbook.schema import Action, Kind
@@ -65,7 +65,7 @@ class Forecast:
         return frozenset[Cut]().union(*(one.cuts for one in self.faults.values()))
 
     def outlook(self, before: "Forecast | None" = None) -> Outlook:
-        """What the quorum is in it, in the words of `esctl/guard.py`."""
+        """What the quorum is in it, in the words of `esctl/cli/guard.py`."""
         needed = len(self.voters) // 2 + 1
         runs = [node for node in self.voters if node not in self.out]
         if self.cuts and runs:

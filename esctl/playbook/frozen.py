@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from esctl.clusters.state import write_atomically
 from esctl.playbook.duration import Duration
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
@@ -29,7 +30,6 @@ from esctl.playbook.schema import (
     Step,
 )
 from esctl.playbookerrors import RunUnreadable
-from esctl.state import write_atomically
 
 FILE: Final = "playbook.json"
 

@@ -1,6 +1,6 @@
 """The least that an action does to a cluster: whether it only reads, changes something, or takes data away.
 
-A command says it of itself (`@command` in `esctl/invocation.py`); what is no command of ours changes
+A command says it of itself (`@command` in `esctl/cli/invocation.py`); what is no command of ours changes
 something. The linter holds what a step says of itself to it. Called by the linter.
 """
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import state
+from esctl.clusters import state
 from esctl.errors import MachineRefused
 from esctl.playbookerrors import RunNotFound, RunUnderWay, RunUnreadable
 

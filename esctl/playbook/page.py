@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.load.units import number
+from esctl.bench.report.plot import TOP, WIDTH, thin
+from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
+from esctl.bench.units import number
 from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
-from esctl.report import style
-from esctl.report.markup import add, document, element
-from esctl.report.plot import TOP, WIDTH, thin
-from esctl.report.scale import Scale, decades, linear, span, wants_decades
+from esctl.ui.html import style
+from esctl.ui.html.markup import add, document, element
 
 _LEFT: Final = 110
 _RIGHT: Final = 14

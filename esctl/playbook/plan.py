@@ -18,7 +18,7 @@ from esctl.playbook.schema import Action, InputType, Kind, Playbook, Scalar, Ste
 from esctl.playbookerrors import InvalidPlan, NotEvaluable
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
 
 SCHEMA: Final = "esctl.plan/v1"
 SECRET: Final = "(secret)"  # noqa: S105  # what is shown in the place of one

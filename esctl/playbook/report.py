@@ -1,7 +1,7 @@
 """The report of a run: one document for programs, and the same as Markdown for people.
 
-The page of HTML, with its plot, is in `esctl/report/run.py`. Reads the run's directory; decides nothing, and
-never prints. Called by the commands that drive a run and by `esctl playbook report`.
+The page of HTML, with its plot, is in `esctl/playbook/page.py`. Reads the run's directory; decides nothing,
+and never prints. Called by the commands that drive a run and by `esctl playbook report`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.load import ledger
+from esctl.bench import ledger
 from esctl.playbook.progress import Progress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undoing import left_over

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from esctl.cli.shipped import directory
 from esctl.playbookerrors import PlaybookNotFound
-from esctl.shipped import directory
 
 SUFFIX: Final = ".toml"
 

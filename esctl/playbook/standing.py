@@ -7,8 +7,8 @@ the run again and again.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esctl.inquiry.checkup import Checkup
-    from esctl.inquiry.survey import Report, Survey
+    from esctl.query.checkup import Checkup
+    from esctl.query.survey import Report, Survey
 
 
 def status(survey: "Survey") -> dict[str, Any]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from esctl.errors import InvalidArgument
-from esctl.escape import quoted
 from esctl.playbook.duration import Duration
 from esctl.playbookerrors import InvalidPlaybook
+from esctl.ui.escape import quoted
 
 E = TypeVar("E", bound=enum.StrEnum)
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from esctl import state
+from esctl.bench import attendant
+from esctl.clusters import state
 from esctl.errors import ClusterNotFound
 from esctl.faults import leases
-from esctl.inquiry import checkup as checkups
-from esctl.inquiry import survey as surveys
-from esctl.load import attendant
 from esctl.playbook import audit, standing
+from esctl.query import checkup as checkups
+from esctl.query import survey as surveys
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
 
 _SURVEYED: Final = frozenset({"status", "cluster", "faults"})
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from esctl.inquiry import processes
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
+from esctl.query import processes
 from esnode import limits
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import trio
 
-from esctl import nodelog
-from esctl.backends.interface import RunState
-from esctl.inquiry import shortened
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.shortened import Shortened
-from esctl.inquiry.survey import MAX_LAG_EVENTS, Report, Survey
-from esctl.state import Cluster
+from esctl.clusters import nodelog
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
+from esctl.query import shortened
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
+from esctl.query.shortened import Shortened
+from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0

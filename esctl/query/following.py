@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.inquiry.barrier import confirmed_end
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
+from esctl.query.barrier import confirmed_end
 from esnode import limits
 from esnode.client import BatchSubscription, StoredBatch, connect, connect_node
 from esnode.errors import OffsetOutOfRange, OperationTimeout

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import trio
 
-from esctl.backends.probe import status_of
-from esctl.inquiry import processes
-from esctl.state import Cluster, Node
+from esctl.clusters.backends.probe import status_of
+from esctl.clusters.state import Cluster, Node
+from esctl.query import processes
 from esnode.errors import NoQuorum
 
 KNOWN_AFTER_S: Final = 1.0

@@ -6,8 +6,8 @@ Called by `esctl event` and `esctl dedup explain`.
 
 from collections.abc import Callable
 
-from esctl.inquiry.barrier import End, confirmed_end
-from esctl.state import Cluster
+from esctl.clusters.state import Cluster
+from esctl.query.barrier import End, confirmed_end
 from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect
 from esnode.dedup.batch import event_key

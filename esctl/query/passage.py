@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import trio
 
-from esctl.inquiry.barrier import reason_of
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
+from esctl.query.barrier import reason_of
 from esnode.client import connect, connect_node
 from esnode.errors import EventStreamError, NotLeader
 from esnode.events import make_batch

@@ -9,10 +9,10 @@ from typing import Final
 
 import trio
 
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.state import Cluster
 from esnode.config import parse_address
 from esnode.errors import NoQuorum, Unreachable
 

@@ -8,12 +8,12 @@ have applied more than its last line says. Changes nothing. Called by `cluster s
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from esctl import nodelog
-from esctl.backends import backend_named
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.survey import Survey
-from esctl.nodelog import LogLine
-from esctl.state import Cluster
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.nodelog import LogLine
+from esctl.clusters.state import Cluster
+from esctl.query import survey as surveys
+from esctl.query.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import trio
 
-from esctl import nodelog
-from esctl.answer import Trouble
-from esctl.backends import backend_named
-from esctl.backends.interface import NodeProcess, RunState
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster, Node
 from esctl.faults import severed
-from esctl.inquiry.barrier import reason_of
-from esctl.state import Cluster, Node
+from esctl.query.barrier import reason_of
+from esctl.ui.answer import Trouble
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import trio
 
-from esctl import nodelog
-from esctl.backends import backend_named
-from esctl.inquiry.barrier import reason_of
-from esctl.state import Cluster, Node
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
+from esctl.clusters.state import Cluster, Node
+from esctl.query.barrier import reason_of
 from esnode.client import KeyState, connect_node
 from esnode.errors import DamagedRecord, EventStreamError, OffsetOutOfRange
 from esnode.raft.entry import Entry, EntryKind, parse

@@ -1,6 +1,6 @@
 """What a command answers: data for programs, views for people, and how it ended.
 
-A command returns an `Answer` and prints nothing; `esctl/terminal.py` turns it into a table, plain text or
+A command returns an `Answer` and prints nothing; `esctl/ui/terminal.py` turns it into a table, plain text or
 one JSON document. Nothing here knows rich or the terminal. Called by every command.
 """
 

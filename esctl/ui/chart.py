@@ -2,7 +2,7 @@
 
 The only module that knows uniplot, and it loads it only when something is drawn. With colours each curve is
 a line of braille dots in a colour of its own; without them each is drawn in a letter of its own, since dots
-alone would not tell which is which. Prints nothing. Called by `esctl/terminal.py`.
+alone would not tell which is which. Prints nothing. Called by `esctl/ui/terminal.py`.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Final
 
-from esctl.answer import Chart
+from esctl.ui.answer import Chart
 
 COLORS: Final = ("green", "yellow", "cyan", "magenta", "blue", "red")
 LETTERS: Final = ("o", "*", "+", "x", "~", "#")

@@ -1,4 +1,4 @@
-"""How tables write sizes and spans of time. Pure. Called by the commands and by `esctl/vitals`."""
+"""How tables write sizes and spans of time. Pure. Called by the commands and by `esctl/observe/top`."""
 
 from typing import Final
 

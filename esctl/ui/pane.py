@@ -7,7 +7,7 @@ neither rich nor what is shown: it is given how a picture is made. Opened by `Te
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from esctl.answer import Tone
+from esctl.ui.answer import Tone
 
 Lines = Sequence[Sequence[tuple[str, Tone]]]
 

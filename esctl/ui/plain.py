@@ -7,8 +7,8 @@ Pure. Called by `terminal.py`.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from esctl import escape
-from esctl.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
+from esctl.ui import escape
+from esctl.ui.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
 
 SCHEMA: Final = "esctl/v1"
 
@@ -41,7 +41,7 @@ def lines(view: View) -> Iterator[str]:
             for name, value in view.pairs:
                 yield row((name, value))
         case Chart():
-            from esctl import chart
+            from esctl.ui import chart
 
             for numbers in chart.rows(view):
                 yield row(numbers)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import IO, Any, Final
 
-from esctl.answer import View
+from esctl.ui.answer import View
 
 Draw = Callable[[Sequence[View], int], list[str]]
 """Views as lines that are no wider than so many columns."""

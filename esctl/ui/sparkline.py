@@ -1,7 +1,7 @@
 """A row of figures as one line of small bars, the newest at the right.
 
 Pure. A figure that is not known is a blank; the highest one fills its place, and zero is an empty baseline.
-Called by `esctl/vitals/board.py`.
+Called by `esctl/observe/top/board.py`.
 """
 
 from collections.abc import Iterable

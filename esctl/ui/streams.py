@@ -14,7 +14,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Final
 
 from esctl.errors import InputUnreadable
-from esctl.escape import in_ascii
+from esctl.ui.escape import in_ascii
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from esctl.answer import Lanes, Span, Tone
+from esctl.ui.answer import Lanes, Span, Tone
 
 LEAST_CELLS: Final = 20
 Line = list[tuple[str, Tone]]

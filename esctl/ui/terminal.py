@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from esctl import columns, escape, plain, streams
-from esctl.answer import (
+from esctl.ui import columns, escape, plain, streams
+from esctl.ui.answer import (
     Answer,
     Cell,
     Chart,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from esctl.pane import Pane
-    from esctl.screen import Screen
+    from esctl.ui.pane import Pane
+    from esctl.ui.screen import Screen
 
 MAX_PIPED_WIDTH: Final = 10_000
 """A table that was asked for on a pipe is never cut."""
@@ -244,7 +244,7 @@ class Terminal:
     @contextmanager
     def live(self) -> Iterator["Screen"]:
         """The whole terminal for pictures that are drawn again and again; only when `can_live`."""
-        from esctl.screen import Screen  # loaded late: few commands need it
+        from esctl.ui.screen import Screen  # loaded late: few commands need it
 
         with Screen(self._stdout, self.rendered) as screen:
             yield screen
@@ -261,7 +261,7 @@ class Terminal:
     def pane(self) -> Iterator["Pane"]:
         """Lines that are drawn anew in place; what is printed meanwhile goes above them. Silent where nobody
         watches."""
-        from esctl.pane import Pane
+        from esctl.ui.pane import Pane
 
         if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
             yield Pane()
@@ -359,7 +359,7 @@ class Terminal:
                 self._draw_chart(console, view)
                 return
             case Lanes():
-                from esctl import swimlanes  # loaded late: most commands draw none
+                from esctl.ui import swimlanes  # loaded late: most commands draw none
 
                 width = console.width if self._stdout.isatty() else CHART_WIDTH
                 for line in swimlanes.draw(view, width):
@@ -410,7 +410,7 @@ class Terminal:
     def _draw_chart(self, console: "Console", view: Chart) -> None:
         from rich.text import Text
 
-        from esctl import chart  # loaded late: most commands draw none
+        from esctl.ui import chart  # loaded late: most commands draw none
 
         seen = self._stdout.isatty() or self._width is not None
         drawn = chart.draw(view, console.width if seen else CHART_WIDTH, color=self._color and seen)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esctl import state
-from esctl.backends import backend_named, datadir, holder, pidfile
-from esctl.backends.interface import Backend
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, datadir, holder, pidfile
+from esctl.clusters.backends.interface import Backend
+from esctl.clusters.state import Cluster
 from esctl.errors import NodesAlive
-from esctl.state import Cluster
 
 
 @dataclass(frozen=True, slots=True)

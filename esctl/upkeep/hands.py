@@ -7,11 +7,11 @@ have hands of their own, over a cluster in memory. Called by the rest of this ro
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from esctl.backends.interface import Backend
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.survey import Survey
-from esctl.state import Cluster
+from esctl.clusters.backends.interface import Backend
+from esctl.clusters.state import Cluster
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
+from esctl.query.survey import Survey
 from esnode.client import connect_node
 
 STOP_TIMEOUT_S: Final = 5.0

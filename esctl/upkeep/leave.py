@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from esctl.errors import NodeNotBack
-from esctl.inquiry.survey import Survey
+from esctl.query.survey import Survey
 from esctl.upkeep import readiness
 from esctl.upkeep.hands import Hands
 from esctl.upkeep.readiness import Look

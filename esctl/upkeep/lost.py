@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from esctl.backends import datadir
-from esctl.backends.interface import Backend, RunState
-from esctl.care import vault
+from esctl.clusters.backends import datadir
+from esctl.clusters.backends.interface import Backend, RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused, QuorumNotLost, SurvivorDistrusted
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.state import Cluster
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
+from esctl.upkeep.backups import vault
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, Unreachable
 
 START_S: Final = 10.0

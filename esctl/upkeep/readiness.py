@@ -11,10 +11,10 @@ from typing import Final
 
 import trio
 
-from esctl.backends.interface import RunState
+from esctl.clusters.backends.interface import RunState
 from esctl.errors import TooFewNodes
 from esctl.faults import leases
-from esctl.inquiry.survey import Report, Survey
+from esctl.query.survey import Report, Survey
 
 ROUND_S: Final = 0.1
 """Between two looks; nothing tells when a follower has caught up."""

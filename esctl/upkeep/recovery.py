@@ -8,12 +8,14 @@ old files aside, and makes the new cluster. What may be done is decided in `lost
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esctl import guard, state
-from esctl.backends import backend_named
-from esctl.care import lost, shelf, taking, vault
-from esctl.care.starting import start_and_elect
-from esctl.invocation import Invocation
-from esctl.state import Cluster
+from esctl.cli import guard
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
+from esctl.clusters.state import Cluster
+from esctl.upkeep import lost
+from esctl.upkeep.backups import shelf, taking, vault
+from esctl.upkeep.backups.starting import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 

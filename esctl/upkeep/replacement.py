@@ -12,12 +12,12 @@ from typing import Final
 
 import trio
 
-from esctl.inquiry.survey import Survey
-from esctl.proof.audit import Watcher, audit
-from esctl.proof.history import History
-from esctl.state import Cluster
+from esctl.clusters.state import Cluster
+from esctl.query.survey import Survey
 from esctl.upkeep import leave
 from esctl.upkeep.hands import Hands
+from esctl.verify.audit import Watcher, audit
+from esctl.verify.history import History
 
 REJOIN: Final = ("--rejoin",)
 """With an empty directory, the node must say of itself that it has lost what it had acked."""

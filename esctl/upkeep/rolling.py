@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from esctl.inquiry.survey import Survey
+from esctl.query.survey import Survey
 from esctl.upkeep import leave
 from esctl.upkeep.hands import Hands
 

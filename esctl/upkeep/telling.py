@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.cli.guard import QuorumChange
 from esctl.errors import Inconclusive, VerdictFailed
 from esctl.exits import exit_of
-from esctl.guard import QuorumChange
-from esctl.inquiry.survey import Survey
+from esctl.query.survey import Survey
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.upkeep import readiness
 from esctl.upkeep.leave import Drained
 from esctl.upkeep.replacement import Replaced, Sameness

@@ -13,12 +13,12 @@ from typing import Final, Protocol
 
 import trio
 
-from esctl.inquiry import processes
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
-from esctl.proof.history import History
-from esctl.proof.window import Window
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
+from esctl.query import processes
+from esctl.query import survey as surveys
+from esctl.query.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
+from esctl.verify.history import History
+from esctl.verify.window import Window
 from esnode import limits
 from esnode.client import NodeLink, connect_node
 from esnode.errors import (

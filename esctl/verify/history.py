@@ -2,7 +2,7 @@
 
 Takes the raw records of each node as it serves them and believes nothing else: checks each checksum, that
 offsets are dense, that every key is the digest of its event, and hashes keys and events of each node up to
-an offset that all have. Never reads a network or a file and never prints. Called by `esctl/proof/audit.py`,
+an offset that all have. Never reads a network or a file and never prints. Called by `esctl/verify/audit.py`,
 which feeds it; `verdict.py` says what it adds up to.
 """
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from esctl.proof.sightings import DIGEST_BYTES, Sightings
-from esctl.proof.verdict import Evidence, Finding, Findings, Flaw, NodeEvidence, Verdict, judge
-from esctl.proof.window import MayRepeat, Window
+from esctl.verify.sightings import DIGEST_BYTES, Sightings
+from esctl.verify.verdict import Evidence, Finding, Findings, Flaw, NodeEvidence, Verdict, judge
+from esctl.verify.window import MayRepeat, Window
 from esnode import limits
 from esnode.dedup.batch import event_key, split_keys
 from esnode.errors import DamagedRecord, ProtocolError

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from esctl.proof.placement import Placement, Told, judge_places, never
-from esctl.proof.precedence import Reads, judge_times
-from esctl.proof.readers import Readers
-from esctl.proof.verdict import Finding, Findings, Flaw
-from esctl.proof.window import MayRepeat
+from esctl.verify.placement import Placement, Told, judge_places, never
+from esctl.verify.precedence import Reads, judge_times
+from esctl.verify.readers import Readers
+from esctl.verify.verdict import Finding, Findings, Flaw
+from esctl.verify.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esctl.proof.verdict import Findings, Flaw
-from esctl.proof.window import MayRepeat
+from esctl.verify.verdict import Findings, Flaw
+from esctl.verify.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET
 

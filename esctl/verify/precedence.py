@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esctl.proof.placement import Flags, Numbers, Placement, Times
-from esctl.proof.verdict import Findings, Flaw
+from esctl.verify.placement import Flags, Numbers, Placement, Times
+from esctl.verify.verdict import Findings, Flaw
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ that retention has cut since is not judged. Decides nothing about times. Called 
 from array import array
 from dataclasses import dataclass
 
-from esctl.proof.placement import NO_KEY
-from esctl.proof.verdict import Finding, Findings, Flaw
+from esctl.verify.placement import NO_KEY
+from esctl.verify.verdict import Finding, Findings, Flaw
 from esnode import limits
 
 _SIZE = limits.KEY_BYTES

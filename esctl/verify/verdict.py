@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from esctl.proof.sightings import Expectation, Sighting, Sightings
-from esctl.proof.window import Window
+from esctl.verify.sightings import Expectation, Sighting, Sightings
+from esctl.verify.window import Window
 
 MAX_EXAMPLES: Final = 5
 """Findings of one kind that are described; all are counted."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esctl.proof.history import History
+from esctl.verify.history import History
 from esnode.backup import file as backup_file
 from esnode.backup.chain import ContentHash
 from esnode.backup.directory import replay

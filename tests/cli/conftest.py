@@ -17,16 +17,17 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import plain, state
-from esctl.answer import Answer
-from esctl.backends import backend_named
-from esctl.backends.interface import NodeOptions, RunState
-from esctl.backends.netns import NetnsBackend
-from esctl.backends.process import ProcessBackend
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import NodeOptions, RunState
+from esctl.clusters.backends.netns import NetnsBackend
+from esctl.clusters.backends.process import ProcessBackend
+from esctl.clusters.state import Cluster, Node
 from esctl.exits import Exit
-from esctl.invocation import Invocation
-from esctl.state import Cluster, Node
-from esctl.terminal import Terminal
+from esctl.ui import plain
+from esctl.ui.answer import Answer
+from esctl.ui.terminal import Terminal
 
 from . import contract, forked
 

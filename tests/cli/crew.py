@@ -11,9 +11,9 @@ from typing import Any
 
 import trio
 
-from esctl.backends.interface import NodeProcess, RunState
-from esctl.inquiry.survey import Report, Survey
-from esctl.state import Cluster, Node
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster, Node
+from esctl.query.survey import Report, Survey
 
 from .wire_node import WireNode, log
 

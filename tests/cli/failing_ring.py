@@ -11,10 +11,10 @@ from typing import Any
 
 import trio
 
-from esctl.backends.interface import RunState
+from esctl.chaos.failover.subject import Mark
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.nodelog import LogLine
 from esctl.errors import NodeFailedToStart
-from esctl.failover.subject import Mark
-from esctl.nodelog import LogLine
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError, Unreachable

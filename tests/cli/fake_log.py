@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from esctl.load.usage import NodeUse, Usage
+from esctl.bench.usage import NodeUse, Usage
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError

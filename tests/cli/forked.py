@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import IO
 
 from esctl import main as program
-from esctl.commandtable import ROWS, load
+from esctl.cli.commandtable import ROWS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED_LATE = [
     "typer._adapters",
-    "esctl.inquiry.survey",
-    "esctl.diagnosis.gathering",
-    "esctl.intake.producer",
+    "esctl.query.survey",
+    "esctl.observe.diagnosis.gathering",
+    "esctl.events.producer",
 ]
 """By many commands, which then find it loaded."""
 MAX_REQUEST_BYTES = 200_000

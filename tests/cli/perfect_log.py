@@ -7,7 +7,7 @@ steps.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from esctl.proof.operations import Operations
+from esctl.verify.operations import Operations
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 
 Step = tuple[str, int, int]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from esctl.load.result import Result
+from esctl.bench.result import Result
 
 MACHINE: Final = {
     "machine": "x86_64", "cpu": "A", "cpus": 2, "memory_bytes": 8_000_000_000, "system": "Linux 6",

@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
-from esctl import state
-from esctl.inquiry.survey import NUMBERS
-from esctl.state import Cluster, Node
+from esctl.clusters import state
+from esctl.clusters.state import Cluster, Node
+from esctl.query.survey import NUMBERS
 from esnode.connection import Connection, accept
 from esnode.dedup.batch import OffsetRange, split_keys
 from esnode.errors import PeerError

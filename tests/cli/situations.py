@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esctl.backends.interface import NodeProcess, RunState
-from esctl.diagnosis.lastwords import LastWords
-from esctl.diagnosis.situation import Disk, Situation
-from esctl.inquiry.survey import Report, Survey
-from esctl.state import Cluster, Node
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster, Node
+from esctl.observe.diagnosis.lastwords import LastWords
+from esctl.observe.diagnosis.situation import Disk, Situation
+from esctl.query.survey import Report, Survey
 from tests.cli.wire_node import IDENTITY, WireNode, log
 
 HEARD_MS = 1_357_000_000_000

@@ -8,10 +8,10 @@ import sys
 import types
 from pathlib import Path
 
-from esctl import streams
-from esctl.answer import Answer, Table, Trouble
 from esctl.errors import VerdictFailed
 from esctl.exits import Exit
+from esctl.ui import streams
+from esctl.ui.answer import Answer, Table, Trouble
 
 LINES = 3_000
 ROWS = 20_000
@@ -20,7 +20,7 @@ DONE = "all done"
 
 def main() -> None:
     streams.install()  # as the entry point does, before anything else is opened
-    from esctl.invocation import Invocation, command, new_typer
+    from esctl.cli.invocation import Invocation, command, new_typer
     from esctl.main import app
 
     place, fails = Path(sys.argv[1]), "fails" in sys.argv

@@ -5,10 +5,10 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from esctl.inquiry import survey
-from esctl.proof.audit import Audit, audit
-from esctl.proof.history import History
-from esctl.proof.verdict import Flaw, Verdict
+from esctl.query import survey
+from esctl.verify.audit import Audit, audit
+from esctl.verify.history import History
+from esctl.verify.verdict import Flaw, Verdict
 from tests.cli.wire_node import WireNode, event, log, record, serving, three
 
 

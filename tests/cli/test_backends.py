@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl import state
-from esctl.backends import backend_named, network, pidfile
-from esctl.backends.interface import RunState
-from esctl.backends.network import Network
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, network, pidfile
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.backends.network import Network
+from esctl.clusters.state import Cluster
 from esctl.errors import (
     MachineRefused,
     NetworkRefused,
@@ -23,7 +24,6 @@ from esctl.errors import (
     NodesAlive,
     PortTaken,
 )
-from esctl.state import Cluster
 from esnode.config import load
 
 from .conftest import FakeNodes

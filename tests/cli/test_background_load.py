@@ -15,16 +15,16 @@ import pytest
 import trio
 import trio.testing
 
-from esctl import state
-from esctl.backends import pidfile
+from esctl.bench import attendant, background, ledger
+from esctl.bench.background import BackgroundLoad, Witness
+from esctl.bench.generator import Generator
+from esctl.bench.ledger import Ledger, LoadPlan
+from esctl.clusters import state
+from esctl.clusters.backends import pidfile
+from esctl.clusters.state import Cluster, write_atomically
 from esctl.errors import MachineRefused
-from esctl.load import attendant, background, ledger
-from esctl.load.background import BackgroundLoad, Witness
-from esctl.load.generator import Generator
-from esctl.load.ledger import Ledger, LoadPlan
 from esctl.playbookerrors import LoadNotFound, LoadRuns, RunUnreadable
-from esctl.proof.verdict import Flaw
-from esctl.state import Cluster, write_atomically
+from esctl.verify.verdict import Flaw
 from esnode.dedup.batch import OffsetRange
 from esnode.errors import NoQuorum, OperationTimeout
 from tests.cli.fake_log import Log
@@ -184,7 +184,7 @@ def test_a_load_whose_starter_was_killed_is_known_by_what_it_notes_itself(tmp_pa
     ledger.write_plan(files, PLAN)
     write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
     assert [load.running for load in attendant.listed(cluster)] == [False]
-    note = "import sys; from pathlib import Path; from esctl.load import attendant;"
+    note = "import sys; from pathlib import Path; from esctl.bench import attendant;"
     note += "attendant.note_self(Path(sys.argv[1])); print('there', flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", note, str(files)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

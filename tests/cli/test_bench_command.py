@@ -11,16 +11,16 @@ import pytest
 import trio
 import trio.testing
 
-from esctl import state
-from esctl.answer import Answer, Line, Table, Tone
+from esctl.bench.generator import Generator
+from esctl.bench.runner import Load, Plan
+from esctl.bench.trial import kept_up, run_trial
+from esctl.clusters import state
 from esctl.commands.bench import produce as bench
 from esctl.commands.bench import screens
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.exits import Exit
-from esctl.load.generator import Generator
-from esctl.load.runner import Load, Plan
-from esctl.load.trial import kept_up, run_trial
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer, Line, Table, Tone
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
 from tests.cli import conftest as clusters

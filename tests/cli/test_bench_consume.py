@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from esctl import state
+from esctl.bench.reading import Consumption, consume, extent_of
+from esctl.clusters import state
+from esctl.clusters.state import Cluster
 from esctl.commands.bench import consume as bench
 from esctl.errors import EventNotFound, NodeNotFound
 from esctl.exits import Exit
-from esctl.load.reading import Consumption, consume, extent_of
-from esctl.state import Cluster
-from esctl.terminal import Output, Terminal
+from esctl.ui.terminal import Output, Terminal
 from esnode.messages import Subscribe
 from tests.cli.fake_log import CLUSTER, MACHINE
 from tests.cli.wire_node import WireNode, serving, three

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import trio
 
-from esctl.answer import Answer
+from esctl.bench.delivery import Deliveries, EndToEnd, Followed, run_end_to_end
+from esctl.bench.generator import Generator
+from esctl.bench.runner import Plan
 from esctl.commands.bench import e2e
 from esctl.exits import Exit
-from esctl.load.delivery import Deliveries, EndToEnd, Followed, run_end_to_end
-from esctl.load.generator import Generator
-from esctl.load.runner import Plan
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer
+from esctl.ui.terminal import Output, Terminal
 from esnode.client import StoredBatch
 from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
 

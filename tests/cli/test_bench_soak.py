@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import trio
 
-from esctl.answer import Answer
+from esctl.bench.endurance import Endurance
+from esctl.bench.generator import Generator
+from esctl.bench.runner import Plan
+from esctl.bench.usage import Usage
 from esctl.commands.bench import soak
 from esctl.exits import Exit
-from esctl.load.endurance import Endurance
-from esctl.load.generator import Generator
-from esctl.load.runner import Plan
-from esctl.load.usage import Usage
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer
+from esctl.ui.terminal import Output, Terminal
 from tests.cli import conftest as clusters
 from tests.cli.fake_log import MACHINE, RUN, Log, Nodes, Slow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import suite
-from esctl.commandtable import ROWS, load
-from esctl.load import result
+from esctl.bench import result
+from esctl.cli.commandtable import ROWS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from esctl.answer import Answer, Chart
+from esctl.bench.generator import Generator
+from esctl.bench.knee import Search
+from esctl.bench.runner import Plan
+from esctl.bench.trial import run_trial
 from esctl.commands.bench import sweep
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
-from esctl.load.generator import Generator
-from esctl.load.knee import Search
-from esctl.load.runner import Plan
-from esctl.load.trial import run_trial
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer, Chart
+from esctl.ui.terminal import Output, Terminal
 from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes, Slow
 
 BOUND_MS = 20.0

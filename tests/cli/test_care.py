@@ -14,11 +14,10 @@ import pytest
 import trio
 from sqlite_utils import Database as SQLite
 
-from esctl import state
-from esctl.backends import datadir
-from esctl.backends.interface import NodeProcess, RunState
-from esctl.care import export, floor, lost, shelf, taking, vault
-from esctl.care.drill import Copy, Findings
+from esctl.clusters import state
+from esctl.clusters.backends import datadir
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import (
     BackupOvertaken,
     ExportOfAnother,
@@ -28,9 +27,12 @@ from esctl.errors import (
     QuorumNotLost,
     SurvivorDistrusted,
 )
-from esctl.inquiry.survey import Report, Survey
-from esctl.intake.ndjson import EventReader, GoodLine
-from esctl.state import Cluster
+from esctl.events import export
+from esctl.events.ndjson import EventReader, GoodLine
+from esctl.query.survey import Report, Survey
+from esctl.upkeep import lost
+from esctl.upkeep.backups import floor, shelf, taking, vault
+from esctl.upkeep.backups.drill import Copy, Findings
 from esnode import config as node_config
 from esnode.backup.file import BackupReader
 from esnode.config import Ancestor, Dedup

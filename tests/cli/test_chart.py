@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from esctl.answer import Answer, Chart
-from esctl.chart import COLORS, draw, rows
-from esctl.terminal import CHART_WIDTH, Output, Terminal
+from esctl.ui.answer import Answer, Chart
+from esctl.ui.chart import COLORS, draw, rows
+from esctl.ui.terminal import CHART_WIDTH, Output, Terminal
 
 CURVES = {
     "p50": [(10_000.0, 1.1), (20_000.0, 1.3), (40_000.0, 2.2)],

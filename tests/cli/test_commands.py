@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from esctl import state
-from esctl.commandtable import ROWS, load
+from esctl.cli.commandtable import ROWS, load
+from esctl.clusters import state
 from esctl.main import app
 from esnode import __version__
 from esnode.errors import declared

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from esctl.answer import Table
+from esctl.bench.comparison import compare
+from esctl.bench.result import Result, save
 from esctl.commands.bench.compare import answer_of
-from esctl.load.comparison import compare
-from esctl.load.result import Result, save
-from esctl.terminal import Output
+from esctl.ui.answer import Table
+from esctl.ui.terminal import Output
 from tests.cli.results import MACHINE, SETTINGS, of, result
 from tests.cli.test_commands import Run
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from esctl.load import comparison
-from esctl.load.comparison import Verdict, caveats, compare
-from esctl.load.result import Result
+from esctl.bench import comparison
+from esctl.bench.comparison import Verdict, caveats, compare
+from esctl.bench.result import Result
 from tests.cli.results import CLUSTER, MACHINE, SETTINGS, of, result
 
 

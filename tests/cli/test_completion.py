@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from esctl import candidates, settings, state
+from esctl.cli import candidates, settings
+from esctl.clusters import state
 from esctl.faults import leases
 
 from .conftest import FakeNodes

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from esctl import formatting
-from esctl.answer import Answer, Cell, Line, Table
-from esctl.backends.interface import NodeProcess, RunState
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster, Node
 from esctl.commands import health, leader, status, verify
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
-from esctl.inquiry.checkup import Checkup, Stage
-from esctl.inquiry.survey import Report, Survey
-from esctl.proof.audit import Audit
-from esctl.proof.history import History
-from esctl.proof.window import Window
-from esctl.state import Cluster, Node
+from esctl.query.checkup import Checkup, Stage
+from esctl.query.survey import Report, Survey
+from esctl.ui import formatting
+from esctl.ui.answer import Answer, Cell, Line, Table
+from esctl.verify.audit import Audit
+from esctl.verify.history import History
+from esctl.verify.window import Window
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
 from tests.cli.wire_node import WireNode, event, log, record

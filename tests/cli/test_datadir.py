@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from esctl import state
-from esctl.backends import datadir
+from esctl.clusters import state
+from esctl.clusters.backends import datadir
+from esctl.clusters.state import Node
 from esctl.errors import DirectoryTaken, InvalidArgument, MachineRefused
-from esctl.state import Node
 from esnode import config
 
 from .conftest import FakeNodes

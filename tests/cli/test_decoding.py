@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.intake import shape
-from esctl.intake.decoding import decode
-from esctl.intake.ndjson import BadLine, EventReader, GoodLine, Line
-from esctl.intake.producer import Tally, Watch, check
+from esctl.events import shape
+from esctl.events.decoding import decode
+from esctl.events.ndjson import BadLine, EventReader, GoodLine, Line
+from esctl.events.producer import Tally, Watch, check
 from esnode.errors import InvalidEvent
 from esnode.events import decode_event, encode_event
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from esctl import state, tour
-from esctl.backends import holder
+from esctl.chaos import tour
+from esctl.chaos.tour import Story, read_events
+from esctl.clusters import state
+from esctl.clusters.backends import holder
+from esctl.clusters.state import Cluster
 from esctl.commands import demo
 from esctl.errors import ClusterExists, InputUnreadable, MachineRefused
 from esctl.exits import Exit
-from esctl.proof.audit import Audit
-from esctl.proof.history import History
-from esctl.proof.verdict import Verdict
-from esctl.state import Cluster
-from esctl.tour import Story, read_events
+from esctl.verify.audit import Audit
+from esctl.verify.history import History
+from esctl.verify.verdict import Verdict
 from esnode.events import encode_event, key_of
 from tests.cli.conftest import plan
 from tests.cli.test_commands import Run

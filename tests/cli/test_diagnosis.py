@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from esctl.answer import Line
-from esctl.backends.interface import RunState
+from esctl.clusters.backends.interface import RunState
 from esctl.commands import status, why
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.lastwords import Election, End, LastWords, Repair
-from esctl.diagnosis.ranking import diagnose
-from esctl.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.exits import Exit
-from esctl.inquiry import checkup
-from esctl.inquiry.shortened import Shortened
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.lastwords import Election, End, LastWords, Repair
+from esctl.observe.diagnosis.ranking import diagnose
+from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
+from esctl.query import checkup
+from esctl.query.shortened import Shortened
+from esctl.ui.answer import Line
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import OperationTimeout
 from tests.cli.situations import HEARD_MS, HOME, ended, fault, gone, look, node, seen

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl import shipped
+from esctl.cli import shipped
 from esctl.errors import IncompleteInstallation, InvalidArgument
 from esctl.exits import Exit
 from tests.cli.test_commands import Run

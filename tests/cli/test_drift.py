@@ -2,7 +2,7 @@
 
 import pytest
 
-from esctl.load.drift import FEWEST_POINTS, FLAT_SHARE, needed_s, trend
+from esctl.bench.drift import FEWEST_POINTS, FLAT_SHARE, needed_s, trend
 
 
 def line(per_hour: float, minutes: int) -> list[tuple[float, float]]:

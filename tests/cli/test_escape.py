@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from esctl import escape, state
-from esctl.answer import Answer, Fields, Lanes, Line, Panel, Span, Table, Tone, View
+from esctl.clusters import state
 from esctl.errors import InvalidName
-from esctl.terminal import Output, Terminal
+from esctl.ui import escape
+from esctl.ui.answer import Answer, Fields, Lanes, Line, Panel, Span, Table, Tone, View
+from esctl.ui.terminal import Output, Terminal
 
 from .test_commands import Run
 

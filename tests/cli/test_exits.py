@@ -5,8 +5,8 @@ import enum
 import pytest
 
 from esctl import errors
-from esctl.answer import Trouble
 from esctl.exits import Exit, exit_of
+from esctl.ui.answer import Trouble
 from esnode.errors import (
     EventStreamError,
     InvalidConfig,

@@ -8,22 +8,16 @@ from typing import Any
 import pytest
 import trio
 
-from esctl.backends.interface import RunState
+from esctl.bench.generator import Generator
+from esctl.bench.openloop import OpenLoop, events_a_batch, first_ack_s, longest_gap_s, longest_gap_within_s
+from esctl.chaos.failover import drill as drills
+from esctl.chaos.failover.drill import Drill, standing_of
+from esctl.chaos.failover.election import Election, Phases, election_in, phases_of
+from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.spread import Spread, spread_of
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.nodelog import LogLine
 from esctl.errors import Inconclusive, NodeNotRunning
-from esctl.failover import drill as drills
-from esctl.failover.drill import Drill, standing_of
-from esctl.failover.election import Election, Phases, election_in, phases_of
-from esctl.failover.kinds import Kind
-from esctl.failover.spread import Spread, spread_of
-from esctl.load.generator import Generator
-from esctl.load.openloop import (
-    OpenLoop,
-    events_a_batch,
-    first_ack_s,
-    longest_gap_s,
-    longest_gap_within_s,
-)
-from esctl.nodelog import LogLine
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable

@@ -14,26 +14,26 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from esctl import plain
-from esctl.answer import Cell, Fields, Line, Table, View
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.bench.comparison import Verdict as comparison_verdict
+from esctl.bench.comparison import compare
+from esctl.bench.generator import Generator
+from esctl.bench.openloop import OpenLoop
+from esctl.bench.result import Result
+from esctl.chaos.failover.drill import Drill
+from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.outcome import Outcome
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import load as load_cluster
 from esctl.commands.bench import failover, strikes
 from esctl.commands.bench.failover import Measured
 from esctl.errors import Inconclusive
 from esctl.exits import Exit
-from esctl.failover.drill import Drill
-from esctl.failover.kinds import Kind
-from esctl.failover.outcome import Outcome
-from esctl.load.comparison import Verdict as comparison_verdict
-from esctl.load.comparison import compare
-from esctl.load.generator import Generator
-from esctl.load.openloop import OpenLoop
-from esctl.load.result import Result
 from esctl.main import app
-from esctl.proof.audit import Audit
-from esctl.proof.verdict import Finding, Findings, Flaw, Verdict
-from esctl.state import load as load_cluster
+from esctl.ui import plain
+from esctl.ui.answer import Cell, Fields, Line, Table, View
+from esctl.verify.audit import Audit
+from esctl.verify.verdict import Finding, Findings, Flaw, Verdict
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers

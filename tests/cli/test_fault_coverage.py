@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esctl import layout
 from esctl.chaos import ledger
 from esctl.chaos.coverage import OTHER_CUTS, WAYS, Row, lines_about, tally
 from esctl.chaos.ledger import Struck
+from esctl.clusters.backends import layout
 
 
 def told(event: str, node: int, fault: str, kind: str, **more: Any) -> dict[str, Any]:

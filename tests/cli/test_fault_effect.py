@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from esctl.backends.interface import RunState
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, Look, Verdict
+from esctl.clusters.backends.interface import RunState
 from esctl.faults import orders
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition, Shape, partition

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotReady, NodeNotRunning
 from esctl.faults import keeper, leases
-from esctl.state import Cluster
 from esnode.errors import OperationTimeout
 
 from .conftest import FakeNodes

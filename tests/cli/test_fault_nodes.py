@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from esctl.backends.interface import RunState
 from esctl.chaos import nodes as field
 from esctl.chaos.effect import Effect, Verdict
+from esctl.clusters.backends.interface import RunState
 from esctl.faults import orders
 from esctl.faults.shapes import Shape, partition
 from esnode.errors import FaultsNotAllowed, Unreachable

@@ -10,12 +10,12 @@ import pytest
 from esctl.chaos import storm as storms
 from esctl.chaos.shrink import shrink
 from esctl.chaos.storm import KINDS, ON_PROCESSES, Gust, Storm, draw, kinds_of, struck_at
+from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.commands.fault import storm as command
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.exits import Exit
 from esctl.faults.shapes import between
-from esctl.invocation import Invocation, SharedOptions
-from esctl.terminal import Output
+from esctl.ui.terminal import Output
 from esnode.faults import fault_of
 from esnode.messages import SetFault
 

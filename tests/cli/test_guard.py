@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from esctl import guard
-from esctl.answer import Answer
-from esctl.backends.interface import NodeProcess, RunState
+from esctl.cli import guard
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import NotConfirmed
-from esctl.state import Cluster
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer
+from esctl.ui.terminal import Output, Terminal
 
 from .conftest import plan
 

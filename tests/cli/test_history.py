@@ -6,11 +6,11 @@ from typing import Any
 import cbor2
 import pytest
 
-from esctl.proof.history import History
-from esctl.proof.operations import Operations
-from esctl.proof.placement import NO_KEY
-from esctl.proof.verdict import Flaw, StoredAgain, Verdict
-from esctl.proof.window import Window
+from esctl.verify.history import History
+from esctl.verify.operations import Operations
+from esctl.verify.placement import NO_KEY
+from esctl.verify.verdict import Flaw, StoredAgain, Verdict
+from esctl.verify.window import Window
 from esnode.dedup.batch import OffsetRange, event_key
 from esnode.events import encode_event, key_of
 from esnode.raft.entry import EntryKind, seal

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl.backends import holder, pidfile
+from esctl.clusters.backends import holder, pidfile
 
 from .conftest import FAKE_NODE, FakeNodes
 

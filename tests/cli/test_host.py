@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl import state
-from esctl.host import clock, disk, leftovers, software
-from esctl.host.clock import OLDEST_S, Discipline
-from esctl.host.finding import Finding
-from esctl.trail import MACHINE, Trail
+from esctl.cli.trail import MACHINE, Trail
+from esctl.clusters import state
+from esctl.observe.host import clock, disk, leftovers, software
+from esctl.observe.host.clock import OLDEST_S, Discipline
+from esctl.observe.host.finding import Finding
 
 from .conftest import FakeNodes
 from .test_commands import Run

@@ -25,9 +25,11 @@ import pytest
 import trio
 import trio.testing
 
-from esctl import state, streams, trail
+from esctl.cli import trail
+from esctl.clusters import state
 from esctl.exits import Exit
 from esctl.main import app
+from esctl.ui import streams
 
 from .conftest import plan
 from .test_trail import COMMANDS

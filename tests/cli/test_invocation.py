@@ -13,16 +13,17 @@ import pytest
 import trio
 import trio.testing
 
-from esctl import signals, state
-from esctl.invocation import naming
+from esctl.cli import signals
+from esctl.cli.invocation import naming
+from esctl.clusters import state
 
 from .conftest import FakeNodes, plan
 
 SLEEPER = """
 import sys
-from esctl.answer import Answer, Line
-from esctl.invocation import Invocation, SharedOptions
-from esctl.terminal import Output
+from esctl.ui.answer import Answer, Line
+from esctl.cli.invocation import Invocation, SharedOptions
+from esctl.ui.terminal import Output
 
 def work(run):
     import trio
@@ -239,7 +240,9 @@ def test_a_reader_that_leaves_is_met_with_silence(fakes: FakeNodes) -> None:
 
 
 def test_an_unknown_error_is_reported_as_a_bug(tmp_path: Path) -> None:
-    program = "import esctl.state\nesctl.state.names = lambda: 1 / 0\nfrom esctl.main import main\nmain()"
+    program = (
+        "from esctl.clusters import state\nstate.names = lambda: 1 / 0\nfrom esctl.main import main\nmain()"
+    )
     run = subprocess.run(
         esctl("cluster", "ls", "-o", "json", program=program), capture_output=True, timeout=60
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.load.knee import CLOSE, Search, rounded
+from esctl.bench.knee import CLOSE, Search, rounded
 
 
 def swept(search: Search, capacity: float) -> list[float]:

@@ -14,9 +14,9 @@ import trio
 from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
-from esctl.inquiry import processes
-from esctl.proof.audit import Audit, _arrive
-from esctl.proof.history import History
+from esctl.query import processes
+from esctl.verify.audit import Audit, _arrive
+from esctl.verify.history import History
 
 from .conftest import FakeNodes
 from .test_backends import wait_until

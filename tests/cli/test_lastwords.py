@@ -5,9 +5,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from esctl import nodelog
-from esctl.diagnosis.lastwords import Election, End, LastWords, Repair, elections, last_repair, last_words
-from esctl.nodelog import LogLine
+from esctl.clusters import nodelog
+from esctl.clusters.nodelog import LogLine
+from esctl.observe.diagnosis.lastwords import (
+    Election,
+    End,
+    LastWords,
+    Repair,
+    elections,
+    last_repair,
+    last_words,
+)
 
 
 def said(event: str, second: int = 0, **fields: object) -> str:

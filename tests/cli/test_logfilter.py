@@ -10,10 +10,11 @@ import typer.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl import instant, nodelog, state
+from esctl.cli import instant
+from esctl.clusters import nodelog, state
 from esctl.errors import InvalidTime
-from esctl.logfilter import Filter
 from esctl.main import app
+from esctl.observe.logfilter import Filter
 from tests.cli.conftest import plan
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

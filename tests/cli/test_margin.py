@@ -2,15 +2,15 @@
 
 import pytest
 
-from esctl import guard
-from esctl.backends.interface import RunState
-from esctl.diagnosis import ranking
-from esctl.diagnosis.finding import Kind
+from esctl.cli import guard
+from esctl.clusters.backends.interface import RunState
 from esctl.errors import QuorumNotLost, TooFewNodes
-from esctl.inquiry import checkup, survey
-from esctl.inquiry.survey import MAX_LAG_EVENTS, Survey
-from esctl.monitoring import probes
+from esctl.observe.diagnosis import ranking
+from esctl.observe.diagnosis.finding import Kind
+from esctl.observe.monitoring import probes
 from esctl.playbook import standing
+from esctl.query import checkup, survey
+from esctl.query.survey import MAX_LAG_EVENTS, Survey
 from esctl.upkeep import readiness
 from tests.cli.situations import CLUSTER, gone, links, look, node, seen
 
@@ -100,7 +100,7 @@ def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:
 async def test_a_cluster_whose_nodes_do_not_hear_each_other_is_not_recovered_from_one_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from esctl.care import lost
+    from esctl.upkeep import lost
 
     async def asked(_cluster: object) -> Survey:
         return look(node(1, peers=links(unheard=(2, 3))))

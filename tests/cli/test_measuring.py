@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esctl.bench.generator import Generator
+from esctl.bench.latency import Percentiles, Recorder, new_histogram, percentiles_of
 from esctl.errors import InvalidArgument
-from esctl.load.generator import Generator
-from esctl.load.latency import Percentiles, Recorder, new_histogram, percentiles_of
 from esnode import limits
 from esnode.dedup.batch import split_keys
 from esnode.events import decode_events, encode_event, make_batch

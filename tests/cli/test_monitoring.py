@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from esctl.backends.interface import RunState
+from esctl.cli.invocation import Invocation, SharedOptions
+from esctl.clusters.backends.interface import RunState
 from esctl.commands import check
-from esctl.diagnosis import gathering
-from esctl.diagnosis.gathering import gather
-from esctl.diagnosis.ranking import diagnose
-from esctl.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.exits import Exit
-from esctl.inquiry import checkup
-from esctl.invocation import Invocation, SharedOptions
-from esctl.monitoring import exposition, nagios
-from esctl.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
+from esctl.observe.diagnosis import gathering
+from esctl.observe.diagnosis.gathering import gather
+from esctl.observe.diagnosis.ranking import diagnose
+from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
+from esctl.observe.monitoring import exposition, nagios
+from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
+from esctl.query import checkup
 from esnode.errors import NoQuorum
 from tests.cli.situations import HEARD_MS, fault, gone, look, node, seen
 from tests.cli.test_commands import Run

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.intake import ndjson
-from esctl.intake.ndjson import BadLine, BatchMaker, EventReader, GoodLine, Line
+from esctl.events import ndjson
+from esctl.events.ndjson import BadLine, BatchMaker, EventReader, GoodLine, Line
 from esnode import limits
 from esnode.dedup.batch import event_key
 from esnode.events import decode_event, decode_events

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from esctl import state, trail
+from esctl.cli import trail
+from esctl.clusters import state
 from esctl.errors import NewerState, StateUnreadable
 from esctl.playbook import journal
 from tests.cli.situations import CLUSTER

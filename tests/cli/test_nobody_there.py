@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from esctl.commandtable import ROWS, load
+from esctl.cli.commandtable import ROWS, load
 from esctl.exits import Exit
 from esctl.playbook.commandline import CONSENT, consenting
 from tests.command_line import parse

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from esctl import nodelog
+from esctl.clusters import nodelog
 
 
 def line(time: str, event: str, **fields: object) -> str:

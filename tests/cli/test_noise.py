@@ -7,8 +7,8 @@ from statistics import median
 
 import pytest
 
-from esctl.load import noise
-from esctl.load.noise import Source, band, is_higher_at_the_top
+from esctl.bench import noise
+from esctl.bench.noise import Source, band, is_higher_at_the_top
 
 
 def test_the_band_of_three_runs_is_twice_the_mean_range_of_both_sides() -> None:

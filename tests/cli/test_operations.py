@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from esctl.proof.operations import Operations
-from esctl.proof.placement import NO_KEY
-from esctl.proof.verdict import MAX_EXAMPLES, Finding, Flaw
+from esctl.verify.operations import Operations
+from esctl.verify.placement import NO_KEY
+from esctl.verify.verdict import MAX_EXAMPLES, Finding, Flaw
 from esnode.dedup.batch import OffsetRange
 
 

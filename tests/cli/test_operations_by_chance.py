@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from esctl.proof.verdict import Findings, Flaw
+from esctl.verify.verdict import Findings, Flaw
 from esnode.dedup.batch import OffsetRange
 from tests.cli.perfect_log import STEPS, PerfectLog, Step, packed
 

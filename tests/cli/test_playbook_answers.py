@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state
+from esctl.cli.trail import Trail
+from esctl.clusters import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.telling import AtTerminal, load_line
 from esctl.exits import Exit
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.survey import Survey
 from esctl.playbook import acting, journal, report
 from esctl.playbook.deed import Deed
 from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
+from esctl.playbook.page import page
 from esctl.playbook.progress import progress_of
 from esctl.playbook.schema import Action, Kind
 from esctl.playbookerrors import UndoIncomplete
-from esctl.report.run import page
-from esctl.terminal import Terminal
-from esctl.trail import Trail
+from esctl.query import survey as surveys
+from esctl.query.survey import Survey
+from esctl.ui.terminal import Terminal
 from tests.cli.playbook_world import HEAD, failing
 from tests.cli.test_commands import Run
 from tests.cli.test_data_answers import HEALTHY, ONE_DOWN

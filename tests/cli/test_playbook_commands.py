@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from esctl import state
+from esctl.clusters import state
 from esctl.commands.playbook.ls import needs_text
 from esctl.playbook import expression, inputs, lint, plan, reading, shelf, template
 from esctl.playbook.names import OWN

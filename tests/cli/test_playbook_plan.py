@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from esctl.backends.interface import RunState
-from esctl.inquiry.survey import Survey
+from esctl.clusters.backends.interface import RunState
 from esctl.playbook import inputs, plan, reading, standing
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, Kind
 from esctl.playbookerrors import InvalidPlan, UnplannableStep
+from esctl.query.survey import Survey
 from tests.cli.test_data_answers import HEALTHY, NONE_UP, ONE_DOWN, report, survey
 
 THREE = Forecast((1, 2, 3), 1)

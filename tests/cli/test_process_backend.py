@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl import layout, state
-from esctl.backends import pidfile, process
-from esctl.backends.interface import NodeOptions
+from esctl.clusters import state
+from esctl.clusters.backends import layout, pidfile, process
+from esctl.clusters.backends.interface import NodeOptions
+from esctl.clusters.state import write_atomically as write
 from esctl.errors import DirectoryTaken, NodeFilesGone, NodeNotReady, NodeNotRunning
-from esctl.state import write_atomically as write
 from esnode.config import load
 
 from .conftest import FakeNodes, plan

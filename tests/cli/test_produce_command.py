@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state
+from esctl.clusters import state
 from esnode.errors import WindowFull
 from esnode.messages import Append, Refused
 from tests.cli.conftest import plan

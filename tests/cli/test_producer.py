@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.intake.ndjson import BadLine
-from esctl.intake.producer import Producer, Tally, Watch, check, produce
+from esctl.events.ndjson import BadLine
+from esctl.events.producer import Producer, Tally, Watch, check, produce
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError, EventTooLarge, NoQuorum, OperationTimeout, Unreachable

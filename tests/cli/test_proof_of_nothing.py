@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl import trail
+from esctl.cli import trail
 from esctl.commands.bench import screens
 from esctl.exits import Exit
 from esctl.playbook.progress import Verdict

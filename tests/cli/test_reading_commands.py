@@ -6,12 +6,12 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.clusters.state import Cluster
 from esctl.commands import status as status_command
 from esctl.commands.status import warnings
-from esctl.inquiry import barrier, checkup, following, lookup, survey
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.following import Staleness, Wanted
-from esctl.state import Cluster
+from esctl.query import barrier, checkup, following, lookup, survey
+from esctl.query.barrier import confirmed_end
+from esctl.query.following import Staleness, Wanted
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
 from esnode.errors import NoQuorum, OffsetOutOfRange, OperationTimeout, Unreachable

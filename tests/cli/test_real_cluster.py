@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from esctl import state
-from esctl.backends import holder, pidfile
+from esctl.clusters import state
+from esctl.clusters.backends import holder, pidfile
 
 from . import contract
 

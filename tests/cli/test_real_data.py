@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from esctl import state
+from esctl.clusters import state
 from esnode.config import load
 from esnode.raft.entry import Entry, seal
 from esnode.raft.messages import Write

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state
-from esctl.backends import backend_named
 from esctl.chaos import nodes
-from esctl.diagnosis.finding import Kind
-from esctl.diagnosis.gathering import gather
-from esctl.diagnosis.ranking import Diagnosis, diagnose
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
 from esctl.faults.orders import Order, block
 from esctl.faults.shapes import between
-from esctl.inquiry.survey import ask
+from esctl.observe.diagnosis.finding import Kind
+from esctl.observe.diagnosis.gathering import gather
+from esctl.observe.diagnosis.ranking import Diagnosis, diagnose
+from esctl.query.survey import ask
 from tests.cli.conftest import FLIGHTS, RealCluster
 from tests.cli.test_commands import Run
 from tests.torture.disks import FILLER, missing, small_disk

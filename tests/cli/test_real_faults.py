@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from esctl import state
 from esctl.chaos import nodes
 from esctl.chaos.storm import draw, kinds_of
+from esctl.clusters import state
+from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.inquiry import checkup
-from esctl.state import Cluster
+from esctl.query import checkup
 from esnode.client import connect
 from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from esctl import state
-from esctl.backends import network
-from esctl.backends.network import Network
+from esctl.clusters import state
+from esctl.clusters.backends import network
+from esctl.clusters.backends.network import Network
+from esctl.clusters.state import Cluster
 from esctl.faults import severed
 from esctl.faults.shapes import between
-from esctl.state import Cluster
 
 from .conftest import RealCluster
 from .test_real_faults import active, begin, leader

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import trio
 
-from esctl import state
-from esctl.backends import network
 from esctl.chaos import nodes
+from esctl.clusters import state
+from esctl.clusters.backends import network
 from esctl.exits import Exit
 from esctl.playbook import journal, reading, shelf
 from esctl.playbookerrors import RunUnreadable

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from esctl.load.result import Result, save
-from esctl.report import choice, plot, style
-from esctl.report.page import page
+from esctl.bench.report import choice, plot
+from esctl.bench.report.page import page
+from esctl.bench.result import Result, save
+from esctl.ui.html import style
 from tests.cli.results import MACHINE, of, result
 from tests.cli.test_commands import Run
 

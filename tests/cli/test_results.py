@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from esctl.bench import validity
+from esctl.bench.result import check_place, read, save
+from esctl.bench.units import Reading, better, number, reading
 from esctl.errors import InputUnreadable, InvalidResult, MachineRefused
-from esctl.load import validity
-from esctl.load.result import check_place, read, save
-from esctl.load.units import Reading, better, number, reading
 from tests.cli.results import result
 
 Document = dict[str, Any]

@@ -7,9 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from esctl import schemas
-from esctl.answer import Answer
-from esctl.plain import envelope
 from esctl.schemas import DRAFT
+from esctl.ui.answer import Answer
+from esctl.ui.plain import envelope
 
 from . import contract, drafting
 from .test_commands import Run

@@ -11,10 +11,10 @@ from typing import IO, Any
 import pytest
 import trio
 
-from esctl import screen as screens
-from esctl.answer import Line, View
-from esctl.screen import END, ENTER, HOME, LEAVE, Screen, keys_of
-from esctl.terminal import Output, Terminal
+from esctl.ui import screen as screens
+from esctl.ui.answer import Line, View
+from esctl.ui.screen import END, ENTER, HOME, LEAVE, Screen, keys_of
+from esctl.ui.terminal import Output, Terminal
 
 
 class Sink(io.StringIO):

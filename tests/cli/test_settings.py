@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from esctl import settings
+from esctl.cli import settings
+from esctl.cli.trail import MACHINE, Trail
 from esctl.errors import InvalidSetting
-from esctl.trail import MACHINE, Trail
 
 from .conftest import FakeNodes
 from .test_commands import Run

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from esctl import state
-from esctl.backends import backend_named, network
-from esctl.backends.network import Network
+from esctl.chaos.failover.subject import LiveCluster
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, network
+from esctl.clusters.backends.network import Network
+from esctl.clusters.state import Cluster
 from esctl.errors import NoEffect
-from esctl.failover.subject import LiveCluster
 from esctl.faults import orders, severed
 from esctl.faults.shapes import Shape, partition
-from esctl.state import Cluster
 from esnode.errors import OperationTimeout
 
 from .conftest import FakeNodes

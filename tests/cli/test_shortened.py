@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from esctl.inquiry.shortened import Shortened, find
-from esctl.nodelog import LogLine
+from esctl.clusters.nodelog import LogLine
+from esctl.query.shortened import Shortened, find
 from tests.cli.situations import gone, look, node
 
 AT = "2013-01-01T11:22:33.000000Z"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from esctl import state
-from esctl.backends import pidfile
+from esctl.clusters import state
+from esctl.clusters.backends import pidfile
 from esctl.errors import (
     ClusterExists,
     ClusterNotFound,

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from esctl import state, streams
-from esctl.streams import OutputStream
+from esctl.clusters import state
+from esctl.ui import streams
+from esctl.ui.streams import OutputStream
 
 from . import talkative
 from .conftest import plan

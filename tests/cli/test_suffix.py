@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from esctl.cli.suffix import form_of
 from esctl.errors import InvalidArgument
-from esctl.suffix import form_of
 from tests.cli.test_commands import Run
 
 FORMS = {".html": "page", ".tar.gz": "archive"}

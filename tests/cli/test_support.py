@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from esctl.support import archive
-from esctl.support.redaction import MARK, MAX_TEXT, Redaction
-from esctl.trail import Noted, Trail
+from esctl.cli.trail import Noted, Trail
+from esctl.observe.support import archive
+from esctl.observe.support.redaction import MARK, MAX_TEXT, Redaction
 
 from .conftest import FakeNodes
 from .test_commands import Run

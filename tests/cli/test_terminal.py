@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from esctl import columns, escape
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
 from esctl.exits import Exit
-from esctl.terminal import Output, Terminal
+from esctl.ui import columns, escape
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
 TABLE = Table(

@@ -13,15 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esctl import instant, nodelog, swimlanes
-from esctl.answer import Lanes
-from esctl.nodelog import LogLine
-from esctl.timeline import drawing, mermaid, moments, page
-from esctl.timeline.axis import axis
-from esctl.timeline.happenings import Happening
-from esctl.timeline.lanes import ROLES
-from esctl.timeline.moments import KNOWN, LEFT_OUT, Kind, Moment, moment_of
-from esctl.timeline.story import Story, tell
+from esctl.cli import instant
+from esctl.clusters import nodelog
+from esctl.clusters.nodelog import LogLine
+from esctl.observe.timeline import drawing, mermaid, moments, page
+from esctl.observe.timeline.axis import axis
+from esctl.observe.timeline.happenings import Happening
+from esctl.observe.timeline.lanes import ROLES
+from esctl.observe.timeline.moments import KNOWN, LEFT_OUT, Kind, Moment, moment_of
+from esctl.observe.timeline.story import Story, tell
+from esctl.ui import swimlanes
+from esctl.ui.answer import Lanes
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import typer.testing
 
-from esctl import instant, state
+from esctl.cli import instant
+from esctl.clusters import state
 from esctl.commands.timeline import notes_of
 from esctl.main import app
+from esctl.observe.timeline import runs, trail
+from esctl.observe.timeline.moments import Kind
 from esctl.playbookerrors import RunNotFound, RunUnreadable
-from esctl.timeline import runs, trail
-from esctl.timeline.moments import Kind
 from tests.cli.conftest import plan
 from tests.cli.test_timeline import diagram_is_sound, recorded
 

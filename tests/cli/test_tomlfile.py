@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import tomli
 
-from esctl import settings, tomlfile
+from esctl.cli import settings
+from esctl.cli.settings import remove_context, unset, write, write_context
+from esctl.clusters import tomlfile
 from esctl.errors import InvalidSetting, MachineRefused, Unchangeable
-from esctl.settings import remove_context, unset, write, write_context
 
 TEXTS = [
     "",

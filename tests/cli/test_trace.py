@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import typer.testing
 
-from esctl import nodelog, state
-from esctl.inquiry import whereabouts
-from esctl.inquiry.passage import Look, Watched
-from esctl.inquiry.whereabouts import Reign, copies, reign
+from esctl.clusters import nodelog, state
 from esctl.main import app
+from esctl.query import whereabouts
+from esctl.query.passage import Look, Watched
+from esctl.query.whereabouts import Reign, copies, reign
 from esnode.dedup.batch import event_key
 from tests.cli.conftest import plan
 from tests.cli.wire_node import event, record, serving, three

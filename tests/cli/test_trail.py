@@ -11,13 +11,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from esctl import state, trail
-from esctl.answer import Answer
-from esctl.commandtable import ROWS, load
+from esctl.cli import trail
+from esctl.cli.commandtable import ROWS, load
+from esctl.cli.instant import moment
+from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
+from esctl.cli.trail import Noted, Trail
+from esctl.clusters import state
 from esctl.errors import InvalidTime
-from esctl.instant import moment
-from esctl.invocation import Invocation, SharedOptions, command, new_typer
-from esctl.trail import Noted, Trail
+from esctl.ui.answer import Answer
 
 from .conftest import FakeNodes, plan
 from .test_commands import Run

@@ -8,13 +8,13 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.answer import Line
 from esctl.commands import node
 from esctl.errors import NodeNotBack, TooFewNodes
 from esctl.exits import Exit, exit_of
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Line
+from esctl.ui.terminal import Output, Terminal
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import Step

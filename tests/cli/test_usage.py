@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from esctl.load import usage
-from esctl.load.usage import NodeUse, Usage
+from esctl.bench import usage
+from esctl.bench.usage import NodeUse, Usage
 from tests.cli.sink_node import SinkNode, sink
 from tests.cli.wire_node import serving, three
 

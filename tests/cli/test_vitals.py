@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from esctl.answer import View
-from esctl.backends.interface import RunState
-from esctl.sparkline import ASCII, BARS, spark
-from esctl.terminal import Output, Terminal
-from esctl.vitals import board
-from esctl.vitals.board import Moment
-from esctl.vitals.controls import Control, Said, control
-from esctl.vitals.rates import KEPT, Rates
+from esctl.clusters.backends.interface import RunState
+from esctl.observe.top import board
+from esctl.observe.top.board import Moment
+from esctl.observe.top.controls import Control, Said, control
+from esctl.observe.top.rates import KEPT, Rates
+from esctl.ui.answer import View
+from esctl.ui.sparkline import ASCII, BARS, spark
+from esctl.ui.terminal import Output, Terminal
 from tests.cli.situations import gone, look, node
 from tests.command_line import parse
 

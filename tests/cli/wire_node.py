@@ -12,7 +12,7 @@ from typing import Any
 import cbor2
 import trio
 
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
 from esnode import limits
 from esnode.connection import Connection, accept
 from esnode.errors import ConnectionLost, FaultsNotAllowed, NotLeader, OffsetOutOfRange, PeerError

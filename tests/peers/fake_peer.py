@@ -10,7 +10,7 @@ import trio
 
 from bench.peers.client import Receipt
 from bench.peers.peer import NODES, Facts, Habits
-from esctl.intake.producer import Appender
+from esctl.events.producer import Appender
 from esnode.dedup.batch import Batch, OffsetRange
 
 ACK_S = 0.0005

@@ -7,7 +7,7 @@ import pytest
 from bench.peers import amqp
 from bench.peers.amqp import AmqpDialect
 from bench.peers.client import Acked, Elsewhere
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode.dedup.batch import Batch
 
 

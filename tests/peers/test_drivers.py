@@ -15,8 +15,8 @@ from bench.peers import servers
 from bench.peers.peer import NODES, Habits, Peer
 from bench.peers.rounds import Settings, running
 from bench.peers.systems import SYSTEMS
+from esctl.bench.generator import Generator
 from esctl.errors import MachineRefused, NodeFailedToStart
-from esctl.load.generator import Generator
 
 ATTEMPTS = 3
 HABITS = Habits(patience_s=1.0, timeout_s=120.0)

@@ -25,7 +25,7 @@ from bench.peers.grpc_wire import (
     Reply,
     frame,
 )
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode.dedup.batch import Batch
 
 Frame = tuple[int, int, int, bytes]

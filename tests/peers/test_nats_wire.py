@@ -7,7 +7,7 @@ import pytest
 
 from bench.peers.client import Acked, Elsewhere, Never, NotNow
 from bench.peers.nats_wire import Message, NatsBatchDialect, NatsDialect, Reader, publish
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode.dedup.batch import Batch, split_keys
 
 INFO = b'INFO {"server_id":"N","headers":true}\r\n'

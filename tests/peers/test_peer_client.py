@@ -7,7 +7,7 @@ import trio
 
 from bench.peers.client import Address, open_client
 from bench.peers.peer import Habits
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode.errors import InvalidRequest, OperationTimeout
 from tests.peers.lines import LineDialect, LineServer, with_servers
 

@@ -5,7 +5,7 @@ import pytest
 
 from bench.peers.client import Acked, Elsewhere, Never, NotNow
 from bench.peers.resp import Reader, RedisDialect, RedisError, command
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode.dedup.batch import Batch
 
 ADDED = b"$3\r\n1-1\r\n"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import cbor2
 
-from esctl.proof.operations import Operations
+from esctl.verify.operations import Operations
 from esnode.dedup.batch import Batch, ProducerStamp
 from esnode.dedup.producers import FIRST_EPOCH, Opened
 from esnode.errors import Refusal

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import outcome
 
-from esctl.proof.operations import Operations
+from esctl.verify.operations import Operations
 from esnode import limits
 
 from .clients import RETRY_MS, Appending, Client, Reading, Trying, nothing

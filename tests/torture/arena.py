@@ -18,16 +18,16 @@ from typing import Any, Final
 
 import trio
 
-from esctl import layout, nodelog, state
-from esctl.backends import pidfile
-from esctl.backends.interface import NodeOptions, RunState
-from esctl.backends.netns import NetnsBackend
-from esctl.backends.network import Network
-from esctl.backends.probe import status_of
-from esctl.backends.process import ProcessBackend
+from esctl.clusters import nodelog, state
+from esctl.clusters.backends import layout, pidfile
+from esctl.clusters.backends.interface import NodeOptions, RunState
+from esctl.clusters.backends.netns import NetnsBackend
+from esctl.clusters.backends.network import Network
+from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.process import ProcessBackend
+from esctl.clusters.state import Cluster
 from esctl.errors import NodeFailedToStart
-from esctl.inquiry.leader import wait_for_leader
-from esctl.state import Cluster
+from esctl.query.leader import wait_for_leader
 from esnode.config import Retention, dump, load
 from tests.torture.disks import Plug, plugged, small_disk
 

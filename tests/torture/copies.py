@@ -16,9 +16,9 @@ from typing import Final
 
 import trio
 
-from esctl import nodelog
+from esctl.clusters import nodelog
+from esctl.clusters.state import Node
 from esctl.exits import Exit
-from esctl.state import Node
 from tests.torture.arena import Arena, Target, Trouble
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of
 from tests.torture.campaign import run as run_campaign

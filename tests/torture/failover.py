@@ -14,15 +14,15 @@ from dataclasses import asdict
 
 import trio
 
+from esctl.bench.generator import Generator
+from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
+from esctl.chaos.failover.drill import Drill, Strike
+from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.outcome import Outcome, Reading
+from esctl.chaos.failover.spread import spread_of
+from esctl.chaos.failover.subject import LiveCluster
 from esctl.exits import Exit
-from esctl.failover.drill import Drill, Strike
-from esctl.failover.kinds import Kind
-from esctl.failover.outcome import Outcome, Reading
-from esctl.failover.spread import spread_of
-from esctl.failover.subject import LiveCluster
-from esctl.load.generator import Generator
-from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
-from esctl.terminal import Output, Terminal
+from esctl.ui.terminal import Output, Terminal
 from esnode.client import connect
 from esnode.errors import EventStreamError
 from tests.torture.arena import Arena, arena

@@ -9,10 +9,10 @@ from typing import Any
 
 import trio
 
-from esctl.proof.audit import Audit, audit
-from esctl.proof.history import History
-from esctl.proof.verdict import Findings, Flaw, Verdict
-from esctl.terminal import Output, Terminal
+from esctl.ui.terminal import Output, Terminal
+from esctl.verify.audit import Audit, audit
+from esctl.verify.history import History
+from esctl.verify.verdict import Findings, Flaw, Verdict
 from esnode import limits
 from esnode.client import connect_node
 from esnode.errors import DamagedRecord

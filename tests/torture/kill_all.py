@@ -11,7 +11,7 @@ import sys
 
 import trio
 
-from esctl.backends import pidfile
+from esctl.clusters.backends import pidfile
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of

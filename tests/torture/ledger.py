@@ -1,6 +1,6 @@
 """What a client was promised: the offset of every event that was acked. Held against the log afterwards.
 
-Knows only what was sent and what came back, never a node. The judging is `esctl/proof/operations.py`'s;
+Knows only what was sent and what came back, never a node. The judging is `esctl/verify/operations.py`'s;
 here is what a run wants to know while it is under way. Called by the load and the judgement.
 """
 
@@ -9,8 +9,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from esctl.proof.operations import Operations
-from esctl.proof.verdict import Findings, Flaw
+from esctl.verify.operations import Operations
+from esctl.verify.verdict import Findings, Flaw
 from esnode import limits
 from esnode.dedup.batch import Batch, OffsetRange
 

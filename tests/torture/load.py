@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from esctl.load.generator import Generator
+from esctl.bench.generator import Generator
 from esnode import limits
 from esnode.client import Log, connect
 from esnode.dedup.batch import Batch

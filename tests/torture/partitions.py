@@ -17,8 +17,8 @@ from typing import Final
 
 import trio
 
-from esctl.backends import network
-from esctl.backends.network import Network
+from esctl.clusters.backends import network
+from esctl.clusters.backends.network import Network
 from esctl.exits import Exit
 from tests.torture.arena import Arena, Target
 from tests.torture.campaign import Needs, Settings, Strike, options, settings_of

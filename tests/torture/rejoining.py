@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from esctl.state import Node
+from esctl.clusters.state import Node
 from esnode import limits
 from tests.torture.arena import CATCH_UP_TIMEOUT_S, Arena, Trouble
 from tests.torture.judgement import keys_of

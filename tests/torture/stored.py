@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
 from esnode import limits
 from esnode.errors import DamagedRecord
 from esnode.storage.directory import MARK_FILE, trust_copy

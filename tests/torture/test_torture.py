@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from esctl.bench.generator import Generator
 from esctl.exits import Exit
-from esctl.load.generator import Generator
 from esnode import limits
 from esnode.dedup.batch import OffsetRange
 from tests.torture import campaign, flips, kills, mix, pauses

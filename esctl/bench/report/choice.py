@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.load.result import Result
-from esctl.load.units import reading
-from esctl.report.plot import COLOURS, Axis, Point, bars, curves
+from esctl.bench.report.plot import COLOURS, Axis, Point, bars, curves
+from esctl.bench.result import Result
+from esctl.bench.units import reading
 
 SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Size"}
 """What a plot of several curves in one unit is about."""

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.load.comparison import Change, Comparison, Verdict, caveats, compare
-from esctl.load.noise import Source
-from esctl.load.result import Result
-from esctl.load.units import number, reading
-from esctl.report import choice, plot, style
-from esctl.report.markup import add, document, element
+from esctl.bench.comparison import Change, Comparison, Verdict, caveats, compare
+from esctl.bench.noise import Source
+from esctl.bench.report import choice, plot
+from esctl.bench.result import Result
+from esctl.bench.units import number, reading
+from esctl.ui.html import style
+from esctl.ui.html.markup import add, document, element
 
 MOST_ITEMS: Final = 100
 """Of a list in the details, so many are shown."""

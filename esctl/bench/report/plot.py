@@ -2,7 +2,7 @@
 
 A plot has no colours of its own: its parts have classes, and the page's style gives them colours for light
 and dark. A curve with more points than a screen has keeps the highest and the lowest of each stretch, so
-that no spike is lost. Pure. Called by `esctl/report/page.py`.
+that no spike is lost. Pure. Called by `esctl/bench/report/page.py`.
 """
 
 import math
@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl.load.units import number
-from esctl.report.markup import add, element
-from esctl.report.scale import Scale, decades, linear, span, wants_decades
+from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
+from esctl.bench.units import number
+from esctl.ui.html.markup import add, element
 
 WIDTH: Final = 560
 HEIGHT: Final = 250

@@ -13,12 +13,12 @@ from typing import Final, assert_never
 
 import trio
 
-from esctl.backends.interface import RunState
+from esctl.bench.openloop import OpenLoop, first_ack_s, longest_gap_s, longest_gap_within_s
+from esctl.chaos.failover.election import Election, Phases, election_in, phases_of, terms_led
+from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.subject import CUT_LEASE_S, Status, Subject
+from esctl.clusters.backends.interface import RunState
 from esctl.errors import Inconclusive, NodeNotRunning
-from esctl.failover.election import Election, Phases, election_in, phases_of, terms_led
-from esctl.failover.kinds import Kind
-from esctl.failover.subject import CUT_LEASE_S, Status, Subject
-from esctl.load.openloop import OpenLoop, first_ack_s, longest_gap_s, longest_gap_within_s
 from esnode.errors import EventStreamError
 
 CALM_S: Final = 0.5

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from esctl.nodelog import LogLine
+from esctl.clusters.nodelog import LogLine
 
 
 @dataclass(frozen=True, slots=True)

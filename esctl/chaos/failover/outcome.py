@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.proof.audit import Audit, Watcher, audit
-from esctl.proof.history import History
-from esctl.proof.operations import Operations
-from esctl.proof.verdict import Findings, Flaw, Verdict
-from esctl.state import Cluster
+from esctl.clusters.state import Cluster
+from esctl.verify.audit import Audit, Watcher, audit
+from esctl.verify.history import History
+from esctl.verify.operations import Operations
+from esctl.verify.verdict import Findings, Flaw, Verdict
 
 CATCH_UP_TIMEOUT_S: Final = 60.0
 

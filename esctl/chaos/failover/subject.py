@@ -9,13 +9,13 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from esctl import nodelog
-from esctl.backends.interface import Backend, RunState
-from esctl.backends.probe import status_of
+from esctl.clusters import nodelog
+from esctl.clusters.backends.interface import Backend, RunState
+from esctl.clusters.backends.probe import status_of
+from esctl.clusters.nodelog import LogLine
+from esctl.clusters.state import Cluster
 from esctl.faults import severed
 from esctl.faults.shapes import Cut, between
-from esctl.nodelog import LogLine
-from esctl.state import Cluster
 from esnode.client import NodeLink, connect_node
 
 Mark = Callable[[], None]

@@ -1,6 +1,6 @@
 """Where the nodes of a cluster run, and which backend a cluster's description names."""
 
-from esctl.backends.interface import Backend
+from esctl.clusters.backends.interface import Backend
 from esctl.errors import StateUnreadable
 
 
@@ -8,11 +8,11 @@ def backend_named(name: str) -> Backend:
     """The backend that runs the nodes; raises `StateUnreadable` for a name of a later version."""
     match name:  # loaded late: they bring trio
         case "process":
-            from esctl.backends.process import ProcessBackend
+            from esctl.clusters.backends.process import ProcessBackend
 
             return ProcessBackend()
         case "netns":
-            from esctl.backends.netns import NetnsBackend
+            from esctl.clusters.backends.netns import NetnsBackend
 
             return NetnsBackend()
         case _:

@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from esctl import oserror, state, tomlfile
+from esctl import oserror
+from esctl.clusters import state, tomlfile
+from esctl.clusters.state import Cluster, Node
 from esctl.errors import DirectoryTaken, MachineRefused
-from esctl.state import Cluster, Node
 from esnode import config
 
 ASIDE: Final = "aside"

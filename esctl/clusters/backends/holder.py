@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl.backends import pidfile
+from esctl.clusters.backends import pidfile
+from esctl.clusters.state import Node
 from esctl.errors import MachineRefused
-from esctl.state import Node
 
 _PROC: Final = Path("/proc")
 _OPTION: Final = "--config"

@@ -1,7 +1,7 @@
 """What a backend can do with a cluster: the verbs of `esctl cluster` and `esctl node`.
 
 The same drills and measurements run on any backend that has these. A backend never decides what a
-cluster looks like (that is `esctl/state.py`) and never prints. Called by the commands.
+cluster looks like (that is `esctl/clusters/state.py`) and never prints. Called by the commands.
 """
 
 import enum
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
 from esnode.config import Ancestor, Dedup, Retention
 
 

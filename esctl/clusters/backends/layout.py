@@ -8,9 +8,10 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from esctl import oserror, state
-from esctl.backends import backend_named
-from esctl.backends.interface import NodeOptions
+from esctl import oserror
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import NodeOptions
 from esctl.errors import InvalidArgument
 from esnode.errors import EventStreamError
 

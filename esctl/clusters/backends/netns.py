@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from esctl import state
-from esctl.backends.interface import Address, Cut, Links, NodeProcess, RunState
-from esctl.backends.network import Network, free_subnet, require
-from esctl.backends.process import ProcessBackend
-from esctl.state import Cluster, Node
+from esctl.clusters import state
+from esctl.clusters.backends.interface import Address, Cut, Links, NodeProcess, RunState
+from esctl.clusters.backends.network import Network, free_subnet, require
+from esctl.clusters.backends.process import ProcessBackend
+from esctl.clusters.state import Cluster, Node
 
 BASE_PORT: Final = 7101
 """Where clients connect, at each node; peers at the next one. Nobody else has ports at these addresses."""

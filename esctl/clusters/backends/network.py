@@ -21,8 +21,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+from esctl.clusters.state import Cluster
 from esctl.errors import NetnsUnavailable, NetworkRefused
-from esctl.state import Cluster
 
 SUBNETS: Final = tuple(f"198.{second}.{third}" for second in (18, 19) for third in range(256))
 """RFC 2544 keeps 198.18.0.0/15 for measurements: no other network uses it."""

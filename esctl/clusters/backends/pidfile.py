@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl.state import write_atomically
+from esctl.clusters.state import write_atomically
 
 _PROC: Final = Path("/proc")
 

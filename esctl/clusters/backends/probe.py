@@ -1,13 +1,13 @@
 """How one node is asked for its status. Never raises for a node that is down: that is an answer too.
 
-Called by the process backend, which waits for nodes that it has started, and by `esctl/inquiry`.
+Called by the process backend, which waits for nodes that it has started, and by `esctl/query`.
 """
 
 from typing import Any, Final
 
 import trio
 
-from esctl.state import Node
+from esctl.clusters.state import Node
 from esnode.errors import EventStreamError
 
 ANSWER_TIMEOUT_S: Final = 2.0

@@ -17,11 +17,13 @@ from typing import Final
 import trio
 
 import esnode
-from esctl import nodelog, oserror, ports, state
-from esctl.backends import datadir, holder, pidfile
-from esctl.backends.holder import Holder
-from esctl.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
-from esctl.backends.probe import answers
+from esctl import oserror
+from esctl.clusters import nodelog, ports, state
+from esctl.clusters.backends import datadir, holder, pidfile
+from esctl.clusters.backends.holder import Holder
+from esctl.clusters.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
+from esctl.clusters.backends.probe import answers
+from esctl.clusters.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esctl.errors import (
     DirectoryTaken,
     MachineRefused,
@@ -32,7 +34,6 @@ from esctl.errors import (
     NodesAlive,
     PortTaken,
 )
-from esctl.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
 

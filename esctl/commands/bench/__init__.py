@@ -1,13 +1,13 @@
 """`esctl bench`: what the cluster can do, measured from here, with all that one must know to compare.
 
 The client runs beside the nodes on the same machine unless the cluster is elsewhere: its cost is part of
-the figures. One module a command; the loads, latencies and results are in `esctl/load`.
+the figures. One module a command; the loads, latencies and results are in `esctl/bench`.
 """
 
 from typing import Final
 
+from esctl.cli.invocation import command, new_typer
 from esctl.commands.bench import background, compare, consume, e2e, failover, produce, report, soak, sweep
-from esctl.invocation import command, new_typer
 
 app = new_typer()
 

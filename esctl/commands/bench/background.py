@@ -1,7 +1,7 @@
 """`esctl bench start`, `ls` and `stop`: a steady load that goes on while the next commands are typed.
 
 It ends by itself when its time is over, so that none is forgotten. What it was told is held against the log
-by a playbook's audit; the load itself is in `esctl/load/background.py`.
+by a playbook's audit; the load itself is in `esctl/bench/background.py`.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from esctl import state
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
-from esctl.arguments import DryRun
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name the load")]
@@ -40,8 +40,8 @@ def start(
     dry_run: DryRun = False,
 ) -> Answer:
     """Start a steady load that goes on in the background; the events stay in the log"""
-    from esctl.load import attendant
-    from esctl.load.generator import Generator
+    from esctl.bench import attendant
+    from esctl.bench.generator import Generator
 
     if not _NAME.fullmatch(name):
         raise InvalidArgument(f"{name!r} cannot name a load", next_step="use letters, digits, . _ and -")
@@ -69,7 +69,7 @@ def ls(
 ) -> Answer:
     """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
     of all"""
-    from esctl.load import attendant, ledger
+    from esctl.bench import attendant, ledger
     from esctl.playbookerrors import RunUnreadable
 
     clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
@@ -110,7 +110,7 @@ def ls(
 
 def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) -> Answer:
     """Stop a background load and say what it saw"""
-    from esctl.load import attendant
+    from esctl.bench import attendant
 
     cluster = run.cluster()
     load = attendant.get(cluster, name)

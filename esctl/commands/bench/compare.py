@@ -1,6 +1,6 @@
 """`esctl bench compare`: is what was measured now worse than then? Exit 15 if so, 12 if it cannot be seen.
 
-How a figure is judged is in `esctl/load/comparison.py`, its noise band in `esctl/load/noise.py`.
+How a figure is judged is in `esctl/bench/comparison.py`, its noise band in `esctl/bench/noise.py`.
 """
 
 import shlex
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.errors import Finding, Inconclusive, InvalidArgument, NotComparable, Regression
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation
-from esctl.terminal import Output
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.terminal import Output
 
 if TYPE_CHECKING:
-    from esctl.load.comparison import Change, Comparison
-    from esctl.load.result import Result
+    from esctl.bench.comparison import Change, Comparison
+    from esctl.bench.result import Result
 
 TONES: Final = {
     "better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "undecided": Tone.WARN, "missing": Tone.WARN,
@@ -55,7 +55,7 @@ def compare(
     """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise,
     12 if that cannot be seen: a side has fewer than 3 runs and no change is coarse (25%, tails 100%), or
     the runs differ too much"""
-    from esctl.load import comparison, result  # loaded late: most of `bench` does without
+    from esctl.bench import comparison, result  # loaded late: most of `bench` does without
 
     if len(files) < 2:
         raise InvalidArgument(
@@ -76,7 +76,7 @@ def compare(
 
 def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]", output: Output) -> Answer:
     """The answer on `comparisons`: each is of one of `files[1:]` with `files[0]`."""
-    from esctl.load import comparison
+    from esctl.bench import comparison
 
     row = _row_for_people if output is Output.TABLE else _row
 
@@ -114,7 +114,7 @@ def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]", output
 
 def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
     """What keeps the comparison from being a yes."""
-    from esctl.load.comparison import Verdict
+    from esctl.bench.comparison import Verdict
 
     look = f"esctl bench report {shlex.quote(str(base))} {shlex.quote(str(other))}"
     match compared.verdict:
@@ -133,7 +133,7 @@ def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
 
 def _undecided(other: Path, compared: "Comparison", look: str) -> Inconclusive:
     """What could not be seen, and how it could."""
-    from esctl.load.noise import FEWEST_RUNS
+    from esctl.bench.noise import FEWEST_RUNS
 
     if not compared.guessed:
         names = ", ".join(change.title for change in compared.undecided)
@@ -151,7 +151,7 @@ def _undecided(other: Path, compared: "Comparison", look: str) -> Inconclusive:
 
 
 def _told(compared: "Comparison") -> str:
-    from esctl.load.comparison import Verdict
+    from esctl.bench.comparison import Verdict
 
     return "; ".join(
         change.title if change.ratio is None else f"{change.title} {change.ratio:.2f} times"
@@ -161,7 +161,7 @@ def _told(compared: "Comparison") -> str:
 
 
 def _summary(compared: "Comparison") -> str:
-    from esctl.load.comparison import Verdict
+    from esctl.bench.comparison import Verdict
 
     gained, same = compared.names(Verdict.BETTER), compared.names(Verdict.SAME)
     aside = f"; undecided {', '.join(one.title for one in compared.undecided)}" if compared.undecided else ""
@@ -184,8 +184,8 @@ def _row(change: "Change", title: str = "", divisor: float = 1.0) -> list[Value]
 
 def _row_for_people(change: "Change") -> list[Value]:
     """With the unit in words, and nothing of what is only told."""
-    from esctl.load.comparison import Verdict
-    from esctl.load.units import reading
+    from esctl.bench.comparison import Verdict
+    from esctl.bench.units import reading
 
     if change.verdict is Verdict.TOLD:
         return []

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Answer, Fields, Line, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Fields, Line, Value, View
 
 if TYPE_CHECKING:
-    from esctl.load.reading import Consumption, Extent
-    from esctl.load.result import Result
-    from esctl.state import Cluster
-    from esctl.terminal import Progress
+    from esctl.bench.reading import Consumption, Extent
+    from esctl.bench.result import Result
+    from esctl.clusters.state import Cluster
+    from esctl.ui.terminal import Progress
 
 
 def consume(
@@ -33,7 +33,7 @@ def consume(
     save: options.Save = None,
 ) -> Answer:
     """Read the log to its end as it stands, and measure; nothing is added to it"""
-    from esctl.load import machine
+    from esctl.bench import machine
 
     screens.check_place(save)
     cluster = run.cluster()
@@ -51,7 +51,7 @@ def consume(
     run.on_interrupt(answer)
 
     async def measure() -> None:
-        from esctl.load.reading import extent_of
+        from esctl.bench.reading import extent_of
 
         extent = await extent_of(cluster, from_offset, max_events, node)
         for number in range(1, runs + 1):
@@ -67,7 +67,7 @@ async def _read(
 ) -> "Consumption":
     import trio
 
-    from esctl.load.reading import Consumption, consume
+    from esctl.bench.reading import Consumption, consume
 
     consumption = Consumption(extent, decode)
     with run.terminal.progress(title, extent.events, "events") as bar:
@@ -92,7 +92,7 @@ async def _show(consumption: "Consumption", bar: "Progress") -> None:
 
 def result_of(ended: "list[Consumption]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
     """The document of the readings that have ended, one at least."""
-    from esctl.load.result import Result
+    from esctl.bench.result import Result
 
     extent = ended[0].extent
     return Result(

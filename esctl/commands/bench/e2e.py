@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Answer, Chart, Fields, Trouble, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Chart, Fields, Trouble, Value, View
 from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
-    from esctl.load.delivery import EndToEnd
-    from esctl.load.result import Result
-    from esctl.load.runner import Load, Plan
-    from esctl.state import Cluster
+    from esctl.bench.delivery import EndToEnd
+    from esctl.bench.result import Result
+    from esctl.bench.runner import Load, Plan
+    from esctl.clusters.state import Cluster
 
 
 def e2e(
@@ -37,9 +37,9 @@ def e2e(
 ) -> Answer:
     """Append at a fixed rate while a subscriber follows, and measure from the intended send time to the
     delivery; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
-    from esctl.load import machine
-    from esctl.load.generator import Generator
-    from esctl.load.runner import Plan
+    from esctl.bench import machine
+    from esctl.bench.generator import Generator
+    from esctl.bench.runner import Plan
 
     screens.check_place(save)
     cluster = run.cluster()
@@ -80,11 +80,11 @@ async def _measure(
     loads: list["Load"],
     title: str,
 ) -> "EndToEnd":
+    from esctl.bench.delivery import following, run_end_to_end
+    from esctl.bench.generator import Generator
+    from esctl.bench.trial import connecting
+    from esctl.bench.usage import looking_at
     from esctl.commands.bench.watching import watching
-    from esctl.load.delivery import following, run_end_to_end
-    from esctl.load.generator import Generator
-    from esctl.load.trial import connecting
-    from esctl.load.usage import looking_at
 
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
@@ -99,8 +99,8 @@ async def _measure(
 
 def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
     """The document of the runs that have ended, one at least."""
-    from esctl.load.result import Result
-    from esctl.load.trial import detail_of, one_after_another, rate_reached, settings_of
+    from esctl.bench.result import Result
+    from esctl.bench.trial import detail_of, one_after_another, rate_reached, settings_of
 
     first = ended[0]
     plan = first.trial.plan

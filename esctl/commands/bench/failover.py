@@ -1,7 +1,7 @@
 """`esctl bench failover`: what clients feel when the leader goes, struck so many times under load.
 
 Asks before it strikes, and ends with every node running again and read to its end. The strikes are in
-`esctl/failover`, the screen is in `strikes.py`.
+`esctl/chaos/failover`, the screen is in `strikes.py`.
 """
 
 import secrets
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer, Line, Tone, Trouble, View
-from esctl.arguments import DryRun, Yes
-from esctl.backends import backend_named
+from esctl.chaos.failover.kinds import Kind
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation
+from esctl.clusters.backends import backend_named
 from esctl.commands.bench import options, screens, strikes
 from esctl.errors import CleanUpIncomplete, Inconclusive, NeverRecovered, TooFewNodes, VerdictFailed
 from esctl.exits import Exit, exit_of
-from esctl.failover.kinds import Kind
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Line, Tone, Trouble, View
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from esctl.backends.interface import Backend
-    from esctl.failover.drill import Drill, Strike
-    from esctl.failover.outcome import Outcome, Reading
-    from esctl.load.result import Result
-    from esctl.state import Cluster
-    from esctl.terminal import Progress
+    from esctl.bench.result import Result
+    from esctl.chaos.failover.drill import Drill, Strike
+    from esctl.chaos.failover.outcome import Outcome, Reading
+    from esctl.clusters.backends.interface import Backend
+    from esctl.clusters.state import Cluster
+    from esctl.ui.terminal import Progress
 
 EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 30.0
@@ -74,7 +74,7 @@ def failover(
 ) -> Answer:
     """Strike the leader again and again under load: how long nothing is acked, why, and whether anything
     is lost; generated events stay in the log (`esctl cluster up bench`)"""
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     screens.check_name(save)
     with run.changing() as cluster:
@@ -132,14 +132,14 @@ def _measure_all(
 async def _check_may_cut(cluster: "Cluster") -> None:
     """All nodes were started with faults allowed; raises `FaultsNotAllowed`."""
     from esctl.chaos import nodes
-    from esctl.inquiry import survey
+    from esctl.query import survey
 
     nodes.check_allowed(cluster, await survey.ask(cluster))
 
 
 async def _check_ready(cluster: "Cluster", what: str) -> None:
     """All nodes answer and vote, and one leads."""
-    from esctl.inquiry import survey
+    from esctl.query import survey
 
     found = await survey.ask(cluster)
     why = [f"node {report.node.id}: {report.why}" for report in found.down]
@@ -153,7 +153,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
 
 
 def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
-    from esctl.load import machine, openloop
+    from esctl.bench import machine, openloop
     from esnode.client.timers import Timers
     from esnode.config import load
 
@@ -191,10 +191,10 @@ async def _strike(
     times: int,
     rate: float,
 ) -> None:
-    from esctl.failover.drill import Drill
-    from esctl.failover.subject import LiveCluster
-    from esctl.load.generator import Generator
-    from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.bench.generator import Generator
+    from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.chaos.failover.drill import Drill
+    from esctl.chaos.failover.subject import LiveCluster
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
@@ -230,7 +230,7 @@ def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike],
 async def _read(run: Invocation, cluster: "Cluster") -> "Reading":
     from contextlib import ExitStack
 
-    from esctl.failover.outcome import Reading
+    from esctl.chaos.failover.outcome import Reading
 
     reading = Reading(cluster)
     with ExitStack() as stack:

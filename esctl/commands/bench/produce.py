@@ -1,6 +1,6 @@
 """`esctl bench produce`: events into the log, in a closed loop or at a fixed rate.
 
-The load, its events and its latencies are in `esctl/load`.
+The load, its events and its latencies are in `esctl/bench`.
 """
 
 import secrets
@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.answer import Answer, Chart, Fields, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Chart, Fields, Value, View
 
 if TYPE_CHECKING:
-    from esctl.load.result import Result
-    from esctl.load.runner import Load, Plan
-    from esctl.load.trial import Trial
-    from esctl.state import Cluster
+    from esctl.bench.result import Result
+    from esctl.bench.runner import Load, Plan
+    from esctl.bench.trial import Trial
+    from esctl.clusters.state import Cluster
 
 GENERATOR_SAMPLE: Final = 20_000
 
@@ -47,8 +47,8 @@ def produce(
 ) -> Answer:
     """Append generated events, in a closed loop or at a fixed rate, and measure; they stay in the log:
     take a cluster that can go (`esctl cluster up bench`)"""
-    from esctl.load import machine
-    from esctl.load.runner import Plan
+    from esctl.bench import machine
+    from esctl.bench.runner import Plan
 
     screens.check_place(save)
     cluster = run.cluster()
@@ -87,10 +87,10 @@ async def _measure_all(
     session: bool,
     measured: Measured,
 ) -> None:
+    from esctl.bench.generator import Generator
+    from esctl.bench.trial import check_ready, connecting, run_trial
+    from esctl.bench.usage import looking_at
     from esctl.commands.bench.watching import watching
-    from esctl.load.generator import Generator
-    from esctl.load.trial import check_ready, connecting, run_trial
-    from esctl.load.usage import looking_at
 
     await check_ready(cluster)
     for number in range(1, runs + 1):
@@ -109,7 +109,7 @@ async def _measure_all(
 
 def generator_cost_us(size: int, batch: int) -> float:
     """What making one event costs the client, in microseconds of processor time: a part of every figure."""
-    from esctl.load.generator import Generator
+    from esctl.bench.generator import Generator
 
     generator = Generator(secrets.token_hex(8), size, batch)
     begun = time.process_time()
@@ -127,8 +127,8 @@ def result_of(
     generator_us: float,
 ) -> "Result":
     """The document of the runs that have ended, one at least."""
-    from esctl.load import trial
-    from esctl.load.result import Result
+    from esctl.bench import trial
+    from esctl.bench.result import Result
 
     plan = trials[0].plan
     details, runs = [trial.detail_of(one.load) for one in trials], [one.figures() for one in trials]

@@ -1,6 +1,6 @@
 """`esctl bench report`: results as one HTML page that needs nothing from anywhere.
 
-What is on the page is decided in `esctl/report`.
+What is on the page is decided in `esctl/bench/report`.
 """
 
 from datetime import UTC, datetime
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from esctl import suffix
-from esctl.answer import Answer, Fields, Line
+from esctl.cli import suffix
+from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, MachineRefused
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Fields, Line
 
 DEFAULT_OUT = Path("report.html")
 
@@ -30,8 +30,8 @@ def report(
     ] = DEFAULT_OUT,
 ) -> Answer:
     """Write one HTML page with the figures and plots of saved results, and how they compare"""
-    from esctl.load import result  # loaded late: most of `bench` does without
-    from esctl.report.page import page
+    from esctl.bench import result  # loaded late: most of `bench` does without
+    from esctl.bench.report.page import page
 
     suffix.form_of(out, {".html": "a page", ".htm": "a page"})
     if out.resolve() in {path.resolve() for path in files}:

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from esctl import suffix
-from esctl.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
+from esctl.cli import suffix
+from esctl.cli.invocation import Invocation
 from esctl.errors import Inconclusive, InvalidArgument, MachineRefused
 from esctl.exits import Exit
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.load.result import Figures, Result
-    from esctl.load.runner import Load
-    from esctl.state import Cluster
+    from esctl.bench.result import Figures, Result
+    from esctl.bench.runner import Load
+    from esctl.clusters.state import Cluster
 
 THROW_AWAY: Final = "bench"
 """The name that is suggested for a cluster of which nothing is to be kept."""
@@ -184,7 +184,7 @@ def check_name(save: Path | None) -> None:
 
 def check_place(save: Path | None) -> None:
     """Refuse, before anything is measured, a file that cannot be written afterwards."""
-    from esctl.load import result  # loaded late: most of `bench` does without
+    from esctl.bench import result  # loaded late: most of `bench` does without
 
     if save is None:
         return
@@ -196,7 +196,7 @@ def check_place(save: Path | None) -> None:
 
 def with_file(run: Invocation, answer: Answer, result: "Result", save: Path | None) -> Answer:
     """The answer, once its result is written; what was measured is shown also where that fails."""
-    from esctl.load.result import save as write
+    from esctl.bench.result import save as write
 
     if save is None:
         return answer

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.errors import Drifted, Finding, Inconclusive, MachineRefused
 from esctl.exits import exit_of
-from esctl.formatting import duration
-from esctl.invocation import Invocation
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
+from esctl.ui.formatting import duration
+from esctl.ui.terminal import Output, Terminal
 
 if TYPE_CHECKING:
-    from esctl.load.endurance import Endurance, Interval
-    from esctl.load.result import Result
-    from esctl.state import Cluster
+    from esctl.bench.endurance import Endurance, Interval
+    from esctl.bench.result import Result
+    from esctl.clusters.state import Cluster
 
 WIDTHS: Final = (7, 9, 7, 8, 8, 7)
 """Of the columns before the memory of the nodes."""
@@ -47,10 +47,10 @@ def soak(
 ) -> Answer:
     """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with what
     there is; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
-    from esctl.load import machine
-    from esctl.load.endurance import Endurance
-    from esctl.load.generator import Generator
-    from esctl.load.runner import Plan
+    from esctl.bench import machine
+    from esctl.bench.endurance import Endurance
+    from esctl.bench.generator import Generator
+    from esctl.bench.runner import Plan
 
     screens.check_place(save)
     cluster = run.cluster()
@@ -80,9 +80,9 @@ def soak(
 
 
 async def _measure(run: Invocation, soaked: "Soaked") -> None:
+    from esctl.bench.trial import check_ready, connecting
+    from esctl.bench.usage import looking_at
     from esctl.commands.bench.watching import watching
-    from esctl.load.trial import check_ready, connecting
-    from esctl.load.usage import looking_at
 
     endurance, cluster = soaked.endurance, soaked.cluster
     await check_ready(cluster)
@@ -112,7 +112,7 @@ class Soaked:
 
     def looked(self, interval: "Interval") -> None:
         """An interval is over: a row of it, and the file, so that a soak that is killed leaves something."""
-        from esctl.load.result import save
+        from esctl.bench.result import save
 
         row = plain_row(interval) if self.terminal.output is Output.PLAIN else shown_row(interval)
         print_row(self.terminal, row)
@@ -125,9 +125,9 @@ class Soaked:
 
     def result(self) -> "Result":
         """The document of the intervals that are over, one at least."""
-        from esctl.load import machine
-        from esctl.load.result import Result
-        from esctl.load.trial import rate_reached, settings_of
+        from esctl.bench import machine
+        from esctl.bench.result import Result
+        from esctl.bench.trial import rate_reached, settings_of
 
         endurance = self.endurance
         figures = endurance.figures()
@@ -194,7 +194,7 @@ def print_row(terminal: Terminal, cells: list[str], tone: Tone = Tone.NORMAL) ->
 
 def memory_is_flat(endurance: "Endurance") -> bool | None:
     """None when nobody can tell yet."""
-    from esctl.load.drift import FLAT_SHARE
+    from esctl.bench.drift import FLAT_SHARE
 
     trends = [trend for trend in endurance.memory_trends().values() if trend is not None]
     return all(trend.share <= FLAT_SHARE for trend in trends) if trends else None
@@ -202,7 +202,7 @@ def memory_is_flat(endurance: "Endurance") -> bool | None:
 
 def latency_is_steady(endurance: "Endurance") -> bool | None:
     """None when nobody can tell yet."""
-    from esctl.load.drift import STEADY_SHARE
+    from esctl.bench.drift import STEADY_SHARE
 
     trend = endurance.latency_trend()
     return trend.share <= STEADY_SHARE if trend is not None else None
@@ -250,7 +250,7 @@ def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
 
 
 def _minutes_needed(endurance: "Endurance") -> float:
-    from esctl.load.drift import needed_s
+    from esctl.bench.drift import needed_s
 
     return needed_s(endurance.interval_s) / 60
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.answer import Cell, Fields, Line, Table, Tone, Value, View
 from esctl.commands.bench import screens
+from esctl.ui.answer import Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.failover.drill import Drill, Strike
-    from esctl.failover.outcome import Outcome
-    from esctl.load.result import Result
+    from esctl.bench.result import Result
+    from esctl.chaos.failover.drill import Drill, Strike
+    from esctl.chaos.failover.outcome import Outcome
 
 ROWS: Final = {
     "unavailable_ms": "longest gap between two acks",
@@ -85,8 +85,8 @@ def doubts(drill: "Drill", outcome: "Outcome | None", times: int) -> list[str]:
 
 def result_of(given: Given, drill: "Drill", outcome: "Outcome | None") -> "Result":
     """The document of the strikes that are over, one at least."""
-    from esctl.failover.spread import spread_of
-    from esctl.load.result import Result
+    from esctl.bench.result import Result
+    from esctl.chaos.failover.spread import spread_of
 
     lost = outcome.lost if outcome is not None else None
     duplicates = outcome.duplicates if outcome is not None else None

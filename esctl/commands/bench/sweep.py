@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Chart, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.errors import Inconclusive, InvalidArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Cell, Chart, Fields, Line, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.load.knee import Search
-    from esctl.load.result import Figures, Result
-    from esctl.load.runner import Load
-    from esctl.state import Cluster
+    from esctl.bench.knee import Search
+    from esctl.bench.result import Figures, Result
+    from esctl.bench.runner import Load
+    from esctl.clusters.state import Cluster
 
 MAX_RATES: Final = 40
 UNFINISHED: Final = 0.01
@@ -91,9 +91,9 @@ def sweep(
 ) -> Answer:
     """Raise the rate until the latency bound breaks or the log does not keep up, and find the last rate
     that holds; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
-    from esctl.load import machine
-    from esctl.load.generator import Generator
-    from esctl.load.knee import Search
+    from esctl.bench import machine
+    from esctl.bench.generator import Generator
+    from esctl.bench.knee import Search
 
     listed = rates_of(rates)
     screens.check_place(save)
@@ -145,7 +145,7 @@ def rates_of(text: str | None) -> list[float]:
 
 
 async def _measure_all(swept: Sweep) -> None:
-    from esctl.load.trial import check_ready
+    from esctl.bench.trial import check_ready
 
     await check_ready(swept.cluster)
     while (rate := swept.search.next_rate()) is not None:
@@ -159,11 +159,11 @@ async def _measure_all(swept: Sweep) -> None:
 
 
 async def _measure(swept: Sweep, rate: float) -> "Figures":
+    from esctl.bench.generator import Generator
+    from esctl.bench.runner import Plan
+    from esctl.bench.trial import connecting, run_trial
+    from esctl.bench.usage import looking_at
     from esctl.commands.bench.watching import watching
-    from esctl.load.generator import Generator
-    from esctl.load.runner import Plan
-    from esctl.load.trial import connecting, run_trial
-    from esctl.load.usage import looking_at
 
     settings = swept.settings
     plan = Plan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
@@ -182,7 +182,7 @@ async def _measure(swept: Sweep, rate: float) -> "Figures":
 
 def of_runs(runs: "Sequence[Figures]") -> "Figures":
     """The medians at one rate; of what should never be, such as failures, the worst run."""
-    from esctl.load.result import median
+    from esctl.bench.result import median
 
     return {
         name: max(run[name] or 0 for run in runs) if name in NEVER else median(run[name] for run in runs)
@@ -221,7 +221,7 @@ def result_of(
     cluster: dict[str, Any],
 ) -> "Result":
     """The document: its figures are those of the knee, its curves those of all rates."""
-    from esctl.load.result import Result
+    from esctl.bench.result import Result
 
     by_rate = sorted(steps, key=lambda step: step.rate)
     knee = next((step for step in by_rate if step.rate == search.knee), None)

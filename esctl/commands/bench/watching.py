@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from esctl.invocation import Invocation
-from esctl.terminal import Progress
+from esctl.cli.invocation import Invocation
+from esctl.ui.terminal import Progress
 
 if TYPE_CHECKING:
-    from esctl.load.runner import Load
+    from esctl.bench.runner import Load
 
 TICK_S: Final = 0.25
 

@@ -5,9 +5,9 @@ started without faults allowed refuses. Each command says what the quorum would 
 at the nodes afterwards: applied, no effect, or unknown. One module for each thing that is broken.
 """
 
+from esctl.cli.invocation import command, new_typer
 from esctl.commands.fault import active, clock, coverage, disk, links, processes, storm
 from esctl.faults.shapes import MEANINGS
-from esctl.invocation import command, new_typer
 
 app = new_typer()
 

@@ -4,18 +4,18 @@ from typing import Annotated
 
 import typer
 
-from esctl import candidates
-from esctl.answer import Answer, Line, Table, Tone, Value
-from esctl.arguments import DryRun
-from esctl.backends import backend_named
-from esctl.backends.interface import RunState
+from esctl.cli import candidates
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation
+from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import CleanUpIncomplete, FaultNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import listed
-from esctl.invocation import Invocation
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Line, Table, Tone, Value
 
 
 def ls(run: Invocation) -> Answer:

@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer, Line
-from esctl.arguments import DryRun
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, Look
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation
 from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
 from esctl.errors import InvalidArgument, NodeNotRunning
 from esctl.faults import orders as ordering
 from esctl.faults.orders import Order
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Line
 
 
 def clock(

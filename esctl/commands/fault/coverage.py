@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Value
-from esctl.backends import backend_named
 from esctl.chaos import ledger
-from esctl.invocation import Invocation
+from esctl.cli.invocation import Invocation
+from esctl.clusters.backends import backend_named
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 if TYPE_CHECKING:
-    from esctl.state import Cluster
+    from esctl.clusters.state import Cluster
 
 
 def coverage(run: Invocation) -> Answer:

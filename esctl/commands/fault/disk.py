@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from esctl import guard, nodelog
-from esctl.answer import Answer, Line
-from esctl.arguments import DryRun, Yes
-from esctl.backends import backend_named
 from esctl.chaos import ledger
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation
+from esctl.clusters import nodelog
+from esctl.clusters.backends import backend_named
 from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
 from esctl.errors import TooFewNodes
 from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.orders import Order
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
     from esctl.chaos.atrest import Damage
-    from esctl.guard import QuorumChange
-    from esctl.inquiry.survey import Survey
+    from esctl.cli.guard import QuorumChange
+    from esctl.query.survey import Survey
 
 AT_REST: Final = ("flip", "torn")
 KEPT_MS: Final = 60_000

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer
-from esctl.arguments import DryRun, Yes
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, Look
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation
 from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import Partition, Shape, partition
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer
 
 
 def cut(

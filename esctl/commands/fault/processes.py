@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer, Line
-from esctl.arguments import DryRun, NodeArgument, Yes
-from esctl.backends.interface import RunState
 from esctl.chaos import effect, ledger
 from esctl.chaos.effect import Effect
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, NodeArgument, Yes
+from esctl.cli.invocation import Invocation
+from esctl.clusters.backends.interface import RunState
 from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
 from esctl.errors import NodeNotRunning
 from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import listed
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
 
 
 def kill(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import guard
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.arguments import DryRun, Yes
 from esctl.chaos.shrink import shrink
 from esctl.chaos.storm import KINDS, Gust, Storm, draw, kinds_of, read
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation
+from esctl.clusters.state import Cluster
 from esctl.commands.fault.striking import survey_of, voters_of
 from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
 from esctl.errors import VerdictFailed as Failed
@@ -25,13 +26,12 @@ from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import listed
-from esctl.invocation import Invocation
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
+    from esctl.chaos.failover.outcome import Outcome, Reading
     from esctl.chaos.passage import Passage
-    from esctl.failover.outcome import Outcome, Reading
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
 
 EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 60.0
@@ -171,9 +171,9 @@ def _weather(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> W
 async def _pass(
     run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, passages: "list[Passage]"
 ) -> None:
+    from esctl.bench.generator import Generator
+    from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
     from esctl.chaos.passage import Passage
-    from esctl.load.generator import Generator
-    from esctl.load.openloop import WINDOW, OpenLoop, events_a_batch
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
@@ -191,7 +191,7 @@ async def _pass(
 async def _read(run: Invocation, cluster: Cluster) -> "Reading":
     from contextlib import ExitStack
 
-    from esctl.failover.outcome import Reading
+    from esctl.chaos.failover.outcome import Reading
 
     reading = Reading(cluster)
     with ExitStack() as stack:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.backends.interface import RunState
 from esctl.chaos import effect, ledger
 from esctl.chaos.effect import Effect, Judge, Verdict
+from esctl.cli.invocation import Invocation
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.state import Cluster
 from esctl.errors import Inconclusive, InvalidArgument, NoEffect
 from esctl.exits import exit_of
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition, listed
-from esctl.invocation import Invocation
-from esctl.state import Cluster
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
+    from esctl.query.survey import Survey
 
 Lease = Annotated[
     str, typer.Option("--lease", metavar="TIME", help="End it after so long: 500ms, 10s, 2m; at most 10m")

@@ -5,8 +5,8 @@ One module a command; the language is in `esctl/playbook`, and none of it is dec
 
 from typing import Final
 
+from esctl.cli.invocation import command, new_typer
 from esctl.commands.playbook import lint, ls, new, plan, rehearsing, running, runs, show
-from esctl.invocation import command, new_typer
 
 app = new_typer()
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.playbook.options import names_that_begin
 from esctl.errors import Inconclusive
-from esctl.escape import quoted
 from esctl.exits import Exit, exit_of
-from esctl.invocation import Invocation
 from esctl.playbook import shelf
 from esctl.playbookerrors import InvalidPlaybook, UnsafePlaybook
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
     from esctl.playbook.findings import Finding

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.answer import Answer, Cell, Line, Table, Tone, Value
-from esctl.invocation import Invocation
+from esctl.cli.invocation import Invocation
 from esctl.playbook import shelf
 from esctl.playbookerrors import InvalidPlaybook, PlaybookNotFound
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Playbook

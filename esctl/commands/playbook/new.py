@@ -6,12 +6,12 @@ from typing import Annotated, Final
 
 import typer
 
-from esctl import state
-from esctl.answer import Answer, Fields, Line, Tone
-from esctl.arguments import DryRun
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.errors import InvalidArgument
-from esctl.escape import quoted
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Fields, Line, Tone
+from esctl.ui.escape import quoted
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esctl.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
 from esctl.exits import Exit, exit_of
 from esctl.playbookerrors import PlaybookFailed, PlaybookInconclusive, UndoIncomplete
+from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
     from esctl.playbook.progress import Progress

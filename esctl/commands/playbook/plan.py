@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl import state
-from esctl.answer import Answer, Cell, Fields, Line, Lines, Table, Tone, Trouble, Value, View
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.commands.playbook import options
 from esctl.commands.playbook.ls import RISK_TONES
-from esctl.escape import quoted
 from esctl.exits import exit_of
-from esctl.invocation import Invocation
 from esctl.playbookerrors import RequirementsUnmet, UnplannableStep
+from esctl.ui.answer import Answer, Cell, Fields, Line, Lines, Table, Tone, Trouble, Value, View
+from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
     from esctl.playbook.plan import Plan, PlannedStep
     from esctl.playbook.schema import Playbook
+    from esctl.query.survey import Survey
 
 _IMPACT_TONES = {"ro": Tone.NORMAL, "rw": Tone.WARN, "destructive": Tone.BAD}
 
@@ -123,7 +123,7 @@ def _verdict(planned: "Plan") -> Line:
 
 def survey_of(run: Invocation, book: "Playbook") -> "Survey | None":
     """The cluster as it is now; None for a playbook that wants none, where there is none."""
-    from esctl.inquiry import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     if not book.requires.nodes and (run.cluster_name or state.DEFAULT_NAME) not in state.names():
         return None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl import state
-from esctl.answer import Answer, Line, Trouble
-from esctl.arguments import DryRun
+from esctl.cli.arguments import DryRun
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.commands.playbook import options, running
 from esctl.errors import CleanUpIncomplete, MachineRefused
 from esctl.exits import exit_of
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Line, Trouble
 
 if TYPE_CHECKING:
     from esctl.playbook.execution import Reply
@@ -81,7 +81,7 @@ def rehearse(
 
 
 def _survey(run: Invocation, name: str) -> Any:
-    from esctl.inquiry import survey as surveys
+    from esctl.query import survey as surveys
 
     cluster = state.load(name)
     return run.trio(lambda: surveys.ask(cluster))

@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl import guard, state
-from esctl.answer import Answer, Line, Trouble
-from esctl.arguments import DryRun, Yes
+from esctl.cli import guard
+from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
 from esctl.errors import InvalidArgument, NotConfirmed
-from esctl.escape import quoted
 from esctl.exits import Exit
-from esctl.invocation import Invocation
 from esctl.playbookerrors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esctl.ui.answer import Answer, Line, Trouble
+from esctl.ui.escape import quoted
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.inquiry.survey import Survey
     from esctl.playbook.journal import Journal
     from esctl.playbook.plan import Plan
     from esctl.playbook.progress import Progress
     from esctl.playbook.run import Run
     from esctl.playbook.schema import Playbook, Scalar
+    from esctl.query.survey import Survey
 
 RunArgument = Annotated[
     str | None,
@@ -254,8 +255,8 @@ def _hold_to(planned: "Plan", path: Path) -> None:
 
 def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
     """The last look before the first step; raises `PlanIsStale`."""
-    from esctl.inquiry import survey as surveys
     from esctl.playbook.plan import Fingerprint
+    from esctl.query import survey as surveys
 
     then = planned.fingerprint
     if then is None:

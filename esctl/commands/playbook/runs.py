@@ -1,7 +1,7 @@
 """`esctl playbook runs` and `report`: what was run, and what came of it.
 
 Reads the runs' directories and changes nothing. The documents are made in `esctl/playbook/report.py` and
-`esctl/report/run.py`.
+`esctl/playbook/page.py`.
 """
 
 import enum
@@ -10,12 +10,13 @@ from typing import Annotated, Final
 
 import typer
 
-from esctl import state, suffix
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.cli import suffix
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.running import RunArgument
 from esctl.exits import Exit
-from esctl.invocation import Invocation
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esnode.errors import EventStreamError
 
 
@@ -95,7 +96,7 @@ def report(
         return Answer(document, _views(document, outcome.views_of(progress, document["left"])))
     whole = with_samples(document)
     if form is Format.HTML:
-        from esctl.report.run import page
+        from esctl.playbook.page import page
 
         text = page(whole)
     else:

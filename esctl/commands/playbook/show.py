@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.cli.invocation import Invocation
 from esctl.commands.playbook.ls import RISK_TONES, needs_text
 from esctl.commands.playbook.options import PlaybookArgument
-from esctl.escape import quoted
-from esctl.invocation import Invocation
 from esctl.playbook import shelf
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
     from esctl.playbook.schema import Action, Input, Playbook, Step

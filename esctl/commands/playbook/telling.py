@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import trio
 
-from esctl.answer import Tone
+from esctl.bench import ledger
 from esctl.errors import NotConfirmed
-from esctl.load import ledger
-from esctl.pane import Pane
 from esctl.playbook.journal import Event
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import Progress, State, StepRun
 from esctl.playbook.run import loads_of
 from esctl.playbook.schema import Playbook
-from esctl.terminal import Output, Terminal
+from esctl.ui.answer import Tone
+from esctl.ui.pane import Pane
+from esctl.ui.terminal import Output, Terminal
 
 Parts = list[tuple[str, Tone]]
 REDRAW_S: Final = 0.2

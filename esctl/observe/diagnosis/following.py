@@ -7,9 +7,9 @@ a few events on their way are no lag. Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.situation import Lag, Situation
-from esctl.inquiry.survey import Report
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.situation import Lag, Situation
+from esctl.query.survey import Report
 
 UNHEARD_MS: Final = 1_000
 """A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""

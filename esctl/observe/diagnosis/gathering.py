@@ -15,17 +15,17 @@ from typing import Final
 
 import trio
 
-from esctl.backends import pidfile
-from esctl.backends.interface import RunState
-from esctl.diagnosis import lastwords
-from esctl.diagnosis.situation import LEAST_FREE_PERCENT, Disk, Situation, StruckProcess
+from esctl.clusters.backends import pidfile
+from esctl.clusters.backends.interface import RunState
+from esctl.clusters.nodelog import LogLine
+from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.inquiry import shortened
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.survey import Survey
-from esctl.nodelog import LogLine
-from esctl.state import Cluster
+from esctl.observe.diagnosis import lastwords
+from esctl.observe.diagnosis.situation import LEAST_FREE_PERCENT, Disk, Situation, StruckProcess
+from esctl.query import shortened
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
+from esctl.query.survey import Survey
 from esnode import config as configuration
 from esnode.config import Config
 from esnode.errors import EventStreamError, InvalidConfig

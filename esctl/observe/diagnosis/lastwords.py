@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.nodelog import RAW, LogLine
+from esctl.clusters.nodelog import RAW, LogLine
 
 _REPORT: Final = re.compile(r"^esnode: (ES\d{4}): (.*)")
 """What a node prints that cannot even open its log: the configuration is wrong."""

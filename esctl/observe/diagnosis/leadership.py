@@ -6,11 +6,11 @@ outvoted; two in the same term would be a bug. Called by `ranking.py`.
 
 from collections.abc import Iterator, Sequence
 
-from esctl.backends.interface import RunState
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.lastwords import End
-from esctl.diagnosis.situation import Situation
-from esctl.inquiry.survey import Report, Survey
+from esctl.clusters.backends.interface import RunState
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.lastwords import End
+from esctl.observe.diagnosis.situation import Situation
+from esctl.query.survey import Report, Survey
 from esnode.errors import HistoryConflict
 
 DOCUMENT = 'esctl docs deployment, "When a majority rejoins"'

@@ -7,11 +7,11 @@ was killed. Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.backends.interface import RunState
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.lastwords import End, LastWords
-from esctl.diagnosis.situation import Situation
-from esctl.inquiry.survey import Report
+from esctl.clusters.backends.interface import RunState
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.lastwords import End, LastWords
+from esctl.observe.diagnosis.situation import Situation
+from esctl.query.survey import Report
 from esnode import limits
 from esnode.errors import (
     AddressTaken,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.diagnosis import following, leadership, nodes, settings, surroundings
-from esctl.diagnosis.finding import Finding, Kind
-from esctl.diagnosis.situation import Situation
+from esctl.observe.diagnosis import following, leadership, nodes, settings, surroundings
+from esctl.observe.diagnosis.finding import Finding, Kind
+from esctl.observe.diagnosis.situation import Situation
 
 Rule = Callable[[Situation], Iterator[Finding]]
 RULES: Final[Sequence[Rule]] = (

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.situation import Situation
-from esctl.inquiry.survey import Report
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.situation import Situation
+from esctl.query.survey import Report
 from esnode.config import Config, Dedup
 
 

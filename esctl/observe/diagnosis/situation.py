@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from esctl.backends.interface import NodeProcess, RunState
-from esctl.diagnosis.lastwords import Election, LastWords, Repair
-from esctl.inquiry.shortened import Shortened
-from esctl.inquiry.survey import Report, Survey
+from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.observe.diagnosis.lastwords import Election, LastWords, Repair
+from esctl.query.shortened import Shortened
+from esctl.query.survey import Report, Survey
 from esnode.config import Config
 from esnode.errors import EventStreamError
 

@@ -7,8 +7,8 @@ Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from esctl.diagnosis.finding import Finding, Kind, Severity
-from esctl.diagnosis.situation import VERY_LOW_PERCENT, Situation
+from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.situation import VERY_LOW_PERCENT, Situation
 
 CLOCK_OFF_MS: Final = 500
 NEAR_RETENTION: Final = 0.9

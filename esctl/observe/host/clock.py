@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from esctl import state
-from esctl.host.finding import Finding
+from esctl.clusters import state
+from esctl.observe.host.finding import Finding
 from esnode import limits
 
 FAR_OFF_MS: Final = 100.0

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from esctl import state
-from esctl.host.finding import Finding
+from esctl.clusters import state
+from esctl.observe.host.finding import Finding
 
 FSYNC_ROUNDS: Final = 40
 SLOW_FSYNC_MS: Final = 20.0

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from esctl.host import clock, disk, leftovers, software
-from esctl.host.finding import Finding
+from esctl.observe.host import clock, disk, leftovers, software
+from esctl.observe.host.finding import Finding
 
 
 def examine(data_dir: Path | None = None, about: str | None = None) -> Iterator[Finding]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from esctl import ports, state
-from esctl.backends import backend_named, datadir, holder, network
-from esctl.backends.interface import RunState
+from esctl.clusters import ports, state
+from esctl.clusters.backends import backend_named, datadir, holder, network
+from esctl.clusters.backends.interface import RunState
 from esctl.errors import PortTaken
-from esctl.host.finding import Finding
+from esctl.observe.host.finding import Finding
 from esnode.config import parse_address
 from esnode.errors import EventStreamError
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
 
-from esctl.backends import network
-from esctl.host.finding import Finding
+from esctl.clusters.backends import network
+from esctl.observe.host.finding import Finding
 from esnode import limits
 
 FEWEST_DESCRIPTORS: Final = limits.MAX_CLIENT_CONNECTIONS + limits.MAX_CLIENT_HANDSHAKES + 256

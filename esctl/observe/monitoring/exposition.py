@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from esctl.backends.interface import RunState
-from esctl.diagnosis.situation import Situation
-from esctl.monitoring.probes import Reading
+from esctl.clusters.backends.interface import RunState
+from esctl.observe.diagnosis.situation import Situation
+from esctl.observe.monitoring.probes import Reading
 
 PREFIX: Final = "eventstreamcore"
 

@@ -7,7 +7,7 @@ Pure. See the Monitoring Plugins Development Guidelines: one line, `label=value[
 import math
 from collections.abc import Sequence
 
-from esctl.monitoring.probes import Probe, Reading, State, worst
+from esctl.observe.monitoring.probes import Probe, Reading, State, worst
 
 
 def line(readings: Sequence[Reading]) -> str:

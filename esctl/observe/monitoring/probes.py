@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from esctl.diagnosis.situation import Situation
-from esctl.inquiry.survey import MAX_LAG_EVENTS
+from esctl.observe.diagnosis.situation import Situation
+from esctl.query.survey import MAX_LAG_EVENTS
 
 
 class State(enum.IntEnum):

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl import trail
-from esctl.state import Cluster
-from esctl.support.redaction import Redaction
+from esctl.cli import trail
+from esctl.clusters.state import Cluster
+from esctl.observe.support.redaction import Redaction
 from esnode import config
 from esnode.errors import EventStreamError
 

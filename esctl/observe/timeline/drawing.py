@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from esctl.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
-from esctl.timeline import lanes
-from esctl.timeline.axis import Axis, axis
-from esctl.timeline.story import Story
+from esctl.observe.timeline import lanes
+from esctl.observe.timeline.axis import Axis, axis
+from esctl.observe.timeline.story import Story
+from esctl.ui.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
 
 MARKS: Final = {
     lanes.LEADER: ("█", Tone.GOOD, 2),

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from esctl.timeline.lanes import FOLLOWER, LEADER, STANDS, Lane, Stretch
-from esctl.timeline.moments import Kind, Moment
+from esctl.observe.timeline.lanes import FOLLOWER, LEADER, STANDS, Lane, Stretch
+from esctl.observe.timeline.moments import Kind, Moment
 
 NEAR_S = 1.0
 """Who stands in an election and loses hears of the winner within this."""

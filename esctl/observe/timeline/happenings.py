@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl import instant
-from esctl.timeline.elections import Election
-from esctl.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
-from esctl.timeline.moments import Kind, Moment, whole
+from esctl.cli import instant
+from esctl.observe.timeline.elections import Election
+from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
+from esctl.observe.timeline.moments import Kind, Moment, whole
 
 TOGETHER_S: Final = 5.0
 """What several nodes say alike within this was one thing."""

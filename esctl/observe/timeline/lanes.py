@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Kind, Moment
 
 UNKNOWN: Final = "unknown"
 DOWN: Final = "down"

@@ -7,8 +7,8 @@ that an operator set. All else is a note over the nodes that it is about. Pure. 
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.timeline.happenings import Happening
-from esctl.timeline.story import WHYS, Story
+from esctl.observe.timeline.happenings import Happening
+from esctl.observe.timeline.story import WHYS, Story
 
 MAX_WORDS: Final = 120
 OPERATOR: Final = "operator"

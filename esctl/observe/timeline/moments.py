@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl import instant
-from esctl.nodelog import RAW, LogLine
+from esctl.cli import instant
+from esctl.clusters.nodelog import RAW, LogLine
 
 
 class Kind(enum.StrEnum):

@@ -1,19 +1,19 @@
 """A story as one page of HTML that needs nothing from anywhere: the lanes as SVG, the list, the diagram.
 
-Everything in a log may come from anybody: it goes through `esctl/report/markup.py` and is text. Pure. Called
+Everything in a log may come from anybody: it goes through `esctl/ui/html/markup.py` and is text. Pure. Called
 by `esctl timeline`.
 """
 
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl import instant
-from esctl.report import style
-from esctl.report.markup import add, document, element
-from esctl.timeline import mermaid
-from esctl.timeline.axis import Axis
-from esctl.timeline.drawing import ACTIONS, WORDS, axis_of, span
-from esctl.timeline.story import Story
+from esctl.cli import instant
+from esctl.observe.timeline import mermaid
+from esctl.observe.timeline.axis import Axis
+from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, span
+from esctl.observe.timeline.story import Story
+from esctl.ui.html import style
+from esctl.ui.html.markup import add, document, element
 
 WIDTH: Final = 1000
 LEFT: Final = 80

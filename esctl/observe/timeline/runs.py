@@ -1,7 +1,7 @@
 """A run of a playbook as moments, and what clients felt meanwhile, from what the run left on the disk.
 
-The journal is read by `esctl/playbook/journal.py`, the samples of its loads by `esctl/load/ledger.py`. Events
-that are not known here are skipped: a newer esctl may have written them. Called by `esctl timeline`.
+The journal is read by `esctl/playbook/journal.py`, the samples of its loads by `esctl/bench/ledger.py`.
+Events that are not known here are skipped: a newer esctl may have written them. Called by `esctl timeline`.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.load import ledger
+from esctl.bench import ledger
+from esctl.observe.timeline.moments import Kind, Moment
 from esctl.playbook import journal
 from esctl.playbook.journal import Event
-from esctl.timeline.moments import Kind, Moment
 
 _DETAILS: Final = ("step", "title", "state", "why", "command", "verdict")
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl import instant
-from esctl.timeline import elections as electing
-from esctl.timeline.elections import Attempt, Election
-from esctl.timeline.happenings import (
+from esctl.cli import instant
+from esctl.observe.timeline import elections as electing
+from esctl.observe.timeline.elections import Attempt, Election
+from esctl.observe.timeline.happenings import (
     Happening,
     commands,
     counted,
@@ -24,8 +24,8 @@ from esctl.timeline.happenings import (
     steps,
     transfers,
 )
-from esctl.timeline.lanes import LEADER, PAUSED, Lane, lanes, without_leader
-from esctl.timeline.moments import Kind, Moment
+from esctl.observe.timeline.lanes import LEADER, PAUSED, Lane, lanes, without_leader
+from esctl.observe.timeline.moments import Kind, Moment
 
 WHYS: Final = {
     "silence": "node {by} was silent",

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from esctl.answer import Cell, Chart, Line, Table, Tone, Value, View
-from esctl.backends.interface import RunState
-from esctl.formatting import duration, megabytes
-from esctl.inquiry.survey import Report, Survey
-from esctl.sparkline import spark
-from esctl.vitals.rates import Rates, Track, now
+from esctl.clusters.backends.interface import RunState
+from esctl.observe.top.rates import Rates, Track, now
+from esctl.query.survey import Report, Survey
+from esctl.ui.answer import Cell, Chart, Line, Table, Tone, Value, View
+from esctl.ui.formatting import duration, megabytes
+from esctl.ui.sparkline import spark
 
 WIDE: Final = 120
 """From so many columns on there is room for everything about a node."""

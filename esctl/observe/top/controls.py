@@ -7,8 +7,8 @@ the words. Called by `esctl top`.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from esctl.backends.interface import RunState
-from esctl.inquiry.survey import Survey
+from esctl.clusters.backends.interface import RunState
+from esctl.query.survey import Survey
 
 LEASE: Final = "10s"
 

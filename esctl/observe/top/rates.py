@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.inquiry.survey import Survey
+from esctl.query.survey import Survey
 
 KEPT: Final = 240
 """So many figures of each kind are kept; a wide terminal shows about as many."""

@@ -9,12 +9,12 @@ from typing import Final
 
 import trio
 
+from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.state import Cluster
-from esctl.vitals.board import Moment
-from esctl.vitals.rates import Rates
+from esctl.observe.top.board import Moment
+from esctl.observe.top.rates import Rates
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 1.0

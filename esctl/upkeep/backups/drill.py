@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 import trio
 
-from esctl.inquiry.barrier import reason_of
-from esctl.state import Cluster, Node
+from esctl.clusters.state import Cluster, Node
+from esctl.query.barrier import reason_of
 from esnode import limits
 from esnode.backup.chain import ContentHash
 from esnode.backup.file import BackupReader

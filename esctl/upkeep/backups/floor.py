@@ -8,8 +8,8 @@ a survey and a note; never asks and never prints. Called by `esctl compact`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esctl.care.shelf import Noted
-from esctl.inquiry.survey import Survey
+from esctl.query.survey import Survey
+from esctl.upkeep.backups.shelf import Noted
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from esctl import layout, state
-from esctl.backends import backend_named
-from esctl.care import drill, taking, vault
-from esctl.care.drill import Findings
-from esctl.care.starting import start_and_elect
-from esctl.invocation import Invocation
-from esctl.state import Cluster
+from esctl.cli.invocation import Invocation
+from esctl.clusters import state
+from esctl.clusters.backends import backend_named, layout
+from esctl.clusters.state import Cluster
+from esctl.upkeep.backups import drill, taking, vault
+from esctl.upkeep.backups.drill import Findings
+from esctl.upkeep.backups.starting import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 

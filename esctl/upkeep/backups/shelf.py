@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esctl import state
+from esctl.clusters import state
 from esctl.errors import InputUnreadable
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest

@@ -2,9 +2,9 @@
 
 import time
 
-from esctl.backends.interface import Backend
-from esctl.inquiry.leader import wait_for_leader
-from esctl.state import Cluster
+from esctl.clusters.backends.interface import Backend
+from esctl.clusters.state import Cluster
+from esctl.query.leader import wait_for_leader
 
 
 async def start_and_elect(backend: Backend, cluster: Cluster, timeout_s: float) -> int:

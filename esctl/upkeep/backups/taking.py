@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from esctl.clusters.state import Cluster, Node
 from esctl.errors import BackupOvertaken, FileTaken, MachineRefused
-from esctl.inquiry import survey as surveys
-from esctl.inquiry.barrier import confirmed_end
-from esctl.inquiry.survey import Survey
-from esctl.state import Cluster, Node
+from esctl.query import survey as surveys
+from esctl.query.barrier import confirmed_end
+from esctl.query.survey import Survey
 from esnode import limits
 from esnode.backup.file import BackupWriter
 from esnode.backup.manifest import Manifest, Origin

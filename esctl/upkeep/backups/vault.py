@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from esctl.backends.interface import Backend, NodeOptions
-from esctl.care.taking import now_text
+from esctl.clusters.backends.interface import Backend, NodeOptions
+from esctl.clusters.state import Cluster
 from esctl.errors import FileTaken, MachineRefused, SurvivorDistrusted
-from esctl.state import Cluster
+from esctl.upkeep.backups.taking import now_text
 from esnode import config as node_config
 from esnode.backup import directory
 from esnode.backup.file import BackupReader, BackupWriter

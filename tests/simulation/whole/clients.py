@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from esctl.proof.operations import Operations
+from esctl.verify.operations import Operations
 from esnode import limits
 from esnode.client import Log, connect
 from esnode.connection import Dialer

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import trio
 
-from esctl.proof.operations import Operations
+from esctl.verify.operations import Operations
 from esnode import limits
 from esnode.client import connect
 from esnode.config import Address, Config, Member
