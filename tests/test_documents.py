@@ -97,19 +97,19 @@ def test_the_walk_of_a_batch_names_a_function_at_each_step() -> None:
     assert all(re.fullmatch(r"`[\w/]+\.py` `[\w.]+`", step[1]) for step in steps)
 
 
-def test_the_map_shows_every_room_of_the_node_and_no_other() -> None:
+def rooms_of(package: str) -> set[Path]:
+    """The modules and packages that stand directly in it."""
+    inside = [one for one in (ROOT / package).iterdir() if one.name[0] != "_" or one.name == "__main__.py"]
+    return {one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()}
+
+
+def test_the_map_shows_every_room_and_no_other() -> None:
     (drawn,) = document("ARCHITECTURE.md").fences("")
     node, _, toolkit = drawn.partition("\nesctl/\n")
-    named = re.findall(r"[a-z_]\w*\*?\.py|(?<=  )[a-z]+/", node.partition("\n")[2])
-    there = [
-        path for path in (ROOT / "esnode").iterdir() if path.name[0] != "_" or path.name == "__main__.py"
-    ]
-    there = [path for path in there if path.suffix == ".py" or (path / "__init__.py").is_file()]
-    shown = {path for name in [*named, "__main__.py"] for path in (ROOT / "esnode").glob(name.rstrip("/"))}
-    assert "__main__.py" in node
-    assert shown == set(there)
-    for name in re.findall(r"(?<=  )[a-z_]+(?:\.py|/)", toolkit):
-        assert (ROOT / "esctl" / name).exists(), name
+    for package, lines in (("esnode", node.partition("\n")[2]), ("esctl", toolkit)):
+        named = re.findall(r"(?:(?<=  )|(?<=\.py ))(?:[a-z_]\w*\.py|[a-z]+/)", lines)
+        shown = {ROOT / package / name.rstrip("/") for name in named}
+        assert shown == rooms_of(package)
 
 
 def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:

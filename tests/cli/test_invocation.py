@@ -175,7 +175,7 @@ def blocked(clean_up_s: float) -> list[str]:
     writes = "sys.stdout.write('x' * 1_000_000); await trio.sleep_forever()"
     program = SLEEPER.replace("await trio.sleep_forever()", writes, 1)
     program = program.replace("run.trio(send)", f"run.trio(send, {clean_up_s})")
-    return esctl(program=f"from esctl import streams\nstreams.install()\n{program}")
+    return esctl(program=f"from esctl.ui import streams\nstreams.install()\n{program}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
