@@ -97,19 +97,19 @@ def test_the_walk_of_a_batch_names_a_function_at_each_step() -> None:
     assert all(re.fullmatch(r"`[\w/]+\.py` `[\w.]+`", step[1]) for step in steps)
 
 
-def rooms_of(package: str) -> set[Path]:
+def top_level_of(package: str) -> set[Path]:
     """The modules and packages that stand directly in it."""
     inside = [one for one in (ROOT / package).iterdir() if one.name[0] != "_" or one.name == "__main__.py"]
     return {one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()}
 
 
-def test_the_map_shows_every_room_and_no_other() -> None:
+def test_the_map_shows_every_package_and_module_and_no_other() -> None:
     (drawn,) = document("ARCHITECTURE.md").fences("")
     node, _, toolkit = drawn.partition("\nesctl/\n")
     for package, lines in (("esnode", node.partition("\n")[2]), ("esctl", toolkit)):
         named = re.findall(r"(?:(?<=  )|(?<=\.py ))(?:[a-z_]\w*\.py|[a-z]+/)", lines)
         shown = {ROOT / package / name.rstrip("/") for name in named}
-        assert shown == rooms_of(package)
+        assert shown == top_level_of(package)
 
 
 def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:
