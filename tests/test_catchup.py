@@ -20,7 +20,7 @@ from bench.restart import Started
 from esctl.bench.latency import Percentiles
 from esctl.bench.runner import Load
 from esnode.config import Address, Config, Member
-from tests.cli.fake_log import Log
+from tests.esctl.fake_log import Log
 
 CALM = Percentiles(5.0, 20.0, 30.0, 40.0)
 ROUGH = Percentiles(9.0, 50.0, 70.0, 90.0)

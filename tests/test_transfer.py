@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from test_session import CountedStatus, services_of
 
 from esnode.connection import Connection
 from esnode.errors import Refusal, TransferPending
@@ -14,6 +13,7 @@ from esnode.messages import LeaderIs, Refused, TransferLeadership, Transferred
 from esnode.raft.messages import Decision, Role, SoftState, Transfer
 from esnode.session import Session
 from esnode.wire import Message, encode
+from tests.test_session import CountedStatus, services_of
 
 
 class Asked:

@@ -18,8 +18,8 @@ FACTORS: Final = {3: 2.0, 4: 1.2, 5: 1.0, 6: 0.8, 7: 0.7, 8: 0.6, 9: 0.55, 10: 0
 
 Lord's range test (1947), for medians, its factors found by simulation: one figure in 100 of two equal systems
 is called worse under normal, log-normal and Laplace noise and with outliers, one in 50 at most when three
-runs in ten are slow (`tests/cli/test_noise.py`). The price: of three runs, a change must be five standard
-deviations of a run to be seen nearly always; of five, three and a half.
+runs in ten are slow (`tests/esctl/bench/test_noise.py`). The price: of three runs, a change must be five
+standard deviations of a run to be seen nearly always; of five, three and a half.
 """
 NOTCH: Final = 2.2
 """Of more runs than that, such as the strikes of a failover, the quartiles tell more than the range.

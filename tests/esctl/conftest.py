@@ -28,8 +28,7 @@ from esctl.exits import Exit
 from esctl.ui import plain
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Terminal
-
-from . import contract, forked
+from tests.esctl import contract, forked
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"

@@ -15,8 +15,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from esctl import schemas
-
-from . import pasting
+from tests.esctl import pasting
 
 STREAMS = {name for name in schemas.commands() if "record" in schemas.of(name).get("$defs", {})}
 """They print a record a line, always or when they are told to go on."""

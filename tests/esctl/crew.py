@@ -14,8 +14,7 @@ import trio
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.query.survey import Report, Survey
-
-from .wire_node import WireNode, log
+from tests.esctl.wire_node import WireNode, log
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Drafts the schema of a command from answers that it gave, for a person to go over and commit.
 
-`ESCTL_ANSWERS=FILE python -m pytest tests/cli/...` keeps the answers of a run of tests, and
-`python -m tests.cli.drafting FILE cluster restart` writes the draft. It cannot know what was never seen: a
+`ESCTL_ANSWERS=FILE python -m pytest tests/esctl/...` keeps the answers of a run of tests, and
+`python -m tests.esctl.drafting FILE cluster restart` writes the draft. It cannot know what was never seen: a
 value that was always null, a word that is one of a few, a map whose keys are data. Run by hand.
 """
 

@@ -9,7 +9,7 @@ from esctl.clusters.state import Cluster, Node
 from esctl.observe.diagnosis.lastwords import LastWords
 from esctl.observe.diagnosis.situation import Disk, Situation
 from esctl.query.survey import Report, Survey
-from tests.cli.wire_node import IDENTITY, WireNode, log
+from tests.esctl.wire_node import IDENTITY, WireNode, log
 
 HEARD_MS = 1_357_000_000_000
 HOME = Path("/tmp/none")

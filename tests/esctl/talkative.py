@@ -1,7 +1,7 @@
 """A command of `esctl` that says 3,000 lines, does its work, and shows 20,000 rows.
 
-`python -m tests.cli.talkative FILE [fails] [OPTIONS]`: its work is to write FILE, its verdict 11 if it fails.
-Run by `test_streams.py`, in place of a command that needs a cluster.
+`python -m tests.esctl.talkative FILE [fails] [OPTIONS]`: its work is to write FILE, its verdict 11 if it
+fails. Run by `test_streams.py`, in place of a command that needs a cluster.
 """
 
 import sys

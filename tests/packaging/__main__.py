@@ -16,8 +16,8 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FLIGHTS_COUNT: Final = 27_004
-TESTS: Final = ("tests/test_wire.py", "tests/test_events.py", "tests/cli/test_commands.py",
-                "tests/cli/test_terminal.py", "tests/cli/test_settings.py")  # fmt: skip
+TESTS: Final = ("tests/test_wire.py", "tests/test_events.py", "tests/esctl/commands/test_commands.py",
+                "tests/esctl/ui/test_terminal.py", "tests/esctl/cli/test_settings.py")  # fmt: skip
 """Those that meet most of the packages; run with the lowest versions."""
 TEST_PACKAGES: Final = ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "referencing")
 CLIENT_PACKAGES: Final = ("cbor2", "google-crc32c", "tomli", "trio")

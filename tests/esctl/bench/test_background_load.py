@@ -27,8 +27,8 @@ from esctl.playbookerrors import LoadNotFound, LoadRuns, RunUnreadable
 from esctl.verify.verdict import Flaw
 from esnode.dedup.batch import OffsetRange
 from esnode.errors import NoQuorum, OperationTimeout
-from tests.cli.fake_log import Log
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.fake_log import Log
 
 PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
 

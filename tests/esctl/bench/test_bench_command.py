@@ -23,9 +23,9 @@ from esctl.ui.answer import Answer, Line, Table, Tone
 from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
-from tests.cli import conftest as clusters
-from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
-from tests.cli.sink_node import SinkNode, sink
+from tests.esctl import conftest as clusters
+from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl.sink_node import SinkNode, sink
 
 
 async def answered(log: Log, plan: Plan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:

@@ -16,8 +16,8 @@ from esctl.errors import EventNotFound, NodeNotFound
 from esctl.exits import Exit
 from esctl.ui.terminal import Output, Terminal
 from esnode.messages import Subscribe
-from tests.cli.fake_log import CLUSTER, MACHINE
-from tests.cli.wire_node import WireNode, serving, three
+from tests.esctl.fake_log import CLUSTER, MACHINE
+from tests.esctl.wire_node import WireNode, serving, three
 
 
 async def read(cluster: Cluster, *, decode: bool = False, **wanted: Any) -> Consumption:
@@ -98,7 +98,7 @@ async def test_several_readings_are_one_answer(tmp_path: Path, output: Output) -
 
 
 def test_a_node_that_the_cluster_does_not_have_is_refused_at_once(tmp_path: Path) -> None:
-    from tests.cli.conftest import plan
+    from tests.esctl.conftest import plan
 
     cluster = plan("fake", tmp_path)
     state.add(cluster)

@@ -15,7 +15,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Output, Terminal
 from esnode.client import StoredBatch
-from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
 
 PLAN = Plan(seconds=4, warmup_s=1, rate=1000, batch=64, window=16)
 

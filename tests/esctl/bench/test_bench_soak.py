@@ -17,8 +17,8 @@ from esctl.commands.bench import soak
 from esctl.exits import Exit
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Output, Terminal
-from tests.cli import conftest as clusters
-from tests.cli.fake_log import MACHINE, RUN, Log, Nodes, Slow
+from tests.esctl import conftest as clusters
+from tests.esctl.fake_log import MACHINE, RUN, Log, Nodes, Slow
 
 RATE = 10.0
 

@@ -12,7 +12,7 @@ from bench import suite
 from esctl.bench import result
 from esctl.cli.commandtable import ROWS, load
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Chart
 from esctl.ui.terminal import Output, Terminal
-from tests.cli.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes, Slow
+from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes, Slow
 
 BOUND_MS = 20.0
 MANY = ",".join(map(str, range(1, 50)))

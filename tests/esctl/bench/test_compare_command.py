@@ -11,8 +11,8 @@ from esctl.bench.result import Result, save
 from esctl.commands.bench.compare import answer_of
 from esctl.ui.answer import Table
 from esctl.ui.terminal import Output
-from tests.cli.results import MACHINE, SETTINGS, of, result
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.results import MACHINE, SETTINGS, of, result
 
 STEADY = [
     {"events_per_s": 450_000.0 + n, "p99_ms": 5.0, "leader_rss_bytes": 9e7, "acked": 9.0} for n in range(3)

@@ -5,7 +5,7 @@ import pytest
 from esctl.bench import comparison
 from esctl.bench.comparison import Verdict, caveats, compare
 from esctl.bench.result import Result
-from tests.cli.results import CLUSTER, MACHINE, SETTINGS, of, result
+from tests.esctl.results import CLUSTER, MACHINE, SETTINGS, of, result
 
 
 def verdict_of(base: Result, other: Result, tolerance: float | None = None) -> Verdict:

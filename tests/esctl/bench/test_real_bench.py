@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import FLIGHTS_COUNT, RealCluster
+from tests.esctl.conftest import FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from esctl.bench.report import choice, plot
 from esctl.bench.report.page import page
 from esctl.bench.result import Result, save
 from esctl.ui.html import style
-from tests.cli.results import MACHINE, of, result
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.results import MACHINE, of, result
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 EVIL = "<script>alert(1)</script><img src=//evil onerror=x>&amp;\"'</style></svg>--><b>\x00\x1b[2J\u202e"

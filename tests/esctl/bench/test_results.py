@@ -12,7 +12,7 @@ from esctl.bench import validity
 from esctl.bench.result import check_place, read, save
 from esctl.bench.units import Reading, better, number, reading
 from esctl.errors import InputUnreadable, InvalidResult, MachineRefused
-from tests.cli.results import result
+from tests.esctl.results import result
 
 Document = dict[str, Any]
 

@@ -22,11 +22,11 @@ from esctl.verify.audit import Audit
 from esctl.verify.history import History
 from esctl.verify.verdict import Verdict
 from esnode.events import encode_event, key_of
-from tests.cli.conftest import plan
-from tests.cli.test_commands import Run
-from tests.cli.wire_node import event, record
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import plan
+from tests.esctl.wire_node import event, record
 
-FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
+FLIGHTS = Path(__file__).resolve().parents[3] / "examples" / "flights-2013-01.ndjson.gz"
 
 
 def a_good_story() -> Story:

@@ -21,7 +21,7 @@ from esctl.errors import Inconclusive, NodeNotRunning
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable
-from tests.cli.failing_ring import ACK_S, Ring
+from tests.esctl.failing_ring import ACK_S, Ring
 
 RUN = "0123456789abcdef"
 

@@ -37,9 +37,8 @@ from esctl.verify.verdict import Finding, Findings, Flaw, Verdict
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers
-
-from .conftest import FakeNodes, RealCluster
-from .failing_ring import Ring
+from tests.esctl.conftest import FakeNodes, RealCluster
+from tests.esctl.failing_ring import Ring
 
 GIVEN = strikes.Given(
     machine={"cpus": 2, "cpu": None, "machine": "x", "python": "3"},

@@ -10,7 +10,7 @@ from esctl.clusters.backends.interface import RunState
 from esctl.faults import orders
 from esctl.faults.shapes import Shape, partition
 from esnode.errors import FaultsNotAllowed, Unreachable
-from tests.cli.wire_node import serving, three
+from tests.esctl.wire_node import serving, three
 
 ALONE = orders.block(partition(Shape.ISOLATE_LEADER, (1, 2, 3), 1).cuts, "cut-1")
 

@@ -19,7 +19,7 @@ from esctl.clusters.state import Cluster
 from esctl.faults import leases
 from esctl.query import checkup
 from esnode.client import connect
-from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
+from tests.esctl.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30.0

@@ -15,9 +15,8 @@ from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
 from esctl.faults import severed
 from esctl.faults.shapes import between
-
-from .conftest import RealCluster
-from .test_real_faults import active, begin, leader
+from tests.esctl.chaos.test_real_faults import active, begin, leader
+from tests.esctl.conftest import RealCluster
 
 LACK = network.missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACK), reason=LACK)]

@@ -12,8 +12,7 @@ import typer
 from esctl.cli import candidates, settings
 from esctl.clusters import state
 from esctl.faults import leases
-
-from .conftest import FakeNodes
+from tests.esctl.conftest import FakeNodes
 
 
 def completed(words: str, shell: str = "bash") -> str:

@@ -11,8 +11,7 @@ from esctl.clusters.state import Cluster
 from esctl.errors import NotConfirmed
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Output, Terminal
-
-from .conftest import plan
+from tests.esctl.conftest import plan
 
 
 class Person(Terminal):

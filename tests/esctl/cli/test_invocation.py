@@ -16,8 +16,7 @@ import trio.testing
 from esctl.cli import signals
 from esctl.cli.invocation import naming
 from esctl.clusters import state
-
-from .conftest import FakeNodes, plan
+from tests.esctl.conftest import FakeNodes, plan
 
 SLEEPER = """
 import sys

@@ -9,9 +9,8 @@ import pytest
 from esctl.cli import settings
 from esctl.cli.trail import MACHINE, Trail
 from esctl.errors import InvalidSetting
-
-from .conftest import FakeNodes
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 
 @pytest.fixture

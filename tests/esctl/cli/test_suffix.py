@@ -6,7 +6,7 @@ import pytest
 
 from esctl.cli.suffix import form_of
 from esctl.errors import InvalidArgument
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
 
 FORMS = {".html": "page", ".tar.gz": "archive"}
 

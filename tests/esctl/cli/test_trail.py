@@ -19,9 +19,8 @@ from esctl.cli.trail import Noted, Trail
 from esctl.clusters import state
 from esctl.errors import InvalidTime
 from esctl.ui.answer import Answer
-
-from .conftest import FakeNodes, plan
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes, plan
 
 
 def leaves() -> Iterator[tuple[str, Any]]:

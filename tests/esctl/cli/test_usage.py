@@ -6,8 +6,8 @@ import pytest
 
 from esctl.bench import usage
 from esctl.bench.usage import NodeUse, Usage
-from tests.cli.sink_node import SinkNode, sink
-from tests.cli.wire_node import serving, three
+from tests.esctl.sink_node import SinkNode, sink
+from tests.esctl.wire_node import serving, three
 
 
 def node(number: int, cpu_s: float | None = 0.0, *, leads: bool = False) -> NodeUse:

@@ -25,8 +25,7 @@ from esctl.errors import (
     PortTaken,
 )
 from esnode.config import load
-
-from .conftest import FakeNodes
+from tests.esctl.conftest import FakeNodes
 
 PATIENCE_S = 60.0
 LACK = network.missing()

@@ -14,9 +14,8 @@ from esctl.clusters.backends import datadir
 from esctl.clusters.state import Node
 from esctl.errors import DirectoryTaken, InvalidArgument, MachineRefused
 from esnode import config
-
-from .conftest import FakeNodes
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 NOW = datetime(2013, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -12,8 +12,7 @@ import pytest
 import trio
 
 from esctl.clusters.backends import holder, pidfile
-
-from .conftest import FAKE_NODE, FakeNodes
+from tests.esctl.conftest import FAKE_NODE, FakeNodes
 
 PATIENCE_S = 60.0
 

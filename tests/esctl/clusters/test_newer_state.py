@@ -10,8 +10,8 @@ from esctl.cli import trail
 from esctl.clusters import state
 from esctl.errors import NewerState, StateUnreadable
 from esctl.playbook import journal
-from tests.cli.situations import CLUSTER
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.situations import CLUSTER
 
 
 def newer_cluster(number: object = 2) -> Path:

@@ -20,9 +20,8 @@ from esctl.clusters.backends.interface import NodeOptions
 from esctl.clusters.state import write_atomically as write
 from esctl.errors import DirectoryTaken, NodeFilesGone, NodeNotReady, NodeNotRunning
 from esnode.config import load
-
-from .conftest import FakeNodes, plan
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes, plan
 
 PATIENCE_S = 60.0
 

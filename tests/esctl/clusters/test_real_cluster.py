@@ -14,8 +14,7 @@ import pytest
 
 from esctl.clusters import state
 from esctl.clusters.backends import holder, pidfile
-
-from . import contract
+from tests.esctl import contract
 
 pytestmark = pytest.mark.slow
 

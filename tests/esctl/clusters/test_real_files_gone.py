@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import FLIGHTS, RealCluster
+from tests.esctl.conftest import FLIGHTS, RealCluster
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30.0

@@ -20,9 +20,8 @@ from esctl.errors import (
     SeveralClusters,
     StateUnreadable,
 )
-
-from .conftest import FakeNodes, plan
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes, plan
 
 
 def test_a_cluster_is_read_back_as_it_was_added(tmp_path: Path) -> None:

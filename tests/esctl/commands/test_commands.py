@@ -19,8 +19,7 @@ from esctl.clusters import state
 from esctl.main import app
 from esnode import __version__
 from esnode.errors import declared
-
-from .conftest import FakeNodes, plan
+from tests.esctl.conftest import FakeNodes, plan
 
 
 class Run:

@@ -20,7 +20,7 @@ from esctl.verify.history import History
 from esctl.verify.window import Window
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
-from tests.cli.wire_node import WireNode, event, log, record
+from tests.esctl.wire_node import WireNode, event, log, record
 
 
 def cluster(count: int = 3) -> Cluster:

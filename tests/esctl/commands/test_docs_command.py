@@ -8,9 +8,9 @@ import pytest
 from esctl.cli import shipped
 from esctl.errors import IncompleteInstallation, InvalidArgument
 from esctl.exits import Exit
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_document_is_listed_with_its_title_and_printed_whole() -> None:

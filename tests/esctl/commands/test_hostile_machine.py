@@ -30,9 +30,8 @@ from esctl.clusters import state
 from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import streams
-
-from .conftest import plan
-from .test_trail import COMMANDS
+from tests.esctl.cli.test_trail import COMMANDS
+from tests.esctl.conftest import plan
 
 ENDLESS = {"top": ["--once"]}
 """What keeps a command from going on for ever."""

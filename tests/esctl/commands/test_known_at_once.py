@@ -17,10 +17,9 @@ from esctl.faults.leases import StoppedNode
 from esctl.query import processes
 from esctl.verify.audit import Audit, _arrive
 from esctl.verify.history import History
-
-from .conftest import FakeNodes
-from .test_backends import wait_until
-from .test_commands import Run
+from tests.esctl.clusters.test_backends import wait_until
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 PATIENCE_S = 60.0
 LONG_S = 300.0

@@ -13,11 +13,10 @@ from esctl.cli.commandtable import ROWS, load
 from esctl.exits import Exit
 from esctl.playbook.commandline import CONSENT, consenting
 from tests.command_line import parse
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import RealCluster
 
-from .conftest import RealCluster
-from .test_commands import Run
-
-SOURCE = Path(__file__).resolve().parents[2] / "esctl"
+SOURCE = Path(__file__).resolve().parents[3] / "esctl"
 
 
 def commands_with(option: str) -> set[str]:

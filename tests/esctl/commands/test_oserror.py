@@ -9,8 +9,7 @@ import pytest
 
 from esctl import oserror
 from esctl.errors import InvalidArgument, MachineRefused, StateUnreadable
-
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
 
 
 def refusal(number: int, path: Path | None = None) -> OSError:

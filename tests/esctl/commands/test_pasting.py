@@ -14,10 +14,10 @@ import esctl.playbookerrors  # noqa: F401  - declares its errors
 from esctl.errors import InvalidArgument
 from esctl.playbook import commandline
 from esnode.errors import EventStreamError, declared
-from tests.cli import pasting
-from tests.cli.test_commands import Run
+from tests.esctl import pasting
+from tests.esctl.commands.test_commands import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted([*(ROOT / "esctl").rglob("*.py"), *(ROOT / "esnode").rglob("*.py")])
 STARTS = ("esctl ", "; esctl ", ": esctl ", "then esctl ", "or esctl ")
 MOST_HOLES = 5

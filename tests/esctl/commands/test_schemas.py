@@ -10,17 +10,16 @@ from esctl import schemas
 from esctl.schemas import DRAFT
 from esctl.ui.answer import Answer
 from esctl.ui.plain import envelope
-
-from . import contract, drafting
-from .test_commands import Run
-from .test_trail import COMMANDS
+from tests.esctl import contract, drafting
+from tests.esctl.cli.test_trail import COMMANDS
+from tests.esctl.commands.test_commands import Run
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_schema_of_its_answer(command: str) -> None:
     assert schemas.file_of(command).is_file(), (
-        "draft one: ESCTL_ANSWERS=FILE python -m pytest tests/cli/..., then"
-        f" python -m tests.cli.drafting FILE {command}"
+        "draft one: ESCTL_ANSWERS=FILE python -m pytest tests/esctl/..., then"
+        f" python -m tests.esctl.drafting FILE {command}"
     )
 
 

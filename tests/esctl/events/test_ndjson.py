@@ -15,7 +15,7 @@ from esnode import limits
 from esnode.dedup.batch import event_key
 from esnode.events import decode_event, decode_events
 
-FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
+FLIGHTS = Path(__file__).resolve().parents[3] / "examples" / "flights-2013-01.ndjson.gz"
 
 
 def event(number: int, **more: object) -> dict[str, object]:

@@ -15,11 +15,11 @@ import trio
 from esctl.clusters import state
 from esnode.errors import WindowFull
 from esnode.messages import Append, Refused
-from tests.cli.conftest import plan
-from tests.cli.sink_node import SinkNode, sink
+from tests.esctl.conftest import plan
+from tests.esctl.sink_node import SinkNode, sink
 
 pytestmark = pytest.mark.slow
-FLIGHTS = Path(__file__).resolve().parents[2] / "examples" / "flights-2013-01.ndjson.gz"
+FLIGHTS = Path(__file__).resolve().parents[3] / "examples" / "flights-2013-01.ndjson.gz"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FLIGHTS, RealCluster
+from tests.esctl.conftest import FLIGHTS, RealCluster
 
 pytestmark = pytest.mark.slow
 ESCTL = [sys.executable, "-m", "esctl.main"]

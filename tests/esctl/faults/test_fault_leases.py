@@ -10,8 +10,7 @@ from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotReady, NodeNotRunning
 from esctl.faults import keeper, leases
 from esnode.errors import OperationTimeout
-
-from .conftest import FakeNodes
+from tests.esctl.conftest import FakeNodes
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30.0

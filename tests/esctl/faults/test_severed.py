@@ -17,9 +17,8 @@ from esctl.errors import NoEffect
 from esctl.faults import orders, severed
 from esctl.faults.shapes import Shape, partition
 from esnode.errors import OperationTimeout
-
-from .conftest import FakeNodes
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 PATIENCE_S = 30.0
 LACK = network.missing()

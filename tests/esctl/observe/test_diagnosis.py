@@ -18,8 +18,8 @@ from esctl.query.shortened import Shortened
 from esctl.ui.answer import Line
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import OperationTimeout
-from tests.cli.situations import HEARD_MS, HOME, ended, fault, gone, look, node, seen
 from tests.command_line import parse
+from tests.esctl.situations import HEARD_MS, HOME, ended, fault, gone, look, node, seen
 
 AT = "2013-01-01T11:22:33.000000Z"
 NO_ROOM = LastWords(End.FAILED, AT, "ES3103", "cannot write: No space left on device", "check the disk")

@@ -15,9 +15,8 @@ from esctl.clusters import state
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.clock import OLDEST_S, Discipline
 from esctl.observe.host.finding import Finding
-
-from .conftest import FakeNodes
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 NOW_S = OLDEST_S + 86_400
 GIB = 1 << 30

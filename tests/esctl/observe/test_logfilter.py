@@ -15,7 +15,7 @@ from esctl.clusters import nodelog, state
 from esctl.errors import InvalidTime
 from esctl.main import app
 from esctl.observe.logfilter import Filter
-from tests.cli.conftest import plan
+from tests.esctl.conftest import plan
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 

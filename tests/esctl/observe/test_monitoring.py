@@ -19,9 +19,9 @@ from esctl.observe.monitoring import exposition, nagios
 from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
 from esctl.query import checkup
 from esnode.errors import NoQuorum
-from tests.cli.situations import HEARD_MS, fault, gone, look, node, seen
-from tests.cli.test_commands import Run
-from tests.cli.wire_node import serving, three
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.situations import HEARD_MS, fault, gone, look, node, seen
+from tests.esctl.wire_node import serving, three
 
 PROBE = {probe.name: probe for probe in PROBES}
 BEHIND = seen(node(1, next_offset=50_008))

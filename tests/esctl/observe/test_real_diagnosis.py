@@ -26,8 +26,8 @@ from esctl.observe.diagnosis.finding import Kind
 from esctl.observe.diagnosis.gathering import gather
 from esctl.observe.diagnosis.ranking import Diagnosis, diagnose
 from esctl.query.survey import ask
-from tests.cli.conftest import FLIGHTS, RealCluster
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FLIGHTS, RealCluster
 from tests.torture.disks import FILLER, missing, small_disk
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,8 @@ import pytest
 from esctl.cli.trail import Noted, Trail
 from esctl.observe.support import archive
 from esctl.observe.support.redaction import MARK, MAX_TEXT, Redaction
-
-from .conftest import FakeNodes
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes
 
 SECRET = "hunter2-do-not-tell"
 

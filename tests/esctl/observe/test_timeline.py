@@ -25,7 +25,7 @@ from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes
 from esctl.ui.answer import Lanes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"
 """Three real nodes: a partition that isolates the leader, a pause, a SIGKILL and a restart, a hand-over, a
 slow disk, and the end; as `esctl logs -o json` printed it."""

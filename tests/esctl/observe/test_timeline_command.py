@@ -17,8 +17,8 @@ from esctl.main import app
 from esctl.observe.timeline import runs, trail
 from esctl.observe.timeline.moments import Kind
 from esctl.playbookerrors import RunNotFound, RunUnreadable
-from tests.cli.conftest import plan
-from tests.cli.test_timeline import diagram_is_sound, recorded
+from tests.esctl.conftest import plan
+from tests.esctl.observe.test_timeline import diagram_is_sound, recorded
 
 Run = Callable[..., Any]
 

@@ -13,8 +13,8 @@ from esctl.observe.top.rates import KEPT, Rates
 from esctl.ui.answer import View
 from esctl.ui.sparkline import ASCII, BARS, spark
 from esctl.ui.terminal import Output, Terminal
-from tests.cli.situations import gone, look, node
 from tests.command_line import parse
+from tests.esctl.situations import gone, look, node
 
 # --- sparklines and rates -----------------------------------------------------------------------
 

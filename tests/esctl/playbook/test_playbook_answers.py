@@ -25,11 +25,10 @@ from esctl.playbookerrors import UndoIncomplete
 from esctl.query import survey as surveys
 from esctl.query.survey import Survey
 from esctl.ui.terminal import Terminal
-from tests.cli.playbook_world import HEAD, failing
-from tests.cli.test_commands import Run
-from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
-
-from .conftest import plan
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.commands.test_data_answers import HEALTHY, ONE_DOWN
+from tests.esctl.conftest import plan
+from tests.esctl.playbook_world import HEAD, failing
 
 DOC = 'doc = "So that the linter has nothing to say about it here at all"\n'
 GOOD = f'[[step]]\nid = "look"\nkind = "check"\nexpect = ["status.voters_up == 3"]\n{DOC}'

@@ -14,11 +14,10 @@ from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
 from esctl.playbookerrors import InvalidPlaybook
-from tests.cli.test_commands import Run
-from tests.cli.test_data_answers import HEALTHY, ONE_DOWN
 from tests.documents import document
-
-from .conftest import plan as cluster_plan
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.commands.test_data_answers import HEALTHY, ONE_DOWN
+from tests.esctl.conftest import plan as cluster_plan
 
 SHIPPED = sorted(shelf.shipped().glob("*.toml"))
 each_shipped = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -21,8 +21,8 @@ from esctl.playbook.journal import Journal
 from esctl.playbook.progress import Undo, Verdict
 from esctl.playbook.undoing import ALL_TIMEOUT_S
 from esctl.playbookerrors import CannotRepeat, NoLongerHolds, RunUnderWay
-from tests.cli.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook
-from tests.cli.test_playbook_run import DRILL, RESTART, step
+from tests.esctl.playbook.test_playbook_run import DRILL, RESTART, step
+from tests.esctl.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook
 
 HEALED = """
 [[step]]

@@ -8,7 +8,7 @@ import trio.testing
 
 from esctl.playbook.execution import Reply
 from esctl.playbook.progress import Progress, Undo, Verdict
-from tests.cli.playbook_world import HEAD, Stage, World, failing, playbook
+from tests.esctl.playbook_world import HEAD, Stage, World, failing, playbook
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

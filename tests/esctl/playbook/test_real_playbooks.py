@@ -24,8 +24,7 @@ from esctl.clusters.backends import network
 from esctl.exits import Exit
 from esctl.playbook import journal, reading, shelf
 from esctl.playbookerrors import RunUnreadable
-
-from .conftest import RealCluster
+from tests.esctl.conftest import RealCluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PATIENCE_S = 60.0

@@ -12,7 +12,7 @@ from esctl.playbook import standing
 from esctl.query import checkup, survey
 from esctl.query.survey import MAX_LAG_EVENTS, Survey
 from esctl.upkeep import readiness
-from tests.cli.situations import CLUSTER, gone, links, look, node, seen
+from tests.esctl.situations import CLUSTER, gone, links, look, node, seen
 
 ISOLATED = look(node(1, peers=links(unheard=(2,))))
 

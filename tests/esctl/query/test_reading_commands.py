@@ -15,7 +15,7 @@ from esctl.query.following import Staleness, Wanted
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
 from esnode.errors import NoQuorum, OffsetOutOfRange, OperationTimeout, Unreachable
-from tests.cli.wire_node import WireNode, event, log, record, serving, three
+from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
 ALL = Wanted(from_offset=0, max_events=None, follow=False, node=None)
 

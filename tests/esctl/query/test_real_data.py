@@ -18,7 +18,7 @@ from esnode.raft.messages import Write
 from esnode.storage.directory import trust_copy
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
-from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
+from tests.esctl.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import pytest
 
 from esctl.clusters.nodelog import LogLine
 from esctl.query.shortened import Shortened, find
-from tests.cli.situations import gone, look, node
+from tests.esctl.situations import gone, look, node
 
 AT = "2013-01-01T11:22:33.000000Z"
 

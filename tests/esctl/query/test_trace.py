@@ -15,8 +15,8 @@ from esctl.query import whereabouts
 from esctl.query.passage import Look, Watched
 from esctl.query.whereabouts import Reign, copies, reign
 from esnode.dedup.batch import event_key
-from tests.cli.conftest import plan
-from tests.cli.wire_node import event, record, serving, three
+from tests.esctl.conftest import plan
+from tests.esctl.wire_node import event, record, serving, three
 
 # --- a stored event -------------------------------------------------------------------------------
 

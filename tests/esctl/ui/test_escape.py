@@ -12,8 +12,7 @@ from esctl.errors import InvalidName
 from esctl.ui import escape
 from esctl.ui.answer import Answer, Fields, Lanes, Line, Panel, Span, Table, Tone, View
 from esctl.ui.terminal import Output, Terminal
-
-from .test_commands import Run
+from tests.esctl.commands.test_commands import Run
 
 EVIL = "two\n7\t/t/forged\x1b[2J\x85\r\u202egnp\u2066\u2028\udcff"
 VIEWS: list[Callable[[str], View]] = [

@@ -16,13 +16,12 @@ import pytest
 from esctl.clusters import state
 from esctl.ui import streams
 from esctl.ui.streams import OutputStream
-
-from . import talkative
-from .conftest import plan
-from .test_invocation import until_it_ends
+from tests.esctl import talkative
+from tests.esctl.cli.test_invocation import until_it_ends
+from tests.esctl.conftest import plan
 
 ESCTL = [sys.executable, "-m", "esctl.main"]
-TALKATIVE = [sys.executable, "-m", "tests.cli.talkative"]
+TALKATIVE = [sys.executable, "-m", "tests.esctl.talkative"]
 
 
 def shell(words: list[str], redirection: str) -> subprocess.CompletedProcess[bytes]:

@@ -42,9 +42,9 @@ from esnode.raft.messages import HardState, Write
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
 from tests.backup.logs import ORIGIN, log_of, write_backup
-from tests.cli.conftest import FakeNodes, plan
-from tests.cli.test_commands import Run
-from tests.cli.wire_node import IDENTITY, WireNode, event, log, serving, three
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FakeNodes, plan
+from tests.esctl.wire_node import IDENTITY, WireNode, event, log, serving, three
 
 LOG = log_of([3, 1, 4, 1, 5, 9, 2, 6])
 

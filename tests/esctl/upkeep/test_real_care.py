@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
-from tests.cli.test_commands import Run
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
+from tests.esctl.conftest import FLIGHTS, FLIGHTS_COUNT, RealCluster
 
 pytestmark = pytest.mark.slow
 

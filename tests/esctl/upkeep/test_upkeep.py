@@ -18,8 +18,7 @@ from esctl.ui.terminal import Output, Terminal
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import Step
-
-from .crew import Crew
+from tests.esctl.crew import Crew
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

@@ -9,7 +9,7 @@ from esctl.query import survey
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
 from esctl.verify.verdict import Flaw, Verdict
-from tests.cli.wire_node import WireNode, event, log, record, serving, three
+from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
 
 class Progress:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esctl.verify.verdict import Findings, Flaw
 from esnode.dedup.batch import OffsetRange
-from tests.cli.perfect_log import STEPS, PerfectLog, Step, packed
+from tests.esctl.perfect_log import STEPS, PerfectLog, Step, packed
 
 NUMBERS = st.integers(0, 9)
 MAX_STEPS = 400

@@ -8,10 +8,9 @@ from esctl.cli import trail
 from esctl.commands.bench import screens
 from esctl.exits import Exit
 from esctl.playbook.progress import Verdict
-
-from . import results
-from .test_commands import Run
-from .test_playbook_run import RESTART, stage
+from tests.esctl import results
+from tests.esctl.commands.test_commands import Run
+from tests.esctl.playbook.test_playbook_run import RESTART, stage
 
 
 def test_a_measurement_in_which_nothing_was_acked_is_inconclusive() -> None:

@@ -1,0 +1,1 @@
+"""Tests of everything: see docs/testing.md."""
