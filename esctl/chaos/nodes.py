@@ -13,7 +13,7 @@ import trio
 
 from esctl.chaos.effect import Effect, Judge, Look
 from esctl.clusters.state import Cluster, Node
-from esctl.faults import severed
+from esctl.faults import linkcuts
 from esctl.faults.orders import Order, belongs
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
@@ -56,7 +56,7 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
     `InvalidRequest`. Raises the last `Unreachable` when no node was reached. Real links may raise
     `NetworkRefused` and `NoEffect`; nothing is cut then.
     """
-    if severed.links_of(cluster) is not None and any(order.kind == "block" for order in orders):
+    if linkcuts.links_of(cluster) is not None and any(order.kind == "block" for order in orders):
         return await _sever(cluster, orders, lease_ms)
     told, lost = _Told(), list[EventStreamError]()
 
@@ -90,9 +90,9 @@ async def _sever(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> li
     fault = orders[0].id.partition(".")[0]
 
     def cut() -> None:
-        links = severed.begin(cluster, fault, severed.cuts_of(orders), lease_ms)
-        severed.strike(cluster, links)
-        severed.prove(cluster, links)
+        links = linkcuts.begin(cluster, fault, linkcuts.cuts_of(orders), lease_ms)
+        linkcuts.strike(cluster, links)
+        linkcuts.prove(cluster, links)
 
     await trio.to_thread.run_sync(cut)
     rest = [order for order in orders if order.kind != "block"]
@@ -100,7 +100,7 @@ async def _sever(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> li
         try:
             await set_all(cluster, rest, lease_ms)
         except EventStreamError:
-            await trio.to_thread.run_sync(severed.heal, cluster, [fault])
+            await trio.to_thread.run_sync(linkcuts.heal, cluster, [fault])
             raise
     return sorted({order.node for order in orders})
 
@@ -136,7 +136,7 @@ async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
     Raises `NetworkRefused` where links are real and cannot be mended.
     """
     ended: dict[int, list[dict[str, Any]]] = {}
-    for links in await trio.to_thread.run_sync(severed.heal, cluster, ids):
+    for links in await trio.to_thread.run_sync(linkcuts.heal, cluster, ids):
         for number, told in links.pictures().items():
             ended.setdefault(number, []).extend(told)
     silent: list[int] = []

@@ -46,7 +46,7 @@ _ON_NODES: Final = ("disk-slow", *CLOCK_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Gust:
+class ScheduledFault:
     """One fault of a storm, on all links of a node, its disk, its clock, or its process."""
 
     at_ms: int
@@ -101,7 +101,7 @@ class Storm:
     seed: int
     voters: tuple[int, ...]
     duration_ms: int
-    gusts: tuple[Gust, ...]
+    schedule: tuple[ScheduledFault, ...]
 
     @property
     def spare(self) -> int:
@@ -111,16 +111,16 @@ class Storm:
     @property
     def worst(self) -> int:
         """How many nodes it has to do without at the worst moment."""
-        return max((len(struck_at(self.gusts, gust.at_ms)) for gust in self.gusts), default=0)
+        return max((len(struck_at(self.schedule, fault.at_ms)) for fault in self.schedule), default=0)
 
     @property
     def keeps_quorum(self) -> bool:
         """Is there always a majority that nothing strikes?"""
         return self.worst <= self.spare
 
-    def only(self, gusts: Collection[Gust]) -> "Storm":
-        """The same with these gusts alone."""
-        kept = tuple(sorted(gusts, key=lambda gust: gust.at_ms))
+    def only(self, schedule: Collection[ScheduledFault]) -> "Storm":
+        """The same with these schedule alone."""
+        kept = tuple(sorted(schedule, key=lambda fault: fault.at_ms))
         return Storm(self.seed, self.voters, self.duration_ms, kept)
 
     def as_data(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Storm:
             "seed": self.seed,
             "voters": list(self.voters),
             "duration_ms": self.duration_ms,
-            "gusts": [gust.as_data() for gust in self.gusts],
+            "gusts": [fault.as_data() for fault in self.schedule],
         }
 
 
@@ -147,23 +147,23 @@ def draw(
     numbers = tuple(sorted(voters))
     spare = len(numbers) if allow_quorum_loss else (len(numbers) - 1) // 2
     source = random.Random(seed)
-    gusts: list[Gust] = []
+    schedule: list[ScheduledFault] = []
     at_ms, due_ms = 0, 0
     while True:
         due_ms += round(source.expovariate(per_10_s / 10_000))
         for_ms, kind = source.randint(SHORTEST_MS, LONGEST_MS), source.choice(list(kinds))
         node = source.choice(numbers)
         parameters = {name: source.randint(*span) for name, span in SPANS[kind].items()}
-        at_ms = _free_at(gusts, node, kind, max(at_ms, due_ms), spare)
+        at_ms = _free_at(schedule, node, kind, max(at_ms, due_ms), spare)
         if at_ms + SHORTEST_MS > duration_ms:
-            return Storm(seed, numbers, duration_ms, tuple(gusts))
+            return Storm(seed, numbers, duration_ms, tuple(schedule))
         for_ms = min(for_ms, duration_ms - at_ms)
-        gusts.append(Gust(at_ms, for_ms, kind, node, _nonzero(parameters)))
+        schedule.append(ScheduledFault(at_ms, for_ms, kind, node, _nonzero(parameters)))
 
 
-def struck_at(gusts: Iterable[Gust], at_ms: int) -> set[int]:
+def struck_at(schedule: Iterable[ScheduledFault], at_ms: int) -> set[int]:
     """The nodes that the cluster has to do without at that moment."""
-    return {gust.node for gust in gusts if gust.weighs and gust.at_ms <= at_ms < gust.whole_again_ms}
+    return {fault.node for fault in schedule if fault.weighs and fault.at_ms <= at_ms < fault.whole_again_ms}
 
 
 def read(text: str) -> Storm:
@@ -173,8 +173,8 @@ def read(text: str) -> Storm:
         if document["schema"] != SCHEMA:
             raise InvalidStorm(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
         voters = tuple(int(voter) for voter in document["voters"])
-        gusts = tuple(_gust(one, voters) for one in document["gusts"])
-        return Storm(int(document["seed"]), voters, int(document["duration_ms"]), gusts)
+        schedule = tuple(_read_fault(one, voters) for one in document["gusts"])
+        return Storm(int(document["seed"]), voters, int(document["duration_ms"]), schedule)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidStorm(f"it is no schedule: {type(error).__name__}: {error}") from error
 
@@ -191,29 +191,31 @@ def kinds_of(text: str | None) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in words)
 
 
-def _gust(data: Mapping[str, Any], voters: Sequence[int]) -> Gust:
+def _read_fault(data: Mapping[str, Any], voters: Sequence[int]) -> ScheduledFault:
     parameters = {str(name): int(value) for name, value in data["parameters"].items()}
-    gust = Gust(int(data["at_ms"]), int(data["for_ms"]), str(data["kind"]), int(data["node"]), parameters)
-    if gust.kind not in KINDS or gust.node not in voters or gust.at_ms < 0 or gust.for_ms < SHORTEST_MS:
-        raise ValueError(f"{gust} cannot be raised")
-    return gust
+    fault = ScheduledFault(
+        int(data["at_ms"]), int(data["for_ms"]), str(data["kind"]), int(data["node"]), parameters
+    )
+    if fault.kind not in KINDS or fault.node not in voters or fault.at_ms < 0 or fault.for_ms < SHORTEST_MS:
+        raise ValueError(f"{fault} cannot be raised")
+    return fault
 
 
-def _free_at(gusts: Iterable[Gust], node: int, kind: str, at_ms: int, spare: int) -> int:
+def _free_at(schedule: Iterable[ScheduledFault], node: int, kind: str, at_ms: int, spare: int) -> int:
     """When that may be done to the node: `at_ms`, or later.
 
     A node that is down or paused cannot be told anything, and so it is left alone then.
     """
-    active = [gust for gust in gusts if gust.weighs and gust.whole_again_ms > at_ms]
+    active = [fault for fault in schedule if fault.weighs and fault.whole_again_ms > at_ms]
     while True:
-        ahead = [gust for gust in active if gust.node == node and {gust.kind, kind} & set(ON_PROCESSES)]
-        others = [gust for gust in active if gust.node != node and kind not in CLOCK_KINDS]
-        if len({gust.node for gust in others}) >= spare:
+        ahead = [fault for fault in active if fault.node == node and {fault.kind, kind} & set(ON_PROCESSES)]
+        others = [fault for fault in active if fault.node != node and kind not in CLOCK_KINDS]
+        if len({fault.node for fault in others}) >= spare:
             ahead += others
         if not ahead:
             return at_ms
-        at_ms = min(gust.whole_again_ms for gust in ahead)
-        active = [gust for gust in active if gust.whole_again_ms > at_ms]
+        at_ms = min(fault.whole_again_ms for fault in ahead)
+        active = [fault for fault in active if fault.whole_again_ms > at_ms]
 
 
 def _nonzero(parameters: Mapping[str, int]) -> dict[str, int]:

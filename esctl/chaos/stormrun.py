@@ -1,8 +1,8 @@
-"""One storm as it passes over a cluster, under load: each gust at its time, and the calm after it.
+"""One storm as it passes over a cluster, under load: each fault at its time, and the calm after it.
 
-Every fault has a lease or a keeper, so what is left when this process is gone ends by itself. Decides when
+Every fault has a lease or a watchdog, so what is left when this process is gone ends by itself. Decides when
 the calm has come: no fault is active, and something is acked that was sent after that. Judges nothing; keeps
-what became of each gust. Never prints. Called by `esctl fault storm`.
+what became of each fault. Never prints. Called by `esctl fault storm`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,24 +15,24 @@ import trio
 
 from esctl.bench.openloop import OpenLoop, longest_gap_s
 from esctl.chaos import ledger, nodes
-from esctl.chaos.storm import ON_PROCESSES, Gust, Storm
+from esctl.chaos.storm import ON_PROCESSES, ScheduledFault, Storm
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
-from esctl.faults import leases, severed
+from esctl.faults import leases, linkcuts
 from esnode.errors import EventStreamError
 
 CALM_TIMEOUT_S: Final = 60.0
-"""A cluster that acks nothing for so long after the last gust never does."""
+"""A cluster that acks nothing for so long after the last fault never does."""
 LOOK_EVERY_S: Final = 0.1
 CLEAN_UP_S: Final = 4.0
 
 
 @dataclass(slots=True)
-class Blown:
-    """What became of one gust."""
+class FaultResult:
+    """What became of one fault."""
 
-    gust: Gust
+    fault: ScheduledFault
     id: str
     missed: str = ""
     """Why it could not be raised; empty when it was."""
@@ -40,19 +40,19 @@ class Blown:
 
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
-        return {**self.gust.as_data(), "fault": self.id, "missed": self.missed or None, "hits": self.hits}
+        return {**self.fault.as_data(), "fault": self.id, "missed": self.missed or None, "hits": self.hits}
 
 
 @dataclass(slots=True)
-class Passage:
+class StormRun:
     """`name` begins the ids of all its faults."""
 
     cluster: Cluster
     storm: Storm
     load: OpenLoop
     name: str
-    tell: Callable[[int, Gust], None] = lambda _number, _gust: None
-    blown: list[Blown] = field(default_factory=list)
+    tell: Callable[[int, ScheduledFault], None] = lambda _number, _fault: None
+    results: list[FaultResult] = field(default_factory=list)
     served: bool = False
     """Was something acked that was sent after the last fault had ended?"""
     begun_s: float = 0.0
@@ -63,21 +63,23 @@ class Passage:
         backend = backend_named(self.cluster.backend)
         logs = {node.id: backend.log_path(self.cluster, node.id) for node in self.cluster.nodes}
         log_ends = {number: nodelog.size(path) for number, path in logs.items()}
-        self.blown = [Blown(gust, f"{self.name}-{n}") for n, gust in enumerate(self.storm.gusts, 1)]
+        self.results = [
+            FaultResult(fault, f"{self.name}-{n}") for n, fault in enumerate(self.storm.schedule, 1)
+        ]
         self.begun_s = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.load.run)
-                async with trio.open_nursery() as blowing:
-                    for number, blown in enumerate(self.blown, 1):
-                        blowing.start_soon(self._blow, number, blown)
+                async with trio.open_nursery() as setting:
+                    for number, result in enumerate(self.results, 1):
+                        setting.start_soon(self._set, number, result)
                     await trio.sleep(self.storm.duration_ms / 1000)  # a storm has its time
                 await self._calm_down()
                 self.ended_s = trio.current_time()
                 self.load.end()
         finally:
             with trio.move_on_after(CLEAN_UP_S, shield=True):
-                await nodes.heal(self.cluster, [self.name, *(blown.id for blown in self.blown)])
+                await nodes.heal(self.cluster, [self.name, *(result.id for result in self.results)])
         self._count(logs, log_ends)
 
     @property
@@ -86,47 +88,47 @@ class Passage:
         gap_s = longest_gap_s(self.load.acks_s, self.begun_s, self.ended_s or self.begun_s)
         return None if gap_s is None else round(gap_s * 1000, 1)
 
-    async def _blow(self, number: int, blown: Blown) -> None:
-        gust = blown.gust
-        await trio.sleep(gust.at_ms / 1000)
-        self.tell(number, gust)
+    async def _set(self, number: int, result: FaultResult) -> None:
+        fault = result.fault
+        await trio.sleep(fault.at_ms / 1000)
+        self.tell(number, fault)
         try:
-            if gust.kind in ON_PROCESSES:
-                await trio.to_thread.run_sync(partial(self._stop, blown))
+            if fault.kind in ON_PROCESSES:
+                await trio.to_thread.run_sync(partial(self._stop, result))
             else:
-                await nodes.set_all(self.cluster, gust.orders(self.storm.voters, blown.id), gust.for_ms)
-            ledger.note(self.cluster, blown.id, [_way(gust.kind)], [gust.node])
+                await nodes.set_all(self.cluster, fault.orders(self.storm.voters, result.id), fault.for_ms)
+            ledger.note(self.cluster, result.id, [_way(fault.kind)], [fault.node])
         except EventStreamError as error:
-            blown.missed = str(error)
+            result.missed = str(error)
 
-    def _stop(self, blown: Blown) -> None:
-        """In a thread: a keeper is waited for."""
-        gust = blown.gust
-        stopped = leases.begin(self.cluster, blown.id, gust.kind, gust.node, gust.for_ms)
+    def _stop(self, result: FaultResult) -> None:
+        """In a thread: a watchdog is waited for."""
+        fault = result.fault
+        stopped = leases.begin(self.cluster, result.id, fault.kind, fault.node, fault.for_ms)
         leases.strike(self.cluster, stopped)
-        blown.hits = 1
+        result.hits = 1
 
     async def _calm_down(self) -> None:
         with trio.move_on_after(CALM_TIMEOUT_S):
-            ids = {blown.id for blown in self.blown}
+            ids = {result.id for result in self.results}
             while True:
                 kept = {one.id for one in leases.active(self.cluster)}
-                kept |= {one.id for one in severed.noted(self.cluster)}
+                kept |= {one.id for one in linkcuts.noted(self.cluster)}
                 if not ids & kept:
                     break
-                await trio.sleep(LOOK_EVERY_S)  # a keeper is another process: its note is looked at
+                await trio.sleep(LOOK_EVERY_S)  # a watchdog is another process: its note is looked at
             await self.load.wait_answered(trio.current_time())
             self.served = True
 
     def _count(self, logs: Mapping[int, Path], log_ends: Mapping[int, int]) -> None:
         """What each node says that its faults have struck. Of links that were really cut it knows nothing."""
-        by_id = {blown.id: blown for blown in self.blown}
+        by_id = {result.id: result for result in self.results}
         for number, path in logs.items():
             for line in nodelog.read(path, number, log_ends[number]):
                 told = line.fields
-                blown = by_id.get(str(told.get("fault", "")).partition(".")[0])
-                if blown is not None:
-                    blown.hits += int(told.get("hits", 0))
+                result = by_id.get(str(told.get("fault", "")).partition(".")[0])
+                if result is not None:
+                    result.hits += int(told.get("hits", 0))
 
 
 def _way(kind: str) -> str:

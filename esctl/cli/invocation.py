@@ -29,7 +29,7 @@ from typing import (
 import typer
 
 from esctl import oserror
-from esctl.cli import settings, trail
+from esctl.cli import auditlog, settings
 from esctl.cli.signals import ended_as_by_ctrl_c, interruptible
 from esctl.clusters import state
 from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState
@@ -168,7 +168,7 @@ class Invocation:
         """The name of the cluster that the command has looked up."""
         self._changes = changes
         self._audited_as = audited_as
-        self._noted: trail.Noted | None = None
+        self._noted: auditlog.Noted | None = None
         self._typed = typed
 
     @property
@@ -207,7 +207,7 @@ class Invocation:
         if self._audited_as is None or self._noted is not None:
             return
         try:
-            self._noted = trail.Noted(trail.Trail(about), self.command, self._audited_as)
+            self._noted = auditlog.Noted(auditlog.Trail(about), self.command, self._audited_as)
         except (OSError, NewerState) as error:
             self._audited_as = None
             self.terminal.warn(f"this command is not in the audit trail: {_why(error)}")
@@ -268,7 +268,7 @@ class Invocation:
 
     def _note_outcome(self, code: Exit, error: str) -> None:
         if self._audited_as is not None and self._noted is None and code is Exit.OK:
-            self.intend(self._found or trail.MACHINE)  # it was about no cluster
+            self.intend(self._found or auditlog.MACHINE)  # it was about no cluster
         if self._noted is None:
             return
         try:
@@ -372,7 +372,7 @@ def _with_shared_options(
         name = ctx.command_path.partition(" ")[2]
         acts = bool(arguments[changes]) if isinstance(changes, str) else changes
         typed = _typed(ctx)
-        line = trail.spoken(name, typed) if acts and not arguments.get("dry_run") else None
+        line = auditlog.spoken(name, typed) if acts and not arguments.get("dry_run") else None
         options = inner.over(outer)
         _check_values(ctx)
         try:
@@ -380,7 +380,7 @@ def _with_shared_options(
         except EventStreamError as error:
             code = Invocation(name, options).conclude(functools.partial(Answer.of_error, error))
             raise typer.Exit(code) from None
-        again = trail.spoken(name, typed, paths=True)
+        again = auditlog.spoken(name, typed, paths=True)
         invocation = Invocation(
             name, options, configured=configured, changes=bool(changes), audited_as=line, typed=again
         )
@@ -407,7 +407,7 @@ def _check_values(ctx: typer.Context) -> None:
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         for one in value if isinstance(value, list | tuple) else [value]:
-            wrong = _wrong_with(one, is_path=parameter.metavar in trail.PATH_METAVARS)
+            wrong = _wrong_with(one, is_path=parameter.metavar in auditlog.PATH_METAVARS)
             if wrong:
                 raise typer.BadParameter(wrong, ctx, param_hint=f"'{max(parameter.opts, key=len)}'")
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from esctl.cli import instant, trail
+from esctl.cli import auditlog, instant
+from esctl.cli.auditlog import Break, Entry, Trail
 from esctl.cli.invocation import Invocation, command, new_typer
-from esctl.cli.trail import Break, Entry, Trail
 from esctl.clusters import state
 from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
@@ -34,7 +34,7 @@ def audit(
     verify: Annotated[bool, typer.Option("--verify", help="Say where the trail was edited or cut")] = False,
 ) -> Answer:
     """Show who changed what: commands, users, times and outcomes"""
-    wanted = Trail(trail.MACHINE if machine else _name(run))
+    wanted = Trail(auditlog.MACHINE if machine else _name(run))
     if verify:
         return _verified(wanted)
     begin_s = instant.moment(since, datetime.now(UTC)).timestamp() if since is not None else None
@@ -56,13 +56,13 @@ def audit(
 
 def _name(run: Invocation) -> str:
     """The cluster that is asked about; one that was destroyed has a trail, too."""
-    known = trail.names()
+    known = auditlog.names()
     if run.cluster_name in known:
         return run.cluster_name
     try:
         return run.cluster().name
     except (NoCluster, SeveralClusters):
-        left = [name for name in known if name != trail.MACHINE]
+        left = [name for name in known if name != auditlog.MACHINE]
         if run.cluster_name is None and len(left) == 1 and not state.names():
             return left[0]
         raise

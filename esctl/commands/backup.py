@@ -55,21 +55,21 @@ def create(
     dry_run: DryRun = False,
 ) -> Answer:
     """Write everything that was acked so far into one file, from a cluster that goes on working"""
-    from esctl.upkeep.backups import shelf, taking  # loaded late: they bring trio and the client
+    from esctl.upkeep.backups import catalog, taking  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     if offline:
         _refuse_running(cluster, from_node)
     elif from_node is not None:
         cluster.node(from_node)
-    path = _place(into, shelf.default_name(cluster.name, taking.now_text()))
+    path = _place(into, catalog.default_name(cluster.name, taking.now_text()))
     if dry_run:
         whose = "a node that answers" if from_node is None else f"node {from_node}"
         data = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
         return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
     state.make_directory(path.parent)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
-    shelf.note(cluster, path)
+    catalog.note(cluster, path)
     views: list[View] = [Line(f"backed up {manifest.events:,} events into {path}", Tone.GOOD)]
     return Answer(
         _data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {quoted(path)}")]
@@ -79,12 +79,12 @@ def create(
 @command(app, "verify")
 def verify(run: Invocation, file: FileArgument) -> Answer:
     """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
-    from esctl.upkeep.backups import vault  # loaded late: it brings the storage
+    from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
 
     _must_be_there(file)
-    reader = vault.open_backup(file)
+    reader = offlinedata.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
-        vault.check_backup(reader, bar.advance)
+        offlinedata.check_backup(reader, bar.advance)
     views: list[View] = [Line(f"{file} is whole", Tone.GOOD)]
     if reader.manifest.events:
         data = {**_data(file, reader.manifest), "verdict": "passed"}
@@ -107,13 +107,13 @@ def restore(
     dry_run: DryRun = False,
 ) -> Answer:
     """Make a new cluster of a backup, with all events and all that deduplication knew; and start it"""
-    from esctl.upkeep.backups import vault  # loaded late: it brings the storage
+    from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
     from esctl.upkeep.backups.starting import start_and_elect
 
     state.check_name(name)
     _must_be_there(file)
     layout.check_count(nodes, f"esctl backup restore {quoted(file)} --name {name} --nodes {nodes + 1}")
-    reader = vault.open_backup(file)
+    reader = offlinedata.open_backup(file)
     manifest = reader.manifest
     with state.locked("", run.terminal.note):
         if name in state.names():
@@ -122,16 +122,16 @@ def restore(
                 next_step=f"esctl backup restore {quoted(file)} --name ANOTHER",
             )
         cluster = layout.plan(name, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
-        options, backend = vault.successor_options(manifest, storage), backend_named(cluster.backend)
+        options, backend = offlinedata.successor_options(manifest, storage), backend_named(cluster.backend)
         epoch = 1 + len(options.ancestors)
         if dry_run:
             layout.check_free(cluster, options)
             data = {**_data(file, manifest), "name": name, "dry_run": True, "epoch": epoch}
             return Answer(data, [Line(f"would make {nodes} nodes in {cluster.data_dir}, epoch {epoch}")])
         with run.terminal.progress(f"checking {file.name}", manifest.events, "events") as bar:
-            vault.check_backup(reader, bar.advance)
+            offlinedata.check_backup(reader, bar.advance)
         with run.terminal.progress(f"restoring {name}", manifest.events * nodes, "events") as bar:
-            vault.rebuild(backend, cluster, options, reader, bar.advance)
+            offlinedata.rebuild(backend, cluster, options, reader, bar.advance)
         state.add(cluster)
     with run.changing(name) as cluster, run.terminal.progress(f"starting {nodes} nodes of {name}"):
         leader = run.trio(lambda: start_and_elect(backend, cluster, timeout))
@@ -176,9 +176,9 @@ def drill(
 @command(app, "ls")
 def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
     """List the backups in a directory"""
-    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
-    shelved = shelf.listed(directory or shelf.default_directory())
+    shelved = catalog.listed(directory or catalog.default_directory())
     rows: list[list[Value]] = []
     listed: list[dict[str, Any]] = []
     for each in shelved:
@@ -221,10 +221,10 @@ def prune(
     dry_run: DryRun = False,
 ) -> Answer:
     """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
-    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
-    shelved = shelf.listed(directory or shelf.default_directory())
-    old = [each.path for each in shelf.too_many(shelved, keep)]
+    shelved = catalog.listed(directory or catalog.default_directory())
+    old = [each.path for each in catalog.too_many(shelved, keep)]
     data: dict[str, Any] = {"removed": [str(path) for path in old], "kept": len(shelved) - len(old)}
     if dry_run or not old:
         verb = "would remove" if old else "nothing to remove:"
@@ -305,10 +305,10 @@ def _must_be_there(file: Path) -> None:
 
 
 def _place(into: Path | None, default_name: str) -> Path:
-    from esctl.upkeep.backups import shelf  # loaded late: it brings the file format
+    from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     if into is None:
-        return shelf.default_directory() / default_name
+        return catalog.default_directory() / default_name
     return into.absolute() / default_name if into.is_dir() else into.absolute()
 
 
@@ -317,12 +317,12 @@ def _taken(
 ) -> "Manifest":
     from contextlib import ExitStack
 
-    from esctl.upkeep.backups import taking, vault  # loaded late: they bring trio and the storage
+    from esctl.upkeep.backups import offlinedata, taking  # loaded late: they bring trio and the storage
 
     if offline:
         assert number is not None
         with run.terminal.progress(f"backing up node {number} of {cluster.name}", None, "events") as bar:
-            return vault.back_up_stopped(cluster, number, path, bar.advance)
+            return offlinedata.back_up_stopped(cluster, number, path, bar.advance)
     with ExitStack() as bars:
 
         def begin(total: int) -> taking.Watcher:

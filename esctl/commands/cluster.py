@@ -180,9 +180,9 @@ def restart(
 
 def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run: bool) -> Answer:
     from esctl.upkeep import rolling, telling  # loaded late: they bring trio and the client
-    from esctl.upkeep.hands import STOP_TIMEOUT_S, ClusterHands
+    from esctl.upkeep.operations import STOP_TIMEOUT_S, ClusterOperations
 
-    hands = ClusterHands(cluster, backend_named(cluster.backend), timeout_s)
+    hands = ClusterOperations(cluster, backend_named(cluster.backend), timeout_s)
     survey = run.trio(hands.look)
     order = rolling.order_of(survey)
     if dry_run:
@@ -279,12 +279,12 @@ def recover(
 ) -> Answer:
     """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
     from esctl.upkeep import lost, recovery  # loaded late: they bring trio and the storage
-    from esctl.upkeep.backups import vault
+    from esctl.upkeep.backups import offlinedata
 
     with run.changing(name) as cluster:
         if dry_run:
             run.trio(lambda: lost.refuse_if_alive(cluster))
-            vault.check_survivor(cluster, from_node)
+            offlinedata.check_survivor(cluster, from_node)
             backend = backend_named(cluster.backend)
             tried = lost.startable(cluster, backend)
             change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)

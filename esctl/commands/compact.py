@@ -41,7 +41,7 @@ def compact(
 ) -> Answer:
     """Let go of the events before an offset, as far as followers and backups have them"""
     from esctl.query import survey as surveys
-    from esctl.upkeep.backups import floor, shelf  # loaded late: they bring trio and the client
+    from esctl.upkeep.backups import catalog, floor  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -55,7 +55,7 @@ def compact(
             f"the log of {cluster.name} ends before offset {end}: {before} is past that",
             next_step=f"esctl compact --before {end} --cluster {cluster.name}",
         )
-    held = floor.needs(survey, shelf.last_of(cluster))
+    held = floor.needs(survey, catalog.last_of(cluster))
     against = floor.in_the_way(held, before)
     if dry_run:
         return _plan(survey, before, held, against)

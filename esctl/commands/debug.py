@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.cli import suffix, trail
+from esctl.cli import auditlog, suffix
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.commands import health, status
@@ -58,7 +58,7 @@ def bundle(
     parts.append(archive.manifest(cluster, parts, redaction))
     if dry_run:
         return _answer(into, parts, redaction, size_bytes=None)
-    name = f"{cluster.name}-{trail.now()[:19].replace(':', '')}"
+    name = f"{cluster.name}-{auditlog.now()[:19].replace(':', '')}"
     try:
         size_bytes = archive.write(into, name, parts)
     except OSError as error:
@@ -73,7 +73,7 @@ def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
 
     looked = run.trio(lambda: checkup.examine(cluster))
     return {
-        "about": {"versions": versions(), "system": platform.platform(), "made": trail.now()},
+        "about": {"versions": versions(), "system": platform.platform(), "made": auditlog.now()},
         "status": dict(status.answer_of(looked.survey).data),
         "health": dict(health.answer_of(looked).data),
         "nodes": {

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from esctl.cli import trail
+from esctl.cli import auditlog
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidSetting
 from esctl.exits import Exit
@@ -38,7 +38,7 @@ def doctor(
     with run.terminal.progress("checking"):
         findings = list(examine(data_dir, about))
     if fix:
-        run.intend(trail.MACHINE)
+        run.intend(auditlog.MACHINE)
         findings = [finding.mended() for finding in findings]
     tones = {"ok": Tone.GOOD, "warning": Tone.WARN, "bad": Tone.BAD}
     rows: list[list[Value]] = [[f.check, Cell(f.result, tones[f.result]), f.found, f.next] for f in findings]

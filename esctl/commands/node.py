@@ -23,7 +23,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 from esctl.ui.formatting import duration, megabytes
 
 if TYPE_CHECKING:
-    from esctl.upkeep.hands import Hands
+    from esctl.upkeep.operations import NodeOperations
     from esctl.upkeep.replacement import Replaced, Sameness
 
 app = new_typer()
@@ -180,14 +180,14 @@ def drain(
 ) -> Answer:
     """Take a node out of service: wait until it can be spared, hand over, stop it; start is the way back"""
     from esctl.upkeep import leave, telling  # loaded late: they bring trio and the client
-    from esctl.upkeep.hands import ClusterHands
+    from esctl.upkeep.operations import ClusterOperations
 
     with run.changing() as cluster:
         cluster.node(number)
         if to is not None and cluster.node(to).id == number:
             raise InvalidArgument(f"node {to} cannot take over from itself; nothing was done")
         backend = backend_named(cluster.backend)
-        hands = ClusterHands(cluster, backend, timeout)
+        hands = ClusterOperations(cluster, backend, timeout)
         survey = run.trio(hands.look)
         if dry_run:
             return telling.drain_plan(survey, number, to)
@@ -221,7 +221,7 @@ def replace(
 ) -> Answer:
     """Give a node an empty disk, and let it fetch its log from the others; the old data is kept"""
     from esctl.upkeep import telling  # loaded late: it brings trio and the client
-    from esctl.upkeep.hands import ClusterHands
+    from esctl.upkeep.operations import ClusterOperations
 
     with run.changing() as cluster:
         node, now = cluster.node(number), datetime.now(UTC)
@@ -230,7 +230,7 @@ def replace(
             datadir.check(cluster, number, where)
         if discard and not verify:
             raise InvalidArgument("--discard wants the proof that --no-verify leaves out; nothing was done")
-        hands = ClusterHands(cluster, backend_named(cluster.backend), timeout)
+        hands = ClusterOperations(cluster, backend_named(cluster.backend), timeout)
         survey = run.trio(hands.look)
         if dry_run:
             aside = datadir.aside_of(node, now) if where is None else None
@@ -259,7 +259,7 @@ def replace(
 
 
 def _replace(
-    run: Invocation, hands: "Hands", number: int, swap: Callable[[], Path | None], timeout_s: float
+    run: Invocation, hands: "NodeOperations", number: int, swap: Callable[[], Path | None], timeout_s: float
 ) -> "Replaced":
     from esctl.upkeep import replacement
 

@@ -77,7 +77,7 @@ def timeline(
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times as wide as they were")] = False,
 ) -> Answer:
     """Show elections, faults, starts and pauses of all nodes on one axis: of the last hour, if not told"""
-    from esctl.observe.timeline import drawing, mermaid, runs, trail  # loaded late: `--help` must be quick
+    from esctl.observe.timeline import commands, drawing, mermaid, runs  # loaded late: `--help` must be quick
     from esctl.observe.timeline.story import tell
 
     form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
@@ -92,7 +92,7 @@ def timeline(
     found = [
         one for node in cluster.nodes for one in _moments(backend.log_path(cluster, node.id), node.id, window)
     ]
-    typed = [one for one in trail.read(cluster.name) if window.has(one.at_s)]
+    typed = [one for one in commands.read(cluster.name) if window.has(one.at_s)]
     now = datetime.now(UTC)
     states = {process.node.id: process.state for process in backend.nodes(cluster)}
     story = tell(

@@ -14,7 +14,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.query.passage import Passage
+    from esctl.query.probe import Passage
     from esctl.query.whereabouts import Copy
     from esnode.raft.entry import Entry
 
@@ -219,24 +219,24 @@ def _copies_table(found: "Sequence[Copy]", entry: "Entry") -> Table:
 
 
 def _would_send(run: Invocation, cluster: Cluster) -> Answer:
-    from esctl.query import passage
+    from esctl.query import probe
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     survey = run.trio(lambda: surveys.ask(cluster))
-    text = f"would append one event of source {passage.SOURCE} to {cluster.name}; {survey.state_text}"
+    text = f"would append one event of source {probe.SOURCE} to {cluster.name}; {survey.state_text}"
     data = {
         "dry_run": True,
         "cluster": cluster.name,
-        "source": passage.SOURCE,
+        "source": probe.SOURCE,
         "quorum": survey.quorum_data(),
     }
     return Answer(data, [Line(text)])
 
 
 def _live(run: Invocation, cluster: Cluster) -> Answer:
-    from esctl.query import passage  # loaded late: it brings trio and the client
+    from esctl.query import probe  # loaded late: it brings trio and the client
 
-    way = run.trio(lambda: passage.probe(cluster))
+    way = run.trio(lambda: probe.probe(cluster))
     data = {
         "cluster": cluster.name,
         "offset": way.offset,

@@ -190,7 +190,7 @@ def _spawn_keeper(cluster: Cluster, fault: str) -> int:
     ours, theirs = os.pipe()
     package_root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = ["-m", "esctl.faults.keeper", cluster.name, fault]
+    words = ["-m", "esctl.faults.watchdog", cluster.name, fault]
     try:
         os.posix_spawn(
             sys.executable,

@@ -1,8 +1,8 @@
-"""`python -m esctl.faults.keeper CLUSTER FAULT`: wait for the end of a lease, then end what no node can.
+"""`python -m esctl.faults.watchdog CLUSTER FAULT`: wait for the end of a lease, then end what no node can.
 
 Lets a node go on, or mends links. Outlives the `esctl` that started it. Ends early, and does nothing, when
 the note of the fault is gone: somebody has healed it, or the cluster was destroyed. Never prints but to say
-that it is there. Started by `leases.py` and `severed.py`.
+that it is there. Started by `leases.py` and `linkcuts.py`.
 """
 
 import os
@@ -13,9 +13,9 @@ from typing import Final
 
 from esctl.clusters import state
 from esctl.clusters.state import Cluster
-from esctl.faults import leases, severed
+from esctl.faults import leases, linkcuts
 from esctl.faults.leases import StoppedNode
-from esctl.faults.severed import SeveredLinks
+from esctl.faults.linkcuts import SeveredLinks
 from esnode.errors import EventStreamError
 
 LOOK_EVERY_S: Final = 0.2
@@ -57,7 +57,7 @@ def keep(cluster: Cluster, fault: str) -> int:
 
 def _end(cluster: Cluster, kept: StoppedNode | SeveredLinks) -> None:
     if isinstance(kept, SeveredLinks):
-        severed.end(cluster, kept)
+        linkcuts.end(cluster, kept)
     else:
         leases.end(cluster, kept)
 
@@ -65,7 +65,7 @@ def _end(cluster: Cluster, kept: StoppedNode | SeveredLinks) -> None:
 def _noted(cluster: Cluster, fault: str) -> StoppedNode | SeveredLinks | None:
     """The fault as its note has it now; None when it has ended."""
     stopped = leases.note_of(cluster, fault)
-    return stopped or next((one for one in severed.noted(cluster) if one.id == fault), None)
+    return stopped or next((one for one in linkcuts.noted(cluster) if one.id == fault), None)
 
 
 def _until(kept: StoppedNode | SeveredLinks) -> float:

@@ -1,7 +1,7 @@
 """Does what a step says: a command of `esctl`, a question to a person, a request, a shell's line, or nothing.
 
 Says how that ended and what came back, and whether it is good enough is for the step's expectations. Every
-deed has a time-out. Never retries, never prints. Called by `stepping.py` and `undoing.py`.
+action has a time-out. Never retries, never prints. Called by `stepping.py` and `undoing.py`.
 """
 
 import urllib.error
@@ -16,8 +16,8 @@ import trio
 from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
 from esctl.faults import orders
-from esctl.playbook.deed import Deed
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
+from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.schema import Action, Kind
 from esctl.playbookerrors import ShellNotAllowed
 
@@ -36,7 +36,7 @@ class Person(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a deed ended. `why` is empty when it did what it should."""
+    """How a action ended. `why` is empty when it did what it should."""
 
     why: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Done:
 
 @dataclass(slots=True)
 class Actor:
-    """What deeds are done with."""
+    """What actions are done with."""
 
     executor: Executor
     person: Person
@@ -55,21 +55,23 @@ class Actor:
     """Shows a person the text of a step."""
     allow_shell: bool = False
 
-    async def do(self, step: str, deed: Deed, timeout_s: float) -> Done:
+    async def do(self, step: str, prepared: PreparedAction, timeout_s: float) -> Done:
         """Do it, within the time."""
-        given = deed.action.arguments
-        match deed.action.kind:
-            case _ if deed.commands:
-                return await self._commands(deed, timeout_s)
+        given = prepared.action.arguments
+        match prepared.action.kind:
+            case _ if prepared.commands:
+                return await self._commands(prepared, timeout_s)
             case Kind.WAIT:
                 if "for" in given:
                     await trio.sleep(orders.milliseconds(str(given["for"])) / 1000)
             case Kind.NOTE:
                 self.note(step, str(given["text"]))
             case Kind.APPROVE:
-                return await self._asked(step, deed.action, None)
+                return await self._asked(step, prepared.action, None)
             case Kind.ASK:
-                return await self._asked(step, deed.action, [str(one) for one in given.get("choices", ())])
+                return await self._asked(
+                    step, prepared.action, [str(one) for one in given.get("choices", ())]
+                )
             case Kind.HTTP:
                 return await _http(given, timeout_s)
             case Kind.SHELL:
@@ -78,18 +80,18 @@ class Actor:
                 pass  # check and assert do nothing: their expectations are all there is
         return Done()
 
-    async def _commands(self, deed: Deed, timeout_s: float) -> Done:
+    async def _commands(self, prepared: PreparedAction, timeout_s: float) -> Done:
         deadline = trio.current_time() + timeout_s
         reply = Reply(Exit.OK)
-        for words in deed.commands:
+        for words in prepared.commands:
             reply = await self.executor.run(words, max(0.1, deadline - trio.current_time()))
-            if deed.action.kind is Kind.HEAL and reply.codes == {FaultNotFound.code}:
+            if prepared.action.kind is Kind.HEAL and reply.codes == {FaultNotFound.code}:
                 reply = Reply(Exit.OK, reply.data)  # its lease was over before: it is gone, as it should be
             if not reply.ok:
                 break
         data = {**reply.data, "exit": reply.exit}
-        if deed.faults:
-            data["id"] = deed.faults[0]
+        if prepared.faults:
+            data["id"] = prepared.faults[0]
         return Done("" if reply.ok else reply.why, data, codes=frozenset(reply.codes))
 
     async def _asked(self, step: str, action: Action, choices: Sequence[str] | None) -> Done:

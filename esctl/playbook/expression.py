@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final, assert_never
 
 from esctl.playbook import grammar
-from esctl.playbook.grammar import Comparison, Denial, Junction, ListOf, Literal, Node, Path
+from esctl.playbook.grammar import BoolOp, Comparison, ListOf, Literal, Node, Not, Path
 from esctl.playbook.types import ORDERED, Type, comparable, type_of
 from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
@@ -106,11 +106,11 @@ def _value(node: Node, values: Mapping[str, Any]) -> Any:
             return look_up(node, values)
         case Comparison(op, left, right):
             return _compared(op, (left, _value(left, values)), (right, _value(right, values)))
-        case Junction("and", parts):
+        case BoolOp("and", parts):
             return all(_truth(part, values) for part in parts)
-        case Junction(_, parts):
+        case BoolOp(_, parts):
             return any(_truth(part, values) for part in parts)
-        case Denial(inner):
+        case Not(inner):
             return not _truth(inner, values)
         case _:
             assert_never(node)
@@ -215,10 +215,10 @@ def _differing(left: Node, a: Type, right: Node, b: Type, each: str = "") -> Not
 def _explained(node: Node, values: Mapping[str, Any]) -> str:
     text = grammar.printed(node)
     match node:
-        case Junction("and", parts):
+        case BoolOp("and", parts):
             failed = next((part for part in parts if not _truth(part, values)), None)
             return _explained(failed, values) if failed is not None else f"{text} holds"
-        case Junction(_, parts) if not _truth(node, values):
+        case BoolOp(_, parts) if not _truth(node, values):
             return f"expected {text}: {'; '.join(_read(part, values) for part in parts)}"
         case Comparison(_, left, right) if not _reads(right) and _reads(left):
             return f"expected {text}, was {_shown(_value(left, values))}"
@@ -270,9 +270,9 @@ def _children(node: Node) -> Sequence[Node]:
             return [part for part in parts if not isinstance(part, str)]
         case Comparison(_, left, right):
             return (left, right)
-        case Junction(_, parts):
+        case BoolOp(_, parts):
             return parts
-        case Denial(inner):
+        case Not(inner):
             return (inner,)
         case _:
             assert_never(node)
@@ -297,10 +297,10 @@ def _bound(node: Node, values: Mapping[str, Node]) -> Node:
             )
         case Comparison(op, left, right):
             return Comparison(op, _bound(left, values), _bound(right, values))
-        case Junction(op, parts):
-            return Junction(op, tuple(_bound(part, values) for part in parts))
-        case Denial(inner):
-            return Denial(_bound(inner, values))
+        case BoolOp(op, parts):
+            return BoolOp(op, tuple(_bound(part, values) for part in parts))
+        case Not(inner):
+            return Not(_bound(inner, values))
         case _:
             assert_never(node)
 
@@ -331,10 +331,10 @@ def _type(node: Node, named: Callable[[str], Type]) -> Type:
             return named(node.name)
         case Comparison(op, left, right):
             _check_types(op, left, _type(left, named), right, _type(right, named))
-        case Junction(_, parts):
+        case BoolOp(_, parts):
             for part in parts:
                 _check_truth(part, _type(part, named))
-        case Denial(inner):
+        case Not(inner):
             _check_truth(inner, _type(inner, named))
         case _:
             assert_never(node)

@@ -14,7 +14,7 @@ from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
 from esctl.playbook.commands import command_of
-from esctl.playbook.kinds import DEEDS
+from esctl.playbook.kinds import ONE_OFF
 from esctl.playbook.schema import Action, Kind
 from esctl.playbookerrors import UnplannableStep
 from esnode.errors import NoQuorum
@@ -84,7 +84,7 @@ class Forecast:
         Raises `UnplannableStep` where the action makes no sense on these nodes.
         """
         match action.kind:
-            case Kind.FAULT if action.arguments.get("how") in DEEDS:
+            case Kind.FAULT if action.arguments.get("how") in ONE_OFF:
                 node = _number(action.arguments.get("node")) or self._any_follower()
                 return self, self._while_out("meanwhile ", node)
             case Kind.FAULT:

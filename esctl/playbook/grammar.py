@@ -76,7 +76,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Junction:
+class BoolOp:
     """Two or more parts joined by `and` or by `or`."""
 
     op: str
@@ -84,13 +84,13 @@ class Junction:
 
 
 @dataclass(frozen=True, slots=True)
-class Denial:
+class Not:
     """`not inner`."""
 
     inner: "Node"
 
 
-Node = Literal | ListOf | Path | Comparison | Junction | Denial
+Node = Literal | ListOf | Path | Comparison | BoolOp | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +127,17 @@ def printed(node: Node) -> str:
             return f"{parts[0]}{''.join(rest)}"
         case Comparison(op, left, right):
             return f"{_operand(left)} {op} {_operand(right)}"
-        case Junction(op, parts):
+        case BoolOp(op, parts):
             return f" {op} ".join(
-                f"({printed(part)})" if isinstance(part, Junction) else printed(part) for part in parts
+                f"({printed(part)})" if isinstance(part, BoolOp) else printed(part) for part in parts
             )
-        case Denial(inner):
-            return f"not ({printed(inner)})" if isinstance(inner, Junction) else f"not {printed(inner)}"
+        case Not(inner):
+            return f"not ({printed(inner)})" if isinstance(inner, BoolOp) else f"not {printed(inner)}"
 
 
 def _operand(node: Node) -> str:
     text = printed(node)
-    return f"({text})" if isinstance(node, Comparison | Junction | Denial) else text
+    return f"({text})" if isinstance(node, Comparison | BoolOp | Not) else text
 
 
 def _printed_value(value: Scalar) -> str:
@@ -204,7 +204,7 @@ class _Parser:
         parts = [part()]
         while self._take(op):
             parts.append(part())
-        return parts[0] if len(parts) == 1 else Junction(op, tuple(parts))
+        return parts[0] if len(parts) == 1 else BoolOp(op, tuple(parts))
 
     def _denial(self) -> Node:
         if not self._take("not"):
@@ -212,7 +212,7 @@ class _Parser:
         self._deeper()
         inner = self._denial()
         self._depth -= 1
-        return Denial(inner)
+        return Not(inner)
 
     def _comparison(self) -> Node:
         left = self._operand()

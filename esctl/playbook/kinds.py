@@ -77,7 +77,7 @@ _TAKES_PART: Final = {Kind.FAULT: "--lease", Kind.BENCH: "--save"}
 itself, a measurement with a result."""
 
 _ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
-DEEDS: Final = frozenset({"flip", "torn"})
+ONE_OFF: Final = frozenset({"flip", "torn"})
 """What is done to a disk once, while its node is stopped, and does not last: there is nothing to lease."""
 READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, Kind.ASK, Kind.NOTE})
 """Kinds that change nothing, so that their impact need not be said."""

@@ -14,7 +14,7 @@ from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.findings import Finding
-from esctl.playbook.kinds import DEEDS, NESTING, READ_ONLY
+from esctl.playbook.kinds import NESTING, ONE_OFF, READ_ONLY
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
 from esctl.playbookerrors import NotEvaluable
@@ -144,7 +144,7 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
         return
     given = step.action.arguments
     lease = given.get("lease")
-    if lease is None and given.get("how") in DEEDS:
+    if lease is None and given.get("how") in ONE_OFF:
         return
     if lease is None:
         yield Finding.of(

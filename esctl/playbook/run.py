@@ -17,8 +17,8 @@ import trio
 from esctl.errors import NotConfirmed
 from esctl.playbook import expression, nesting, template
 from esctl.playbook.acting import Actor
-from esctl.playbook.deed import Circumstances
 from esctl.playbook.kinds import NESTING
+from esctl.playbook.prepared import Circumstances
 from esctl.playbook.progress import State, Verdict
 from esctl.playbook.record import GOOD, Record
 from esctl.playbook.resumption import Fate, Resumption, every_step

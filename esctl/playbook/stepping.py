@@ -1,7 +1,7 @@
 """One step, from its conditions to its expectations, every attempt; and what it comes to.
 
 In this order: `needs`, `when`, `skip_if`, `confirm`; then each attempt: `pre`, `capture`, the intent on the
-disk, the deed, its answer, `expect`. A check and an assertion look once; what waits or acts is given until
+disk, the action, its answer, `expect`. A check and an assertion look once; what waits or acts is given until
 its time-out. Steps within steps are the parent's. Never undoes anything. Called by `run.py`.
 """
 
@@ -14,8 +14,8 @@ import trio
 from esctl.errors import NotConfirmed
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
-from esctl.playbook.deed import Circumstances, Deed, deed_of, undo_action
 from esctl.playbook.names import EXPENSIVE, OWN
+from esctl.playbook.prepared import Circumstances, PreparedAction, prepare, undo_action
 from esctl.playbook.progress import State
 from esctl.playbook.record import GOOD, Record
 from esctl.playbook.schema import Kind, Step
@@ -106,17 +106,17 @@ class Stepper:
             if not good:
                 return Outcome(State.FAILED, f"nothing was done: {why}")
             await self._capture(step, [name for name, text in step.capture.items() if not _own(text)])
-            deed = await self._deed(step)
+            prepared = await self._prepared(step)
         except (NotEvaluable, InvalidPlaybook) as error:
             return Outcome(State.INCONCLUSIVE, f"nothing was done: {error}")
-        self._intend(step, deed)
-        done = await self._actor.do(step.id, deed, max(0.0, deadline - trio.current_time()))
+        self._intend(step, prepared)
+        done = await self._actor.do(step.id, prepared, max(0.0, deadline - trio.current_time()))
         if done.data:
             self._record.write("step-answers", step=step.id, data=dict(done.data), why=done.why)
         if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
             answer = done.data.get("answer", "yes")
             self._record.write(
-                "asked", step=step.id, question=deed.action.arguments["question"], answer=answer
+                "asked", step=step.id, question=prepared.action.arguments["question"], answer=answer
             )
         if done.captured:
             self._record.write("step-captures", step=step.id, values=dict(done.captured))
@@ -156,11 +156,11 @@ class Stepper:
         taken = {name: one.evaluate(values) for name, one in parsed.items()}
         self._record.write("step-captures", step=step.id, values=taken)
 
-    async def _deed(self, step: Step) -> Deed:
+    async def _prepared(self, step: Step) -> PreparedAction:
         """With everything filled in, live values too where an argument reads them."""
         roots = {str(path.parts[0]) for path in template.references(step.action.arguments)}
         values = await self._record.look([expression.parse(root) for root in sorted(roots)], step.id)
-        return deed_of(step, values, self._known())
+        return prepare(step, values, self._known())
 
     async def _worded(self, text: str, step: str) -> str:
         """A text for people, filled in as far as it can be."""
@@ -168,17 +168,17 @@ class Stepper:
         values = await self._record.look([expression.parse(root) for root in sorted(roots)], step)
         return str(template.fill_known(text, values))
 
-    def _intend(self, step: Step, deed: Deed) -> None:
+    def _intend(self, step: Step, prepared: PreparedAction) -> None:
         self._record.write(
             "step-acts",
             step=step.id,
-            changes=deed.changes,
-            temporary=deed.temporary,
-            commands=[self._actor.executor.typed(words) for words in deed.commands],
-            faults=list(deed.faults),
-            heals=list(deed.heals),
-            loads=list(deed.loads),
-            undo=undo_action(step) is not None and deed.changes,
+            changes=prepared.changes,
+            temporary=prepared.temporary,
+            commands=[self._actor.executor.typed(words) for words in prepared.commands],
+            faults=list(prepared.faults),
+            heals=list(prepared.heals),
+            loads=list(prepared.loads),
+            undo=undo_action(step) is not None and prepared.changes,
         )
 
 

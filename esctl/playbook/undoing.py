@@ -14,7 +14,7 @@ import trio
 from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
-from esctl.playbook.deed import Circumstances, Deed, undo_action, undo_of
+from esctl.playbook.prepared import Circumstances, PreparedAction, prepare_undo, undo_action
 from esctl.playbook.progress import Progress, StepRun, Undo
 from esctl.playbook.record import Record
 from esctl.playbook.schema import Kind, Step
@@ -50,11 +50,11 @@ class Undoer:
 
     async def _undo(self, step: StepRun, deadline: float) -> None:
         try:
-            deed = await self._deed(step)
+            prepared = await self._prepared(step)
         except (NotEvaluable, InvalidPlaybook) as error:
             self._record.write("undo-ends", step=step.id, ok=False, why=f"nothing was done: {error}")
             return
-        typed = [self._actor.executor.typed(words) for words in deed.commands]
+        typed = [self._actor.executor.typed(words) for words in prepared.commands]
         self._record.write("undo-begins", step=step.id, commands=typed)
         why = "no time was left for it"
         for attempt in range(TRIES):
@@ -63,17 +63,17 @@ class Undoer:
                 break
             if attempt:
                 await trio.sleep(min(PAUSE_S, left_s))
-            why = await self._do(step.id, deed, deadline)
+            why = await self._do(step.id, prepared, deadline)
             if not why:
                 break
         self._record.write("undo-ends", step=step.id, ok=not why, why=why)
 
-    async def _do(self, step: str, deed: Deed, deadline: float) -> str:
+    async def _do(self, step: str, prepared: PreparedAction, deadline: float) -> str:
         """Do each command by itself: one whose fault is gone says nothing about the others. Why not; empty
         when it is done."""
-        if deed.action.kind is Kind.HEAL and not deed.commands:
+        if prepared.action.kind is Kind.HEAL and not prepared.commands:
             return ""  # the step never came to set a fault
-        parts = [Deed(deed.action, (words,)) for words in deed.commands] or [deed]
+        parts = [PreparedAction(prepared.action, (words,)) for words in prepared.commands] or [prepared]
         failures = []
         for part in parts:
             left_s = max(0.0, min(ONE_TIMEOUT_S, deadline - trio.current_time()))
@@ -85,12 +85,12 @@ class Undoer:
                 failures.append(done.why)
         return "; ".join(failures)
 
-    async def _deed(self, step: StepRun) -> Deed:
+    async def _prepared(self, step: StepRun) -> PreparedAction:
         declared, undo = self._steps[step.id], undo_action(self._steps[step.id])
         assert undo is not None
         roots = {str(path.parts[0]) for path in template.references(undo.arguments)}
         live = await self._record.look([expression.parse(root) for root in sorted(roots)])
-        return undo_of(declared, {**live, **self._record.known(step.id, then=True)}, self._known())
+        return prepare_undo(declared, {**live, **self._record.known(step.id, then=True)}, self._known())
 
 
 def left_over(progress: Progress) -> list[str]:

@@ -16,7 +16,7 @@ from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
-from esctl.faults import severed
+from esctl.faults import linkcuts
 from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
 from esnode.client import connect_node
@@ -324,7 +324,7 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
     async with trio.open_nursery() as nursery:
         for process in processes:
             nursery.start_soon(ask_one, process)
-    cuts = severed.pictures(cluster)
+    cuts = linkcuts.pictures(cluster)
     reports = [
         replace(
             answers[p.node.id],

@@ -11,7 +11,7 @@ import trio
 from esctl.errors import NodeNotBack
 from esctl.query.survey import Survey
 from esctl.upkeep import readiness
-from esctl.upkeep.hands import Hands
+from esctl.upkeep.operations import NodeOperations
 from esctl.upkeep.readiness import Look
 
 
@@ -27,17 +27,17 @@ class Drained:
     seconds: float
 
 
-async def spared(hands: Hands, number: int, timeout_s: float) -> Survey:
+async def spared(hands: NodeOperations, number: int, timeout_s: float) -> Survey:
     """Wait until the cluster can do without the node, and a majority answers a read.
 
-    Raises `TooFewNodes`, and what `Hands.confirm` raises; nothing was done then.
+    Raises `TooFewNodes`, and what `NodeOperations.confirm` raises; nothing was done then.
     """
     survey = await readiness.wait_until_spared(hands.look, number, timeout_s)
     await hands.confirm()
     return survey
 
 
-async def hand_over(hands: Hands, survey: Survey, number: int, to: int | None = None) -> int | None:
+async def hand_over(hands: NodeOperations, survey: Survey, number: int, to: int | None = None) -> int | None:
     """Move the leadership away from `number` if it leads, and let a majority answer for the new leader.
 
     Who leads then; None when `number` did not lead.
@@ -48,7 +48,7 @@ async def hand_over(hands: Hands, survey: Survey, number: int, to: int | None = 
     return await hands.confirm()
 
 
-async def drain(hands: Hands, number: int, to: int | None, timeout_s: float) -> Drained:
+async def drain(hands: NodeOperations, number: int, to: int | None, timeout_s: float) -> Drained:
     """Take the node out of service once it can be spared; raises as `spared` does."""
     survey = await spared(hands, number, timeout_s)
     begun = trio.current_time()

@@ -19,7 +19,7 @@ from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused, QuorumNotLost, SurvivorDistrusted
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
-from esctl.upkeep.backups import vault
+from esctl.upkeep.backups import offlinedata
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, Unreachable
 
 START_S: Final = 10.0
@@ -88,11 +88,11 @@ def check_best(cluster: Cluster, number: int, scratch: Path) -> None:
 
     More as Raft compares logs: the later last term, then the longer log (Raft 5.4.1).
     """
-    vault.check_survivor(cluster, number)
+    offlinedata.check_survivor(cluster, number)
     others = [
         node.id for node in cluster.nodes if node.id != number and _has_data(node.data_dir, node.config)
     ]
-    ends = {each: vault.end_of(cluster, each, scratch) for each in (number, *others)} if others else {}
+    ends = {each: offlinedata.end_of(cluster, each, scratch) for each in (number, *others)} if others else {}
     mine = ends.get(number)
     for other in others:
         end = ends[other]

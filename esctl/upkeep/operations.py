@@ -19,7 +19,7 @@ STOP_TIMEOUT_S: Final = 5.0
 CONFIRM_TIMEOUT_S: Final = 10.0
 
 
-class Hands(Protocol):
+class NodeOperations(Protocol):
     """Those of one cluster."""
 
     async def look(self) -> Survey:
@@ -38,8 +38,8 @@ class Hands(Protocol):
         """Start a node and wait until it answers; its pid."""
 
 
-class ClusterHands:
-    """See `Hands`."""
+class ClusterOperations:
+    """See `NodeOperations`."""
 
     def __init__(self, cluster: Cluster, backend: Backend, start_timeout_s: float) -> None:
         self._cluster = cluster
@@ -47,25 +47,25 @@ class ClusterHands:
         self._start_timeout_s = start_timeout_s
 
     async def look(self) -> Survey:
-        """See `Hands.look`."""
+        """See `NodeOperations.look`."""
         return await surveys.ask(self._cluster)
 
     async def confirm(self) -> int:
-        """See `Hands.confirm`."""
+        """See `NodeOperations.confirm`."""
         return (await confirmed_end(self._cluster, CONFIRM_TIMEOUT_S)).leader
 
     async def hand_over(self, leader: int, to: int | None) -> None:
-        """See `Hands.hand_over`."""
+        """See `NodeOperations.hand_over`."""
         node = self._cluster.node(leader)
         async with connect_node(node.client, cluster=self._cluster.identity) as link:
             await link.transfer_leadership(to)
 
     async def stop(self, number: int) -> bool:
-        """See `Hands.stop`."""
+        """See `NodeOperations.stop`."""
         return bool(await self._backend.stop(self._cluster, [number], STOP_TIMEOUT_S))
 
     async def start(self, number: int, options: Sequence[str] = ()) -> int:
-        """See `Hands.start`."""
+        """See `NodeOperations.start`."""
         (process,) = await self._backend.start(self._cluster, [number], self._start_timeout_s, options)
         assert process.pid is not None
         return process.pid

@@ -14,7 +14,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
 from esctl.upkeep import lost
-from esctl.upkeep.backups import shelf, taking, vault
+from esctl.upkeep.backups import catalog, offlinedata, taking
 from esctl.upkeep.backups.starting import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
@@ -56,7 +56,7 @@ def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
     backend, survivor = backend_named(cluster.backend), wanted.survivor
     cluster.node(survivor)
     run.trio(lambda: lost.refuse_if_alive(cluster))
-    vault.check_survivor(cluster, survivor)
+    offlinedata.check_survivor(cluster, survivor)
     guard.severe(
         run.terminal, cluster, consequence(cluster, survivor), confirm=wanted.confirm,
         words=f"cluster recover --from-node {survivor}",
@@ -65,16 +65,16 @@ def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
     with run.terminal.progress(f"trying to bring {cluster.name} back"):
         tried = run.trio(lambda: lost.try_to_start(cluster, backend, numbers))
         run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], wanted.timeout_s))
-    home = shelf.default_directory()
+    home = catalog.default_directory()
     state.make_directory(home)
     lost.check_best(cluster, survivor, home)
     created = taking.now_text()
-    path = home / shelf.default_name(f"{cluster.name}-survivor-{survivor}", created)
+    path = home / catalog.default_name(f"{cluster.name}-survivor-{survivor}", created)
     with run.terminal.progress(f"backing up node {survivor} of {cluster.name}", None, "events") as bar:
-        manifest = vault.back_up_stopped(cluster, survivor, path, bar.advance)
-    reader = vault.open_backup(path)
+        manifest = offlinedata.back_up_stopped(cluster, survivor, path, bar.advance)
+    reader = offlinedata.open_backup(path)
     with run.terminal.progress(f"checking {path.name}", manifest.events, "events") as bar:
-        vault.check_backup(reader, bar.advance)
+        offlinedata.check_backup(reader, bar.advance)
     return _go_on(run, cluster, wanted, reader, tried, created)
 
 
@@ -88,17 +88,17 @@ def _go_on(
 ) -> Recovered:
     """From the backup of the survivor to a cluster that runs."""
     backend, manifest = backend_named(cluster.backend), reader.manifest
-    settings = vault.check_survivor(cluster, wanted.survivor)
+    settings = offlinedata.check_survivor(cluster, wanted.survivor)
     aside = lost.move_aside(cluster, manifest.origin.epoch)
     run.terminal.note(f"the old files are kept beside the new ones; the survivor is in {reader.path}")
     successor = lost.successor_of(cluster, created)
     options = replace(
-        vault.successor_options(manifest, cluster.storage),
+        offlinedata.successor_options(manifest, cluster.storage),
         log_level=settings.log_level, faults=settings.faults.allowed, retention=settings.retention,
     )  # fmt: skip
     total = manifest.events * len(cluster.nodes)
     with run.terminal.progress(f"making {cluster.name} anew", total, "events") as bar:
-        vault.rebuild(backend, successor, options, reader, bar.advance)
+        offlinedata.rebuild(backend, successor, options, reader, bar.advance)
     state.replace(successor)
     with run.terminal.progress(f"starting {len(cluster.nodes)} nodes of {cluster.name}"):
         leader = run.trio(lambda: start_and_elect(backend, successor, wanted.timeout_s))

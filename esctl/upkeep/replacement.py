@@ -15,7 +15,7 @@ import trio
 from esctl.clusters.state import Cluster
 from esctl.query.survey import Survey
 from esctl.upkeep import leave
-from esctl.upkeep.hands import Hands
+from esctl.upkeep.operations import NodeOperations
 from esctl.verify.audit import Watcher, audit
 from esctl.verify.history import History
 
@@ -49,7 +49,7 @@ class Sameness:
 
 
 async def replace(
-    hands: Hands,
+    hands: NodeOperations,
     number: int,
     swap: Callable[[], Path | None],
     timeout_s: float,

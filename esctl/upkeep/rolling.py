@@ -13,7 +13,7 @@ import trio
 
 from esctl.query.survey import Survey
 from esctl.upkeep import leave
-from esctl.upkeep.hands import Hands
+from esctl.upkeep.operations import NodeOperations
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ def order_of(survey: Survey) -> list[int]:
     return [*down, *(n.id for n in survey.cluster.nodes if n.id not in (*down, *last)), *last]
 
 
-async def restart(hands: Hands, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]) -> None:
+async def restart(
+    hands: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]
+) -> None:
     """Restart the nodes in this order; whoever leads when its turn comes has the last turn.
 
     `timeout_s` bounds each wait. `done` is told of each step. Raises `TooFewNodes` before a step, and
@@ -61,13 +63,13 @@ async def restart(hands: Hands, order: Sequence[int], timeout_s: float, done: Ca
         await trio.lowlevel.checkpoint()
 
 
-async def _next(hands: Hands, left: Sequence[int]) -> int:
+async def _next(hands: NodeOperations, left: Sequence[int]) -> int:
     leader = (await hands.look()).leader
     waiting = [number for number in left if leader is None or number != leader.node.id]
     return (waiting or left)[0]
 
 
-async def _restart(hands: Hands, number: int, survey: Survey, timeout_s: float) -> Step:
+async def _restart(hands: NodeOperations, number: int, survey: Survey, timeout_s: float) -> Step:
     begun = trio.current_time()
     led = await leave.hand_over(hands, survey, number) is not None
     killed = await hands.stop(number)

@@ -19,7 +19,7 @@ from tests.esctl.wire_node import WireNode, log
 
 @dataclass
 class Crew:
-    """See `upkeep.hands.Hands`."""
+    """See `upkeep.hands.NodeOperations`."""
 
     leader: int | None = 1
     count: int = 3

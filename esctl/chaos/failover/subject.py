@@ -14,7 +14,7 @@ from esctl.clusters.backends.interface import Backend, RunState
 from esctl.clusters.backends.probe import status_of
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.state import Cluster
-from esctl.faults import severed
+from esctl.faults import linkcuts
 from esctl.faults.shapes import Cut, between
 from esnode.client import NodeLink, connect_node
 
@@ -128,7 +128,7 @@ class LiveCluster:
     async def cut_hits(self, number: int) -> int:
         """See `Subject.cut_hits`."""
         if self._backend.links is not None:
-            cuts = await trio.to_thread.run_sync(severed.active, self._cluster)
+            cuts = await trio.to_thread.run_sync(linkcuts.active, self._cluster)
             return sum(one.lost for one in cuts if one.id == CUT)
         async with self._link(number) as link:
             return sum(int(fault["hits"]) for fault in await link.faults() if fault["id"] == CUT)
@@ -136,7 +136,7 @@ class LiveCluster:
     async def mend(self, number: int) -> None:
         """See `Subject.mend`."""
         if self._backend.links is not None:
-            await trio.to_thread.run_sync(severed.heal, self._cluster, [CUT])
+            await trio.to_thread.run_sync(linkcuts.heal, self._cluster, [CUT])
             return
         async with self._link(number) as link:
             await link.heal_fault(CUT)
@@ -160,10 +160,10 @@ class LiveCluster:
         lease_ms = round(CUT_LEASE_S * 1000)
         # Seen through to the end, which is near: what is cut must be known to be cut.
         with trio.CancelScope(shield=True):
-            links = await trio.to_thread.run_sync(severed.begin, self._cluster, CUT, cuts, lease_ms)
+            links = await trio.to_thread.run_sync(linkcuts.begin, self._cluster, CUT, cuts, lease_ms)
             mark()
-            await trio.to_thread.run_sync(severed.strike, self._cluster, links)
-            await trio.to_thread.run_sync(severed.prove, self._cluster, links)
+            await trio.to_thread.run_sync(linkcuts.strike, self._cluster, links)
+            await trio.to_thread.run_sync(linkcuts.prove, self._cluster, links)
 
     def _link(self, number: int) -> NodeLink:
         return connect_node(self._cluster.node(number).client, cluster=self._cluster.identity)

@@ -1,6 +1,6 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
-The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/passage.py`, and the audit
+The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the audit
 is that of `bench failover`. A schedule that fails is made shorter on clusters of their own: in a log that has
 lost an event every schedule would fail.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.chaos.shrink import shrink
-from esctl.chaos.storm import KINDS, Gust, Storm, draw, kinds_of, read
+from esctl.chaos.storm import KINDS, ScheduledFault, Storm, draw, kinds_of, read
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.invocation import Invocation
@@ -30,7 +30,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 
 if TYPE_CHECKING:
     from esctl.chaos.failover.outcome import Outcome, Reading
-    from esctl.chaos.passage import Passage
+    from esctl.chaos.stormrun import StormRun
     from esctl.query.survey import Survey
 
 EVENT_BYTES: Final = 100
@@ -40,10 +40,10 @@ NOT_A_QUORUM: Final = "nothing may be acked meanwhile"
 
 
 @dataclass(slots=True)
-class Weathered:
+class StormResult:
     """A storm that is over. `outcome` is None where the logs were not read."""
 
-    passage: "Passage"
+    storm_run: "StormRun"
     outcome: "Outcome | None" = None
 
     @property
@@ -59,18 +59,18 @@ class Weathered:
         if self.outcome is not None and not self.outcome.clean:
             found.append(f"{self.outcome.lost:,} acked events lost, {self.outcome.duplicates:,} duplicates")
             found += self.outcome.flaws
-        if not self.passage.served:
+        if not self.storm_run.served:
             found.append("nothing was acked any more after the last fault had ended")
         return found
 
     def doubts(self) -> list[str]:
         """Why there is not enough to judge by."""
-        load, storm = self.passage.load, self.passage.storm
+        load, storm = self.storm_run.load, self.storm_run.storm
         found = ["the logs were not read"] if self.outcome is None else [*self.outcome.doubts]
         if not load.acked or (storm.keeps_quorum and not load.enough):
             found.append(f"too little load: {load.acked:,} events acked")
-        missed = [blown for blown in self.passage.blown if blown.missed]
-        found += [f"{blown.gust.kind} of node {blown.gust.node}: {blown.missed}" for blown in missed]
+        missed = [one for one in self.storm_run.results if one.missed]
+        found += [f"{one.fault.kind} of node {one.fault.node}: {one.missed}" for one in missed]
         return found
 
 
@@ -132,11 +132,11 @@ def storm(
     for view in plan:
         run.terminal.view(view)
     _check_well(survey)
-    what = f"break {cluster.name} {len(wanted.gusts)} times within {wanted.duration_ms / 1000:g} s."
+    what = f"break {cluster.name} {len(wanted.schedule)} times within {wanted.duration_ms / 1000:g} s."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
-    weathered = _weather(run, cluster, wanted, rate)
-    answer = _answer(cluster, weathered, data)
-    if not (minimise and weathered.failures()):
+    result = _run_storm(run, cluster, wanted, rate)
+    answer = _answer(cluster, result, data)
+    if not (minimise and result.failures()):
         return answer
     least = _least(run, cluster, wanted, rate)
     if least is not None and save is not None:
@@ -148,44 +148,44 @@ def storm(
 # --- one storm -------------------------------------------------------------------------------------
 
 
-def _weather(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> Weathered:
+def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) -> StormResult:
     """Let it pass, and read every log; faults that are left after Ctrl-C are ended."""
     name = f"storm-{secrets.token_hex(2)}"
-    passages: list[Passage] = []
+    runs: list[StormRun] = []
     helps = f"esctl fault heal --all --cluster {cluster.name}"
     run.on_interrupt(
         lambda: Answer({"storm": wanted.as_data()}), next_step=f"{helps}; each lease ends by itself"
     )
     try:
-        run.trio(lambda: _pass(run, cluster, wanted, rate, name, passages))
+        run.trio(lambda: _pass(run, cluster, wanted, rate, name, runs))
     finally:
-        leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.gusts) + 1)])
-    weathered = Weathered(passages[0])
-    if weathered.passage.served:
+        leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.schedule) + 1)])
+    result = StormResult(runs[0])
+    if result.storm_run.served:
         reading = run.trio(lambda: _read(run, cluster))
         with run.terminal.progress("comparing"):
-            weathered.outcome = reading.judge(weathered.passage.load.operations)
-    return weathered
+            result.outcome = reading.judge(result.storm_run.load.operations)
+    return result
 
 
 async def _pass(
-    run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, passages: "list[Passage]"
+    run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, runs: "list[StormRun]"
 ) -> None:
     from esctl.bench.generator import Generator
     from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
-    from esctl.chaos.passage import Passage
+    from esctl.chaos.stormrun import StormRun
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     with run.terminal.progress("a calm before the storm") as bar:
 
-        def tell(number: int, gust: Gust) -> None:
-            bar.describe(f"{number} of {len(wanted.gusts)}: {gust.kind} of node {gust.node}")
+        def tell(number: int, fault: ScheduledFault) -> None:
+            bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of node {fault.node}")
 
         async with opened as log:
-            passages.append(Passage(cluster, wanted, OpenLoop(log, generator, rate), name, tell))
-            await passages[0].run()
+            runs.append(StormRun(cluster, wanted, OpenLoop(log, generator, rate), name, tell))
+            await runs[0].run()
 
 
 async def _read(run: Invocation, cluster: Cluster) -> "Reading":
@@ -208,15 +208,15 @@ def _least(run: Invocation, cluster: Cluster, failing: Storm, rate: float) -> St
     """The same storm with fewer faults, that fails too; None when it does not fail again."""
     from esctl.chaos.trial import trial_cluster
 
-    def fails(gusts: Sequence[Gust]) -> bool:
+    def fails(schedule: Sequence[ScheduledFault]) -> bool:
         with trial_cluster(run.trio, cluster) as fresh:
-            return bool(_weather(run, fresh, failing.only(gusts), rate).failures())
+            return bool(_run_storm(run, fresh, failing.only(schedule), rate).failures())
 
     run.terminal.note("looking for the fewest faults that fail, each time on a cluster of its own")
-    if not fails(failing.gusts):
+    if not fails(failing.schedule):
         return None
     return failing.only(
-        shrink(failing.gusts, fails, lambda left: run.terminal.note(f"{left} faults still make it fail"))
+        shrink(failing.schedule, fails, lambda left: run.terminal.note(f"{left} faults still make it fail"))
     )
 
 
@@ -224,7 +224,10 @@ def _minimised(least: Storm | None, save: Path | None) -> list[View]:
     if least is None:
         return [Line("on a cluster of its own it did not fail again, so it was not made shorter", Tone.WARN)]
     where = f"; it is in {save}" if save is not None else ""
-    return [_schedule(least), Line(f"{len(least.gusts)} faults are enough to make it fail{where}", Tone.BAD)]
+    return [
+        _schedule(least),
+        Line(f"{len(least.schedule)} faults are enough to make it fail{where}", Tone.BAD),
+    ]
 
 
 # --- before and after ------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def _replayed(path: Path, voters: list[int]) -> Storm:
 
 
 def _check_strength(wanted: Storm, allow_quorum_loss: bool) -> None:
-    if not wanted.gusts:
+    if not wanted.schedule:
         raise InvalidArgument("this storm would be a calm: give it more time, or a higher --intensity")
     if not (wanted.keeps_quorum or allow_quorum_loss):
         raise InvalidArgument(
@@ -291,25 +294,31 @@ def _quorum_text(wanted: Storm) -> str:
 
 def _schedule(wanted: Storm) -> Table:
     rows: list[list[Value]] = [
-        [f"{gust.at_ms / 1000:.2f} s", f"{gust.for_ms / 1000:.2f} s", gust.kind, gust.node, gust.how or None]
-        for gust in wanted.gusts
+        [
+            f"{fault.at_ms / 1000:.2f} s",
+            f"{fault.for_ms / 1000:.2f} s",
+            fault.kind,
+            fault.node,
+            fault.how or None,
+        ]
+        for fault in wanted.schedule
     ]
     return Table(["at", "for", "fault", "node", "how"], rows, title=f"the storm of seed {wanted.seed}")
 
 
-def _answer(cluster: Cluster, weathered: Weathered, data: dict[str, Any]) -> Answer:
-    passage, outcome = weathered.passage, weathered.outcome
-    load, failures, doubts = passage.load, weathered.failures(), weathered.doubts()
+def _answer(cluster: Cluster, result: StormResult, data: dict[str, Any]) -> Answer:
+    storm_run, outcome = result.storm_run, result.outcome
+    load, failures, doubts = storm_run.load, result.failures(), result.doubts()
     verdict = "failed" if failures else "inconclusive" if doubts else "passed"
-    hit = [blown for blown in passage.blown if blown.hits]
+    hit = [one for one in storm_run.results if one.hits]
     data = {
         **data,
         "verdict": verdict,
-        "faults": [blown.as_data() for blown in passage.blown],
+        "faults": [one.as_data() for one in storm_run.results],
         "sent": load.sent,
         "acked": load.acked,
         "errors": dict(load.errors),
-        "longest_gap_ms": passage.longest_gap_ms,
+        "longest_gap_ms": storm_run.longest_gap_ms,
         "acked_lost": None if outcome is None else outcome.lost,
         "duplicates": None if outcome is None else outcome.duplicates,
         "hashes_equal": None if outcome is None else outcome.verdict.hashes_equal,
@@ -317,14 +326,14 @@ def _answer(cluster: Cluster, weathered: Weathered, data: dict[str, Any]) -> Ans
     tone = {"failed": Tone.BAD, "inconclusive": Tone.WARN, "passed": Tone.GOOD}[verdict]
     rows: list[list[Value]] = [
         [
-            f"{blown.gust.at_ms / 1000:.2f} s",
-            blown.gust.kind,
-            blown.gust.node,
-            Cell("not set", Tone.WARN) if blown.missed else blown.hits,
+            f"{one.fault.at_ms / 1000:.2f} s",
+            one.fault.kind,
+            one.fault.node,
+            Cell("not set", Tone.WARN) if one.missed else one.hits,
         ]
-        for blown in passage.blown
+        for one in storm_run.results
     ]
-    gap = "-" if passage.longest_gap_ms is None else f"{passage.longest_gap_ms:,.0f} ms"
+    gap = "-" if storm_run.longest_gap_ms is None else f"{storm_run.longest_gap_ms:,.0f} ms"
     lost = (
         "the logs were not read"
         if outcome is None
@@ -333,21 +342,21 @@ def _answer(cluster: Cluster, weathered: Weathered, data: dict[str, Any]) -> Ans
     fields = Fields(
         [
             ("verdict", Cell(verdict, tone)),
-            ("seed", str(passage.storm.seed)),
-            ("faults", f"{len(passage.blown)}, of which {len(hit)} hit"),
+            ("seed", str(storm_run.storm.seed)),
+            ("faults", f"{len(storm_run.results)}, of which {len(hit)} hit"),
             ("events", f"{load.acked:,} of {load.sent:,} acked; {lost}"),
             ("longest without an ack", gap),
         ]
     )
     views: list[View] = [Table(["at", "fault", "node", "hits"], rows), fields]
-    return Answer(data, views, _troubles(cluster, weathered, failures, doubts), weathered.code)
+    return Answer(data, views, _troubles(cluster, result, failures, doubts), result.code)
 
 
 def _troubles(
-    cluster: Cluster, weathered: Weathered, failures: Sequence[str], doubts: Sequence[str]
+    cluster: Cluster, result: StormResult, failures: Sequence[str], doubts: Sequence[str]
 ) -> list[Trouble]:
     step = f"esctl logs --level warning --cluster {cluster.name}"
     if failures:
-        cls = Failed if weathered.passage.served else NeverRecovered
+        cls = Failed if result.storm_run.served else NeverRecovered
         return [Trouble(cls.code, cls.title, "; ".join(failures), step)]
     return [Trouble(Inconclusive.code, Inconclusive.title, "; ".join(doubts), step)] if doubts else []

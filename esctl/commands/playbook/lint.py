@@ -9,7 +9,7 @@ from esctl.cli.invocation import Invocation
 from esctl.commands.playbook.options import names_that_begin
 from esctl.errors import Inconclusive
 from esctl.exits import Exit, exit_of
-from esctl.playbook import shelf
+from esctl.playbook import catalog
 from esctl.playbookerrors import InvalidPlaybook, UnsafePlaybook
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
@@ -34,7 +34,7 @@ def lint(
 ) -> Answer:
     """Check playbooks for what would do harm or fail: an undo for what changes something, a lease for each
     fault, an audit at the end, names and commands that are there; exit 2 on errors"""
-    paths = [shelf.find(name) for name in playbooks] if playbooks else list(shelf.every().values())
+    paths = [catalog.find(name) for name in playbooks] if playbooks else list(catalog.every().values())
     files = [(path, *_findings(path)) for path in paths]
     rows: list[list[Value]] = []
     data: list[dict[str, Any]] = []

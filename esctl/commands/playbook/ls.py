@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esctl.cli.invocation import Invocation
-from esctl.playbook import shelf
+from esctl.playbook import catalog
 from esctl.playbookerrors import InvalidPlaybook, PlaybookNotFound
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
@@ -21,7 +21,7 @@ def ls(run: Invocation) -> Answer:
 
     rows: list[list[Value]] = []
     listed: list[dict[str, Any]] = []
-    for name, path in shelf.every().items():
+    for name, path in catalog.every().items():
         try:
             found = reading.read(path)
         except (InvalidPlaybook, PlaybookNotFound) as error:
@@ -71,4 +71,4 @@ def _data(playbook: "Playbook", path: Path) -> dict[str, Any]:
 
 
 def _is_shipped(path: Path) -> bool:
-    return path.resolve().parent == shelf.shipped().resolve()
+    return path.resolve().parent == catalog.shipped().resolve()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl.playbook import shelf
+from esctl.playbook import catalog
 from esctl.playbookerrors import InvalidInput, UnsafePlaybook
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def names_that_begin(incomplete: str) -> list[str]:
     """What a shell may complete the id of a playbook to."""
-    return [name for name in shelf.every() if name.startswith(incomplete)]
+    return [name for name in catalog.every() if name.startswith(incomplete)]
 
 
 PlaybookArgument = Annotated[
@@ -41,7 +41,7 @@ def safe(name: str) -> "Playbook":
     from esctl.playbook import lint, reading
     from esctl.playbook.findings import Severity
 
-    found = reading.read(shelf.find(name))
+    found = reading.read(catalog.find(name))
     wrong = [finding for finding in lint.lint(found) if finding.severity is Severity.ERROR]
     if wrong:
         first, more = wrong[0], len(wrong) - 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from esctl.cli.invocation import Invocation
 from esctl.commands.playbook.ls import RISK_TONES, needs_text
 from esctl.commands.playbook.options import PlaybookArgument
-from esctl.playbook import shelf
+from esctl.playbook import catalog
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 from esctl.ui.escape import quoted
 
@@ -22,7 +22,7 @@ def show(run: Invocation, playbook: PlaybookArgument) -> Answer:
     expected and how it is undone"""
     from esctl.playbook import reading
 
-    found = reading.read(shelf.find(playbook))
+    found = reading.read(catalog.find(playbook))
     views: list[View] = [Line(f"{found.title}", Tone.STRONG)]
     views += _paragraphs(found.doc)
     views.append(_padded(_head(found)))

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.cli import trail
+from esctl.cli import auditlog
 from esctl.clusters.state import Cluster
 from esctl.observe.support.redaction import Redaction
 from esnode import config
@@ -58,7 +58,7 @@ def collect(
         tail, cut = tail_of(node.log, log_bytes)
         lines = "".join(redaction.line(line) + "\n" for line in tail.splitlines())
         parts.append(Part(f"node-{node.id}/log.jsonl", lines.encode(), cut))
-    lines_of_trail = list(trail.Trail(cluster.name).lines())
+    lines_of_trail = list(auditlog.Trail(cluster.name).lines())
     kept = lines_of_trail[-TRAIL_TAIL_LINES:]
     cut = sum(len(line) + 1 for line in lines_of_trail[: -len(kept)] if kept)
     parts.append(Part("audit.jsonl", b"".join(line + b"\n" for line in kept), cut))
@@ -70,7 +70,7 @@ def manifest(cluster: Cluster, parts: Sequence[Part], redaction: Redaction) -> P
     document = {
         "schema": "esctl-bundle/v1",
         "cluster": cluster.name,
-        "made": trail.now(),
+        "made": auditlog.now(),
         "files": [part.as_data() for part in parts],
         "left_out": list(LEFT_OUT),
         "taken_out": dict(redaction.taken),

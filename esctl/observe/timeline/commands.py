@@ -1,12 +1,12 @@
 """What operators typed, as moments: from the audit trail of a cluster, where there is one.
 
-The trail is read by `esctl/cli/trail.py`; an entry without a time is skipped. Called by `esctl timeline`.
+The trail is read by `esctl/cli/auditlog.py`; an entry without a time is skipped. Called by `esctl timeline`.
 """
 
 from collections.abc import Iterator
 
 from esctl.cli import instant
-from esctl.cli.trail import Entry, Trail
+from esctl.cli.auditlog import Entry, Trail
 from esctl.observe.timeline.moments import Kind, Moment
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esctl.query.survey import Survey
-from esctl.upkeep.backups.shelf import Noted
+from esctl.upkeep.backups.catalog import Noted
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.state import Cluster
-from esctl.upkeep.backups import drill, taking, vault
+from esctl.upkeep.backups import drill, offlinedata, taking
 from esctl.upkeep.backups.drill import Findings
 from esctl.upkeep.backups.starting import start_and_elect
 from esnode.backup.file import BackupReader
@@ -47,8 +47,8 @@ def rehearse(
             backend = backend_named(restored.backend)
             total = reader.manifest.events * len(restored.nodes)
             with run.terminal.progress(f"restoring {name}", total, "events") as bar:
-                options = vault.successor_options(reader.manifest, storage)
-                vault.rebuild(backend, restored, options, reader, bar.advance)
+                options = offlinedata.successor_options(reader.manifest, storage)
+                offlinedata.rebuild(backend, restored, options, reader, bar.advance)
             state.add(restored)
         left: list[Path] = []
         try:
@@ -76,9 +76,9 @@ def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> 
 
             made = file
             run.trio(lambda: taking.take(source, made, None, begin))
-    reader = vault.open_backup(file)
+    reader = offlinedata.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
-        vault.check_backup(reader, bar.advance)
+        offlinedata.check_backup(reader, bar.advance)
     return reader
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from esctl.chaos import storm as storms
 from esctl.chaos.shrink import shrink
-from esctl.chaos.storm import KINDS, ON_PROCESSES, Gust, Storm, draw, kinds_of, struck_at
+from esctl.chaos.storm import KINDS, ON_PROCESSES, ScheduledFault, Storm, draw, kinds_of, struck_at
 from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.commands.fault import storm as command
 from esctl.errors import InvalidArgument, InvalidStorm
@@ -24,7 +24,7 @@ SEEDS = range(60)
 
 def test_the_same_seed_gives_the_same_storm_and_another_seed_another() -> None:
     assert draw(7, (1, 2, 3), 30_000) == draw(7, (3, 2, 1), 30_000)
-    assert len({draw(seed, (1, 2, 3), 30_000).gusts for seed in SEEDS}) == len(SEEDS)
+    assert len({draw(seed, (1, 2, 3), 30_000).schedule for seed in SEEDS}) == len(SEEDS)
 
 
 @pytest.mark.parametrize(("count", "spare"), [(3, 1), (5, 2)])
@@ -33,7 +33,7 @@ def test_never_more_nodes_are_struck_than_the_cluster_can_spare(count: int, spar
         drawn = draw(seed, range(1, count + 1), 60_000, per_10_s=40)
         assert drawn.keeps_quorum
         for moment_ms in range(0, 60_000, 100):
-            assert len(struck_at(drawn.gusts, moment_ms)) <= spare
+            assert len(struck_at(drawn.schedule, moment_ms)) <= spare
     assert any(draw(seed, range(1, count + 1), 60_000, per_10_s=40).worst == spare for seed in SEEDS)
 
 
@@ -45,17 +45,17 @@ def test_a_storm_that_may_lose_the_quorum_does() -> None:
 
 def test_a_node_that_is_down_or_paused_is_told_nothing_and_struck_by_nothing() -> None:
     for seed in SEEDS:
-        gusts = draw(seed, (1, 2, 3), 60_000, per_10_s=40).gusts
-        for gust in gusts:
-            if gust.kind in ON_PROCESSES:
+        schedule = draw(seed, (1, 2, 3), 60_000, per_10_s=40).schedule
+        for scheduled in schedule:
+            if scheduled.kind in ON_PROCESSES:
                 beside = [
                     other
-                    for other in gusts
-                    if other is not gust
+                    for other in schedule
+                    if other is not scheduled
                     and other.weighs
-                    and other.node == gust.node
-                    and other.at_ms < gust.whole_again_ms
-                    and gust.at_ms < other.whole_again_ms
+                    and other.node == scheduled.node
+                    and other.at_ms < scheduled.whole_again_ms
+                    and scheduled.at_ms < other.whole_again_ms
                 ]
                 assert beside == []
 
@@ -63,11 +63,11 @@ def test_a_node_that_is_down_or_paused_is_told_nothing_and_struck_by_nothing() -
 def test_every_kind_comes_and_every_order_is_one_that_a_node_takes() -> None:
     seen = set()
     for seed in SEEDS:
-        for gust in draw(seed, (1, 2, 3), 60_000, per_10_s=20).gusts:
-            seen.add(gust.kind)
-            assert storms.SHORTEST_MS <= gust.for_ms <= storms.LONGEST_MS
-            assert gust.at_ms + gust.for_ms <= 60_000
-            for order in gust.orders((1, 2, 3), "f"):
+        for scheduled in draw(seed, (1, 2, 3), 60_000, per_10_s=20).schedule:
+            seen.add(scheduled.kind)
+            assert storms.SHORTEST_MS <= scheduled.for_ms <= storms.LONGEST_MS
+            assert scheduled.at_ms + scheduled.for_ms <= 60_000
+            for order in scheduled.orders((1, 2, 3), "f"):
                 told = SetFault(
                     1, order.id, order.kind, list(order.peers), order.direction, dict(order.parameters), 1000
                 )
@@ -77,7 +77,7 @@ def test_every_kind_comes_and_every_order_is_one_that_a_node_takes() -> None:
 
 def test_a_storm_of_chosen_kinds_has_no_others() -> None:
     drawn = draw(1, (1, 2, 3), 60_000, kinds_of("pause, kill"))
-    assert {gust.kind for gust in drawn.gusts} == {"kill", "pause"}
+    assert {scheduled.kind for scheduled in drawn.schedule} == {"kill", "pause"}
     with pytest.raises(InvalidArgument, match="'burn' is no part of a storm"):
         kinds_of("kill,burn")
 
@@ -134,10 +134,10 @@ def invocation() -> Invocation:
 
 
 class Verdict:
-    """A storm that is over; it fails when two gusts came together."""
+    """A storm that is over; it fails when two schedule came together."""
 
-    def __init__(self, storm: Storm, guilty: set[Gust]) -> None:
-        self._fails = guilty <= set(storm.gusts)
+    def __init__(self, storm: Storm, guilty: set[ScheduledFault]) -> None:
+        self._fails = guilty <= set(storm.schedule)
 
     def failures(self) -> list[str]:
         return ["1 acked event lost"] if self._fails else []
@@ -145,7 +145,7 @@ class Verdict:
 
 def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     failing = draw(5, (1, 2, 3), 30_000, per_10_s=10)
-    guilty = {failing.gusts[1], failing.gusts[4]}
+    guilty = {failing.schedule[1], failing.schedule[4]}
     clusters: list[int] = []
 
     class Fresh:
@@ -165,10 +165,10 @@ def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.M
         tried.append((cluster, wanted))
         return Verdict(wanted, guilty)
 
-    monkeypatch.setattr(command, "_weather", weather)
+    monkeypatch.setattr(command, "_run_storm", weather)
     least = command._least(invocation(), None, failing, 100.0)  # type: ignore[arg-type]
     assert least is not None
-    assert set(least.gusts) == guilty
+    assert set(least.schedule) == guilty
     assert [cluster for cluster, _ in tried] == clusters, "each on a cluster of its own"
     assert tried[0][1] == failing
 
@@ -183,8 +183,8 @@ def test_a_failure_that_does_not_come_again_is_not_made_shorter(
 
     monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
     failing = draw(5, (1, 2, 3), 30_000)
-    missing = Gust(0, 500, "kill", 1)
-    monkeypatch.setattr(command, "_weather", lambda *words: Verdict(words[2], {missing}))
+    missing = ScheduledFault(0, 500, "kill", 1)
+    monkeypatch.setattr(command, "_run_storm", lambda *words: Verdict(words[2], {missing}))
     assert command._least(invocation(), None, failing, 100.0) is None  # type: ignore[arg-type]
     (line,) = command._minimised(None, Path("x"))
     assert "did not fail again" in line.text  # type: ignore[union-attr]
@@ -204,7 +204,7 @@ class Passed:
     def __init__(self, load: Load, *, served: bool = True, missed: str = "") -> None:
         self.storm = draw(5, (1, 2, 3), 30_000)
         self.load, self.served = load, served
-        self.blown = [type("Blown", (), {"gust": self.storm.gusts[0], "missed": missed})()]
+        self.blown = [type("FaultResult", (), {"scheduled": self.storm.schedule[0], "missed": missed})()]
 
 
 class Found:
@@ -230,12 +230,12 @@ class Found:
 def test_what_is_wrong_is_wrong_and_what_is_not_known_is_not_passed(
     passage: Any, outcome: Any, code: Exit
 ) -> None:
-    assert command.Weathered(passage, outcome).code is code
+    assert command.StormResult(passage, outcome).code is code
 
 
 def test_a_cut_of_a_storm_strikes_every_link_of_its_node() -> None:
-    orders = Gust(0, 500, "isolate", 2).orders((1, 2, 3), "s-1")
+    orders = ScheduledFault(0, 500, "isolate", 2).orders((1, 2, 3), "s-1")
     assert {(order.node, order.peers) for order in orders} == {(2, (1, 3)), (1, (2,)), (3, (2,))}
-    delayed = Gust(0, 500, "delay", 2, {"delay_ms": 5}).orders((1, 2, 3), "s-1")
+    delayed = ScheduledFault(0, 500, "delay", 2, {"delay_ms": 5}).orders((1, 2, 3), "s-1")
     assert {(order.node, peer) for order in delayed for peer in order.peers} == set(between([2], [1, 3]))
-    assert Gust(0, 500, "kill", 2).orders((1, 2, 3), "s-1") == []
+    assert ScheduledFault(0, 500, "kill", 2).orders((1, 2, 3), "s-1") == []

@@ -269,7 +269,7 @@ def test_a_frozen_cluster_goes_on_and_a_storm_passes_and_both_are_counted(
     assert any(fault["hits"] for fault in passed["faults"])
     met = {row["way"]: row for row in fragile.data("fault", "coverage")["faults"]}
     assert met["freeze"]["times"] >= 1
-    isolated = [gust for gust in drawn.gusts if gust.kind == "isolate"]
+    isolated = [scheduled for scheduled in drawn.schedule if scheduled.kind == "isolate"]
     assert met["partition isolate"]["times"] >= len(isolated) > 0
     assert met["partition ring"]["times"] == 0
 

@@ -13,7 +13,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import network
 from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
-from esctl.faults import severed
+from esctl.faults import linkcuts
 from esctl.faults.shapes import between
 from tests.esctl.chaos.test_real_faults import active, begin, leader
 from tests.esctl.conftest import RealCluster
@@ -70,14 +70,14 @@ def test_a_leader_that_is_cut_off_is_replaced_and_the_lease_outlives_esctl_and_n
     old = leader(apart)
     load = begin(apart, "produce", str(events), "--rate", "1000", "-o", "json")
     cutting = begin(apart, "fault", "partition", "isolate-leader", "--lease", "3s")
-    wait_for(lambda: bool(severed.active(cluster)))
+    wait_for(lambda: bool(linkcuts.active(cluster)))
     cutting.send_signal(signal.SIGKILL)
     cutting.communicate()
     assert cutting.returncode == -signal.SIGKILL
-    (cut,) = severed.active(cluster)
+    (cut,) = linkcuts.active(cluster)
     others = [number for number in (1, 2, 3) if number != old]
     assert set(cut.cuts) == set(between([old], others))
-    wait_for(lambda: not severed.noted(cluster))
+    wait_for(lambda: not linkcuts.noted(cluster))
     assert time.time() >= cut.until - 0.05
     assert Network.of(cluster).severed() == set()
     said, complained = load.communicate(timeout=60)

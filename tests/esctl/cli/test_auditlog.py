@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from esctl.cli import trail
+from esctl.cli import auditlog
+from esctl.cli.auditlog import Noted, Trail
 from esctl.cli.commandtable import ROWS, load
 from esctl.cli.instant import moment
 from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
-from esctl.cli.trail import Noted, Trail
 from esctl.clusters import state
 from esctl.errors import InvalidTime
 from esctl.ui.answer import Answer
@@ -87,7 +87,7 @@ def test_a_command_is_noted_before_it_acts_and_after(
     (entry,) = Trail("fake").entries()
     assert entry.line == "esctl node stop 1 --timeout 2.5"
     assert (entry.command, entry.cluster, entry.pid, entry.exit_code) == ("node stop", "fake", os.getpid(), 0)
-    assert entry.user == trail.user()
+    assert entry.user == auditlog.user()
     assert abs(datetime.fromisoformat(entry.time) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
@@ -102,7 +102,7 @@ def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
     (entry,) = Trail("fake").entries()
     assert (entry.exit_code, entry.error) == (13, "ES4201")
     (row,) = Run("audit").out.splitlines()
-    assert row.split("\t")[1:] == [trail.user(), "esctl cluster destroy", "exit 13 ES4201"]
+    assert row.split("\t")[1:] == [auditlog.user(), "esctl cluster destroy", "exit 13 ES4201"]
 
 
 def test_the_trail_outlives_the_cluster_and_goes_on_with_the_next_of_its_name(
@@ -194,7 +194,7 @@ def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
     Noted(Trail("fake"), "node stop", "esctl node stop 1")
     for words, count in (
         (["--user", "nobody-else"], 0),
-        (["--user", trail.user()], 1),
+        (["--user", auditlog.user()], 1),
         (["--since", "1h"], 1),
     ):
         assert len(Run("audit", *words, "-o", "json").data["entries"]) == count

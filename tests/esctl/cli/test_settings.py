@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from esctl.cli import settings
-from esctl.cli.trail import MACHINE, Trail
+from esctl.cli.auditlog import MACHINE, Trail
 from esctl.errors import InvalidSetting
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes

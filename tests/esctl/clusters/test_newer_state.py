@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl.cli import trail
+from esctl.cli import auditlog
 from esctl.clusters import state
 from esctl.errors import NewerState, StateUnreadable
 from esctl.playbook import journal
@@ -68,20 +68,20 @@ def test_a_run_that_a_newer_esctl_has_written_is_neither_read_nor_gone_on_with(s
 
 
 def test_nothing_is_added_to_the_trail_of_a_newer_esctl(state_home: Path) -> None:
-    noted = trail.Noted(trail.Trail("drill"), "node stop", "esctl node stop 1")
+    noted = auditlog.Noted(auditlog.Trail("drill"), "node stop", "esctl node stop 1")
     with noted._trail.path.open("a") as file:
         file.write(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
     before = noted._trail.path.read_bytes()
     with pytest.raises(NewerState):
         noted.ended(0, None)
     with pytest.raises(NewerState):
-        trail.Trail("drill").entries()
+        auditlog.Trail("drill").entries()
     assert noted._trail.path.read_bytes() == before
 
 
 def test_a_command_goes_on_without_a_trail_that_a_newer_esctl_keeps(state_home: Path) -> None:
     state.add(CLUSTER)
-    path = trail.Trail("drill").path
+    path = auditlog.Trail("drill").path
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
     before = path.read_bytes()

@@ -25,12 +25,12 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.cli import trail
+from esctl.cli import auditlog
 from esctl.clusters import state
 from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import streams
-from tests.esctl.cli.test_trail import COMMANDS
+from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.conftest import plan
 
 ENDLESS = {"top": ["--once"]}
@@ -149,7 +149,7 @@ def value_for(parameter: Any, path: str, text: str) -> str:
         return str(next(iter(kind)).value)
     if kind in (int, float):
         return "1"
-    return path if kind is Path or (parameter.metavar or "") in trail.PATH_METAVARS else text
+    return path if kind is Path or (parameter.metavar or "") in auditlog.PATH_METAVARS else text
 
 
 def check(ended: Ended, words: list[str]) -> None:
@@ -189,8 +189,8 @@ def settings_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
 
 
 def trail_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
-    trail.Noted(trail.Trail("local"), "cluster up", "esctl cluster up").ended(0, None)
-    REFUSAL.number, REFUSAL.below, REFUSAL.writing_only = errno.EACCES, str(trail.root()), False
+    auditlog.Noted(auditlog.Trail("local"), "cluster up", "esctl cluster up").ended(0, None)
+    REFUSAL.number, REFUSAL.below, REFUSAL.writing_only = errno.EACCES, str(auditlog.root()), False
 
 
 def read_only(home: Path, _patch: pytest.MonkeyPatch) -> None:
@@ -244,9 +244,9 @@ def bytes_in_the_state(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def bytes_in_the_trail(_home: Path, _patch: pytest.MonkeyPatch) -> None:
-    for name in ("local", trail.MACHINE):
-        trail.Noted(trail.Trail(name), "cluster up", "esctl cluster up caf\udce9\x1b[2J").ended(0, None)
-    with trail.Trail("local").path.open("ab") as file:
+    for name in ("local", auditlog.MACHINE):
+        auditlog.Noted(auditlog.Trail(name), "cluster up", "esctl cluster up caf\udce9\x1b[2J").ended(0, None)
+    with auditlog.Trail("local").path.open("ab") as file:
         file.write(b'{"what":"intent","run":"caf\xe9"}\n{"run":"x","what":"outcome","exit_code":"1"}\n')
 
 

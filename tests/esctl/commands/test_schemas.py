@@ -11,7 +11,7 @@ from esctl.schemas import DRAFT
 from esctl.ui.answer import Answer
 from esctl.ui.plain import envelope
 from tests.esctl import contract, drafting
-from tests.esctl.cli.test_trail import COMMANDS
+from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.commands.test_commands import Run
 
 

@@ -8,7 +8,7 @@ import trio
 
 from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotReady, NodeNotRunning
-from esctl.faults import keeper, leases
+from esctl.faults import leases, watchdog
 from esnode.errors import OperationTimeout
 from tests.esctl.conftest import FakeNodes
 
@@ -66,13 +66,13 @@ def test_a_keeper_that_cannot_end_a_fault_tries_again(
         end(cluster, stopped)
 
     monkeypatch.setattr(leases, "end", refused)
-    monkeypatch.setattr(keeper, "TRY_AGAIN_AFTER_S", (0.01, 0.01))
-    monkeypatch.setattr(keeper, "_until", lambda _: 0.0)
-    assert keeper.keep(running.cluster, "pause-1") == 0
+    monkeypatch.setattr(watchdog, "TRY_AGAIN_AFTER_S", (0.01, 0.01))
+    monkeypatch.setattr(watchdog, "_until", lambda _: 0.0)
+    assert watchdog.keep(running.cluster, "pause-1") == 0
     assert refusals == []
     leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
     refusals += [NodeNotReady("busy")] * 3
-    assert keeper.keep(running.cluster, "pause-1") == 1
+    assert watchdog.keep(running.cluster, "pause-1") == 1
     assert leases.note_of(running.cluster, "pause-1") is not None
     assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own keeper ends now
 

@@ -14,7 +14,7 @@ from esctl.clusters.backends import backend_named, network
 from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
 from esctl.errors import NoEffect
-from esctl.faults import orders, severed
+from esctl.faults import linkcuts, orders
 from esctl.faults.shapes import Shape, partition
 from esnode.errors import OperationTimeout
 from tests.esctl.commands.test_commands import Run
@@ -33,9 +33,9 @@ class Wires:
     cluster: Cluster
     network: Network
 
-    def cut(self, fault: str, cuts: list[tuple[int, int]], lease_ms: int = 60_000) -> severed.SeveredLinks:
-        links = severed.begin(self.cluster, fault, cuts, lease_ms)
-        severed.strike(self.cluster, links)
+    def cut(self, fault: str, cuts: list[tuple[int, int]], lease_ms: int = 60_000) -> linkcuts.SeveredLinks:
+        links = linkcuts.begin(self.cluster, fault, cuts, lease_ms)
+        linkcuts.strike(self.cluster, links)
         return links
 
 
@@ -61,11 +61,11 @@ def test_the_cuts_of_every_shape_are_what_its_orders_say() -> None:
     for shape in Shape:
         node = 2 if shape is Shape.ISOLATE else None
         cuts = partition(shape, range(1, 6), 1, node).cuts
-        assert set(severed.cuts_of(orders.block(cuts, "p"))) == cuts
+        assert set(linkcuts.cuts_of(orders.block(cuts, "p"))) == cuts
 
 
 def test_a_cut_is_told_in_the_words_of_a_nodes_own_fault() -> None:
-    links = severed.SeveredLinks("cut-1", ((1, 2), (1, 3)), 10_000, time.time() + 5, lost=1)
+    links = linkcuts.SeveredLinks("cut-1", ((1, 2), (1, 3)), 10_000, time.time() + 5, lost=1)
     told = links.pictures()
     assert {number: [one["id"] for one in ones] for number, ones in told.items()} == {
         1: ["cut-1.out"],
@@ -83,18 +83,18 @@ def test_a_cut_loses_what_goes_one_way_and_is_over_when_it_is_mended(wires: Wire
     assert not wires.network.carries(1, 2)
     assert wires.network.carries(2, 1)
     assert wires.network.carries(1, 3)
-    assert severed.prove(wires.cluster, links).lost == 1
-    assert [one.id for one in severed.active(wires.cluster)] == ["cut-1"]
-    assert [one.id for one in severed.heal(wires.cluster, ["cut-1"])] == ["cut-1"]
+    assert linkcuts.prove(wires.cluster, links).lost == 1
+    assert [one.id for one in linkcuts.active(wires.cluster)] == ["cut-1"]
+    assert [one.id for one in linkcuts.heal(wires.cluster, ["cut-1"])] == ["cut-1"]
     assert wires.network.carries(1, 2)
-    assert severed.noted(wires.cluster) == []
+    assert linkcuts.noted(wires.cluster) == []
 
 
 @needs_root
 def test_links_are_mended_when_the_lease_is_over(wires: Wires) -> None:
     links = wires.cut("cut-1", BOTH_WAYS, lease_ms=800)
     assert wires.network.severed() == set(BOTH_WAYS)
-    wait_for(lambda: not severed.is_active(wires.cluster, "cut-1"))
+    wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
     assert time.time() >= links.until - 0.05
     assert wires.network.severed() == set()
 
@@ -103,11 +103,11 @@ def test_links_are_mended_when_the_lease_is_over(wires: Wires) -> None:
 def test_a_link_that_another_cut_wants_stays_cut(wires: Wires) -> None:
     wires.cut("cut-1", BOTH_WAYS)
     wires.cut("cut-2", [(1, 2), (1, 3)])
-    severed.heal(wires.cluster, ["cut-1"])
+    linkcuts.heal(wires.cluster, ["cut-1"])
     assert wires.network.severed() == {(1, 2), (1, 3)}
     (wires.cluster.directory / "cuts" / "cut-2.json").unlink()  # nobody knows of it any more
-    assert severed.active(wires.cluster) == []
-    severed.heal(wires.cluster)
+    assert linkcuts.active(wires.cluster) == []
+    linkcuts.heal(wires.cluster)
     assert wires.network.severed() == set()
 
 
@@ -116,17 +116,17 @@ def test_a_cut_that_something_passes_is_said_to_have_no_effect(wires: Wires) -> 
     links = wires.cut("cut-1", BOTH_WAYS)
     wires.network.mend([(2, 1)])
     with pytest.raises(NoEffect, match="what node 2 sends still reaches node 1"):
-        severed.prove(wires.cluster, links)
+        linkcuts.prove(wires.cluster, links)
     assert wires.network.severed() == set()
-    assert severed.noted(wires.cluster) == []
+    assert linkcuts.noted(wires.cluster) == []
 
 
 @needs_root
 def test_nothing_is_cut_when_the_lease_is_over_before(wires: Wires) -> None:
-    links = severed.begin(wires.cluster, "cut-1", BOTH_WAYS, 100)
-    wait_for(lambda: not severed.is_active(wires.cluster, "cut-1"))
+    links = linkcuts.begin(wires.cluster, "cut-1", BOTH_WAYS, 100)
+    wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
     with pytest.raises(OperationTimeout, match="nothing was done"):
-        severed.strike(wires.cluster, links)
+        linkcuts.strike(wires.cluster, links)
     assert wires.network.severed() == set()
 
 

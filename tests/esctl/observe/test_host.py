@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl.cli.trail import MACHINE, Trail
+from esctl.cli.auditlog import MACHINE, Trail
 from esctl.clusters import state
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.clock import OLDEST_S, Discipline

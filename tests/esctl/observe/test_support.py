@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from esctl.cli.trail import Noted, Trail
+from esctl.cli.auditlog import Noted, Trail
 from esctl.observe.support import archive
 from esctl.observe.support.redaction import MARK, MAX_TEXT, Redaction
 from tests.esctl.commands.test_commands import Run

@@ -14,7 +14,7 @@ from esctl.cli import instant
 from esctl.clusters import state
 from esctl.commands.timeline import notes_of
 from esctl.main import app
-from esctl.observe.timeline import runs, trail
+from esctl.observe.timeline import commands, runs
 from esctl.observe.timeline.moments import Kind
 from esctl.playbookerrors import RunNotFound, RunUnreadable
 from tests.esctl.conftest import plan
@@ -198,7 +198,7 @@ def test_what_operators_typed_is_on_the_timeline_with_how_it_ended(began_s: floa
         {"what": "intent", "run": 5, "time": "?"},
     ]
     path.write_text("\n".join(map(json.dumps, records)) + "\n[1]\n{")
-    assert [one.kind for one in trail.read("past")] == [
+    assert [one.kind for one in commands.read("past")] == [
         Kind.COMMAND,
         Kind.COMMAND_OVER,
         Kind.COMMAND,
@@ -206,4 +206,4 @@ def test_what_operators_typed_is_on_the_timeline_with_how_it_ended(began_s: floa
     ]
     typed = [(one["text"], one["ms"]) for one in data("-o", "json")["happenings"] if one["kind"] == "command"]
     assert typed == [("kim: node kill 3: ok", 1000), ("kim: node start", None)]
-    assert trail.read("never") == []
+    assert commands.read("never") == []

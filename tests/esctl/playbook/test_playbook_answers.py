@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import trio
 
-from esctl.cli.trail import Trail
+from esctl.cli.auditlog import Trail
 from esctl.clusters import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.telling import AtTerminal, load_line
 from esctl.exits import Exit
 from esctl.playbook import acting, journal, report
-from esctl.playbook.deed import Deed
 from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
 from esctl.playbook.page import page
+from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.progress import progress_of
 from esctl.playbook.schema import Action, Kind
 from esctl.playbookerrors import UndoIncomplete
@@ -360,11 +360,11 @@ def test_an_answer_that_is_no_http_fails_the_step_and_a_header_is_not_told(
         raise error
 
     monkeypatch.setattr(acting, "_fetch", fetch)
-    deed = Deed(Action(Kind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}}))
+    prepared = PreparedAction(Action(Kind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}}))
     actor = acting.Actor(
         ChildProcesses("drill", consent=True), AtTerminal(Terminal(), {}, yes=True), lambda *_: None
     )
-    done = trio.run(actor.do, "ask", deed, 5.0)
+    done = trio.run(actor.do, "ask", prepared, 5.0)
     assert done.why.startswith("http://here/")
     assert "hunter" not in done.why
     assert done.data == {"exit": Exit.UNREACHABLE}

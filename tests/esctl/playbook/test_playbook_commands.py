@@ -9,7 +9,7 @@ import pytest
 
 from esctl.clusters import state
 from esctl.commands.playbook.ls import needs_text
-from esctl.playbook import expression, inputs, lint, plan, reading, shelf, template
+from esctl.playbook import catalog, expression, inputs, lint, plan, reading, template
 from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import InputType, Kind, Playbook
@@ -19,7 +19,7 @@ from tests.esctl.commands.test_commands import Run
 from tests.esctl.commands.test_data_answers import HEALTHY, ONE_DOWN
 from tests.esctl.conftest import plan as cluster_plan
 
-SHIPPED = sorted(shelf.shipped().glob("*.toml"))
+SHIPPED = sorted(catalog.shipped().glob("*.toml"))
 each_shipped = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
 
@@ -106,14 +106,14 @@ PLANNED = {
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_the_plan_of_a_shipped_playbook_says_what_becomes_of_the_quorum(name: str) -> None:
-    book = reading.read(shelf.find(name))
+    book = reading.read(catalog.find(name))
     planned = plan.plan(book, defaults(book), HEALTHY)
     told = {one.step.id: one.quorum.text for one in planned.steps if one.quorum is not None}
     assert told.items() >= PLANNED[name].items()
 
 
 def test_a_drill_on_a_cluster_with_a_node_down_is_planned_as_the_loss_of_the_quorum() -> None:
-    book = reading.read(shelf.find("leader-loss-drill"))
+    book = reading.read(catalog.find("leader-loss-drill"))
     assert not plan.plan(book, defaults(book), ONE_DOWN).keeps_quorum
 
 

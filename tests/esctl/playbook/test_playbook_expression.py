@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from esctl.errors import InvalidArgument
 from esctl.playbook import expression, grammar, names, template
 from esctl.playbook.duration import Duration
-from esctl.playbook.grammar import Comparison, Denial, Junction, ListOf, Literal, Node, Path
+from esctl.playbook.grammar import BoolOp, Comparison, ListOf, Literal, Node, Not, Path
 from esctl.playbook.types import Type
 from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
@@ -214,11 +214,11 @@ def larger(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     return st.one_of(
         st.builds(Comparison, st.sampled_from(grammar.COMPARISONS), inner, inner),
         st.builds(
-            lambda op, parts: Junction(op, tuple(parts)),
+            lambda op, parts: BoolOp(op, tuple(parts)),
             st.sampled_from(["and", "or"]),
             st.lists(inner, min_size=2, max_size=3),
         ),
-        st.builds(Denial, inner),
+        st.builds(Not, inner),
         st.builds(lambda path, index: Path((*path.parts, grammar.segment(index), "x")), PATHS, inner),
     )
 

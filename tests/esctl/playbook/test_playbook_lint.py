@@ -9,7 +9,7 @@ from esctl.playbook import commandline, impact, lint, reading
 from esctl.playbook.commandline import flaw_of
 from esctl.playbook.findings import RULES, Finding, Severity
 from esctl.playbook.schema import Action, Impact, Kind
-from tests.esctl.cli.test_trail import COMMANDS
+from tests.esctl.cli.test_auditlog import COMMANDS
 
 GOOD = """
 schema = "esctl.playbook/v1"

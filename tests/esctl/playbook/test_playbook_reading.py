@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl.playbook import inputs, nesting, reading, shelf
+from esctl.playbook import catalog, inputs, nesting, reading
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.schema import Action, Impact, Input, InputType, Kind, OnFail, Playbook, Risk
@@ -417,11 +417,11 @@ def test_a_playbook_is_found_by_its_id_or_its_file(tmp_path: Path, monkeypatch: 
     (tmp_path / "playbooks").mkdir()
     mine = tmp_path / "playbooks" / "first-response.toml"
     mine.write_text("x = 1")
-    assert shelf.find("first-response").resolve() == mine
-    assert shelf.find("leader-loss-drill").parent == shelf.shipped()
-    assert shelf.find("playbooks/first-response.toml") == Path("playbooks/first-response.toml")
-    assert {"first-response", "capacity-check"} <= set(shelf.every())
+    assert catalog.find("first-response").resolve() == mine
+    assert catalog.find("leader-loss-drill").parent == catalog.shipped()
+    assert catalog.find("playbooks/first-response.toml") == Path("playbooks/first-response.toml")
+    assert {"first-response", "capacity-check"} <= set(catalog.every())
     with pytest.raises(PlaybookNotFound, match="did you mean capacity-check"):
-        shelf.find("capacity-chek")
+        catalog.find("capacity-chek")
     with pytest.raises(PlaybookNotFound, match=r"no file other\.toml"):
-        shelf.find("other.toml")
+        catalog.find("other.toml")

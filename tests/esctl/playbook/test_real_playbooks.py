@@ -22,7 +22,7 @@ from esctl.chaos import nodes
 from esctl.clusters import state
 from esctl.clusters.backends import network
 from esctl.exits import Exit
-from esctl.playbook import journal, reading, shelf
+from esctl.playbook import catalog, journal, reading
 from esctl.playbookerrors import RunUnreadable
 from tests.esctl.conftest import RealCluster
 
@@ -164,7 +164,7 @@ def passes(cluster: RealCluster, name: str, *words: str) -> dict[str, Any]:
 
 def audited(name: str, run: dict[str, Any]) -> dict[str, Any]:
     """What is true of each run that passed."""
-    book, audit = reading.read(shelf.find(name)), run["audit"]
+    book, audit = reading.read(catalog.find(name)), run["audit"]
     may_skip = {"skipped"} if name in ("first-response", "upgrade") else set()
     assert set(states(run).values()) <= {"passed"} | may_skip
     assert (audit is None) is (name == "first-response")
@@ -194,7 +194,7 @@ def active_faults() -> dict[int, Any]:
 
 
 def test_every_playbook_that_is_shipped_is_run_here() -> None:
-    assert SHARED.keys() | OF_THEIR_OWN == {path.stem for path in shelf.shipped().glob("*.toml")}
+    assert SHARED.keys() | OF_THEIR_OWN == {path.stem for path in catalog.shipped().glob("*.toml")}
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -12,7 +12,7 @@ import typer.testing
 from esctl.clusters import nodelog, state
 from esctl.main import app
 from esctl.query import whereabouts
-from esctl.query.passage import Look, Watched
+from esctl.query.probe import Look, Watched
 from esctl.query.whereabouts import Reign, copies, reign
 from esnode.dedup.batch import event_key
 from tests.esctl.conftest import plan

@@ -31,7 +31,7 @@ from esctl.events import export
 from esctl.events.ndjson import EventReader, GoodLine
 from esctl.query.survey import Report, Survey
 from esctl.upkeep import lost
-from esctl.upkeep.backups import floor, shelf, taking, vault
+from esctl.upkeep.backups import catalog, floor, offlinedata, taking
 from esctl.upkeep.backups.drill import Copy, Findings
 from esnode import config as node_config
 from esnode.backup.file import BackupReader
@@ -129,7 +129,7 @@ async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 
 def shelved_at(home: Path, name: str, created: str) -> Path:
-    path = home / shelf.default_name(name, created)
+    path = home / catalog.default_name(name, created)
     write_backup(path, LOG, origin=replace(ORIGIN, name=name, created=created))
     return path
 
@@ -137,7 +137,7 @@ def shelved_at(home: Path, name: str, created: str) -> Path:
 def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path) -> None:
     paths = [shelved_at(tmp_path, "a", f"2013-01-0{day}T00:00:00Z") for day in (1, 2, 3)]
     other = shelved_at(tmp_path, "b", "2012-01-01T00:00:00Z")
-    torn = tmp_path / f"torn{shelf.SUFFIX}"
+    torn = tmp_path / f"torn{catalog.SUFFIX}"
     torn.write_bytes(paths[0].read_bytes()[:-1])
     listed = Run("backup", "ls", str(tmp_path), "-o", "json").data["backups"]
     assert [each["whole"] for each in listed] == [True, True, True, True, False]
@@ -149,10 +149,10 @@ def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path
     assert Run("backup", "prune", str(tmp_path), "--keep", "1", "--yes", "-o", "json").data["removed"] == [
         str(path) for path in paths[:2]
     ]
-    assert sorted(tmp_path.glob(f"*{shelf.SUFFIX}")) == sorted([paths[2], other, torn])
+    assert sorted(tmp_path.glob(f"*{catalog.SUFFIX}")) == sorted([paths[2], other, torn])
     assert Run("backup", "ls", "-o", "json").data["backups"] == []  # where they go by themselves
     with pytest.raises(InputUnreadable):
-        shelf.listed(tmp_path / "nowhere")
+        catalog.listed(tmp_path / "nowhere")
 
 
 def test_a_damaged_backup_ends_verify_and_restore_with_11_and_makes_no_cluster(tmp_path: Path) -> None:
@@ -184,24 +184,24 @@ def test_a_backup_is_never_restored_over_a_cluster(tmp_path: Path, fakes: FakeNo
 
 def test_the_last_backup_counts_for_the_cluster_that_it_is_of_while_it_is_there(tmp_path: Path) -> None:
     cluster = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster)
-    assert shelf.last_of(cluster) is None
+    assert catalog.last_of(cluster) is None
     path = tmp_path / "b"
     write_backup(path, LOG)
-    shelf.note(cluster, path)
-    noted = shelf.last_of(cluster)
+    catalog.note(cluster, path)
+    noted = catalog.last_of(cluster)
     assert noted is not None
     assert (noted.next_offset, noted.path) == (31, path)
-    assert shelf.last_of(replace(cluster, identity="another")) is None
+    assert catalog.last_of(replace(cluster, identity="another")) is None
     path.unlink()
-    assert shelf.last_of(cluster) is None
+    assert catalog.last_of(cluster) is None
 
 
 def test_what_a_backup_has_in_doubt_is_no_reason_to_cut_the_log(tmp_path: Path) -> None:
     """The end of a stopped node's log: the cluster may have other events there by now."""
     cluster = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster)
     write_backup(tmp_path / "b", LOG, origin=replace(ORIGIN, online=False, known_offset=25))
-    shelf.note(cluster, tmp_path / "b")
-    noted = shelf.last_of(cluster)
+    catalog.note(cluster, tmp_path / "b")
+    noted = catalog.last_of(cluster)
     assert noted is not None
     assert noted.next_offset == 25
 
@@ -209,9 +209,9 @@ def test_what_a_backup_has_in_doubt_is_no_reason_to_cut_the_log(tmp_path: Path) 
 def test_a_file_that_is_no_backup_any_more_is_no_reason_to_cut_the_log(tmp_path: Path) -> None:
     cluster, path = replace(plan("a", tmp_path / "home"), identity=ORIGIN.cluster), tmp_path / "b"
     write_backup(path, LOG)
-    shelf.note(cluster, path)
+    catalog.note(cluster, path)
     path.write_bytes(path.read_bytes()[:-1])
-    assert shelf.last_of(cluster) is None
+    assert catalog.last_of(cluster) is None
 
 
 # --- what a restored cluster must know -----------------------------------------------------------
@@ -220,7 +220,7 @@ def test_a_file_that_is_no_backup_any_more_is_no_reason_to_cut_the_log(tmp_path:
 def test_a_restored_cluster_has_all_its_ancestors_and_the_window_of_the_last(tmp_path: Path) -> None:
     origin = replace(ORIGIN, known_offset=25)
     manifest = write_backup(tmp_path / "b", LOG, origin=origin)
-    options = vault.successor_options(manifest, "segments")
+    options = offlinedata.successor_options(manifest, "segments")
     assert options.ancestors == (Ancestor("older-1", 3), Ancestor("old-1", 25))
     assert (options.dedup, options.storage) == (origin.dedup, "segments")
 
@@ -229,7 +229,9 @@ def test_the_nodes_of_a_restored_cluster_are_made_or_nothing_is(tmp_path: Path, 
     manifest = write_backup(tmp_path / "b", LOG)
     reader, told = BackupReader.open(tmp_path / "b"), Told()
     cluster = plan("new", tmp_path / "new")
-    vault.rebuild(fakes.backend, cluster, vault.successor_options(manifest, "sqlite"), reader, told.advance)
+    offlinedata.rebuild(
+        fakes.backend, cluster, offlinedata.successor_options(manifest, "sqlite"), reader, told.advance
+    )
     assert told.done == 3 * 31
     loaded = [node_config.load(node.config) for node in cluster.nodes]
     assert {each.epoch for each in loaded} == {3}
@@ -239,7 +241,9 @@ def test_the_nodes_of_a_restored_cluster_are_made_or_nothing_is(tmp_path: Path, 
     broken[60] ^= 1
     (tmp_path / "b").write_bytes(broken)
     with pytest.raises(DamagedBackup):
-        vault.rebuild(fakes.backend, again, vault.successor_options(manifest, "sqlite"), reader, told.advance)
+        offlinedata.rebuild(
+            fakes.backend, again, offlinedata.successor_options(manifest, "sqlite"), reader, told.advance
+        )
     assert not (tmp_path / "again").exists()
 
 
@@ -254,9 +258,9 @@ def test_a_cluster_that_cannot_be_made_anew_leaves_what_was_put_aside(
     broken = bytearray((tmp_path / "b").read_bytes())
     broken[60] ^= 1
     (tmp_path / "b").write_bytes(broken)
-    options = vault.successor_options(manifest, "sqlite")
+    options = offlinedata.successor_options(manifest, "sqlite")
     with pytest.raises(DamagedBackup):
-        vault.rebuild(fakes.backend, fakes.cluster, options, reader, Told().advance)
+        offlinedata.rebuild(fakes.backend, fakes.cluster, options, reader, Told().advance)
     assert not fakes.cluster.node(2).data_dir.exists()
     assert "node-2.epoch-1.aside-20130102T000000Z" in {path.name for path in moved}
     assert all(path.exists() for path in moved)
@@ -346,7 +350,7 @@ def test_old_files_are_moved_aside_and_never_over_others(tmp_path: Path, fakes: 
     cluster = fakes.cluster
     first = lost.move_aside(cluster, 1)
     assert all(path.name.endswith(".epoch-1") for path in first)
-    fakes.backend.create(cluster, vault.NodeOptions())
+    fakes.backend.create(cluster, offlinedata.NodeOptions())
     second = lost.move_aside(cluster, 1)
     assert not set(first) & set(second)
     assert all(path.exists() for path in (*first, *second))
@@ -368,7 +372,7 @@ def survey_of(cluster: Cluster, *next_offsets: int | None) -> Survey:
 
 def test_nothing_is_cut_that_a_follower_or_the_next_restore_needs(tmp_path: Path) -> None:
     survey = survey_of(plan("a", tmp_path), 50, 30, None)
-    noted = shelf.Noted(tmp_path / "b", 40, "2013")
+    noted = catalog.Noted(tmp_path / "b", 40, "2013")
     held = floor.needs(survey, noted)
     assert [need.offset for need in held] == [30, 40, 50]
     assert floor.in_the_way(held, 30) == []

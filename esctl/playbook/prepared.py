@@ -24,7 +24,7 @@ DEFAULT_LEASE_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class PreparedAction:
     """One action, ready to be done. `commands` are words of `esctl`; empty where it is no command."""
 
     action: Action
@@ -51,13 +51,13 @@ class Circumstances:
     """A new directory for the files of the load of this name."""
 
 
-def deed_of(step: Step, values: Mapping[str, Any], known: Circumstances) -> Deed:
+def prepare(step: Step, values: Mapping[str, Any], known: Circumstances) -> PreparedAction:
     """What the step will do. Raises `NotEvaluable`, `InvalidPlaybook`."""
     made = _made(kinds.filled(step.action, values), step.id, known)
     return replace(made, changes=step.impact is not Impact.READS)
 
 
-def undo_of(step: Step, values: Mapping[str, Any], known: Circumstances) -> Deed:
+def prepare_undo(step: Step, values: Mapping[str, Any], known: Circumstances) -> PreparedAction:
     """What undoes the step, which has an undo. Raises `NotEvaluable`, `InvalidPlaybook`."""
     undo = undo_action(step)
     assert undo is not None
@@ -76,7 +76,7 @@ def undo_action(step: Step) -> Action | None:
     return None
 
 
-def _made(action: Action, step: str, known: Circumstances) -> Deed:
+def _made(action: Action, step: str, known: Circumstances) -> PreparedAction:
     match action.kind:
         case Kind.FAULT:
             return _fault(action, step, known)
@@ -86,10 +86,10 @@ def _made(action: Action, step: str, known: Circumstances) -> Deed:
             return _load(action, step, known)
         case _:
             words = command_of(action)
-            return Deed(action, (tuple(words),) if words else (), loads=_stopped(words))
+            return PreparedAction(action, (tuple(words),) if words else (), loads=_stopped(words))
 
 
-def _fault(action: Action, step: str, known: Circumstances) -> Deed:
+def _fault(action: Action, step: str, known: Circumstances) -> PreparedAction:
     if known.left_ms < LEAST_LEFT_MS:
         raise InvalidPlaybook("max_duration is as good as over, so that no fault may be set any more")
     lease = action.arguments.get("lease", Duration(DEFAULT_LEASE_MS))
@@ -97,25 +97,25 @@ def _fault(action: Action, step: str, known: Circumstances) -> Deed:
     given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]
-    lasts = given.get("how") not in kinds.DEEDS
-    return Deed(Action(action.kind, given), (tuple(words),), temporary=lasts, faults=(fault,))
+    lasts = given.get("how") not in kinds.ONE_OFF
+    return PreparedAction(Action(action.kind, given), (tuple(words),), temporary=lasts, faults=(fault,))
 
 
-def _heal(action: Action, known: Circumstances) -> Deed:
+def _heal(action: Action, known: Circumstances) -> PreparedAction:
     if action.arguments.get("all") is True:
-        return Deed(action, (tuple(command_of(action)),), heals=(EVERY_FAULT,))
+        return PreparedAction(action, (tuple(command_of(action)),), heals=(EVERY_FAULT,))
     ids = tuple(known.faults_of(str(action.arguments["fault"])))
     lines = tuple(tuple(command_of(Action(action.kind, {"fault": fault}))) for fault in ids)
-    return Deed(action, lines, heals=ids)
+    return PreparedAction(action, lines, heals=ids)
 
 
-def _load(action: Action, step: str, known: Circumstances) -> Deed:
+def _load(action: Action, step: str, known: Circumstances) -> PreparedAction:
     name = str(action.arguments.get("name", step))
     left_s = known.left_ms / 1000
     seconds = min(float(action.arguments.get("seconds", left_s)), left_s)
     given = {**action.arguments, "name": name, "seconds": round(max(1.0, seconds), 1)}
     words = [*command_of(Action(action.kind, given)), "--into", known.load_directory(name)]
-    return Deed(Action(action.kind, given), (tuple(words),), temporary=True, loads=(name,))
+    return PreparedAction(Action(action.kind, given), (tuple(words),), temporary=True, loads=(name,))
 
 
 def _stopped(words: Sequence[str]) -> tuple[str, ...]:
