@@ -419,10 +419,10 @@ class Drifted(Finding):
 
 
 class AuditBroken(VerdictFailed):
-    """A line of an audit trail was changed, added, taken out, or not finished when the machine went down."""
+    """A line of an audit log was changed, added, taken out, or not finished when the machine went down."""
 
     code = "ES4205"
-    title = "the audit trail is not what was written"
+    title = "the audit log is not what was written"
     next_step = "keep the file as it is, and compare it with a backup"
 
 

@@ -23,7 +23,7 @@ class Exit(enum.IntEnum):
     UNHEALTHY = 10
     """The check worked and its answer is no."""
     VERDICT_FAILED = 11
-    """Events were lost, doubled or reordered, a cluster did not recover, or an audit trail was edited."""
+    """Events were lost, doubled or reordered, a cluster did not recover, or an audit log was edited."""
     INCONCLUSIVE = 12
     """There was not enough to judge by."""
     REFUSED = 13

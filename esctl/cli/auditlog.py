@@ -1,4 +1,4 @@
-"""The audit trail: who ran which command that changes something, when, and how it ended.
+"""The audit log: who ran which command that changes something, when, and how it ended.
 
 A file of JSON lines for each cluster, beside the clusters so that `destroy` leaves it; each line holds the
 SHA-256 of the line before, so that an edit shows. A line is appended and synced before a command acts and
@@ -22,7 +22,7 @@ from typing import Any, Final
 from esctl.clusters import state
 
 MACHINE: Final = "_machine"
-"""The trail of what is about no cluster; no cluster can have this name."""
+"""The audit log of what is about no cluster; no cluster can have this name."""
 FIRST: Final = "0" * 64
 """What the first line says of the one before it."""
 FORMAT: Final = 1
@@ -62,8 +62,8 @@ class Break:
     what: str
 
 
-class Trail:
-    """The trail of one cluster."""
+class AuditLog:
+    """The audit log of one cluster."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -85,7 +85,7 @@ class Trail:
             _sync_directory(self.path.parent)
 
     def lines(self) -> Iterator[bytes]:
-        """Every line, the oldest first, without its end; none when there is no trail."""
+        """Every line, the oldest first, without its end; none when there is no audit log."""
         try:
             with self.path.open("rb") as file:
                 for line in file:
@@ -127,11 +127,11 @@ class Trail:
 
 
 class Noted:
-    """A command whose intent is in a trail, until its outcome is, too."""
+    """A command whose intent is in an audit log, until its outcome is, too."""
 
-    def __init__(self, trail: Trail, command: str, line: str) -> None:
+    def __init__(self, log: AuditLog, command: str, line: str) -> None:
         """Append the intent. Raises `OSError`."""
-        self._trail = trail
+        self._log = log
         self._run = os.urandom(4).hex()
         self._begun = time.monotonic()
         intent = {
@@ -141,26 +141,26 @@ class Noted:
             "user": user(),
             "host": os.uname().nodename,
             "pid": os.getpid(),
-            "cluster": trail.name,
+            "cluster": log.name,
             "command": command,
             "line": line if len(line) <= _MOST_LINE else f"{line[:_MOST_LINE]}...",
         }
-        trail.append(intent)
+        log.append(intent)
 
     def ended(self, exit_code: int, error: str | None) -> None:
         """Append the outcome. Raises `OSError`."""
         seconds = round(time.monotonic() - self._begun, 3)
         outcome = {"what": "outcome", "run": self._run, "time": now(), "exit_code": exit_code, "error": error}
-        self._trail.append({**outcome, "seconds": seconds})
+        self._log.append({**outcome, "seconds": seconds})
 
 
 def root() -> Path:
-    """The directory of all trails of this user."""
+    """The directory of all audit logs of this user."""
     return state.clusters_root().parent / "audit"
 
 
 def names() -> list[str]:
-    """The clusters that have a trail, whether they are there still or not."""
+    """The clusters that have an audit log, whether they are there still or not."""
     return sorted(path.stem for path in root().glob("*.jsonl"))
 
 

@@ -149,7 +149,7 @@ class Invocation:
         audited_as: str | None = None,
         typed: str = "",
     ) -> None:
-        """`changes`: the command changes something; `audited_as` is its line in the audit trail, `typed` the
+        """`changes`: the command changes something; `audited_as` is its line in the audit log, `typed` the
         line to type it again, both without the shared options.
 
         A dry run has no line.
@@ -199,18 +199,18 @@ class Invocation:
         return found
 
     def intend(self, about: str) -> None:
-        """Note in the audit trail of `about`, once, what this command is going to do, if it changes anything.
+        """Note in the audit log of `about`, once, what this command is going to do, if it changes anything.
 
-        `cluster` does it; a command that makes a cluster calls this before it acts. A trail that cannot be
-        written is a warning and no refusal: an operator whose disk is full has to be able to act.
+        `cluster` does it; a command that makes a cluster calls this before it acts. An audit log that cannot
+        be written is a warning and no refusal: an operator whose disk is full has to be able to act.
         """
         if self._audited_as is None or self._noted is not None:
             return
         try:
-            self._noted = auditlog.Noted(auditlog.Trail(about), self.command, self._audited_as)
+            self._noted = auditlog.Noted(auditlog.AuditLog(about), self.command, self._audited_as)
         except (OSError, NewerState) as error:
             self._audited_as = None
-            self.terminal.warn(f"this command is not in the audit trail: {_why(error)}")
+            self.terminal.warn(f"this command is not in the audit log: {_why(error)}")
 
     @contextmanager
     def changing(self, name: str | None = None) -> Iterator[state.Cluster]:
@@ -258,7 +258,7 @@ class Invocation:
         return code
 
     def _noted_answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
-        code, error = Exit.ERROR, Bug.code  # what the trail has of an error that nobody declared
+        code, error = Exit.ERROR, Bug.code  # what the audit log has of an error that nobody declared
         try:
             answer, code = self._answer_of(function)
             error = answer.errors[0].code if answer is not None and answer.errors else ""
@@ -274,7 +274,7 @@ class Invocation:
         try:
             self._noted.ended(int(code), error or None)
         except (OSError, NewerState) as failure:
-            self.terminal.warn(f"how this command ended is not in the audit trail: {_why(failure)}")
+            self.terminal.warn(f"how this command ended is not in the audit log: {_why(failure)}")
 
     def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
         try:
@@ -342,7 +342,7 @@ def command(
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
 
     Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
-    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit trail;
+    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit log;
     where only one of its options makes it change something, `changes` names that. `impact` is what it does to
     a cluster, where that does not follow: commands that change something are "rw", others "ro".
     """

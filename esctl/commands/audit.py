@@ -1,7 +1,7 @@
 """`esctl audit`: who ran which command that changes something, when, and how it ended.
 
-Reads the trail of a cluster, also of one that was destroyed; `--verify` says whether it was edited. Changes
-nothing, and is in no trail itself.
+Reads the audit log of a cluster, also of one that was destroyed; `--verify` says whether it was edited.
+Changes nothing, and is in no audit log itself.
 """
 
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from esctl.cli import auditlog, instant
-from esctl.cli.auditlog import Break, Entry, Trail
+from esctl.cli.auditlog import AuditLog, Break, Entry
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
 from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
@@ -31,10 +31,10 @@ def audit(
     machine: Annotated[
         bool, typer.Option("--machine", help="What was about no cluster, such as the configuration")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Say where the trail was edited or cut")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Say where the log was edited or cut")] = False,
 ) -> Answer:
     """Show who changed what: commands, users, times and outcomes"""
-    wanted = Trail(auditlog.MACHINE if machine else _name(run))
+    wanted = AuditLog(auditlog.MACHINE if machine else _name(run))
     if verify:
         return _verified(wanted)
     begin_s = instant.moment(since, datetime.now(UTC)).timestamp() if since is not None else None
@@ -55,7 +55,7 @@ def audit(
 
 
 def _name(run: Invocation) -> str:
-    """The cluster that is asked about; one that was destroyed has a trail, too."""
+    """The cluster that is asked about; one that was destroyed has an audit log, too."""
     known = auditlog.names()
     if run.cluster_name in known:
         return run.cluster_name
@@ -97,7 +97,7 @@ def _entry_data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _verified(wanted: Trail) -> Answer:
+def _verified(wanted: AuditLog) -> Answer:
     breaks, lines = wanted.breaks(), sum(1 for _ in wanted.lines())
     data = {
         "cluster": wanted.name,

@@ -182,8 +182,8 @@ def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run:
     from esctl.upkeep import rolling, telling  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import STOP_TIMEOUT_S, ClusterOperations
 
-    hands = ClusterOperations(cluster, backend_named(cluster.backend), timeout_s)
-    survey = run.trio(hands.look)
+    operations = ClusterOperations(cluster, backend_named(cluster.backend), timeout_s)
+    survey = run.trio(operations.look)
     order = rolling.order_of(survey)
     if dry_run:
         return telling.rolling_plan(survey, order)
@@ -199,7 +199,9 @@ def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run:
     )
     with run.terminal.progress(f"restarting {cluster.name}", len(order), "nodes") as bar:
         try:
-            run.trio(lambda: rolling.restart(hands, order, timeout_s, tell), 2 * timeout_s + STOP_TIMEOUT_S)
+            run.trio(
+                lambda: rolling.restart(operations, order, timeout_s, tell), 2 * timeout_s + STOP_TIMEOUT_S
+            )
         except EventStreamError as error:
             return Answer.of_error(error, telling.rolling_answer(survey, order, done).data)
     return telling.rolling_answer(survey, order, done)

@@ -42,7 +42,7 @@ def bundle(
     ] = 2,
     dry_run: DryRun = False,
 ) -> Answer:
-    """Collect logs, statuses, findings, configurations and the audit trail; no events, no secrets"""
+    """Collect logs, statuses, findings, configurations and the audit log; no events, no secrets"""
     from esctl.observe.support import archive  # loaded late: it brings tarfile
     from esctl.observe.support.redaction import Redaction
 

@@ -187,8 +187,8 @@ def drain(
         if to is not None and cluster.node(to).id == number:
             raise InvalidArgument(f"node {to} cannot take over from itself; nothing was done")
         backend = backend_named(cluster.backend)
-        hands = ClusterOperations(cluster, backend, timeout)
-        survey = run.trio(hands.look)
+        operations = ClusterOperations(cluster, backend, timeout)
+        survey = run.trio(operations.look)
         if dry_run:
             return telling.drain_plan(survey, number, to)
         if _look(backend, cluster, number).state is RunState.DOWN:
@@ -196,7 +196,8 @@ def drain(
             data = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
             return Answer(data, [Line(f"node {number} is down already: {change.text}")])
         with run.terminal.progress(f"draining node {number}"):
-            return telling.drained(survey, number, run.trio(lambda: leave.drain(hands, number, to, timeout)))
+            drained = run.trio(lambda: leave.drain(operations, number, to, timeout))
+            return telling.drained(survey, number, drained)
 
 
 @command(app, "replace")
@@ -230,8 +231,8 @@ def replace(
             datadir.check(cluster, number, where)
         if discard and not verify:
             raise InvalidArgument("--discard wants the proof that --no-verify leaves out; nothing was done")
-        hands = ClusterOperations(cluster, backend_named(cluster.backend), timeout)
-        survey = run.trio(hands.look)
+        operations = ClusterOperations(cluster, backend_named(cluster.backend), timeout)
+        survey = run.trio(operations.look)
         if dry_run:
             aside = datadir.aside_of(node, now) if where is None else None
             return telling.replacement_plan(survey, number, node.data_dir, aside, where or node.data_dir)
@@ -243,7 +244,7 @@ def replace(
         def swap() -> Path | None:
             return datadir.renew(node, now) if where is None else datadir.move(cluster, number, where)
 
-        done = _replace(run, hands, number, swap, timeout)
+        done = _replace(run, operations, number, swap, timeout)
         same = _compare(run, cluster, timeout) if verify else None
         discarded = discard and done.old is not None and same is not None and same.equal and not same.doubts
         left = datadir.delete(done.old) if discarded and done.old is not None else []
@@ -259,11 +260,15 @@ def replace(
 
 
 def _replace(
-    run: Invocation, hands: "NodeOperations", number: int, swap: Callable[[], Path | None], timeout_s: float
+    run: Invocation,
+    operations: "NodeOperations",
+    number: int,
+    swap: Callable[[], Path | None],
+    timeout_s: float,
 ) -> "Replaced":
     from esctl.upkeep import replacement
 
-    survey = run.trio(hands.look)
+    survey = run.trio(operations.look)
     name = survey.cluster.name
     total = survey.leader.number("next_offset") if survey.leader is not None else None
     shown = 0
@@ -280,7 +285,7 @@ def _replace(
 
     run.on_interrupt(Answer, f"its data is as it was; again: esctl node replace {number} --cluster {name}")
     with run.terminal.progress(f"replacing node {number}", total, "events") as bar:
-        return run.trio(lambda: replacement.replace(hands, number, swap_and_say, timeout_s, seen))
+        return run.trio(lambda: replacement.replace(operations, number, swap_and_say, timeout_s, seen))
 
 
 def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":

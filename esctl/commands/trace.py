@@ -14,7 +14,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.query.probe import Passage
+    from esctl.query.probe import ProbeResult
     from esctl.query.whereabouts import Copy
     from esnode.raft.entry import Entry
 
@@ -259,7 +259,7 @@ def _live(run: Invocation, cluster: Cluster) -> Answer:
     return Answer(data, _live_views(way))
 
 
-def _live_views(way: "Passage") -> list[View]:
+def _live_views(way: "ProbeResult") -> list[View]:
     rows: list[list[Value]] = [["connected", "client", f"{way.connected_ms:.2f}, before"]]
     for step in way.steps:
         who = (

@@ -1,9 +1,9 @@
-"""Nodes ended or paused for a while: a keeper, a process of its own, ends that when the lease is over.
+"""Nodes ended or paused for a while: a watchdog, a process of its own, ends that when the lease is over.
 
-A node that is paused or dead cannot end its own fault, and `esctl` may be gone by then: the keeper is in a
+A node that is paused or dead cannot end its own fault, and `esctl` may be gone by then: the watchdog is in a
 session of its own, and there before the node is struck. A note in the cluster's directory says what is
-under way; without it the keeper has nothing to do, and nobody is struck. Only the machine's end takes the
-keeper with it, and with it the paused node. Called by `esctl fault` and by `keeper.py`.
+under way; without it the watchdog has nothing to do, and nobody is struck. Only the machine's end takes the
+watchdog with it, and with it the paused node. Called by `esctl fault` and by `watchdog.py`.
 """
 
 import json
@@ -42,7 +42,7 @@ class StoppedNode:
     lease_ms: int
     until: float
     struck: bool = False
-    """Not before its keeper is there: a note that was left in between is about nothing."""
+    """Not before its watchdog is there: a note that was left in between is about nothing."""
 
     def as_data(self) -> dict[str, Any]:
         """In the words of the nodes' own faults."""
@@ -59,19 +59,19 @@ class StoppedNode:
 
 
 def begin(cluster: Cluster, fault: str, kind: str, node: int, lease_ms: int) -> StoppedNode:
-    """Leave the note and start the keeper; then `strike`. Raises `MachineRefused`."""
+    """Leave the note and start the watchdog; then `strike`. Raises `MachineRefused`."""
     return begin_all(cluster, {node: fault}, kind, lease_ms)[0]
 
 
 def begin_all(cluster: Cluster, faults: Mapping[int, str], kind: str, lease_ms: int) -> list[StoppedNode]:
-    """The same for several nodes, by number; all keepers are there when it returns."""
+    """The same for several nodes, by number; all watchdogs are there when it returns."""
     until = time.time() + lease_ms / 1000
     begun = [StoppedNode(fault, kind, node, lease_ms, until) for node, fault in faults.items()]
     waiting: list[int] = []
     try:
         for stopped in begun:
             _leave_note(cluster, stopped)
-            waiting.append(_spawn_keeper(cluster, stopped.id))
+            waiting.append(_spawn_watchdog(cluster, stopped.id))
         while waiting:
             _wait_ready(waiting.pop())
     except (OSError, MachineRefused) as error:
@@ -79,20 +79,20 @@ def begin_all(cluster: Cluster, faults: Mapping[int, str], kind: str, lease_ms: 
             _path(cluster, stopped.id).unlink(missing_ok=True)
         for descriptor in waiting:
             os.close(descriptor)
-        raise MachineRefused(f"no keeper could be started, so nothing was done: {error}") from error
+        raise MachineRefused(f"no watchdog could be started, so nothing was done: {error}") from error
     return begun
 
 
 def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
     """End or pause the node, unless its lease is over: then nobody would end that any more.
 
-    The lease begins now; its keeper goes by the note. Raises `NodeNotRunning`, `OperationTimeout`,
+    The lease begins now; its watchdog goes by the note. Raises `NodeNotRunning`, `OperationTimeout`,
     `MachineRefused`; nothing is under way then.
     """
     import trio  # loaded late: `--help` must be quick
 
     path, backend = _path(cluster, stopped.id), backend_named(cluster.backend)
-    with state.locked(cluster.name, lambda _: None):  # the keeper ends it under the same lock
+    with state.locked(cluster.name, lambda _: None):  # the watchdog ends it under the same lock
         if not path.exists():
             raise OperationTimeout(
                 f"the lease of {stopped.lease_ms} ms was over before node {stopped.node} was struck;"
@@ -177,16 +177,16 @@ def _leave_note(cluster: Cluster, stopped: StoppedNode) -> None:
     state.write_atomically(_path(cluster, stopped.id), json.dumps(asdict(stopped)) + "\n")
 
 
-def start_keeper(cluster: Cluster, fault: str) -> None:
-    """Start the keeper of a fault whose note is there; returns once it says that it is too.
+def start_watchdog(cluster: Cluster, fault: str) -> None:
+    """Start the watchdog of a fault whose note is there; returns once it says that it is too.
 
     Raises `MachineRefused`, `OSError`.
     """
-    _wait_ready(_spawn_keeper(cluster, fault))
+    _wait_ready(_spawn_watchdog(cluster, fault))
 
 
-def _spawn_keeper(cluster: Cluster, fault: str) -> int:
-    """The descriptor on which the keeper says that it is there."""
+def _spawn_watchdog(cluster: Cluster, fault: str) -> int:
+    """The descriptor on which the watchdog says that it is there."""
     ours, theirs = os.pipe()
     package_root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,8 +1,8 @@
-"""Real links that are cut for a while, where a backend has them: a keeper mends them when the lease is over.
+"""Real links that are cut for a while, where a backend has them: a watchdog mends them after the lease.
 
 No node can mend its own link, and `esctl` may be gone by then. A note says what is under way; the kernel is
 asked whether it is so. A cut is proved at once by datagrams of our own, sent the way that is cut: one that
-arrives ends it all. Cuts with notes of their own may overlap. Called by `nodes.py`, `keeper.py`, the survey
+arrives ends it all. Cuts with notes of their own may overlap. Called by `nodes.py`, `watchdog.py`, the survey
 and the failover drill.
 """
 
@@ -28,7 +28,7 @@ PLACE: Final = "cuts"
 
 
 @dataclass(frozen=True, slots=True)
-class SeveredLinks:
+class LinkCuts:
     """Links that were cut by one command, until when (seconds since 1970)."""
 
     id: str
@@ -73,74 +73,74 @@ def cuts_of(orders: Iterable[Order]) -> tuple[Cut, ...]:
     return tuple(sorted(found))
 
 
-def begin(cluster: Cluster, fault: str, cuts: Sequence[Cut], lease_ms: int) -> SeveredLinks:
-    """Leave the note and start the keeper; then `strike`. Raises `MachineRefused`."""
-    severed = SeveredLinks(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
-    _write(cluster, severed)
+def begin(cluster: Cluster, fault: str, cuts: Sequence[Cut], lease_ms: int) -> LinkCuts:
+    """Leave the note and start the watchdog; then `strike`. Raises `MachineRefused`."""
+    struck = LinkCuts(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
+    _write(cluster, struck)
     try:
-        leases.start_keeper(cluster, fault)
+        leases.start_watchdog(cluster, fault)
     except (OSError, MachineRefused) as error:
         _path(cluster, fault).unlink(missing_ok=True)
-        raise MachineRefused(f"no keeper could be started, so nothing was done: {error}") from error
-    return severed
+        raise MachineRefused(f"no watchdog could be started, so nothing was done: {error}") from error
+    return struck
 
 
-def strike(cluster: Cluster, severed: SeveredLinks) -> None:
+def strike(cluster: Cluster, struck: LinkCuts) -> None:
     """Cut the links, unless the lease is over: then nobody would mend them any more.
 
     Raises `OperationTimeout`, `NetworkRefused`; nothing is cut then.
     """
     with _locked(cluster):
-        if not is_active(cluster, severed.id):
+        if not is_active(cluster, struck.id):
             raise OperationTimeout(
-                f"the lease of {severed.lease_ms} ms was over before the links were cut; nothing was done",
+                f"the lease of {struck.lease_ms} ms was over before the links were cut; nothing was done",
                 next_step="take a longer --lease",
                 definite=True,
             )
         try:
-            _links(cluster).cut(cluster, severed.cuts)
+            _links(cluster).cut(cluster, struck.cuts)
         except EventStreamError:
-            _end(cluster, severed)
+            _end(cluster, struck)
             raise
 
 
-def prove(cluster: Cluster, severed: SeveredLinks) -> SeveredLinks:
+def prove(cluster: Cluster, struck: LinkCuts) -> LinkCuts:
     """Send something over every link that was cut, at the same time. With what was lost, or raises `NoEffect`
     when something arrives: all of it is mended then."""
     from concurrent.futures import ThreadPoolExecutor  # loaded late: `esctl status` must be quick
 
     links = _links(cluster)
-    with ThreadPoolExecutor(len(severed.cuts)) as threads:
-        carried = list(threads.map(lambda cut: links.carries(cluster, *cut), severed.cuts))
+    with ThreadPoolExecutor(len(struck.cuts)) as threads:
+        carried = list(threads.map(lambda cut: links.carries(cluster, *cut), struck.cuts))
     if any(carried):
-        source, to = severed.cuts[carried.index(True)]
-        end(cluster, severed)
+        source, to = struck.cuts[carried.index(True)]
+        end(cluster, struck)
         raise NoEffect(f"what node {source} sends still reaches node {to}; the links are mended again")
-    proved = replace(severed, lost=1)
+    proved = replace(struck, lost=1)
     with _locked(cluster):
-        if is_active(cluster, severed.id):
+        if is_active(cluster, struck.id):
             _write(cluster, proved)
     return proved
 
 
-def noted(cluster: Cluster) -> list[SeveredLinks]:
+def noted(cluster: Cluster) -> list[LinkCuts]:
     """What the notes say, whether it is so or not."""
     found = []
     for path in sorted(_directory(cluster).glob("*.json")):
         with suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # it has just ended
             fields = json.loads(path.read_text(encoding="utf-8"))
             cuts = tuple((int(a), int(b)) for a, b in fields["cuts"])
-            found.append(SeveredLinks(**fields | {"cuts": cuts}))
+            found.append(LinkCuts(**fields | {"cuts": cuts}))
     return found
 
 
-def active(cluster: Cluster) -> list[SeveredLinks]:
+def active(cluster: Cluster) -> list[LinkCuts]:
     """Those that are under way. Raises `NetworkRefused`."""
     links = links_of(cluster)
     notes = noted(cluster) if links is not None else []
     if links is None or not notes:
         return []
-    there = links.severed(cluster)
+    there = links.cuts(cluster)
     return [one for one in notes if there.issuperset(one.cuts)]
 
 
@@ -153,7 +153,7 @@ def pictures(cluster: Cluster) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[SeveredLinks]:
+def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[LinkCuts]:
     """Mend those that belong to these ids, or with none every link of the cluster; what was mended.
 
     Raises `NetworkRefused`.
@@ -165,15 +165,15 @@ def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[SeveredLinks]:
     for one in ended:
         end(cluster, one)
     if not ids:
-        links.mend(cluster, links.severed(cluster))  # those too of which there is no note
+        links.mend(cluster, links.cuts(cluster))  # those too of which there is no note
     return ended
 
 
-def end(cluster: Cluster, severed: SeveredLinks) -> None:
+def end(cluster: Cluster, struck: LinkCuts) -> None:
     """Mend the links that no other note wants cut, if the note is still there. Raises `NetworkRefused`."""
-    if is_active(cluster, severed.id):
+    if is_active(cluster, struck.id):
         with _locked(cluster):
-            _end(cluster, severed)
+            _end(cluster, struck)
 
 
 def is_active(cluster: Cluster, fault: str) -> bool:
@@ -181,11 +181,11 @@ def is_active(cluster: Cluster, fault: str) -> bool:
     return _path(cluster, fault).exists()
 
 
-def _end(cluster: Cluster, severed: SeveredLinks) -> None:
-    if is_active(cluster, severed.id):
-        wanted = {cut for one in noted(cluster) if one.id != severed.id for cut in one.cuts}
-        _links(cluster).mend(cluster, set(severed.cuts) - wanted)
-        _path(cluster, severed.id).unlink(missing_ok=True)
+def _end(cluster: Cluster, struck: LinkCuts) -> None:
+    if is_active(cluster, struck.id):
+        wanted = {cut for one in noted(cluster) if one.id != struck.id for cut in one.cuts}
+        _links(cluster).mend(cluster, set(struck.cuts) - wanted)
+        _path(cluster, struck.id).unlink(missing_ok=True)
 
 
 def _links(cluster: Cluster) -> Links:
@@ -199,8 +199,8 @@ def _locked(cluster: Cluster) -> Any:
     return state.locked(f"{cluster.name}/{PLACE}", lambda _: None)
 
 
-def _write(cluster: Cluster, severed: SeveredLinks) -> None:
-    state.write_atomically(_path(cluster, severed.id), json.dumps(asdict(severed)) + "\n")
+def _write(cluster: Cluster, struck: LinkCuts) -> None:
+    state.write_atomically(_path(cluster, struck.id), json.dumps(asdict(struck)) + "\n")
 
 
 def _directory(cluster: Cluster) -> Path:

@@ -15,7 +15,7 @@ from esctl.clusters import state
 from esctl.clusters.state import Cluster
 from esctl.faults import leases, linkcuts
 from esctl.faults.leases import StoppedNode
-from esctl.faults.linkcuts import SeveredLinks
+from esctl.faults.linkcuts import LinkCuts
 from esnode.errors import EventStreamError
 
 LOOK_EVERY_S: Final = 0.2
@@ -55,20 +55,20 @@ def keep(cluster: Cluster, fault: str) -> int:
     return 0
 
 
-def _end(cluster: Cluster, kept: StoppedNode | SeveredLinks) -> None:
-    if isinstance(kept, SeveredLinks):
+def _end(cluster: Cluster, kept: StoppedNode | LinkCuts) -> None:
+    if isinstance(kept, LinkCuts):
         linkcuts.end(cluster, kept)
     else:
         leases.end(cluster, kept)
 
 
-def _noted(cluster: Cluster, fault: str) -> StoppedNode | SeveredLinks | None:
+def _noted(cluster: Cluster, fault: str) -> StoppedNode | LinkCuts | None:
     """The fault as its note has it now; None when it has ended."""
     stopped = leases.note_of(cluster, fault)
     return stopped or next((one for one in linkcuts.noted(cluster) if one.id == fault), None)
 
 
-def _until(kept: StoppedNode | SeveredLinks) -> float:
+def _until(kept: StoppedNode | LinkCuts) -> float:
     """On the monotonic clock: a clock that is set meanwhile changes nothing."""
     return time.monotonic() + kept.until - time.time()
 

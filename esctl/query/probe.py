@@ -93,7 +93,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class ProbeResult:
     """The whole way of one event."""
 
     event: dict[str, Any]
@@ -107,7 +107,7 @@ class Passage:
     watched: Sequence[Watched]
 
 
-async def probe(cluster: Cluster) -> Passage:
+async def probe(cluster: Cluster) -> ProbeResult:
     """Send one event and watch it. Raises what `append` does."""
     event = {"source": SOURCE, "id": secrets.token_hex(8), "type": TYPE}
     watched = [Watched(node.id) for node in cluster.nodes]
@@ -125,7 +125,7 @@ async def probe(cluster: Cluster) -> Passage:
         sent = await _send(cluster, event)
         await wait_until(lambda one: one.has_applied(sent.entry.index), PATIENCE_S)
         nursery.cancel_scope.cancel()
-    return _passage(event, sent, watched)
+    return _probe_result(event, sent, watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ async def _watch(cluster: Cluster, node: Node, watched: Watched, looked: trio.lo
         looked.unpark_all()
 
 
-def _passage(event: dict[str, Any], sent: _Sent, watched: Sequence[Watched]) -> Passage:
+def _probe_result(event: dict[str, Any], sent: _Sent, watched: Sequence[Watched]) -> ProbeResult:
     """The steps, in the order in which they were over."""
     origin_s, index = sent.handed_s, sent.entry.index
 
@@ -194,7 +194,7 @@ def _passage(event: dict[str, Any], sent: _Sent, watched: Sequence[Watched]) -> 
             names = {"appended": "last_index", "committed": "commit_index", **names}
         steps = [one.step(name, position, index, origin_s) for name, position in names.items()]
         found += [step for step in steps if step is not None]
-    return Passage(
+    return ProbeResult(
         event=event,
         offset=sent.offset,
         entry=sent.entry,

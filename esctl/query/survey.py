@@ -36,7 +36,7 @@ class Report:
     process: NodeProcess
     status: dict[str, Any] | None
     why: str = ""
-    severed: Sequence[dict[str, Any]] = ()
+    link_cuts: Sequence[dict[str, Any]] = ()
     """The cuts of its real links, where it has some: it does not know of them."""
     heard_ms: int = 0
     """What this machine's wall clock showed when the answer came; 0 when none did."""
@@ -82,7 +82,7 @@ class Report:
     @property
     def faults(self) -> list[dict[str, Any]]:
         """What it is broken by on purpose."""
-        return [*((self.status or {}).get("faults") or []), *self.severed]
+        return [*((self.status or {}).get("faults") or []), *self.link_cuts]
 
     @property
     def clock_off_ms(self) -> tuple[int, int] | None:
@@ -328,7 +328,7 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
     reports = [
         replace(
             answers[p.node.id],
-            severed=cuts.get(p.node.id, ()),
+            link_cuts=cuts.get(p.node.id, ()),
             contradicts=_last_conflict(cluster, p),
             without_data=not p.node.data_dir.is_dir(),
         )

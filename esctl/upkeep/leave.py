@@ -27,36 +27,38 @@ class Drained:
     seconds: float
 
 
-async def spared(hands: NodeOperations, number: int, timeout_s: float) -> Survey:
+async def spared(operations: NodeOperations, number: int, timeout_s: float) -> Survey:
     """Wait until the cluster can do without the node, and a majority answers a read.
 
     Raises `TooFewNodes`, and what `NodeOperations.confirm` raises; nothing was done then.
     """
-    survey = await readiness.wait_until_spared(hands.look, number, timeout_s)
-    await hands.confirm()
+    survey = await readiness.wait_until_spared(operations.look, number, timeout_s)
+    await operations.confirm()
     return survey
 
 
-async def hand_over(hands: NodeOperations, survey: Survey, number: int, to: int | None = None) -> int | None:
+async def hand_over(
+    operations: NodeOperations, survey: Survey, number: int, to: int | None = None
+) -> int | None:
     """Move the leadership away from `number` if it leads, and let a majority answer for the new leader.
 
     Who leads then; None when `number` did not lead.
     """
     if survey.leader is None or survey.leader.node.id != number:
         return None
-    await hands.hand_over(number, to)
-    return await hands.confirm()
+    await operations.hand_over(number, to)
+    return await operations.confirm()
 
 
-async def drain(hands: NodeOperations, number: int, to: int | None, timeout_s: float) -> Drained:
+async def drain(operations: NodeOperations, number: int, to: int | None, timeout_s: float) -> Drained:
     """Take the node out of service once it can be spared; raises as `spared` does."""
-    survey = await spared(hands, number, timeout_s)
+    survey = await spared(operations, number, timeout_s)
     begun = trio.current_time()
-    leader = await hand_over(hands, survey, number, to)
+    leader = await hand_over(operations, survey, number, to)
     with trio.CancelScope(shield=True):
-        killed = await hands.stop(number)
+        killed = await operations.stop(number)
     handed_over = leader is not None
-    leader = leader if leader is not None else await hands.confirm()
+    leader = leader if leader is not None else await operations.confirm()
     return Drained(leader, handed_over, killed, trio.current_time() - begun)
 
 

@@ -49,7 +49,7 @@ class Sameness:
 
 
 async def replace(
-    hands: NodeOperations,
+    operations: NodeOperations,
     number: int,
     swap: Callable[[], Path | None],
     timeout_s: float,
@@ -61,16 +61,16 @@ async def replace(
     guard, and each stretch in which the node gets no further. Raises `TooFewNodes` when nothing was done,
     `NodeNotBack`, and what `swap` and the backend raise.
     """
-    survey = await leave.spared(hands, number, timeout_s)
+    survey = await leave.spared(operations, number, timeout_s)
     begun = trio.current_time()
-    leader = await leave.hand_over(hands, survey, number)
+    leader = await leave.hand_over(operations, survey, number)
     with trio.CancelScope(shield=True):
-        await hands.stop(number)
+        await operations.stop(number)
         old = swap()
-        pid = await hands.start(number, REJOIN)
+        pid = await operations.start(number, REJOIN)
 
     async def look() -> Survey:
-        looked = await hands.look()
+        looked = await operations.look()
         if looked.leader is not None:
             have = looked.report(number).number("next_offset") or 0
             seen(have, looked.leader.number("next_offset") or 0)

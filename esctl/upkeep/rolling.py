@@ -45,7 +45,7 @@ def order_of(survey: Survey) -> list[int]:
 
 
 async def restart(
-    hands: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]
+    operations: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]
 ) -> None:
     """Restart the nodes in this order; whoever leads when its turn comes has the last turn.
 
@@ -54,26 +54,26 @@ async def restart(
     """
     left = list(order)
     while left:
-        number = await _next(hands, left)
-        survey = await leave.spared(hands, number, timeout_s)
+        number = await _next(operations, left)
+        survey = await leave.spared(operations, number, timeout_s)
         with trio.CancelScope(shield=True):
-            step = await _restart(hands, number, survey, timeout_s)
+            step = await _restart(operations, number, survey, timeout_s)
         left.remove(number)
         done(step)
         await trio.lowlevel.checkpoint()
 
 
-async def _next(hands: NodeOperations, left: Sequence[int]) -> int:
-    leader = (await hands.look()).leader
+async def _next(operations: NodeOperations, left: Sequence[int]) -> int:
+    leader = (await operations.look()).leader
     waiting = [number for number in left if leader is None or number != leader.node.id]
     return (waiting or left)[0]
 
 
-async def _restart(hands: NodeOperations, number: int, survey: Survey, timeout_s: float) -> Step:
+async def _restart(operations: NodeOperations, number: int, survey: Survey, timeout_s: float) -> Step:
     begun = trio.current_time()
-    led = await leave.hand_over(hands, survey, number) is not None
-    killed = await hands.stop(number)
-    pid = await hands.start(number)
-    after = await leave.back(hands.look, number, timeout_s)
+    led = await leave.hand_over(operations, survey, number) is not None
+    killed = await operations.stop(number)
+    pid = await operations.start(number)
+    after = await leave.back(operations.look, number, timeout_s)
     leader = after.leader.node.id if after.leader is not None else None
     return Step(number, pid, led, leader, killed, trio.current_time() - begun)

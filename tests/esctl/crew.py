@@ -19,7 +19,7 @@ from tests.esctl.wire_node import WireNode, log
 
 @dataclass
 class Crew:
-    """See `upkeep.hands.NodeOperations`."""
+    """See `upkeep.operations.NodeOperations`."""
 
     leader: int | None = 1
     count: int = 3

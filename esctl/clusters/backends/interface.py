@@ -72,7 +72,7 @@ class Links(Protocol):
     def mend(self, cluster: Cluster, cuts: Collection[Cut]) -> None:
         """End those of the cuts that are there."""
 
-    def severed(self, cluster: Cluster) -> frozenset[Cut]:
+    def cuts(self, cluster: Cluster) -> frozenset[Cut]:
         """The cuts that are there now. A cluster that was stopped has none."""
 
     def carries(self, cluster: Cluster, source: int, destination: int) -> bool:

@@ -31,9 +31,9 @@ class NetnsLinks:
         """See `interface.Links.mend`."""
         Network.of(cluster).mend(cuts)
 
-    def severed(self, cluster: Cluster) -> frozenset[Cut]:
-        """See `interface.Links.severed`."""
-        return Network.of(cluster).severed()
+    def cuts(self, cluster: Cluster) -> frozenset[Cut]:
+        """See `interface.Links.cuts`."""
+        return Network.of(cluster).cuts()
 
     def carries(self, cluster: Cluster, source: int, destination: int) -> bool:
         """See `interface.Links.carries`."""

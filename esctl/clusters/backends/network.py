@@ -179,12 +179,12 @@ class Network:
 
     def mend(self, cuts: Collection[Cut]) -> None:
         """End those of the cuts that are there. Raises `NetworkRefused`."""
-        there = self.severed() & set(cuts)
+        there = self.cuts() & set(cuts)
         for source in sorted({source for source, _ in there}):
             words = [f"neigh del {self.address(to)} dev eth0" for one, to in sorted(there) if one == source]
             ip("-n", self.namespace(source), batch=words)
 
-    def severed(self) -> frozenset[Cut]:
+    def cuts(self) -> frozenset[Cut]:
         """The cuts that are there now, as the kernel has them."""
         numbers = {self.address(number): number for number in self.numbers}
         found = set()

@@ -1,7 +1,8 @@
 """`esctl fault disk`: a disk that is slow, refuses a write, has a flipped bit, or a torn end.
 
 The first three last for a lease. The last two are events, not states: the node is stopped, its files are
-damaged, it is started again, and what it does then is the answer. A keeper starts it should `esctl` be gone.
+damaged, it is started again, and what it does then is the answer. A watchdog starts it should `esctl` be
+gone.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 AT_REST: Final = ("flip", "torn")
 KEPT_MS: Final = 60_000
-"""When a keeper starts a node whose files are being damaged, should nobody else have."""
+"""When a watchdog starts a node whose files are being damaged, should nobody else have."""
 _DEEDS: Final = {
     "flip": "stop it, flip one bit of an acked entry on its disk, start it",
     "torn": "kill it, leave half a record at the end of its log, start it",
@@ -111,7 +112,7 @@ def _at_rest(
     run.terminal.view(plan)
     guard.moderate(run.terminal, f"node {number} of {cluster.name}: {_DEEDS[how]}.", yes=yes, typed=run.typed)
     helps = f"esctl status --cluster {cluster.name}"
-    away = f"a keeper starts node {number} within {KEPT_MS // 1000} s if it is down"
+    away = f"a watchdog starts node {number} within {KEPT_MS // 1000} s if it is down"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; {away}")
     log_end = nodelog.size(backend_named(cluster.backend).log_path(cluster, number))
     with run.terminal.progress(f"{how} at node {number}"):
@@ -126,7 +127,7 @@ def _at_rest(
 
 
 def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
-    """The node is away only in here, whatever comes; a keeper sees to that."""
+    """The node is away only in here, whatever comes; a watchdog sees to that."""
     from esctl.chaos import atrest
 
     kept = leases.begin(survey.cluster, fault, how, number, KEPT_MS)

@@ -95,21 +95,21 @@ def net(
     total = kinds.get("stall") is not None or any(
         p.get("permille") == 1000 for kind, p in kinds.items() if kind in ("drop", "reset")
     )
-    severed = Partition(
+    partition = Partition(
         None,
         tuple(voters),
         frozenset(cuts if total else ()),
         frozenset({report.node.id for report in survey.down} | survey.uncounted),
     )
     what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
-    sides = sides_of(severed)
+    sides = sides_of(partition)
     if not dry_run:
         run.terminal.view(sides)
-    if not dry_run and not severed.keeps_quorum:
+    if not dry_run and not partition.keeps_quorum:
         guard.moderate(
             run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes, typed=run.typed
         )
-    data = {"links": [list(one) for one in sorted(cuts)], **severed.as_data()}
+    data = {"links": [list(one) for one in sorted(cuts)], **partition.as_data()}
     return strike(
         run, survey, ordered, lease_ms, data, what, counts(ordered),
         dry_run=dry_run, plan=sides, ways=[f"net {kind}" for kind in kinds],

@@ -1,4 +1,4 @@
-"""`esctl fault kill`, `pause` and `freeze`: nodes that end or stand still, until a keeper ends that."""
+"""`esctl fault kill`, `pause` and `freeze`: nodes that end or stand still, until a watchdog ends that."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +71,7 @@ def _stop(
     yes: bool,
     dry_run: bool,
 ) -> Answer:
-    """Kill or pause nodes, each with a keeper that ends that."""
+    """Kill or pause nodes, each with a watchdog that ends that."""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)

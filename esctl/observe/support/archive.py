@@ -1,6 +1,6 @@
 """The support archive: which files are in it, how much of each, and what is left out on purpose.
 
-Reads descriptions, configurations, the ends of logs and of the audit trail; never a data directory, so no
+Reads descriptions, configurations, the ends of logs and of the audit log; never a data directory, so no
 event and no key. Everything passes through `redaction.py`. Called by `esctl debug bundle`.
 """
 
@@ -58,7 +58,7 @@ def collect(
         tail, cut = tail_of(node.log, log_bytes)
         lines = "".join(redaction.line(line) + "\n" for line in tail.splitlines())
         parts.append(Part(f"node-{node.id}/log.jsonl", lines.encode(), cut))
-    lines_of_trail = list(auditlog.Trail(cluster.name).lines())
+    lines_of_trail = list(auditlog.AuditLog(cluster.name).lines())
     kept = lines_of_trail[-TRAIL_TAIL_LINES:]
     cut = sum(len(line) + 1 for line in lines_of_trail[: -len(kept)] if kept)
     parts.append(Part("audit.jsonl", b"".join(line + b"\n" for line in kept), cut))

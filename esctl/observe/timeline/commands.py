@@ -1,19 +1,19 @@
-"""What operators typed, as moments: from the audit trail of a cluster, where there is one.
+"""What operators typed, as moments: from the audit log of a cluster, where there is one.
 
-The trail is read by `esctl/cli/auditlog.py`; an entry without a time is skipped. Called by `esctl timeline`.
+An entry without a time is skipped. Called by `esctl timeline`.
 """
 
 from collections.abc import Iterator
 
 from esctl.cli import instant
-from esctl.cli.auditlog import Entry, Trail
+from esctl.cli.auditlog import AuditLog, Entry
 from esctl.observe.timeline.moments import Kind, Moment
 
 
 def read(cluster: str) -> list[Moment]:
-    """All that the trail of the cluster tells; nothing when there is none, or it cannot be read."""
+    """All that the audit log of the cluster tells; nothing when there is none, or it cannot be read."""
     try:
-        return [moment for entry in Trail(cluster).entries() for moment in _moments(entry)]
+        return [moment for entry in AuditLog(cluster).entries() for moment in _moments(entry)]
     except OSError:
         return []
 

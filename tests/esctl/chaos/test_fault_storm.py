@@ -199,12 +199,12 @@ class Load:
 
 
 class Passed:
-    """A passage that is over."""
+    """A storm run that is over."""
 
     def __init__(self, load: Load, *, served: bool = True, missed: str = "") -> None:
         self.storm = draw(5, (1, 2, 3), 30_000)
         self.load, self.served = load, served
-        self.blown = [type("FaultResult", (), {"scheduled": self.storm.schedule[0], "missed": missed})()]
+        self.results = [type("FaultResult", (), {"fault": self.storm.schedule[0], "missed": missed})()]
 
 
 class Found:
@@ -216,7 +216,7 @@ class Found:
 
 
 @pytest.mark.parametrize(
-    ("passage", "outcome", "code"),
+    ("storm_run", "outcome", "code"),
     [
         (Passed(Load()), Found(), Exit.OK),
         (Passed(Load()), Found(clean=False), Exit.VERDICT_FAILED),
@@ -228,9 +228,9 @@ class Found:
     ],
 )
 def test_what_is_wrong_is_wrong_and_what_is_not_known_is_not_passed(
-    passage: Any, outcome: Any, code: Exit
+    storm_run: Any, outcome: Any, code: Exit
 ) -> None:
-    assert command.StormResult(passage, outcome).code is code
+    assert command.StormResult(storm_run, outcome).code is code
 
 
 def test_a_cut_of_a_storm_strikes_every_link_of_its_node() -> None:

@@ -79,7 +79,7 @@ def test_a_leader_that_is_cut_off_is_replaced_and_the_lease_outlives_esctl_and_n
     assert set(cut.cuts) == set(between([old], others))
     wait_for(lambda: not linkcuts.noted(cluster))
     assert time.time() >= cut.until - 0.05
-    assert Network.of(cluster).severed() == set()
+    assert Network.of(cluster).cuts() == set()
     said, complained = load.communicate(timeout=60)
     assert load.returncode == 0, said + complained
     assert apart.data("health", "--wait", "20")["healthy"]

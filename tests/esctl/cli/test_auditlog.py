@@ -1,4 +1,4 @@
-"""The audit trail: what is noted of a command, that none is forgotten, and that an edit shows."""
+"""The audit log: what is noted of a command, that none is forgotten, and that an edit shows."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from esctl.cli import auditlog
-from esctl.cli.auditlog import Noted, Trail
+from esctl.cli.auditlog import AuditLog, Noted
 from esctl.cli.commandtable import ROWS, load
 from esctl.cli.instant import moment
 from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
@@ -78,13 +78,13 @@ def test_a_command_is_noted_before_it_acts_and_after(
     real = state.locked
 
     def looking(name: str, waiting: Callable[[str], None]) -> Any:
-        seen.append([json.loads(line)["what"] for line in Trail("fake").lines()])
+        seen.append([json.loads(line)["what"] for line in AuditLog("fake").lines()])
         return real(name, waiting)
 
     monkeypatch.setattr(state, "locked", looking)
     assert Run("node", "stop", "1", "--timeout", "2.5", "-o", "json").code == 0
     assert seen == [["intent"]]
-    (entry,) = Trail("fake").entries()
+    (entry,) = AuditLog("fake").entries()
     assert entry.line == "esctl node stop 1 --timeout 2.5"
     assert (entry.command, entry.cluster, entry.pid, entry.exit_code) == ("node stop", "fake", os.getpid(), 0)
     assert entry.user == auditlog.user()
@@ -94,12 +94,12 @@ def test_a_command_is_noted_before_it_acts_and_after(
 def test_a_dry_run_and_a_question_are_not_noted(fakes: FakeNodes) -> None:
     for words in (["node", "stop", "1", "-n"], ["node", "ls"], ["audit"]):
         assert Run(*words).code == 0
-    assert Trail("fake").entries() == []
+    assert AuditLog("fake").entries() == []
 
 
 def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
     assert Run("cluster", "destroy", "--no-input").code == 13
-    (entry,) = Trail("fake").entries()
+    (entry,) = AuditLog("fake").entries()
     assert (entry.exit_code, entry.error) == (13, "ES4201")
     (row,) = Run("audit").out.splitlines()
     assert row.split("\t")[1:] == [auditlog.user(), "esctl cluster destroy", "exit 13 ES4201"]
@@ -121,7 +121,7 @@ def test_the_trail_outlives_the_cluster_and_goes_on_with_the_next_of_its_name(
 def test_a_bug_is_noted_as_one(fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esctl.commands.node._look", lambda *_: 1 / 0)
     assert Run("node", "stop", "1").code == 1
-    (entry,) = Trail("fake").entries()
+    (entry,) = AuditLog("fake").entries()
     assert (entry.exit_code, entry.error) == (1, "ES9001")
 
 
@@ -140,7 +140,7 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
     ) -> Answer:
         """Try"""
         run.intend("probe")
-        lines.extend(entry.line for entry in Trail("probe").entries())
+        lines.extend(entry.line for entry in AuditLog("probe").entries())
         return Answer()
 
     words = ["my file", "--word", "two words", "--word", "/etc/x", "--api-token", "hunter2", "--no-deep"]
@@ -155,7 +155,7 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
 
 
 def test_a_line_that_is_very_long_is_cut_and_the_chain_holds() -> None:
-    found = Trail("long")
+    found = AuditLog("long")
     Noted(found, "produce", "esctl produce " + "\N{GRINNING FACE}" * 50_000).ended(0, None)
     Noted(found, "node stop", "esctl node stop 1").ended(0, None)
     assert found.breaks() == []
@@ -163,7 +163,7 @@ def test_a_line_that_is_very_long_is_cut_and_the_chain_holds() -> None:
 
 
 def test_a_record_that_lacks_its_parts_is_told_and_passed_over() -> None:
-    found = Trail("odd")
+    found = AuditLog("odd")
     found.append({"what": "intent", "time": "now"})
     found.append({"what": "intent", "run": "a", "time": "?", "user": 5, "line": None})
     assert [one.line for one in found.breaks()] == [1]
@@ -179,19 +179,19 @@ def test_a_command_whose_trail_cannot_be_written_warns_and_acts(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Trail, "append", full)
+    monkeypatch.setattr(AuditLog, "append", full)
     run = Run("node", "stop", "1")
     assert run.code == 0
-    assert "not in the audit trail: No space left on device" in run.err
+    assert "not in the audit log: No space left on device" in run.err
 
 
 def test_a_command_that_was_killed_has_no_outcome(fakes: FakeNodes) -> None:
-    Noted(Trail("fake"), "cluster restart", "esctl cluster restart --rolling")
+    Noted(AuditLog("fake"), "cluster restart", "esctl cluster restart --rolling")
     assert "killed, or it runs still" in Run("audit").out
 
 
 def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
-    Noted(Trail("fake"), "node stop", "esctl node stop 1")
+    Noted(AuditLog("fake"), "node stop", "esctl node stop 1")
     for words, count in (
         (["--user", "nobody-else"], 0),
         (["--user", auditlog.user()], 1),
@@ -212,19 +212,19 @@ def test_a_time_is_so_long_ago_or_a_date() -> None:
 
 
 @pytest.fixture
-def chain() -> Trail:
+def chain() -> AuditLog:
     """Three commands, six lines."""
-    found = Trail("chain")
+    found = AuditLog("chain")
     for number in range(3):
         Noted(found, "node stop", f"esctl node stop {number}").ended(0, None)
     return found
 
 
-def rewrite(chain: Trail, change: Callable[[list[bytes]], list[bytes]]) -> None:
+def rewrite(chain: AuditLog, change: Callable[[list[bytes]], list[bytes]]) -> None:
     chain.path.write_bytes(b"".join(line + b"\n" for line in change(list(chain.lines()))))
 
 
-def test_each_line_holds_the_hash_of_the_one_before(chain: Trail) -> None:
+def test_each_line_holds_the_hash_of_the_one_before(chain: AuditLog) -> None:
     assert len(list(chain.lines())) == 6
     assert chain.breaks() == []
     assert chain.path.stat().st_mode & 0o777 == 0o600
@@ -242,7 +242,7 @@ def test_each_line_holds_the_hash_of_the_one_before(chain: Trail) -> None:
     ids=["changed", "taken out", "added", "begun later", "swapped"],
 )
 def test_an_edit_shows_and_where(
-    chain: Trail, change: Callable[[list[bytes]], list[bytes]], where: int
+    chain: AuditLog, change: Callable[[list[bytes]], list[bytes]], where: int
 ) -> None:
     rewrite(chain, change)
     assert chain.breaks()[0].line == where
@@ -252,7 +252,7 @@ def test_an_edit_shows_and_where(
     assert run.document["data"]["breaks"][0]["line"] == where
 
 
-def test_a_line_torn_by_a_crash_is_told_and_the_chain_goes_on_after_it(chain: Trail) -> None:
+def test_a_line_torn_by_a_crash_is_told_and_the_chain_goes_on_after_it(chain: AuditLog) -> None:
     with chain.path.open("ab") as file:
         file.write(b'{"what":"int')
     Noted(chain, "node stop", "esctl node stop 7").ended(0, None)

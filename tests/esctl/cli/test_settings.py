@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from esctl.cli import settings
-from esctl.cli.auditlog import MACHINE, Trail
+from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.errors import InvalidSetting
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -135,7 +135,7 @@ def test_setting_a_value_keeps_the_rest_of_the_file(project: Path) -> None:
     assert (found.get("cluster").value, found.get("no_color").value) == ("other", True)
     assert Run("config", "set", "--project", "cluster", "ours").code == 0
     assert Path("esctl.toml").read_text() == 'cluster = "ours"\n'
-    assert [entry.command for entry in Trail(MACHINE).entries()] == ["config set"] * 4
+    assert [entry.command for entry in AuditLog(MACHINE).entries()] == ["config set"] * 4
 
 
 def test_setting_what_something_stronger_hides_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,24 +68,24 @@ def test_a_run_that_a_newer_esctl_has_written_is_neither_read_nor_gone_on_with(s
 
 
 def test_nothing_is_added_to_the_trail_of_a_newer_esctl(state_home: Path) -> None:
-    noted = auditlog.Noted(auditlog.Trail("drill"), "node stop", "esctl node stop 1")
-    with noted._trail.path.open("a") as file:
+    noted = auditlog.Noted(auditlog.AuditLog("drill"), "node stop", "esctl node stop 1")
+    with noted._log.path.open("a") as file:
         file.write(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
-    before = noted._trail.path.read_bytes()
+    before = noted._log.path.read_bytes()
     with pytest.raises(NewerState):
         noted.ended(0, None)
     with pytest.raises(NewerState):
-        auditlog.Trail("drill").entries()
-    assert noted._trail.path.read_bytes() == before
+        auditlog.AuditLog("drill").entries()
+    assert noted._log.path.read_bytes() == before
 
 
 def test_a_command_goes_on_without_a_trail_that_a_newer_esctl_keeps(state_home: Path) -> None:
     state.add(CLUSTER)
-    path = auditlog.Trail("drill").path
+    path = auditlog.AuditLog("drill").path
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
     before = path.read_bytes()
     run = Run("cluster", "stop", "drill")
     assert run.code == 0
-    assert "this command is not in the audit trail" in run.err
+    assert "this command is not in the audit log" in run.err
     assert path.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Nodes that are paused for a while: a keeper ends that, whoever is gone meanwhile. The nodes are scripts."""
+"""Nodes that are paused for a while: a watchdog ends that, whoever is gone. The nodes are scripts."""
 
 import time
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_keeper_that_cannot_end_a_fault_tries_again(
     refusals += [NodeNotReady("busy")] * 3
     assert watchdog.keep(running.cluster, "pause-1") == 1
     assert leases.note_of(running.cluster, "pause-1") is not None
-    assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own keeper ends now
+    assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own watchdog ends now
 
 
 def test_the_lease_begins_when_the_node_is_struck(running: FakeNodes) -> None:

@@ -33,7 +33,7 @@ class Wires:
     cluster: Cluster
     network: Network
 
-    def cut(self, fault: str, cuts: list[tuple[int, int]], lease_ms: int = 60_000) -> linkcuts.SeveredLinks:
+    def cut(self, fault: str, cuts: list[tuple[int, int]], lease_ms: int = 60_000) -> linkcuts.LinkCuts:
         links = linkcuts.begin(self.cluster, fault, cuts, lease_ms)
         linkcuts.strike(self.cluster, links)
         return links
@@ -65,7 +65,7 @@ def test_the_cuts_of_every_shape_are_what_its_orders_say() -> None:
 
 
 def test_a_cut_is_told_in_the_words_of_a_nodes_own_fault() -> None:
-    links = linkcuts.SeveredLinks("cut-1", ((1, 2), (1, 3)), 10_000, time.time() + 5, lost=1)
+    links = linkcuts.LinkCuts("cut-1", ((1, 2), (1, 3)), 10_000, time.time() + 5, lost=1)
     told = links.pictures()
     assert {number: [one["id"] for one in ones] for number, ones in told.items()} == {
         1: ["cut-1.out"],
@@ -93,10 +93,10 @@ def test_a_cut_loses_what_goes_one_way_and_is_over_when_it_is_mended(wires: Wire
 @needs_root
 def test_links_are_mended_when_the_lease_is_over(wires: Wires) -> None:
     links = wires.cut("cut-1", BOTH_WAYS, lease_ms=800)
-    assert wires.network.severed() == set(BOTH_WAYS)
+    assert wires.network.cuts() == set(BOTH_WAYS)
     wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
     assert time.time() >= links.until - 0.05
-    assert wires.network.severed() == set()
+    assert wires.network.cuts() == set()
 
 
 @needs_root
@@ -104,11 +104,11 @@ def test_a_link_that_another_cut_wants_stays_cut(wires: Wires) -> None:
     wires.cut("cut-1", BOTH_WAYS)
     wires.cut("cut-2", [(1, 2), (1, 3)])
     linkcuts.heal(wires.cluster, ["cut-1"])
-    assert wires.network.severed() == {(1, 2), (1, 3)}
+    assert wires.network.cuts() == {(1, 2), (1, 3)}
     (wires.cluster.directory / "cuts" / "cut-2.json").unlink()  # nobody knows of it any more
     assert linkcuts.active(wires.cluster) == []
     linkcuts.heal(wires.cluster)
-    assert wires.network.severed() == set()
+    assert wires.network.cuts() == set()
 
 
 @needs_root
@@ -117,7 +117,7 @@ def test_a_cut_that_something_passes_is_said_to_have_no_effect(wires: Wires) -> 
     wires.network.mend([(2, 1)])
     with pytest.raises(NoEffect, match="what node 2 sends still reaches node 1"):
         linkcuts.prove(wires.cluster, links)
-    assert wires.network.severed() == set()
+    assert wires.network.cuts() == set()
     assert linkcuts.noted(wires.cluster) == []
 
 
@@ -127,19 +127,19 @@ def test_nothing_is_cut_when_the_lease_is_over_before(wires: Wires) -> None:
     wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
     with pytest.raises(OperationTimeout, match="nothing was done"):
         linkcuts.strike(wires.cluster, links)
-    assert wires.network.severed() == set()
+    assert wires.network.cuts() == set()
 
 
 @needs_root
 async def test_the_failover_drill_cuts_the_links_of_a_leader_and_mends_them(wires: Wires) -> None:
     subject = LiveCluster(wires.cluster, backend_named(wires.cluster.backend))
     marked = []
-    await subject.cut(2, lambda: marked.append(wires.network.severed()))
+    await subject.cut(2, lambda: marked.append(wires.network.cuts()))
     assert marked == [frozenset()], "the instant before"
-    assert wires.network.severed() == {(2, 1), (2, 3), (1, 2), (3, 2)}
+    assert wires.network.cuts() == {(2, 1), (2, 3), (1, 2), (3, 2)}
     assert await subject.cut_hits(2)
     await subject.mend(2)
-    assert wires.network.severed() == set()
+    assert wires.network.cuts() == set()
 
 
 @needs_root

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl.cli.auditlog import MACHINE, Trail
+from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.clusters import state
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.clock import OLDEST_S, Discipline
@@ -106,12 +106,12 @@ def test_what_belongs_to_nobody_is_found_and_removed_only_when_told(fakes: FakeN
     found = [one["found"] for one in Run("doctor", "-o", "json").data["checks"] if one["check"] == "remains"]
     assert len(found) == 2
     assert torn.exists()
-    assert Trail(MACHINE).entries() == []
+    assert AuditLog(MACHINE).entries() == []
     assert Run("doctor", "--fix").code == 0
     assert not (root / "never").exists()
     assert not torn.exists()
     assert kept.exists()
-    assert [entry.line for entry in Trail(MACHINE).entries()] == ["esctl doctor --fix"]
+    assert [entry.line for entry in AuditLog(MACHINE).entries()] == ["esctl doctor --fix"]
 
 
 def test_a_cluster_that_is_being_made_is_no_remains(fakes: FakeNodes) -> None:

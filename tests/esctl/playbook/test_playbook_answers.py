@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from esctl.cli.auditlog import Trail
+from esctl.cli.auditlog import AuditLog
 from esctl.clusters import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.telling import AtTerminal, load_line
@@ -179,7 +179,7 @@ def test_to_go_on_and_to_take_back_are_in_the_audit_trail(
     name = cut_off(tmp_path, monkeypatch)
     assert Run("playbook", "resume", name).code == Exit.VERDICT_FAILED
     assert Run("playbook", "abort", name).code == Exit.OK
-    entries = Trail("drill").entries()
+    entries = AuditLog("drill").entries()
     assert [(one.command, one.exit_code) for one in entries[-2:]] == [
         ("playbook resume", Exit.VERDICT_FAILED),
         ("playbook abort", Exit.OK),

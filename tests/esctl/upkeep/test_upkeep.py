@@ -234,11 +234,11 @@ async def test_a_node_that_a_lease_brings_back_is_waited_for(monkeypatch: pytest
     monkeypatch.setattr(leases, "active", lambda _: [struck] if 2 in crew.down else [])
     async with trio.open_nursery() as nursery:
 
-        async def keeper() -> None:
+        async def watchdog() -> None:
             await trio.sleep(10)
             crew.down.clear()
 
-        nursery.start_soon(keeper)
+        nursery.start_soon(watchdog)
         await readiness.wait_until_spared(crew.look, 3, 60.0)
     assert crew.down == set()
 

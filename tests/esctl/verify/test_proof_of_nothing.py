@@ -28,7 +28,7 @@ def test_a_measurement_in_which_nothing_was_acked_is_inconclusive() -> None:
 def test_an_audit_trail_without_a_line_proves_nothing(tmp_path: Path) -> None:
     run = Run("audit", "--machine", "--verify", "-o", "json")
     assert (run.code, run.document["errors"][0]["code"]) == (12, "ES4303")
-    auditlog.Noted(auditlog.Trail(auditlog.MACHINE), "config set", "esctl config set a b").ended(0, None)
+    auditlog.Noted(auditlog.AuditLog(auditlog.MACHINE), "config set", "esctl config set a b").ended(0, None)
     assert Run("audit", "--machine", "--verify").code == 0
 
 
