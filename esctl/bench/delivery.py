@@ -85,7 +85,7 @@ class Followed:
     from_offset: int
     node: int
     follower: bool
-    """The node was one at the begin."""
+    """The node was one at the beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ NOT_BEHIND_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A load that has ended, and everybody's usage at the begin and at the end of the measured time."""
+    """A load that has ended, and everybody's usage at the beginning and at the end of the measured time."""
 
     load: Load
     plan: Plan
@@ -77,7 +77,7 @@ async def run_trial(
 
 
 async def usage_around(look: Look, load: Load) -> tuple[Usage, Usage]:
-    """At the begin and at the end of the measured time of a load that has started."""
+    """At the beginning and at the end of the measured time of a load that has started."""
     await trio.sleep_until(load.begun_s)
     before = await look()
     await trio.sleep_until(load.ended_s)

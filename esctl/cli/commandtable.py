@@ -47,7 +47,7 @@ ROWS: Final = (
     Row("trace", "Show where one event is on each node, or a probe on its way", "Look"),
     Row("audit", "Show who changed what, when, and how it ended", "Look"),
     Row("doctor", "Check that this machine can run a cluster", "Look"),
-    Row("debug", "Make an archive for somebody who is to help, without secrets", "Look"),
+    Row("debug", "Make an archive for support, without secrets", "Look"),
     Row("fault", "Break links, disks and nodes on purpose, for a while", "Break"),
     Row("bench", "Measure throughput and latency", "Measure"),
     Row("playbook", "Read, check, plan and run drills and runbooks", "Playbooks"),

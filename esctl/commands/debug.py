@@ -28,7 +28,7 @@ MIB: Final = 1 << 20
 
 @app.callback()
 def debug() -> None:
-    """Make an archive for somebody who is to help, without secrets"""
+    """Make an archive for support, without secrets"""
 
 
 @command(app, "bundle")

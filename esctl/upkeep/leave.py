@@ -1,7 +1,7 @@
 """How one node leaves and comes back: spared first, the leadership handed over, back when it counts again.
 
 The steps that a rolling restart, a drain and a replacement share. Decides when each is over. Never prints.
-Called by the rest of this room and by `esctl node drain`.
+Called by the rest of this package and by `esctl node drain`.
 """
 
 from dataclasses import dataclass

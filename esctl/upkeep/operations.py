@@ -1,7 +1,7 @@
 """What upkeep does to a cluster, verb by verb: look, confirm, hand over, stop, start.
 
 Decides nothing; each verb returns when it is done or raises what the backend and the client raise. Tests
-have hands of their own, over a cluster in memory. Called by the rest of this room.
+have operations of their own, over a cluster in memory. Called by the rest of this package.
 """
 
 from collections.abc import Sequence

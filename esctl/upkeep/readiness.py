@@ -2,7 +2,7 @@
 
 A node counts when it answers, follows the one leader, is broken by nobody on purpose, trusts its disk and
 has applied what that leader had committed when it was first looked at: so a steady load keeps nobody
-waiting for ever. Looks and waits, changes nothing, never prints. Called by the rest of this room.
+waiting for ever. Looks and waits, changes nothing, never prints. Called by the rest of this package.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence

@@ -1,6 +1,6 @@
 """What people and programs are told of upkeep: the plan beforehand, a line a step, and the end.
 
-Makes answers of what the rest of this room found; computes and does nothing else. Called by
+Makes answers of what the rest of this package found; computes and does nothing else. Called by
 `esctl cluster restart`, `esctl node drain` and `esctl node replace`.
 """
 

@@ -1,4 +1,4 @@
-"""What a check of the machine found, and what to do about it. Called by the other modules of this room."""
+"""What a check of the machine found, and what to do about it. Called by the other modules of this package."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What an operator hands to somebody who is to help: everything that explains, nothing that is secret."""
+"""What an operator sends to support: everything that explains, nothing that is secret."""

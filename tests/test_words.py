@@ -1,0 +1,65 @@
+"""Words and turns that have a plainer one: none of them is in the code or in a document.
+
+A stranger has to read each of them twice. What a figure counts and what a file is called may stay.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+TOOLKIT: Final = [*(ROOT / "esctl").rglob("*.py"), *(ROOT / "playbooks").glob("*.toml")]
+DOCUMENTS: Final = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
+EVERYTHING: Final = [*TOOLKIT, *DOCUMENTS, *(ROOT / "esnode").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+
+OF_THE_TOOLKIT: Final = {
+    r"audit trails?": "audit log",
+    r"deeds?": "action",
+    r"(?<!\")gusts?": "scheduled fault",
+    r"weathered": "storm result",
+    r"vault": "offline data directory",
+    r"shelf": "catalog",
+    r"severed": "cut",
+}
+ANYWHERE: Final = {
+    r"ends? with (exit )?(code )?\d+": "exits with code N",
+    r"somebody who is to help": "support",
+    r"at the begin": "at the beginning",
+    r"(this|other|rest of the|called by the) rooms?": "package, module",
+}
+EXCEPT: Final = {"CHANGELOG.md"}
+"""It says what was, in the words of then."""
+
+
+def banned_in(text: str, words: dict[str, str]) -> list[str]:
+    """Each line that has one of the words, with what to write."""
+    plainer = {re.compile(rf"\b{word}\b", re.IGNORECASE): better for word, better in words.items()}
+    return [
+        f"{number}: {hit[0]!r} -> {better}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for word, better in plainer.items()
+        if (hit := word.search(line))
+    ]
+
+
+def found(words: dict[str, str], paths: list[Path]) -> list[str]:
+    """The same of files."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in paths
+        if path.name not in EXCEPT
+        for line in banned_in(path.read_text(encoding="utf-8"), words)
+    ]
+
+
+def test_the_toolkit_uses_the_terms_of_its_field() -> None:
+    assert found(OF_THE_TOOLKIT, TOOLKIT) == []
+
+
+def test_texts_are_in_words_that_everybody_knows() -> None:
+    assert found(ANYWHERE, EVERYTHING) == []
+
+
+def test_a_banned_turn_is_seen() -> None:
+    assert banned_in("well\nThe node ends with 13.", ANYWHERE) == ["2: 'ends with 13' -> exits with code N"]
+    assert banned_in("it ends with an error", ANYWHERE) == []
