@@ -40,8 +40,9 @@ test: $(STAMP)  ## Run every test but those of make check; raft, dedup and apply
 fast: $(STAMP)  ## Run the tests that wait for nothing
 	@$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
-check: $(STAMP)  ## Lint, types, import directions, tidiness
+check: $(STAMP)  ## Lint, spelling, types, import directions, tidiness
 	@$(BIN)/ruff check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/mypy docs examples
 	@$(BIN)/mypy --package bench.peers
