@@ -25,7 +25,7 @@ from bench.floor.cluster import Opener, Subject
 from bench.ground import note, say, written
 from bench.restart import Process, Started
 from esctl.bench.result import Figures
-from esctl.bench.runner import Plan
+from esctl.bench.runner import TrialPlan
 from esctl.clusters import state
 from esnode import config as node_config
 from esnode.client import connect, connect_node
@@ -145,7 +145,7 @@ def measure(options: argparse.Namespace, directory: Path, found: Found) -> int:
     """All of it; the exit code."""
     files = restart.prepare(directory, options.storage, options.events, options.live_keys)
     configs = [node_config.load(file) for file in files]
-    plan = Plan(options.seconds, options.warmup, 0.0, options.batch, WINDOW)
+    plan = TrialPlan(options.seconds, options.warmup, 0.0, options.batch, WINDOW)
 
     with restart.running(files) as nodes:
         for node in nodes:

@@ -23,7 +23,7 @@ from bench.floor.cluster import NODES, START_TIMEOUT_S, STOP_TIMEOUT_S, on_a_lea
 from esctl.bench import machine
 from esctl.bench.generator import Generator
 from esctl.bench.latency import Percentiles
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import layout
 from esctl.clusters.backends.interface import NodeOptions
@@ -54,7 +54,7 @@ Change = Callable[[Config], Config]
 """What a node's configuration shall be instead."""
 
 
-class WholeBatches(Plan):
+class WholeBatches(TrialPlan):
     """A plan whose batches are full at any rate: each leaves when its last event is due."""
 
     @property

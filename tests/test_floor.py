@@ -22,7 +22,7 @@ from bench.floor.cluster import floor, search_path
 from bench.floor.runs import ratios
 from esctl.bench.generator import Generator
 from esctl.bench.result import Figures
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esnode.dedup.batch import Batch, OffsetRange, merge
 from esnode.messages import Append, Appended
 from esnode.raft.entry import Entry, EntryKind, parse, seal
@@ -46,7 +46,7 @@ def rows_of(database: Path) -> list[tuple[int, int, bytes]]:
 @pytest.mark.slow
 async def test_a_short_run_acks_every_event_and_leaves_the_same_log_three_times(tmp_path: Path) -> None:
     run, window = "run", 8
-    plan = Plan(seconds=0.3, warmup_s=0.0, rate=0.0, batch=64, window=window)
+    plan = TrialPlan(seconds=0.3, warmup_s=0.0, rate=0.0, batch=64, window=window)
     async with floor(tmp_path, window) as subject:
         load = Load(subject.log, Generator(run, 100, plan.batch), plan)
         await load.run()

@@ -4,6 +4,7 @@ A stranger has to read each of them twice. What a figure counts and what a file 
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -63,3 +64,13 @@ def test_texts_are_in_words_that_everybody_knows() -> None:
 def test_a_banned_turn_is_seen() -> None:
     assert banned_in("well\nThe node ends with 13.", ANYWHERE) == ["2: 'ends with 13' -> exits with code N"]
     assert banned_in("it ends with an error", ANYWHERE) == []
+
+
+def test_no_two_classes_of_the_toolkit_have_one_name() -> None:
+    names = Counter(
+        name
+        for path in TOOLKIT
+        if path.suffix == ".py"
+        for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -19,7 +19,7 @@ from bench.floor.cluster import Opener, esnode_cluster, floor
 from bench.floor.runs import measure, medians, ratios
 from esctl.bench import machine
 from esctl.bench.result import Figures
-from esctl.bench.runner import Plan
+from esctl.bench.runner import TrialPlan
 from esctl.clusters import state
 from esctl.commands.bench.options import HIGHEST_RATE, LONGEST_S
 from esnode import limits
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 async def take_turns(every: Sequence[Series], options: argparse.Namespace, home: Path) -> int | None:
     """All runs, in turns; the signal that ended them before their time, if one did."""
-    plan = Plan(options.seconds, options.warmup, options.rate, options.batch, options.window)
+    plan = TrialPlan(options.seconds, options.warmup, options.rate, options.batch, options.window)
     ended_by: list[int] = []
 
     async def end_on_signal(task_status: trio.TaskStatus[None]) -> None:

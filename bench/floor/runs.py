@@ -18,7 +18,7 @@ import trio
 from bench.floor.cluster import Opener
 from esctl.bench.generator import Generator
 from esctl.bench.result import Figures, median
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.errors import NodeNotRunning
 from esnode.errors import OperationTimeout
 
@@ -32,7 +32,7 @@ class Window:
     cpu_s: Mapping[str, float]
 
 
-async def measure(opener: Opener, plan: Plan, size: int, home: Path) -> Figures:
+async def measure(opener: Opener, plan: TrialPlan, size: int, home: Path) -> Figures:
     """Start a cluster below `home`, load it, end it. Raises `OperationTimeout` when nothing was acked."""
     with tempfile.TemporaryDirectory(prefix="floor-", dir=home) as directory:
         async with opener(Path(directory), plan.window) as subject:
@@ -44,7 +44,7 @@ async def measure(opener: Opener, plan: Plan, size: int, home: Path) -> Figures:
     return figures_of(load, plan, windows[0])
 
 
-async def _watch(pids: Mapping[str, int], plan: Plan, windows: list[Window]) -> None:
+async def _watch(pids: Mapping[str, int], plan: TrialPlan, windows: list[Window]) -> None:
     """Look at the clocks of the processes, after the warm-up and at the end."""
     now = trio.current_time()
     await trio.sleep_until(now + plan.warmup_s)
@@ -65,7 +65,7 @@ def cpu_s(pid: int) -> float:
         raise NodeNotRunning(f"process {pid} ended while it was measured") from error
 
 
-def figures_of(load: Load, plan: Plan, window: Window) -> Figures:
+def figures_of(load: Load, plan: TrialPlan, window: Window) -> Figures:
     """The figures of a run that has ended."""
     acked = load.recorder.acked_between(window.begin_s, window.end_s)
     if not acked:

@@ -23,7 +23,7 @@ from bench.peers import servers
 from bench.peers.peer import THROUGHPUT, Habits, Peer
 from esctl.bench.generator import Generator
 from esctl.bench.latency import Percentiles
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.events.producer import Appender, Taken
 from esnode.dedup.batch import Batch
 from esnode.errors import OperationTimeout
@@ -93,7 +93,7 @@ async def throughput(peer: Peer, settings: Settings, tell: Tell) -> Figures:
 
 async def loop(peer: Peer, log: Appender, settings: Settings, rate: float) -> Figures:
     """One load; the names of its figures begin with `prefix(rate)`."""
-    plan = Plan(settings.seconds, settings.warmup_s, rate, settings.batch, settings.window)
+    plan = TrialPlan(settings.seconds, settings.warmup_s, rate, settings.batch, settings.window)
     load = Load(log, new_generator(settings.size, plan.events_a_batch), plan)
     nodes_s, client_s, begun_s = servers.cpu_s(peer.pids()), time.process_time(), time.perf_counter()
     await load.run()
@@ -121,7 +121,7 @@ async def failover(peer: Peer, settings: Settings) -> float:
         leader = await peer.leader()
         async with peer.client(leader, Habits(settings.patience_s)) as log, trio.open_nursery() as nursery:
             acks = AckTimes(log)
-            plan = Plan(2 * CALM_S + GIVE_UP_S, 0.0, FAILOVER_RATE, settings.batch, FAILOVER_WINDOW)
+            plan = TrialPlan(2 * CALM_S + GIVE_UP_S, 0.0, FAILOVER_RATE, settings.batch, FAILOVER_WINDOW)
             nursery.start_soon(Load(acks, new_generator(settings.size, plan.events_a_batch), plan).run)
             await trio.sleep(CALM_S + random.random())
             leader = await peer.leader()

@@ -29,7 +29,7 @@ _HARDLY: Final = 1e-9
 """A change at the very edge of its band is within it, whatever the arithmetic's last digit says."""
 
 
-class Verdict(enum.StrEnum):
+class FigureVerdict(enum.StrEnum):
     """What became of a figure, or of all of them."""
 
     BETTER = "better"
@@ -53,7 +53,7 @@ class Change:
     other: float | None
     band: noise.Band | None
     """None where there is nothing to judge, or no band is allowed."""
-    verdict: Verdict
+    verdict: FigureVerdict
     of: str = "median"
     """Of the runs: their median, or the worst of them."""
 
@@ -111,25 +111,25 @@ class Comparison:
     other: Result
     changes: Sequence[Change]
 
-    def names(self, verdict: Verdict) -> list[str]:
+    def names(self, verdict: FigureVerdict) -> list[str]:
         """The figures of that verdict."""
         return [change.title for change in self.changes if change.verdict is verdict]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> FigureVerdict:
         """Over all: worse if any figure is; one that is missing or undecided hides what it may be."""
-        for verdict in (Verdict.WORSE, Verdict.MISSING):
+        for verdict in (FigureVerdict.WORSE, FigureVerdict.MISSING):
             if self.names(verdict):
                 return verdict
-        judged = [verdict for verdict in (Verdict.BETTER, Verdict.SAME) if self.names(verdict)]
+        judged = [verdict for verdict in (FigureVerdict.BETTER, FigureVerdict.SAME) if self.names(verdict)]
         if any(not judged or not change.name.endswith(ASIDE) for change in self.undecided):
-            return Verdict.UNDECIDED
-        return judged[0] if judged else Verdict.MISSING
+            return FigureVerdict.UNDECIDED
+        return judged[0] if judged else FigureVerdict.MISSING
 
     @property
     def undecided(self) -> list[Change]:
         """The figures whose change, if there is one, cannot be seen."""
-        return [change for change in self.changes if change.verdict is Verdict.UNDECIDED]
+        return [change for change in self.changes if change.verdict is FigureVerdict.UNDECIDED]
 
     @property
     def runs(self) -> int:
@@ -139,7 +139,7 @@ class Comparison:
     @property
     def guessed(self) -> bool:
         """Whether a figure has no band of its own, for want of runs."""
-        guesses = (noise.Source.COARSE, noise.Source.GIVEN)
+        guesses = (noise.NoiseSource.COARSE, noise.NoiseSource.GIVEN)
         return any(one.band is not None and one.band.source in guesses for one in self.changes)
 
 
@@ -218,17 +218,19 @@ def _change(
     way = better(name)
     before, after = median(base) if base else None, median(other) if other else None
     if way == 0:
-        return Change(name, before, after, None, Verdict.TOLD)
+        return Change(name, before, after, None, FigureVerdict.TOLD)
     if before is None or after is None:
-        return Change(name, before, after, None, Verdict.NEW if before is None else Verdict.MISSING)
+        return Change(
+            name, before, after, None, FigureVerdict.NEW if before is None else FigureVerdict.MISSING
+        )
     if name.endswith(NEVER_ONE):
         before, after = max(base), max(other)
         return Change(name, before, after, None, _judged((after - before) * way, 0.0), "worst")
     coarse = noise.COARSE_TAIL_PERCENT if name.endswith(TAILS) else noise.COARSE_PERCENT
     band = noise.band(base, other, tolerance_percent, coarse_percent=coarse)
     verdict = _judged((after - before) * way, band.width)
-    if verdict is Verdict.SAME and (band.source is noise.Source.COARSE or _is_vague(band, before)):
-        verdict = Verdict.UNDECIDED
+    if verdict is FigureVerdict.SAME and (band.source is noise.NoiseSource.COARSE or _is_vague(band, before)):
+        verdict = FigureVerdict.UNDECIDED
     return Change(name, before, after, band, verdict)
 
 
@@ -239,25 +241,25 @@ def _worst(
     bad = -better(name)
     tolerated = noise.TOLERANCE_PERCENT if tolerance_percent is None else tolerance_percent
     before, after = [bad * value for value in base], [bad * value for value in other]
-    verdict = Verdict.SAME
+    verdict = FigureVerdict.SAME
     if noise.is_higher_at_the_top(after, before, tolerated):
-        verdict = Verdict.WORSE
+        verdict = FigureVerdict.WORSE
     elif noise.is_higher_at_the_top(before, after, tolerated):
-        verdict = Verdict.BETTER
+        verdict = FigureVerdict.BETTER
     return Change(name, bad * max(before), bad * max(after), None, verdict, "worst")
 
 
 def _is_vague(band: noise.Band | None, base: float | None) -> bool:
     """Does the figure move so much from run to run that nothing can be seen in it?"""
-    if band is None or not base or band.source is not noise.Source.RUNS:
+    if band is None or not base or band.source is not noise.NoiseSource.RUNS:
         return False
     return band.width / abs(base) * 100 > VAGUE_PERCENT
 
 
-def _judged(gain: float, width: float) -> Verdict:
+def _judged(gain: float, width: float) -> FigureVerdict:
     if abs(gain) <= width * (1 + _HARDLY):
-        return Verdict.SAME
-    return Verdict.BETTER if gain > 0 else Verdict.WORSE
+        return FigureVerdict.SAME
+    return FigureVerdict.BETTER if gain > 0 else FigureVerdict.WORSE
 
 
 def _values(result: Result, name: str) -> list[float]:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from esctl.bench.generator import Generator
 from esctl.bench.latency import Point, Recorder
-from esctl.bench.runner import DRAIN_S, Load, Plan
+from esctl.bench.runner import DRAIN_S, Load, TrialPlan
 from esctl.bench.trial import Trial, run_trial
 from esctl.bench.usage import Look
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Wanted, reading
+from esctl.query.following import ReadRequest, reading
 from esnode.client import StoredBatch
 
 
@@ -57,7 +57,7 @@ class Deliveries:
         return np.where(offsets < self._from_offset, np.nan, at_s[places])
 
 
-class Source(Protocol):
+class FollowedLog(Protocol):
     """What follows the log; see `esctl/query/following.py`."""
 
     async def next_batch(self) -> StoredBatch | None:
@@ -72,7 +72,7 @@ async def following(cluster: Cluster, node: int | None) -> AsyncIterator["Follow
     """
     end = await confirmed_end(cluster)
     chosen = cluster.node(node if node is not None else end.leader)
-    wanted = Wanted(end.next_offset, None, follow=True, node=chosen)
+    wanted = ReadRequest(end.next_offset, None, follow=True, node=chosen)
     async with reading(cluster, wanted, lambda _stale: None) as source:
         yield Followed(source, end.next_offset, chosen.id, follower=chosen.id != end.leader)
 
@@ -81,7 +81,7 @@ async def following(cluster: Cluster, node: int | None) -> AsyncIterator["Follow
 class Followed:
     """A subscription that is open."""
 
-    source: Source
+    source: FollowedLog
     from_offset: int
     node: int
     follower: bool
@@ -131,7 +131,7 @@ async def run_end_to_end(
     followed: Followed,
     look: Look,
     generator: Generator,
-    plan: Plan,
+    plan: TrialPlan,
     begun: Callable[[Load], None] = lambda _load: None,
 ) -> EndToEnd:
     """Run a load beside the subscription; `begun` is handed the load when it starts."""
@@ -148,7 +148,7 @@ async def run_end_to_end(
     return EndToEnd(trial, followed, delivered, acks.events - delivered.events)
 
 
-async def _note(source: Source, deliveries: Deliveries) -> None:
+async def _note(source: FollowedLog, deliveries: Deliveries) -> None:
     """Take down what comes, until it is cancelled."""
     while (batch := await source.next_batch()) is not None:
         deliveries.delivered(batch.next_offset, trio.current_time())

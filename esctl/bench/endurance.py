@@ -15,7 +15,7 @@ from esctl.bench import drift, usage
 from esctl.bench.drift import Trend
 from esctl.bench.generator import Generator
 from esctl.bench.latency import Percentiles, Point, Recorder, new_histogram, percentiles_of
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.bench.usage import Look, Usage
 from esctl.events.producer import Appender
 
@@ -56,7 +56,7 @@ class Endurance:
     """A load, and its intervals so far."""
 
     generator: Generator
-    plan: Plan
+    plan: TrialPlan
     interval_s: float
     nodes: Sequence[int]
     """Their numbers."""

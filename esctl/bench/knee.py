@@ -15,7 +15,7 @@ CLOSE: Final = 1.03
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KneeStep:
     """A rate that was measured."""
 
     rate: float
@@ -40,7 +40,7 @@ class Search:
         refine: int = 3,
     ) -> None:
         assert rates or (first > 0 and factor > 1)
-        self.steps: list[Step] = []
+        self.steps: list[KneeStep] = []
         upwards = (rounded(first * factor**n) for n in range(MAX_STEPS_UP))
         self._rates = sorted(rates) or [rate for rate in upwards if rate <= highest]
         self._refine_left = refine
@@ -61,7 +61,7 @@ class Search:
 
     def took(self, rate: float, *, good: bool) -> None:
         """What came of `rate`."""
-        self.steps.append(Step(rate, good))
+        self.steps.append(KneeStep(rate, good))
 
     def next_rate(self) -> float | None:
         """What to measure next; None when the search is over."""

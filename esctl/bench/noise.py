@@ -39,7 +39,7 @@ COARSE_TAIL_PERCENT: Final = 100.0
 """The same for tails, which move more by themselves."""
 
 
-class Source(enum.StrEnum):
+class NoiseSource(enum.StrEnum):
     """Where a band comes from."""
 
     RUNS = "runs"
@@ -57,7 +57,7 @@ class Band:
     """A change of up to `width`, in the unit of the figure, is none."""
 
     width: float
-    source: Source
+    source: NoiseSource
 
 
 def band(
@@ -80,9 +80,9 @@ def band(
     usual = TOLERANCE_PERCENT if known else coarse_percent
     tolerated = abs(median(base)) * (usual if tolerance_percent is None else tolerance_percent) / 100
     if not known:
-        source = Source.COARSE if tolerance_percent is None else Source.GIVEN
+        source = NoiseSource.COARSE if tolerance_percent is None else NoiseSource.GIVEN
         return Band(max(moved, tolerated), source)
-    return Band(moved, Source.RUNS) if moved > tolerated else Band(tolerated, Source.TOLERANCE)
+    return Band(moved, NoiseSource.RUNS) if moved > tolerated else Band(tolerated, NoiseSource.TOLERANCE)
 
 
 def is_higher_at_the_top(values: Sequence[float], rest: Sequence[float], tolerance_percent: float) -> bool:

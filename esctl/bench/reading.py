@@ -16,7 +16,7 @@ from esctl.bench.usage import Usage
 from esctl.clusters.state import Cluster, Node
 from esctl.errors import EventNotFound
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Reading, Wanted, reading
+from esctl.query.following import Reading, ReadRequest, reading
 from esnode.client import StoredBatch
 
 FEWEST_POINTS: Final = 10
@@ -113,7 +113,7 @@ async def extent_of(
 async def consume(cluster: Cluster, consumption: Consumption) -> None:
     """Read it all. A follower that is behind ends where it is."""
     extent = consumption.extent
-    wanted = Wanted(extent.from_offset, extent.events, follow=False, node=extent.node)
+    wanted = ReadRequest(extent.from_offset, extent.events, follow=False, node=extent.node)
     async with reading(cluster, wanted, lambda _stale: None) as source:
         consumption.before = await usage.take(cluster)
         consumption.begun_s = trio.current_time()

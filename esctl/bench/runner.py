@@ -25,7 +25,7 @@ DRAIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrialPlan:
     """What is to be measured. `rate` is in events a second; 0 is a closed loop."""
 
     seconds: float
@@ -48,7 +48,7 @@ class Plan:
 class Load:
     """One run. `begun_s` to `ended_s` is what is measured, on trio's clock; the warm-up is before."""
 
-    def __init__(self, log: Appender, generator: Generator, plan: Plan) -> None:
+    def __init__(self, log: Appender, generator: Generator, plan: TrialPlan) -> None:
         self.recorder = Recorder(plan.interval_s)
         self.sent = 0
         self.acked = 0

@@ -13,7 +13,7 @@ import trio
 from esctl.bench import usage
 from esctl.bench.generator import Generator
 from esctl.bench.latency import Point
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.bench.usage import Look, Usage
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
@@ -32,7 +32,7 @@ class Trial:
     """A load that has ended, and everybody's usage at the beginning and at the end of the measured time."""
 
     load: Load
-    plan: Plan
+    plan: TrialPlan
     size_bytes: int
     before: Usage
     after: Usage
@@ -55,7 +55,7 @@ async def check_ready(cluster: Cluster) -> None:
     await confirmed_end(cluster)
 
 
-def connecting(cluster: Cluster, plan: Plan, *, session: bool = False) -> Connecting:
+def connecting(cluster: Cluster, plan: TrialPlan, *, session: bool = False) -> Connecting:
     """A connection to the cluster that has room for the plan's window."""
     return connect(cluster.addresses, cluster=cluster.identity, window=plan.window, producer_session=session)
 
@@ -64,7 +64,7 @@ async def run_trial(
     log: Appender,
     look: Look,
     generator: Generator,
-    plan: Plan,
+    plan: TrialPlan,
     begun: Callable[[Load], None] = lambda _load: None,
 ) -> Trial:
     """Run a load. `begun` is handed it when it starts."""
@@ -84,7 +84,7 @@ async def usage_around(look: Look, load: Load) -> tuple[Usage, Usage]:
     return before, await look()
 
 
-def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | None]:
+def figures_of(load: Load, plan: TrialPlan, size_bytes: int) -> dict[str, float | None]:
     """What a load that has ended shows of the log.
 
     In a closed loop there is no intended time: the latencies from it are those from the sending. At a rate,
@@ -107,7 +107,7 @@ def figures_of(load: Load, plan: Plan, size_bytes: int) -> dict[str, float | Non
     }
 
 
-def settings_of(plan: Plan, size: int, *, session: bool) -> dict[str, Any]:
+def settings_of(plan: TrialPlan, size: int, *, session: bool) -> dict[str, Any]:
     """What one must do the same to compare."""
     return {
         "loop": "open" if plan.rate else "closed",
@@ -122,7 +122,7 @@ def settings_of(plan: Plan, size: int, *, session: bool) -> dict[str, Any]:
     }
 
 
-def series_of(load: Load, plan: Plan) -> dict[str, list[Point]]:
+def series_of(load: Load, plan: TrialPlan) -> dict[str, list[Point]]:
     """Second by second: what was acked, and the 99th percentile."""
     begin_s, end_s = load.begun_s, load.ended_s
     meant = bool(plan.rate)

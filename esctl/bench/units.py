@@ -34,7 +34,7 @@ _PERCENTILES: Final = {"p999": "p99.9", "p9999": "p99.99"}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FigureText:
     """How people read a figure: `label`, and its value divided by `divisor`, in `unit`."""
 
     label: str
@@ -51,23 +51,23 @@ def better(figure: str) -> int:
     return -1 if figure.endswith(LOWER_IS_BETTER) else 0
 
 
-def reading(figure: str) -> Reading:
+def reading(figure: str) -> FigureText:
     """`p999_ms` is p99.9 in ms; `events_per_s` is events in events/s; `node_1_bytes` is node 1 in MB."""
     if figure.endswith("_per_s"):
         label, _, what = figure.removesuffix("_per_s").rpartition("_")
         if what == "bytes":
-            return Reading(_words(label) or what, "MB/s", 1e6)
+            return FigureText(_words(label) or what, "MB/s", 1e6)
         if what == "mb":
-            return Reading(_words(label) or "megabytes", "MB/s")
+            return FigureText(_words(label) or "megabytes", "MB/s")
         if what == "rate":
-            return Reading(_words(figure.removesuffix("_per_s")), "events/s")
+            return FigureText(_words(figure.removesuffix("_per_s")), "events/s")
         if what in _COUNTED:
-            return Reading(_words(label) or what, f"{what}/s")
-        return Reading(_words(figure.removesuffix("_per_s")), "/s")
+            return FigureText(_words(label) or what, f"{what}/s")
+        return FigureText(_words(figure.removesuffix("_per_s")), "/s")
     for suffix, (unit, divisor) in _UNITS.items():
         if figure.endswith(suffix) and figure != suffix:
-            return Reading(_words(figure.removesuffix(suffix)), unit, divisor)
-    return Reading(_words(figure), "")
+            return FigureText(_words(figure.removesuffix(suffix)), unit, divisor)
+    return FigureText(_words(figure), "")
 
 
 def number(value: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import trio
 
 import esnode
-from esctl.chaos.effect import Effect, Verdict
+from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.nodelog import LogLine
@@ -87,25 +87,29 @@ def _of_flip(survey: Survey, report: Report, before: Report, lines: Sequence[Log
     if begun is None:
         if any(line.event == "log_checked" for line in lines):
             what = "it has read its whole log and found nothing wrong"
-            return Effect(number, Verdict.NO_EFFECT, what)
-        return Effect(number, Verdict.UNKNOWN, "it has not come upon it yet", open=True)
+            return Effect(number, EffectVerdict.NO_EFFECT, what)
+        return Effect(number, EffectVerdict.UNKNOWN, "it has not come upon it yet", open=True)
     found = f"it found it ({begun.fields.get('reason')})"
     if not report.up or report.rejoining or not _is_level(survey, report, before):
-        return Effect(number, Verdict.UNKNOWN, f"{found} and fetches its log from the others", 1, open=True)
+        return Effect(
+            number, EffectVerdict.UNKNOWN, f"{found} and fetches its log from the others", 1, open=True
+        )
     aside = Path(str(begun.fields.get("put_aside"))).name
     events = report.number("next_offset") or 0
     fetched = f"put its log aside as {aside} and has fetched {events:,} events from the others"
-    return Effect(number, Verdict.APPLIED, f"repaired: {found}, {fetched}", 1)
+    return Effect(number, EffectVerdict.APPLIED, f"repaired: {found}, {fetched}", 1)
 
 
 def _of_torn(survey: Survey, report: Report, before: Report, lines: Sequence[LogLine]) -> Effect:
     number = report.node.id
     if any(line.event == "rejoin_begun" for line in lines):
-        return Effect(number, Verdict.NO_EFFECT, "it took the torn end for damage and fetches its log anew")
+        return Effect(
+            number, EffectVerdict.NO_EFFECT, "it took the torn end for damage and fetches its log anew"
+        )
     if not report.up or not _is_level(survey, report, before):
-        return Effect(number, Verdict.UNKNOWN, "it is not level with the others yet", open=True)
+        return Effect(number, EffectVerdict.UNKNOWN, "it is not level with the others yet", open=True)
     kept = f"goes on behind entry {before.number('last_index'):,}, and asked nobody for its log"
-    return Effect(number, Verdict.APPLIED, f"repaired: it cut the half record, {kept}", 1)
+    return Effect(number, EffectVerdict.APPLIED, f"repaired: it cut the half record, {kept}", 1)
 
 
 def _is_level(survey: Survey, report: Report, before: Report) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.chaos.ledger import Struck
+from esctl.chaos.ledger import LedgerEntry
 from esctl.faults.shapes import Shape
 
 NET: Final = ("delay", "drop", "duplicate", "reorder", "rate", "reset", "stall")
@@ -29,7 +29,7 @@ _FATAL: Final = re.compile(r"\(the fault ([^)]+)\)")
 
 
 @dataclass(slots=True)
-class Row:
+class CoverageRow:
     """One way to break a cluster. `hits` are messages, commits, looks at a clock, or nodes."""
 
     way: str
@@ -73,12 +73,12 @@ def lines_about(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
 
 
 def tally(
-    ledger: Iterable[Struck],
+    ledger: Iterable[LedgerEntry],
     told: Iterable[Mapping[str, Any]],
     live: Iterable[tuple[int, Mapping[str, Any]]],
-) -> list[Row]:
+) -> list[CoverageRow]:
     """A row for each way there is. `told`: lines of the nodes' logs; `live`: what is active, by node."""
-    rows = {way: Row(way) for way in WAYS}
+    rows = {way: CoverageRow(way) for way in WAYS}
     shapes: dict[str, str] = {}
     noted = list(ledger)
     for struck in noted:
@@ -96,7 +96,7 @@ def tally(
     for (fault, _), known in _told(told, active).items():
         base = fault.partition(".")[0]
         way = _way(known.kind, shapes.get(base))
-        row = rows.setdefault(way, Row(way))
+        row = rows.setdefault(way, CoverageRow(way))
         row.times += (base, way) not in counted
         counted.add((base, way))
         row.hits += known.hits
@@ -107,8 +107,8 @@ def tally(
 
 
 def _count_real_cuts(
-    rows: Mapping[str, Row],
-    noted: Iterable[Struck],
+    rows: Mapping[str, CoverageRow],
+    noted: Iterable[LedgerEntry],
     told: Collection[str],
     live: Iterable[tuple[int, Mapping[str, Any]]],
 ) -> None:

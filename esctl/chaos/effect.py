@@ -38,7 +38,7 @@ _HIT: Final = {
 }
 
 
-class Verdict(enum.StrEnum):
+class EffectVerdict(enum.StrEnum):
     """What is known of a fault's effect."""
 
     APPLIED = "applied"
@@ -47,7 +47,7 @@ class Verdict(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EffectLook:
     """One node, looked at once. `status` is None when it gives no answer."""
 
     node: int
@@ -64,7 +64,7 @@ class Effect:
     """What one node shows. While `open` the next look may show more; `idle`: it had no occasion to."""
 
     node: int
-    verdict: Verdict
+    verdict: EffectVerdict
     evidence: str
     hits: int = 0
     open: bool = False
@@ -80,22 +80,26 @@ class Effect:
         }
 
 
-Judge = Callable[[Mapping[int, Look], int], list[Effect]]
+Judge = Callable[[Mapping[int, EffectLook], int], list[Effect]]
 """From a look at each node, and the milliseconds since the faults were set."""
 
 
-def of_all(effects: Iterable[Effect]) -> Verdict:
+def of_all(effects: Iterable[Effect]) -> EffectVerdict:
     """Applied when each part is that had an occasion; one part without effect spoils it."""
     parts = list(effects)
     told = {effect.verdict for effect in parts if not effect.idle}
-    for verdict in (Verdict.NO_EFFECT, Verdict.UNKNOWN):
+    for verdict in (EffectVerdict.NO_EFFECT, EffectVerdict.UNKNOWN):
         if verdict in told:
             return verdict
-    return Verdict.APPLIED if told else Verdict.UNKNOWN
+    return EffectVerdict.APPLIED if told else EffectVerdict.UNKNOWN
 
 
 def of_partition(
-    cut: Partition, orders: Sequence[Order], leader: int | None, looks: Mapping[int, Look], elapsed_ms: int
+    cut: Partition,
+    orders: Sequence[Order],
+    leader: int | None,
+    looks: Mapping[int, EffectLook],
+    elapsed_ms: int,
 ) -> list[Effect]:
     """What each node that a cut touches shows. `leader` led when it was made."""
     counted = {node: _hits(orders, looks[node]) for node in {order.node for order in orders}}
@@ -103,7 +107,7 @@ def of_partition(
     for node in sorted(counted):
         look = looks[node]
         if look.status is None:
-            effects.append(Effect(node, Verdict.UNKNOWN, _silent(look), open=True))
+            effects.append(Effect(node, EffectVerdict.UNKNOWN, _silent(look), open=True))
         elif leader is not None and (leader, node) in cut.cuts:
             effects.append(_without_leader(look, leader, counted[node], elapsed_ms))
         elif node == leader and not cut.can_lead(node):
@@ -114,7 +118,7 @@ def of_partition(
     return effects
 
 
-def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect]:
+def of_orders(orders: Sequence[Order], looks: Mapping[int, EffectLook]) -> list[Effect]:
     """What each node with a struck link or a sick disk shows."""
     effects = []
     for node in sorted({order.node for order in orders}):
@@ -124,34 +128,34 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, Look]) -> list[Effect
         hits = _hits(own, look)
         if fatal and look.state is RunState.DOWN:
             what = "the node has ended, as one does whose disk refuses a write"
-            effects.append(Effect(node, Verdict.APPLIED, what, 1))
+            effects.append(Effect(node, EffectVerdict.APPLIED, what, 1))
         elif look.status is None:
-            effects.append(Effect(node, Verdict.UNKNOWN, _silent(look), open=True))
+            effects.append(Effect(node, EffectVerdict.UNKNOWN, _silent(look), open=True))
         elif missing := [order.id for order in own if order.id not in look.hits]:
-            effects.append(Effect(node, Verdict.NO_EFFECT, f"{missing[0]} is not active there", hits))
+            effects.append(Effect(node, EffectVerdict.NO_EFFECT, f"{missing[0]} is not active there", hits))
         elif idle := [order for order in own if not look.hits[order.id]]:
             evidence = "nothing was written" if idle[0].kind.startswith("disk") else _untouched(idle[0])
-            effects.append(Effect(node, Verdict.UNKNOWN, evidence, hits, open=True, idle=True))
+            effects.append(Effect(node, EffectVerdict.UNKNOWN, evidence, hits, open=True, idle=True))
         else:
             evidence = ", ".join(_hit(look.hits[order.id], order.kind) for order in own)
-            effects.append(Effect(node, Verdict.APPLIED, evidence, hits))
+            effects.append(Effect(node, EffectVerdict.APPLIED, evidence, hits))
     return effects
 
 
-def of_processes(nodes: Sequence[int], wanted: RunState, looks: Mapping[int, Look]) -> list[Effect]:
+def of_processes(nodes: Sequence[int], wanted: RunState, looks: Mapping[int, EffectLook]) -> list[Effect]:
     """What nodes show that were killed or paused."""
     return [_of_process(node, wanted, looks[node]) for node in nodes]
 
 
-def of_clock(order: Order, before: Look, looks: Mapping[int, Look]) -> list[Effect]:
+def of_clock(order: Order, before: EffectLook, looks: Mapping[int, EffectLook]) -> list[Effect]:
     """What the clock of a node shows that was set forward or back, or goes faster or slower."""
     look = looks[order.node]
     if look.status is None:
-        return [Effect(order.node, Verdict.UNKNOWN, _silent(look), open=True)]
+        return [Effect(order.node, EffectVerdict.UNKNOWN, _silent(look), open=True)]
     if order.id not in look.hits:
-        return [Effect(order.node, Verdict.NO_EFFECT, f"{order.id} is not active there")]
+        return [Effect(order.node, EffectVerdict.NO_EFFECT, f"{order.id} is not active there")]
     if look.clock_off_ms is None or before.clock_off_ms is None:
-        return [Effect(order.node, Verdict.UNKNOWN, "its status does not say what time it is")]
+        return [Effect(order.node, EffectVerdict.UNKNOWN, "its status does not say what time it is")]
     # Both are known within the time that a question takes, and so is their difference.
     low = look.clock_off_ms[0] - before.clock_off_ms[1]
     high = look.clock_off_ms[1] - before.clock_off_ms[0]
@@ -160,11 +164,11 @@ def of_clock(order: Order, before: Look, looks: Mapping[int, Look]) -> list[Effe
     at_its_place = order.kind != "clock-jump" or low - JUMP_MARGIN_MS <= wanted <= high + JUMP_MARGIN_MS
     hits = look.hits[order.id]
     if moved and at_its_place:
-        return [Effect(order.node, Verdict.APPLIED, f"its clock is {clock_text(low, high)}", hits)]
+        return [Effect(order.node, EffectVerdict.APPLIED, f"its clock is {clock_text(low, high)}", hits)]
     if order.kind == "clock-drift":
-        return [Effect(order.node, Verdict.UNKNOWN, "it is too early to say", hits, open=True)]
+        return [Effect(order.node, EffectVerdict.UNKNOWN, "it is too early to say", hits, open=True)]
     evidence = f"its clock is {clock_text(low, high)}"
-    return [Effect(order.node, Verdict.NO_EFFECT, evidence, hits, open=True)]
+    return [Effect(order.node, EffectVerdict.NO_EFFECT, evidence, hits, open=True)]
 
 
 def clock_text(low_ms: int, high_ms: int) -> str:
@@ -177,48 +181,50 @@ def clock_text(low_ms: int, high_ms: int) -> str:
     return f"{size} {'ahead of' if nearest > 0 else 'behind'} where it was"
 
 
-def _of_process(node: int, wanted: RunState, look: Look) -> Effect:
+def _of_process(node: int, wanted: RunState, look: EffectLook) -> Effect:
     if look.state is wanted and look.status is None:
-        return Effect(node, Verdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)
+        return Effect(node, EffectVerdict.APPLIED, f"its process is {wanted}, and it gives no answer", 1)
     if look.state is wanted:
-        return Effect(node, Verdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)
-    return Effect(node, Verdict.NO_EFFECT, f"its process is {look.state}", open=True)
+        return Effect(node, EffectVerdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)
+    return Effect(node, EffectVerdict.NO_EFFECT, f"its process is {look.state}", open=True)
 
 
-def _without_leader(look: Look, leader: int, hits: int, elapsed_ms: int) -> Effect:
+def _without_leader(look: EffectLook, leader: int, hits: int, elapsed_ms: int) -> Effect:
     status = look.status or {}
     node, role, follows = look.node, status["role"], status["leader"]
     if role == "leader":
-        return Effect(node, Verdict.APPLIED, f"it leads now, in term {status['term']}", hits)
+        return Effect(node, EffectVerdict.APPLIED, f"it leads now, in term {status['term']}", hits)
     if follows not in (None, leader):
-        return Effect(node, Verdict.APPLIED, f"it follows node {follows} now", hits)
+        return Effect(node, EffectVerdict.APPLIED, f"it follows node {follows} now", hits)
     silence_ms = int(status["silence_ms"])
     silent = silence_ms < 0 or silence_ms >= elapsed_ms - HEARD_MARGIN_MS
     if silent and elapsed_ms >= SETTLED_MS:
-        return Effect(node, Verdict.APPLIED, f"it has not heard node {leader} for {silence_ms} ms", hits)
+        return Effect(
+            node, EffectVerdict.APPLIED, f"it has not heard node {leader} for {silence_ms} ms", hits
+        )
     if elapsed_ms < SETTLED_MS:
-        return Effect(node, Verdict.UNKNOWN, "it is too early to say", hits, open=True)
+        return Effect(node, EffectVerdict.UNKNOWN, "it is too early to say", hits, open=True)
     evidence = f"it heard from node {leader} {silence_ms} ms ago, {elapsed_ms} ms after the cut"
-    return Effect(node, Verdict.NO_EFFECT, evidence, hits, open=True)
+    return Effect(node, EffectVerdict.NO_EFFECT, evidence, hits, open=True)
 
 
-def _deposed(look: Look, hits: int, elapsed_ms: int) -> Effect:
+def _deposed(look: EffectLook, hits: int, elapsed_ms: int) -> Effect:
     if (look.status or {})["role"] != "leader":
         lost = f"; {_hit(hits, 'block')}" if hits else ""
-        return Effect(look.node, Verdict.APPLIED, f"it leads no longer{lost}", hits)
-    verdict = Verdict.UNKNOWN if elapsed_ms < STEPS_DOWN_MS else Verdict.NO_EFFECT
+        return Effect(look.node, EffectVerdict.APPLIED, f"it leads no longer{lost}", hits)
+    verdict = EffectVerdict.UNKNOWN if elapsed_ms < STEPS_DOWN_MS else EffectVerdict.NO_EFFECT
     return Effect(look.node, verdict, f"it still leads {elapsed_ms} ms after the cut", hits, open=True)
 
 
 def _counted(node: int, hits: int, others: Sequence[int]) -> Effect:
     if hits:
-        return Effect(node, Verdict.APPLIED, _hit(hits, "block"), hits)
+        return Effect(node, EffectVerdict.APPLIED, _hit(hits, "block"), hits)
     if others and all(others):
-        return Effect(node, Verdict.APPLIED, "what was sent to it is lost at the other end")
+        return Effect(node, EffectVerdict.APPLIED, "what was sent to it is lost at the other end")
     what = "nothing was sent over what is cut"
     if any(others):
         what = "what was sent to it is lost at the other end; on other links nothing was sent"
-    return Effect(node, Verdict.UNKNOWN, what, open=True, idle=True)
+    return Effect(node, EffectVerdict.UNKNOWN, what, open=True, idle=True)
 
 
 def _hit(hits: int, kind: str) -> str:
@@ -234,9 +240,9 @@ def _untouched(order: Order) -> str:
     return "nothing was sent" if share == 1000 else "no message was struck yet"
 
 
-def _hits(orders: Iterable[Order], look: Look) -> int:
+def _hits(orders: Iterable[Order], look: EffectLook) -> int:
     return sum(look.hits.get(order.id, 0) for order in orders if order.node == look.node)
 
 
-def _silent(look: Look) -> str:
+def _silent(look: EffectLook) -> str:
     return "it gives no answer" if look.state is RunState.RUNNING else f"it is {look.state}"

@@ -21,7 +21,7 @@ FILE: Final = "faults.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
+class LedgerEntry:
     """One fault."""
 
     time: float
@@ -39,7 +39,7 @@ class Struck:
 
 def note(cluster: Cluster, fault: str, ways: Sequence[str], nodes: Sequence[int]) -> None:
     """Append a line; raises `MachineRefused`."""
-    line = json.dumps(asdict(Struck(round(time.time(), 3), fault, list(ways), list(nodes)))) + "\n"
+    line = json.dumps(asdict(LedgerEntry(round(time.time(), 3), fault, list(ways), list(nodes)))) + "\n"
     try:
         descriptor = os.open(_path(cluster), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -50,7 +50,7 @@ def note(cluster: Cluster, fault: str, ways: Sequence[str], nodes: Sequence[int]
         raise MachineRefused(f"{_path(cluster)} cannot be written: {error.strerror}") from error
 
 
-def read(cluster: Cluster) -> list[Struck]:
+def read(cluster: Cluster) -> list[LedgerEntry]:
     """Every line that is whole, in the order of time."""
     try:
         lines = _path(cluster).read_text(encoding="utf-8").splitlines()
@@ -59,7 +59,7 @@ def read(cluster: Cluster) -> list[Struck]:
     found = []
     for line in lines:
         with suppress(ValueError, TypeError):  # one that was cut off
-            found.append(Struck(**json.loads(line)))
+            found.append(LedgerEntry(**json.loads(line)))
     return found
 
 

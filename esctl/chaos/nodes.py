@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from esctl.chaos.effect import Effect, Judge, Look
+from esctl.chaos.effect import Effect, EffectLook, Judge
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
 from esctl.faults.orders import Order, belongs
@@ -221,7 +221,7 @@ def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     )
 
 
-def look_of(report: Report) -> Look:
+def look_of(report: Report) -> EffectLook:
     """What an effect is judged by."""
     hits = {fault["id"]: int(fault["hits"]) for fault in report.faults}
-    return Look(report.node.id, report.process.state, report.status, hits, report.clock_off_ms)
+    return EffectLook(report.node.id, report.process.state, report.status, hits, report.clock_off_ms)

@@ -1,7 +1,7 @@
 """The guided tour: what `esctl demo` does, step by step, every figure measured and none assumed.
 
 The leader is killed when so many events are acked, not after so much time; the proof reads the log of
-every node. Each step tells the `Guide` what it found and the `Story` keeps it; nothing is printed and
+every node. Each step tells the `Guide` what it found and the `TourStory` keeps it; nothing is printed and
 nothing is cleared away here. Called by `esctl/commands/demo.py`.
 """
 
@@ -18,12 +18,12 @@ from esctl.clusters.state import Cluster
 from esctl.errors import InputUnreadable
 from esctl.events.inputs import open_input
 from esctl.events.ndjson import EventReader, GoodLine
-from esctl.events.producer import Producer, Tally, Watch, produce
+from esctl.events.producer import Producer, ProduceTally, Watch, produce
 from esctl.query.leader import wait_for_leader
 from esctl.ui.terminal import Progress
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
-from esctl.verify.verdict import Verdict
+from esctl.verify.verdict import LogVerdict
 from esnode.client import connect
 
 START_TIMEOUT_S: Final = 30.0
@@ -48,13 +48,13 @@ class Guide(Protocol):
 
 
 @dataclass(slots=True)
-class Story:
+class TourStory:
     """What has happened so far."""
 
     total: int
     """Events of the input, each once."""
-    first: Tally = field(default_factory=Tally)
-    second: Tally = field(default_factory=Tally)
+    first: ProduceTally = field(default_factory=ProduceTally)
+    second: ProduceTally = field(default_factory=ProduceTally)
     leader_before: int | None = None
     leader_after: int | None = None
     killed_pid: int | None = None
@@ -64,7 +64,7 @@ class Story:
     acks_s: list[float] = field(default_factory=list)
     """When acks came, during the first sending."""
     audit: Audit | None = None
-    verdict: Verdict | None = None
+    verdict: LogVerdict | None = None
 
     @property
     def gap_s(self) -> float | None:
@@ -140,7 +140,7 @@ class Tour:
     def __init__(
         self, cluster: Cluster, backend: Backend, path: Path, events: list[GoodLine], guide: Guide
     ) -> None:
-        self.story = Story(len({event.key for event in events}))
+        self.story = TourStory(len({event.key for event in events}))
         self._cluster = cluster
         self._backend = backend
         self._path = path
@@ -234,7 +234,7 @@ class Tour:
             f"{story.second.seconds:.1f} s",
         )
 
-    async def _send(self, tally: Tally, rate: float, watch: Watch) -> None:
+    async def _send(self, tally: ProduceTally, rate: float, watch: Watch) -> None:
         opened = connect(
             self._cluster.addresses,
             cluster=self._cluster.identity,
@@ -264,7 +264,7 @@ async def clear(cluster: Cluster, backend: Backend) -> list[Path]:
     return backend.destroy(cluster)
 
 
-def _verdict_data(verdict: Verdict) -> dict[str, Any]:
+def _verdict_data(verdict: LogVerdict) -> dict[str, Any]:
     return {
         "ok": verdict.clean,
         "events": verdict.events,

@@ -126,7 +126,7 @@ class AuditLog:
         return found
 
 
-class Noted:
+class NotedCommand:
     """A command whose intent is in an audit log, until its outcome is, too."""
 
     def __init__(self, log: AuditLog, command: str, line: str) -> None:

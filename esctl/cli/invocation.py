@@ -121,8 +121,8 @@ class SharedOptions:
             "no_input": self.no_input,
         }
         values = {key: value for key, value in said.items() if value}
-        sources = {key: settings.Source("flag", settings.KNOWN[key].flag) for key in values}
-        return settings.Layer(settings.Source("flag", "the command line"), values, sources=sources)
+        sources = {key: settings.SettingSource("flag", settings.KNOWN[key].flag) for key in values}
+        return settings.Layer(settings.SettingSource("flag", "the command line"), values, sources=sources)
 
 
 def shared_options(
@@ -168,7 +168,7 @@ class Invocation:
         """The name of the cluster that the command has looked up."""
         self._changes = changes
         self._audited_as = audited_as
-        self._noted: auditlog.Noted | None = None
+        self._noted: auditlog.NotedCommand | None = None
         self._typed = typed
 
     @property
@@ -207,7 +207,7 @@ class Invocation:
         if self._audited_as is None or self._noted is not None:
             return
         try:
-            self._noted = auditlog.Noted(auditlog.AuditLog(about), self.command, self._audited_as)
+            self._noted = auditlog.NotedCommand(auditlog.AuditLog(about), self.command, self._audited_as)
         except (OSError, NewerState) as error:
             self._audited_as = None
             self.terminal.warn(f"this command is not in the audit log: {_why(error)}")

@@ -50,7 +50,7 @@ KNOWN: Final = {key.name: key for key in KEYS}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SettingSource:
     """Where a value stands: in which layer, and in which file or variable."""
 
     layer: str
@@ -66,27 +66,27 @@ class Setting:
 
     key: str
     value: str | bool | None
-    source: Source
-    hidden: tuple[tuple[str | bool, Source], ...] = ()
+    source: SettingSource
+    hidden: tuple[tuple[str | bool, SettingSource], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """All that one source says."""
 
-    source: Source
+    source: SettingSource
     values: Mapping[str, str | bool] = field(default_factory=dict)
     contexts: Mapping[str, str] = field(default_factory=dict)
     """The cluster that each context names."""
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, SettingSource] = field(default_factory=dict)
     """Of single values, where they differ from the layer's."""
 
-    def source_of(self, key: str) -> Source:
+    def source_of(self, key: str) -> SettingSource:
         """Where the value of `key` stands."""
         return self.sources.get(key, self.source)
 
 
-DEFAULT: Final = Source("default", "the default")
+DEFAULT: Final = SettingSource("default", "the default")
 
 
 class Settings:
@@ -103,7 +103,7 @@ class Settings:
         return Setting(key, *found[0], tuple(found[1:]))
 
     @property
-    def contexts(self) -> dict[str, tuple[str, Source]]:
+    def contexts(self) -> dict[str, tuple[str, SettingSource]]:
         """The cluster of each context, and who says so."""
         return {
             name: (cluster, layer.source)
@@ -116,7 +116,7 @@ class Settings:
 
         Raises `InvalidSetting` for a context that is nowhere defined.
         """
-        found: list[tuple[str | bool, Source]] = []
+        found: list[tuple[str | bool, SettingSource]] = []
         for layer in self.layers:
             if "cluster" in layer.values:
                 found.append((layer.values["cluster"], layer.source_of("cluster")))
@@ -126,22 +126,22 @@ class Settings:
             return Setting("cluster", None, DEFAULT)
         return Setting("cluster", *found[0], tuple(found[1:]))
 
-    def _of_context(self, name: str, source: Source) -> tuple[str, Source]:
+    def _of_context(self, name: str, source: SettingSource) -> tuple[str, SettingSource]:
         if name not in self.contexts:
             raise InvalidSetting(
                 f"{source} names the context {name}, which is nowhere defined",
                 next_step="esctl context ls; esctl context use NAME",
             )
-        return self.contexts[name][0], Source(source.layer, f"the context {name} ({source})")
+        return self.contexts[name][0], SettingSource(source.layer, f"the context {name} ({source})")
 
 
 def load() -> Settings:
     """The environment, the project's file and the user's. Raises `InvalidSetting`."""
     project = project_file()
-    files = [Source("project", str(project))] if project is not None else []
+    files = [SettingSource("project", str(project))] if project is not None else []
     with suppress(MachineRefused):  # no home directory, so no file in it
         if os.path.exists(user_file()):  # Path's raises where one may not look
-            files.append(Source("user", str(user_file())))
+            files.append(SettingSource("user", str(user_file())))
     return Settings((_environment(), *(_read(source) for source in files)))
 
 
@@ -199,12 +199,12 @@ def write(path: Path, key: str, value: str | bool) -> None:
 
 def says(path: Path, key: str) -> bool:
     """Has the file a value of that key? Raises `InvalidSetting`."""
-    return path.exists() and key in _read(Source("file", str(path))).values
+    return path.exists() and key in _read(SettingSource("file", str(path))).values
 
 
 def contexts_in(path: Path) -> Mapping[str, str]:
     """The contexts that the file defines, and the cluster of each. Raises `InvalidSetting`."""
-    return _read(Source("file", str(path))).contexts if path.exists() else {}
+    return _read(SettingSource("file", str(path))).contexts if path.exists() else {}
 
 
 def unset(path: Path, key: str) -> None:
@@ -246,9 +246,9 @@ def _environment() -> Layer:
         text = os.environ.get(key.variable, "")
         if not text:
             continue
-        sources[key.name] = Source("environment", key.variable)
+        sources[key.name] = SettingSource("environment", key.variable)
         values[key.name] = _of_variable(key, text)
-    return Layer(Source("environment", "the environment"), values, sources=sources)
+    return Layer(SettingSource("environment", "the environment"), values, sources=sources)
 
 
 def _of_variable(key: Key, text: str) -> str | bool:
@@ -260,7 +260,7 @@ def _of_variable(key: Key, text: str) -> str | bool:
     return _SWITCHES[text.lower()]
 
 
-def _read(source: Source) -> Layer:
+def _read(source: SettingSource) -> Layer:
     import tomli  # loaded late: most people have no such file
 
     try:
@@ -288,7 +288,7 @@ def _of_kind(key: Key, value: Any, where: str) -> str | bool:
     return value
 
 
-def _contexts(tables: Any, source: Source) -> dict[str, str]:
+def _contexts(tables: Any, source: SettingSource) -> dict[str, str]:
     found = {}
     for name, table in tables.items() if isinstance(tables, dict) else [(CONTEXTS, tables)]:
         if not isinstance(table, dict) or set(table) != {"cluster"} or not isinstance(table["cluster"], str):

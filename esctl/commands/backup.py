@@ -325,7 +325,7 @@ def _taken(
             return offlinedata.back_up_stopped(cluster, number, path, bar.advance)
     with ExitStack() as bars:
 
-        def begin(total: int) -> taking.Watcher:
+        def begin(total: int) -> taking.BackupProgress:
             return bars.enter_context(run.terminal.progress(f"backing up {cluster.name}", total, "events"))
 
         return run.trio(lambda: taking.take(cluster, path, number, begin))

@@ -18,7 +18,7 @@ from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.observe.diagnosis.situation import Situation
-    from esctl.observe.monitoring.probes import Probe, Reading
+    from esctl.observe.monitoring.probes import Probe, ProbeReading
 
 app = new_typer()
 ALL: Final = "all"
@@ -50,14 +50,14 @@ def check(
         seen = _look(run)
         return _answer(run, seen, _read(wanted, seen), form, everything=probe == ALL)
     from esctl.observe.monitoring import nagios
-    from esctl.observe.monitoring.probes import State, worst
+    from esctl.observe.monitoring.probes import ProbeState, worst
 
     try:
         wanted = _wanted(probe, warn, crit)
         seen = _look(run)
     except EventStreamError as error:
         _raw(nagios.unknown(f"{error}; next: {error.next_step}"))
-        raise typer.Exit(State.UNKNOWN) from error
+        raise typer.Exit(ProbeState.UNKNOWN) from error
     readings = _read(wanted, seen)
     _raw(nagios.line(readings))
     if worst(readings):
@@ -108,17 +108,17 @@ def _look(run: Invocation) -> "Situation":
     return run.trio(lambda: gathering.gather(cluster))
 
 
-def _read(wanted: list["Probe"], seen: "Situation") -> list["Reading"]:
+def _read(wanted: list["Probe"], seen: "Situation") -> list["ProbeReading"]:
     from esctl.observe.monitoring.probes import read
 
     return [read(probe, seen) for probe in wanted]
 
 
 def _answer(
-    run: Invocation, seen: "Situation", readings: list["Reading"], form: str | None, *, everything: bool
+    run: Invocation, seen: "Situation", readings: list["ProbeReading"], form: str | None, *, everything: bool
 ) -> Answer | None:
     from esctl.observe.monitoring import exposition
-    from esctl.observe.monitoring.probes import State, worst
+    from esctl.observe.monitoring.probes import ProbeState, worst
 
     if form == "prometheus":
         lines = exposition.exposition(seen, readings) if everything else exposition.checks(seen, readings)
@@ -133,9 +133,9 @@ def _answer(
     views = [Table(["figure", "state", "value", "", "what"], rows)]
     if not seen.survey.up:
         return Answer(data, views, [seen.survey.nobody], Exit.UNREACHABLE)
-    if state is State.OK:
+    if state is ProbeState.OK:
         return Answer(data, views)
-    bad = [one for one in readings if one.state is not State.OK]
+    bad = [one for one in readings if one.state is not ProbeState.OK]
     what = f"{len(bad)} of {len(readings)} figures of {name} are not well" if everything else bad[0].text
     cause = "; ".join(f"{one.probe.name} is {one.state.name.lower()}: {one.text}" for one in bad)
     trouble = Trouble(PastThreshold.code, what, cause, f"esctl why --cluster {name}")

@@ -43,7 +43,7 @@ from esnode.errors import EventStreamError, NoQuorum
 if TYPE_CHECKING:
     from esctl.upkeep.clearing import Cleared
     from esctl.upkeep.recovery import Recovered
-    from esctl.upkeep.rolling import Step
+    from esctl.upkeep.rolling import RestartStep
 
 app = new_typer()
 
@@ -187,9 +187,9 @@ def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run:
     order = rolling.order_of(survey)
     if dry_run:
         return telling.rolling_plan(survey, order)
-    done: list[Step] = []
+    done: list[RestartStep] = []
 
-    def tell(step: "Step") -> None:
+    def tell(step: "RestartStep") -> None:
         done.append(step)
         run.terminal.view(telling.step_line(step, len(done), len(order)))
         bar.advance()
@@ -294,7 +294,7 @@ def recover(
             data = {"name": cluster.name, "dry_run": True, "would_start": tried, "loss": words}
             first = Line(f"would first try to start nodes {tried}; then {change.text}")
             return Answer({**data, "quorum": change.as_data()}, [first, Line(f"if that is in vain, {words}")])
-        done = recovery.recover(run, cluster, recovery.Wanted(from_node, confirm, timeout))
+        done = recovery.recover(run, cluster, recovery.RecoveryRequest(from_node, confirm, timeout))
     return _recovered(done)
 
 

@@ -13,13 +13,13 @@ from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
-    from esctl.query.following import Wanted
+    from esctl.query.following import ReadRequest
     from esnode.client import StoredEvent
 
 app = new_typer()
 
 
-class Tally:
+class ConsumeTally:
     """What was printed so far."""
 
     def __init__(self, from_offset: int) -> None:
@@ -52,11 +52,11 @@ def consume(
     ] = False,
 ) -> None:
     """Print events, one a line, from an offset on; by default all that were acked before"""
-    from esctl.query.following import Wanted  # loaded late: it brings trio and the client
+    from esctl.query.following import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    wanted = Wanted(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
-    tally = Tally(from_offset or 0)
+    wanted = ReadRequest(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
+    tally = ConsumeTally(from_offset or 0)
     run.on_interrupt(lambda: run.terminal.note(_summary(tally)))
     try:
         run.trio(lambda: _print_all(run.terminal, cluster, wanted, tally))
@@ -72,7 +72,9 @@ def consume(
     run.terminal.note(_summary(tally))
 
 
-async def _print_all(terminal: Terminal, cluster: "Cluster", wanted: "Wanted", tally: Tally) -> None:
+async def _print_all(
+    terminal: Terminal, cluster: "Cluster", wanted: "ReadRequest", tally: ConsumeTally
+) -> None:
     from esctl.query.following import Staleness, reading  # loaded late: it brings trio and the client
 
     def stale(staleness: Staleness) -> None:
@@ -119,7 +121,7 @@ def _print(terminal: Terminal, stored: "StoredEvent") -> None:
             )
 
 
-def _summary(tally: Tally) -> str:
+def _summary(tally: ConsumeTally) -> str:
     return f"{tally.events:,} events; the next one is at offset {tally.next_offset}"
 
 

@@ -23,7 +23,7 @@ from esctl.ui.terminal import Output, Progress, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.chaos.tour import Story, Tour
+    from esctl.chaos.tour import Tour, TourStory
 
 app = new_typer()
 NAME: Final = "demo"
@@ -135,7 +135,7 @@ def _free_name(wanted: str | None) -> str:
 
 
 def _end(
-    story: "Story", cluster: state.Cluster, keep: bool, left: list[Path], failure: EventStreamError | None
+    story: "TourStory", cluster: state.Cluster, keep: bool, left: list[Path], failure: EventStreamError | None
 ) -> Answer:
     """The verdict first, then what could not be cleared away."""
     views = [*_verdict(story), *_cleared(cluster, keep, left)]
@@ -163,7 +163,7 @@ def _end(
     return Answer(_data(story, cluster, keep), views, errors, code)
 
 
-def _data(story: "Story", cluster: state.Cluster, keep: bool) -> dict[str, Any]:
+def _data(story: "TourStory", cluster: state.Cluster, keep: bool) -> dict[str, Any]:
     return {**story.as_data(), "cluster": cluster.name, "kept": keep}
 
 
@@ -178,7 +178,7 @@ def _remains(cluster: state.Cluster, keep: bool, left: list[Path]) -> list[Troub
     return [Trouble.of(error)]
 
 
-def _verdict(story: "Story") -> list[View]:
+def _verdict(story: "TourStory") -> list[View]:
     verdict = story.verdict
     if verdict is None:
         return []
@@ -211,7 +211,7 @@ def _verdict(story: "Story") -> list[View]:
     return [Panel(title, lines, tone)]
 
 
-def _flaws(story: "Story") -> str:
+def _flaws(story: "TourStory") -> str:
     verdict = story.verdict
     assert verdict is not None
     found = [finding.text for finding in verdict.examples]
@@ -222,7 +222,7 @@ def _flaws(story: "Story") -> str:
     return "; ".join(found)
 
 
-def _why_inconclusive(story: "Story") -> str:
+def _why_inconclusive(story: "TourStory") -> str:
     if not story.in_mid_stream:
         return "the leader was not killed while events were on their way"
     if story.audit is not None and story.audit.troubles:

@@ -17,7 +17,7 @@ from esctl.ui.answer import Answer, Fields, Line, Tone, Value
 from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
-    from esctl.events.export import Selection, Sink, Watcher, Written
+    from esctl.events.export import ExportProgress, Selection, Sink, Written
 
 app = new_typer()
 DATABASES: Final = (".db", ".sqlite", ".sqlite3")
@@ -68,7 +68,7 @@ def _copy(run: Invocation, cluster: Cluster, chosen: "Selection", sink: "Sink", 
 
     with ExitStack() as bars:
 
-        def begin(total: int) -> "Watcher":
+        def begin(total: int) -> "ExportProgress":
             return bars.enter_context(run.terminal.progress(f"exporting {cluster.name}", total, "events"))
 
         run.trio(lambda: exporting.export(cluster, chosen, sink, written, begin))

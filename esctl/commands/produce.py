@@ -25,8 +25,8 @@ from esnode.errors import (
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
-    from esctl.events.inputs import Input
-    from esctl.events.producer import Taken, Tally, Watch
+    from esctl.events.inputs import EventInput
+    from esctl.events.producer import ProduceTally, Taken, Watch
     from esctl.ui.terminal import Progress, Terminal
     from esnode.dedup.batch import Batch
 
@@ -36,7 +36,7 @@ SHOW_EVERY_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ProduceSettings:
     """What the options say."""
 
     rate: float
@@ -70,10 +70,10 @@ def produce(
 ) -> Answer:
     """Append the events of a file to the log: NDJSON, or gzip of it"""
     from esctl.events.inputs import open_input  # loaded late, like all that brings trio
-    from esctl.events.producer import Tally
+    from esctl.events.producer import ProduceTally
     from esctl.query.processes import refuse_if_stopped
 
-    tally = Tally()
+    tally = ProduceTally()
     run.on_interrupt(lambda: summary(tally), "run it again; sending the same events again is safe")
     cluster = run.cluster()
     with open_input(file) as source:
@@ -85,13 +85,15 @@ def produce(
                 if tally.malformed:
                     return summary(tally, strict=True)
                 source.rewind()
-            run.trio(lambda: _send(run, cluster, source, tally, Settings(rate, batch, window, timeout)))
+            run.trio(
+                lambda: _send(run, cluster, source, tally, ProduceSettings(rate, batch, window, timeout))
+            )
         except EventStreamError as error:
             return gave_up(tally, error)
     return summary(tally)
 
 
-async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
+async def _check(run: Invocation, source: "EventInput", tally: "ProduceTally") -> None:
     """Look at every line and send nothing."""
     from esctl.events.producer import Watch, check
 
@@ -101,7 +103,11 @@ async def _check(run: Invocation, source: "Input", tally: "Tally") -> None:
 
 
 async def _send(
-    run: Invocation, cluster: "Cluster", source: "Input", tally: "Tally", settings: Settings
+    run: Invocation,
+    cluster: "Cluster",
+    source: "EventInput",
+    tally: "ProduceTally",
+    settings: ProduceSettings,
 ) -> None:
     from esctl.events.producer import Producer, produce
     from esnode.client import connect
@@ -129,7 +135,7 @@ def watch_for(
     terminal: "Terminal",
     bar: "Progress",
     cluster: "Cluster",
-    tally: "Tally",
+    tally: "ProduceTally",
     timeout_s: float,
     describe: Callable[[int, float], str],
 ) -> "Watch":
@@ -176,7 +182,7 @@ def watch_for(
     )
 
 
-def summary(tally: "Tally", *, strict: bool = False) -> Answer:
+def summary(tally: "ProduceTally", *, strict: bool = False) -> Answer:
     """What has become of the events: after the last one, after Ctrl-C, or before the first one."""
     errors = []
     if tally.malformed:
@@ -202,7 +208,7 @@ def summary(tally: "Tally", *, strict: bool = False) -> Answer:
     return Answer(data_of(tally), views(tally), errors, Exit.ERROR if errors else Exit.OK)
 
 
-def gave_up(tally: "Tally", error: EventStreamError) -> Answer:
+def gave_up(tally: "ProduceTally", error: EventStreamError) -> Answer:
     """The time-out came before the last ack, or nothing could be read or sent."""
     trouble = Trouble.of(error)
     late = isinstance(error, NoQuorum | OperationTimeout | Unreachable)
@@ -221,13 +227,13 @@ def gave_up(tally: "Tally", error: EventStreamError) -> Answer:
     return Answer(data_of(tally), shown, [*bad, trouble], code)
 
 
-def data_of(tally: "Tally") -> dict[str, object]:
+def data_of(tally: "ProduceTally") -> dict[str, object]:
     """For the JSON answer."""
     bad = [{"line": line.number, "code": line.code, "reason": line.reason} for line in tally.bad_lines]
     return {**tally.as_data(), "bad_lines": bad}
 
 
-def views(tally: "Tally") -> list[Fields | Line]:
+def views(tally: "ProduceTally") -> list[Fields | Line]:
     """For people."""
     duplicates = f"{tally.duplicates:,} were in the log before" if tally.duplicates else ""
     if tally.resent_duplicates:

@@ -17,13 +17,13 @@ from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import InvalidArgument, MachineRefused
-from esctl.observe.timeline.moments import Kind, Moment, moment_of, moments
+from esctl.observe.timeline.moments import Moment, MomentKind, moment_of, moments
 from esctl.ui.answer import Answer, Fields, Line, Tone, View
 from esctl.ui.terminal import Output, Terminal
 from esnode import limits
 
 if TYPE_CHECKING:
-    from esctl.observe.timeline.runs import Run
+    from esctl.observe.timeline.runs import PlaybookRun
     from esctl.observe.timeline.story import Story
 
 app = new_typer()
@@ -37,7 +37,13 @@ MOST_FREQUENT: Final = "client_dropped"
 ONE_CLOCK: Final = ("process", "netns")
 """The backends whose nodes are all on this machine."""
 AROUND_RUN_S: Final = 2.0
-_TELLS_STATE: Final = (Kind.ROLE, Kind.STARTED, Kind.OPENED, Kind.STOPPED, Kind.FAILED)
+_TELLS_STATE: Final = (
+    MomentKind.ROLE,
+    MomentKind.STARTED,
+    MomentKind.OPENED,
+    MomentKind.STOPPED,
+    MomentKind.FAILED,
+)
 Format = Literal["text", "json", "mermaid", "html"]
 _FORMATS: Final[dict[str, Format]] = {
     ".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid",
@@ -46,7 +52,7 @@ _FORMATS: Final[dict[str, Format]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeWindow:
     """From when to when; without an end it reaches to now."""
 
     since: datetime
@@ -119,7 +125,7 @@ def timeline(
     return Answer(data, shown)
 
 
-def _window(since: str | None, until: str | None, done: "Run | None") -> Window:
+def _window(since: str | None, until: str | None, done: "PlaybookRun | None") -> TimeWindow:
     now = datetime.now(UTC)
     begin = instant.moment(since or DEFAULT_SINCE, now)
     end = instant.moment(until, now) if until is not None else None
@@ -130,10 +136,10 @@ def _window(since: str | None, until: str | None, done: "Run | None") -> Window:
         end = end if until is not None else datetime.fromtimestamp(max(times), UTC) + around
     if end is not None and end <= begin:
         raise InvalidArgument("--until is not after --since", next_step="esctl timeline --since 10m")
-    return Window(begin, end)
+    return TimeWindow(begin, end)
 
 
-def _moments(path: Path, node: int, window: Window) -> Iterator[Moment]:
+def _moments(path: Path, node: int, window: TimeWindow) -> Iterator[Moment]:
     """Those within the window, and before it as far as they tell what the node was when it began."""
     begin = instant.written(window.since - timedelta(seconds=BEFORE_S))
     start = nodelog.find(path, begin)

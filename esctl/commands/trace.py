@@ -15,7 +15,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
     from esctl.query.probe import ProbeResult
-    from esctl.query.whereabouts import Copy
+    from esctl.query.whereabouts import EntryCopy
     from esnode.raft.entry import Entry
 
 app = new_typer()
@@ -140,7 +140,7 @@ def _entry_data(entry: "Entry") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _copy_data(copy: "Copy", entry: "Entry") -> dict[str, Any]:
+def _copy_data(copy: "EntryCopy", entry: "Entry") -> dict[str, Any]:
     return {
         "id": copy.node,
         "up": copy.up,
@@ -200,7 +200,7 @@ def _mates(entry: "Entry", offset: int) -> dict[str, Any]:
     return {"count": entry.count, "around": around}
 
 
-def _copies_table(found: "Sequence[Copy]", entry: "Entry") -> Table:
+def _copies_table(found: "Sequence[EntryCopy]", entry: "Entry") -> Table:
     rows: list[list[Value]] = []
     for copy in found:
         alike = copy.crc == entry.record[:4].hex() if copy.crc else None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
     from esctl.verify.audit import Audit
     from esctl.verify.history import History
-    from esctl.verify.verdict import StoredAgain, Verdict
+    from esctl.verify.verdict import LogVerdict, StoredAgain
 
 app = new_typer()
 DEFAULT_WAIT_S: Final = 5.0
@@ -50,7 +50,7 @@ class Proof:
     cluster: "Cluster"
     expected: Expected
     audit: "Audit"
-    verdict: "Verdict"
+    verdict: "LogVerdict"
     seconds: float
     mending: Sequence[str] = ()
     """What to type so that the nodes that did not answer do; the cluster is not named."""
@@ -141,7 +141,7 @@ async def _examine(
         waiting.enter_context(run.terminal.progress("waiting for every node to have the same events"))
         stack.push(waiting)
 
-        def begin(events: int) -> audit.Watcher:
+        def begin(events: int) -> audit.AuditProgress:
             waiting.close()
             return stack.enter_context(run.terminal.progress("reading every node", events, "events"))
 

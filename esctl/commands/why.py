@@ -10,7 +10,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Line, Tone, View
 
 if TYPE_CHECKING:
-    from esctl.observe.diagnosis.finding import Finding
+    from esctl.observe.diagnosis.finding import Problem
     from esctl.observe.diagnosis.ranking import Diagnosis
 
 app = new_typer()
@@ -77,7 +77,7 @@ def _views(found: "Diagnosis") -> Iterator[View]:
         yield Line(f"and {len(found.findings) - MOST} more: esctl why -o json", Tone.DIM)
 
 
-def _finding(finding: "Finding", place: int, *, full: bool) -> Iterator[Line]:
+def _finding(finding: "Problem", place: int, *, full: bool) -> Iterator[Line]:
     head = f"{place}. {finding.what}" if finding.wrong else f"note: {finding.what}"
     if full:
         yield Line("")

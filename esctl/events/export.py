@@ -22,7 +22,7 @@ from sqlite_utils import Database as SQLite
 from esctl.clusters.state import Cluster
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Reading, Wanted, reading
+from esctl.query.following import Reading, ReadRequest, reading
 from esnode.client import StoredEvent
 
 _EVENTS: Final = {
@@ -47,7 +47,7 @@ _REFUSED: Final = {
 """What keeps a database from being written that may be whole."""
 
 
-class Watcher(Protocol):
+class ExportProgress(Protocol):
     """Who is told how far it has come."""
 
     def advance(self, amount: int = 1) -> None:
@@ -130,7 +130,7 @@ class Database:
             self._export.insert({"cluster": self._cluster, "next_offset": next_offset})
 
 
-class Lines:
+class NdjsonFile:
     """NDJSON: the events as they were produced."""
 
     def __init__(self, file: gzip.GzipFile | BufferedWriter) -> None:
@@ -192,7 +192,7 @@ def _check_owner(
 
 
 @contextmanager
-def open_lines(path: Path) -> Iterator[Lines]:
+def open_lines(path: Path) -> Iterator[NdjsonFile]:
     """A new file of lines, packed when it ends in `.gz`; it has its name once it is whole.
 
     Raises `FileTaken`, `MachineRefused`.
@@ -204,9 +204,9 @@ def open_lines(path: Path) -> Iterator[Lines]:
         with beside.open("wb") as raw:
             if path.suffix == ".gz":
                 with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-                    yield Lines(packed)
+                    yield NdjsonFile(packed)
             else:
-                yield Lines(raw)
+                yield NdjsonFile(raw)
             raw.flush()
             os.fsync(raw.fileno())
         beside.rename(path)
@@ -217,20 +217,22 @@ def open_lines(path: Path) -> Iterator[Lines]:
 
 
 async def export(
-    cluster: Cluster, chosen: Selection, sink: Sink, written: Written, begin: Callable[[int], Watcher]
+    cluster: Cluster, chosen: Selection, sink: Sink, written: Written, begin: Callable[[int], ExportProgress]
 ) -> None:
     """All events up to the end of the log as a majority confirms it now; raises what `reading` does."""
     start = chosen.from_offset
     if start is None:
         start = (await confirmed_end(cluster)).first_offset
     written.next_offset = start
-    wanted = Wanted(start, None, follow=False, node=None)
+    wanted = ReadRequest(start, None, follow=False, node=None)
     async with reading(cluster, wanted, lambda _stale: None) as source:
         watcher = begin(max(0, source.end - start))
         await _copy(source, chosen, sink, written, watcher)
 
 
-async def _copy(source: Reading, chosen: Selection, sink: Sink, written: Written, watcher: Watcher) -> None:
+async def _copy(
+    source: Reading, chosen: Selection, sink: Sink, written: Written, watcher: ExportProgress
+) -> None:
     while (batch := await source.next_batch()) is not None:
         for stored in batch.events():
             written.next_offset = stored.offset + 1

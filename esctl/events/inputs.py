@@ -25,7 +25,7 @@ SAMPLE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class EventInput:
     """An open input. `size_bytes` is None where nobody knows it before the end."""
 
     name: str
@@ -36,7 +36,7 @@ class Input:
         """What is there, at least a byte; empty at the end. Raises `InputUnreadable`."""
         return await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
 
-    async def again(self) -> "Input":
+    async def again(self) -> "EventInput":
         """The same input from its start: kept in an unnamed file where it can be read only once.
 
         To be called before anything is read. The file goes with the process.
@@ -44,7 +44,7 @@ class Input:
         if self.size_bytes is not None:
             return self
         kept = await trio.to_thread.run_sync(self._keep, abandon_on_cancel=True)
-        return Input(self.name, kept, os.fstat(kept).st_size)
+        return EventInput(self.name, kept, os.fstat(kept).st_size)
 
     def rewind(self) -> None:
         """Start over; for an input of a known size."""
@@ -80,7 +80,7 @@ class Input:
 
 
 @contextmanager
-def open_input(path: str) -> Iterator[Input]:
+def open_input(path: str) -> Iterator[EventInput]:
     """The file `path`, or standard input for `-`; raises `InputUnreadable`."""
     if path == STANDARD_INPUT:
         yield _input("standard input", streams.standard_input())
@@ -97,6 +97,6 @@ def open_input(path: str) -> Iterator[Input]:
         os.close(descriptor)
 
 
-def _input(name: str, descriptor: int) -> Input:
+def _input(name: str, descriptor: int) -> EventInput:
     facts = os.fstat(descriptor)
-    return Input(name, descriptor, facts.st_size if stat.S_ISREG(facts.st_mode) else None)
+    return EventInput(name, descriptor, facts.st_size if stat.S_ISREG(facts.st_mode) else None)

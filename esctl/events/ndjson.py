@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from esctl.events.decoding import MAX_LINE_BYTES, decode
-from esctl.events.shape import Shape
+from esctl.events.shape import InputShape
 from esnode import limits
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError, InvalidEvent
@@ -63,7 +63,7 @@ class EventReader:
         self._number = 1
         self._parts: list[bytes] = []
         self._length = 0
-        self._shape = Shape()
+        self._shape = InputShape()
         self._told: set[str] = set()
 
     def feed(self, data: bytes) -> Iterator[Line]:

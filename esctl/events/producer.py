@@ -25,7 +25,7 @@ SILENCE_S: Final = 1.0
 """Without an ack for so long, somebody is told."""
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Where bytes come from; see `inputs.py`."""
 
     async def read(self) -> bytes:
@@ -59,7 +59,7 @@ class Appender(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class ProduceTally:
     """What has become of the events. `sent == acked + refused + unknown`, always."""
 
     sent: int = 0
@@ -139,10 +139,10 @@ class Producer:
         *,
         window: int,
         rate: float = 0.0,
-        tally: Tally | None = None,
+        tally: ProduceTally | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self.tally = tally if tally is not None else Tally()
+        self.tally = tally if tally is not None else ProduceTally()
         self._log = log
         self._window = window
         self._rate = rate
@@ -245,7 +245,7 @@ class _Departure:
 
     __slots__ = ("_count", "_tally")
 
-    def __init__(self, tally: Tally, count: int) -> None:
+    def __init__(self, tally: ProduceTally, count: int) -> None:
         self._tally, self._count = tally, count
 
     def note(self) -> None:
@@ -257,13 +257,13 @@ class _Departure:
 class BatchCutter:
     """The events of an input in batches. A bad line is counted, told, and passed over."""
 
-    def __init__(self, batch_events: int, tally: Tally, watch: Watch) -> None:
+    def __init__(self, batch_events: int, tally: ProduceTally, watch: Watch) -> None:
         self._reader = EventReader()
         self._maker = BatchMaker(batch_events)
         self._tally = tally
         self._watch = watch
 
-    async def run(self, source: Source, batches: trio.MemorySendChannel[Batch]) -> None:
+    async def run(self, source: EventSource, batches: trio.MemorySendChannel[Batch]) -> None:
         """Read `source` to its end; a batch that is not full leaves when nothing more came for `LINGER_S`."""
         write, chunks = trio.open_memory_channel[bytes](1)
         async with batches, trio.open_nursery() as nursery:
@@ -291,7 +291,7 @@ class BatchCutter:
                 await batches.send(batch)
 
 
-async def check(source: Source, tally: Tally, watch: Watch) -> int:
+async def check(source: EventSource, tally: ProduceTally, watch: Watch) -> int:
     """Look at every line and send nothing; how many events there are. Bad lines are counted and told."""
     reader = EventReader()
     events = 0
@@ -300,7 +300,7 @@ async def check(source: Source, tally: Tally, watch: Watch) -> int:
     return events + count_events(reader.end(), tally, watch)
 
 
-def count_events(lines: Iterator[Line], tally: Tally, watch: Watch) -> int:
+def count_events(lines: Iterator[Line], tally: ProduceTally, watch: Watch) -> int:
     """How many of these lines are events; the others are counted and told."""
     events = 0
     for line in lines:
@@ -311,7 +311,7 @@ def count_events(lines: Iterator[Line], tally: Tally, watch: Watch) -> int:
     return events
 
 
-def note_bad_line(line: BadLine, tally: Tally, watch: Watch) -> None:
+def note_bad_line(line: BadLine, tally: ProduceTally, watch: Watch) -> None:
     """Count a bad line, and tell it unless its like was told."""
     tally.malformed += 1
     if line.again:
@@ -321,7 +321,7 @@ def note_bad_line(line: BadLine, tally: Tally, watch: Watch) -> None:
     watch.bad_line(line)
 
 
-async def produce(producer: "Producer", source: Source, batch_events: int) -> None:
+async def produce(producer: "Producer", source: EventSource, batch_events: int) -> None:
     """Everything in `source` into the log; raises as `Producer.send` does, and what `source` raises."""
     send, batches = trio.open_memory_channel[Batch](0)
     cutter = BatchCutter(producer.batch_events(batch_events), producer.tally, producer.watch)
@@ -333,7 +333,7 @@ async def produce(producer: "Producer", source: Source, batch_events: int) -> No
         raise _the_declared(group) from None
 
 
-async def _read_all(source: Source, chunks: trio.MemorySendChannel[bytes]) -> None:
+async def _read_all(source: EventSource, chunks: trio.MemorySendChannel[bytes]) -> None:
     async with chunks:
         while data := await source.read():
             await chunks.send(data)

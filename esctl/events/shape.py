@@ -19,7 +19,7 @@ _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
-class Shape:
+class InputShape:
     """Follows the lines of an input, none of them blank."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from esctl.exits import Exit
 from esctl.faults import orders
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.prepared import PreparedAction
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import ShellNotAllowed
 
 REACHABLE: Final = ("http://", "https://")
@@ -61,20 +61,20 @@ class Actor:
         match prepared.action.kind:
             case _ if prepared.commands:
                 return await self._commands(prepared, timeout_s)
-            case Kind.WAIT:
+            case ActionKind.WAIT:
                 if "for" in given:
                     await trio.sleep(orders.milliseconds(str(given["for"])) / 1000)
-            case Kind.NOTE:
+            case ActionKind.NOTE:
                 self.note(step, str(given["text"]))
-            case Kind.APPROVE:
+            case ActionKind.APPROVE:
                 return await self._asked(step, prepared.action, None)
-            case Kind.ASK:
+            case ActionKind.ASK:
                 return await self._asked(
                     step, prepared.action, [str(one) for one in given.get("choices", ())]
                 )
-            case Kind.HTTP:
+            case ActionKind.HTTP:
                 return await _http(given, timeout_s)
-            case Kind.SHELL:
+            case ActionKind.SHELL:
                 return await self._shell(given, timeout_s)
             case _:
                 pass  # check and assert do nothing: their expectations are all there is
@@ -85,7 +85,7 @@ class Actor:
         reply = Reply(Exit.OK)
         for words in prepared.commands:
             reply = await self.executor.run(words, max(0.1, deadline - trio.current_time()))
-            if prepared.action.kind is Kind.HEAL and reply.codes == {FaultNotFound.code}:
+            if prepared.action.kind is ActionKind.HEAL and reply.codes == {FaultNotFound.code}:
                 reply = Reply(Exit.OK, reply.data)  # its lease was over before: it is gone, as it should be
             if not reply.ok:
                 break

@@ -13,7 +13,7 @@ import trio
 
 from esctl.bench import ledger
 from esctl.bench.ledger import LoadPlan
-from esctl.chaos.failover.outcome import Outcome, Reading
+from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.clusters.state import Cluster
 from esctl.verify.operations import Operations
 from esctl.verify.verdict import Flaw
@@ -38,7 +38,7 @@ async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> dict
         operations, acked = await trio.to_thread.run_sync(ledger.operations_of, directory)
         books.append((operations, acked))
         thin += _too_little(ledger.read_plan(directory), directory, acked)
-    reading = Reading(cluster)
+    reading = LogsReading(cluster)
     await reading.read(lambda _total: _Unwatched(), wait_s)
     judged = [
         await trio.to_thread.run_sync(reading.judge, operations)
@@ -47,7 +47,7 @@ async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> dict
     return facts_of(judged, sum(acked for _, acked in books), thin)
 
 
-def facts_of(judged: Sequence[Outcome], acked: int, thin: Sequence[str]) -> dict[str, Any]:
+def facts_of(judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]) -> dict[str, Any]:
     """What one reading, held against each of the ledgers, says; `thin` is why there was too little load."""
     outcome = judged[0]
     clean = all(one.findings.clean and one.verdict.clean for one in judged)

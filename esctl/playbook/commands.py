@@ -10,22 +10,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from esctl.playbook import parameters
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 
 
 def command_of(action: Action) -> list[str]:
     """The words after `esctl`; empty where there is no command."""
     given = action.arguments
     match action.kind:
-        case Kind.ESCTL:
+        case ActionKind.ESCTL:
             return [str(word) for word in given["argv"]]
-        case Kind.FAULT:
+        case ActionKind.FAULT:
             return parameters.words(("fault", str(given["type"])), given)
-        case Kind.HEAL:
+        case ActionKind.HEAL:
             return ["fault", "heal", "--all" if given.get("all") is True else str(given["fault"])]
-        case Kind.BENCH:
+        case ActionKind.BENCH:
             return _bench(given)
-        case Kind.BACKUP:
+        case ActionKind.BACKUP:
             return _backup(given)
         case _:
             return []
@@ -37,9 +37,9 @@ def shown(action: Action) -> str:
     if words:
         return typed(["esctl", *words])
     match action.kind:
-        case Kind.SHELL:
+        case ActionKind.SHELL:
             return typed(map(str, given["argv"])) if "argv" in given else str(given["command"])
-        case Kind.HTTP:
+        case ActionKind.HTTP:
             return f"{given.get('method', 'GET')} {given['url']}"
         case _:
             return ""

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final, assert_never
 
 from esctl.playbook import grammar
-from esctl.playbook.grammar import BoolOp, Comparison, ListOf, Literal, Node, Not, Path
+from esctl.playbook.grammar import BoolOp, Compare, ListOf, Literal, Node, Not, Path
 from esctl.playbook.types import ORDERED, Type, comparable, type_of
 from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
@@ -104,7 +104,7 @@ def _value(node: Node, values: Mapping[str, Any]) -> Any:
             return [_value(item, values) for item in items]
         case Path():
             return look_up(node, values)
-        case Comparison(op, left, right):
+        case Compare(op, left, right):
             return _compared(op, (left, _value(left, values)), (right, _value(right, values)))
         case BoolOp("and", parts):
             return all(_truth(part, values) for part in parts)
@@ -220,7 +220,7 @@ def _explained(node: Node, values: Mapping[str, Any]) -> str:
             return _explained(failed, values) if failed is not None else f"{text} holds"
         case BoolOp(_, parts) if not _truth(node, values):
             return f"expected {text}: {'; '.join(_read(part, values) for part in parts)}"
-        case Comparison(_, left, right) if not _reads(right) and _reads(left):
+        case Compare(_, left, right) if not _reads(right) and _reads(left):
             return f"expected {text}, was {_shown(_value(left, values))}"
         case Path():
             return f"expected {text}, was {_shown(_value(node, values))}"
@@ -268,7 +268,7 @@ def _children(node: Node) -> Sequence[Node]:
             return items
         case Path(parts):
             return [part for part in parts if not isinstance(part, str)]
-        case Comparison(_, left, right):
+        case Compare(_, left, right):
             return (left, right)
         case BoolOp(_, parts):
             return parts
@@ -295,8 +295,8 @@ def _bound(node: Node, values: Mapping[str, Node]) -> Node:
             return _bound_path(
                 tuple(p if isinstance(p, str) else grammar.segment(_bound(p, values)) for p in parts), values
             )
-        case Comparison(op, left, right):
-            return Comparison(op, _bound(left, values), _bound(right, values))
+        case Compare(op, left, right):
+            return Compare(op, _bound(left, values), _bound(right, values))
         case BoolOp(op, parts):
             return BoolOp(op, tuple(_bound(part, values) for part in parts))
         case Not(inner):
@@ -329,7 +329,7 @@ def _type(node: Node, named: Callable[[str], Type]) -> Type:
             return Type.LIST
         case Path():
             return named(node.name)
-        case Comparison(op, left, right):
+        case Compare(op, left, right):
             _check_types(op, left, _type(left, named), right, _type(right, named))
         case BoolOp(_, parts):
             for part in parts:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 
-class Severity(enum.StrEnum):
+class LintSeverity(enum.StrEnum):
     """An error keeps a playbook from being run."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
-_E, _W = Severity.ERROR, Severity.WARNING
-RULES: Final[dict[str, tuple[Severity, str]]] = {
+_E, _W = LintSeverity.ERROR, LintSeverity.WARNING
+RULES: Final[dict[str, tuple[LintSeverity, str]]] = {
     "undo-missing": (_E, "a step that changes something has an `undo` or says `irreversible = true`"),
     "undo-contradicted": (_W, "not both"),
     "confirm-missing": (_E, "a destructive step has a `confirm`"),
@@ -50,17 +50,17 @@ RULES: Final[dict[str, tuple[Severity, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """One finding. `step` is empty when it is about the whole."""
 
-    severity: Severity
+    severity: LintSeverity
     code: str
     step: str
     message: str
     advice: str
 
     @classmethod
-    def of(cls, code: str, step: str, message: str, advice: str) -> "Finding":
+    def of(cls, code: str, step: str, message: str, advice: str) -> "LintFinding":
         """With the severity of its rule."""
         return cls(RULES[code][0], code, step, message, advice)
 

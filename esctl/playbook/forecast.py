@@ -15,13 +15,13 @@ from esctl.faults import orders
 from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
 from esctl.playbook.commands import command_of
 from esctl.playbook.kinds import ONE_OFF
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import UnplannableStep
 from esnode.errors import NoQuorum
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
+class StruckNode:
     """What a fault of a step does: nodes that are out, and links that are cut."""
 
     down: frozenset[int] = frozenset()
@@ -52,7 +52,7 @@ class Forecast:
     voters: tuple[int, ...]
     leader: int | None
     down: frozenset[int] = frozenset()
-    faults: Mapping[str, Struck] = field(default_factory=dict)
+    faults: Mapping[str, StruckNode] = field(default_factory=dict)
 
     @property
     def out(self) -> frozenset[int]:
@@ -84,41 +84,41 @@ class Forecast:
         Raises `UnplannableStep` where the action makes no sense on these nodes.
         """
         match action.kind:
-            case Kind.FAULT if action.arguments.get("how") in ONE_OFF:
+            case ActionKind.FAULT if action.arguments.get("how") in ONE_OFF:
                 node = _number(action.arguments.get("node")) or self._any_follower()
                 return self, self._while_out("meanwhile ", node)
-            case Kind.FAULT:
+            case ActionKind.FAULT:
                 struck = self._struck(step, action)
                 new = self._settled(replace(self, faults={**self.faults, step: struck}))
                 return new, new.outlook(self)
-            case Kind.HEAL:
+            case ActionKind.HEAL:
                 gone = action.arguments.get("fault")
                 healed = action.arguments.get("all") is True
                 left = {} if healed else {one: s for one, s in self.faults.items() if one != gone}
                 new = self._settled(replace(self, faults=left))
                 return new, new.outlook(self)
-            case Kind.BENCH if action.arguments.get("mode") == "failover":
+            case ActionKind.BENCH if action.arguments.get("mode") == "failover":
                 return self, self._while_out("while it strikes, ", self._presumed_leader())
             case _:
                 return self._after_words(command_of(action))
 
     # --- faults ---------------------------------------------------------------------------------------
 
-    def _struck(self, step: str, action: Action) -> Struck:
+    def _struck(self, step: str, action: Action) -> StruckNode:
         given = action.arguments
         node = _number(given.get("node"))
         if node is not None and node not in self.voters:
             raise UnplannableStep(f"step {step}: there is no node {node}; there are {listed(self.voters)}")
         if given["type"] == "partition":
-            return Struck(cuts=self._partition(step, Shape(given["shape"]), node).cuts)
+            return StruckNode(cuts=self._partition(step, Shape(given["shape"]), node).cuts)
         if given["type"] == "net":
-            return Struck(cuts=frozenset(self._links(step, given)) if _severs(given) else frozenset())
+            return StruckNode(cuts=frozenset(self._links(step, given)) if _severs(given) else frozenset())
         if given["type"] == "freeze":
-            return Struck(down=frozenset(self.voters))
+            return StruckNode(down=frozenset(self.voters))
         stops = given["type"] in ("kill", "pause") or given.get("how") in ("full", "fail")
         if not stops:
-            return Struck()
-        return Struck(down=frozenset([node if node is not None else self._any_follower()]))
+            return StruckNode()
+        return StruckNode(down=frozenset([node if node is not None else self._any_follower()]))
 
     def _partition(self, step: str, shape: Shape, node: int | None) -> Partition:
         leader = self._presumed_leader() if self.leader is None else self.leader

@@ -15,11 +15,11 @@ from esctl.playbook.duration import Duration
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,
+    ActionKind,
     Guard,
     Impact,
     Input,
     InputType,
-    Kind,
     OnBreach,
     OnFail,
     Playbook,
@@ -96,7 +96,7 @@ def _input(given: Mapping[str, Any]) -> Input:
 
 
 def _action(given: Mapping[str, Any]) -> Action:
-    return Action(Kind(given["kind"]), given["arguments"])
+    return Action(ActionKind(given["kind"]), given["arguments"])
 
 
 def _step(given: Mapping[str, Any]) -> Step:

@@ -67,7 +67,7 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Compare:
     """`left op right`."""
 
     op: str
@@ -90,7 +90,7 @@ class Not:
     inner: "Node"
 
 
-Node = Literal | ListOf | Path | Comparison | BoolOp | Not
+Node = Literal | ListOf | Path | Compare | BoolOp | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def printed(node: Node) -> str:
         case Path(parts):
             rest = (f".{part}" if isinstance(part, str) else f"[{_operand(part)}]" for part in parts[1:])
             return f"{parts[0]}{''.join(rest)}"
-        case Comparison(op, left, right):
+        case Compare(op, left, right):
             return f"{_operand(left)} {op} {_operand(right)}"
         case BoolOp(op, parts):
             return f" {op} ".join(
@@ -137,7 +137,7 @@ def printed(node: Node) -> str:
 
 def _operand(node: Node) -> str:
     text = printed(node)
-    return f"({text})" if isinstance(node, Comparison | BoolOp | Not) else text
+    return f"({text})" if isinstance(node, Compare | BoolOp | Not) else text
 
 
 def _printed_value(value: Scalar) -> str:
@@ -220,9 +220,9 @@ class _Parser:
         if self._take("not"):
             if not self._take("in"):
                 self._fail("`not` between two operands is `not in`")
-            return Comparison("not in", left, self._operand())
+            return Compare("not in", left, self._operand())
         if token is not None and self._take(*COMPARISONS):
-            return Comparison(token.text, left, self._operand())
+            return Compare(token.text, left, self._operand())
         return left
 
     def _operand(self) -> Node:

@@ -7,7 +7,7 @@ something. The linter holds what a step says of itself to it. Called by the lint
 from typing import Final
 
 from esctl.playbook import commandline
-from esctl.playbook.schema import Action, Impact, Kind, Step
+from esctl.playbook.schema import Action, ActionKind, Impact, Step
 
 _DRY: Final = frozenset({"--dry-run", "-n"})
 _ORDER: Final = list(Impact)
@@ -22,15 +22,15 @@ def least_of(action: Action) -> Impact:
     """Of one action; of a step that holds others nothing is known by its kind."""
     given = action.arguments
     match action.kind:
-        case Kind.FAULT | Kind.HEAL | Kind.SHELL:
+        case ActionKind.FAULT | ActionKind.HEAL | ActionKind.SHELL:
             return Impact.WRITES
-        case Kind.BENCH:
+        case ActionKind.BENCH:
             return of_words(["bench", str(given.get("mode"))])
-        case Kind.BACKUP:
+        case ActionKind.BACKUP:
             return of_words(["backup", str(given.get("action"))])
-        case Kind.HTTP:
+        case ActionKind.HTTP:
             return Impact.READS if given.get("method", "GET") in ("GET", "HEAD") else Impact.WRITES
-        case Kind.ESCTL:
+        case ActionKind.ESCTL:
             return of_words([str(word) for word in given.get("argv", ())])
         case _:
             return Impact.READS

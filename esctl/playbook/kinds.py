@@ -16,75 +16,84 @@ from esctl.faults import orders
 from esctl.playbook import commandline, expression, parameters, template
 from esctl.playbook.duration import Duration
 from esctl.playbook.parameters import Argument, Takes
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidExpression, InvalidPlaybook, NotEvaluable
 
 _QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
-TABLES: Final[Mapping[Kind, Mapping[str, Argument]]] = {
-    Kind.CHECK: {},
-    Kind.ASSERT: {},
-    Kind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
-    Kind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
-    Kind.FAULT: {"type": Argument(Takes.TEXT, "which command of the group `fault`", True)},
-    Kind.HEAL: {
+TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
+    ActionKind.CHECK: {},
+    ActionKind.ASSERT: {},
+    ActionKind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
+    ActionKind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
+    ActionKind.FAULT: {"type": Argument(Takes.TEXT, "which command of the group `fault`", True)},
+    ActionKind.HEAL: {
         "fault": Argument(Takes.STEP, "end the fault of this step"),
         "all": Argument(Takes.BOOL, "end every fault of the cluster"),
     },
-    Kind.BENCH: {
+    ActionKind.BENCH: {
         "mode": Argument(Takes.TEXT, "which command of the group `bench`", True),
         "background": Argument(
             Takes.BOOL, "let it run while the next steps go on, as `bench start` does; with `produce` only"
         ),
         "name": Argument(Takes.TEXT, "what a background load is called; the step's id by default"),
     },
-    Kind.BACKUP: {
+    ActionKind.BACKUP: {
         "action": Argument(Takes.TEXT, "which command of the group `backup`", True),
         "options": Argument(Takes.TEXTS, "further words of the command"),
     },
-    Kind.APPROVE: {"question": _QUESTION},
-    Kind.ASK: {
+    ActionKind.APPROVE: {"question": _QUESTION},
+    ActionKind.ASK: {
         "question": _QUESTION,
         "name": Argument(Takes.TEXT, "the answer is `captured.NAME`; the step's id by default"),
         "choices": Argument(Takes.TEXTS, "the answers that count"),
     },
-    Kind.HTTP: {
+    ActionKind.HTTP: {
         "url": Argument(Takes.TEXT, "what is asked", True),
         "method": Argument(Takes.TEXT, "`GET` by default", False, ("GET", "HEAD", "POST", "PUT", "DELETE")),
         "status": Argument(Takes.INT, "the status that it must answer with; 200 by default"),
         "headers": Argument(Takes.TABLE, "names and values"),
         "body": Argument(Takes.TEXT, "what is sent"),
     },
-    Kind.SHELL: {
+    ActionKind.SHELL: {
         "argv": Argument(Takes.TEXTS, "a program and its words"),
         "command": Argument(Takes.TEXT, "a line for `/bin/sh`"),
     },
-    Kind.FOREACH: {
+    ActionKind.FOREACH: {
         "items": Argument(Takes.ITEMS, "what the steps inside are done for, one after the other", True),
         "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
     },
-    Kind.PARALLEL: {},
-    Kind.INCLUDE: {
+    ActionKind.PARALLEL: {},
+    ActionKind.INCLUDE: {
         "playbook": Argument(Takes.TEXT, "the file, beside this one", True),
         "inputs": Argument(Takes.TABLE, "its inputs"),
     },
-    Kind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
+    ActionKind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
 }
 """By kind; one that stands for a group of commands has in addition what the command takes."""
-_CHOOSERS: Final = {Kind.FAULT: "type", Kind.BENCH: "mode", Kind.BACKUP: "action"}
+_CHOOSERS: Final = {ActionKind.FAULT: "type", ActionKind.BENCH: "mode", ActionKind.BACKUP: "action"}
 """The argument that names the command, of the group that is called as the kind is."""
-_TAKES_PART: Final = {Kind.FAULT: "--lease", Kind.BENCH: "--save"}
+_TAKES_PART: Final = {ActionKind.FAULT: "--lease", ActionKind.BENCH: "--save"}
 """The option that tells the commands that a step may be from the rest of their group: a fault that ends by
 itself, a measurement with a result."""
 
-_ONE_OF: Final = {Kind.HEAL: ("fault", "all"), Kind.SHELL: ("argv", "command")}
+_ONE_OF: Final = {ActionKind.HEAL: ("fault", "all"), ActionKind.SHELL: ("argv", "command")}
 ONE_OFF: Final = frozenset({"flip", "torn"})
 """What is done to a disk once, while its node is stopped, and does not last: there is nothing to lease."""
-READ_ONLY: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.APPROVE, Kind.ASK, Kind.NOTE})
+READ_ONLY: Final = frozenset(
+    {
+        ActionKind.CHECK,
+        ActionKind.ASSERT,
+        ActionKind.WAIT,
+        ActionKind.APPROVE,
+        ActionKind.ASK,
+        ActionKind.NOTE,
+    }
+)
 """Kinds that change nothing, so that their impact need not be said."""
-NESTING: Final = frozenset({Kind.FOREACH, Kind.PARALLEL, Kind.INCLUDE})
+NESTING: Final = frozenset({ActionKind.FOREACH, ActionKind.PARALLEL, ActionKind.INCLUDE})
 
 
-def commands_of(kind: Kind) -> tuple[str, ...]:
+def commands_of(kind: ActionKind) -> tuple[str, ...]:
     """The commands that a step of this kind may be; none for a kind that is no group of commands."""
     if kind not in _CHOOSERS:
         return ()
@@ -92,14 +101,14 @@ def commands_of(kind: Kind) -> tuple[str, ...]:
     return parameters.with_option(kind, option) if option else tuple(commandline.members(kind))
 
 
-def arguments_of(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Argument]:
+def arguments_of(kind: ActionKind, given: Mapping[str, Any]) -> Mapping[str, Argument]:
     """The table for these arguments: that of the kind, and of the command that they name."""
     chooser = _CHOOSERS.get(kind)
     if chooser is None:
         return TABLES[kind]
     commands, named = commands_of(kind), str(given.get(chooser))
     table = {**TABLES[kind], chooser: replace(TABLES[kind][chooser], choices=commands)}
-    if kind is Kind.BENCH and given.get("background") is True:
+    if kind is ActionKind.BENCH and given.get("background") is True:
         named, commands = "start", ("start",)
     return {**(parameters.arguments((kind, named)) if named in commands else {}), **table}
 

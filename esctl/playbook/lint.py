@@ -13,10 +13,10 @@ from esctl.faults import orders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.findings import Finding
+from esctl.playbook.findings import LintFinding
 from esctl.playbook.kinds import NESTING, ONE_OFF, READ_ONLY
 from esctl.playbook.nesting import in_a_row
-from esctl.playbook.schema import Action, Impact, InputType, Kind, Playbook, Risk, Step
+from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step
 from esctl.playbookerrors import NotEvaluable
 
 _SAMPLES: Final = {
@@ -29,7 +29,7 @@ _SAMPLES: Final = {
 _UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
-def lint(playbook: Playbook) -> list[Finding]:
+def lint(playbook: Playbook) -> list[LintFinding]:
     """All findings, in the order of the file; none means that it may be run."""
     steps = list(in_a_row(playbook.steps))
     found = [*_head(playbook, steps), *lintnames.of_guards(playbook)]
@@ -43,15 +43,15 @@ def lint(playbook: Playbook) -> list[Finding]:
 # --- the whole ----------------------------------------------------------------------------------------
 
 
-def _head(playbook: Playbook, steps: list[Step]) -> Iterator[Finding]:
+def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
     if not playbook.doc:
-        yield Finding.of(
+        yield LintFinding.of(
             "doc-missing", "", "the playbook does not say what it is for", "add `doc` to the head"
         )
     yield from _ids(steps)
-    faults = [place for place, step in enumerate(steps) if step.action.kind is Kind.FAULT]
+    faults = [place for place, step in enumerate(steps) if step.action.kind is ActionKind.FAULT]
     if faults and not any(_audits(step) for step in steps[faults[-1] + 1 :]):
-        yield Finding.of(
+        yield LintFinding.of(
             "audit-missing",
             steps[faults[-1]].id,
             "after the last fault nothing proves that no event was lost or doubled",
@@ -59,15 +59,15 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[Finding]:
             " `verify.hashes_equal`",
         )
     if faults and not playbook.requires.faults:
-        yield Finding.of(
+        yield LintFinding.of(
             "faults-not-required",
             "",
             "it injects faults and does not say that the cluster must allow them",
             "add `[requires]` with `faults = true`",
         )
-    asks = any(step.action.kind is Kind.APPROVE or step.confirm for step in steps)
+    asks = any(step.action.kind is ActionKind.APPROVE or step.confirm for step in steps)
     if playbook.risk is Risk.SEVERE and not asks:
-        yield Finding.of(
+        yield LintFinding.of(
             "approval-missing",
             "",
             "its risk is severe, and no person is asked before it acts",
@@ -75,11 +75,11 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[Finding]:
         )
 
 
-def _ids(steps: list[Step]) -> Iterator[Finding]:
+def _ids(steps: list[Step]) -> Iterator[LintFinding]:
     seen: set[str] = set()
     for step in steps:
         if step.id in seen:
-            yield Finding.of(
+            yield LintFinding.of(
                 "duplicate-id", step.id, "two steps have this id", "give each step an id of its own"
             )
         seen.add(step.id)
@@ -87,7 +87,7 @@ def _ids(steps: list[Step]) -> Iterator[Finding]:
 
 def _audits(step: Step) -> bool:
     """Does it prove something about the log?"""
-    return step.action.kind is Kind.ASSERT and any(
+    return step.action.kind is ActionKind.ASSERT and any(
         name.startswith("verify.") for text in step.expect for name in lintnames.names_of(text)
     )
 
@@ -95,25 +95,25 @@ def _audits(step: Step) -> bool:
 # --- each step ----------------------------------------------------------------------------------------
 
 
-def _undo(step: Step) -> Iterator[Finding]:
+def _undo(step: Step) -> Iterator[LintFinding]:
     kind = step.action.kind
-    acts = step.impact is not Impact.READS and kind not in NESTING and kind is not Kind.HEAL
+    acts = step.impact is not Impact.READS and kind not in NESTING and kind is not ActionKind.HEAL
     if acts and step.undo is None and not step.irreversible:
-        yield Finding.of(
+        yield LintFinding.of(
             "undo-missing",
             step.id,
             "it changes something, and nothing takes that back",
             "add `undo`, or say `irreversible = true`",
         )
     if step.undo is not None and step.irreversible:
-        yield Finding.of(
+        yield LintFinding.of(
             "undo-contradicted",
             step.id,
             "it has an undo and says that it is irreversible",
             "leave out one of the two",
         )
     if step.impact is Impact.DESTROYS and not step.confirm:
-        yield Finding.of(
+        yield LintFinding.of(
             "confirm-missing",
             step.id,
             "it takes data away without asking",
@@ -121,17 +121,17 @@ def _undo(step: Step) -> Iterator[Finding]:
         )
 
 
-def _impact(step: Step) -> Iterator[Finding]:
+def _impact(step: Step) -> Iterator[LintFinding]:
     kind, least = step.action.kind, impact.least_within(step)
     if not impact.at_least(step.impact, least):
-        yield Finding.of(
+        yield LintFinding.of(
             "impact-too-low",
             step.id,
             f'it says "{step.impact}", and what it does is "{least}" at least',
             f'say `impact = "{least}"`',
         )
     if kind in READ_ONLY and step.impact is not Impact.READS:
-        yield Finding.of(
+        yield LintFinding.of(
             "impact-too-high",
             step.id,
             f'a {kind} step changes nothing, and it says "{step.impact}"',
@@ -139,15 +139,15 @@ def _impact(step: Step) -> Iterator[Finding]:
         )
 
 
-def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
-    if step.action.kind is not Kind.FAULT:
+def _fault(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
+    if step.action.kind is not ActionKind.FAULT:
         return
     given = step.action.arguments
     lease = given.get("lease")
     if lease is None and given.get("how") in ONE_OFF:
         return
     if lease is None:
-        yield Finding.of(
+        yield LintFinding.of(
             "lease-missing",
             step.id,
             "the fault has no lease: it would last as long as the default says",
@@ -159,10 +159,10 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
         lease_ms = orders.lease_of(text)
     except (InvalidArgument, NotEvaluable) as error:
         why = str(error).removesuffix("; nothing was done")
-        yield Finding.of("lease-too-long", step.id, why, "take a lease that nodes accept")
+        yield LintFinding.of("lease-too-long", step.id, why, "take a lease that nodes accept")
         return
     if lease_ms > playbook.max_duration_ms:
-        yield Finding.of(
+        yield LintFinding.of(
             "lease-too-long",
             step.id,
             f"the lease of {text} is longer than max_duration, {Duration(playbook.max_duration_ms)}",
@@ -170,13 +170,13 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[Finding]:
         )
 
 
-def _time(playbook: Playbook, step: Step) -> Iterator[Finding]:
-    waits = step.action.arguments.get("for") if step.action.kind is Kind.WAIT else None
+def _time(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
+    waits = step.action.arguments.get("for") if step.action.kind is ActionKind.WAIT else None
     passes = int(Duration.parse(waits)) if isinstance(waits, str) and "${" not in waits else 0
     bound = playbook.max_duration_ms
     if step.timeout_ms > bound or passes > bound:
         longest = Duration(max(step.timeout_ms, passes))
-        yield Finding.of(
+        yield LintFinding.of(
             "timeout-too-long",
             step.id,
             f"it may take {longest}, and the whole playbook {Duration(bound)}",
@@ -184,20 +184,22 @@ def _time(playbook: Playbook, step: Step) -> Iterator[Finding]:
         )
 
 
-def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
+def _commands(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
     actions = [("", step.action), *([("undo: ", step.undo)] if step.undo is not None else [])]
     for what, action in actions:
-        if action.kind is Kind.SHELL:
-            yield Finding.of(
+        if action.kind is ActionKind.SHELL:
+            yield LintFinding.of(
                 "shell-step",
                 step.id,
                 f"{what}it runs a program of its own, and nobody knows what that does",
                 "use a command of esctl if there is one; a run wants --allow-shell",
             )
-        if action.kind is Kind.BENCH and action.arguments.get("background") is True:
+        if action.kind is ActionKind.BENCH and action.arguments.get("background") is True:
             yield from _background(step, action)
-        if action.kind is Kind.ESCTL and _strikes([str(word) for word in action.arguments.get("argv", ())]):
-            yield Finding.of(
+        if action.kind is ActionKind.ESCTL and _strikes(
+            [str(word) for word in action.arguments.get("argv", ())]
+        ):
+            yield LintFinding.of(
                 "fault-not-leased",
                 step.id,
                 f"{what}it injects a fault as a command, and the run would not know of it",
@@ -205,7 +207,7 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[Finding]:
             )
         flaw = _flaw_of_command(playbook, action)
         if flaw:
-            yield Finding.of(
+            yield LintFinding.of(
                 "no-such-command", step.id, f"{what}{flaw}", "see `esctl docs commands`, or `esctl --help`"
             )
 
@@ -233,9 +235,9 @@ def _flaw_of_command(playbook: Playbook, action: Action) -> str:
     return flaw
 
 
-def _background(step: Step, action: Action) -> Iterator[Finding]:
+def _background(step: Step, action: Action) -> Iterator[LintFinding]:
     if action.arguments.get("mode") != "produce":
-        yield Finding.of(
+        yield LintFinding.of(
             "not-in-background",
             step.id,
             "only `produce` can run while other steps do",
@@ -243,18 +245,20 @@ def _background(step: Step, action: Action) -> Iterator[Finding]:
         )
 
 
-def _substance(step: Step) -> Iterator[Finding]:
+def _substance(step: Step) -> Iterator[LintFinding]:
     kind = step.action.kind
-    looks = kind in (Kind.CHECK, Kind.ASSERT) or (kind is Kind.WAIT and "for" not in step.action.arguments)
+    looks = kind in (ActionKind.CHECK, ActionKind.ASSERT) or (
+        kind is ActionKind.WAIT and "for" not in step.action.arguments
+    )
     if looks and not step.expect and not step.capture:
-        yield Finding.of(
+        yield LintFinding.of(
             "expects-nothing",
             step.id,
             f"a {kind} step that expects nothing can never fail",
             "add `expect`, or make it a `note`",
         )
     if not step.doc:
-        yield Finding.of(
+        yield LintFinding.of(
             "doc-missing",
             step.id,
             "it does not say what it does, why, and what to look at",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esctl.playbook import expression, names, template
-from esctl.playbook.findings import Finding
+from esctl.playbook.findings import LintFinding
 from esctl.playbook.nesting import DEFAULT_ITEM, in_a_row
-from esctl.playbook.schema import Action, Input, InputType, Kind, Playbook, Step
+from esctl.playbook.schema import Action, ActionKind, Input, InputType, Playbook, Step
 from esctl.playbook.types import Type
 from esctl.playbookerrors import NotEvaluable, UnknownValue
 
@@ -24,8 +24,17 @@ _TYPES: Final = {
     InputType.SECRET: Type.TEXT,
 }
 _CHANGING: Final = frozenset({"status", "health", "faults", "load"})
-_ANSWERED_BY: Final = {"fault": {Kind.FAULT}, "bench": {Kind.BENCH}}
-_DUMB: Final = frozenset({Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.NOTE, Kind.APPROVE, Kind.ASK})
+_ANSWERED_BY: Final = {"fault": {ActionKind.FAULT}, "bench": {ActionKind.BENCH}}
+_DUMB: Final = frozenset(
+    {
+        ActionKind.CHECK,
+        ActionKind.ASSERT,
+        ActionKind.WAIT,
+        ActionKind.NOTE,
+        ActionKind.APPROVE,
+        ActionKind.ASK,
+    }
+)
 """Kinds with no command that could answer."""
 
 
@@ -49,24 +58,24 @@ class _Scope:
         """What the next step knows."""
         action, found = step.action, self.with_own(step)
         captured = dict(found.captured)
-        if action.kind is Kind.ASK:
+        if action.kind is ActionKind.ASK:
             captured[str(action.arguments.get("name", step.id))] = Type.TEXT
         return replace(
             found,
             captured=captured,
             steps=self.steps | {step.id},
-            faults=self.faults | ({step.id} if action.kind is Kind.FAULT else set()),
+            faults=self.faults | ({step.id} if action.kind is ActionKind.FAULT else set()),
             load=self.load or _is_load(step),
         )
 
 
-def of_guards(playbook: Playbook) -> Iterator[Finding]:
+def of_guards(playbook: Playbook) -> Iterator[LintFinding]:
     """A guard is watched from the first step on, so it may read nothing that comes later."""
     everything = _Scope(playbook, {}, load=any(map(_is_load, in_a_row(playbook.steps))))
     for guard in playbook.guards:
         roots = expression.parse(guard.expr).roots
         if not roots & _CHANGING or roots - _CHANGING - {"inputs", "cluster", "run"}:
-            yield Finding.of(
+            yield LintFinding.of(
                 "guard-blind",
                 "",
                 f"the guard `{guard.expr}` reads what does not change, or what only a step knows",
@@ -77,9 +86,9 @@ def of_guards(playbook: Playbook) -> Iterator[Finding]:
     yield from _unused(playbook)
 
 
-def of_steps(playbook: Playbook) -> dict[str, list[Finding]]:
+def of_steps(playbook: Playbook) -> dict[str, list[LintFinding]]:
     """By the id of the step."""
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[LintFinding]] = {}
     _walk(playbook.steps, _Scope(playbook, {}), found)
     return found
 
@@ -119,15 +128,15 @@ def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
 # --- walking ------------------------------------------------------------------------------------------
 
 
-def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[Finding]]) -> _Scope:
+def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[LintFinding]]) -> _Scope:
     for step in steps:
         found.setdefault(step.id, []).extend(_of_step(step, scope))
-        if step.action.kind is Kind.PARALLEL:
+        if step.action.kind is ActionKind.PARALLEL:
             scopes = [_walk([inner], scope, found) for inner in step.steps]
             scope = _together(scope, scopes)
         elif step.steps:
             items = scope.items
-            if step.action.kind is Kind.FOREACH:
+            if step.action.kind is ActionKind.FOREACH:
                 items |= {str(step.action.arguments.get("as", DEFAULT_ITEM))}
             scope = replace(_walk(step.steps, replace(scope, items=items), found), items=scope.items)
         scope = scope.after(step)
@@ -146,7 +155,7 @@ def _together(scope: _Scope, scopes: Iterable[_Scope]) -> _Scope:
     return scope
 
 
-def _of_step(step: Step, scope: _Scope) -> Iterator[Finding]:
+def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
     own = scope.with_own(step)
     after = own.after(step)
     for text in (step.when, step.skip_if, *step.pre):
@@ -155,8 +164,11 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[Finding]:
         yield from _of_expression(step.id, text, scope, f"capture.{name}: ", step)
     for text in step.expect:
         yield from _of_condition(step.id, text, after, "", step)
-        if any(name.startswith("verify.") for name in names_of(text)) and step.action.kind is not Kind.ASSERT:
-            yield Finding.of(
+        if (
+            any(name.startswith("verify.") for name in names_of(text))
+            and step.action.kind is not ActionKind.ASSERT
+        ):
+            yield LintFinding.of(
                 "audit-elsewhere",
                 step.id,
                 f"`{text}` reads every node's log, in a {step.action.kind} step",
@@ -169,7 +181,7 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[Finding]:
         yield from _of_action(step, step.undo, after)
     for need in step.needs:
         if need not in scope.steps:
-            yield Finding.of(
+            yield LintFinding.of(
                 "needs-unknown",
                 step.id,
                 f"it needs {need}, which is no step before it",
@@ -177,18 +189,18 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[Finding]:
             )
 
 
-def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[Finding]:
+def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[LintFinding]:
     for name, value in action.arguments.items():
         is_expression = name == "items" and isinstance(value, str) and not template.has_reference(value)
-        if action.kind is Kind.FOREACH and is_expression:
+        if action.kind is ActionKind.FOREACH and is_expression:
             yield from _of_expression(step.id, value, scope, "", step)
         else:
-            hidden = action.kind is Kind.HTTP and name in ("headers", "body")
-            given = action.kind is Kind.INCLUDE and name == "inputs"
+            hidden = action.kind is ActionKind.HTTP and name in ("headers", "body")
+            given = action.kind is ActionKind.INCLUDE and name == "inputs"
             yield from _of_references(step.id, value, scope, shown=not hidden and not given)
-    fault = action.arguments.get("fault") if action.kind is Kind.HEAL else None
+    fault = action.arguments.get("fault") if action.kind is ActionKind.HEAL else None
     if fault is not None and fault not in scope.faults and "${" not in str(fault):
-        yield Finding.of(
+        yield LintFinding.of(
             "needs-unknown",
             step.id,
             f"it heals the fault of {fault}, which is no fault step before it",
@@ -201,14 +213,14 @@ def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[Finding]:
 
 def _of_condition(
     step: str, text: str, scope: _Scope, what: str = "", of: Step | None = None
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     found = list(_of_expression(step, text, scope, what, of))
     yield from found
     if found:
         return
     kind = _type_of(text, scope)
     if kind not in (Type.BOOL, Type.ANY):
-        yield Finding.of(
+        yield LintFinding.of(
             "types-differ",
             step,
             f"{what and f'{what} '}`{text}` is {kind}, neither true nor false",
@@ -218,7 +230,7 @@ def _of_condition(
 
 def _of_expression(
     step: str, text: str, scope: _Scope, what: str = "", of: Step | None = None
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     parsed = expression.parse(text)
     found = [flaw for name in parsed.names for flaw in _of_name(step, name, scope, of, shown=True)]
     yield from found
@@ -227,44 +239,44 @@ def _of_expression(
     try:
         parsed.type_under(lambda name: _named(name, scope))
     except NotEvaluable as error:
-        yield Finding.of(
+        yield LintFinding.of(
             "types-differ", step, f"{what and f'{what} '}`{text}`: {error}", "compare what is of one type"
         )
 
 
-def _of_references(step: str, value: Any, scope: _Scope, *, shown: bool) -> Iterator[Finding]:
+def _of_references(step: str, value: Any, scope: _Scope, *, shown: bool) -> Iterator[LintFinding]:
     for name in template.names(value):
         yield from _of_name(step, name, scope, None, shown=shown)
 
 
-def _of_name(step: str, name: str, scope: _Scope, of: Step | None, *, shown: bool) -> Iterator[Finding]:
+def _of_name(step: str, name: str, scope: _Scope, of: Step | None, *, shown: bool) -> Iterator[LintFinding]:
     root, _, rest = name.partition(".")
     first = rest.partition(".")[0]
     try:
         names.entry_of(name)
     except UnknownValue as error:
-        yield Finding.of("unknown-name", step, str(error), "see the names: esctl docs playbook-reference")
+        yield LintFinding.of("unknown-name", step, str(error), "see the names: esctl docs playbook-reference")
         return
     if root == "captured" and first not in scope.captured:
         known = ", ".join(scope.captured) or "nothing"
         message = f"{name} is read, and what was captured before is: {known}"
-        yield Finding.of("captured-early", step, message, "capture it in a step that comes earlier")
+        yield LintFinding.of("captured-early", step, message, "capture it in a step that comes earlier")
     elif root == "inputs":
         yield from _of_input(step, first, scope, shown=shown)
     elif root == "item" and first not in scope.items:
         message = f"{name} is read, and no `foreach` around it has an item of that name"
-        yield Finding.of("unknown-name", step, message, "name it as `as` of the foreach does")
+        yield LintFinding.of("unknown-name", step, message, "name it as `as` of the foreach does")
     elif root == "step" and first not in scope.steps:
         message = f"{name} is read, and {first} is no step before it"
-        yield Finding.of("unknown-name", step, message, "name a step that comes earlier")
+        yield LintFinding.of("unknown-name", step, message, "name a step that comes earlier")
     elif root == "load" and not scope.load:
         message = f"{name} is read, and no load runs in the background"
-        yield Finding.of(
+        yield LintFinding.of(
             "load-missing", step, message, "begin a `bench` step with `background = true` before"
         )
     elif root in names.OWN and (of is None or not _answers(of, root)):
         message = f"{name} is read, and this step has no command that answers it"
-        yield Finding.of("not-its-own", step, message, "capture it in the step whose command it is")
+        yield LintFinding.of("not-its-own", step, message, "capture it in the step whose command it is")
 
 
 def _answers(step: Step, root: str) -> bool:
@@ -272,15 +284,17 @@ def _answers(step: Step, root: str) -> bool:
     return step.action.kind in kinds if kinds is not None else step.action.kind not in _DUMB
 
 
-def _of_input(step: str, name: str, scope: _Scope, *, shown: bool) -> Iterator[Finding]:
+def _of_input(step: str, name: str, scope: _Scope, *, shown: bool) -> Iterator[LintFinding]:
     spec = next((spec for spec in scope.playbook.inputs if spec.name == name), None)
     if spec is None:
         known = ", ".join(one.name for one in scope.playbook.inputs) or "none"
         message = f"there is no input {name}; there are: {known}"
-        yield Finding.of("unknown-name", step, message, f"declare it under [inputs.{name}]")
+        yield LintFinding.of("unknown-name", step, message, f"declare it under [inputs.{name}]")
     elif spec.type is InputType.SECRET and shown:
         message = f"the secret {name} would be seen by everybody who looks"
-        yield Finding.of("secret-shown", step, message, "use it in `headers` or `body` of an http step only")
+        yield LintFinding.of(
+            "secret-shown", step, message, "use it in `headers` or `body` of an http step only"
+        )
 
 
 def _named(name: str, scope: _Scope) -> Type:
@@ -300,10 +314,10 @@ def _type_of(text: str, scope: _Scope) -> Type:
 
 
 def _is_load(step: Step) -> bool:
-    return step.action.kind is Kind.BENCH and step.action.arguments.get("background") is True
+    return step.action.kind is ActionKind.BENCH and step.action.arguments.get("background") is True
 
 
-def _unused(playbook: Playbook) -> Iterator[Finding]:
+def _unused(playbook: Playbook) -> Iterator[LintFinding]:
     read: set[str] = set()
     for guard in playbook.guards:
         read |= set(names_of(guard.expr))
@@ -317,6 +331,6 @@ def _unused(playbook: Playbook) -> Iterator[Finding]:
         read |= set(template.names([*told, *([step.undo.arguments] if step.undo is not None else [])]))
     for spec in playbook.inputs:
         if f"inputs.{spec.name}" not in read:
-            yield Finding.of(
+            yield LintFinding.of(
                 "input-unused", "", f"nothing reads the input {spec.name}", "use it, or leave it out"
             )

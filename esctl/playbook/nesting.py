@@ -12,7 +12,7 @@ from typing import Any
 
 from esctl.playbook import expression, template
 from esctl.playbook.grammar import Node, Path
-from esctl.playbook.schema import Action, Kind, Step
+from esctl.playbook.schema import Action, ActionKind, Step
 from esctl.playbookerrors import NotEvaluable
 
 DEFAULT_ITEM = "node"
@@ -84,10 +84,10 @@ def _renamed(step: Step, ids: Mapping[str, str], values: Mapping[str, Node]) -> 
 
 def _action(action: Action, ids: Mapping[str, str], values: Mapping[str, Node]) -> Action:
     given = dict(template.bind(action.arguments, values))
-    if action.kind is Kind.HEAL and given.get("fault") in ids:
+    if action.kind is ActionKind.HEAL and given.get("fault") in ids:
         given["fault"] = ids[given["fault"]]
     items = given.get("items")
-    if action.kind is Kind.FOREACH and isinstance(items, str) and not template.has_reference(items):
+    if action.kind is ActionKind.FOREACH and isinstance(items, str) and not template.has_reference(items):
         given["items"] = _expression(items, values)
     return Action(action.kind, given)
 

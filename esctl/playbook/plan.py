@@ -14,7 +14,7 @@ from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast, Outlook
 from esctl.playbook.kinds import NESTING
-from esctl.playbook.schema import Action, InputType, Kind, Playbook, Scalar, Step
+from esctl.playbook.schema import Action, ActionKind, InputType, Playbook, Scalar, Step
 from esctl.playbookerrors import InvalidPlan, NotEvaluable
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class _Planner:
                 yield from self.steps(inside, depth + 1)
 
     def _inside(self, step: Step) -> Sequence[Sequence[Step]]:
-        if step.action.kind is not Kind.FOREACH:
+        if step.action.kind is not ActionKind.FOREACH:
             return [step.steps]
         try:
             return nesting.rounds(step, nesting.items_of(step, self._values))
@@ -240,6 +240,6 @@ class _Planner:
 
 def _shown(action: Action) -> str:
     """The command; a heal names the step until its fault has an id."""
-    if action.kind is Kind.HEAL and "fault" in action.arguments:
+    if action.kind is ActionKind.HEAL and "fault" in action.arguments:
         return f"esctl fault heal (the fault of {action.arguments['fault']})"
     return shown(action)

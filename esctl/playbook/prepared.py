@@ -14,7 +14,7 @@ from esctl.playbook import kinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.progress import EVERY_FAULT
-from esctl.playbook.schema import Action, Impact, Kind, Step
+from esctl.playbook.schema import Action, ActionKind, Impact, Step
 from esctl.playbookerrors import InvalidPlaybook
 
 LEAST_LEFT_MS: Final = 1000
@@ -69,20 +69,20 @@ def undo_action(step: Step) -> Action | None:
     given = step.action.arguments
     if step.undo is not None:
         return step.undo
-    if step.action.kind is Kind.FAULT:
-        return Action(Kind.HEAL, {"fault": step.id})
-    if step.action.kind is Kind.BENCH and given.get("background") is True:
-        return Action(Kind.ESCTL, {"argv": ["bench", "stop", given.get("name", step.id)]})
+    if step.action.kind is ActionKind.FAULT:
+        return Action(ActionKind.HEAL, {"fault": step.id})
+    if step.action.kind is ActionKind.BENCH and given.get("background") is True:
+        return Action(ActionKind.ESCTL, {"argv": ["bench", "stop", given.get("name", step.id)]})
     return None
 
 
 def _made(action: Action, step: str, known: Circumstances) -> PreparedAction:
     match action.kind:
-        case Kind.FAULT:
+        case ActionKind.FAULT:
             return _fault(action, step, known)
-        case Kind.HEAL:
+        case ActionKind.HEAL:
             return _heal(action, known)
-        case Kind.BENCH if action.arguments.get("background") is True:
+        case ActionKind.BENCH if action.arguments.get("background") is True:
             return _load(action, step, known)
         case _:
             words = command_of(action)

@@ -17,7 +17,7 @@ EVERY_FAULT: Final = "*"
 """Among the faults that a step ends: all there are."""
 
 
-class State(enum.StrEnum):
+class StepState(enum.StrEnum):
     """Where a step is."""
 
     WAITING = "waiting"
@@ -43,7 +43,7 @@ class Undo(enum.StrEnum):
     FAILED = "failed"
 
 
-class Verdict(enum.StrEnum):
+class RunVerdict(enum.StrEnum):
     """How a run ended."""
 
     PASS = "pass"  # noqa: S105  # a verdict, not a password
@@ -59,7 +59,7 @@ class StepRun:
     """In a round of a `foreach`, the step's id and the item: `stop-2`."""
     kind: str
     title: str = ""
-    state: State = State.WAITING
+    state: StepState = StepState.WAITING
     why: str = ""
     begun_s: float | None = None
     ended_s: float | None = None
@@ -117,7 +117,7 @@ class GuardRun:
 
 
 @dataclass(slots=True)
-class Progress:
+class RunProgress:
     """The whole run."""
 
     run: str = ""
@@ -138,7 +138,7 @@ class Progress:
     notes: list[tuple[float, str, str]] = field(default_factory=list)
     audit: Mapping[str, Any] | None = None
     """What the newest audit found."""
-    verdict: Verdict | None = None
+    verdict: RunVerdict | None = None
     why: str = ""
     sessions: list[list[Any]] = field(default_factory=list)
     """[why, begin, last event, how it ended or None], one for each process that drove the run."""
@@ -168,7 +168,7 @@ class Progress:
     def clean(self) -> bool:
         """Is nothing left that should be undone? After a pass only what is temporary is."""
         left = self.pending
-        return not (any(step.temporary for step in left) if self.verdict is Verdict.PASS else left)
+        return not (any(step.temporary for step in left) if self.verdict is RunVerdict.PASS else left)
 
     @property
     def words(self) -> str:
@@ -210,7 +210,7 @@ class Progress:
                 guard.state, guard.text = event["state"], event["text"]
                 guard.history.append((at, guard.state, guard.text))
             case "verdict":
-                self.verdict, self.why = Verdict(event["verdict"]), event["why"]
+                self.verdict, self.why = RunVerdict(event["verdict"]), event["why"]
 
     def _step(self, event: Event, at: float) -> None:
         name = event["step"]
@@ -219,7 +219,7 @@ class Progress:
             step = self.steps[name] = StepRun(name, event.get("kind", ""), event.get("title", ""))
         match event["event"]:
             case "step-begins":
-                step.state, step.why, step.begun_s, step.ended_s = State.RUNNING, "", at, None
+                step.state, step.why, step.begun_s, step.ended_s = StepState.RUNNING, "", at, None
                 step.attempt, step.acts = event["attempt"], False
                 step.captured = dict(self.captured)
             case "step-captures":
@@ -235,7 +235,7 @@ class Progress:
             case "step-answers":
                 step.answer = event["data"]
             case "step-ends":
-                step.state, step.why, step.ended_s = State(event["state"]), event["why"], at
+                step.state, step.why, step.ended_s = StepState(event["state"]), event["why"], at
                 for other in self.steps.values():
                     if other.undo is Undo.PENDING and ends(step, other):
                         other.undo, other.undo_why = Undo.DONE, f"by the step {step.id}"
@@ -251,23 +251,23 @@ class Progress:
     def cut_off(self) -> None:
         """The process that drove it is gone: what it was at was cut off."""
         for step in self.steps.values():
-            if step.state is State.RUNNING:
-                step.state = State.CUT_OFF
+            if step.state is StepState.RUNNING:
+                step.state = StepState.CUT_OFF
 
 
 def ends(step: StepRun, other: StepRun) -> bool:
     """Has `step` ended what `other` began: healed all of its faults, or stopped its load?"""
-    if step.id == other.id or step.state is not State.PASSED:
+    if step.id == other.id or step.state is not StepState.PASSED:
         return False
     healed = bool(other.faults) and (EVERY_FAULT in step.heals or set(other.faults) <= set(step.heals))
     stopped = bool(other.loads) and not step.temporary and set(other.loads) <= set(step.loads)
     return healed or stopped
 
 
-def progress_of(events: Iterable[Event], *, driven: bool = False) -> Progress:
+def progress_of(events: Iterable[Event], *, driven: bool = False) -> RunProgress:
     """What a journal adds up to, for those who did not write it. What runs in it is cut off, unless a process
     drives the run."""
-    progress = Progress()
+    progress = RunProgress()
     for event in events:
         progress.take(event)
     if not driven:

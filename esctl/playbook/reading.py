@@ -19,11 +19,11 @@ from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.schema import (
     SCHEMA,
     Action,
+    ActionKind,
     Guard,
     Impact,
     Input,
     InputType,
-    Kind,
     OnBreach,
     OnFail,
     Playbook,
@@ -33,7 +33,7 @@ from esctl.playbook.schema import (
     Scalar,
     Step,
 )
-from esctl.playbook.table import Problem, Table, refused
+from esctl.playbook.table import TomlProblem, TomlTable, refused
 from esctl.playbookerrors import InvalidExpression, InvalidInput, InvalidPlaybook, PlaybookNotFound
 
 MAX_BYTES: Final = 1024 * 1024
@@ -54,8 +54,8 @@ def parse(text: str, path: Path) -> Playbook:
 
     Raises `InvalidPlaybook`, whose `problems` are all that is wrong.
     """
-    problems: list[Problem] = []
-    playbook = _Reader(path, problems, ()).playbook(text)
+    problems: list[TomlProblem] = []
+    playbook = _PlaybookReader(path, problems, ()).playbook(text)
     if problems or playbook is None:
         raise refused(path, problems)
     return playbook
@@ -75,10 +75,10 @@ def _content(path: Path) -> str:
         raise InvalidPlaybook(f"{path} is not UTF-8: {error.reason} at byte {error.start:,}") from error
 
 
-class _Reader:
+class _PlaybookReader:
     """One file. `outer` are the files that include it."""
 
-    def __init__(self, path: Path, problems: list[Problem], outer: tuple[Path, ...]) -> None:
+    def __init__(self, path: Path, problems: list[TomlProblem], outer: tuple[Path, ...]) -> None:
         self._path, self._problems, self._outer = path, problems, outer
         self._guards: list[Guard] = []
         """Those of included playbooks."""
@@ -91,7 +91,7 @@ class _Reader:
         try:
             content = tomli.loads(text)
         except tomli.TOMLDecodeError as error:
-            self._problems.append(Problem("", "", f"this is not TOML: {error}", str(self._path)))
+            self._problems.append(TomlProblem("", "", f"this is not TOML: {error}", str(self._path)))
             return None
         head = self._table(content, "")
         if (schema := head.text("schema", None)) and schema != SCHEMA:
@@ -202,7 +202,7 @@ class _Reader:
         undo = content.get("undo")
         found = Step(
             id=self._id(table),
-            action=action or Action(Kind.NOTE),
+            action=action or Action(ActionKind.NOTE),
             impact=table.choice("impact", Impact, Impact.READS if reads else None) or Impact.READS,
             title=table.text("title").strip(),
             doc=table.text("doc").strip(),
@@ -225,9 +225,9 @@ class _Reader:
         table.end(["undo"])
         return replace(found, steps=self._inner(table, found, inner))
 
-    def _action(self, table: Table) -> Action | None:
+    def _action(self, table: TomlTable) -> Action | None:
         """The kind and what it takes; None when the kind is not known."""
-        kind, arguments = table.choice("kind", Kind, None), table.table("with")
+        kind, arguments = table.choice("kind", ActionKind, None), table.table("with")
         if kind is None:
             return None
         action = Action(kind, arguments)
@@ -235,7 +235,7 @@ class _Reader:
             table.flaw(f"with.{name}", why)
         return action
 
-    def _undo(self, table: Table) -> Action | None:
+    def _undo(self, table: TomlTable) -> Action | None:
         inner = self._table(table.table("undo"), f"{table.where}, undo")
         action = self._action(inner)
         if action is not None and action.kind in kinds.NESTING:
@@ -243,7 +243,7 @@ class _Reader:
         inner.end()
         return action
 
-    def _capture(self, table: Table) -> Mapping[str, str]:
+    def _capture(self, table: TomlTable) -> Mapping[str, str]:
         content = table.table("capture")
         found = {}
         for name, text in content.items():
@@ -255,18 +255,18 @@ class _Reader:
                 found[name] = text
         return found
 
-    def _inner(self, table: Table, step: Step, contents: list[Mapping[str, Any]]) -> tuple[Step, ...]:
+    def _inner(self, table: TomlTable, step: Step, contents: list[Mapping[str, Any]]) -> tuple[Step, ...]:
         """The steps within a `foreach` or a `parallel`, or those of the file that an `include` names."""
         kind = step.action.kind
-        if kind is Kind.INCLUDE and not contents:
+        if kind is ActionKind.INCLUDE and not contents:
             return self._included(table, step)
-        if kind not in (Kind.FOREACH, Kind.PARALLEL) and contents:
+        if kind not in (ActionKind.FOREACH, ActionKind.PARALLEL) and contents:
             table.flaw("step", f"cannot be within a {kind} step")
-        elif kind in (Kind.FOREACH, Kind.PARALLEL) and not contents:
+        elif kind in (ActionKind.FOREACH, ActionKind.PARALLEL) and not contents:
             table.flaw("step", f"is missing: a {kind} step has [[step.step]] within it")
         return tuple(self._step(each, f"{table.where}, {n}") for n, each in enumerate(contents, 1))
 
-    def _included(self, table: Table, step: Step) -> tuple[Step, ...]:
+    def _included(self, table: TomlTable, step: Step) -> tuple[Step, ...]:
         name = step.action.arguments.get("playbook")
         if not isinstance(name, str):
             return ()
@@ -281,7 +281,7 @@ class _Reader:
         except (PlaybookNotFound, InvalidPlaybook) as error:
             table.flaw("with.playbook", str(error))
             return ()
-        reader = _Reader(path, self._problems, around)
+        reader = _PlaybookReader(path, self._problems, around)
         before = len(self._problems)
         found = reader.playbook(text)
         if found is None or len(self._problems) > before:
@@ -298,7 +298,7 @@ class _Reader:
             table.flaw("with.inputs", str(error))
             return ()
 
-    def _given_to(self, table: Table, step: Step, found: Playbook) -> dict[str, Node]:
+    def _given_to(self, table: TomlTable, step: Step, found: Playbook) -> dict[str, Node]:
         """The inputs of an included playbook: values, or names of this one."""
         given = step.action.arguments.get("inputs", {})
         given = given if isinstance(given, Mapping) else {}
@@ -319,7 +319,7 @@ class _Reader:
                 values[f"inputs.{spec.name}"] = Literal(self._typed(table, spec, value, given))
         return values
 
-    def _typed(self, table: Table, spec: Input, value: Any, given: Mapping[str, Any]) -> Scalar:
+    def _typed(self, table: TomlTable, spec: Input, value: Any, given: Mapping[str, Any]) -> Scalar:
         if spec.name not in given:
             return spec.default
         try:
@@ -330,39 +330,39 @@ class _Reader:
 
     # --- parts ----------------------------------------------------------------------------------------
 
-    def _table(self, content: Mapping[str, Any], where: str) -> Table:
-        return Table(content, where, self._problems, str(self._path))
+    def _table(self, content: Mapping[str, Any], where: str) -> TomlTable:
+        return TomlTable(content, where, self._problems, str(self._path))
 
-    def _id(self, table: Table) -> str:
+    def _id(self, table: TomlTable) -> str:
         found = table.text("id", None)
         if found and not _ID.fullmatch(found):
             table.flaw("id", f"must be lower case letters, digits and dashes, at most 60, not {found!r}")
         return found
 
-    def _condition(self, table: Table, key: str, *, wanted: bool = False) -> str:
+    def _condition(self, table: TomlTable, key: str, *, wanted: bool = False) -> str:
         text = table.text(key, None if wanted else "")
         self._check_condition(table, key, text)
         return text
 
-    def _conditions(self, table: Table, key: str) -> tuple[str, ...]:
+    def _conditions(self, table: TomlTable, key: str) -> tuple[str, ...]:
         found = table.texts(key)
         for text in found:
             self._check_condition(table, key, text)
         return found
 
-    def _check_condition(self, table: Table, key: str, text: str) -> None:
+    def _check_condition(self, table: TomlTable, key: str, text: str) -> None:
         parsed = self._parsed(table, key, text) if text else None
         if parsed is not None and not parsed.condition:
             table.flaw(key, f"`{text}` is neither true nor false")
 
-    def _parsed(self, table: Table, key: str, text: str) -> expression.Expression | None:
+    def _parsed(self, table: TomlTable, key: str, text: str) -> expression.Expression | None:
         try:
             return expression.parse(text)
         except InvalidExpression as error:
             table.flaw(key, str(error))
             return None
 
-    def _check_texts(self, table: Table, texts: Mapping[str, str]) -> None:
+    def _check_texts(self, table: TomlTable, texts: Mapping[str, str]) -> None:
         for key, text in texts.items():
             try:
                 template.references(text)

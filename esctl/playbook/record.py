@@ -15,12 +15,12 @@ from esctl.playbook import expression, frozen
 from esctl.playbook.expression import Expression
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.names import OWN
-from esctl.playbook.progress import Progress, State
+from esctl.playbook.progress import RunProgress, StepState
 from esctl.playbook.schema import InputType, Playbook, Scalar
 from esctl.playbook.values import Values
 from esctl.playbookerrors import NotEvaluable, RunUnreadable
 
-GOOD: Final = frozenset({State.PASSED, State.ALREADY})
+GOOD: Final = frozenset({StepState.PASSED, StepState.ALREADY})
 
 
 class Record:
@@ -31,7 +31,7 @@ class Record:
         playbook: Playbook,
         inputs: Mapping[str, Scalar],
         journal: Journal,
-        progress: Progress,
+        progress: RunProgress,
         values: Values,
         tell: Callable[[Event], None] = lambda _event: None,
     ) -> None:
@@ -82,7 +82,7 @@ class Record:
             "step": {
                 one.id: {"ok": one.state in GOOD, "data": one.answer}
                 for one in progress.steps.values()
-                if one.state not in (State.WAITING, State.RUNNING)
+                if one.state not in (StepState.WAITING, StepState.RUNNING)
             },
         }
         if mine is not None and mine.answer:

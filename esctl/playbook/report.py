@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl.bench import ledger
-from esctl.playbook.progress import Progress
+from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undoing import left_over
 
@@ -26,7 +26,7 @@ _FIGURES: Final = {
 }
 
 
-def document_of(progress: Progress, directory: Path) -> dict[str, Any]:
+def document_of(progress: RunProgress, directory: Path) -> dict[str, Any]:
     """The run as a JSON document. Times are seconds since 1970."""
     return {
         "schema": SCHEMA,

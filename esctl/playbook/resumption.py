@@ -13,12 +13,22 @@ from typing import Final
 
 from esctl.playbook import nesting
 from esctl.playbook.kinds import NESTING
-from esctl.playbook.progress import Progress, State, StepRun, ends
-from esctl.playbook.schema import Kind, Playbook, Step
+from esctl.playbook.progress import RunProgress, StepRun, StepState, ends
+from esctl.playbook.schema import ActionKind, Playbook, Step
 from esctl.playbookerrors import CannotRepeat
 
 REPEATABLE: Final = frozenset(
-    {Kind.CHECK, Kind.ASSERT, Kind.WAIT, Kind.HEAL, Kind.FAULT, Kind.BENCH, Kind.NOTE, Kind.APPROVE, Kind.ASK}
+    {
+        ActionKind.CHECK,
+        ActionKind.ASSERT,
+        ActionKind.WAIT,
+        ActionKind.HEAL,
+        ActionKind.FAULT,
+        ActionKind.BENCH,
+        ActionKind.NOTE,
+        ActionKind.APPROVE,
+        ActionKind.ASK,
+    }
 )
 """To do it once more does nothing that doing it once does not. A fault replaces itself; a load sends events
 that nobody has sent."""
@@ -56,17 +66,17 @@ class Resumption:
         return [step for step, fate in self.fates.items() if fate is Fate.ASK]
 
 
-def every_step(playbook: Playbook, progress: Progress) -> dict[str, Step]:
+def every_step(playbook: Playbook, progress: RunProgress) -> dict[str, Step]:
     """All steps by id in the order of the file, with those of the rounds that have begun."""
     return {step.id: step for step in _with_rounds(playbook.steps, progress)}
 
 
-def resumption_of(playbook: Playbook, progress: Progress) -> Resumption:
+def resumption_of(playbook: Playbook, progress: RunProgress) -> Resumption:
     """The fates of the steps of a run that was cut off."""
     everything = every_step(playbook, progress)
     steps = [step for step in everything.values() if step.action.kind not in NESTING]
     runs = [progress.steps.get(step.id) for step in steps]
-    passed = [run for run in runs if run is not None and run.state is State.PASSED]
+    passed = [run for run in runs if run is not None and run.state is StepState.PASSED]
     lasting = {run.id for run in passed if run.temporary and not _ended_later(run, passed)}
     fates = {
         step.id: Fate.ENTER
@@ -79,7 +89,7 @@ def resumption_of(playbook: Playbook, progress: Progress) -> Resumption:
         if run is None:
             continue
         fates[step.id] = _fate(step, run, lasting, under)
-        if run.state is State.PASSED and run.temporary:
+        if run.state is StepState.PASSED and run.temporary:
             under.append(run.id)
         under = [other for other in under if not ends(run, progress.steps[other])]
     return Resumption(fates)
@@ -104,18 +114,22 @@ def decided(resumption: Resumption, answers: Mapping[str, str]) -> Resumption:
 
 
 def _fate(step: Step, run: StepRun, lasting: set[str], under: Sequence[str]) -> Fate:
-    if run.state is State.PASSED and run.temporary:
+    if run.state is StepState.PASSED and run.temporary:
         return Fate.TAKE if run.id in lasting else Fate.KEEP
-    if run.state is State.PASSED:
+    if run.state is StepState.PASSED:
         gone = [other for other in under if other not in lasting]
         return Fate.KEEP if gone or not step.expect else Fate.LOOK_AGAIN
-    if run.state in (State.CUT_OFF, State.RUNNING) and run.acts and step.action.kind not in REPEATABLE:
+    if (
+        run.state in (StepState.CUT_OFF, StepState.RUNNING)
+        and run.acts
+        and step.action.kind not in REPEATABLE
+    ):
         return Fate.ASK
     return Fate.TAKE
 
 
 def _begun(run: StepRun | None) -> bool:
-    return run is not None and run.state in (State.RUNNING, State.CUT_OFF, State.PASSED)
+    return run is not None and run.state in (StepState.RUNNING, StepState.CUT_OFF, StepState.PASSED)
 
 
 def _ended_later(run: StepRun, passed: Sequence[StepRun]) -> bool:
@@ -123,10 +137,10 @@ def _ended_later(run: StepRun, passed: Sequence[StepRun]) -> bool:
     return any(ends(other, run) for other in passed[passed.index(run) + 1 :])
 
 
-def _with_rounds(steps: Sequence[Step], progress: Progress) -> Iterator[Step]:
+def _with_rounds(steps: Sequence[Step], progress: RunProgress) -> Iterator[Step]:
     for step in steps:
         yield step
-        if step.action.kind is Kind.FOREACH:
+        if step.action.kind is ActionKind.FOREACH:
             for one in nesting.rounds(step, progress.rounds.get(step.id, [])):
                 yield from _with_rounds(one, progress)
         else:

@@ -19,11 +19,11 @@ from esctl.playbook import expression, nesting, template
 from esctl.playbook.acting import Actor
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.prepared import Circumstances
-from esctl.playbook.progress import State, Verdict
+from esctl.playbook.progress import RunVerdict, StepState
 from esctl.playbook.record import GOOD, Record
 from esctl.playbook.resumption import Fate, Resumption, every_step
-from esctl.playbook.schema import Guard, Kind, OnBreach, OnFail, Step
-from esctl.playbook.stepping import Outcome, Stepper
+from esctl.playbook.schema import ActionKind, Guard, OnBreach, OnFail, Step
+from esctl.playbook.stepping import StepOutcome, Stepper
 from esctl.playbook.undoing import Undoer
 from esctl.playbook.watching import watch
 from esctl.playbookerrors import NoLongerHolds, NotEvaluable
@@ -40,7 +40,7 @@ class _End:
     """What ended the steps, other than that they were all taken."""
 
     why: str
-    verdict: Verdict
+    verdict: RunVerdict
     undo: bool = True
     """Or leave everything as it is."""
 
@@ -85,7 +85,7 @@ class Run:
         self.record.undoing = True
         self.record.write("session-begins", why="abort")
         if self.record.progress.verdict is None:
-            self.record.write("verdict", verdict=Verdict.INCONCLUSIVE, why="it was aborted by a person")
+            self.record.write("verdict", verdict=RunVerdict.INCONCLUSIVE, why="it was aborted by a person")
         with trio.CancelScope(shield=True):
             await self._undoer.undo_all(temporary=False)
         self.record.write("session-ends", how="aborted")
@@ -105,7 +105,7 @@ class Run:
                     await work()
                     nursery.cancel_scope.cancel()
             if in_time.cancelled_caught and self._end is None:
-                self._end = _End("max_duration was over before the last step was", Verdict.FAIL)
+                self._end = _End("max_duration was over before the last step was", RunVerdict.FAIL)
             concluded = True
         finally:
             with trio.CancelScope(shield=True):
@@ -114,7 +114,7 @@ class Run:
     def _breach_ends(self, steps: trio.CancelScope) -> Callable[[Guard, str], None]:
         def breached(guard: Guard, text: str) -> None:
             why = f"the guard {guard.expr} was breached: {text}"
-            self._end = self._end or _End(why, Verdict.FAIL, undo=guard.on_breach is OnBreach.ROLLBACK)
+            self._end = self._end or _End(why, RunVerdict.FAIL, undo=guard.on_breach is OnBreach.ROLLBACK)
             steps.cancel()
 
         return breached
@@ -136,21 +136,24 @@ class Run:
         if record.unwritten is not None and not interrupted:
             raise record.unwritten
 
-    def _verdict(self, interrupted: bool) -> tuple[Verdict, str]:
+    def _verdict(self, interrupted: bool) -> tuple[RunVerdict, str]:
         if self._end is not None:
             return self._end.verdict, self._end.why
         if interrupted:
-            return Verdict.INCONCLUSIVE, "it was interrupted"
-        for state, verdict in ((State.FAILED, Verdict.FAIL), (State.INCONCLUSIVE, Verdict.INCONCLUSIVE)):
+            return RunVerdict.INCONCLUSIVE, "it was interrupted"
+        for state, verdict in (
+            (StepState.FAILED, RunVerdict.FAIL),
+            (StepState.INCONCLUSIVE, RunVerdict.INCONCLUSIVE),
+        ):
             for step in self.record.progress.steps.values():
                 if step.state is state:
                     return verdict, f"step {step.id}: {step.why}"
-        taken = (State.PASSED, State.ALREADY)
+        taken = (StepState.PASSED, StepState.ALREADY)
         if not any(
             step.state in taken and step.kind not in NESTING for step in self.record.progress.steps.values()
         ):
-            return Verdict.INCONCLUSIVE, "no step was taken: nothing was shown"
-        return Verdict.PASS, "every step passed"
+            return RunVerdict.INCONCLUSIVE, "no step was taken: nothing was shown"
+        return RunVerdict.PASS, "every step passed"
 
     # --- the order of the steps --------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class Run:
                 await self._look_again(step)
                 return True
             case Fate.IS_DONE:
-                self._stepper.end(step, Outcome(State.PASSED, "a person says that it is done"))
+                self._stepper.end(step, StepOutcome(StepState.PASSED, "a person says that it is done"))
                 return True
             case Fate.ENTER:
                 outcome = None
@@ -190,15 +193,15 @@ class Run:
                 self._stepper.end(step, outcome)
             if self._end is not None:
                 return False
-            if outcome.state in GOOD or outcome.state is State.SKIPPED:
+            if outcome.state in GOOD or outcome.state is StepState.SKIPPED:
                 return True
             if not await self._again(step, outcome):
                 return self._end is None
             outcome = None
 
-    async def _again(self, step: Step, outcome: Outcome) -> bool:
+    async def _again(self, step: Step, outcome: StepOutcome) -> bool:
         """What follows a step that did not pass: True to take it again; sets `_end` where that is the end."""
-        verdict = Verdict.FAIL if outcome.state is State.FAILED else Verdict.INCONCLUSIVE
+        verdict = RunVerdict.FAIL if outcome.state is StepState.FAILED else RunVerdict.INCONCLUSIVE
         why = f"step {step.id}: {outcome.why}"
         follows = str(step.on_fail)
         if step.on_fail is OnFail.ASK:
@@ -209,7 +212,7 @@ class Run:
             self._end = _End(why, verdict)
         return follows == "retry"
 
-    async def _ask(self, step: Step, outcome: Outcome) -> str:
+    async def _ask(self, step: Step, outcome: StepOutcome) -> str:
         """What a person says; without one it is rolled back."""
         question = f"step {step.id} {outcome.state}: {outcome.why}. What now?"
         try:
@@ -221,7 +224,7 @@ class Run:
 
     async def _look_again(self, step: Step) -> None:
         outcome = await self._stepper.still_holds(step)
-        if outcome.state is not State.PASSED:
+        if outcome.state is not StepState.PASSED:
             run = self.record.progress.run
             raise NoLongerHolds(
                 f"step {step.id} had passed, and now: {outcome.why}; nothing more was done",
@@ -230,19 +233,19 @@ class Run:
 
     # --- steps within steps ------------------------------------------------------------------------
 
-    async def _nested(self, step: Step) -> Outcome:
+    async def _nested(self, step: Step) -> StepOutcome:
         self.record.write("step-begins", **self._stepper.facts(step, 1))
-        outcome = Outcome(State.CUT_OFF)
+        outcome = StepOutcome(StepState.CUT_OFF)
         try:
-            if step.action.kind is Kind.PARALLEL:
+            if step.action.kind is ActionKind.PARALLEL:
                 await self._parallel(step.steps)
-            elif step.action.kind is Kind.FOREACH:
+            elif step.action.kind is ActionKind.FOREACH:
                 await self._foreach(step)
             else:
                 await self._sequence(step.steps)
             outcome = self._of_inner(step)
         except NotEvaluable as error:
-            outcome = Outcome(State.INCONCLUSIVE, str(error))
+            outcome = StepOutcome(StepState.INCONCLUSIVE, str(error))
         finally:  # cancelled, it is cut off
             self._stepper.end(step, outcome)
         return outcome
@@ -273,17 +276,17 @@ class Run:
             for step in steps:
                 nursery.start_soon(take, step)
 
-    def _of_inner(self, step: Step) -> Outcome:
+    def _of_inner(self, step: Step) -> StepOutcome:
         """What the steps inside come to."""
         inner = self._inner_ids(step)
-        for state in (State.FAILED, State.INCONCLUSIVE, State.CUT_OFF):
+        for state in (StepState.FAILED, StepState.INCONCLUSIVE, StepState.CUT_OFF):
             for one in self.record.progress.steps.values():
                 if one.id in inner and one.state is state:
-                    return Outcome(state, f"step {one.id}: {one.why}")
-        return Outcome(State.PASSED)
+                    return StepOutcome(state, f"step {one.id}: {one.why}")
+        return StepOutcome(StepState.PASSED)
 
     def _inner_ids(self, step: Step) -> set[str]:
-        if step.action.kind is not Kind.FOREACH:
+        if step.action.kind is not ActionKind.FOREACH:
             return {one.id for one in nesting.in_a_row(step.steps)}
         turns = nesting.rounds(step, self.record.progress.rounds.get(step.id, []))
         return {one.id for turn in turns for one in nesting.in_a_row(turn)}

@@ -43,7 +43,7 @@ class InputType(enum.StrEnum):
     SECRET = "secret"  # noqa: S105  # a name of a type, not a password
 
 
-class Kind(enum.StrEnum):
+class ActionKind(enum.StrEnum):
     """What a step is; `undo` has one too."""
 
     CHECK = "check"
@@ -117,7 +117,7 @@ class Guard:
 class Action:
     """A kind and its arguments (`with`), which may hold `${inputs.name}` and `${captured.name}`."""
 
-    kind: Kind
+    kind: ActionKind
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 

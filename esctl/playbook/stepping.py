@@ -16,24 +16,24 @@ from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.names import EXPENSIVE, OWN
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare, undo_action
-from esctl.playbook.progress import State
+from esctl.playbook.progress import StepState
 from esctl.playbook.record import GOOD, Record
-from esctl.playbook.schema import Kind, Step
+from esctl.playbook.schema import ActionKind, Step
 from esctl.playbookerrors import InvalidPlaybook, NotEvaluable
 
 LOOK_EVERY_S: Final = 0.1
 SETTLED: Final = OWN | {"inputs", "captured", "step"}
 """What does not change while one looks at it."""
-ONCE: Final = frozenset({Kind.CHECK, Kind.ASSERT})
+ONCE: Final = frozenset({ActionKind.CHECK, ActionKind.ASSERT})
 _JUDGES_THE_END: Final = ("answer.exit", "fault.effect")
 """Who speaks of these in `expect` says itself which end of a command is good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What a step, or one attempt at it, came to."""
 
-    state: State
+    state: StepState
     why: str = ""
 
 
@@ -45,25 +45,25 @@ class Stepper:
         self._actor = actor
         self._known = known
 
-    async def unmet(self, step: Step) -> Outcome | None:
+    async def unmet(self, step: Step) -> StepOutcome | None:
         """Why the step is not to be taken; None when it is. Raises nothing of an expression's."""
         for need in step.needs:
             other = self._record.progress.steps.get(need)
             if other is None or other.state not in GOOD:
                 state = "was not taken" if other is None else f"is {other.state}"
-                return Outcome(State.SKIPPED, f"it needs {need}, which {state}")
+                return StepOutcome(StepState.SKIPPED, f"it needs {need}, which {state}")
         try:
             if step.when and not (await self._record.holds([step.when], step.id))[0]:
-                return Outcome(State.SKIPPED, f"it is only taken if {step.when}")
+                return StepOutcome(StepState.SKIPPED, f"it is only taken if {step.when}")
             if step.skip_if and (await self._record.holds([step.skip_if], step.id))[0]:
-                return Outcome(State.ALREADY, step.skip_if)
+                return StepOutcome(StepState.ALREADY, step.skip_if)
         except NotEvaluable as error:
-            return Outcome(State.INCONCLUSIVE, str(error))
+            return StepOutcome(StepState.INCONCLUSIVE, str(error))
         return None
 
-    async def take(self, step: Step) -> Outcome:
+    async def take(self, step: Step) -> StepOutcome:
         """All attempts at a step that is to be taken. Cancelled, it is written down as cut off."""
-        outcome, cut_off = Outcome(State.FAILED), True
+        outcome, cut_off = StepOutcome(StepState.FAILED), True
         self._record.write("step-begins", **self.facts(step, 1))
         try:
             if step.confirm:
@@ -75,13 +75,13 @@ class Stepper:
                     await trio.sleep(step.retry.every_ms / 1000)
                     self._record.write("step-begins", **self.facts(step, attempt))
                 outcome = await self._attempt(step)
-                if outcome.state is State.PASSED:
+                if outcome.state is StepState.PASSED:
                     break
             cut_off = False
         except NotConfirmed as error:
-            outcome, cut_off = Outcome(State.INCONCLUSIVE, str(error)), False
+            outcome, cut_off = StepOutcome(StepState.INCONCLUSIVE, str(error)), False
         finally:
-            self.end(step, Outcome(State.CUT_OFF) if cut_off else outcome)
+            self.end(step, StepOutcome(StepState.CUT_OFF) if cut_off else outcome)
         return outcome
 
     def facts(self, step: Step, attempt: int) -> dict[str, object]:
@@ -89,31 +89,31 @@ class Stepper:
         title = str(template.fill_known(step.title, self._record.known()))
         return {"step": step.id, "kind": step.action.kind, "title": title, "attempt": attempt}
 
-    def end(self, step: Step, outcome: Outcome) -> None:
+    def end(self, step: Step, outcome: StepOutcome) -> None:
         """Write down what a step came to."""
         if step.id not in self._record.progress.steps:
             self._record.write("step-begins", **self.facts(step, 0))
         self._record.write("step-ends", step=step.id, state=outcome.state, why=outcome.why)
 
-    async def still_holds(self, step: Step) -> Outcome:
+    async def still_holds(self, step: Step) -> StepOutcome:
         """Look again at what a step of an earlier process established; within its time-out."""
         return await self._expectations(step, trio.current_time() + step.timeout_ms / 1000, once=False)
 
-    async def _attempt(self, step: Step) -> Outcome:
+    async def _attempt(self, step: Step) -> StepOutcome:
         deadline = trio.current_time() + step.timeout_ms / 1000
         try:
             good, why = await self._record.holds(step.pre, step.id)
             if not good:
-                return Outcome(State.FAILED, f"nothing was done: {why}")
+                return StepOutcome(StepState.FAILED, f"nothing was done: {why}")
             await self._capture(step, [name for name, text in step.capture.items() if not _own(text)])
             prepared = await self._prepared(step)
         except (NotEvaluable, InvalidPlaybook) as error:
-            return Outcome(State.INCONCLUSIVE, f"nothing was done: {error}")
+            return StepOutcome(StepState.INCONCLUSIVE, f"nothing was done: {error}")
         self._intend(step, prepared)
         done = await self._actor.do(step.id, prepared, max(0.0, deadline - trio.current_time()))
         if done.data:
             self._record.write("step-answers", step=step.id, data=dict(done.data), why=done.why)
-        if step.action.kind in (Kind.APPROVE, Kind.ASK) and not done.why:
+        if step.action.kind in (ActionKind.APPROVE, ActionKind.ASK) and not done.why:
             answer = done.data.get("answer", "yes")
             self._record.write(
                 "asked", step=step.id, question=prepared.action.arguments["question"], answer=answer
@@ -125,25 +125,25 @@ class Stepper:
         try:
             await self._capture(step, [name for name, text in step.capture.items() if _own(text)])
         except NotEvaluable as error:
-            return Outcome(State.INCONCLUSIVE, str(error))
+            return StepOutcome(StepState.INCONCLUSIVE, str(error))
         outcome = await self._expectations(step, deadline, once=step.action.kind in ONCE)
-        if done.why and outcome.state is State.INCONCLUSIVE:
+        if done.why and outcome.state is StepState.INCONCLUSIVE:
             return _unfinished(step, done)  # it did not come to answer what it is judged by
         return outcome
 
-    async def _expectations(self, step: Step, deadline: float, *, once: bool) -> Outcome:
+    async def _expectations(self, step: Step, deadline: float, *, once: bool) -> StepOutcome:
         """Look until all hold, or the time is over."""
         roots = {root for text in step.expect for root in expression.parse(text).roots}
         once |= bool(EXPENSIVE & roots) or roots <= SETTLED
-        outcome = Outcome(State.PASSED)
+        outcome = StepOutcome(StepState.PASSED)
         while step.expect:
             try:
                 left_s = max(0.0, deadline - trio.current_time())
                 good, why = await self._record.holds(step.expect, step.id, left_s)
-                outcome = Outcome(State.PASSED if good else State.FAILED, why)
+                outcome = StepOutcome(StepState.PASSED if good else StepState.FAILED, why)
             except NotEvaluable as error:
-                outcome = Outcome(State.INCONCLUSIVE, str(error))
-            if outcome.state is State.PASSED or once or trio.current_time() >= deadline:
+                outcome = StepOutcome(StepState.INCONCLUSIVE, str(error))
+            if outcome.state is StepState.PASSED or once or trio.current_time() >= deadline:
                 break
             await trio.sleep(LOOK_EVERY_S)  # nothing tells when a cluster changes
         return outcome
@@ -191,7 +191,7 @@ def _judges_the_end(step: Step) -> bool:
     return any(name in _JUDGES_THE_END for text in step.expect for name in expression.parse(text).names)
 
 
-def _unfinished(step: Step, done: Done) -> Outcome:
+def _unfinished(step: Step, done: Done) -> StepOutcome:
     """A question that nobody answers is no failure of the cluster's."""
-    asked = step.action.kind in (Kind.APPROVE, Kind.ASK)
-    return Outcome(State.INCONCLUSIVE if asked else State.FAILED, done.why)
+    asked = step.action.kind in (ActionKind.APPROVE, ActionKind.ASK)
+    return StepOutcome(StepState.INCONCLUSIVE if asked else StepState.FAILED, done.why)

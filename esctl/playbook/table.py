@@ -20,7 +20,7 @@ E = TypeVar("E", bound=enum.StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TomlProblem:
     """One thing that is wrong with a file."""
 
     where: str
@@ -38,7 +38,7 @@ class Problem:
         return {"path": self.path, "where": self.where or None, "key": self.key or None, "text": self.text}
 
 
-def refused(path: Path, problems: Sequence[Problem]) -> InvalidPlaybook:
+def refused(path: Path, problems: Sequence[TomlProblem]) -> InvalidPlaybook:
     """The error that names all of them."""
     many = "" if len(problems) == 1 else f"{len(problems)} problems: "
     listed = "; ".join(
@@ -50,18 +50,18 @@ def refused(path: Path, problems: Sequence[Problem]) -> InvalidPlaybook:
 
 
 @dataclass(slots=True)
-class Table:
+class TomlTable:
     """A table, where it is, and the list that its flaws go to."""
 
     content: Mapping[str, Any]
     where: str
-    problems: list[Problem]
+    problems: list[TomlProblem]
     path: str
     known: list[str] = field(default_factory=list)
 
     def flaw(self, key: str, text: str) -> None:
         """Note one."""
-        self.problems.append(Problem(self.where, key, text, self.path))
+        self.problems.append(TomlProblem(self.where, key, text, self.path))
 
     def text(self, key: str, default: str | None = "") -> str:
         """`default` None: it is wanted."""

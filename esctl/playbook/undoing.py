@@ -15,9 +15,9 @@ from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
 from esctl.playbook.acting import Actor, Done
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare_undo, undo_action
-from esctl.playbook.progress import Progress, StepRun, Undo
+from esctl.playbook.progress import RunProgress, StepRun, Undo
 from esctl.playbook.record import Record
-from esctl.playbook.schema import Kind, Step
+from esctl.playbook.schema import ActionKind, Step
 from esctl.playbookerrors import InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
 
 ALL_TIMEOUT_S: Final = 120.0
@@ -71,7 +71,7 @@ class Undoer:
     async def _do(self, step: str, prepared: PreparedAction, deadline: float) -> str:
         """Do each command by itself: one whose fault is gone says nothing about the others. Why not; empty
         when it is done."""
-        if prepared.action.kind is Kind.HEAL and not prepared.commands:
+        if prepared.action.kind is ActionKind.HEAL and not prepared.commands:
             return ""  # the step never came to set a fault
         parts = [PreparedAction(prepared.action, (words,)) for words in prepared.commands] or [prepared]
         failures = []
@@ -93,7 +93,7 @@ class Undoer:
         return prepare_undo(declared, {**live, **self._record.known(step.id, then=True)}, self._known())
 
 
-def left_over(progress: Progress) -> list[str]:
+def left_over(progress: RunProgress) -> list[str]:
     """The commands that a person would type for what could not be undone, in their order."""
     lines = []
     for step in progress.pending:

@@ -23,7 +23,7 @@ DOWN_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class LogEnd:
     """Where the log ends, and who said so."""
 
     first_offset: int
@@ -35,7 +35,7 @@ async def confirmed_end(
     cluster: Cluster,
     timeout_s: float = limits.OPERATION_TIMEOUT_S,
     down_timeout_s: float = DOWN_TIMEOUT_S,
-) -> End:
+) -> LogEnd:
     """Ask until a leader answers. Raises `Unreachable`, `NoQuorum`, `OperationTimeout`."""
     asking = _Asking(cluster, timeout_s, trio.current_time() + down_timeout_s)
     with trio.move_on_after(timeout_s):
@@ -52,7 +52,7 @@ class _Asking:
     """The same question to every node, again and again: one that hangs holds up no other."""
 
     def __init__(self, cluster: Cluster, timeout_s: float, give_up_at: float) -> None:
-        self.end: End | None = None
+        self.end: LogEnd | None = None
         self.refusals: dict[int, EventStreamError] = {}
         """What each node said last."""
         self.known: NoQuorum | None = None
@@ -79,11 +79,11 @@ class _Asking:
         if self.known is not None:
             all_of_it.cancel()
 
-    async def _ask(self, node: Node) -> End:
+    async def _ask(self, node: Node) -> LogEnd:
         link = connect_node(node.client, cluster=self._cluster.identity, timeout_s=self._timeout_s)
         async with link:
             answer = await link.read_records(limits.MAX_INDEX, 1, linearizable=True)
-        return End(answer.first_offset, answer.next_offset, node.id)
+        return LogEnd(answer.first_offset, answer.next_offset, node.id)
 
     def _nobody_listens(self) -> bool:
         refused = [error for error in self.refusals.values() if isinstance(error, Unreachable)]

@@ -21,7 +21,7 @@ UNTIL_EVER: Final = limits.MAX_INDEX
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReadRequest:
     """What to read. Without a `from_offset`, from the first event that is kept; `max_events` and `node` are
     None for no bound and for the cluster."""
 
@@ -78,7 +78,7 @@ class Reading:
 
 @asynccontextmanager
 async def reading(
-    cluster: Cluster, wanted: Wanted, stale: Callable[[Staleness], None]
+    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None]
 ) -> AsyncIterator[Reading]:
     """Open what is wanted. `stale` is told how old one node's answer may be.
 
@@ -90,7 +90,7 @@ async def reading(
 
 
 async def _open(
-    cluster: Cluster, wanted: Wanted, stale: Callable[[Staleness], None], stack: AsyncExitStack
+    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None], stack: AsyncExitStack
 ) -> tuple[int, BatchSubscription]:
     """Where to stop, and what to read from."""
     if wanted.node is None:
@@ -111,7 +111,7 @@ async def _open(
     return (end if wanted.follow else min(end, next_offset)), source
 
 
-def _begin(cluster: Cluster, wanted: Wanted, first_offset: int) -> int:
+def _begin(cluster: Cluster, wanted: ReadRequest, first_offset: int) -> int:
     """Where to begin; raises `OffsetOutOfRange` for an offset that was asked for and is cut away."""
     if wanted.from_offset is None:
         return first_offset

@@ -7,14 +7,14 @@ Called by `esctl event` and `esctl dedup explain`.
 from collections.abc import Callable
 
 from esctl.clusters.state import Cluster
-from esctl.query.barrier import End, confirmed_end
+from esctl.query.barrier import LogEnd, confirmed_end
 from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect
 from esnode.dedup.batch import event_key
 from esnode.errors import OperationTimeout
 
 
-async def at_offset(cluster: Cluster, offset: int) -> StoredEvent | End:
+async def at_offset(cluster: Cluster, offset: int) -> StoredEvent | LogEnd:
     """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`."""
     async with connect(cluster.addresses, cluster=cluster.identity) as log:
         events = await log.read(offset, 1)

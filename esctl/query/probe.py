@@ -31,7 +31,7 @@ POSITIONS: Final = ("last_index", "durable_index", "commit_index", "applied_inde
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProbeLook:
     """One status: its positions, sampled by the node some time between `asked_s` and `heard_s`."""
 
     asked_s: float
@@ -40,7 +40,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProbeStep:
     """Something that happened after `after_ms` and before `before_ms`, counted from the sending.
 
     `after_ms` is minus infinity where the first look showed it already.
@@ -67,17 +67,17 @@ class Watched:
     """What was seen of one node."""
 
     node: int
-    looks: list[Look] = field(default_factory=list)
+    looks: list[ProbeLook] = field(default_factory=list)
     why: str = ""
     """Why it was not watched to the end."""
 
-    def step(self, name: str, position: str, index: int, sent_s: float) -> Step | None:
+    def step(self, name: str, position: str, index: int, sent_s: float) -> ProbeStep | None:
         """When the position reached `index`; None when it was not seen to."""
-        before: Look | None = None
+        before: ProbeLook | None = None
         for look in self.looks:
             if look.positions.get(position, -1) >= index:
                 after_ms = -math.inf if before is None else (before.asked_s - sent_s) * 1000
-                return Step(name, self.node, after_ms, (look.heard_s - sent_s) * 1000)
+                return ProbeStep(name, self.node, after_ms, (look.heard_s - sent_s) * 1000)
             before = look
         return None
 
@@ -103,7 +103,7 @@ class ProbeResult:
     connected_ms: float
     """From nothing to the first answer of the leader."""
     acked_ms: float
-    steps: Sequence[Step]
+    steps: Sequence[ProbeStep]
     watched: Sequence[Watched]
 
 
@@ -170,7 +170,7 @@ async def _watch(cluster: Cluster, node: Node, watched: Watched, looked: trio.lo
                 asked_s = trio.current_time()
                 status = await link.status()
                 positions = {name: int(status[name]) for name in POSITIONS}
-                watched.looks.append(Look(asked_s, trio.current_time(), positions))
+                watched.looks.append(ProbeLook(asked_s, trio.current_time(), positions))
                 looked.unpark_all()
     except EventStreamError as error:
         watched.why = reason_of(error)
@@ -185,8 +185,8 @@ def _probe_result(event: dict[str, Any], sent: _Sent, watched: Sequence[Watched]
         return (at_s - origin_s) * 1000
 
     found = [
-        Step("sent", None, ms(sent.left_s), ms(sent.left_s)),
-        Step("acked", None, ms(sent.acked_s), ms(sent.acked_s)),
+        ProbeStep("sent", None, ms(sent.left_s), ms(sent.left_s)),
+        ProbeStep("acked", None, ms(sent.acked_s), ms(sent.acked_s)),
     ]
     for one in watched:
         names = {"durable": "durable_index", "applied": "applied_index"}

@@ -25,7 +25,7 @@ LOOK_BACK_LINES: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class EntryCopy:
     """What one node has."""
 
     node: int
@@ -60,17 +60,17 @@ class Reign:
     time: str
 
 
-async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S) -> list[Copy]:
+async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S) -> list[EntryCopy]:
     """The entry with the event at `offset` on every configured node, in the order of their numbers."""
-    found: dict[int, Copy] = {}
+    found: dict[int, EntryCopy] = {}
 
     async def ask(node: Node) -> None:
-        found[node.id] = Copy(node.id, why=f"no answer in {timeout_s:g} s")
+        found[node.id] = EntryCopy(node.id, why=f"no answer in {timeout_s:g} s")
         with trio.move_on_after(timeout_s):
             try:
                 found[node.id] = await _copy(cluster, node, offset)
             except EventStreamError as error:
-                found[node.id] = Copy(node.id, why=reason_of(error))
+                found[node.id] = EntryCopy(node.id, why=reason_of(error))
 
     async with trio.open_nursery() as nursery:
         for node in cluster.nodes:
@@ -78,23 +78,23 @@ async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOU
     return [found[node.id] for node in cluster.nodes]
 
 
-async def _copy(cluster: Cluster, node: Node, offset: int) -> Copy:
+async def _copy(cluster: Cluster, node: Node, offset: int) -> EntryCopy:
     async with connect_node(node.client, cluster=cluster.identity) as link:
         status = await link.status()
         try:
             records = (await link.read_records(offset, 1)).records
             entry = _holding([parse(record) for record in records], offset)
         except OffsetOutOfRange:
-            return Copy(node.id, why="not kept any more: retention has cut it away", status=status)
+            return EntryCopy(node.id, why="not kept any more: retention has cut it away", status=status)
         except DamagedRecord as error:
-            return Copy(node.id, why=f"damaged: {error}", status=status)
+            return EntryCopy(node.id, why=f"damaged: {error}", status=status)
         except EventStreamError as error:
-            return Copy(node.id, why=reason_of(error), status=status)
+            return EntryCopy(node.id, why=reason_of(error), status=status)
         if entry is None:
-            return Copy(node.id, why="not applied yet", status=status)
+            return EntryCopy(node.id, why="not applied yet", status=status)
         place = offset - entry.base_offset
         key = await link.explain_key(key_at(entry, place))
-        return Copy(node.id, entry, status=status, key=key)
+        return EntryCopy(node.id, entry, status=status, key=key)
 
 
 def key_at(entry: Entry, place: int) -> bytes:

@@ -33,7 +33,7 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RecoveryRequest:
     """What the operator said."""
 
     survivor: int
@@ -50,7 +50,7 @@ def consequence(cluster: Cluster, survivor: int) -> str:
     )
 
 
-def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
+def recover(run: Invocation, cluster: Cluster, wanted: RecoveryRequest) -> Recovered:
     """All of it, under the cluster's lock. Raises `QuorumNotLost`, `SurvivorDistrusted`, `NotConfirmed`,
     `MachineRefused`, and what a backup and a restore raise."""
     backend, survivor = backend_named(cluster.backend), wanted.survivor
@@ -81,7 +81,7 @@ def recover(run: Invocation, cluster: Cluster, wanted: Wanted) -> Recovered:
 def _go_on(
     run: Invocation,
     cluster: Cluster,
-    wanted: Wanted,
+    wanted: RecoveryRequest,
     reader: BackupReader,
     tried: list[lost.Tried],
     created: str,

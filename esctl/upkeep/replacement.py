@@ -16,7 +16,7 @@ from esctl.clusters.state import Cluster
 from esctl.query.survey import Survey
 from esctl.upkeep import leave
 from esctl.upkeep.operations import NodeOperations
-from esctl.verify.audit import Watcher, audit
+from esctl.verify.audit import AuditProgress, audit
 from esctl.verify.history import History
 
 REJOIN: Final = ("--rejoin",)
@@ -81,7 +81,7 @@ async def replace(
     return Replaced(pid, old, leader is not None, events, trio.current_time() - begun)
 
 
-async def same_everywhere(cluster: Cluster, wait_s: float, begin: Callable[[int], Watcher]) -> Sameness:
+async def same_everywhere(cluster: Cluster, wait_s: float, begin: Callable[[int], AuditProgress]) -> Sameness:
     """Read every node's log and compare; waits up to `wait_s` for nodes that are behind."""
     history = History(node.id for node in cluster.nodes)
     read = await audit(cluster, history, wait_s, begin)

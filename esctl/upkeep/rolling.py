@@ -17,7 +17,7 @@ from esctl.upkeep.operations import NodeOperations
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RestartStep:
     """One node restarted."""
 
     id: int
@@ -45,7 +45,7 @@ def order_of(survey: Survey) -> list[int]:
 
 
 async def restart(
-    operations: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[Step], None]
+    operations: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[RestartStep], None]
 ) -> None:
     """Restart the nodes in this order; whoever leads when its turn comes has the last turn.
 
@@ -69,11 +69,11 @@ async def _next(operations: NodeOperations, left: Sequence[int]) -> int:
     return (waiting or left)[0]
 
 
-async def _restart(operations: NodeOperations, number: int, survey: Survey, timeout_s: float) -> Step:
+async def _restart(operations: NodeOperations, number: int, survey: Survey, timeout_s: float) -> RestartStep:
     begun = trio.current_time()
     led = await leave.hand_over(operations, survey, number) is not None
     killed = await operations.stop(number)
     pid = await operations.start(number)
     after = await leave.back(operations.look, number, timeout_s)
     leader = after.leader.node.id if after.leader is not None else None
-    return Step(number, pid, led, leader, killed, trio.current_time() - begun)
+    return RestartStep(number, pid, led, leader, killed, trio.current_time() - begun)

@@ -17,7 +17,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 from esctl.upkeep import readiness
 from esctl.upkeep.leave import Drained
 from esctl.upkeep.replacement import Replaced, Sameness
-from esctl.upkeep.rolling import Step
+from esctl.upkeep.rolling import RestartStep
 
 LOOK_ENTRIES: Final = 1_000
 """What a busy leader may commit while the other nodes are asked how they are."""
@@ -58,14 +58,14 @@ def rolling_plan(survey: Survey, order: Sequence[int]) -> Answer:
     return Answer(data, [Table(["step", "node", "would", "meanwhile"], rows), *lines])
 
 
-def step_line(step: Step, place: int, total: int) -> Line:
+def step_line(step: RestartStep, place: int, total: int) -> Line:
     """One node is done."""
     how = ["it handed over first"] * step.led + ["it did not end and was killed"] * step.killed
     told = f" ({'; '.join(how)})" if how else ""
     return Line(f"{place} of {total}: node {step.id} is back after {step.seconds:.1f} s{told}", Tone.GOOD)
 
 
-def rolling_answer(survey: Survey, order: Sequence[int], done: Sequence[Step]) -> Answer:
+def rolling_answer(survey: Survey, order: Sequence[int], done: Sequence[RestartStep]) -> Answer:
     """How far a rolling restart has come; that may be to the end."""
     finished = [step.id for step in done]
     left = [number for number in order if number not in finished]

@@ -18,7 +18,7 @@ from esctl.query import processes
 from esctl.query import survey as surveys
 from esctl.query.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
 from esctl.verify.history import History
-from esctl.verify.window import Window
+from esctl.verify.window import DedupWindow
 from esnode import limits
 from esnode.client import NodeLink, connect_node
 from esnode.errors import (
@@ -40,7 +40,7 @@ PAGE_EVENTS: Final = 100_000
 """A page is bounded by its bytes."""
 
 
-class Watcher(Protocol):
+class AuditProgress(Protocol):
     """Who is told how far the audit has come; `terminal.Progress` is one."""
 
     def advance(self, amount: int = 1) -> None:
@@ -74,7 +74,9 @@ class Audit:
     """The nodes that answered to the end."""
 
 
-async def audit(cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], Watcher]) -> Audit:
+async def audit(
+    cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], AuditProgress]
+) -> Audit:
     """Read every node into `history`; waits up to `wait_s` for nodes that are down or behind.
 
     `begin` is called once, with the number of events to be read, all nodes together. When no node
@@ -156,7 +158,7 @@ async def _arrive(
                 link = connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_TIMEOUT_S)
                 await link.__aenter__()
                 stack.push_async_exit(link)
-                window = Window.of(await link.status())
+                window = DedupWindow.of(await link.status())
             if window is not None:
                 history.allow(window)
             while True:
@@ -181,7 +183,11 @@ async def _arrive(
 
 
 async def _read_in_step(
-    history: History, readings: dict[int, _Reading], ends: dict[int, int], outcome: Audit, watcher: Watcher
+    history: History,
+    readings: dict[int, _Reading],
+    ends: dict[int, int],
+    outcome: Audit,
+    watcher: AuditProgress,
 ) -> None:
     """Always read on where least has been read, so that no node's log waits in memory for another's."""
     going = set(readings)
@@ -215,7 +221,7 @@ async def _page(
         pages[reading.node.id] = error
 
 
-def _take(history: History, number: int, page: Records, end: int, watcher: Watcher) -> None:
+def _take(history: History, number: int, page: Records, end: int, watcher: AuditProgress) -> None:
     before = history.position(number)
     for record in page.records:
         history.add(number, record)

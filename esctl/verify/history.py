@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any, Final
 
 from esctl.verify.sightings import DIGEST_BYTES, Sightings
-from esctl.verify.verdict import Evidence, Finding, Findings, Flaw, NodeEvidence, Verdict, judge
-from esctl.verify.window import MayRepeat, Window
+from esctl.verify.verdict import Evidence, Flaw, LogFinding, LogFindings, LogVerdict, NodeEvidence, judge
+from esctl.verify.window import DedupWindow, MayRepeat
 from esnode import limits
 from esnode.dedup.batch import event_key, split_keys
 from esnode.errors import DamagedRecord, ProtocolError
@@ -65,8 +65,8 @@ class History:
         self._logs: dict[int, _Log] = {}
         self._sightings = Sightings()
         self._shared: dict[bytes, _Shared] = {}
-        self._findings = Findings()
-        self._windows: set[Window] = set()
+        self._findings = LogFindings()
+        self._windows: set[DedupWindow] = set()
         self._expecting = False
         self._hash_from = self._hashed_to = 0
         self._hash_limit = limits.MAX_INDEX
@@ -83,7 +83,7 @@ class History:
         self._expecting = True
         self._sightings.expect(key, self._digest(encoded, decode_event(encoded)), file, line)
 
-    def allow(self, window: Window) -> None:
+    def allow(self, window: DedupWindow) -> None:
         """A node forgets keys by this window; where nodes differ, what one of them may do is allowed."""
         self._windows.add(window)
 
@@ -127,11 +127,11 @@ class History:
         log = self._logs[node]
         if log.damaged_at != log.position:
             log.damaged_at = log.position
-            self._findings.add(Finding(Flaw.DAMAGED, node, log.position, text))
+            self._findings.add(LogFinding(Flaw.DAMAGED, node, log.position, text))
 
     def split(self, node: int, offset: int, text: str) -> None:
         """The node has applied what the cluster's log does not have at `offset`; -1: that is not known."""
-        self._findings.add(Finding(Flaw.SPLIT_HISTORY, node, offset, text))
+        self._findings.add(LogFinding(Flaw.SPLIT_HISTORY, node, offset, text))
 
     def skip(self, node: int, to_offset: int) -> None:
         """The node says that it has what comes before `to_offset`, and does not show it."""
@@ -170,7 +170,7 @@ class History:
 
         return forgotten
 
-    def verdict(self, *, exact: bool = False, strict: bool = False) -> Verdict:
+    def verdict(self, *, exact: bool = False, strict: bool = False) -> LogVerdict:
         """What all of it adds up to. `exact`: what was expected is all that may be there.
 
         `strict`: name each event that was stored again after the window, not only count them.
@@ -200,13 +200,13 @@ class History:
         behind = entry.base_offset < log.position and log.position != log.first_offset
         if behind:
             text = f"offset {entry.base_offset} came after offset {log.position - 1}"
-            self._findings.add(Finding(Flaw.REORDERED, node, entry.base_offset, text))
+            self._findings.add(LogFinding(Flaw.REORDERED, node, entry.base_offset, text))
         log.position = max(log.position, entry.next_offset)
         return not behind
 
     def _pass_over(self, node: int, log: _Log, to_offset: int) -> None:
         missing = f"the events at offsets {log.position} to {to_offset - 1} are not on node {node}"
-        self._findings.add(Finding(Flaw.HOLE, node, log.position, missing))
+        self._findings.add(LogFinding(Flaw.HOLE, node, log.position, missing))
         log.holes.append((log.position, to_offset))
         log.position = to_offset
 
@@ -216,13 +216,13 @@ class History:
         try:
             encoded = _encoded_events(entry, len(keys))
         except ProtocolError as error:
-            self._findings.add(Finding(Flaw.DAMAGED, node, entry.base_offset, str(error)))
+            self._findings.add(LogFinding(Flaw.DAMAGED, node, entry.base_offset, str(error)))
             return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, ()), ())
         rows = []
         for place, (key, one) in enumerate(zip(keys, encoded, strict=True)):
             event, flaw = _look_at(one, key)
             if flaw:
-                self._findings.add(Finding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
+                self._findings.add(LogFinding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
             rows.append((key, self._digest(one, event)))
         hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
         return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, rows), hashed)

@@ -15,7 +15,7 @@ import numpy as np
 from esctl.verify.placement import Placement, Told, judge_places, never
 from esctl.verify.precedence import Reads, judge_times
 from esctl.verify.readers import Readers
-from esctl.verify.verdict import Finding, Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFinding, LogFindings
 from esctl.verify.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
@@ -42,7 +42,7 @@ class Operations:
         self._read_ends = array("q")
         self._linearizable = bytearray()
         self._readers = Readers()
-        self._misfits: list[Finding] = []
+        self._misfits: list[LogFinding] = []
 
     # --- appends -----------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Operations:
         told = sum(part.count for part in ranges)
         if told != count or not 0 <= (duplicates or 0) <= count:
             text = f"an ack for {told} events, {duplicates or 0} of them known, where {count} were sent"
-            self._misfits.append(Finding(Flaw.MISCOUNTED, 0, offsets[0] if offsets else -1, text))
+            self._misfits.append(LogFinding(Flaw.MISCOUNTED, 0, offsets[0] if offsets else -1, text))
             offsets.extend([_SHORT] * (count - len(offsets)))
         self._acks.append(attempt)
         self._ack_times.append(at)
@@ -122,7 +122,7 @@ class Operations:
         *,
         may_repeat: MayRepeat = never,
         exact: bool = True,
-    ) -> Findings:
+    ) -> LogFindings:
         """Hold all of it against the packed keys of the log from `first_offset` to its end.
 
         The log must be read after the last ack. `may_repeat(earlier, later)` says whether the event at
@@ -130,7 +130,7 @@ class Operations:
         events that are at two offsets. Without `exact` others may have sent other events; the keys
         that these clients sent are theirs alone. What was acked where the log has a hole is lost.
         """
-        findings = Findings()
+        findings = LogFindings()
         for misfit in self._misfits:
             findings.add(misfit)
         packed = bytes(log)

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esctl.verify.verdict import Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFindings
 from esctl.verify.window import MayRepeat
 from esnode import limits
 from esnode.dedup.batch import UNKNOWN_OFFSET
@@ -127,7 +127,7 @@ class Placement:
         return earlier < later and (later >= self.next_offset or not self.may_repeat(earlier, later))
 
 
-def judge_places(placement: Placement, findings: Findings, *, exact: bool) -> None:
+def judge_places(placement: Placement, findings: LogFindings, *, exact: bool) -> None:
     """Hold the acks and the refusals against the log."""
     _judge_log(placement, findings, exact=exact)
     changed = _judge_claims(placement, findings)
@@ -143,7 +143,7 @@ def judge_places(placement: Placement, findings: Findings, *, exact: bool) -> No
     _tell(findings, Flaw.MISCOUNTED, again, "at offset {offset} was called new by two acks")
 
 
-def _judge_log(placement: Placement, findings: Findings, *, exact: bool) -> None:
+def _judge_log(placement: Placement, findings: LogFindings, *, exact: bool) -> None:
     """What the log alone, and with the attempts, says."""
     log_ids, first = placement.log_ids, placement.first_offset
     there = log_ids != _HOLE
@@ -178,7 +178,7 @@ def _judge_log(placement: Placement, findings: Findings, *, exact: bool) -> None
     )
 
 
-def _judge_claims(placement: Placement, findings: Findings) -> dict[int, int]:
+def _judge_claims(placement: Placement, findings: LogFindings) -> dict[int, int]:
     """Look at the acks that the log does not bear out; those that name another place than the log."""
     claims = placement.claims
     doubtful = ~placement.right()
@@ -215,7 +215,7 @@ def _acked_together(placement: Placement) -> dict[int, int]:
     return dict(zip(claims.ids[both].tolist(), claims.offsets[both].tolist(), strict=True))
 
 
-def _tell(findings: Findings, flaw: Flaw, events: dict[int, int], text: str) -> None:
+def _tell(findings: LogFindings, flaw: Flaw, events: dict[int, int], text: str) -> None:
     """A finding for each event, at the offset that is given with it."""
     offsets = list(events.values())
     findings.add_all(flaw, offsets, lambda n: f"an event {text.format(offset=offsets[n])}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esctl.verify.placement import Flags, Numbers, Placement, Times
-from esctl.verify.verdict import Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Sequence:
     """When each was first acked at that very place; infinity when it was not."""
 
 
-def judge_times(placement: Placement, reads: Reads, findings: Findings) -> None:
+def judge_times(placement: Placement, reads: Reads, findings: LogFindings) -> None:
     """Hold the order of the log, and what reads saw of it, against the clock."""
     line = _sequence(placement)
     _judge_order(line, findings)
@@ -42,7 +42,7 @@ def judge_times(placement: Placement, reads: Reads, findings: Findings) -> None:
     _judge_ends(placement, line, reads, findings)
 
 
-def _judge_order(line: _Sequence, findings: Findings) -> None:
+def _judge_order(line: _Sequence, findings: LogFindings) -> None:
     """An event that was first sent after another one was acked must stand behind it."""
     earliest = np.append(np.minimum.accumulate(line.acked[::-1])[::-1], np.inf)
     acked_behind = earliest[np.searchsorted(line.offsets, line.offsets, "right")]
@@ -57,7 +57,7 @@ def _judge_order(line: _Sequence, findings: Findings) -> None:
     )
 
 
-def _judge_ends(placement: Placement, line: _Sequence, reads: Reads, findings: Findings) -> None:
+def _judge_ends(placement: Placement, line: _Sequence, reads: Reads, findings: LogFindings) -> None:
     """No read sees what comes after it ended."""
     latest_sent = np.append(-np.inf, np.maximum.accumulate(line.sent))
     seen = latest_sent[np.searchsorted(line.offsets, reads.next_offsets, "left")]
@@ -73,7 +73,7 @@ def _judge_ends(placement: Placement, line: _Sequence, reads: Reads, findings: F
     )
 
 
-def _judge_stale(placement: Placement, reads: Reads, findings: Findings) -> None:
+def _judge_stale(placement: Placement, reads: Reads, findings: LogFindings) -> None:
     """A linearizable read against the acks, and the other linearizable reads, that it must have seen."""
     bound = reads.linearizable
     begun, ended, ends = reads.begun[bound], reads.ended[bound], reads.next_offsets[bound]

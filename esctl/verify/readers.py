@@ -8,7 +8,7 @@ from array import array
 from dataclasses import dataclass
 
 from esctl.verify.placement import NO_KEY
-from esctl.verify.verdict import Finding, Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFinding, LogFindings
 from esnode import limits
 
 _SIZE = limits.KEY_BYTES
@@ -30,7 +30,7 @@ class Readers:
         self._positions = array("q")
         """What each must see next."""
         self._pages: list[_Page] = []
-        self._gaps: list[Finding] = []
+        self._gaps: list[LogFinding] = []
 
     def begin(self, from_offset: int) -> int:
         """One more, from there on."""
@@ -44,11 +44,11 @@ class Readers:
             what = "skipped" if offset > position else "repeated"
             first, last = min(offset, position), max(offset, position) - 1
             text = f"a subscription {what} the events from offset {first} to {last}"
-            self._gaps.append(Finding(Flaw.READ_CHANGED, 0, first, text))
+            self._gaps.append(LogFinding(Flaw.READ_CHANGED, 0, first, text))
         self._positions[reader] = offset + len(keys) // _SIZE
         self._pages.append(_Page(reader, offset, keys))
 
-    def judge(self, log: bytes, first_offset: int, findings: Findings) -> None:
+    def judge(self, log: bytes, first_offset: int, findings: LogFindings) -> None:
         """Compare with the packed keys of the log from `first_offset` on."""
         for gap in self._gaps:
             findings.add(gap)
@@ -61,7 +61,7 @@ class Readers:
             if difference is not None:
                 place = start + difference
                 text = f"a reader saw another event at offset {place} than the log has there"
-                findings.add(Finding(Flaw.READ_CHANGED, 0, place, text))
+                findings.add(LogFinding(Flaw.READ_CHANGED, 0, place, text))
 
 
 def _first_difference(seen: memoryview, there: memoryview) -> int | None:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from esctl.verify.sightings import Expectation, Sighting, Sightings
-from esctl.verify.window import Window
+from esctl.verify.window import DedupWindow
 
 MAX_EXAMPLES: Final = 5
 """Findings of one kind that are described; all are counted."""
@@ -58,7 +58,7 @@ class Flaw(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LogFinding:
     """One flaw. `node` is 0 when it is not one node's, `offset` -1 when there is none."""
 
     flaw: Flaw
@@ -70,19 +70,19 @@ class Finding:
     line: int = 0
 
 
-class Findings:
+class LogFindings:
     """Counts every finding, keeps the first few of each kind."""
 
     def __init__(self) -> None:
         self.counts: Counter[Flaw] = Counter()
-        self.examples: list[Finding] = []
+        self.examples: list[LogFinding] = []
 
     @property
     def clean(self) -> bool:
         """Was nothing found? It does not say that enough was looked at."""
         return not self.counts
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: LogFinding) -> None:
         """One more."""
         self.counts[finding.flaw] += 1
         if self.counts[finding.flaw] <= MAX_EXAMPLES:
@@ -92,7 +92,7 @@ class Findings:
         """One of the same kind at each of the offsets; `text` is asked for the n-th only if it is kept."""
         room = max(0, MAX_EXAMPLES - self.counts[flaw])
         for number, offset in enumerate(offsets[:room]):
-            self.examples.append(Finding(flaw, 0, offset, text(number)))
+            self.examples.append(LogFinding(flaw, 0, offset, text(number)))
         if len(offsets):
             self.counts[flaw] += len(offsets)
 
@@ -132,7 +132,7 @@ class Evidence:
     hashed_to: int
     expecting: bool
     exact: bool
-    windows: frozenset[Window] = frozenset()
+    windows: frozenset[DedupWindow] = frozenset()
     """How the nodes forget keys."""
     strict: bool = False
     """Name each event that was stored again."""
@@ -151,7 +151,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LogVerdict:
     """The outcome. `lost`, `duplicates` and so on count events, not findings."""
 
     events: int
@@ -169,7 +169,7 @@ class Verdict:
     hashes_equal: bool
     nodes: Mapping[int, NodeEvidence]
     counts: Mapping[Flaw, int]
-    examples: Sequence[Finding]
+    examples: Sequence[LogFinding]
     stored_again: int = 0
     """Events that were sent again after the window, and rightly have another offset each time."""
     again: Sequence[StoredAgain] = ()
@@ -195,10 +195,10 @@ class _Tally:
     expected: int = 0
     unjudged: int = 0
     unexpected: int = 0
-    findings: Findings = field(default_factory=Findings)
+    findings: LogFindings = field(default_factory=LogFindings)
 
 
-def judge(evidence: Evidence, sightings: Sightings, findings: Findings) -> Verdict:
+def judge(evidence: Evidence, sightings: Sightings, findings: LogFindings) -> LogVerdict:
     """Look at every key, then at the holes and the hashes."""
     tally = _Tally(findings=findings)
     everybody = sum(node.bit for node in evidence.nodes.values())
@@ -211,13 +211,15 @@ def judge(evidence: Evidence, sightings: Sightings, findings: Findings) -> Verdi
             tally.unexpected += 1
             if evidence.exact:
                 offset = seen[0].offset
-                findings.add(Finding(Flaw.PHANTOM, 0, offset, f"the event at offset {offset} is in no input"))
+                findings.add(
+                    LogFinding(Flaw.PHANTOM, 0, offset, f"the event at offset {offset} is in no input")
+                )
     nowhere = _holes_everywhere(evidence)
     hashes = {node.hash for node in evidence.nodes.values() if node.hash is not None}
     if len(hashes) > 1:
         text = f"the logs of the nodes differ between offsets {evidence.hashed_from} and {evidence.hashed_to}"
-        findings.add(Finding(Flaw.HASH, 0, evidence.hashed_to, text))
-    return Verdict(
+        findings.add(LogFinding(Flaw.HASH, 0, evidence.hashed_to, text))
+    return LogVerdict(
         events=evidence.hashed_to - evidence.hashed_from,
         next_offset=evidence.hashed_to,
         lost=tally.lost_somewhere + max(tally.lost_nowhere, nowhere),
@@ -265,7 +267,7 @@ def _judge_seen(evidence: Evidence, everybody: int, seen: list[Sighting], tally:
     if len({sighting.digest for sighting in seen}) > 1:
         tally.changed += 1
         text = f"the event at offset {seen[0].offset} has not the same content everywhere"
-        tally.findings.add(Finding(Flaw.CHANGED, 0, seen[0].offset, text))
+        tally.findings.add(LogFinding(Flaw.CHANGED, 0, seen[0].offset, text))
     _judge_presence(evidence, places, min(sighting.offset for sighting in seen), tally)
 
 
@@ -276,13 +278,15 @@ def _judge_order(places: Mapping[int, list[int]], tally: _Tally) -> None:
         tally.duplicates += extra
         first, second = places[worst][:2]
         tally.findings.add(
-            Finding(Flaw.DUPLICATE, worst, second, f"the event at offset {second} is also at offset {first}")
+            LogFinding(
+                Flaw.DUPLICATE, worst, second, f"the event at offset {second} is also at offset {first}"
+            )
         )
     firsts = {offsets[0]: number for number, offsets in places.items() if offsets}
     if len(firsts) > 1:
         text = " and ".join(f"{offset} on node {number}" for offset, number in sorted(firsts.items()))
         at = min(firsts)
-        tally.findings.add(Finding(Flaw.REORDERED, firsts[at], at, f"the same event is at offset {text}"))
+        tally.findings.add(LogFinding(Flaw.REORDERED, firsts[at], at, f"the same event is at offset {text}"))
 
 
 def _judge_presence(evidence: Evidence, places: Mapping[int, list[int]], offset: int, tally: _Tally) -> None:
@@ -294,12 +298,12 @@ def _judge_presence(evidence: Evidence, places: Mapping[int, list[int]], offset:
     if may_hold < evidence.quorum:
         for number in holders:
             text = f"only a minority has the event at offset {offset}: it was never committed"
-            tally.findings.add(Finding(Flaw.PHANTOM, number, offset, text))
+            tally.findings.add(LogFinding(Flaw.PHANTOM, number, offset, text))
         return
     tally.lost_somewhere += 1
     for number in missing:
         text = f"node {number} does not have the event that node {holders[0]} has at offset {offset}"
-        tally.findings.add(Finding(Flaw.LOST, number, offset, text))
+        tally.findings.add(LogFinding(Flaw.LOST, number, offset, text))
 
 
 def _judge_expected(
@@ -313,14 +317,14 @@ def _judge_expected(
             tally.unjudged += 1  # it may have been there, before retention cut it
             return
         tally.lost_nowhere += 1
-        tally.findings.add(Finding(Flaw.LOST, 0, -1, "it is on no node", where.file, where.line))
+        tally.findings.add(LogFinding(Flaw.LOST, 0, -1, "it is on no node", where.file, where.line))
         return
     wanted = {expectation.digest for expectation in expected}
     wrong = [sighting for sighting in seen if sighting.digest not in wanted]
     if wrong:
         tally.changed += 1
         text = f"the event at offset {wrong[0].offset} is not what the input says"
-        tally.findings.add(Finding(Flaw.CHANGED, 0, wrong[0].offset, text, where.file, where.line))
+        tally.findings.add(LogFinding(Flaw.CHANGED, 0, wrong[0].offset, text, where.file, where.line))
 
 
 def _holes_everywhere(evidence: Evidence) -> int:

@@ -18,7 +18,7 @@ forgotten when the second was appended? Then it may be there again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DedupWindow:
     """The deduplication window of a node; `shrinks` when it forgets the oldest keys rather than refuse."""
 
     ttl_ms: int
@@ -26,7 +26,7 @@ class Window:
     shrinks: bool
 
     @classmethod
-    def of(cls, status: Mapping[str, Any]) -> "Window | None":
+    def of(cls, status: Mapping[str, Any]) -> "DedupWindow | None":
         """What a node's status says; None when it does not."""
         match status.get("dedup"):
             case {"ttl_ms": int(ttl_ms), "max_keys": int(max_keys), "when_full": str(when_full)}:

@@ -18,7 +18,7 @@ from esctl.playbook.commands import typed
 from esctl.playbook.execution import Reply
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.plan import shown_inputs
-from esctl.playbook.progress import Progress, progress_of
+from esctl.playbook.progress import RunProgress, progress_of
 from esctl.playbook.record import Record
 from esctl.playbook.resumption import decided, resumption_of
 from esctl.playbook.run import Run
@@ -207,7 +207,7 @@ class Stage:
     allow_shell: bool = False
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """As the journal has it."""
         return progress_of(journal.read(self.home))
 
@@ -215,11 +215,11 @@ class Stage:
     def states(self) -> dict[str, str]:
         return {step.id: str(step.state) for step in self.progress.steps.values()}
 
-    async def begin(self, opened: Journal | None = None) -> Progress:
+    async def begin(self, opened: Journal | None = None) -> RunProgress:
         opened = opened or Journal(self.home)
         frozen.write(self.home, self.book)
         values = inputs.take(self.book, self.given)
-        progress = Progress()
+        progress = RunProgress()
         facts = {"run": "drill-1", "playbook": {"id": "drill"}, "cluster": "c", "identity": "c-1"}
         kept = shown_inputs(self.book, values)
         line = opened.write("run-begins", **facts, inputs=kept, max_duration_ms=self.book.max_duration_ms)
@@ -230,7 +230,7 @@ class Stage:
             opened.close()
         return self.progress
 
-    async def resume(self, answers: Mapping[str, str] | None = None) -> Progress:
+    async def resume(self, answers: Mapping[str, str] | None = None) -> RunProgress:
         book, progress = frozen.read(self.home), self.progress
         fates = decided(resumption_of(book, progress), answers or {})
         opened = Journal(self.home)
@@ -242,7 +242,7 @@ class Stage:
             opened.close()
         return self.progress
 
-    async def abort(self, opened: Journal | None = None) -> Progress:
+    async def abort(self, opened: Journal | None = None) -> RunProgress:
         book, progress = frozen.read(self.home), self.progress
         opened = opened or Journal(self.home)
         try:
@@ -252,7 +252,7 @@ class Stage:
         return self.progress
 
     def _run(
-        self, opened: Journal, progress: Progress, values: Mapping[str, Any], book: Playbook | None = None
+        self, opened: Journal, progress: RunProgress, values: Mapping[str, Any], book: Playbook | None = None
     ) -> Run:
         record = Record(book or self.book, values, opened, progress, self.world, self._tell)
         note: Callable[[str, str], None] = lambda step, text: record.write("note", step=step, text=text)  # noqa: E731

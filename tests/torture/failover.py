@@ -17,8 +17,8 @@ import trio
 from esctl.bench.generator import Generator
 from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
 from esctl.chaos.failover.drill import Drill, Strike
-from esctl.chaos.failover.kinds import Kind
-from esctl.chaos.failover.outcome import Outcome, Reading
+from esctl.chaos.failover.kinds import StrikeKind
+from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.chaos.failover.spread import spread_of
 from esctl.chaos.failover.subject import LiveCluster
 from esctl.exits import Exit
@@ -36,7 +36,7 @@ def tell(strike: Strike) -> None:
     say(f"node {strike.node}: {strike.next_ack_ms} ms to the next ack{missed}")
 
 
-async def measure(ring: Arena, kind: Kind, settings: Settings) -> tuple[Drill, Outcome | None]:
+async def measure(ring: Arena, kind: StrikeKind, settings: Settings) -> tuple[Drill, DrillOutcome | None]:
     """Strike, then read every node; no outcome when it ended before its time."""
     await ring.start(ring.numbers)
     cluster = ring.cluster
@@ -57,13 +57,13 @@ async def measure(ring: Arena, kind: Kind, settings: Settings) -> tuple[Drill, O
             say("; ".join(f"{type(error).__name__}: {error}" for error in leaves(group)))
     if not over:
         return drill, None
-    reading = Reading(cluster)
+    reading = LogsReading(cluster)
     with Terminal(Output.JSON).progress("") as nobody:
         await reading.read(lambda _total: nobody)
     return drill, reading.judge(load.operations)
 
 
-def run(kind: Kind, settings: Settings, aim_ms: float) -> Exit:
+def run(kind: StrikeKind, settings: Settings, aim_ms: float) -> Exit:
     """The whole run; prints its one line."""
     with arena(settings.storage, settings.home) as ring:
         drill, outcome = trio.run(measure, ring, kind, settings)
@@ -95,7 +95,7 @@ def run(kind: Kind, settings: Settings, aim_ms: float) -> Exit:
 
 def parser() -> argparse.ArgumentParser:
     parser = options(__doc__, times=20, rate=1_000)
-    parser.add_argument("--kind", type=Kind, choices=list(Kind), default=Kind.KILL)
+    parser.add_argument("--kind", type=StrikeKind, choices=list(StrikeKind), default=StrikeKind.KILL)
     parser.add_argument("--aim-ms", type=float, default=150, help="what the slowest may take")
     return parser
 

@@ -12,7 +12,7 @@ import trio
 from esctl.ui.terminal import Output, Terminal
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
-from esctl.verify.verdict import Findings, Flaw, Verdict
+from esctl.verify.verdict import Flaw, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import connect_node
 from esnode.errors import DamagedRecord
@@ -30,9 +30,9 @@ class Judgement:
     """What the logs of all nodes, and those who wrote and read them, say."""
 
     audit: Audit
-    verdict: Verdict
+    verdict: LogVerdict
     """The nodes against each other."""
-    findings: Findings
+    findings: LogFindings
     """The log against everything that clients did and were told."""
     missing: int
     """Acked events that are not at their offsets, looked up one by one, without the checker."""

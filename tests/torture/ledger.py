@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from esctl.verify.operations import Operations
-from esctl.verify.verdict import Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFindings
 from esnode import limits
 from esnode.dedup.batch import Batch, OffsetRange
 
@@ -50,7 +50,7 @@ class Ledger:
             else:
                 self.acked_again += 1
 
-    def check(self, log_keys: bytes, first_offset: int = 0) -> Findings:
+    def check(self, log_keys: bytes, first_offset: int = 0) -> LogFindings:
         """Hold it against the packed keys of a log."""
         return self.operations.check(log_keys, first_offset)
 
@@ -69,7 +69,7 @@ class Ledger:
 class Comparison:
     """What a ledger and a log say of each other."""
 
-    findings: Findings
+    findings: LogFindings
 
     @property
     def lost(self) -> list[str]:
@@ -89,6 +89,6 @@ class Comparison:
         return self.findings.clean
 
 
-def _lines(findings: Findings, flaw: Flaw) -> list[str]:
+def _lines(findings: LogFindings, flaw: Flaw) -> list[str]:
     told = [finding.text for finding in findings.examples if finding.flaw is flaw]
     return told + [f"one more: {flaw}"] * (findings.counts[flaw] - len(told))

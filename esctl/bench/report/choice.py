@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.report.plot import COLOURS, Axis, Point, bars, curves
+from esctl.bench.report.plot import COLOURS, PlotAxis, Point, bars, curves
 from esctl.bench.result import Result
 from esctl.bench.units import reading
 
@@ -15,7 +15,7 @@ SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Size"}
 """What a plot of several curves in one unit is about."""
 PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
 MOST_BARS: Final = 60
-_TIMES: Final = ((7200.0, Axis("time", "h", 3600.0)), (600.0, Axis("time", "min", 60.0)))
+_TIMES: Final = ((7200.0, PlotAxis("time", "h", 3600.0)), (600.0, PlotAxis("time", "min", 60.0)))
 """Which unit a time axis has that is at least so many seconds long."""
 
 
@@ -36,7 +36,7 @@ def plots(result: Result) -> list[Element]:
     for (subject, unit, divisor), group in groups.items():
         for part in _parts(group):
             title = subject if len(part) > 1 else next(iter(part))
-            drawn.append(curves(title, part, across, Axis("", unit, divisor)))
+            drawn.append(curves(title, part, across, PlotAxis("", unit, divisor)))
     if phased:
         left_out = f", the first {MOST_BARS} of {len(phased)}" if len(phased) > MOST_BARS else ""
         drawn.append(bars(f"From the strike to the next ack, by phase{left_out}", phased[:MOST_BARS], "ms"))
@@ -52,20 +52,20 @@ def overlays(results: Mapping[str, Result]) -> list[Element]:
     for name in shared if len(results) <= COLOURS else ():
         read = reading(name)
         by_file = {file: result.series[name] for file, result in results.items()}
-        up = Axis("", read.unit, read.divisor)
+        up = PlotAxis("", read.unit, read.divisor)
         drawn.append(curves(read.label, by_file, axis(first), up))
     return drawn
 
 
-def axis(result: Result) -> Axis:
+def axis(result: Result) -> PlotAxis:
     """What the first number of each point is: what the settings name, or a time in seconds."""
     named = result.settings.get("x")
     if isinstance(named, str) and named:
         read = reading(named)
-        return Axis(read.label, "events/s" if named == "rate" else read.unit, read.divisor)
+        return PlotAxis(read.label, "events/s" if named == "rate" else read.unit, read.divisor)
     times = [point[0] for points in result.series.values() for point in points]
     length = max(times, default=0.0) - min(times, default=0.0)
-    return next((axis for least_s, axis in _TIMES if length >= least_s), Axis("time", "s"))
+    return next((axis for least_s, axis in _TIMES if length >= least_s), PlotAxis("time", "s"))
 
 
 def phases(detail: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.comparison import Change, Comparison, Verdict, caveats, compare
-from esctl.bench.noise import Source
+from esctl.bench.comparison import Change, Comparison, FigureVerdict, caveats, compare
+from esctl.bench.noise import NoiseSource
 from esctl.bench.report import choice, plot
 from esctl.bench.result import Result
 from esctl.bench.units import number, reading
@@ -149,7 +149,7 @@ def _side_by_side(anchor: str, kind: str, members: Mapping[str, Result]) -> Elem
 
 
 def _summary(compared: Comparison) -> str:
-    counts = [(verdict, len(compared.names(verdict))) for verdict in Verdict]
+    counts = [(verdict, len(compared.names(verdict))) for verdict in FigureVerdict]
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
     return f"{compared.verdict}: {told}"
 
@@ -177,7 +177,7 @@ def _label(change: Change) -> str:
 def _band(change: Change) -> str:
     if change.band is None:
         return "-"
-    coarse = " coarse" if change.band.source is Source.COARSE else ""
+    coarse = " coarse" if change.band.source is NoiseSource.COARSE else ""
     percent = change.band_percent
     return f"±{number(change.band.width)}{coarse}" if percent is None else f"±{percent:.1f}%{coarse}"
 
@@ -187,7 +187,7 @@ def _ratios(compared: Comparison) -> Element | None:
         (f"{_label(change)} {reading(change.name).unit}", change.ratio, change.band_percent,
          str(change.verdict))
         for change in compared.changes
-        if change.ratio is not None and change.verdict is not Verdict.TOLD
+        if change.ratio is not None and change.verdict is not FigureVerdict.TOLD
     ]  # fmt: skip
     return (
         plot.changes("Ratio, and in grey the band that a figure moves in by itself", rows) if rows else None

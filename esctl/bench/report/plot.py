@@ -34,7 +34,7 @@ Point = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class PlotAxis:
     """What is written along an axis: `72 ms` is 72,000,000 over a `divisor` of a million, in `unit`."""
 
     label: str
@@ -47,7 +47,7 @@ class Axis:
         return f"{self.label} in {self.unit}" if self.unit and self.label else self.label or self.unit
 
 
-def curves(title: str, series: Mapping[str, Sequence[Point]], x: Axis, y: Axis) -> Element:
+def curves(title: str, series: Mapping[str, Sequence[Point]], x: PlotAxis, y: PlotAxis) -> Element:
     """A figure with a curve for each of `series`, by its label."""
     thinned = {name: [(at / x.divisor, value / y.divisor) for at, value in thin(points)]
                for name, points in series.items()}  # fmt: skip
@@ -131,7 +131,11 @@ def _from_zero(values: Sequence[float], begin: float, end: float) -> Scale:
 
 
 def _dots(
-    name: str, points: Sequence[tuple[float, float]], places: Sequence[tuple[str, str]], x: Axis, y: Axis
+    name: str,
+    points: Sequence[tuple[float, float]],
+    places: Sequence[tuple[str, str]],
+    x: PlotAxis,
+    y: PlotAxis,
 ) -> Iterator[Element]:
     """Where the points of a curve are, and what they are for whoever points at them."""
     for (left, top), (at, value) in zip(places, points, strict=True):

@@ -14,8 +14,8 @@ from typing import Final, assert_never
 import trio
 
 from esctl.bench.openloop import OpenLoop, first_ack_s, longest_gap_s, longest_gap_within_s
-from esctl.chaos.failover.election import Election, Phases, election_in, phases_of, terms_led
-from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.election import MeasuredElection, Phases, election_in, phases_of, terms_led
+from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.subject import CUT_LEASE_S, Status, Subject
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import Inconclusive, NodeNotRunning
@@ -43,7 +43,7 @@ class Strike:
     epoch_s: float = 0.0
     missed: str = ""
     """Why it is not certain that it hit; empty when it is."""
-    election: Election | None = None
+    election: MeasuredElection | None = None
     phases: Phases | None = None
     calm_ms: float | None = None
     """The longest time between two acks before the strike."""
@@ -75,7 +75,7 @@ class Drill:
 
     subject: Subject
     load: OpenLoop
-    kind: Kind
+    kind: StrikeKind
     times: int
     connections: Callable[[], Mapping[str, bool]]
     tell: Callable[[Strike], None] = lambda _strike: None
@@ -134,20 +134,20 @@ class Drill:
         """Strike, and wait until acks flow again; tells whether they do."""
 
         def mark() -> None:
-            if self.kind is not Kind.TRANSFER:
+            if self.kind is not StrikeKind.TRANSFER:
                 self.struck = strike.node
             strike.at_s, strike.epoch_s = trio.current_time(), self.clock()
 
         with trio.move_on_after(SERVE_TIMEOUT_S) as patience:
             try:
                 match self.kind:
-                    case Kind.KILL:
+                    case StrikeKind.KILL:
                         await self.subject.kill(strike.node, mark)
-                    case Kind.PAUSE:
+                    case StrikeKind.PAUSE:
                         await self.subject.pause(strike.node, mark)
-                    case Kind.PARTITION:
+                    case StrikeKind.PARTITION:
                         await self.subject.cut(strike.node, mark)
-                    case Kind.TRANSFER:
+                    case StrikeKind.TRANSFER:
                         await self.subject.transfer(strike.node, mark)
                     case _:
                         assert_never(self.kind)
@@ -161,18 +161,18 @@ class Drill:
 
     async def _why_missed(self, number: int) -> str:
         """Is the node what it should be by now, as the operating system sees it? Was it cut off?"""
-        if self.kind is Kind.TRANSFER:
+        if self.kind is StrikeKind.TRANSFER:
             return ""
-        if self.kind is Kind.PARTITION:
+        if self.kind is StrikeKind.PARTITION:
             return "" if await self.subject.cut_hits(number) else "the cut has stopped no message"
-        wanted = RunState.DOWN if self.kind is Kind.KILL else RunState.PAUSED
+        wanted = RunState.DOWN if self.kind is StrikeKind.KILL else RunState.PAUSED
         found = self.subject.state(number)
         return "" if found is wanted else f"node {number} was {found}, not {wanted}"
 
     async def _bring_back(self, number: int, timeout_s: float) -> None:
-        if self.kind is Kind.PAUSE:
+        if self.kind is StrikeKind.PAUSE:
             self.subject.resume(number)
-        elif self.kind is Kind.PARTITION:
+        elif self.kind is StrikeKind.PARTITION:
             await self.subject.mend(number)
         else:
             await self.subject.start(number, timeout_s)
@@ -190,9 +190,11 @@ class Drill:
                 is_back = True
             except EventStreamError as error:
                 why = str(error)
-        if is_back or (self.kind is not Kind.PARTITION and self.subject.state(number) is RunState.RUNNING):
+        if is_back or (
+            self.kind is not StrikeKind.PARTITION and self.subject.state(number) is RunState.RUNNING
+        ):
             self.rescued = number
-        elif self.kind is Kind.PARTITION:
+        elif self.kind is StrikeKind.PARTITION:
             self.left_out = f"node {number} is cut off for {CUT_LEASE_S:g} s at most: {why}"
         else:
             self.left_out = f"node {number} is {self.subject.state(number)}: {why}"
@@ -262,7 +264,7 @@ class Drill:
         acks_s = self.load.acks_s
         strike.calm_ms = _ms(longest_gap_within_s(acks_s, calm_s, strike.at_s))
         strike.unavailable_ms = _ms(longest_gap_s(acks_s, strike.at_s, back_s))
-        if self.kind is not Kind.TRANSFER:
+        if self.kind is not StrikeKind.TRANSFER:
             strike.return_ms = _ms(longest_gap_s(acks_s, back_s, level_s))
         election = election_in(self.subject.new_lines(), strike.node, strike.term, strike.epoch_s)
         if election is None:
@@ -273,7 +275,7 @@ class Drill:
         if acked_s is not None:
             strike.next_ack_ms = _ms(acked_s - strike.at_s)
             strike.phases = phases_of(election, strike.epoch_s, acked_s + to_epoch_s)
-        gone_s = strike.epoch_s if self.kind is not Kind.TRANSFER else election.stepped_down_s
+        gone_s = strike.epoch_s if self.kind is not StrikeKind.TRANSFER else election.stepped_down_s
         if gone_s is not None:  # an old leader may hear of it after the new one was elected without it
             strike.leaderless_ms = _ms(max(0.0, election.elected_s - gone_s))
 

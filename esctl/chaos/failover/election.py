@@ -15,7 +15,7 @@ from esctl.clusters.nodelog import LogLine
 
 
 @dataclass(frozen=True, slots=True)
-class Election:
+class MeasuredElection:
     """Times in seconds of the epoch."""
 
     leader: int
@@ -41,7 +41,9 @@ class Phases:
     client_ms: float
 
 
-def election_in(lines: Iterable[LogLine], old_leader: int, old_term: int, since_s: float) -> Election | None:
+def election_in(
+    lines: Iterable[LogLine], old_leader: int, old_term: int, since_s: float
+) -> MeasuredElection | None:
     """The first election after `since_s` whose leader committed something; None where the logs tell of none.
 
     `lines` are those of all nodes, in the order of time.
@@ -64,10 +66,10 @@ def election_in(lines: Iterable[LogLine], old_leader: int, old_term: int, since_
         for at_s, line in said
         if line.node == old_leader and line.fields.get("role", "leader") != "leader"
     )
-    return Election(leader, term, noticed_s, stood_s, elected_s, committed_s, stepped_down_s)
+    return MeasuredElection(leader, term, noticed_s, stood_s, elected_s, committed_s, stepped_down_s)
 
 
-def phases_of(election: Election, struck_s: float, acked_s: float) -> Phases | None:
+def phases_of(election: MeasuredElection, struck_s: float, acked_s: float) -> Phases | None:
     """`acked_s` is the first ack after the first commit, on the same clock; None when that was set."""
     times_s = (struck_s, election.stood_s, election.elected_s, election.committed_s, acked_s)
     parts = [after - before for before, after in pairwise(times_s)]

@@ -3,7 +3,7 @@
 import enum
 
 
-class Kind(enum.StrEnum):
+class StrikeKind(enum.StrEnum):
     """What is done to the leader."""
 
     KILL = "kill"

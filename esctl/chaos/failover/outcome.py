@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from esctl.clusters.state import Cluster
-from esctl.verify.audit import Audit, Watcher, audit
+from esctl.verify.audit import Audit, AuditProgress, audit
 from esctl.verify.history import History
 from esctl.verify.operations import Operations
-from esctl.verify.verdict import Findings, Flaw, Verdict
+from esctl.verify.verdict import Flaw, LogFindings, LogVerdict
 
 CATCH_UP_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DrillOutcome:
     """`findings` hold the client against the log, `verdict` the nodes against each other."""
 
     audit: Audit
-    verdict: Verdict
-    findings: Findings
+    verdict: LogVerdict
+    findings: LogFindings
 
     @property
     def lost(self) -> int:
@@ -52,7 +52,7 @@ class Outcome:
         return found if self.audit.confirmed else [*found, "no majority confirmed where the log ends"]
 
 
-class Reading:
+class LogsReading:
     """All logs, read; `judge` is for afterwards, in a thread of one's own if need be."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -60,18 +60,18 @@ class Reading:
         self._history = History(node.id for node in cluster.nodes)
         self._audit = Audit(confirmed=False)
 
-    async def read(self, begin: Callable[[int], Watcher], wait_s: float = CATCH_UP_TIMEOUT_S) -> None:
+    async def read(self, begin: Callable[[int], AuditProgress], wait_s: float = CATCH_UP_TIMEOUT_S) -> None:
         """Read every node to the end that a majority confirms; waits `wait_s` for those that are behind.
 
         What is acked later than this begins is not among what `judge` may be asked about.
         """
         self._audit = await audit(self._cluster, self._history, wait_s, begin)
 
-    def judge(self, operations: Operations) -> Outcome:
+    def judge(self, operations: Operations) -> DrillOutcome:
         """Hold it all together. Others may have appended to the same log."""
         verdict = self._history.verdict()
         readable = [number for number in verdict.nodes if number in self._audit.up]
-        findings = Findings()
+        findings = LogFindings()
         if readable:
             number = readable[0]
             keys = self._history.keys(number)
@@ -81,4 +81,4 @@ class Reading:
                 may_repeat=self._history.may_repeat(number),
                 exact=False,
             )
-        return Outcome(self._audit, verdict, findings)
+        return DrillOutcome(self._audit, verdict, findings)

@@ -53,9 +53,7 @@ class ProcessBackend:
     name = "process"
     links: Links | None = None
 
-    def __init__(
-        self, ready: Ready = answers, command: Callable[[Node], list[str]] = node_command
-    ) -> None:
+    def __init__(self, ready: Ready = answers, command: Callable[[Node], list[str]] = node_command) -> None:
         self._ready = ready
         self._command = command
 

@@ -114,18 +114,18 @@ def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]", output
 
 def _finding(base: Path, other: Path, compared: "Comparison") -> Finding | None:
     """What keeps the comparison from being a yes."""
-    from esctl.bench.comparison import Verdict
+    from esctl.bench.comparison import FigureVerdict
 
     look = f"esctl bench report {shlex.quote(str(base))} {shlex.quote(str(other))}"
     match compared.verdict:
-        case Verdict.WORSE:
+        case FigureVerdict.WORSE:
             coarse = "; by more than single runs are trusted to differ" if compared.guessed else ""
             return Regression(f"{other} is worse than {base}: {_told(compared)}{coarse}", next_step=look)
-        case Verdict.UNDECIDED:
+        case FigureVerdict.UNDECIDED:
             return _undecided(other, compared, look)
-        case Verdict.MISSING if missing := compared.names(Verdict.MISSING):
+        case FigureVerdict.MISSING if missing := compared.names(FigureVerdict.MISSING):
             return Inconclusive(f"{other} lacks {', '.join(missing)}", next_step=look)
-        case Verdict.MISSING:
+        case FigureVerdict.MISSING:
             return Inconclusive("they have no figure in common that can be judged", next_step=look)
         case _:
             return None
@@ -151,19 +151,19 @@ def _undecided(other: Path, compared: "Comparison", look: str) -> Inconclusive:
 
 
 def _told(compared: "Comparison") -> str:
-    from esctl.bench.comparison import Verdict
+    from esctl.bench.comparison import FigureVerdict
 
     return "; ".join(
         change.title if change.ratio is None else f"{change.title} {change.ratio:.2f} times"
         for change in compared.changes
-        if change.verdict is Verdict.WORSE
+        if change.verdict is FigureVerdict.WORSE
     )
 
 
 def _summary(compared: "Comparison") -> str:
-    from esctl.bench.comparison import Verdict
+    from esctl.bench.comparison import FigureVerdict
 
-    gained, same = compared.names(Verdict.BETTER), compared.names(Verdict.SAME)
+    gained, same = compared.names(FigureVerdict.BETTER), compared.names(FigureVerdict.SAME)
     aside = f"; undecided {', '.join(one.title for one in compared.undecided)}" if compared.undecided else ""
     if not gained:
         return f"no regression: {len(same)} figures are the same within their bands{aside}"
@@ -184,10 +184,10 @@ def _row(change: "Change", title: str = "", divisor: float = 1.0) -> list[Value]
 
 def _row_for_people(change: "Change") -> list[Value]:
     """With the unit in words, and nothing of what is only told."""
-    from esctl.bench.comparison import Verdict
+    from esctl.bench.comparison import FigureVerdict
     from esctl.bench.units import reading
 
-    if change.verdict is Verdict.TOLD:
+    if change.verdict is FigureVerdict.TOLD:
         return []
     read = reading(change.name)
     name = read.unit if read.unit.startswith(read.label) else f"{read.label}, {read.unit}".rstrip(", ")

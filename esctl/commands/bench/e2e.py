@@ -13,7 +13,7 @@ from esnode.errors import OperationTimeout
 if TYPE_CHECKING:
     from esctl.bench.delivery import EndToEnd
     from esctl.bench.result import Result
-    from esctl.bench.runner import Load, Plan
+    from esctl.bench.runner import Load, TrialPlan
     from esctl.clusters.state import Cluster
 
 
@@ -39,11 +39,11 @@ def e2e(
     delivery; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.generator import Generator
-    from esctl.bench.runner import Plan
+    from esctl.bench.runner import TrialPlan
 
     screens.check_place(save)
     cluster = run.cluster()
-    plan = Plan(seconds, warmup, rate, batch, window)
+    plan = TrialPlan(seconds, warmup, rate, batch, window)
     Generator("0" * 16, size, plan.events_a_batch)  # raises for a size that no event has
     if node is not None:
         cluster.node(node)  # raises for one that is not there
@@ -74,7 +74,7 @@ def e2e(
 async def _measure(
     run: Invocation,
     cluster: "Cluster",
-    plan: "Plan",
+    plan: "TrialPlan",
     size: int,
     node: int | None,
     loads: list["Load"],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.kinds import StrikeKind
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.invocation import Invocation
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from esctl.bench.result import Result
     from esctl.chaos.failover.drill import Drill, Strike
-    from esctl.chaos.failover.outcome import Outcome, Reading
+    from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.clusters.backends.interface import Backend
     from esctl.clusters.state import Cluster
     from esctl.ui.terminal import Progress
@@ -36,25 +36,27 @@ EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 30.0
 """What was on its way when the leader went is acked late, and not given up."""
 _PLANS: Final = {
-    Kind.KILL: "kill the leader (SIGKILL) and start it again",
-    Kind.PAUSE: "freeze the leader (SIGSTOP) and let it go on",
-    Kind.PARTITION: "cut the leader off from the others and mend that",
-    Kind.TRANSFER: "hand the leadership over",
+    StrikeKind.KILL: "kill the leader (SIGKILL) and start it again",
+    StrikeKind.PAUSE: "freeze the leader (SIGSTOP) and let it go on",
+    StrikeKind.PARTITION: "cut the leader off from the others and mend that",
+    StrikeKind.TRANSFER: "hand the leadership over",
 }
 
 
 @dataclass(slots=True)
-class Measured:
+class FailoverMeasured:
     """What there is so far."""
 
     given: strikes.Given
     drill: "Drill | None" = None
-    outcome: "Outcome | None" = None
+    outcome: "DrillOutcome | None" = None
 
 
 def failover(
     run: Invocation,
-    kind: Annotated[Kind, typer.Option("--kind", "--strike", help="Do this to the leader")] = Kind.KILL,
+    kind: Annotated[
+        StrikeKind, typer.Option("--kind", "--strike", help="Do this to the leader")
+    ] = StrikeKind.KILL,
     times: Annotated[
         int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Strike so many times")
     ] = 10,
@@ -82,10 +84,10 @@ def failover(
         what = f"bench failover --kind {kind}"
         uncounted = run.trio(lambda: surveys.uncounted(cluster))
         change = guard.can_spare_one(cluster, backend.nodes(cluster), what, uncounted)
-        if kind is Kind.TRANSFER:
+        if kind is StrikeKind.TRANSFER:
             change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down
         run.trio(lambda: _check_ready(cluster, what))
-        if kind is Kind.PARTITION:
+        if kind is StrikeKind.PARTITION:
             run.trio(lambda: _check_may_cut(cluster))
         plan = f"{_PLANS[kind]}, {'once' if times == 1 else f'{times} times'}"
         if dry_run:
@@ -103,8 +105,8 @@ def _measure_all(
     run: Invocation,
     cluster: "Cluster",
     backend: "Backend",
-    measured: Measured,
-    kind: Kind,
+    measured: FailoverMeasured,
+    kind: StrikeKind,
     times: int,
     rate: float,
 ) -> EventStreamError | None:
@@ -152,7 +154,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
         )
 
 
-def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
+def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasured:
     from esctl.bench import machine, openloop
     from esnode.client.timers import Timers
     from esnode.config import load
@@ -179,15 +181,15 @@ def _begin(cluster: "Cluster", kind: Kind, rate: float) -> Measured:
             "timers": asdict(Timers(timeout_s=APPEND_TIMEOUT_S)),
         },
     )
-    return Measured(given)
+    return FailoverMeasured(given)
 
 
 async def _strike(
     run: Invocation,
     cluster: "Cluster",
     backend: "Backend",
-    measured: Measured,
-    kind: Kind,
+    measured: FailoverMeasured,
+    kind: StrikeKind,
     times: int,
     rate: float,
 ) -> None:
@@ -227,12 +229,12 @@ def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike],
     return tell
 
 
-async def _read(run: Invocation, cluster: "Cluster") -> "Reading":
+async def _read(run: Invocation, cluster: "Cluster") -> "LogsReading":
     from contextlib import ExitStack
 
-    from esctl.chaos.failover.outcome import Reading
+    from esctl.chaos.failover.outcome import LogsReading
 
-    reading = Reading(cluster)
+    reading = LogsReading(cluster)
     with ExitStack() as stack:
         await reading.read(
             lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
@@ -245,7 +247,7 @@ async def _read(run: Invocation, cluster: "Cluster") -> "Reading":
 
 def answer_of(
     run: Invocation,
-    measured: Measured,
+    measured: FailoverMeasured,
     times: int,
     failure: EventStreamError | None,
     save: "Path | None",
@@ -259,7 +261,9 @@ def answer_of(
     return screens.with_file(run, answer, result, save)
 
 
-def _end(measured: Measured, times: int, failure: EventStreamError | None) -> tuple[list[Trouble], Exit]:
+def _end(
+    measured: FailoverMeasured, times: int, failure: EventStreamError | None
+) -> tuple[list[Trouble], Exit]:
     drill, outcome = measured.drill, measured.outcome
     errors: list[Trouble] = []
     codes: list[Exit] = []
@@ -287,14 +291,14 @@ def _end(measured: Measured, times: int, failure: EventStreamError | None) -> tu
     return errors, codes[0] if codes else Exit.OK
 
 
-def _result(measured: Measured) -> "Result | None":
+def _result(measured: FailoverMeasured) -> "Result | None":
     """None when no strike is over."""
     if measured.drill is None or not measured.drill.strikes:
         return None
     return strikes.result_of(measured.given, measured.drill, measured.outcome)
 
 
-def _interrupted(measured: Measured) -> Answer:
+def _interrupted(measured: FailoverMeasured) -> Answer:
     result, drill = _result(measured), measured.drill
     if drill is None:
         return Answer()

@@ -15,7 +15,7 @@ from esctl.ui.answer import Answer, Chart, Fields, Value, View
 
 if TYPE_CHECKING:
     from esctl.bench.result import Result
-    from esctl.bench.runner import Load, Plan
+    from esctl.bench.runner import Load, TrialPlan
     from esctl.bench.trial import Trial
     from esctl.clusters.state import Cluster
 
@@ -23,7 +23,7 @@ GENERATOR_SAMPLE: Final = 20_000
 
 
 @dataclass(slots=True)
-class Measured:
+class ProduceMeasured:
     """What there is so far."""
 
     loads: list["Load"] = field(default_factory=list)
@@ -48,14 +48,14 @@ def produce(
     """Append generated events, in a closed loop or at a fixed rate, and measure; they stay in the log:
     take a cluster that can go (`esctl cluster up bench`)"""
     from esctl.bench import machine
-    from esctl.bench.runner import Plan
+    from esctl.bench.runner import TrialPlan
 
     screens.check_place(save)
     cluster = run.cluster()
-    plan = Plan(seconds, warmup, rate, batch, window)
+    plan = TrialPlan(seconds, warmup, rate, batch, window)
     cost_us = generator_cost_us(size, plan.events_a_batch)  # raises for a size that no event has
     where = machine.surroundings()
-    measured = Measured()
+    measured = ProduceMeasured()
 
     def answer() -> Answer:
         if not measured.trials:
@@ -81,11 +81,11 @@ def produce(
 async def _measure_all(
     run: Invocation,
     cluster: "Cluster",
-    plan: "Plan",
+    plan: "TrialPlan",
     size: int,
     runs: int,
     session: bool,
-    measured: Measured,
+    measured: ProduceMeasured,
 ) -> None:
     from esctl.bench.generator import Generator
     from esctl.bench.trial import check_ready, connecting, run_trial

@@ -50,11 +50,11 @@ def soak(
     from esctl.bench import machine
     from esctl.bench.endurance import Endurance
     from esctl.bench.generator import Generator
-    from esctl.bench.runner import Plan
+    from esctl.bench.runner import TrialPlan
 
     screens.check_place(save)
     cluster = run.cluster()
-    plan = Plan(minutes * 60, warmup, rate, batch, window)
+    plan = TrialPlan(minutes * 60, warmup, rate, batch, window)
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     soaked = Soaked(
         cluster,

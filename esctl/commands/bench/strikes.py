@@ -16,7 +16,7 @@ from esctl.ui.answer import Cell, Fields, Line, Table, Tone, Value, View
 if TYPE_CHECKING:
     from esctl.bench.result import Result
     from esctl.chaos.failover.drill import Drill, Strike
-    from esctl.chaos.failover.outcome import Outcome
+    from esctl.chaos.failover.outcome import DrillOutcome
 
 ROWS: Final = {
     "unavailable_ms": "longest gap between two acks",
@@ -73,7 +73,7 @@ def _after(strike: "Strike", epoch_s: float) -> float:
     return round((epoch_s - strike.epoch_s) * 1000, 3)
 
 
-def doubts(drill: "Drill", outcome: "Outcome | None", times: int) -> list[str]:
+def doubts(drill: "Drill", outcome: "DrillOutcome | None", times: int) -> list[str]:
     """Why it proves nothing; empty when it does."""
     found = [f"strike {n}: {one.missed}" for n, one in enumerate(drill.strikes, 1) if one.missed]
     if len(drill.strikes) < times:
@@ -83,7 +83,7 @@ def doubts(drill: "Drill", outcome: "Outcome | None", times: int) -> list[str]:
     return [*found, *(outcome.doubts if outcome is not None else ["nothing was judged"])]
 
 
-def result_of(given: Given, drill: "Drill", outcome: "Outcome | None") -> "Result":
+def result_of(given: Given, drill: "Drill", outcome: "DrillOutcome | None") -> "Result":
     """The document of the strikes that are over, one at least."""
     from esctl.bench.result import Result
     from esctl.chaos.failover.spread import spread_of

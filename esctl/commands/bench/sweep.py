@@ -29,7 +29,7 @@ NEVER: Final = ("failed", "unknown", "unfinished")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SweepStep:
     """One rate, measured."""
 
     rate: float
@@ -53,7 +53,7 @@ class Sweep:
     settings: dict[str, Any]
     runs: int
     search: "Search"
-    steps: list[Step] = field(default_factory=list)
+    steps: list[SweepStep] = field(default_factory=list)
     loads: list["Load"] = field(default_factory=list)
 
 
@@ -151,7 +151,7 @@ async def _measure_all(swept: Sweep) -> None:
     while (rate := swept.search.next_rate()) is not None:
         figures = [await _measure(swept, rate) for _ in range(swept.runs)]
         medians = of_runs(figures)
-        step = Step(rate, medians, verdict_on(medians, rate * swept.settings["seconds"], swept.bound_ms))
+        step = SweepStep(rate, medians, verdict_on(medians, rate * swept.settings["seconds"], swept.bound_ms))
         swept.steps.append(step)
         swept.search.took(rate, good=step.good)
         p50, p99 = (screens.milliseconds(medians[name]) for name in ("p50_ms", "p99_ms"))
@@ -160,13 +160,13 @@ async def _measure_all(swept: Sweep) -> None:
 
 async def _measure(swept: Sweep, rate: float) -> "Figures":
     from esctl.bench.generator import Generator
-    from esctl.bench.runner import Plan
+    from esctl.bench.runner import TrialPlan
     from esctl.bench.trial import connecting, run_trial
     from esctl.bench.usage import looking_at
     from esctl.commands.bench.watching import watching
 
     settings = swept.settings
-    plan = Plan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
+    plan = TrialPlan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
     generator = Generator(secrets.token_hex(8), settings["size_bytes"], plan.events_a_batch)
     title = f"{rate:,.0f} asked"
     async with watching(swept.run, title, plan.warmup_s + plan.seconds) as watch:
@@ -215,7 +215,7 @@ def _end(swept: Sweep, machine: dict[str, Any], cluster: dict[str, Any], save: P
 
 def result_of(
     settings: dict[str, Any],
-    steps: Sequence[Step],
+    steps: Sequence[SweepStep],
     search: "Search",
     machine: dict[str, Any],
     cluster: dict[str, Any],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from esctl.chaos import effect
-from esctl.chaos.effect import Effect, Look
+from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
@@ -56,7 +56,7 @@ def clock(
     if not dry_run:
         run.terminal.view(plan)
 
-    def judge(looks: Mapping[int, Look], _elapsed_ms: int) -> list[Effect]:
+    def judge(looks: Mapping[int, EffectLook], _elapsed_ms: int) -> list[Effect]:
         return effect.of_clock(order, before, looks)
 
     data = {"node": node, "quorum": change.as_data()}

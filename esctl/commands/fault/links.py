@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from esctl.chaos import effect
-from esctl.chaos.effect import Effect, Look
+from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.invocation import Invocation
@@ -42,7 +42,7 @@ def cut(
             run.terminal.warn("no side can lead: nothing is acked until it is healed")
             guard.moderate(run.terminal, f"cut {cluster.name} apart for {lease}.", yes=yes, typed=run.typed)
 
-    def judge(looks: Mapping[int, Look], elapsed_ms: int) -> list[Effect]:
+    def judge(looks: Mapping[int, EffectLook], elapsed_ms: int) -> list[Effect]:
         return effect.of_partition(wanted, ordered, leader, looks, elapsed_ms)
 
     what = f"{shape}{f' {node}' if node is not None else ''}"

@@ -29,7 +29,7 @@ from esctl.faults.shapes import listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.chaos.failover.outcome import Outcome, Reading
+    from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.chaos.stormrun import StormRun
     from esctl.query.survey import Survey
 
@@ -44,7 +44,7 @@ class StormResult:
     """A storm that is over. `outcome` is None where the logs were not read."""
 
     storm_run: "StormRun"
-    outcome: "Outcome | None" = None
+    outcome: "DrillOutcome | None" = None
 
     @property
     def code(self) -> Exit:
@@ -188,12 +188,12 @@ async def _pass(
             await runs[0].run()
 
 
-async def _read(run: Invocation, cluster: Cluster) -> "Reading":
+async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
     from contextlib import ExitStack
 
-    from esctl.chaos.failover.outcome import Reading
+    from esctl.chaos.failover.outcome import LogsReading
 
-    reading = Reading(cluster)
+    reading = LogsReading(cluster)
     with ExitStack() as stack:
         await reading.read(
             lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))

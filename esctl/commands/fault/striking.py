@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.chaos import effect, ledger
-from esctl.chaos.effect import Effect, Judge, Verdict
+from esctl.chaos.effect import Effect, EffectVerdict, Judge
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
@@ -34,7 +34,11 @@ Name = Annotated[
 ]
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 """No dot: where one command sets several faults, what follows a dot tells them apart."""
-_TONES: Final = {Verdict.APPLIED: Tone.GOOD, Verdict.NO_EFFECT: Tone.BAD, Verdict.UNKNOWN: Tone.WARN}
+_TONES: Final = {
+    EffectVerdict.APPLIED: Tone.GOOD,
+    EffectVerdict.NO_EFFECT: Tone.BAD,
+    EffectVerdict.UNKNOWN: Tone.WARN,
+}
 
 
 def strike(
@@ -108,13 +112,15 @@ def answer_of(
     return Answer(data, views, *_ending(verdict, effects, after.cluster))
 
 
-def _ending(verdict: Verdict, effects: Sequence[Effect], cluster: Cluster) -> tuple[Sequence[Trouble], Any]:
+def _ending(
+    verdict: EffectVerdict, effects: Sequence[Effect], cluster: Cluster
+) -> tuple[Sequence[Trouble], Any]:
     """The error of a fault that was not shown to hit, and the exit code."""
-    if verdict is Verdict.APPLIED:
+    if verdict is EffectVerdict.APPLIED:
         return (), Answer().exit_code
     flaw = next(one for one in effects if one.verdict is verdict)
-    error: type[NoEffect | Inconclusive] = NoEffect if verdict is Verdict.NO_EFFECT else Inconclusive
-    what = "has no effect" if verdict is Verdict.NO_EFFECT else "is set; whether it hits is not known"
+    error: type[NoEffect | Inconclusive] = NoEffect if verdict is EffectVerdict.NO_EFFECT else Inconclusive
+    what = "has no effect" if verdict is EffectVerdict.NO_EFFECT else "is set; whether it hits is not known"
     step = f"esctl fault ls --cluster {cluster.name}"
     return [Trouble(error.code, f"the fault {what}", f"node {flaw.node}: {flaw.evidence}", step)], exit_of(
         error

@@ -15,7 +15,7 @@ from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, Vie
 from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
-    from esctl.playbook.findings import Finding
+    from esctl.playbook.findings import LintFinding
 
 UNREADABLE = "unreadable"
 """The rule of a file that the reader refuses, in a row of findings."""
@@ -74,20 +74,20 @@ def lint(
     return Answer({"files": data}, views, [trouble], Exit(exit_of(UnsafePlaybook)))
 
 
-def _findings(path: Path) -> tuple[list["Finding"], bool]:
+def _findings(path: Path) -> tuple[list["LintFinding"], bool]:
     """Of one file, and whether it could not be read."""
     from esctl.playbook import lint, reading
-    from esctl.playbook.findings import Finding, Severity
+    from esctl.playbook.findings import LintFinding, LintSeverity
 
     try:
         return lint.lint(reading.read(path)), False
     except InvalidPlaybook as error:
         if not error.problems:
             advice = "esctl docs playbooks"
-            return [Finding(Severity.ERROR, UNREADABLE, "", str(error), advice)], True
+            return [LintFinding(LintSeverity.ERROR, UNREADABLE, "", str(error), advice)], True
         return [
-            Finding(
-                Severity.ERROR,
+            LintFinding(
+                LintSeverity.ERROR,
                 UNREADABLE,
                 one.where.removeprefix("step "),
                 f"`{one.key}` {one.text}" if one.key else one.text,

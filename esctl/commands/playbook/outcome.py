@@ -12,12 +12,12 @@ from esctl.playbookerrors import PlaybookFailed, PlaybookInconclusive, UndoIncom
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.playbook.progress import Progress
+    from esctl.playbook.progress import RunProgress
 
 TONES = {"pass": Tone.GOOD, "fail": Tone.BAD, "inconclusive": Tone.WARN}
 
 
-def answer_of(progress: "Progress", directory: Path, *, aborted: bool = False) -> Answer:
+def answer_of(progress: "RunProgress", directory: Path, *, aborted: bool = False) -> Answer:
     """How it ended. A clean-up that is not complete comes before the verdict: somebody has to act."""
     from esctl.playbook.report import document_of
     from esctl.playbook.undoing import left_over
@@ -40,14 +40,14 @@ def answer_of(progress: "Progress", directory: Path, *, aborted: bool = False) -
     return Answer(data, views, errors, codes[0] if codes else Exit.OK)
 
 
-def cut_short(progress: "Progress", directory: Path) -> Answer:
+def cut_short(progress: "RunProgress", directory: Path) -> Answer:
     """What Ctrl-C leaves: that there is no verdict needs no error beside the one that says why."""
     answer = answer_of(progress, directory)
     errors = [error for error in answer.errors if error.code != PlaybookInconclusive.code]
     return replace(answer, errors=errors)
 
 
-def _verdict_errors(progress: "Progress", codes: list[Exit], *, aborted: bool) -> list[Trouble]:
+def _verdict_errors(progress: "RunProgress", codes: list[Exit], *, aborted: bool) -> list[Trouble]:
     if aborted or progress.verdict == "pass":
         return []
     helps = f"esctl playbook report {progress.run}"
@@ -60,7 +60,7 @@ def _verdict_errors(progress: "Progress", codes: list[Exit], *, aborted: bool) -
     ]
 
 
-def views_of(progress: "Progress", left: list[str]) -> list[View]:
+def views_of(progress: "RunProgress", left: list[str]) -> list[View]:
     """The end of a run on a screen."""
     verdict = str(progress.verdict or "none")
     pairs: list[tuple[str, Value]] = [
@@ -81,7 +81,7 @@ def views_of(progress: "Progress", left: list[str]) -> list[View]:
     return views
 
 
-def audited(progress: "Progress") -> list[str]:
+def audited(progress: "RunProgress") -> list[str]:
     """The figures of the newest audit, in words; empty when there was none."""
     facts: dict[str, Any] = dict(progress.audit or {})
     if not facts:

@@ -29,7 +29,7 @@ from esnode.errors import EventStreamError
 if TYPE_CHECKING:
     from esctl.playbook.journal import Journal
     from esctl.playbook.plan import Plan
-    from esctl.playbook.progress import Progress
+    from esctl.playbook.progress import RunProgress
     from esctl.playbook.run import Run
     from esctl.playbook.schema import Playbook, Scalar
     from esctl.query.survey import Survey
@@ -175,7 +175,7 @@ def carry_out(
     """A new run, from its directory to its answer. Raises `RunUnderWay`, `PlanIsStale`."""
     from esctl.playbook import frozen, journal
     from esctl.playbook.plan import shown_inputs
-    from esctl.playbook.progress import Progress
+    from esctl.playbook.progress import RunProgress
 
     directory = journal.runs_root() / journal.new_id(book.id)
     with ExitStack() as stack:
@@ -184,7 +184,7 @@ def carry_out(
         opened = stack.enter_context(closing(journal.Journal(directory)))
         frozen.write(directory, book)
         state.write_atomically(directory / _PLAYBOOK_TEXT, _text_of(book))
-        progress = Progress()
+        progress = RunProgress()
         identity = planned.fingerprint.identity if planned.fingerprint is not None else ""
         begins = opened.write(
             "run-begins",
@@ -207,13 +207,13 @@ def carry_out(
 def check(planned: "Plan", *, allow_shell: bool) -> None:
     """Raises `RequirementsUnmet`, `ShellNotAllowed`."""
     from esctl.playbook import nesting
-    from esctl.playbook.schema import Kind
+    from esctl.playbook.schema import ActionKind
 
     book = planned.playbook
     if planned.unmet:
         error = RequirementsUnmet(f"{book.id} cannot be run on this cluster: {'; '.join(planned.unmet)}")
         raise error
-    shells = [step.id for step in nesting.in_a_row(book.steps) if step.action.kind is Kind.SHELL]
+    shells = [step.id for step in nesting.in_a_row(book.steps) if step.action.kind is ActionKind.SHELL]
     if shells and not allow_shell:
         raise ShellNotAllowed(
             f"{book.id} runs commands of the shell in {', '.join(shells)}; nothing was done",
@@ -275,7 +275,7 @@ def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
         )
 
 
-def _still_the_same(progress: "Progress") -> None:
+def _still_the_same(progress: "RunProgress") -> None:
     """A run does not go on on another cluster of the same name; raises `PlanIsStale`."""
     name, then = progress.cluster, progress.identity
     if not then or name not in state.names():
@@ -359,7 +359,7 @@ def _driven(
     run: Invocation,
     book: "Playbook",
     values: "Mapping[str, Scalar]",
-    progress: "Progress",
+    progress: "RunProgress",
     directory: Path,
     opened: "Journal",
     consent: Consent,

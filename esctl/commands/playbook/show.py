@@ -92,23 +92,23 @@ _IMPACTS: Final = {"ro": "only looks", "rw": "changes something", "destructive":
 def command_text(action: "Action") -> str:
     """The command of an action as far as the file tells; of others what they ask or are about."""
     from esctl.playbook.commands import shown
-    from esctl.playbook.schema import Kind
+    from esctl.playbook.schema import ActionKind
 
     given = action.arguments
     match action.kind:
-        case Kind.HEAL if "fault" in given:
+        case ActionKind.HEAL if "fault" in given:
             return f"esctl fault heal (the fault of {given['fault']})"
-        case Kind.APPROVE | Kind.ASK:
+        case ActionKind.APPROVE | ActionKind.ASK:
             return f"asks: {given['question']}"
-        case Kind.NOTE:
+        case ActionKind.NOTE:
             return str(given.get("text", ""))
-        case Kind.FOREACH:
+        case ActionKind.FOREACH:
             return f"for each {given.get('as', 'node')} of {given['items']}:"
-        case Kind.PARALLEL:
+        case ActionKind.PARALLEL:
             return "all at once:"
-        case Kind.INCLUDE:
+        case ActionKind.INCLUDE:
             return f"the steps of {given['playbook']}:"
-        case Kind.WAIT if "for" in given:
+        case ActionKind.WAIT if "for" in given:
             return f"lets {given['for']} pass"
         case _:
             return shown(action)

@@ -15,7 +15,7 @@ from esctl.bench import ledger
 from esctl.errors import NotConfirmed
 from esctl.playbook.journal import Event
 from esctl.playbook.kinds import NESTING
-from esctl.playbook.progress import Progress, State, StepRun
+from esctl.playbook.progress import RunProgress, StepRun, StepState
 from esctl.playbook.run import loads_of
 from esctl.playbook.schema import Playbook
 from esctl.ui.answer import Tone
@@ -26,12 +26,12 @@ Parts = list[tuple[str, Tone]]
 REDRAW_S: Final = 0.2
 STEP_WIDTH: Final = 16
 _MARKS: Final = {
-    State.PASSED: ("✓", Tone.GOOD),
-    State.ALREADY: ("✓", Tone.DIM),
-    State.SKIPPED: ("-", Tone.DIM),
-    State.FAILED: ("✗", Tone.BAD),
-    State.INCONCLUSIVE: ("?", Tone.WARN),
-    State.CUT_OFF: ("✂", Tone.WARN),
+    StepState.PASSED: ("✓", Tone.GOOD),
+    StepState.ALREADY: ("✓", Tone.DIM),
+    StepState.SKIPPED: ("-", Tone.DIM),
+    StepState.FAILED: ("✗", Tone.BAD),
+    StepState.INCONCLUSIVE: ("?", Tone.WARN),
+    StepState.CUT_OFF: ("✂", Tone.WARN),
 }
 _GUARDS: Final = {"holds": Tone.GOOD, "breached": Tone.BAD, "failing": Tone.WARN}
 
@@ -39,7 +39,9 @@ _GUARDS: Final = {"holds": Tone.GOOD, "breached": Tone.BAD, "failing": Tone.WARN
 class Teller:
     """Tells one run on one terminal."""
 
-    def __init__(self, terminal: Terminal, playbook: Playbook, progress: Progress, directory: Path) -> None:
+    def __init__(
+        self, terminal: Terminal, playbook: Playbook, progress: RunProgress, directory: Path
+    ) -> None:
         self._terminal = terminal
         self._playbook = playbook
         self._progress = progress
@@ -88,7 +90,7 @@ class Teller:
     def now(self) -> list[Parts]:
         """What goes on now, a few lines."""
         progress = self._progress
-        running = [step for step in progress.steps.values() if step.state is State.RUNNING]
+        running = [step for step in progress.steps.values() if step.state is StepState.RUNNING]
         lines = [self._of_running(step) for step in running if step.kind not in NESTING]
         if self._undoing:
             lines.append([("  ↶ ", Tone.WARN), (f"undoing {self._undoing}", Tone.NORMAL)])
@@ -110,16 +112,16 @@ class Teller:
         mark, tone = _MARKS.get(step.state, (" ", Tone.NORMAL))
         spent_s = (step.ended_s or 0) - (step.begun_s or 0)
         said = step.why or step.title or step.kind
-        if step.state is not State.PASSED:
+        if step.state is not StepState.PASSED:
             said = f"{step.state}: {step.why}" if step.why else str(step.state)
-        if step.state is State.SKIPPED:
+        if step.state is StepState.SKIPPED:
             said = said.replace(": it is only taken if ", ", only taken if ")
         parts: Parts = [
             (f"  {mark} ", tone),
             (step.id.ljust(STEP_WIDTH), Tone.STRONG),
             (f" {said}", Tone.NORMAL),
         ]
-        return parts if step.state is State.SKIPPED else [*parts, (f"   {spent_s:.1f} s", Tone.DIM)]
+        return parts if step.state is StepState.SKIPPED else [*parts, (f"   {spent_s:.1f} s", Tone.DIM)]
 
     def _of_running(self, step: StepRun) -> Parts:
         since_s = max(0.0, time.time() - (step.begun_s or time.time()))

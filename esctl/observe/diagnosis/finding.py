@@ -22,7 +22,7 @@ class Severity(enum.IntEnum):
     """Events are not taken, or a promise is in doubt."""
 
 
-class Kind(enum.StrEnum):
+class ProblemKind(enum.StrEnum):
     """What is wrong. The order is that of what to look at first among equally bad ones."""
 
     TWO_LEADERS = "two-leaders"
@@ -55,10 +55,10 @@ class Kind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Problem:
     """One thing that is wrong, or worth knowing."""
 
-    kind: Kind
+    kind: ProblemKind
     severity: Severity
     what: str
     """One sentence without a full stop."""
@@ -71,9 +71,9 @@ class Finding:
     """Commands that tell more, or the other way to go."""
     nodes: frozenset[int] = frozenset()
     """The nodes that it is about."""
-    because: Sequence["Finding"] = ()
+    because: Sequence["Problem"] = ()
     """What makes it so: these are mended by `next` too, or one after the other."""
-    so: Sequence["Finding"] = ()
+    so: Sequence["Problem"] = ()
     """What follows from it, and goes away with it."""
 
     @property

@@ -7,7 +7,7 @@ a few events on their way are no lag. Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Lag, Situation
 from esctl.query.survey import Report
 
@@ -15,7 +15,7 @@ UNHEARD_MS: Final = 1_000
 """A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""
 
 
-def lagging(seen: Situation) -> Iterator[Finding]:
+def lagging(seen: Situation) -> Iterator[Problem]:
     """Followers that are behind by more than the time between two looks."""
     for report in seen.survey.up:
         lag = seen.lag(report)
@@ -23,8 +23,8 @@ def lagging(seen: Situation) -> Iterator[Finding]:
             continue
         number = report.node.id
         catching_up = lag.left_s is not None
-        yield Finding(
-            Kind.LAGGING,
+        yield Problem(
+            ProblemKind.LAGGING,
             Severity.WARNING if catching_up else Severity.DEGRADED,
             f"node {number} is {lag.events:,} events behind the leader"
             + (", and is catching up" if catching_up else ", and does not catch up"),
@@ -35,7 +35,7 @@ def lagging(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def cut_off(seen: Situation) -> Iterator[Finding]:
+def cut_off(seen: Situation) -> Iterator[Problem]:
     """Nodes that answer us and do not hear the leader that the others follow."""
     survey = seen.survey
     if survey.leader is None:
@@ -51,8 +51,8 @@ def cut_off(seen: Situation) -> Iterator[Finding]:
         silence_ms = int(status.get("silence_ms", -1))
         since = f"for {silence_ms / 1000:.1f} s" if silence_ms >= 0 else "since it started"
         leader = survey.leader.node.id
-        yield Finding(
-            Kind.CUT_OFF,
+        yield Problem(
+            ProblemKind.CUT_OFF,
             Severity.DEGRADED,
             f"node {report.node.id} answers us and does not hear node {leader}, which leads",
             [
@@ -66,11 +66,11 @@ def cut_off(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def _one_way(seen: Situation, report: Report, leader: int) -> Finding:
+def _one_way(seen: Situation, report: Report, leader: int) -> Problem:
     """It hears the leader, and the leader does not hear it: what it has does not count."""
     number = report.node.id
-    return Finding(
-        Kind.CUT_OFF,
+    return Problem(
+        ProblemKind.CUT_OFF,
         Severity.DEGRADED,
         f"node {leader}, which leads, does not hear node {number}: one way between them is cut",
         [

@@ -118,7 +118,7 @@ def _slow(look: Survey) -> bool:
     return any(report.process.state is RunState.RUNNING for report in look.down)
 
 
-def _recent_elections(tails: Iterable[Sequence[LogLine]]) -> list[lastwords.Election]:
+def _recent_elections(tails: Iterable[Sequence[LogLine]]) -> list[lastwords.LoggedElection]:
     since = (datetime.now(UTC) - timedelta(seconds=RECENT_S)).isoformat(timespec="microseconds")
     return [one for lines in tails for one in lastwords.elections(lines, since.replace("+00:00", "Z"))]
 

@@ -17,7 +17,7 @@ _REPORT: Final = re.compile(r"^esnode: (ES\d{4}): (.*)")
 _NEXT: Final = re.compile(r"^next: (.*)")
 
 
-class End(enum.Enum):
+class EndKind(enum.Enum):
     """How a process ended."""
 
     STOPPED = "stopped"
@@ -36,7 +36,7 @@ class End(enum.Enum):
 class LastWords:
     """The end of a log. `code`, `reason` and `helps` are what the node said itself; empty if nothing."""
 
-    end: End
+    end: EndKind
     time: str = ""
     code: str = ""
     reason: str = ""
@@ -56,7 +56,7 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
-class Election:
+class LoggedElection:
     """A node that began to campaign or to lead, in its own words."""
 
     time: str
@@ -72,7 +72,7 @@ def last_words(lines: Sequence[LogLine]) -> LastWords:
         if line.event != RAW:
             return _of_raw(raw, line.time) if raw else _of_line(line)
         raw.insert(0, str(line.fields["text"]))
-    return _of_raw(raw, "") if any(text.strip() for text in raw) else LastWords(End.NEVER)
+    return _of_raw(raw, "") if any(text.strip() for text in raw) else LastWords(EndKind.NEVER)
 
 
 def last_repair(lines: Sequence[LogLine]) -> Repair | None:
@@ -88,10 +88,10 @@ def last_repair(lines: Sequence[LogLine]) -> Repair | None:
     return None
 
 
-def elections(lines: Sequence[LogLine], since: str) -> list[Election]:
+def elections(lines: Sequence[LogLine], since: str) -> list[LoggedElection]:
     """Who campaigned or led in which term, from the time `since` on."""
     return [
-        Election(line.time, line.node, int(line.fields["new_term"]), str(line.fields["role"]))
+        LoggedElection(line.time, line.node, int(line.fields["new_term"]), str(line.fields["role"]))
         for line in lines
         if line.event == "state_changed" and line.time >= since and line.fields.get("role") != "follower"
     ]
@@ -100,8 +100,8 @@ def elections(lines: Sequence[LogLine], since: str) -> list[Election]:
 def _of_line(line: LogLine) -> LastWords:
     said = {name: str(line.fields.get(name, "")) for name in ("code", "reason", "next")}
     if line.event == "node_failed":
-        return LastWords(End.FAILED, line.time, said["code"], said["reason"], said["next"])
-    return LastWords(End.STOPPED if line.event == "node_stopped" else End.CUT_SHORT, line.time)
+        return LastWords(EndKind.FAILED, line.time, said["code"], said["reason"], said["next"])
+    return LastWords(EndKind.STOPPED if line.event == "node_stopped" else EndKind.CUT_SHORT, line.time)
 
 
 def _of_raw(texts: Sequence[str], time: str) -> LastWords:
@@ -109,6 +109,6 @@ def _of_raw(texts: Sequence[str], time: str) -> LastWords:
     helps = next((match[1] for text in texts if (match := _NEXT.match(text))), "")
     for text in texts:
         if match := _REPORT.match(text):
-            return LastWords(End.FAILED, time, match[1], match[2], helps)
+            return LastWords(EndKind.FAILED, time, match[1], match[2], helps)
     written = [text for text in texts if text.strip()]
-    return LastWords(End.CRASHED, time, reason=written[-1].strip() if written else "")
+    return LastWords(EndKind.CRASHED, time, reason=written[-1].strip() if written else "")

@@ -7,8 +7,8 @@ outvoted; two in the same term would be a bug. Called by `ranking.py`.
 from collections.abc import Iterator, Sequence
 
 from esctl.clusters.backends.interface import RunState
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
-from esctl.observe.diagnosis.lastwords import End
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.lastwords import EndKind
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report, Survey
 from esnode.errors import HistoryConflict
@@ -16,7 +16,7 @@ from esnode.errors import HistoryConflict
 DOCUMENT = 'esctl docs deployment, "When a majority rejoins"'
 
 
-def two_leaders(seen: Situation) -> Iterator[Finding]:
+def two_leaders(seen: Situation) -> Iterator[Problem]:
     """Nodes that claim to lead in one term: that must never be."""
     claims = _claims(seen.survey)
     for term in sorted({_term(report) for report in claims}):
@@ -24,8 +24,8 @@ def two_leaders(seen: Situation) -> Iterator[Finding]:
         if len(same) < 2:
             continue
         names = " and ".join(f"node {report.node.id}" for report in same)
-        yield Finding(
-            Kind.TWO_LEADERS,
+        yield Problem(
+            ProblemKind.TWO_LEADERS,
             Severity.CRITICAL,
             f"{names} both say that they lead in term {term}: this is a bug, and events may be lost",
             [
@@ -39,7 +39,7 @@ def two_leaders(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def split_history(seen: Situation) -> Iterator[Finding]:
+def split_history(seen: Situation) -> Iterator[Problem]:
     """A node that has committed what its leader has not: one of the two has another history."""
     found = {number: [text] for number, text in seen.survey.conflicts.items()}
     for number, words in seen.words.items():
@@ -49,8 +49,8 @@ def split_history(seen: Situation) -> Iterator[Finding]:
         return
     few = len(found) < seen.survey.cluster.quorum  # a leader that all others contradict is the odd one
     names = " and ".join(f"node {number}" for number in sorted(found))
-    yield Finding(
-        Kind.SPLIT_HISTORY,
+    yield Problem(
+        ProblemKind.SPLIT_HISTORY,
         Severity.CRITICAL,
         f"{names} committed another history than the leader's: somebody has lost events or was fed others",
         [
@@ -65,7 +65,7 @@ def split_history(seen: Situation) -> Iterator[Finding]:
     )
 
 
-def outvoted(seen: Situation) -> Iterator[Finding]:
+def outvoted(seen: Situation) -> Iterator[Problem]:
     """A node that still says it leads, in a term that is over."""
     leader = seen.survey.leader
     newest = seen.survey.term
@@ -77,8 +77,8 @@ def outvoted(seen: Situation) -> Iterator[Finding]:
             if leader
             else f"term {newest} is on"
         )
-        yield Finding(
-            Kind.OUTVOTED,
+        yield Problem(
+            ProblemKind.OUTVOTED,
             Severity.WARNING,
             f"node {report.node.id} still takes itself for the leader",
             [
@@ -90,7 +90,7 @@ def outvoted(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def no_quorum(seen: Situation) -> Iterator[Finding]:
+def no_quorum(seen: Situation) -> Iterator[Problem]:
     """Too few nodes answer and vote: nothing is acked."""
     survey = seen.survey
     if survey.may_fail >= 0:
@@ -100,7 +100,7 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     short = needed - voting
     gone = sorted({node.id for node in survey.cluster.nodes} - survey.counted)
     what = f"no quorum: {voting} of {total} nodes make it and {needed} are needed; nothing is acked"
-    if len(seen.words) == total and all(words.end is End.STOPPED for words in seen.words.values()):
+    if len(seen.words) == total and all(words.end is EndKind.STOPPED for words in seen.words.values()):
         what = "the cluster is stopped: every node was asked to end, and did"
     evidence = [
         "nothing that was acked is lost while the disks of a majority can be read",
@@ -114,8 +114,8 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
         ]
         helps = "esctl backup ls"
         first = "find the directories (a missing mount, a rename) before any node starts without its own"
-    yield Finding(
-        Kind.NO_QUORUM,
+    yield Problem(
+        ProblemKind.NO_QUORUM,
         Severity.CRITICAL,
         what,
         evidence,
@@ -126,7 +126,7 @@ def no_quorum(seen: Situation) -> Iterator[Finding]:
     )
 
 
-def no_leader(seen: Situation) -> Iterator[Finding]:
+def no_leader(seen: Situation) -> Iterator[Problem]:
     """A majority answers, and in no look did anybody lead."""
     survey = seen.survey
     if survey.may_fail < 0 or any(look.leader is not None for look in seen.looks):
@@ -147,8 +147,8 @@ def no_leader(seen: Situation) -> Iterator[Finding]:
             f" {', '.join(map(str, tried))}"
         )
     evidence += _unheard(survey)
-    yield Finding(
-        Kind.NO_LEADER,
+    yield Problem(
+        ProblemKind.NO_LEADER,
         Severity.CRITICAL,
         f"nobody leads, though {len(survey.up)} of {len(survey.reports)} nodes answer: nothing is acked",
         evidence,
@@ -158,13 +158,13 @@ def no_leader(seen: Situation) -> Iterator[Finding]:
     )
 
 
-def not_serving(seen: Situation) -> Iterator[Finding]:
+def not_serving(seen: Situation) -> Iterator[Problem]:
     """A node says that it leads, and no majority confirms it."""
     survey = seen.survey
     if seen.read_error is None or survey.leader is None or survey.may_fail < 0:
         return
-    yield Finding(
-        Kind.NOT_SERVING,
+    yield Problem(
+        ProblemKind.NOT_SERVING,
         Severity.CRITICAL,
         f"node {survey.leader.node.id} says that it leads, and no majority confirms a read",
         [f"a linearizable read failed: {seen.read_error}", *_unheard(survey)],

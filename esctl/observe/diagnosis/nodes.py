@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from esctl.clusters.backends.interface import RunState
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
-from esctl.observe.diagnosis.lastwords import End, LastWords
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.lastwords import EndKind, LastWords
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
 from esnode import limits
@@ -28,20 +28,20 @@ _REJOIN: Final = 'esctl docs deployment, "Damage on several nodes"'
 _NO_ROOM: Final = ("No space left", "disk is full", "no space left", "quota")
 
 
-def down(seen: Situation) -> Iterator[Finding]:
+def down(seen: Situation) -> Iterator[Problem]:
     """Nodes without a process, each with the reason why it ended."""
     for report in seen.missing:
         if report.process.state is RunState.DOWN:
             yield _ended(seen, report.node.id)
 
 
-def paused(seen: Situation) -> Iterator[Finding]:
+def paused(seen: Situation) -> Iterator[Problem]:
     """Nodes that were stopped with SIGSTOP."""
     for report in seen.missing:
         if report.process.state is RunState.PAUSED:
             number = report.node.id
-            yield Finding(
-                Kind.NODE_PAUSED,
+            yield Problem(
+                ProblemKind.NODE_PAUSED,
                 Severity.DEGRADED,
                 f"node {number} is paused",
                 [f"its process (pid {report.process.pid}) is stopped (SIGSTOP): it answers nothing"],
@@ -50,14 +50,14 @@ def paused(seen: Situation) -> Iterator[Finding]:
             )
 
 
-def silent(seen: Situation) -> Iterator[Finding]:
+def silent(seen: Situation) -> Iterator[Problem]:
     """Nodes that run and give no answer, or in whose place something else answers."""
     for report in seen.missing:
         if report.process.state is not RunState.RUNNING:
             continue
         number = report.node.id
-        yield Finding(
-            Kind.NODE_SILENT,
+        yield Problem(
+            ProblemKind.NODE_SILENT,
             Severity.DEGRADED,
             f"node {number} runs and does not answer",
             [
@@ -74,7 +74,7 @@ def silent(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def rejoining(seen: Situation) -> Iterator[Finding]:
+def rejoining(seen: Situation) -> Iterator[Problem]:
     """Nodes that do not trust their own disk, and those that lately did not."""
     active = {report.node.id: report for report in seen.survey.rejoining}
     for number, report in active.items():
@@ -82,8 +82,8 @@ def rejoining(seen: Situation) -> Iterator[Finding]:
     for number, repair in seen.repairs.items():
         if number in active or repair.code != DamagedRecord.code or not repair.done:
             continue
-        yield Finding(
-            Kind.DAMAGE,
+        yield Problem(
+            ProblemKind.DAMAGE,
             Severity.NOTE,
             f"node {number} found its log damaged and has repaired itself from the others",
             [f"{_clock(repair.begun)}: {repair.reason}", f"{_clock(repair.done)}: it was sound again"],
@@ -93,7 +93,7 @@ def rejoining(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def slow_disk(seen: Situation) -> Iterator[Finding]:
+def slow_disk(seen: Situation) -> Iterator[Problem]:
     """Nodes whose disk is, or lately was, slower than those of the majority."""
     for report in seen.survey.up:
         status = report.status or {}
@@ -112,8 +112,8 @@ def slow_disk(seen: Situation) -> Iterator[Finding]:
         else:
             what = f"the disk of node {number} is slow; another node leads, and nobody waits for it"
             evidence.append("while another node can lead, it is handed nothing and stands for election last")
-        yield Finding(
-            Kind.SLOW_DISK,
+        yield Problem(
+            ProblemKind.SLOW_DISK,
             Severity.DEGRADED if report.leads else Severity.WARNING,
             what,
             evidence,
@@ -124,12 +124,12 @@ def slow_disk(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def _ended(seen: Situation, number: int) -> Finding:
-    words = seen.words.get(number, LastWords(End.NEVER))
+def _ended(seen: Situation, number: int) -> Problem:
+    words = seen.words.get(number, LastWords(EndKind.NEVER))
     kind, what, evidence, first = _why_it_ended(seen, number, words)
-    if number in seen.bad_configs and kind is not Kind.BAD_CONFIG:
-        kind, what = Kind.BAD_CONFIG, "its configuration cannot be used"
-    if kind is Kind.BAD_CONFIG:
+    if number in seen.bad_configs and kind is not ProblemKind.BAD_CONFIG:
+        kind, what = ProblemKind.BAD_CONFIG, "its configuration cannot be used"
+    if kind is ProblemKind.BAD_CONFIG:
         evidence = [seen.bad_configs.get(number, words.reason)]
         first = "mend that file; `esctl docs deployment` lists every key"
         if number not in seen.bad_configs:
@@ -138,9 +138,9 @@ def _ended(seen: Situation, number: int) -> Finding:
     if number in seen.without_data:
         evidence.append("its data directory is gone: started, it fetches its log from all the others")
     helps, also = seen.command(f"node start {number}"), [seen.command(f"logs --node {number} --tail 20")]
-    if kind is Kind.DISK_FULL and seen.has_no_room(number) and (elsewhere := seen.elsewhere(number)):
+    if kind is ProblemKind.DISK_FULL and seen.has_no_room(number) and (elsewhere := seen.elsewhere(number)):
         helps, also = elsewhere, [helps, *also]  # without room it would end again
-    return Finding(
+    return Problem(
         kind,
         Severity.DEGRADED,
         f"node {number} is down: {what}",
@@ -152,25 +152,25 @@ def _ended(seen: Situation, number: int) -> Finding:
     )
 
 
-def _why_it_ended(seen: Situation, number: int, words: LastWords) -> tuple[Kind, str, list[str], str]:
+def _why_it_ended(seen: Situation, number: int, words: LastWords) -> tuple[ProblemKind, str, list[str], str]:
     """Kind, reason in a few words, evidence, and what a person does first."""
     said = f"its last words, {_clock(words.time)}: {' '.join(filter(None, (words.code, words.reason)))}"
     match words.end:
-        case End.STOPPED:
+        case EndKind.STOPPED:
             when = f"its log ends with node_stopped, {_clock(words.time)}"
-            return Kind.NODE_DOWN, "it was stopped as asked", [when], ""
-        case End.NEVER:
-            return Kind.NODE_DOWN, "it has never run", ["it has no log"], ""
-        case End.CRASHED:
-            return Kind.NODE_DOWN, "its process broke down", [said], ""
-        case End.CUT_SHORT:
+            return ProblemKind.NODE_DOWN, "it was stopped as asked", [when], ""
+        case EndKind.NEVER:
+            return ProblemKind.NODE_DOWN, "it has never run", ["it has no log"], ""
+        case EndKind.CRASHED:
+            return ProblemKind.NODE_DOWN, "its process broke down", [said], ""
+        case EndKind.CUT_SHORT:
             return (
-                Kind.NODE_DOWN,
+                ProblemKind.NODE_DOWN,
                 _killed(seen, number),
                 [f"its log ends in the middle of its work, {_clock(words.time)}: no last word"],
                 "",
             )
-        case End.FAILED:
+        case EndKind.FAILED:
             return _failed(seen, number, words, said)
 
 
@@ -182,7 +182,9 @@ def _killed(seen: Situation, number: int) -> str:
     return "it was killed: kill -9, or the kernel for want of memory"
 
 
-def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[Kind, str, list[str], str]:
+def _failed(
+    seen: Situation, number: int, words: LastWords, said: str
+) -> tuple[ProblemKind, str, list[str], str]:
     on_purpose = "(the fault " in words.reason
     if words.code == StorageFailed.code and any(sign in words.reason for sign in _NO_ROOM):
         evidence = [said]
@@ -194,31 +196,31 @@ def _failed(seen: Situation, number: int, words: LastWords, said: str) -> tuple[
             first = f"make room in {seen.survey.cluster.node(number).data_dir}"
             if seen.has_no_room(number) and seen.elsewhere(number):
                 first += " and start it; or give it an empty directory on another disk"
-        return Kind.DISK_FULL, "its disk was full", evidence, first
+        return ProblemKind.DISK_FULL, "its disk was full", evidence, first
     if words.code == StorageFailed.code:
         evidence = [said, *(["a fault did that on purpose; it ended with the node"] if on_purpose else [])]
         first = "" if on_purpose else "check the disk: dmesg, smartctl"
-        return Kind.DISK_FAILED, "its disk refused a write", evidence, first
+        return ProblemKind.DISK_FAILED, "its disk refused a write", evidence, first
     if words.code == InvalidConfig.code:
-        return Kind.BAD_CONFIG, "its configuration cannot be used", [said], ""
+        return ProblemKind.BAD_CONFIG, "its configuration cannot be used", [said], ""
     if words.code == MembersChanged.code:
         first = f"put `members` in {seen.survey.cluster.node(number).config} back to those that it names"
-        return Kind.SETTINGS_DIFFER, "its file lists other members than it began with", [said], first
+        return ProblemKind.SETTINGS_DIFFER, "its file lists other members than it began with", [said], first
     if words.code == AddressTaken.code:
         node = seen.survey.cluster.node(number)
         first = f"stop what listens on {node.client} or {node.peer}: ss -ltnp shows it"
-        return Kind.PORT_TAKEN, "a port of it is in use", [said], first
+        return ProblemKind.PORT_TAKEN, "a port of it is in use", [said], first
     if words.code == FilesGone.code:
         first = "find out what removes or replaces files there, before the node starts again"
-        return Kind.FILES_GONE, "its files were removed or replaced while it ran", [said], first
+        return ProblemKind.FILES_GONE, "its files were removed or replaced while it ran", [said], first
     if words.code == NewerFormat.code:
-        return Kind.NEWER_FORMAT, "a newer version has written its data", [said], words.helps
+        return ProblemKind.NEWER_FORMAT, "a newer version has written its data", [said], words.helps
     if words.code == UnsafeRepair.code:
         what = "its log is damaged, and it waits: another node is not whole either"
-        return Kind.DAMAGE, what, [said], f"wait until the other one is whole; or decide: {_REJOIN}"
+        return ProblemKind.DAMAGE, what, [said], f"wait until the other one is whole; or decide: {_REJOIN}"
     if words.code == DamagedRecord.code:
-        return Kind.DAMAGE, "its log is damaged, and it could not repair it", [said], words.helps
-    return Kind.NODE_DOWN, "it ended with an error", [said], _by_hand(words.helps)
+        return ProblemKind.DAMAGE, "its log is damaged, and it could not repair it", [said], words.helps
+    return ProblemKind.NODE_DOWN, "it ended with an error", [said], _by_hand(words.helps)
 
 
 def _by_hand(helps: str) -> str:
@@ -226,7 +228,7 @@ def _by_hand(helps: str) -> str:
     return "" if helps.startswith("start the node") else helps
 
 
-def _rejoining(seen: Situation, report: Report, number: int) -> Finding:
+def _rejoining(seen: Situation, report: Report, number: int) -> Problem:
     cause = report.rejoin_cause
     evidence = [f"it does not trust its own disk ({cause or 'no cause given'}): no vote, no reads meanwhile"]
     repair = seen.repairs.get(number)
@@ -242,8 +244,8 @@ def _rejoining(seen: Situation, report: Report, number: int) -> Finding:
     ]
     damaged = cause == "damage"
     what = "its log is damaged, and it fetches it from the others" if damaged else "it is rejoining"
-    return Finding(
-        Kind.DAMAGE if damaged else Kind.REJOINING,
+    return Problem(
+        ProblemKind.DAMAGE if damaged else ProblemKind.REJOINING,
         Severity.DEGRADED,
         f"node {number}: {what}"
         if damaged

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from esctl.observe.diagnosis import following, leadership, nodes, settings, surroundings
-from esctl.observe.diagnosis.finding import Finding, Kind
+from esctl.observe.diagnosis.finding import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
 
-Rule = Callable[[Situation], Iterator[Finding]]
+Rule = Callable[[Situation], Iterator[Problem]]
 RULES: Final[Sequence[Rule]] = (
     leadership.two_leaders,
     leadership.split_history,
@@ -38,17 +38,19 @@ RULES: Final[Sequence[Rule]] = (
 
 _GONE: Final = frozenset(
     {
-        Kind.FILES_GONE, Kind.DISK_FULL, Kind.DISK_FAILED, Kind.BAD_CONFIG, Kind.PORT_TAKEN,
-        Kind.NEWER_FORMAT, Kind.DAMAGE, Kind.NODE_DOWN, Kind.NODE_PAUSED, Kind.NODE_SILENT, Kind.REJOINING,
+        ProblemKind.FILES_GONE, ProblemKind.DISK_FULL, ProblemKind.DISK_FAILED, ProblemKind.BAD_CONFIG,
+        ProblemKind.PORT_TAKEN, ProblemKind.NEWER_FORMAT, ProblemKind.DAMAGE, ProblemKind.NODE_DOWN,
+        ProblemKind.NODE_PAUSED, ProblemKind.NODE_SILENT, ProblemKind.REJOINING,
     }
 )  # fmt: skip
 """What keeps a node from voting."""
-_OF_ALL: Final = frozenset({Kind.NO_LEADER, Kind.NOT_SERVING})
+_OF_ALL: Final = frozenset({ProblemKind.NO_LEADER, ProblemKind.NOT_SERVING})
 """What a fault on any node may have done."""
 _OF_ONE: Final = frozenset(
     {
-        Kind.CUT_OFF, Kind.LAGGING, Kind.OUTVOTED, Kind.NODE_SILENT, Kind.REJOINING, Kind.SLOW_DISK,
-        Kind.CLOCK_OFF,
+        ProblemKind.CUT_OFF, ProblemKind.LAGGING, ProblemKind.OUTVOTED, ProblemKind.NODE_SILENT,
+        ProblemKind.REJOINING, ProblemKind.SLOW_DISK,
+        ProblemKind.CLOCK_OFF,
     }
 )  # fmt: skip
 """What a fault that touches the node may have done."""
@@ -59,7 +61,7 @@ class Diagnosis:
     """What was found: the worst first, consequences under their cause."""
 
     situation: Situation
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     facts: Sequence[str]
     """What is well, for people who want to be sure that somebody has looked."""
 
@@ -75,7 +77,7 @@ def diagnose(seen: Situation) -> Diagnosis:
     return Diagnosis(seen, rank(seen, found), facts(seen))
 
 
-def rank(seen: Situation, found: Iterable[Finding]) -> list[Finding]:
+def rank(seen: Situation, found: Iterable[Problem]) -> list[Problem]:
     """Each finding under its cause, as bad as the worst that it causes; the worst first."""
     left = sorted(found, key=_order)
     left = _gather_consequences(seen, left)
@@ -102,15 +104,15 @@ def facts(seen: Situation) -> list[str]:
     return told
 
 
-def _order(finding: Finding) -> tuple[int, int, list[int]]:
-    return -finding.severity, list(Kind).index(finding.kind), sorted(finding.nodes)
+def _order(finding: Problem) -> tuple[int, int, list[int]]:
+    return -finding.severity, list(ProblemKind).index(finding.kind), sorted(finding.nodes)
 
 
-def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
+def _gather_consequences(seen: Situation, left: list[Problem]) -> list[Problem]:
     """Put what faults and missing nodes have done under them."""
-    heads = (Kind.FAULT, Kind.SETTINGS_DIFFER, Kind.CUT_OFF, Kind.SPLIT_HISTORY)
+    heads = (ProblemKind.FAULT, ProblemKind.SETTINGS_DIFFER, ProblemKind.CUT_OFF, ProblemKind.SPLIT_HISTORY)
     causes = [one for one in left if one.kind in heads or one.kind in _GONE]
-    for cause in sorted(causes, key=lambda one: list(Kind).index(one.kind)):
+    for cause in sorted(causes, key=lambda one: list(ProblemKind).index(one.kind)):
         if cause not in left:
             continue  # it follows from another one itself
         so = [one for one in left if one is not cause and _explains(seen, cause, one)]
@@ -123,35 +125,46 @@ def _gather_consequences(seen: Situation, left: list[Finding]) -> list[Finding]:
     return left
 
 
-def _gather_parts(left: list[Finding]) -> list[Finding]:
+def _gather_parts(left: list[Problem]) -> list[Problem]:
     """Put every node that is missing under the quorum that it is missing from."""
-    head = next((one for one in left if one.kind is Kind.NO_QUORUM), None)
+    head = next((one for one in left if one.kind is ProblemKind.NO_QUORUM), None)
     if head is None:
         return left
-    kinds = _GONE | _OF_ALL | {Kind.FAULT, Kind.OUTVOTED, Kind.LAGGING, Kind.CUT_OFF}
+    kinds = (
+        _GONE | _OF_ALL | {ProblemKind.FAULT, ProblemKind.OUTVOTED, ProblemKind.LAGGING, ProblemKind.CUT_OFF}
+    )
     parts = [one for one in left if one.kind in kinds and one.nodes & head.nodes and one.wrong]
     after = [one for one in left if one.kind in kinds and one not in parts and one.kind not in _GONE]
-    after = [one for one in after if one.kind is not Kind.FAULT]
+    after = [one for one in after if one.kind is not ProblemKind.FAULT]
     rest = [one for one in left if one is not head and one not in parts and one not in after]
     return [replace(head, because=parts, so=after), *rest]
 
 
-def _explains(seen: Situation, cause: Finding, other: Finding) -> bool:
-    apart = (Kind.FAULT, Kind.NO_QUORUM, Kind.TWO_LEADERS, Kind.SPLIT_HISTORY, Kind.SETTINGS_DIFFER)
+def _explains(seen: Situation, cause: Problem, other: Problem) -> bool:
+    apart = (
+        ProblemKind.FAULT,
+        ProblemKind.NO_QUORUM,
+        ProblemKind.TWO_LEADERS,
+        ProblemKind.SPLIT_HISTORY,
+        ProblemKind.SETTINGS_DIFFER,
+    )
     if not other.wrong or other.kind in apart:
         return False
-    if cause.kind is Kind.SPLIT_HISTORY:
-        return other.kind in _OF_ONE | {Kind.NODE_DOWN} and other.nodes <= cause.nodes
-    if cause.kind is Kind.FAULT:
-        if other.kind in (Kind.NODE_DOWN, Kind.NODE_PAUSED):
+    if cause.kind is ProblemKind.SPLIT_HISTORY:
+        return other.kind in _OF_ONE | {ProblemKind.NODE_DOWN} and other.nodes <= cause.nodes
+    if cause.kind is ProblemKind.FAULT:
+        if other.kind in (ProblemKind.NODE_DOWN, ProblemKind.NODE_PAUSED):
             return any(
                 (one := seen.struck_process(number)) is not None and cause.next.split()[3] == one.fault
                 for number in other.nodes
             )
         return other.kind in _OF_ALL or (other.kind in _OF_ONE and bool(other.nodes & cause.nodes))
-    if cause.kind is Kind.SETTINGS_DIFFER:
+    if cause.kind is ProblemKind.SETTINGS_DIFFER:
         return other.kind in _OF_ALL or (other.kind in _OF_ONE and bool(other.nodes & cause.nodes))
-    if cause.kind is Kind.CUT_OFF:
-        return other.kind is Kind.LAGGING and other.nodes == cause.nodes
+    if cause.kind is ProblemKind.CUT_OFF:
+        return other.kind is ProblemKind.LAGGING and other.nodes == cause.nodes
     # A node that rejoins needs every other one to answer.
-    return other.kind is Kind.REJOINING and cause.kind not in (Kind.REJOINING, Kind.DAMAGE)
+    return other.kind is ProblemKind.REJOINING and cause.kind not in (
+        ProblemKind.REJOINING,
+        ProblemKind.DAMAGE,
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
 from esnode.config import Config, Dedup
@@ -61,7 +61,7 @@ _SETTINGS: Final = (
 )
 
 
-def settings_differ(seen: Situation) -> Iterator[Finding]:
+def settings_differ(seen: Situation) -> Iterator[Problem]:
     """Nodes that refuse each other, and files that will make them do so."""
     for setting in _SETTINGS:
         running = {report.node.id: setting.running(report) for report in seen.survey.up}
@@ -86,11 +86,11 @@ def _odd(seen: Situation, values: Mapping[int, str]) -> set[int] | None:
     return {number for number, value in said.items() if value != usual}
 
 
-def _refused(seen: Situation, setting: _Setting, values: Mapping[int, str], odd: set[int]) -> Finding:
+def _refused(seen: Situation, setting: _Setting, values: Mapping[int, str], odd: set[int]) -> Problem:
     number = min(odd)
     reasons = [reason for _, reason in seen.survey.refusals.values()][:1]
-    return Finding(
-        Kind.SETTINGS_DIFFER,
+    return Problem(
+        ProblemKind.SETTINGS_DIFFER,
         Severity.DEGRADED,
         f"{_nodes(odd)} set to other {setting.name} than the others: they refuse each other",
         [*_values(values), *reasons, setting.on_purpose],
@@ -101,10 +101,10 @@ def _refused(seen: Situation, setting: _Setting, values: Mapping[int, str], odd:
     )
 
 
-def _will_be_refused(seen: Situation, setting: _Setting, values: Mapping[int, str], odd: set[int]) -> Finding:
+def _will_be_refused(seen: Situation, setting: _Setting, values: Mapping[int, str], odd: set[int]) -> Problem:
     number = min(odd)
-    return Finding(
-        Kind.SETTINGS_DIFFER,
+    return Problem(
+        ProblemKind.SETTINGS_DIFFER,
         Severity.WARNING,
         f"the file of node {number} has other {setting.name} than the others': it will be refused"
         " once it is started with it",

@@ -7,7 +7,7 @@ Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import VERY_LOW_PERCENT, Situation
 
 CLOCK_OFF_MS: Final = 500
@@ -15,7 +15,7 @@ NEAR_RETENTION: Final = 0.9
 """The part of its bound at which a log is about to be cut."""
 
 
-def faults(seen: Situation) -> Iterator[Finding]:
+def faults(seen: Situation) -> Iterator[Problem]:
     """Faults that are active, one finding for what one command has set."""
     active: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for report in seen.survey.up:
@@ -30,8 +30,8 @@ def faults(seen: Situation) -> Iterator[Finding]:
         kinds = sorted({str(fault["kind"]) for _, fault in parts})
         left_s = max(int(fault["left_ms"]) for _, fault in parts) / 1000
         hits = sum(int(fault["hits"]) for _, fault in parts)
-        yield Finding(
-            Kind.FAULT,
+        yield Problem(
+            ProblemKind.FAULT,
             Severity.WARNING,
             f"a fault on purpose is active: {name} ({', '.join(kinds)})"
             f" on node{'s' if len(struck) > 1 else ''} {_listed(struck)}",
@@ -46,12 +46,12 @@ def faults(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def shortened(seen: Situation) -> Iterator[Finding]:
+def shortened(seen: Situation) -> Iterator[Problem]:
     """A log that ends before what its nodes have applied."""
     if seen.shortened is not None:
         cluster = seen.survey.cluster
-        yield Finding(
-            Kind.LOG_SHORTENED,
+        yield Problem(
+            ProblemKind.LOG_SHORTENED,
             Severity.CRITICAL,
             "the log is shorter than it was: acked events are gone",
             [seen.shortened.text, "the nodes cannot know: what they had is not in their directories"],
@@ -62,7 +62,7 @@ def shortened(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def disks_low(seen: Situation) -> Iterator[Finding]:
+def disks_low(seen: Situation) -> Iterator[Problem]:
     """Data directories whose file system is nearly full."""
     for number, disk in sorted(seen.disks.items()):
         if disk.free_percent >= seen.least_free_percent:
@@ -70,8 +70,8 @@ def disks_low(seen: Situation) -> Iterator[Finding]:
         cluster = seen.survey.cluster
         bound = seen.retention_bytes.get(number)
         kept = f"its log is bounded to {bound / 1e9:,.1f} GB" if bound else "nothing bounds its log"
-        yield Finding(
-            Kind.DISK_LOW,
+        yield Problem(
+            ProblemKind.DISK_LOW,
             Severity.DEGRADED if disk.free_percent < VERY_LOW_PERCENT else Severity.WARNING,
             f"the disk of node {number} is nearly full: {disk.free_percent:.1f} % free",
             [
@@ -87,7 +87,7 @@ def disks_low(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def clocks_off(seen: Situation) -> Iterator[Finding]:
+def clocks_off(seen: Situation) -> Iterator[Problem]:
     """Nodes whose wall clock is not that of this machine; unknown where a node does not tell it."""
     for report in seen.survey.up:
         wall_ms = (report.status or {}).get("wall_time_ms")
@@ -97,8 +97,8 @@ def clocks_off(seen: Situation) -> Iterator[Finding]:
         if abs(off_ms) <= CLOCK_OFF_MS:
             continue
         way = "ahead of" if off_ms > 0 else "behind"
-        yield Finding(
-            Kind.CLOCK_OFF,
+        yield Problem(
+            ProblemKind.CLOCK_OFF,
             Severity.WARNING,
             f"the clock of node {report.node.id} is {abs(off_ms) / 1000:,.1f} s {way} this machine's",
             [
@@ -111,7 +111,7 @@ def clocks_off(seen: Situation) -> Iterator[Finding]:
         )
 
 
-def window_shrunk(seen: Situation) -> Iterator[Finding]:
+def window_shrunk(seen: Situation) -> Iterator[Problem]:
     """Keys were forgotten before their time: their events would be stored again."""
     forgotten = {
         report.node.id: int((report.status or {}).get("dedup", {}).get("forgotten_early", 0) or 0)
@@ -122,8 +122,8 @@ def window_shrunk(seen: Situation) -> Iterator[Finding]:
         return
     most = max(forgotten.values())
     limit = max(int((r.status or {}).get("dedup", {}).get("max_keys", 0) or 0) for r in seen.survey.up)
-    yield Finding(
-        Kind.WINDOW_SHRUNK,
+    yield Problem(
+        ProblemKind.WINDOW_SHRUNK,
         Severity.WARNING,
         f"the deduplication window is shorter than its time: {most:,} keys were forgotten early",
         [
@@ -136,7 +136,7 @@ def window_shrunk(seen: Situation) -> Iterator[Finding]:
     )
 
 
-def retention(seen: Situation) -> Iterator[Finding]:
+def retention(seen: Situation) -> Iterator[Problem]:
     """Logs that have reached their bound: the oldest events go. As asked, so only a note."""
     near = {
         report.node.id: (int((report.status or {}).get("storage_bytes", 0)), bound)
@@ -148,8 +148,8 @@ def retention(seen: Situation) -> Iterator[Finding]:
         return
     number, (size, bound) = max(full.items(), key=lambda item: item[1][0] / item[1][1])
     first = seen.survey.report(number).number("first_offset") or 0
-    yield Finding(
-        Kind.RETENTION,
+    yield Problem(
+        ProblemKind.RETENTION,
         Severity.NOTE,
         f"the log is at {100 * size / bound:.0f} % of its bound: the oldest events are cut away",
         [

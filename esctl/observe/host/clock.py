@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl.clusters import state
-from esctl.observe.host.finding import Finding
+from esctl.observe.host.finding import CheckResult
 from esnode import limits
 
 FAR_OFF_MS: Final = 100.0
@@ -36,39 +36,41 @@ class Discipline:
     """It may be off by so much."""
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[CheckResult]:
     """Both clocks."""
     yield monotonic()
     yield wall(time.time(), discipline(), _newest_notes())
 
 
-def monotonic() -> Finding:
+def monotonic() -> CheckResult:
     """Fine enough for the timers?"""
     clock = time.get_clock_info("monotonic")
     found = f"{clock.implementation}, resolution {clock.resolution:g} s"
     if clock.monotonic and clock.resolution <= limits.TICK_MS / 1000:
-        return Finding("monotonic clock", "ok", found)
-    return Finding("monotonic clock", "bad", found, "the timers need a finer clock")
+        return CheckResult("monotonic clock", "ok", found)
+    return CheckResult("monotonic clock", "bad", found, "the timers need a finer clock")
 
 
-def wall(now_s: float, kernel: Discipline | None, written_s: Iterable[float]) -> Finding:
+def wall(now_s: float, kernel: Discipline | None, written_s: Iterable[float]) -> CheckResult:
     """Does the wall clock make sense? `written_s` are times at which files here were written."""
     shown = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     ahead_s = max(written_s, default=0.0) - now_s
     if now_s < OLDEST_S:
-        return Finding("wall clock", "bad", f"{shown}: that was before this program", _SET_CLOCK)
+        return CheckResult("wall clock", "bad", f"{shown}: that was before this program", _SET_CLOCK)
     if ahead_s > 1.0:
         what = f"{shown}: files here were written {ahead_s:,.0f} s after that; it has gone back"
-        return Finding("wall clock", "warning", what, _SET_CLOCK)
+        return CheckResult("wall clock", "warning", what, _SET_CLOCK)
     if kernel is None:
-        return Finding("wall clock", "ok", f"{shown}; this system does not tell whether it is synchronised")
+        return CheckResult(
+            "wall clock", "ok", f"{shown}; this system does not tell whether it is synchronised"
+        )
     if not kernel.synchronised:
         what = f"{shown}, not synchronised: logs of several machines may be in a wrong order"
-        return Finding("wall clock", "warning", what, _SET_CLOCK)
+        return CheckResult("wall clock", "warning", what, _SET_CLOCK)
     what = f"{shown}, synchronised, off by {kernel.error_ms:.1f} ms at most"
     if kernel.error_ms > FAR_OFF_MS:
-        return Finding("wall clock", "warning", what, "chronyc tracking, or: timedatectl timesync-status")
-    return Finding("wall clock", "ok", what)
+        return CheckResult("wall clock", "warning", what, "chronyc tracking, or: timedatectl timesync-status")
+    return CheckResult("wall clock", "ok", what)
 
 
 def discipline() -> Discipline | None:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from esctl.clusters import state
-from esctl.observe.host.finding import Finding
+from esctl.observe.host.finding import CheckResult
 
 FSYNC_ROUNDS: Final = 40
 SLOW_FSYNC_MS: Final = 20.0
@@ -23,7 +23,7 @@ NONE_BYTES: Final = 100 << 20
 FEW_FILES: Final = 1_000
 
 
-def findings(data_dir: Path | None) -> Iterator[Finding]:
+def findings(data_dir: Path | None) -> Iterator[CheckResult]:
     """The disk of `data_dir`, or of new clusters; and the room on each disk that has a cluster."""
     here = existing(data_dir or state.clusters_root())
     yield fsync(here)
@@ -37,7 +37,7 @@ def findings(data_dir: Path | None) -> Iterator[Finding]:
         yield room(path, free, size, facts.f_favail if facts.f_files else None)
 
 
-def fsync(directory: Path) -> Finding:
+def fsync(directory: Path) -> CheckResult:
     """The median time to make 4 KiB durable."""
     took_ms = []
     try:
@@ -49,27 +49,27 @@ def fsync(directory: Path) -> Finding:
                 os.fdatasync(file.fileno())
                 took_ms.append(1000 * (time.perf_counter() - begun))
     except OSError as error:
-        return Finding(
+        return CheckResult(
             "fsync", "bad", f"{directory}: {error.strerror}", "choose a directory that can be written"
         )
     found = f"{median(took_ms):.2f} ms (median), {max(took_ms):.2f} ms (worst) in {directory}"
     if median(took_ms) > SLOW_FSYNC_MS:
-        return Finding("fsync", "warning", found, "use a faster disk: --data-dir")
-    return Finding("fsync", "ok", found)
+        return CheckResult("fsync", "warning", found, "use a faster disk: --data-dir")
+    return CheckResult("fsync", "ok", found)
 
 
-def room(path: Path, free_bytes: int, size_bytes: int, free_files: int | None) -> Finding:
+def room(path: Path, free_bytes: int, size_bytes: int, free_files: int | None) -> CheckResult:
     """Is there room for a log that grows? `free_files` is None where there is no bound."""
     found = f"{_size(free_bytes)} of {_size(size_bytes)} free in {path}"
     if free_bytes < NONE_BYTES:
-        return Finding("disk space", "bad", found, "make room: a node ends when its disk is full")
+        return CheckResult("disk space", "bad", found, "make room: a node ends when its disk is full")
     if free_files is not None and free_files < FEW_FILES:
-        return Finding(
+        return CheckResult(
             "disk space", "warning", f"{found}, for {free_files:,} more files", "delete small files"
         )
     if free_bytes < LITTLE_BYTES or free_bytes < LITTLE_SHARE * size_bytes:
-        return Finding("disk space", "warning", found, "make room, or set a retention")
-    return Finding("disk space", "ok", found)
+        return CheckResult("disk space", "warning", found, "make room, or set a retention")
+    return CheckResult("disk space", "ok", found)
 
 
 def existing(path: Path) -> Path:

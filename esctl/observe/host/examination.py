@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esctl.observe.host import clock, disk, leftovers, software
-from esctl.observe.host.finding import Finding
+from esctl.observe.host.finding import CheckResult
 
 
-def examine(data_dir: Path | None = None, about: str | None = None) -> Iterator[Finding]:
+def examine(data_dir: Path | None = None, about: str | None = None) -> Iterator[CheckResult]:
     """What each check finds; `data_dir` is where data would be kept. Takes a second at most.
 
     The trouble of clusters other than `about` is one line.

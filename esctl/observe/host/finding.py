@@ -8,7 +8,7 @@ from esnode.errors import EventStreamError
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The end of one check."""
 
     check: str
@@ -28,13 +28,13 @@ class Finding:
             "fixable": self.fix is not None,
         }
 
-    def mended(self) -> "Finding":
+    def mended(self) -> "CheckResult":
         """The same after its fix, or itself where there is none; bad where the fix fails."""
         if self.fix is None:
             return self
         try:
-            return Finding(self.check, "ok", self.fix())
+            return CheckResult(self.check, "ok", self.fix())
         except EventStreamError as error:
-            return Finding(self.check, "bad", str(error), error.next_step)
+            return CheckResult(self.check, "bad", str(error), error.next_step)
         except OSError as error:
-            return Finding(self.check, "bad", f"{self.found}; {error}", self.next)
+            return CheckResult(self.check, "bad", f"{self.found}; {error}", self.next)

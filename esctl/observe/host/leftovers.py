@@ -14,14 +14,14 @@ from esctl.clusters import ports, state
 from esctl.clusters.backends import backend_named, datadir, holder, network
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import PortTaken
-from esctl.observe.host.finding import Finding
+from esctl.observe.host.finding import CheckResult
 from esnode.config import parse_address
 from esnode.errors import EventStreamError
 
 PORTS_OF_A_CLUSTER: Final = 6
 
 
-def findings(about: str | None = None) -> Iterator[Finding]:
+def findings(about: str | None = None) -> Iterator[CheckResult]:
     """Ports, clusters, halves of clusters, and processes; of the clusters, `about` is looked at in full."""
     yield free_ports()
     known = state.names()
@@ -35,7 +35,7 @@ def findings(about: str | None = None) -> Iterator[Finding]:
     yield from networks()
 
 
-def of_others(names: Sequence[str]) -> Iterator[Finding]:
+def of_others(names: Sequence[str]) -> Iterator[CheckResult]:
     """The trouble of clusters that nobody has asked about, in one line."""
     troubled = {name: [f for f in of_cluster(name) if f.result != "ok"] for name in names}
     troubled = {name: found for name, found in troubled.items() if found}
@@ -45,31 +45,31 @@ def of_others(names: Sequence[str]) -> Iterator[Finding]:
     what = f"{len(troubled)} of {len(names)} have trouble: {', '.join(troubled)}"
     fixable = [one for found in troubled.values() for one in found if one.fix is not None]
     fix = (lambda: "; ".join(one.mended().found for one in fixable)) if fixable else None
-    yield Finding("other clusters", "warning", what, f"esctl doctor --cluster {first}", fix)
+    yield CheckResult("other clusters", "warning", what, f"esctl doctor --cluster {first}", fix)
 
 
-def free_ports() -> Finding:
+def free_ports() -> CheckResult:
     """Could a cluster of three get its ports?"""
     try:
         chosen = ports.choose(PORTS_OF_A_CLUSTER, ())
     except PortTaken as error:
-        return Finding("ports", "bad", str(error), "stop what listens there")
-    return Finding("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
+        return CheckResult("ports", "bad", str(error), "stop what listens there")
+    return CheckResult("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
 
 
-def of_cluster(name: str) -> Iterator[Finding]:
+def of_cluster(name: str) -> Iterator[CheckResult]:
     """Whether a cluster is as its description says; one finding when it is."""
     check = f"cluster {name}"
     try:
         cluster = state.load(name)
         processes = backend_named(cluster.backend).nodes(cluster)
     except EventStreamError as error:
-        yield Finding(check, "bad", str(error), error.next_step)
+        yield CheckResult(check, "bad", str(error), error.next_step)
         return
     missing = [node.id for node in cluster.nodes if not node.config.exists() or not node.data_dir.is_dir()]
     if missing:
         what = f"the files of nodes {missing} are gone from {cluster.data_dir}"
-        yield Finding(check, "bad", what, f"esctl cluster destroy {name}")
+        yield CheckResult(check, "bad", what, f"esctl cluster destroy {name}")
         return
     found = []
     running = {process.node.id for process in processes if process.state is not RunState.DOWN}
@@ -78,18 +78,18 @@ def of_cluster(name: str) -> Iterator[Finding]:
     if dead:
         what = f"{len(dead)} nodes have ended without being stopped"
         said = f"removed the notes of {len(dead)} processes that had ended"
-        found.append(Finding(check, "warning", what, f"esctl cluster start {name}", _removes(dead, said)))
+        found.append(CheckResult(check, "warning", what, f"esctl cluster start {name}", _removes(dead, said)))
     for process in processes:
         if process.state is RunState.DOWN:
             found += _taken_ports(check, process.node)
     aside = [path for node in cluster.nodes for path in datadir.put_aside(node)]
     if aside:
         what = f"{len(aside)} data directories of replaced nodes are kept, such as {aside[0]}"
-        found.append(Finding(check, "ok", what, "delete them when nobody needs them any more"))
-    yield from found or [Finding(check, "ok", "as its description says")]
+        found.append(CheckResult(check, "ok", what, "delete them when nobody needs them any more"))
+    yield from found or [CheckResult(check, "ok", "as its description says")]
 
 
-def remains() -> Iterator[Finding]:
+def remains() -> Iterator[CheckResult]:
     """Directories of clusters that never came to be, and files that were not finished."""
     root = state.clusters_root()
     if not root.is_dir():
@@ -98,17 +98,17 @@ def remains() -> Iterator[Finding]:
     if empty:
         what = f"{len(empty)} directories of clusters that never came to be, such as {empty[0]}"
         said = f"removed {len(empty)} directories that held nothing but a lock"
-        yield Finding(
+        yield CheckResult(
             "remains", "warning", what, "esctl doctor --fix", lambda: _removed_directories(empty, said)
         )
     unfinished = [path for path in root.glob("*/.*.json.*") if not _runs(path.suffix[1:])]
     if unfinished:
         what = f"{len(unfinished)} files that were not finished, such as {unfinished[0]}"
         said = f"removed {len(unfinished)} files that were not finished"
-        yield Finding("remains", "warning", what, "esctl doctor --fix", _removes(unfinished, said))
+        yield CheckResult("remains", "warning", what, "esctl doctor --fix", _removes(unfinished, said))
 
 
-def strays() -> Iterator[Finding]:
+def strays() -> Iterator[CheckResult]:
     """Nodes of this user whose cluster is not known here."""
     known = {os.path.realpath(node.config) for cluster in state.readable() for node in cluster.nodes}
     elsewhere: list[tuple[int, Path]] = []
@@ -123,18 +123,22 @@ def strays() -> Iterator[Finding]:
     if elsewhere:
         # Most likely good clusters that are noted elsewhere: nobody should be told to kill them.
         what = f"{len(elsewhere)} nodes of clusters of another XDG_STATE_HOME, such as {elsewhere[0][1]}"
-        yield Finding("processes", "ok", what)
+        yield CheckResult("processes", "ok", what)
     for pid, config in abandoned:
-        yield Finding(f"process {pid}", "warning", f"a node whose files are gone: {config}", f"kill {pid}")
+        yield CheckResult(
+            f"process {pid}", "warning", f"a node whose files are gone: {config}", f"kill {pid}"
+        )
 
 
-def networks() -> Iterator[Finding]:
+def networks() -> Iterator[CheckResult]:
     """Namespaces and links that a cluster had and left: one that was killed, or deleted by hand."""
     if os.geteuid() != 0:
         return  # only root makes and removes them
     for name in network.abandoned():
         check, what = f"network {name}", "namespaces and links of a cluster that is gone"
-        yield Finding(check, "warning", what, "esctl doctor --fix", _takes_down(name, f"removed the {what}"))
+        yield CheckResult(
+            check, "warning", what, "esctl doctor --fix", _takes_down(name, f"removed the {what}")
+        )
 
 
 def _takes_down(name: str, said: str) -> Callable[[], str]:
@@ -145,12 +149,12 @@ def _takes_down(name: str, said: str) -> Callable[[], str]:
     return take_down
 
 
-def _taken_ports(check: str, node: state.Node) -> Iterator[Finding]:
+def _taken_ports(check: str, node: state.Node) -> Iterator[CheckResult]:
     for text in (node.client, node.peer):
         address = parse_address(text)
         if not ports.is_free(address.port, address.host):
             what = f"node {node.id} is down, and something else listens on its port {address.port}"
-            yield Finding(check, "bad", what, f"see who: ss -ltnp 'sport = :{address.port}'; stop that")
+            yield CheckResult(check, "bad", what, f"see who: ss -ltnp 'sport = :{address.port}'; stop that")
 
 
 def _is_only_a_lock(directory: Path) -> bool:

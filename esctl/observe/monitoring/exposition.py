@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from esctl.clusters.backends.interface import RunState
 from esctl.observe.diagnosis.situation import Situation
-from esctl.observe.monitoring.probes import Reading
+from esctl.observe.monitoring.probes import ProbeReading
 
 PREFIX: Final = "eventstreamcore"
 
@@ -76,14 +76,14 @@ PEER_METRICS: Final = (
 )
 
 
-def exposition(seen: Situation, readings: Sequence[Reading]) -> Iterator[str]:
+def exposition(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
     """Everything, a line each."""
     yield from _of_cluster(seen)
     yield from _of_nodes(seen)
     yield from checks(seen, readings)
 
 
-def checks(seen: Situation, readings: Sequence[Reading]) -> Iterator[str]:
+def checks(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
     """The probes that were asked for: their figure and their state."""
     name = seen.survey.cluster.name
     known = [reading for reading in readings if reading.value is not None]

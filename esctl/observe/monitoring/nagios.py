@@ -7,16 +7,16 @@ Pure. See the Monitoring Plugins Development Guidelines: one line, `label=value[
 import math
 from collections.abc import Sequence
 
-from esctl.observe.monitoring.probes import Probe, Reading, State, worst
+from esctl.observe.monitoring.probes import Probe, ProbeReading, ProbeState, worst
 
 
-def line(readings: Sequence[Reading]) -> str:
+def line(readings: Sequence[ProbeReading]) -> str:
     """One line for all the readings; the worst ones speak first."""
     state = worst(list(readings))
-    order = (State.CRITICAL, State.WARNING, State.UNKNOWN, State.OK)
+    order = (ProbeState.CRITICAL, ProbeState.WARNING, ProbeState.UNKNOWN, ProbeState.OK)
     told = sorted(readings, key=lambda reading: order.index(reading.state))
-    if state is not State.OK and len(told) > 1:
-        told = [reading for reading in told if reading.state is not State.OK]
+    if state is not ProbeState.OK and len(told) > 1:
+        told = [reading for reading in told if reading.state is not ProbeState.OK]
     texts = "; ".join(f"{reading.probe.name}: {reading.text}" for reading in told)
     figures = " ".join(_figure(reading) for reading in readings if reading.value is not None)
     return f"{state.name} - {_clean(texts)}" + (f" | {figures}" if figures else "")
@@ -24,10 +24,10 @@ def line(readings: Sequence[Reading]) -> str:
 
 def unknown(text: str) -> str:
     """The line for a check that could not be made."""
-    return f"{State.UNKNOWN.name} - {_clean(text)}"
+    return f"{ProbeState.UNKNOWN.name} - {_clean(text)}"
 
 
-def _figure(reading: Reading) -> str:
+def _figure(reading: ProbeReading) -> str:
     probe = reading.probe
     bounds = f"{_bound(probe, probe.warn)};{_bound(probe, probe.crit)}"
     return f"{probe.name}={_plain(reading.value or 0.0)}{_unit(probe)};{bounds}"

@@ -14,7 +14,7 @@ from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import MAX_LAG_EVENTS
 
 
-class State(enum.IntEnum):
+class ProbeState(enum.IntEnum):
     """What a monitor makes of it; the numbers are those of Nagios."""
 
     OK = 0
@@ -49,12 +49,12 @@ NAMES: Final = tuple(probe.name for probe in PROBES)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ProbeReading:
     """One probe, read once. `value` is None when there is no figure."""
 
     probe: Probe
     value: float | None
-    state: State
+    state: ProbeState
     text: str
 
     def as_data(self) -> dict[str, Any]:
@@ -70,91 +70,103 @@ class Reading:
         }
 
 
-def read(probe: Probe, seen: Situation) -> Reading:
+def read(probe: Probe, seen: Situation) -> ProbeReading:
     """The figure of the probe, its state and a line for people."""
     value, text, missing = _READERS[probe.name](seen)
     if value is None:
-        return Reading(probe, None, missing, text)
-    return Reading(probe, value, state_of(probe, value), text)
+        return ProbeReading(probe, None, missing, text)
+    return ProbeReading(probe, value, state_of(probe, value), text)
 
 
-def state_of(probe: Probe, value: float) -> State:
+def state_of(probe: Probe, value: float) -> ProbeState:
     """Where the figure stands."""
     if probe.falling:
-        return State.CRITICAL if value < probe.crit else State.WARNING if value < probe.warn else State.OK
-    return State.CRITICAL if value > probe.crit else State.WARNING if value > probe.warn else State.OK
+        return (
+            ProbeState.CRITICAL
+            if value < probe.crit
+            else ProbeState.WARNING
+            if value < probe.warn
+            else ProbeState.OK
+        )
+    return (
+        ProbeState.CRITICAL
+        if value > probe.crit
+        else ProbeState.WARNING
+        if value > probe.warn
+        else ProbeState.OK
+    )
 
 
-def worst(readings: list[Reading]) -> State:
+def worst(readings: list[ProbeReading]) -> ProbeState:
     """Critical before warning before unknown."""
-    order = (State.CRITICAL, State.WARNING, State.UNKNOWN)
+    order = (ProbeState.CRITICAL, ProbeState.WARNING, ProbeState.UNKNOWN)
     states = {reading.state for reading in readings}
-    return next((state for state in order if state in states), State.OK)
+    return next((state for state in order if state in states), ProbeState.OK)
 
 
-_Read = tuple[float | None, str, State]
+_Read = tuple[float | None, str, ProbeState]
 """The figure, what it says, and the state of a figure that there is none of."""
 
 
 def _quorum(seen: Situation) -> _Read:
     survey = seen.survey
     if len(survey.cluster.nodes) == 1 and survey.may_fail == 0:
-        return 1.0, "the only node is up", State.CRITICAL  # one node has nothing to spare, ever
+        return 1.0, "the only node is up", ProbeState.CRITICAL  # one node has nothing to spare, ever
     if survey.may_fail >= 0 and survey.leader is None:
-        return -1.0, survey.quorum_text, State.CRITICAL
-    return float(survey.may_fail), survey.quorum_text, State.CRITICAL
+        return -1.0, survey.quorum_text, ProbeState.CRITICAL
+    return float(survey.may_fail), survey.quorum_text, ProbeState.CRITICAL
 
 
 def _leader(seen: Situation) -> _Read:
     leader = seen.survey.leader
     if seen.read_ms is None:
         why = str(seen.read_error) if seen.read_error is not None else "nobody leads"
-        return None, why, State.CRITICAL
+        return None, why, ProbeState.CRITICAL
     who = (
         f"node {leader.node.id} leads in term {seen.survey.term}"
         if leader is not None
         else "a leader answered"
     )
-    return round(seen.read_ms, 2), f"{who}, a confirmed read took {seen.read_ms:.1f} ms", State.CRITICAL
+    return round(seen.read_ms, 2), f"{who}, a confirmed read took {seen.read_ms:.1f} ms", ProbeState.CRITICAL
 
 
 def _lag(seen: Situation) -> _Read:
     survey = seen.survey
     behind = {r.node.id: lag for r in survey.up if (lag := survey.behind(r, "next_offset")) is not None}
     if not behind:
-        return None, "nobody leads, so nothing can be said of lag", State.UNKNOWN
+        return None, "nobody leads, so nothing can be said of lag", ProbeState.UNKNOWN
     number, most = max(behind.items(), key=lambda item: item[1])
     return (
         float(most),
         f"node {number} is {most:,} events behind" if most else "nobody is behind",
-        State.UNKNOWN,
+        ProbeState.UNKNOWN,
     )
 
 
 def _disk(seen: Situation) -> _Read:
     if not seen.disks:
-        return None, "no data directory can be looked at from here", State.UNKNOWN
+        return None, "no data directory can be looked at from here", ProbeState.UNKNOWN
     number, disk = min(seen.disks.items(), key=lambda item: item[1].free_percent)
     text = f"{disk.free_percent:.1f} % ({disk.free_bytes / 1e9:,.1f} GB) free for node {number}"
-    return round(disk.free_percent, 2), text, State.UNKNOWN
+    return round(disk.free_percent, 2), text, ProbeState.UNKNOWN
 
 
 def _faults(seen: Situation) -> _Read:
     survey = seen.survey
     if not survey.up and not seen.struck:
-        return None, "no node answers, so nothing can be said of faults", State.UNKNOWN
+        return None, "no node answers, so nothing can be said of faults", ProbeState.UNKNOWN
     ids = {str(fault["id"]).partition(".")[0] for report in survey.up for fault in report.faults}
     ids |= {one.fault for one in seen.struck}
-    return float(len(ids)), ", ".join(sorted(ids)) or "none is active", State.UNKNOWN
+    return float(len(ids)), ", ".join(sorted(ids)) or "none is active", ProbeState.UNKNOWN
 
 
 def _memory(seen: Situation) -> _Read:
     known = {r.node.id: r.number("rss_bytes") or r.process.rss_bytes for r in seen.survey.reports}
     taken = {number: size for number, size in known.items() if size}
     if not taken:
-        return None, "no node runs", State.UNKNOWN
+        return None, "no node runs", ProbeState.UNKNOWN
     number, size = max(taken.items(), key=lambda item: item[1])
-    return round(size / 1e6, 1), f"node {number} takes {size / 1e6:,.0f} MB", State.UNKNOWN
+    return round(size / 1e6, 1), f"node {number} takes {size / 1e6:,.0f} MB", ProbeState.UNKNOWN
 
 
 _READERS: Final[Mapping[str, Callable[[Situation], _Read]]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from esctl.cli import instant
 from esctl.cli.auditlog import AuditLog, Entry
-from esctl.observe.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Moment, MomentKind
 
 
 def read(cluster: str) -> list[Moment]:
@@ -23,8 +23,8 @@ def _moments(entry: Entry) -> Iterator[Moment]:
     if at_s is None:
         return
     text = f"{entry.user}: {entry.line or entry.command}"
-    yield Moment(at_s, None, Kind.COMMAND, text, {"step": entry.run, "user": entry.user})
+    yield Moment(at_s, None, MomentKind.COMMAND, text, {"step": entry.run, "user": entry.user})
     if code is not None and entry.seconds is not None:
         ended = "ok" if code == 0 else f"exit {code}"
         over = {"step": entry.run, "exit_code": code}
-        yield Moment(at_s + entry.seconds, None, Kind.COMMAND_OVER, ended, over)
+        yield Moment(at_s + entry.seconds, None, MomentKind.COMMAND_OVER, ended, over)

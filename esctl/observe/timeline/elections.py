@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from esctl.observe.timeline.lanes import FOLLOWER, LEADER, STANDS, Lane, Stretch
-from esctl.observe.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Moment, MomentKind
 
 NEAR_S = 1.0
 """Who stands in an election and loses hears of the winner within this."""
@@ -70,7 +70,7 @@ def elections(moments: Sequence[Moment], every: Mapping[int, Lane]) -> list[Elec
     return [
         _election(moment, moments, every, searches)
         for moment in moments
-        if moment.kind is Kind.ROLE
+        if moment.kind is MomentKind.ROLE
         and moment.word("role") == LEADER
         and moment.node is not None
         and moment.number("new_term") is not None
@@ -105,7 +105,7 @@ def _election(
     votes = {
         one.node: one.at_s
         for one in moments
-        if one.kind is Kind.VOTE and one.node is not None
+        if one.kind is MomentKind.VOTE and one.node is not None
         and (one.number("vote"), one.number("new_term")) == (leader, term)
     }  # fmt: skip
     looked = [
@@ -119,7 +119,7 @@ def _election(
     first = min(newest.values(), key=lambda one: one.begin_s, default=None)
     committed = (
         one.at_s for one in moments
-        if one.kind is Kind.COMMIT and one.node == leader and one.number("new_term") == term
+        if one.kind is MomentKind.COMMIT and one.node == leader and one.number("new_term") == term
     )  # fmt: skip
     reason = first.stretches[0] if first is not None else Stretch(won.at_s, won.at_s, FOLLOWER)
     begin_s = reason.begin_s

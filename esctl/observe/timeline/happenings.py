@@ -12,7 +12,7 @@ from typing import Any, Final
 from esctl.cli import instant
 from esctl.observe.timeline.elections import Election
 from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
-from esctl.observe.timeline.moments import Kind, Moment, whole
+from esctl.observe.timeline.moments import Moment, MomentKind, whole
 
 TOGETHER_S: Final = 5.0
 """What several nodes say alike within this was one thing."""
@@ -76,7 +76,9 @@ def processes(moments: Sequence[Moment], every: Mapping[int, Lane], end_s: float
 
 def _down(lane: Lane, stretch: Stretch, moments: Sequence[Moment], end_s: float) -> Happening:
     death = next((one for one in lane.deaths if one.at_s == stretch.begin_s), None)
-    failed = next((one.text for one in _last_words(lane, stretch, moments) if one.kind is Kind.FAILED), "")
+    failed = next(
+        (one.text for one in _last_words(lane, stretch, moments) if one.kind is MomentKind.FAILED), ""
+    )
     over = next((one for one in lane.stretches if one.begin_s >= stretch.end_s and one.state != DOWN), None)
     details: dict[str, Any] = {"said": death is None}
     if death is not None:
@@ -92,7 +94,7 @@ def _down(lane: Lane, stretch: Stretch, moments: Sequence[Moment], end_s: float)
 
 def _last_words(lane: Lane, stretch: Stretch, moments: Sequence[Moment]) -> list[Moment]:
     """What the node itself said of its end."""
-    kinds = (Kind.STOPPED, Kind.FAILED)
+    kinds = (MomentKind.STOPPED, MomentKind.FAILED)
     return [
         one for one in moments
         if one.node == lane.node and one.at_s == stretch.begin_s and one.kind in kinds
@@ -160,13 +162,13 @@ def faults(moments: Sequence[Moment], every: Mapping[int, Lane]) -> list[Happeni
     parts: dict[str, list[_Fault]] = {}
     active: dict[tuple[int, str], _Fault] = {}
     for moment in moments:
-        if moment.node is None or moment.kind not in (Kind.FAULT, Kind.FAULT_OVER):
+        if moment.node is None or moment.kind not in (MomentKind.FAULT, MomentKind.FAULT_OVER):
             continue
         key = moment.node, moment.word("fault")
-        if moment.kind is Kind.FAULT and key not in active:
+        if moment.kind is MomentKind.FAULT and key not in active:
             active[key] = _Fault(moment)
             parts.setdefault(key[1].partition(".")[0], []).append(active[key])
-        elif moment.kind is Kind.FAULT_OVER and (part := active.pop(key, None)) is not None:
+        elif moment.kind is MomentKind.FAULT_OVER and (part := active.pop(key, None)) is not None:
             part.over, part.ended_s, part.how = moment, moment.at_s, moment.text
     for (node, _), part in active.items():
         part.ended_s = _process_end(every.get(node), part.set.at_s)
@@ -216,7 +218,7 @@ def transfers(moments: Sequence[Moment], won: Sequence[Election]) -> list[Happen
     """Each hand-over, until the other leads or it is given up."""
     found = []
     for place, moment in enumerate(moments):
-        if moment.kind is not Kind.TRANSFER or moment.node is None:
+        if moment.kind is not MomentKind.TRANSFER or moment.node is None:
             continue
         over = next(
             (
@@ -224,7 +226,8 @@ def transfers(moments: Sequence[Moment], won: Sequence[Election]) -> list[Happen
                 for one in moments[place + 1 :]
                 if one.at_s <= moment.at_s + TOGETHER_S
                 and one.node == moment.node
-                and one.kind in (Kind.TRANSFERRED, Kind.TRANSFER, Kind.STOPPED, Kind.FAILED)
+                and one.kind
+                in (MomentKind.TRANSFERRED, MomentKind.TRANSFER, MomentKind.STOPPED, MomentKind.FAILED)
             ),
             None,
         )
@@ -233,7 +236,7 @@ def transfers(moments: Sequence[Moment], won: Sequence[Election]) -> list[Happen
         )
         text, end_s = f"node {moment.node} {moment.text}", None
         taker = None
-        if over is not None and over.kind is Kind.TRANSFERRED:
+        if over is not None and over.kind is MomentKind.TRANSFERRED:
             text, end_s, taker = f"{text}: {over.text}", over.at_s, over.number("to")
         elif next_led is not None:
             text, end_s = f"{text}: node {next_led.leader} has taken over", next_led.elected_s
@@ -253,9 +256,9 @@ def snapshots(moments: Sequence[Moment]) -> list[Happening]:
     found = []
     sent: dict[int, Moment] = {}
     for moment in moments:
-        if moment.kind is Kind.SNAPSHOT and (peer := moment.number("peer")) is not None:
+        if moment.kind is MomentKind.SNAPSHOT and (peer := moment.number("peer")) is not None:
             sent[peer] = moment
-        elif moment.kind is Kind.INSTALLED and moment.node is not None:
+        elif moment.kind is MomentKind.INSTALLED and moment.node is not None:
             found.append(_snapshot(moment.node, sent.pop(moment.node, None), moment))
     return [*found, *(_snapshot(peer, left, None) for peer, left in sent.items())]
 
@@ -283,11 +286,11 @@ def repairs(moments: Sequence[Moment]) -> list[Happening]:
         node = moment.node
         if node is None:
             continue
-        if moment.kind is Kind.REPAIR and "put_aside" not in moment.details:
+        if moment.kind is MomentKind.REPAIR and "put_aside" not in moment.details:
             found.append(Happening(moment.at_s, moment.at_s, "repair", f"node {node} {moment.text}", (node,)))
-        elif moment.kind is Kind.REPAIR:
+        elif moment.kind is MomentKind.REPAIR:
             begun.setdefault(node, moment)
-        elif moment.kind is Kind.REPAIRED:
+        elif moment.kind is MomentKind.REPAIRED:
             left = begun.pop(node, moment)
             text = f"node {node} {left.text}" if left is not moment else f"node {node} {moment.text}"
             found.append(Happening(left.at_s, moment.at_s, "repair", text, (node,)))
@@ -298,15 +301,15 @@ def repairs(moments: Sequence[Moment]) -> list[Happening]:
 
 def steps(moments: Sequence[Moment]) -> list[Happening]:
     """The steps of a playbook, each until its end."""
-    return _spoken(moments, "step", Kind.STEP, Kind.STEP_OVER)
+    return _spoken(moments, "step", MomentKind.STEP, MomentKind.STEP_OVER)
 
 
 def commands(moments: Sequence[Moment]) -> list[Happening]:
     """What operators typed, until it was done."""
-    return _spoken(moments, "command", Kind.COMMAND, Kind.COMMAND_OVER)
+    return _spoken(moments, "command", MomentKind.COMMAND, MomentKind.COMMAND_OVER)
 
 
-def _spoken(moments: Sequence[Moment], kind: str, begins: Kind, ends: Kind) -> list[Happening]:
+def _spoken(moments: Sequence[Moment], kind: str, begins: MomentKind, ends: MomentKind) -> list[Happening]:
     """Pairs of moments of the same `step`: what began, and how it ended. An end alone is told as it is."""
     found: list[Happening] = []
     begun: dict[str, Moment] = {}
@@ -327,12 +330,12 @@ def _spoken(moments: Sequence[Moment], kind: str, begins: Kind, ends: Kind) -> l
 
 def plain(moments: Sequence[Moment]) -> Iterator[Happening]:
     """What is told as it is."""
-    cuts = [one for one in moments if one.kind is Kind.CUT and one.node is not None]
+    cuts = [one for one in moments if one.kind is MomentKind.CUT and one.node is not None]
     yield from _together(
         Happening(one.at_s, one.at_s, "cut", one.text, (one.node,)) for one in cuts if one.node is not None
     )
     for one in moments:
-        if one.kind is Kind.TROUBLE:
+        if one.kind is MomentKind.TROUBLE:
             where = f"node {one.node}: " if one.node is not None else ""
             nodes = (one.node,) if one.node is not None else ()
             yield Happening(one.at_s, one.at_s, "trouble", f"{where}{one.text}", nodes, dict(one.details))

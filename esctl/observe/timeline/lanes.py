@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.observe.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Moment, MomentKind
 
 UNKNOWN: Final = "unknown"
 DOWN: Final = "down"
@@ -73,7 +73,7 @@ def lanes(
     begin_s = moments[0].at_s if moments else end_s
     gone: dict[int, list[float]] = {}
     for moment in moments:
-        if moment.kind is Kind.GONE and (peer := moment.number("peer")) is not None:
+        if moment.kind is MomentKind.GONE and (peer := moment.number("peer")) is not None:
             gone.setdefault(peer, []).append(moment.at_s)
     dead = frozenset(down)
     return {
@@ -92,14 +92,14 @@ def lanes(
 def _lane(
     node: int, moments: Sequence[Moment], gone: Sequence[float], begin_s: float, end_s: float, is_down: bool
 ) -> Lane:
-    is_new = bool(moments) and moments[0].kind in (Kind.OPENED, Kind.STARTED)
+    is_new = bool(moments) and moments[0].kind in (MomentKind.OPENED, MomentKind.STARTED)
     changes = [Stretch(begin_s, end_s, DOWN if is_new else UNKNOWN)]
     deaths: list[Death] = []
     last_s = begin_s
     """When the process was certainly alive last."""
     for moment in moments:
         state = changes[-1].state
-        begins = moment.kind is Kind.OPENED or (moment.kind is Kind.STARTED and state != STARTING)
+        begins = moment.kind is MomentKind.OPENED or (moment.kind is MomentKind.STARTED and state != STARTING)
         if begins and state not in (UNKNOWN, DOWN):
             deaths.append(_death(gone, last_s, moment.at_s))
             changes.append(Stretch(deaths[-1].at_s, end_s, DOWN))
@@ -120,16 +120,16 @@ def _death(gone: Sequence[float], after_s: float, before_s: float) -> Death:
 def _change(moment: Moment, changes: Sequence[Stretch], end_s: float) -> list[Stretch]:
     at_s, before = moment.at_s, changes[-1]
     match moment.kind:
-        case Kind.OPENED:
+        case MomentKind.OPENED:
             return [Stretch(at_s, end_s, STARTING)]
-        case Kind.STARTED:
+        case MomentKind.STARTED:
             return [Stretch(at_s, end_s, FOLLOWER, moment.number("term"))]
-        case Kind.STOPPED | Kind.FAILED:
+        case MomentKind.STOPPED | MomentKind.FAILED:
             return [Stretch(at_s, end_s, DOWN)]
-        case Kind.STALLED if (stalled_ms := moment.number("stalled_ms")) is not None:
+        case MomentKind.STALLED if (stalled_ms := moment.number("stalled_ms")) is not None:
             begin_s = max(before.begin_s, at_s - max(0, stalled_ms) / 1000)
             return [replace(before, begin_s=begin_s, state=PAUSED), replace(before, begin_s=at_s)]
-        case Kind.ROLE if (role := moment.word("role")) in ROLES:
+        case MomentKind.ROLE if (role := moment.word("role")) in ROLES:
             return [
                 Stretch(
                     at_s,

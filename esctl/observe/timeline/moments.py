@@ -14,7 +14,7 @@ from esctl.cli import instant
 from esctl.clusters.nodelog import RAW, LogLine
 
 
-class Kind(enum.StrEnum):
+class MomentKind(enum.StrEnum):
     """What sort of thing happened."""
 
     OPENED = "opened"
@@ -61,7 +61,7 @@ class Moment:
     """Seconds since 1970, on the clock of the machine that wrote it."""
     node: int | None
     """Whose log says so; None for what is no node's."""
-    kind: Kind
+    kind: MomentKind
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class Moment:
 
 
 Fields = Mapping[str, Any]
-Telling = tuple[Kind, Callable[[Fields], str]]
+Telling = tuple[MomentKind, Callable[[Fields], str]]
 
 
 def moments(lines: Iterable[LogLine]) -> Iterator[Moment]:
@@ -101,7 +101,7 @@ def moment_of(line: LogLine) -> Moment | None:
         return None
     reason = line.fields.get("reason")
     told = f"{line.event.replace('_', ' ')}: {reason}" if reason else line.text.replace("_", " ")
-    return Moment(at_s, line.node, Kind.TROUBLE, told, line.fields)
+    return Moment(at_s, line.node, MomentKind.TROUBLE, told, line.fields)
 
 
 def whole(value: object) -> int | None:
@@ -149,29 +149,32 @@ def _list(values: list[object]) -> str:
 
 
 _TELLINGS: Final[Mapping[str, Telling]] = {
-    "storage_opened": (Kind.OPENED, _says("begins")),
-    "node_started": (Kind.STARTED, _with("is there, with {} events", "next_offset")),
-    "node_stopping": (Kind.STOPPING, _with("is asked to stop ({})", "signal")),
-    "node_stopped": (Kind.STOPPED, _says("has stopped")),
-    "node_failed": (Kind.FAILED, _failure),
-    "node_stalled": (Kind.STALLED, _with("did nothing for {} ms", "stalled_ms")),
-    "state_changed": (Kind.ROLE, _role),
-    "vote_cast": (Kind.VOTE, _with("votes for node {}", "vote")),
-    "first_commit": (Kind.COMMIT, _with("commits in term {}", "new_term")),
-    "peer_closed": (Kind.GONE, _with("hears no more of node {}", "peer")),
-    "fault_set": (Kind.FAULT, _fault),
-    "fault_healed": (Kind.FAULT_OVER, _says("healed")),
-    "fault_expired": (Kind.FAULT_OVER, _says("expired")),
-    "disk_behind": (Kind.TRANSFER, _behind),
-    "transfer_asked": (Kind.TRANSFER, _transfer),
-    "transfer_done": (Kind.TRANSFERRED, _with("node {} has taken over", "to")),
-    "transfer_failed": (Kind.TRANSFERRED, _says("nobody has taken over in time")),
-    "snapshot_sending": (Kind.SNAPSHOT, _with("sends node {} a snapshot", "peer")),
-    "snapshot_installed": (Kind.INSTALLED, _with("has taken a snapshot up to offset {}", "next_offset")),
-    "prefix_cut": (Kind.CUT, _with("cuts its log: the first event kept is {}", "first_offset")),
-    "rejoin_begun": (Kind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
-    "rejoin_done": (Kind.REPAIRED, _says("has rejoined")),
-    "copy_trusted": (Kind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
+    "storage_opened": (MomentKind.OPENED, _says("begins")),
+    "node_started": (MomentKind.STARTED, _with("is there, with {} events", "next_offset")),
+    "node_stopping": (MomentKind.STOPPING, _with("is asked to stop ({})", "signal")),
+    "node_stopped": (MomentKind.STOPPED, _says("has stopped")),
+    "node_failed": (MomentKind.FAILED, _failure),
+    "node_stalled": (MomentKind.STALLED, _with("did nothing for {} ms", "stalled_ms")),
+    "state_changed": (MomentKind.ROLE, _role),
+    "vote_cast": (MomentKind.VOTE, _with("votes for node {}", "vote")),
+    "first_commit": (MomentKind.COMMIT, _with("commits in term {}", "new_term")),
+    "peer_closed": (MomentKind.GONE, _with("hears no more of node {}", "peer")),
+    "fault_set": (MomentKind.FAULT, _fault),
+    "fault_healed": (MomentKind.FAULT_OVER, _says("healed")),
+    "fault_expired": (MomentKind.FAULT_OVER, _says("expired")),
+    "disk_behind": (MomentKind.TRANSFER, _behind),
+    "transfer_asked": (MomentKind.TRANSFER, _transfer),
+    "transfer_done": (MomentKind.TRANSFERRED, _with("node {} has taken over", "to")),
+    "transfer_failed": (MomentKind.TRANSFERRED, _says("nobody has taken over in time")),
+    "snapshot_sending": (MomentKind.SNAPSHOT, _with("sends node {} a snapshot", "peer")),
+    "snapshot_installed": (
+        MomentKind.INSTALLED,
+        _with("has taken a snapshot up to offset {}", "next_offset"),
+    ),
+    "prefix_cut": (MomentKind.CUT, _with("cuts its log: the first event kept is {}", "first_offset")),
+    "rejoin_begun": (MomentKind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
+    "rejoin_done": (MomentKind.REPAIRED, _says("has rejoined")),
+    "copy_trusted": (MomentKind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
 }
 LEFT_OUT: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl.bench import ledger
-from esctl.observe.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Moment, MomentKind
 from esctl.playbook import journal
 from esctl.playbook.journal import Event
 
@@ -18,7 +18,7 @@ _DETAILS: Final = ("step", "title", "state", "why", "command", "verdict")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PlaybookRun:
     """What a run did, in the order of its journal."""
 
     cluster: str
@@ -28,14 +28,16 @@ class Run:
     """When, in seconds since 1970, and how long clients waited at most."""
 
 
-def read(name: str) -> Run:
+def read(name: str) -> PlaybookRun:
     """The run of that name; raises `RunNotFound`, `RunUnreadable`."""
     directory = journal.find(name)
     events = journal.read(directory)
     cluster = next((str(event["cluster"]) for event in events if "cluster" in event), "")
     loads = [path.parent for path in directory.glob(f"loads/*/{ledger.SAMPLES}")]
     latency = sorted(sample for load in loads for sample in _latencies(load))
-    return Run(cluster, [moment for event in events for moment in [_moment(event)] if moment], latency)
+    return PlaybookRun(
+        cluster, [moment for event in events for moment in [_moment(event)] if moment], latency
+    )
 
 
 def _moment(line: Event) -> Moment | None:
@@ -46,26 +48,28 @@ def _moment(line: Event) -> Moment | None:
     match event:
         case "run-begins" | "session-begins" | "session-ends":
             # They bound the run on the axis and tell nothing of the cluster.
-            return Moment(at_s, None, Kind.RUN, str(event), {})
+            return Moment(at_s, None, MomentKind.RUN, str(event), {})
         case "step-begins" if isinstance(path, str):
             title = line.get("title")
-            return Moment(at_s, None, Kind.STEP, f"step {path}{f': {title}' if title else ''}", details)
+            return Moment(at_s, None, MomentKind.STEP, f"step {path}{f': {title}' if title else ''}", details)
         case "step-ends" if isinstance(path, str):
             why = line.get("why")
             return Moment(
-                at_s, None, Kind.STEP_OVER, f"{line.get('state')}{f' ({why})' if why else ''}", details
+                at_s, None, MomentKind.STEP_OVER, f"{line.get('state')}{f' ({why})' if why else ''}", details
             )
         case "undo-begins" if isinstance(path, str):
-            return Moment(at_s, None, Kind.STEP, f"undo of step {path}", {**details, "step": f"undo {path}"})
+            return Moment(
+                at_s, None, MomentKind.STEP, f"undo of step {path}", {**details, "step": f"undo {path}"}
+            )
         case "undo-ends" if isinstance(path, str):
             done = "done" if line.get("ok") else f"failed: {line.get('why')}"
-            return Moment(at_s, None, Kind.STEP_OVER, done, {**details, "step": f"undo {path}"})
+            return Moment(at_s, None, MomentKind.STEP_OVER, done, {**details, "step": f"undo {path}"})
         case "verdict":
             why = line.get("why")
             text = f"verdict: {line.get('verdict')}{f' ({why})' if why else ''}"
-            return Moment(at_s, None, Kind.STEP_OVER, text, {**details, "step": "verdict"})
+            return Moment(at_s, None, MomentKind.STEP_OVER, text, {**details, "step": "verdict"})
         case "guard" if line.get("state") == "breached":
-            return Moment(at_s, None, Kind.TROUBLE, f"guard breached: {line.get('expr')}", details)
+            return Moment(at_s, None, MomentKind.TROUBLE, f"guard breached: {line.get('expr')}", details)
         case _:
             return None
 

@@ -25,7 +25,7 @@ from esctl.observe.timeline.happenings import (
     transfers,
 )
 from esctl.observe.timeline.lanes import LEADER, PAUSED, Lane, lanes, without_leader
-from esctl.observe.timeline.moments import Kind, Moment
+from esctl.observe.timeline.moments import Moment, MomentKind
 
 WHYS: Final = {
     "silence": "node {by} was silent",
@@ -124,7 +124,7 @@ def tell(
         every,
         sorted(inside, key=lambda one: (one.begin_s, one.kind, one.nodes, one.text)),
         [one for one in won if begin_s <= one.end_s and one.begin_s <= end_s],
-        [one for one in ordered if one.kind is Kind.VOTE and begin_s <= one.at_s <= end_s],
+        [one for one in ordered if one.kind is MomentKind.VOTE and begin_s <= one.at_s <= end_s],
         _with_silence(without_leader(every, begin_s, end_s), won, begin_s),
         [(at_s, value) for at_s, value in latency_ms if begin_s <= at_s <= end_s],
     )

@@ -31,7 +31,7 @@ class Shelved:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class NotedBackup:
     """The last backup that was made of a cluster here, as far as it is still there.
 
     `next_offset`: up to there it has the cluster's events for certain. The end of a stopped node's log may
@@ -82,7 +82,7 @@ def note(cluster: state.Cluster, path: Path) -> None:
     state.write_atomically(cluster.directory / _NOTE, json.dumps(document, indent=2) + "\n")
 
 
-def last_of(cluster: state.Cluster) -> Noted | None:
+def last_of(cluster: state.Cluster) -> NotedBackup | None:
     """The last backup of the cluster as it is now; None when there is none, or its file is none any more."""
     try:
         path = Path(json.loads((cluster.directory / _NOTE).read_text(encoding="utf-8"))["path"])
@@ -92,7 +92,7 @@ def last_of(cluster: state.Cluster) -> Noted | None:
     origin = manifest.origin
     if origin.cluster != cluster.identity:
         return None
-    return Noted(path, min(origin.known_offset, manifest.next_offset), origin.created)
+    return NotedBackup(path, min(origin.known_offset, manifest.next_offset), origin.created)
 
 
 def _look(path: Path) -> Shelved:

@@ -30,7 +30,7 @@ SENT_AGAIN: Final = 16
 """Entries whose events are sent again."""
 
 
-class Watcher(Protocol):
+class DrillProgress(Protocol):
     """Who is told how far it has come."""
 
     def advance(self, amount: int = 1) -> None:
@@ -38,7 +38,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class DrillCopy:
     """One node's events up to the end: their hash, or why there is none."""
 
     cluster: str
@@ -48,10 +48,10 @@ class Copy:
 
 
 @dataclass(slots=True)
-class Findings:
+class DrillFindings:
     """What came out."""
 
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[DrillCopy] = field(default_factory=list)
     sent_again: int = 0
     known_again: int = 0
 
@@ -76,21 +76,21 @@ class Findings:
 
 
 async def compare(
-    source: Cluster, restored: Cluster, reader: BackupReader, begin: Callable[[int], Watcher]
-) -> Findings:
+    source: Cluster, restored: Cluster, reader: BackupReader, begin: Callable[[int], DrillProgress]
+) -> DrillFindings:
     """Hash every node of both clusters, each on its own, then send the last events again to the restored."""
-    findings, manifest = Findings(), reader.manifest
+    findings, manifest = DrillFindings(), reader.manifest
     nodes = [(cluster, node) for cluster in (source, restored) for node in cluster.nodes]
     watcher = begin(manifest.events * len(nodes))
 
     async def look(cluster: Cluster, node: Node) -> None:
         try:
             found = await _hash_of(cluster, node, manifest, watcher)
-            findings.copies.append(Copy(cluster.name, node.id, found))
+            findings.copies.append(DrillCopy(cluster.name, node.id, found))
         except (DamagedBackup, DamagedRecord) as error:
-            findings.copies.append(Copy(cluster.name, node.id, "none", str(error)))
+            findings.copies.append(DrillCopy(cluster.name, node.id, "none", str(error)))
         except EventStreamError as error:
-            findings.copies.append(Copy(cluster.name, node.id, None, reason_of(error)))
+            findings.copies.append(DrillCopy(cluster.name, node.id, None, reason_of(error)))
 
     async with trio.open_nursery() as nursery:
         for cluster, node in nodes:
@@ -100,7 +100,7 @@ async def compare(
     return findings
 
 
-async def _hash_of(cluster: Cluster, node: Node, manifest: Manifest, watcher: Watcher) -> str:
+async def _hash_of(cluster: Cluster, node: Node, manifest: Manifest, watcher: DrillProgress) -> str:
     """The hash of one node's events from the first to the last of the backup."""
     content = ContentHash(manifest.first_offset, manifest.next_offset)
     offset = manifest.first_offset

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esctl.query.survey import Survey
-from esctl.upkeep.backups.catalog import Noted
+from esctl.upkeep.backups.catalog import NotedBackup
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Need:
     offset: int
 
 
-def needs(survey: Survey, last_backup: Noted | None) -> Sequence[Need]:
+def needs(survey: Survey, last_backup: NotedBackup | None) -> Sequence[Need]:
     """Everything that holds the log, the most demanding first."""
     found = [
         Need(

@@ -16,7 +16,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.state import Cluster
 from esctl.upkeep.backups import drill, offlinedata, taking
-from esctl.upkeep.backups.drill import Findings
+from esctl.upkeep.backups.drill import DrillFindings
 from esctl.upkeep.backups.starting import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
@@ -27,7 +27,7 @@ class Rehearsed:
     """What came out, and what is left behind."""
 
     manifest: Manifest
-    findings: Findings
+    findings: DrillFindings
     throw_away: str
     seconds: dict[str, float]
     left: list[Path]
@@ -71,7 +71,7 @@ def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> 
         file = home / "drill.esbackup"
         with ExitStack() as bars:
 
-            def begin(total: int) -> taking.Watcher:
+            def begin(total: int) -> taking.BackupProgress:
                 return bars.enter_context(run.terminal.progress(f"backing up {source.name}", total, "events"))
 
             made = file
@@ -82,10 +82,10 @@ def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> 
     return reader
 
 
-def _compare(run: Invocation, source: Cluster, restored: Cluster, reader: BackupReader) -> Findings:
+def _compare(run: Invocation, source: Cluster, restored: Cluster, reader: BackupReader) -> DrillFindings:
     with ExitStack() as bars:
 
-        def begin(total: int) -> drill.Watcher:
+        def begin(total: int) -> drill.DrillProgress:
             return bars.enter_context(run.terminal.progress("comparing", total, "events"))
 
         return run.trio(lambda: drill.compare(source, restored, reader, begin))

@@ -41,14 +41,16 @@ ROUND_S: Final = 0.05
 _GONE: Final = (Busy, ConnectionLost, OperationTimeout, Rejoining, Unreachable)
 
 
-class Watcher(Protocol):
+class BackupProgress(Protocol):
     """Who is told how far it has come; `terminal.Progress` is one."""
 
     def advance(self, amount: int = 1) -> None:
         """So many more events are written."""
 
 
-async def take(cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], Watcher]) -> Manifest:
+async def take(
+    cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], BackupProgress]
+) -> Manifest:
     """Write the backup `into`, from the node `number` or the one that can best be asked.
 
     `begin` is called with the number of events of each try. Raises `FileTaken`, `MachineRefused`,
@@ -69,7 +71,9 @@ async def take(cluster: Cluster, into: Path, number: int | None, begin: Callable
     ) from last
 
 
-async def _try(cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], Watcher]) -> Manifest:
+async def _try(
+    cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], BackupProgress]
+) -> Manifest:
     end = await confirmed_end(cluster)
     async with connect_node(cluster.node(end.leader).client, cluster=cluster.identity) as link:
         target = (await link.read_entries(limits.MAX_INDEX, linearizable=True)).applied_index
@@ -111,7 +115,7 @@ def _sources(survey: Survey, leader: int) -> list[Node]:
 
 
 async def _from_any(
-    cluster: Cluster, nodes: Sequence[Node], writer: BackupWriter, target: int, watcher: Watcher
+    cluster: Cluster, nodes: Sequence[Node], writer: BackupWriter, target: int, watcher: BackupProgress
 ) -> dict[str, Any]:
     """Read from one node after the other until the entry at `target` is there; the status of the last."""
     error: EventStreamError = Unreachable(f"no node of {cluster.name} can be asked")
@@ -127,7 +131,7 @@ async def _from_any(
     raise error
 
 
-async def _from_one(link: NodeLink, writer: BackupWriter, target: int, watcher: Watcher) -> None:
+async def _from_one(link: NodeLink, writer: BackupWriter, target: int, watcher: BackupProgress) -> None:
     if writer.next_index == 1 and not writer.has_snapshot:
         await link.fetch_snapshot(writer.add_piece)
     patience = trio.current_time() + PATIENCE_S

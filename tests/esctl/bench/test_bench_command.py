@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from esctl.bench.generator import Generator
-from esctl.bench.runner import Load, Plan
+from esctl.bench.runner import Load, TrialPlan
 from esctl.bench.trial import kept_up, run_trial
 from esctl.clusters import state
 from esctl.commands.bench import produce as bench
@@ -28,7 +28,7 @@ from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
 from tests.esctl.sink_node import SinkNode, sink
 
 
-async def answered(log: Log, plan: Plan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:
+async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:
     """What the command says of so many runs on `log`."""
     nodes = nodes or Nodes()
     trials = [
@@ -44,7 +44,7 @@ def figures(answer: Answer) -> dict[str, Any]:
     return found
 
 
-async def loaded(log: Log, plan: Plan) -> Load:
+async def loaded(log: Log, plan: TrialPlan) -> Load:
     load = Load(log, Generator(RUN, 128, plan.events_a_batch), plan)
     await load.run()
     return load
@@ -54,7 +54,7 @@ async def loaded(log: Log, plan: Plan) -> Load:
 
 
 async def test_a_closed_loop_keeps_its_window_full(autojump_clock: trio.abc.Clock) -> None:
-    answer = await answered(Log(), Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4))
+    answer = await answered(Log(), TrialPlan(seconds=2, warmup_s=1, rate=0, batch=10, window=4))
     found = figures(answer)
     assert found["events_per_s"] == pytest.approx(4 * 10 / 0.01, rel=0.02)
     assert found["payload_mb_per_s"] == pytest.approx(4000 * 128 / 1e6, rel=0.02)
@@ -67,7 +67,7 @@ async def test_a_closed_loop_keeps_its_window_full(autojump_clock: trio.abc.Cloc
 
 async def test_the_cost_of_an_event_is_that_of_the_measured_time(autojump_clock: trio.abc.Clock) -> None:
     # 4,000 events a second; the leader takes 0.5 s of processor time a second, the followers 0.2 and 0.3.
-    found = figures(await answered(Log(), Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)))
+    found = figures(await answered(Log(), TrialPlan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)))
     assert found["leader_cpu_us_per_event"] == pytest.approx(125, rel=0.02)
     assert found["follower_cpu_us_per_event"] == pytest.approx(75, rel=0.02)
     assert found["client_cpu_us_per_event"] == pytest.approx(62.5, rel=0.02)
@@ -77,7 +77,7 @@ async def test_the_cost_of_an_event_is_that_of_the_measured_time(autojump_clock:
 async def test_a_rate_is_kept_and_a_stall_is_charged_to_every_event_it_delayed(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    plan = Plan(seconds=10, warmup_s=1, rate=1000, batch=64, window=64)
+    plan = TrialPlan(seconds=10, warmup_s=1, rate=1000, batch=64, window=64)
     assert plan.events_a_batch == 1
     answer = await answered(Log(still_from=5, still_to=6), plan)
     found = figures(answer)
@@ -98,7 +98,7 @@ async def test_a_client_that_is_held_up_says_so_itself(autojump_clock: trio.test
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold_up)
-        answer = await answered(Log(), Plan(seconds=4, warmup_s=1, rate=100, batch=64, window=64))
+        answer = await answered(Log(), TrialPlan(seconds=4, warmup_s=1, rate=100, batch=64, window=64))
     assert answer.data["detail"]["generator_late_ms"][0] == pytest.approx(500, abs=20)
 
 
@@ -106,14 +106,14 @@ async def test_a_client_that_is_held_up_says_so_itself(autojump_clock: trio.test
 async def test_nothing_is_unfinished_where_everything_was_acked(
     autojump_clock: trio.abc.Clock, rate: float
 ) -> None:
-    found = figures(await answered(Log(), Plan(seconds=1, warmup_s=0.3, rate=rate, batch=64, window=64)))
+    found = figures(await answered(Log(), TrialPlan(seconds=1, warmup_s=0.3, rate=rate, batch=64, window=64)))
     assert found["unfinished"] == 0
 
 
 async def test_the_curves_show_the_second_in_which_the_log_stood_still(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    plan = Plan(seconds=6, warmup_s=1, rate=1000, batch=64, window=2000)
+    plan = TrialPlan(seconds=6, warmup_s=1, rate=1000, batch=64, window=2000)
     series = (await answered(Log(still_from=3, still_to=4), plan)).data["series"]
     # The measured time begins a second after the log does.
     rates = dict(series["events_per_s"])
@@ -128,7 +128,7 @@ async def test_the_curves_show_the_second_in_which_the_log_stood_still(
 
 async def test_several_runs_give_the_median_and_the_range(autojump_clock: trio.abc.Clock) -> None:
     log = Log(still_from=4, still_to=5)  # in the second run
-    answer = await answered(log, Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4), runs=3)
+    answer = await answered(log, TrialPlan(seconds=2, warmup_s=1, rate=0, batch=10, window=4), runs=3)
     rates = [run["events_per_s"] for run in answer.data["runs"]]
     assert rates[1] == pytest.approx(2000, rel=0.05)
     assert figures(answer)["events_per_s"] == sorted(rates)[1]
@@ -140,10 +140,10 @@ async def test_several_runs_give_the_median_and_the_range(autojump_clock: trio.a
 
 
 def test_a_batch_at_a_rate_holds_what_falls_due_in_a_millisecond() -> None:
-    assert Plan(1, 0, rate=60_000, batch=64, window=1).events_a_batch == 60
-    assert Plan(1, 0, rate=10_000_000, batch=64, window=1).events_a_batch == 64
-    assert Plan(1, 0, rate=10, batch=64, window=1).events_a_batch == 1
-    assert Plan(1, 0, rate=0, batch=64, window=1).events_a_batch == 64
+    assert TrialPlan(1, 0, rate=60_000, batch=64, window=1).events_a_batch == 60
+    assert TrialPlan(1, 0, rate=10_000_000, batch=64, window=1).events_a_batch == 64
+    assert TrialPlan(1, 0, rate=10, batch=64, window=1).events_a_batch == 1
+    assert TrialPlan(1, 0, rate=0, batch=64, window=1).events_a_batch == 64
 
 
 # --- what goes wrong -----------------------------------------------------------------------------
@@ -155,7 +155,7 @@ async def test_events_without_an_ack_are_counted_by_what_is_known_of_them(
 ) -> None:
     log = Log()
     log.error = error
-    answer = await answered(log, Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
+    answer = await answered(log, TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
     found = figures(answer)
     assert found["failed" if failed else "unknown"] == pytest.approx(100, abs=10)
     assert found["unknown" if failed else "failed"] == 0
@@ -171,13 +171,13 @@ async def test_events_that_never_left_are_not_unknown(delay_s: float, autojump_c
     log = Log(delay_s)
     log.leads, log.error = False, NoQuorum("nobody leads")
     log.fails_every = 1
-    load = await loaded(log, Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
+    load = await loaded(log, TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
     assert (load.acked, load.unknown) == (0, 0)
     assert load.failed == load.sent
 
 
 async def test_an_overload_is_called_one(autojump_clock: trio.abc.Clock) -> None:
-    plan = Plan(seconds=2, warmup_s=0, rate=1000, batch=64, window=1)
+    plan = TrialPlan(seconds=2, warmup_s=0, rate=1000, batch=64, window=1)
     answer = await answered(Log(delay_s=0.1), plan)
     assert figures(answer)["events_per_s"] < 20
     assert any("did not keep up" in str(view) for view in answer.views)
@@ -192,7 +192,7 @@ async def test_an_overload_is_called_one(autojump_clock: trio.abc.Clock) -> None
 async def test_one_run_of_several_that_is_an_overload_makes_it_inconclusive(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    plan = Plan(seconds=4, warmup_s=1, rate=1000, batch=64, window=64)
+    plan = TrialPlan(seconds=4, warmup_s=1, rate=1000, batch=64, window=64)
     answer = await answered(Log(still_from=6, still_to=11), plan, runs=3)
     assert figures(answer)["events_per_s"] == pytest.approx(1000, rel=0.02)  # the median
     assert answer.exit_code is Exit.INCONCLUSIVE
@@ -202,7 +202,7 @@ async def test_a_rate_that_is_reached_is_conclusive_and_a_closed_loop_has_none(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     for rate, reached in ((1000, True), (0, None)):
-        answer = await answered(Log(), Plan(seconds=2, warmup_s=1, rate=rate, batch=64, window=64))
+        answer = await answered(Log(), TrialPlan(seconds=2, warmup_s=1, rate=rate, batch=64, window=64))
         assert answer.exit_code is Exit.OK
         assert answer.data["detail"]["rate_reached"] is reached
 
@@ -218,7 +218,7 @@ def test_a_hundredth_may_be_missing_and_a_moment_at_the_end(
 
 
 async def test_nothing_acked_is_an_error_and_its_latencies_are_empty(autojump_clock: trio.abc.Clock) -> None:
-    plan = Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2)
+    plan = TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=2)
     answer = await answered(Log(delay_s=1000), plan)
     assert answer.exit_code == Exit.ERROR
     found = figures(answer)
@@ -230,7 +230,7 @@ async def test_nothing_acked_is_an_error_and_its_latencies_are_empty(autojump_cl
 
 async def test_costs_are_unknown_where_the_leadership_moved(autojump_clock: trio.abc.Clock) -> None:
     nodes = Nodes()
-    plan = Plan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)
+    plan = TrialPlan(seconds=2, warmup_s=1, rate=0, batch=10, window=4)
 
     async def move() -> None:
         await trio.sleep(2)
@@ -300,7 +300,7 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
 async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
     autojump_clock: trio.abc.Clock, tmp_path: Path
 ) -> None:
-    load = await loaded(Log(delay_s=1000), Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=2))
+    load = await loaded(Log(delay_s=1000), TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=2))
     own = clusters.plan("bench", tmp_path)
     assert screens.added([load], own) == (
         "0 generated events, and up to 20 more, stay in bench; next: esctl cluster destroy bench"
@@ -308,7 +308,7 @@ async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
 
 
 async def test_an_interrupted_bench_says_what_was_acked(autojump_clock: trio.abc.Clock) -> None:
-    load = await loaded(Log(), Plan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
+    load = await loaded(Log(), TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
     answer = screens.without_figures([load])
     assert answer.data == {"acked_in_all": load.acked, "failed": 0, "unknown": 0}
     assert screens.without_figures([]) == Answer()

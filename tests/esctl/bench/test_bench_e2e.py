@@ -9,7 +9,7 @@ import trio
 
 from esctl.bench.delivery import Deliveries, EndToEnd, Followed, run_end_to_end
 from esctl.bench.generator import Generator
-from esctl.bench.runner import Plan
+from esctl.bench.runner import TrialPlan
 from esctl.commands.bench import e2e
 from esctl.exits import Exit
 from esctl.ui.answer import Answer
@@ -17,7 +17,7 @@ from esctl.ui.terminal import Output, Terminal
 from esnode.client import StoredBatch
 from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
 
-PLAN = Plan(seconds=4, warmup_s=1, rate=1000, batch=64, window=16)
+PLAN = TrialPlan(seconds=4, warmup_s=1, rate=1000, batch=64, window=16)
 
 
 class Follower:

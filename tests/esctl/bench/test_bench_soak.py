@@ -11,7 +11,7 @@ import trio
 
 from esctl.bench.endurance import Endurance
 from esctl.bench.generator import Generator
-from esctl.bench.runner import Plan
+from esctl.bench.runner import TrialPlan
 from esctl.bench.usage import Usage
 from esctl.commands.bench import soak
 from esctl.exits import Exit
@@ -35,7 +35,7 @@ class Soaking:
     """A soak of `minutes` on a fake log, looked at each ten seconds, and what was printed meanwhile."""
 
     def __init__(self, home: Path, minutes: float, output: Output = Output.PLAIN) -> None:
-        plan = Plan(seconds=minutes * 60, warmup_s=2, rate=RATE, batch=64, window=64)
+        plan = TrialPlan(seconds=minutes * 60, warmup_s=2, rate=RATE, batch=64, window=64)
         self.out, self.err = io.StringIO(), io.StringIO()
         terminal = Terminal(output, stdout=self.out, stderr=self.err)
         self.endurance = Endurance(Generator(RUN, 128, plan.events_a_batch), plan, 10.0, (1, 2, 3))

@@ -7,7 +7,7 @@ import trio
 
 from esctl.bench.generator import Generator
 from esctl.bench.knee import Search
-from esctl.bench.runner import Plan
+from esctl.bench.runner import TrialPlan
 from esctl.bench.trial import run_trial
 from esctl.commands.bench import sweep
 from esctl.errors import InvalidArgument
@@ -22,13 +22,13 @@ MANY = ",".join(map(str, range(1, 50)))
 
 async def swept(search: Search, log_of: Callable[[], Log]) -> Answer:
     """What the command says of such logs, each rate measured for a second."""
-    steps: list[sweep.Step] = []
+    steps: list[sweep.SweepStep] = []
     loads = []
     while (rate := search.next_rate()) is not None:
-        plan = Plan(seconds=1, warmup_s=0.2, rate=rate, batch=64, window=64)
+        plan = TrialPlan(seconds=1, warmup_s=0.2, rate=rate, batch=64, window=64)
         trial = await run_trial(log_of(), Nodes().look, Generator(RUN, 128, plan.events_a_batch), plan)
         figures = trial.figures()
-        steps.append(sweep.Step(rate, figures, sweep.verdict_on(figures, rate * plan.seconds, BOUND_MS)))
+        steps.append(sweep.SweepStep(rate, figures, sweep.verdict_on(figures, rate * plan.seconds, BOUND_MS)))
         search.took(rate, good=steps[-1].good)
         loads.append(trial.load)
     settings = {"bound_p99_ms": BOUND_MS, "x": "events/s asked"}

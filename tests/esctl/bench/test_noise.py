@@ -8,11 +8,11 @@ from statistics import median
 import pytest
 
 from esctl.bench import noise
-from esctl.bench.noise import Source, band, is_higher_at_the_top
+from esctl.bench.noise import NoiseSource, band, is_higher_at_the_top
 
 
 def test_the_band_of_three_runs_is_twice_the_mean_range_of_both_sides() -> None:
-    assert band([90, 100, 110], [95, 100, 105]) == noise.Band(30, Source.RUNS)
+    assert band([90, 100, 110], [95, 100, 105]) == noise.Band(30, NoiseSource.RUNS)
 
 
 def test_the_side_with_fewer_runs_decides_the_factor() -> None:
@@ -21,20 +21,20 @@ def test_the_side_with_fewer_runs_decides_the_factor() -> None:
 
 
 def test_no_band_is_narrower_than_what_is_tolerated() -> None:
-    assert band([100, 100, 100], [100, 100, 100]) == noise.Band(5, Source.TOLERANCE)
-    assert band([100, 100, 100], [100, 100, 100], 2.5) == noise.Band(2.5, Source.TOLERANCE)
-    assert band([99, 100, 101], [99, 100, 101], 0) == noise.Band(4, Source.RUNS)
+    assert band([100, 100, 100], [100, 100, 100]) == noise.Band(5, NoiseSource.TOLERANCE)
+    assert band([100, 100, 100], [100, 100, 100], 2.5) == noise.Band(2.5, NoiseSource.TOLERANCE)
+    assert band([99, 100, 101], [99, 100, 101], 0) == noise.Band(4, NoiseSource.RUNS)
 
 
 def test_too_few_runs_have_no_band_but_a_coarse_one_or_the_one_that_is_given() -> None:
-    assert band([100], [100]) == noise.Band(25, Source.COARSE)
-    assert band([100, 100], [100, 100, 100]) == noise.Band(25, Source.COARSE)
-    assert band([100], [100], coarse_percent=100) == noise.Band(100, Source.COARSE)
-    assert band([100], [100], 7) == noise.Band(7, Source.GIVEN)
+    assert band([100], [100]) == noise.Band(25, NoiseSource.COARSE)
+    assert band([100, 100], [100, 100, 100]) == noise.Band(25, NoiseSource.COARSE)
+    assert band([100], [100], coarse_percent=100) == noise.Band(100, NoiseSource.COARSE)
+    assert band([100], [100], 7) == noise.Band(7, NoiseSource.GIVEN)
 
 
 def test_what_few_runs_show_of_the_noise_widens_a_coarse_band() -> None:
-    assert band([80, 120], [100]) == noise.Band(40, Source.COARSE)
+    assert band([80, 120], [100]) == noise.Band(40, NoiseSource.COARSE)
 
 
 def test_an_outlier_among_many_runs_does_not_widen_the_band() -> None:

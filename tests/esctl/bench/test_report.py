@@ -188,7 +188,7 @@ def test_a_strike_whose_phases_nobody_knows_has_no_bar() -> None:
 def test_any_finite_numbers_can_be_drawn(low: float, high: float) -> None:
     points = [(low, high), (high, low), (low, low)]
     for unit in ("ms", ""):
-        figure = plot.curves("any", {"a": points}, plot.Axis("x"), plot.Axis("y", unit))
+        figure = plot.curves("any", {"a": points}, plot.PlotAxis("x"), plot.PlotAxis("y", unit))
         places = re.findall(r"[-\d.]+", next(figure.iter("polyline")).get("points") or "")
         assert len(places) == 6
         assert all(0 <= float(place) <= plot.WIDTH for place in places)
@@ -210,9 +210,9 @@ def test_a_long_curve_is_thinned_and_keeps_its_spikes() -> None:
 
 
 def test_latencies_far_apart_get_decades() -> None:
-    far = plot.curves("far", {"a": [(0, 1), (1, 400)]}, plot.Axis("x"), plot.Axis("", "ms"))
+    far = plot.curves("far", {"a": [(0, 1), (1, 400)]}, plot.PlotAxis("x"), plot.PlotAxis("", "ms"))
     assert "logarithmic" in "".join(far.itertext())
-    near = plot.curves("near", {"a": [(0, 1), (1, 4)]}, plot.Axis("x"), plot.Axis("", "ms"))
+    near = plot.curves("near", {"a": [(0, 1), (1, 4)]}, plot.PlotAxis("x"), plot.PlotAxis("", "ms"))
     assert "logarithmic" not in "".join(near.itertext())
 
 

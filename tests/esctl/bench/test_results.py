@@ -10,7 +10,7 @@ import pytest
 
 from esctl.bench import validity
 from esctl.bench.result import check_place, read, save
-from esctl.bench.units import Reading, better, number, reading
+from esctl.bench.units import FigureText, better, number, reading
 from esctl.errors import InputUnreadable, InvalidResult, MachineRefused
 from tests.esctl.results import result
 
@@ -144,25 +144,25 @@ def test_figures_without_a_unit_may_be_below_zero_and_so_may_the_time_before_a_s
 @pytest.mark.parametrize(
     ("name", "read_as", "way"),
     [
-        ("events_per_s", Reading("events", "events/s"), 1),
-        ("follower_events_per_s", Reading("follower", "events/s"), 1),
-        ("payload_bytes_per_s", Reading("payload", "MB/s", 1e6), 1),
-        ("payload_mb_per_s", Reading("payload", "MB/s"), 1),
-        ("rate_per_s", Reading("rate", "events/s"), 1),
-        ("knee_per_s", Reading("knee", "/s"), 1),
-        ("p999_ms", Reading("p99.9", "ms"), -1),
-        ("raw_p9999_ms", Reading("raw p99.99", "ms"), 0),
-        ("leader_rss_bytes", Reading("leader rss", "MB", 1e6), -1),
-        ("leader_cpu_us_per_event", Reading("leader cpu", "µs an event"), -1),
-        ("events_of_floor", Reading("events", "of the floor"), 1),
-        ("lost", Reading("lost", ""), -1),
-        ("failed", Reading("failed", ""), -1),
-        ("seconds", Reading("seconds", ""), 0),
-        ("_ms", Reading("ms", ""), -1),
-        ("", Reading("", ""), 0),
+        ("events_per_s", FigureText("events", "events/s"), 1),
+        ("follower_events_per_s", FigureText("follower", "events/s"), 1),
+        ("payload_bytes_per_s", FigureText("payload", "MB/s", 1e6), 1),
+        ("payload_mb_per_s", FigureText("payload", "MB/s"), 1),
+        ("rate_per_s", FigureText("rate", "events/s"), 1),
+        ("knee_per_s", FigureText("knee", "/s"), 1),
+        ("p999_ms", FigureText("p99.9", "ms"), -1),
+        ("raw_p9999_ms", FigureText("raw p99.99", "ms"), 0),
+        ("leader_rss_bytes", FigureText("leader rss", "MB", 1e6), -1),
+        ("leader_cpu_us_per_event", FigureText("leader cpu", "µs an event"), -1),
+        ("events_of_floor", FigureText("events", "of the floor"), 1),
+        ("lost", FigureText("lost", ""), -1),
+        ("failed", FigureText("failed", ""), -1),
+        ("seconds", FigureText("seconds", ""), 0),
+        ("_ms", FigureText("ms", ""), -1),
+        ("", FigureText("", ""), 0),
     ],
 )
-def test_the_unit_of_a_figure_is_read_from_its_name(name: str, read_as: Reading, way: int) -> None:
+def test_the_unit_of_a_figure_is_read_from_its_name(name: str, read_as: FigureText, way: int) -> None:
     assert reading(name) == read_as
     assert better(name) == way
 

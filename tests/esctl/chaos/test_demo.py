@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from esctl.chaos import tour
-from esctl.chaos.tour import Story, read_events
+from esctl.chaos.tour import TourStory, read_events
 from esctl.clusters import state
 from esctl.clusters.backends import holder
 from esctl.clusters.state import Cluster
@@ -20,7 +20,7 @@ from esctl.errors import ClusterExists, InputUnreadable, MachineRefused
 from esctl.exits import Exit
 from esctl.verify.audit import Audit
 from esctl.verify.history import History
-from esctl.verify.verdict import Verdict
+from esctl.verify.verdict import LogVerdict
 from esnode.events import encode_event, key_of
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import plan
@@ -29,8 +29,8 @@ from tests.esctl.wire_node import event, record
 FLIGHTS = Path(__file__).resolve().parents[3] / "examples" / "flights-2013-01.ndjson.gz"
 
 
-def a_good_story() -> Story:
-    story = Story(total=100, leader_before=2, leader_after=3)
+def a_good_story() -> TourStory:
+    story = TourStory(total=100, leader_before=2, leader_after=3)
     story.first.sent = story.first.acked = 100
     story.second.sent = story.second.acked = story.second.duplicates = 100
     story.killed_pid, story.killed_after, story.killed_s = 7, 34, 5.0
@@ -40,7 +40,7 @@ def a_good_story() -> Story:
     return story
 
 
-def verdict_of(count: int) -> Verdict:
+def verdict_of(count: int) -> LogVerdict:
     """Three nodes that agree on so many events of the 100 that are expected."""
     history = History([1, 2, 3])
     for n in range(count):

@@ -12,8 +12,8 @@ from esctl.bench.generator import Generator
 from esctl.bench.openloop import OpenLoop, events_a_batch, first_ack_s, longest_gap_s, longest_gap_within_s
 from esctl.chaos.failover import drill as drills
 from esctl.chaos.failover.drill import Drill, standing_of
-from esctl.chaos.failover.election import Election, Phases, election_in, phases_of
-from esctl.chaos.failover.kinds import Kind
+from esctl.chaos.failover.election import MeasuredElection, Phases, election_in, phases_of
+from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.spread import Spread, spread_of
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.nodelog import LogLine
@@ -172,7 +172,7 @@ KILLED = [
 
 def test_the_phases_of_a_kill_are_read_from_the_survivors_logs() -> None:
     election = election_in(KILLED, 1, 4, 10.0)
-    assert election == Election(2, 5, 10.004, 10.007, 10.013, 10.018, 10.6)
+    assert election == MeasuredElection(2, 5, 10.004, 10.007, 10.013, 10.018, 10.6)
     phases = phases_of(election, 10.0, 10.020)
     assert phases == Phases(7.0, 6.0, 5.0, 2.0)
 
@@ -213,7 +213,7 @@ def test_a_transfer_is_read_from_the_old_leaders_log_too() -> None:
         line(10.009, 3, "first_commit", new_term=5),
     ]
     election = election_in(lines, 1, 4, 10.0)
-    assert election == Election(3, 5, 10.002, 10.002, 10.006, 10.009, 10.003)
+    assert election == MeasuredElection(3, 5, 10.002, 10.002, 10.006, 10.009, 10.003)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_phases_are_not_told_when_the_wall_clock_was_set_meanwhile() -> None:
 
 
 @asynccontextmanager
-async def drilled(kind: Kind, times: int = 1, **settings: Any) -> AsyncIterator[tuple[Ring, Drill]]:
+async def drilled(kind: StrikeKind, times: int = 1, **settings: Any) -> AsyncIterator[tuple[Ring, Drill]]:
     """A ring and a drill on it that has not begun."""
     async with trio.open_nursery() as nursery:
         ring = Ring(nursery, **settings)
@@ -253,7 +253,7 @@ async def drilled(kind: Kind, times: int = 1, **settings: Any) -> AsyncIterator[
 
 
 async def test_a_killed_leader_is_measured_and_started_again(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.KILL, 3) as (ring, drill):
+    async with drilled(StrikeKind.KILL, 3) as (ring, drill):
         await drill.run()
     assert ring.done == ["kill 1", "start 1", "kill 2", "start 2", "kill 3", "start 3"]
     assert set(ring.states.values()) == {RunState.RUNNING}
@@ -276,7 +276,7 @@ async def test_a_killed_leader_is_measured_and_started_again(autojump_clock: tri
 
 
 async def test_a_paused_leader_goes_on_once_the_others_serve(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.PAUSE, stands_s=0.5) as (ring, drill):
+    async with drilled(StrikeKind.PAUSE, stands_s=0.5) as (ring, drill):
         await drill.run()
     (strike,) = drill.strikes
     assert ring.done == ["pause 1", "resume 1"]
@@ -287,7 +287,7 @@ async def test_a_paused_leader_goes_on_once_the_others_serve(autojump_clock: tri
 async def test_a_leader_that_was_cut_off_is_connected_again_once_the_others_serve(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with drilled(Kind.PARTITION, stands_s=0.5) as (ring, drill):
+    async with drilled(StrikeKind.PARTITION, stands_s=0.5) as (ring, drill):
         await drill.run()
     (strike,) = drill.strikes
     assert not strike.missed
@@ -296,7 +296,7 @@ async def test_a_leader_that_was_cut_off_is_connected_again_once_the_others_serv
 
 
 async def test_a_cut_that_nobody_could_mend_is_told_with_its_end(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.PARTITION, mends=False) as (_ring, drill):
+    async with drilled(StrikeKind.PARTITION, mends=False) as (_ring, drill):
         with pytest.raises(BaseExceptionGroup) as caught:
             await drill.run()
     assert isinstance(the_error(caught.value), Unreachable)
@@ -304,7 +304,7 @@ async def test_a_cut_that_nobody_could_mend_is_told_with_its_end(autojump_clock:
 
 
 async def test_a_transfer_takes_nobody_down(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.TRANSFER, 2) as (ring, drill):
+    async with drilled(StrikeKind.TRANSFER, 2) as (ring, drill):
         await drill.run()
     assert ring.done == ["transfer 1", "transfer 2"]
     for strike in drill.strikes:
@@ -316,14 +316,14 @@ async def test_a_transfer_takes_nobody_down(autojump_clock: trio.abc.Clock) -> N
 @pytest.mark.parametrize(
     ("kind", "settings", "why"),
     [
-        (Kind.KILL, {"kills": False}, "node 1 was running, not down"),
-        (Kind.PAUSE, {"stops": False}, "node 1 was running, not paused"),
-        (Kind.PARTITION, {"cuts": False}, "the cut has stopped no message"),
-        (Kind.TRANSFER, {"refuses": NotLeader("node 2 leads")}, "node 2 leads"),
+        (StrikeKind.KILL, {"kills": False}, "node 1 was running, not down"),
+        (StrikeKind.PAUSE, {"stops": False}, "node 1 was running, not paused"),
+        (StrikeKind.PARTITION, {"cuts": False}, "the cut has stopped no message"),
+        (StrikeKind.TRANSFER, {"refuses": NotLeader("node 2 leads")}, "node 2 leads"),
     ],
 )
 async def test_a_strike_that_did_not_hit_is_not_counted_as_one(
-    kind: Kind, settings: dict[str, Any], why: str, autojump_clock: trio.abc.Clock
+    kind: StrikeKind, settings: dict[str, Any], why: str, autojump_clock: trio.abc.Clock
 ) -> None:
     async with drilled(kind, **settings) as (_ring, drill):
         await drill.run()
@@ -331,7 +331,7 @@ async def test_a_strike_that_did_not_hit_is_not_counted_as_one(
 
 
 async def test_a_leader_that_leads_on_was_not_struck(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.TRANSFER) as (ring, drill):
+    async with drilled(StrikeKind.TRANSFER) as (ring, drill):
 
         async def no_transfer(number: int, mark: Callable[[], None]) -> None:
             await trio.lowlevel.checkpoint()
@@ -344,7 +344,7 @@ async def test_a_leader_that_leads_on_was_not_struck(autojump_clock: trio.abc.Cl
 
 
 async def test_the_strike_waits_until_the_leadership_is_calm(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.KILL) as (ring, drill), trio.open_nursery() as nursery:
+    async with drilled(StrikeKind.KILL) as (ring, drill), trio.open_nursery() as nursery:
         nursery.start_soon(drill.run)
         await trio.sleep(0.3)
         await ring.elect(2)
@@ -358,9 +358,9 @@ def the_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-@pytest.mark.parametrize("kind", [Kind.KILL, Kind.PAUSE])
+@pytest.mark.parametrize("kind", [StrikeKind.KILL, StrikeKind.PAUSE])
 async def test_a_cluster_that_does_not_serve_again_gets_its_node_back(
-    kind: Kind, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+    kind: StrikeKind, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
     async with drilled(kind, elects=False) as (ring, drill):
@@ -380,7 +380,7 @@ async def test_a_cluster_that_serves_once_its_node_is_back_is_struck_on_and_the_
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
-    async with drilled(Kind.PAUSE, 2, elects=False) as (ring, drill), trio.open_nursery() as nursery:
+    async with drilled(StrikeKind.PAUSE, 2, elects=False) as (ring, drill), trio.open_nursery() as nursery:
         nursery.start_soon(drill.run)
         await ring.struck.wait()
         await trio.sleep(drills.SERVE_TIMEOUT_S + 0.1)
@@ -394,17 +394,17 @@ async def test_a_cluster_that_serves_at_the_last_moment_has_recovered(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
-    async with drilled(Kind.KILL, stands_s=2.9) as (_ring, drill):
+    async with drilled(StrikeKind.KILL, stands_s=2.9) as (_ring, drill):
         await drill.run()
     (strike,) = drill.strikes
     assert strike.never_s is None
     assert strike.next_ack_ms == pytest.approx(2910, abs=10)
 
 
-@pytest.mark.parametrize("kind", [Kind.KILL, Kind.PAUSE])
+@pytest.mark.parametrize("kind", [StrikeKind.KILL, StrikeKind.PAUSE])
 @pytest.mark.parametrize("after_s", [0.001, 0.015, 0.3])
 async def test_whoever_ends_the_drill_in_the_middle_finds_every_node_running(
-    kind: Kind, after_s: float, autojump_clock: trio.abc.Clock
+    kind: StrikeKind, after_s: float, autojump_clock: trio.abc.Clock
 ) -> None:
     async with drilled(kind, 100) as (ring, drill), trio.open_nursery() as nursery:
         nursery.start_soon(drill.run)
@@ -418,7 +418,7 @@ async def test_whoever_ends_the_drill_in_the_middle_finds_every_node_running(
 
 
 async def test_a_node_that_does_not_start_again_is_named(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.KILL, starts=False) as (_ring, drill):
+    async with drilled(StrikeKind.KILL, starts=False) as (_ring, drill):
         with pytest.raises(BaseExceptionGroup):
             await drill.run()
     assert drill.left_out == "node 1 is down: node 1 ended with exit code 1"
@@ -426,7 +426,7 @@ async def test_a_node_that_does_not_start_again_is_named(autojump_clock: trio.ab
 
 
 async def test_a_node_that_ends_by_itself_ends_the_drill(autojump_clock: trio.abc.Clock) -> None:
-    async with drilled(Kind.KILL) as (ring, drill):
+    async with drilled(StrikeKind.KILL) as (ring, drill):
         ring.states[3] = RunState.DOWN
         with pytest.raises(BaseExceptionGroup) as caught:
             await drill.run()
@@ -438,7 +438,7 @@ async def test_a_node_that_does_not_answer_is_named_and_nothing_is_struck(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "LEVEL_TIMEOUT_S", 2.0)
-    async with drilled(Kind.KILL) as (ring, drill):
+    async with drilled(StrikeKind.KILL) as (ring, drill):
         ring.silent.add(2)
         with pytest.raises(BaseExceptionGroup) as caught:
             await drill.run()
@@ -450,7 +450,7 @@ async def test_a_load_that_is_never_acked_ends_the_drill(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "SERVE_TIMEOUT_S", 3.0)
-    async with drilled(Kind.KILL) as (ring, drill):
+    async with drilled(StrikeKind.KILL) as (ring, drill):
         log = Scripted()
         log.error = OperationTimeout("late")
         drill.load = OpenLoop(log, Generator(RUN, 100, 1), 100)

@@ -14,26 +14,25 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from esctl.bench.comparison import Verdict as comparison_verdict
-from esctl.bench.comparison import compare
+from esctl.bench.comparison import FigureVerdict, compare
 from esctl.bench.generator import Generator
 from esctl.bench.openloop import OpenLoop
 from esctl.bench.result import Result
 from esctl.chaos.failover.drill import Drill
-from esctl.chaos.failover.kinds import Kind
-from esctl.chaos.failover.outcome import Outcome
+from esctl.chaos.failover.kinds import StrikeKind
+from esctl.chaos.failover.outcome import DrillOutcome
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import load as load_cluster
 from esctl.commands.bench import failover, strikes
-from esctl.commands.bench.failover import Measured
+from esctl.commands.bench.failover import FailoverMeasured
 from esctl.errors import Inconclusive
 from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import plain
 from esctl.ui.answer import Cell, Fields, Line, Table, View
 from esctl.verify.audit import Audit
-from esctl.verify.verdict import Finding, Findings, Flaw, Verdict
+from esctl.verify.verdict import Flaw, LogFinding, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers
@@ -47,7 +46,7 @@ GIVEN = strikes.Given(
     settings={"strike": "kill", "rate_per_s": 1000.0, "events_a_batch": 1, "size_bytes": 100, "x": "strike"},
     client={"dials_at_once": ["node:1", "node:2"], "timers": asdict(Timers())},
 )  # fmt: skip
-CLEAN = Verdict(
+CLEAN = LogVerdict(
     events=10, next_offset=10, lost=0, duplicates=0, changed=0, expected=0, unjudged=0, unexpected=0,
     hashes_equal=True, nodes={}, counts={}, examples=(),
 )  # fmt: skip
@@ -56,7 +55,7 @@ CLEAN = Verdict(
 # --- how it ends ------------------------------------------------------------------------------------
 
 
-async def drilled(times: int = 2, kind: Kind = Kind.KILL, **settings: Any) -> Drill:
+async def drilled(times: int = 2, kind: StrikeKind = StrikeKind.KILL, **settings: Any) -> Drill:
     """A drill that is over, on a ring in memory."""
     async with trio.open_nursery() as nursery:
         ring = Ring(nursery, **settings)
@@ -66,15 +65,17 @@ async def drilled(times: int = 2, kind: Kind = Kind.KILL, **settings: Any) -> Dr
     return drill
 
 
-def outcome_of(*flaws: Flaw, verdict: Verdict = CLEAN, audit: Audit | None = None) -> Outcome:
-    findings = Findings()
+def outcome_of(*flaws: Flaw, verdict: LogVerdict = CLEAN, audit: Audit | None = None) -> DrillOutcome:
+    findings = LogFindings()
     for flaw in flaws:
-        findings.add(Finding(flaw, 0, 7, f"{flaw} at offset 7"))
-    return Outcome(audit or Audit(), verdict, findings)
+        findings.add(LogFinding(flaw, 0, 7, f"{flaw} at offset 7"))
+    return DrillOutcome(audit or Audit(), verdict, findings)
 
 
-def end(drill: Drill, outcome: Outcome | None, failure: Inconclusive | None = None) -> tuple[list[str], int]:
-    errors, code = failover._end(Measured(GIVEN, drill, outcome), 2, failure)
+def end(
+    drill: Drill, outcome: DrillOutcome | None, failure: Inconclusive | None = None
+) -> tuple[list[str], int]:
+    errors, code = failover._end(FailoverMeasured(GIVEN, drill, outcome), 2, failure)
     return [error.code for error in errors], code
 
 
@@ -110,7 +111,7 @@ async def test_a_cluster_that_never_recovers_ends_with_11_whatever_else_is_known
     drill = never(await drilled())
     assert end(drill, outcome_of()) == (["ES4307"], Exit.VERDICT_FAILED)
     assert end(drill, None, Inconclusive("not level"))[1] == Exit.VERDICT_FAILED
-    (error, *_), _ = failover._end(Measured(GIVEN, drill, outcome_of()), 2, None)
+    (error, *_), _ = failover._end(FailoverMeasured(GIVEN, drill, outcome_of()), 2, None)
     assert "1 of 2 times, node 2 struck, for over 30 s" in error.message
 
 
@@ -128,7 +129,7 @@ async def test_a_strike_that_was_never_recovered_from_is_in_the_figures(
     assert "2 of 3; never (over 30 s): 1" in text
     recovered = strikes.result_of(GIVEN, await drilled(3), outcome_of())
     (change,) = [one for one in compare(recovered, result).changes if one.name == "never"]
-    assert change.verdict is comparison_verdict.WORSE
+    assert change.verdict is FigureVerdict.WORSE
 
 
 async def test_events_without_an_ack_stand_beside_the_times(autojump_clock: trio.abc.Clock) -> None:
@@ -195,7 +196,7 @@ async def test_the_screen_has_a_row_a_phase_and_the_proof(autojump_clock: trio.a
 
 
 async def test_figures_that_nobody_knows_have_no_row(autojump_clock: trio.abc.Clock) -> None:
-    transfer = strikes.views(strikes.result_of(GIVEN, await drilled(1, Kind.TRANSFER), None))
+    transfer = strikes.views(strikes.result_of(GIVEN, await drilled(1, StrikeKind.TRANSFER), None))
     assert strikes.ROWS["return_ms"] not in shown(transfer)
     assert "not judged" in shown(transfer)
     drill = await drilled(1)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from esctl.chaos import ledger
-from esctl.chaos.coverage import OTHER_CUTS, WAYS, Row, lines_about, tally
-from esctl.chaos.ledger import Struck
+from esctl.chaos.coverage import OTHER_CUTS, WAYS, CoverageRow, lines_about, tally
+from esctl.chaos.ledger import LedgerEntry
 from esctl.clusters.backends import layout
 
 
@@ -16,7 +16,7 @@ def told(event: str, node: int, fault: str, kind: str, **more: Any) -> dict[str,
     return {"time": time, "node": node, "event": event, "fault": fault, "kind": kind, **more}
 
 
-def rows(*words: Any) -> dict[str, Row]:
+def rows(*words: Any) -> dict[str, CoverageRow]:
     return {row.way: row for row in tally(*words)}
 
 
@@ -29,7 +29,7 @@ def test_a_cluster_that_was_never_broken_has_a_row_for_each_way() -> None:
 def test_a_partition_is_told_by_its_shape_and_counts_once() -> None:
     lines = [told("fault_set", n, "cut-1", "block") for n in (1, 2, 3)]
     lines += [told("fault_expired", n, "cut-1", "block", hits=n) for n in (1, 2, 3)]
-    row = rows([Struck(0.0, "cut-1", ["partition bridge"], [1, 2, 3])], lines, [])["partition bridge"]
+    row = rows([LedgerEntry(0.0, "cut-1", ["partition bridge"], [1, 2, 3])], lines, [])["partition bridge"]
     assert (row.times, row.hits, row.nodes) == (1, 6, {1, 2, 3})
     assert row.last.startswith("2026-01-02")
 
@@ -66,14 +66,17 @@ def test_a_disk_that_ended_its_node_has_hit_although_nobody_could_count() -> Non
 
 
 def test_what_was_done_to_processes_and_files_is_in_the_ledger() -> None:
-    noted = [Struck(1.0, "freeze-1", ["freeze"], [1, 2, 3]), Struck(2.0, "flip-1", ["disk flip"], [2])]
+    noted = [
+        LedgerEntry(1.0, "freeze-1", ["freeze"], [1, 2, 3]),
+        LedgerEntry(2.0, "flip-1", ["disk flip"], [2]),
+    ]
     found = rows(noted, [], [])
     assert (found["freeze"].times, found["freeze"].hits) == (1, 3)
     assert (found["disk flip"].times, found["disk flip"].nodes) == (1, {2})
 
 
 def test_a_link_that_was_really_cut_is_in_no_log_and_counts_all_the_same() -> None:
-    noted = [Struck(1.0, "cut-1", ["partition bridge"], [2, 3])]
+    noted = [LedgerEntry(1.0, "cut-1", ["partition bridge"], [2, 3])]
     live = [(2, {"id": "cut-1", "kind": "cut", "hits": 5}), (3, {"id": "cut-1", "kind": "cut", "hits": 5})]
     row = rows(noted, [], live)["partition bridge"]
     assert (row.times, row.hits, row.nodes) == (1, 10, {2, 3})

@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from esctl.chaos import effect
-from esctl.chaos.effect import Effect, Look, Verdict
+from esctl.chaos.effect import Effect, EffectLook, EffectVerdict
 from esctl.clusters.backends.interface import RunState
 from esctl.faults import orders
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition, Shape, partition
 
-APPLIED, NO_EFFECT, UNKNOWN = Verdict.APPLIED, Verdict.NO_EFFECT, Verdict.UNKNOWN
+APPLIED, NO_EFFECT, UNKNOWN = EffectVerdict.APPLIED, EffectVerdict.NO_EFFECT, EffectVerdict.UNKNOWN
 
 
-def look(node: int, *, hits: int = 0, fault: str = "p", **status: Any) -> Look:
+def look(node: int, *, hits: int = 0, fault: str = "p", **status: Any) -> EffectLook:
     told = {"role": "follower", "leader": 1, "term": 2, "silence_ms": 40, **status}
-    return Look(node, RunState.RUNNING, told, {fault: hits})
+    return EffectLook(node, RunState.RUNNING, told, {fault: hits})
 
 
-def judged(cut: Partition, looks: list[Look], elapsed_ms: int = 1000) -> dict[int, Effect]:
+def judged(cut: Partition, looks: list[EffectLook], elapsed_ms: int = 1000) -> dict[int, Effect]:
     """Node 1 led when the cut was made."""
     ordered = orders.block(cut.cuts, "p")
     seen = {one.node: one for one in looks}
@@ -63,7 +63,7 @@ def test_a_leader_that_goes_on_without_a_majority_is_not_cut_off() -> None:
 
 
 def test_a_node_that_gives_no_answer_is_unknown() -> None:
-    found = judged(ALONE, [Look(1, RunState.PAUSED, None), look(2, leader=3), look(3, role="leader")])
+    found = judged(ALONE, [EffectLook(1, RunState.PAUSED, None), look(2, leader=3), look(3, role="leader")])
     assert found[1].verdict is UNKNOWN
     assert found[1].evidence == "it is paused"
 
@@ -95,7 +95,7 @@ def test_a_fault_that_is_not_active_where_it_was_set_has_no_effect() -> None:
 @pytest.mark.parametrize("kind", ["disk-fail", "disk-full"])
 def test_a_node_that_has_ended_shows_that_its_disk_refused(kind: str) -> None:
     ordered = [Order(1, "disk", kind)]
-    ended = effect.of_orders(ordered, {1: Look(1, RunState.DOWN, None)})
+    ended = effect.of_orders(ordered, {1: EffectLook(1, RunState.DOWN, None)})
     assert ended[0].verdict is APPLIED
     idle = effect.of_orders(ordered, {1: look(1, fault="disk")})
     assert (idle[0].verdict, idle[0].evidence) == (UNKNOWN, "nothing was written")
@@ -107,9 +107,9 @@ def test_a_node_is_seen_between_the_refused_write_and_its_end(kind: str) -> None
     assert (found[0].verdict, found[0].evidence) == (APPLIED, "1 write refused")
 
 
-def seen(low_ms: int, high_ms: int, fault: str = "c") -> dict[int, Look]:
+def seen(low_ms: int, high_ms: int, fault: str = "c") -> dict[int, EffectLook]:
     """Node 1, whose clock is ahead of this machine's by something between these."""
-    return {1: Look(1, RunState.RUNNING, {"role": "follower"}, {fault: 3}, (low_ms, high_ms))}
+    return {1: EffectLook(1, RunState.RUNNING, {"role": "follower"}, {fault: 3}, (low_ms, high_ms))}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def seen(low_ms: int, high_ms: int, fault: str = "c") -> dict[int, Look]:
     ],
 )
 def test_a_clock_that_jumped_is_judged_by_where_it_was(
-    by_ms: int, before: tuple[int, int], after: tuple[int, int], verdict: Verdict
+    by_ms: int, before: tuple[int, int], after: tuple[int, int], verdict: EffectVerdict
 ) -> None:
     order = Order(1, "c", "clock-jump", parameters={"by_ms": by_ms})
     (found,) = effect.of_clock(order, seen(*before)[1], seen(*after))
@@ -142,14 +142,14 @@ def test_a_clock_that_drifts_is_shown_as_soon_as_a_question_cannot_explain_it() 
 
 def test_a_clock_that_nobody_can_see_is_unknown_and_a_fault_that_is_gone_has_no_effect() -> None:
     order = Order(1, "c", "clock-jump", parameters={"by_ms": 5_000})
-    (silent,) = effect.of_clock(order, seen(0, 1)[1], {1: Look(1, RunState.DOWN, None)})
+    (silent,) = effect.of_clock(order, seen(0, 1)[1], {1: EffectLook(1, RunState.DOWN, None)})
     assert silent.verdict is UNKNOWN
     (gone,) = effect.of_clock(order, seen(0, 1)[1], seen(5_000, 5_001, fault="other"))
     assert gone.verdict is NO_EFFECT
 
 
 def test_each_frozen_node_shows_that_it_stands_still() -> None:
-    looks = {1: Look(1, RunState.PAUSED, None), 2: Look(2, RunState.RUNNING, {"role": "leader"})}
+    looks = {1: EffectLook(1, RunState.PAUSED, None), 2: EffectLook(2, RunState.RUNNING, {"role": "leader"})}
     found = effect.of_processes([1, 2], RunState.PAUSED, looks)
     assert [one.verdict for one in found] == [APPLIED, NO_EFFECT]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from esctl.chaos import nodes as field
-from esctl.chaos.effect import Effect, Verdict
+from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters.backends.interface import RunState
 from esctl.faults import orders
 from esctl.faults.shapes import Shape, partition
@@ -65,19 +65,19 @@ async def test_nodes_are_looked_at_until_the_effect_is_decided(tmp_path: Path) -
 
     def judge(looks: object, elapsed_ms: int) -> list[Effect]:
         looked.append(elapsed_ms)
-        return [Effect(1, Verdict.APPLIED, "", open=len(looked) < 3)]
+        return [Effect(1, EffectVerdict.APPLIED, "", open=len(looked) < 3)]
 
     async with serving(three(), tmp_path) as cluster:
         effects, survey = await field.watch(cluster, judge, 60_000, for_leader=True)
     assert len(looked) == 3
     assert looked == sorted(looked)
-    assert effects[0].verdict is Verdict.APPLIED
+    assert effects[0].verdict is EffectVerdict.APPLIED
     assert survey.reports[0].process.state is RunState.DOWN  # nothing tells the backend of these nodes
 
 
 async def test_what_stays_undecided_is_given_up_before_the_lease_ends(tmp_path: Path) -> None:
     async with serving(three(), tmp_path) as cluster:
         effects, _ = await field.watch(
-            cluster, lambda *_: [Effect(1, Verdict.UNKNOWN, "", open=True)], 300, for_leader=False
+            cluster, lambda *_: [Effect(1, EffectVerdict.UNKNOWN, "", open=True)], 300, for_leader=False
         )
-    assert effects[0].verdict is Verdict.UNKNOWN
+    assert effects[0].verdict is EffectVerdict.UNKNOWN

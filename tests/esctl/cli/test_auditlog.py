@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from esctl.cli import auditlog
-from esctl.cli.auditlog import AuditLog, Noted
+from esctl.cli.auditlog import AuditLog, NotedCommand
 from esctl.cli.commandtable import ROWS, load
 from esctl.cli.instant import moment
 from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
@@ -156,8 +156,8 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
 
 def test_a_line_that_is_very_long_is_cut_and_the_chain_holds() -> None:
     found = AuditLog("long")
-    Noted(found, "produce", "esctl produce " + "\N{GRINNING FACE}" * 50_000).ended(0, None)
-    Noted(found, "node stop", "esctl node stop 1").ended(0, None)
+    NotedCommand(found, "produce", "esctl produce " + "\N{GRINNING FACE}" * 50_000).ended(0, None)
+    NotedCommand(found, "node stop", "esctl node stop 1").ended(0, None)
     assert found.breaks() == []
     assert found.entries()[0].line.endswith("\N{GRINNING FACE}...")
 
@@ -186,12 +186,12 @@ def test_a_command_whose_trail_cannot_be_written_warns_and_acts(
 
 
 def test_a_command_that_was_killed_has_no_outcome(fakes: FakeNodes) -> None:
-    Noted(AuditLog("fake"), "cluster restart", "esctl cluster restart --rolling")
+    NotedCommand(AuditLog("fake"), "cluster restart", "esctl cluster restart --rolling")
     assert "killed, or it runs still" in Run("audit").out
 
 
 def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
-    Noted(AuditLog("fake"), "node stop", "esctl node stop 1")
+    NotedCommand(AuditLog("fake"), "node stop", "esctl node stop 1")
     for words, count in (
         (["--user", "nobody-else"], 0),
         (["--user", auditlog.user()], 1),
@@ -216,7 +216,7 @@ def chain() -> AuditLog:
     """Three commands, six lines."""
     found = AuditLog("chain")
     for number in range(3):
-        Noted(found, "node stop", f"esctl node stop {number}").ended(0, None)
+        NotedCommand(found, "node stop", f"esctl node stop {number}").ended(0, None)
     return found
 
 
@@ -255,6 +255,6 @@ def test_an_edit_shows_and_where(
 def test_a_line_torn_by_a_crash_is_told_and_the_chain_goes_on_after_it(chain: AuditLog) -> None:
     with chain.path.open("ab") as file:
         file.write(b'{"what":"int')
-    Noted(chain, "node stop", "esctl node stop 7").ended(0, None)
+    NotedCommand(chain, "node stop", "esctl node stop 7").ended(0, None)
     assert [one.line for one in chain.breaks()] == [7]
     assert [entry.line for entry in chain.entries()][-1] == "esctl node stop 7"

@@ -68,7 +68,7 @@ def test_a_run_that_a_newer_esctl_has_written_is_neither_read_nor_gone_on_with(s
 
 
 def test_nothing_is_added_to_the_trail_of_a_newer_esctl(state_home: Path) -> None:
-    noted = auditlog.Noted(auditlog.AuditLog("drill"), "node stop", "esctl node stop 1")
+    noted = auditlog.NotedCommand(auditlog.AuditLog("drill"), "node stop", "esctl node stop 1")
     with noted._log.path.open("a") as file:
         file.write(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
     before = noted._log.path.read_bytes()

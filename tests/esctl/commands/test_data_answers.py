@@ -17,7 +17,7 @@ from esctl.ui import formatting
 from esctl.ui.answer import Answer, Cell, Line, Table
 from esctl.verify.audit import Audit
 from esctl.verify.history import History
-from esctl.verify.window import Window
+from esctl.verify.window import DedupWindow
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
 from tests.esctl.wire_node import WireNode, event, log, record
@@ -252,7 +252,7 @@ def proof(
     audit: Audit | None = None,
     expected: int = 0,
     files: tuple[str, ...] = (),
-    window: Window | None = None,
+    window: DedupWindow | None = None,
 ) -> verify.Proof:
     history = History([1, 2, 3])
     if window is not None:
@@ -268,7 +268,7 @@ def proof(
     return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(strict=True), 0.5)
 
 
-TEN_MINUTES = Window(ttl_ms=600_000, max_keys=2_000_000, shrinks=True)
+TEN_MINUTES = DedupWindow(ttl_ms=600_000, max_keys=2_000_000, shrinks=True)
 
 
 def test_a_proof_that_holds_ends_with_zero() -> None:

@@ -189,7 +189,7 @@ def settings_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
 
 
 def trail_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
-    auditlog.Noted(auditlog.AuditLog("local"), "cluster up", "esctl cluster up").ended(0, None)
+    auditlog.NotedCommand(auditlog.AuditLog("local"), "cluster up", "esctl cluster up").ended(0, None)
     REFUSAL.number, REFUSAL.below, REFUSAL.writing_only = errno.EACCES, str(auditlog.root()), False
 
 
@@ -246,7 +246,7 @@ def bytes_in_the_state(home: Path, patch: pytest.MonkeyPatch) -> None:
 def bytes_in_the_trail(_home: Path, _patch: pytest.MonkeyPatch) -> None:
     for name in ("local", auditlog.MACHINE):
         log = auditlog.AuditLog(name)
-        auditlog.Noted(log, "cluster up", "esctl cluster up caf\udce9\x1b[2J").ended(0, None)
+        auditlog.NotedCommand(log, "cluster up", "esctl cluster up caf\udce9\x1b[2J").ended(0, None)
     with auditlog.AuditLog("local").path.open("ab") as file:
         file.write(b'{"what":"intent","run":"caf\xe9"}\n{"run":"x","what":"outcome","exit_code":"1"}\n')
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from esctl.events import shape
 from esctl.events.decoding import decode
 from esctl.events.ndjson import BadLine, EventReader, GoodLine, Line
-from esctl.events.producer import Tally, Watch, check
+from esctl.events.producer import ProduceTally, Watch, check
 from esnode.errors import InvalidEvent
 from esnode.events import decode_event, encode_event
 
@@ -177,7 +177,7 @@ async def test_lines_that_are_told_once_are_all_counted(autojump_clock: object) 
             whole, Source.data = Source.data, b""
             return whole
 
-    tally, warned = Tally(), list[BadLine]()
+    tally, warned = ProduceTally(), list[BadLine]()
     lines = len(Source.data.splitlines())
     assert await check(Source(), tally, Watch(bad_line=warned.append)) == 0
     assert tally.malformed == lines

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from esctl.events.ndjson import BadLine
-from esctl.events.producer import Producer, Tally, Watch, check, produce
+from esctl.events.producer import Producer, ProduceTally, Watch, check, produce
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError, EventTooLarge, NoQuorum, OperationTimeout, Unreachable
@@ -134,7 +134,7 @@ async def test_a_bad_line_is_counted_and_told_and_the_rest_goes_in(autojump_cloc
 
 
 async def test_a_check_sends_nothing_and_sees_every_line(autojump_clock: trio.abc.Clock) -> None:
-    tally, told = Tally(), list[BadLine]()
+    tally, told = ProduceTally(), list[BadLine]()
     events = await check(Chunks.of(lines(1), b"\n[]\n", b'{"id": "4"'), tally, Watch(bad_line=told.append))
     assert events == 1
     assert [line.number for line in told] == [3, 4]

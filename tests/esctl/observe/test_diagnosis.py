@@ -9,8 +9,8 @@ import pytest
 from esctl.clusters.backends.interface import RunState
 from esctl.commands import status, why
 from esctl.exits import Exit
-from esctl.observe.diagnosis.finding import Finding, Kind, Severity
-from esctl.observe.diagnosis.lastwords import Election, End, LastWords, Repair
+from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.lastwords import EndKind, LastWords, LoggedElection, Repair
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.query import checkup
@@ -22,14 +22,14 @@ from tests.command_line import parse
 from tests.esctl.situations import HEARD_MS, HOME, ended, fault, gone, look, node, seen
 
 AT = "2013-01-01T11:22:33.000000Z"
-NO_ROOM = LastWords(End.FAILED, AT, "ES3103", "cannot write: No space left on device", "check the disk")
+NO_ROOM = LastWords(EndKind.FAILED, AT, "ES3103", "cannot write: No space left on device", "check the disk")
 BROKEN = replace(NO_ROOM, reason="cannot write: Input/output error")
-NO_KEY = LastWords(End.FAILED, AT, "ES3001", "2.toml: no key")
+NO_KEY = LastWords(EndKind.FAILED, AT, "ES3001", "2.toml: no key")
 ON_PURPOSE = replace(NO_ROOM, reason="cannot write: No space left on device (the fault disk-1)")
-KILLED = LastWords(End.CUT_SHORT, AT)
+KILLED = LastWords(EndKind.CUT_SHORT, AT)
 DAMAGED = Repair(AT, "ES3104", "entry 7 of the log is damaged")
 SPLIT = "node 2 has committed entry 9 of term 2; node 1, which leads, has entry 7 of term 3"
-OTHER_HISTORY = LastWords(End.FAILED, AT, "ES3120", SPLIT, "keep both data directories")
+OTHER_HISTORY = LastWords(EndKind.FAILED, AT, "ES3120", SPLIT, "keep both data directories")
 CONTRADICTED = node(1, peers={"2": {"connected": True, "outbox_bytes": 0, "conflict": SPLIT}})
 DEDUP = {"max_keys": 1000, "forgotten_early": 12}
 ONE_LEFT = seen(gone(2), gone(3), words={2: KILLED, 3: KILLED}, read_ms=None)
@@ -42,59 +42,83 @@ NOBODY = [node(n, term=7 + n, **ELECTING) for n in (1, 2, 3)]
 
 OTHERS = {"ttl_ms": 600_000, "max_keys": 2_000_000, "when_full": "shrink"}
 WINDOWS = [node(n, dedup=OTHERS | ({"ttl_ms": 60_000} if n == 3 else {})) for n in (1, 2, 3)]
-NEW_MEMBERS = LastWords(End.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
+NEW_MEMBERS = LastWords(EndKind.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
 
 START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl doctor"
 ELSEWHERE = "esctl node replace 2 --data-dir DIR"
-SITUATIONS: dict[str, tuple[Situation, Kind, str]] = {
-    "killed": (ended(2, KILLED), Kind.NODE_DOWN, START),
-    "stopped": (ended(2, LastWords(End.STOPPED, AT)), Kind.NODE_DOWN, START),
-    "crashed": (ended(2, LastWords(End.CRASHED, AT, reason="MemoryError")), Kind.NODE_DOWN, START),
-    "never ran": (ended(2, LastWords(End.NEVER)), Kind.NODE_DOWN, START),
-    "no room": (ended(2, NO_ROOM), Kind.DISK_FULL, START),
-    "no room, still": (ended(2, NO_ROOM, disks={2: Disk(0, 10**9)}), Kind.DISK_FULL, ELSEWHERE),
-    "broken disk": (ended(2, BROKEN), Kind.DISK_FAILED, START),
-    "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), Kind.BAD_CONFIG, START),
-    "other history": (ended(2, OTHER_HISTORY), Kind.SPLIT_HISTORY, "esctl node replace 2"),
-    "contradicted": (seen(CONTRADICTED), Kind.SPLIT_HISTORY, "esctl node replace 2"),
+SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
+    "killed": (ended(2, KILLED), ProblemKind.NODE_DOWN, START),
+    "stopped": (ended(2, LastWords(EndKind.STOPPED, AT)), ProblemKind.NODE_DOWN, START),
+    "crashed": (ended(2, LastWords(EndKind.CRASHED, AT, reason="MemoryError")), ProblemKind.NODE_DOWN, START),
+    "never ran": (ended(2, LastWords(EndKind.NEVER)), ProblemKind.NODE_DOWN, START),
+    "no room": (ended(2, NO_ROOM), ProblemKind.DISK_FULL, START),
+    "no room, still": (ended(2, NO_ROOM, disks={2: Disk(0, 10**9)}), ProblemKind.DISK_FULL, ELSEWHERE),
+    "broken disk": (ended(2, BROKEN), ProblemKind.DISK_FAILED, START),
+    "configuration": (ended(2, NO_KEY, bad_configs={2: "2.toml: no key"}), ProblemKind.BAD_CONFIG, START),
+    "other history": (ended(2, OTHER_HISTORY), ProblemKind.SPLIT_HISTORY, "esctl node replace 2"),
+    "contradicted": (seen(CONTRADICTED), ProblemKind.SPLIT_HISTORY, "esctl node replace 2"),
     "ahead of its leader": (
         seen(node(2, applied_index=1640, next_offset=1640)),
-        Kind.SPLIT_HISTORY,
+        ProblemKind.SPLIT_HISTORY,
         "esctl node replace 2",
     ),
-    "port": (ended(2, LastWords(End.FAILED, AT, "ES3002", "7102 is in use")), Kind.PORT_TAKEN, START),
-    "files gone": (ended(2, LastWords(End.FAILED, AT, "ES3132", "x is gone")), Kind.FILES_GONE, START),
-    "newer": (ended(2, LastWords(End.FAILED, AT, "ES3130", "kind 200")), Kind.NEWER_FORMAT, START),
-    "shortened": (seen(shortened=Shortened(900, 2, 3, AT)), Kind.LOG_SHORTENED, "esctl status"),
-    "held": (ended(2, LastWords(End.FAILED, AT, "ES3133", "node 1 is not whole")), Kind.DAMAGE, START),
-    "cannot repair": (ended(2, LastWords(End.FAILED, AT, "ES3104", "again")), Kind.DAMAGE, START),
-    "another window": (seen(*WINDOWS), Kind.SETTINGS_DIFFER, "esctl node restart 3"),
-    "other members": (seen(node(2, voters=[1, 2, 3, 4, 5])), Kind.SETTINGS_DIFFER, "esctl node restart 2"),
-    "new members": (ended(2, NEW_MEMBERS), Kind.SETTINGS_DIFFER, START),
-    "paused": (seen(gone(3, RunState.PAUSED)), Kind.NODE_PAUSED, "esctl node resume 3"),
-    "silent": (seen(gone(3, RunState.RUNNING)), Kind.NODE_SILENT, "esctl health --wait 30"),
-    "repairing": (REPAIRING, Kind.DAMAGE, "esctl health --wait 60"),
+    "port": (
+        ended(2, LastWords(EndKind.FAILED, AT, "ES3002", "7102 is in use")),
+        ProblemKind.PORT_TAKEN,
+        START,
+    ),
+    "files gone": (
+        ended(2, LastWords(EndKind.FAILED, AT, "ES3132", "x is gone")),
+        ProblemKind.FILES_GONE,
+        START,
+    ),
+    "newer": (ended(2, LastWords(EndKind.FAILED, AT, "ES3130", "kind 200")), ProblemKind.NEWER_FORMAT, START),
+    "shortened": (seen(shortened=Shortened(900, 2, 3, AT)), ProblemKind.LOG_SHORTENED, "esctl status"),
+    "held": (
+        ended(2, LastWords(EndKind.FAILED, AT, "ES3133", "node 1 is not whole")),
+        ProblemKind.DAMAGE,
+        START,
+    ),
+    "cannot repair": (ended(2, LastWords(EndKind.FAILED, AT, "ES3104", "again")), ProblemKind.DAMAGE, START),
+    "another window": (seen(*WINDOWS), ProblemKind.SETTINGS_DIFFER, "esctl node restart 3"),
+    "other members": (
+        seen(node(2, voters=[1, 2, 3, 4, 5])),
+        ProblemKind.SETTINGS_DIFFER,
+        "esctl node restart 2",
+    ),
+    "new members": (ended(2, NEW_MEMBERS), ProblemKind.SETTINGS_DIFFER, START),
+    "paused": (seen(gone(3, RunState.PAUSED)), ProblemKind.NODE_PAUSED, "esctl node resume 3"),
+    "silent": (seen(gone(3, RunState.RUNNING)), ProblemKind.NODE_SILENT, "esctl health --wait 30"),
+    "repairing": (REPAIRING, ProblemKind.DAMAGE, "esctl health --wait 60"),
     "rejoining": (
         seen(node(2, rejoining=True, rejoin_cause="copy")),
-        Kind.REJOINING,
+        ProblemKind.REJOINING,
         "esctl health --wait 60",
     ),
-    "no quorum": (ONE_LEFT, Kind.NO_QUORUM, "esctl cluster start drill"),
-    "no leader": (seen(*NOBODY, before=look(*NOBODY)), Kind.NO_LEADER, WAIT),
-    "not serving": (seen(read_ms=None, read_error=OperationTimeout("no answer")), Kind.NOT_SERVING, WAIT),
-    "two leaders": (seen(node(2, role="leader")), Kind.TWO_LEADERS, "esctl verify"),
-    "outvoted": (seen(node(1, term=5), node(2, term=4, role="leader"), node(3, term=5)), Kind.OUTVOTED, WAIT),
-    "lagging": (STALLED, Kind.LAGGING, "esctl health --wait 60"),
-    "cut off": (seen(node(2, **CUT_OFF)), Kind.CUT_OFF, WAIT),
-    "fault": (seen(node(1, faults=[CUT])), Kind.FAULT, "esctl fault heal cut-1"),
-    "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), Kind.SLOW_DISK, WAIT),
-    "disk low": (seen(disks={2: Disk(10**9, 10**11)}), Kind.DISK_LOW, ELSEWHERE),
-    "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), Kind.CLOCK_OFF, LOOK),
-    "window": (seen(node(2, dedup=DEDUP)), Kind.WINDOW_SHRUNK, "esctl dedup stats"),
+    "no quorum": (ONE_LEFT, ProblemKind.NO_QUORUM, "esctl cluster start drill"),
+    "no leader": (seen(*NOBODY, before=look(*NOBODY)), ProblemKind.NO_LEADER, WAIT),
+    "not serving": (
+        seen(read_ms=None, read_error=OperationTimeout("no answer")),
+        ProblemKind.NOT_SERVING,
+        WAIT,
+    ),
+    "two leaders": (seen(node(2, role="leader")), ProblemKind.TWO_LEADERS, "esctl verify"),
+    "outvoted": (
+        seen(node(1, term=5), node(2, term=4, role="leader"), node(3, term=5)),
+        ProblemKind.OUTVOTED,
+        WAIT,
+    ),
+    "lagging": (STALLED, ProblemKind.LAGGING, "esctl health --wait 60"),
+    "cut off": (seen(node(2, **CUT_OFF)), ProblemKind.CUT_OFF, WAIT),
+    "fault": (seen(node(1, faults=[CUT])), ProblemKind.FAULT, "esctl fault heal cut-1"),
+    "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), ProblemKind.SLOW_DISK, WAIT),
+    "disk low": (seen(disks={2: Disk(10**9, 10**11)}), ProblemKind.DISK_LOW, ELSEWHERE),
+    "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), ProblemKind.CLOCK_OFF, LOOK),
+    "window": (seen(node(2, dedup=DEDUP)), ProblemKind.WINDOW_SHRUNK, "esctl dedup stats"),
 }
 
 
-def every(findings: Iterable[Finding]) -> Iterable[Finding]:
+def every(findings: Iterable[Problem]) -> Iterable[Problem]:
     for finding in findings:
         yield finding
         yield from every(finding.because)
@@ -128,9 +152,9 @@ def test_every_command_that_a_finding_names_can_be_typed(name: str) -> None:
 def test_another_history_is_one_critical_finding_with_both_sides_and_the_end_under_it() -> None:
     down = [gone(2)]
     (finding,) = diagnose(seen(CONTRADICTED, *down, words={2: OTHER_HISTORY})).findings
-    assert (finding.kind, finding.severity) == (Kind.SPLIT_HISTORY, Severity.CRITICAL)
+    assert (finding.kind, finding.severity) == (ProblemKind.SPLIT_HISTORY, Severity.CRITICAL)
     assert finding.evidence[0] == SPLIT
-    assert [one.kind for one in finding.so] == [Kind.NODE_DOWN]
+    assert [one.kind for one in finding.so] == [ProblemKind.NODE_DOWN]
     assert "keep a copy" in finding.first
 
 
@@ -169,12 +193,12 @@ def test_a_node_that_is_refused_explains_why_it_hears_no_leader() -> None:
         "no",
     ]
     assert "node-3.toml back" in found.first
-    assert [one.kind for one in found.so] == [Kind.CUT_OFF]
+    assert [one.kind for one in found.so] == [ProblemKind.CUT_OFF]
 
 
 def test_of_two_values_that_are_equally_many_that_of_the_leader_is_right() -> None:
     found = diagnose(seen(*WINDOWS[::2], gone(2), words={2: KILLED})).findings
-    assert [one.nodes for one in every(found) if one.kind is Kind.SETTINGS_DIFFER] == [{3}]
+    assert [one.nodes for one in every(found) if one.kind is ProblemKind.SETTINGS_DIFFER] == [{3}]
 
 
 def test_a_file_that_differs_is_told_before_its_node_is_started_with_it() -> None:
@@ -183,7 +207,7 @@ def test_a_file_that_differs_is_told_before_its_node_is_started_with_it() -> Non
     assert diagnose(seen(files=files)).well
     files[2] = replace(files[2], dedup=Dedup(max_keys=4096))
     (found,) = diagnose(seen(files=files)).findings
-    assert (found.kind, found.severity, found.nodes) == (Kind.SETTINGS_DIFFER, Severity.WARNING, {2})
+    assert (found.kind, found.severity, found.nodes) == (ProblemKind.SETTINGS_DIFFER, Severity.WARNING, {2})
     assert "max_keys = 4096" in found.evidence[1]
     changed = {n: replace(one, dedup=Dedup(max_keys=4096)) for n, one in files.items()}
     assert diagnose(seen(files=changed)).well
@@ -218,8 +242,8 @@ def test_a_slow_disk_is_worse_where_every_ack_waits_for_it() -> None:
 def test_a_slow_disk_that_somebody_made_slow_follows_from_the_fault() -> None:
     dragging = node(2, disk_lag_ms=700, disk_was_slow=True, faults=[fault("disk-1", kind="disk-slow")])
     (only,) = diagnose(seen(dragging)).findings
-    assert only.kind is Kind.FAULT
-    assert [finding.kind for finding in only.so] == [Kind.SLOW_DISK]
+    assert only.kind is ProblemKind.FAULT
+    assert [finding.kind for finding in only.so] == [ProblemKind.SLOW_DISK]
 
 
 def test_the_exit_code_tells_wrong_from_silent() -> None:
@@ -232,9 +256,9 @@ def test_the_exit_code_tells_wrong_from_silent() -> None:
 
 
 def test_a_cluster_that_was_stopped_is_said_to_be_stopped() -> None:
-    stopped = dict.fromkeys((1, 2, 3), LastWords(End.STOPPED, AT))
+    stopped = dict.fromkeys((1, 2, 3), LastWords(EndKind.STOPPED, AT))
     first = diagnose(seen(gone(1), gone(2), gone(3), words=stopped, read_ms=None)).findings[0]
-    assert (first.kind, first.what.partition(":")[0]) == (Kind.NO_QUORUM, "the cluster is stopped")
+    assert (first.kind, first.what.partition(":")[0]) == (ProblemKind.NO_QUORUM, "the cluster is stopped")
     killed = diagnose(seen(gone(1), gone(2), gone(3), words={**stopped, 2: KILLED}, read_ms=None)).findings[0]
     assert killed.what.startswith("no quorum: 0 of 3")
 
@@ -244,9 +268,9 @@ def test_a_fault_that_explains_a_lag_comes_first_and_the_lag_follows_from_it() -
     leader = node(1, next_offset=9_000, faults=[CUT])
     found = diagnose(seen(leader, node(2, **CUT_OFF), node(3, next_offset=9_000), before=before))
     (only,) = found.findings
-    assert only.kind is Kind.FAULT
+    assert only.kind is ProblemKind.FAULT
     assert only.severity is Severity.DEGRADED
-    assert {finding.kind for finding in only.so} == {Kind.LAGGING, Kind.CUT_OFF}
+    assert {finding.kind for finding in only.so} == {ProblemKind.LAGGING, ProblemKind.CUT_OFF}
     texts = [view.text for view in why.answer_of(found).views if isinstance(view, Line)]
     assert any(text.strip().startswith("so node 2 is") for text in texts)
     assert texts.index("   next: esctl fault heal cut-1 --cluster drill") > 0
@@ -258,7 +282,7 @@ def test_a_fault_elsewhere_does_not_explain_a_lag() -> None:
     found = diagnose(
         seen(node(1, next_offset=9_000), node(3, next_offset=9_000, faults=[slow]), before=before)
     )
-    assert [finding.kind for finding in found.findings] == [Kind.LAGGING, Kind.FAULT]
+    assert [finding.kind for finding in found.findings] == [ProblemKind.LAGGING, ProblemKind.FAULT]
 
 
 def test_a_missing_quorum_holds_its_missing_nodes_with_their_reasons() -> None:
@@ -289,7 +313,7 @@ def test_the_way_back_to_a_quorum_depends_on_what_is_missing(
 ) -> None:
     kills = [StruckProcess(f"kill-{n}", "kill", n, 9_000) for n in struck]
     found = diagnose(seen(*reports, struck=kills, read_ms=None))  # type: ignore[arg-type]
-    assert found.findings[0].kind is Kind.NO_QUORUM
+    assert found.findings[0].kind is ProblemKind.NO_QUORUM
     assert found.findings[0].next == step
 
 
@@ -298,7 +322,7 @@ def test_without_a_majority_of_the_data_nobody_is_told_to_start_the_nodes() -> N
     words = dict.fromkeys((1, 2, 3), KILLED)
     for missing, lost in ((frozenset({3}), False), (frozenset({1, 3}), True), (frozenset({1, 2, 3}), True)):
         found = diagnose(seen(*reports, words=words, without_data=missing, read_ms=None)).findings[0]
-        assert found.kind is Kind.NO_QUORUM
+        assert found.kind is ProblemKind.NO_QUORUM
         assert (found.next == "esctl backup ls") is lost
         assert ("find the directories" in found.first) is lost
         assert any("nothing that was acked is lost" in line for line in found.evidence) is not lost
@@ -308,8 +332,8 @@ def test_without_a_majority_of_the_data_nobody_is_told_to_start_the_nodes() -> N
 def test_a_node_that_a_fault_has_killed_is_the_consequence_of_that_fault() -> None:
     struck = [StruckProcess("kill-7", "kill", 2, 9_000)]
     (only,) = diagnose(ended(2, KILLED, struck=struck)).findings
-    assert (only.kind, only.next) == (Kind.FAULT, "esctl fault heal kill-7 --cluster drill")
-    assert [finding.kind for finding in only.so] == [Kind.NODE_DOWN]
+    assert (only.kind, only.next) == (ProblemKind.FAULT, "esctl fault heal kill-7 --cluster drill")
+    assert [finding.kind for finding in only.so] == [ProblemKind.NODE_DOWN]
 
 
 def test_the_reason_of_an_end_names_who_did_it() -> None:
@@ -325,7 +349,7 @@ def test_the_reason_of_an_end_names_who_did_it() -> None:
         "make room in /tmp/none/node-2 and start it; or give it an empty directory on another disk"
     )
     made = diagnose(ended(2, ON_PURPOSE)).findings[0]
-    assert made.kind is Kind.DISK_FULL
+    assert made.kind is ProblemKind.DISK_FULL
     assert made.first == ""
     assert any("on purpose" in line for line in made.evidence)
     lost = diagnose(ended(2, KILLED, without_data=frozenset({2}))).findings[0]
@@ -334,12 +358,12 @@ def test_the_reason_of_an_end_names_who_did_it() -> None:
 
 def test_a_configuration_that_was_mended_is_no_longer_held_against_the_node() -> None:
     mended = diagnose(ended(2, NO_KEY)).findings[0]
-    assert mended.kind is Kind.BAD_CONFIG
+    assert mended.kind is ProblemKind.BAD_CONFIG
     assert mended.first == ""
-    broken_since = diagnose(ended(2, LastWords(End.STOPPED, AT), bad_configs={2: "2.toml: no key"})).findings[
-        0
-    ]
-    assert broken_since.kind is Kind.BAD_CONFIG
+    broken_since = diagnose(
+        ended(2, LastWords(EndKind.STOPPED, AT), bad_configs={2: "2.toml: no key"})
+    ).findings[0]
+    assert broken_since.kind is ProblemKind.BAD_CONFIG
     assert broken_since.first
 
 
@@ -366,7 +390,7 @@ def test_events_on_their_way_are_no_lag() -> None:
 
 def test_terms_that_rise_between_two_looks_are_elections_that_repeat() -> None:
     before = look(*(node(n, term=4, **ELECTING) for n in (1, 2, 3)))
-    campaigns = [Election(AT, 1, 5, "candidate"), Election(AT, 3, 6, "candidate")]
+    campaigns = [LoggedElection(AT, 1, 5, "candidate"), LoggedElection(AT, 3, 6, "candidate")]
     (only,) = diagnose(seen(*NOBODY, before=before, elections=campaigns)).findings
     assert any("term 4 became 10 in 1.0 s" in line for line in only.evidence)
     assert any("2 campaigns" in line and "by node 1, 3" in line for line in only.evidence)
@@ -386,7 +410,7 @@ def test_a_repair_that_is_done_is_a_note_and_nothing_is_wrong() -> None:
     found = diagnose(seen(repairs={2: replace(DAMAGED, done="2013-01-01T11:22:40.000000Z")}))
     assert found.well
     (note,) = found.findings
-    assert note.kind is Kind.DAMAGE
+    assert note.kind is ProblemKind.DAMAGE
     assert note.evidence == [
         "11:22:33 UTC: entry 7 of the log is damaged",
         "11:22:40 UTC: it was sound again",
@@ -398,14 +422,14 @@ def test_a_node_that_rejoins_waits_for_one_that_is_down() -> None:
     found = diagnose(
         seen(gone(3), node(2, rejoining=True, rejoin_cause="copy"), words={3: KILLED}, read_ms=None)
     )
-    assert found.findings[0].kind is Kind.NO_QUORUM
+    assert found.findings[0].kind is ProblemKind.NO_QUORUM
     assert any("node 3 does not" in line for one in every(found.findings) for line in one.evidence)
 
 
 def test_a_log_at_its_bound_is_a_note() -> None:
     found = diagnose(seen(node(1, storage_bytes=95_000_000), retention_bytes={1: 100_000_000}))
     assert found.well
-    assert found.findings[0].kind is Kind.RETENTION
+    assert found.findings[0].kind is ProblemKind.RETENTION
     assert "95 %" in found.findings[0].what
     assert diagnose(seen(node(1, storage_bytes=10), retention_bytes={1: 100_000_000})).findings == []
 
@@ -415,8 +439,8 @@ def test_a_clock_within_its_bound_or_one_that_is_not_told_is_no_finding() -> Non
     behind = diagnose(seen(node(2, wall_time_ms=HEARD_MS - 90_000))).findings[0]
     assert behind.what == "the clock of node 2 is 90.0 s behind this machine's"
     struck = diagnose(seen(node(2, wall_time_ms=0, faults=[fault("clock-1", "clock-jump")]))).findings
-    assert [finding.kind for finding in struck] == [Kind.FAULT]
-    assert [finding.kind for finding in struck[0].so] == [Kind.CLOCK_OFF]
+    assert [finding.kind for finding in struck] == [ProblemKind.FAULT]
+    assert [finding.kind for finding in struck[0].so] == [ProblemKind.CLOCK_OFF]
 
 
 def test_the_worst_comes_first_and_all_of_it_fits_one_screen() -> None:
@@ -431,7 +455,7 @@ def test_the_worst_comes_first_and_all_of_it_fits_one_screen() -> None:
         )
     )
     kinds = [finding.kind for finding in found.findings]
-    assert kinds[:2] == [Kind.DISK_FULL, Kind.LAGGING]
+    assert kinds[:2] == [ProblemKind.DISK_FULL, ProblemKind.LAGGING]
     severities = [finding.severity for finding in found.findings]
     assert severities == sorted(severities, reverse=True)
     views = why.answer_of(found).views

@@ -14,7 +14,7 @@ from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.clusters import state
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.clock import OLDEST_S, Discipline
-from esctl.observe.host.finding import Finding
+from esctl.observe.host.finding import CheckResult
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
 
@@ -132,9 +132,9 @@ def test_data_that_was_put_aside_is_told_and_never_removed(fakes: FakeNodes) -> 
 
 
 def test_a_finding_without_a_fix_stays_as_it_is() -> None:
-    finding = Finding("fsync", "warning", "slow", "use a faster disk")
+    finding = CheckResult("fsync", "warning", "slow", "use a faster disk")
     assert finding.mended() is finding
-    assert Finding("x", "warning", "y", fix=lambda: "done").mended() == Finding("x", "ok", "done")
+    assert CheckResult("x", "warning", "y", fix=lambda: "done").mended() == CheckResult("x", "ok", "done")
 
 
 def test_the_trouble_of_other_clusters_is_one_line(make_fakes: Callable[..., FakeNodes]) -> None:

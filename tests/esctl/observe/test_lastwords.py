@@ -8,9 +8,9 @@ import pytest
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
 from esctl.observe.diagnosis.lastwords import (
-    Election,
-    End,
+    EndKind,
     LastWords,
+    LoggedElection,
     Repair,
     elections,
     last_repair,
@@ -38,23 +38,23 @@ FAILED = said(
 @pytest.mark.parametrize(
     ("lines", "end"),
     [
-        ([], End.NEVER),
-        ([said("node_started"), said("node_stopping"), said("node_stopped")], End.STOPPED),
-        ([said("node_started"), said("first_commit")], End.CUT_SHORT),
-        ([said("node_stopped"), said("storage_opened")], End.CUT_SHORT),
-        ([said("node_started"), FAILED], End.FAILED),
-        ([said("node_started"), "Traceback (most recent call last):", "MemoryError"], End.CRASHED),
-        ([said("node_stopped"), "esnode: ES3001: /x.toml: no key `nodes`", "next: mend it"], End.FAILED),
-        ([FAILED, said("storage_opened"), said("node_stopped")], End.STOPPED),
+        ([], EndKind.NEVER),
+        ([said("node_started"), said("node_stopping"), said("node_stopped")], EndKind.STOPPED),
+        ([said("node_started"), said("first_commit")], EndKind.CUT_SHORT),
+        ([said("node_stopped"), said("storage_opened")], EndKind.CUT_SHORT),
+        ([said("node_started"), FAILED], EndKind.FAILED),
+        ([said("node_started"), "Traceback (most recent call last):", "MemoryError"], EndKind.CRASHED),
+        ([said("node_stopped"), "esnode: ES3001: /x.toml: no key `nodes`", "next: mend it"], EndKind.FAILED),
+        ([FAILED, said("storage_opened"), said("node_stopped")], EndKind.STOPPED),
     ],
 )  # fmt: skip
-def test_the_end_of_a_log_tells_how_its_process_ended(lines: list[str], end: End) -> None:
+def test_the_end_of_a_log_tells_how_its_process_ended(lines: list[str], end: EndKind) -> None:
     assert last_words(parsed(lines)).end is end
 
 
 def test_what_a_node_said_of_its_own_end_is_kept() -> None:
     assert last_words(parsed([said("node_started"), FAILED])) == LastWords(
-        End.FAILED,
+        EndKind.FAILED,
         "2013-01-01T00:00:05.000000Z",
         "ES3103",
         "cannot write: No space left on device",
@@ -90,6 +90,6 @@ def test_campaigns_are_counted_from_a_moment_on() -> None:
         for second, role in [(1, "candidate"), (5, "candidate"), (6, "follower"), (7, "leader")]
     ]
     assert elections(parsed(lines), "2013-01-01T00:00:05") == [
-        Election("2013-01-01T00:00:05.000000Z", 2, 5, "candidate"),
-        Election("2013-01-01T00:00:07.000000Z", 2, 7, "leader"),
+        LoggedElection("2013-01-01T00:00:05.000000Z", 2, 5, "candidate"),
+        LoggedElection("2013-01-01T00:00:07.000000Z", 2, 7, "leader"),
     ]

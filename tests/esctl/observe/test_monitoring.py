@@ -16,7 +16,7 @@ from esctl.observe.diagnosis.gathering import gather
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.observe.monitoring import exposition, nagios
-from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, State, read, state_of, worst
+from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, ProbeState, read, state_of, worst
 from esctl.query import checkup
 from esnode.errors import NoQuorum
 from tests.esctl.commands.test_commands import Run
@@ -27,37 +27,37 @@ PROBE = {probe.name: probe for probe in PROBES}
 BEHIND = seen(node(1, next_offset=50_008))
 
 
-def state_of_probe(name: str, situation: Situation) -> State:
+def state_of_probe(name: str, situation: Situation) -> ProbeState:
     return read(PROBE[name], situation).state
 
 
 @pytest.mark.parametrize(
     ("name", "situation", "wanted"),
     [
-        ("quorum", seen(), State.OK),
-        ("quorum", seen(gone(3)), State.WARNING),
-        ("quorum", seen(gone(2), gone(3), read_ms=None), State.CRITICAL),
-        ("leader", seen(), State.OK),
-        ("leader", seen(read_ms=700.0), State.WARNING),
-        ("leader", seen(read_ms=None, read_error=NoQuorum("nobody")), State.CRITICAL),
-        ("lag", seen(), State.OK),
-        ("lag", BEHIND, State.WARNING),
-        ("lag", seen(node(1, next_offset=150_000)), State.CRITICAL),
-        ("lag", seen(node(1, role="follower")), State.UNKNOWN),
-        ("disk", seen(), State.OK),
-        ("disk", seen(disks={1: Disk(7, 100)}), State.WARNING),
-        ("disk", seen(disks={1: Disk(4, 100)}), State.CRITICAL),
-        ("disk", seen(disks={}), State.UNKNOWN),
-        ("faults", seen(), State.OK),
-        ("faults", seen(node(1, faults=[fault("cut-1")])), State.WARNING),
-        ("faults", seen(gone(2), struck=[StruckProcess("kill-1", "kill", 2, 10)]), State.WARNING),
-        ("faults", seen(gone(1), gone(2), gone(3)), State.UNKNOWN),
-        ("memory", seen(), State.OK),
-        ("memory", seen(node(3, rss_bytes=600_000_000)), State.WARNING),
-        ("memory", seen(gone(1), gone(2), gone(3)), State.UNKNOWN),
+        ("quorum", seen(), ProbeState.OK),
+        ("quorum", seen(gone(3)), ProbeState.WARNING),
+        ("quorum", seen(gone(2), gone(3), read_ms=None), ProbeState.CRITICAL),
+        ("leader", seen(), ProbeState.OK),
+        ("leader", seen(read_ms=700.0), ProbeState.WARNING),
+        ("leader", seen(read_ms=None, read_error=NoQuorum("nobody")), ProbeState.CRITICAL),
+        ("lag", seen(), ProbeState.OK),
+        ("lag", BEHIND, ProbeState.WARNING),
+        ("lag", seen(node(1, next_offset=150_000)), ProbeState.CRITICAL),
+        ("lag", seen(node(1, role="follower")), ProbeState.UNKNOWN),
+        ("disk", seen(), ProbeState.OK),
+        ("disk", seen(disks={1: Disk(7, 100)}), ProbeState.WARNING),
+        ("disk", seen(disks={1: Disk(4, 100)}), ProbeState.CRITICAL),
+        ("disk", seen(disks={}), ProbeState.UNKNOWN),
+        ("faults", seen(), ProbeState.OK),
+        ("faults", seen(node(1, faults=[fault("cut-1")])), ProbeState.WARNING),
+        ("faults", seen(gone(2), struck=[StruckProcess("kill-1", "kill", 2, 10)]), ProbeState.WARNING),
+        ("faults", seen(gone(1), gone(2), gone(3)), ProbeState.UNKNOWN),
+        ("memory", seen(), ProbeState.OK),
+        ("memory", seen(node(3, rss_bytes=600_000_000)), ProbeState.WARNING),
+        ("memory", seen(gone(1), gone(2), gone(3)), ProbeState.UNKNOWN),
     ],
 )
-def test_a_figure_is_judged_by_its_thresholds(name: str, situation: Situation, wanted: State) -> None:
+def test_a_figure_is_judged_by_its_thresholds(name: str, situation: Situation, wanted: ProbeState) -> None:
     assert state_of_probe(name, situation) is wanted
 
 
@@ -69,10 +69,10 @@ def test_a_threshold_itself_is_still_well() -> None:
 
 def test_the_worst_of_several_counts_and_unknown_is_less_than_bad() -> None:
     readings = [read(probe, seen(gone(1), gone(2), gone(3), read_ms=None)) for probe in PROBES]
-    assert worst(readings) is State.CRITICAL
-    unknown = [reading for reading in readings if reading.state in (State.UNKNOWN, State.OK)]
-    assert worst(unknown) is State.UNKNOWN
-    assert worst([]) is State.OK
+    assert worst(readings) is ProbeState.CRITICAL
+    unknown = [reading for reading in readings if reading.state in (ProbeState.UNKNOWN, ProbeState.OK)]
+    assert worst(unknown) is ProbeState.UNKNOWN
+    assert worst([]) is ProbeState.OK
 
 
 def test_a_plugins_line_has_a_state_a_text_and_figures_with_their_bounds() -> None:

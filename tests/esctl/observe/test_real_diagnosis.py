@@ -22,7 +22,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.faults.orders import Order, block
 from esctl.faults.shapes import between
-from esctl.observe.diagnosis.finding import Kind
+from esctl.observe.diagnosis.finding import ProblemKind
 from esctl.observe.diagnosis.gathering import gather
 from esctl.observe.diagnosis.ranking import Diagnosis, diagnose
 from esctl.query.survey import ask
@@ -294,10 +294,10 @@ def two_claims() -> Diagnosis:
 def test_two_that_claim_to_lead_are_the_consequence_of_the_cut_between_them() -> None:
     for _ in range(5):  # a busy machine may look when that moment is over
         worst = two_claims().findings[0]
-        assert (worst.kind, worst.next) == (Kind.FAULT, "esctl fault heal cut-off --cluster patient")
+        assert (worst.kind, worst.next) == (ProblemKind.FAULT, "esctl fault heal cut-off --cluster patient")
         assert Run(*shlex.split(worst.next)[1:]).code == 0
         calm()
-        if Kind.OUTVOTED in {one.kind for one in worst.so}:
+        if ProblemKind.OUTVOTED in {one.kind for one in worst.so}:
             return
     pytest.fail("nobody was seen to lead beside another")
 

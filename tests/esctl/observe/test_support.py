@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from esctl.cli.auditlog import AuditLog, Noted
+from esctl.cli.auditlog import AuditLog, NotedCommand
 from esctl.observe.support import archive
 from esctl.observe.support.redaction import MARK, MAX_TEXT, Redaction
 from tests.esctl.commands.test_commands import Run
@@ -91,7 +91,7 @@ def test_the_archive_explains_the_cluster_and_holds_no_secret_and_no_event(
     node.log.write_text(
         json.dumps({"event": "e", "password": SECRET, "data": SECRET}) + f"\ntoken: {SECRET}\n"
     )
-    Noted(AuditLog("fake"), "node stop", "esctl node stop 1").ended(0, None)
+    NotedCommand(AuditLog("fake"), "node stop", "esctl node stop 1").ended(0, None)
     into = tmp_path / "help.tar.gz"
     data: dict[str, Any] = Run("debug", "bundle", "--into", str(into), "-o", "json").data
     files = bundled(into)

@@ -20,7 +20,7 @@ from esctl.observe.timeline import drawing, mermaid, moments, page
 from esctl.observe.timeline.axis import axis
 from esctl.observe.timeline.happenings import Happening
 from esctl.observe.timeline.lanes import ROLES
-from esctl.observe.timeline.moments import KNOWN, LEFT_OUT, Kind, Moment, moment_of
+from esctl.observe.timeline.moments import KNOWN, LEFT_OUT, Moment, MomentKind, moment_of
 from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes
 from esctl.ui.answer import Lanes
@@ -258,7 +258,7 @@ def test_any_lines_give_a_story_and_every_drawing_of_it(
         for before, after in zip(lane.stretches, lane.stretches[1:], strict=False):
             assert before.begin_s <= before.end_s == after.begin_s
     faults = {one.word("fault").partition(".")[0] for one in map(moment_of, lines)
-              if one is not None and one.kind is Kind.FAULT}  # fmt: skip
+              if one is not None and one.kind is MomentKind.FAULT}  # fmt: skip
     assert {one.details["fault"] for one in of(story, "fault")} <= faults
     assert all(story.begin_s <= a < b for a, b in story.leaderless)
     json.dumps(story.as_data(), default=str)
@@ -369,6 +369,6 @@ def test_what_clients_felt_is_a_lane_of_its_own() -> None:
 
 
 def test_a_moment_gives_its_details_only_as_what_they_are() -> None:
-    moment = Moment(1.0, 1, Kind.ROLE, "x", {"a": 1, "b": True, "c": "w", "d": 2**80})
+    moment = Moment(1.0, 1, MomentKind.ROLE, "x", {"a": 1, "b": True, "c": "w", "d": 2**80})
     assert [moment.number(name) for name in "abcde"] == [1, None, None, None, None]
     assert [moment.word(name) for name in "ac"] == ["", "w"]

@@ -15,7 +15,7 @@ from esctl.clusters import state
 from esctl.commands.timeline import notes_of
 from esctl.main import app
 from esctl.observe.timeline import commands, runs
-from esctl.observe.timeline.moments import Kind
+from esctl.observe.timeline.moments import MomentKind
 from esctl.playbookerrors import RunNotFound, RunUnreadable
 from tests.esctl.conftest import plan
 from tests.esctl.observe.test_timeline import diagram_is_sound, recorded
@@ -199,10 +199,10 @@ def test_what_operators_typed_is_on_the_timeline_with_how_it_ended(began_s: floa
     ]
     path.write_text("\n".join(map(json.dumps, records)) + "\n[1]\n{")
     assert [one.kind for one in commands.read("past")] == [
-        Kind.COMMAND,
-        Kind.COMMAND_OVER,
-        Kind.COMMAND,
-        Kind.COMMAND,
+        MomentKind.COMMAND,
+        MomentKind.COMMAND_OVER,
+        MomentKind.COMMAND,
+        MomentKind.COMMAND,
     ]
     typed = [(one["text"], one["ms"]) for one in data("-o", "json")["happenings"] if one["kind"] == "command"]
     assert typed == [("kim: node kill 3: ok", 1000), ("kim: node start", None)]

@@ -20,7 +20,7 @@ from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
 from esctl.playbook.page import page
 from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.progress import progress_of
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import UndoIncomplete
 from esctl.query import survey as surveys
 from esctl.query.survey import Survey
@@ -360,7 +360,9 @@ def test_an_answer_that_is_no_http_fails_the_step_and_a_header_is_not_told(
         raise error
 
     monkeypatch.setattr(acting, "_fetch", fetch)
-    prepared = PreparedAction(Action(Kind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}}))
+    prepared = PreparedAction(
+        Action(ActionKind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}})
+    )
     actor = acting.Actor(
         ChildProcesses("drill", consent=True), AtTerminal(Terminal(), {}, yes=True), lambda *_: None
     )

@@ -12,7 +12,7 @@ from esctl.commands.playbook.ls import needs_text
 from esctl.playbook import catalog, expression, inputs, lint, plan, reading, template
 from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
-from esctl.playbook.schema import InputType, Kind, Playbook
+from esctl.playbook.schema import ActionKind, InputType, Playbook
 from esctl.playbookerrors import InvalidPlaybook
 from tests.documents import document
 from tests.esctl.commands.test_commands import Run
@@ -67,10 +67,10 @@ def test_a_shipped_playbook_can_be_planned_on_three_nodes_that_are_well(path: Pa
 def test_a_fault_of_a_shipped_playbook_comes_between_a_check_and_a_proof(path: Path) -> None:
     steps = list(in_a_row(reading.read(path).steps))
     kinds = [step.action.kind for step in steps]
-    if Kind.FAULT not in kinds:
+    if ActionKind.FAULT not in kinds:
         return
     assert steps[0].expect[0] == "health.ok"
-    (audit,) = [step for step in steps if step.action.kind is Kind.ASSERT]
+    (audit,) = [step for step in steps if step.action.kind is ActionKind.ASSERT]
     assert audit is steps[-1]
     assert {"verify.acked_lost == 0", "verify.duplicates == 0", "verify.hashes_equal"} <= set(audit.expect)
 

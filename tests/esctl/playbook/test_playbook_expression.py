@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from esctl.errors import InvalidArgument
 from esctl.playbook import expression, grammar, names, template
 from esctl.playbook.duration import Duration
-from esctl.playbook.grammar import BoolOp, Comparison, ListOf, Literal, Node, Not, Path
+from esctl.playbook.grammar import BoolOp, Compare, ListOf, Literal, Node, Not, Path
 from esctl.playbook.types import Type
 from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue
 
@@ -212,7 +212,7 @@ OPERANDS: st.SearchStrategy[Node] = st.one_of(
 
 def larger(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     return st.one_of(
-        st.builds(Comparison, st.sampled_from(grammar.COMPARISONS), inner, inner),
+        st.builds(Compare, st.sampled_from(grammar.COMPARISONS), inner, inner),
         st.builds(
             lambda op, parts: BoolOp(op, tuple(parts)),
             st.sampled_from(["and", "or"]),

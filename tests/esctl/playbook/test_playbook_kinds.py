@@ -9,7 +9,7 @@ from esctl.playbook import commandline, kinds, parameters
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidPlaybook
 
 
@@ -34,12 +34,12 @@ from esctl.playbookerrors import InvalidPlaybook
     ],
 )
 def test_arguments_that_do_not_fit_a_kind_are_told(kind: str, given: dict[str, Any], words: str) -> None:
-    found = [why for _, why in kinds.flaws(Action(Kind(kind), given))]
+    found = [why for _, why in kinds.flaws(Action(ActionKind(kind), given))]
     assert any(words in why for why in found), found
 
 
 def test_what_is_filled_in_is_checked_once_more() -> None:
-    action = Action(Kind.FAULT, {"type": "kill", "node": "${captured.victim}", "lease": "10s"})
+    action = Action(ActionKind.FAULT, {"type": "kill", "node": "${captured.victim}", "lease": "10s"})
     assert not list(kinds.flaws(action))
     assert kinds.filled(action, {"captured": {"victim": 2}}).arguments["node"] == 2
     with pytest.raises(InvalidPlaybook, match="the number of a node, not None"):
@@ -86,13 +86,13 @@ def test_what_is_filled_in_is_checked_once_more() -> None:
 def test_an_action_comes_down_to_the_line_that_a_person_would_type(
     kind: str, given: Mapping[str, Any], line: str
 ) -> None:
-    action = Action(Kind(kind), given)
+    action = Action(ActionKind(kind), given)
     assert shown(action) == line
     assert bool(command_of(action)) is line.startswith("esctl ")
 
 
-@pytest.mark.parametrize("kind", [Kind.FAULT, Kind.BENCH, Kind.BACKUP])
-def test_a_step_takes_every_option_that_its_command_has(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ActionKind.FAULT, ActionKind.BENCH, ActionKind.BACKUP])
+def test_a_step_takes_every_option_that_its_command_has(kind: ActionKind) -> None:
     assert kinds.commands_of(kind)
     for name in kinds.commands_of(kind):
         command = commandline.members(kind)[name]
@@ -105,7 +105,7 @@ def test_a_step_takes_every_option_that_its_command_has(kind: Kind) -> None:
 
 
 def test_a_frozen_cluster_has_no_quorum_in_the_plan() -> None:
-    freeze = Action(Kind.FAULT, {"type": "freeze", "lease": "5s"})
+    freeze = Action(ActionKind.FAULT, {"type": "freeze", "lease": "5s"})
     _, outlook = Forecast((1, 2, 3), leader=1).after("freeze", freeze)
     assert outlook is not None
     assert not outlook.kept

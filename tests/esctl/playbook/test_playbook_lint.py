@@ -7,8 +7,8 @@ import pytest
 
 from esctl.playbook import commandline, impact, lint, reading
 from esctl.playbook.commandline import flaw_of
-from esctl.playbook.findings import RULES, Finding, Severity
-from esctl.playbook.schema import Action, Impact, Kind
+from esctl.playbook.findings import RULES, LintFinding, LintSeverity
+from esctl.playbook.schema import Action, ActionKind, Impact
 from tests.esctl.cli.test_auditlog import COMMANDS
 
 GOOD = """
@@ -80,7 +80,7 @@ expect = ["verify.acked_lost == 0"]
 """
 
 
-def found(text: str) -> list[Finding]:
+def found(text: str) -> list[LintFinding]:
     return lint.lint(reading.parse(text, Path("drill.toml")))
 
 
@@ -173,7 +173,7 @@ def test_every_rule_is_broken_by_one_of_these() -> None:
 
 def test_an_error_keeps_a_playbook_from_running_and_a_warning_does_not() -> None:
     (finding,) = found(GOOD.replace('doc = "What it is for"\n', ""))
-    assert finding.severity is Severity.WARNING
+    assert finding.severity is LintSeverity.WARNING
     assert finding.as_data() == {
         "severity": "warning",
         "code": "doc-missing",
@@ -260,20 +260,20 @@ def test_a_command_line_that_cannot_be_typed_is_found_without_running_it(words: 
 @pytest.mark.parametrize(
     ("kind", "given", "least"),
     [
-        (Kind.ESCTL, {"argv": ["status"]}, Impact.READS),
-        (Kind.ESCTL, {"argv": ["doctor", "--fix"]}, Impact.WRITES),
-        (Kind.ESCTL, {"argv": ["node", "kill", "1", "-n"]}, Impact.READS),
-        (Kind.ESCTL, {"argv": ["cluster", "destroy", "x"]}, Impact.DESTROYS),
-        (Kind.BENCH, {"mode": "consume"}, Impact.READS),
-        (Kind.BENCH, {"mode": "sweep"}, Impact.WRITES),
-        (Kind.BACKUP, {"action": "verify"}, Impact.READS),
-        (Kind.BACKUP, {"action": "prune"}, Impact.DESTROYS),
-        (Kind.HTTP, {"url": "u"}, Impact.READS),
-        (Kind.WAIT, {}, Impact.READS),
+        (ActionKind.ESCTL, {"argv": ["status"]}, Impact.READS),
+        (ActionKind.ESCTL, {"argv": ["doctor", "--fix"]}, Impact.WRITES),
+        (ActionKind.ESCTL, {"argv": ["node", "kill", "1", "-n"]}, Impact.READS),
+        (ActionKind.ESCTL, {"argv": ["cluster", "destroy", "x"]}, Impact.DESTROYS),
+        (ActionKind.BENCH, {"mode": "consume"}, Impact.READS),
+        (ActionKind.BENCH, {"mode": "sweep"}, Impact.WRITES),
+        (ActionKind.BACKUP, {"action": "verify"}, Impact.READS),
+        (ActionKind.BACKUP, {"action": "prune"}, Impact.DESTROYS),
+        (ActionKind.HTTP, {"url": "u"}, Impact.READS),
+        (ActionKind.WAIT, {}, Impact.READS),
     ],
 )
 def test_the_least_that_an_action_does_is_told_by_its_command(
-    kind: Kind, given: dict[str, object], least: Impact
+    kind: ActionKind, given: dict[str, object], least: Impact
 ) -> None:
     assert impact.least_of(Action(kind, given)) is least
 

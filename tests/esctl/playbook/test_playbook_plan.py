@@ -10,7 +10,7 @@ from esctl.clusters.backends.interface import RunState
 from esctl.playbook import inputs, plan, reading, standing
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
-from esctl.playbook.schema import Action, Kind
+from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidPlan, UnplannableStep
 from esctl.query.survey import Survey
 from tests.esctl.commands.test_data_answers import HEALTHY, NONE_UP, ONE_DOWN, report, survey
@@ -20,11 +20,11 @@ FIVE = Forecast((1, 2, 3, 4, 5), 1)
 
 
 def fault(**given: Any) -> Action:
-    return Action(Kind.FAULT, {"lease": "10s", **given})
+    return Action(ActionKind.FAULT, {"lease": "10s", **given})
 
 
 def esctl(*words: str) -> Action:
-    return Action(Kind.ESCTL, {"argv": list(words)})
+    return Action(ActionKind.ESCTL, {"argv": list(words)})
 
 
 CUT = {"type": "partition", "shape": "isolate-leader"}
@@ -56,7 +56,8 @@ CUT = {"type": "partition", "shape": "isolate-leader"}
         (THREE, esctl("cluster", "stop"), "0 of 3 nodes running", False),
         (replace(THREE, down=frozenset([1, 2, 3])), esctl("cluster", "start"), "3 of 3 nodes running", True),
         (THREE, esctl("leader", "transfer", "--to", "2"), "3 of 3 nodes running", True),
-        (THREE, Action(Kind.BENCH, {"mode": "failover"}), "while it strikes, 2 of 3 nodes running", True),
+        (THREE, Action(ActionKind.BENCH, {"mode": "failover"}), "while it strikes, 2 of 3 nodes running",
+         True),
     ],
 )  # fmt: skip
 def test_what_becomes_of_the_quorum_is_said_before_it_is_done(
@@ -70,7 +71,7 @@ def test_what_becomes_of_the_quorum_is_said_before_it_is_done(
 
 
 @pytest.mark.parametrize(
-    "action", [esctl("status"), Action(Kind.WAIT), esctl("node", "stop", "${captured.x}")]
+    "action", [esctl("status"), Action(ActionKind.WAIT), esctl("node", "stop", "${captured.x}")]
 )
 def test_nothing_is_said_of_the_quorum_where_it_is_not_touched_or_not_known(action: Action) -> None:
     assert THREE.after("a", action) == (THREE, None)
@@ -85,11 +86,11 @@ def test_faults_add_up_until_they_are_healed() -> None:
     worst, outlook = worse.after("again", fault(**CUT))
     assert outlook is not None
     assert not outlook.kept
-    healed, _ = worst.after("heal", Action(Kind.HEAL, {"fault": "again"}))
+    healed, _ = worst.after("heal", Action(ActionKind.HEAL, {"fault": "again"}))
     assert healed.faults.keys() == {"cut", "kill"}
     started, _ = healed.after("start", esctl("node", "start", "2"))
     assert started.out == frozenset()
-    whole, outlook = started.after("all", Action(Kind.HEAL, {"all": True}))
+    whole, outlook = started.after("all", Action(ActionKind.HEAL, {"all": True}))
     assert outlook is not None
     assert (whole.cuts, outlook.text) == (frozenset(), "5 of 5 nodes running, 3 needed: a quorum")
 

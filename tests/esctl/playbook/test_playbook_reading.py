@@ -9,7 +9,7 @@ import pytest
 from esctl.playbook import catalog, inputs, nesting, reading
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.schema import Action, Impact, Input, InputType, Kind, OnFail, Playbook, Risk
+from esctl.playbook.schema import Action, ActionKind, Impact, Input, InputType, OnFail, Playbook, Risk
 from esctl.playbookerrors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 
 HEAD = """
@@ -84,7 +84,7 @@ def test_a_file_becomes_a_playbook_with_every_part_that_it_names() -> None:
     (guard,) = book.guards
     assert (guard.every_ms, guard.for_ms, guard.on_breach) == (200, 1000, "stop")
     load, cut = book.steps
-    assert load.undo == Action(Kind.ESCTL, {"argv": ["bench", "stop", "load"]})
+    assert load.undo == Action(ActionKind.ESCTL, {"argv": ["bench", "stop", "load"]})
     assert (cut.title, cut.needs, cut.when) == ("Cut it off", ("load",), "status.voters_up == 3")
     assert (cut.pre, cut.expect) == (("status.leader != null",), ("fault.effect == 'applied'",))
     assert (cut.timeout_ms, cut.retry.attempts, cut.retry.every_ms) == (5_000, 2, 3_000)
@@ -242,7 +242,7 @@ def test_each_round_of_a_foreach_is_complete_by_itself() -> None:
     ]  # fmt: skip
     stop, look = rounds[1]
     assert stop.action.arguments == {"argv": ["node", "stop", 3]}
-    assert stop.undo == Action(Kind.ESCTL, {"argv": ["node", "start", 3]})
+    assert stop.undo == Action(ActionKind.ESCTL, {"argv": ["node", "start", 3]})
     assert (stop.title, stop.expect) == ("Stop node 3", ("not status.nodes.3.up",))
     assert look.needs == ("stop-3",)
     assert look.expect == ("step.stop-3.ok", "status.nodes.3.role != 'leader'")
@@ -257,10 +257,10 @@ def test_rounds_about_the_same_item_have_ids_of_their_own() -> None:
 def test_a_foreach_goes_through_a_list_an_expression_or_a_reference() -> None:
     (each,) = parsed(FOREACH).steps
     for items, expected in (([1, "b"], [1, "b"]), ("[2, 3]", [2, 3]), ("${captured.chosen}", [7])):
-        step = replace(each, action=Action(Kind.FOREACH, {"items": items}))
+        step = replace(each, action=Action(ActionKind.FOREACH, {"items": items}))
         assert nesting.items_of(step, {"captured": {"chosen": [7]}}) == expected
     with pytest.raises(NotEvaluable, match="no list"):
-        nesting.items_of(replace(each, action=Action(Kind.FOREACH, {"items": "'a'"})), {})
+        nesting.items_of(replace(each, action=Action(ActionKind.FOREACH, {"items": "'a'"})), {})
 
 
 INNER = """
@@ -315,7 +315,7 @@ def test_an_included_playbook_becomes_steps_of_the_one_that_includes_it(tmp_path
     assert cut.action.arguments["node"] == "${inputs.victim}"
     assert cut.action.arguments["lease"] == Duration(10_000)
     assert command_of(cut.action)[-1] == "10s"
-    assert cut.undo == Action(Kind.HEAL, {"fault": "part-cut"})
+    assert cut.undo == Action(ActionKind.HEAL, {"fault": "part-cut"})
     assert look.expect == ("step.part-cut.ok", "status.leader != inputs.victim")
     assert (book.requires.nodes, book.requires.faults) == (5, True)
     assert len(book.guards) == 1

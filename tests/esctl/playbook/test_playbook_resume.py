@@ -18,7 +18,7 @@ import trio.testing
 from esctl.errors import MachineRefused
 from esctl.playbook import journal
 from esctl.playbook.journal import Journal
-from esctl.playbook.progress import Undo, Verdict
+from esctl.playbook.progress import RunVerdict, Undo
 from esctl.playbook.undoing import ALL_TIMEOUT_S
 from esctl.playbookerrors import CannotRepeat, NoLongerHolds, RunUnderWay
 from tests.esctl.playbook.test_playbook_run import DRILL, RESTART, step
@@ -102,13 +102,13 @@ def goes_on(stage: Stage) -> bool:
     progress = stage.progress
     if progress.verdict is not None:
         on_clock(stage.abort)
-        return stage.progress.verdict is Verdict.PASS and stage.progress.clean
+        return stage.progress.verdict is RunVerdict.PASS and stage.progress.clean
     try:
         on_clock(stage.resume)
     except CannotRepeat:
         answer = "done" if "event 0" in stage.world.commands else "repeat"
         on_clock(lambda: stage.resume({"move": answer}))
-    return stage.progress.verdict is Verdict.PASS and stage.progress.clean
+    return stage.progress.verdict is RunVerdict.PASS and stage.progress.clean
 
 
 def test_a_step_that_may_do_harm_twice_asks_before_anything_is_done(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_step_that_may_do_harm_twice_asks_before_anything_is_done(tmp_path: Pa
         on_clock(stage.resume)
     assert stage.world.commands == []
     on_clock(lambda: stage.resume({"move": "done"}))
-    assert stage.progress.verdict is Verdict.PASS
+    assert stage.progress.verdict is RunVerdict.PASS
     assert stage.progress.steps["move"].why == "a person says that it is done"
     assert "event 0" not in stage.world.commands
 
@@ -147,7 +147,7 @@ def test_what_an_earlier_step_established_is_looked_at_again(tmp_path: Path) -> 
     assert stage.world.loads == set()
     stage.world.up.add(3)
     on_clock(stage.resume)
-    assert stage.progress.verdict is Verdict.PASS
+    assert stage.progress.verdict is RunVerdict.PASS
 
 
 def test_a_fault_that_should_still_be_there_is_set_again(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_fault_that_was_healed_before_the_kill_is_not_set_again(tmp_path: Path
     stage = Stage(tmp_path / "run", World(), playbook(DRILLS["healed"]))
     killed_in(stage, "audit", "step-begins")
     on_clock(stage.resume)
-    assert stage.progress.verdict is Verdict.PASS
+    assert stage.progress.verdict is RunVerdict.PASS
     assert len([line for line in stage.world.commands if line.startswith("fault partition")]) == 1
 
 
@@ -185,7 +185,7 @@ with = { argv = ["logs", "${item.node}"] }
     killed_in(stage, "look-3", "step-begins")
     stage.world.leader = 3  # the rounds stay those that were begun
     on_clock(stage.resume)
-    assert stage.progress.verdict is Verdict.PASS
+    assert stage.progress.verdict is RunVerdict.PASS
     assert stage.world.commands == ["logs 2", "logs 3"]
 
 
@@ -196,7 +196,7 @@ def test_an_abort_undoes_what_a_killed_run_has_left(tmp_path: Path) -> None:
     assert stage.world.up == {2, 3}
     on_clock(stage.abort)
     progress = stage.progress
-    assert (progress.verdict, progress.clean) == (Verdict.INCONCLUSIVE, True)
+    assert (progress.verdict, progress.clean) == (RunVerdict.INCONCLUSIVE, True)
     assert stage.world.up == {1, 2, 3}
     assert (stage.world.faults, stage.world.loads) == (set(), set())
 
@@ -251,11 +251,11 @@ async def test_damage_that_is_done_and_over_is_undone_after_a_failure_only(tmp_p
     what = 'with = { type = "disk", how = "flip", node = 2, lease = "10s" }'
     flip = step("flip", "fault", f'impact = "rw"\n{what}\n{undo}')
     passed = Stage(tmp_path / "passed", World(), playbook(flip))
-    assert (await passed.begin()).verdict is Verdict.PASS
+    assert (await passed.begin()).verdict is RunVerdict.PASS
     assert "node start 2" not in passed.world.commands
     judged = flip + step("judge", "check", 'expect = ["status.leader == 9"]')
     failed = Stage(tmp_path / "failed", World(), playbook(judged))
-    assert (await failed.begin()).verdict is Verdict.FAIL
+    assert (await failed.begin()).verdict is RunVerdict.FAIL
     assert failed.world.commands[-1] == "node start 2"
 
 
@@ -270,7 +270,7 @@ def test_a_disk_that_is_full_keeps_nothing_from_being_undone(tmp_path: Path) -> 
         if one.progress.verdict is not None:
             break
         assert one.world.up == {1, 2, 3} or set(one.states.values()) == {"passed"}, f"full at line {lines}"
-    assert one.progress.verdict is Verdict.PASS
+    assert one.progress.verdict is RunVerdict.PASS
     assert lines > 20, "it was full at every line before that"
 
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from esctl.playbook.execution import Reply
-from esctl.playbook.progress import Progress, Undo, Verdict
+from esctl.playbook.progress import RunProgress, RunVerdict, Undo
 from tests.esctl.playbook_world import HEAD, Stage, World, failing, playbook
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -59,7 +59,7 @@ async def test_a_drill_passes_and_leaves_nothing_that_was_for_the_time_only(
 ) -> None:
     one = stage(tmp_path, DRILL)
     progress = await one.begin()
-    assert progress.verdict is Verdict.PASS
+    assert progress.verdict is RunVerdict.PASS
     assert set(one.states.values()) == {"passed"}
     assert (one.world.faults, one.world.loads) == (set(), set())
     assert progress.captured["old_leader"] == 1
@@ -72,7 +72,7 @@ async def test_the_intent_is_on_the_disk_before_the_step_acts(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     one = stage(tmp_path, DRILL)
-    seen: list[Progress] = []
+    seen: list[RunProgress] = []
     one.world.before["fault partition"] = lambda: seen.append(one.progress)
     await one.begin()
     assert seen[0].steps["cut"].acts
@@ -84,10 +84,10 @@ async def test_the_verdict_is_on_the_disk_before_anything_is_undone(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     one = stage(tmp_path, DRILL)
-    seen: list[Verdict | None] = []
+    seen: list[RunVerdict | None] = []
     one.world.before["fault heal"] = lambda: seen.append(one.progress.verdict)
     await one.begin()
-    assert seen == [Verdict.PASS]
+    assert seen == [RunVerdict.PASS]
 
 
 async def test_a_failure_undoes_what_began_and_nothing_else(
@@ -97,7 +97,7 @@ async def test_a_failure_undoes_what_began_and_nothing_else(
     text += step("judge", "assert", 'expect = ["status.voters_up == 3"]') + RESTART.format(id="last", node=3)
     one = stage(tmp_path, text)
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert progress.why == "step judge: expected status.voters_up == 3, was 1"
     assert one.world.commands == ["node stop 1", "node stop 2", "node start 2", "node start 1"]
     assert "last" not in one.states
@@ -108,7 +108,7 @@ async def test_after_a_pass_lasting_changes_stay(
 ) -> None:
     one = stage(tmp_path, RESTART.format(id="first", node=1))
     progress = await one.begin()
-    assert (progress.verdict, progress.clean) == (Verdict.PASS, True)
+    assert (progress.verdict, progress.clean) == (RunVerdict.PASS, True)
     assert one.world.commands == ["node stop 1"]
 
 
@@ -121,7 +121,7 @@ async def test_an_undo_that_fails_is_tried_again_and_then_told_as_a_command(
     one = stage(tmp_path, text + step("judge", "assert", 'expect = ["status.voters_up == 3"]'))
     one.world.replies["node start 2"] = [failing("it does not start")]
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL, "the verdict is not lost"
+    assert progress.verdict is RunVerdict.FAIL, "the verdict is not lost"
     assert left_over(progress) == ["esctl node start 2"]
     assert one.world.commands.count("node start 2") == 3
     assert 1 in one.world.up, "the others are undone all the same"
@@ -145,7 +145,7 @@ async def test_what_follows_a_failure_is_what_the_step_says(
     judge = f'expect = ["status.voters_up == 3"]\non_fail = "{on_fail}"'
     one = stage(tmp_path, RESTART.format(id="first", node=1) + step("judge", "check", judge))
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert ("node start 1" in one.world.commands) is undone
     assert progress.clean is undone
     if not undone:
@@ -165,7 +165,7 @@ async def test_a_person_may_say_to_try_again(tmp_path: Path, autojump_clock: tri
             world.up.add(3)
 
     world.asked = Mends()
-    assert (await one.begin()).verdict is Verdict.PASS
+    assert (await one.begin()).verdict is RunVerdict.PASS
     assert len(world.asked) == 1
 
 
@@ -177,7 +177,7 @@ async def test_a_run_that_goes_on_after_a_failure_fails_in_the_end(
     text += step("needy", "check", 'needs = ["judge"]\nexpect = ["status.voters_up == 3"]')
     one = stage(tmp_path, text)
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert one.states == {"judge": "failed", "after": "passed", "needy": "skipped"}
     assert progress.steps["needy"].why == "it needs judge, which is failed"
 
@@ -199,7 +199,7 @@ async def test_a_step_whose_condition_before_does_not_hold_does_nothing(
 ) -> None:
     one = stage(tmp_path, RESTART.format(id="first", node=1) + 'pre = ["status.voters_up == 5"]\n')
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert one.world.commands == []
     assert progress.steps["first"].why == "nothing was done: expected status.voters_up == 5, was 3"
 
@@ -217,7 +217,7 @@ async def test_expectations_of_what_acts_are_given_until_the_time_out(
             one.world.leader = 3
 
         nursery.start_soon(elect)
-        assert (await one.begin()).verdict is Verdict.PASS
+        assert (await one.begin()).verdict is RunVerdict.PASS
     assert trio.current_time() >= 3
 
 
@@ -225,7 +225,7 @@ async def test_a_check_looks_once_and_again_only_when_it_says_so(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     one = stage(tmp_path, step("now", "check", 'expect = ["status.leader == 3"]'))
-    assert (await one.begin()).verdict is Verdict.FAIL
+    assert (await one.begin()).verdict is RunVerdict.FAIL
     patient = 'expect = ["status.leader == 3"]\nretry = { attempts = 4, every = "1s" }'
     other = stage(tmp_path / "other", step("now", "check", patient))
 
@@ -236,7 +236,7 @@ async def test_a_check_looks_once_and_again_only_when_it_says_so(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(elect)
         progress = await other.begin()
-    assert progress.verdict is Verdict.PASS
+    assert progress.verdict is RunVerdict.PASS
     assert progress.steps["now"].attempt == 4
 
 
@@ -245,7 +245,7 @@ async def test_a_command_that_fails_is_tried_as_often_as_the_step_says(
 ) -> None:
     one = stage(tmp_path, RESTART.format(id="first", node=1) + 'retry = { attempts = 3, every = "1s" }\n')
     one.world.replies["node stop 1"] = [failing("busy"), failing("busy"), Reply(0)]
-    assert (await one.begin()).verdict is Verdict.PASS
+    assert (await one.begin()).verdict is RunVerdict.PASS
     assert one.world.commands == ["node stop 1"] * 3
 
 
@@ -255,7 +255,7 @@ async def test_a_command_that_hangs_fails_its_step(
     one = stage(tmp_path, RESTART.format(id="first", node=1) + 'timeout = "5s"\n')
     one.world.took_s["node stop"] = 60
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert one.world.commands == ["node stop 1", "node start 1"], "it may have been done: it is undone"
 
 
@@ -265,7 +265,7 @@ async def test_who_judges_the_exit_code_is_not_failed_by_it(
     look = 'with = { argv = ["health"] }\nimpact = "ro"\nexpect = ["answer.exit == 10"]\n'
     one = stage(tmp_path, step("look", "esctl", look))
     one.world.replies["health"] = [Reply(10, {"healthy": False})]
-    assert (await one.begin()).verdict is Verdict.PASS
+    assert (await one.begin()).verdict is RunVerdict.PASS
 
 
 async def test_what_cannot_be_known_is_no_pass_and_no_fail(
@@ -274,7 +274,7 @@ async def test_what_cannot_be_known_is_no_pass_and_no_fail(
     world = World(audit={"conclusive": False})
     one = stage(tmp_path, step("audit", "assert", 'expect = ["verify.acked_lost == 0"]'), world)
     progress = await one.begin()
-    assert progress.verdict is Verdict.INCONCLUSIVE
+    assert progress.verdict is RunVerdict.INCONCLUSIVE
     assert "verify.acked_lost" in progress.why
 
 
@@ -314,7 +314,7 @@ kind = "check"
 expect = ["status.voters_up == 3"]
 """
     one = stage(tmp_path, text)
-    assert (await one.begin()).verdict is Verdict.FAIL
+    assert (await one.begin()).verdict is RunVerdict.FAIL
     assert one.world.commands == ["node stop 2", "node stop 3", "node start 3", "node start 2"]
 
 
@@ -340,7 +340,7 @@ undo = { kind = "esctl", with = { argv = ["node", "start", "1"] } }
     one = stage(tmp_path, text)
     one.world.took_s["node stop"] = 30
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert one.states == {"both": "failed", "fails": "failed", "slow": "cut off"}
     assert one.world.commands == ["node stop 1", "node start 1"]
     assert trio.current_time() < 10
@@ -365,7 +365,7 @@ async def test_a_breached_guard_ends_the_steps(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lose)
         progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert progress.why == "the guard load.acked_lost == 0 was breached: expected load.acked_lost == 0, was 3"
     assert trio.current_time() < 20
     assert one.states["stay"] == "cut off"
@@ -389,7 +389,7 @@ async def test_a_guard_that_fails_for_a_moment_is_no_breach(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stumble)
         progress = await one.begin()
-    assert progress.verdict is Verdict.PASS
+    assert progress.verdict is RunVerdict.PASS
     history = [state for _, state, _ in progress.guards["status.leader != null"].history]
     assert history == ["holds", "failing", "holds"]
 
@@ -401,7 +401,7 @@ async def test_a_run_that_takes_too_long_is_rolled_back(
     stay = step("stay", "wait", 'with = { for = "5m" }\ntimeout = "6m"')
     one = stage(tmp_path, RESTART.format(id="first", node=1) + stay, head=head)
     progress = await one.begin()
-    assert progress.verdict is Verdict.FAIL
+    assert progress.verdict is RunVerdict.FAIL
     assert progress.why == "max_duration was over before the last step was"
     assert one.world.commands == ["node stop 1", "node start 1"]
 
@@ -426,7 +426,7 @@ async def test_ctrl_c_undoes_what_began_and_says_so(
     with trio.move_on_after(10):
         await one.begin()
     progress = one.progress
-    assert (progress.verdict, progress.why) == (Verdict.INCONCLUSIVE, "it was interrupted")
+    assert (progress.verdict, progress.why) == (RunVerdict.INCONCLUSIVE, "it was interrupted")
     assert progress.clean
     assert (one.world.faults, one.world.loads) == (set(), set())
     assert one.states["stay"] == "cut off"
@@ -437,10 +437,10 @@ async def test_who_asks_and_gets_no_answer_changes_nothing(
 ) -> None:
     text = RESTART.format(id="first", node=1) + 'confirm = "Stop node 1?"\n'
     alone = stage(tmp_path / "alone", text)
-    assert (await alone.begin()).verdict is Verdict.INCONCLUSIVE
+    assert (await alone.begin()).verdict is RunVerdict.INCONCLUSIVE
     assert alone.world.commands == []
     asked = stage(tmp_path / "asked", text, World(answers={"first": "yes"}))
-    assert (await asked.begin()).verdict is Verdict.PASS
+    assert (await asked.begin()).verdict is RunVerdict.PASS
     assert asked.progress.answers == {"first": "yes"}
 
 
@@ -450,7 +450,7 @@ async def test_an_answer_of_a_person_is_captured(
     text = step("which", "ask", 'with = { question = "Which node?", choices = ["1", "2"] }')
     text += step("look", "esctl", 'impact = "ro"\nwith = { argv = ["logs", "${captured.which}"] }')
     one = stage(tmp_path, text, World(answers={"which": "2"}))
-    assert (await one.begin()).verdict is Verdict.PASS
+    assert (await one.begin()).verdict is RunVerdict.PASS
     assert one.world.commands == ["logs 2"]
 
 

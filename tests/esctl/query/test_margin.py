@@ -6,7 +6,7 @@ from esctl.cli import guard
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import QuorumNotLost, TooFewNodes
 from esctl.observe.diagnosis import ranking
-from esctl.observe.diagnosis.finding import Kind
+from esctl.observe.diagnosis.finding import ProblemKind
 from esctl.observe.monitoring import probes
 from esctl.playbook import standing
 from esctl.query import checkup, survey
@@ -54,7 +54,7 @@ def test_where_nobody_leads_nothing_is_held_however_many_answer() -> None:
     assert not standing.status(leaderless)["quorum"]["held"]
     quorum = next(probe for probe in probes.PROBES if probe.name == "quorum")
     reading = probes.read(quorum, seen(*leaderless.reports))
-    assert reading.state is probes.State.CRITICAL
+    assert reading.state is probes.ProbeState.CRITICAL
 
 
 def test_a_node_of_an_older_version_that_does_not_say_whom_it_hears_counts_all_that_answer() -> None:
@@ -87,7 +87,7 @@ def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:
     ready = checkup.ready(ISOLATED, None)
     assert [reason for reason, _ in ready.flaws] == ["node 2 answers here, and its leader does not hear it"]
     (finding,) = [one for one in ranking.diagnose(seen(ISOLATED.reports[0])).findings if one.wrong]
-    assert finding.kind is Kind.CUT_OFF
+    assert finding.kind is ProblemKind.CUT_OFF
     assert finding.nodes == {2}
     quorum = next(probe for probe in probes.PROBES if probe.name == "quorum")
     assert probes.read(quorum, seen(ISOLATED.reports[0])).value == 0

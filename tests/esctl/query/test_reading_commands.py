@@ -11,17 +11,17 @@ from esctl.commands import status as status_command
 from esctl.commands.status import warnings
 from esctl.query import barrier, checkup, following, lookup, survey
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Staleness, Wanted
+from esctl.query.following import ReadRequest, Staleness
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
 from esnode.errors import NoQuorum, OffsetOutOfRange, OperationTimeout, Unreachable
 from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
-ALL = Wanted(from_offset=0, max_events=None, follow=False, node=None)
+ALL = ReadRequest(from_offset=0, max_events=None, follow=False, node=None)
 
 
 async def consumed(
-    cluster: Cluster, wanted: Wanted, staleness: list[Staleness] | None = None
+    cluster: Cluster, wanted: ReadRequest, staleness: list[Staleness] | None = None
 ) -> list[StoredEvent]:
     told: list[Staleness] = []
     events: list[StoredEvent] = []
@@ -96,9 +96,12 @@ async def test_consuming_gives_every_event_once_in_order(tmp_path: Path) -> None
 
 async def test_a_range_begins_and_ends_within_records(tmp_path: Path) -> None:
     async with serving(three(), tmp_path) as cluster:
-        events = await consumed(cluster, Wanted(from_offset=3, max_events=2, follow=False, node=None))
+        events = await consumed(cluster, ReadRequest(from_offset=3, max_events=2, follow=False, node=None))
         assert [stored.offset for stored in events] == [3, 4]
-        assert await consumed(cluster, Wanted(from_offset=8, max_events=None, follow=False, node=None)) == []
+        assert (
+            await consumed(cluster, ReadRequest(from_offset=8, max_events=None, follow=False, node=None))
+            == []
+        )
 
 
 async def test_one_node_gives_what_it_has_and_says_how_old_it_may_be(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ async def test_one_node_gives_what_it_has_and_says_how_old_it_may_be(tmp_path: P
     nodes[2].records = log(4)
     staleness: list[Staleness] = []
     async with serving(nodes, tmp_path) as cluster:
-        wanted = Wanted(from_offset=0, max_events=None, follow=False, node=cluster.node(3))
+        wanted = ReadRequest(from_offset=0, max_events=None, follow=False, node=cluster.node(3))
         events = await consumed(cluster, wanted, staleness)
     assert len(events) == 4
     assert staleness == [Staleness(next_offset=4, silence_ms=12)]
@@ -124,7 +127,7 @@ async def test_following_gets_events_as_they_come_up_to_the_maximum(tmp_path: Pa
 
     async with serving(nodes, tmp_path) as cluster, trio.open_nursery() as nursery:
         nursery.start_soon(grow)
-        events = await consumed(cluster, Wanted(from_offset=6, max_events=4, follow=True, node=None))
+        events = await consumed(cluster, ReadRequest(from_offset=6, max_events=4, follow=True, node=None))
     assert [stored.offset for stored in events] == [6, 7, 8, 9]
 
 
@@ -159,7 +162,7 @@ async def test_an_event_is_found_by_its_offset(tmp_path: Path) -> None:
         beyond = await lookup.at_offset(cluster, 8)
     assert isinstance(found, StoredEvent)
     assert found.event == event(5)
-    assert isinstance(beyond, barrier.End)
+    assert isinstance(beyond, barrier.LogEnd)
     assert beyond.next_offset == 8
 
 

@@ -12,7 +12,7 @@ import typer.testing
 from esctl.clusters import nodelog, state
 from esctl.main import app
 from esctl.query import whereabouts
-from esctl.query.probe import Look, Watched
+from esctl.query.probe import ProbeLook, Watched
 from esctl.query.whereabouts import Reign, copies, reign
 from esnode.dedup.batch import event_key
 from tests.esctl.conftest import plan
@@ -123,8 +123,8 @@ def test_a_cluster_that_is_down_says_so_of_each_node_and_a_dry_run_sends_nothing
 # --- what can be seen of a probe ------------------------------------------------------------------
 
 
-def look(asked_s: float, heard_s: float, index: int) -> Look:
-    return Look(asked_s, heard_s, {"applied_index": index, "durable_index": index + 1})
+def look(asked_s: float, heard_s: float, index: int) -> ProbeLook:
+    return ProbeLook(asked_s, heard_s, {"applied_index": index, "durable_index": index + 1})
 
 
 def test_a_step_lies_between_the_last_look_without_it_and_the_first_with_it() -> None:

@@ -32,7 +32,7 @@ from esctl.events.ndjson import EventReader, GoodLine
 from esctl.query.survey import Report, Survey
 from esctl.upkeep import lost
 from esctl.upkeep.backups import catalog, floor, offlinedata, taking
-from esctl.upkeep.backups.drill import Copy, Findings
+from esctl.upkeep.backups.drill import DrillCopy, DrillFindings
 from esnode import config as node_config
 from esnode.backup.file import BackupReader
 from esnode.config import Ancestor, Dedup
@@ -268,11 +268,11 @@ def test_a_cluster_that_cannot_be_made_anew_leaves_what_was_put_aside(
 
 def test_a_drill_tells_what_is_wrong_from_what_could_not_be_seen(tmp_path: Path) -> None:
     manifest = write_backup(tmp_path / "b", LOG)
-    copies = [Copy("a", n, manifest.content_hash) for n in (1, 2)]
-    good = Findings([*copies, Copy("a", 3, None, "not running")], 20, 20)
+    copies = [DrillCopy("a", n, manifest.content_hash) for n in (1, 2)]
+    good = DrillFindings([*copies, DrillCopy("a", 3, None, "not running")], 20, 20)
     assert good.wrong(manifest) == []
     assert good.doubts == ["node 3 of a: not running"]
-    bad = Findings([*copies, Copy("drill", 1, "00")], 20, 19)
+    bad = DrillFindings([*copies, DrillCopy("drill", 1, "00")], 20, 19)
     assert len(bad.wrong(manifest)) == 2
     assert "1 of 20 events" in bad.wrong(manifest)[1]
 
@@ -372,7 +372,7 @@ def survey_of(cluster: Cluster, *next_offsets: int | None) -> Survey:
 
 def test_nothing_is_cut_that_a_follower_or_the_next_restore_needs(tmp_path: Path) -> None:
     survey = survey_of(plan("a", tmp_path), 50, 30, None)
-    noted = catalog.Noted(tmp_path / "b", 40, "2013")
+    noted = catalog.NotedBackup(tmp_path / "b", 40, "2013")
     held = floor.needs(survey, noted)
     assert [need.offset for need in held] == [30, 40, 50]
     assert floor.in_the_way(held, 30) == []

@@ -17,14 +17,14 @@ from esctl.ui.answer import Line
 from esctl.ui.terminal import Output, Terminal
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
-from esctl.upkeep.rolling import Step
+from esctl.upkeep.rolling import RestartStep
 from tests.esctl.crew import Crew
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
-async def rolled(crew: Crew, timeout_s: float = 60.0) -> list[Step]:
-    done: list[Step] = []
+async def rolled(crew: Crew, timeout_s: float = 60.0) -> list[RestartStep]:
+    done: list[RestartStep] = []
     await rolling.restart(crew, rolling.order_of(await crew.look()), timeout_s, done.append)
     return done
 
@@ -49,7 +49,7 @@ async def test_a_node_that_leads_when_its_turn_comes_has_the_last_turn() -> None
     crew = Crew(leader=1)
     order = rolling.order_of(await crew.look())
     crew.leader = 2  # an election after the order was made
-    done: list[Step] = []
+    done: list[RestartStep] = []
     await rolling.restart(crew, order, 60.0, done.append)
     assert [step.id for step in done] == [3, 1, 2]
     assert "election" not in crew.did
@@ -96,7 +96,7 @@ async def test_the_only_node_of_a_cluster_is_never_spared() -> None:
 
 async def test_a_node_that_does_not_come_back_ends_the_restart_before_the_next_one() -> None:
     crew = Crew(leader=1, lost={2})
-    done: list[Step] = []
+    done: list[RestartStep] = []
     with pytest.raises(NodeNotBack, match="node 2 was started") as caught:
         await rolling.restart(crew, [2, 3, 1], 3.0, done.append)
     assert done == []
@@ -106,7 +106,7 @@ async def test_a_node_that_does_not_come_back_ends_the_restart_before_the_next_o
 
 async def test_ctrl_c_ends_a_restart_between_two_nodes_and_leaves_none_down() -> None:
     crew = Crew(leader=1)
-    done: list[Step] = []
+    done: list[RestartStep] = []
     with trio.move_on_after(crew.stop_s / 2):  # in the middle of the first stop
         await rolling.restart(crew, [2, 3, 1], 60.0, done.append)
     assert [step.id for step in done] == [2]

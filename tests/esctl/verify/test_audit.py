@@ -8,7 +8,7 @@ import trio.testing
 from esctl.query import survey
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
-from esctl.verify.verdict import Flaw, Verdict
+from esctl.verify.verdict import Flaw, LogVerdict
 from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
 
@@ -29,7 +29,7 @@ class Progress:
 
 async def examine(
     nodes: list[WireNode], home: Path, *, absent: tuple[int, ...] = (), wait_s: float = 0.0
-) -> tuple[Audit, Verdict]:
+) -> tuple[Audit, LogVerdict]:
     async with serving(nodes, home, absent=absent) as cluster:
         history, progress = History(node.id for node in cluster.nodes), Progress()
         outcome = await audit(cluster, history, wait_s, progress.begin)

@@ -9,8 +9,8 @@ import pytest
 from esctl.verify.history import History
 from esctl.verify.operations import Operations
 from esctl.verify.placement import NO_KEY
-from esctl.verify.verdict import Flaw, StoredAgain, Verdict
-from esctl.verify.window import Window
+from esctl.verify.verdict import Flaw, LogVerdict, StoredAgain
+from esctl.verify.window import DedupWindow
 from esnode.dedup.batch import OffsetRange, event_key
 from esnode.events import encode_event, key_of
 from esnode.raft.entry import EntryKind, seal
@@ -65,7 +65,7 @@ def history(logs: dict[int, list[bytes]], *, expected: Sequence[Event] = (), vot
     return made
 
 
-def judged(logs: dict[int, list[bytes]], **settings: Any) -> Verdict:
+def judged(logs: dict[int, list[bytes]], **settings: Any) -> LogVerdict:
     return history(logs, **settings).verdict()
 
 
@@ -134,11 +134,11 @@ def test_an_event_three_times_is_two_duplicates() -> None:
     assert judged({1: doubled}, voters=1).duplicates == 2
 
 
-WINDOW = Window(ttl_ms=640_000, max_keys=2_000_000, shrinks=True)
+WINDOW = DedupWindow(ttl_ms=640_000, max_keys=2_000_000, shrinks=True)
 """A generation of its keys is 10 s long."""
 
 
-def allowing(records: list[bytes], window: Window = WINDOW) -> History:
+def allowing(records: list[bytes], window: DedupWindow = WINDOW) -> History:
     """Three nodes with this log, whose window is over when `window` says so."""
     made = history(dict.fromkeys((1, 2, 3), records))
     made.allow(window)
@@ -175,7 +175,7 @@ def test_a_window_that_shrinks_forgets_what_more_than_its_keys_came_after(
 ) -> None:
     """The log ends at 4 when the event of offset 0 comes again, within a batch with others."""
     records = [*log(4), record(4, [event(8), event(0)])]
-    made = allowing(records, Window(640_000, max_keys, shrinks))
+    made = allowing(records, DedupWindow(640_000, max_keys, shrinks))
     verdict = made.verdict()
     assert (verdict.stored_again, verdict.duplicates) == (again, 1 - again)
     assert made.may_repeat(1)(0, 5) is bool(again)
@@ -203,7 +203,7 @@ def test_of_an_event_that_retention_has_cut_it_is_taken_that_it_came_with_the_fi
         made.add(1, one)
     made.allow(WINDOW)
     assert made.may_repeat(1)(1, 4)
-    made.allow(Window(700_000, 100, shrinks=False))
+    made.allow(DedupWindow(700_000, 100, shrinks=False))
     assert made.may_repeat(1)(1, 4), "what one node may forget may be stored again"
 
 

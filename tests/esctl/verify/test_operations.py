@@ -6,7 +6,7 @@ import pytest
 
 from esctl.verify.operations import Operations
 from esctl.verify.placement import NO_KEY
-from esctl.verify.verdict import MAX_EXAMPLES, Finding, Flaw
+from esctl.verify.verdict import MAX_EXAMPLES, Flaw, LogFinding
 from esnode.dedup.batch import OffsetRange
 
 
@@ -436,7 +436,9 @@ def test_every_event_is_counted_and_a_few_are_told() -> None:
     findings = story.check(b"")
     assert findings.counts == {Flaw.LOST: 100}
     assert len(findings.examples) == MAX_EXAMPLES
-    assert findings.examples[0] == Finding(Flaw.LOST, 0, 0, "an event was acked at offset 0 and is not there")
+    assert findings.examples[0] == LogFinding(
+        Flaw.LOST, 0, 0, "an event was acked at offset 0 and is not there"
+    )
 
 
 def test_keys_are_told_apart_by_every_one_of_their_bytes() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from esctl.verify.verdict import Findings, Flaw
+from esctl.verify.verdict import Flaw, LogFindings
 from esnode.dedup.batch import OffsetRange
 from tests.esctl.perfect_log import STEPS, PerfectLog, Step, packed
 
@@ -28,7 +28,7 @@ BEGINNING: list[Step] = [("send", 0, 2), ("take", 0, 1), ("answer", 0, 1), ("tic
 Lie = Callable[[PerfectLog, int], None]
 
 
-def checked(world: PerfectLog, first_offset: int = 0) -> Findings:
+def checked(world: PerfectLog, first_offset: int = 0) -> LogFindings:
     return world.operations.check(world.keys(first_offset), first_offset, may_repeat=world.may_repeat)
 
 

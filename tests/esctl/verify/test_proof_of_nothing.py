@@ -7,7 +7,7 @@ import pytest
 from esctl.cli import auditlog
 from esctl.commands.bench import screens
 from esctl.exits import Exit
-from esctl.playbook.progress import Verdict
+from esctl.playbook.progress import RunVerdict
 from tests.esctl import results
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.playbook.test_playbook_run import RESTART, stage
@@ -28,7 +28,9 @@ def test_a_measurement_in_which_nothing_was_acked_is_inconclusive() -> None:
 def test_an_audit_trail_without_a_line_proves_nothing(tmp_path: Path) -> None:
     run = Run("audit", "--machine", "--verify", "-o", "json")
     assert (run.code, run.document["errors"][0]["code"]) == (12, "ES4303")
-    auditlog.Noted(auditlog.AuditLog(auditlog.MACHINE), "config set", "esctl config set a b").ended(0, None)
+    auditlog.NotedCommand(auditlog.AuditLog(auditlog.MACHINE), "config set", "esctl config set a b").ended(
+        0, None
+    )
     assert Run("audit", "--machine", "--verify").code == 0
 
 
@@ -36,7 +38,7 @@ def test_an_audit_trail_without_a_line_proves_nothing(tmp_path: Path) -> None:
 async def test_a_playbook_of_which_no_step_was_taken_has_not_passed(tmp_path: Path) -> None:
     text = RESTART.format(id="if", node=1) + 'when = "status.voters_up == 1"\n'
     progress = await stage(tmp_path, text).begin()
-    assert progress.verdict is Verdict.INCONCLUSIVE
+    assert progress.verdict is RunVerdict.INCONCLUSIVE
     assert progress.why == "no step was taken: nothing was shown"
     text += RESTART.format(id="done", node=2) + 'skip_if = "status.voters_up == 3"\n'
-    assert (await stage(tmp_path / "other", text).begin()).verdict is Verdict.PASS
+    assert (await stage(tmp_path / "other", text).begin()).verdict is RunVerdict.PASS
