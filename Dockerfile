@@ -1,5 +1,5 @@
 # A place to develop and test in; nodes of a real cluster need no container.
-#   docker build -t eventstreamcore-dev . && docker run --rm -it --cap-add NET_ADMIN --cap-add SYS_PTRACE eventstreamcore-dev
+#   docker build -t eventstreamcore-dev . && docker run --rm -it --privileged eventstreamcore-dev
 FROM python:3.12-slim
 
 # iproute2: network namespaces; strace: fsyncs that fail; tmux: full-screen commands.

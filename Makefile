@@ -32,8 +32,9 @@ demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that
 test: $(STAMP)  ## Run every test but those of make check; raft, dedup and apply must be covered to the last branch
 	@# What a thousand processes load is compiled once, and what every worker collects is rewritten once.
 	@$(BIN)/python -m compileall -q esnode esctl tests bench
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
-	@# One worker more than cores, since many tests wait. The files with the fewest tests take longest: not last.
+	@[ -n "$(PYTEST_ARGS)" ] || PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
+	@# One worker more than cores, since many tests wait. Files in their own order: by itself xdist begins those with
+	@# few tests last, and they take longest.
 	@$(BIN)/python -m pytest -q --cov --cov-report=term --numprocesses $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder --ignore tests/test_tidy.py $(PYTEST_ARGS)
 

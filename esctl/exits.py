@@ -1,6 +1,7 @@
 """The exit codes of `esctl`, one meaning each, and which error ends with which.
 
-A script may rely on these numbers; none is ever reused. Called by the commands and by `invocation.py`.
+A script may rely on these numbers; none is ever reused. Called by the commands and by
+`esctl/cli/invocation.py`.
 """
 
 import enum

@@ -2,7 +2,7 @@
 
 The one place that tells a refusal of the machine (permissions, room, limits, a directory that is gone) from a
 bug. A declared error that was raised from an `OSError`, and names no better step, gets that of the refusal.
-Called by `invocation.py` and `main.py`, for every command.
+Called by `esctl/cli/invocation.py` and `main.py`, for every command.
 """
 
 import errno

@@ -58,7 +58,7 @@ class Deliveries:
 
 
 class FollowedLog(Protocol):
-    """What follows the log; see `esctl/query/following.py`."""
+    """The log as it is followed; see `esctl/query/following.py`."""
 
     async def next_batch(self) -> StoredBatch | None:
         """The next batch, once there is one."""

@@ -1,7 +1,8 @@
 """Small batches at a fixed rate, whatever the cluster does, and a book of what became of each.
 
 The times of the acks are what gaps are found in; what was promised goes to an `Operations`, to be held
-against the log in the end. Decides nothing about faults. Never prints. Called by `drill.py`.
+against the log in the end. Decides nothing about faults. Never prints. Called by the drills and storms of
+`esctl/chaos`, and by background loads.
 """
 
 import math

@@ -57,7 +57,7 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
     `NetworkRefused` and `NoEffect`; nothing is cut then.
     """
     if linkcuts.links_of(cluster) is not None and any(order.kind == "block" for order in orders):
-        return await _sever(cluster, orders, lease_ms)
+        return await _cut_links(cluster, orders, lease_ms)
     told, lost = _Told(), list[EventStreamError]()
 
     async def tell(node: Node) -> None:
@@ -82,7 +82,7 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
     return sorted(told.reached)
 
 
-async def _sever(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> list[int]:
+async def _cut_links(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> list[int]:
     """Cut the real links that the orders are about, and tell the nodes the rest."""
     closed = [node.id for node in cluster.nodes if not load(node.config).faults.allowed]
     if closed:

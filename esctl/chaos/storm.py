@@ -118,9 +118,9 @@ class Storm:
         """Is there always a majority that nothing strikes?"""
         return self.worst <= self.spare
 
-    def only(self, schedule: Collection[ScheduledFault]) -> "Storm":
-        """The same with these schedule alone."""
-        kept = tuple(sorted(schedule, key=lambda fault: fault.at_ms))
+    def only(self, faults: Collection[ScheduledFault]) -> "Storm":
+        """The same with these faults alone."""
+        kept = tuple(sorted(faults, key=lambda fault: fault.at_ms))
         return Storm(self.seed, self.voters, self.duration_ms, kept)
 
     def as_data(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _read_fault(data: Mapping[str, Any], voters: Sequence[int]) -> ScheduledFaul
         int(data["at_ms"]), int(data["for_ms"]), str(data["kind"]), int(data["node"]), parameters
     )
     if fault.kind not in KINDS or fault.node not in voters or fault.at_ms < 0 or fault.for_ms < SHORTEST_MS:
-        raise ValueError(f"{fault} cannot be raised")
+        raise ValueError(f"{fault.kind} of node {fault.node} at {fault.at_ms} ms cannot be set")
     return fault
 
 

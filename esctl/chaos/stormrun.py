@@ -35,7 +35,7 @@ class FaultResult:
     fault: ScheduledFault
     id: str
     missed: str = ""
-    """Why it could not be raised; empty when it was."""
+    """Why it could not be set; empty when it was."""
     hits: int = 0
 
     def as_data(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class StormRun:
     ended_s: float = 0.0
 
     async def run(self) -> None:
-        """All of it. What was raised is healed in the end, whatever comes."""
+        """All of it. What was set is healed in the end, whatever comes."""
         backend = backend_named(self.cluster.backend)
         logs = {node.id: backend.log_path(self.cluster, node.id) for node in self.cluster.nodes}
         log_ends = {number: nodelog.size(path) for number, path in logs.items()}

@@ -1,7 +1,8 @@
-"""What a shell may complete a word to: nodes, faults, codes, schemas. Names of clusters are in `state.py`.
+"""What a shell may complete a word to: nodes, faults, codes, schemas.
 
-Whatever goes wrong means that there are no candidates: a shell that is asked for a completion has no place
-for an error. Each is (word, what it is). Called by the arguments of commands, when the shell asks.
+Names of clusters are in `esctl/clusters/state.py`. Whatever goes wrong means that there are no candidates: a
+shell that is asked for a completion has no place for an error. Each is (word, what it is). Called by the
+arguments of commands, when the shell asks.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,7 +3,7 @@
 A change is made to the text, and taken only if another parser reads from it exactly what the same change
 makes of the old values: comments, order and forms stay, and no file is left that nobody can read. The new
 text is beside the file until it is whole; a link stays, and what it leads to is replaced. Called by
-`settings.py`, and where a node's configuration changes.
+`esctl/cli/settings.py`, and where a node's configuration changes.
 """
 
 import fcntl

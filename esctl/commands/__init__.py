@@ -1,1 +1,1 @@
-"""The command groups, one file each; `esctl/main.py` loads the one that is asked for."""
+"""The command groups, one file each; `esctl/cli/commandtable.py` loads the one that is asked for."""

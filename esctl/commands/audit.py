@@ -31,7 +31,7 @@ def audit(
     machine: Annotated[
         bool, typer.Option("--machine", help="What was about no cluster, such as the configuration")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Say where the log was edited or cut")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Say where it was edited or cut")] = False,
 ) -> Answer:
     """Show who changed what: commands, users, times and outcomes"""
     wanted = AuditLog(auditlog.MACHINE if machine else _name(run))

@@ -178,12 +178,11 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
     """List the backups in a directory"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
-    shelved = catalog.listed(directory or catalog.default_directory())
     rows: list[list[Value]] = []
-    listed: list[dict[str, Any]] = []
-    for each in shelved:
+    data: list[dict[str, Any]] = []
+    for each in catalog.listed(directory or catalog.default_directory()):
         manifest = each.manifest
-        listed.append(
+        data.append(
             {"file": str(each.path), "size_bytes": each.size_bytes, "whole": manifest is not None,
              "why": each.why or None, **(_facts(manifest) if manifest is not None else {})}
         )  # fmt: skip
@@ -207,7 +206,7 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
         rows,
         empty="no backups; make one: esctl backup create",
     )
-    return Answer({"backups": listed}, [table])
+    return Answer({"backups": data}, [table])
 
 
 @command(app, "prune", impact="destructive")
@@ -223,18 +222,18 @@ def prune(
     """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
-    shelved = catalog.listed(directory or catalog.default_directory())
-    old = [each.path for each in catalog.too_many(shelved, keep)]
-    data: dict[str, Any] = {"removed": [str(path) for path in old], "kept": len(shelved) - len(old)}
+    listed = catalog.listed(directory or catalog.default_directory())
+    old = [each.path for each in catalog.too_many(listed, keep)]
+    data: dict[str, Any] = {"removed": [str(path) for path in old], "kept": len(listed) - len(old)}
     if dry_run or not old:
         verb = "would remove" if old else "nothing to remove:"
-        return Answer({**data, "dry_run": dry_run}, [Line(f"{verb} {len(old)} of {len(shelved)} backups")])
+        return Answer({**data, "dry_run": dry_run}, [Line(f"{verb} {len(old)} of {len(listed)} backups")])
     guard.moderate(
-        run.terminal, f"{len(old)} of {len(shelved)} backups would be removed.", yes=yes, typed=run.typed
+        run.terminal, f"{len(old)} of {len(listed)} backups would be removed.", yes=yes, typed=run.typed
     )
     for path in old:
         path.unlink(missing_ok=True)
-    return Answer(data, [Line(f"removed {len(old)} backups, kept {len(shelved) - len(old)}", Tone.GOOD)])
+    return Answer(data, [Line(f"removed {len(old)} backups, kept {len(listed) - len(old)}", Tone.GOOD)])
 
 
 def _drill_answer(name: str, done: "Rehearsed") -> Answer:

@@ -23,7 +23,7 @@ from esctl.ui.terminal import Output
 if TYPE_CHECKING:
     import trio
 
-    from esctl.observe.top.board import Snapshot
+    from esctl.observe.top.board import BoardState
     from esctl.observe.top.controls import Control, Said
 
 app = new_typer()
@@ -61,7 +61,7 @@ def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
 
     from esctl.observe.top import board, watching
 
-    async def look_twice() -> "Snapshot":
+    async def look_twice() -> "BoardState":
         moment = await watching.begin(cluster)
         await trio.sleep(every_s)  # that is the time that the rates are of
         await watching.look_again(moment)

@@ -72,8 +72,10 @@ class Proof:
 
     @property
     def nothing_to_compare(self) -> bool:
-        """Has every node that was read an empty log, and was nothing asked for?"""
-        return not self.expected.files and bool(self.verdict.nodes) and not self.verdict.events
+        """Was every log that was read empty, and no input given?"""
+        nodes = self.verdict.nodes.values()
+        empty = all(node.first_offset == node.next_offset for node in nodes)
+        return not self.expected.files and bool(nodes) and empty
 
     @property
     def exit(self) -> Exit:
@@ -189,7 +191,7 @@ def answer_of(proof: Proof) -> Answer:
     if proof.exit is Exit.VERDICT_FAILED:
         errors.append(_failure(proof))
     elif proof.exit is Exit.INCONCLUSIVE:
-        what = "nothing wrong was found, and not everything could be looked at"
+        what = "nothing wrong was found, and there was not enough to judge by"
         errors.append(Trouble(Inconclusive.code, what, "; ".join(proof.doubts), _look_again(proof)))
     return Answer(_data(proof), _views(proof), errors, proof.exit)
 
@@ -205,7 +207,7 @@ def _nobody(proof: Proof) -> Trouble:
 
 
 def _look_again(proof: Proof) -> str:
-    """What helps the nodes that did not answer, then the same command again."""
+    """What gives enough to judge by; where a node did not answer, what helps it, and the same again."""
     name = f"--cluster {proof.cluster.name}"
     if proof.expected.flaws:
         return f"esctl verify --input FILE {name}, with a file that holds all the events that were sent"

@@ -1,1 +1,1 @@
-"""Events from files and pipes into the log."""
+"""Events from files and pipes into the log, and out of it into files."""

@@ -153,7 +153,7 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
     """
     try:
         with closing(SQLite(path)) as file:
-            _check_tables(path, file)
+            _check_tables(path, file, cluster.name)
             database = Database(file, cluster.identity)
             _check_owner(path, database, cluster, ancestors)
             yield database
@@ -163,15 +163,16 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
         raise InputUnreadable(f"{path} is no database that can be used: {error}") from error
 
 
-def _check_tables(path: Path, file: SQLite) -> None:
+def _check_tables(path: Path, file: SQLite, cluster: str) -> None:
     """Tables that are there already must be such as an export makes; another program's are not touched."""
+    names = {name.lower() for name in [*file.table_names(), *file.view_names()]}
     for name, columns in (("events", _EVENTS), ("export", _EXPORT)):
-        there = file.table(name).columns_dict if name in file.table_names() else columns
+        there = file.table(name).columns_dict if name in names else columns
         if missing := columns.keys() - there.keys():
-            names = ", ".join(sorted(missing))
+            lacks = ", ".join(sorted(missing))
             raise InputUnreadable(
-                f"{path} has a table {name} that no export made: no column {names}; it was not touched",
-                next_step="esctl export --to ANOTHER.db",
+                f"{path} has a table {name} that no export made: no column {lacks}; it was not touched",
+                next_step=f"esctl export --to ANOTHER.db --cluster {cluster}",
             )
 
 

@@ -1,1 +1,1 @@
-"""Faults on purpose: what to cut and where, set on the nodes under a lease, and shown to hit."""
+"""What a fault on purpose is: its shape, its orders, its lease, links that are cut."""

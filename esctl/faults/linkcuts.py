@@ -2,8 +2,8 @@
 
 No node can mend its own link, and `esctl` may be gone by then. A note says what is under way; the kernel is
 asked whether it is so. A cut is proved at once by datagrams of our own, sent the way that is cut: one that
-arrives ends it all. Cuts with notes of their own may overlap. Called by `nodes.py`, `watchdog.py`, the survey
-and the failover drill.
+arrives ends it all. Cuts with notes of their own may overlap. Called by `watchdog.py`, the survey,
+and the faults, storms and drills of `esctl/chaos`.
 """
 
 import json

@@ -32,10 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.buffer.write(leases.READY)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return keep(cluster, fault)
+    return watch(cluster, fault)
 
 
-def keep(cluster: Cluster, fault: str) -> int:
+def watch(cluster: Cluster, fault: str) -> int:
     """End the fault when its lease is over; 1 when that could not be done, again and again."""
     pauses = list(TRY_AGAIN_AFTER_S)
     kept, until = None, 0.0

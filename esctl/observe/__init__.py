@@ -1,1 +1,1 @@
-"""What is seen of a cluster over time: diagnosis, `top`, monitors, the timeline, the support archive."""
+"""What is seen of a cluster and of the machine: diagnosis, `top`, monitors, timelines, support archives."""

@@ -36,7 +36,7 @@ class Person(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a action ended. `why` is empty when it did what it should."""
+    """How an action ended. `why` is empty when it did what it should."""
 
     why: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)

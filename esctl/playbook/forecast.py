@@ -21,7 +21,7 @@ from esnode.errors import NoQuorum
 
 
 @dataclass(frozen=True, slots=True)
-class StruckNode:
+class FaultReach:
     """What a fault of a step does: nodes that are out, and links that are cut."""
 
     down: frozenset[int] = frozenset()
@@ -52,7 +52,7 @@ class Forecast:
     voters: tuple[int, ...]
     leader: int | None
     down: frozenset[int] = frozenset()
-    faults: Mapping[str, StruckNode] = field(default_factory=dict)
+    faults: Mapping[str, FaultReach] = field(default_factory=dict)
 
     @property
     def out(self) -> frozenset[int]:
@@ -104,21 +104,21 @@ class Forecast:
 
     # --- faults ---------------------------------------------------------------------------------------
 
-    def _struck(self, step: str, action: Action) -> StruckNode:
+    def _struck(self, step: str, action: Action) -> FaultReach:
         given = action.arguments
         node = _number(given.get("node"))
         if node is not None and node not in self.voters:
             raise UnplannableStep(f"step {step}: there is no node {node}; there are {listed(self.voters)}")
         if given["type"] == "partition":
-            return StruckNode(cuts=self._partition(step, Shape(given["shape"]), node).cuts)
+            return FaultReach(cuts=self._partition(step, Shape(given["shape"]), node).cuts)
         if given["type"] == "net":
-            return StruckNode(cuts=frozenset(self._links(step, given)) if _severs(given) else frozenset())
+            return FaultReach(cuts=frozenset(self._links(step, given)) if _cuts_links(given) else frozenset())
         if given["type"] == "freeze":
-            return StruckNode(down=frozenset(self.voters))
+            return FaultReach(down=frozenset(self.voters))
         stops = given["type"] in ("kill", "pause") or given.get("how") in ("full", "fail")
         if not stops:
-            return StruckNode()
-        return StruckNode(down=frozenset([node if node is not None else self._any_follower()]))
+            return FaultReach()
+        return FaultReach(down=frozenset([node if node is not None else self._any_follower()]))
 
     def _partition(self, step: str, shape: Shape, node: int | None) -> Partition:
         leader = self._presumed_leader() if self.leader is None else self.leader
@@ -201,7 +201,7 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _severs(given: Mapping[str, Any]) -> bool:
+def _cuts_links(given: Mapping[str, Any]) -> bool:
     """Does it let nothing through?"""
     shares = [given.get(name) for name in ("drop", "reset")]
     total = [share for share in shares if isinstance(share, str) and "${" not in share]

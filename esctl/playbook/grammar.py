@@ -1,6 +1,7 @@
 """The grammar of expressions: a text becomes a small tree, and a tree the text that means the same.
 
-    expression = all ("or" all)*      all = denial ("and" denial)*      denial = "not" denial | comparison
+    expression = all ("or" all)*      all = negation ("and" negation)*
+    negation   = "not" negation | comparison
     comparison = operand [("==" | "!=" | "<" | "<=" | ">" | ">=" | "in" | "not in") operand]
     operand    = literal | path | "[" operand, ... "]" | "(" expression ")"
 
@@ -198,7 +199,7 @@ class _Parser:
         return True
 
     def _expression(self) -> Node:
-        return self._joined("or", lambda: self._joined("and", self._denial))
+        return self._joined("or", lambda: self._joined("and", self._negation))
 
     def _joined(self, op: str, part: Callable[[], Node]) -> Node:
         parts = [part()]
@@ -206,11 +207,11 @@ class _Parser:
             parts.append(part())
         return parts[0] if len(parts) == 1 else BoolOp(op, tuple(parts))
 
-    def _denial(self) -> Node:
+    def _negation(self) -> Node:
         if not self._take("not"):
             return self._comparison()
         self._deeper()
-        inner = self._denial()
+        inner = self._negation()
         self._depth -= 1
         return Not(inner)
 

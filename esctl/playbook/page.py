@@ -1,8 +1,8 @@
 """One page of HTML about a run of a playbook: the verdict, the latency over time with the steps on the same
 axis, the steps, the guards, the audit.
 
-Every text may come from anybody: it goes through `markup.py` and is text. The page loads nothing. Pure.
-Called by `esctl playbook report`.
+Every text may come from anybody: it goes through `esctl/ui/html/markup.py` and is text. The page loads
+nothing. Pure. Called by `esctl playbook report`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,1 +1,1 @@
-"""Questions to a cluster: who lives, who leads, where the log ends, what is in it."""
+"""Questions to a cluster: who answers, who leads, where the log ends, what is in it."""

@@ -114,11 +114,16 @@ _DEEP: Final = "a read that a majority answers for"
 
 def _alive(survey: Survey) -> Stage:
     gone = [
-        (f"node {r.node.id} is {_state(r)}", f"{r.next_step} --cluster {survey.cluster.name}")
+        (f"node {r.node.id} is {_state(r)}", f"{_step(survey, r)} --cluster {survey.cluster.name}")
         for r in survey.reports
         if r.process.state is not RunState.RUNNING
     ]
     return Stage("alive", "every process runs", gone)
+
+
+def _step(survey: Survey, report: Report) -> str:
+    """What to type about a node that is down; the cluster is not named."""
+    return "esctl why" if survey.data_is_gone else report.next_step
 
 
 def _state(report: Report) -> str:
@@ -189,7 +194,7 @@ def _quorum(survey: Survey) -> Stage:
     if survey.may_fail < 0:
         helps = f"esctl logs --cluster {name}"
         if survey.down:
-            helps = f"{survey.down[0].next_step} --cluster {name}"
+            helps = f"{_step(survey, survey.down[0])} --cluster {name}"
         elif survey.rejoining:
             _, helps = _rejoining(survey, survey.rejoining[0])
         flaws.append((survey.quorum_text, helps))

@@ -8,6 +8,7 @@ prints. Called by `status`, `health`, `why`, `top`, `leader`, `dedup`, `produce`
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -204,13 +205,19 @@ class Survey:
         return None if len(newer) >= self.cluster.quorum else newest
 
     @property
+    def data_is_gone(self) -> bool:
+        """Do too few nodes answer, or have a data directory to start with, to make a majority?"""
+        kept = [report for report in self.reports if report.up or not report.without_data]
+        return len(kept) < self.cluster.quorum
+
+    @property
     def nobody(self) -> Trouble:
         """The error when no node answers."""
         reasons = "; ".join(f"node {report.node.id}: {report.why}" for report in self.down)
         name = self.cluster.name
         running = any(report.process.state is not RunState.DOWN for report in self.down)
         helps = f"esctl logs --cluster {name}" if running else f"esctl cluster start {name}"
-        if sum(not report.without_data for report in self.reports) < self.cluster.quorum:
+        if self.data_is_gone:
             helps = f"esctl why --cluster {name}"  # started, they would begin with an empty log
         return Trouble(Unreachable.code, f"no node of cluster {name} answers", reasons, helps)
 
@@ -330,7 +337,7 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             answers[p.node.id],
             link_cuts=cuts.get(p.node.id, ()),
             contradicts=_last_conflict(cluster, p),
-            without_data=not p.node.data_dir.is_dir(),
+            without_data=_is_gone(p.node.data_dir),
         )
         for p in processes
     ]
@@ -343,7 +350,10 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
         # Its answer may be older than theirs: what it says now decides.
         newer = await _report(cluster, survey.leader.process, timeout_s)
         if newer.up:
-            reports = [newer if report is survey.leader else report for report in reports]
+            told = replace(
+                survey.leader, status=newer.status, heard_ms=newer.heard_ms, asked_ms=newer.asked_ms
+            )
+            reports = [told if report is survey.leader else report for report in reports]
     return Survey(cluster, reports)
 
 
@@ -358,6 +368,17 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
+
+
+def _is_gone(directory: Path) -> bool:
+    """Is it not there? What cannot be looked at may be there."""
+    try:
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _last_conflict(cluster: Cluster, process: NodeProcess) -> str:

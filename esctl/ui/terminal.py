@@ -2,7 +2,8 @@
 
 The only module that knows rich, and it loads rich only when something is drawn. Data goes to standard
 output, all else to standard error; whether a stream is a terminal is asked of each stream. Colour and
-motion end where NO_COLOR, TERM=dumb, --no-color or a pipe say so. Called by `invocation.py` and the commands.
+motion end where NO_COLOR, TERM=dumb, --no-color or a pipe say so. Called by `esctl/cli/invocation.py` and the
+commands.
 """
 
 import enum

@@ -1,1 +1,1 @@
-"""Care of a running cluster, one node at a time, so that nobody who sends or reads events notices."""
+"""Nodes restarted, drained and replaced, lost quorums recovered, what is left of clusters cleared away."""

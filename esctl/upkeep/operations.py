@@ -20,7 +20,7 @@ CONFIRM_TIMEOUT_S: Final = 10.0
 
 
 class NodeOperations(Protocol):
-    """Those of one cluster."""
+    """What can be done to the nodes of one cluster."""
 
     async def look(self) -> Survey:
         """Ask every node how it is."""

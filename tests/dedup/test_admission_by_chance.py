@@ -19,7 +19,7 @@ from .plain import PlainTable
 EVENTS = 9_000
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize("seed", range(14))
 def test_every_event_is_decided_as_the_plain_rules_say(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Random(seed)

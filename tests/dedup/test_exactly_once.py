@@ -221,7 +221,7 @@ Clients.TestCase.settings = settings(max_examples=100, stateful_step_count=30, d
 test_every_event_is_in_the_log_once = Clients.TestCase
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize("dedup", WINDOWS, ids=["wide", "short", "small", "refusing"])
 @pytest.mark.parametrize("seed", range(12))
 def test_every_event_is_in_the_log_once_in_long_games_too(dedup: Dedup, seed: int) -> None:

@@ -249,7 +249,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize("ttl_ms", [1, 50, 6_400])
 @pytest.mark.parametrize("max_keys", [1_024, 5_000, 1_000_000])
 @pytest.mark.parametrize("when_full", ["shrink", "refuse"])

@@ -57,7 +57,7 @@ class Tail:
                 assert found.get(place, offset) == offset
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize("seed", range(12))
 def test_every_young_key_is_found_at_its_last_offset_whatever_the_sizes(seed: int) -> None:
     source = Random(seed)

@@ -1,4 +1,4 @@
-"""A cluster in memory that upkeep can be tried on: hands that move nodes whose state a test can see.
+"""A cluster in memory that upkeep can be tried on: operations that move nodes whose state a test can see.
 
 A node that starts is behind for as many looks as it needs to catch up; a leader that stops without having
 handed over leaves an election behind, which is noted.
@@ -64,7 +64,7 @@ class Crew:
         assert leader == self.leader
         others = [node.id for node in self.cluster.nodes if node.id not in (leader, *self.down)]
         self.leader = to or others[0]
-        self.did.append(f"{leader} hands over to {self.leader}")
+        self.did.append(f"{leader} operations over to {self.leader}")
 
     async def stop(self, number: int) -> bool:
         assert not self.down - {number}, "two nodes are down at the same time"

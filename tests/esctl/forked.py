@@ -1,8 +1,9 @@
 """Commands of `esctl`, each in a process of its own that is forked from one that has loaded the program.
 
-A command has its own process, streams, environment and exit code; only the imports are shared, which cost
-more than most commands do. A test that is about the start of a process, about signals or about pipes starts
-`python -m esctl.main` itself. The server ends when the process that asked for it does.
+A command has its own process, streams, environment and exit code. Shared are what is loaded, which costs
+more than most commands do, and the interpreter's own settings: `PYTHON...` variables have no effect. Output
+goes to files, so a process that is left behind with it is not noticed. A test that is about the start of a
+process, about signals or about pipes starts `python -m esctl.main` itself. The server ends with who asked.
 """
 
 import atexit
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,6 @@ from esctl.cli.commandtable import ROWS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED_LATE = [
-    "typer._adapters",
     "esctl.query.survey",
     "esctl.observe.diagnosis.gathering",
     "esctl.events.producer",
@@ -52,8 +52,8 @@ def run(
         descriptors = [file.fileno() for file in (theirs, given, out, err)]
         socket.send_fds(_server(), [request], descriptors)
         theirs.close()
-        pid = _number_from(ours)
         ours.settimeout(timeout_s)
+        pid = _number_from(ours)
         try:
             code = _number_from(ours)
         except TimeoutError:
@@ -103,7 +103,7 @@ def _serve(asking: socket.socket) -> None:
                 pid, answer = key.data
                 selector.unregister(key.fileobj)
                 os.close(key.fd)
-                with answer:
+                with answer, suppress(BrokenPipeError):  # nobody waits any more
                     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     answer.send(status.to_bytes(4, signed=True))
                 continue
@@ -112,6 +112,10 @@ def _serve(asking: socket.socket) -> None:
                 sys.exit()
             pid = os.fork()
             if not pid:
+                for other in list(selector.get_map().values()):
+                    if other.data is not None:
+                        os.close(other.fd)
+                        other.data[1].close()
                 selector.close()
                 asking.close()
                 _become(json.loads(data), descriptors)
@@ -119,7 +123,8 @@ def _serve(asking: socket.socket) -> None:
             answer = socket.socket(fileno=descriptors[0])
             for descriptor in descriptors[1:]:
                 os.close(descriptor)
-            answer.send(pid.to_bytes(4, signed=True))
+            with suppress(BrokenPipeError):
+                answer.send(pid.to_bytes(4, signed=True))
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, answer))
 
 

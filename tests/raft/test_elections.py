@@ -63,7 +63,7 @@ def test_two_survivors_that_ask_at_the_same_moment_do_not_split_the_vote() -> No
     assert (network.leader(), network.core(2).term) == (2, 2)
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize(("voters", "asking"), [(3, (2, 3)), (5, (2, 3)), (5, (3, 5))])
 def test_of_two_that_ask_at_once_one_wins_whatever_arrives_first(voters: int, asking: Sequence[int]) -> None:
     for seed in range(150):
@@ -74,7 +74,7 @@ def test_of_two_that_ask_at_once_one_wins_whatever_arrives_first(voters: int, as
         assert network.core(leader).term == 2, f"seed {seed}"
 
 
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 @pytest.mark.parametrize("asking", [(2, 3, 4), (2, 3, 4, 5)])
 def test_when_more_ask_at_once_it_is_settled_within_milliseconds(asking: Sequence[int]) -> None:
     for seed in range(100):

@@ -131,11 +131,11 @@ def test_a_short_storm_breaks_nothing_and_passes(voters: int, seeds: range) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # the others cover all that it does
+@pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
     seen: set[str] = set()
     committed = 0
-    for seed in range(1_000, 1_110):
+    for seed in range(1_000, 1_220):
         storm = Storm(seed, voters=(3, 3, 5)[seed % 3])
         storm.blow(1_500)
         storm.clear_up()
@@ -143,4 +143,4 @@ def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
         committed += storm.network.invariants.last_committed
         assert any(node.core.role is Role.LEADER for node in storm.network.nodes.values())
     assert seen == set(ACTIONS)
-    assert committed > 2_500
+    assert committed > 5_000

@@ -173,7 +173,7 @@ def test_an_engine_is_a_list_that_lasts(engine: str, examples: int, quick_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "examples"),
-    [("memory", 80), ("sqlite", 80), ("segments", 80), ("small segments", 80), ("rocksdb", 40)],
+    [("memory", 200), ("sqlite", 80), ("segments", 80), ("small segments", 80), ("rocksdb", 40)],
 )
 def test_an_engine_is_a_list_that_lasts_for_long(engine: str, examples: int, quick_path: Path) -> None:
     run_model(engine, quick_path, examples, steps=60)

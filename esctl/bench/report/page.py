@@ -1,7 +1,7 @@
 """One page of HTML about measurements: figures, plots, settings and machines, and how they compare.
 
-Everything in the results may come from anybody: it goes through `markup.py` and is text. Results of one
-kind are compared with the first of that kind. Pure. Called by `esctl bench report`.
+Everything in the results may come from anybody: it goes through `esctl/ui/html/markup.py` and is text.
+Results of one kind are compared with the first of that kind. Pure. Called by `esctl bench report`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -119,7 +119,7 @@ class LiveCluster:
         """See `Subject.cut`."""
         others = [other for other in self.numbers if other != number]
         if self._backend.links is not None:
-            await self._sever(between([number], others), mark)
+            await self._cut_links(between([number], others), mark)
             return
         async with self._link(number) as link:
             mark()
@@ -155,7 +155,7 @@ class LiveCluster:
         """See `Subject.start`."""
         await self._backend.start(self._cluster, [number], timeout_s)
 
-    async def _sever(self, cuts: list[Cut], mark: Mark) -> None:
+    async def _cut_links(self, cuts: list[Cut], mark: Mark) -> None:
         """Cut the real links. In a thread, since this one's clients are under load."""
         lease_ms = round(CUT_LEASE_S * 1000)
         # Seen through to the end, which is near: what is cut must be known to be cut.

@@ -1,6 +1,7 @@
 """How one node is asked for its status. Never raises for a node that is down: that is an answer too.
 
-Called by the process backend, which waits for nodes that it has started, and by `esctl/query`.
+Called by the process backend, which waits for nodes that it has started, by `esctl/query/leader.py` and by
+`esctl/chaos`.
 """
 
 from typing import Any, Final

@@ -44,7 +44,7 @@ _PLANS: Final = {
 
 
 @dataclass(slots=True)
-class FailoverMeasured:
+class FailoverMeasurement:
     """What there is so far."""
 
     given: strikes.Given
@@ -105,7 +105,7 @@ def _measure_all(
     run: Invocation,
     cluster: "Cluster",
     backend: "Backend",
-    measured: FailoverMeasured,
+    measured: FailoverMeasurement,
     kind: StrikeKind,
     times: int,
     rate: float,
@@ -154,7 +154,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
         )
 
 
-def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasured:
+def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasurement:
     from esctl.bench import machine, openloop
     from esnode.client.timers import Timers
     from esnode.config import load
@@ -181,14 +181,14 @@ def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasure
             "timers": asdict(Timers(timeout_s=APPEND_TIMEOUT_S)),
         },
     )
-    return FailoverMeasured(given)
+    return FailoverMeasurement(given)
 
 
 async def _strike(
     run: Invocation,
     cluster: "Cluster",
     backend: "Backend",
-    measured: FailoverMeasured,
+    measured: FailoverMeasurement,
     kind: StrikeKind,
     times: int,
     rate: float,
@@ -247,7 +247,7 @@ async def _read(run: Invocation, cluster: "Cluster") -> "LogsReading":
 
 def answer_of(
     run: Invocation,
-    measured: FailoverMeasured,
+    measured: FailoverMeasurement,
     times: int,
     failure: EventStreamError | None,
     save: "Path | None",
@@ -262,7 +262,7 @@ def answer_of(
 
 
 def _end(
-    measured: FailoverMeasured, times: int, failure: EventStreamError | None
+    measured: FailoverMeasurement, times: int, failure: EventStreamError | None
 ) -> tuple[list[Trouble], Exit]:
     drill, outcome = measured.drill, measured.outcome
     errors: list[Trouble] = []
@@ -291,14 +291,14 @@ def _end(
     return errors, codes[0] if codes else Exit.OK
 
 
-def _result(measured: FailoverMeasured) -> "Result | None":
+def _result(measured: FailoverMeasurement) -> "Result | None":
     """None when no strike is over."""
     if measured.drill is None or not measured.drill.strikes:
         return None
     return strikes.result_of(measured.given, measured.drill, measured.outcome)
 
 
-def _interrupted(measured: FailoverMeasured) -> Answer:
+def _interrupted(measured: FailoverMeasurement) -> Answer:
     result, drill = _result(measured), measured.drill
     if drill is None:
         return Answer()

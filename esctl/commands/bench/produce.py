@@ -23,7 +23,7 @@ GENERATOR_SAMPLE: Final = 20_000
 
 
 @dataclass(slots=True)
-class ProduceMeasured:
+class ProduceMeasurement:
     """What there is so far."""
 
     loads: list["Load"] = field(default_factory=list)
@@ -55,7 +55,7 @@ def produce(
     plan = TrialPlan(seconds, warmup, rate, batch, window)
     cost_us = generator_cost_us(size, plan.events_a_batch)  # raises for a size that no event has
     where = machine.surroundings()
-    measured = ProduceMeasured()
+    measured = ProduceMeasurement()
 
     def answer() -> Answer:
         if not measured.trials:
@@ -85,7 +85,7 @@ async def _measure_all(
     size: int,
     runs: int,
     session: bool,
-    measured: ProduceMeasured,
+    measured: ProduceMeasurement,
 ) -> None:
     from esctl.bench.generator import Generator
     from esctl.bench.trial import check_ready, connecting, run_trial

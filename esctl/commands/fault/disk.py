@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from esctl.query.survey import Survey
 
 AT_REST: Final = ("flip", "torn")
-KEPT_MS: Final = 60_000
+LEASE_MS: Final = 60_000
 """When a watchdog starts a node whose files are being damaged, should nobody else have."""
-_DEEDS: Final = {
+_ONE_OFF: Final = {
     "flip": "stop it, flip one bit of an acked entry on its disk, start it",
     "torn": "kill it, leave half a record at the end of its log, start it",
 }
@@ -108,11 +108,13 @@ def _at_rest(
     data["quorum"] = change.as_data()
     plan = Line(f"while node {number} is away: {change.text}")
     if dry_run:
-        return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_DEEDS[how]}"), plan])
+        return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_ONE_OFF[how]}"), plan])
     run.terminal.view(plan)
-    guard.moderate(run.terminal, f"node {number} of {cluster.name}: {_DEEDS[how]}.", yes=yes, typed=run.typed)
+    guard.moderate(
+        run.terminal, f"node {number} of {cluster.name}: {_ONE_OFF[how]}.", yes=yes, typed=run.typed
+    )
     helps = f"esctl status --cluster {cluster.name}"
-    away = f"a watchdog starts node {number} within {KEPT_MS // 1000} s if it is down"
+    away = f"a watchdog starts node {number} within {LEASE_MS // 1000} s if it is down"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; {away}")
     log_end = nodelog.size(backend_named(cluster.backend).log_path(cluster, number))
     with run.terminal.progress(f"{how} at node {number}"):
@@ -130,12 +132,12 @@ def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
     """The node is away only in here, whatever comes; a watchdog sees to that."""
     from esctl.chaos import atrest
 
-    kept = leases.begin(survey.cluster, fault, how, number, KEPT_MS)
+    stopped = leases.begin(survey.cluster, fault, how, number, LEASE_MS)
     try:
-        kept = leases.strike(survey.cluster, kept)
+        stopped = leases.strike(survey.cluster, stopped)
         return atrest.damage(survey.cluster, number, how)
     finally:
-        leases.end(survey.cluster, kept)
+        leases.end(survey.cluster, stopped)
 
 
 def _check_others(survey: "Survey", how: str, number: int) -> None:

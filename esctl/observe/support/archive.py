@@ -23,7 +23,7 @@ from esnode import config
 from esnode.errors import EventStreamError
 
 LOG_TAIL_BYTES: Final = 2 << 20
-TRAIL_TAIL_LINES: Final = 1_000
+AUDIT_TAIL_LINES: Final = 1_000
 LEFT_OUT: Final = (
     "the data directories: no event, no key, no snapshot",
     "environment variables",
@@ -58,9 +58,9 @@ def collect(
         tail, cut = tail_of(node.log, log_bytes)
         lines = "".join(redaction.line(line) + "\n" for line in tail.splitlines())
         parts.append(Part(f"node-{node.id}/log.jsonl", lines.encode(), cut))
-    lines_of_trail = list(auditlog.AuditLog(cluster.name).lines())
-    kept = lines_of_trail[-TRAIL_TAIL_LINES:]
-    cut = sum(len(line) + 1 for line in lines_of_trail[: -len(kept)] if kept)
+    audit_lines = list(auditlog.AuditLog(cluster.name).lines())
+    kept = audit_lines[-AUDIT_TAIL_LINES:]
+    cut = sum(len(line) + 1 for line in audit_lines[: -len(kept)] if kept)
     parts.append(Part("audit.jsonl", b"".join(line + b"\n" for line in kept), cut))
     return parts
 

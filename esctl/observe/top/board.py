@@ -1,6 +1,6 @@
 """The picture that `esctl top` shows: what fits in so many columns and lines.
 
-Pure: views from a moment and a size. A narrow terminal gets the columns that matter most, a high one a curve
+Pure: views from a state and a size. A narrow terminal gets the columns that matter most, a high one a curve
 as well. Decides nothing about the cluster. Called by `esctl top`.
 """
 
@@ -35,7 +35,7 @@ MOST_SPARK: Final = 60
 
 
 @dataclass(slots=True)
-class Snapshot:
+class BoardState:
     """What there is to show: the last look, what came before it, and what the operator is doing."""
 
     survey: Survey
@@ -53,7 +53,7 @@ class Snapshot:
     """Can the terminal show the bars of a sparkline?"""
 
 
-def body(moment: Snapshot, width: int, height: int) -> list[View]:
+def body(moment: BoardState, width: int, height: int) -> list[View]:
     """The upper part: the cluster, its nodes, what is broken on purpose."""
     survey, rates = moment.survey, moment.rates
     served = survey.may_fail >= 0 and survey.leader is not None
@@ -75,7 +75,7 @@ def body(moment: Snapshot, width: int, height: int) -> list[View]:
     return [*views, *_curves(moment, height)]
 
 
-def foot(moment: Snapshot, width: int) -> list[View]:
+def foot(moment: BoardState, width: int) -> list[View]:
     """The lower part: what was done, or is asked, and the keys."""
     if moment.question:
         asked = [Line(text, Tone.STRONG) for text in _broken(moment.question, width)]
@@ -90,7 +90,7 @@ def _broken(text: str, width: int) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, max(1, width))]
 
 
-def record(moment: Snapshot) -> dict[str, Any]:
+def record(moment: BoardState) -> dict[str, Any]:
     """The same figures for programs."""
     survey, rates = moment.survey, moment.rates
     return {
@@ -105,7 +105,7 @@ def record(moment: Snapshot) -> dict[str, Any]:
     }
 
 
-def plain(moment: Snapshot, time: str) -> list[list[str]]:
+def plain(moment: BoardState, time: str) -> list[list[str]]:
     """The same figures in cells, a row a node, each with the time in front."""
     rows = []
     for one in record(moment)["nodes"]:
@@ -114,7 +114,7 @@ def plain(moment: Snapshot, time: str) -> list[list[str]]:
     return rows
 
 
-def _series(moment: Snapshot, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
+def _series(moment: BoardState, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
     """The name, the newest figure, and a sparkline of those before it."""
     figures = list(known)
     value = figures[-1] if figures else None
@@ -122,7 +122,7 @@ def _series(moment: Snapshot, name: str, known: Iterable[float | None], unit: st
     return f"{name:<9} {shown:>12}  {spark(figures, width, unicode=moment.unicode)}"
 
 
-def _nodes(moment: Snapshot, width: int) -> Table:
+def _nodes(moment: BoardState, width: int) -> Table:
     """The nodes, the selected one marked, with a sparkline in what room is left."""
     plain = figures(moment, width)
     marks = [">" if report.node.id == moment.selected else " " for report in moment.survey.reports]
@@ -142,7 +142,7 @@ def _nodes(moment: Snapshot, width: int) -> Table:
     return Table([*plain.columns, "lately"], rows)
 
 
-def figures(moment: Snapshot, width: int) -> Table:
+def figures(moment: BoardState, width: int) -> Table:
     """The nodes without what only a screen needs, in the columns that fit."""
     columns = ["node", "role", "events/s", "lag", "next", "memory", "cpu"]
     columns += ["term", "applied", "up for", "process"]
@@ -151,7 +151,7 @@ def figures(moment: Snapshot, width: int) -> Table:
     return Table(columns[:count], rows)
 
 
-def _row(moment: Snapshot, report: Report) -> list[Value]:
+def _row(moment: BoardState, report: Report) -> list[Value]:
     track = moment.rates.track(report.node.id)
     lag = moment.survey.behind(report, "next_offset")
     return [
@@ -190,7 +190,7 @@ def _role(survey: Survey, report: Report) -> Cell:
     return Cell(role.removeprefix("pre-"), Tone.NORMAL if role == "follower" else Tone.WARN)
 
 
-def _curves(moment: Snapshot, height: int) -> list[View]:
+def _curves(moment: BoardState, height: int) -> list[View]:
     """Events a second, and below it how long a read took, where there is room for curves."""
     left = height - OTHER_LINES - len(moment.survey.reports) - min(len(moment.faults), MOST_FAULTS + 1)
     count = min(2, left // (LEAST_CURVE + FRAME))
@@ -221,7 +221,7 @@ def _rounded(value: float | None, digits: int = 1) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _node_record(moment: Snapshot, report: Report) -> dict[str, Any]:
+def _node_record(moment: BoardState, report: Report) -> dict[str, Any]:
     track = moment.rates.track(report.node.id)
     return {
         "id": report.node.id,

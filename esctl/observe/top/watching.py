@@ -11,7 +11,7 @@ import trio
 
 from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.observe.top.board import Snapshot
+from esctl.observe.top.board import BoardState
 from esctl.observe.top.rates import Rates
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
@@ -20,16 +20,16 @@ from esnode.errors import EventStreamError
 READ_TIMEOUT_S: Final = 1.0
 
 
-async def begin(cluster: Cluster) -> Snapshot:
+async def begin(cluster: Cluster) -> BoardState:
     """The first look; the leader is selected, or the first node while nobody leads."""
     rates = Rates()
     survey, read_ms = await _look(cluster)
     rates.add(survey, read_ms)
     selected = survey.leader.node.id if survey.leader is not None else cluster.nodes[0].id
-    return Snapshot(survey, rates, selected, _faults(cluster, survey))
+    return BoardState(survey, rates, selected, _faults(cluster, survey))
 
 
-async def look_again(moment: Snapshot) -> None:
+async def look_again(moment: BoardState) -> None:
     """One look more, taken into `moment`."""
     cluster = moment.survey.cluster
     survey, read_ms = await _look(cluster)

@@ -1,7 +1,7 @@
 """Pages as trees of elements: every text is escaped because none is ever pasted into markup.
 
 Texts may come from anywhere; characters that may not be in a page become U+FFFD. Knows nothing of what a
-page says. Called by the other modules of `esctl/bench/report`.
+page says. Called by the pages of measurements, playbooks and timelines.
 """
 
 import re

@@ -1,1 +1,1 @@
-"""Care of the data: backups and what is made of them, lost quorums, exports, and what may be cut."""
+"""Backups: taken, listed, restored, rehearsed; and what may be cut."""

@@ -21,7 +21,7 @@ _NOTE: Final = "last-backup.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Shelved:
+class BackupFile:
     """A file that is called a backup; without a manifest, why it is none."""
 
     path: Path
@@ -53,7 +53,7 @@ def default_name(manifest_name: str, created: str) -> str:
     return f"{manifest_name}-{created.replace(':', '').replace('-', '')}{SUFFIX}"
 
 
-def listed(directory: Path) -> list[Shelved]:
+def listed(directory: Path) -> list[BackupFile]:
     """The backups in a directory, by name; raises `InputUnreadable`."""
     if not directory.is_dir():
         if directory == default_directory():
@@ -62,14 +62,14 @@ def listed(directory: Path) -> list[Shelved]:
     return [_look(path) for path in sorted(directory.glob(f"*{SUFFIX}")) if path.is_file()]
 
 
-def too_many(shelved: Sequence[Shelved], keep: int) -> list[Shelved]:
+def too_many(listed: Sequence[BackupFile], keep: int) -> list[BackupFile]:
     """All but the newest `keep` of each cluster, by name and by the time they were made."""
-    by_name: dict[str, list[tuple[str, Shelved]]] = {}
-    for each in shelved:
+    by_name: dict[str, list[tuple[str, BackupFile]]] = {}
+    for each in listed:
         if each.manifest is not None:
             origin = each.manifest.origin
             by_name.setdefault(origin.name, []).append((origin.created, each))
-    old: list[Shelved] = []
+    old: list[BackupFile] = []
     for found in by_name.values():
         found.sort(key=lambda pair: (pair[0], pair[1].path.name))
         old += [each for _, each in found[: len(found) - keep]]
@@ -95,12 +95,12 @@ def last_of(cluster: state.Cluster) -> NotedBackup | None:
     return NotedBackup(path, min(origin.known_offset, manifest.next_offset), origin.created)
 
 
-def _look(path: Path) -> Shelved:
+def _look(path: Path) -> BackupFile:
     size_bytes = 0
     try:
         size_bytes = path.stat().st_size
-        return Shelved(path, size_bytes, BackupReader.open(path).manifest)
+        return BackupFile(path, size_bytes, BackupReader.open(path).manifest)
     except (DamagedBackup, NewerFormat) as error:
-        return Shelved(path, size_bytes, None, str(error))
+        return BackupFile(path, size_bytes, None, str(error))
     except OSError as error:
-        return Shelved(path, size_bytes, None, str(error.strerror))
+        return BackupFile(path, size_bytes, None, str(error.strerror))

@@ -25,7 +25,7 @@ from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import load as load_cluster
 from esctl.commands.bench import failover, strikes
-from esctl.commands.bench.failover import FailoverMeasured
+from esctl.commands.bench.failover import FailoverMeasurement
 from esctl.errors import Inconclusive
 from esctl.exits import Exit
 from esctl.main import app
@@ -75,7 +75,7 @@ def outcome_of(*flaws: Flaw, verdict: LogVerdict = CLEAN, audit: Audit | None = 
 def end(
     drill: Drill, outcome: DrillOutcome | None, failure: Inconclusive | None = None
 ) -> tuple[list[str], int]:
-    errors, code = failover._end(FailoverMeasured(GIVEN, drill, outcome), 2, failure)
+    errors, code = failover._end(FailoverMeasurement(GIVEN, drill, outcome), 2, failure)
     return [error.code for error in errors], code
 
 
@@ -111,7 +111,7 @@ async def test_a_cluster_that_never_recovers_ends_with_11_whatever_else_is_known
     drill = never(await drilled())
     assert end(drill, outcome_of()) == (["ES4307"], Exit.VERDICT_FAILED)
     assert end(drill, None, Inconclusive("not level"))[1] == Exit.VERDICT_FAILED
-    (error, *_), _ = failover._end(FailoverMeasured(GIVEN, drill, outcome_of()), 2, None)
+    (error, *_), _ = failover._end(FailoverMeasurement(GIVEN, drill, outcome_of()), 2, None)
     assert "1 of 2 times, node 2 struck, for over 30 s" in error.message
 
 

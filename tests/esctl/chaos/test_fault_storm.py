@@ -133,7 +133,7 @@ def invocation() -> Invocation:
     return Invocation("fault storm", SharedOptions(output=Output.JSON))
 
 
-class Verdict:
+class FinishedStorm:
     """A storm that is over; it fails when two schedule came together."""
 
     def __init__(self, storm: Storm, guilty: set[ScheduledFault]) -> None:
@@ -161,11 +161,11 @@ def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.M
     monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
     tried: list[tuple[int, Storm]] = []
 
-    def weather(_run: object, cluster: int, wanted: Storm, _rate: float) -> Verdict:
+    def run_storm(_run: object, cluster: int, wanted: Storm, _rate: float) -> FinishedStorm:
         tried.append((cluster, wanted))
-        return Verdict(wanted, guilty)
+        return FinishedStorm(wanted, guilty)
 
-    monkeypatch.setattr(command, "_run_storm", weather)
+    monkeypatch.setattr(command, "_run_storm", run_storm)
     least = command._least(invocation(), None, failing, 100.0)  # type: ignore[arg-type]
     assert least is not None
     assert set(least.schedule) == guilty
@@ -184,7 +184,7 @@ def test_a_failure_that_does_not_come_again_is_not_made_shorter(
     monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
     failing = draw(5, (1, 2, 3), 30_000)
     missing = ScheduledFault(0, 500, "kill", 1)
-    monkeypatch.setattr(command, "_run_storm", lambda *words: Verdict(words[2], {missing}))
+    monkeypatch.setattr(command, "_run_storm", lambda *words: FinishedStorm(words[2], {missing}))
     assert command._least(invocation(), None, failing, 100.0) is None  # type: ignore[arg-type]
     (line,) = command._minimised(None, Path("x"))
     assert "did not fail again" in line.text  # type: ignore[union-attr]
@@ -198,7 +198,7 @@ class Load:
         self.acked, self.enough = acked, enough
 
 
-class Passed:
+class FinishedRun:
     """A storm run that is over."""
 
     def __init__(self, load: Load, *, served: bool = True, missed: str = "") -> None:
@@ -218,13 +218,13 @@ class Found:
 @pytest.mark.parametrize(
     ("storm_run", "outcome", "code"),
     [
-        (Passed(Load()), Found(), Exit.OK),
-        (Passed(Load()), Found(clean=False), Exit.VERDICT_FAILED),
-        (Passed(Load(), served=False), None, Exit.VERDICT_FAILED),
-        (Passed(Load(), missed="node 2 is not running"), Found(), Exit.INCONCLUSIVE),
-        (Passed(Load(acked=0, enough=False)), Found(), Exit.INCONCLUSIVE),
-        (Passed(Load()), Found(doubts=["node 3: down"]), Exit.INCONCLUSIVE),
-        (Passed(Load(), missed="x"), Found(clean=False), Exit.VERDICT_FAILED),
+        (FinishedRun(Load()), Found(), Exit.OK),
+        (FinishedRun(Load()), Found(clean=False), Exit.VERDICT_FAILED),
+        (FinishedRun(Load(), served=False), None, Exit.VERDICT_FAILED),
+        (FinishedRun(Load(), missed="node 2 is not running"), Found(), Exit.INCONCLUSIVE),
+        (FinishedRun(Load(acked=0, enough=False)), Found(), Exit.INCONCLUSIVE),
+        (FinishedRun(Load()), Found(doubts=["node 3: down"]), Exit.INCONCLUSIVE),
+        (FinishedRun(Load(), missed="x"), Found(clean=False), Exit.VERDICT_FAILED),
     ],
 )
 def test_what_is_wrong_is_wrong_and_what_is_not_known_is_not_passed(

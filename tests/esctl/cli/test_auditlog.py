@@ -42,7 +42,7 @@ CHANGES = {name for name, one in COMMANDS.items() if one.callback.declared.chang
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_with_a_dry_run_is_in_the_audit_trail(name: str) -> None:
+def test_a_command_with_a_dry_run_is_in_the_audit_log(name: str) -> None:
     options = {parameter.name for parameter in COMMANDS[name].params}
     assert "dry_run" not in options or name in CHANGES
 
@@ -105,7 +105,7 @@ def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
     assert row.split("\t")[1:] == [auditlog.user(), "esctl cluster destroy", "exit 13 ES4201"]
 
 
-def test_the_trail_outlives_the_cluster_and_goes_on_with_the_next_of_its_name(
+def test_the_audit_log_outlives_the_cluster_and_goes_on_with_the_next_of_its_name(
     fakes: FakeNodes, make_fakes: Callable[..., FakeNodes]
 ) -> None:
     assert Run("cluster", "destroy", "--confirm", "fake").code == 0
@@ -173,7 +173,7 @@ def test_a_record_that_lacks_its_parts_is_told_and_passed_over() -> None:
     assert Run("audit", "--cluster", "odd", "--since", "99999999999d", "-o", "json").code == 2
 
 
-def test_a_command_whose_trail_cannot_be_written_warns_and_acts(
+def test_a_command_whose_audit_log_cannot_be_written_warns_and_acts(
     fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -190,7 +190,7 @@ def test_a_command_that_was_killed_has_no_outcome(fakes: FakeNodes) -> None:
     assert "killed, or it runs still" in Run("audit").out
 
 
-def test_the_trail_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
+def test_the_audit_log_is_filtered_by_user_and_time(fakes: FakeNodes) -> None:
     NotedCommand(AuditLog("fake"), "node stop", "esctl node stop 1")
     for words, count in (
         (["--user", "nobody-else"], 0),

@@ -67,7 +67,7 @@ def test_a_run_that_a_newer_esctl_has_written_is_neither_read_nor_gone_on_with(s
         assert path.read_bytes() == before
 
 
-def test_nothing_is_added_to_the_trail_of_a_newer_esctl(state_home: Path) -> None:
+def test_nothing_is_added_to_the_audit_log_of_a_newer_esctl(state_home: Path) -> None:
     noted = auditlog.NotedCommand(auditlog.AuditLog("drill"), "node stop", "esctl node stop 1")
     with noted._log.path.open("a") as file:
         file.write(json.dumps({"format": 2, "run": "abc", "what": "newer"}) + "\n")
@@ -79,7 +79,7 @@ def test_nothing_is_added_to_the_trail_of_a_newer_esctl(state_home: Path) -> Non
     assert noted._log.path.read_bytes() == before
 
 
-def test_a_command_goes_on_without_a_trail_that_a_newer_esctl_keeps(state_home: Path) -> None:
+def test_a_command_goes_on_without_an_audit_log_that_a_newer_esctl_keeps(state_home: Path) -> None:
     state.add(CLUSTER)
     path = auditlog.AuditLog("drill").path
     path.parent.mkdir(parents=True)

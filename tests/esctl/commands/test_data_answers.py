@@ -296,6 +296,8 @@ def test_an_empty_log_proves_nothing_unless_events_should_be_there() -> None:
     assert empty.errors[0].next == (
         "esctl produce FILE --cluster drill; then esctl verify --input FILE --cluster drill"
     )
+    one_empty = proof({1: [], 2: log(8), 3: log(8)}, audit=Audit(target=8, up={1, 2, 3}))
+    assert not any("holds no event" in doubt for doubt in one_empty.doubts)
     wanted = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, expected=1, files=("sent.ndjson",)))
     assert wanted.exit_code is Exit.VERDICT_FAILED
 

@@ -188,7 +188,7 @@ def settings_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
     REFUSAL.number, REFUSAL.below, REFUSAL.writing_only = errno.EACCES, str(home / "config"), False
 
 
-def trail_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
+def audit_log_of_another_user(home: Path, _patch: pytest.MonkeyPatch) -> None:
     auditlog.NotedCommand(auditlog.AuditLog("local"), "cluster up", "esctl cluster up").ended(0, None)
     REFUSAL.number, REFUSAL.below, REFUSAL.writing_only = errno.EACCES, str(auditlog.root()), False
 
@@ -243,7 +243,7 @@ def bytes_in_the_state(home: Path, patch: pytest.MonkeyPatch) -> None:
     state.add(plan("local", home / "caf\udce9 data"))
 
 
-def bytes_in_the_trail(_home: Path, _patch: pytest.MonkeyPatch) -> None:
+def bytes_in_the_audit_log(_home: Path, _patch: pytest.MonkeyPatch) -> None:
     for name in ("local", auditlog.MACHINE):
         log = auditlog.AuditLog(name)
         auditlog.NotedCommand(log, "cluster up", "esctl cluster up caf\udce9\x1b[2J").ended(0, None)
@@ -256,10 +256,10 @@ def damaged_description(_home: Path, _patch: pytest.MonkeyPatch) -> None:
 
 
 KINDS: list[list[Situation]] = [
-    [files_of_another_user, settings_of_another_user, trail_of_another_user, read_only, full_disk, sick_disk,
-     no_descriptors],
+    [files_of_another_user, settings_of_another_user, audit_log_of_another_user, read_only, full_disk,
+     sick_disk, no_descriptors],
     [nobody, nobody_with_a_state, removed_directory, a_file_for_a_directory, bytes_in_the_state,
-     bytes_in_the_trail, damaged_description],
+     bytes_in_the_audit_log, damaged_description],
 ]  # fmt: skip
 """What the machine refuses, and what is odd about who, where and what there is."""
 WHOLE_TABLE = bool(os.environ.get("WHOLE_TABLE"))

@@ -53,7 +53,7 @@ def test_a_paused_node_goes_on_at_once_when_it_is_healed(running: FakeNodes) -> 
     assert leases.active(running.cluster) == []
 
 
-def test_a_keeper_that_cannot_end_a_fault_tries_again(
+def test_a_watchdog_that_cannot_end_a_fault_tries_again(
     running: FakeNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
@@ -68,11 +68,11 @@ def test_a_keeper_that_cannot_end_a_fault_tries_again(
     monkeypatch.setattr(leases, "end", refused)
     monkeypatch.setattr(watchdog, "TRY_AGAIN_AFTER_S", (0.01, 0.01))
     monkeypatch.setattr(watchdog, "_until", lambda _: 0.0)
-    assert watchdog.keep(running.cluster, "pause-1") == 0
+    assert watchdog.watch(running.cluster, "pause-1") == 0
     assert refusals == []
     leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
     refusals += [NodeNotReady("busy")] * 3
-    assert watchdog.keep(running.cluster, "pause-1") == 1
+    assert watchdog.watch(running.cluster, "pause-1") == 1
     assert leases.note_of(running.cluster, "pause-1") is not None
     assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own watchdog ends now
 

@@ -7,7 +7,7 @@ import pytest
 
 from esctl.clusters.backends.interface import RunState
 from esctl.observe.top import board
-from esctl.observe.top.board import Snapshot
+from esctl.observe.top.board import BoardState
 from esctl.observe.top.controls import Control, Said, control
 from esctl.observe.top.rates import KEPT, Rates
 from esctl.ui.answer import View
@@ -86,7 +86,7 @@ def test_only_so_many_figures_are_kept() -> None:
 # --- the picture --------------------------------------------------------------------------------
 
 
-def moment(*reports: object, faults: tuple[str, ...] = ()) -> Snapshot:
+def moment(*reports: object, faults: tuple[str, ...] = ()) -> BoardState:
     rates = Rates()
     survey = look(*reports)  # type: ignore[arg-type]
     for seconds in range(30):
@@ -98,7 +98,7 @@ def moment(*reports: object, faults: tuple[str, ...] = ()) -> Snapshot:
         ]
         survey = replace(survey, reports=later)
         rates.add(survey, 2.0 + seconds)
-    return Snapshot(survey, rates, selected=2, faults=faults)
+    return BoardState(survey, rates, selected=2, faults=faults)
 
 
 def drawn(views: list[View], width: int) -> list[str]:

@@ -173,7 +173,7 @@ def cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_to_go_on_and_to_take_back_are_in_the_audit_trail(
+def test_to_go_on_and_to_take_back_are_in_the_audit_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = cut_off(tmp_path, monkeypatch)

@@ -128,15 +128,15 @@ async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
 # --- where they are kept -------------------------------------------------------------------------
 
 
-def shelved_at(home: Path, name: str, created: str) -> Path:
+def backup_at(home: Path, name: str, created: str) -> Path:
     path = home / catalog.default_name(name, created)
     write_backup(path, LOG, origin=replace(ORIGIN, name=name, created=created))
     return path
 
 
 def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path) -> None:
-    paths = [shelved_at(tmp_path, "a", f"2013-01-0{day}T00:00:00Z") for day in (1, 2, 3)]
-    other = shelved_at(tmp_path, "b", "2012-01-01T00:00:00Z")
+    paths = [backup_at(tmp_path, "a", f"2013-01-0{day}T00:00:00Z") for day in (1, 2, 3)]
+    other = backup_at(tmp_path, "b", "2012-01-01T00:00:00Z")
     torn = tmp_path / f"torn{catalog.SUFFIX}"
     torn.write_bytes(paths[0].read_bytes()[:-1])
     listed = Run("backup", "ls", str(tmp_path), "-o", "json").data["backups"]
@@ -156,7 +156,7 @@ def test_backups_are_listed_and_the_oldest_of_each_cluster_can_go(tmp_path: Path
 
 
 def test_a_damaged_backup_ends_verify_and_restore_with_11_and_makes_no_cluster(tmp_path: Path) -> None:
-    path = shelved_at(tmp_path, "a", "2013-01-01T00:00:00Z")
+    path = backup_at(tmp_path, "a", "2013-01-01T00:00:00Z")
     whole = Run("backup", "verify", str(path), "-o", "json").data
     assert (whole["verdict"], whole["events"], whole["source_epoch"]) == ("passed", 31, 2)
     data = bytearray(path.read_bytes())
@@ -173,7 +173,7 @@ def test_a_damaged_backup_ends_verify_and_restore_with_11_and_makes_no_cluster(t
 
 
 def test_a_backup_is_never_restored_over_a_cluster(tmp_path: Path, fakes: FakeNodes) -> None:
-    path = shelved_at(tmp_path, "a", "2013-01-01T00:00:00Z")
+    path = backup_at(tmp_path, "a", "2013-01-01T00:00:00Z")
     run = Run("backup", "restore", str(path), "--name", fakes.cluster.name, "-o", "json")
     assert run.code == 1
     assert "never restored over data" in run.document["errors"][0]["message"]

@@ -25,7 +25,7 @@ def test_a_measurement_in_which_nothing_was_acked_is_inconclusive() -> None:
     assert screens.ended(some, [], []).exit_code is Exit.OK
 
 
-def test_an_audit_trail_without_a_line_proves_nothing(tmp_path: Path) -> None:
+def test_an_audit_log_without_a_line_proves_nothing(tmp_path: Path) -> None:
     run = Run("audit", "--machine", "--verify", "-o", "json")
     assert (run.code, run.document["errors"][0]["code"]) == (12, "ES4303")
     auditlog.NotedCommand(auditlog.AuditLog(auditlog.MACHINE), "config set", "esctl config set a b").ended(
