@@ -197,7 +197,7 @@ class Play:
     def _isolate(self, node_id: str) -> None:
         self.network.isolate(int(node_id))
 
-    def _cut_links(self, link: str) -> None:
+    def _sever(self, link: str) -> None:
         self.network.sever(*_link(link))
 
     def _heal(self) -> None:

@@ -78,14 +78,14 @@ class Hunt:
             slow = source.choice(list(world.hosts.values()))
             slow.slow_until_ns = world.schedule.now_ns + for_ns
         strikes: tuple[Callable[[Host, int], None], ...]
-        strikes = (self._cut_links, self._cut_links, self._hold, self._crash, self._arm, self._pause)
+        strikes = (self._sever, self._sever, self._hold, self._crash, self._arm, self._pause)
         source.choice(strikes)(host, for_ns)
 
     def _others(self, host: Host) -> list[tuple[int, int]]:
         others = [voter for voter in self._world.voters if voter != host.id]
         return [pair for each in others for pair in ((host.id, each), (each, host.id))]
 
-    def _cut_links(self, host: Host, for_ns: int) -> None:
+    def _sever(self, host: Host, for_ns: int) -> None:
         self._world.network.sever(self._others(host), for_ns)
 
     def _hold(self, host: Host, for_ns: int) -> None:
