@@ -64,7 +64,7 @@ class Crew:
         assert leader == self.leader
         others = [node.id for node in self.cluster.nodes if node.id not in (leader, *self.down)]
         self.leader = to or others[0]
-        self.did.append(f"{leader} operations over to {self.leader}")
+        self.did.append(f"{leader} hands over to {self.leader}")
 
     async def stop(self, number: int) -> bool:
         assert not self.down - {number}, "two nodes are down at the same time"

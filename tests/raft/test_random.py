@@ -131,6 +131,7 @@ def test_a_short_storm_breaks_nothing_and_passes(voters: int, seeds: range) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # 220 storms: half a minute alone, minutes where others want the cores
 @pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
 def test_many_storms_break_nothing_and_every_kind_of_weather_was_seen() -> None:
     seen: set[str] = set()
