@@ -27,7 +27,7 @@ from esctl.bench.runner import Load, TrialPlan
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import layout
 from esctl.clusters.backends.interface import NodeOptions
-from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.backends.process import ProcessBackend
 from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotReady

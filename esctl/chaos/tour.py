@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from esctl.clusters.backends.interface import Backend, NodeOptions
-from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.state import Cluster
 from esctl.errors import InputUnreadable
 from esctl.events.inputs import open_input

@@ -62,15 +62,15 @@ def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
     from esctl.observe.top import board, watching
 
     async def look_twice() -> "BoardState":
-        moment = await watching.begin(cluster)
+        shown = await watching.begin(cluster)
         await trio.sleep(every_s)  # that is the time that the rates are of
-        await watching.look_again(moment)
-        return moment
+        await watching.look_again(shown)
+        return shown
 
-    moment = run.trio(look_twice)
+    shown = run.trio(look_twice)
     seen = run.terminal.output is Output.TABLE and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if seen else board.WIDE
-    return Answer(board.record(moment), [board.figures(moment, width)])
+    return Answer(board.record(shown), [board.figures(shown, width)])
 
 
 async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
@@ -79,17 +79,17 @@ async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
 
     from esctl.observe.top import board, watching
 
-    moment = await watching.begin(cluster)
+    shown = await watching.begin(cluster)
     due = trio.current_time()
     while True:
         due = max(due + every_s, trio.current_time())
         await trio.sleep_until(due)
-        await watching.look_again(moment)
+        await watching.look_again(shown)
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if run.terminal.output is Output.JSON:
-            run.terminal.record({"time": time, **board.record(moment)})
+            run.terminal.record({"time": time, **board.record(shown)})
         else:
-            for cells in board.plain(moment, time):
+            for cells in board.plain(shown, time):
                 run.terminal.record({}, *cells)
         run.terminal.flush()
         run.terminal.check_reader()

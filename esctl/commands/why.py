@@ -10,7 +10,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Line, Tone, View
 
 if TYPE_CHECKING:
-    from esctl.observe.diagnosis.finding import Problem
+    from esctl.observe.diagnosis.problem import Problem
     from esctl.observe.diagnosis.ranking import Diagnosis
 
 app = new_typer()
@@ -72,27 +72,27 @@ def _views(found: "Diagnosis") -> Iterator[View]:
         yield Line(f"{survey.cluster.name}: {count}; {survey.state_text}", _TONES[worst.severity])
     most = 2 if len(found.findings) <= FEW else 1
     for place, finding in enumerate(found.findings[:MOST], start=1):
-        yield from _finding(finding, place, full=place <= most)
+        yield from _problem(finding, place, full=place <= most)
     if len(found.findings) > MOST:
         yield Line(f"and {len(found.findings) - MOST} more: esctl why -o json", Tone.DIM)
 
 
-def _finding(finding: "Problem", place: int, *, full: bool) -> Iterator[Line]:
-    head = f"{place}. {finding.what}" if finding.wrong else f"note: {finding.what}"
+def _problem(problem: "Problem", place: int, *, full: bool) -> Iterator[Line]:
+    head = f"{place}. {problem.what}" if problem.wrong else f"note: {problem.what}"
     if full:
         yield Line("")
-    yield Line(head, _TONES[finding.severity])
+    yield Line(head, _TONES[problem.severity])
     if full:
-        for text in finding.evidence:
+        for text in problem.evidence:
             yield Line(f"   {text}")
-        for part in finding.because:
+        for part in problem.because:
             yield Line(f"   because {part.what}")
             if part.first:
                 yield Line(f"      first: {part.first}")
-        for part in finding.so:
+        for part in problem.so:
             yield Line(f"   so {part.what}")
-    if finding.first:
-        yield Line(f"   first: {finding.first}")
-    yield Line(f"   next: {finding.next}", Tone.STRONG)
-    if full and finding.also:
-        yield Line(f"   also: {'; '.join(finding.also)}", Tone.DIM)
+    if problem.first:
+        yield Line(f"   first: {problem.first}")
+    yield Line(f"   next: {problem.next}", Tone.STRONG)
+    if full and problem.also:
+        yield Line(f"   also: {'; '.join(problem.also)}", Tone.DIM)

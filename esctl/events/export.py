@@ -167,7 +167,7 @@ def _check_tables(path: Path, file: SQLite, cluster: str) -> None:
     """Tables that are there already must be such as an export makes; another program's are not touched."""
     names = {name.lower() for name in [*file.table_names(), *file.view_names()]}
     for name, columns in (("events", _EVENTS), ("export", _EXPORT)):
-        there = file.table(name).columns_dict if name in names else columns
+        there = file[name].columns_dict if name in names else columns
         if missing := columns.keys() - there.keys():
             lacks = ", ".join(sorted(missing))
             raise InputUnreadable(

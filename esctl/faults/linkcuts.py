@@ -75,50 +75,50 @@ def cuts_of(orders: Iterable[Order]) -> tuple[Cut, ...]:
 
 def begin(cluster: Cluster, fault: str, cuts: Sequence[Cut], lease_ms: int) -> LinkCuts:
     """Leave the note and start the watchdog; then `strike`. Raises `MachineRefused`."""
-    struck = LinkCuts(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
-    _write(cluster, struck)
+    link_cuts = LinkCuts(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
+    _write(cluster, link_cuts)
     try:
         leases.start_watchdog(cluster, fault)
     except (OSError, MachineRefused) as error:
         _path(cluster, fault).unlink(missing_ok=True)
         raise MachineRefused(f"no watchdog could be started, so nothing was done: {error}") from error
-    return struck
+    return link_cuts
 
 
-def strike(cluster: Cluster, struck: LinkCuts) -> None:
+def strike(cluster: Cluster, link_cuts: LinkCuts) -> None:
     """Cut the links, unless the lease is over: then nobody would mend them any more.
 
     Raises `OperationTimeout`, `NetworkRefused`; nothing is cut then.
     """
     with _locked(cluster):
-        if not is_active(cluster, struck.id):
+        if not is_active(cluster, link_cuts.id):
             raise OperationTimeout(
-                f"the lease of {struck.lease_ms} ms was over before the links were cut; nothing was done",
+                f"the lease of {link_cuts.lease_ms} ms was over before the links were cut; nothing was done",
                 next_step="take a longer --lease",
                 definite=True,
             )
         try:
-            _links(cluster).cut(cluster, struck.cuts)
+            _links(cluster).cut(cluster, link_cuts.cuts)
         except EventStreamError:
-            _end(cluster, struck)
+            _end(cluster, link_cuts)
             raise
 
 
-def prove(cluster: Cluster, struck: LinkCuts) -> LinkCuts:
+def prove(cluster: Cluster, link_cuts: LinkCuts) -> LinkCuts:
     """Send something over every link that was cut, at the same time. With what was lost, or raises `NoEffect`
     when something arrives: all of it is mended then."""
     from concurrent.futures import ThreadPoolExecutor  # loaded late: `esctl status` must be quick
 
     links = _links(cluster)
-    with ThreadPoolExecutor(len(struck.cuts)) as threads:
-        carried = list(threads.map(lambda cut: links.carries(cluster, *cut), struck.cuts))
+    with ThreadPoolExecutor(len(link_cuts.cuts)) as threads:
+        carried = list(threads.map(lambda cut: links.carries(cluster, *cut), link_cuts.cuts))
     if any(carried):
-        source, to = struck.cuts[carried.index(True)]
-        end(cluster, struck)
+        source, to = link_cuts.cuts[carried.index(True)]
+        end(cluster, link_cuts)
         raise NoEffect(f"what node {source} sends still reaches node {to}; the links are mended again")
-    proved = replace(struck, lost=1)
+    proved = replace(link_cuts, lost=1)
     with _locked(cluster):
-        if is_active(cluster, struck.id):
+        if is_active(cluster, link_cuts.id):
             _write(cluster, proved)
     return proved
 
@@ -169,11 +169,11 @@ def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[LinkCuts]:
     return ended
 
 
-def end(cluster: Cluster, struck: LinkCuts) -> None:
+def end(cluster: Cluster, link_cuts: LinkCuts) -> None:
     """Mend the links that no other note wants cut, if the note is still there. Raises `NetworkRefused`."""
-    if is_active(cluster, struck.id):
+    if is_active(cluster, link_cuts.id):
         with _locked(cluster):
-            _end(cluster, struck)
+            _end(cluster, link_cuts)
 
 
 def is_active(cluster: Cluster, fault: str) -> bool:
@@ -181,11 +181,11 @@ def is_active(cluster: Cluster, fault: str) -> bool:
     return _path(cluster, fault).exists()
 
 
-def _end(cluster: Cluster, struck: LinkCuts) -> None:
-    if is_active(cluster, struck.id):
-        wanted = {cut for one in noted(cluster) if one.id != struck.id for cut in one.cuts}
-        _links(cluster).mend(cluster, set(struck.cuts) - wanted)
-        _path(cluster, struck.id).unlink(missing_ok=True)
+def _end(cluster: Cluster, link_cuts: LinkCuts) -> None:
+    if is_active(cluster, link_cuts.id):
+        wanted = {cut for one in noted(cluster) if one.id != link_cuts.id for cut in one.cuts}
+        _links(cluster).mend(cluster, set(link_cuts.cuts) - wanted)
+        _path(cluster, link_cuts.id).unlink(missing_ok=True)
 
 
 def _links(cluster: Cluster) -> Links:
@@ -199,8 +199,8 @@ def _locked(cluster: Cluster) -> Any:
     return state.locked(f"{cluster.name}/{PLACE}", lambda _: None)
 
 
-def _write(cluster: Cluster, struck: LinkCuts) -> None:
-    state.write_atomically(_path(cluster, struck.id), json.dumps(asdict(struck)) + "\n")
+def _write(cluster: Cluster, link_cuts: LinkCuts) -> None:
+    state.write_atomically(_path(cluster, link_cuts.id), json.dumps(asdict(link_cuts)) + "\n")
 
 
 def _directory(cluster: Cluster) -> Path:

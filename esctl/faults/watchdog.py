@@ -38,16 +38,16 @@ def main(arguments: Sequence[str]) -> int:
 def watch(cluster: Cluster, fault: str) -> int:
     """End the fault when its lease is over; 1 when that could not be done, again and again."""
     pauses = list(TRY_AGAIN_AFTER_S)
-    kept, until = None, 0.0
+    struck, until = None, 0.0
     while (noted := _noted(cluster, fault)) is not None:
-        if kept is None or noted.until != kept.until:  # the lease begins when the node is struck
-            kept, until = noted, _until(noted)
+        if struck is None or noted.until != struck.until:  # the lease begins when the node is struck
+            struck, until = noted, _until(noted)
         left_s = until - time.monotonic()
         if left_s > 0:
             time.sleep(min(left_s, LOOK_EVERY_S))
             continue
         try:
-            _end(cluster, kept)  # unless it was struck only now, the note is gone then
+            _end(cluster, struck)  # unless it was struck only now, the note is gone then
         except EventStreamError:
             if not pauses:
                 return 1  # the note stays: `esctl fault ls` shows that it is overdue
@@ -55,11 +55,11 @@ def watch(cluster: Cluster, fault: str) -> int:
     return 0
 
 
-def _end(cluster: Cluster, kept: StoppedNode | LinkCuts) -> None:
-    if isinstance(kept, LinkCuts):
-        linkcuts.end(cluster, kept)
+def _end(cluster: Cluster, struck: StoppedNode | LinkCuts) -> None:
+    if isinstance(struck, LinkCuts):
+        linkcuts.end(cluster, struck)
     else:
-        leases.end(cluster, kept)
+        leases.end(cluster, struck)
 
 
 def _noted(cluster: Cluster, fault: str) -> StoppedNode | LinkCuts | None:
@@ -68,9 +68,9 @@ def _noted(cluster: Cluster, fault: str) -> StoppedNode | LinkCuts | None:
     return stopped or next((one for one in linkcuts.noted(cluster) if one.id == fault), None)
 
 
-def _until(kept: StoppedNode | LinkCuts) -> float:
+def _until(struck: StoppedNode | LinkCuts) -> float:
     """On the monotonic clock: a clock that is set meanwhile changes nothing."""
-    return time.monotonic() + kept.until - time.time()
+    return time.monotonic() + struck.until - time.time()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import trio
 
-from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
 from esnode.errors import NoQuorum

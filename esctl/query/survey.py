@@ -46,7 +46,7 @@ class Report:
     contradicts: str = ""
     """How its history contradicted its leader's, in its last words; empty when it did not end by that."""
     without_data: bool = False
-    """Is its data directory gone?"""
+    """Does it not answer, and is its data directory gone?"""
 
     @property
     def node(self) -> Node:
@@ -207,8 +207,7 @@ class Survey:
     @property
     def data_is_gone(self) -> bool:
         """Do too few nodes answer, or have a data directory to start with, to make a majority?"""
-        kept = [report for report in self.reports if report.up or not report.without_data]
-        return len(kept) < self.cluster.quorum
+        return sum(not report.without_data for report in self.reports) < self.cluster.quorum
 
     @property
     def nobody(self) -> Trouble:
@@ -337,7 +336,7 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             answers[p.node.id],
             link_cuts=cuts.get(p.node.id, ()),
             contradicts=_last_conflict(cluster, p),
-            without_data=_is_gone(p.node.data_dir),
+            without_data=not answers[p.node.id].up and _is_gone(p.node.data_dir),
         )
         for p in processes
     ]

@@ -163,6 +163,16 @@ class RealCluster:
         """Run a command as an operator does, in a process of its own."""
         return forked.run(words, self.environment, stdin, self.patience_s)
 
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that goes on while the test does something else, in an interpreter of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "esctl.main", *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def data(self, *words: str, code: int = 0, stdin: str | None = None) -> dict[str, Any]:
         """The `data` of a command's JSON document; it must end with `code`, and each error has its own."""
         done = self.run(*words, "-o", "json", stdin=stdin)

@@ -23,7 +23,7 @@ from esctl.clusters.backends import layout, pidfile
 from esctl.clusters.backends.interface import NodeOptions, RunState
 from esctl.clusters.backends.netns import NetnsBackend
 from esctl.clusters.backends.network import Network
-from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.backends.process import ProcessBackend
 from esctl.clusters.state import Cluster
 from esctl.errors import NodeFailedToStart

@@ -11,7 +11,7 @@ import trio
 
 from esctl.clusters import nodelog
 from esctl.clusters.backends.interface import Backend, RunState
-from esctl.clusters.backends.probe import status_of
+from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.state import Cluster
 from esctl.faults import linkcuts

@@ -22,7 +22,7 @@ from esctl.clusters import nodelog, ports, state
 from esctl.clusters.backends import datadir, holder, pidfile
 from esctl.clusters.backends.holder import Holder
 from esctl.clusters.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
-from esctl.clusters.backends.probe import answers
+from esctl.clusters.backends.nodestatus import answers
 from esctl.clusters.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esctl.errors import (
     DirectoryTaken,

@@ -7,7 +7,7 @@ a few events on their way are no lag. Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Final
 
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Lag, Situation
 from esctl.query.survey import Report
 

@@ -7,8 +7,8 @@ outvoted; two in the same term would be a bug. Called by `ranking.py`.
 from collections.abc import Iterator, Sequence
 
 from esctl.clusters.backends.interface import RunState
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.lastwords import EndKind
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report, Survey
 from esnode.errors import HistoryConflict

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from esctl.clusters.backends.interface import RunState
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.lastwords import EndKind, LastWords
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
 from esnode import limits

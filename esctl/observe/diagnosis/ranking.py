@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from esctl.observe.diagnosis import following, leadership, nodes, settings, surroundings
-from esctl.observe.diagnosis.finding import Problem, ProblemKind
+from esctl.observe.diagnosis.problem import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
 
 Rule = Callable[[Situation], Iterator[Problem]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
 from esnode.config import Config, Dedup

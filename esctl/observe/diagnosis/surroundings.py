@@ -7,7 +7,7 @@ Called by `ranking.py`.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import VERY_LOW_PERCENT, Situation
 
 CLOCK_OFF_MS: Final = 500

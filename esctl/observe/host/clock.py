@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl.clusters import state
-from esctl.observe.host.finding import CheckResult
+from esctl.observe.host.checkresult import CheckResult
 from esnode import limits
 
 FAR_OFF_MS: Final = 100.0

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from esctl.clusters import state
-from esctl.observe.host.finding import CheckResult
+from esctl.observe.host.checkresult import CheckResult
 
 FSYNC_ROUNDS: Final = 40
 SLOW_FSYNC_MS: Final = 20.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esctl.observe.host import clock, disk, leftovers, software
-from esctl.observe.host.finding import CheckResult
+from esctl.observe.host.checkresult import CheckResult
 
 
 def examine(data_dir: Path | None = None, about: str | None = None) -> Iterator[CheckResult]:

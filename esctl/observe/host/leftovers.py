@@ -14,7 +14,7 @@ from esctl.clusters import ports, state
 from esctl.clusters.backends import backend_named, datadir, holder, network
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import PortTaken
-from esctl.observe.host.finding import CheckResult
+from esctl.observe.host.checkresult import CheckResult
 from esnode.config import parse_address
 from esnode.errors import EventStreamError
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from esctl.clusters.backends import network
-from esctl.observe.host.finding import CheckResult
+from esctl.observe.host.checkresult import CheckResult
 from esnode import limits
 
 FEWEST_DESCRIPTORS: Final = limits.MAX_CLIENT_CONNECTIONS + limits.MAX_CLIENT_HANDSHAKES + 256

@@ -80,21 +80,10 @@ def read(probe: Probe, seen: Situation) -> ProbeReading:
 
 def state_of(probe: Probe, value: float) -> ProbeState:
     """Where the figure stands."""
-    if probe.falling:
-        return (
-            ProbeState.CRITICAL
-            if value < probe.crit
-            else ProbeState.WARNING
-            if value < probe.warn
-            else ProbeState.OK
-        )
-    return (
-        ProbeState.CRITICAL
-        if value > probe.crit
-        else ProbeState.WARNING
-        if value > probe.warn
-        else ProbeState.OK
-    )
+    for bound, state in ((probe.crit, ProbeState.CRITICAL), (probe.warn, ProbeState.WARNING)):
+        if value < bound if probe.falling else value > bound:
+            return state
+    return ProbeState.OK
 
 
 def worst(readings: list[ProbeReading]) -> ProbeState:

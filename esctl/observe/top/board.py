@@ -53,35 +53,35 @@ class BoardState:
     """Can the terminal show the bars of a sparkline?"""
 
 
-def body(moment: BoardState, width: int, height: int) -> list[View]:
+def body(shown: BoardState, width: int, height: int) -> list[View]:
     """The upper part: the cluster, its nodes, what is broken on purpose."""
-    survey, rates = moment.survey, moment.rates
+    survey, rates = shown.survey, shown.rates
     served = survey.may_fail >= 0 and survey.leader is not None
     tone = (Tone.WARN if survey.down else Tone.GOOD) if served else Tone.BAD
     line = max(10, min(80, width - 34))
     views: list[View] = [
         Line(f"{survey.cluster.name}: {survey.state_text}, term {survey.term}", tone),
-        Line(_series(moment, "events/s", rates.events_per_s, "", line)),
-        Line(_series(moment, "read", rates.read_ms, "ms", line)),
+        Line(_series(shown, "events/s", rates.events_per_s, "", line)),
+        Line(_series(shown, "read", rates.read_ms, "ms", line)),
         Line(""),
-        _nodes(moment, width),
+        _nodes(shown, width),
         Line(""),
     ]
-    if not moment.faults:
+    if not shown.faults:
         views.append(Line("no faults are active", Tone.DIM))
-    views += [Line(text, Tone.WARN) for text in moment.faults[:MOST_FAULTS]]
-    if len(moment.faults) > MOST_FAULTS:
-        views.append(Line(f"and {len(moment.faults) - MOST_FAULTS} more: esctl fault ls", Tone.WARN))
-    return [*views, *_curves(moment, height)]
+    views += [Line(text, Tone.WARN) for text in shown.faults[:MOST_FAULTS]]
+    if len(shown.faults) > MOST_FAULTS:
+        views.append(Line(f"and {len(shown.faults) - MOST_FAULTS} more: esctl fault ls", Tone.WARN))
+    return [*views, *_curves(shown, height)]
 
 
-def foot(moment: BoardState, width: int) -> list[View]:
+def foot(shown: BoardState, width: int) -> list[View]:
     """The lower part: what was done, or is asked, and the keys."""
-    if moment.question:
-        asked = [Line(text, Tone.STRONG) for text in _broken(moment.question, width)]
+    if shown.question:
+        asked = [Line(text, Tone.STRONG) for text in _broken(shown.question, width)]
         return [*asked, Line("y does it, any other key does not", Tone.ACCENT)]
-    tone = Tone.WARN if moment.trouble else Tone.NORMAL
-    said = [Line(text, tone) for text in _broken(moment.message, width)]
+    tone = Tone.WARN if shown.trouble else Tone.NORMAL
+    said = [Line(text, tone) for text in _broken(shown.message, width)]
     return [*said, Line("arrows select  p pause/resume  t transfer  f fault/heal  q quit", Tone.DIM)]
 
 
@@ -90,9 +90,9 @@ def _broken(text: str, width: int) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, max(1, width))]
 
 
-def record(moment: BoardState) -> dict[str, Any]:
+def record(shown: BoardState) -> dict[str, Any]:
     """The same figures for programs."""
-    survey, rates = moment.survey, moment.rates
+    survey, rates = shown.survey, shown.rates
     return {
         "cluster": survey.cluster.name,
         "leader": survey.leader.node.id if survey.leader is not None else None,
@@ -100,32 +100,32 @@ def record(moment: BoardState) -> dict[str, Any]:
         "quorum": survey.quorum_data(),
         "events_per_s": _rounded(now(rates.events_per_s)),
         "read_ms": _rounded(now(rates.read_ms), 2),
-        "faults": list(moment.faults),
-        "nodes": [_node_record(moment, report) for report in survey.reports],
+        "faults": list(shown.faults),
+        "nodes": [_node_record(shown, report) for report in survey.reports],
     }
 
 
-def plain(moment: BoardState, time: str) -> list[list[str]]:
+def plain(shown: BoardState, time: str) -> list[list[str]]:
     """The same figures in cells, a row a node, each with the time in front."""
     rows = []
-    for one in record(moment)["nodes"]:
+    for one in record(shown)["nodes"]:
         names = ("id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent")
         rows.append([time, *("-" if one[name] is None else str(one[name]) for name in names)])
     return rows
 
 
-def _series(moment: BoardState, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
+def _series(shown: BoardState, name: str, known: Iterable[float | None], unit: str, width: int) -> str:
     """The name, the newest figure, and a sparkline of those before it."""
     figures = list(known)
     value = figures[-1] if figures else None
-    shown = "-" if value is None else f"{value:,.1f} {unit}" if unit else f"{value:,.0f}"
-    return f"{name:<9} {shown:>12}  {spark(figures, width, unicode=moment.unicode)}"
+    text = "-" if value is None else f"{value:,.1f} {unit}" if unit else f"{value:,.0f}"
+    return f"{name:<9} {text:>12}  {spark(figures, width, unicode=shown.unicode)}"
 
 
-def _nodes(moment: BoardState, width: int) -> Table:
+def _nodes(shown: BoardState, width: int) -> Table:
     """The nodes, the selected one marked, with a sparkline in what room is left."""
-    plain = figures(moment, width)
-    marks = [">" if report.node.id == moment.selected else " " for report in moment.survey.reports]
+    plain = figures(shown, width)
+    marks = [">" if report.node.id == shown.selected else " " for report in shown.survey.reports]
     taken = sum(
         GAP + max(len(column), *(len(_text(row[place])) for row in plain.rows))
         for place, column in enumerate(plain.columns)
@@ -135,28 +135,28 @@ def _nodes(moment: BoardState, width: int) -> Table:
         [
             f"{mark} {_text(row[0])}",
             *row[1:],
-            spark(moment.rates.track(report.node.id).events_per_s, room, unicode=moment.unicode),
+            spark(shown.rates.track(report.node.id).events_per_s, room, unicode=shown.unicode),
         ]
-        for mark, row, report in zip(marks, plain.rows, moment.survey.reports, strict=True)
+        for mark, row, report in zip(marks, plain.rows, shown.survey.reports, strict=True)
     ]
     return Table([*plain.columns, "lately"], rows)
 
 
-def figures(moment: BoardState, width: int) -> Table:
+def figures(shown: BoardState, width: int) -> Table:
     """The nodes without what only a screen needs, in the columns that fit."""
     columns = ["node", "role", "events/s", "lag", "next", "memory", "cpu"]
     columns += ["term", "applied", "up for", "process"]
     count = 5 if width < NARROW else 7 if width < WIDE else len(columns)
-    rows = [_row(moment, report)[:count] for report in moment.survey.reports]
+    rows = [_row(shown, report)[:count] for report in shown.survey.reports]
     return Table(columns[:count], rows)
 
 
-def _row(moment: BoardState, report: Report) -> list[Value]:
-    track = moment.rates.track(report.node.id)
-    lag = moment.survey.behind(report, "next_offset")
+def _row(shown: BoardState, report: Report) -> list[Value]:
+    track = shown.rates.track(report.node.id)
+    lag = shown.survey.behind(report, "next_offset")
     return [
         report.node.id,
-        _role(moment.survey, report),
+        _role(shown.survey, report),
         _figure(now(track.events_per_s)),
         Cell(lag, Tone.WARN) if lag else lag,
         report.number("next_offset"),
@@ -190,14 +190,14 @@ def _role(survey: Survey, report: Report) -> Cell:
     return Cell(role.removeprefix("pre-"), Tone.NORMAL if role == "follower" else Tone.WARN)
 
 
-def _curves(moment: BoardState, height: int) -> list[View]:
+def _curves(shown: BoardState, height: int) -> list[View]:
     """Events a second, and below it how long a read took, where there is room for curves."""
-    left = height - OTHER_LINES - len(moment.survey.reports) - min(len(moment.faults), MOST_FAULTS + 1)
+    left = height - OTHER_LINES - len(shown.survey.reports) - min(len(shown.faults), MOST_FAULTS + 1)
     count = min(2, left // (LEAST_CURVE + FRAME))
     if count <= 0:
         return []
     lines = min(MOST_CURVE, left // count - FRAME)
-    rates = moment.rates
+    rates = shown.rates
     series = {"events/s": (rates.events_per_s, ""), "a confirmed read": (rates.read_ms, "ms")}
     charts: list[View] = []
     for title, (known, unit) in list(series.items())[:count]:
@@ -221,15 +221,15 @@ def _rounded(value: float | None, digits: int = 1) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _node_record(moment: BoardState, report: Report) -> dict[str, Any]:
-    track = moment.rates.track(report.node.id)
+def _node_record(shown: BoardState, report: Report) -> dict[str, Any]:
+    track = shown.rates.track(report.node.id)
     return {
         "id": report.node.id,
         "up": report.up,
         "state": str(report.process.state),
         "role": (report.status or {}).get("role"),
         "events_per_s": _rounded(now(track.events_per_s)),
-        "lag_events": moment.survey.behind(report, "next_offset"),
+        "lag_events": shown.survey.behind(report, "next_offset"),
         "next_offset": report.number("next_offset"),
         "rss_bytes": report.number("rss_bytes") or report.process.rss_bytes,
         "cpu_percent": _rounded(now(track.cpu_percent)),

@@ -29,12 +29,12 @@ async def begin(cluster: Cluster) -> BoardState:
     return BoardState(survey, rates, selected, _faults(cluster, survey))
 
 
-async def look_again(moment: BoardState) -> None:
-    """One look more, taken into `moment`."""
-    cluster = moment.survey.cluster
+async def look_again(shown: BoardState) -> None:
+    """One look more, taken into `shown`."""
+    cluster = shown.survey.cluster
     survey, read_ms = await _look(cluster)
-    moment.rates.add(survey, read_ms)
-    moment.survey, moment.faults = survey, _faults(cluster, survey)
+    shown.rates.add(survey, read_ms)
+    shown.survey, shown.faults = survey, _faults(cluster, survey)
 
 
 async def _look(cluster: Cluster) -> tuple[surveys.Survey, float | None]:

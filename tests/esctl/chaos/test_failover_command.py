@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -293,13 +291,7 @@ def test_whoever_interrupts_it_finds_every_node_running(
     backend = backend_named(cluster.backend)
 
     words = ["bench", "failover", "--kind", kind, "--times", "50", "--rate", "200", "--yes", "-o", "json"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "esctl.main", *words],
-        env=real.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as bench:
+    with real.begin(*words) as bench:
         deadline = time.monotonic() + 60
         while state not in {process.state for process in backend.nodes(cluster)}:
             assert time.monotonic() < deadline

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -35,17 +33,6 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
         yield cluster
     finally:
         cluster.run("cluster", "destroy", "fragile", "--confirm", "fragile")
-
-
-def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
-    """A command that goes on while the test does something else."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "esctl.main", *words],
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def ask(cluster: RealCluster, question: Callable[[Cluster], Awaitable[T]]) -> T:
@@ -97,8 +84,8 @@ def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothi
     fragile: RealCluster,
 ) -> None:
     old = leader(fragile)
-    load = begin(fragile, "produce", str(FLIGHTS), "--rate", "4000", "-o", "json")
-    cut = begin(fragile, "fault", "partition", "isolate-leader", "--lease", "6s")
+    load = fragile.begin("produce", str(FLIGHTS), "--rate", "4000", "-o", "json")
+    cut = fragile.begin("fault", "partition", "isolate-leader", "--lease", "6s")
     found = wait_active(fragile, 3)
     cut.send_signal(signal.SIGKILL)
     cut.communicate()
@@ -189,7 +176,7 @@ def test_a_slow_disk_is_unknown_until_something_is_written(fragile: RealCluster,
 @pytest.mark.parametrize("how", ["fail", "full"])
 def test_a_disk_that_refuses_ends_its_node_and_a_start_brings_it_back(fragile: RealCluster, how: str) -> None:
     follower = leader(fragile) % 3 + 1
-    striking = begin(fragile, "fault", "disk", how, str(follower), "--lease", "30s", "-o", "json")
+    striking = fragile.begin("fault", "disk", how, str(follower), "--lease", "30s", "-o", "json")
     wait_active(fragile, 1)
 
     async def write(loaded: Cluster) -> None:
@@ -209,7 +196,7 @@ def test_a_paused_leader_goes_on_after_a_killed_esctl_and_a_killed_node_is_start
     fragile: RealCluster,
 ) -> None:
     old = leader(fragile)
-    pausing = begin(fragile, "fault", "pause", str(old), "--lease", "3s")
+    pausing = fragile.begin("fault", "pause", str(old), "--lease", "3s")
     wait_active(fragile, 1)
     pausing.send_signal(signal.SIGKILL)
     pausing.communicate()

@@ -9,8 +9,8 @@ import pytest
 from esctl.clusters.backends.interface import RunState
 from esctl.commands import status, why
 from esctl.exits import Exit
-from esctl.observe.diagnosis.finding import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.lastwords import EndKind, LastWords, LoggedElection, Repair
+from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.query import checkup

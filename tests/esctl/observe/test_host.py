@@ -13,8 +13,8 @@ import trio
 from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.clusters import state
 from esctl.observe.host import clock, disk, leftovers, software
+from esctl.observe.host.checkresult import CheckResult
 from esctl.observe.host.clock import OLDEST_S, Discipline
-from esctl.observe.host.finding import CheckResult
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
 

@@ -22,8 +22,8 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.faults.orders import Order, block
 from esctl.faults.shapes import between
-from esctl.observe.diagnosis.finding import ProblemKind
 from esctl.observe.diagnosis.gathering import gather
+from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.diagnosis.ranking import Diagnosis, diagnose
 from esctl.query.survey import ask
 from tests.esctl.commands.test_commands import Run

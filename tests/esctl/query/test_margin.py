@@ -6,7 +6,7 @@ from esctl.cli import guard
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import QuorumNotLost, TooFewNodes
 from esctl.observe.diagnosis import ranking
-from esctl.observe.diagnosis.finding import ProblemKind
+from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.monitoring import probes
 from esctl.playbook import standing
 from esctl.query import checkup, survey

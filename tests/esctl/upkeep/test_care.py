@@ -437,14 +437,22 @@ def test_a_database_that_another_program_holds_is_not_called_damaged(
         pytest.fail("it was opened")
 
 
-@pytest.mark.parametrize("table", ["events (id TEXT, source TEXT)", "export (something TEXT)"])
-def test_tables_of_another_program_are_left_as_they_are(tmp_path: Path, table: str) -> None:
+@pytest.mark.parametrize(
+    "made",
+    [
+        "TABLE events (id TEXT, source TEXT)",
+        "TABLE export (something TEXT)",
+        "TABLE Events (id TEXT)",
+        "VIEW events AS SELECT 1 AS id",
+    ],
+)
+def test_tables_of_another_program_are_left_as_they_are(tmp_path: Path, made: str) -> None:
     path, cluster = tmp_path / "e.db", plan("local", tmp_path / "local")
     with closing(sqlite3.connect(path)) as other:
-        other.execute(f"CREATE TABLE {table}")
+        other.execute(f"CREATE {made}")
     before = path.read_bytes()
     with (
-        pytest.raises(InputUnreadable, match=f"a table {table.split()[0]} that no export made"),
+        pytest.raises(InputUnreadable, match=f"a table {made.split()[1].lower()} that no export made"),
         export.open_database(path, cluster, []),
     ):
         pytest.fail("it was opened")

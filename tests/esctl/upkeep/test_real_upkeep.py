@@ -1,8 +1,6 @@
 """Upkeep of real nodes while events are sent: restarted in turn, one on a new disk, and nothing is lost."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,22 +22,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
         cluster.run("cluster", "destroy", "kept", "--confirm", "kept")
 
 
-def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
-    """A command that goes on while the test does something else."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "esctl.main", *words],
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_nodes_are_restarted_and_one_replaced_under_load_without_a_loss(
     kept: RealCluster, tmp_path: Path
 ) -> None:
     leader = kept.data("cluster", "wait")["leader"]
-    load = begin(kept, "produce", str(FLIGHTS), "--rate", "3000", "-o", "json")
+    load = kept.begin("produce", str(FLIGHTS), "--rate", "3000", "-o", "json")
     rolled = kept.data("cluster", "restart", "--rolling")
     assert rolled["order"][-1] == leader
     assert [step["led"] for step in rolled["done"]] == [False, False, True]
@@ -55,7 +42,7 @@ def test_nodes_are_restarted_and_one_replaced_under_load_without_a_loss(
 
 
 def test_ctrl_c_ends_a_rolling_restart_between_two_nodes_and_leaves_none_down(kept: RealCluster) -> None:
-    restart = begin(kept, "cluster", "restart", "--rolling")
+    restart = kept.begin("cluster", "restart", "--rolling")
     assert restart.stdout is not None
     assert restart.stdout.readline().startswith("1 of 3: node ")
     restart.send_signal(signal.SIGINT)
