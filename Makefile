@@ -30,9 +30,11 @@ demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that
 	@$(BIN)/esctl demo
 
 test: $(STAMP)  ## Run every test but those of make check; raft, dedup and apply must be covered to the last branch
-	@# What a thousand processes load is compiled once, and what every worker collects is rewritten once.
+	@# What a thousand processes load is compiled once, and what every worker collects is rewritten once: a file that
+	@# cannot be imported ends the run here.
 	@$(BIN)/python -m compileall -q esnode esctl tests bench
-	@[ -n "$(PYTEST_ARGS)" ] || PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
+	@[ -n "$(PYTEST_ARGS)" ] || PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -qqq --collect-only >$(VENV)/.collected \
+		|| { cat $(VENV)/.collected >&2; exit 1; }
 	@# One worker more than cores, since many tests wait. Files in their own order: by itself xdist begins those with
 	@# few tests last, and they take longest.
 	@$(BIN)/python -m pytest -q --cov --cov-report=term --numprocesses $(WORKERS) --dist loadfile \

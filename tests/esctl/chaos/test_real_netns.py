@@ -15,7 +15,7 @@ from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
 from esctl.faults import linkcuts
 from esctl.faults.shapes import between
-from tests.esctl.chaos.test_real_faults import active, begin, leader
+from tests.esctl.chaos.test_real_faults import active, leader
 from tests.esctl.conftest import RealCluster
 
 LACK = network.missing()
@@ -68,8 +68,8 @@ def test_a_leader_that_is_cut_off_is_replaced_and_the_lease_outlives_esctl_and_n
     lines = (json.dumps({"id": str(n), "source": "/test", "type": "t"}) for n in range(EVENTS))
     events.write_text("\n".join(lines))
     old = leader(apart)
-    load = begin(apart, "produce", str(events), "--rate", "1000", "-o", "json")
-    cutting = begin(apart, "fault", "partition", "isolate-leader", "--lease", "3s")
+    load = apart.begin("produce", str(events), "--rate", "1000", "-o", "json")
+    cutting = apart.begin("fault", "partition", "isolate-leader", "--lease", "3s")
     wait_for(lambda: bool(linkcuts.active(cluster)))
     cutting.send_signal(signal.SIGKILL)
     cutting.communicate()
