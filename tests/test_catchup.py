@@ -1,6 +1,7 @@
 """`bench.catchup`, `bench.slowlink` and `bench.filled`: what they count, and that nothing of them is left."""
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import trio
 from bench import catchup, filled, ground, slowlink, throttle
 from bench.floor.cluster import search_path
 from bench.restart import Started
+from esctl.bench.generator import Generator
 from esctl.bench.latency import Percentiles
 from esctl.bench.runner import Load
 from esnode.config import Address, Config, Member
@@ -118,7 +120,7 @@ async def test_events_that_only_a_snapshot_covers_were_not_taken_in() -> None:
     intake.saw(answers(102.0, first_offset=600, next_offset=1000, prefix_index=10, last_index=17, cpu_s=0.8))
     assert (intake.events, intake.entries, intake.first_came_s) == (400, 7, 101.0)
     stretches = ground.Stretch(90.0, 100.0), ground.Stretch(100.0, 102.0), ground.Stretch(102.0, 110.0)
-    load = Load(Log(), ground.Generator("run", 100, 1), plan)
+    load = Load(Log(), Generator("run", 100, 1), plan)
     found = catchup.found_of(load, intake, stretches, (1.0, 3.0), 10.0)
     assert (found.events_per_s, found.from_first_events_per_s, found.kept_up) == (200, 400, 0)
     assert (found.inflight_bytes, found.follower_cpu_us_per_event) == (20, 2000)
@@ -207,7 +209,7 @@ def test_only_the_others_reach_the_slow_follower_over_the_link() -> None:
 def test_the_memory_of_a_stretch_has_its_largest_and_its_slope() -> None:
     looks = [slowlink.Look(10.0 + n, 1000 + 5 * n, 7 - n, n, 0) for n in range(5)]
     memory = slowlink.memory_of(looks)
-    assert memory == slowlink.Memory(1020, pytest.approx(5.0), 7, 4)
+    assert dataclasses.astuple(memory) == pytest.approx((1020, 5.0, 7, 4))
     found = slowlink.Found(CALM, ROUGH, (CALM, CALM), memory, memory, 1.0, 9, 0.5)
     assert found.p99_ratio == 2.5
     assert slowlink.as_text(found)[-1].endswith("bars: p99 x 1.5 missed, memory x 2 met")

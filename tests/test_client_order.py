@@ -214,7 +214,11 @@ async def rage(cluster: FakeCluster, rng: random.Random) -> None:
 @pytest.mark.parametrize("producer_session", [False, True])
 async def test_no_storm_changes_the_order_of_a_list(seed: int, producer_session: bool) -> None:
     rng = random.Random(f"{seed}:order")
-    settings = {"window": rng.choice([1, 4, 64]), "batch_events": rng.choice([1, 3, 64]), "timeout_s": None}
+    settings: dict[str, Any] = {
+        "window": rng.choice([1, 4, 64]),
+        "batch_events": rng.choice([1, 3, 64]),
+        "timeout_s": None,
+    }
     async with (
         client(**settings, producer_session=producer_session, rng=rng) as (cluster, log),
         trio.open_nursery() as nursery,

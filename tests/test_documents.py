@@ -278,7 +278,7 @@ def keys_of(function: str) -> set[str]:
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function
     ]
     dictionaries = [node for node in ast.walk(found) if isinstance(node, ast.Dict)]
-    return {key.value for one in dictionaries for key in one.keys if isinstance(key, ast.Constant)}
+    return {str(key.value) for one in dictionaries for key in one.keys if isinstance(key, ast.Constant)}
 
 
 def test_the_protocol_document_lists_every_key_of_a_status() -> None:

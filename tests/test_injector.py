@@ -379,7 +379,7 @@ async def test_what_comes_in_twice_is_heard_twice() -> None:
 async def test_a_slow_disk_delays_a_commit_and_a_heal_ends_the_wait() -> None:
     async with bench() as node:
         node.set("disk-slow", delay_ms=500)
-        done: list[float] = []
+        done, begun = list[float](), 0.0
         for number in (1, 2):
             node.worker.submit(write(number), lambda: done.append(trio.current_time()))
             begun = trio.current_time()

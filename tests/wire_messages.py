@@ -176,10 +176,10 @@ def fragments(draw: st.DrawFn) -> Fragment:
 def hellos(draw: st.DrawFn) -> Hello:
     """A `Hello`: a client's, or one of other versions, has only what every version has."""
     side, least, most = draw(st.sampled_from(Side)), draw(versions), draw(versions)
-    common = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
+    common: list[Any] = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
     if side is Side.CLIENT or not least <= PROTOCOL_VERSION <= most:
         return Hello(side, least, most, *common)
-    own = [draw(each) for each in (digests, names, digests, names, indexes, indexes)]
+    own: list[Any] = [draw(each) for each in (digests, names, digests, names, indexes, indexes)]
     return Hello(side, least, most, *common, *own)
 
 

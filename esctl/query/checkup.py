@@ -5,7 +5,7 @@ that a majority has to answer for it. Computes on a survey but for that read, an
 `esctl health`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,7 +98,7 @@ async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
     return checkup
 
 
-async def changes(cluster: Cluster, every_s: float = ROUND_S) -> AsyncIterator[Checkup]:
+async def changes(cluster: Cluster, every_s: float = ROUND_S) -> AsyncGenerator[Checkup, None]:
     """The first look, and then each that comes to something else than the one before; for ever."""
     gist: tuple[object, ...] | None = None
     while True:

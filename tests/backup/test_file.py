@@ -13,7 +13,7 @@ from esnode.backup import file as backup_file
 from esnode.backup.chain import ContentHash
 from esnode.backup.directory import replay
 from esnode.backup.file import BackupReader, BackupWriter
-from esnode.backup.manifest import Manifest
+from esnode.backup.manifest import Manifest, SnapshotPlace
 from esnode.errors import DamagedBackup, DamagedRecord
 from esnode.raft.entry import Entry
 from tests.backup.logs import DEDUP, ORIGIN, log_of, machine_of, write_backup
@@ -132,9 +132,7 @@ def test_a_snapshot_that_came_in_part_only_makes_no_backup(tmp_path: Path) -> No
     short = replace(snapshot, data=snapshot.data[:-1])
     with BackupWriter(tmp_path / "b") as writer:
         writer.begin_snapshot(
-            backup_file.SnapshotPlace(
-                short.index, short.term, short.next_offset, short.log_time_ms, len(snapshot.data)
-            )
+            SnapshotPlace(short.index, short.term, short.next_offset, short.log_time_ms, len(snapshot.data))
         )
         writer.add_snapshot(bytes(short.data))
         with pytest.raises(DamagedBackup, match="1 bytes"):

@@ -21,7 +21,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from esctl import main as program
 from esctl.cli.commandtable import ROWS, load
@@ -128,7 +128,7 @@ def _serve(asking: socket.socket) -> None:
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, answer))
 
 
-def _become(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
+def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     """Make this process what a shell would have started."""
     os.close(descriptors[0])
     for number, descriptor in enumerate(descriptors[1:]):

@@ -70,6 +70,7 @@ def test_of_two_that_ask_at_once_one_wins_whatever_arrives_first(voters: int, as
         network = silent_leader(voters, *asking)
         stir(network, random.Random(seed))
         leader = network.leader()
+        assert leader is not None, f"seed {seed}"
         assert leader in asking, f"seed {seed}"
         assert network.core(leader).term == 2, f"seed {seed}"
 
@@ -267,7 +268,7 @@ def test_without_a_leader_ever_a_lost_election_waits_its_turn() -> None:
     ],
 )
 def test_a_node_that_cannot_win_keeps_nobody_else_from_it(
-    dead: Sequence[int], severed: list[tuple[int, int]], electable: set[int]
+    dead: Sequence[int], severed: list[tuple[int, int]], electable: set[int | None]
 ) -> None:
     network = Network(5)
     for node_id in dead:

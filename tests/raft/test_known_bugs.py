@@ -457,7 +457,7 @@ def _empty_state(index: int, term: int) -> bytes:
     solo = Solo()
     for position in range(1, index + 1):
         solo.machine.apply(noop(position, term if position == index else 1))
-    return solo.machine.snapshot().data
+    return bytes(solo.machine.snapshot().data)
 
 
 def _leader_with_prefix() -> Solo:

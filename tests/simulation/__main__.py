@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import world
 from .outcome import Outcome
@@ -142,7 +143,7 @@ def _replay(options: argparse.Namespace, seed: int) -> str:
     return f"python -m tests.simulation --tier {options.tier} --seed {seed}{minutes}{stretch}"
 
 
-def _length(options: argparse.Namespace) -> dict[str, float]:
+def _length(options: argparse.Namespace) -> dict[str, Any]:
     """How long a world of tier A is."""
     return {"minutes": options.minutes, "stretch": options.stretch}
 

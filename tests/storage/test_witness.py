@@ -1,13 +1,14 @@
 """A file name that tells what a restore in place has taken away: on real files, and by itself."""
 
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from esnode.errors import DamagedRecord, OlderDirectory
-from esnode.storage import witness
 from esnode.storage.directory import begin_rejoin, trust_copy
 from esnode.storage.interface import Distrust
 from esnode.storage.witness import Witness
@@ -100,7 +101,7 @@ def test_the_operators_word_for_a_copy_is_not_enough_for_an_older_state(
 
 def test_names_are_few_and_one_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(witness.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     one = Witness(tmp_path)
     assert one.number == 0
     for number in range(1, 31):
@@ -120,7 +121,7 @@ def test_a_disk_without_room_for_a_name_is_no_error(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     one = Witness(tmp_path)
-    monkeypatch.setattr(witness.os, "open", no_room)
+    monkeypatch.setattr(os, "open", no_room)
     one.note(7)
     assert one.number == 0
 

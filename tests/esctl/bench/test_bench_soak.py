@@ -15,7 +15,7 @@ from esctl.bench.runner import TrialPlan
 from esctl.bench.usage import Usage
 from esctl.commands.bench import soak
 from esctl.exits import Exit
-from esctl.ui.answer import Answer
+from esctl.ui.answer import Answer, Tone
 from esctl.ui.terminal import Output, Terminal
 from tests.esctl import conftest as clusters
 from tests.esctl.fake_log import MACHINE, RUN, Log, Nodes, Slow
@@ -159,10 +159,10 @@ async def test_under_json_nothing_is_printed_before_the_end(
 def test_the_growing_table_fits_80_columns_with_its_headings() -> None:
     out = io.StringIO()
     terminal = Terminal(Output.TABLE, stdout=out)
-    soak.print_row(terminal, soak.headings([1, 2, 3]), soak.Tone.STRONG)
+    soak.print_row(terminal, soak.headings([1, 2, 3]), Tone.STRONG)
     assert len(out.getvalue().rstrip("\n")) <= 80
     plain = io.StringIO()
-    soak.print_row(Terminal(Output.PLAIN, stdout=plain), soak.headings([1]), soak.Tone.STRONG)
+    soak.print_row(Terminal(Output.PLAIN, stdout=plain), soak.headings([1]), Tone.STRONG)
     assert plain.getvalue() == ""
 
 

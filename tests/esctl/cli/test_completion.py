@@ -1,9 +1,11 @@
 """Completion as the shells ask for it: by the variables that their functions set, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -86,7 +88,7 @@ def test_faults_that_go_on_are_completed_while_the_nodes_are_down(fakes: FakeNod
     notes = fakes.cluster.directory / "faults"
     notes.mkdir()
     one = leases.StoppedNode("kill-1a2b", "kill", 1, 60_000, 4e9, struck=True)
-    state.write_atomically(notes / "kill-1a2b.json", leases.json.dumps(leases.asdict(one)))
+    state.write_atomically(notes / "kill-1a2b.json", json.dumps(asdict(one)))
     assert candidates.faults(context(), "kill") == [("kill-1a2b", "kill")]
     assert candidates.faults(context(), "cut") == []
 

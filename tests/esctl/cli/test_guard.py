@@ -91,4 +91,4 @@ def test_a_severe_danger_wants_the_name_from_everybody(cluster: Cluster) -> None
         with pytest.raises(NotConfirmed) as refused:
             try_it(terminal, confirm)
         assert refused.value.next_step == "esctl cluster destroy prod --confirm prod"
-    assert Answer.of_error(refused.value).exit_code == 13
+        assert Answer.of_error(refused.value).exit_code == 13

@@ -25,7 +25,7 @@ WAITS = {"--watch", "--wait", "wait", "verify", "doctor", "event", "trace", "con
 """Words of commands that go on, wait, measure the machine, ask nodes that are down for long, or write."""
 
 
-@pytest.mark.parametrize("error", sorted(declared().values(), key=lambda one: one.code), ids=lambda e: e.code)
+@pytest.mark.parametrize("error", [error for _, error in sorted(declared().items())], ids=sorted(declared()))
 def test_what_a_declared_error_says_to_type_can_be_typed(error: type[EventStreamError]) -> None:
     assert pasting.flaws_in(error.next_step, code=error.code) == []
 

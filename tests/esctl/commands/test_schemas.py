@@ -76,7 +76,7 @@ def test_a_record_that_does_not_fit_is_found() -> None:
 
 
 def test_a_draft_fits_the_answers_that_it_was_made_of() -> None:
-    seen = [
+    seen: list[dict[str, Any]] = [
         {"name": "drill", "nodes": [{"id": 1, "why": None}, {"id": 2, "why": "down"}]},
         {"name": "drill", "nodes": [], "dry_run": True},
         {},

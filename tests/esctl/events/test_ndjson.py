@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.events import ndjson
+from esctl.events import decoding, ndjson
 from esctl.events.ndjson import BadLine, BatchMaker, EventReader, GoodLine, Line
 from esnode import limits
 from esnode.dedup.batch import event_key
@@ -107,7 +107,7 @@ def test_an_endless_line_is_refused_in_bounded_memory() -> None:
     reader = EventReader()
     for _ in range(40):
         assert list(reader.feed(b"x" * limits.MIB)) == []
-        assert sum(map(len, reader._parts)) <= ndjson.MAX_LINE_BYTES + 1
+        assert sum(map(len, reader._parts)) <= decoding.MAX_LINE_BYTES + 1
     lines = list(reader.feed(b"\n" + text_of(event(2))))
     assert [type(line) for line in lines] == [BadLine, GoodLine]
     assert isinstance(lines[0], BadLine)

@@ -292,7 +292,13 @@ def test_commands_that_are_left_come_before_the_verdict(tmp_path: Path) -> None:
 def test_a_page_holds_texts_as_texts_and_marks_its_faults() -> None:
     sample = {"at": 101.0, "p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 600.0}
     samples = [sample, {**sample, "at": 102.0}]
-    step = {"step": "<b>cut", "title": "a <script>", "kind": "fault", "state": "passed", "why": ""}
+    step: dict[str, Any] = {
+        "step": "<b>cut",
+        "title": "a <script>",
+        "kind": "fault",
+        "state": "passed",
+        "why": "",
+    }
     step |= {"begun": 100.5, "seconds": 1.5, "commands": ["esctl fault"], "undo": "done", "undo_why": ""}
     history = [{"at": 100.2, "state": "holds", "text": ""}]
     run: dict[str, Any] = {

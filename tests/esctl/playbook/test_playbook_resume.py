@@ -7,7 +7,9 @@ the killed process acts any more. Meanwhile the leases of its faults end, as the
 import contextlib
 import fcntl
 import functools
+import itertools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,7 +263,7 @@ async def test_damage_that_is_done_and_over_is_undone_after_a_failure_only(tmp_p
 
 def test_a_disk_that_is_full_keeps_nothing_from_being_undone(tmp_path: Path) -> None:
     book = playbook(STEADY + DRILL + RESTART.format(id="stop", node=3))
-    for lines in range(1, 60):
+    for lines in itertools.count(1):
         one = Stage(tmp_path / str(lines), World(), book)
         opened = FullJournal(one.home, lines)
         with contextlib.suppress(MachineRefused, ExceptionGroup):
@@ -291,7 +293,7 @@ def test_one_who_looks_on_is_no_driver_and_hinders_none(
     onlooker = os.open(tmp_path / "run" / journal.JOURNAL, os.O_RDONLY)
     fcntl.flock(onlooker, fcntl.LOCK_SH)
     assert not journal.is_driven(tmp_path / "run")
-    monkeypatch.setattr(journal.time, "sleep", lambda _s: fcntl.flock(onlooker, fcntl.LOCK_UN))
+    monkeypatch.setattr(time, "sleep", lambda _s: fcntl.flock(onlooker, fcntl.LOCK_UN))
     opened = Journal(tmp_path / "run")
     assert journal.is_driven(tmp_path / "run")
     opened.close()

@@ -12,6 +12,7 @@ from esctl.commands.status import warnings
 from esctl.query import barrier, checkup, following, lookup, survey
 from esctl.query.barrier import confirmed_end
 from esctl.query.following import ReadRequest, Staleness
+from esnode import limits
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
 from esnode.errors import NoQuorum, OffsetOutOfRange, OperationTimeout, Unreachable
@@ -144,7 +145,7 @@ async def test_an_offset_that_is_cut_away_names_the_first_one_and_how_to_read_it
 async def test_events_that_do_not_come_are_a_time_out_that_names_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following.limits, "OPERATION_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(limits, "OPERATION_TIMEOUT_S", 0.3)
     nodes = three()
     nodes[0].claimed_next_offset = 12  # nobody has the last four
     async with serving(nodes, tmp_path) as cluster:

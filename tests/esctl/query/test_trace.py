@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def test_a_log_is_read_backwards_by_whole_lines_across_its_blocks(tmp_path: Path
 
 
 @pytest.fixture
-def invoke(tmp_path: Path) -> Iterator[Any]:
+def invoke(tmp_path: Path) -> Callable[..., tuple[int, dict[str, Any]]]:
     """Runs `esctl trace` on a cluster of three nodes that are not there."""
     state.add(plan("nowhere", tmp_path / "nowhere"))
 

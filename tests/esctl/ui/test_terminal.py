@@ -9,7 +9,7 @@ import pytest
 
 from esctl.exits import Exit
 from esctl.ui import columns, escape
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, View
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
@@ -38,6 +38,11 @@ def shown(answer: Answer, output: Output | None, stdout: io.StringIO | None = No
     return out.getvalue(), err.getvalue()
 
 
+def printed(terminal: Terminal) -> str:
+    assert isinstance(terminal._stdout, io.StringIO)
+    return terminal._stdout.getvalue()
+
+
 def wide(columns: int, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A terminal of so many columns, whose standard output can be read."""
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -51,7 +56,7 @@ def test_a_narrow_table_breaks_text_between_words_and_names_not_at_all(
     terminal = wide(60, monkeypatch)
     name = "first-response-20261128-124715-2844"
     terminal.view(Table(["run", "what", "size"], [[name, "some words that need more room", "7 MB"]]))
-    lines = terminal._stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    lines = printed(terminal).splitlines()
     assert name in lines[2]
     assert lines[2].rstrip().endswith("7 MB")
     assert all(len(line.rstrip()) <= 60 for line in lines)
@@ -62,7 +67,7 @@ def test_a_narrow_table_breaks_text_between_words_and_names_not_at_all(
 def test_gaps_are_narrower_before_anything_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = wide(26, monkeypatch)
     terminal.view(Table(["one", "two", "three"], [["a" * 6, "b c d e", "f" * 6]]))
-    assert terminal._stdout.getvalue().splitlines()[2].split() == [  # type: ignore[attr-defined]
+    assert printed(terminal).splitlines()[2].split() == [
         "aaaaaa", "b", "c", "d", "e", "ffffff",
     ]  # fmt: skip
 
@@ -76,7 +81,7 @@ def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
 def test_a_line_with_an_indent_goes_on_below_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = wide(24, monkeypatch)
     terminal.toned([("step    ", Tone.STRONG), ("what is done and then some", Tone.NORMAL)], indent=8)
-    assert terminal._stdout.getvalue().splitlines() == [  # type: ignore[attr-defined]
+    assert printed(terminal).splitlines() == [
         "step    what is done and",
         "        then some",
     ]
@@ -273,11 +278,11 @@ def test_a_terminal_of_40_columns_keeps_the_first_columns_and_names_the_others(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     head = ["node", "role", "term", "applied", "lag", "next", "memory", "up for"]
-    rows = [[1, "leader", 7, 1_234_567, 0, 9_876_543, "132 MB", "3d 4h"],
+    rows: list[list[Value]] = [[1, "leader", 7, 1_234_567, 0, 9_876_543, "132 MB", "3d 4h"],
             [2, "pre-candidate", 7, 1_234_567, 12_345, 9_876_543, "99 MB", "1m23s"]]  # fmt: skip
     terminal = wide(40, monkeypatch)
     terminal.view(Table(head, rows))
-    text = terminal._stdout.getvalue()  # type: ignore[attr-defined]
+    text = printed(terminal)
     assert "leader" in text
     assert "pre-candidate" in text or "pre-" in text
     assert "1,234,567" in text

@@ -16,7 +16,7 @@ from sqlite_utils import Database as SQLite
 
 from esctl.clusters import state
 from esctl.clusters.backends import datadir
-from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.backends.interface import NodeOptions, NodeProcess, RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import (
     BackupOvertaken,
@@ -350,7 +350,7 @@ def test_old_files_are_moved_aside_and_never_over_others(tmp_path: Path, fakes: 
     cluster = fakes.cluster
     first = lost.move_aside(cluster, 1)
     assert all(path.name.endswith(".epoch-1") for path in first)
-    fakes.backend.create(cluster, offlinedata.NodeOptions())
+    fakes.backend.create(cluster, NodeOptions())
     second = lost.move_aside(cluster, 1)
     assert not set(first) & set(second)
     assert all(path.exists() for path in (*first, *second))

@@ -13,7 +13,7 @@ from esctl.errors import NodeNotBack, TooFewNodes
 from esctl.exits import Exit, exit_of
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
-from esctl.ui.answer import Line
+from esctl.ui.answer import Line, Table
 from esctl.ui.terminal import Output, Terminal
 from esctl.upkeep import leave, readiness, replacement, rolling, telling
 from esctl.upkeep.replacement import Replaced, Sameness
@@ -122,9 +122,11 @@ async def test_a_dry_run_shows_the_order_the_quorum_and_what_would_be_waited_for
     plan = telling.rolling_plan(survey, rolling.order_of(survey))
     assert plan.data["order"] == [3, 1, 2]
     assert plan.data["waits_for"] == ["node 3 is down: not running"]
-    (table, line) = plan.views
-    assert [row[2] for row in table.rows] == ["start", "restart", "hand over, then restart"]  # type: ignore[union-attr]
-    assert "esctl node start 3" in line.text  # type: ignore[union-attr]
+    table, line = plan.views
+    assert isinstance(table, Table)
+    assert isinstance(line, Line)
+    assert [row[2] for row in table.rows] == ["start", "restart", "hand over, then restart"]
+    assert "esctl node start 3" in line.text
 
 
 # --- drain ---------------------------------------------------------------------------------------

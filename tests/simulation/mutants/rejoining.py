@@ -9,7 +9,6 @@ LEADERSHIP: Final = "esnode.raft.leadership"
 REJOIN: Final = "esnode.raft.rejoin"
 MEMORY: Final = "esnode.storage.memory"
 STORED: Final = "esnode.storage.stored_log"
-STORED: Final = "esnode.storage.stored_log"
 
 REJOINING: Final = (
     Mutant(

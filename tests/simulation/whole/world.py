@@ -135,8 +135,8 @@ class World:
                 clients.append(numbered)
                 users.start_soon(_on, host, numbered)
             await self._break(machines, hosts)
-            for client in clients:
-                client.stop()
+            for one in clients:
+                one.stop()
             self.note("world", "healed")
             for machine in machines:
                 if machine.lost:
