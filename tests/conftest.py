@@ -42,6 +42,17 @@ def _in_trio(test: Callable[..., Awaitable[None]], fixtures: dict[str, Any]) -> 
     return run
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In a worker of xdist, stop the first of two measurements that pytest-cov 7.1 starts.
+
+    `no_cover` pauses the second one only, so without this every test of a worker is traced.
+    """
+    plugin = session.config.pluginmanager.getplugin("_cov")
+    if plugin is not None and hasattr(session.config, "workerinput"):
+        plugin.cov_controller.cov.stop()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure coverage where its own tests are: a traced test takes two or three times as long."""
     for item in items:
