@@ -152,8 +152,11 @@ def test_completion_prints_the_shells_script(shell: str, word: str) -> None:
 
 def test_doctor_finds_this_machine_fit_and_measures_its_disk(tmp_path: Path) -> None:
     run = Run("doctor", "--data-dir", str(tmp_path), "-o", "json")
-    assert run.code == 0
     checks = {check["check"]: check for check in run.data["checks"]}
+    # What other tests leave running for a moment is found, too.
+    bad = [name for name, check in checks.items() if check["result"] == "bad"]
+    assert not [name for name in bad if not name.startswith(("process ", "cluster "))]
+    assert run.code == (10 if bad else 0)
     assert checks["python"]["result"] == "ok"
     assert str(tmp_path) in checks["fsync"]["found"]
     assert "median" in checks["fsync"]["found"]
