@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -166,6 +167,9 @@ def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
     received = bytearray()
 
     def interrupt() -> None:
+        select.select([read], [], [])
+        while select.select([], [stream.fileno()], [], 0)[1]:
+            pass  # the pipe is not full yet, and nobody waits for it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         while data := os.read(read, 65_536):
             received.extend(data)
@@ -177,10 +181,10 @@ def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
         raise Interrupted
 
     before = signal.signal(signal.SIGUSR1, handler)
-    reader = threading.Timer(0.05, interrupt)
-    reader.start()
     text = "".join(f"{number}\n" for number in range(50_000))
     stream.reconfigure(write_through=True)
+    reader = threading.Thread(target=interrupt)
+    reader.start()
     try:
         with pytest.raises(Interrupted):
             stream.write(text)
