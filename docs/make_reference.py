@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final
 
 from esctl import errors, exits
 from esctl.cli.commandtable import ROWS, Row, load
@@ -195,11 +195,8 @@ def _spelling(parameter: Any) -> str:
 
 def _values(parameter: Any) -> str:
     """The words that a choice takes."""
-    wanted = parameter.type_descriptor.annotation
-    if get_origin(wanted) is Literal:
-        return ", ".join(f"`{word}`" for word in get_args(wanted))
-    members = getattr(wanted, "__members__", {})
-    return ", ".join(f"`{member.value}`" for member in members.values())
+    choices = getattr(parameter.type, "choices", ())
+    return ", ".join(f"`{getattr(word, 'value', word)}`" for word in choices)
 
 
 def _default(parameter: Any) -> str:

@@ -26,6 +26,7 @@ from esctl.cli.invocation import (
     shared_options,
 )
 from esctl.cli.signals import leave_at_once
+from esctl.cli.usagetext import usage_text
 from esctl.errors import OutputNotWritten, UsageError
 from esctl.exits import Exit, exit_of
 from esctl.ui import escape, streams
@@ -154,7 +155,7 @@ def _show_first_page() -> None:
 
 def _report_usage(words: list[str], error: typer.TyperException) -> Exit:
     """A command line that cannot be understood. Groups without a command have shown their help already."""
-    message = escape.of_repr(error.format_message().replace("Value error, ", ""))
+    message = escape.of_repr(usage_text(error))
     if message:
         context = getattr(error, "ctx", None)
         usage = UsageError(message, next_step=f"{context.command_path if context else 'esctl'} --help")

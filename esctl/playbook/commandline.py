@@ -12,6 +12,7 @@ from typing import Any, Final
 import typer
 
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.usagetext import usage_text
 
 SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
 """Which cluster it is about and how it answers is for the run to say."""
@@ -65,7 +66,7 @@ def _unparsed(command: Any, path: Sequence[str], rest: list[str]) -> str:
     try:
         command.make_context(path[-1], rest)
     except typer.TyperException as error:
-        return f"`esctl {' '.join(path)}`: {' '.join(error.format_message().split())}"
+        return f"`esctl {' '.join(path)}`: {usage_text(error)}"
     except typer.Exit:
         return f"`esctl {' '.join(path)}` would only show its help"
     return ""

@@ -243,7 +243,7 @@ def test_steps_that_are_done_at_once_know_nothing_of_each_other() -> None:
         ("fault partition isolate-leader --lease 30s", ""),
         ("fault partition isolate-lead", "isolate-lead"),
         ("node stop", "Missing argument"),
-        ("node stop two", "should be a valid integer"),
+        ("node stop two", "is not a whole number"),
         ("nod stop 2", "did you mean `node`?"),
         ("node stopp 2", "did you mean `stop`?"),
         ("node", "there are: ls, start"),
