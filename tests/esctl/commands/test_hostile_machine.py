@@ -141,7 +141,7 @@ def words_of(name: str, path: str = "probe.file", text: str = "probe") -> list[s
 
 
 def is_number(parameter: Any) -> bool:
-    return parameter.type.name.startswith(("int", "float"))
+    return str(parameter.type.name).startswith(("int", "float"))
 
 
 def value_for(parameter: Any, path: str, text: str) -> str:
@@ -149,9 +149,8 @@ def value_for(parameter: Any, path: str, text: str) -> str:
         return str(getattr(word, "value", word))
     if is_number(parameter):
         return "1"
-    return (
-        path if parameter.type.name == "path" or (parameter.metavar or "") in auditlog.PATH_METAVARS else text
-    )
+    takes_path = parameter.type.name == "path" or (parameter.metavar or "") in auditlog.PATH_METAVARS
+    return path if takes_path else text
 
 
 def check(ended: Ended, words: list[str]) -> None:
