@@ -32,7 +32,7 @@ from esnode.view import View
 T = TypeVar("T")
 
 
-class Custody:
+class AdminRequests:
     """One node's log and state, for operators."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Custody:
         self._keeper = keeper
         self._snapshots_given = 0
         self._hand_in, self._handed_in = trio.open_memory_channel[Callable[[], Awaitable[None]]](
-            limits.MAX_CUSTODY_JOBS
+            limits.MAX_ADMIN_JOBS
         )
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ class Custody:
         try:
             self._hand_in.send_nowait(job)
         except trio.WouldBlock:
-            raise Busy(f"{limits.MAX_CUSTODY_JOBS} cuts and savepoints wait already") from None
+            raise Busy(f"{limits.MAX_ADMIN_JOBS} cuts and savepoints wait already") from None
         await done.wait()
         return results[0]
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from esnode import chronicle, limits
+from esnode import rolechanges, limits
 from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
 from esnode.inbox import Inbox
@@ -163,7 +163,7 @@ class Driver:
     def _carry_out(self, ready: Ready, items: Sequence[Input]) -> None:
         if ready.soft_state is not None:
             before, silence_ms = self._view.soft_state, self._view.silence_ms()
-            told = chronicle.change(before, ready.soft_state, items, silence_ms, self._yielded)
+            told = rolechanges.change(before, ready.soft_state, items, silence_ms, self._yielded)
             rejoined = self._view.rejoining and not ready.soft_state.rejoining
             self._view.show_state(ready.soft_state)
             self._untried_term = self._view.leading_term

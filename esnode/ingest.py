@@ -34,7 +34,7 @@ from esnode.memory import ReaderTooSlow
 from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.reading import Reader
-from esnode.session import Custodian, Services, Session
+from esnode.session import AdminHandler, Services, Session
 from esnode.slots import HandshakeDisplaced, Handshakes, Slots
 from esnode.view import View
 from esnode.waiting import WaitingRequests
@@ -55,7 +55,7 @@ class Ingest:
         status: Callable[[], Mapping[str, Any]],
         explain: Callable[[bytes], tuple[int, int]],
         faults: FaultAnswer = not_allowed,
-        custodian: Custodian | None = None,
+        admin: AdminHandler | None = None,
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -77,7 +77,7 @@ class Ingest:
             status,
             explain,
             faults,
-            custodian,
+            admin,
             restored=bool(config.ancestors),
         )
 

@@ -101,7 +101,7 @@ MAX_SESSION_READS: Final = 4
 """Reads of one client that are served at the same time."""
 MAX_SESSION_OUTGOING_BYTES: Final = 4 * MIB
 """Replies that may wait for a client to read them before its next read is served."""
-MAX_CUSTODY_JOBS: Final = 16
+MAX_ADMIN_JOBS: Final = 16
 """Cuts and savepoints that operators have asked for and that wait their turn, of all clients together."""
 MAX_SNAPSHOTS_GIVEN: Final = 2
 """Clients that are given the snapshot at the same time: it is in memory once for each."""

@@ -352,7 +352,7 @@ class SavepointKept:
 
 
 FaultRequest = SetFault | HealFault | ListFaults
-CustodyRequest = ReadEntries | FetchSnapshot | CutPrefix | KeepSavepoint
+AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | KeepSavepoint
 ClientRequest = (
     Append
     | OpenProducerSession
@@ -362,9 +362,9 @@ ClientRequest = (
     | TransferLeadership
     | ExplainKey
     | FaultRequest
-    | CustodyRequest
+    | AdminRequest
 )
-CustodyReply = Entries | SnapshotPiece | PrefixCutTo | SavepointKept
+AdminReply = Entries | SnapshotPiece | PrefixCutTo | SavepointKept
 NodeReply = (
     Appended
     | Refused
@@ -374,5 +374,5 @@ NodeReply = (
     | Transferred
     | KeyExplained
     | FaultsReply
-    | CustodyReply
+    | AdminReply
 )

@@ -1,7 +1,7 @@
-"""THE MAP: one node, its rooms, and every long-lived task of it, by name, in one nursery.
+"""THE MAP: one node, its modules, and every long-lived task of it, by name, in one nursery.
 
 Decides who knows whom, in which order they start, and how the node stops. Everything else is
-decided in the rooms. Called by `__main__` and by the simulation of whole nodes.
+decided in the modules. Called by `__main__` and by the simulation of whole nodes.
 """
 
 import logging
@@ -15,12 +15,12 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.acquaintance import Acquaintances
+from esnode.peeridentity import PeerIdentities
 from esnode.apply import Machine
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
 from esnode.connection import ByteListener, Dialer, open_stream
-from esnode.custody import Custody
+from esnode.adminrequests import AdminRequests
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Node:
-    """One node of the cluster: the rooms, wired."""
+    """One node of the cluster: the modules, wired."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
-        meeting = Acquaintances(config, self.view, self.worker, dial, partial(_held, core))
+        meeting = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
         self._replication = Replication(
             config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
         )
@@ -100,9 +100,9 @@ class Node:
         self._injector = Injector(faults, self._replication, self.worker, clock) if allowed else None
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.keeper = SavepointKeeper(machine, storage, found.savepoint)
-        rooms = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
-        self._status = Status(*rooms, process, clock)
-        self.custody = Custody(self.view, self.worker, self.cutter, self.keeper)
+        parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
+        self._status = Status(*parts, process, clock)
+        self.admin = AdminRequests(self.view, self.worker, self.cutter, self.keeper)
         self._ingest = Ingest(
             config,
             incarnation,
@@ -112,7 +112,7 @@ class Node:
             self._status.gather,
             self._status.explain,
             not_allowed if self._injector is None else self._injector.answer,
-            self.custody,
+            self.admin,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
@@ -140,7 +140,7 @@ class Node:
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             nursery.start_soon(self.keeper.run, self.worker, name="savepoints")
-            nursery.start_soon(self.custody.run, name="custody")
+            nursery.start_soon(self.admin.run, name="admin")
             nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")

@@ -34,7 +34,7 @@ from esnode.view import View
 log = logging.getLogger(__name__)
 
 
-class Acquaintances:
+class PeerIdentities:
     """The directories of this node's peers, and up to where each of them held the log."""
 
     def __init__(

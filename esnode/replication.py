@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.acquaintance import Acquaintances
+from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
@@ -64,7 +64,7 @@ class Replication:
         incarnation: int,
         inbox: Inbox,
         view: View,
-        acquaintances: Acquaintances,
+        identities: PeerIdentities,
         dial: Dialer,
         load_snapshot: LoadSnapshot,
         jitter: Jitter,
@@ -74,7 +74,7 @@ class Replication:
         self._incarnation = incarnation
         self._inbox = inbox
         self._view = view
-        self._acquaintances = acquaintances
+        self._identities = identities
         self._incoming: dict[NodeId, Connection] = {}
         self._speaking: dict[NodeId, int] = {}
         """The incarnation of the process at the other end of each."""
@@ -114,15 +114,15 @@ class Replication:
         async with trio.open_nursery() as nursery:
             for link in self.links.values():
                 nursery.start_soon(link.run)
-            nursery.start_soon(self._acquaintances.run)
+            nursery.start_soon(self._identities.run)
             await nursery.start(trio.serve_listeners, self._serve_one, listeners)
             task_status.started()
 
     def _hello(self, peer: NodeId) -> Hello:
-        last_index, applied_index = self._acquaintances.own_end
+        last_index, applied_index = self._identities.own_end
         return replace(
             self._agreement.hello(peer, self._incarnation),
-            directory=self._acquaintances.own,
+            directory=self._identities.own,
             rejoining=self._view.rejoining,
             last_index=last_index,
             applied_index=applied_index,
@@ -194,7 +194,7 @@ class Replication:
     async def _admit(self, hello: Hello) -> None:
         if hello.node_id in self._struck and self._struck[hello.node_id].refuse():
             raise ConnectionLost(f"node {hello.node_id} is cut off on purpose")
-        await self._acquaintances.meet(hello, self._speaking.get(hello.node_id))
+        await self._identities.meet(hello, self._speaking.get(hello.node_id))
 
     def _copies(self, peer: NodeId) -> int:
         """How often a message that has come from a peer is heard."""

@@ -38,7 +38,7 @@ from esnode.memory import ClientMemory
 from esnode.messages import (
     Append,
     Appended,
-    CustodyRequest,
+    AdminRequest,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -78,11 +78,11 @@ log = logging.getLogger(__name__)
 
 _FINAL_FOR_SESSIONS = (Refusal.UNKNOWN_PRODUCER, Refusal.PRODUCER_FENCED, Refusal.PRODUCERS_FULL)
 
-SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | CustodyRequest
+SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | AdminRequest
 
 
-class Custodian(Protocol):
-    """Who has the log as it is stored; `custody.py` has it."""
+class AdminHandler(Protocol):
+    """Carries out the requests of an operator; `AdminRequests` in `adminrequests.py` does."""
 
     async def entries(self, request: ReadEntries) -> Entries:
         """Some of them, as far as they are applied."""
@@ -116,7 +116,7 @@ class Services:
     status: Callable[[], Mapping[str, Any]]
     explain: Callable[[bytes], tuple[int, int]]
     faults: FaultAnswer = not_allowed
-    custodian: Custodian | None = None
+    admin: AdminHandler | None = None
     memory: ClientMemory = field(default_factory=ClientMemory)
     openings: Openings = field(
         default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
@@ -199,7 +199,7 @@ class Session:
             case SetFault() | HealFault() | ListFaults():
                 self._answer_faults(message)
             case ReadEntries() | FetchSnapshot() | CutPrefix() | KeepSavepoint():
-                self._start(nursery, message, partial(self._serve_custody, message))
+                self._start(nursery, message, partial(self._serve_admin, message))
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
 
@@ -404,9 +404,9 @@ class Session:
                 " whoever has read so far has read events that are not in it"
             )
 
-    async def _serve_custody(self, request: CustodyRequest) -> None:
-        custodian = self._services.custodian
-        if custodian is None or self._services.view.rejoining:
+    async def _serve_admin(self, request: AdminRequest) -> None:
+        admin = self._services.admin
+        if admin is None or self._services.view.rejoining:
             raise self._rejoining()
         match request:
             case ReadEntries():
@@ -414,13 +414,13 @@ class Session:
                     await self._replies.wait_drained()
                     if request.linearizable:
                         await self._wait_linearizable()
-                    self._push(await custodian.entries(request))
+                    self._push(await admin.entries(request))
             case FetchSnapshot():
-                await custodian.snapshot(request, self._push_piece)
+                await admin.snapshot(request, self._push_piece)
             case CutPrefix():
-                self._push(await custodian.cut(request))
+                self._push(await admin.cut(request))
             case KeepSavepoint():
-                self._push(await custodian.keep(request))
+                self._push(await admin.keep(request))
 
     async def _push_piece(self, piece: SnapshotPiece) -> None:
         await self._replies.wait_drained()

@@ -1,6 +1,6 @@
 """What a node says of itself: one flat picture for operators, gathered at the moment it is asked.
 
-Reads the rooms of the node, changes nothing. Its keys are listed in docs/protocol.md and are a
+Reads the parts of the node, changes nothing. Its keys are listed in docs/protocol.md and are a
 contract. Called by the sessions through `node.py`.
 """
 
@@ -39,7 +39,7 @@ class Process:
 
 @dataclass(slots=True)
 class Status:
-    """The rooms that a status is gathered from."""
+    """The parts that a status is gathered from."""
 
     config: Config
     core: Core

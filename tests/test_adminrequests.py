@@ -9,7 +9,7 @@ import trio.testing
 from esnode import limits
 from esnode.apply import Machine
 from esnode.config import Address, Config, Dedup, Member
-from esnode.custody import Custody
+from esnode.adminrequests import AdminRequests
 from esnode.errors import Busy
 from esnode.inbox import Inbox
 from esnode.keeper import SavepointKeeper
@@ -23,42 +23,42 @@ from esnode.view import View
 from tests.backup.logs import DEDUP, log_of, machine_of
 
 
-def custody_of_an_empty_log() -> Custody:
+def admin_of_an_empty_log() -> AdminRequests:
     member = Member(1, Address("127.0.0.1", 7201), Address("127.0.0.1", 7101))
     config = Config("c", 1, Path("unused"), (member,))
     storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
     machine, worker = Machine(Dedup()), StorageWorker(storage, inline=True)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     cutter = PrefixCutter(config, machine, view, worker, Inbox())
-    return Custody(view, worker, cutter, SavepointKeeper(machine, storage, None))
+    return AdminRequests(view, worker, cutter, SavepointKeeper(machine, storage, None))
 
 
 async def test_no_more_than_a_few_clients_hold_a_snapshot_in_memory() -> None:
-    custody = custody_of_an_empty_log()
+    admin = admin_of_an_empty_log()
 
     async def never_read(_piece: SnapshotPiece) -> None:
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
         for number in range(limits.MAX_SNAPSHOTS_GIVEN):
-            nursery.start_soon(custody.snapshot, FetchSnapshot(number), never_read)
+            nursery.start_soon(admin.snapshot, FetchSnapshot(number), never_read)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Busy):
-            await custody.snapshot(FetchSnapshot(9), never_read)
+            await admin.snapshot(FetchSnapshot(9), never_read)
         nursery.cancel_scope.cancel()
     with trio.move_on_after(0) as over:
-        await custody.snapshot(FetchSnapshot(9), never_read)  # their places are free again
+        await admin.snapshot(FetchSnapshot(9), never_read)  # their places are free again
     assert over.cancelled_caught
 
 
 async def test_cuts_that_nobody_comes_to_carry_out_are_refused_in_the_end() -> None:
-    custody = custody_of_an_empty_log()
+    admin = admin_of_an_empty_log()
     async with trio.open_nursery() as nursery:
-        for number in range(limits.MAX_CUSTODY_JOBS):
-            nursery.start_soon(custody.cut, CutPrefix(number, 1))
+        for number in range(limits.MAX_ADMIN_JOBS):
+            nursery.start_soon(admin.cut, CutPrefix(number, 1))
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Busy):
-            await custody.cut(CutPrefix(99, 1))
+            await admin.cut(CutPrefix(99, 1))
         nursery.cancel_scope.cancel()
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.acquaintance import Acquaintances
+from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.client import connect_node
 from esnode.config import Address, Config, Faults, Member
@@ -145,7 +145,7 @@ async def bench() -> AsyncIterator[Bench]:
 
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
-        meeting = Acquaintances(CONFIG, view, worker, far.dial, dict)
+        meeting = PeerIdentities(CONFIG, view, worker, far.dial, dict)
         replication = Replication(CONFIG, 99, inbox, view, meeting, far.dial, load, random.Random(1))
         clock = WallClock(lambda: 1_000.0)
         injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)

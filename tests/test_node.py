@@ -326,7 +326,7 @@ async def test_a_cut_whose_client_has_gone_is_told_to_the_core_all_the_same(
         monkeypatch.setattr(node.worker.storage, "cut_prefix", slow_cut)
         try:
             async with trio.open_nursery() as session:
-                session.start_soon(node.custody.cut, CutPrefix(1, 100))
+                session.start_soon(node.admin.cut, CutPrefix(1, 100))
                 await trio.to_thread.run_sync(begun.wait)
                 session.cancel_scope.cancel()  # its client leaves
         finally:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from esnode.acquaintance import Acquaintances
+from esnode.peeridentity import PeerIdentities
 from esnode.config import Address
 from esnode.errors import OlderDirectory, UnknownDirectory, Unreachable
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
@@ -16,7 +16,7 @@ REAL, STRANGE = b"R" * 16, b"X" * 16
 
 def memory(
     directories: dict[int, bytes], *, last_index: int = 100, applied_index: int = 100
-) -> Acquaintances:
+) -> PeerIdentities:
     """That of node 1, which knows node 2; nobody answers at that one's address."""
 
     async def dial(_address: Address) -> trio.abc.Stream:
@@ -30,7 +30,7 @@ def memory(
         soft_state=SimpleNamespace(term=1), applied_index=applied_index, rejoining=False, me=1
     )
     worker = SimpleNamespace(storage=storage)
-    return Acquaintances(cast(Any, config), cast(Any, view), cast(Any, worker), dial, dict)
+    return PeerIdentities(cast(Any, config), cast(Any, view), cast(Any, worker), dial, dict)
 
 
 def hello(directory: bytes, last_index: int, applied_index: int) -> Hello:

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.acquaintance import Acquaintances
+from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.config import Address, Config, Member
 from esnode.connection import Connection, Dialer, accept, greet
@@ -102,7 +102,7 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
         assert door is not None
         return await door.at_clients_door(address)
 
-    meeting = Acquaintances(CONFIG, view, worker, dial, dict)
+    meeting = PeerIdentities(CONFIG, view, worker, dial, dict)
     replication = Replication(CONFIG, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:

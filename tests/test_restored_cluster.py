@@ -18,7 +18,7 @@ from esnode.backup.directory import lay_down
 from esnode.backup.file import BackupReader, BackupWriter
 from esnode.backup.manifest import Origin
 from esnode.client import Log, NodeLink, Subscription, connect, connect_node
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
 from esnode.config import Ancestor, Config, Dedup, parse_address
 from esnode.connection import open_stream
@@ -68,7 +68,7 @@ async def take_backup(link: NodeLink, path: Path) -> None:
 
 async def ask_raw(address: str, *messages: Message) -> list[Message]:
     """The answers of a node to these requests, one each, by way of the bare protocol."""
-    connection, _ = await call(parse_address(address), open_stream, Allegiance(""), random.Random(1))
+    connection, _ = await call(parse_address(address), open_stream, ClusterPin(""), random.Random(1))
     async with connection:
         await connection.send(*messages)
         found: list[Message] = []

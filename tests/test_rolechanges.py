@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from esnode import chronicle, limits
-from esnode.chronicle import change
+from esnode import rolechanges, limits
+from esnode.rolechanges import change
 from esnode.clocks import run_election
 from esnode.inbox import Inbox
 from esnode.raft.messages import (
@@ -35,23 +35,23 @@ WANTS_VOTE = VoteRequest(4, 9, 3, pre=False)
 @pytest.mark.parametrize(
     ("before", "after", "inputs", "why", "by"),
     [
-        (LED, STANDS, [Tick(20)], chronicle.SILENCE, 2),
-        (LED, SoftState(FOLLOWER, 3, None), [Tick(1), PeerClosed(2)], chronicle.CLOSED, 2),
-        (LED, STANDS, [PeerClosed(2), Tick(1)], chronicle.CLOSED, 2),
-        (SoftState(FOLLOWER, 3, None), STANDS, [Tick(1)], chronicle.NO_LEADER, None),
+        (LED, STANDS, [Tick(20)], rolechanges.SILENCE, 2),
+        (LED, SoftState(FOLLOWER, 3, None), [Tick(1), PeerClosed(2)], rolechanges.CLOSED, 2),
+        (LED, STANDS, [PeerClosed(2), Tick(1)], rolechanges.CLOSED, 2),
+        (SoftState(FOLLOWER, 3, None), STANDS, [Tick(1)], rolechanges.NO_LEADER, None),
         (STANDS, SoftState(CANDIDATE, 4, None), [Received(3, VoteReply(4, True, pre=True))],
-         chronicle.PRE_VOTES, None),
-        (LED, SoftState(CANDIDATE, 4, None), [Tick(1), Received(2, TimeoutNow(3))], chronicle.ASKED, 2),
-        (SoftState(CANDIDATE, 4, None), SoftState(LEADER, 4, 1), [], chronicle.VOTES, None),
-        (SoftState(LEADER, 3, 1), SoftState(FOLLOWER, 3, None), [Tick(20)], chronicle.NO_MAJORITY, None),
+         rolechanges.PRE_VOTES, None),
+        (LED, SoftState(CANDIDATE, 4, None), [Tick(1), Received(2, TimeoutNow(3))], rolechanges.ASKED, 2),
+        (SoftState(CANDIDATE, 4, None), SoftState(LEADER, 4, 1), [], rolechanges.VOTES, None),
+        (SoftState(LEADER, 3, 1), SoftState(FOLLOWER, 3, None), [Tick(20)], rolechanges.NO_MAJORITY, None),
         (SoftState(LEADER, 3, 1), SoftState(FOLLOWER, 4, None),
          [Received(2, Heartbeat(3, 0, 0)), Received(2, Rejoin(7)), Received(3, WANTS_VOTE)],
-         chronicle.NEWER_TERM, 3),
-        (LED, SoftState(FOLLOWER, 5, None), [], chronicle.NEWER_TERM, None),
-        (STANDS, SoftState(FOLLOWER, 4, 3), [Received(3, Heartbeat(4, 0, 0))], chronicle.HEARD, 3),
-        (SoftState(CANDIDATE, 4, None), SoftState(FOLLOWER, 4, None), [], chronicle.NOT_ELECTED, None),
+         rolechanges.NEWER_TERM, 3),
+        (LED, SoftState(FOLLOWER, 5, None), [], rolechanges.NEWER_TERM, None),
+        (STANDS, SoftState(FOLLOWER, 4, 3), [Received(3, Heartbeat(4, 0, 0))], rolechanges.HEARD, 3),
+        (SoftState(CANDIDATE, 4, None), SoftState(FOLLOWER, 4, None), [], rolechanges.NOT_ELECTED, None),
         (SoftState(FOLLOWER, 0, None), SoftState(FOLLOWER, 0, None, rejoining=True), [],
-         chronicle.NO_LEADER, None),
+         rolechanges.NO_LEADER, None),
     ],
 )  # fmt: skip
 def test_a_change_of_role_is_told_with_its_reason(
@@ -60,7 +60,7 @@ def test_a_change_of_role_is_told_with_its_reason(
     told = change(before, after, inputs, silence_ms=612)
     assert (told["role"], told["new_term"], told["leader"]) == (after.role.value, after.term, after.leader)
     assert (told["why"], told.get("by")) == (why, by)
-    assert told.get("silence_ms") == (612 if why == chronicle.SILENCE else None)
+    assert told.get("silence_ms") == (612 if why == rolechanges.SILENCE else None)
 
 
 def test_a_silence_of_unknown_length_has_no_length() -> None:

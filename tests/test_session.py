@@ -33,7 +33,7 @@ from esnode.messages import (
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
 from esnode.reading import Reader
-from esnode.session import Custodian, Services, Session
+from esnode.session import AdminHandler, Services, Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
@@ -65,7 +65,7 @@ def unknown(key: bytes) -> tuple[int, int]:
 
 
 class OneRecord:
-    """A custodian whose log is one record of the largest size that is read at once."""
+    """A admin whose log is one record of the largest size that is read at once."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -87,13 +87,13 @@ class OneRecord:
         raise NotImplementedError
 
 
-def services_of(status: CountedStatus, custodian: Custodian | None = None) -> Services:
+def services_of(status: CountedStatus, admin: AdminHandler | None = None) -> Services:
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
     reader = Reader(view, worker, nothing_cached)
     return Services(
         Inbox(), view, WaitingRequests(), reader, (1,), lambda: LeaderIs(0, 0, ""), status.gather, unknown,
-        custodian=custodian,
+        admin=admin,
     )  # fmt: skip
 
 
@@ -118,9 +118,9 @@ async def test_a_client_that_reads_no_answer_is_not_served_without_end() -> None
 
 
 async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> None:
-    custodian, questions = OneRecord(), 200
+    admin, questions = OneRecord(), 200
     ours, theirs = trio.testing.lockstep_stream_pair()
-    session = Session(Connection(ours), services_of(CountedStatus(), custodian))
+    session = Session(Connection(ours), services_of(CountedStatus(), admin))
     answers = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
@@ -129,12 +129,12 @@ async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> N
         )
         await trio.testing.wait_all_tasks_blocked()
         bound = 2 * limits.MAX_SESSION_OUTGOING_BYTES + limits.MAX_SESSION_READS * limits.MAX_READ_BYTES
-        assert custodian.asked * limits.MAX_READ_BYTES <= bound
+        assert admin.asked * limits.MAX_READ_BYTES <= bound
         client = Connection(theirs)
         while answers < questions:
             answers += sum(isinstance(message, Entries) for message in await client.receive())
         nursery.cancel_scope.cancel()
-    assert custodian.asked == questions
+    assert admin.asked == questions
 
 
 # --- the order of its appends ---------------------------------------------------------------------------

@@ -28,6 +28,11 @@ OF_THE_TOOLKIT: Final = {
     r"denials?": "negation",
 }
 ANYWHERE: Final = {
+    r"acquaintances?": "peer identity",
+    r"custod(y|ians?)": "admin requests",
+    r"chronicles?": "role changes",
+    r"couriers?": "dispatcher",
+    r"allegiances?": "cluster pin",
     r"ends? with (exit )?(code )?\d+": "exits with code N",
     r"somebody who is to help": "support",
     r"at the begin": "at the beginning",

@@ -9,7 +9,7 @@ from esnode.errors import WrongCluster
 from esnode.messages import Welcome
 
 
-class Allegiance:
+class ClusterPin:
     """The identity of one client's cluster; empty until it is known."""
 
     def __init__(self, cluster: str) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import PING_ID, Link
 from esnode.client.request import Request
 from esnode.client.runs import ROUND_S, Runs, pause_s
@@ -66,7 +66,7 @@ _SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code, ProducerFenced
 
 
 class Numbering(Protocol):
-    """The producer session, as the courier sees it; `producer.py` has it."""
+    """The producer session, as the dispatcher sees it; `producer.py` has it."""
 
     def number(self, request: Request) -> Batch | None:
         """The batch of an append with its number; None where it has to wait, or is settled."""
@@ -81,11 +81,11 @@ class Numbering(Protocol):
         ...
 
 
-class Courier:
+class Dispatcher:
     """The requests of one client, its links, and the leader."""
 
     def __init__(
-        self, allegiance: Allegiance, dial: Dialer, rng: random.Random, nursery: trio.Nursery
+        self, pin: ClusterPin, dial: Dialer, rng: random.Random, nursery: trio.Nursery
     ) -> None:
         self.links: dict[Address, Link] = {}
         self.leader: Link | None = None
@@ -94,7 +94,7 @@ class Courier:
         self.producer: Numbering | None = None
         """The producer session, where there is one."""
         self.closed = False
-        self._allegiance = allegiance
+        self._pin = pin
         self._dial = dial
         self._rng = rng
         self._nursery = nursery
@@ -111,7 +111,7 @@ class Courier:
     def add_link(self, address: Address) -> None:
         """Keep a connection to `address` from now on."""
         if address not in self.links and len(self.links) < MAX_LINKS:
-            self.links[address] = Link(address, self._allegiance, self, self._dial, self._rng)
+            self.links[address] = Link(address, self._pin, self, self._dial, self._rng)
             self._nursery.start_soon(self.links[address].run)
 
     def next_id(self) -> int:

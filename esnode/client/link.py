@@ -1,7 +1,7 @@
 """A connection to one node that is kept up for as long as the client lives.
 
 Decides when to dial again and when a silent connection counts as dead. Never decides what is sent:
-that is `courier.py`, which it tells of every message. The timers: dial again after 20 ms, doubling
+that is `dispatcher.py`, which it tells of every message. The timers: dial again after 20 ms, doubling
 to 1 s, each +-50 %, or at once when it is said to lead; ask after 0.5 s of silence while an answer is
 due (5 s otherwise), and hang up when a further second brings nothing.
 """
@@ -15,7 +15,7 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from esnode import limits
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.config import Address
 from esnode.connection import Connection, Dialer, greet
 from esnode.errors import CallerError, ConnectionLost, EventStreamError, OperatorError, PeerError, first_of
@@ -54,7 +54,7 @@ class Listener(Protocol):
 
 
 async def call(
-    address: Address, dial: Dialer, allegiance: Allegiance, rng: random.Random
+    address: Address, dial: Dialer, pin: ClusterPin, rng: random.Random
 ) -> tuple[Connection, Welcome]:
     """Connect and greet any node of the client's cluster.
 
@@ -63,9 +63,9 @@ async def call(
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(Connection(await dial(address)))
         version, number = PROTOCOL_VERSION, rng.getrandbits(64)
-        hello = Hello(Side.CLIENT, version, version, allegiance.cluster, 0, 0, number)
+        hello = Hello(Side.CLIENT, version, version, pin.cluster, 0, 0, number)
         welcome = await greet(connection, hello)
-        allegiance.meet(welcome)
+        pin.meet(welcome)
         stack.pop_all()
     return connection, welcome
 
@@ -76,7 +76,7 @@ class Link:
     def __init__(
         self,
         address: Address,
-        allegiance: Allegiance,
+        pin: ClusterPin,
         listener: Listener,
         dial: Dialer,
         rng: random.Random,
@@ -90,7 +90,7 @@ class Link:
         """What this node last said about who leads, on this connection."""
         self.error: EventStreamError | None = None
         """Why the last connection ended or could not be made."""
-        self._allegiance = allegiance
+        self._pin = pin
         self._listener = listener
         self._dial = dial
         self._rng = rng
@@ -127,7 +127,7 @@ class Link:
 
     async def _serve_connection(self) -> None:
         failure: EventStreamError | None = None
-        connection, welcome = await call(self.address, self._dial, self._allegiance, self._rng)
+        connection, welcome = await call(self.address, self._dial, self._pin, self._rng)
         async with connection:
             self._begin(welcome.node_id)
             try:

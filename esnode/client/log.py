@@ -19,10 +19,10 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.batcher import Asked, Batcher
 from esnode.client.checks import check_batch, check_range
-from esnode.client.courier import Courier
+from esnode.client.dispatcher import Dispatcher
 from esnode.client.ordered import OrderedAppend, batch_ack
 from esnode.client.producer import ProducerSession, ProducerState
 from esnode.client.request import Request
@@ -135,11 +135,11 @@ class Connecting:
 
     async def __aenter__(self) -> "Log":
         self._nursery = await self._nursery_manager.__aenter__()
-        allegiance = Allegiance(self._settings.cluster)
-        courier = Courier(allegiance, self._dial, self._rng, self._nursery)
-        self._log = Log(courier, allegiance, self._settings, self._dial, self._rng)
+        pin = ClusterPin(self._settings.cluster)
+        dispatcher = Dispatcher(pin, self._dial, self._rng, self._nursery)
+        self._log = Log(dispatcher, pin, self._settings, self._dial, self._rng)
         for address in self._addresses:
-            courier.add_link(address)
+            dispatcher.add_link(address)
         for task in self._log.tasks():
             self._nursery.start_soon(task)
         return self._log
@@ -161,14 +161,14 @@ class Log:
 
     def __init__(
         self,
-        courier: Courier,
-        allegiance: Allegiance,
+        dispatcher: Dispatcher,
+        pin: ClusterPin,
         settings: Settings,
         dial: Dialer,
         rng: random.Random,
     ) -> None:
-        self._courier = courier
-        self._allegiance = allegiance
+        self._dispatcher = dispatcher
+        self._pin = pin
         self._settings = settings
         self._dial = dial
         self._rng = rng
@@ -179,21 +179,21 @@ class Log:
             settings.batch_ms / 1000,
             window,
             self._new_append,
-            courier.submit,
+            dispatcher.submit,
         )
         self._producer: ProducerSession | None = None
         if settings.producer_session:
-            self._producer = ProducerSession(courier, settings.producer, rng.getrandbits(64))
+            self._producer = ProducerSession(dispatcher, settings.producer, rng.getrandbits(64))
         self._subscriptions: list[BatchSubscription] = []
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """What must run while the log is open."""
-        tasks: list[Callable[[], Awaitable[None]]] = [self._courier.run_retries, self._batcher.run]
+        tasks: list[Callable[[], Awaitable[None]]] = [self._dispatcher.run_retries, self._batcher.run]
         return tasks if self._producer is None else [*tasks, self._producer.run]
 
     async def aclose(self) -> None:
         """Give up what still waits, and close every subscription that was opened here."""
-        self._courier.close()
+        self._dispatcher.close()
         self._batcher.close()
         while self._subscriptions:
             await self._subscriptions.pop().aclose()
@@ -201,7 +201,7 @@ class Log:
     @property
     def leader_id(self) -> int | None:
         """The id of the node that leads, None while nobody is known to."""
-        return None if self._courier.leader is None else self._courier.leader.node_id
+        return None if self._dispatcher.leader is None else self._dispatcher.leader.node_id
 
     @property
     def connections(self) -> dict[str, bool]:
@@ -209,7 +209,7 @@ class Log:
 
         All are dialled at once, and each is kept.
         """
-        return {str(link.address): link.connected for link in self._courier.links.values()}
+        return {str(link.address): link.connected for link in self._dispatcher.links.values()}
 
     # --- append --------------------------------------------------------------------------------
 
@@ -246,8 +246,8 @@ class Log:
             finally:
                 request.waiters -= 1
                 if not request.waiters and request.batch is not None:
-                    self._courier.abandon(request)
-        raise self._courier.why_late(request)
+                    self._dispatcher.abandon(request)
+        raise self._dispatcher.why_late(request)
 
     def _ask_in_session(
         self, producer: ProducerSession, key: bytes, encoded: bytes, sequence: int | None
@@ -291,7 +291,7 @@ class Log:
         self, first_sequence: int | None, on_sent: Callable[[], None] | None = None
     ) -> OrderedAppend:
         return OrderedAppend(
-            self._courier, self._batcher, self._producer, self._timeout_s, first_sequence, on_sent
+            self._dispatcher, self._batcher, self._producer, self._timeout_s, first_sequence, on_sent
         )
 
     async def producer_state(self) -> ProducerState:
@@ -305,7 +305,7 @@ class Log:
             raise InvalidRequest("there is no producer session: connect with producer=NAME")
         with trio.move_on_after(self._timeout_s):
             return await self._producer.state()
-        raise self._courier.why_late(None)
+        raise self._dispatcher.why_late(None)
 
     def _check_sequence(self, first: int | None, count: int) -> None:
         if first is None:
@@ -316,7 +316,7 @@ class Log:
             raise InvalidRequest(f"{first} is no number of an event: 0 to {limits.MAX_INDEX} (MAX_INDEX)")
 
     def _new_append(self) -> Request:
-        return Request(self._courier.next_id(), Appended)
+        return Request(self._dispatcher.next_id(), Appended)
 
     # --- read ----------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class Log:
         check_range(from_offset, max_events)
         events: list[StoredEvent] = []
         while len(events) < max_events:
-            request_id = self._courier.next_id()
+            request_id = self._dispatcher.next_id()
             offset = from_offset + len(events)
             wanted = Read(request_id, offset, max_events - len(events), limits.MAX_READ_BYTES, linearizable)
             answer = await self._ask(wanted, Records, anywhere=not linearizable)
@@ -354,7 +354,7 @@ class Log:
         """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
         check_range(from_offset, 1)
         subscription = BatchSubscription(
-            lambda: list(self._courier.links), self._allegiance, from_offset, self._dial, self._rng
+            lambda: list(self._dispatcher.links), self._pin, from_offset, self._dial, self._rng
         )
         self._subscriptions.append(subscription)
         return subscription
@@ -363,18 +363,18 @@ class Log:
 
     async def status(self) -> dict[str, Any]:
         """The status of the leader, or of any node while nobody leads; see docs/protocol.md."""
-        request = StatusRequest(self._courier.next_id())
+        request = StatusRequest(self._dispatcher.next_id())
         return (await self._ask(request, StatusReply, anywhere=True)).status
 
     async def explain(self, source: str, event_id: str) -> KeyState:
         """What the leader's deduplication table knows of the event."""
         key = event_key(source, event_id)
-        answer = await self._ask(ExplainKey(self._courier.next_id(), key), KeyExplained)
+        answer = await self._ask(ExplainKey(self._dispatcher.next_id(), key), KeyExplained)
         return KeyState(key, answer.offset if answer.offset >= 0 else None, answer.expires_in_ms)
 
     async def transfer_leadership(self, to: int | None = None) -> tuple[int, int]:
         """Hand the leadership to node `to`, or to the best follower; returns (from, to)."""
-        request = TransferLeadership(self._courier.next_id(), to or 0)
+        request = TransferLeadership(self._dispatcher.next_id(), to or 0)
         answer = await self._ask(request, Transferred, once=True)
         return answer.old_leader, answer.new_leader
 
@@ -384,10 +384,10 @@ class Log:
         request = Request(message.request_id, expects, parts=(encode(message),), anywhere=anywhere, once=once)
         with trio.move_on_after(self._timeout_s):
             try:
-                self._courier.submit(request)
+                self._dispatcher.submit(request)
                 answer = await request.wait()
                 assert isinstance(answer, expects)
                 return answer
             finally:
-                self._courier.abandon(request)
-        raise self._courier.why_late(request)
+                self._dispatcher.abandon(request)
+        raise self._dispatcher.why_late(request)

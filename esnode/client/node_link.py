@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import trio
 
 from esnode import limits
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
 from esnode.client.log import KeyState
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of
@@ -24,7 +24,7 @@ from esnode.connection import Connection, Dialer, error_of, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
-    CustodyRequest,
+    AdminRequest,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -53,7 +53,7 @@ from esnode.messages import (
 )
 from esnode.wire import Message
 
-Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest | CustodyRequest
+Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest | AdminRequest
 _Answer = TypeVar(
     "_Answer",
     Records,
@@ -108,7 +108,7 @@ class NodeLink:
         """Who answered."""
         self.leader: LeaderIs | None = None
         """Who leads, as the node last said."""
-        self._allegiance = Allegiance(cluster)
+        self._pin = ClusterPin(cluster)
         self._timeout_s = float("inf") if timeout_s is None else timeout_s
         self._dial = dial
         self._rng = random.Random()
@@ -118,7 +118,7 @@ class NodeLink:
         self._last_id = 0
 
     async def __aenter__(self) -> Self:
-        self._connection, self.welcome = await call(self.address, self._dial, self._allegiance, self._rng)
+        self._connection, self.welcome = await call(self.address, self._dial, self._pin, self._rng)
         self._connection.on_progress(self._hear)
         return self
 
@@ -168,7 +168,7 @@ class NodeLink:
 
     def subscribe_batches(self, from_offset: int) -> BatchSubscription:
         """The same in whole batches. Close it with its `aclose`, or use it as a context."""
-        return BatchSubscription(lambda: [self.address], self._allegiance, from_offset, self._dial, self._rng)
+        return BatchSubscription(lambda: [self.address], self._pin, from_offset, self._dial, self._rng)
 
     async def explain(self, source: str, event_id: str) -> KeyState:
         """What this node's deduplication table knows of the event."""

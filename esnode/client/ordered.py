@@ -11,7 +11,7 @@ import trio
 
 from esnode.client.acks import BatchAck, joined
 from esnode.client.batcher import Batcher, Whole
-from esnode.client.courier import Courier
+from esnode.client.dispatcher import Dispatcher
 from esnode.client.producer import ProducerSession
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch
@@ -33,14 +33,14 @@ class OrderedAppend:
 
     def __init__(
         self,
-        courier: Courier,
+        dispatcher: Dispatcher,
         batcher: Batcher,
         producer: ProducerSession | None,
         timeout_s: float,
         first_sequence: int | None,
         on_sent: Callable[[], None] | None,
     ) -> None:
-        self._courier = courier
+        self._dispatcher = dispatcher
         self._batcher = batcher
         self._producer = producer
         self._timeout_s = timeout_s
@@ -90,7 +90,7 @@ class OrderedAppend:
     def _end(self, *, heard: bool) -> None:
         """Nobody waits for any of it any more."""
         self._withdraw()
-        self._courier.abandon(*self._requests)
+        self._dispatcher.abandon(*self._requests)
         if self._producer is not None and not heard:
             for request in self._requests:
                 self._producer.unheard(request)
@@ -104,7 +104,7 @@ class OrderedAppend:
                 keys = batch.keys if self._next_sequence is None else b""
                 await self._producer.in_turn(keys, partial(self._queue_parts, self._producer, batch))
             if waiting.cancelled_caught:
-                raise self._courier.why_late(None)
+                raise self._dispatcher.why_late(None)
         for whole in tuple(self._queued):
             await self._wait_left(whole)
         self._queued.clear()
@@ -128,10 +128,10 @@ class OrderedAppend:
                 break
 
     def _new_whole(self, batch: Batch, sequence: int | None) -> Whole:
-        request = Request(self._courier.next_id(), Appended, batch=batch)
+        request = Request(self._dispatcher.next_id(), Appended, batch=batch)
         request.wanted_sequence = sequence
         request.on_sent, self._on_sent = self._on_sent, None
-        whole = Whole(request, len(batch.payload), self._courier.submit)
+        whole = Whole(request, len(batch.payload), self._dispatcher.submit)
         self._requests.append(request)
         self._queued.append(whole)
         return whole
@@ -146,7 +146,7 @@ class OrderedAppend:
     def _stop(self, refused: Request) -> None:
         """Nothing behind a refused one leaves, or is sent again."""
         self._withdraw()
-        self._courier.abandon(*self._requests[self._requests.index(refused) + 1 :])
+        self._dispatcher.abandon(*self._requests[self._requests.index(refused) + 1 :])
         self._submitting.cancel()
 
     async def _wait_left(self, whole: Whole) -> None:
@@ -155,7 +155,7 @@ class OrderedAppend:
             with trio.move_on_after(self._timeout_s):
                 await whole.wait_left()
         if not whole.left:
-            raise self._courier.why_late(None)
+            raise self._dispatcher.why_late(None)
 
     async def _settled(self, request: Request) -> BatchAck:
         """What became of `request`; without an answer in time, the whole call is given up."""
@@ -167,5 +167,5 @@ class OrderedAppend:
                 return batch_ack(request, answer)
             finally:
                 if not answered:
-                    self._courier.abandon(*self._requests)
-        raise self._courier.why_late(request)
+                    self._dispatcher.abandon(*self._requests)
+        raise self._dispatcher.why_late(request)

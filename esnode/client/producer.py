@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import trio
 
 from esnode.client.batcher import Place
-from esnode.client.courier import Courier
+from esnode.client.dispatcher import Dispatcher
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch, ProducerStamp, select, split_keys
 from esnode.errors import (
@@ -71,10 +71,10 @@ class Turn:
 class ProducerSession:
     """Numbers batches in the order in which they are submitted. `holder` is a random number."""
 
-    def __init__(self, courier: Courier, name: str, holder: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, name: str, holder: int) -> None:
         self.error: EventStreamError | None = None
         """Why the session is over, for good."""
-        self._courier = courier
+        self._dispatcher = dispatcher
         self._name = name
         self._holder = holder
         self._opened: ProducerOpened | None = None
@@ -94,16 +94,16 @@ class ProducerSession:
         self._changed = trio.lowlevel.ParkingLot()
         self._turns: deque[Turn] = deque()
         """The calls that wait, in their order."""
-        courier.producer = self
+        dispatcher.producer = self
 
-    # --- what the courier tells ----------------------------------------------------------------
+    # --- what the dispatcher tells ----------------------------------------------------------------
 
     def number(self, request: Request) -> Batch | None:
         """The batch of `request` with its number; None while the session is being opened."""
         batch = request.batch
         assert batch is not None
         if self.error is not None:
-            self._courier.settle(request, None, _as_of(self.error, request))
+            self._dispatcher.settle(request, None, _as_of(self.error, request))
         if self.error is not None or self._opened is None:
             return None
         if request.sequence is None:
@@ -112,7 +112,7 @@ class ProducerSession:
                 wanted = self._next
             if wanted > self._next:
                 error = OutOfSequence(f"number {wanted} cannot be sent before number {self._next}")
-                self._courier.settle(request, None, error)
+                self._dispatcher.settle(request, None, error)
                 return None
             request.sequence, request.session = wanted, self._producer_id
         self._next = max(self._next, request.sequence + batch.count)
@@ -243,7 +243,7 @@ class ProducerSession:
             del self._in_log[next(iter(self._in_log))]
 
     def _check(self) -> None:
-        if self._courier.closed:
+        if self._dispatcher.closed:
             raise ConnectionLost("the log was closed")
         if self.error is not None:
             raise type(self.error)(str(self.error))
@@ -270,17 +270,17 @@ class ProducerSession:
         """What is numbered now is not sent any more: it may be wrong."""
         if self._opened is not None:
             self._opened = None
-            for request in self._courier.appends():
+            for request in self._dispatcher.appends():
                 request.stamped = None
             self._lost.set()
 
     async def _open(self) -> ProducerOpened | None:
         """None: the log is closed, or the session is over."""
         while True:
-            request_id = self._courier.next_id()
+            request_id = self._dispatcher.next_id()
             wanted = OpenProducerSession(request_id, self._name, self._producer_id, self._holder)
             request = Request(request_id, ProducerOpened, parts=(encode(wanted),))
-            self._courier.submit(request)
+            self._dispatcher.submit(request)
             try:
                 answer = await request.wait()
             except ConnectionLost:
@@ -308,18 +308,18 @@ class ProducerSession:
             for number, key in enumerate(split_keys(keys), sequence):
                 if number < self._next:
                     self._remember(key, number)
-        for request in self._courier.appends():
+        for request in self._dispatcher.appends():
             if request.sequence is not None and request.sequence >= self._next:
                 request.sequence = request.sent_on = None
                 request.unsure = False
-        self._courier.restamp()
+        self._dispatcher.restamp()
         self._tell()
 
     def _begin_anew(self, error: UnknownProducer) -> None:
         """The log has forgotten a session that only this client knew: what it may have is not sent again."""
-        for request in self._courier.appends():
+        for request in self._dispatcher.appends():
             if request.sequence is not None and (request.unsure or request.sent_on is not None):
-                self._courier.settle(request, None, _as_of(error, request))
+                self._dispatcher.settle(request, None, _as_of(error, request))
             request.sequence = None
         self._producer_id = 0
         self._left.clear()
@@ -328,8 +328,8 @@ class ProducerSession:
 
     def _fail(self, error: EventStreamError) -> None:
         self.error = error
-        for request in self._courier.appends():
-            self._courier.settle(request, None, _as_of(error, request))
+        for request in self._dispatcher.appends():
+            self._dispatcher.settle(request, None, _as_of(error, request))
         self._tell()
 
     def _tell(self) -> None:

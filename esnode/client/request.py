@@ -1,6 +1,6 @@
 """One request on its way: it keeps its bytes, so that it can be sent again, until it is answered.
 
-Decides nothing; `courier.py` moves it, the task that waits for it abandons it.
+Decides nothing; `dispatcher.py` moves it, the task that waits for it abandons it.
 """
 
 from collections.abc import Callable, Sequence

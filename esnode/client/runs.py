@@ -4,7 +4,7 @@ A run begins with the oldest append that has no answer and goes on in the order 
 left out. When one is refused, the node refuses the rest of the run (`esnode/raft/stream.py`): nothing more
 is sent until every append on this connection is answered and a pause is over, and then the next run begins.
 So nothing is sent twice. The pause doubles from `RETRY_S` to `ROUND_S`, each +-50 %, until one is acked.
-Decides when, never what. Used by `courier.py`.
+Decides when, never what. Used by `dispatcher.py`.
 """
 
 import random

@@ -17,7 +17,7 @@ from typing import Final, Self
 import trio
 
 from esnode import limits
-from esnode.client.allegiance import Allegiance
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of, stored_event
 from esnode.config import Address
@@ -56,7 +56,7 @@ class BatchSubscription:
     def __init__(
         self,
         addresses: Callable[[], list[Address]],
-        allegiance: Allegiance,
+        pin: ClusterPin,
         from_offset: int,
         dial: Dialer,
         rng: random.Random,
@@ -67,7 +67,7 @@ class BatchSubscription:
         """The end of what the node had applied when it last sent something."""
         self.error: EventStreamError | None = None
         self._addresses = addresses
-        self._allegiance = allegiance
+        self._pin = pin
         self._dial = dial
         self._rng = rng
         self._turn = rng.randrange(2**16)
@@ -184,7 +184,7 @@ class BatchSubscription:
         raise OffsetOutOfRange(f"event {self._received} is not kept any more on any node{silent}{kept}")
 
     async def _open(self) -> Connection:
-        connection, _ = await call(self._address, self._dial, self._allegiance, self._rng)
+        connection, _ = await call(self._address, self._dial, self._pin, self._rng)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(connection.aclose)
             await connection.send(Subscribe(_REQUEST_ID, self._received))

@@ -1,4 +1,4 @@
-"""All planted bugs, by name. The bugs are in the files beside this one, by the room they are in."""
+"""All planted bugs, by name. The bugs are in the files beside this one, by the module they are in."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from tests.simulation.mutants.ordering import ORDERING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
-from tests.simulation.mutants.rooms import ROOMS
+from tests.simulation.mutants.whole_node import WHOLE_NODE
 from tests.simulation.mutants.savepoints import SAVEPOINTS
 
 CATALOGUE: Final = (
@@ -23,7 +23,7 @@ CATALOGUE: Final = (
     *SAVEPOINTS,
     *DISKS,
     *REJOINING,
-    *ROOMS,
+    *WHOLE_NODE,
     *ORDERING,
 )
 SOUND: Final[dict[str, Mutant]] = {

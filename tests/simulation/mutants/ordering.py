@@ -5,7 +5,7 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 BATCHER: Final = "esnode.client.batcher"
-COURIER: Final = "esnode.client.courier"
+DISPATCHER: Final = "esnode.client.dispatcher"
 PRODUCER: Final = "esnode.client.producer"
 RUNS: Final = "esnode.client.runs"
 SESSION: Final = "esnode.session"
@@ -43,7 +43,7 @@ ORDERING: Final = (
         "B",
         (
             Edit(
-                COURIER,
+                DISPATCHER,
                 "for request in self.appends():\n    self._send_append(request)",
                 "for request in reversed(self.appends()):\n    self._send_append(request)",
             ),

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.simulation.mutants.mutant import Edit, Mutant
 
-COURIER: Final = "esnode.client.courier"
+DISPATCHER: Final = "esnode.client.dispatcher"
 DRIVER: Final = "esnode.driver"
 INGEST: Final = "esnode.ingest"
 LOG: Final = "esnode.raft.log"
@@ -15,7 +15,7 @@ SESSION: Final = "esnode.session"
 WAITING: Final = "esnode.waiting"
 WORKER: Final = "esnode.storage.worker"
 
-ROOMS: Final = (
+WHOLE_NODE: Final = (
     Mutant(
         "acked-when-appended",
         "#18",
@@ -191,7 +191,7 @@ ROOMS: Final = (
         "B",
         (
             Edit(
-                COURIER,
+                DISPATCHER,
                 "if request is not None and request.sends:",
                 "if request is not None and request.sent_on is not None:",
             ),
