@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from esnode import rolechanges, limits
+from esnode import limits, rolechanges
 from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
 from esnode.inbox import Inbox

@@ -15,12 +15,11 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.peeridentity import PeerIdentities
+from esnode.adminrequests import AdminRequests
 from esnode.apply import Machine
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
 from esnode.connection import ByteListener, Dialer, open_stream
-from esnode.adminrequests import AdminRequests
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
@@ -29,6 +28,7 @@ from esnode.inbox import Inbox
 from esnode.ingest import Ingest
 from esnode.injector import Injector
 from esnode.keeper import SavepointKeeper
+from esnode.peeridentity import PeerIdentities
 from esnode.raft.core import Core
 from esnode.raft.messages import NodeId, Snapshot, Transfer
 from esnode.reading import Reader

@@ -13,7 +13,6 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
@@ -29,6 +28,7 @@ from esnode.errors import (
 from esnode.faults import LinkFaults
 from esnode.inbox import Inbox
 from esnode.messages import Hello, Side
+from esnode.peeridentity import PeerIdentities
 from esnode.peerlink import Jitter, LoadSnapshot, PeerLink
 from esnode.raft.messages import (
     AppendEntries,

@@ -36,9 +36,9 @@ from esnode.faults import not_allowed
 from esnode.inbox import Inbox
 from esnode.memory import ClientMemory
 from esnode.messages import (
+    AdminRequest,
     Append,
     Appended,
-    AdminRequest,
     CutPrefix,
     Entries,
     ExplainKey,

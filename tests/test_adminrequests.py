@@ -7,9 +7,9 @@ import trio
 import trio.testing
 
 from esnode import limits
+from esnode.adminrequests import AdminRequests
 from esnode.apply import Machine
 from esnode.config import Address, Config, Dedup, Member
-from esnode.adminrequests import AdminRequests
 from esnode.errors import Busy
 from esnode.inbox import Inbox
 from esnode.keeper import SavepointKeeper

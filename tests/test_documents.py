@@ -22,7 +22,7 @@ from esctl.cli.commandtable import ROWS, load
 from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.commands.explain import explain
 from esctl.observe.timeline.moments import KNOWN, LEFT_OUT
-from esnode import rolechanges, config, limits
+from esnode import config, limits, rolechanges
 from esnode.client.producer import MAX_GIVEN_UP
 from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
@@ -223,7 +223,9 @@ def test_the_operators_document_lists_the_events_that_nodes_write_and_their_reas
     assert KNOWN - LEFT_OUT - listed == {
         "storage_opened", "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused",
     }  # fmt: skip
-    reasons = {value for name, value in vars(rolechanges).items() if name.isupper() and isinstance(value, str)}
+    reasons = {
+        value for name, value in vars(rolechanges).items() if name.isupper() and isinstance(value, str)
+    }
     assert len(reasons) == 11
     assert reasons <= set(page.spans())
 

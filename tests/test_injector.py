@@ -10,7 +10,6 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.client import connect_node
 from esnode.config import Address, Config, Faults, Member
@@ -20,6 +19,7 @@ from esnode.faults import FaultTable
 from esnode.inbox import Inbox
 from esnode.injector import Injector
 from esnode.messages import PROTOCOL_VERSION, HealFault, Hello, ListFaults, SetFault, Side, Welcome
+from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,

@@ -6,10 +6,10 @@ from typing import Any, cast
 import pytest
 import trio
 
-from esnode.peeridentity import PeerIdentities
 from esnode.config import Address
 from esnode.errors import OlderDirectory, UnknownDirectory, Unreachable
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.peeridentity import PeerIdentities
 
 REAL, STRANGE = b"R" * 16, b"X" * 16
 

@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.peeridentity import PeerIdentities
 from esnode.agreement import Agreement
 from esnode.config import Address, Config, Member
 from esnode.connection import Connection, Dialer, accept, greet
@@ -26,6 +25,7 @@ from esnode.errors import (
 )
 from esnode.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
+from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import Heartbeat, Input, PeerClosed, Received, Tick
 from esnode.replication import Replication
 from esnode.storage.interface import Distrust, Identity

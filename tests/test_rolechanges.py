@@ -7,8 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode import rolechanges, limits
-from esnode.rolechanges import change
+from esnode import limits, rolechanges
 from esnode.clocks import run_election
 from esnode.inbox import Inbox
 from esnode.raft.messages import (
@@ -24,6 +23,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from esnode.rolechanges import change
 from tests.test_clocks import FOLLOWING, view_of
 
 FOLLOWER, PRE, CANDIDATE, LEADER = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER

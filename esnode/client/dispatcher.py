@@ -84,9 +84,7 @@ class Numbering(Protocol):
 class Dispatcher:
     """The requests of one client, its links, and the leader."""
 
-    def __init__(
-        self, pin: ClusterPin, dial: Dialer, rng: random.Random, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, pin: ClusterPin, dial: Dialer, rng: random.Random, nursery: trio.Nursery) -> None:
         self.links: dict[Address, Link] = {}
         self.leader: Link | None = None
         self.pending: dict[int, Request] = {}

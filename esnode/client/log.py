@@ -19,9 +19,9 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
-from esnode.client.clusterpin import ClusterPin
 from esnode.client.batcher import Asked, Batcher
 from esnode.client.checks import check_batch, check_range
+from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.ordered import OrderedAppend, batch_ack
 from esnode.client.producer import ProducerSession, ProducerState

@@ -11,8 +11,8 @@ from tests.simulation.mutants.ordering import ORDERING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
-from tests.simulation.mutants.whole_node import WHOLE_NODE
 from tests.simulation.mutants.savepoints import SAVEPOINTS
+from tests.simulation.mutants.whole_node import WHOLE_NODE
 
 CATALOGUE: Final = (
     *ELECTIONS,
