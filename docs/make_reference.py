@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from esctl import errors, exits
 from esctl.cli.commandtable import ROWS, Row, load
+from esctl.cli.helppage import SHARED_PANEL
 from esctl.playbook import findings, kinds, names, parameters
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
@@ -209,7 +210,7 @@ def _default(parameter: Any) -> str:
 def _shared_parameters() -> list[Any]:
     """What a command has that declares no parameter of its own."""
     version = load(next(row for row in ROWS if row.name == "version"))
-    return [each for each in version.params if each.rich_help_panel == "Options of every command"]
+    return [each for each in version.params if each.rich_help_panel == SHARED_PANEL]
 
 
 def _exit_codes() -> Iterator[str]:

@@ -17,6 +17,7 @@ import typer.core
 
 from esctl import oserror
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.helppage import print_page
 from esctl.cli.invocation import (
     ClusterOption,
     JsonOption,
@@ -76,7 +77,7 @@ class Commands(typer.core.TyperGroup):
             (", ".join(sorted(p.opts, key=len)), getattr(p, "help", "") or "") for p in self.get_params(ctx)
         ]
         sections["Options, also after the command"] = options
-        Terminal(Output.TABLE).page(ctx.get_usage(), self.help or "", sections, self.epilog or "")
+        print_page("Usage: esctl [OPTIONS] COMMAND ...", self.help or "", sections, [self.epilog or ""])
 
     def main(
         self,

@@ -21,8 +21,6 @@ from typing import (
     Literal,
     ParamSpec,
     TypeVar,
-    get_args,
-    get_origin,
     get_type_hints,
 )
 
@@ -30,6 +28,7 @@ import typer
 
 from esctl import oserror
 from esctl.cli import auditlog, settings
+from esctl.cli.helppage import SHARED_PANEL, CommandWithHelp, GroupWithHelp
 from esctl.cli.signals import ended_as_by_ctrl_c, interruptible
 from esctl.clusters import state
 from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState
@@ -58,24 +57,27 @@ _ABOUT_ONE_CLUSTER: Final = re.compile(
 """A suggested command, up to the end of its words."""
 
 _MISNAMED: Final = "esctl config explain cluster; then name another one: --cluster NAME"
-_PANEL = "Options of every command"
 ClusterOption = Annotated[
     str | None,
     typer.Option(
-        "--cluster", "-c", metavar="NAME", rich_help_panel=_PANEL, show_default=False,
-        help="Name the cluster; the only one there is is the default", autocompletion=state.names_that_begin,
+        "--cluster", "-c", metavar="NAME", rich_help_panel=SHARED_PANEL, show_default=False,
+        help="Name the cluster; needed where there are several", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[
     Output | None,
     typer.Option(
-        "--output", "-o", rich_help_panel=_PANEL, show_default=False,
+        "--output", "-o", rich_help_panel=SHARED_PANEL, show_default=False,
         help="Print a table, JSON, or plain text; a pipe gets plain text",
     ),
 ]  # fmt: skip
-JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=_PANEL, help="The same as -o json")]
-NoColorOption = Annotated[bool, typer.Option("--no-color", rich_help_panel=_PANEL, help="Use no colours")]
-NoInputOption = Annotated[bool, typer.Option("--no-input", rich_help_panel=_PANEL, help="Never ask anything")]
+JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=SHARED_PANEL, help="The same as -o json")]
+NoColorOption = Annotated[
+    bool, typer.Option("--no-color", rich_help_panel=SHARED_PANEL, help="Use no colours")
+]
+NoInputOption = Annotated[
+    bool, typer.Option("--no-input", rich_help_panel=SHARED_PANEL, help="Never ask anything")
+]
 
 
 Impact = Literal["ro", "rw", "destructive"]
@@ -325,7 +327,7 @@ def new_typer(**settings: Any) -> typer.Typer:
     """A `typer.Typer` with the settings that all groups share; each command module makes its `app` here."""
     return typer.Typer(
         add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
-        pretty_exceptions_enable=False, **settings,
+        pretty_exceptions_enable=False, cls=GroupWithHelp, **settings,
     )  # fmt: skip
 
 
@@ -350,7 +352,7 @@ def command(
     def register(
         function: Callable[Concatenate[Invocation, P], Answer | None],
     ) -> Callable[Concatenate[Invocation, P], Answer | None]:
-        group.command(name, **settings)(_with_shared_options(function, changes, impact))
+        group.command(name, cls=CommandWithHelp, **settings)(_with_shared_options(function, changes, impact))
         return function
 
     return register
@@ -392,8 +394,6 @@ def _with_shared_options(
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
     parameters += [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
     parameters += [p.replace(kind=keyword) for p in shared.values()]
-    for parameter in parameters:
-        _show_no_type_of_a_flag(parameter.annotation)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.declared = Declared(  # type: ignore[attr-defined]
@@ -434,13 +434,6 @@ def _typed(ctx: typer.Context) -> list[tuple[Any, Any]]:
         if parameter.name not in shared
         and getattr(ctx.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
     ]
-
-
-def _show_no_type_of_a_flag(annotation: Any) -> None:
-    """A flag takes no value; typer's help would put `<bool>` where the others have theirs."""
-    if get_origin(annotation) is Annotated and get_args(annotation)[0] is bool:
-        for info in annotation.__metadata__:
-            info.metavar = ""
 
 
 def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

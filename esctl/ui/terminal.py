@@ -143,21 +143,6 @@ class Terminal:
             else:
                 self._write("".join(escape.line(text) for text, _ in parts))
 
-    def page(self, usage: str, lead: str, sections: Mapping[str, list[tuple[str, str]]], end: str) -> None:
-        """Print a page of help: names and what they do, under headings."""
-        width = max(len(name) for rows in sections.values() for name, _ in rows) + 2
-        self.toned([(usage, Tone.NORMAL)])
-        self.toned([])
-        self.toned([(lead, Tone.NORMAL)])
-        for title, rows in sections.items():
-            self.toned([])
-            self.toned([(title, Tone.STRONG)])
-            for name, text in rows:
-                self.toned([(f"  {name.ljust(width)}", Tone.ACCENT), (text, Tone.NORMAL)])
-        if end:
-            self.toned([])
-            self.toned([(end, Tone.DIM)])
-
     def flush(self) -> None:
         """Push out what was printed."""
         self._stdout.flush()

@@ -11,9 +11,7 @@ from esctl.faults.shapes import MEANINGS
 
 app = new_typer()
 
-command(app, "partition", epilog="  ".join(f"{shape}: {what}." for shape, what in MEANINGS.items()))(
-    links.cut
-)
+command(app, "partition", epilog="\n".join(f"{shape}: {what}" for shape, what in MEANINGS.items()))(links.cut)
 command(app, "net")(links.net)
 command(app, "disk")(disk.disk)
 command(app, "clock")(clock.clock)

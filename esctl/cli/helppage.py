@@ -1,0 +1,137 @@
+"""What `--help` prints: for the program, for a group and for a command, in one form.
+
+Typer's own pages load much of rich, frame everything, break words, and give ranges as `0.01<=x<=3600`. A
+value that is out of range is told its bounds when it is typed (`usagetext.py`). Called by typer, through
+`CommandWithHelp` and `GroupWithHelp`, and by `main.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+
+import typer.core
+
+from esctl.ui.answer import Tone
+from esctl.ui.terminal import Output, Terminal
+
+SHARED_PANEL: Final = "Options of every command"
+SHARED: Final = "As every command: -c NAME, -o table|json|plain, --no-color, --no-input"
+WIDEST_NAME: Final = 26
+"""Characters; what is wider has its text on the next line."""
+
+Rows = list[tuple[str, str]]
+
+
+class CommandWithHelp(typer.core.TyperCommand):
+    """A command whose help is a page of ours."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print it; click would take it from `formatter`, which stays empty."""
+        parameters = self.get_params(ctx)
+        usage = usage_of(ctx.command_path, parameters)
+        print_page(usage, self.help or "", sections_of(parameters), ends_of(self))
+
+
+class GroupWithHelp(typer.core.TyperGroup):
+    """A group whose help is a page of ours."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print it; click would take it from `formatter`, which stays empty."""
+        shown = [(name, one) for name, one in self.commands.items() if not one.hidden]
+        commands = {"Commands": [(name, _first_part(one.help)) for name, one in shown]}
+        page = {**commands, **sections_of(self.get_params(ctx))}
+        print_page(f"Usage: {ctx.command_path} COMMAND ...", self.help or "", page, ends_of(self))
+
+
+def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterable[str]) -> None:
+    """Print names and what they do, under headings."""
+    terminal = Terminal(Output.TABLE)
+    names = [len(name) for rows in sections.values() for name, _ in rows]
+    indent = 4 + max((length for length in names if length <= WIDEST_NAME), default=WIDEST_NAME)
+    terminal.toned([(usage, Tone.NORMAL)], indent=2)
+    for text in lead.split("\n\n") if lead else []:
+        terminal.toned([])
+        terminal.toned([(f"  {' '.join(text.split())}", Tone.NORMAL)], indent=2)
+    for title, rows in sections.items():
+        terminal.toned([])
+        terminal.toned([(title, Tone.STRONG)])
+        for name, text in rows:
+            head = f"  {name}".ljust(indent)
+            if len(name) > WIDEST_NAME:
+                terminal.toned([(head, Tone.ACCENT)])
+                head = " " * indent
+            terminal.toned([(head, Tone.ACCENT), (text, Tone.NORMAL)], indent=indent)
+    for text in filter(None, ends):
+        terminal.toned([])
+        for line in text.splitlines():
+            terminal.toned([(line, Tone.DIM)], indent=2)
+
+
+def usage_of(path: str, parameters: Sequence[Any]) -> str:
+    """The form of a command line: `path` is the program and the command's name."""
+    arguments = [_argument(one) for one in parameters if one.param_type_name == "argument" and not one.hidden]
+    return " ".join([f"Usage: {path} [OPTIONS]", *arguments])
+
+
+def sections_of(parameters: Sequence[Any]) -> dict[str, Rows]:
+    """The parameters of one command, without those that every command has."""
+    seen = [one for one in parameters if not one.hidden and one.rich_help_panel != SHARED_PANEL]
+    arguments = [(_argument(one), _text(one)) for one in seen if one.param_type_name == "argument"]
+    options = [(_option(one), _text(one)) for one in seen if one.param_type_name == "option"]
+    return {title: rows for title, rows in (("Arguments", arguments), ("Options", options)) if rows}
+
+
+def ends_of(command: Any) -> Iterator[str]:
+    """What stands below: the command's own last words, and the options that it shares."""
+    yield command.epilog or ""
+    if any(one.rich_help_panel == SHARED_PANEL for one in command.params):
+        yield SHARED
+
+
+def _argument(parameter: Any) -> str:
+    name = (parameter.metavar or parameter.name).upper().strip("[]")
+    if parameter.nargs == -1 and not name.endswith("..."):
+        name += "..."
+    return name if parameter.required else f"[{name}]"
+
+
+def _option(parameter: Any) -> str:
+    names = ", ".join(sorted([*parameter.opts, *parameter.secondary_opts], key=len))
+    return names if parameter.is_flag or parameter.count else f"{names} {_value(parameter)}"
+
+
+def _value(parameter: Any) -> str:
+    """What stands for an option's value: its choices, if there is room for them, or a name."""
+    choices = "|".join(_choices(parameter))
+    if choices and len(max(parameter.opts, key=len)) + 1 + len(choices) <= WIDEST_NAME:
+        return choices
+    return str(parameter.metavar or parameter.name.rpartition("_")[2].upper())
+
+
+def _text(parameter: Any) -> str:
+    text = (parameter.help or "").removesuffix(".")
+    choices = _choices(parameter)
+    if choices and (parameter.param_type_name == "argument" or "|" not in _value(parameter)):
+        text += f": {', '.join(choices)}"
+    default = _default(parameter)
+    return f"{text} ({default})" if default else text
+
+
+def _choices(parameter: Any) -> list[str]:
+    return [str(getattr(word, "value", word)) for word in getattr(parameter.type, "choices", ())]
+
+
+def _default(parameter: Any) -> str:
+    default, shown = parameter.default, parameter.show_default
+    if parameter.required:
+        return "required" if parameter.param_type_name == "option" else ""
+    if isinstance(shown, str):
+        return f"default: {shown}"
+    if not shown or callable(default) or default in (None, False, True, "", (), []):
+        return ""
+    default = getattr(default, "value", default) if isinstance(default, Enum) else default
+    return f"default: {default:g}" if isinstance(default, float) else f"default: {default}"
+
+
+def _first_part(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split()).partition("; ")[0]

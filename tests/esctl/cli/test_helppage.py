@@ -1,0 +1,51 @@
+"""The help of every command, on the narrowest terminal that is promised."""
+
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from esctl.cli.commandtable import ROWS, load
+from esctl.cli.helppage import SHARED, SHARED_PANEL
+from tests.esctl.cli.test_auditlog import COMMANDS
+from tests.esctl.ui.test_terminal import Screen
+
+OF_THE_LIBRARY = re.compile(r"[╭│]|x>=|<=x|<\w+>|\{\w+\}|\[default|\.\d{6}")
+GROUPS = {row.name: load(row) for row in ROWS if hasattr(load(row), "commands")}
+
+
+def page_of(command: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    screen = Screen()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", screen)
+    context = command.context_class(command, info_name=f"esctl {name}")
+    command.format_help(context, None)
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_fits_in_80_columns_and_has_every_option(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_of(COMMANDS[name], name, monkeypatch)
+    lines = page.splitlines()
+    assert lines[0].startswith(f"Usage: esctl {name} [OPTIONS]")
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert not OF_THE_LIBRARY.search(page)
+    for parameter in COMMANDS[name].params:
+        if not parameter.hidden and parameter.rich_help_panel != SHARED_PANEL:
+            said = max(parameter.opts, key=len) if parameter.param_type_name == "option" else ""
+            assert said in page
+            assert " ".join((parameter.help or "").split())[:20] in " ".join(page.split())
+    assert lines[-1] == SHARED
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_help_of_a_group_names_its_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of(GROUPS[name], name, monkeypatch)
+    assert page.startswith(f"Usage: esctl {name} COMMAND ...\n")
+    assert max(len(line.rstrip()) for line in page.splitlines()) <= 80
+    names = re.findall(r"^  (\S+) ", page, re.MULTILINE)
+    assert set(names) >= set(GROUPS[name].commands)
