@@ -17,7 +17,7 @@ import typer.core
 
 from esctl import oserror
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
-from esctl.cli.helppage import print_page
+from esctl.cli.helppage import option_rows, print_page
 from esctl.cli.invocation import (
     ClusterOption,
     JsonOption,
@@ -51,6 +51,9 @@ FIRST_STEPS: Final = (
 FIRST_WIDTH: Final = 2 + max(len(question) for question, _ in FIRST_STEPS)
 
 
+SHOWN: Final = [row for row in ROWS if not row.hidden]
+
+
 class Commands(typer.core.TyperGroup):
     """The root group: knows every command by its row, and loads one when it is run."""
 
@@ -58,7 +61,7 @@ class Commands(typer.core.TyperGroup):
         super().__init__(**settings)
         for row in ROWS:
             self.commands[row.name] = typer.core.TyperCommand(
-                row.name, help=row.help, rich_help_panel=row.panel, callback=None
+                row.name, help=row.help, rich_help_panel=row.panel, hidden=row.hidden, callback=None
             )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -71,12 +74,9 @@ class Commands(typer.core.TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Draw the first page; typer's own would load all of rich for it."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for row in ROWS:
+        for row in SHOWN:
             sections.setdefault(row.panel, []).append((row.name, row.help))
-        options = [
-            (", ".join(sorted(p.opts, key=len)), getattr(p, "help", "") or "") for p in self.get_params(ctx)
-        ]
-        sections["Options, also after the command"] = options
+        sections["Options, also after the command"] = option_rows(self.get_params(ctx), values=False)
         print_page("Usage: esctl [OPTIONS] COMMAND ...", self.help or "", sections, [self.epilog or ""])
 
     def main(
@@ -141,13 +141,13 @@ def root(
 
 
 def _show_first_page() -> None:
-    """What `esctl` alone says: where to begin, and every command by name, on one screen."""
+    """What `esctl` alone says: where to begin, and the commands by name, on one screen."""
     terminal = Terminal(Output.TABLE)
-    width = max(len(row.panel) for row in ROWS) + 2
+    width = max(len(row.panel) for row in SHOWN) + 2
     terminal.toned([(f"{app.info.help}", Tone.NORMAL)])
     terminal.toned([])
-    for panel in dict.fromkeys(row.panel for row in ROWS):
-        names = "  ".join(row.name for row in ROWS if row.panel == panel)
+    for panel in dict.fromkeys(row.panel for row in SHOWN):
+        names = "  ".join(row.name for row in SHOWN if row.panel == panel)
         terminal.toned([(panel.ljust(width), Tone.STRONG), (names, Tone.ACCENT)], indent=width)
     terminal.toned([])
     for question, command in FIRST_STEPS:

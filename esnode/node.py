@@ -90,9 +90,9 @@ class Node:
             random=source,
             rejoining=found.rejoining,
         )
-        meeting = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
+        identities = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
         self._replication = Replication(
-            config, incarnation, self._inbox, self.view, meeting, dial, self._load_snapshot, source
+            config, incarnation, self._inbox, self.view, identities, dial, self._load_snapshot, source
         )
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         clock = WallClock() if clock is None else clock

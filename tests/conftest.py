@@ -46,11 +46,12 @@ def _in_trio(test: Callable[..., Awaitable[None]], fixtures: dict[str, Any]) -> 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker of xdist, stop the first of two measurements that pytest-cov 7.1 starts.
 
-    `no_cover` pauses the second one only, so without this every test of a worker is traced.
+    `no_cover` pauses the second one only, so without this every test of a worker is traced. It must run
+    before the plugin puts the second in the place of the first.
     """
-    plugin = session.config.pluginmanager.getplugin("_cov")
-    if plugin is not None and hasattr(session.config, "workerinput"):
-        plugin.cov_controller.cov.stop()
+    first = getattr(session.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if first is not None and hasattr(session.config, "workerinput"):
+        first.cov.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

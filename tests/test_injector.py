@@ -145,8 +145,8 @@ async def bench() -> AsyncIterator[Bench]:
 
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
-        meeting = PeerIdentities(CONFIG, view, worker, far.dial, dict)
-        replication = Replication(CONFIG, 99, inbox, view, meeting, far.dial, load, random.Random(1))
+        identities = PeerIdentities(CONFIG, view, worker, far.dial, dict)
+        replication = Replication(CONFIG, 99, inbox, view, identities, far.dial, load, random.Random(1))
         clock = WallClock(lambda: 1_000.0)
         injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)
@@ -379,7 +379,7 @@ async def test_what_comes_in_twice_is_heard_twice() -> None:
 async def test_a_slow_disk_delays_a_commit_and_a_heal_ends_the_wait() -> None:
     async with bench() as node:
         node.set("disk-slow", delay_ms=500)
-        done, begun = list[float](), 0.0
+        done: list[float] = []
         for number in (1, 2):
             node.worker.submit(write(number), lambda: done.append(trio.current_time()))
             begun = trio.current_time()

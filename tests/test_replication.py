@@ -102,8 +102,8 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
         assert door is not None
         return await door.at_clients_door(address)
 
-    meeting = PeerIdentities(CONFIG, view, worker, dial, dict)
-    replication = Replication(CONFIG, 99, inbox, view, meeting, nobody_home, no_snapshot, random.Random(1))
+    identities = PeerIdentities(CONFIG, view, worker, dial, dict)
+    replication = Replication(CONFIG, 99, inbox, view, identities, nobody_home, no_snapshot, random.Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)

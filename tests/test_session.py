@@ -65,7 +65,7 @@ def unknown(key: bytes) -> tuple[int, int]:
 
 
 class OneRecord:
-    """A admin whose log is one record of the largest size that is read at once."""
+    """An admin handler whose log is one record of the largest size that is read at once."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,4 +1,4 @@
-"""That only what must be covered is traced: everything else would take two to ten times as long."""
+"""That only what must be covered is traced: everything else would take several times as long."""
 
 import sys
 

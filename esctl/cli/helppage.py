@@ -6,7 +6,6 @@ value that is out of range is told its bounds when it is typed (`usagetext.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
 from typing import Any, Final
 
 import typer.core
@@ -69,16 +68,22 @@ def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterab
 
 def usage_of(path: str, parameters: Sequence[Any]) -> str:
     """The form of a command line: `path` is the program and the command's name."""
-    arguments = [_argument(one) for one in parameters if one.param_type_name == "argument" and not one.hidden]
+    arguments = [_argument(one) for one in parameters if one.param_type_name == "argument"]
     return " ".join([f"Usage: {path} [OPTIONS]", *arguments])
 
 
 def sections_of(parameters: Sequence[Any]) -> dict[str, Rows]:
     """The parameters of one command, without those that every command has."""
-    seen = [one for one in parameters if not one.hidden and one.rich_help_panel != SHARED_PANEL]
-    arguments = [(_argument(one), _text(one)) for one in seen if one.param_type_name == "argument"]
-    options = [(_option(one), _text(one)) for one in seen if one.param_type_name == "option"]
+    own = [one for one in parameters if one.rich_help_panel != SHARED_PANEL]
+    arguments = [(_argument(one), _text(one)) for one in own if one.param_type_name == "argument"]
+    options = option_rows(own)
     return {title: rows for title, rows in (("Arguments", arguments), ("Options", options)) if rows}
+
+
+def option_rows(parameters: Sequence[Any], *, values: bool = True) -> Rows:
+    """The options among the parameters, but for hidden ones; with what stands for their `values`."""
+    shown = [one for one in parameters if one.param_type_name == "option" and not one.hidden]
+    return [(_option(one) if values else _names(one), _text(one)) for one in shown]
 
 
 def ends_of(command: Any) -> Iterator[str]:
@@ -96,8 +101,12 @@ def _argument(parameter: Any) -> str:
 
 
 def _option(parameter: Any) -> str:
-    names = ", ".join(sorted([*parameter.opts, *parameter.secondary_opts], key=len))
+    names = _names(parameter)
     return names if parameter.is_flag or parameter.count else f"{names} {_value(parameter)}"
+
+
+def _names(parameter: Any) -> str:
+    return ", ".join(sorted([*parameter.opts, *parameter.secondary_opts], key=len))
 
 
 def _value(parameter: Any) -> str:
@@ -127,9 +136,15 @@ def _default(parameter: Any) -> str:
         return "required" if parameter.param_type_name == "option" else ""
     if isinstance(shown, str):
         return f"default: {shown}"
-    if not shown or callable(default) or default in (None, False, True, "", (), []):
+    if (
+        not shown
+        or callable(default)
+        or default is None
+        or isinstance(default, bool)
+        or default in ("", (), [])
+    ):
         return ""
-    default = getattr(default, "value", default) if isinstance(default, Enum) else default
+    default = getattr(default, "value", default)
     return f"default: {default:g}" if isinstance(default, float) else f"default: {default}"
 
 

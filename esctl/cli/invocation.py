@@ -71,7 +71,9 @@ OutputOption = Annotated[
         help="Print a table, JSON, or plain text; a pipe gets plain text",
     ),
 ]  # fmt: skip
-JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=SHARED_PANEL, help="The same as -o json")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", rich_help_panel=SHARED_PANEL, hidden=True, help="The same as -o json")
+]
 NoColorOption = Annotated[
     bool, typer.Option("--no-color", rich_help_panel=SHARED_PANEL, help="Use no colours")
 ]

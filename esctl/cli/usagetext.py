@@ -9,10 +9,9 @@ from typing import Final
 import typer
 
 _PLAIN: Final = (
-    (re.compile(r"is not a valid int(?:eger)?(?: range)?\."), "is not a whole number."),
+    (re.compile(r"is not a valid int(?: range)?\."), "is not a whole number."),
     (re.compile(r"is not a valid float(?: range)?\."), "is not a number."),
     (re.compile(r"is not in the range x>=(\S+)\."), r"is too low: the lowest is \1."),
-    (re.compile(r"is not in the range x<=(\S+)\."), r"is too high: the highest is \1."),
     (re.compile(r"is not in the range (\S+)<=x<=(\S+)\."), r"is out of range: it goes from \1 to \2."),
 )
 

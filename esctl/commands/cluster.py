@@ -135,7 +135,7 @@ def stop(
     return _stop(run, name, timeout, dry_run)
 
 
-@command(app, "down")
+@command(app, "down", hidden=True)
 def down(
     run: Invocation, name: ClusterArgument = None, timeout: StopTimeout = 5.0, dry_run: DryRun = False
 ) -> Answer:

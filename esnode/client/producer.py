@@ -96,7 +96,7 @@ class ProducerSession:
         """The calls that wait, in their order."""
         dispatcher.producer = self
 
-    # --- what the dispatcher tells ----------------------------------------------------------------
+    # --- what the dispatcher tells -------------------------------------------------------------
 
     def number(self, request: Request) -> Batch | None:
         """The batch of `request` with its number; None while the session is being opened."""

@@ -48,4 +48,22 @@ def test_the_help_of_a_group_names_its_commands(name: str, monkeypatch: pytest.M
     assert page.startswith(f"Usage: esctl {name} COMMAND ...\n")
     assert max(len(line.rstrip()) for line in page.splitlines()) <= 80
     names = re.findall(r"^  (\S+) ", page, re.MULTILINE)
-    assert set(names) >= set(GROUPS[name].commands)
+    commands = GROUPS[name].commands
+    assert set(commands) & set(names) == {one for one, command in commands.items() if not command.hidden}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("top", "--every SECONDS (default: 1)"),
+        ("bench produce", "--runs N (default: 1)"),
+        ("consume", "-f, --follow ()"),
+    ],
+)
+def test_a_default_is_told_also_when_it_is_0_or_1(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option, _, default = said.partition(" (")
+    page = " ".join(page_of(COMMANDS[name], name, monkeypatch).split())
+    after = page.partition(option)[2].partition(" -")[0]
+    assert (default in after) if default != ")" else "default" not in after

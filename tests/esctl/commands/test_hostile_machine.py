@@ -145,8 +145,9 @@ def is_number(parameter: Any) -> bool:
 
 
 def value_for(parameter: Any, path: str, text: str) -> str:
-    for word in getattr(parameter.type, "choices", ()):
-        return str(getattr(word, "value", word))
+    choices = list(getattr(parameter.type, "choices", ()))
+    if choices:
+        return str(getattr(choices[0], "value", choices[0]))
     if is_number(parameter):
         return "1"
     takes_path = parameter.type.name == "path" or (parameter.metavar or "") in auditlog.PATH_METAVARS
