@@ -79,7 +79,7 @@ class AuditLog:
             linked = {**record, "prev": _digest(last) if last is not None else FIRST}
             line = json.dumps(linked, separators=(",", ":")).encode() + b"\n"
             # A crash in the middle of a line leaves it without an end; it stays, as the line it is.
-            os.write(descriptor, line if whole else b"\n" + line)
+            _write_or_take_back(descriptor, line if whole else b"\n" + line)
             os.fsync(descriptor)
         if fresh:
             _sync_directory(self.path.parent)
@@ -258,6 +258,17 @@ def _last_line(descriptor: int) -> tuple[bytes | None, bool]:
     tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     whole = tail.endswith(b"\n")
     return tail.removesuffix(b"\n").rpartition(b"\n")[2], whole
+
+
+def _write_or_take_back(descriptor: int, data: bytes) -> None:
+    """Write all of it at the end; what a full disk cuts short is removed again. Raises `OSError`."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
 
 
 def _sync_directory(path: Path) -> None:

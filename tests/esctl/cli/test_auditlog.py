@@ -1,5 +1,6 @@
 """The audit log: what is noted of a command, that none is forgotten, and that an edit shows."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -250,6 +251,27 @@ def test_an_edit_shows_and_where(
     assert run.code == 11
     assert run.document["errors"][0]["code"] == "ES4205"
     assert run.document["data"]["breaks"][0]["line"] == where
+
+
+def test_a_line_that_a_full_disk_cuts_short_is_taken_back(
+    chain: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, write, left = chain.path.read_bytes(), os.write, [40]
+
+    def full(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(descriptor, data[: left[0]])
+        left[0] -= written
+        return written
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            chain.append({"what": "intent", "run": "1", "line": "esctl node kill 1"})
+    assert chain.path.read_bytes() == before
+    chain.append({"what": "intent", "run": "2", "line": "esctl node kill 1"})
+    assert list(chain.breaks()) == []
 
 
 def test_a_line_torn_by_a_crash_is_told_and_the_chain_goes_on_after_it(chain: AuditLog) -> None:
