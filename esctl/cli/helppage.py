@@ -145,7 +145,9 @@ def _default(parameter: Any) -> str:
     ):
         return ""
     default = getattr(default, "value", default)
-    return f"default: {default:g}" if isinstance(default, float) else f"default: {default}"
+    if isinstance(default, float) and default.is_integer():
+        default = int(default)
+    return f"default: {default}"
 
 
 def _first_part(text: str | None) -> str:

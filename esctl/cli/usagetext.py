@@ -14,6 +14,8 @@ _PLAIN: Final = (
     (re.compile(r"is not in the range x>=(\S+)\."), r"is too low: the lowest is \1."),
     (re.compile(r"is not in the range (\S+)<=x<=(\S+)\."), r"is out of range: it goes from \1 to \2."),
 )
+_WHOLE: Final = re.compile(r"(?<![\w.])(-?\d+)\.0(?!\w|\.\d)")
+"""A number with a decimal point that it does not need."""
 
 
 def usage_text(error: typer.TyperException) -> str:
@@ -21,4 +23,4 @@ def usage_text(error: typer.TyperException) -> str:
     text = " ".join(error.format_message().split())
     for theirs, ours in _PLAIN:
         text = theirs.sub(ours, text)
-    return text
+    return _WHOLE.sub(r"\1", text)

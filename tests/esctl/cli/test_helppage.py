@@ -53,17 +53,15 @@ def test_the_help_of_a_group_names_its_commands(name: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("top", "--every SECONDS (default: 1)"),
-        ("bench produce", "--runs N (default: 1)"),
-        ("consume", "-f, --follow ()"),
-    ],
+    ("name", "option", "default"),
+    [("top", "--every SECONDS", "1"), ("bench produce", "--runs N", "1"), ("bench produce", "--rate N", "0")],
 )
 def test_a_default_is_told_also_when_it_is_0_or_1(
-    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+    name: str, option: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    option, _, default = said.partition(" (")
     page = " ".join(page_of(COMMANDS[name], name, monkeypatch).split())
-    after = page.partition(option)[2].partition(" -")[0]
-    assert (default in after) if default != ")" else "default" not in after
+    assert f"(default: {default})" in page.partition(option)[2].partition(" --")[0]
+
+
+def test_a_flag_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "default" not in page_of(COMMANDS["consume"], "consume", monkeypatch).partition("--follow")[2]
