@@ -41,9 +41,12 @@ def note(cluster: Cluster, fault: str, ways: Sequence[str], nodes: Sequence[int]
     """Append a line; raises `MachineRefused`."""
     line = json.dumps(asdict(LedgerEntry(round(time.time(), 3), fault, list(ways), list(nodes)))) + "\n"
     try:
-        descriptor = os.open(_path(cluster), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(_path(cluster), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, line.encode())
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            # A line that a full disk or a crash cut short would take this one with it.
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+            os.write(descriptor, (("\n" if torn else "") + line).encode())
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -103,3 +103,7 @@ def test_the_ledger_keeps_each_fault_and_passes_over_a_line_that_was_cut_off(
         file.write('{"time": 1')
     (struck,) = ledger.read(cluster)
     assert (struck.id, list(struck.ways), list(struck.nodes)) == ("kill-1", ["kill"], [2])
+    ledger.note(cluster, "kill-2", ["kill"], [3])
+    assert [entry.id for entry in ledger.read(cluster)] == ["kill-1", "kill-2"], (
+        "it took the next one with it"
+    )
