@@ -292,7 +292,18 @@ def _is_needed(name: str) -> bool:
         except (OSError, ValueError, KeyError, TypeError):
             return True  # there is something: nobody should take its network away
     spaces = [space for space in _listed(NAMESPACES) if re.fullmatch(rf"{name}n\d+", space)]
-    return any(ip("netns", "pids", space).strip() for space in spaces)
+    if not spaces:
+        return True  # a bridge alone, and no word of whose it is: most likely it is being made
+    return any(_is_lived_in(space) for space in spaces)
+
+
+def _is_lived_in(space: str) -> bool:
+    try:
+        return bool(ip("netns", "pids", space).strip())
+    except NetworkRefused:
+        if (NAMESPACES / space).exists():
+            raise
+        return False  # it was deleted meanwhile
 
 
 def _interface_in(subnet: str) -> str:
@@ -308,10 +319,19 @@ def _listed(directory: Path) -> list[str]:
 
 
 def _delete_link(name: str) -> None:
-    if (LINKS / name).exists():
-        ip("link", "del", name)
+    _delete(LINKS / name, "link")
 
 
 def _delete_namespace(name: str) -> None:
-    if (NAMESPACES / name).exists():
-        ip("netns", "del", name)
+    _delete(NAMESPACES / name, "netns")
+
+
+def _delete(path: Path, kind: str) -> None:
+    """Delete a link or a namespace that is there; somebody else may do the same."""
+    if not path.exists():
+        return
+    try:
+        ip(kind, "del", path.name)
+    except NetworkRefused:
+        if path.exists():
+            raise

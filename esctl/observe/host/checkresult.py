@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from esctl import oserror
 from esnode.errors import EventStreamError
 
 
@@ -37,4 +38,5 @@ class CheckResult:
         except EventStreamError as error:
             return CheckResult(self.check, "bad", str(error), error.next_step)
         except OSError as error:
-            return CheckResult(self.check, "bad", f"{self.found}; {error}", self.next)
+            next_step = oserror.next_step(error) or "remove it by hand"
+            return CheckResult(self.check, "bad", f"{self.found}; {error}", next_step)

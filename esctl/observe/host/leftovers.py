@@ -13,7 +13,7 @@ from typing import Final
 from esctl.clusters import ports, state
 from esctl.clusters.backends import backend_named, datadir, holder, network
 from esctl.clusters.backends.interface import RunState
-from esctl.errors import PortTaken
+from esctl.errors import NetworkRefused, PortTaken
 from esctl.observe.host.checkresult import CheckResult
 from esnode.config import parse_address
 from esnode.errors import EventStreamError
@@ -21,18 +21,25 @@ from esnode.errors import EventStreamError
 PORTS_OF_A_CLUSTER: Final = 6
 
 
-def findings(about: str | None = None) -> Iterator[CheckResult]:
+def checks(about: str | None = None) -> dict[str, Iterator[CheckResult]]:
     """Ports, clusters, halves of clusters, and processes; of the clusters, `about` is looked at in full."""
-    yield free_ports()
+    return {
+        "ports": free_ports(),
+        "clusters": clusters(about),
+        "remains": remains(),
+        "processes": strays(),
+        "networks": networks(),
+    }
+
+
+def clusters(about: str | None) -> Iterator[CheckResult]:
+    """Whether each cluster is as its description says; those other than `about` in one line."""
     known = state.names()
     chosen = about if about in known else None
     for name in known if chosen is None else [chosen]:
         yield from of_cluster(name)
     if chosen is not None:
         yield from of_others([name for name in known if name != chosen])
-    yield from remains()
-    yield from strays()
-    yield from networks()
 
 
 def of_others(names: Sequence[str]) -> Iterator[CheckResult]:
@@ -48,13 +55,14 @@ def of_others(names: Sequence[str]) -> Iterator[CheckResult]:
     yield CheckResult("other clusters", "warning", what, f"esctl doctor --cluster {first}", fix)
 
 
-def free_ports() -> CheckResult:
+def free_ports() -> Iterator[CheckResult]:
     """Could a cluster of three get its ports?"""
     try:
         chosen = ports.choose(PORTS_OF_A_CLUSTER, ())
     except PortTaken as error:
-        return CheckResult("ports", "bad", str(error), "stop what listens there")
-    return CheckResult("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
+        yield CheckResult("ports", "bad", str(error), "stop what listens there")
+    else:
+        yield CheckResult("ports", "ok", f"six in a row are free, such as {chosen[0]} to {chosen[-1]}")
 
 
 def of_cluster(name: str) -> Iterator[CheckResult]:
@@ -143,7 +151,11 @@ def networks() -> Iterator[CheckResult]:
 
 def _takes_down(name: str, said: str) -> Callable[[], str]:
     def take_down() -> str:
-        network.take_down(name)
+        try:
+            network.take_down(name)
+        except NetworkRefused as error:
+            error.next_step = f"see what is left: ip netns list; ip link show master {name}b"
+            raise
         return said
 
     return take_down

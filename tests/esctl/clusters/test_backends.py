@@ -1,10 +1,11 @@
 """What every backend must do, with nodes that are scripts: on loopback, and in namespaces where that goes."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -212,6 +213,35 @@ async def test_destroy_leaves_nothing_and_may_be_said_twice(fakes: FakeNodes) ->
         assert not fakes.cluster.data_dir.exists()
         assert networks(fakes.cluster) == []
         assert list(fakes.cluster.directory.glob("node-*")) == []
+
+
+@pytest.mark.skipif(bool(LACK), reason=LACK)
+def test_a_network_is_looked_at_and_taken_down_while_somebody_else_makes_it_or_takes_it_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Network(f"es{secrets.token_hex(4)}", network.free_subnet(()), (1,))
+    ip = network.ip
+
+    def late(*words: str, batch: Iterable[str] = ()) -> str:
+        if "pids" in words or "del" in words:
+            ip(*[word.replace("pids", "del") for word in words])  # somebody else was quicker
+        return ip(*words, batch=batch)
+
+    try:
+        ip("link", "add", place.bridge, "type", "bridge")
+        assert place.name not in network.abandoned()  # nobody knows yet whose it is
+        place.bring_up(tmp_path)
+        assert place.name in network.abandoned()
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "ip", late)
+            assert place.name in network.abandoned()  # its only namespace goes before it is looked into
+        place.bring_up(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "ip", late)
+            place.take_down()
+    finally:
+        place.take_down()
+    assert place.name not in network.abandoned()
 
 
 @pytest.mark.skipif(bool(LACK), reason=LACK)

@@ -1,17 +1,21 @@
 """What the doctor looks at: each check with what is well, what is not, and what may be mended."""
 
+import errno
 import fcntl
 import os
 import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 
 from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.clusters import state
+from esctl.clusters.backends import holder, network
+from esctl.errors import NetworkRefused
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.checkresult import CheckResult
 from esctl.observe.host.clock import OLDEST_S, Discipline
@@ -113,6 +117,39 @@ def test_what_belongs_to_nobody_is_found_and_removed_only_when_told(fakes: FakeN
     assert not torn.exists()
     assert kept.exists()
     assert [entry.line for entry in AuditLog(MACHINE).entries()] == ["esctl doctor --fix"]
+
+
+@pytest.mark.parametrize("error", [NetworkRefused("it has gone"), ProcessLookupError(3, "No such process")])
+def test_a_check_that_cannot_be_made_is_a_warning_and_the_others_count(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails() -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(network, "abandoned", fails)
+    monkeypatch.setattr(holder, "every_node", fails)
+    checks = {one["check"]: one for one in Run("doctor", "-o", "json").data["checks"]}
+    assert {"python", "fsync", "ports"} <= set(checks)
+    for name in ("networks", "processes"):
+        assert checks[name]["result"] == "warning"
+        assert checks[name]["found"] == f"could not be checked: {error}"
+
+
+@pytest.mark.parametrize("error", [NetworkRefused("busy"), OSError(errno.EBUSY, "Device or resource busy")])
+def test_a_fix_that_fails_says_why_and_does_not_suggest_itself(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(_name: str) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(network, "abandoned", lambda: ["es0badcafe"])
+    monkeypatch.setattr(network, "take_down", fails)
+    fixed = {one["check"]: one for one in Run("doctor", "--fix", "-o", "json").data["checks"]}
+    assert fixed["network es0badcafe"]["result"] == "bad"
+    assert str(error) in fixed["network es0badcafe"]["found"]
+    assert "doctor" not in fixed["network es0badcafe"]["next"]
 
 
 def test_a_cluster_that_is_being_made_is_no_remains(fakes: FakeNodes) -> None:
