@@ -72,12 +72,12 @@ def after_a_partition(environment: dict[str, str]) -> str:
     try:
         run(["cluster", "up", CLUSTER, "--faults"], environment)
         run(["fault", "partition", "isolate-leader", "--lease", "3s"], environment)
-        run(["health", "--wait", "20"], environment)
+        run(["status", "health", "--wait", "20"], environment)
         leader = json.loads(run(["cluster", "wait", "-o", "json"], environment))["data"]["leader"]
         run(["node", "kill", str(leader), "--yes"], environment)
         run(["cluster", "wait"], environment)
         run(["node", "start", str(leader)], environment)
-        run(["health", "--wait", "20"], environment)
+        run(["status", "health", "--wait", "20"], environment)
         return take("timeline", environment, errors=False)
     finally:
         run(["cluster", "destroy", CLUSTER, "--confirm", CLUSTER], environment)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl import errors, exits
-from esctl.cli.commandtable import ROWS, Row, load
+from esctl.cli.commandtable import ROW_BY_NAME, every_command
 from esctl.cli.helppage import SHARED_PANEL
 from esctl.playbook import findings, kinds, names, parameters
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
@@ -36,7 +36,7 @@ They may stand before the command's name or after it.
 _COMMANDS_TAIL: Final = """
 Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
 each with `code`, `message`, `cause` and `next`. What goes on and on prints one JSON object a line instead:
-`consume`, `logs`, `top` and `health --watch`.
+`consume`, `logs`, `top` and `status health --watch`.
 `esctl schema COMMAND` prints the JSON Schema of a command's answer.
 Plain output is tab-separated and has no headings. Control characters, ends of lines, marks that turn a text
 around, and bytes that are no UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`: a row is one line.
@@ -49,7 +49,7 @@ code 130; a second Ctrl-C leaves at once.
 | variable | what it does |
 |---|---|
 | `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
-| `ESCTL_CONTEXT` | the context that names the cluster, see `esctl context ls` |
+| `ESCTL_CONTEXT` | the context that names the cluster, see `esctl config context ls` |
 | `NO_COLOR` | no colours; `TERM=dumb` does the same |
 | `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
 | `XDG_STATE_HOME` | `esctl/` below it holds notes on clusters, and their data; default: `~/.local/state` |
@@ -80,11 +80,12 @@ def commands_page() -> str:
     """The whole of docs/commands.md."""
     parts = [_COMMANDS_HEAD, *_table(_shared_parameters()), _COMMANDS_TAIL, *_exit_codes()]
     panel = ""
-    for row in ROWS:
+    for name, command in every_command().items():
+        row = ROW_BY_NAME[name.partition(" ")[0]]
         if row.panel != panel:
             panel = row.panel
             parts += ["", f"## {panel}"]
-        parts += _row(row)
+        parts += _command(f"esctl {name}", command)
     return "\n".join(parts) + "\n"
 
 
@@ -150,16 +151,6 @@ def _error(code: str, cls: type[EventStreamError]) -> str:
     return f"| {code} | {_cell(what)} | {outcome} | {int(exits.exit_of(cls))} | {_cell(cls.next_step)} |"
 
 
-def _row(row: Row) -> Iterator[str]:
-    loaded = load(row)
-    members: Mapping[str, Any] = getattr(loaded, "commands", {})
-    if not members:
-        yield from _command(f"esctl {row.name}", loaded)
-        return
-    for name, member in members.items():
-        yield from _command(f"esctl {row.name} {name}", member)
-
-
 def _command(name: str, command: Any) -> Iterator[str]:
     own = [each for each in command.params if each.name not in SHARED]
     arguments = [each for each in own if each.param_type_name == "argument"]
@@ -209,7 +200,7 @@ def _default(parameter: Any) -> str:
 
 def _shared_parameters() -> list[Any]:
     """What a command has that declares no parameter of its own."""
-    version = load(next(row for row in ROWS if row.name == "version"))
+    version = every_command()["version"]
     return [each for each in version.params if each.rich_help_panel == SHARED_PANEL]
 
 

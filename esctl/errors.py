@@ -351,7 +351,7 @@ class QuorumNotLost(OperatorError):
 
     code = "ES4403"
     title = "refused: the cluster has its quorum"
-    next_step = "esctl health"
+    next_step = "esctl status health"
 
 
 class SurvivorDistrusted(OperatorError):

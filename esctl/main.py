@@ -10,12 +10,14 @@ import platform
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Annotated, Any, Final
 
 import typer
 import typer.core
 
 from esctl import oserror
+from esctl.cli import oldwords
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
 from esctl.cli.helppage import option_rows, print_page
 from esctl.cli.invocation import (
@@ -66,6 +68,9 @@ class Commands(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """What click calls to run `args[0]`, and to complete what follows it."""
+        args, note = oldwords.current(args)
+        if note and not ctx.resilient_parsing:  # a shell that asks for completions wants no note
+            _terminal(args).note(note)
         row = ROW_BY_NAME.get(args[0])
         if row is not None:
             self.commands[row.name] = load(row)
@@ -95,7 +100,8 @@ class Commands(typer.core.TyperGroup):
             ended = super().main(
                 words, prog_name or "esctl", complete_var or COMPLETE_VARIABLE, False, **extra
             )
-            code = ended if isinstance(ended, int) else Exit.OK  # `check` may end with a monitor's own code
+            # `status metrics` may end with a monitor's own code.
+            code = ended if isinstance(ended, int) else Exit.OK
         except typer.TyperException as error:
             code = _report_usage(words, error)
         except (KeyboardInterrupt, typer.Abort):
@@ -206,13 +212,13 @@ def _terminal(words: list[str]) -> Terminal:
 
 def _command_words(words: list[str]) -> list[str]:
     """The words that name the command, as far as they can be told."""
-    named: list[str] = []
-    for word in words:
-        if word in ROW_BY_NAME or (named and len(named) < 2 and word.isalpha()):
-            named.append(word)
-        elif named:
-            break
-    return named
+    for start in range(len(words)):
+        line, _ = oldwords.current(words[start:])
+        if line[0] in ROW_BY_NAME:
+            deepest = 3 if line[:2] == ["config", "context"] else 2
+            named = takewhile(str.isalpha, line[1:deepest])
+            return [line[0], *named]
+    return []
 
 
 def main() -> None:

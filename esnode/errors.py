@@ -189,7 +189,7 @@ class OperationTimeout(OperatorError):
 
     code = "ES1203"
     title = "no answer within the time-out"
-    next_step = "esctl health; sending again with the same ids is safe"
+    next_step = "esctl status health; sending again with the same ids is safe"
     definite = False
 
 

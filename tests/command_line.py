@@ -6,7 +6,7 @@ import shlex
 import pytest
 import typer
 
-from esctl.cli.commandtable import ROWS, load
+from esctl.cli.commandtable import find
 
 
 def parse(line: str) -> None:
@@ -16,16 +16,13 @@ def parse(line: str) -> None:
     if words[0].startswith("-"):
         assert words in (["--help"], ["--version"]), line
         return
-    row = next((row for row in ROWS if row.name == words[0]), None)
-    assert row is not None, f"{line}: no such command"
-    command, rest = load(row), words[1:]
-    if members := getattr(command, "commands", None):
-        assert rest, f"{line}: {sorted(members)}"
-        assert rest[0] in members, f"{line}: {sorted(members)}"
-        command, rest = members[rest[0]], rest[1:]
+    command, path = find(words)
+    assert command is not None, f"{line}: no such command"
+    rest = words[len(path) :]
     if rest == ["--help"]:
         return
+    assert not hasattr(command, "commands"), f"{line}: {sorted(command.commands)}"
     try:
-        command.make_context(row.name, rest)
+        command.make_context(path[-1], rest)
     except typer.TyperException as error:
         pytest.fail(f"{line}: {error.format_message()}")

@@ -32,14 +32,43 @@ class CommandWithHelp(typer.core.TyperCommand):
 
 
 class GroupWithHelp(typer.core.TyperGroup):
-    """A group whose help is a page of ours."""
+    """A group whose help is a page of ours. It may itself be a command, as `esctl status` is."""
+
+    own: typer.core.TyperCommand | None = None
+    """What the group's name runs when none of the group's commands is named."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of what `args` are for; click runs the command of that context."""
+        if self.own is None or not self._are_its_own(args, completing="resilient_parsing" in extra):
+            return super().make_context(info_name, args, parent, **extra)
+        return self.own.make_context(info_name, args, parent, **extra)
+
+    def _are_its_own(self, args: list[str], *, completing: bool) -> bool:
+        """Whether a line that goes on with `args` is for the group's own command."""
+        assert self.own is not None
+        if not args:
+            return not completing  # a shell is told the names of the group's commands
+        if args[0] in self.commands or args[0] in ("-h", "--help"):
+            return False
+        # A word that a command without arguments cannot take is a misspelt command.
+        return args[0].startswith("-") or any(one.param_type_name == "argument" for one in self.own.params)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The names of its commands, or the options of its own command."""
+        if self.own is not None and incomplete.startswith("-"):
+            return self.own.shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print it; click would take it from `formatter`, which stays empty."""
         shown = [(name, one) for name, one in self.commands.items() if not one.hidden]
         commands = {"Commands": [(name, _first_part(one.help)) for name, one in shown]}
-        page = {**commands, **sections_of(self.get_params(ctx))}
-        print_page(f"Usage: {ctx.command_path} COMMAND ...", self.help or "", page, ends_of(self))
+        own = self.own or self  # a group alone has no parameters but --help
+        page = {**commands, **sections_of(own.get_params(ctx))}
+        usage = f"Usage: {ctx.command_path} COMMAND ..."
+        if self.own is not None:
+            usage = f"{usage_of(ctx.command_path, own.params)}\n       {ctx.command_path} COMMAND ..."
+        print_page(usage, own.help or "", page, ends_of(own))
 
 
 def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterable[str]) -> None:
@@ -47,7 +76,8 @@ def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterab
     terminal = Terminal(Output.TABLE)
     names = [len(name) for rows in sections.values() for name, _ in rows]
     indent = 4 + max((length for length in names if length <= WIDEST_NAME), default=WIDEST_NAME)
-    terminal.toned([(usage, Tone.NORMAL)], indent=2)
+    for line in usage.splitlines():
+        terminal.toned([(line, Tone.NORMAL)], indent=2)
     for text in lead.split("\n\n") if lead else []:
         terminal.toned([])
         terminal.toned([(f"  {' '.join(text.split())}", Tone.NORMAL)], indent=2)

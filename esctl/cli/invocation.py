@@ -50,7 +50,7 @@ CLEAN_UP_TIMEOUT_S: Final = 5.0
 """How long a command may take to clean up after Ctrl-C."""
 
 _ABOUT_ONE_CLUSTER: Final = re.compile(
-    r"esctl (?:status|health|why|verify|logs|node ls|leader show|dedup stats|fault ls|cluster wait"
+    r"esctl (?:status(?: health)?|why|verify|logs|node ls|leader show|dedup|fault ls|cluster wait"
     r"|cluster start)"
     r"(?: [^\s;,]+)*(?=[;,]|$)"
 )

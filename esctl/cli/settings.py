@@ -2,7 +2,7 @@
 
 Decides which value of a setting wins and remembers which ones it hides. The project's file is the nearest
 `esctl.toml` in the current directory or above it, the user's is `$XDG_CONFIG_HOME/esctl/config.toml`. A key
-that is not known is an error that names the nearest one. Called by `invocation.py`, `config`, `context`.
+that is not known is an error that names the nearest one. Called by `invocation.py` and `esctl config`.
 """
 
 import json
@@ -130,7 +130,7 @@ class Settings:
         if name not in self.contexts:
             raise InvalidSetting(
                 f"{source} names the context {name}, which is nowhere defined",
-                next_step="esctl context ls; esctl context use NAME",
+                next_step="esctl config context ls; esctl config context use NAME",
             )
         return self.contexts[name][0], SettingSource(source.layer, f"the context {name} ({source})")
 

@@ -1,4 +1,4 @@
-"""`esctl debug bundle`: everything that explains a cluster in one archive, without secrets and events.
+"""`esctl bundle`: everything that explains a cluster in one archive, without secrets and events.
 
 `--dry-run` shows what would be in it, and what is left out; nothing is sent anywhere.
 """
@@ -12,7 +12,7 @@ import typer
 from esctl.cli import auditlog, suffix
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation, command, new_typer
-from esctl.commands import health, status
+from esctl.commands.status import health, table
 from esctl.commands.version import versions
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.ui.answer import Answer, Fields, Line, Table, Tone, Value, View
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 app = new_typer()
 MIB: Final = 1 << 20
-
-
-@app.callback()
-def debug() -> None:
-    """Make an archive for support, without secrets"""
 
 
 @command(app, "bundle")
@@ -74,7 +69,7 @@ def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
     looked = run.trio(lambda: checkup.examine(cluster))
     return {
         "about": {"versions": versions(), "system": platform.platform(), "made": auditlog.now()},
-        "status": dict(status.answer_of(looked.survey).data),
+        "status": dict(table.answer_of(looked.survey).data),
         "health": dict(health.answer_of(looked).data),
         "nodes": {
             str(report.node.id): report.status or {"why": report.why} for report in looked.survey.reports

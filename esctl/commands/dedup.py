@@ -1,14 +1,11 @@
-"""`esctl dedup`: what the nodes remember of the events they have, and what becomes of one sent again."""
+"""`esctl dedup`: what the nodes remember of the events they have. For one event: `esctl event dedup`."""
 
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
-from esctl.ui.escape import quoted
-from esnode.dedup.batch import event_key
+from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value, View
+from esctl.ui.formatting import span
 
 app = new_typer()
 _FIGURES: Final = (
@@ -18,8 +15,8 @@ _FIGURES: Final = (
 """Of a node that answers; a node that does not has none of them."""
 
 
-@command(app, "stats")
-def stats(run: Invocation) -> Answer:
+@command(app, "dedup")
+def dedup(run: Invocation) -> Answer:
     """Show how many events each node remembers, for how long, and whether the bound was met"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
@@ -39,7 +36,7 @@ def stats(run: Invocation) -> Answer:
                 report.node.id,
                 dedup.get("live_keys"),
                 dedup.get("max_keys"),
-                _span(dedup.get("ttl_ms")),
+                span(dedup.get("ttl_ms")),
                 dedup.get("when_full"),
                 Cell(forgotten, Tone.WARN) if forgotten else forgotten,
                 dedup.get("producers"),
@@ -55,65 +52,3 @@ def stats(run: Invocation) -> Answer:
         run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {helps}")
     leader = survey.leader.node.id if survey.leader is not None else None
     return Answer({"cluster": cluster.name, "leader": leader, "nodes": nodes}, views)
-
-
-@command(app, "explain")
-def explain(
-    run: Invocation,
-    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Name the event's source")],
-    event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
-) -> Answer:
-    """Say whether an event would be taken if it were sent now, and why"""
-    from esctl.query import lookup  # loaded late: it brings trio and the client
-
-    cluster = run.cluster()
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
-    known = state.offset is not None
-    data = {
-        "source": source,
-        "id": event_id,
-        "key": event_key(source, event_id).hex(),
-        "known": known,
-        "offset": state.offset,
-        "expires_in_ms": state.expires_in_ms if known else None,
-        "would_store": not known,
-        "why": _why(state.offset, state.expires_in_ms),
-    }
-    pairs: list[tuple[str, Value]] = [
-        ("source", source),
-        ("id", event_id),
-        ("key", Cell(str(data["key"]), Tone.DIM)),
-        ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
-        ("first offset", str(state.offset) if known else None),
-        ("known for", f"{_span(state.expires_in_ms)} of log time" if known else None),
-        ("sent again", str(data["why"])),
-    ]
-    if not known:
-        pairs.append(
-            (
-                "in the log?",
-                f"esctl event --source {quoted(source)} --id {quoted(event_id)} --cluster {cluster.name}",
-            )
-        )
-    return Answer(data, [Fields(pairs)])
-
-
-def _why(offset: int | None, expires_in_ms: int) -> str:
-    if offset is None:
-        return (
-            "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
-            " (a producer session knows what it has sent for longer, by its numbers)"
-        )
-    return (
-        f"it would be acked with offset {offset} and not stored again; after another"
-        f" {_span(expires_in_ms)} of log time it would be stored a second time"
-    )
-
-
-def _span(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    if milliseconds < 60_000:
-        return f"{milliseconds / 1000:.1f} s"
-    minutes, rest = divmod(round(milliseconds / 1000), 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

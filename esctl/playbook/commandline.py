@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import typer
 
+from esctl.cli import commandtable
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
 from esctl.cli.usagetext import usage_text
 
@@ -21,13 +22,8 @@ CONSENT: Final = "--yes"
 
 def find(words: Sequence[str]) -> Any:
     """The click command that a line of these words would run; None where there is none."""
-    row = ROW_BY_NAME.get(words[0]) if words else None
-    if row is None:
-        return None
-    command, rest = load(row), list(words[1:])
-    while members := getattr(command, "commands", None):
-        command = members.get(rest.pop(0)) if rest else None
-    return command
+    command, _ = commandtable.find(words)
+    return None if hasattr(command, "commands") else command
 
 
 def members(group: str) -> Mapping[str, Any]:
@@ -41,24 +37,21 @@ def flaw_of(words: Sequence[str]) -> str:
     own = [word for word in words if word.partition("=")[0] in SET_BY_THE_RUN]
     if own:
         return f"{own[0]} is set by the run: leave it out"
-    row = ROW_BY_NAME.get(words[0])
-    if row is None:
+    command, path = commandtable.find(words)
+    if command is None:
         return f"there is no command `esctl {words[0]}`{_near(words[0], [row.name for row in ROWS])}"
-    command, path, rest = load(row), [row.name], list(words[1:])
-    while members := getattr(command, "commands", None):
-        if not rest or rest[0] not in members:
-            said = rest[0] if rest else ""
-            also = _near(said, list(members)) or f"; there are: {', '.join(members)}"
-            return f"there is no command `{' '.join(['esctl', *path, said]).strip()}`{also}"
-        path.append(rest[0])
-        command = members[rest.pop(0)]
+    rest = list(words[len(path) :])
+    if members := getattr(command, "commands", None):
+        said = rest[0] if rest else ""
+        also = _near(said, list(members)) or f"; there are: {', '.join(members)}"
+        return f"there is no command `{' '.join(['esctl', *path, said]).strip()}`{also}"
     return _unparsed(command, path, rest)
 
 
 def consenting(words: Sequence[str]) -> list[str]:
     """The same command, told not to ask, if it is one that may ask."""
     asks = any(CONSENT in parameter.opts for parameter in getattr(find(words), "params", ()))
-    at = 1 if find(words[:1]) is not None else 2  # behind the command's name
+    at = len(commandtable.find(words)[1])  # behind the command's name
     return [*words[:at], CONSENT, *words[at:]] if asks and CONSENT not in words else list(words)
 
 

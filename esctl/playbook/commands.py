@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from esctl.cli import oldwords
 from esctl.playbook import parameters
 from esctl.playbook.schema import Action, ActionKind
 
@@ -18,7 +19,7 @@ def command_of(action: Action) -> list[str]:
     given = action.arguments
     match action.kind:
         case ActionKind.ESCTL:
-            return [str(word) for word in given["argv"]]
+            return oldwords.current([str(word) for word in given["argv"]])[0]
         case ActionKind.FAULT:
             return parameters.words(("fault", str(given["type"])), given)
         case ActionKind.HEAL:

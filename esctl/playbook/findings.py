@@ -42,6 +42,7 @@ RULES: Final[dict[str, tuple[LintSeverity, str]]] = {
     "expects-nothing": (_E, "a step that looks has something that it expects or captures"),
     "not-in-background": (_E, "only `produce` runs in the background"),
     "no-such-command": (_E, "the command of a step, and of its undo, can be typed with these options"),
+    "old-words": (_W, "a command of a step is called by its current words"),
     "secret-shown": (_E, "a secret stands in no title, question, command line or expression"),
     "input-unused": (_W, "each input is read somewhere"),
     "shell-step": (_W, "a shell step is pointed out: a run wants `--allow-shell` for it"),

@@ -6,6 +6,7 @@ something. The linter holds what a step says of itself to it. Called by the lint
 
 from typing import Final
 
+from esctl.cli import oldwords
 from esctl.playbook import commandline
 from esctl.playbook.schema import Action, ActionKind, Impact, Step
 
@@ -31,7 +32,7 @@ def least_of(action: Action) -> Impact:
         case ActionKind.HTTP:
             return Impact.READS if given.get("method", "GET") in ("GET", "HEAD") else Impact.WRITES
         case ActionKind.ESCTL:
-            return of_words([str(word) for word in given.get("argv", ())])
+            return of_words(oldwords.current([str(word) for word in given.get("argv", ())])[0])
         case _:
             return Impact.READS
 

@@ -8,6 +8,7 @@ loading of commands. Called by `esctl playbook` before anything is run.
 from collections.abc import Iterator
 from typing import Final
 
+from esctl.cli import oldwords
 from esctl.errors import InvalidArgument
 from esctl.faults import orders
 from esctl.playbook import commandline, impact, lintnames, template
@@ -205,6 +206,10 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
                 f"{what}it injects a fault as a command, and the run would not know of it",
                 "make it a step of kind `fault`, which is leased no longer than the run lasts",
             )
+        if action.kind is ActionKind.ESCTL:
+            _, note = oldwords.current([str(word) for word in action.arguments.get("argv", ())])
+            if note:
+                yield LintFinding.of("old-words", step.id, f"{what}{note}", "write the new words")
         flaw = _flaw_of_command(playbook, action)
         if flaw:
             yield LintFinding.of(

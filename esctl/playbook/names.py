@@ -55,7 +55,7 @@ OTHERS: Final[Mapping[str, Name]] = {
     "cluster.backend": Name(_T, "what runs its nodes"),
     "cluster.nodes": Name(_L, "the configured nodes"),
     "cluster.quorum": Name(_N, "how many make a majority"),
-    "health.ok": Name(_B, "every stage of `esctl health` is well"),
+    "health.ok": Name(_B, "every stage of `esctl status health` is well"),
     "health.serving": Name(_B, "events are taken and read, even if a node is missing"),
     "health.alive": Name(_B, "the first stage: every process runs"),
     "health.ready": Name(_B, "the second: every running node answers and keeps up"),

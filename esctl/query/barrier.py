@@ -1,7 +1,7 @@
 """The end of the log as a majority confirms it: every event acked before the question is before it.
 
 Asks all nodes at once for a linearizable read of nothing; only a leader whose majority still answers can
-reply. Decides how long to go on asking. Called by `health`, `consume`, `event` and the audit.
+reply. Decides how long to go on asking. Called by `status health`, `consume`, `event` and the audit.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ class _Asking:
 
 def _why_not(cluster: Cluster, timeout_s: float, refusals: Sequence[EventStreamError]) -> EventStreamError:
     """The error that says most. A node that has not even refused has a connection and is silent."""
-    helps = f"esctl health --cluster {cluster.name}"
+    helps = f"esctl status health --cluster {cluster.name}"
     silent = len(cluster.nodes) - len(refusals)
     if any(isinstance(error, NotLeader) for error in refusals):
         return NoQuorum(f"no leader of {cluster.name} answered within {timeout_s:g} s", next_step=helps)

@@ -2,7 +2,7 @@
 
 A stage that is not well says why, and which command helps. The deep one asks for a linearizable read, so
 that a majority has to answer for it. Computes on a survey but for that read, and never prints. Called by
-`esctl health`.
+`esctl status health`.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -181,7 +181,7 @@ def _rejoining(survey: Survey, report: Report) -> tuple[str, str]:
     sound = len(survey.up) - len(survey.rejoining)
     copies = sum(each.rejoin_cause == "copy" for each in survey.rejoining)
     if sound >= survey.cluster.quorum:
-        return what, f"esctl health --wait 60 --cluster {name}"
+        return what, f"esctl status health --wait 60 --cluster {name}"
     helps = f"esctl cluster start {name} --trust-copy"
     if sound + copies < survey.cluster.quorum:
         helps = 'esctl docs deployment, "When a majority rejoins"'
@@ -199,7 +199,9 @@ def _quorum(survey: Survey) -> Stage:
             _, helps = _rejoining(survey, survey.rejoining[0])
         flaws.append((survey.quorum_text, helps))
     elif survey.leader is None:
-        flaws.append(("a majority answers and nobody leads", f"esctl health --wait 10 --cluster {name}"))
+        flaws.append(
+            ("a majority answers and nobody leads", f"esctl status health --wait 10 --cluster {name}")
+        )
     return Stage("quorum", "a majority follows one leader", flaws)
 
 

@@ -1,7 +1,7 @@
 """Finds one event: by its offset, or by source and id through the deduplication table or the whole log.
 
 The table knows an event for a bounded time; after that only the log itself can say. Never prints.
-Called by `esctl event` and `esctl dedup explain`.
+Called by `esctl event` and `esctl event dedup`.
 """
 
 from collections.abc import Callable

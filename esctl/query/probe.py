@@ -2,7 +2,8 @@
 
 The event goes the way of any other. Meanwhile each node is asked for its status again and again, so a step is
 known to lie between two questions: after the one was asked that did not show it yet, before the answer that
-did. Nothing finer can be seen from outside, and nothing finer is said. Never prints. Called by `esctl trace`.
+did. Nothing finer can be seen from outside, and nothing finer is said. Never prints. Called by
+`esctl event trace`.
 """
 
 import math

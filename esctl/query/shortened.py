@@ -2,7 +2,8 @@
 
 What a node has applied was committed: no later life of the cluster may end before it. Goes by the lines that
 earlier processes of the nodes have left, each with the index applied by then; a process that was killed may
-have applied more than its last line says. Changes nothing. Called by `cluster start`, `health` and `why`.
+have applied more than its last line says. Changes nothing. Called by `cluster start`, `status
+health` and `why`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

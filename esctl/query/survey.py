@@ -2,7 +2,7 @@
 
 A node that does not answer is a row like any other, with the reason as far as it can be told; none can
 hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
-prints. Called by `status`, `health`, `why`, `top`, `leader`, `dedup`, `produce` and `verify`.
+prints. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce` and `verify`.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 Asks every node for itself, so copies are compared and not believed. A node that does not answer is a row like
 any other, with its reason. Reads nothing but the entry, a status and the ends of the logs. Never prints.
-Called by `esctl trace`.
+Called by `esctl event trace`.
 """
 
 from collections.abc import Mapping, Sequence

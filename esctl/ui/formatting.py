@@ -19,3 +19,13 @@ def duration(seconds: float | None) -> str | None:
         if whole >= size:
             return f"{whole // size}{unit}{whole % size // smaller_size:02}{smaller}"
     return f"{whole}s"
+
+
+def span(milliseconds: int | None) -> str | None:
+    """A time that may be short, with its tenths of a second."""
+    if milliseconds is None:
+        return None
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    minutes, rest = divmod(round(milliseconds / 1000), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

@@ -43,7 +43,7 @@ async def refuse_if_alive(cluster: Cluster) -> None:
         raise QuorumNotLost(
             f"{len(survey.up)} of {len(cluster.nodes)} nodes of {cluster.name} answer, {cluster.quorum} are a"
             " majority: nothing is lost for good",
-            next_step=f"esctl health --cluster {cluster.name}",
+            next_step=f"esctl status health --cluster {cluster.name}",
         )
 
 
@@ -79,7 +79,7 @@ async def try_to_start(cluster: Cluster, backend: Backend, numbers: Collection[i
         return tried
     raise QuorumNotLost(
         f"a majority of {cluster.name} answers again, now that the nodes that were down were started",
-        next_step=f"esctl health --cluster {cluster.name}",
+        next_step=f"esctl status health --cluster {cluster.name}",
     )
 
 

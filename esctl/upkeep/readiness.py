@@ -59,7 +59,7 @@ def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> 
     ]
     if floor is None and not found:
         name = survey.cluster.name
-        found.append(Obstacle("nobody leads", f"esctl health --wait 10 --cluster {name}"))
+        found.append(Obstacle("nobody leads", f"esctl status health --wait 10 --cluster {name}"))
     return found
 
 
@@ -114,7 +114,7 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
         held = next((each for each in away if each.lasting), None)
         if held is not None:
             return [Obstacle(f"node {number} is rejoining, and {held.reason}", held.next, lasting=True)]
-        return [Obstacle(f"node {number} is rejoining", f"esctl health --wait 60 {name}")]
+        return [Obstacle(f"node {number} is rejoining", f"esctl status health --wait 60 {name}")]
     if report.faults:
         broken = f"node {number} is broken on purpose: {report.faults_text}"
         return [Obstacle(broken, f"esctl fault heal --all {name}")]
@@ -122,7 +122,9 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
         return []
     if status["leader"] != floor.leader or report.number("term") != floor.term:
         return [
-            Obstacle(f"node {number} does not follow node {floor.leader}", f"esctl health --wait 10 {name}")
+            Obstacle(
+                f"node {number} does not follow node {floor.leader}", f"esctl status health --wait 10 {name}"
+            )
         ]
     if number in survey.unheard:
         return [Obstacle(f"node {floor.leader} does not hear node {number}", f"esctl why {name}")]

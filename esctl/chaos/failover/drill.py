@@ -219,7 +219,8 @@ class Drill:
             await self.load.wait_answered(since_s)
         if patience.cancelled_caught:
             raise Inconclusive(
-                f"all nodes answer, and nothing was acked for {SERVE_TIMEOUT_S:g} s", next_step="esctl health"
+                f"all nodes answer, and nothing was acked for {SERVE_TIMEOUT_S:g} s",
+                next_step="esctl status health",
             )
 
     async def _level(self) -> Standing:

@@ -133,7 +133,9 @@ def overload(result: "Result") -> list[View]:
 def ended(result: "Result", errors: Sequence[Trouble], views: Sequence[View]) -> Answer:
     """How a measurement ends: with what went wrong, or inconclusive where it is that of an overload."""
     if not errors and not any(run["events_per_s"] for run in result.runs):
-        nothing = Inconclusive("no event was acked, so there is nothing to measure", next_step="esctl health")
+        nothing = Inconclusive(
+            "no event was acked, so there is nothing to measure", next_step="esctl status health"
+        )
         return Answer(result.to_json(), views, [Trouble.of(nothing)], Exit.INCONCLUSIVE)
     if result.detail["rate_reached"] is not False:
         return Answer(result.to_json(), views, errors, Exit.ERROR if errors else Exit.OK)
@@ -223,6 +225,6 @@ def troubles(loads: Sequence["Load"]) -> list[Trouble]:
         for code, count in sorted(counts.items())
     ]  # fmt: skip
     if not errors and any(not load.acked for load in loads):
-        late = OperationTimeout("nothing was acked", next_step="esctl health")
+        late = OperationTimeout("nothing was acked", next_step="esctl status health")
         errors.append(Trouble.of(late))
     return errors

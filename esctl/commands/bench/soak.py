@@ -230,7 +230,7 @@ def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
     if grew and not drifted and (keys := endurance.filling()) is not None:
         return Inconclusive(
             f"memory grew while the deduplication window was filling, from {keys[0]:,} to {keys[1]:,} keys",
-            next_step="esctl bench soak, until the window is full; esctl dedup stats",
+            next_step="esctl bench soak, until the window is full; esctl dedup",
         )
     rising = ["memory grew"] * grew + ["latency drifted"] * drifted
     if rising:

@@ -1,4 +1,4 @@
-"""`esctl context`: short names for the clusters that one works with, and which of them is in use.
+"""`esctl config context`: short names for the clusters that one works with, and which of them is in use.
 
 A context is a table in the user's file, or in the project's, that names a cluster. The one in use is a
 setting like the others: `esctl config explain context` says where it comes from.
@@ -12,7 +12,7 @@ from esctl.cli import settings
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
-from esctl.commands.config import Project, file_of
+from esctl.commands.config.values import Project, file_of
 from esctl.errors import InvalidSetting
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.ui.escape import quoted
@@ -55,7 +55,7 @@ def ls(run: Invocation) -> Answer:
                 source.where,
             ]
         )
-    empty = "no contexts; make one: esctl context add NAME --to CLUSTER"
+    empty = "no contexts; make one: esctl config context add NAME --to CLUSTER"
     return Answer({"contexts": listed}, [Table(["context", "", "cluster", "from"], rows, empty=empty)])
 
 
@@ -95,7 +95,7 @@ def add(
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would let the context {name} name {to}, in {path}")])
     settings.write_context(path, name, to)
-    use = Fields([("next", f"esctl context use {quoted(name)}")])
+    use = Fields([("next", f"esctl config context use {quoted(name)}")])
     return Answer(data, [Line(f"the context {name} names the cluster {to}", Tone.GOOD), use])
 
 
@@ -106,7 +106,7 @@ def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: 
         known = ", ".join(run.settings.contexts) or "none"
         raise InvalidSetting(
             f"there is no context {name}; there are: {known}",
-            next_step=f"esctl context add {quoted(name)} --to CLUSTER",
+            next_step=f"esctl config context add {quoted(name)} --to CLUSTER",
         )
     path = file_of(project=project)
     cluster, _ = run.settings.contexts[name]
@@ -127,7 +127,9 @@ def rm(run: Invocation, name: NameArgument, project: Project = False, dry_run: D
     if name not in settings.contexts_in(path):
         known = run.settings.contexts
         elsewhere = f"; it is in {known[name][1]}" if name in known else ""
-        raise InvalidSetting(f"there is no context {name} in {path}{elsewhere}", next_step="esctl context ls")
+        raise InvalidSetting(
+            f"there is no context {name} in {path}{elsewhere}", next_step="esctl config context ls"
+        )
     data: dict[str, Any] = {"name": name, "file": str(path)}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would remove the context {name} from {path}")])

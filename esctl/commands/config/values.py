@@ -10,11 +10,10 @@ import typer
 
 from esctl.cli import settings
 from esctl.cli.arguments import DryRun
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.cli.settings import Setting, Settings
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 
-app = new_typer()
 KeyArgument = Annotated[
     str,
     typer.Argument(
@@ -29,7 +28,6 @@ Project = Annotated[
 PROJECT_FILE: Final = "esctl.toml"
 
 
-@command(app, "show")
 def show(run: Invocation) -> Answer:
     """Show every setting, its value and where that comes from"""
     found = [_effective(run.settings, key) for key in settings.KNOWN]
@@ -42,7 +40,6 @@ def show(run: Invocation) -> Answer:
     return Answer(data, [Table(["key", "value", "from", "what it is"], rows)])
 
 
-@command(app, "explain")
 def explain(run: Invocation, key: KeyArgument) -> Answer:
     """Explain where a value comes from, and what it hides"""
     known = settings.checked(key, "the command line")
@@ -60,7 +57,6 @@ def explain(run: Invocation, key: KeyArgument) -> Answer:
     return Answer(data, [Fields(pairs)])
 
 
-@command(app, "set", changes=True)
 def put(
     run: Invocation,
     key: KeyArgument,
@@ -82,7 +78,6 @@ def put(
     return Answer(data, [Line(f"{key} is {_text(wanted)} in {path}", Tone.GOOD)])
 
 
-@command(app, "unset", changes=True)
 def unset(run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
     """Take a value out of the user's file, or out of the project's"""
     settings.checked(key, "the command line")

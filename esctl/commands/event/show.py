@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
@@ -14,10 +14,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
 if TYPE_CHECKING:
     from esnode.client import StoredEvent
 
-app = new_typer()
 
-
-@command(app, "event")
 def event(
     run: Invocation,
     offset: Annotated[

@@ -1,4 +1,4 @@
-"""`esctl trace`: where one event is, on each node; or how a probe goes from a client to all, measured."""
+"""`esctl event trace`: where one event is on each node, or how a probe goes from a client to all."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.cli.arguments import DryRun
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from esctl.query.whereabouts import EntryCopy
     from esnode.raft.entry import Entry
 
-app = new_typer()
 _MATES: Final = 5
 """Of the events in the same batch, so many are named before and after."""
 
 
-@command(app, "trace", changes="live")
 def trace(
     run: Invocation,
     offset: Annotated[
@@ -42,7 +40,7 @@ def trace(
     if ways.count(True) != 1 or (source is None) is not (event_id is None) or (dry_run and not live):
         raise InvalidArgument(
             "trace an event by its offset, or by --source and --id together, or a new one with --live",
-            next_step="esctl trace 0, or: esctl trace --live",
+            next_step="esctl event trace 0, or: esctl event trace --live",
         )
     cluster = run.cluster()
     if live:
@@ -81,7 +79,7 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
         reasons = "; ".join(f"node {copy.node}: {copy.why}" for copy in found)
         raise Unreachable(
             f"no node of {cluster.name} answers: {reasons}",
-            next_step=f"esctl health --cluster {cluster.name}",
+            next_step=f"esctl status health --cluster {cluster.name}",
         )
     having = [copy for copy in found if copy.entry is not None]
     if not having:

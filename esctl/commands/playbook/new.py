@@ -77,7 +77,8 @@ title = "Begin with a cluster that is well"
 expect = ["health.ok", "faults.active == 0"]
 capture = { old_leader = "status.leader" }
 doc = """
-What was not well before cannot be told apart from what this does. If it fails, `esctl health` says why.
+What was not well before cannot be told apart from what this does. If it fails, `esctl status health`
+says why.
 """
 
 [[step]]

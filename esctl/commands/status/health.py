@@ -1,11 +1,11 @@
-"""`esctl health`: is the cluster well, and if not, why, and what helps? For people, scripts and probes."""
+"""`esctl status health`: is the cluster well, and if not, why, and what helps?"""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from esctl.query.checkup import Checkup
 
-app = new_typer()
 
-
-@command(app, "health")
 def health(
     run: Invocation,
     wait: Annotated[
@@ -35,7 +32,9 @@ def health(
 
     cluster = run.cluster()
     if watch and wait:
-        raise InvalidArgument("--watch goes on for ever, --wait ends", next_step="esctl health --watch")
+        raise InvalidArgument(
+            "--watch goes on for ever, --wait ends", next_step="esctl status health --watch"
+        )
     if watch:
         run.on_interrupt(lambda: None)
         run.trio(lambda: _watch(run.terminal, checkup.changes(cluster)))
@@ -76,7 +75,7 @@ def _data(checkup: "Checkup") -> dict[str, Any]:
 
 
 def answer_of(checkup: "Checkup") -> Answer:
-    """The answer of `esctl health`."""
+    """The answer of `esctl status health`."""
     survey, data = checkup.survey, _data(checkup)
     rows: list[list[Value]] = []
     for stage in checkup.stages:

@@ -1,4 +1,4 @@
-"""`esctl check`: single figures of a cluster for monitors.
+"""`esctl status metrics`: single figures of a cluster for monitors.
 
 Ends with the exit codes of `esctl`, but for `--format nagios`, which wants its own: 0 ok, 1 warning, 2
 critical, 3 unknown. A scrape (`--format prometheus`) has worked when it has figures, good or bad: 0.
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, PastThreshold
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Table, Tone, Trouble, Value
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from esctl.observe.diagnosis.situation import Situation
     from esctl.observe.monitoring.probes import Probe, ProbeReading
 
-app = new_typer()
 ALL: Final = "all"
 _TONES: Final = (Tone.GOOD, Tone.WARN, Tone.BAD, Tone.DIM)
 
 
-@command(app, "check")
-def check(
+def metrics(
     run: Invocation,
     probe: Annotated[
         Literal["quorum", "leader", "lag", "disk", "faults", "memory", "all"],
@@ -75,7 +73,7 @@ def _wanted(name: str, warn: float | None, crit: float | None) -> list["Probe"]:
     if name == ALL:
         raise InvalidArgument(
             "--warn and --crit are for one figure, and all have different ones",
-            next_step="esctl check lag --warn 1000 --crit 10000",
+            next_step="esctl status metrics lag --warn 1000 --crit 10000",
         )
     (probe,) = chosen
     # A threshold that is given alone moves the other one out of its way.
@@ -89,7 +87,7 @@ def _wanted(name: str, warn: float | None, crit: float | None) -> list["Probe"]:
         raise InvalidArgument(
             f"critical is worse than a warning: for {name} --warn {wanted.warn:g} must not be {way} --crit"
             f" {wanted.crit:g}",
-            next_step="esctl check --help",
+            next_step="esctl status metrics --help",
         )
     return [wanted]
 

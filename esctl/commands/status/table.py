@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View
@@ -13,12 +13,10 @@ from esctl.ui.formatting import duration, megabytes
 if TYPE_CHECKING:
     from esctl.query.survey import Report, Survey
 
-app = new_typer()
 CLOCK_OFF_MS: Final = 1_000
 """Less is what clocks of different machines may well differ by."""
 
 
-@command(app, "status")
 def status(
     run: Invocation,
     timeout: Annotated[
@@ -57,10 +55,10 @@ def warnings(survey: "Survey") -> list[str]:
         return []
     found = [f"node {r.node.id} is {_ailing(r)}; next: {r.next_step} {name}" for r in survey.down]
     if survey.leader is None and survey.may_fail >= 0:  # without a majority, waiting helps nobody
-        found.append(f"nobody leads at the moment; next: esctl health --wait 10 {name}")
+        found.append(f"nobody leads at the moment; next: esctl status health --wait 10 {name}")
     found += [
         f"node {r.node.id} is rejoining: it fetches its log from the others and does not vote;"
-        f" next: esctl health --wait 60 {name}"
+        f" next: esctl status health --wait 60 {name}"
         for r in survey.rejoining
     ]
     found += [
@@ -84,7 +82,7 @@ def warnings(survey: "Survey") -> list[str]:
         if forgotten:
             found.append(
                 f"node {report.node.id} has forgotten {forgotten:,} keys before their time: sent again, those"
-                f" events would be stored twice; next: esctl dedup stats {name}"
+                f" events would be stored twice; next: esctl dedup {name}"
             )
     return found
 

@@ -29,7 +29,7 @@ def lagging(seen: Situation) -> Iterator[Problem]:
             f"node {number} is {lag.events:,} events behind the leader"
             + (", and is catching up" if catching_up else ", and does not catch up"),
             [_pace(lag, seen.apart_s), *_link(seen, report)],
-            seen.command(f"health --wait {_patience_s(lag)}"),
+            seen.command(f"status health --wait {_patience_s(lag)}"),
             also=[seen.command(f"logs --node {number} --level warning"), seen.command("status")],
             nodes=frozenset({number}),
         )
@@ -59,7 +59,7 @@ def cut_off(seen: Situation) -> Iterator[Problem]:
                 f"it has heard nothing from a leader {since}; its role is {status.get('role')}",
                 *_link(seen, report),
             ],
-            seen.command("health --wait 10"),
+            seen.command("status health --wait 10"),
             first=f"check the way between node {report.node.id} and node {leader}: peer ports, firewall",
             also=[seen.command(f"logs --node {report.node.id} --tail 20")],
             nodes=frozenset({report.node.id}),
@@ -77,7 +77,7 @@ def _one_way(seen: Situation, report: Report, leader: int) -> Problem:
             f"nothing of node {number} has come within an election time; its answers do not count",
             *_link(seen, report),
         ],
-        seen.command("health --wait 10"),
+        seen.command("status health --wait 10"),
         first=f"check the way from node {number} to node {leader}: peer ports, firewall",
         also=[seen.command(f"logs --node {number} --tail 20")],
         nodes=frozenset({number}),

@@ -2,7 +2,7 @@
 
 A second look, up to a second later, is taken only where one cannot tell: a follower is behind, a node
 rejoins or is slow to answer, or nobody leads. Changes nothing and never prints. Called by `esctl why` and
-`esctl check`.
+`esctl status metrics`.
 """
 
 import os

@@ -109,7 +109,7 @@ def _will_be_refused(seen: Situation, setting: _Setting, values: Mapping[int, st
         f"the file of node {number} has other {setting.name} than the others': it will be refused"
         " once it is started with it",
         [*_values(values), setting.on_purpose],
-        seen.command("health"),
+        seen.command("status health"),
         first=f"put {setting.name} in {seen.survey.cluster.node(number).config} back to what the others have",
         nodes=frozenset(odd),
     )

@@ -130,7 +130,7 @@ def window_shrunk(seen: Situation) -> Iterator[Problem]:
             f"at most {limit:,} keys are kept (dedup.max_keys), and more events came than that",
             "one of those events, sent again, would be stored twice",
         ],
-        seen.command("dedup stats"),
+        seen.command("dedup"),
         first="raise dedup.max_keys (16 bytes of memory a key and node), or set when_full to refuse",
         nodes=frozenset(struck),
     )

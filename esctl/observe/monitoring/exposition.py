@@ -1,7 +1,7 @@
 """All figures of a cluster as Prometheus reads them, from one look at all nodes.
 
 Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`. A node that
-does not answer has `up` 0 and no other figures. Called by `esctl check --format prometheus`.
+does not answer has `up` 0 and no other figures. Called by `esctl status metrics --format prometheus`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ def checks(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
     name = seen.survey.cluster.name
     known = [reading for reading in readings if reading.value is not None]
     yield from _family(
-        "check_value", "the figure of a probe of esctl check", "gauge",
+        "check_value", "the figure of a probe of esctl status metrics", "gauge",
         [({"cluster": name, "probe": r.probe.name}, r.value) for r in known],
     )  # fmt: skip
     yield from _family(

@@ -1,7 +1,7 @@
 """A plugin's line as Nagios, Icinga and others read it: state, text, and figures after a bar.
 
 Pure. See the Monitoring Plugins Development Guidelines: one line, `label=value[unit];warn;crit`. Called by
-`esctl check --format nagios`.
+`esctl status metrics --format nagios`.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""The probes of `esctl check`: one figure of a cluster each, and what it means.
+"""The probes of `esctl status metrics`: one figure of a cluster each, and what it means.
 
 Pure. A figure past its threshold is a warning or critical; one that cannot be had is unknown, unless that
-itself is what the probe is about. Called by `esctl check`.
+itself is what the probe is about. Called by `esctl status metrics`.
 """
 
 import enum

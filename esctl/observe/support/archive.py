@@ -1,7 +1,7 @@
 """The support archive: which files are in it, how much of each, and what is left out on purpose.
 
 Reads descriptions, configurations, the ends of logs and of the audit log; never a data directory, so no
-event and no key. Everything passes through `redaction.py`. Called by `esctl debug bundle`.
+event and no key. Everything passes through `redaction.py`. Called by `esctl bundle`.
 """
 
 import dataclasses

@@ -96,7 +96,7 @@ def test_a_partition_outlives_a_killed_esctl_ends_with_its_lease_and_loses_nothi
     wait_active(fragile, 0)
     said, complained = load.communicate(timeout=60)
     assert load.returncode == 0, said + complained
-    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert fragile.data("status", "health", "--wait", "20")["healthy"]
     assert leader(fragile) != old
     assert [event for event, _ in events_of(fragile, old)] == ["fault_set", "fault_expired"]
     proof = fragile.data("verify", "--input", str(FLIGHTS), "--exact", "--wait", "20")
@@ -122,11 +122,11 @@ def told(cluster: RealCluster, old: int) -> None:
     for words in (f"fault {cut['details']['fault']}", f"n{new}: +", f"leads term {term}"):
         at = drawn.find(words, at)
         assert at >= 0, (words, drawn)
-    way = cluster.data("trace", "--live")
+    way = cluster.data("event", "trace", "--live")
     steps = {(step["step"], step["node"]) for step in way["steps"]}
     assert steps >= {("applied", node) for node in (1, 2, 3)} | {("appended", way["leader"]), ("acked", None)}
     assert all((step["after_ms"] or -1e9) <= step["before_ms"] for step in way["steps"])
-    trace = cluster.data("trace", "--source", "esctl/trace", "--id", way["event"]["id"])
+    trace = cluster.data("event", "trace", "--source", "esctl/trace", "--id", way["event"]["id"])
     assert (trace["offset"], trace["entry"]["index"], trace["equal"]) == (way["offset"], way["index"], True)
     assert trace["led_by"]["node"] == way["leader"]
     assert all(node["durable"] and node["applied"] and node["equal"] for node in trace["nodes"])
@@ -149,7 +149,7 @@ def told(cluster: RealCluster, old: int) -> None:
 def test_a_fault_of_the_network_is_shown_to_hit_and_to_be_gone(
     fragile: RealCluster, words: list[str]
 ) -> None:
-    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert fragile.data("status", "health", "--wait", "20")["healthy"]
     struck = fragile.data("fault", *words, "--lease", "60s", "--yes")
     assert struck["effect"] == "applied"
     assert all(node["evidence"] for node in struck["nodes"])
@@ -157,7 +157,7 @@ def test_a_fault_of_the_network_is_shown_to_hit_and_to_be_gone(
     assert healed["recovered"]
     assert len(healed["healed"]) == len(struck["orders"])
     assert active(fragile) == []
-    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert fragile.data("status", "health", "--wait", "20")["healthy"]
 
 
 def test_a_slow_disk_is_unknown_until_something_is_written(fragile: RealCluster, tmp_path: Path) -> None:
@@ -201,13 +201,13 @@ def test_a_paused_leader_goes_on_after_a_killed_esctl_and_a_killed_node_is_start
     pausing.send_signal(signal.SIGKILL)
     pausing.communicate()
     wait_active(fragile, 0)
-    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert fragile.data("status", "health", "--wait", "20")["healthy"]
     number = leader(fragile)
     killed = fragile.data("fault", "kill", str(number), "--lease", "3s")
     assert killed["effect"] == "applied"
     assert killed["leader_after"] not in (None, number)
     wait_active(fragile, 0)
-    assert fragile.data("health", "--wait", "20")["healthy"]
+    assert fragile.data("status", "health", "--wait", "20")["healthy"]
 
 
 def test_damage_at_rest_is_found_and_repaired_and_every_event_is_there_again(
@@ -245,7 +245,7 @@ def test_a_frozen_cluster_goes_on_and_a_storm_passes_and_both_are_counted(
 ) -> None:
     frozen = fragile.data("fault", "freeze", "--for", "3s", "--yes")
     assert (frozen["effect"], len(frozen["nodes"])) == ("applied", 3)
-    assert fragile.data("health", "--wait", "30")["healthy"]
+    assert fragile.data("status", "health", "--wait", "30")["healthy"]
     file = tmp_path / "storm.json"
     drawn = draw(4, (1, 2, 3), 5_000, kinds_of("isolate,drop,delay,duplicate,reorder"), 20)
     file.write_text(json.dumps(drawn.as_data()))
@@ -298,4 +298,4 @@ def test_a_cluster_that_was_not_made_for_it_refuses_every_fault(real_cluster: Re
     assert (drill.returncode, json.loads(drill.stdout)["errors"][0]["code"]) == (13, "ES3003")
     assert real_cluster.data("fault", "ls")["allowed"] == []
     assert real_cluster.data("fault", "heal", "--all")["healed"] == []
-    assert real_cluster.data("health", "--wait", "20")["healthy"]
+    assert real_cluster.data("status", "health", "--wait", "20")["healthy"]

@@ -82,7 +82,7 @@ def test_a_leader_that_is_cut_off_is_replaced_and_the_lease_outlives_esctl_and_n
     assert Network.of(cluster).cuts() == set()
     said, complained = load.communicate(timeout=60)
     assert load.returncode == 0, said + complained
-    assert apart.data("health", "--wait", "20")["healthy"]
+    assert apart.data("status", "health", "--wait", "20")["healthy"]
     assert leader(apart) != old
     assert apart.data("verify", "--input", str(events), "--exact", "--wait", "20")["verdict"] == "passed"
 
@@ -103,8 +103,8 @@ def test_a_cut_one_way_is_shown_to_hit_and_to_be_gone_after_heal(
         False,
         True,
     ]
-    health = apart.data("health", code=10)
+    health = apart.data("status", "health", code=10)
     assert any("broken on purpose" in reason for stage in health["stages"] for reason in stage["reasons"])
     assert apart.data("fault", "heal", "--all")["recovered"]
     assert active(apart) == []
-    assert apart.data("health", "--wait", "20")["healthy"]
+    assert apart.data("status", "health", "--wait", "20")["healthy"]

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from esctl.cli import auditlog
 from esctl.cli.auditlog import AuditLog, NotedCommand
-from esctl.cli.commandtable import ROWS, load
+from esctl.cli.commandtable import every_command
 from esctl.cli.instant import moment
 from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
 from esctl.clusters import state
@@ -23,19 +23,7 @@ from esctl.ui.answer import Answer
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes, plan
 
-
-def leaves() -> Iterator[tuple[str, Any]]:
-    """Every command, by its full name."""
-    for row in ROWS:
-        loaded = load(row)
-        members = getattr(loaded, "commands", None)
-        if members is None:
-            yield row.name, loaded
-        for name, member in (members or {}).items():
-            yield f"{row.name} {name}", member
-
-
-COMMANDS = dict(leaves())
+COMMANDS = every_command()
 CHANGES = {name for name, one in COMMANDS.items() if one.callback.declared.changes}
 
 

@@ -53,6 +53,12 @@ def test_each_shell_is_told_the_nodes_of_the_cluster_that_is_named(
     ("words", "told"),
     [
         ("esctl clus", ["cluster"]),
+        ("esctl status ", ["health", "metrics"]),
+        ("esctl status --time", ["--timeout"]),
+        ("esctl status health --wai", ["--wait"]),
+        ("esctl event tr", ["trace"]),
+        ("esctl event 5 --sou", ["--source"]),
+        ("esctl config context a", ["add"]),
         ("esctl cluster rest", ["restart"]),
         ("esctl config explain no_", ["no_color", "no_input"]),
         ("esctl schema bench f", ["failover"]),

@@ -45,7 +45,8 @@ def test_the_help_of_a_command_fits_in_80_columns_and_has_every_option(
 @pytest.mark.parametrize("name", GROUPS)
 def test_the_help_of_a_group_names_its_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     page = page_of(GROUPS[name], name, monkeypatch)
-    assert page.startswith(f"Usage: esctl {name} COMMAND ...\n")
+    assert page.startswith("Usage: ")
+    assert f" esctl {name} COMMAND ...\n" in page[:200]
     assert max(len(line.rstrip()) for line in page.splitlines()) <= 80
     names = re.findall(r"^  (\S+) ", page, re.MULTILINE)
     commands = GROUPS[name].commands

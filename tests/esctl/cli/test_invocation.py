@@ -316,7 +316,10 @@ def test_a_person_at_a_terminal_types_the_name_to_destroy(fakes: FakeNodes, tmp_
     ("said", "shown"),
     [
         ("esctl status", "esctl status --cluster a"),
-        ("esctl health; sending again is safe", "esctl health --cluster a; sending again is safe"),
+        (
+            "esctl status health; sending again is safe",
+            "esctl status health --cluster a; sending again is safe",
+        ),
         ("esctl logs; esctl cluster wait", "esctl logs --cluster a; esctl cluster wait --cluster a"),
         ("esctl logs --node 2", "esctl logs --node 2 --cluster a"),
         ("esctl status --cluster b", "esctl status --cluster b"),

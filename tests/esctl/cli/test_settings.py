@@ -163,29 +163,29 @@ def test_a_context_in_use_names_the_cluster_of_every_command(make_fakes: Callabl
     make_fakes("blue")
     make_fakes("green")
     for name in ("blue", "green"):
-        assert Run("context", "add", f"my-{name}", "--to", name).code == 0
+        assert Run("config", "context", "add", f"my-{name}", "--to", name).code == 0
     assert Run("node", "ls").code == 2
-    assert Run("context", "use", "my-green", "-o", "json").data["cluster"] == "green"
+    assert Run("config", "context", "use", "my-green", "-o", "json").data["cluster"] == "green"
     assert Run("node", "ls", "-o", "json").data["name"] == "green"
     assert Run("node", "ls", "-c", "blue", "-o", "json").data["name"] == "blue"
-    listed = Run("context", "ls", "-o", "json").data["contexts"]
+    listed = Run("config", "context", "ls", "-o", "json").data["contexts"]
     assert [(one["name"], one["cluster"], one["used"]) for one in listed] == [
         ("my-blue", "blue", False),
         ("my-green", "green", True),
     ]
-    assert Run("context", "show", "-o", "json").data["cluster"] == "green"
-    assert Run("context", "add", "my-green", "--to", "blue").code == 0
+    assert Run("config", "context", "show", "-o", "json").data["cluster"] == "green"
+    assert Run("config", "context", "add", "my-green", "--to", "blue").code == 0
     assert Run("node", "ls", "-o", "json").data["name"] == "blue"
 
 
 def test_a_context_that_nobody_defined_cannot_be_used(fakes: FakeNodes) -> None:
-    assert Run("context", "use", "nowhere").code == 2
-    assert Run("context", "add", "x", "--to", "nowhere").code == 1
+    assert Run("config", "context", "use", "nowhere").code == 2
+    assert Run("config", "context", "add", "x", "--to", "nowhere").code == 1
     user('context = "nowhere"\n')
     run = Run("node", "ls", "-o", "json")
     assert run.code == 2
     assert "names the context nowhere" in run.document["errors"][0]["message"]
-    assert Run("context", "ls").code == 0
+    assert Run("config", "context", "ls").code == 0
 
 
 def test_a_cluster_set_beside_a_context_wins_over_it_and_that_is_said(
@@ -194,8 +194,8 @@ def test_a_cluster_set_beside_a_context_wins_over_it_and_that_is_said(
     make_fakes("blue")
     make_fakes("green")
     user('cluster = "blue"\n')
-    Run("context", "add", "g", "--to", "green")
-    run = Run("context", "use", "g")
+    Run("config", "context", "add", "g", "--to", "green")
+    run = Run("config", "context", "use", "g")
     assert "commands are about blue all the same" in run.err
 
 
@@ -233,8 +233,8 @@ def test_a_directory_that_is_gone_or_may_not_be_looked_into_has_no_file(
 
 def test_defining_a_context_again_keeps_the_others(fakes: FakeNodes) -> None:
     for name in ("prod", "dev", "test", "prod"):
-        assert Run("context", "add", name, "--to", "fake").code == 0
-    assert [one["name"] for one in Run("context", "ls", "-o", "json").data["contexts"]] == [
+        assert Run("config", "context", "add", name, "--to", "fake").code == 0
+    assert [one["name"] for one in Run("config", "context", "ls", "-o", "json").data["contexts"]] == [
         "dev",
         "prod",
         "test",
@@ -243,13 +243,13 @@ def test_defining_a_context_again_keeps_the_others(fakes: FakeNodes) -> None:
 
 def test_a_context_is_removed_and_no_longer_in_use(fakes: FakeNodes) -> None:
     for name in ("prod", "dev"):
-        Run("context", "add", name, "--to", "fake")
-    Run("context", "use", "prod")
-    assert Run("context", "rm", "prod", "--dry-run").code == 0
-    path = Path(Run("context", "rm", "prod", "-o", "json").data["file"])
+        Run("config", "context", "add", name, "--to", "fake")
+    Run("config", "context", "use", "prod")
+    assert Run("config", "context", "rm", "prod", "--dry-run").code == 0
+    path = Path(Run("config", "context", "rm", "prod", "-o", "json").data["file"])
     assert list(settings.contexts_in(path)) == ["dev"]
-    assert Run("context", "show", "-o", "json").data["context"] is None
-    gone = Run("context", "rm", "prod", "-o", "json")
+    assert Run("config", "context", "show", "-o", "json").data["context"] is None
+    gone = Run("config", "context", "rm", "prod", "-o", "json")
     assert gone.code == 2
     assert "there is no context prod in" in gone.document["errors"][0]["message"]
     assert fakes.cluster.directory.exists()
@@ -258,9 +258,9 @@ def test_a_context_is_removed_and_no_longer_in_use(fakes: FakeNodes) -> None:
 def test_a_context_that_another_layer_uses_still_is_warned_of(
     fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Run("context", "add", "prod", "--to", "fake")
+    Run("config", "context", "add", "prod", "--to", "fake")
     monkeypatch.setenv("ESCTL_CONTEXT", "prod")
-    removed = Run("context", "rm", "prod")
+    removed = Run("config", "context", "rm", "prod")
     assert removed.code == 0
     assert "ESCTL_CONTEXT names it still; next: unset ESCTL_CONTEXT" in removed.err
 

@@ -52,7 +52,7 @@ def test_an_ending_that_is_not_known_or_says_something_else_is_refused(
         ("bench", "sweep", "--save"),
         ("bench", "failover", "--save"),
         ("playbook", "report", "--into"),
-        ("debug", "bundle", "--into"),
+        ("bundle", "--into"),
         ("timeline", "--into"),
     ],
     ids=" ".join,

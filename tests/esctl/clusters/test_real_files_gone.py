@@ -33,11 +33,11 @@ def test_nodes_end_when_their_directories_are_removed_and_a_start_says_what_is_l
     deadline = time.monotonic() + PATIENCE_S
     while any(node["state"] != "down" for node in emptied.data("node", "ls")["nodes"]):
         assert time.monotonic() < deadline
-    health = emptied.run("health")
+    health = emptied.run("status", "health")
     assert health.stdout.count("ES3132") == 3, health.stdout
     assert emptied.run("why").stdout.count("its files were removed or replaced while it ran") == 3
     started = emptied.run("cluster", "start")
     assert started.returncode == 0
     assert "the log is shorter than it was" in started.stderr
-    assert "acked events are gone" in emptied.run("health").stdout
+    assert "acked events are gone" in emptied.run("status", "health").stdout
     assert "log-shortened" in emptied.run("why", "-o", "json").stdout

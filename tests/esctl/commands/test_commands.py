@@ -128,7 +128,7 @@ def test_explain_tells_cause_outcome_and_next_step() -> None:
     assert data["code"] == "ES1203"
     assert data["definite"] is False
     assert data["exit_code"] == 124
-    assert "esctl health" in data["next"]
+    assert "esctl status health" in data["next"]
     assert "it may have been done" in Run("explain", "ES1203").out
     assert "the check was made, and changed nothing" in Run("explain", "ES4303").out
 

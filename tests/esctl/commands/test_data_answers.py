@@ -8,7 +8,8 @@ import pytest
 
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
-from esctl.commands import health, leader, status, verify
+from esctl.commands import leader, verify
+from esctl.commands.status import health, table
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
 from esctl.query.checkup import Checkup, Stage
@@ -72,7 +73,7 @@ def test_the_claim_in_the_highest_term_leads() -> None:
 def test_a_claim_that_a_majority_has_outvoted_is_no_leader() -> None:
     asleep = survey(report(1, role="leader", term=3), report(2, term=4), report(3, term=4))
     assert asleep.leader is None
-    assert rows_of(status.answer_of(asleep))[0][1] == "old leader"
+    assert rows_of(table.answer_of(asleep))[0][1] == "old leader"
 
 
 def test_a_single_node_in_a_higher_term_does_not_unseat_the_leader() -> None:
@@ -84,7 +85,7 @@ def test_a_single_node_in_a_higher_term_does_not_unseat_the_leader() -> None:
 
 
 def test_status_tells_programs_what_the_contract_says() -> None:
-    answer = status.answer_of(HEALTHY)
+    answer = table.answer_of(HEALTHY)
     assert answer.exit_code is Exit.OK
     assert (answer.data["leader"], answer.data["term"]) == (1, 4)
     assert answer.data["quorum"] == {
@@ -107,7 +108,7 @@ def test_status_tells_programs_what_the_contract_says() -> None:
 
 
 def test_a_node_that_is_down_is_a_row_with_its_reason() -> None:
-    answer = status.answer_of(ONE_DOWN)
+    answer = table.answer_of(ONE_DOWN)
     assert answer.exit_code is Exit.OK
     node = answer.data["nodes"][2]
     assert (node["id"], node["up"], node["why"], node["role"], node["next_offset"]) == (
@@ -118,27 +119,27 @@ def test_a_node_that_is_down_is_a_row_with_its_reason() -> None:
         None,
     )
     assert len(rows_of(answer)) == 3
-    (warning,) = status.warnings(ONE_DOWN)
+    (warning,) = table.warnings(ONE_DOWN)
     assert "esctl node start 3 --cluster drill" in warning
 
 
 def test_a_paused_node_wants_to_be_resumed() -> None:
-    assert any("esctl node resume 3" in warning for warning in status.warnings(TWO_DOWN))
+    assert any("esctl node resume 3" in warning for warning in table.warnings(TWO_DOWN))
 
 
 def test_a_paused_node_is_called_paused_and_not_down() -> None:
-    assert [row[1] for row in rows_of(status.answer_of(TWO_DOWN))] == ["leader", "down", "paused"]
-    assert "node 3 is paused; next: esctl node resume 3 --cluster drill" in status.warnings(TWO_DOWN)
+    assert [row[1] for row in rows_of(table.answer_of(TWO_DOWN))] == ["leader", "down", "paused"]
+    assert "node 3 is paused; next: esctl node resume 3 --cluster drill" in table.warnings(TWO_DOWN)
 
 
 def test_without_a_majority_nobody_is_told_to_wait() -> None:
     alone = survey(report(1, role="pre-candidate"), *TWO_DOWN.reports[1:])
     assert alone.leader is None
-    assert not any("--wait" in warning for warning in status.warnings(alone))
+    assert not any("--wait" in warning for warning in table.warnings(alone))
 
 
 def test_when_nobody_answers_the_rows_are_there_and_the_exit_says_so() -> None:
-    answer = status.answer_of(NONE_UP)
+    answer = table.answer_of(NONE_UP)
     assert answer.exit_code is Exit.UNREACHABLE
     assert [node["up"] for node in answer.data["nodes"]] == [False, False, False]
     assert answer.errors[0].next == "esctl cluster start drill"
@@ -150,18 +151,18 @@ def test_a_follower_lags_behind_the_leader_and_never_ahead_of_it() -> None:
         report(2, applied_index=40, next_offset=600),
         report(3, applied_index=51, next_offset=650),
     )
-    nodes = status.answer_of(lagging).data["nodes"]
+    nodes = table.answer_of(lagging).data["nodes"]
     assert [(node["lag_entries"], node["lag_events"]) for node in nodes] == [(0, 0), (10, 40), (0, 0)]
 
 
 def test_a_window_that_shrank_is_a_warning() -> None:
     shrunk = survey(report(1, role="leader", dedup={"forgotten_early": 7}), report(2), report(3))
-    assert "7 keys" in status.warnings(shrunk)[0]
+    assert "7 keys" in table.warnings(shrunk)[0]
 
 
 def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
     one = survey(report(1, role="leader"), report(2), report(3, rejoining=True))
-    answer = status.answer_of(one)
+    answer = table.answer_of(one)
     assert [row[1] for row in rows_of(answer)] == ["leader", "follower", "rejoining"]
     assert [node["rejoining"] for node in answer.data["nodes"]] == [False, False, True]
     assert answer.data["nodes"][2]["role"] == "follower"
@@ -169,9 +170,9 @@ def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
         "needed": 2, "up": 3, "counted": 2, "total": 3, "may_fail": 0, "held": True
     }  # fmt: skip
     assert one.quorum_text == "3 of 3 up, 1 rejoining, 2 needed: none more may fail"
-    (warning,) = status.warnings(one)
+    (warning,) = table.warnings(one)
     assert "node 3 is rejoining" in warning
-    assert "esctl health --wait 60 --cluster drill" in warning
+    assert "esctl status health --wait 60 --cluster drill" in warning
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_a_transfer_that_nobody_could_take_is_refused() -> None:
 def test_without_a_majority_of_the_data_nobody_is_told_to_start_what_is_left() -> None:
     def gone(*numbers: int) -> Answer:
         reports = [replace(r, without_data=r.node.id in numbers) for r in NONE_UP.reports]
-        return status.answer_of(survey(*reports))
+        return table.answer_of(survey(*reports))
 
     assert gone(3).errors[0].next == "esctl cluster start drill"
     assert gone(1, 3).errors[0].next == "esctl why --cluster drill"

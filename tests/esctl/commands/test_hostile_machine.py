@@ -37,7 +37,7 @@ ENDLESS = {"top": ["--once"]}
 WAITS = {"timeout", "wait"}
 """Options that say how long a command waits for nodes that never come."""
 KNOWN_CODES = {int(code) for code in Exit} | {3}
-"""And 3: `check --format nagios` has codes of its own."""
+"""And 3: `status metrics --format nagios` has codes of its own."""
 HUGE = ["inf", "nan", "99999999999999999999", "9223372036854775807"]
 PARSED = {"drop", "reorder", "delay", "jitter", "rate", "lease", "for_", "by", "drift"}
 """Texts that hold a number with its unit."""

@@ -5,11 +5,10 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from esctl.cli.commandtable import ROWS, load
+from esctl.cli.commandtable import every_command
 from esctl.exits import Exit
 from esctl.playbook.commandline import CONSENT, consenting
 from tests.command_line import parse
@@ -21,14 +20,11 @@ SOURCE = Path(__file__).resolve().parents[3] / "esctl"
 
 def commands_with(option: str) -> set[str]:
     """Every command that has the option, by its full name."""
-
-    def below(name: str, command: Any) -> Iterator[str]:
-        for member, inner in getattr(command, "commands", {}).items():
-            yield from below(f"{name} {member}", inner)
-        if any(option in parameter.opts for parameter in command.params):
-            yield name
-
-    return {name for row in ROWS for name in below(row.name, load(row))}
+    return {
+        name
+        for name, command in every_command().items()
+        if any(option in parameter.opts for parameter in command.params)
+    }
 
 
 WHOLE = {
@@ -149,7 +145,7 @@ def test_a_name_that_is_wrong_confirms_no_cut_even_where_nothing_is_in_the_way(c
     for number in ("2", "3"):
         cluster.run("node", "start", number)
         cluster.run("node", "resume", number)
-    cluster.data("health", "--wait", "60")
+    cluster.data("status", "health", "--wait", "60")
     for words in (["--confirm", "other"], ["--confirm", "other", CONSENT], ["--confirm", ""]):
         done = cluster.run("compact", "--before", "1", *words, "-o", "json")
         assert done.returncode == Exit.REFUSED, done.stdout

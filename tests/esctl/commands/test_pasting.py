@@ -116,7 +116,7 @@ def test_what_only_reads_answers_when_it_is_typed() -> None:
         ("esctl stauts", "there is no command `esctl stauts`; did you mean `status`?"),
         ("esctl node begin 1", "there is no command `esctl node begin`"),
         ("esctl node start", "Missing argument"),
-        ("look first; then: esctl health --wiat 5", "No such option"),
+        ("look first; then: esctl status health --wiat 5", "No such option"),
         ("esctl status shows it", "unexpected extra argument"),
         ("esctl fault --help", "help is no cure"),
         ("the newer esctl, if there is one", "only `esctl`"),
@@ -148,6 +148,6 @@ def test_an_answer_that_says_to_type_what_was_typed_is_found() -> None:
             "data": {"cluster": "a", "findings": [{"next": step, "also": []}]},
         }
 
-    pasting.check(answer("esctl health --cluster a"))
+    pasting.check(answer("esctl status health --cluster a"))
     with pytest.raises(AssertionError, match="is what was typed"):
         pasting.check(answer("esctl why --cluster a"))

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from esctl.clusters.backends.interface import RunState
-from esctl.commands import status, why
+from esctl.commands import why
+from esctl.commands.status import table
 from esctl.exits import Exit
 from esctl.observe.diagnosis.lastwords import EndKind, LastWords, LoggedElection, Repair
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
@@ -44,7 +45,7 @@ OTHERS = {"ttl_ms": 600_000, "max_keys": 2_000_000, "when_full": "shrink"}
 WINDOWS = [node(n, dedup=OTHERS | ({"ttl_ms": 60_000} if n == 3 else {})) for n in (1, 2, 3)]
 NEW_MEMBERS = LastWords(EndKind.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
 
-START, WAIT, LOOK = "esctl node start 2", "esctl health --wait 10", "esctl doctor"
+START, WAIT, LOOK = "esctl node start 2", "esctl status health --wait 10", "esctl doctor"
 ELSEWHERE = "esctl node replace 2 --data-dir DIR"
 SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
     "killed": (ended(2, KILLED), ProblemKind.NODE_DOWN, START),
@@ -88,12 +89,12 @@ SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
     ),
     "new members": (ended(2, NEW_MEMBERS), ProblemKind.SETTINGS_DIFFER, START),
     "paused": (seen(gone(3, RunState.PAUSED)), ProblemKind.NODE_PAUSED, "esctl node resume 3"),
-    "silent": (seen(gone(3, RunState.RUNNING)), ProblemKind.NODE_SILENT, "esctl health --wait 30"),
-    "repairing": (REPAIRING, ProblemKind.DAMAGE, "esctl health --wait 60"),
+    "silent": (seen(gone(3, RunState.RUNNING)), ProblemKind.NODE_SILENT, "esctl status health --wait 30"),
+    "repairing": (REPAIRING, ProblemKind.DAMAGE, "esctl status health --wait 60"),
     "rejoining": (
         seen(node(2, rejoining=True, rejoin_cause="copy")),
         ProblemKind.REJOINING,
-        "esctl health --wait 60",
+        "esctl status health --wait 60",
     ),
     "no quorum": (ONE_LEFT, ProblemKind.NO_QUORUM, "esctl cluster start drill"),
     "no leader": (seen(*NOBODY, before=look(*NOBODY)), ProblemKind.NO_LEADER, WAIT),
@@ -108,13 +109,13 @@ SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
         ProblemKind.OUTVOTED,
         WAIT,
     ),
-    "lagging": (STALLED, ProblemKind.LAGGING, "esctl health --wait 60"),
+    "lagging": (STALLED, ProblemKind.LAGGING, "esctl status health --wait 60"),
     "cut off": (seen(node(2, **CUT_OFF)), ProblemKind.CUT_OFF, WAIT),
     "fault": (seen(node(1, faults=[CUT])), ProblemKind.FAULT, "esctl fault heal cut-1"),
     "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), ProblemKind.SLOW_DISK, WAIT),
     "disk low": (seen(disks={2: Disk(10**9, 10**11)}), ProblemKind.DISK_LOW, ELSEWHERE),
     "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), ProblemKind.CLOCK_OFF, LOOK),
-    "window": (seen(node(2, dedup=DEDUP)), ProblemKind.WINDOW_SHRUNK, "esctl dedup stats"),
+    "window": (seen(node(2, dedup=DEDUP)), ProblemKind.WINDOW_SHRUNK, "esctl dedup"),
 }
 
 
@@ -160,7 +161,7 @@ def test_another_history_is_one_critical_finding_with_both_sides_and_the_end_und
 
 def test_another_history_is_told_by_status_and_health_too() -> None:
     survey = look(CONTRADICTED)
-    assert [SPLIT in warning and "esctl why" in warning for warning in status.warnings(survey)] == [True]
+    assert [SPLIT in warning and "esctl why" in warning for warning in table.warnings(survey)] == [True]
     assert checkup.ready(survey, None).flaws == [(SPLIT, "esctl why --cluster drill")]
 
 
@@ -303,9 +304,13 @@ def test_a_missing_quorum_holds_its_missing_nodes_with_their_reasons() -> None:
         (
             (gone(2, RunState.RUNNING), gone(3, RunState.RUNNING)),
             (),
-            "esctl health --wait 30 --cluster drill",
+            "esctl status health --wait 30 --cluster drill",
         ),
-        ((node(2, rejoining=True), node(3, rejoining=True)), (), "esctl health --wait 60 --cluster drill"),
+        (
+            (node(2, rejoining=True), node(3, rejoining=True)),
+            (),
+            "esctl status health --wait 60 --cluster drill",
+        ),
     ],
 )
 def test_the_way_back_to_a_quorum_depends_on_what_is_missing(
@@ -376,7 +381,7 @@ def test_a_lag_says_how_fast_it_closes_and_for_how_long_to_wait() -> None:
     assert (
         "9,000 to 6,000 events: it takes 4,000 a second, the leader 1,000; about 2 s left" in only.evidence[0]
     )
-    assert only.next == "esctl health --wait 10 --cluster drill"
+    assert only.next == "esctl status health --wait 10 --cluster drill"
     stuck = diagnose(STALLED).findings[0]
     assert stuck.severity is Severity.DEGRADED
     assert stuck.what.endswith("does not catch up")

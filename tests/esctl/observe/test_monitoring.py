@@ -9,7 +9,7 @@ import pytest
 
 from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.clusters.backends.interface import RunState
-from esctl.commands import check
+from esctl.commands.status import metrics
 from esctl.exits import Exit
 from esctl.observe.diagnosis import gathering
 from esctl.observe.diagnosis.gathering import gather
@@ -140,7 +140,7 @@ def test_labels_cannot_break_out_of_their_quotes() -> None:
 
 
 def thresholds(name: str, warn: float | None, crit: float | None) -> Probe:
-    (probe,) = check._wanted(name, warn, crit)
+    (probe,) = metrics._wanted(name, warn, crit)
     return probe
 
 
@@ -161,21 +161,21 @@ def test_a_threshold_given_alone_moves_the_other_out_of_its_way() -> None:
     ],
 )
 def test_thresholds_that_contradict_each_other_are_refused(words: list[str]) -> None:
-    run = Run("check", *words, "-o", "json")
+    run = Run("status", "metrics", *words, "-o", "json")
     assert run.code == 2
     assert run.document["errors"][0]["code"] == "ES4009"
 
 
 def test_for_nagios_a_check_that_cannot_be_made_is_unknown() -> None:
-    run = Run("check", "lag", "--format", "nagios", "--cluster", "nowhere")
+    run = Run("status", "metrics", "lag", "--format", "nagios", "--cluster", "nowhere")
     assert run.code == 3
     assert run.out.startswith("UNKNOWN - there is no cluster nowhere")
 
 
 def answered(situation: Situation, name: str) -> Any:
-    run = Invocation("check", SharedOptions())
-    probes = check._wanted(name, None, None)
-    return check._answer(run, situation, check._read(probes, situation), None, everything=name == "all")
+    run = Invocation("status metrics", SharedOptions())
+    probes = metrics._wanted(name, None, None)
+    return metrics._answer(run, situation, metrics._read(probes, situation), None, everything=name == "all")
 
 
 def test_the_answer_has_our_own_exit_codes_and_leads_to_why() -> None:

@@ -87,7 +87,7 @@ def calm() -> list[dict[str, Any]]:
 def mend(finding: dict[str, Any]) -> None:
     """Type what the finding says, and nothing else; then all is well."""
     esctl(*shlex.split(finding["next"])[1:])
-    assert esctl("health", "--wait", "20")["healthy"]
+    assert esctl("status", "health", "--wait", "20")["healthy"]
     calm()
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_differs_is_named_before_and_after_its_node_is_restarted() -
     assert "ttl_ms = 60000," in finding["evidence"][1] + finding["evidence"][0]
     refusals = {one["id"]: one["refusals"] for one in esctl("status")["nodes"]}[number]
     assert {one["code"] for one in refusals} == {"ES2031"}
-    stages = Run("health", "-o", "json").data["stages"]
+    stages = Run("status", "health", "-o", "json").data["stages"]
     assert any("do not talk to each other (ES2031)" in reason for one in stages for reason in one["reasons"])
     path.write_text(text)
     mend(finding)
@@ -229,7 +229,7 @@ def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
     damaged = first("damage")
     assert damaged["nodes"] == [number]
     assert " UTC: " in damaged["evidence"][0], damaged["evidence"]  # when, and in the node's own words what
-    esctl("health", "--wait", "30")
+    esctl("status", "health", "--wait", "30")
     notes = calm()
     assert [note["kind"] for note in notes] == ["damage"], notes
     (note,) = notes
@@ -238,7 +238,7 @@ def test_a_damaged_entry_is_named_until_the_node_has_repaired_itself() -> None:
 
 
 def test_figures_come_as_answers_as_streams_and_for_monitors() -> None:
-    words = [["top", "--every", "0.2"], ["health", "--watch"]]
+    words = [["top", "--every", "0.2"], ["status", "health", "--watch"]]
     streams = [begin(*each, "-o", "json") for each in words]
     try:
         (figures, change) = (
@@ -256,11 +256,11 @@ def test_figures_come_as_answers_as_streams_and_for_monitors() -> None:
     once = esctl("top", "--once", "--every", "0.2")
     assert once["events_per_s"] == 0.0
     assert once["read_ms"] > 0
-    plugin = Run("check", "quorum", "--format", "nagios")
+    plugin = Run("status", "metrics", "quorum", "--format", "nagios")
     assert (plugin.code, plugin.out.partition(" - ")[0]) == (0, "OK")
-    strict = Run("check", "memory", "--warn", "1", "--crit", "2", "--format", "nagios")
+    strict = Run("status", "metrics", "memory", "--warn", "1", "--crit", "2", "--format", "nagios")
     assert (strict.code, strict.out.partition(" - ")[0]) == (2, "CRITICAL")
-    scrape = Run("check", "all", "--format", "prometheus")
+    scrape = Run("status", "metrics", "all", "--format", "prometheus")
     assert scrape.code == 0
     assert 'eventstreamcore_up{cluster="patient",node="3"} 1' in scrape.out.splitlines()
 

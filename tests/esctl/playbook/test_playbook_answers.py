@@ -343,9 +343,9 @@ def test_a_reply_is_read_from_the_one_document_of_a_command() -> None:
 async def test_a_command_that_is_cancelled_ends_as_by_ctrl_c_and_not_later() -> None:
     esctl = ChildProcesses("drill", consent=True)
     begun = trio.current_time()
-    reply = await esctl.run(["health", "--wait", "600"], 2.0)
+    reply = await esctl.run(["status", "health", "--wait", "600"], 2.0)
     assert reply.exit == Exit.TIMEOUT
-    assert reply.why == "esctl health --wait 600 --cluster drill was not done within 2 s"
+    assert reply.why == "esctl status health --wait 600 --cluster drill was not done within 2 s"
     assert trio.current_time() - begun < 2.0 + STOP_S
 
 

@@ -146,6 +146,7 @@ BREAKS = [
     ("secret-shown", "restart", '"restart",', '"restart", "${inputs.token}",'),
     ("secret-shown", "steady", '"health.ok"', '"inputs.token == \'a\'"'),
     ("input-unused", "", '"${inputs.lease}"', '"30s"'),
+    ("old-words", "restart", '"node", "restart", "${item.one}"', '"trace", "--live"'),
     ("shell-step", "tell", 'kind = "http"', 'kind = "shell"'),
     ("doc-missing", "", 'doc = "What it is for"\n', ""),
     ("doc-missing", "cut", 'doc = "d"\nneeds', "needs"),
@@ -249,7 +250,7 @@ def test_steps_that_are_done_at_once_know_nothing_of_each_other() -> None:
         ("node", "there are: ls, start"),
         ("verify --exakt", "No such option"),
         ("status -o json", "-o is set by the run"),
-        ("health --help", "would only show its help"),
+        ("status health --help", "would only show its help"),
     ],
 )
 def test_a_command_line_that_cannot_be_typed_is_found_without_running_it(words: str, flaw: str) -> None:
@@ -301,6 +302,6 @@ def test_a_command_that_changes_something_does_not_say_that_it_only_reads(name: 
 
 
 def test_a_command_that_changes_something_with_one_option_only_reads_without_it() -> None:
-    assert impact.of_words(["trace", "0"]) is Impact.READS
-    assert impact.of_words(["trace", "--live"]) is Impact.WRITES
+    assert impact.of_words(["event", "trace", "0"]) is Impact.READS
+    assert impact.of_words(["event", "trace", "--live"]) is Impact.WRITES
     assert impact.of_words(["no-such-command"]) is Impact.WRITES

@@ -262,9 +262,9 @@ async def test_a_command_that_hangs_fails_its_step(
 async def test_who_judges_the_exit_code_is_not_failed_by_it(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    look = 'with = { argv = ["health"] }\nimpact = "ro"\nexpect = ["answer.exit == 10"]\n'
+    look = 'with = { argv = ["status", "health"] }\nimpact = "ro"\nexpect = ["answer.exit == 10"]\n'
     one = stage(tmp_path, step("look", "esctl", look))
-    one.world.replies["health"] = [Reply(10, {"healthy": False})]
+    one.world.replies["status health"] = [Reply(10, {"healthy": False})]
     assert (await one.begin()).verdict is RunVerdict.PASS
 
 

@@ -91,11 +91,11 @@ def test_a_log_is_read_backwards_by_whole_lines_across_its_blocks(tmp_path: Path
 
 @pytest.fixture
 def invoke(tmp_path: Path) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Runs `esctl trace` on a cluster of three nodes that are not there."""
+    """Runs `esctl event trace` on a cluster of three nodes that are not there."""
     state.add(plan("nowhere", tmp_path / "nowhere"))
 
     def run(*words: str) -> tuple[int, dict[str, Any]]:
-        done = typer.testing.CliRunner().invoke(app, ["trace", *words, "-o", "json"])
+        done = typer.testing.CliRunner().invoke(app, ["event", "trace", *words, "-o", "json"])
         return done.exit_code, json.loads(done.stdout)
 
     return run
@@ -114,7 +114,7 @@ def test_a_cluster_that_is_down_says_so_of_each_node_and_a_dry_run_sends_nothing
     code, answer = invoke("3")
     assert code == 20
     assert all(f"node {number}: " in answer["errors"][0]["message"] for number in (1, 2, 3))
-    assert answer["errors"][0]["next"] == "esctl health --cluster nowhere"
+    assert answer["errors"][0]["next"] == "esctl status health --cluster nowhere"
     code, answer = invoke("--live", "--dry-run")
     assert (code, answer["data"]["dry_run"]) == (0, True)
     assert answer["data"]["quorum"]["held"] is False

@@ -7,8 +7,7 @@ import trio
 import trio.testing
 
 from esctl.clusters.state import Cluster
-from esctl.commands import status as status_command
-from esctl.commands.status import warnings
+from esctl.commands.status import table
 from esctl.query import barrier, checkup, following, lookup, survey
 from esctl.query.barrier import confirmed_end
 from esctl.query.following import ReadRequest, Staleness
@@ -65,7 +64,7 @@ async def test_nodes_without_a_leader_are_no_quorum(tmp_path: Path) -> None:
     async with serving(nodes, tmp_path) as cluster:
         with pytest.raises(NoQuorum, match="no leader") as caught:
             await confirmed_end(cluster, 0.2)
-    assert caught.value.next_step == "esctl health --cluster wire"
+    assert caught.value.next_step == "esctl status health --cluster wire"
 
 
 async def test_a_cluster_where_nothing_listens_is_unreachable_before_the_time_out(tmp_path: Path) -> None:
@@ -234,7 +233,7 @@ async def test_a_fault_on_purpose_is_not_well_and_is_named_with_the_command_that
         "esctl fault heal --all --cluster wire",
     )
     assert found.serving
-    (warning,) = [words for words in warnings(found.survey) if "purpose" in words]
+    (warning,) = [words for words in table.warnings(found.survey) if "purpose" in words]
     assert warning.startswith("node 2 is broken on purpose: cut-1 (block, 8 s left)")
     assert warning.endswith("next: esctl fault heal cut-1 --cluster wire")
 
@@ -249,7 +248,7 @@ async def test_a_fault_is_one_line_however_many_nodes_have_a_part_in_it(tmp_path
     nodes[2].faults["disk-2"] = {"id": "disk-2", "kind": "disk-slow", "left_ms": 9_000, "hits": 0}
     async with serving(nodes, tmp_path) as cluster:
         found = await survey.ask(cluster)
-    assert [words for words in warnings(found) if "purpose" in words] == [
+    assert [words for words in table.warnings(found) if "purpose" in words] == [
         "nodes 1, 2, 3 are broken on purpose: net-1 (delay, drop, 4 s left);"
         " next: esctl fault heal net-1 --cluster wire",
         "node 3 is broken on purpose: disk-2 (disk-slow, 9 s left);"
@@ -263,7 +262,7 @@ async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path
     async with serving(nodes, tmp_path) as cluster:
         found = await survey.ask(cluster)
     assert [report.clock_is_off_ms for report in found.reports][::2] == [0, 0]
-    (warning,) = [words for words in warnings(found) if "clock" in words]
+    (warning,) = [words for words in table.warnings(found) if "clock" in words]
     assert warning.startswith("the clock of node 2 is 2h00m behind this machine's")
 
 
@@ -277,8 +276,8 @@ async def test_nodes_that_refuse_each_other_are_said_once_for_both(tmp_path: Pat
     (flaw,) = next(stage for stage in found.stages if stage.name == "ready").flaws
     said = f"nodes 1 and 3 do not talk to each other (ES2031): {why['reason']}"
     assert flaw == (said, "esctl why --cluster wire")
-    assert f"{said}; next: esctl why --cluster wire" in warnings(found.survey)
-    assert status_command.answer_of(found.survey).data["nodes"][2]["refusals"] == [{"peer": 1, **why}]
+    assert f"{said}; next: esctl why --cluster wire" in table.warnings(found.survey)
+    assert table.answer_of(found.survey).data["nodes"][2]["refusals"] == [{"peer": 1, **why}]
 
 
 COPIES_HELP = "esctl cluster stop wire; then esctl cluster start wire --trust-copy"
@@ -288,7 +287,7 @@ BY_HAND = 'esctl cluster stop wire; then esctl docs deployment, "When a majority
 @pytest.mark.parametrize(
     ("absent", "rejoining", "helps"),
     [
-        ((), {3: "damage"}, "esctl health --wait 60 --cluster wire"),
+        ((), {3: "damage"}, "esctl status health --wait 60 --cluster wire"),
         ((2,), {3: "copy"}, "esctl node start 2 --cluster wire"),
         ((), {1: "copy", 2: "copy", 3: "copy"}, COPIES_HELP),
         ((), {2: "copy", 3: "damage"}, COPIES_HELP),

@@ -64,7 +64,7 @@ def test_a_killed_node_is_a_row_makes_the_cluster_unhealthy_and_the_proof_open(
     try:
         row = real_cluster.data("status")["nodes"][number - 1]
         assert (row["id"], row["up"], row["why"], row["role"]) == (number, False, "not running", None)
-        health = real_cluster.data("health", code=10)
+        health = real_cluster.data("status", "health", code=10)
         assert (health["healthy"], health["serving"]) == (False, True)
         assert health["stages"][0]["next"] == [f"esctl node start {number} --cluster drill"]
         proof = real_cluster.data("verify", "--wait", "0", code=12)
@@ -74,7 +74,7 @@ def test_a_killed_node_is_a_row_makes_the_cluster_unhealthy_and_the_proof_open(
         assert f"esctl node start {number}" in refused.stderr
     finally:
         real_cluster.data("node", "start", str(number))
-    assert real_cluster.data("health", "--wait", "30")["healthy"]
+    assert real_cluster.data("status", "health", "--wait", "30")["healthy"]
 
 
 def test_a_paused_node_holds_up_nobody(real_cluster: RealCluster) -> None:
@@ -86,7 +86,7 @@ def test_a_paused_node_holds_up_nobody(real_cluster: RealCluster) -> None:
         assert real_cluster.data("verify", "--wait", "0", code=12)["nodes"][number - 1]["up"] is False
     finally:
         real_cluster.data("node", "resume", str(number))
-    assert real_cluster.data("health", "--wait", "30")["healthy"]
+    assert real_cluster.data("status", "health", "--wait", "30")["healthy"]
 
 
 def test_without_a_quorum_health_says_so_and_reads_end_in_time(real_cluster: RealCluster) -> None:
@@ -94,7 +94,7 @@ def test_without_a_quorum_health_says_so_and_reads_end_in_time(real_cluster: Rea
         real_cluster.data("node", "pause", str(number), "--yes")
     try:
         assert real_cluster.data("status")["quorum"]["held"] is False
-        health = real_cluster.data("health", code=10)
+        health = real_cluster.data("status", "health", code=10)
         assert {stage["stage"]: stage["ok"] for stage in health["stages"]}["quorum"] is False
         assert real_cluster.run("consume", "--max", "1").returncode in (10, 124)
         stale = real_cluster.run("consume", "--node", "3", "--max", "1", "-o", "json")
@@ -103,7 +103,7 @@ def test_without_a_quorum_health_says_so_and_reads_end_in_time(real_cluster: Rea
     finally:
         for number in (1, 2):
             real_cluster.data("node", "resume", str(number))
-    assert real_cluster.data("health", "--wait", "30")["healthy"]
+    assert real_cluster.data("status", "health", "--wait", "30")["healthy"]
 
 
 def test_the_leadership_goes_where_it_is_sent(real_cluster: RealCluster) -> None:
@@ -174,12 +174,12 @@ def test_an_event_is_found_by_offset_and_by_source_and_id(real_cluster: RealClus
 
 def test_the_deduplication_explains_itself(real_cluster: RealCluster) -> None:
     sent = flights()[7]
-    known = real_cluster.data("dedup", "explain", "--source", sent["source"], "--id", sent["id"])
+    known = real_cluster.data("event", "dedup", "--source", sent["source"], "--id", sent["id"])
     assert (known["known"], known["offset"], known["would_store"]) == (True, 7, False)
     assert known["expires_in_ms"] > 0
-    unknown = real_cluster.data("dedup", "explain", "--source", "/nowhere", "--id", "none")
+    unknown = real_cluster.data("event", "dedup", "--source", "/nowhere", "--id", "none")
     assert (unknown["known"], unknown["offset"], unknown["would_store"]) == (False, None, True)
-    stats = real_cluster.data("dedup", "stats")
+    stats = real_cluster.data("dedup")
     assert [node["live_keys"] for node in stats["nodes"]] == [FLIGHTS_COUNT] * 3
 
 

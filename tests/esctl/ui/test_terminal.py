@@ -20,7 +20,7 @@ FIELDS = Fields([("leader", 1), ("seconds", 0.125), ("whole", True)])
 ANSWER = Answer(
     {"leader": 1},
     [TABLE, FIELDS, Line("done")],
-    [Trouble("ES1203", "late", "slow disk", "esctl health")],
+    [Trouble("ES1203", "late", "slow disk", "esctl status health")],
     Exit.TIMEOUT,
 )
 
@@ -130,7 +130,9 @@ def test_json_output_is_one_document_with_the_errors_in_it() -> None:
         "command": "probe",
         "ok": False,
         "data": {"leader": 1},
-        "errors": [{"code": "ES1203", "message": "late", "cause": "slow disk", "next": "esctl health"}],
+        "errors": [
+            {"code": "ES1203", "message": "late", "cause": "slow disk", "next": "esctl status health"}
+        ],
     }
     assert err == ""
 
@@ -141,7 +143,7 @@ def test_an_error_says_what_why_and_what_to_type_next() -> None:
     assert err.splitlines() == [
         "error ES1203: no ack within 5 s",
         "  why: no answer within the time-out",
-        "  next: esctl health; sending again with the same ids is safe",
+        "  next: esctl status health; sending again with the same ids is safe",
     ]
     document = json.loads(shown(failed, Output.JSON)[0])
     assert document["ok"] is False

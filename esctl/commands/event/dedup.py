@@ -1,0 +1,63 @@
+"""`esctl event dedup`: what becomes of an event if it is sent now, and why."""
+
+from typing import Annotated
+
+import typer
+
+from esctl.cli.invocation import Invocation
+from esctl.ui.answer import Answer, Cell, Fields, Tone, Value
+from esctl.ui.escape import quoted
+from esctl.ui.formatting import span
+from esnode.dedup.batch import event_key
+
+
+def dedup(
+    run: Invocation,
+    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Name the event's source")],
+    event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
+) -> Answer:
+    """Say whether an event would be taken if it were sent now, and why"""
+    from esctl.query import lookup  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    known = state.offset is not None
+    data = {
+        "source": source,
+        "id": event_id,
+        "key": event_key(source, event_id).hex(),
+        "known": known,
+        "offset": state.offset,
+        "expires_in_ms": state.expires_in_ms if known else None,
+        "would_store": not known,
+        "why": _why(state.offset, state.expires_in_ms),
+    }
+    pairs: list[tuple[str, Value]] = [
+        ("source", source),
+        ("id", event_id),
+        ("key", Cell(str(data["key"]), Tone.DIM)),
+        ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
+        ("first offset", str(state.offset) if known else None),
+        ("known for", f"{span(state.expires_in_ms)} of log time" if known else None),
+        ("sent again", str(data["why"])),
+    ]
+    if not known:
+        pairs.append(
+            (
+                "in the log?",
+                f"esctl event --source {quoted(source)} --id {quoted(event_id)} --cluster {cluster.name}",
+            )
+        )
+    return Answer(data, [Fields(pairs)])
+
+
+def _why(offset: int | None, expires_in_ms: int) -> str:
+    if offset is None:
+        return (
+            "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
+            " (a producer session knows what it has sent for longer, by its numbers)"
+        )
+    return (
+        f"it would be acked with offset {offset} and not stored again; after another"
+        f" {span(expires_in_ms)} of log time it would be stored a second time"
+    )

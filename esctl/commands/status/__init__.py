@@ -1,0 +1,10 @@
+"""`esctl status`: how the cluster is. By itself it shows the nodes; others judge, and feed monitors."""
+
+from esctl.cli.invocation import command, new_typer
+from esctl.commands.status import health, metrics, table
+
+app = new_typer()
+
+command(app, "status")(table.status)
+command(app, "health")(health.health)
+command(app, "metrics")(metrics.metrics)

@@ -1,0 +1,59 @@
+"""The words of the version before: each works, runs the command of today, and says once what it is called."""
+
+import pytest
+
+from esctl.cli.commandtable import ROW_BY_NAME, every_command
+from esctl.cli.oldwords import OLD_TO_NEW, current
+from esctl.playbook import commandline, commands, impact
+from esctl.playbook.schema import Action, ActionKind, Impact
+from tests.esctl.cli.test_completion import completed
+from tests.esctl.commands.test_commands import Run
+
+EACH = pytest.mark.parametrize(("old", "new"), OLD_TO_NEW.items(), ids=list(OLD_TO_NEW))
+NAMES = set(every_command())
+
+
+@EACH
+def test_old_words_run_the_command_that_they_are_now(old: str, new: str) -> None:
+    was, now = Run(*old.split(), "--help"), Run(*new.split(), "--help")
+    assert (was.code, was.out) == (0, now.out)
+    assert was.err == f"`esctl {old}` is now `esctl {new}`; the old words work in this version only\n"
+    assert now.err == ""
+
+
+@EACH
+def test_the_new_words_name_a_command_and_the_old_ones_none(old: str, new: str) -> None:
+    assert any(name == new or name.startswith(f"{new} ") for name in NAMES)
+    assert old not in NAMES
+    assert " " in old or old not in ROW_BY_NAME
+
+
+@EACH
+def test_the_answer_of_old_words_has_the_new_name(old: str, new: str) -> None:
+    options = {"context": ["show"], "dedup explain": ["--source", "a", "--id", "b"], "trace": ["3"]}
+    run = Run("-o", "json", *old.split(), *options.get(old, []), *(["--into", "f.tgz"] * (new == "bundle")))
+    assert run.document["command"] == (f"{new} show" if old == "context" else new)
+
+
+def test_a_wrong_line_of_old_words_is_told_the_help_of_the_new_ones() -> None:
+    assert Run("health", "--wrong", "-o", "json").document["command"] == "status health"
+    assert "esctl status health --help" in Run("health", "--wrong").err
+
+
+def test_what_follows_old_words_stays_as_it_is() -> None:
+    assert current(["trace", "trace"])[0] == ["event", "trace", "trace"]
+    assert current(["dedup"]) == (["dedup"], "")
+    assert current([]) == ([], "")
+
+
+def test_old_words_are_completed_without_a_note() -> None:
+    assert "--wait" in completed("esctl health --")
+    assert completed("esctl context sh").split() == ["show"]
+
+
+def test_a_step_with_old_words_runs_the_new_ones() -> None:
+    action = Action(ActionKind.ESCTL, {"argv": ["trace", "--live"]})
+    words = commands.command_of(action)
+    assert words == ["event", "trace", "--live"]
+    assert commandline.flaw_of(words) == ""
+    assert impact.least_of(action) is Impact.WRITES
