@@ -1,9 +1,9 @@
 """What a start waits for: one node of three with a long log is killed and started again, part by part.
 
     python -m bench.restart [--events 20000000] [--live-keys 10000000] [--directory DIRECTORY] [--times 3]
-                            [--engine sqlite] [--no-savepoint]
+                            [--engine sqlite] [--no-checkpoint]
 
-Builds the log once, through the storage engine, with the savepoint as old as it may get, and gives it to
+Builds the log once, through the storage engine, with the checkpoint as old as it may get, and gives it to
 three nodes on loopback. Then one of them is killed and started, again and again: seconds from the start of
 the process to each line of its own log, processor time and memory when it votes. Files in the page cache.
 """
@@ -29,9 +29,9 @@ from typing import Any, Final
 
 from esnode import limits
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.config import Address, Config, Dedup, Member, dump
 from esnode.errors import EventStreamError
-from esnode.keeper import SavepointKeeper
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import HardState, Write
 from esnode.storage.engines import open_storage
@@ -45,7 +45,7 @@ ENTRIES_A_MS: Final = 7
 """Of log time: 450,000 events a second."""
 PARTS: Final = {
     "storage_opened": "storage",
-    "savepoint_loaded": "savepoint",
+    "savepoint_loaded": "checkpoint",
     "log_replayed": "log",
     "keys_indexed": "keys",
     "node_started": "started",
@@ -64,7 +64,7 @@ GIVE_UP_S: Final = 300.0
 
 
 def prepare(
-    directory: Path, engine: str, events: int, live_keys: int, *, savepoint: bool = True
+    directory: Path, engine: str, events: int, live_keys: int, *, checkpoint: bool = True
 ) -> list[Path]:
     """The configuration files of three nodes below `directory`, with so many events in the log of each.
 
@@ -72,27 +72,27 @@ def prepare(
     """
     dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=live_keys)
     first = directory / "node-1"
-    begun = time.monotonic()
-    asked = {"events": events, "live_keys": live_keys, "engine": engine, "no_savepoint": not savepoint}
+    pending = time.monotonic()
+    asked = {"events": events, "live_keys": live_keys, "engine": engine, "no_checkpoint": not checkpoint}
     if not first.exists():
-        build(first, engine, events, dedup, savepoint=savepoint)
+        build(first, engine, events, dedup, checkpoint=checkpoint)
         for node_id in (2, 3):
             give(engine, first, directory / f"node-{node_id}", node_id)
         (directory / BUILT).write_text(json.dumps(asked), encoding="utf-8")
     elif not (directory / BUILT).exists() or json.loads((directory / BUILT).read_text()) != asked:
         raise ValueError(f"{directory} holds another log than the one that is asked for")
     size_bytes = sum(each.stat().st_size for each in first.rglob("*") if each.is_file())
-    note(f"{events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - begun:.0f} s")
+    note(f"{events:,} events, {size_bytes / 1e9:.2f} GB, built in {time.monotonic() - pending:.0f} s")
     return configs(directory, engine, dedup)
 
 
-def build(path: Path, engine: str, events: int, dedup: Dedup, *, savepoint: bool) -> None:
+def build(path: Path, engine: str, events: int, dedup: Dedup, *, checkpoint: bool) -> None:
     """A directory of node 1 with so many events in its log."""
     tell_at_s = time.monotonic() + TELL_EVERY_S
     storage = open_storage(engine, path, Identity(CLUSTER, 1))
     machine = Machine(dedup, searchable=False)
     entries = 1 + -(-events // BATCH_EVENTS)
-    saved_at = max(1, entries - limits.SAVEPOINT_ENTRIES)
+    saved_at = max(1, entries - limits.CHECKPOINT_ENTRIES)
     source = random.Random(1)
     payload = source.randbytes(BATCH_EVENTS * EVENT_BYTES)
     group: list[Entry] = []
@@ -107,7 +107,7 @@ def build(path: Path, engine: str, events: int, dedup: Dedup, *, savepoint: bool
             if time.monotonic() > tell_at_s:
                 tell_at_s += TELL_EVERY_S
                 note(f"{machine.next_offset:,} of {events:,} events built")
-        if savepoint and index == saved_at:
+        if checkpoint and index == saved_at:
             _save(storage, machine)
     storage.close()
 
@@ -128,9 +128,9 @@ def _entry(index: int, offset: int, source: random.Random, payload: bytes) -> En
 
 
 def _save(storage: Storage, machine: Machine) -> None:
-    begun = SavepointKeeper(machine, storage, None).begin()
-    storage.keep_keys(begun.first_chunk, begun.chunks)
-    storage.keep_savepoint(begun.savepoint)
+    pending = Checkpointer(machine, storage, None).begin()
+    storage.keep_keys(pending.first_chunk, pending.chunks)
+    storage.save_checkpoint(pending.checkpoint)
 
 
 def give(engine: str, source: Path, target: Path, node_id: int) -> None:
@@ -160,7 +160,7 @@ class Process:
     """One node's process."""
 
     def __init__(self, config_file: Path) -> None:
-        self.begun = time.time()
+        self.pending = time.time()
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "esnode", "--config", str(config_file)],
             stderr=subprocess.PIPE,
@@ -186,7 +186,7 @@ class Process:
         patience.start()
         try:
             for line in self.lines():
-                since_s = datetime.fromisoformat(line["time"]).timestamp() - self.begun
+                since_s = datetime.fromisoformat(line["time"]).timestamp() - self.pending
                 at_s.setdefault(line["event"], since_s)
                 if "node_started" in at_s and "peer_connected" in at_s:
                     break
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where to build; the default is made and removed")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--engine", default="sqlite")
-    parser.add_argument("--no-savepoint", action="store_true", help="replay everything, once")
+    parser.add_argument("--no-checkpoint", action="store_true", help="replay everything, once")
     wanted = parser.parse_args()
     if min(wanted.events, wanted.live_keys, wanted.times) < 1:
         parser.error("--events, --live-keys and --times are 1 at least")
@@ -287,11 +287,11 @@ def _build_and_measure(wanted: argparse.Namespace) -> None:
         directory = wanted.directory or Path(opened.enter_context(tempfile.TemporaryDirectory()))
         try:
             files = prepare(
-                directory, wanted.engine, wanted.events, wanted.live_keys, savepoint=not wanted.no_savepoint
+                directory, wanted.engine, wanted.events, wanted.live_keys, checkpoint=not wanted.no_checkpoint
             )
         except ValueError as error:
             sys.exit(f"bench.restart: {error}")
-        measure(files, 1 if wanted.no_savepoint else wanted.times)
+        measure(files, 1 if wanted.no_checkpoint else wanted.times)
 
 
 def note(line: str) -> None:

@@ -22,7 +22,7 @@ from esnode import config as configuration
 from esnode import limits
 from esnode.config import Config
 from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
-from esnode.journal import JsonLines, open_journal
+from esnode.jsonlogging import JsonLines, open_node_log
 from esnode.node import Node, listen, run_until_stopped, unsound_peers
 from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
@@ -56,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     os.umask(0o077)  # engines make files of their own
     clock = WallClock()
-    journal = open_journal(config, clock)
+    node_log = open_node_log(config, clock)
     _raise_descriptor_limit()
     return_code = 0
     try:
         running = partial(keep_running, unsound=partial(unsound_peers, config))
-        trio.run(running, repair, partial(_run, config, journal, clock, repair))
+        trio.run(running, repair, partial(_run, config, node_log, clock, repair))
         log.info("node_stopped")
     except* EventStreamError as group:
         return_code = _report(first_of(group))
@@ -88,7 +88,7 @@ def _report(error: EventStreamError) -> int:
     return 1
 
 
-async def _run(config: Config, journal: JsonLines, clock: WallClock, repair: Repair) -> None:
+async def _run(config: Config, node_log: JsonLines, clock: WallClock, repair: Repair) -> None:
     with ExitStack() as opened:
         # The ports first: a node that cannot serve leaves its directory alone.
         clients, peers = await listen(config.me.client), await listen(config.me.peer)
@@ -100,7 +100,7 @@ async def _run(config: Config, journal: JsonLines, clock: WallClock, repair: Rep
         opened.callback(storage.close)
         make = partial(Node, config, storage, random.SystemRandom(), clock=clock)
         node = await trio.to_thread.run_sync(make)
-        journal.place = node.place
+        node_log.place = node.place
         await run_until_stopped(node, clients, peers)
 
 

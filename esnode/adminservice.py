@@ -1,7 +1,7 @@
-"""What the node does for whoever looks after its data: entries and snapshot for a backup, cuts, savepoints.
+"""What the node does for whoever looks after its data: entries and snapshot for a backup, cuts, checkpoints.
 
 Gives only what is applied, as the disk has it: nothing is encoded anew. Decides nothing about what may be
-cut: the operator's tool looks at the other nodes, this one knows only itself. A cut or a savepoint that was
+cut: the operator's tool looks at the other nodes, this one knows only itself. A cut or a checkpoint that was
 begun is seen through, by a task of `node.py`, also when its client leaves. Told by the sessions.
 """
 
@@ -12,17 +12,17 @@ from typing import TypeVar
 import trio
 
 from esnode import limits
+from esnode.checkpointer import Checkpointer
 from esnode.errors import Busy, OffsetOutOfRange
-from esnode.keeper import SavepointKeeper
 from esnode.messages import (
+    CheckpointTaken,
     CutPrefix,
     Entries,
     FetchSnapshot,
-    KeepSavepoint,
     PrefixCutTo,
     ReadEntries,
-    SavepointKept,
     SnapshotPiece,
+    TakeCheckpoint,
 )
 from esnode.raft.entry import Entry
 from esnode.retention import PrefixCutter
@@ -32,23 +32,23 @@ from esnode.view import View
 T = TypeVar("T")
 
 
-class AdminRequests:
+class AdminService:
     """One node's log and state, for operators."""
 
     def __init__(
-        self, view: View, worker: StorageWorker, cutter: PrefixCutter, keeper: SavepointKeeper
+        self, view: View, worker: StorageWorker, cutter: PrefixCutter, checkpointer: Checkpointer
     ) -> None:
         self._view = view
         self._worker = worker
         self._cutter = cutter
-        self._keeper = keeper
+        self._checkpointer = checkpointer
         self._snapshots_given = 0
         self._hand_in, self._handed_in = trio.open_memory_channel[Callable[[], Awaitable[None]]](
             limits.MAX_ADMIN_JOBS
         )
 
     async def run(self) -> None:
-        """Carry out cuts and savepoints, one at a time, for ever. Raises what the disk does."""
+        """Carry out cuts and checkpoints, one at a time, for ever. Raises what the disk does."""
         while True:
             job = await self._handed_in.receive()
             await job()
@@ -80,10 +80,10 @@ class AdminRequests:
         prefix_index = await self._seen_through(lambda: self._cutter.cut_before(request.before_offset))
         return PrefixCutTo(request.request_id, prefix_index, self._view.first_offset)
 
-    async def keep(self, request: KeepSavepoint) -> SavepointKept:
-        """Keep a savepoint of the state as it is by then. Raises `Busy`."""
-        savepoint = await self._seen_through(lambda: self._keeper.keep(self._worker))
-        return SavepointKept(request.request_id, savepoint.index)
+    async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
+        """Take a checkpoint of the state as it is by then. Raises `Busy`."""
+        checkpoint = await self._seen_through(lambda: self._checkpointer.take(self._worker))
+        return CheckpointTaken(request.request_id, checkpoint.index)
 
     async def _seen_through(self, work: Callable[[], Awaitable[T]]) -> T:
         """Let `run` do it. A session ends when its client leaves: a cut that ends in the middle would be
@@ -98,7 +98,7 @@ class AdminRequests:
         try:
             self._hand_in.send_nowait(job)
         except trio.WouldBlock:
-            raise Busy(f"{limits.MAX_ADMIN_JOBS} cuts and savepoints wait already") from None
+            raise Busy(f"{limits.MAX_ADMIN_JOBS} cuts and checkpoints wait already") from None
         await done.wait()
         return results[0]
 

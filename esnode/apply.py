@@ -1,8 +1,8 @@
 """What the log means: keys, offsets, producer sessions. Applies committed entries, one after the other.
 
 Deterministic: no clock, no randomness, nothing refused. Two machines that applied the same log, one by
-replay and one from a snapshot or a savepoint, are equal from then on (`digest`). Stores nothing. Called by
-the driver, the recovery, the retention when it cuts a prefix, and the keeper of savepoints.
+replay and one from a snapshot or a checkpoint, are equal from then on (`digest`). Stores nothing. Called by
+the driver, the recovery, the retention when it cuts a prefix, and the checkpointer.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import Snapshot
 
 SNAPSHOT_VERSION: Final = 2
-SAVEPOINT_VERSION: Final = 2
+CHECKPOINT_VERSION: Final = 2
 NAMELESS_VERSION: Final = 1
 """Of both, where no producer session has a name: older versions can read it."""
 DIGEST_BYTES: Final = 16
@@ -34,11 +34,11 @@ _SAVED_HEAD: Final = struct.Struct(">BQQ?Q")
 
 
 @dataclass(frozen=True, slots=True)
-class Savepoint:
+class Checkpoint:
     """The state after the entry at `index`, without the sealed chunks of keys that belong to it.
 
     These, numbered from `first_chunk` up to `open_chunk`, are kept apart: they never change, so one
-    savepoint costs only what came since the one before. The log is none the shorter for it.
+    checkpoint costs only what came since the one before. The log is none the shorter for it.
     """
 
     index: int
@@ -140,13 +140,13 @@ class Machine:
         self.keys.adopt(loaded.keys)
         self.producers.adopt(loaded.producers)
 
-    def savepoint(self) -> Savepoint:
+    def checkpoint(self) -> Checkpoint:
         """The state; `keys.sealed_chunks` has the rest of it, until the next change."""
         dedup, producers = self._dedup, self.producers.dump()
         refuses = dedup.when_full == "refuse"
-        version = SAVEPOINT_VERSION if self.producers.named else NAMELESS_VERSION
+        version = CHECKPOINT_VERSION if self.producers.named else NAMELESS_VERSION
         head = _SAVED_HEAD.pack(version, dedup.ttl_ms, dedup.max_keys, refuses, len(producers))
-        return Savepoint(
+        return Checkpoint(
             self.applied_index,
             self.applied_term,
             self.log_time_ms,
@@ -155,25 +155,25 @@ class Machine:
             b"".join((head, producers, self.keys.dump_outline())),
         )
 
-    def resume(self, savepoint: Savepoint, sealed: Iterable[bytes]) -> None:
-        """Become the machine of `savepoint`, whose chunks are `sealed`.
+    def resume(self, checkpoint: Checkpoint, sealed: Iterable[bytes]) -> None:
+        """Become the machine of `checkpoint`, whose chunks are `sealed`.
 
-        Raises `DamagedRecord` where they are not, and where the savepoint was made under other settings:
+        Raises `DamagedRecord` where they are not, and where the checkpoint was made under other settings:
         under these the log may mean something else. The machine is then unchanged.
         """
-        view, dedup = memoryview(savepoint.state), self._dedup
+        view, dedup = memoryview(checkpoint.state), self._dedup
         if len(view) < _SAVED_HEAD.size:
-            raise DamagedRecord("the savepoint ends within its head")
+            raise DamagedRecord("the checkpoint ends within its head")
         version, *settings, producers_len = _SAVED_HEAD.unpack_from(view)
-        refuse_newer("the state in the savepoint", version, SAVEPOINT_VERSION)
-        if version not in (NAMELESS_VERSION, SAVEPOINT_VERSION):
-            raise DamagedRecord(f"savepoint version {version} is not {SAVEPOINT_VERSION}")
+        refuse_newer("the state in the checkpoint", version, CHECKPOINT_VERSION)
+        if version not in (NAMELESS_VERSION, CHECKPOINT_VERSION):
+            raise DamagedRecord(f"checkpoint version {version} is not {CHECKPOINT_VERSION}")
         if settings != [dedup.ttl_ms, dedup.max_keys, dedup.when_full == "refuse"]:
-            raise DamagedRecord("the savepoint was made under other settings of the window")
+            raise DamagedRecord("the checkpoint was made under other settings of the window")
         keys_start = _SAVED_HEAD.size + producers_len
         producers = _producers(view[_SAVED_HEAD.size : keys_start], version)
         keys = self.keys.resume(view[keys_start:], sealed)
-        self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))
+        self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.log_time_ms, keys, producers))
 
     def _check(self, entry: Entry) -> None:
         if entry.index != self.applied_index + 1:
@@ -189,8 +189,8 @@ def format_of_snapshot(state: bytes) -> int:
     return _format_of(_HEAD, state)
 
 
-def format_of_savepoint(state: bytes) -> int:
-    """The same for the state of a savepoint."""
+def format_of_checkpoint(state: bytes) -> int:
+    """The same for the state of a checkpoint."""
     return _format_of(_SAVED_HEAD, state)
 
 
@@ -203,7 +203,7 @@ def _format_of(head: struct.Struct, state: bytes) -> int:
 
 
 def _producers(data: memoryview, version: int) -> ProducerTable:
-    """The sessions in a snapshot or savepoint; raises `DamagedRecord`."""
+    """The sessions in a snapshot or checkpoint; raises `DamagedRecord`."""
     producers = ProducerTable.load(data)
     if (version == NAMELESS_VERSION) == bool(producers.named):
         raise DamagedRecord(f"state of version {version} has {producers.named} producer sessions with a name")

@@ -16,6 +16,7 @@ import trio
 
 import esnode
 from esnode import errors, limits
+from esnode.clientmemory import FrameMemory
 from esnode.config import Address, Ancestor
 from esnode.errors import (
     Bug,
@@ -29,7 +30,6 @@ from esnode.errors import (
     WrongCluster,
     WrongNode,
 )
-from esnode.memory import FrameMemory
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
 from esnode.slots import source_of
 from esnode.tcpstream import TcpStream

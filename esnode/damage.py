@@ -25,7 +25,7 @@ from esnode.raft.entry import Entry
 from esnode.storage.directory import nobody_else
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage, pages
-from esnode.storage.segment import FILE_HEAD_BYTES, HEAD_BYTES, open_segment
+from esnode.storage.segmentfile import FILE_HEAD_BYTES, HEAD_BYTES, open_segment
 
 MAX_DRAWS: Final = 40
 """Bits that are tried where the entry's own bytes cannot be found in the files, as in compressed ones."""

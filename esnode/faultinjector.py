@@ -21,7 +21,7 @@ from esnode.wallclock import WallClock
 log = logging.getLogger(__name__)
 
 
-class Injector:
+class FaultInjector:
     """Sets, heals and ends faults."""
 
     def __init__(

@@ -3,7 +3,7 @@
 Pure: time and chance come in. Decides what may be set, for how long, and what each fault does; a fault is
 over when its lease is, whoever set it. A message is struck whole or not at all: Raft sends again what is
 lost, and no byte of a frame that leaves is changed. Asked by `peerlink.py`, `replication.py`, the storage
-worker and the wall clock, each only while it has a fault; filled by `injector.py`; read by the status.
+worker and the wall clock, each only while it has a fault; filled by `faultinjector.py`; read by the status.
 """
 
 import enum

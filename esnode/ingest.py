@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from esnode import limits
+from esnode.clientmemory import ReaderTooSlow
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
 from esnode.errors import (
@@ -30,7 +31,6 @@ from esnode.errors import (
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.inbox import Inbox
-from esnode.memory import ReaderTooSlow
 from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.reading import Reader

@@ -47,7 +47,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def open_journal(config: Config, clock: WallClock) -> JsonLines:
+def open_node_log(config: Config, clock: WallClock) -> JsonLines:
     """Send every log line of this process to standard error; returns the formatter, to set `place`."""
     formatter = JsonLines(config.node_id, clock)
     handler = logging.StreamHandler(sys.stderr)

@@ -64,14 +64,14 @@ MAX_CACHED_TAIL_BYTES: Final = 16 * MIB
 """Entries kept in memory behind the applied index, for followers and subscribers."""
 MAX_FETCH_BYTES: Final = 1 * MIB
 """Entries read from disk at once: several messages, since each such question waits for a commit to end."""
-SAVEPOINT_ENTRIES: Final = 32_768
-"""Entries applied since the last savepoint, after which another one is due: a start replays as many."""
-SAVEPOINT_BYTES: Final = 128 * MIB
+CHECKPOINT_ENTRIES: Final = 32_768
+"""Entries applied since the last checkpoint, after which another one is due: a start replays as many."""
+CHECKPOINT_BYTES: Final = 128 * MIB
 """The same in bytes of the log, for large entries."""
-SAVEPOINT_CHECK_S: Final = 1.0
-SAVEPOINT_PIECE_CHUNKS: Final = 16
+CHECKPOINT_CHECK_S: Final = 1.0
+CHECKPOINT_PIECE_CHUNKS: Final = 16
 """Chunks of keys written at once: 1 MiB."""
-SAVEPOINT_PAUSE_S: Final = 1 / 32
+CHECKPOINT_PAUSE_S: Final = 1 / 32
 """Between two pieces, so that the log's own syncs find the disk free: 32 MiB/s at most."""
 FILES_CHECK_S: Final = 1.0
 """How often a node looks whether its files are still those that it opened."""
@@ -102,7 +102,7 @@ MAX_SESSION_READS: Final = 4
 MAX_SESSION_OUTGOING_BYTES: Final = 4 * MIB
 """Replies that may wait for a client to read them before its next read is served."""
 MAX_ADMIN_JOBS: Final = 16
-"""Cuts and savepoints that operators have asked for and that wait their turn, of all clients together."""
+"""Cuts and checkpoints that operators have asked for and that wait their turn, of all clients together."""
 MAX_SNAPSHOTS_GIVEN: Final = 2
 """Clients that are given the snapshot at the same time: it is in memory once for each."""
 MAX_CLIENT_CONNECTIONS: Final = 1024
@@ -208,9 +208,9 @@ MAX_FAULT_LEASE_MS: Final = 600_000
 MAX_FAULT_DELAY_MS: Final = 10_000
 MAX_FAULT_JUMP_MS: Final = 366 * 24 * 3_600_000
 """How far a wall clock may be set forward or back on purpose."""
-SOUNDNESS_WINDOW_S: Final = 3.0
+PEER_DISKS_WINDOW_S: Final = 3.0
 """How long a node that has found damage waits to hear of the disks of all others; they call every second."""
-SOUNDNESS_PAUSE_S: Final = 0.2
+PEER_DISKS_PAUSE_S: Final = 0.2
 """Between two tries to tell one that is not there."""
 RECONNECT_MIN_S: Final = 0.02
 RECONNECT_MAX_S: Final = 1.0

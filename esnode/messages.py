@@ -337,14 +337,14 @@ class PrefixCutTo:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepSavepoint:
-    """Keep a savepoint now, so that the next start has little to replay."""
+class TakeCheckpoint:
+    """Take a checkpoint now, so that the next start has little to replay."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class SavepointKept:
+class CheckpointTaken:
     """It is on disk: the state after the entry at `index`."""
 
     request_id: int
@@ -352,7 +352,7 @@ class SavepointKept:
 
 
 FaultRequest = SetFault | HealFault | ListFaults
-AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | KeepSavepoint
+AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint
 ClientRequest = (
     Append
     | OpenProducerSession
@@ -364,7 +364,7 @@ ClientRequest = (
     | FaultRequest
     | AdminRequest
 )
-AdminReply = Entries | SnapshotPiece | PrefixCutTo | SavepointKept
+AdminReply = Entries | SnapshotPiece | PrefixCutTo | CheckpointTaken
 NodeReply = (
     Appended
     | Refused

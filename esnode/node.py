@@ -15,19 +15,20 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.adminrequests import AdminRequests
+from esnode.adminservice import AdminService
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
 from esnode.connection import ByteListener, Dialer, open_stream
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.errors import AddressTaken
+from esnode.faultinjector import FaultInjector
 from esnode.faults import FaultTable, not_allowed
 from esnode.inbox import Inbox
 from esnode.ingest import Ingest
-from esnode.injector import Injector
-from esnode.keeper import SavepointKeeper
+from esnode.peerdisks import PeerDisks
 from esnode.peeridentity import PeerIdentities
 from esnode.raft.core import Core
 from esnode.raft.messages import NodeId, Snapshot, Transfer
@@ -37,7 +38,6 @@ from esnode.repair import repairable
 from esnode.replication import Replication
 from esnode.retention import PrefixCutter
 from esnode.scrub import Scrub
-from esnode.soundness import Soundness
 from esnode.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
@@ -97,12 +97,12 @@ class Node:
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         clock = WallClock() if clock is None else clock
         allowed = config.faults.allowed
-        self._injector = Injector(faults, self._replication, self.worker, clock) if allowed else None
+        self._injector = FaultInjector(faults, self._replication, self.worker, clock) if allowed else None
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
-        self.keeper = SavepointKeeper(machine, storage, found.savepoint)
-        parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.keeper)
+        self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
+        parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
         self._status = Status(*parts, process, clock)
-        self.admin = AdminRequests(self.view, self.worker, self.cutter, self.keeper)
+        self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
             incarnation,
@@ -117,7 +117,7 @@ class Node:
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
         )
-        self._scrub = Scrub(self.worker, self.keeper.last_index)
+        self._scrub = Scrub(self.worker, self.checkpointer.last_index)
 
     async def run(
         self,
@@ -139,7 +139,7 @@ class Node:
                 nursery.start_soon(self.worker.watch_files, name="files")
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
-            nursery.start_soon(self.keeper.run, self.worker, name="savepoints")
+            nursery.start_soon(self.checkpointer.run, self.worker, name="checkpoints")
             nursery.start_soon(self.admin.run, name="admin")
             nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")
@@ -189,7 +189,7 @@ async def unsound_peers(config: Config) -> list[int]:
     with ExitStack() as opened:
         for listener in listeners:
             opened.callback(listener.socket.close)
-        return await Soundness(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
+        return await PeerDisks(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
 
 
 async def run_until_stopped(

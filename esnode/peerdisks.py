@@ -14,7 +14,6 @@ from dataclasses import replace
 import trio
 
 from esnode import limits
-from esnode.agreement import Agreement
 from esnode.config import Config, Member
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, greet, open_stream
 from esnode.errors import (
@@ -26,16 +25,17 @@ from esnode.errors import (
     Unreachable,
 )
 from esnode.messages import Hello, Side
+from esnode.sharedsettings import SharedSettings
 
 log = logging.getLogger(__name__)
 
 
-class Soundness:
+class PeerDisks:
     """What one node hears of its peers' disks, while it is not running itself."""
 
     def __init__(self, config: Config, incarnation: int, dial: Dialer = open_stream) -> None:
         self._config = config
-        self._agreement = Agreement(config)
+        self._shared = SharedSettings(config)
         self._incarnation = incarnation
         self._dial = dial
         self._heard: dict[int, bool] = {}
@@ -45,10 +45,10 @@ class Soundness:
     async def unsound(self, listeners: Sequence[ByteListener]) -> list[int]:
         """The peers that say that they do not trust their disks, heard on the port for peers.
 
-        Takes as long as it takes to hear that all do; `limits.SOUNDNESS_WINDOW_S` where one does not, or says
-        nothing: that one is not among them.
+        Takes as long as it takes to hear that all do; `limits.PEER_DISKS_WINDOW_S` where one does not, or
+        says nothing: that one is not among them.
         """
-        with trio.move_on_after(limits.SOUNDNESS_WINDOW_S):
+        with trio.move_on_after(limits.PEER_DISKS_WINDOW_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.serve_listeners, self._hear, list(listeners))
                 for peer in self._config.peers:
@@ -82,9 +82,9 @@ class Soundness:
         while True:
             try:
                 async with Connection(await self._dial(peer.peer)) as connection:
-                    hello = self._agreement.hello(peer.id, self._incarnation)
+                    hello = self._shared.hello(peer.id, self._incarnation)
                     await greet(connection, replace(hello, rejoining=True))
             except (Unreachable, ConnectionLost):
-                await trio.sleep(limits.SOUNDNESS_PAUSE_S)
+                await trio.sleep(limits.PEER_DISKS_PAUSE_S)
             except (PeerError, OperatorError, CallerError):  # a Goodbye may say any of them
                 return

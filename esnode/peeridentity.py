@@ -3,7 +3,7 @@
 Decides who is turned away: a peer that comes with another directory than before, or with a log that ends
 before what it once held, and does not say that it rejoins; and a second process that runs as a peer. A node
 that rejoins itself takes any directory: what it remembers may be old. A name is durable before the peer is
-answered; how far the peers have come is, as often as savepoints are made, and soon after each election.
+answered; how far the peers have come is, as often as checkpoints are made, and soon after each election.
 Called by `replication.py`.
 """
 
@@ -73,17 +73,17 @@ class PeerIdentities:
     async def run(self) -> None:
         """Note durably, now and then, up to where the peers hold the log; for ever."""
         while True:
-            await trio.sleep(limits.SAVEPOINT_CHECK_S)
+            await trio.sleep(limits.CHECKPOINT_CHECK_S)
             self._learn()
             grown = max((at - self._noted.get(peer, 0) for peer, at in self._reached.items()), default=0)
             term = self._view.soft_state.term
-            if grown >= limits.SAVEPOINT_ENTRIES or (grown and term != self._noted_term):
+            if grown >= limits.CHECKPOINT_ENTRIES or (grown and term != self._noted_term):
                 reached = dict(self._reached)
                 await self._worker.aside(partial(self._worker.storage.remember_reached, reached))
                 self._noted, self._noted_term = reached, term
 
-    async def meet(self, hello: Hello, connected: int | None) -> None:
-        """Remember the directory of a peer.
+    async def check(self, hello: Hello, connected: int | None) -> None:
+        """Check the directory of a peer, and remember it.
 
         `connected`: the incarnation of the process that speaks as this peer at the moment, if one does.
         Raises `NodeRunsElsewhere`, `WrongNode`, `UnknownDirectory`, `OlderDirectory`, `ProtocolError`,

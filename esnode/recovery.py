@@ -1,8 +1,8 @@
 """How a node finds itself again: from what is on disk to a log and a machine.
 
-Begins with the last savepoint, or with the snapshot of what was cut, replays the committed entries after
+Begins with the last checkpoint, or with the snapshot of what was cut, replays the committed entries after
 it, and keeps the rest as the log's tail. Decides nothing: what is not known to be committed is not applied,
-and a savepoint that cannot be used costs only the time of a longer replay. Tells how long each part took.
+and a checkpoint that cannot be used costs only the time of a longer replay. Tells how long each part took.
 Runs in a worker thread, before anything else is started. Called by `node.py`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from esnode import limits
-from esnode.apply import Machine, Savepoint
+from esnode.apply import Checkpoint, Machine
 from esnode.errors import DamagedRecord
 from esnode.raft.log import Position, RaftLog
 from esnode.raft.messages import HardState
@@ -26,13 +26,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A node as it was when it last stopped. With a `savepoint`, nothing before it was looked at."""
+    """A node as it was when it last stopped. With a `checkpoint`, nothing before it was looked at."""
 
     hard_state: HardState
     log: RaftLog
     first_offset: int
     rejoining: bool
-    savepoint: Savepoint | None
+    checkpoint: Checkpoint | None
 
 
 def recover(storage: Storage, machine: Machine, clock: Clock = time.monotonic) -> Found:
@@ -43,9 +43,9 @@ def recover(storage: Storage, machine: Machine, clock: Clock = time.monotonic) -
     found = storage.recover()
     told = _Told(clock)
     with machine.keys.unindexed():
-        savepoint = _resume(storage, machine, found)
-        if savepoint is not None:
-            told.say("savepoint_loaded", savepoint_index=savepoint.index, live_keys=machine.keys.live)
+        checkpoint = _resume(storage, machine, found)
+        if checkpoint is not None:
+            told.say("savepoint_loaded", savepoint_index=checkpoint.index, live_keys=machine.keys.live)
         elif found.prefix_index:
             snapshot = storage.load_snapshot()
             assert snapshot is not None, "a log without its prefix has a snapshot"
@@ -71,30 +71,30 @@ def recover(storage: Storage, machine: Machine, clock: Clock = time.monotonic) -
         position=Position(machine.next_offset, machine.log_time_ms),
         tail=tail,
     )
-    return Found(found.hard_state, raft_log, found.prefix_offset, found.rejoining, savepoint)
+    return Found(found.hard_state, raft_log, found.prefix_offset, found.rejoining, checkpoint)
 
 
-def _resume(storage: Storage, machine: Machine, found: Recovered) -> Savepoint | None:
-    """Let `machine` begin with the last savepoint; None where there is none that is of use."""
+def _resume(storage: Storage, machine: Machine, found: Recovered) -> Checkpoint | None:
+    """Let `machine` begin with the last checkpoint; None where there is none that is of use."""
     try:
-        savepoint = storage.load_savepoint()
-        if savepoint is None or savepoint.index <= found.prefix_index:
+        checkpoint = storage.load_checkpoint()
+        if checkpoint is None or checkpoint.index <= found.prefix_index:
             return None
-        if _follows_from(savepoint, found):
-            machine.resume(savepoint, storage.kept_keys(savepoint.first_chunk, savepoint.open_chunk))
-            return savepoint
+        if _follows_from(checkpoint, found):
+            machine.resume(checkpoint, storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk))
+            return checkpoint
     except DamagedRecord as error:
         log.warning("savepoint_unusable", extra={"reason": str(error)})
         return None
     # Its entry was durable, and applied: the log has lost what was acked.
     raise DamagedRecord(
-        f"entry {savepoint.index} of term {savepoint.term} was applied, and the log does not hold it:"
+        f"entry {checkpoint.index} of term {checkpoint.term} was applied, and the log does not hold it:"
         f" it ends with entry {found.last_index}"
     )
 
 
-def _follows_from(savepoint: Savepoint, found: Recovered) -> bool:
-    return savepoint.index <= found.last_index and _term_at(found, savepoint.index) == savepoint.term
+def _follows_from(checkpoint: Checkpoint, found: Recovered) -> bool:
+    return checkpoint.index <= found.last_index and _term_at(found, checkpoint.index) == checkpoint.term
 
 
 def _term_at(found: Recovered, index: int) -> int:

@@ -150,7 +150,7 @@ async def keep_running(
     """`run` a node, which opens its storage with `repair`; after an error that can be repaired, again.
 
     With `inline` the repair is done in the event loop, not in another thread. `unsound` tells which other
-    nodes do not trust their disks, see `Soundness`. Raises what cannot be repaired.
+    nodes do not trust their disks, see `PeerDisks`. Raises what cannot be repaired.
     """
     while True:
         begun = trio.current_time()

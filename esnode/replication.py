@@ -13,7 +13,6 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.agreement import Agreement
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
 from esnode.errors import (
@@ -48,6 +47,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from esnode.sharedsettings import SharedSettings
 from esnode.slots import HandshakeDisplaced, Handshakes
 from esnode.view import View
 from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
@@ -70,7 +70,7 @@ class Replication:
         jitter: Jitter,
     ) -> None:
         self._config = config
-        self._agreement = Agreement(config)
+        self._shared = SharedSettings(config)
         self._incarnation = incarnation
         self._inbox = inbox
         self._view = view
@@ -121,7 +121,7 @@ class Replication:
     def _hello(self, peer: NodeId) -> Hello:
         last_index, applied_index = self._identities.own_end
         return replace(
-            self._agreement.hello(peer, self._incarnation),
+            self._shared.hello(peer, self._incarnation),
             directory=self._identities.own,
             rejoining=self._view.rejoining,
             last_index=last_index,
@@ -168,7 +168,7 @@ class Replication:
                 incarnation=self._incarnation,
                 allowed_side=Side.PEER,
                 peers=tuple(self.links),
-                agree=self._agreement.check,
+                agree=self._shared.check,
                 admit=self._admit,
             )
         peer = hello.node_id
@@ -194,7 +194,7 @@ class Replication:
     async def _admit(self, hello: Hello) -> None:
         if hello.node_id in self._struck and self._struck[hello.node_id].refuse():
             raise ConnectionLost(f"node {hello.node_id} is cut off on purpose")
-        await self._identities.meet(hello, self._speaking.get(hello.node_id))
+        await self._identities.check(hello, self._speaking.get(hello.node_id))
 
     def _copies(self, peer: NodeId) -> int:
         """How often a message that has come from a peer is heard."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import trio
 
 from esnode import limits
+from esnode.clientmemory import AnswerMemory, ReaderTooSlow
 from esnode.connection import Connection
-from esnode.memory import AnswerMemory, ReaderTooSlow
 from esnode.messages import LeaderIs
 from esnode.wire import Message, encode
 

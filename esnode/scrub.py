@@ -1,4 +1,4 @@
-"""Reading what the start did not read: the log before the savepoint, and the snapshot of what was cut.
+"""Reading what the start did not read: the log before the checkpoint, and the snapshot of what was cut.
 
 Decides only the pace. Damage is found by the storage, which checks whatever it reads, and ends the node as
 damage does that any reader meets (`repair`). Once after each start; what is written from then on was checked

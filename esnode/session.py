@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import trio
 
 from esnode import limits
+from esnode.clientmemory import ClientMemory
 from esnode.connection import Connection
 from esnode.errors import (
     Busy,
@@ -34,18 +35,17 @@ from esnode.errors import (
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.inbox import Inbox
-from esnode.memory import ClientMemory
 from esnode.messages import (
     AdminRequest,
     Append,
     Appended,
+    CheckpointTaken,
     CutPrefix,
     Entries,
     ExplainKey,
     FaultRequest,
     FetchSnapshot,
     HealFault,
-    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
@@ -56,17 +56,17 @@ from esnode.messages import (
     ReadEntries,
     Records,
     Refused,
-    SavepointKept,
     SetFault,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
     Subscribe,
+    TakeCheckpoint,
     TransferLeadership,
     Transferred,
 )
+from esnode.raft.appendorder import AppendOrder
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
-from esnode.raft.stream import Stream
 from esnode.reading import Page, Reader
 from esnode.replies import Replies
 from esnode.slots import Openings
@@ -82,7 +82,7 @@ SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | Admi
 
 
 class AdminHandler(Protocol):
-    """Carries out the requests of an operator; `AdminRequests` in `adminrequests.py` does."""
+    """Carries out the requests of an operator; `AdminService` in `adminservice.py` does."""
 
     async def entries(self, request: ReadEntries) -> Entries:
         """Some of them, as far as they are applied."""
@@ -98,8 +98,8 @@ class AdminHandler(Protocol):
         """Let the prefix go."""
         ...
 
-    async def keep(self, request: KeepSavepoint) -> SavepointKept:
-        """Keep a savepoint."""
+    async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
+        """Take a checkpoint."""
         ...
 
 
@@ -137,7 +137,7 @@ class Session:
         self._push = self._replies.push
         self._in_flight = 0
         self._in_flight_bytes = 0
-        self._stream = Stream()
+        self._append_order = AppendOrder()
         self._refused_run: int | None = None
         """The run of the append that was last refused here, before the core had it."""
         self._reads = trio.Semaphore(limits.MAX_SESSION_READS)
@@ -198,7 +198,7 @@ class Session:
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
             case SetFault() | HealFault() | ListFaults():
                 self._answer_faults(message)
-            case ReadEntries() | FetchSnapshot() | CutPrefix() | KeepSavepoint():
+            case ReadEntries() | FetchSnapshot() | CutPrefix() | TakeCheckpoint():
                 self._start(nursery, message, partial(self._serve_admin, message))
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
@@ -221,7 +221,7 @@ class Session:
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size)
         taken = self._propose(
-            message.request_id, size, settle, lambda token: Propose(token, batch, self._stream, run)
+            message.request_id, size, settle, lambda token: Propose(token, batch, self._append_order, run)
         )
         if not taken:
             self._refused_run = run
@@ -419,8 +419,8 @@ class Session:
                 await admin.snapshot(request, self._push_piece)
             case CutPrefix():
                 self._push(await admin.cut(request))
-            case KeepSavepoint():
-                self._push(await admin.keep(request))
+            case TakeCheckpoint():
+                self._push(await admin.checkpoint(request))
 
     async def _push_piece(self, piece: SnapshotPiece) -> None:
         await self._replies.wait_drained()

@@ -2,7 +2,7 @@
 
 Decides which these are: the members, since a majority of one list is none of another, and `[dedup]`, since
 what is a duplicate would depend on who leads. Each has one canonical text and a digest of it. Timers, limits
-of the log, engines and addresses may differ. Called by `replication.py`, `soundness.py` and the
+of the log, engines and addresses may differ. Called by `replication.py`, `peerdisks.py` and the
 status.
 """
 
@@ -27,7 +27,7 @@ class Setting:
     text: str
 
 
-class Agreement:
+class SharedSettings:
     """What one node is set to."""
 
     def __init__(self, config: Config) -> None:

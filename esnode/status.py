@@ -16,9 +16,9 @@ import trio
 
 import esnode
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.config import Config
 from esnode.faults import FaultTable
-from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.raft.following import tell_conflict
 from esnode.replication import Replication
@@ -48,7 +48,7 @@ class Status:
     worker: StorageWorker
     replication: Replication
     faults: FaultTable
-    keeper: SavepointKeeper
+    checkpointer: Checkpointer
     process: Callable[[], Process]
     clock: WallClock
     begun: float | None = None
@@ -77,7 +77,7 @@ class Status:
             "commit_index": raft_log.committed,
             "applied_index": self.view.applied_index,
             "prefix_index": raft_log.prefix_index,
-            "savepoint_index": self.keeper.last_index,
+            "savepoint_index": self.checkpointer.last_index,
             "first_offset": self.view.first_offset,
             "next_offset": self.view.next_offset,
             "log_time_ms": self.machine.log_time_ms,

@@ -2,7 +2,7 @@
 
 What it says is for people: the times in the log and one field of the status. Nothing is decided by it: log
 time, timers and leases go by the monotonic clock. Faults on purpose can shift it here, so that this can be
-shown. Made by `__main__`; asked by the journal and the status, struck by the injector.
+shown. Made by `__main__`; asked by the log lines and the status, struck by the injector.
 """
 
 import time

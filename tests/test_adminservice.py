@@ -7,12 +7,12 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.adminrequests import AdminRequests
+from esnode.adminservice import AdminService
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import Busy
 from esnode.inbox import Inbox
-from esnode.keeper import SavepointKeeper
 from esnode.messages import CutPrefix, FetchSnapshot, SnapshotPiece
 from esnode.raft.messages import HardState, Write
 from esnode.retention import PrefixCutter
@@ -23,14 +23,14 @@ from esnode.view import View
 from tests.backup.logs import DEDUP, log_of, machine_of
 
 
-def admin_of_an_empty_log() -> AdminRequests:
+def admin_of_an_empty_log() -> AdminService:
     member = Member(1, Address("127.0.0.1", 7201), Address("127.0.0.1", 7101))
     config = Config("c", 1, Path("unused"), (member,))
     storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
     machine, worker = Machine(Dedup()), StorageWorker(storage, inline=True)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     cutter = PrefixCutter(config, machine, view, worker, Inbox())
-    return AdminRequests(view, worker, cutter, SavepointKeeper(machine, storage, None))
+    return AdminService(view, worker, cutter, Checkpointer(machine, storage, None))
 
 
 async def test_no_more_than_a_few_clients_hold_a_snapshot_in_memory() -> None:
@@ -62,20 +62,20 @@ async def test_cuts_that_nobody_comes_to_carry_out_are_refused_in_the_end() -> N
         nursery.cancel_scope.cancel()
 
 
-async def test_a_savepoint_waits_for_the_snapshot_that_it_goes_by() -> None:
-    """A leader's snapshot is in the state at once, and on disk later. A savepoint that was there before it
+async def test_a_checkpoint_waits_for_the_snapshot_that_it_goes_by() -> None:
+    """A leader's snapshot is in the state at once, and on disk later. A checkpoint that was there before it
     would say after a crash that the log has lost what was acked."""
     storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
     machine, worker = Machine(DEDUP), StorageWorker(storage, inline=True)
     snapshot = machine_of(log_of([3, 1])).snapshot()
     worker.submit(Write(1, snapshot, HardState(snapshot.term, None), (), 0), lambda: None)
     machine.restore(snapshot)
-    keeper = SavepointKeeper(machine, storage, None)
+    checkpointer = Checkpointer(machine, storage, None)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keeper.keep, worker)
+        nursery.start_soon(checkpointer.take, worker)
         await trio.testing.wait_all_tasks_blocked()
-        assert keeper.last_index == 0
+        assert checkpointer.last_index == 0
         await nursery.start(worker.run)
         await trio.testing.wait_all_tasks_blocked()
-        assert (keeper.last_index, storage.recover().prefix_index) == (4, 4)
+        assert (checkpointer.last_index, storage.recover().prefix_index) == (4, 4)
         nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.apply import Machine, Savepoint, format_of_savepoint, format_of_snapshot
+from esnode.apply import Checkpoint, Machine, format_of_checkpoint, format_of_snapshot
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
 from esnode.dedup.producers import Opening
@@ -153,9 +153,9 @@ def test_machines_that_differ_in_anything_have_different_digests() -> None:
     assert len(set(digests)) == len(digests)
 
 
-def resumed(savepoint: Savepoint, chunks: Iterable[bytes], dedup: Dedup = DEDUP) -> Machine:
+def resumed(checkpoint: Checkpoint, chunks: Iterable[bytes], dedup: Dedup = DEDUP) -> Machine:
     one = Machine(dedup, seed=9)
-    one.resume(savepoint, chunks)
+    one.resume(checkpoint, chunks)
     return one
 
 
@@ -164,13 +164,13 @@ def chunks_of(one: Machine) -> list[bytes]:
 
 
 @given(st.lists(st.sampled_from([0, 1, 64, 1_000]), min_size=3, max_size=20), st.integers(0, 20))
-def test_savepoint_and_replay_lead_to_the_same_machine(wanted: list[int], cut: int) -> None:
+def test_checkpoint_and_replay_lead_to_the_same_machine(wanted: list[int], cut: int) -> None:
     log = log_of(wanted)
     replayed, halfway = applied(log), applied(log[:cut])
-    savepoint = halfway.savepoint()
-    assert (savepoint.index, savepoint.term) == (halfway.applied_index, halfway.applied_term)
-    assert savepoint.open_chunk - savepoint.first_chunk == len(chunks_of(halfway))
-    other = resumed(savepoint, chunks_of(halfway))
+    checkpoint = halfway.checkpoint()
+    assert (checkpoint.index, checkpoint.term) == (halfway.applied_index, halfway.applied_term)
+    assert checkpoint.open_chunk - checkpoint.first_chunk == len(chunks_of(halfway))
+    other = resumed(checkpoint, chunks_of(halfway))
     assert other.digest() == halfway.digest()
     for each in log[cut:]:
         other.apply(each)
@@ -180,37 +180,37 @@ def test_savepoint_and_replay_lead_to_the_same_machine(wanted: list[int], cut: i
     assert other.keys.lookup(asked) == replayed.keys.lookup(asked)
 
 
-def test_a_savepoint_is_small_however_many_keys_there_are() -> None:
+def test_a_checkpoint_is_small_however_many_keys_there_are() -> None:
     one = Machine(Dedup(max_keys=100_000))
     one.keys.add(bytes(16 * 8 * 4096), 0, 0)
-    assert len(one.savepoint().state) < 1_000
+    assert len(one.checkpoint().state) < 1_000
     assert sum(map(len, chunks_of(one))) == 16 * 8 * 4096
 
 
 @pytest.mark.parametrize(
     "changed", [{"ttl_ms": 641}, {"max_keys": 5_001}, {"when_full": "refuse"}], ids=lambda c: next(iter(c))
 )
-def test_a_savepoint_made_under_other_settings_is_refused(changed: dict[str, Any]) -> None:
+def test_a_checkpoint_made_under_other_settings_is_refused(changed: dict[str, Any]) -> None:
     one = applied(log_of([3, 0, 4]))
     with pytest.raises(DamagedRecord, match="other settings"):
-        resumed(one.savepoint(), chunks_of(one), replace(DEDUP, **changed))
+        resumed(one.checkpoint(), chunks_of(one), replace(DEDUP, **changed))
 
 
-def test_a_savepoint_that_is_cut_or_of_a_later_version_is_refused() -> None:
+def test_a_checkpoint_that_is_cut_or_of_a_later_version_is_refused() -> None:
     one = applied(log_of([3, 0, 4]))
-    savepoint = one.savepoint()
-    for length in range(len(savepoint.state)):
+    checkpoint = one.checkpoint()
+    for length in range(len(checkpoint.state)):
         with pytest.raises(DamagedRecord):
-            resumed(replace(savepoint, state=savepoint.state[:length]), [])
+            resumed(replace(checkpoint, state=checkpoint.state[:length]), [])
     with pytest.raises(DamagedRecord, match="version 2"):
-        resumed(replace(savepoint, state=b"\x02" + savepoint.state[1:]), [])
+        resumed(replace(checkpoint, state=b"\x02" + checkpoint.state[1:]), [])
 
 
-def test_a_refused_savepoint_changes_nothing() -> None:
+def test_a_refused_checkpoint_changes_nothing() -> None:
     one = applied(log_of([3, 0, 4]))
     before = one.digest()
     with pytest.raises(DamagedRecord):
-        one.resume(replace(applied(log_of([3])).savepoint(), state=b""), [])
+        one.resume(replace(applied(log_of([3])).checkpoint(), state=b""), [])
     assert one.digest() == before
 
 
@@ -280,11 +280,11 @@ def named(log: list[Entry]) -> list[Entry]:
 def test_state_with_a_named_session_has_a_version_of_its_own_and_comes_back() -> None:
     plain = applied(log_of([3, 0, 4]))
     one = applied(named(log_of([3, 0, 4])))
-    assert (plain.snapshot().data[0], plain.savepoint().state[0]) == (1, 1)
-    assert (one.snapshot().data[0], one.savepoint().state[0]) == (2, 2)
+    assert (plain.snapshot().data[0], plain.checkpoint().state[0]) == (1, 1)
+    assert (one.snapshot().data[0], one.checkpoint().state[0]) == (2, 2)
     other = machine()
     other.restore(one.snapshot())
-    for each in (other, resumed(one.savepoint(), chunks_of(one))):
+    for each in (other, resumed(one.checkpoint(), chunks_of(one))):
         assert each.digest() == one.digest()
         assert each.producers.find_name("billing-1") == Opening(4, 1, 0, "billing-1", 7)
 
@@ -294,16 +294,16 @@ def test_state_whose_version_contradicts_its_sessions_is_refused(names: bool) ->
     log = log_of([3, 0, 4])
     one = applied(named(log) if names else log)
     wrong = bytes([1 if names else 2])
-    snapshot, savepoint = one.snapshot(), one.savepoint()
+    snapshot, checkpoint = one.snapshot(), one.checkpoint()
     with pytest.raises(DamagedRecord, match="version"):
         machine().restore(replace(snapshot, data=wrong + bytes(snapshot.data[1:])))
     with pytest.raises(DamagedRecord, match="version"):
-        resumed(replace(savepoint, state=wrong + savepoint.state[1:]), chunks_of(one))
+        resumed(replace(checkpoint, state=wrong + checkpoint.state[1:]), chunks_of(one))
 
 
-def test_a_savepoint_of_no_version_is_refused_and_formats_are_told_without_reading_more() -> None:
-    savepoint = applied(log_of([3])).savepoint()
-    with pytest.raises(DamagedRecord, match="savepoint version 0"):
-        resumed(replace(savepoint, state=b"\x00" + savepoint.state[1:]), [])
+def test_a_checkpoint_of_no_version_is_refused_and_formats_are_told_without_reading_more() -> None:
+    checkpoint = applied(log_of([3])).checkpoint()
+    with pytest.raises(DamagedRecord, match="checkpoint version 0"):
+        resumed(replace(checkpoint, state=b"\x00" + checkpoint.state[1:]), [])
     assert format_of_snapshot(b"") == 0
-    assert format_of_savepoint(savepoint.state) == savepoint.state[0]
+    assert format_of_checkpoint(checkpoint.state) == checkpoint.state[0]

@@ -8,10 +8,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from esnode import limits
+from esnode.clientmemory import AnswerMemory, FrameMemory, ReaderTooSlow
 from esnode.connection import Connection
 from esnode.errors import FramesFull
 from esnode.events import make_batch
-from esnode.memory import AnswerMemory, FrameMemory, ReaderTooSlow
 from esnode.messages import Append, StatusRequest
 from esnode.wire import encode
 from tests.appending import batch, event

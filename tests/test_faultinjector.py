@@ -10,14 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.agreement import Agreement
 from esnode.client import connect_node
 from esnode.config import Address, Config, Faults, Member
 from esnode.connection import Connection, greet
 from esnode.errors import ConnectionLost, FaultsNotAllowed, InvalidRequest, StorageFailed
+from esnode.faultinjector import FaultInjector
 from esnode.faults import FaultTable
 from esnode.inbox import Inbox
-from esnode.injector import Injector
 from esnode.messages import PROTOCOL_VERSION, HealFault, Hello, ListFaults, SetFault, Side, Welcome
 from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import (
@@ -30,6 +29,7 @@ from esnode.raft.messages import (
     Write,
 )
 from esnode.replication import Replication
+from esnode.sharedsettings import SharedSettings
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
@@ -40,7 +40,7 @@ from tests.cluster import local_cluster
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2))
 CONFIG = Config("c", 1, Path("unused"), MEMBERS)
-OURS = Agreement(CONFIG)
+OURS = SharedSettings(CONFIG)
 HELLO = Hello(
     *(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 2, 1, 7, b"t" * 16, False),
     *(OURS.members.digest, OURS.members.text, OURS.dedup.digest, OURS.dedup.text),
@@ -86,7 +86,7 @@ class Far:
 class Bench:
     """Node 1's links, door and disk, and the injector in front of them."""
 
-    injector: Injector
+    injector: FaultInjector
     replication: Replication
     worker: StorageWorker
     clock: WallClock
@@ -148,7 +148,7 @@ async def bench() -> AsyncIterator[Bench]:
         identities = PeerIdentities(CONFIG, view, worker, far.dial, dict)
         replication = Replication(CONFIG, 99, inbox, view, identities, far.dial, load, random.Random(1))
         clock = WallClock(lambda: 1_000.0)
-        injector = Injector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
+        injector = FaultInjector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)
         nursery.start_soon(injector.run)
         nursery.start_soon(replication.links[2].run)
@@ -417,7 +417,7 @@ async def test_a_disk_with_a_thread_of_its_own_hesitates_too() -> None:
     table = FaultTable(1, (), random.Random(1))
     worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)))
     replication_without_links = type("Links", (), {"links": {}})()
-    injector = Injector(table, replication_without_links, worker, WallClock())
+    injector = FaultInjector(table, replication_without_links, worker, WallClock())
     durable = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)

@@ -10,7 +10,7 @@ import pytest
 
 from esnode.client import connect
 from esnode.faults import FaultTable, fault_of
-from esnode.journal import JsonLines
+from esnode.jsonlogging import JsonLines
 from esnode.messages import SetFault
 from esnode.wallclock import WallClock
 from tests.appending import event

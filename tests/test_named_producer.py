@@ -46,14 +46,14 @@ async def test_an_application_and_all_nodes_are_restarted_and_every_event_is_the
         assert await ids(cluster) == [str(number) for number in range(60)]
 
 
-async def test_the_last_number_of_a_name_outlives_the_cut_prefix_and_comes_with_a_savepoint(
+async def test_the_last_number_of_a_name_outlives_the_cut_prefix_and_comes_with_a_checkpoint(
     tmp_path: Path,
 ) -> None:
     async with local_cluster(tmp_path, count=1, dedup=NO_WINDOW) as cluster:
         async with connect(cluster.addresses, producer="a", batch_events=5) as log:
             await log.append_many(events(0, 20))
         async with connect_node(cluster.addresses[0]) as node:
-            assert (await node.keep_savepoint()).index
+            assert (await node.take_checkpoint()).index
             assert (await node.cut_prefix(15)).first_offset == 15
         for _ in range(2):
             await restart(cluster)

@@ -4,12 +4,12 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.agreement import Agreement
 from esnode.config import Address, Dedup
 from esnode.connection import ByteStream, Connection, accept
 from esnode.errors import DedupDiffers, ProtocolError
 from esnode.messages import Hello, Side
-from esnode.soundness import Soundness
+from esnode.peerdisks import PeerDisks
+from esnode.sharedsettings import SharedSettings
 from tests.test_settings_agree import config_of
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -33,7 +33,7 @@ async def test_nodes_that_run_refuse_and_count_as_sound_whatever_their_settings(
     refusals: list[type[Exception]] = []
 
     async def serve(stream: ByteStream, me: int) -> None:
-        agree = Agreement(config_of(1, 2, 3, me=me, dedup=theirs)).check
+        agree = SharedSettings(config_of(1, 2, 3, me=me, dedup=theirs)).check
         async with Connection(stream) as connection:
             with pytest.raises((ProtocolError, DedupDiffers)) as told:
                 await accept(
@@ -48,5 +48,5 @@ async def test_nodes_that_run_refuse_and_count_as_sound_whatever_their_settings(
         return ours
 
     async with trio.open_nursery() as nursery:
-        assert await Soundness(config_of(1, 2, 3), 7, dial).unsound([NobodyCalls()]) == []
+        assert await PeerDisks(config_of(1, 2, 3), 7, dial).unsound([NobodyCalls()]) == []
     assert refusals == [ProtocolError if theirs == Dedup() else DedupDiffers] * 2

@@ -14,7 +14,7 @@ from esnode.peeridentity import PeerIdentities
 REAL, STRANGE = b"R" * 16, b"X" * 16
 
 
-def memory(
+def identities(
     directories: dict[int, bytes], *, last_index: int = 100, applied_index: int = 100
 ) -> PeerIdentities:
     """That of node 1, which knows node 2; nobody answers at that one's address."""
@@ -42,26 +42,26 @@ def hello(directory: bytes, last_index: int, applied_index: int) -> Hello:
 
 
 async def test_a_stranger_that_is_turned_away_teaches_nothing_about_the_peer() -> None:
-    known = memory({2: REAL})
+    known = identities({2: REAL})
     with pytest.raises(UnknownDirectory):
-        await known.meet(hello(STRANGE, 10**6, 10**6), None)
-    await known.meet(hello(REAL, 100, 100), None)
+        await known.check(hello(STRANGE, 10**6, 10**6), None)
+    await known.check(hello(REAL, 100, 100), None)
     with pytest.raises(OlderDirectory, match="held entry 100"):
-        await known.meet(hello(REAL, 99, 99), None)
+        await known.check(hello(REAL, 99, 99), None)
 
 
 async def test_a_peer_is_not_held_to_what_it_had_applied_and_not_yet_stored() -> None:
-    known = memory({2: REAL})
-    await known.meet(hello(REAL, 50, 90), None)
-    await known.meet(hello(REAL, 50, 50), None)
+    known = identities({2: REAL})
+    await known.check(hello(REAL, 50, 90), None)
+    await known.check(hello(REAL, 50, 50), None)
 
 
 async def test_a_wiped_directory_is_told_that_it_is_unknown_not_that_it_is_older() -> None:
-    known = memory({2: REAL})
-    await known.meet(hello(REAL, 100, 100), None)
+    known = identities({2: REAL})
+    await known.check(hello(REAL, 100, 100), None)
     with pytest.raises(UnknownDirectory):
-        await known.meet(hello(STRANGE, 0, 0), None)
+        await known.check(hello(STRANGE, 0, 0), None)
 
 
 def test_an_applied_snapshot_that_is_not_durable_yet_is_not_told() -> None:
-    assert memory({}, last_index=10, applied_index=90).own_end == (10, 10)
+    assert identities({}, last_index=10, applied_index=90).own_end == (10, 10)

@@ -10,9 +10,9 @@ import trio.testing
 
 from esnode import limits
 from esnode.client import connect, connect_node
+from esnode.clientmemory import AnswerMemory, ReaderTooSlow
 from esnode.connection import Connection, greet
 from esnode.errors import Busy, FramesFull, TooManyConnections
-from esnode.memory import AnswerMemory, ReaderTooSlow
 from esnode.messages import (
     PROTOCOL_VERSION,
     Appended,
@@ -31,7 +31,7 @@ from esnode.slots import Openings
 from esnode.wire import Message, encode
 from tests.appending import event
 from tests.cluster import LocalCluster, local_cluster
-from tests.test_memory import large_append
+from tests.test_clientmemory import large_append
 from tests.test_session import LEADS, CountedStatus, OneRecord, services_of
 
 

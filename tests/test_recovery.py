@@ -1,4 +1,4 @@
-"""A start: from a savepoint or without, it leads to the same node; what was not read then is read later."""
+"""A start: from a checkpoint or without, it leads to the same node; what was not read then is read later."""
 
 import logging
 import random
@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.client import connect
 from esnode.config import Dedup
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.errors import DamagedRecord
-from esnode.keeper import SavepointKeeper
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import HardState, Snapshot, Write
 from esnode.recovery import Found, recover
@@ -62,9 +62,9 @@ def applied(log: Sequence[Entry], dedup: Dedup = DEDUP) -> Machine:
 
 def keep(storage: Storage, machine: Machine) -> None:
     """As the node does it."""
-    begun = SavepointKeeper(machine, storage, None).begin()
-    storage.keep_keys(begun.first_chunk, begun.chunks)
-    storage.keep_savepoint(begun.savepoint)
+    pending = Checkpointer(machine, storage, None).begin()
+    storage.keep_keys(pending.first_chunk, pending.chunks)
+    storage.save_checkpoint(pending.checkpoint)
 
 
 def started(storage: Storage, dedup: Dedup = DEDUP) -> tuple[Found, Machine]:
@@ -86,7 +86,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     st.integers(0, 30),
     st.integers(0, 30),
 )
-def test_a_start_from_a_savepoint_is_a_start_without_one(
+def test_a_start_from_a_checkpoint_is_a_start_without_one(
     sizes: list[int], saved: int, hint: int, cut: int
 ) -> None:
     log = log_of(sizes)
@@ -100,7 +100,7 @@ def test_a_start_from_a_savepoint_is_a_start_without_one(
     committed = max(saved, hint, cut)
     assert (found.log.applied, found.log.last_index) == (committed, len(log))
     assert found.first_offset == (log[cut - 1].next_offset if cut else 0)
-    assert (found.savepoint is not None) == (saved > cut)
+    assert (found.checkpoint is not None) == (saved > cut)
     assert machine.digest() == applied(log[:committed]).digest()
     asked = [key(number) for number in range(0, machine.next_offset + 5, 7)]
     assert machine.keys.lookup(asked) == applied(log[:committed]).keys.lookup(asked)
@@ -115,7 +115,7 @@ def test_what_was_applied_is_committed_though_the_disk_was_not_told() -> None:
     assert (found.log.committed, machine.applied_index) == (6, 6)
 
 
-def test_only_what_follows_the_savepoint_is_read() -> None:
+def test_only_what_follows_the_checkpoint_is_read() -> None:
     log = log_of([3] * 40)
     storage = stored(log, commit=40)
     keep(storage, applied(log[:30]))
@@ -153,33 +153,33 @@ def test_each_part_of_a_start_is_told_with_its_time(caplog: pytest.LogCaptureFix
     assert told(caplog) == ["snapshot_loaded", "log_replayed", "keys_indexed"]
 
 
-# --- savepoints that are of no use, and one that says what was lost ---------------------------------
+# --- checkpoints that are of no use, and one that says what was lost ---------------------------------
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_savepoint_with_a_bit_flipped_costs_a_replay_and_nothing_else(
+def test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else(
     seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = log_of([1_000] * 12)
     storage = stored(log, commit=12)
     keep(storage, applied(log[:10]))
-    storage._home.savepoints.flip_bit(random.Random(seed))  # type: ignore[attr-defined]
+    storage._home.checkpoints.flip_bit(random.Random(seed))  # type: ignore[attr-defined]
     found, machine = started(storage)
     assert told(caplog) == ["savepoint_unusable"]
-    assert found.savepoint is None
+    assert found.checkpoint is None
     assert machine.digest() == applied(log).digest()
 
 
-def test_a_savepoint_made_under_other_settings_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_made_under_other_settings_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     log = log_of([100] * 12)
     storage = stored(log, commit=12)
     keep(storage, applied(log, replace(DEDUP, max_keys=500)))
     found, machine = started(storage)
     assert told(caplog) == ["savepoint_unusable"]
-    assert (found.savepoint, machine.keys.live) == (None, 1_200)
+    assert (found.checkpoint, machine.keys.live) == (None, 1_200)
 
 
-def test_a_log_that_ends_before_the_savepoint_has_lost_its_end() -> None:
+def test_a_log_that_ends_before_the_checkpoint_has_lost_its_end() -> None:
     log = log_of([1] * 9)
     storage = stored(log[:7], commit=5)
     keep(storage, applied(log))
@@ -187,7 +187,7 @@ def test_a_log_that_ends_before_the_savepoint_has_lost_its_end() -> None:
         started(storage)
 
 
-def test_a_log_with_another_entry_at_the_savepoint_is_not_the_one_that_was_applied() -> None:
+def test_a_log_with_another_entry_at_the_checkpoint_is_not_the_one_that_was_applied() -> None:
     log = log_of([1] * 9)
     storage = stored([replaced_term(each, 9) for each in log], commit=5)
     keep(storage, applied(log[:7]))
@@ -205,51 +205,51 @@ def replaced_term(one: Entry, term: int) -> Entry:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Savepoints are due at once, and nothing is hurried slowly."""
-    monkeypatch.setattr(limits, "SAVEPOINT_ENTRIES", 1)
-    monkeypatch.setattr(limits, "SAVEPOINT_CHECK_S", 0.01)
-    monkeypatch.setattr(limits, "SAVEPOINT_PAUSE_S", 0.0)
+    """Checkpoints are due at once, and nothing is hurried slowly."""
+    monkeypatch.setattr(limits, "CHECKPOINT_ENTRIES", 1)
+    monkeypatch.setattr(limits, "CHECKPOINT_CHECK_S", 0.01)
+    monkeypatch.setattr(limits, "CHECKPOINT_PAUSE_S", 0.0)
     monkeypatch.setattr(limits, "SCRUB_PAUSE_S", 0.0)
 
 
-def test_a_savepoint_is_due_after_so_many_entries_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_due_after_so_many_entries_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_of([4] * 20)
     size_bytes = log[10].size_bytes
-    monkeypatch.setattr(limits, "SAVEPOINT_ENTRIES", 5)
-    monkeypatch.setattr(limits, "SAVEPOINT_BYTES", 1 << 30)
+    monkeypatch.setattr(limits, "CHECKPOINT_ENTRIES", 5)
+    monkeypatch.setattr(limits, "CHECKPOINT_BYTES", 1 << 30)
     storage, machine = stored(log[:1], 0), Machine(DEDUP)
-    keeper = SavepointKeeper(machine, storage, None)
+    checkpointer = Checkpointer(machine, storage, None)
     due = []
     for number, each in enumerate(log[:10]):
         if number:
             storage.write([write([each], commit=number)])
         machine.apply(each)
-        due.append(keeper._is_due())
+        due.append(checkpointer._is_due())
         if due[-1]:
-            keeper.begin()
+            checkpointer.begin()
     assert due == [False] * 4 + [True] + [False] * 4 + [True]
-    monkeypatch.setattr(limits, "SAVEPOINT_BYTES", 3 * size_bytes - 10)
+    monkeypatch.setattr(limits, "CHECKPOINT_BYTES", 3 * size_bytes - 10)
     storage.cut_prefix(applied(log[:8]).snapshot())  # the log gets shorter, and counts from there
     due = []
     for each in log[10:14]:
         storage.write([write([each], commit=each.index)])
-        due.append(keeper._is_due())
+        due.append(checkpointer._is_due())
     assert due == [False, False, False, True]
 
 
-def test_each_savepoint_brings_only_the_chunks_that_came_since() -> None:
+def test_each_checkpoint_brings_only_the_chunks_that_came_since() -> None:
     log = log_of([1_000] * 40)
     storage, machine = stored(log, 40), Machine(DEDUP)
-    keeper = SavepointKeeper(machine, storage, None)
+    checkpointer = Checkpointer(machine, storage, None)
     brought = []
     for each in log:
         machine.apply(each)
         if each.index % 8 == 0:
-            begun = keeper.begin()
-            brought.append((begun.first_chunk, len(begun.chunks)))
-            storage.keep_keys(begun.first_chunk, begun.chunks)
-            storage.keep_savepoint(begun.savepoint)
-            keeper.kept(begun)
+            pending = checkpointer.begin()
+            brought.append((pending.first_chunk, len(pending.chunks)))
+            storage.keep_keys(pending.first_chunk, pending.chunks)
+            storage.save_checkpoint(pending.checkpoint)
+            checkpointer.written(pending)
             assert started(storage)[1].digest() == applied(log).digest()
     chunks = [8_000 * n // CHUNK_KEYS for n in range(6)]
     assert brought == [(chunks[n], chunks[n + 1] - chunks[n]) for n in range(5)]
@@ -258,31 +258,31 @@ def test_each_savepoint_brings_only_the_chunks_that_came_since() -> None:
 def test_a_window_that_came_from_elsewhere_is_kept_whole() -> None:
     log = log_of([1_000] * 40)
     storage, machine = stored(log[:10], 10), applied(log[:10])
-    keeper = SavepointKeeper(machine, storage, None)
-    keeper.kept(keeper.begin())
+    checkpointer = Checkpointer(machine, storage, None)
+    checkpointer.written(checkpointer.begin())
     machine.restore(applied(log).snapshot())
-    begun = keeper.begin()
-    assert begun.first_chunk == machine.keys.first_chunk
-    assert begun.first_chunk + len(begun.chunks) == machine.keys.open_chunk
+    pending = checkpointer.begin()
+    assert pending.first_chunk == machine.keys.first_chunk
+    assert pending.first_chunk + len(pending.chunks) == machine.keys.open_chunk
 
 
-async def test_a_savepoint_in_pieces_is_the_state_at_its_beginning(eager: None) -> None:
+async def test_a_checkpoint_in_pieces_is_the_state_at_its_beginning(eager: None) -> None:
     log = log_of([1_000] * 300)
     storage = stored(log, 100)
     machine = applied(log[:200], replace(DEDUP, max_keys=10**6))
     worker = StorageWorker(storage)
-    keeper = SavepointKeeper(machine, storage, None)
+    checkpointer = Checkpointer(machine, storage, None)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
         async with trio.open_nursery() as both:
-            both.start_soon(keeper.keep, worker)
+            both.start_soon(checkpointer.take, worker)
             for each in log[200:]:
                 await trio.lowlevel.checkpoint()
                 machine.apply(each)
-        savepoint = storage.load_savepoint()
-        assert savepoint is not None
+        checkpoint = storage.load_checkpoint()
+        assert checkpoint is not None
         again = Machine(replace(DEDUP, max_keys=10**6))
-        again.resume(savepoint, storage.kept_keys(savepoint.first_chunk, savepoint.open_chunk))
+        again.resume(checkpoint, storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk))
         nursery.cancel_scope.cancel()
     assert 200 <= again.applied_index <= 300
     assert again.digest() == applied(log[: again.applied_index], replace(DEDUP, max_keys=10**6)).digest()
@@ -355,7 +355,7 @@ async def test_the_scrub_finds_damage_in_the_log_and_in_the_snapshot(eager: None
 # --- whole nodes ------------------------------------------------------------------------------------
 
 
-async def test_a_node_starts_from_its_savepoint_and_all_nodes_agree(
+async def test_a_node_starts_from_its_checkpoint_and_all_nodes_agree(
     tmp_path: Path, eager: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -367,7 +367,7 @@ async def test_a_node_starts_from_its_savepoint_and_all_nodes_agree(
             leader = await cluster.leader()
             victim = next(node_id for node_id in cluster.running if node_id != leader)
             node = cluster.running[victim].node
-            await node.keeper.keep(node.worker)
+            await node.checkpointer.take(node.worker)
             await cluster.kill(victim)
             async with connect(cluster.addresses) as log:
                 await log.append_many(flights(300)[200:])
@@ -384,7 +384,7 @@ async def test_a_node_starts_from_its_savepoint_and_all_nodes_agree(
             assert logs[0] == logs[1] == logs[2]
 
 
-async def test_damage_before_the_savepoint_is_found_after_the_start_and_repaired(
+async def test_damage_before_the_checkpoint_is_found_after_the_start_and_repaired(
     tmp_path: Path, eager: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -397,7 +397,7 @@ async def test_damage_before_the_savepoint_is_found_after_the_start_and_repaired
             leader = await cluster.leader()
             victim = next(node_id for node_id in cluster.running if node_id != leader)
             node = cluster.running[victim].node
-            await node.keeper.keep(node.worker)
+            await node.checkpointer.take(node.worker)
             await cluster.kill(victim)
             damage_sqlite_record(cluster.configs[victim].data_dir, 3)
             caplog.clear()

@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.agreement import Agreement
 from esnode.config import Address, Config, Member
 from esnode.connection import Connection, Dialer, accept, greet
 from esnode.errors import (
@@ -28,6 +27,7 @@ from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import Heartbeat, Input, PeerClosed, Received, Tick
 from esnode.replication import Replication
+from esnode.sharedsettings import SharedSettings
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
@@ -84,7 +84,7 @@ class Door:
 
 
 def hello(incarnation: int, directory: bytes = THEIRS, *, rejoining: bool = False) -> Hello:
-    version, ours = PROTOCOL_VERSION, Agreement(CONFIG)
+    version, ours = PROTOCOL_VERSION, SharedSettings(CONFIG)
     settings = (ours.members.digest, ours.members.text, ours.dedup.digest, ours.dedup.text)
     return Hello(Side.PEER, version, version, "c", 2, 1, incarnation, directory, rejoining, *settings)
 

@@ -111,7 +111,7 @@ async def live_and_be_lost(configs: list[Config], backup: Path, log: Log, reader
             assert cut.first_offset == CUT_BEFORE
             with pytest.raises(OffsetOutOfRange):
                 await link.read_entries(cut.prefix_index)
-            assert (await link.keep_savepoint()).index == (await link.status())["savepoint_index"]
+            assert (await link.take_checkpoint()).index == (await link.status())["savepoint_index"]
             end = await link.read_entries(limits.MAX_INDEX, linearizable=True)
             assert (end.records, end.prefix_index) == ([], cut.prefix_index)
             await take_backup(link, backup)

@@ -15,20 +15,20 @@ from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, Produ
 from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
+    CheckpointTaken,
     CutPrefix,
     Entries,
     FetchSnapshot,
-    KeepSavepoint,
     LeaderIs,
     OpenProducerSession,
     PrefixCutTo,
     ProducerOpened,
     ReadEntries,
     Refused,
-    SavepointKept,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
+    TakeCheckpoint,
 )
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
@@ -83,7 +83,7 @@ class OneRecord:
     async def cut(self, request: CutPrefix) -> PrefixCutTo:
         raise NotImplementedError
 
-    async def keep(self, request: KeepSavepoint) -> SavepointKept:
+    async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
         raise NotImplementedError
 
 
@@ -152,7 +152,7 @@ async def offer(services: Services, *appends: Append) -> tuple[list[int], list[t
         offered = [item for item in services.inbox.drain(1000) if isinstance(item, Propose)]
         answers = await Connection(theirs).receive()
         nursery.cancel_scope.cancel()
-    assert len({item.stream for item in offered}) <= 1
+    assert len({item.order for item in offered}) <= 1
     refused = [(answer.request_id, answer.code) for answer in answers if isinstance(answer, Refused)]
     return [item.run for item in offered], refused
 

@@ -116,9 +116,9 @@ async def test_peers_that_know_more_of_a_node_than_it_has_let_it_rejoin(
 async def test_what_is_known_of_a_peer_outlives_the_process_that_led(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A leader notes durably how far the others have come: with savepoints, and after elections."""
-    monkeypatch.setattr(limits, "SAVEPOINT_CHECK_S", 0.02)
-    monkeypatch.setattr(limits, "SAVEPOINT_ENTRIES", 1)
+    """A leader notes durably how far the others have come: with checkpoints, and after elections."""
+    monkeypatch.setattr(limits, "CHECKPOINT_CHECK_S", 0.02)
+    monkeypatch.setattr(limits, "CHECKPOINT_ENTRIES", 1)
     events = flights(60)
     async with local_cluster(tmp_path) as cluster:
         await append(cluster, events[:20])

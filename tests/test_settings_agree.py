@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import trio.testing
 
-from esnode.agreement import Agreement
 from esnode.client import connect, connect_node
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import DedupDiffers, MembersChanged, MembersDiffer, ProtocolError
 from esnode.limits import MAX_SETTING_BYTES
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.repair import Repair
+from esnode.sharedsettings import SharedSettings
 from esnode.storage.place import place_of
 from tests.cluster import LocalCluster, local_cluster, three_configs
 from tests.test_node import flights
@@ -48,7 +48,7 @@ def config_of(*ids: int, me: int = 1, dedup: Dedup | None = None) -> Config:
 
 
 def hello_of(config: Config) -> Hello:
-    ours, version = Agreement(config), PROTOCOL_VERSION
+    ours, version = SharedSettings(config), PROTOCOL_VERSION
     return Hello(
         *(Side.PEER, version, version, "c", config.node_id, 1, 7, b"t" * 16, False),
         *(ours.members.digest, ours.members.text, ours.dedup.digest, ours.dedup.text),
@@ -56,26 +56,26 @@ def hello_of(config: Config) -> Hello:
 
 
 def test_settings_that_are_alike_agree_in_whatever_order_they_are_written() -> None:
-    Agreement(config_of(1, 2, 3)).check(hello_of(config_of(3, 1, 2, me=2)))
+    SharedSettings(config_of(1, 2, 3)).check(hello_of(config_of(3, 1, 2, me=2)))
 
 
 def test_other_members_are_refused_with_both_lists() -> None:
     with pytest.raises(MembersDiffer) as refusal:
-        Agreement(config_of(1, 2, 3)).check(hello_of(config_of(1, 2, 3, 4, 5, me=3)))
+        SharedSettings(config_of(1, 2, 3)).check(hello_of(config_of(1, 2, 3, 4, 5, me=3)))
     assert str(refusal.value) == "node 1 has the members 1, 2, 3, node 3 the members 1, 2, 3, 4, 5"
 
 
 @pytest.mark.parametrize("other", [Dedup(ttl_ms=5), Dedup(max_keys=4096), Dedup(when_full="refuse")])
 def test_another_window_is_refused_with_both_settings(other: Dedup) -> None:
     with pytest.raises(DedupDiffers, match=r"ttl_ms = 600000.* that of node 3 ttl_ms = ") as refusal:
-        Agreement(config_of(1, 2, 3)).check(hello_of(config_of(1, 2, 3, me=3, dedup=other)))
+        SharedSettings(config_of(1, 2, 3)).check(hello_of(config_of(1, 2, 3, me=3, dedup=other)))
     assert str(other.max_keys) in str(refusal.value)
     assert other.when_full in str(refusal.value)
 
 
 def test_what_is_shown_of_a_long_list_is_bounded_and_what_is_compared_is_not() -> None:
-    many = Agreement(config_of(*range(1, 1000)))
-    other = Agreement(config_of(*range(1, 999), 1001))
+    many = SharedSettings(config_of(*range(1, 1000)))
+    other = SharedSettings(config_of(*range(1, 999), 1001))
     assert len(many.members.text) <= MAX_SETTING_BYTES
     assert many.members.text.endswith("(999 in all)")
     assert many.members.digest != other.members.digest
@@ -84,7 +84,7 @@ def test_what_is_shown_of_a_long_list_is_bounded_and_what_is_compared_is_not() -
 
 def test_a_peer_that_does_not_say_what_it_is_set_to_is_refused() -> None:
     with pytest.raises(ProtocolError, match="must say which members"):
-        Agreement(config_of(1, 2, 3)).check(replace(hello_of(config_of(1, 2, 3)), dedup=b""))
+        SharedSettings(config_of(1, 2, 3)).check(replace(hello_of(config_of(1, 2, 3)), dedup=b""))
 
 
 # --- members ----------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ async def test_a_window_is_changed_on_all_nodes_while_all_are_stopped(tmp_path: 
             await log.append_many(events[:40])
         await cluster.applied(40)
         await cluster.running[2].node.cutter.cut_before(20)  # this one begins with a snapshot
-        await cluster.running[3].node.keeper.keep(cluster.running[3].node.worker)
+        await cluster.running[3].node.checkpointer.take(cluster.running[3].node.worker)
         for node_id in (1, 2, 3):
             await cluster.kill(node_id)
             set_to(cluster, node_id, dedup=Dedup(ttl_ms=1_200_000, max_keys=8192, when_full="refuse"))

@@ -1,6 +1,6 @@
 """Words and turns that have a plainer one: a stranger has to read each of them twice.
 
-The key `gusts` of a saved storm stays: files of earlier versions have it.
+Names in files and answers of earlier versions stay: the key `gusts` of a saved storm, the file `savepoint`.
 """
 
 import re
@@ -35,6 +35,8 @@ ANYWHERE: Final = {
     r"allegiances?": "cluster pin",
     r"ends? with (exit )?(code )?\d+": "exits with code N",
     r"somebody who is to help": "support",
+    r"savepoints?(?![\"`.]|_(index|loaded|unusable)|,\skeys-|\s{4})": "checkpoint",
+    r"keepers?": "checkpointer, watchdog",
     r"at the begin": "at the beginning",
     r"(this|other|rest of the|called by the) rooms?": "package, module",
 }

@@ -1,6 +1,6 @@
 """`esctl snapshot`: what each node starts from, and how to make that younger.
 
-A node keeps a savepoint of its state, beside its log, so that a start replays little; and, where the prefix
+A node has a checkpoint of its state, beside its log, so that a start replays little; and, where the prefix
 of the log was cut, the snapshot of what that meant. Neither holds an event: for that see `esctl backup`.
 """
 
@@ -17,22 +17,22 @@ from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 app = new_typer()
-KEEP_S: Final = 120.0
-"""A node writes at its leisure (`limits.SAVEPOINT_PAUSE_S`): the largest table takes half a minute."""
+CHECKPOINT_S: Final = 120.0
+"""A node writes at its leisure (`limits.CHECKPOINT_PAUSE_S`): the largest table takes half a minute."""
 
 
 @command(app, "create")
 def create(run: Invocation, dry_run: DryRun = False) -> Answer:
-    """Let every node keep a savepoint now, so that its next start is quick"""
+    """Make every node take a checkpoint now, so that its next start is quick"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     _want_somebody(cluster, survey)
     if dry_run:
         numbers = [report.node.id for report in survey.up]
         data = {"cluster": cluster.name, "dry_run": True, "nodes": numbers}
-        return Answer(data, [Line(f"nodes {numbers} would each keep a savepoint; {survey.quorum_text}")])
-    kept = run.trio(lambda: _keep_all(survey))
-    return _answer(run.trio(lambda: surveys.ask(cluster)), kept)
+        return Answer(data, [Line(f"nodes {numbers} would each take a checkpoint; {survey.quorum_text}")])
+    taken = run.trio(lambda: _take_all(survey))
+    return _answer(run.trio(lambda: surveys.ask(cluster)), taken)
 
 
 @command(app, "ls")
@@ -51,7 +51,7 @@ def _want_somebody(cluster: Cluster, survey: Survey) -> None:
         )
 
 
-async def _keep_all(survey: Survey) -> dict[int, str]:
+async def _take_all(survey: Survey) -> dict[int, str]:
     """What became of it on each node: empty is well."""
     import trio  # loaded late, with the client
 
@@ -60,42 +60,42 @@ async def _keep_all(survey: Survey) -> dict[int, str]:
 
     outcome: dict[int, str] = {}
 
-    async def keep(report: Report) -> None:
+    async def take(report: Report) -> None:
         try:
-            link = connect_node(report.node.client, cluster=survey.cluster.identity, timeout_s=KEEP_S)
+            link = connect_node(report.node.client, cluster=survey.cluster.identity, timeout_s=CHECKPOINT_S)
             async with link:
-                await link.keep_savepoint()
+                await link.take_checkpoint()
             outcome[report.node.id] = ""
         except EventStreamError as error:
             outcome[report.node.id] = str(error)
 
     async with trio.open_nursery() as nursery:
         for report in survey.up:
-            nursery.start_soon(keep, report)
+            nursery.start_soon(take, report)
     return outcome
 
 
-def _answer(survey: Survey, kept: Mapping[int, str]) -> Answer:
+def _answer(survey: Survey, taken: Mapping[int, str]) -> Answer:
     rows: list[Sequence[Value]] = []
     nodes: list[dict[str, Any]] = []
     for report in survey.reports:
         number, status = report.node.id, report.status
-        why = kept.get(number, "") or ("" if report.up else report.why)
+        why = taken.get(number, "") or ("" if report.up else report.why)
         if status is None:
             rows.append([number, None, None, None, None, Cell(why, Tone.WARN)])
             nodes.append({"id": number, "up": False, "why": why})
             continue
-        savepoint, applied = int(status["savepoint_index"]), int(status["applied_index"])
-        replayed = applied - max(savepoint, int(status["prefix_index"]))
+        checkpoint, applied = int(status["savepoint_index"]), int(status["applied_index"])
+        replayed = applied - max(checkpoint, int(status["prefix_index"]))
         rows.append(
-            [number, savepoint, replayed, status["prefix_index"], status["first_offset"], why or "ok"]
+            [number, checkpoint, replayed, status["prefix_index"], status["first_offset"], why or "ok"]
         )
         nodes.append(
-            {"id": number, "up": True, "savepoint_index": savepoint, "entries_to_replay": replayed,
+            {"id": number, "up": True, "savepoint_index": checkpoint, "entries_to_replay": replayed,
              "prefix_index": status["prefix_index"], "first_offset": status["first_offset"],
-             "kept": not why if number in kept else None, "why": why or None}
+             "kept": not why if number in taken else None, "why": why or None}
         )  # fmt: skip
-    table = Table(["node", "savepoint", "a start replays", "cut up to", "first offset", ""], rows)
-    failed = any(kept.values()) or any(not report.up for report in survey.reports)
-    code = Exit.ERROR if kept and failed else Exit.OK
+    table = Table(["node", "checkpoint", "a start replays", "cut up to", "first offset", ""], rows)
+    failed = any(taken.values()) or any(not report.up for report in survey.reports)
+    code = Exit.ERROR if taken and failed else Exit.OK
     return Answer({"cluster": survey.cluster.name, "nodes": nodes}, [table], exit_code=code)

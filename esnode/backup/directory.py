@@ -108,7 +108,7 @@ def snapshot_of(reader: BackupReader) -> Snapshot | None:
 
 
 def lay_down(reader: BackupReader, config: Config, advance: Advance) -> None:
-    """Make the data directory of a new node: the log and the snapshot of the backup, a savepoint at its end.
+    """Make the data directory of a new node: the log and the snapshot of the backup, a checkpoint at its end.
 
     All of the log counts as committed from now on: every node of the new cluster begins with it. Raises
     `WrongDirectory` where something is there already, `DamagedBackup`, `StorageFailed`, `EngineMissing`.
@@ -128,6 +128,6 @@ def lay_down(reader: BackupReader, config: Config, advance: Advance) -> None:
 
         machine = replay(reader, config.dedup, take)
         if machine.applied_index:
-            savepoint = machine.savepoint()
-            storage.keep_keys(savepoint.first_chunk, machine.keys.sealed_chunks(savepoint.first_chunk))
-            storage.keep_savepoint(savepoint)
+            checkpoint = machine.checkpoint()
+            storage.keep_keys(checkpoint.first_chunk, machine.keys.sealed_chunks(checkpoint.first_chunk))
+            storage.save_checkpoint(checkpoint)

@@ -15,8 +15,8 @@ class ClusterPin:
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
 
-    def meet(self, welcome: Welcome) -> None:
-        """A node has answered; raises `WrongCluster` where it is one of another cluster."""
+    def check(self, welcome: Welcome) -> None:
+        """Keep to the cluster of a node that has answered; raises `WrongCluster` for another one."""
         self.cluster = self.cluster or welcome.cluster
         if welcome.cluster != self.cluster:
             raise WrongCluster(

@@ -65,7 +65,7 @@ async def call(
         version, number = PROTOCOL_VERSION, rng.getrandbits(64)
         hello = Hello(Side.CLIENT, version, version, pin.cluster, 0, 0, number)
         welcome = await greet(connection, hello)
-        pin.meet(welcome)
+        pin.check(welcome)
         stack.pop_all()
     return connection, welcome
 

@@ -25,6 +25,7 @@ from esnode.dedup.batch import event_key
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
     AdminRequest,
+    CheckpointTaken,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -33,7 +34,6 @@ from esnode.messages import (
     FetchSnapshot,
     Goodbye,
     HealFault,
-    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
@@ -42,11 +42,11 @@ from esnode.messages import (
     ReadEntries,
     Records,
     Refused,
-    SavepointKept,
     SetFault,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
+    TakeCheckpoint,
     TransferLeadership,
     Transferred,
     Welcome,
@@ -64,7 +64,7 @@ _Answer = TypeVar(
     Entries,
     SnapshotPiece,
     PrefixCutTo,
-    SavepointKept,
+    CheckpointTaken,
 )
 
 
@@ -244,9 +244,9 @@ class NodeLink:
         """Let this node cut the entries whose events are all before `before_offset`."""
         return await self._ask(CutPrefix(self._next_id(), before_offset), PrefixCutTo)
 
-    async def keep_savepoint(self) -> SavepointKept:
-        """Let this node keep a savepoint now."""
-        return await self._ask(KeepSavepoint(self._next_id()), SavepointKept)
+    async def take_checkpoint(self) -> CheckpointTaken:
+        """Make this node take a checkpoint now."""
+        return await self._ask(TakeCheckpoint(self._next_id()), CheckpointTaken)
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -308,7 +308,7 @@ class NodeLink:
                 | Entries()
                 | SnapshotPiece()
                 | PrefixCutTo()
-                | SavepointKept()
+                | CheckpointTaken()
             ):
                 if message.request_id == request_id:
                     if not isinstance(message, expects):

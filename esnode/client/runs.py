@@ -1,8 +1,8 @@
 """The order of a client's appends on their way to the leader: they leave in runs.
 
 A run begins with the oldest append that has no answer and goes on in the order of submission, with none
-left out. When one is refused, the node refuses the rest of the run (`esnode/raft/stream.py`): nothing more
-is sent until every append on this connection is answered and a pause is over, and then the next run begins.
+left out. When one is refused, the node refuses the rest of the run (`esnode/raft/appendorder.py`): nothing
+more is sent until every append on this connection is answered and a pause is over. Then the next run begins.
 So nothing is sent twice. The pause doubles from `RETRY_S` to `ROUND_S`, each +-50 %, until one is acked.
 Decides when, never what. Used by `dispatcher.py`.
 """

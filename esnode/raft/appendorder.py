@@ -7,7 +7,7 @@ of these for each connection, as long as that lasts; `session.py` makes it, `req
 """
 
 
-class Stream:
+class AppendOrder:
     """The appends of one connection."""
 
     __slots__ = ("_run", "_term")

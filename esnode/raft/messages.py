@@ -11,8 +11,8 @@ from typing import Final
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.dedup.producers import Opened
 from esnode.errors import Refusal
+from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import Entry
-from esnode.raft.stream import Stream
 
 NodeId = int
 """A node's number, 1 or more. 0 means "nobody" on the wire and never appears in the core."""
@@ -227,12 +227,12 @@ class PartReceived:
 class Propose:
     """A client wants `batch` in the log. Answered once, by a `Decision` with the same token.
 
-    `stream` is the connection that it came on, and `run` its run there; None: in no order with others.
+    `order` is that of the connection that it came on, and `run` its run there; None: in no order with others.
     """
 
     token: int
     batch: Batch
-    stream: Stream | None = None
+    order: AppendOrder | None = None
     run: int = 0
 
 

@@ -2,7 +2,7 @@
 
 Decides what goes into a leader's log, in which entry, and which log time it carries: batches that arrived
 together become one entry, so that all which is done for each entry, on every node, is done once for them.
-Once it has refused a batch of a client's run, it refuses the rest of the run (`stream.py`).
+Once it has refused a batch of a client's run, it refuses the rest of the run (`appendorder.py`).
 Never decides who leads, never commits, never waits: each request is answered once, by a `Decision` or a
 `ReadGrant`. Called by `core.py` alone, which tells it when a leadership begins and ends.
 """
@@ -220,7 +220,7 @@ class Requests:
         leadership = self._leadership
         if leadership is None:
             return Refusal.NOT_LEADER
-        if proposal.stream is not None and not proposal.stream.takes(proposal.run, leadership.term):
+        if proposal.order is not None and not proposal.order.takes(proposal.run, leadership.term):
             return Refusal.EARLIER_REFUSED
         return Refusal.BUSY if self._is_busy(leadership) else None
 
@@ -230,8 +230,8 @@ class Requests:
 
     def _refuse_batch(self, proposal: Propose, refusal: Refusal) -> None:
         """What follows in its run would overtake it: from now on that is refused, too."""
-        if proposal.stream is not None:
-            proposal.stream.end(proposal.run)
+        if proposal.order is not None:
+            proposal.order.end(proposal.run)
         self._refuse(proposal.token, refusal)
 
     def _refuse(self, token: int, refusal: Refusal) -> None:

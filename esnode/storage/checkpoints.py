@@ -1,6 +1,6 @@
-"""Where savepoints are kept: the last one, and the sealed chunks of keys that it goes by.
+"""Where checkpoints are kept: the last one, and the sealed chunks of keys that it goes by.
 
-A savepoint only saves the time of a replay. What is here is checked when it is read, and a start that
+A checkpoint only saves the time of a replay. What is here is checked when it is read, and a start that
 cannot use it reads the log instead. Never decides when one is due, nor what it means. Called by the homes
 of the engines.
 
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import google_crc32c
 
 from esnode import limits
-from esnode.apply import Savepoint
+from esnode.apply import Checkpoint
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.storage.files import disk_errors, sync_directory, write_all
@@ -29,7 +29,8 @@ from esnode.storage.snapshot_file import refuse_newer_file
 
 FILE_CHUNKS: Final = 256
 """16 MiB, the keys of about a million events."""
-SAVEPOINT_FILE: Final = "savepoint"
+CHECKPOINT_FILE: Final = "savepoint"
+"""Stored files, log events and JSON keys keep the word of version 0.1.0; the code says checkpoint."""
 _KEYS_NAME: Final = re.compile(r"keys-(\d+)")
 _MAGIC: Final = b"ESSP"
 _VERSION: Final = 1
@@ -39,18 +40,18 @@ _FRONT: Final = struct.Struct(">4sBI")
 _HEAD: Final = struct.Struct(">QQQQQQ")
 
 
-class Savepoints(Protocol):
+class Checkpoints(Protocol):
     """One place for them. Everything is durable when a call returns."""
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """Write sealed chunks, the first of this number. Changes nothing by itself."""
         ...
 
-    def keep(self, savepoint: Savepoint) -> None:
+    def keep(self, checkpoint: Checkpoint) -> None:
         """Write it in place of the one before; its chunks are kept by now. Those before them may go."""
         ...
 
-    def load(self) -> Savepoint | None:
+    def load(self) -> Checkpoint | None:
         """The last one; raises `DamagedRecord` when that is not what was written."""
         ...
 
@@ -59,8 +60,8 @@ class Savepoints(Protocol):
         ...
 
 
-class SavepointFiles:
-    """Savepoints in a data directory. Raises `StorageFailed` where the disk refuses."""
+class CheckpointFiles:
+    """Checkpoints in a data directory. Raises `StorageFailed` where the disk refuses."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,7 +69,7 @@ class SavepointFiles:
         self._at_work = threading.Lock()
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
-        """See `Savepoints`."""
+        """See `Checkpoints`."""
         written = 0
         while written < len(chunks):
             number, place = divmod(first_chunk + written, FILE_CHUNKS)
@@ -76,35 +77,35 @@ class SavepointFiles:
             self._write_keys(self._path / f"keys-{number}", place * CHUNK_BYTES, chunks[written:end])
             written = end
 
-    def keep(self, savepoint: Savepoint) -> None:
-        """See `Savepoints`."""
-        path = self._path / SAVEPOINT_FILE
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """See `Checkpoints`."""
+        path = self._path / CHECKPOINT_FILE
         new = path.with_suffix(".new")
-        with self._while_open() as is_open, disk_errors("write a savepoint"):
+        with self._while_open() as is_open, disk_errors("write a checkpoint"):
             if not is_open:
                 return
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb", buffering=0) as file:
-                write_all(descriptor, pack_savepoint(savepoint))
+                write_all(descriptor, pack_checkpoint(checkpoint))
                 os.fsync(file.fileno())
             new.rename(path)
             sync_directory(self._path)
             for each in list(self._path.iterdir()):
                 found = _KEYS_NAME.fullmatch(each.name)
-                if found and (int(found[1]) + 1) * FILE_CHUNKS <= savepoint.first_chunk:
+                if found and (int(found[1]) + 1) * FILE_CHUNKS <= checkpoint.first_chunk:
                     each.unlink()
 
-    def load(self) -> Savepoint | None:
-        """See `Savepoints`."""
-        with disk_errors("read the savepoint"):
+    def load(self) -> Checkpoint | None:
+        """See `Checkpoints`."""
+        with disk_errors("read the checkpoint"):
             try:
-                file = (self._path / SAVEPOINT_FILE).read_bytes()
+                file = (self._path / CHECKPOINT_FILE).read_bytes()
             except FileNotFoundError:
                 return None
-        return unpack_savepoint(file)
+        return unpack_checkpoint(file)
 
     def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
-        """See `Savepoints`."""
+        """See `Checkpoints`."""
         while first_chunk < end_chunk:
             number, place = divmod(first_chunk, FILE_CHUNKS)
             end = min(end_chunk, (number + 1) * FILE_CHUNKS)
@@ -146,8 +147,8 @@ class SavepointFiles:
             yield self._open
 
 
-class MemorySavepoints:
-    """Savepoints in memory."""
+class MemoryCheckpoints:
+    """Checkpoints in memory."""
 
     def __init__(self, take: Callable[[int], None]) -> None:
         """`take` is told the bytes of each write before it is done, and may refuse."""
@@ -161,23 +162,23 @@ class MemorySavepoints:
         return len(self._file or b"") + sum(map(len, self._chunks.values()))
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
-        """See `Savepoints`."""
+        """See `Checkpoints`."""
         self._take(len(chunks) * CHUNK_BYTES)
         self._chunks.update((number, bytes(chunk)) for number, chunk in enumerate(chunks, first_chunk))
 
-    def keep(self, savepoint: Savepoint) -> None:
-        """See `Savepoints`."""
-        file = pack_savepoint(savepoint)
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """See `Checkpoints`."""
+        file = pack_checkpoint(checkpoint)
         self._take(len(file))
         self._file = file
-        self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= savepoint.first_chunk}
+        self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= checkpoint.first_chunk}
 
-    def load(self) -> Savepoint | None:
-        """See `Savepoints`."""
-        return None if self._file is None else unpack_savepoint(self._file)
+    def load(self) -> Checkpoint | None:
+        """See `Checkpoints`."""
+        return None if self._file is None else unpack_checkpoint(self._file)
 
     def keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
-        """See `Savepoints`."""
+        """See `Checkpoints`."""
         for number in range(first_chunk, end_chunk):
             if number not in self._chunks:
                 raise DamagedRecord(f"chunk {number} of the keys is missing")
@@ -192,7 +193,7 @@ class MemorySavepoints:
         self._file, self._chunks = image[0], dict(image[1])
 
     def flip_bit(self, source: random.Random) -> None:
-        """Damage one bit of the savepoint or of a chunk of keys, if there is any."""
+        """Damage one bit of the checkpoint or of a chunk of keys, if there is any."""
         bit = 1 << source.randrange(8)
         if self._chunks and source.random() < 0.5:
             number = source.choice(sorted(self._chunks))
@@ -201,35 +202,36 @@ class MemorySavepoints:
             self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
 
 
-def pack_savepoint(savepoint: Savepoint) -> bytes:
+def pack_checkpoint(checkpoint: Checkpoint) -> bytes:
     """The file."""
     head = _HEAD.pack(
-        savepoint.index,
-        savepoint.term,
-        savepoint.log_time_ms,
-        savepoint.first_chunk,
-        savepoint.open_chunk,
-        len(savepoint.state),
+        checkpoint.index,
+        checkpoint.term,
+        checkpoint.log_time_ms,
+        checkpoint.first_chunk,
+        checkpoint.open_chunk,
+        len(checkpoint.state),
     )
-    return _FRONT.pack(_MAGIC, _VERSION, google_crc32c.value(head + savepoint.state)) + head + savepoint.state
+    body = head + checkpoint.state
+    return _FRONT.pack(_MAGIC, _VERSION, google_crc32c.value(body)) + body
 
 
-def unpack_savepoint(file: bytes) -> Savepoint:
+def unpack_checkpoint(file: bytes) -> Checkpoint:
     """What was packed as `file`; raises `DamagedRecord`, and `NewerFormat` for one of a newer version."""
     if len(file) < _FRONT.size + _HEAD.size:
-        raise DamagedRecord("the savepoint ends within its head")
+        raise DamagedRecord("the checkpoint ends within its head")
     magic, version, crc = _FRONT.unpack_from(file)
     if magic == _MAGIC and version > _VERSION:
-        refuse_newer_file("the savepoint", version, _VERSION, crc, b"", file[_FRONT.size :])
+        refuse_newer_file("the checkpoint", version, _VERSION, crc, b"", file[_FRONT.size :])
     if (magic, version) != (_MAGIC, _VERSION):
-        raise DamagedRecord(f"the savepoint is not one of version {_VERSION}")
+        raise DamagedRecord(f"the checkpoint is not one of version {_VERSION}")
     if google_crc32c.value(file[_FRONT.size :]) != crc:
-        raise DamagedRecord("the checksum of the savepoint does not match")
+        raise DamagedRecord("the checksum of the checkpoint does not match")
     index, term, log_time_ms, first_chunk, open_chunk, length = _HEAD.unpack_from(file, _FRONT.size)
     state = file[_FRONT.size + _HEAD.size :]
     if length != len(state):
-        raise DamagedRecord(f"the savepoint has a state of {len(state)} bytes, not what its head says")
-    return Savepoint(index, term, log_time_ms, first_chunk, open_chunk, state)
+        raise DamagedRecord(f"the checkpoint has a state of {len(state)} bytes, not what its head says")
+    return Checkpoint(index, term, log_time_ms, first_chunk, open_chunk, state)
 
 
 def _flipped(data: bytes, at: int, bit: int) -> bytes:

@@ -6,7 +6,7 @@ a name counts only after its directory was synced. Called by the disk engines an
 
     *.json  see `identity`    written-N  see `witness`    lock  held while a process has it open
     snapshot-INDEX-TERM    see `snapshot_file`      rejoining   there while what is stored is not believed
-    savepoint, keys-N      see `savepoints`
+    savepoint, keys-N      see `checkpoints`
     damaged-N    a log that was put aside           durable     see `mark`
 """
 
@@ -29,7 +29,9 @@ from esnode.errors import (
     WrongDirectory,
 )
 from esnode.raft.messages import NodeId, Snapshot
-from esnode.storage.birth import born_ns
+from esnode.storage.birthtime import born_ns
+from esnode.storage.checkpoints import CheckpointFiles
+from esnode.storage.durablemark import FILE_BYTES, DurableMark
 from esnode.storage.files import FileId, check_same, disk_errors, file_id, sync_directory
 from esnode.storage.identity import (
     IDENTITY_FILE,
@@ -48,8 +50,6 @@ from esnode.storage.identity import (
     write_title,
 )
 from esnode.storage.interface import Distrust, Identity
-from esnode.storage.mark import FILE_BYTES, DurableMark
-from esnode.storage.savepoints import SavepointFiles
 from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
 from esnode.storage.witness import Witness
 
@@ -80,7 +80,7 @@ class Directory:
         `DirectoryInUse`, `DamagedRecord`, and `StorageFailed` when the file system refuses.
         """
         self.path = path
-        self.savepoints = SavepointFiles(path)
+        self.checkpoints = CheckpointFiles(path)
         self._staged: Snapshot | None = None
         self._snapshot_files = threading.Lock()
         with disk_errors(f"open {path}"):
@@ -223,7 +223,7 @@ class Directory:
             self._closed = True
             self._witness.note(self._mark.number, at_once=True)
             self._witness.close()
-            self.savepoints.close()
+            self.checkpoints.close()
             self._mark.close()
             os.close(self._lock)
 

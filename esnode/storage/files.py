@@ -1,6 +1,6 @@
 """What every file of a data directory needs: made private, named durably, its errors translated.
 
-Decides nothing. Called by the data directory, the engines and the savepoints.
+Decides nothing. Called by the data directory, the engines and the checkpoints.
 """
 
 import os

@@ -32,7 +32,7 @@ def byte_of(where: int) -> int:
     return where & (1 << SEGMENT_SHIFT) - 1
 
 
-class Places:
+class FrameIndex:
     """The places of the frames, by the index and the base offset of their first rows."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from esnode.apply import Savepoint
+from esnode.apply import Checkpoint
 from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, NodeId, Snapshot, Write
@@ -187,22 +187,22 @@ class Storage(Protocol):
         ...
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
-        """Put sealed chunks of keys on disk, ahead of the savepoint that goes by them.
+        """Put sealed chunks of keys on disk, ahead of the checkpoint that goes by them.
 
         May run in another thread, as `stage_snapshot`. Changes nothing by itself.
         """
         ...
 
-    def keep_savepoint(self, savepoint: Savepoint) -> None:
-        """Put `savepoint` in place of the last one. May run in another thread, too.
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Put `checkpoint` in place of the last one. May run in another thread, too.
 
         The entry at its index is durable and applied; its chunks of keys are kept.
         """
         ...
 
-    def load_savepoint(self) -> Savepoint | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """The last one, if there is any. Raises `DamagedRecord` where it is not what was written: a
-        savepoint is no part of the log, and the log says the same."""
+        checkpoint is no part of the log, and the log says the same."""
         ...
 
     def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:

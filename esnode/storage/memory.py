@@ -17,10 +17,10 @@ import google_crc32c
 
 from esnode.errors import CopiedDirectory, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import NodeId, Snapshot, Write
+from esnode.storage.checkpoints import MemoryCheckpoints
 from esnode.storage.directory import check_trust
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp, fold
-from esnode.storage.savepoints import MemorySavepoints
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
 from esnode.storage.stored_log import StoredLog, closed_on_error
 
@@ -46,7 +46,7 @@ class DiskImage:
     mark: int
     journal: bytes
     snapshots: Mapping[tuple[int, int], bytes]
-    savepoints: tuple[bytes | None, Mapping[int, bytes]]
+    checkpoints: tuple[bytes | None, Mapping[int, bytes]]
 
 
 class MemoryDisk:
@@ -64,7 +64,7 @@ class MemoryDisk:
         """A write that would take the journal and the snapshots over it fails. None: no bound."""
         self.reached: dict[NodeId, int] = {}
         self.mark = self.witnessed = 0
-        self.savepoints = MemorySavepoints(self._take)
+        self.checkpoints = MemoryCheckpoints(self._take)
         self._journal = bytearray()
         self._synced_bytes = 0
         self._replaced: bytes | None = None
@@ -182,7 +182,7 @@ class MemoryDisk:
     def image(self) -> DiskImage:
         """A copy of what is durable now."""
         snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
-        kept = self.savepoints.image()
+        kept = self.checkpoints.image()
         names = (self.directory, self.distrust, dict(self.peers), dict(self.reached))
         return DiskImage(self.identity, *names, self.mark, self.synced, snapshots, kept)
 
@@ -194,7 +194,7 @@ class MemoryDisk:
         before = self.witnessed
         self._set_log(image.mark, image.journal, image.snapshots)
         self.witnessed = before if in_place else image.mark
-        self.savepoints.restore(image.savepoints)
+        self.checkpoints.restore(image.checkpoints)
         self._is_copy = not unnoticed and not in_place
 
     def wipe(self) -> None:
@@ -297,10 +297,10 @@ class MemoryDisk:
         self._synced_bytes, self._replaced, self._fail_in = len(journal), None, None
         self._snapshots = {place: bytearray(stored) for place, stored in snapshots.items()}
         self._doomed = []
-        self.savepoints.restore()
+        self.checkpoints.restore()
 
     def _take(self, size_bytes: int) -> None:
-        used = len(self._journal) + sum(map(len, self._snapshots.values())) + self.savepoints.size_bytes
+        used = len(self._journal) + sum(map(len, self._snapshots.values())) + self.checkpoints.size_bytes
         if self.capacity_bytes is not None and used + size_bytes > self.capacity_bytes:
             raise StorageFailed("no space left on the disk")
 

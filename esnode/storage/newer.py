@@ -16,11 +16,11 @@ from esnode.errors import DamagedRecord, DirectoryInUse, NewerFormat
 from esnode.formats import refuse_newer
 from esnode.raft.entry import parse
 from esnode.storage import segments, snapshot_file, sqlite
+from esnode.storage.checkpoints import CHECKPOINT_FILE, unpack_checkpoint
 from esnode.storage.directory import MARK_FILE, SNAPSHOT_NAME, nobody_else
+from esnode.storage.durablemark import refuse_newer_mark
 from esnode.storage.files import disk_errors
 from esnode.storage.identity import read_marker, read_peers, read_reached, read_title
-from esnode.storage.mark import refuse_newer_mark
-from esnode.storage.savepoints import SAVEPOINT_FILE, unpack_savepoint
 
 Look = Callable[[Path, int], Iterable[bytes]]
 """The records after an index, of a log that nobody has open, that may be of a kind which is not known."""
@@ -55,7 +55,7 @@ def refuse_newer_directory(engine: str, path: Path) -> None:
             for snapshot in sorted(path.glob("snapshot-*")):
                 if SNAPSHOT_NAME.fullmatch(snapshot.name):
                     _snapshot(snapshot)
-            after_index = _savepoint(path / SAVEPOINT_FILE)
+            after_index = _checkpoint(path / CHECKPOINT_FILE)
             _records(_LOOKS[engine](path, after_index) if engine in _LOOKS else ())
         except NewerFormat as error:
             if written_by in ("", esnode.__version__) or f"version {written_by} wrote" in str(error):
@@ -96,13 +96,13 @@ def _snapshot(path: Path) -> None:
         refuse_newer(f"the state in {path.name}", apply.format_of_snapshot(data), apply.SNAPSHOT_VERSION)
 
 
-def _savepoint(path: Path) -> int:
-    """The index up to which this version has applied the log, as the savepoint says; 0 without one."""
+def _checkpoint(path: Path) -> int:
+    """The index up to which this version has applied the log, as the checkpoint says; 0 without one."""
     with suppress(DamagedRecord, FileNotFoundError):
-        savepoint = unpack_savepoint(path.read_bytes())
-        state = apply.format_of_savepoint(savepoint.state)
-        refuse_newer("the state in the savepoint", state, apply.SAVEPOINT_VERSION)
-        return savepoint.index
+        checkpoint = unpack_checkpoint(path.read_bytes())
+        state = apply.format_of_checkpoint(checkpoint.state)
+        refuse_newer("the state in the checkpoint", state, apply.CHECKPOINT_VERSION)
+        return checkpoint.index
     return 0
 
 

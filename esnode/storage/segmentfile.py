@@ -70,7 +70,7 @@ class Head(NamedTuple):
     body_crc: int = 0
 
 
-class Segment:
+class SegmentFile:
     """One open file. Raises `StorageFailed` where the file system refuses."""
 
     def __init__(self, path: Path, descriptor: int, number: int, salt: int) -> None:
@@ -201,7 +201,7 @@ class Segment:
             data, at = data[written:], at + written
 
 
-def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Segment:
+def create_segment(directory: Path, number: int, head: Head, body: bytes) -> SegmentFile:
     """A new file with its first frame: it has its name once both are durable."""
     path = directory / name_of(number)
     new = path.with_name(path.name + ".new")
@@ -211,7 +211,7 @@ def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Seg
         undo.callback(os.close, descriptor)
         begin = _FILE_HEAD.pack(MAGIC, number, salt, 0)[:-_CRC_BYTES]
         os.pwrite(descriptor, begin + google_crc32c.value(begin).to_bytes(_CRC_BYTES, "big"), 0)
-        segment = Segment(path, descriptor, number, salt)
+        segment = SegmentFile(path, descriptor, number, salt)
         segment.append(segment.frame(head, body))
         os.fsync(descriptor)
         new.rename(path)
@@ -220,7 +220,7 @@ def create_segment(directory: Path, number: int, head: Head, body: bytes) -> Seg
     return segment
 
 
-def open_segment(path: Path, access: int = os.O_RDWR) -> Segment:
+def open_segment(path: Path, access: int = os.O_RDWR) -> SegmentFile:
     """Open a file by its name; raises `DamagedRecord` where its head is not what was written.
 
     Raises `NewerFormat` where a newer version wrote it.
@@ -237,7 +237,7 @@ def open_segment(path: Path, access: int = os.O_RDWR) -> Segment:
         if magic != MAGIC or name_of(number) != path.name:
             raise DamagedRecord(f"the head of {path.name} is not what was written")
         undo.pop_all()
-    return Segment(path, descriptor, number, salt)
+    return SegmentFile(path, descriptor, number, salt)
 
 
 def name_of(number: int) -> str:

@@ -20,16 +20,16 @@ from esnode.limits import MIB
 from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
 from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
+from esnode.storage.frameindex import FrameIndex, byte_of, place, segment_of
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
-from esnode.storage.places import Places, byte_of, place, segment_of
-from esnode.storage.segment import (
+from esnode.storage.segmentfile import (
     FILE_HEAD_BYTES,
     HEAD_BYTES,
     ROW,
     FrameKind,
     Head,
-    Segment,
+    SegmentFile,
     create_segment,
     open_segment,
 )
@@ -76,7 +76,7 @@ def unknown_records(data_dir: Path, after_index: int) -> Iterator[bytes]:
             return
 
 
-def _unknown_in(segment: Segment) -> Iterator[bytes]:
+def _unknown_in(segment: SegmentFile) -> Iterator[bytes]:
     at = FILE_HEAD_BYTES
     while (frame := segment.frame_at(at)) is not None:
         head, body = frame
@@ -87,7 +87,7 @@ def _unknown_in(segment: Segment) -> Iterator[bytes]:
         at += HEAD_BYTES + len(body)
 
 
-def _check_kind(segment: Segment, head: Head) -> None:
+def _check_kind(segment: SegmentFile, head: Head) -> None:
     if head.kind > max(FrameKind):
         raise newer(f"a frame in {segment.path.name} is of the kind {head.kind}, which is not known here")
 
@@ -116,15 +116,15 @@ class SegmentEngine:
     def __init__(self, directory: Path, segment_bytes: int) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
-        self._segments: dict[int, Segment] = {}
-        self._places = Places()
+        self._segments: dict[int, SegmentFile] = {}
+        self._frames = FrameIndex()
         self._number = 0
         self._state = b""
         self._terms = b""
         self._prefix_index = 0
         self._last_index = 0
         self._zeros_to = 0
-        self._open_files: deque[Segment] = deque()
+        self._open_files: deque[SegmentFile] = deque()
         self._checked = 0
         self._reading: tuple[int, _Found | None, Iterator[_Found]] | None = None
         """Where the last `records` stopped: the index that follows, and its row if it is read already."""
@@ -150,7 +150,7 @@ class SegmentEngine:
         if change.cut_from is not None:
             self._cut(change.cut_from, dead_from, where)
         if change.rows:
-            self._places.add(change.rows[0].index, change.rows[0].base_offset, where)
+            self._frames.add(change.rows[0].index, change.rows[0].base_offset, where)
             self._last_index = change.rows[-1].index
         if last.end >= 2 * self._segment_bytes:
             self._begin_next()
@@ -179,7 +179,7 @@ class SegmentEngine:
 
     def last_at_offset(self, offset: int, first_index: int, last_index: int) -> int:
         """A walk from the last place before it: base offsets never fall."""
-        where = self._places.before_offset(offset, first_index)
+        where = self._frames.before_offset(offset, first_index)
         found = first_index - 1
         for row in self._walk(where) if where is not None else ():
             if row.entry < first_index:
@@ -205,7 +205,7 @@ class SegmentEngine:
         with disk_errors(f"remove {first.path.name}"):
             first.path.unlink()
             sync_directory(self._directory)  # files go in order, also where the power fails
-        self._places.forget_before(first.number + 1)
+        self._frames.forget_before(first.number + 1)
         self._reading = None
         return self._first_is_cut_away()
 
@@ -232,7 +232,7 @@ class SegmentEngine:
         self._prefix_index = prefix_index
 
     def _cut(self, index: int, dead_from: int, where: int) -> None:
-        self._places.kill(dead_from, where)
+        self._frames.kill(dead_from, where)
         self._last_index = min(self._last_index, index - 1)
         self._reading = None
 
@@ -243,7 +243,7 @@ class SegmentEngine:
         return found.where
 
     def _find(self, index: int) -> _Found | None:
-        where = self._places.before_index(index)
+        where = self._frames.before_index(index)
         for row in self._walk(where) if where is not None else ():
             if row.entry >= index:
                 return row if row.entry == index else None
@@ -254,7 +254,7 @@ class SegmentEngine:
         if self._reading is not None and self._reading[0] == index:
             _, row, rows = self._reading
         else:
-            where = self._places.before_index(index)
+            where = self._frames.before_index(index)
             row, rows = None, self._walk(where) if where is not None else iter(())
         while row is None or row.entry < index:
             row = next(rows, None)
@@ -264,7 +264,7 @@ class SegmentEngine:
 
     def _walk(self, where: int) -> Iterator[_Found]:
         """The living rows from the frame at `where` on, in the order in which they were written."""
-        ranges = self._places.dead
+        ranges = self._frames.dead
         dead = iter([*ranges[bisect_left(ranges, (where, 0)) :], (1 << 64, 0)])
         dead_from, dead_to = next(dead)
         while (segment := self._segments.get(segment_of(where))) is not None:
@@ -297,7 +297,7 @@ class SegmentEngine:
 
     # --- files -----------------------------------------------------------------------------------
 
-    def _read(self, segment: Segment, at: int, size: int) -> bytes:
+    def _read(self, segment: SegmentFile, at: int, size: int) -> bytes:
         """Frames from `at` on: never the zeros after them, which may be frames when they are looked at."""
         if segment is not self._last and segment not in self._open_files:
             self._open_files.append(segment)
@@ -309,7 +309,7 @@ class SegmentEngine:
         """Whether all entries of the first file are before the log, and it is not the last."""
         if len(self._segments) == 1:
             return False
-        following = self._places.first_index_after(next(iter(self._segments)))
+        following = self._frames.first_index_after(next(iter(self._segments)))
         return (self._last_index + 1 if following is None else following) <= self._prefix_index + 1
 
     def _begin_next(self) -> None:
@@ -318,9 +318,9 @@ class SegmentEngine:
         self._seal(last)
         self._create(last.number + 1)
 
-    def _seal(self, last: Segment) -> None:
+    def _seal(self, last: SegmentFile) -> None:
         at = last.end
-        packed = self._places.pack(last.number)
+        packed = self._frames.pack(last.number)
         head = Head(FrameKind.INDEX, self._number, self._prefix_index)
         last.append((*last.frame(head, packed), _TRAILER.pack(at)))
         last.settle(at)
@@ -329,7 +329,7 @@ class SegmentEngine:
 
     def _create(self, number: int) -> None:
         state, terms = self._state, self._terms
-        body = b"".join((state, terms, _LAST.pack(self._last_index), self._places.pack_dead()))
+        body = b"".join((state, terms, _LAST.pack(self._last_index), self._frames.pack_dead()))
         head = Head(
             FrameKind.BEGINNING,
             self._number,
@@ -366,7 +366,7 @@ class SegmentEngine:
             if segment is not self._last:
                 segment.close()
 
-    def _load_index(self, segment: Segment) -> bool:
+    def _load_index(self, segment: SegmentFile) -> bool:
         """Take the places of a full file from its index; False when that is not whole."""
         size = segment.size
         trailer = segment.read(size - _TRAILER.size, _TRAILER.size)
@@ -376,10 +376,10 @@ class SegmentEngine:
             return False
         segment.end = at
         self._number = frame[0].number
-        self._places.load(frame[1])
+        self._frames.load(frame[1])
         return True
 
-    def _replay(self, segment: Segment) -> None:
+    def _replay(self, segment: SegmentFile) -> None:
         """Read a file from its beginning: what is whole in the last one is what was committed."""
         sealed, last_at = False, FILE_HEAD_BYTES
         while not sealed and (frame := segment.frame_at(segment.end)) is not None:
@@ -397,7 +397,7 @@ class SegmentEngine:
             last_at
         )  # what a killed process has left in the cache is durable before it is believed
 
-    def _check_turn(self, segment: Segment, head: Head) -> None:
+    def _check_turn(self, segment: SegmentFile, head: Head) -> None:
         """Frames follow each other without gaps, from file to file."""
         _check_kind(segment, head)
         is_first_of_all = segment is next(iter(self._segments.values())) and segment.end == FILE_HEAD_BYTES
@@ -407,19 +407,19 @@ class SegmentEngine:
             place_in_file = f"byte {segment.end} of {segment.path.name}"
             raise DamagedRecord(f"the frame at {place_in_file} is of write {head.number}, not {expected}")
 
-    def _replay_frame(self, segment: Segment, head: Head, body: bytes) -> None:
+    def _replay_frame(self, segment: SegmentFile, head: Head, body: bytes) -> None:
         state, rest = body[: head.state_bytes], body[head.state_bytes :]
         terms, rest = rest[: head.terms_bytes], rest[head.terms_bytes :]
         where = place(segment.number, segment.end)
         if head.kind == FrameKind.BEGINNING:
             (self._last_index,) = _LAST.unpack_from(rest)
-            self._places.load_dead(rest[_LAST.size :])
+            self._frames.load_dead(rest[_LAST.size :])
         self._enter(head.number, state, terms, head.prefix_index)
         if head.cut_from:
             self._cut(head.cut_from, head.dead_from, where)
         if head.rows:
             index, base_offset, *_ = ROW.unpack_from(rest)
-            self._places.add(index, base_offset, where)
+            self._frames.add(index, base_offset, where)
             self._last_index = index + head.rows - 1
 
 

@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from esnode import limits
-from esnode.apply import Savepoint
+from esnode.apply import Checkpoint
 from esnode.errors import DamagedRecord, FilesGone, OlderDirectory, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
+from esnode.storage.checkpoints import Checkpoints
 from esnode.storage.interface import Distrust, Identity, Recovered
 from esnode.storage.outline import (
     Change,
@@ -28,7 +29,6 @@ from esnode.storage.outline import (
     fold_prefix_cut,
     outline_of,
 )
-from esnode.storage.savepoints import Savepoints
 
 
 class Engine(Protocol):
@@ -142,7 +142,7 @@ class Home(Protocol):
         ...
 
     @property
-    def savepoints(self) -> Savepoints:
+    def checkpoints(self) -> Checkpoints:
         """Where they are kept. Writing there raises `StorageFailed` where the disk refuses."""
         ...
 
@@ -287,22 +287,22 @@ class StoredLog:
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """`Storage.keep_keys`."""
         with self._noticing():
-            self._home.savepoints.keep_keys(first_chunk, chunks)
+            self._home.checkpoints.keep_keys(first_chunk, chunks)
 
-    def keep_savepoint(self, savepoint: Savepoint) -> None:
-        """`Storage.keep_savepoint`."""
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """`Storage.save_checkpoint`."""
         with self._noticing():
-            self._home.savepoints.keep(savepoint)
+            self._home.checkpoints.keep(checkpoint)
 
-    def load_savepoint(self) -> Savepoint | None:
-        """`Storage.load_savepoint`."""
+    def load_checkpoint(self) -> Checkpoint | None:
+        """`Storage.load_checkpoint`."""
         with self._at_work():
-            return self._home.savepoints.load()
+            return self._home.checkpoints.load()
 
     def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
         """`Storage.kept_keys`."""
         with self._noticing():
-            yield from self._home.savepoints.keys(first_chunk, end_chunk)
+            yield from self._home.checkpoints.keys(first_chunk, end_chunk)
 
     def size_bytes(self) -> int:
         """`Storage.size_bytes`."""

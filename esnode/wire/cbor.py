@@ -17,6 +17,7 @@ from esnode import limits
 from esnode.errors import ProtocolError
 from esnode.messages import (
     PROTOCOL_VERSION,
+    CheckpointTaken,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -25,7 +26,6 @@ from esnode.messages import (
     Goodbye,
     HealFault,
     Hello,
-    KeepSavepoint,
     KeyExplained,
     ListFaults,
     OpenProducerSession,
@@ -33,12 +33,12 @@ from esnode.messages import (
     ProducerOpened,
     ReadEntries,
     Refused,
-    SavepointKept,
     SetFault,
     Side,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
+    TakeCheckpoint,
     TransferLeadership,
     Transferred,
     Welcome,
@@ -67,8 +67,8 @@ RareMessage = (
     | SnapshotPiece
     | CutPrefix
     | PrefixCutTo
-    | KeepSavepoint
-    | SavepointKept
+    | TakeCheckpoint
+    | CheckpointTaken
 )
 Field = Callable[[object], Any]
 """Returns the field's value, or raises `ProtocolError` with what it should have been."""
@@ -261,8 +261,8 @@ SCHEMAS: Final[dict[type[RareMessage], tuple[Field, ...]]] = {
     ),
     CutPrefix: (_U64, _INDEX),
     PrefixCutTo: (_U64, _INDEX, _INDEX),
-    KeepSavepoint: (_U64,),
-    SavepointKept: (_U64, _INDEX),
+    TakeCheckpoint: (_U64,),
+    CheckpointTaken: (_U64, _INDEX),
 }
 
 

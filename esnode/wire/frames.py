@@ -14,6 +14,7 @@ from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
 from esnode.messages import (
     Append,
     Appended,
+    CheckpointTaken,
     CutPrefix,
     Entries,
     ExplainKey,
@@ -22,7 +23,6 @@ from esnode.messages import (
     Goodbye,
     HealFault,
     Hello,
-    KeepSavepoint,
     KeyExplained,
     LeaderIs,
     ListFaults,
@@ -33,12 +33,12 @@ from esnode.messages import (
     ReadEntries,
     Records,
     Refused,
-    SavepointKept,
     SetFault,
     SnapshotPiece,
     StatusReply,
     StatusRequest,
     Subscribe,
+    TakeCheckpoint,
     TransferLeadership,
     Transferred,
     Welcome,
@@ -88,8 +88,8 @@ Message = (
     | SnapshotPiece
     | CutPrefix
     | PrefixCutTo
-    | KeepSavepoint
-    | SavepointKept
+    | TakeCheckpoint
+    | CheckpointTaken
     | VoteRequest
     | VoteReply
     | AppendEntries
@@ -168,8 +168,8 @@ CODECS: Final[dict[type[Message], Codec]] = {
     SnapshotPiece: _rare(_T.SNAPSHOT_PIECE, SnapshotPiece),
     CutPrefix: _rare(_T.CUT_PREFIX, CutPrefix),
     PrefixCutTo: _rare(_T.PREFIX_CUT_TO, PrefixCutTo),
-    KeepSavepoint: _rare(_T.KEEP_SAVEPOINT, KeepSavepoint),
-    SavepointKept: _rare(_T.SAVEPOINT_KEPT, SavepointKept),
+    TakeCheckpoint: _rare(_T.TAKE_CHECKPOINT, TakeCheckpoint),
+    CheckpointTaken: _rare(_T.CHECKPOINT_TAKEN, CheckpointTaken),
     VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
     VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
     AppendEntries: Codec(_T.APPEND_ENTRIES, _joined(_P.append_entries_parts), _P.decode_append_entries),

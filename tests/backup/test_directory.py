@@ -81,8 +81,8 @@ def test_what_a_stopped_node_has_is_restored_into_a_node_that_knows_it_all(
         machine = Machine(DEDUP)
         found = recover(laid, machine)
         assert machine.digest() == machine_of(LOG).digest()
-        assert found.savepoint is not None
-        assert found.savepoint.index == found.log.last_index == 10
+        assert found.checkpoint is not None
+        assert found.checkpoint.index == found.log.last_index == 10
         assert found.hard_state == HardState(LOG[-1].term, None)
         assert not found.rejoining
         assert [entry.record for entry in laid.read(CUT + 1, 10, 1 << 20)] == [e.record for e in LOG[CUT:]]

@@ -23,9 +23,9 @@ from esnode.raft.entry import Entry, parse, seal
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, Snapshot
 from esnode.storage import identity, outline
+from esnode.storage.checkpoints import pack_checkpoint, unpack_checkpoint
+from esnode.storage.durablemark import DurableMark
 from esnode.storage.interface import Identity
-from esnode.storage.mark import DurableMark
-from esnode.storage.savepoints import pack_savepoint, unpack_savepoint
 from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
 
 from . import samples
@@ -37,13 +37,13 @@ _PLACE: Final = struct.Struct(">QQQQ")
 _SEALED: Final = 0x80
 _SAVED: Final = 0x40
 _SAVED_FRONT: Final = 9
-"""The head of a savepoint's file up to where its checksum begins to count."""
+"""The head of a checkpoint's file up to where its checksum begins to count."""
 
 
 def stored(data: bytes) -> str:
     """Byte 0: which record, and whether it is sealed again after it was bent. Then its bytes."""
     how, body = (data[0], data[1:]) if data else (0, b"")
-    read = _savepoint if how & _SAVED else _READERS[how % len(_READERS)]
+    read = _checkpoint if how & _SAVED else _READERS[how % len(_READERS)]
     try:
         return f"{read.__name__} {read(body, bool(how & _SEALED))}"
     except (DamagedRecord, NewerFormat, WrongDirectory) as error:
@@ -72,7 +72,7 @@ def stored_seeds() -> list[bytes]:
         [_opening(records, state, runs)],
         *[[part] for part in (b"".join(machine_of(_TERMS).keys.dump()), machine_of(_TERMS).producers.dump())],
     ]
-    saved = pack_savepoint(machine_of(_TERMS).savepoint())
+    saved = pack_checkpoint(machine_of(_TERMS).checkpoint())
     named = [(number, record) for number, records in enumerate(whole) for record in records]
     others = [bytes([number + sealed]) + record for number, record in named for sealed in (0, 130)]
     return [*others, *(bytes([_SAVED + sealed]) + saved for sealed in (0, _SEALED))]
@@ -126,26 +126,26 @@ def _snapshot(body: bytes, sealed: bool) -> str:
     return "restored"
 
 
-def _savepoint(body: bytes, sealed: bool) -> str:
-    """A savepoint out of its file, into a machine that has lived."""
+def _checkpoint(body: bytes, sealed: bool) -> str:
+    """A checkpoint out of its file, into a machine that has lived."""
     if sealed and len(body) > _SAVED_FRONT:
         crc: int = google_crc32c.value(body[_SAVED_FRONT:])
         body = body[: _SAVED_FRONT - 4] + crc.to_bytes(4, "big") + body[_SAVED_FRONT:]
-    savepoint = unpack_savepoint(body)
-    if pack_savepoint(savepoint) != body:
-        raise Finding("the file is not the one that its savepoint makes")
+    checkpoint = unpack_checkpoint(body)
+    if pack_checkpoint(checkpoint) != body:
+        raise Finding("the file is not the one that its checkpoint makes")
     machine = Machine(DEDUP)
     for entry in _chain():
         machine.apply(entry)
     before = machine.digest()
     try:
-        machine.resume(savepoint, [])
+        machine.resume(checkpoint, [])
     except (DamagedRecord, NewerFormat):
         if machine.digest() != before:
-            raise Finding("a refused savepoint left something behind") from None
+            raise Finding("a refused checkpoint left something behind") from None
         raise
-    if machine.savepoint().state != savepoint.state:
-        raise Finding("a resumed machine is not its savepoint")
+    if machine.checkpoint().state != checkpoint.state:
+        raise Finding("a resumed machine is not its checkpoint")
     _live_on(machine)
     return "resumed"
 

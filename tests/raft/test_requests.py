@@ -9,6 +9,7 @@ from esnode.config import Dedup
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.dedup.producers import Opening
 from esnode.errors import Refusal
+from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import (
     AppendEntries,
@@ -22,7 +23,6 @@ from esnode.raft.messages import (
     Tick,
     Transfer,
 )
-from esnode.raft.stream import Stream
 
 from .machine import batch_of
 from .solo import Solo
@@ -160,15 +160,15 @@ def refusals(ready: Ready) -> list[tuple[int, Refusal | None]]:
 
 
 def test_what_follows_a_refused_batch_in_its_run_is_refused_and_the_next_run_is_taken() -> None:
-    solo, stream = leading(), Stream()
+    solo, order = leading(), AppendOrder()
     solo.receive(2, AppendReply(1, 1))
-    ready = solo.step(Transfer(2), Propose(1, batch_of("a"), stream, 1), Propose(2, batch_of("b"), stream, 1))
+    ready = solo.step(Transfer(2), Propose(1, batch_of("a"), order, 1), Propose(2, batch_of("b"), order, 1))
     assert refusals(ready) == [(1, Refusal.BUSY), (2, Refusal.EARLIER_REFUSED)]
     solo.step(Tick(100), Tick(100), Tick(100), Tick(100), Tick(100))  # the hand-over is given up
     ready = solo.step(
-        Propose(3, batch_of("b"), stream, 1),
-        Propose(4, batch_of("a"), stream, 2),
-        Propose(5, batch_of("b"), stream, 2),
+        Propose(3, batch_of("b"), order, 1),
+        Propose(4, batch_of("a"), order, 2),
+        Propose(5, batch_of("b"), order, 2),
     )
     assert refusals(ready) == [(3, Refusal.EARLIER_REFUSED), (4, None), (5, None)]
     assert [entry.keys for entry in written(ready)] == [batch_of("a", "b").keys]
@@ -176,12 +176,12 @@ def test_what_follows_a_refused_batch_in_its_run_is_refused_and_the_next_run_is_
 
 def test_no_batch_overtakes_one_of_the_same_turn_that_is_refused() -> None:
     """The second is known, and would be taken by itself."""
-    solo, stream = small_window(), Stream()
+    solo, order = small_window(), AppendOrder()
     solo.step(Propose(1, batch_of("a")))
     ready = solo.step(
-        Propose(2, batch_of("b", "c"), stream, 7),
-        Propose(3, batch_of("a"), stream, 7),
-        Propose(4, batch_of("a"), Stream(), 7),
+        Propose(2, batch_of("b", "c"), order, 7),
+        Propose(3, batch_of("a"), order, 7),
+        Propose(4, batch_of("a"), AppendOrder(), 7),
         Propose(5, batch_of("a")),
     )
     assert refusals(ready) == [
@@ -193,26 +193,26 @@ def test_no_batch_overtakes_one_of_the_same_turn_that_is_refused() -> None:
 
 
 def test_a_batch_of_a_session_does_not_overtake_a_refused_one_either() -> None:
-    solo, stream = leading(), Stream()
+    solo, order = leading(), AppendOrder()
     (opened,) = solo.step(OpenProducer(1)).decisions
     ready = solo.step(
-        Propose(2, stamped("b", opened.wait_index, 1), stream, 1),
-        Propose(3, stamped("a", opened.wait_index, 0), stream, 1),
-        Propose(4, stamped("a", opened.wait_index, 0), stream, 2),
+        Propose(2, stamped("b", opened.wait_index, 1), order, 1),
+        Propose(3, stamped("a", opened.wait_index, 0), order, 1),
+        Propose(4, stamped("a", opened.wait_index, 0), order, 2),
     )
     assert refusals(ready) == [(2, Refusal.OUT_OF_SEQUENCE), (3, Refusal.EARLIER_REFUSED), (4, None)]
 
 
 def test_a_run_that_began_under_an_earlier_leadership_is_over() -> None:
     """What it appended then may be gone, and what follows would be in the log without it."""
-    solo, stream, other = leading(), Stream(), Stream()
-    solo.step(Propose(1, batch_of("a"), stream, 1))
+    solo, order, other = leading(), AppendOrder(), AppendOrder()
+    solo.step(Propose(1, batch_of("a"), order, 1))
     solo.receive(2, Heartbeat(2, 0, 0))
     solo.lead()
     ready = solo.step(
-        Propose(2, batch_of("b"), stream, 1),
+        Propose(2, batch_of("b"), order, 1),
         Propose(3, batch_of("c"), other, 1),
-        Propose(4, batch_of("a"), stream, 2),
+        Propose(4, batch_of("a"), order, 2),
     )
     assert refusals(ready) == [(2, Refusal.EARLIER_REFUSED), (3, None), (4, None)]
 

@@ -237,9 +237,9 @@ class Faults:
 
     def _bit_flip(self, fault: Fault, host: Host) -> bool:
         """A bit turns over; the process ends soon, and the next one reads everything, sooner or later."""
-        if host.disk.savepoints.size_bytes and fault.salt % 3 == 0:  # it costs time, and nothing else
-            host.disk.savepoints.flip_bit(random.Random(fault.salt))
-            self._world.counts["fault.bit_flip in a savepoint"] += 1
+        if host.disk.checkpoints.size_bytes and fault.salt % 3 == 0:  # it costs time, and nothing else
+            host.disk.checkpoints.flip_bit(random.Random(fault.salt))
+            self._world.counts["fault.bit_flip in a checkpoint"] += 1
             self._world.schedule.after(fault.for_ns, self._end_after_flip, fault, host, host.life)
             return True
         if not host.disk.synced or not self._distrust(host):

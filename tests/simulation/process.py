@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from esnode.apply import Machine
+from esnode.checkpointer import Checkpointer
 from esnode.dedup.admission import Admission
 from esnode.driver import Driver
 from esnode.inbox import Inbox
-from esnode.keeper import SavepointKeeper
 from esnode.raft.core import Core
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import Input
@@ -60,8 +60,8 @@ class Process:
         self.waiting = WaitingRequests()
         self.disk = DiskQueue(host, storage)
         self.due_reads: list[tuple[int, Callable[[], None]]] = []
-        self.upkeep = Upkeep(host, self.disk, SavepointKeeper(self.machine, storage, found.savepoint))
-        self.unread_to = 0 if found.savepoint is None else found.savepoint.index
+        self.upkeep = Upkeep(host, self.disk, Checkpointer(self.machine, storage, found.checkpoint))
+        self.unread_to = 0 if found.checkpoint is None else found.checkpoint.index
         """The log up to here was not read at the start."""
         self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
 

@@ -1,6 +1,6 @@
-"""What a node of tier A does with its disk beside its log: savepoints, and a look at what it did not read.
+"""What a node of tier A does with its disk beside its log: checkpoints, and a look at what it did not read.
 
-As `esnode/keeper.py` and `esnode/scrub.py`, on the simulated disk's time. Made by each `Process`.
+As `esnode/checkpointer.py` and `esnode/scrub.py`, on the simulated disk's time. Made by each `Process`.
 """
 
 import random
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from esnode.keeper import Begun, SavepointKeeper
+from esnode.checkpointer import Checkpointer, PendingCheckpoint
 
 from .diskqueue import DiskQueue
 from .schedule import MS, between
-from .weather import savepoint_every_ms
+from .weather import checkpoint_every_ms
 
 if TYPE_CHECKING:
     from .host import Host
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 20_000
 SCRUB_MS: Final = (1, 100)
 WRITE_MS: Final = (1, 300)
-"""What goes by between the keys of a savepoint and itself."""
+"""What goes by between the keys of a checkpoint and itself."""
 
 
 class Upkeep:
     """One life's."""
 
-    def __init__(self, host: "Host", disk: DiskQueue, keeper: SavepointKeeper) -> None:
+    def __init__(self, host: "Host", disk: DiskQueue, checkpointer: Checkpointer) -> None:
         self._host = host
         self._disk = disk
-        self._keeper = keeper
+        self._checkpointer = checkpointer
         self._life = host.life
         self._random = random.Random(f"{host.world.seed}:upkeep:{host.id}:{host.life}")
-        self._every_ms = savepoint_every_ms(host.world.seed)
+        self._every_ms = checkpoint_every_ms(host.world.seed)
         self._losses = host.losses
 
     def begin(self, unread_to: int) -> None:
@@ -45,19 +45,19 @@ class Upkeep:
     def _save(self) -> None:
         self._later((self._every_ms // 2, 2 * self._every_ms), self._save)
         if not self._host.paused:
-            begun = self._keeper.begin()
-            self._disk.call(partial(self._save_keys, begun))
+            pending = self._checkpointer.begin()
+            self._disk.call(partial(self._save_keys, pending))
 
-    def _save_keys(self, begun: Begun) -> None:
-        if begun.chunks:
-            self._disk.storage.keep_keys(begun.first_chunk, begun.chunks)
-            self._host.world.counts["disk.chunks of keys"] += len(begun.chunks)
-        self._later(WRITE_MS, partial(self._disk.call, partial(self._save_point, begun)))
+    def _save_keys(self, pending: PendingCheckpoint) -> None:
+        if pending.chunks:
+            self._disk.storage.keep_keys(pending.first_chunk, pending.chunks)
+            self._host.world.counts["disk.chunks of keys"] += len(pending.chunks)
+        self._later(WRITE_MS, partial(self._disk.call, partial(self._save_point, pending)))
 
-    def _save_point(self, begun: Begun) -> None:
-        self._disk.storage.keep_savepoint(begun.savepoint)
-        self._keeper.kept(begun)
-        self._host.world.counts["disk.savepoint"] += 1
+    def _save_point(self, pending: PendingCheckpoint) -> None:
+        self._disk.storage.save_checkpoint(pending.checkpoint)
+        self._checkpointer.written(pending)
+        self._host.world.counts["disk.checkpoint"] += 1
 
     def _scrub(self, next_index: int, last_index: int) -> None:
         storage = self._disk.storage

@@ -111,13 +111,13 @@ class Weather:
         return self.dedup.ttl_ms < 4 * self.duration_ms or self.dedup.max_keys < 1_000_000
 
 
-def savepoint_every_ms(seed: int) -> int:
-    """How often nodes keep savepoints in the world of `seed`; 0: never."""
-    return random.Random(f"{seed}:savepoints").choice((0, 500, 5_000, 30_000, 120_000))
+def checkpoint_every_ms(seed: int) -> int:
+    """How often nodes keep checkpoints in the world of `seed`; 0: never."""
+    return random.Random(f"{seed}:checkpoints").choice((0, 500, 5_000, 30_000, 120_000))
 
 
 def _draw_window(seed: int) -> tuple[float, dict[str, int]]:
-    """How often messages are lost in silence, and which bounds are low: drawn apart, as savepoints are."""
+    """How often messages are lost in silence, and which bounds are low: drawn apart, as checkpoints are."""
     source = random.Random(f"{seed}:window")
     low = source.random() < 0.3
     limits = {name: source.choice(values) for name, values in SMALL_LIMITS.items() if source.random() < 0.7}
@@ -127,7 +127,7 @@ def _draw_window(seed: int) -> tuple[float, dict[str, int]]:
 def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
     """The world of `seed`, with faults for about `minutes`; `stretch`: the same in so many times the time.
 
-    What depends on time (keys, sessions, savepoints, timers) then has time between the faults.
+    What depends on time (keys, sessions, checkpoints, timers) then has time between the faults.
     """
     source = random.Random(f"{seed}:weather")
     scale = source.choice((1, 1, 2, 4))

@@ -19,8 +19,8 @@ from esnode.errors import (
 )
 from esnode.raft.messages import HardState, Snapshot
 from esnode.storage.directory import Directory
+from esnode.storage.durablemark import DurableMark
 from esnode.storage.engines import open_storage
-from esnode.storage.mark import DurableMark
 from tests.storage.logs import entries, snapshot_of, write
 from tests.storage.places import US, DirectoryPlace, flip_bit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from esnode.apply import Savepoint
+from esnode.apply import Checkpoint
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import CopiedDirectory, DamagedRecord, DistrustedDirectory, WrongDirectory
 from esnode.raft.messages import HardState
@@ -135,7 +135,7 @@ def lost_end(on_disk: DirectoryPlace) -> DirectoryPlace:
     """A directory whose log ends before its mark, as after a power cut on a disk that lies, put aside."""
     filled(on_disk)
     with closing(on_disk.open()) as storage:
-        keep_savepoint(storage)
+        save_checkpoint(storage)
     mark = (on_disk.path / "durable").read_bytes()
     shutil.copytree(on_disk.path, on_disk.path.with_name("earlier"))
     storage = on_disk.open()
@@ -153,13 +153,13 @@ def lost_end(on_disk: DirectoryPlace) -> DirectoryPlace:
     on_disk.close()
     begin(on_disk, Distrust.DAMAGE)
     with closing(on_disk.open()) as storage:
-        keep_savepoint(storage)
+        save_checkpoint(storage)
     return on_disk
 
 
-def keep_savepoint(storage: Storage) -> None:
+def save_checkpoint(storage: Storage) -> None:
     storage.keep_keys(0, [bytes(CHUNK_BYTES)])
-    storage.keep_savepoint(Savepoint(8, 3, 80, 0, 1, b"the state"))
+    storage.save_checkpoint(Checkpoint(8, 3, 80, 0, 1, b"the state"))
 
 
 def test_a_log_that_was_put_aside_can_be_put_back_by_hand(lost_end: DirectoryPlace) -> None:

@@ -14,7 +14,7 @@ import google_crc32c
 import pytest
 
 import esnode
-from esnode.apply import SAVEPOINT_VERSION, SNAPSHOT_VERSION
+from esnode.apply import CHECKPOINT_VERSION, SNAPSHOT_VERSION
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat, NewerPeer
@@ -25,8 +25,8 @@ from esnode.storage import identity
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.place import DirectoryPlace
-from esnode.storage.segment import HEAD_BYTES as FRAME_HEAD_BYTES
-from esnode.storage.segment import open_segment
+from esnode.storage.segmentfile import HEAD_BYTES as FRAME_HEAD_BYTES
+from esnode.storage.segmentfile import open_segment
 from esnode.wire import FrameReader, encode
 from tests.backup.logs import log_of, write_backup
 from tests.storage.logs import write
@@ -141,8 +141,8 @@ EVERYWHERE: Final[dict[str, Doctor]] = {
     "sealed snapshot": front_sealed_with(SNAPSHOT, 3),
     "state of the snapshot": state_with(SNAPSHOT, 49, SNAPSHOT_VERSION + 1),
     "savepoint": front_with("savepoint", 2),
-    "sealed savepoint": front_sealed_with("savepoint", 3),
-    "state of the savepoint": state_with("savepoint", 57, SAVEPOINT_VERSION + 1),
+    "sealed checkpoint": front_sealed_with("savepoint", 3),
+    "state of the checkpoint": state_with("savepoint", 57, CHECKPOINT_VERSION + 1),
     "kind of a record": record_with(),
     "version of a record": record_with(version=2, kind=1),
 }
@@ -221,7 +221,7 @@ def test_one_flipped_bit_of_a_format_is_damage_and_not_a_newer_version(
     for bit in range(8):
         written_over(path / name, 4, bytes([1 ^ 1 << bit]))
         with closing(open_storage(engine, path, IDENTITY)) as storage, pytest.raises(DamagedRecord):
-            storage.load_snapshot() if name == SNAPSHOT else storage.load_savepoint()
+            storage.load_snapshot() if name == SNAPSHOT else storage.load_checkpoint()
 
 
 def test_a_look_touches_nothing_of_a_directory_that_is_ours(newer: tuple[str, Path]) -> None:

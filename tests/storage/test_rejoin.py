@@ -12,7 +12,7 @@ import pytest
 
 from esnode.errors import CopiedDirectory, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import HardState, Snapshot, Write
-from esnode.storage.birth import born_ns
+from esnode.storage.birthtime import born_ns
 from esnode.storage.directory import MARK_FILE, begin_rejoin, trust_copy
 from esnode.storage.identity import read_title, write_title
 from esnode.storage.interface import Distrust, Identity, Storage

@@ -17,7 +17,7 @@ from esnode.backup.file import BackupReader
 from esnode.raft.entry import EntryKind, seal
 from esnode.raft.messages import HardState
 from esnode.recovery import recover
-from esnode.storage.birth import born_ns
+from esnode.storage.birthtime import born_ns
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage, pages
 from tests.storage.logs import write
@@ -74,12 +74,12 @@ def test_the_log_the_vote_and_the_peers_are_what_was_written(
 def test_every_key_and_the_producer_s_session_is_what_was_written(
     opened: tuple[dict[str, Any], Storage],
 ) -> None:
-    """From the savepoint, and from the snapshot and the log alone."""
+    """From the checkpoint, and from the snapshot and the log alone."""
     wanted, storage = opened
     machine, replayed = Machine(DEDUP), Machine(DEDUP)
     found = recover(storage, machine)
-    assert found.savepoint is not None
-    assert found.savepoint.index == wanted["savepoint_index"]
+    assert found.checkpoint is not None
+    assert found.checkpoint.index == wanted["savepoint_index"]
     snapshot = storage.load_snapshot()
     assert snapshot is not None
     replayed.restore(snapshot)

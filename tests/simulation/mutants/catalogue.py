@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.simulation.mutants.checkpoints import CHECKPOINTS
 from tests.simulation.mutants.deduplication import DEDUPLICATION
 from tests.simulation.mutants.disks import DISKS
 from tests.simulation.mutants.elections import ELECTIONS
@@ -11,7 +12,6 @@ from tests.simulation.mutants.ordering import ORDERING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
-from tests.simulation.mutants.savepoints import SAVEPOINTS
 from tests.simulation.mutants.whole_node import WHOLE_NODE
 
 CATALOGUE: Final = (
@@ -20,7 +20,7 @@ CATALOGUE: Final = (
     *READ_BUGS,
     *DEDUPLICATION,
     *MACHINE,
-    *SAVEPOINTS,
+    *CHECKPOINTS,
     *DISKS,
     *REJOINING,
     *WHOLE_NODE,

@@ -1,4 +1,4 @@
-"""Bugs in savepoints: what a start begins with, and what is read aside."""
+"""Bugs in checkpoints: what a start begins with, and what is read aside."""
 
 from typing import Final
 
@@ -6,16 +6,19 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 
 APPLY: Final = "esnode.apply"
 DRIVER: Final = "esnode.driver"
-KEEPER: Final = "esnode.keeper"
+CHECKPOINTER: Final = "esnode.checkpointer"
+ADOPT: Final = (
+    "self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.log_time_ms, keys, producers))"
+)
 RECOVERY: Final = "esnode.recovery"
 SCRUB: Final = "esnode.scrub"
 WINDOW: Final = "esnode.dedup.keywindow"
 
-SAVEPOINTS: Final = (
+CHECKPOINTS: Final = (
     Mutant(
-        "savepoint-one-entry-ahead",
+        "checkpoint-one-entry-ahead",
         "#10",
-        "a savepoint is labelled with the entry after the last one that it holds",
+        "a checkpoint is labelled with the entry after the last one that it holds",
         "A",
         (
             Edit(
@@ -34,51 +37,51 @@ SAVEPOINTS: Final = (
         ),
     ),
     Mutant(
-        "savepoint-without-producers",
+        "checkpoint-without-producers",
         "#24",
-        "a node that starts from a savepoint has the keys, and not the producer sessions",
+        "a node that starts from a checkpoint has the keys, and not the producer sessions",
         "A",
         (
             Edit(
                 APPLY,
-                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))",
-                """
+                ADOPT,
+                f"""
                 producers = ProducerTable()
-                self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))
+                {ADOPT}
                 """,
             ),
         ),
     ),
     Mutant(
-        "savepoint-without-log-time",
+        "checkpoint-without-log-time",
         "#16",
-        "the log time that a savepoint holds is the index of its entry",
+        "the log time that a checkpoint holds is the index of its entry",
         "A",
         (
             Edit(
                 APPLY,
-                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.log_time_ms, keys, producers))",
-                "self.adopt(Loaded(savepoint.index, savepoint.term, savepoint.index, keys, producers))",
+                ADOPT,
+                "self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.index, keys, producers))",
             ),
         ),
     ),
     Mutant(
-        "savepoint-before-the-snapshot",
+        "checkpoint-before-the-snapshot",
         "#10",
-        "a start begins with its savepoint though the log begins after it",
+        "a start begins with its checkpoint though the log begins after it",
         "A",
         (
             Edit(
                 RECOVERY,
-                "if savepoint is None or savepoint.index <= found.prefix_index:",
-                "if savepoint is None:",
+                "if checkpoint is None or checkpoint.index <= found.prefix_index:",
+                "if checkpoint is None:",
             ),
         ),
     ),
     Mutant(
         "committed-as-far-as-the-hint",
         "#10",
-        "a start takes for committed what the disk was told, though the savepoint has applied more",
+        "a start takes for committed what the disk was told, though the checkpoint has applied more",
         "A",
         (
             Edit(
@@ -89,27 +92,31 @@ SAVEPOINTS: Final = (
         ),
     ),
     Mutant(
-        "savepoint-with-the-keys-of-a-later-state",
+        "checkpoint-with-the-keys-of-a-later-state",
         "#10",
-        "the youngest keys of a savepoint are looked at when it is written, not when it is begun",
+        "the youngest keys of a checkpoint are looked at when it is written, not when it is begun",
         "T",
         (
             Edit(
-                KEEPER,
-                "await worker.aside(partial(self._storage.keep_savepoint, begun.savepoint))",
+                CHECKPOINTER,
+                "await worker.aside(partial(self._storage.save_checkpoint, pending.checkpoint))",
                 """
-                later = replace(self._machine.savepoint(), index=begun.savepoint.index)
-                await worker.aside(partial(self._storage.keep_savepoint, later))
+                later = replace(self._machine.checkpoint(), index=pending.checkpoint.index)
+                await worker.aside(partial(self._storage.save_checkpoint, later))
                 """,
             ),
-            Edit(KEEPER, "from dataclasses import dataclass", "from dataclasses import dataclass, replace"),
+            Edit(
+                CHECKPOINTER,
+                "from dataclasses import dataclass",
+                "from dataclasses import dataclass, replace",
+            ),
         ),
-        "tests/test_recovery.py::test_a_savepoint_in_pieces_is_the_state_at_its_beginning",
+        "tests/test_recovery.py::test_a_checkpoint_in_pieces_is_the_state_at_its_beginning",
     ),
     Mutant(
         "kept-keys-unchecked",
         "promise 2",
-        "the keys of a savepoint are believed as they are on disk",
+        "the keys of a checkpoint are believed as they are on disk",
         "T",
         (
             Edit(
@@ -118,7 +125,7 @@ SAVEPOINTS: Final = (
                 "if len(window._digests) * DIGEST_BYTES != rest_start - digests_start:",
             ),
         ),
-        "tests/test_recovery.py::test_a_savepoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
+        "tests/test_recovery.py::test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
     ),
     Mutant(
         "lost-end-replayed",
@@ -128,11 +135,11 @@ SAVEPOINTS: Final = (
         (
             Edit(
                 RECOVERY,
-                "if savepoint is None or savepoint.index <= found.prefix_index:",
-                "if savepoint is None or not found.prefix_index < savepoint.index <= found.last_index:",
+                "if checkpoint is None or checkpoint.index <= found.prefix_index:",
+                "if checkpoint is None or not found.prefix_index < checkpoint.index <= found.last_index:",
             ),
         ),
-        "tests/test_recovery.py::test_a_log_that_ends_before_the_savepoint_has_lost_its_end",
+        "tests/test_recovery.py::test_a_log_that_ends_before_the_checkpoint_has_lost_its_end",
     ),
     Mutant(
         "snapshot-adopted-when-read",

@@ -9,7 +9,7 @@ DISPATCHER: Final = "esnode.client.dispatcher"
 PRODUCER: Final = "esnode.client.producer"
 RUNS: Final = "esnode.client.runs"
 SESSION: Final = "esnode.session"
-STREAM: Final = "esnode.raft.stream"
+APPEND_ORDER: Final = "esnode.raft.appendorder"
 
 ORDERING: Final = (
     Mutant(
@@ -17,7 +17,7 @@ ORDERING: Final = (
         "promise 6",
         "a leader that has refused a batch takes those that were sent behind it",
         "B",
-        (Edit(STREAM, "self._run, self._term = run, 0", "self._run = run"),),
+        (Edit(APPEND_ORDER, "self._run, self._term = run, 0", "self._run = run"),),
     ),
     Mutant(
         "session-forgets-the-refused-run",
@@ -33,7 +33,7 @@ ORDERING: Final = (
         "promise 6",
         "a node that leads again goes on with a run of which it had taken a part that is gone",
         "T",
-        (Edit(STREAM, "return term == self._term", "return self._term > 0"),),
+        (Edit(APPEND_ORDER, "return term == self._term", "return self._term > 0"),),
         "tests/raft/test_requests.py::test_a_run_that_began_under_an_earlier_leadership_is_over",
     ),
     Mutant(

@@ -258,9 +258,9 @@ class Faults:
     async def _bit_flip(self) -> None:
         """A bit turns over; the process ends soon, and the next one reads everything, sooner or later."""
         machine = self._victim()
-        if machine.disk.savepoints.size_bytes and self._source.random() < 0.3:
-            self._hit("bit_flip", f"{machine.host}, in its savepoint")
-            machine.disk.savepoints.flip_bit(self._source)  # it costs time, and nothing else
+        if machine.disk.checkpoints.size_bytes and self._source.random() < 0.3:
+            self._hit("bit_flip", f"{machine.host}, in its checkpoint")
+            machine.disk.checkpoints.flip_bit(self._source)  # it costs time, and nothing else
             await trio.sleep(self._while_s())
             machine.kill()
             await self._start_again(machine)

@@ -153,7 +153,7 @@ def draw(seed: int) -> Swarm:
             "TICK_MS": pick((20, 50, 100)),
             "FINE_TICK_MS": pick((1, 5, 20, 20)),
             **{name: pick(low) for name, low in SMALL_LIMITS.items() if source.random() < 0.25},
-            **_savepoints(random.Random(f"{seed}:savepoints")),
+            **_checkpoints(random.Random(f"{seed}:checkpoints")),
             **(_narrow(order, largest) if crowded else {}),
         },
     )
@@ -165,9 +165,9 @@ def _narrow(source: random.Random, largest: int) -> Mapping[str, float]:
     return narrow | ({"MAX_SESSION_INFLIGHT_BYTES": 32 * KIB} if largest == 1_000 else {})
 
 
-def _savepoints(source: random.Random) -> Mapping[str, float]:
+def _checkpoints(source: random.Random) -> Mapping[str, float]:
     """How often they are kept; in a quarter of the worlds never."""
     return {
-        "SAVEPOINT_ENTRIES": source.choice((limits.SAVEPOINT_ENTRIES, 100, 10, 10)),
-        "SAVEPOINT_CHECK_S": source.choice((0.3, 0.05)),
+        "CHECKPOINT_ENTRIES": source.choice((limits.CHECKPOINT_ENTRIES, 100, 10, 10)),
+        "CHECKPOINT_CHECK_S": source.choice((0.3, 0.05)),
     }

@@ -3,7 +3,7 @@
 `python -m tests.storage.written_by.make` makes a folder with the version's name; another name may be given.
 Run it once, on each version that changes a stored format, and commit what it makes; never for an older one.
 Each directory is copied while its log is open, as a kill leaves it: a snapshot with a cut prefix, a replaced
-tail, a savepoint, entries after it, a vote, a named producer session, the peers' names. `expected.json`
+tail, a checkpoint, entries after it, a vote, a named producer session, the peers' names. `expected.json`
 says what every later version must find there and in the backup; `tests/storage/test_written_by.py` looks.
 """
 
@@ -99,9 +99,9 @@ def fill(storage: Storage, log: list[Entry]) -> None:
     storage.write([Write(0, None, HardState(2, 3), tuple(log[9:SAVED_AT]), 9)])
     for entry in log[CUT_AT:SAVED_AT]:
         machine.apply(entry)
-    savepoint = machine.savepoint()
-    storage.keep_keys(savepoint.first_chunk, machine.keys.sealed_chunks(savepoint.first_chunk))
-    storage.keep_savepoint(savepoint)
+    checkpoint = machine.checkpoint()
+    storage.keep_keys(checkpoint.first_chunk, machine.keys.sealed_chunks(checkpoint.first_chunk))
+    storage.save_checkpoint(checkpoint)
     for entry in log[SAVED_AT:]:
         storage.write([Write(0, None, None, (entry,), entry.index - 1)])
 
