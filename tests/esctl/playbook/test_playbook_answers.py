@@ -26,7 +26,7 @@ from esctl.query import survey as surveys
 from esctl.query.survey import Survey
 from esctl.ui.terminal import Terminal
 from tests.esctl.commands.test_commands import Run
-from tests.esctl.commands.test_data_answers import HEALTHY, ONE_DOWN
+from tests.esctl.commands.test_status_and_verify import HEALTHY, ONE_DOWN
 from tests.esctl.conftest import plan
 from tests.esctl.playbook_world import HEAD, failing
 

@@ -16,7 +16,7 @@ from esctl.playbook.schema import ActionKind, InputType, Playbook
 from esctl.playbookerrors import InvalidPlaybook
 from tests.documents import document
 from tests.esctl.commands.test_commands import Run
-from tests.esctl.commands.test_data_answers import HEALTHY, ONE_DOWN
+from tests.esctl.commands.test_status_and_verify import HEALTHY, ONE_DOWN
 from tests.esctl.conftest import plan as cluster_plan
 
 SHIPPED = sorted(catalog.shipped().glob("*.toml"))

@@ -13,7 +13,7 @@ from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidPlan, UnplannableStep
 from esctl.query.survey import Survey
-from tests.esctl.commands.test_data_answers import HEALTHY, NONE_UP, ONE_DOWN, report, survey
+from tests.esctl.commands.test_status_and_verify import HEALTHY, NONE_UP, ONE_DOWN, report, survey
 
 THREE = Forecast((1, 2, 3), 1)
 FIVE = Forecast((1, 2, 3, 4, 5), 1)
