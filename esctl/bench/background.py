@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -20,16 +21,18 @@ import trio
 from esctl.bench import attendant, ledger
 from esctl.bench.generator import Generator
 from esctl.bench.ledger import Ledger, LoadPlan
-from esctl.bench.openloop import MOST_BEHIND_S, WINDOW
+from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, PassedOver, Turn
 from esctl.clusters import state
 from esctl.events.producer import Appender
 from esnode.client import BatchSubscription, connect
-from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, split_keys
+from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
 from esnode.errors import EventStreamError
 
 SAMPLE_S: Final = 0.1
 RECENT_S: Final = 1.0
-"""The latencies of a sample are those of the acks of so long."""
+"""The latencies of a sample are those of the acks of so long, and the waits of what was passed over."""
+PASSED_OVER_PARTS: Final = 100
+"""Into so many equal parts is cut what was passed over at once, however much it was."""
 APPEND_TIMEOUT_S: Final = 10.0
 DRAIN_S: Final = 2.0
 """How long the last acks are waited for after SIGTERM."""
@@ -82,6 +85,16 @@ class Witness:
         self.lost += acked != found
 
 
+@dataclass(frozen=True, slots=True)
+class _Latency:
+    """What events had waited since they were due, as it was known `at_s`."""
+
+    at_s: float
+    latency_ms: float
+    events: float
+    acked: int
+
+
 class BackgroundLoad:
     """The load, its figures and its books."""
 
@@ -91,77 +104,59 @@ class BackgroundLoad:
         plan: LoadPlan,
         books: Ledger,
         samples: TextIO,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.witness = Witness()
         self.stopping = trio.Event()
         self._log, self._plan, self._books, self._samples = log, plan, books, samples
-        self._clock = clock
         self._generator = Generator(plan.run, plan.size, plan.batch)
-        self._slots = trio.Semaphore(WINDOW)
+        self._loop = OpenLoop(
+            plan.rate, plan.batch, most_behind_s=MOST_BEHIND_S, passed_over=self._take_passed_over
+        )
         self._sent = self._acked = self._failed = self._unknown = 0
-        self._recent: deque[tuple[float, float, int]] = deque()
-        """When acks came, how long they took in ms from when they were meant to be sent, of how many."""
-        self._begun_s = self._last_ack_s = self._clock()
+        self._recent: deque[_Latency] = deque()
+        self._begun_s = self._last_ack_s = trio.current_time()
         self._longest_gap_s = 0.0
 
     async def run(self) -> None:
         """Send until the time is over or `stopping`; then wait for the last answers."""
         async with trio.open_nursery() as sampling:
             sampling.start_soon(self._sample)
-            with trio.move_on_after(self._plan.seconds + APPEND_TIMEOUT_S) as draining:
-                async with trio.open_nursery() as sending:
-                    await self._send(sending)
-                    draining.deadline = trio.current_time() + DRAIN_S
+            async with trio.open_nursery() as sending:
+                sending.start_soon(self._loop.run, self._append, trio.current_time())
+                with trio.move_on_after(self._plan.seconds):
+                    await self.stopping.wait()
+                self._loop.end()
+                sending.cancel_scope.deadline = trio.current_time() + DRAIN_S
             sampling.cancel_scope.cancel()
         self._write(running=False)
 
-    async def _send(self, nursery: trio.Nursery) -> None:
-        interval_s = self._plan.batch / self._plan.rate
-        end_s = self._begun_s + self._plan.seconds
-        due_s = self._begun_s
-        while due_s < end_s:
-            with trio.move_on_after(max(0.0, due_s - self._clock())):
-                await self.stopping.wait()
-                return
-            with trio.move_on_after(max(0.0, end_s - self._clock())) as waiting:
-                await self._slots.acquire()
-            if waiting.cancelled_caught:
-                return
-            nursery.start_soon(self._append, due_s)
-            # Beyond that, what fell due while nothing was answered is not made up for.
-            due_s = max(due_s + interval_s, self._clock() - MOST_BEHIND_S)
-
-    async def _append(self, due_s: float) -> None:
+    async def _append(self, turn: Turn) -> None:
         first, batch = self._generator.made, self._generator.next_batch()
-        begun_s, count = self._clock(), batch.count
+        begun_s, count = trio.current_time(), batch.count
         self._sent += count
         try:
             taken = await self._log.append_batch(batch)
         except EventStreamError as error:
-            self._books.failed(first, count, (begun_s, self._clock()), definite=error.definite)
+            self._books.failed(first, count, (begun_s, trio.current_time()), definite=error.definite)
             self._failed += count if error.definite else 0
             self._unknown += 0 if error.definite else count
             return
-        finally:
-            self._slots.release()
-        self._take(first, batch, taken.ranges, taken.duplicates, (due_s, begun_s, self._clock()))
-
-    def _take(
-        self,
-        first: int,
-        batch: Batch,
-        ranges: Sequence[OffsetRange],
-        known: int,
-        times: tuple[float, float, float],
-    ) -> None:
-        due_s, begun_s, now_s = times
-        self._books.acked(first, batch.count, (begun_s, now_s), ranges, known)
-        self.witness.acked(batch.keys, ranges)
-        self._acked += batch.count
+        now_s = trio.current_time()
+        self._books.acked(first, count, (begun_s, now_s), taken.ranges, taken.duplicates)
+        self.witness.acked(batch.keys, taken.ranges)
+        self._acked += count
         self._longest_gap_s = max(self._longest_gap_s, now_s - self._last_ack_s)
         self._last_ack_s = now_s
-        self._recent.append((now_s, (now_s - due_s) * 1000, batch.count))
+        self._recent.append(_Latency(now_s, (now_s - turn.due_s) * 1000, count, acked=count))
+
+    def _take_passed_over(self, turns: PassedOver) -> None:
+        """They would have waited for longer than they had when they were given up: at least that counts."""
+        now_s, events = trio.current_time(), turns.count * self._plan.batch
+        parts = min(turns.count, PASSED_OVER_PARTS)
+        for part in range(parts):
+            share = part / max(1, parts - 1)
+            waited_s = turns.newest_s + share * (turns.oldest_s - turns.newest_s)
+            self._recent.append(_Latency(now_s, waited_s * 1000, events / parts, acked=0))
 
     async def _sample(self) -> None:
         while True:
@@ -170,10 +165,10 @@ class BackgroundLoad:
 
     def _write(self, *, running: bool) -> None:
         """One sample, and with it the ledger: neither is far behind the other."""
-        now_s = self._clock()
-        while self._recent and self._recent[0][0] < now_s - RECENT_S:
+        now_s = trio.current_time()
+        while self._recent and self._recent[0].at_s < now_s - RECENT_S:
             self._recent.popleft()
-        latencies = sorted(latency for _, latency, _ in self._recent)
+        latencies = sorted(self._recent, key=lambda one: one.latency_ms)
         span_s = min(RECENT_S, max(SAMPLE_S, now_s - self._begun_s))
         silence_s = now_s - self._last_ack_s
         sample: dict[str, Any] = {
@@ -184,7 +179,7 @@ class BackgroundLoad:
             "failed": self._failed,
             "unknown": self._unknown,
             "waiting": self._sent - self._acked - self._failed - self._unknown,
-            "rate_per_s": round(sum(count for _, _, count in self._recent) / span_s, 1),
+            "rate_per_s": round(sum(one.acked for one in self._recent) / span_s, 1),
             "p50_ms": _percentile(latencies, 50),
             "p99_ms": _percentile(latencies, 99),
             "max_ms": _percentile(latencies, 100),
@@ -198,12 +193,14 @@ class BackgroundLoad:
         self._books.flush()
 
 
-def _percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The smallest of them that no more than the rest of 100 percent exceed; None of none."""
-    if not ordered:
-        return None
-    rank = -(-len(ordered) * percent // 100)
-    return round(ordered[max(0, rank - 1)], 3)
+def _percentile(ordered: Sequence[_Latency], percent: int) -> float | None:
+    """The smallest latency that no more than the rest of 100 percent of the events exceed; None of none."""
+    rank, below = sum(one.events for one in ordered) * percent / 100, 0.0
+    for one in ordered:
+        below += one.events
+        if below >= rank * (1 - 1e-9):  # the parts of what was passed over are fractions
+            return round(one.latency_ms, 3)
+    return None
 
 
 async def follow(subscription: BatchSubscription, witness: Witness) -> None:

@@ -1,11 +1,10 @@
 """Load for a measurement: batches of generated events into the log, closed loop or at a fixed rate.
 
 Closed loop: `window` batches are always under way. At a rate every event has a time at which it is meant
-to be sent, whatever the log does meanwhile; what cannot leave in time leaves late, and its latency counts
-from the time that was meant. Never prints. Called by `esctl bench`.
+to be sent (`openloop.py`); what cannot leave in time leaves late, and its latency counts from the time that
+was meant. Never prints. Called by `esctl bench`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,12 +13,11 @@ import trio
 
 from esctl.bench.generator import Generator
 from esctl.bench.latency import NO_OFFSET, Recorder
+from esctl.bench.openloop import OpenLoop, Turn, events_a_batch
 from esctl.events.producer import Appender
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 from esnode.errors import CallerError, EventStreamError
 
-LINGER_S: Final = 0.001
-"""At a rate, a batch holds no more events than fall due within this: the batching of the client library."""
 DRAIN_S: Final = 5.0
 """How long the last acks are waited for."""
 
@@ -37,7 +35,7 @@ class TrialPlan:
     @property
     def events_a_batch(self) -> int:
         """How many events really travel together."""
-        return min(self.batch, max(1, math.ceil(self.rate * LINGER_S))) if self.rate else self.batch
+        return events_a_batch(self.rate, self.batch) if self.rate else self.batch
 
     @property
     def interval_s(self) -> float:
@@ -64,8 +62,7 @@ class Load:
         self._log = log
         self._generator = generator
         self._plan = plan
-        self._tickets = 0
-        self._start_s = 0.0
+        self._loop = OpenLoop(plan.rate, plan.events_a_batch, plan.window) if plan.rate else None
 
     @property
     def unknown(self) -> int:
@@ -75,9 +72,9 @@ class Load:
     @property
     def due(self) -> int:
         """Events that were meant to be sent in the measured time; 0 in a closed loop."""
-        if not self._plan.rate:
+        if self._loop is None:
             return 0
-        return (self._ticket_at(self.ended_s) - self._ticket_at(self.begun_s)) * self._plan.events_a_batch
+        return self._loop.turns_between(self.begun_s, self.ended_s) * self._plan.events_a_batch
 
     def cut(self) -> Recorder:
         """What was recorded since the last cut; what comes goes to a new recorder."""
@@ -89,45 +86,28 @@ class Load:
 
         It has started once `begun_s` and `ended_s` are known.
         """
-        self._start_s = trio.current_time()
-        self.begun_s = self._start_s + self._plan.warmup_s
+        start_s = trio.current_time()
+        self.begun_s = start_s + self._plan.warmup_s
         self.ended_s = self.begun_s + self._plan.seconds
         task_status.started()
-        serve = self._serve_rate if self._plan.rate else self._serve_closed
         with trio.move_on_at(self.ended_s + DRAIN_S):
+            if self._loop is not None:
+                await self._loop.run(self._serve, start_s, self.ended_s)
+                return
             async with trio.open_nursery() as nursery:
                 for _ in range(self._plan.window):
-                    nursery.start_soon(serve)
+                    nursery.start_soon(self._serve_closed)
 
     async def _serve_closed(self) -> None:
         while (now := trio.current_time()) < self.ended_s:
             await self._append(now, now)
 
-    async def _serve_rate(self) -> None:
-        fills_s = (self._plan.events_a_batch - 1) * self._plan.interval_s
-        while True:
-            free_s, intended_s = trio.current_time(), self._meant_s(self._tickets)
-            if intended_s >= self.ended_s:
-                return
-            self._tickets += 1
-            due_s = intended_s + fills_s  # when its last event is due
-            await trio.sleep_until(due_s)
-            sent_s = trio.current_time()
-            if intended_s >= self.begun_s:
-                self.most_late_s = max(self.most_late_s, sent_s - max(due_s, free_s))
-                self.most_held_back_s = max(self.most_held_back_s, free_s - due_s)
-            await self._append(intended_s, sent_s)
-
-    def _meant_s(self, ticket: int) -> float:
-        """When the first event of that batch is meant to be sent."""
-        return self._start_s + ticket * self._plan.events_a_batch * self._plan.interval_s
-
-    def _ticket_at(self, at_s: float) -> int:
-        """The first batch that is meant to be sent then or later."""
-        ticket = max(0, int((at_s - self._start_s) * self._plan.rate / self._plan.events_a_batch) - 1)
-        while self._meant_s(ticket) < at_s:
-            ticket += 1
-        return ticket
+    async def _serve(self, turn: Turn) -> None:
+        sent_s = trio.current_time()
+        if turn.meant_s >= self.begun_s:
+            self.most_late_s = max(self.most_late_s, sent_s - max(turn.due_s, turn.free_s))
+            self.most_held_back_s = max(self.most_held_back_s, turn.free_s - turn.due_s)
+        await self._append(turn.meant_s, sent_s)
 
     async def _append(self, intended_s: float, sent_s: float) -> None:
         batch = self._generator.next_batch()

@@ -1,8 +1,7 @@
 """Small batches at a fixed rate, whatever the cluster does, and a book of what became of each.
 
 The times of the acks are what gaps are found in; what was promised goes to an `Operations`, to be held
-against the log in the end. Decides nothing about faults. Never prints. Called by the drills and storms of
-`esctl/chaos`, and by background loads.
+against the log in the end. Decides nothing about faults. Never prints. Called by the drills and storms.
 """
 
 import math
@@ -14,26 +13,16 @@ from typing import Final
 import trio
 
 from esctl.bench.generator import Generator
-from esctl.bench.runner import LINGER_S
+from esctl.bench.openloop import MOST_BEHIND_S, OpenLoop, Turn, events_a_batch
 from esctl.events.producer import Appender
 from esctl.verify.operations import Operations
-from esnode import limits
 from esnode.errors import EventStreamError
 
-WINDOW: Final = limits.MAX_SESSION_INFLIGHT
-"""Batches under way at most: with one a millisecond, what falls due in a second without a leader."""
-MOST_BEHIND_S: Final = 1.0
-"""What fell due before that, while the window was full, is not made up for."""
 ENOUGH: Final = 0.5
 """With less than this of the rate acked, the load did not happen."""
 
 
-def events_a_batch(rate: float) -> int:
-    """What falls due within a millisecond travels together, as the client library would batch it."""
-    return min(max(1, math.ceil(rate * LINGER_S)), limits.MAX_BATCH_EVENTS)
-
-
-class OpenLoop:
+class SteadyLoad:
     """`rate` events a second from `run` to `end`; the generator makes batches of `events_a_batch(rate)`."""
 
     def __init__(self, log: Appender, generator: Generator, rate: float) -> None:
@@ -50,8 +39,7 @@ class OpenLoop:
         self._newest_acked_s = -math.inf
         """When the latest batch was handed over that has been acked."""
         self._news = trio.lowlevel.ParkingLot()
-        self._slots = trio.Semaphore(WINDOW)
-        self._ending = trio.Event()
+        self._loop = OpenLoop(rate, events_a_batch(rate), most_behind_s=MOST_BEHIND_S)
 
     @property
     def enough(self) -> bool:
@@ -70,27 +58,20 @@ class OpenLoop:
 
     async def run(self) -> None:
         """Send until `end`, then wait for the last answers."""
-        interval_s = events_a_batch(self.rate) / self.rate
-        self.begun_s = due_s = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            while not self._ending.is_set():
-                await self._slots.acquire()
-                nursery.start_soon(self._append)
-                due_s = max(due_s + interval_s, trio.current_time() - MOST_BEHIND_S)
-                with trio.move_on_at(due_s):
-                    await self._ending.wait()
-            self.ended_s = trio.current_time()
+        self.begun_s = trio.current_time()
+        await self._loop.run(self._append, self.begun_s)
 
     def end(self) -> None:
         """Send nothing more."""
-        self._ending.set()
+        self.ended_s = trio.current_time()
+        self._loop.end()
 
     async def wait_answered(self, since_s: float) -> None:
         """Return when a batch is acked that was handed over after `since_s`."""
         while self._newest_acked_s <= since_s:
             await self._news.park()
 
-    async def _append(self) -> None:
+    async def _append(self, _turn: Turn) -> None:
         batch, sent_s = self._generator.next_batch(), trio.current_time()
         self.sent += batch.count
         attempt = self.operations.append_begins(batch.keys, sent_s)
@@ -101,8 +82,6 @@ class OpenLoop:
             if error.definite:
                 self.operations.refused(attempt)
             return
-        finally:
-            self._slots.release()
         now = trio.current_time()
         self.operations.acked(attempt, taken.ranges, now, taken.duplicates)
         self.acked += batch.count

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import trio
 
-from esctl.bench.openloop import OpenLoop, longest_gap_s
 from esctl.chaos import ledger, nodes
+from esctl.chaos.steadyload import SteadyLoad, longest_gap_s
 from esctl.chaos.storm import ON_PROCESSES, ScheduledFault, Storm
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
@@ -49,7 +49,7 @@ class StormRun:
 
     cluster: Cluster
     storm: Storm
-    load: OpenLoop
+    load: SteadyLoad
     name: str
     tell: Callable[[int, ScheduledFault], None] = lambda _number, _fault: None
     results: list[FaultResult] = field(default_factory=list)

@@ -15,12 +15,13 @@ from dataclasses import asdict
 import trio
 
 from esctl.bench.generator import Generator
-from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
+from esctl.bench.openloop import WINDOW, events_a_batch
 from esctl.chaos.failover.drill import Drill, Strike
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.chaos.failover.spread import spread_of
 from esctl.chaos.failover.subject import LiveCluster
+from esctl.chaos.steadyload import SteadyLoad
 from esctl.exits import Exit
 from esctl.ui.terminal import Output, Terminal
 from esnode.client import connect
@@ -43,7 +44,7 @@ async def measure(ring: Arena, kind: StrikeKind, settings: Settings) -> tuple[Dr
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     over = False
     async with opened as log:
-        load = OpenLoop(
+        load = SteadyLoad(
             log,
             Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(settings.rate)),
             settings.rate,

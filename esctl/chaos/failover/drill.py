@@ -13,10 +13,10 @@ from typing import Final, assert_never
 
 import trio
 
-from esctl.bench.openloop import OpenLoop, first_ack_s, longest_gap_s, longest_gap_within_s
 from esctl.chaos.failover.election import MeasuredElection, Phases, election_in, phases_of, terms_led
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.subject import CUT_LEASE_S, Status, Subject
+from esctl.chaos.steadyload import SteadyLoad, first_ack_s, longest_gap_s, longest_gap_within_s
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import Inconclusive, NodeNotRunning
 from esnode.errors import EventStreamError
@@ -74,7 +74,7 @@ class Drill:
     """`connections` says which nodes the client under load is connected to."""
 
     subject: Subject
-    load: OpenLoop
+    load: SteadyLoad
     kind: StrikeKind
     times: int
     connections: Callable[[], Mapping[str, bool]]

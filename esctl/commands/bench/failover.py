@@ -194,16 +194,17 @@ async def _strike(
     rate: float,
 ) -> None:
     from esctl.bench.generator import Generator
-    from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.bench.openloop import WINDOW, events_a_batch
     from esctl.chaos.failover.drill import Drill
     from esctl.chaos.failover.subject import LiveCluster
+    from esctl.chaos.steadyload import SteadyLoad
     from esnode.client import connect
 
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     with run.terminal.progress(f"strike 1 of {times}") as bar:
         async with opened as log:
-            load = OpenLoop(log, generator, rate)
+            load = SteadyLoad(log, generator, rate)
             subject = LiveCluster(cluster, backend)
             measured.given.client["dials_at_once"] = list(log.connections)
             measured.drill = Drill(

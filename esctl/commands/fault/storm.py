@@ -172,7 +172,8 @@ async def _pass(
     run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, runs: "list[StormRun]"
 ) -> None:
     from esctl.bench.generator import Generator
-    from esctl.bench.openloop import WINDOW, OpenLoop, events_a_batch
+    from esctl.bench.openloop import WINDOW, events_a_batch
+    from esctl.chaos.steadyload import SteadyLoad
     from esctl.chaos.stormrun import StormRun
     from esnode.client import connect
 
@@ -184,7 +185,7 @@ async def _pass(
             bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of node {fault.node}")
 
         async with opened as log:
-            runs.append(StormRun(cluster, wanted, OpenLoop(log, generator, rate), name, tell))
+            runs.append(StormRun(cluster, wanted, SteadyLoad(log, generator, rate), name, tell))
             await runs[0].run()
 
 

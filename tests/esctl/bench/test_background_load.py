@@ -33,10 +33,10 @@ from tests.esctl.fake_log import Log
 PLAN = LoadPlan("load", "c", "0123456789abcdef", rate=1000.0, seconds=5.0, size=100, batch=10)
 
 
-async def run_load(log: Log, directory: Path) -> list[dict[str, Any]]:
-    ledger.write_plan(directory, PLAN)
+async def run_load(log: Log, directory: Path, plan: LoadPlan = PLAN) -> list[dict[str, Any]]:
+    ledger.write_plan(directory, plan)
     books, samples = io.StringIO(), io.StringIO()
-    await BackgroundLoad(log, PLAN, Ledger(books), samples, trio.current_time).run()
+    await BackgroundLoad(log, plan, Ledger(books), samples).run()
     (directory / ledger.LEDGER).write_text(books.getvalue())  # the clock stands meanwhile
     (directory / ledger.SAMPLES).write_text(samples.getvalue())
     return [dict(sample) for sample in ledger.samples(directory)]
@@ -61,6 +61,16 @@ async def test_a_pause_is_seen_in_the_gap_and_from_when_events_were_due(
     assert 800 <= samples[-1]["longest_gap_ms"] <= 830
     assert max(sample["max_ms"] or 0 for sample in samples) == pytest.approx(800, abs=30)
     assert max(sample["silence_ms"] for sample in samples) > 600
+
+
+async def test_what_was_due_in_an_outage_and_never_sent_is_in_the_latencies(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    plan = replace(PLAN, rate=2000.0, batch=1, seconds=6.0)
+    samples = await run_load(Log(delay_s=0.01, still_from=2.0, still_to=5.0), tmp_path, plan)
+    assert samples[-1]["sent"] == pytest.approx(12_000 - 3_000, abs=30), "the window was full for 1.5 s more"
+    after = next(sample for sample in samples if sample["max_ms"] is not None and sample["max_ms"] > 2900)
+    assert 1000 < after["p50_ms"] < 2500, "half of what was due in the outage had waited for so long"
 
 
 async def test_the_ledger_says_what_became_of_each_batch(
@@ -95,7 +105,7 @@ async def test_a_load_that_is_told_to_stop_waits_for_its_last_acks(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     books, samples = io.StringIO(), io.StringIO()
-    load = BackgroundLoad(Log(delay_s=0.5), PLAN, Ledger(books), samples, trio.current_time)
+    load = BackgroundLoad(Log(delay_s=0.5), PLAN, Ledger(books), samples)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.run)
         await trio.sleep(1.0)

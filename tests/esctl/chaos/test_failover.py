@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from esctl.bench.generator import Generator
-from esctl.bench.openloop import OpenLoop, events_a_batch, first_ack_s, longest_gap_s, longest_gap_within_s
 from esctl.chaos.failover import drill as drills
 from esctl.chaos.failover.drill import Drill, standing_of
 from esctl.chaos.failover.election import MeasuredElection, Phases, election_in, phases_of
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.spread import Spread, spread_of
+from esctl.chaos.steadyload import SteadyLoad, first_ack_s, longest_gap_s, longest_gap_within_s
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.nodelog import LogLine
 from esctl.errors import Inconclusive, NodeNotRunning
@@ -87,12 +87,7 @@ class Scripted:
         return BatchAck((OffsetRange(self.stored - batch.count, batch.count),), 0, False)
 
 
-@pytest.mark.parametrize(("rate", "batch"), [(10, 1), (1_000, 1), (1_001, 2), (60_000, 60), (9e9, 1024)])
-def test_what_falls_due_within_a_millisecond_travels_together(rate: float, batch: int) -> None:
-    assert events_a_batch(rate) == batch
-
-
-async def run_for(load: OpenLoop, seconds: float) -> None:
+async def run_for(load: SteadyLoad, seconds: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.run)
         await trio.sleep(seconds)
@@ -102,7 +97,7 @@ async def run_for(load: OpenLoop, seconds: float) -> None:
 async def test_a_rate_is_kept_whatever_the_acks_do(autojump_clock: trio.abc.Clock) -> None:
     log = Scripted()
     log.slow_s = 0.4
-    load = OpenLoop(log, Generator(RUN, 100, 1), 1000)
+    load = SteadyLoad(log, Generator(RUN, 100, 1), 1000)
     await run_for(load, 5)
     assert load.acked == pytest.approx(5_000, abs=5)
     assert load.enough
@@ -112,7 +107,7 @@ async def test_a_rate_is_kept_whatever_the_acks_do(autojump_clock: trio.abc.Cloc
 async def test_a_log_that_acks_too_little_is_no_load(autojump_clock: trio.abc.Clock) -> None:
     log = Scripted()
     log.slow_s = 4.0
-    load = OpenLoop(log, Generator(RUN, 100, 1), 1000)
+    load = SteadyLoad(log, Generator(RUN, 100, 1), 1000)
     await run_for(load, 20)
     assert 0 < load.acked < 10_000
     assert not load.enough
@@ -121,7 +116,7 @@ async def test_a_log_that_acks_too_little_is_no_load(autojump_clock: trio.abc.Cl
 async def test_what_was_refused_for_certain_may_not_be_in_the_log(autojump_clock: trio.abc.Clock) -> None:
     log, generator = Scripted(), Generator(RUN, 100, 1)
     log.error = NoQuorum("nobody leads")
-    load = OpenLoop(log, generator, 100)
+    load = SteadyLoad(log, generator, 100)
     await run_for(load, 0.1)
     assert load.errors == {NoQuorum.code: generator.made}
     again = Generator(RUN, 100, 1)
@@ -133,7 +128,7 @@ async def test_what_was_refused_for_certain_may_not_be_in_the_log(autojump_clock
 async def test_an_ack_of_what_left_before_is_no_answer(autojump_clock: trio.abc.Clock) -> None:
     log = Scripted()
     log.slow_s = 1.0
-    load = OpenLoop(log, Generator(RUN, 100, 1), 100)
+    load = SteadyLoad(log, Generator(RUN, 100, 1), 100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.run)
         await trio.sleep(2.5)
@@ -248,7 +243,7 @@ async def drilled(kind: StrikeKind, times: int = 1, **settings: Any) -> AsyncIte
     """A ring and a drill on it that has not begun."""
     async with trio.open_nursery() as nursery:
         ring = Ring(nursery, **settings)
-        load = OpenLoop(ring, Generator(RUN, 100, 1), 1000)
+        load = SteadyLoad(ring, Generator(RUN, 100, 1), 1000)
         yield ring, Drill(ring, load, kind, times, lambda: {"node:1": True}, clock=trio.current_time)
         nursery.cancel_scope.cancel()
 
@@ -453,7 +448,7 @@ async def test_a_load_that_is_never_acked_ends_the_drill(
     async with drilled(StrikeKind.KILL) as (ring, drill):
         log = Scripted()
         log.error = OperationTimeout("late")
-        drill.load = OpenLoop(log, Generator(RUN, 100, 1), 100)
+        drill.load = SteadyLoad(log, Generator(RUN, 100, 1), 100)
         with pytest.raises(BaseExceptionGroup) as caught:
             await drill.run()
     assert isinstance(the_error(caught.value), Inconclusive)

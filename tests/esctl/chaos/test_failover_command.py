@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from esctl.bench.comparison import FigureVerdict, compare
 from esctl.bench.generator import Generator
-from esctl.bench.openloop import OpenLoop
 from esctl.bench.result import Result
 from esctl.chaos.failover.drill import Drill
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.outcome import DrillOutcome
+from esctl.chaos.steadyload import SteadyLoad
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import load as load_cluster
@@ -57,7 +57,7 @@ async def drilled(times: int = 2, kind: StrikeKind = StrikeKind.KILL, **settings
     """A drill that is over, on a ring in memory."""
     async with trio.open_nursery() as nursery:
         ring = Ring(nursery, **settings)
-        load = OpenLoop(ring, Generator("0123456789abcdef", 100, 1), 1000)
+        load = SteadyLoad(ring, Generator("0123456789abcdef", 100, 1), 1000)
         drill = Drill(ring, load, kind, times, dict, clock=trio.current_time)
         await drill.run()
     return drill
