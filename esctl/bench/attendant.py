@@ -9,19 +9,17 @@ import json
 import os
 import secrets
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import esnode
 from esctl.bench import ledger
 from esctl.bench.ledger import LoadPlan
 from esctl.clusters import state
 from esctl.clusters.backends import pidfile
+from esctl.clusters.detached import Starting
 from esctl.clusters.state import Cluster, make_directory, write_atomically
 from esctl.errors import MachineRefused
 from esctl.playbookerrors import LoadNotFound, LoadRuns
@@ -29,7 +27,6 @@ from esctl.playbookerrors import LoadNotFound, LoadRuns
 STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL: longer than the load waits for its last acks."""
 LOOK_EVERY_S: Final = 0.02
-READY: Final = b"ready\n"
 _PLACE: Final = "loads"
 _PROCESS: Final = "process.json"
 
@@ -80,7 +77,7 @@ def start(cluster: Cluster, plan: LoadPlan, directory: Path | None) -> KnownLoad
         make_directory(place)
         ledger.write_plan(place, plan)
         write_atomically(_note(cluster, plan.name), json.dumps({"directory": str(place)}) + "\n")
-        _spawn(place)
+        Starting("the load", "esctl.bench.background", str(place)).wait_ready()
     return at(place, plan.name)
 
 
@@ -143,37 +140,6 @@ def _ended(note: pidfile.ProcessNote, timeout_s: float) -> bool:
             return False
         time.sleep(LOOK_EVERY_S)  # it is not our child, so nothing tells when it ends
     return True
-
-
-def _spawn(directory: Path) -> None:
-    """Start the process and wait until it says that it is there. It ends by itself if it cannot be noted."""
-    ours, theirs = os.pipe()
-    package_root = str(Path(esnode.__file__).resolve().parent.parent)
-    search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = [sys.executable, "-m", "esctl.bench.background", str(directory)]
-    with tempfile.TemporaryFile() as said:
-        try:
-            os.posix_spawn(
-                sys.executable,
-                words,
-                {**os.environ, "PYTHONPATH": search},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, theirs, 1),
-                    (os.POSIX_SPAWN_DUP2, said.fileno(), 2),
-                ],
-                setsid=True,
-            )
-        except OSError as error:
-            raise MachineRefused(f"the load could not be started: {error.strerror}") from error
-        finally:
-            os.close(theirs)
-        with os.fdopen(ours, "rb") as ready:
-            if ready.readline() == READY:
-                return
-        said.seek(0)
-        words_said = said.read().decode(errors="replace").strip().splitlines()
-        raise MachineRefused(f"the load ended at once: {words_said[-1] if words_said else 'it said nothing'}")
 
 
 def _notes(cluster: Cluster) -> Path:

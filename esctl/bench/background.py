@@ -6,7 +6,6 @@ at its offset is seen while it runs. Never prints but to say that it is there. S
 """
 
 import json
-import os
 import signal
 import sys
 import time
@@ -23,6 +22,7 @@ from esctl.bench.generator import Generator
 from esctl.bench.ledger import Ledger, LoadPlan
 from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, PassedOver, Turn
 from esctl.clusters import state
+from esctl.clusters.detached import say_ready
 from esctl.events.producer import Appender
 from esnode.client import BatchSubscription, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
@@ -229,7 +229,7 @@ async def work(directory: Path, plan: LoadPlan) -> None:
             load = BackgroundLoad(log, plan, Ledger(books), samples)
             nursery.start_soon(follow, log.subscribe_batches(end.next_offset), load.witness)
             nursery.start_soon(_heed, signals, load.stopping)
-            _say_ready()
+            say_ready()
             await load.run()
             nursery.cancel_scope.cancel()
 
@@ -237,12 +237,6 @@ async def work(directory: Path, plan: LoadPlan) -> None:
 async def _heed(signals: Any, stopping: trio.Event) -> None:
     await anext(signals)
     stopping.set()
-
-
-def _say_ready() -> None:
-    sys.stdout.buffer.write(attendant.READY)
-    sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str]) -> int:

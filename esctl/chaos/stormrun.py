@@ -113,7 +113,7 @@ class StormRun:
             ids = {result.id for result in self.results}
             while True:
                 kept = {one.id for one in leases.active(self.cluster)}
-                kept |= {one.id for one in linkcuts.noted(self.cluster)}
+                kept |= {one.id for one in linkcuts.STORE.all(self.cluster)}
                 if not ids & kept:
                     break
                 await trio.sleep(LOOK_EVERY_S)  # a watchdog is another process: its note is looked at

@@ -6,28 +6,23 @@ under way; without it the watchdog has nothing to do, and nobody is struck. Only
 watchdog with it, and with it the paused node. Called by `esctl fault` and by `watchdog.py`.
 """
 
-import json
-import os
-import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import esnode
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
-from esctl.errors import MachineRefused, NodeNotRunning
+from esctl.errors import NodeNotRunning
+from esctl.faults.leasestore import LeaseStore
 from esctl.faults.orders import belongs
 from esnode.errors import EventStreamError, OperationTimeout
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
-READY: Final = b"ready\n"
 PAUSING: Final = ("pause", "freeze")
 
 
@@ -58,6 +53,9 @@ class StoppedNode:
         }
 
 
+STORE: Final = LeaseStore("faults", lambda fields: StoppedNode(**fields))
+
+
 def begin(cluster: Cluster, fault: str, kind: str, node: int, lease_ms: int) -> StoppedNode:
     """Leave the note and start the watchdog; then `strike`. Raises `MachineRefused`."""
     return begin_all(cluster, {node: fault}, kind, lease_ms)[0]
@@ -67,19 +65,7 @@ def begin_all(cluster: Cluster, faults: Mapping[int, str], kind: str, lease_ms: 
     """The same for several nodes, by number; all watchdogs are there when it returns."""
     until = time.time() + lease_ms / 1000
     begun = [StoppedNode(fault, kind, node, lease_ms, until) for node, fault in faults.items()]
-    waiting: list[int] = []
-    try:
-        for stopped in begun:
-            _leave_note(cluster, stopped)
-            waiting.append(_spawn_watchdog(cluster, stopped.id))
-        while waiting:
-            _wait_ready(waiting.pop())
-    except (OSError, MachineRefused) as error:
-        for stopped in begun:
-            _path(cluster, stopped.id).unlink(missing_ok=True)
-        for descriptor in waiting:
-            os.close(descriptor)
-        raise MachineRefused(f"no watchdog could be started, so nothing was done: {error}") from error
+    STORE.begin(cluster, begun)
     return begun
 
 
@@ -91,9 +77,9 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
     """
     import trio  # loaded late: `--help` must be quick
 
-    path, backend = _path(cluster, stopped.id), backend_named(cluster.backend)
+    backend = backend_named(cluster.backend)
     with state.locked(cluster.name, lambda _: None):  # the watchdog ends it under the same lock
-        if not path.exists():
+        if not STORE.has(cluster, stopped.id):
             raise OperationTimeout(
                 f"the lease of {stopped.lease_ms} ms was over before node {stopped.node} was struck;"
                 " nothing was done",
@@ -101,7 +87,7 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
                 definite=True,
             )
         stopped = replace(stopped, until=time.time() + stopped.lease_ms / 1000, struck=True)
-        _leave_note(cluster, stopped)
+        STORE.put(cluster, stopped)
         try:
             if stopped.kind in PAUSING:
                 backend.pause(cluster, stopped.node)
@@ -110,27 +96,20 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
             else:
                 trio.run(backend.kill, cluster, stopped.node)
         except EventStreamError:
-            path.unlink(missing_ok=True)
+            STORE.remove(cluster, stopped.id)
             raise
     return stopped
 
 
 def active(cluster: Cluster) -> list[StoppedNode]:
     """Those that are under way."""
-    return [one for one in _noted(cluster) if one.struck]
-
-
-def note_of(cluster: Cluster, fault: str) -> StoppedNode | None:
-    """The note of one; None when it has ended."""
-    with suppress(FileNotFoundError, ValueError, TypeError):
-        return StoppedNode(**json.loads(_path(cluster, fault).read_text(encoding="utf-8")))
-    return None
+    return [one for one in STORE.all(cluster) if one.struck]
 
 
 def heal(cluster: Cluster, ids: Collection[str] = ()) -> tuple[list[StoppedNode], EventStreamError | None]:
     """End those that belong to these ids, or all, now; and why one of them could not be ended."""
     ended, failure = [], None
-    for one in _noted(cluster):
+    for one in STORE.all(cluster):
         if not ids or any(belongs(one.id, to) for to in ids):
             try:
                 end(cluster, one)
@@ -147,14 +126,13 @@ def end(cluster: Cluster, stopped: StoppedNode) -> None:
     """
     import trio  # loaded late: `--help` must be quick
 
-    path = _path(cluster, stopped.id)
-    if not path.exists():
+    if not STORE.has(cluster, stopped.id):
         return
     with state.locked(cluster.name, lambda _: None):
-        noted = note_of(cluster, stopped.id)
+        noted = STORE.get(cluster, stopped.id)
         if noted is not None and noted.struck and not stopped.struck:
             return
-        if not path.exists():
+        if not STORE.has(cluster, stopped.id):
             return
         backend = backend_named(cluster.backend)
         states = {process.node.id: process.state for process in backend.nodes(cluster)}
@@ -165,61 +143,4 @@ def end(cluster: Cluster, stopped: StoppedNode) -> None:
                 backend.resume(cluster, stopped.node)
         elif any(one is not RunState.DOWN for one in states.values()):
             trio.run(backend.start, cluster, [stopped.node], START_TIMEOUT_S)
-        path.unlink(missing_ok=True)
-
-
-def _noted(cluster: Cluster) -> list[StoppedNode]:
-    names = [path.stem for path in sorted(_directory(cluster).glob("*.json"))]
-    return [one for one in (note_of(cluster, name) for name in names) if one is not None]
-
-
-def _leave_note(cluster: Cluster, stopped: StoppedNode) -> None:
-    state.write_atomically(_path(cluster, stopped.id), json.dumps(asdict(stopped)) + "\n")
-
-
-def start_watchdog(cluster: Cluster, fault: str) -> None:
-    """Start the watchdog of a fault whose note is there; returns once it says that it is too.
-
-    Raises `MachineRefused`, `OSError`.
-    """
-    _wait_ready(_spawn_watchdog(cluster, fault))
-
-
-def _spawn_watchdog(cluster: Cluster, fault: str) -> int:
-    """The descriptor on which the watchdog says that it is there."""
-    ours, theirs = os.pipe()
-    package_root = str(Path(esnode.__file__).resolve().parent.parent)
-    search = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    words = ["-m", "esctl.faults.watchdog", cluster.name, fault]
-    try:
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, *words],
-            {**os.environ, "PYTHONPATH": search},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ],
-            setsid=True,
-        )
-    except OSError:
-        os.close(ours)
-        raise
-    finally:
-        os.close(theirs)
-    return ours
-
-
-def _wait_ready(descriptor: int) -> None:
-    with os.fdopen(descriptor, "rb") as said:
-        if said.readline() != READY:
-            raise MachineRefused("it ended at once")
-
-
-def _directory(cluster: Cluster) -> Path:
-    return cluster.directory / "faults"
-
-
-def _path(cluster: Cluster, fault: str) -> Path:
-    return _directory(cluster) / f"{fault}.json"
+        STORE.remove(cluster, stopped.id)

@@ -6,25 +6,22 @@ arrives ends it all. Cuts with notes of their own may overlap. Called by `watchd
 and the faults, storms and drills of `esctl/chaos`.
 """
 
-import json
 import time
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import Links
 from esctl.clusters.state import Cluster
-from esctl.errors import MachineRefused, NoEffect
-from esctl.faults import leases
+from esctl.errors import NoEffect
+from esctl.faults.leasestore import LeaseStore
 from esctl.faults.orders import Order, belongs, block
 from esctl.faults.shapes import Cut
 from esnode.errors import EventStreamError, OperationTimeout
 
-PLACE: Final = "cuts"
+_PLACE: Final = "cuts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,13 @@ class LinkCuts:
         return found
 
 
+def _read(fields: Mapping[str, Any]) -> LinkCuts:
+    return LinkCuts(**{**fields, "cuts": tuple((int(a), int(b)) for a, b in fields["cuts"])})
+
+
+STORE: Final = LeaseStore(_PLACE, _read)
+
+
 def links_of(cluster: Cluster) -> Links | None:
     """The real links of a cluster, if its backend has them."""
     return backend_named(cluster.backend).links
@@ -76,12 +80,7 @@ def cuts_of(orders: Iterable[Order]) -> tuple[Cut, ...]:
 def begin(cluster: Cluster, fault: str, cuts: Sequence[Cut], lease_ms: int) -> LinkCuts:
     """Leave the note and start the watchdog; then `strike`. Raises `MachineRefused`."""
     link_cuts = LinkCuts(fault, tuple(cuts), lease_ms, time.time() + lease_ms / 1000)
-    _write(cluster, link_cuts)
-    try:
-        leases.start_watchdog(cluster, fault)
-    except (OSError, MachineRefused) as error:
-        _path(cluster, fault).unlink(missing_ok=True)
-        raise MachineRefused(f"no watchdog could be started, so nothing was done: {error}") from error
+    STORE.begin(cluster, [link_cuts])
     return link_cuts
 
 
@@ -91,7 +90,7 @@ def strike(cluster: Cluster, link_cuts: LinkCuts) -> None:
     Raises `OperationTimeout`, `NetworkRefused`; nothing is cut then.
     """
     with _locked(cluster):
-        if not is_active(cluster, link_cuts.id):
+        if not STORE.has(cluster, link_cuts.id):
             raise OperationTimeout(
                 f"the lease of {link_cuts.lease_ms} ms was over before the links were cut; nothing was done",
                 next_step="take a longer --lease",
@@ -118,26 +117,15 @@ def prove(cluster: Cluster, link_cuts: LinkCuts) -> LinkCuts:
         raise NoEffect(f"what node {source} sends still reaches node {to}; the links are mended again")
     proved = replace(link_cuts, lost=1)
     with _locked(cluster):
-        if is_active(cluster, link_cuts.id):
-            _write(cluster, proved)
+        if STORE.has(cluster, link_cuts.id):
+            STORE.put(cluster, proved)
     return proved
-
-
-def noted(cluster: Cluster) -> list[LinkCuts]:
-    """What the notes say, whether it is so or not."""
-    found = []
-    for path in sorted(_directory(cluster).glob("*.json")):
-        with suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # it has just ended
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            cuts = tuple((int(a), int(b)) for a, b in fields["cuts"])
-            found.append(LinkCuts(**fields | {"cuts": cuts}))
-    return found
 
 
 def active(cluster: Cluster) -> list[LinkCuts]:
     """Those that are under way. Raises `NetworkRefused`."""
     links = links_of(cluster)
-    notes = noted(cluster) if links is not None else []
+    notes = STORE.all(cluster) if links is not None else []
     if links is None or not notes:
         return []
     there = links.cuts(cluster)
@@ -171,21 +159,16 @@ def heal(cluster: Cluster, ids: Collection[str] = ()) -> list[LinkCuts]:
 
 def end(cluster: Cluster, link_cuts: LinkCuts) -> None:
     """Mend the links that no other note wants cut, if the note is still there. Raises `NetworkRefused`."""
-    if is_active(cluster, link_cuts.id):
+    if STORE.has(cluster, link_cuts.id):
         with _locked(cluster):
             _end(cluster, link_cuts)
 
 
-def is_active(cluster: Cluster, fault: str) -> bool:
-    """Is the note still there?"""
-    return _path(cluster, fault).exists()
-
-
 def _end(cluster: Cluster, link_cuts: LinkCuts) -> None:
-    if is_active(cluster, link_cuts.id):
-        wanted = {cut for one in noted(cluster) if one.id != link_cuts.id for cut in one.cuts}
+    if STORE.has(cluster, link_cuts.id):
+        wanted = {cut for one in STORE.all(cluster) if one.id != link_cuts.id for cut in one.cuts}
         _links(cluster).mend(cluster, set(link_cuts.cuts) - wanted)
-        _path(cluster, link_cuts.id).unlink(missing_ok=True)
+        STORE.remove(cluster, link_cuts.id)
 
 
 def _links(cluster: Cluster) -> Links:
@@ -196,16 +179,4 @@ def _links(cluster: Cluster) -> Links:
 
 def _locked(cluster: Cluster) -> Any:
     """One process at a time changes links; nodes may be started and stopped meanwhile."""
-    return state.locked(f"{cluster.name}/{PLACE}", lambda _: None)
-
-
-def _write(cluster: Cluster, link_cuts: LinkCuts) -> None:
-    state.write_atomically(_path(cluster, link_cuts.id), json.dumps(asdict(link_cuts)) + "\n")
-
-
-def _directory(cluster: Cluster) -> Path:
-    return cluster.directory / PLACE
-
-
-def _path(cluster: Cluster, fault: str) -> Path:
-    return _directory(cluster) / f"{fault}.json"
+    return state.locked(f"{cluster.name}/{_PLACE}", lambda _: None)

@@ -2,16 +2,16 @@
 
 Lets a node go on, or mends links. Outlives the `esctl` that started it. Ends early, and does nothing, when
 the note of the fault is gone: somebody has healed it, or the cluster was destroyed. Never prints but to say
-that it is there. Started by `leases.py` and `linkcuts.py`.
+that it is there. Started by `leasestore.py`.
 """
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from esctl.clusters import state
+from esctl.clusters.detached import say_ready
 from esctl.clusters.state import Cluster
 from esctl.faults import leases, linkcuts
 from esctl.faults.leases import StoppedNode
@@ -29,9 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     cluster = state.load(name)
     if _noted(cluster, fault) is None:
         return 1
-    sys.stdout.buffer.write(leases.READY)
-    sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say_ready()
     return watch(cluster, fault)
 
 
@@ -64,8 +62,7 @@ def _end(cluster: Cluster, struck: StoppedNode | LinkCuts) -> None:
 
 def _noted(cluster: Cluster, fault: str) -> StoppedNode | LinkCuts | None:
     """The fault as its note has it now; None when it has ended."""
-    stopped = leases.note_of(cluster, fault)
-    return stopped or next((one for one in linkcuts.noted(cluster) if one.id == fault), None)
+    return leases.STORE.get(cluster, fault) or linkcuts.STORE.get(cluster, fault)
 
 
 def _until(struck: StoppedNode | LinkCuts) -> float:

@@ -16,9 +16,8 @@ from typing import Final
 
 import trio
 
-import esnode
 from esctl import oserror
-from esctl.clusters import nodelog, ports, state
+from esctl.clusters import detached, nodelog, ports, state
 from esctl.clusters.backends import datadir, holder, pidfile
 from esctl.clusters.backends.holder import Holder
 from esctl.clusters.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
@@ -217,22 +216,13 @@ class ProcessBackend:
 
         It can be found from here on: by its command line, and by its lock before it serves.
         """
-        package_root = str(Path(esnode.__file__).resolve().parent.parent)
-        search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
         command = [*self._inside(cluster, node), *self._command(node), *options]
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            pid = os.posix_spawn(
-                command[0],
-                command,
-                {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONUNBUFFERED": "1"},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(node.log), append, 0o600),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
-                setsid=True,
-            )
+            log = os.open(node.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                pid = detached.spawn(command, log, log)
+            finally:
+                os.close(log)
         except OSError as error:
             raise MachineRefused(f"node {node.id} could not be started: {error.strerror}") from error
         holder.wait_named(pid)

@@ -77,7 +77,7 @@ def test_a_leader_that_is_cut_off_is_replaced_and_the_lease_outlives_esctl_and_n
     (cut,) = linkcuts.active(cluster)
     others = [number for number in (1, 2, 3) if number != old]
     assert set(cut.cuts) == set(between([old], others))
-    wait_for(lambda: not linkcuts.noted(cluster))
+    wait_for(lambda: not linkcuts.STORE.all(cluster))
     assert time.time() >= cut.until - 0.05
     assert Network.of(cluster).cuts() == set()
     said, complained = load.communicate(timeout=60)

@@ -73,7 +73,7 @@ def test_a_watchdog_that_cannot_end_a_fault_tries_again(
     leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
     refusals += [NodeNotReady("busy")] * 3
     assert watchdog.watch(running.cluster, "pause-1") == 1
-    assert leases.note_of(running.cluster, "pause-1") is not None
+    assert leases.STORE.get(running.cluster, "pause-1") is not None
     assert leases.heal(running.cluster) == ([], None)  # it was not struck, and its own watchdog ends now
 
 
@@ -100,14 +100,14 @@ def test_a_note_that_was_left_before_anything_was_struck_is_no_fault(running: Fa
     leases.begin(running.cluster, "pause-1", "pause", 2, 60_000)
     assert leases.active(running.cluster) == []
     assert leases.heal(running.cluster) == ([], None)
-    assert leases.note_of(running.cluster, "pause-1") is None
+    assert leases.STORE.get(running.cluster, "pause-1") is None
     assert running.states() == ["running"] * 3
 
 
 def test_nobody_is_struck_when_the_lease_is_over_before(running: FakeNodes) -> None:
     stopped = leases.begin(running.cluster, "pause-1", "pause", 2, 100)
     deadline = time.monotonic() + PATIENCE_S
-    while leases.note_of(running.cluster, "pause-1") is not None:
+    while leases.STORE.get(running.cluster, "pause-1") is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     with pytest.raises(OperationTimeout, match="nothing was done"):

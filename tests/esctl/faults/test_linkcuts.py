@@ -87,14 +87,14 @@ def test_a_cut_loses_what_goes_one_way_and_is_over_when_it_is_mended(wires: Wire
     assert [one.id for one in linkcuts.active(wires.cluster)] == ["cut-1"]
     assert [one.id for one in linkcuts.heal(wires.cluster, ["cut-1"])] == ["cut-1"]
     assert wires.network.carries(1, 2)
-    assert linkcuts.noted(wires.cluster) == []
+    assert linkcuts.STORE.all(wires.cluster) == []
 
 
 @needs_root
 def test_links_are_mended_when_the_lease_is_over(wires: Wires) -> None:
     links = wires.cut("cut-1", BOTH_WAYS, lease_ms=800)
     assert wires.network.cuts() == set(BOTH_WAYS)
-    wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
+    wait_for(lambda: not linkcuts.STORE.has(wires.cluster, "cut-1"))
     assert time.time() >= links.until - 0.05
     assert wires.network.cuts() == set()
 
@@ -118,13 +118,13 @@ def test_a_cut_that_something_passes_is_said_to_have_no_effect(wires: Wires) -> 
     with pytest.raises(NoEffect, match="what node 2 sends still reaches node 1"):
         linkcuts.prove(wires.cluster, links)
     assert wires.network.cuts() == set()
-    assert linkcuts.noted(wires.cluster) == []
+    assert linkcuts.STORE.all(wires.cluster) == []
 
 
 @needs_root
 def test_nothing_is_cut_when_the_lease_is_over_before(wires: Wires) -> None:
     links = linkcuts.begin(wires.cluster, "cut-1", BOTH_WAYS, 100)
-    wait_for(lambda: not linkcuts.is_active(wires.cluster, "cut-1"))
+    wait_for(lambda: not linkcuts.STORE.has(wires.cluster, "cut-1"))
     with pytest.raises(OperationTimeout, match="nothing was done"):
         linkcuts.strike(wires.cluster, links)
     assert wires.network.cuts() == set()
