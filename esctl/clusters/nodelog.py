@@ -62,6 +62,11 @@ def parse(line: str, node: int, time_before: str = "") -> LogLine:
     )
 
 
+def whole(value: object) -> int | None:
+    """`value` if it is a whole number of a size that such numbers have."""
+    return value if type(value) is int and abs(value) < 2**63 else None
+
+
 def read(
     path: Path, node: int, start: int = 0, end: int | None = None, without: str = ""
 ) -> Iterator[LogLine]:

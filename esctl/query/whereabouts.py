@@ -7,12 +7,14 @@ Called by `esctl event trace`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import trio
 
-from esctl.clusters import nodelog
+from esctl.clusters import nodelog, rolechanges
 from esctl.clusters.backends import backend_named
+from esctl.clusters.rolechanges import LEADER, RoleChange
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import reason_of
 from esnode.client import KeyState, connect_node
@@ -50,14 +52,6 @@ class EntryCopy:
         """Is its position `name`, such as `durable_index`, at `index` or past it? None: it does not say."""
         position = (self.status or {}).get(name)
         return position >= index if isinstance(position, int) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Reign:
-    """Who began to lead in a term, and when, as its log says."""
-
-    node: int
-    time: str
 
 
 async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S) -> list[EntryCopy]:
@@ -103,17 +97,17 @@ def key_at(entry: Entry, place: int) -> bytes:
     return entry.keys[place * size : (place + 1) * size]
 
 
-def reign(cluster: Cluster, term: int) -> Reign | None:
-    """Who led in the term; None where the logs do not tell, or not any more."""
+def elected(cluster: Cluster, term: int) -> RoleChange | None:
+    """Who began to lead in the term; None where the logs do not tell, or not any more."""
     backend = backend_named(cluster.backend)
+    changed = f'"{rolechanges.ROLE_CHANGED}"'.encode()
     for node in cluster.nodes:
         path = backend.log_path(cluster, node.id)
-        lines = nodelog.backwards(path, node.id, nodelog.size(path), containing=b'"state_changed"')
-        for _, line in zip(range(LOOK_BACK_LINES), lines, strict=False):
-            known = line.fields.get("new_term")
-            if known == term and line.fields.get("role") == "leader":
-                return Reign(node.id, line.time)
-            if isinstance(known, int) and known < term:
+        lines = nodelog.backwards(path, node.id, nodelog.size(path), containing=changed)
+        for change in rolechanges.role_changes(islice(lines, LOOK_BACK_LINES)):
+            if (change.term, change.role) == (term, LEADER):
+                return change
+            if change.term < term:
                 break
     return None
 

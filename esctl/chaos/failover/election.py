@@ -1,17 +1,25 @@
 """What the nodes' own logs tell of an election: who noticed, who stood, who won, what committed first.
 
-Reads the events `state_changed` and `first_commit`, on the wall clock that all nodes of one machine share.
+Goes by the wall clock that all nodes of one machine share.
 Believes no order but that of the clock: where a step seems to come before the one that causes it, the
 clock was set, and nothing is told. Pure. Called by `drill.py`.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
+from esctl.cli import instant
 from esctl.clusters.nodelog import LogLine
+from esctl.clusters.rolechanges import (
+    FOLLOWER,
+    LEADER,
+    ElectionNews,
+    FirstCommit,
+    RoleChange,
+    news_of,
+    role_changes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +56,24 @@ def election_in(
 
     `lines` are those of all nodes, in the order of time.
     """
-    said = [(at_s, line) for at_s, line in _timed(lines) if at_s >= since_s]
-    served = next(((at_s, line) for at_s, line in said if _term(line, "first_commit") > old_term), None)
-    if served is None:
+    said = [(at_s, news) for at_s, news in _timed(lines) if at_s >= since_s]
+    commits = [(at_s, news) for at_s, news in said if isinstance(news, FirstCommit) and news.term > old_term]
+    if not commits:
         return None
-    committed_s, line = served
-    leader, term = line.node, _term(line, "first_commit")
-    changes = [(at_s, line) for at_s, line in said if line.event == "state_changed" and at_s <= committed_s]
-    survivors = [(at_s, line.fields) for at_s, line in changes if line.node != old_leader]
-    stood_s = _first(at_s for at_s, fields in survivors if fields.get("role") != "follower")
-    noticed_s = _first(at_s for at_s, fields in survivors if _knows_no_leader(fields))
-    elected_s = _first(at_s for at_s, line in changes if line.node == leader and _leads_in(line.fields, term))
+    committed_s, served = commits[0]
+    leader, term = served.node, served.term
+    changes = [(at_s, news) for at_s, news in said if isinstance(news, RoleChange)]
+    before = [(at_s, change) for at_s, change in changes if at_s <= committed_s]
+    survivors = [(at_s, change) for at_s, change in before if change.node != old_leader]
+    stood_s = _first(at_s for at_s, change in survivors if change.role != FOLLOWER)
+    noticed_s = _first(at_s for at_s, change in survivors if change.leader is None or change.role != FOLLOWER)
+    elected_s = _first(
+        at_s for at_s, one in before if (one.node, one.term, one.role) == (leader, term, LEADER)
+    )
     if stood_s is None or noticed_s is None or elected_s is None or not stood_s <= elected_s:
         return None
     stepped_down_s = _first(
-        at_s
-        for at_s, line in said
-        if line.node == old_leader and line.fields.get("role", "leader") != "leader"
+        at_s for at_s, change in changes if change.node == old_leader and change.role != LEADER
     )
     return MeasuredElection(leader, term, noticed_s, stood_s, elected_s, committed_s, stepped_down_s)
 
@@ -78,29 +87,14 @@ def phases_of(election: MeasuredElection, struck_s: float, acked_s: float) -> Ph
 
 def terms_led(lines: Iterable[LogLine]) -> set[int]:
     """The terms in which a node says that it has begun to lead."""
-    return {
-        int(line.fields["new_term"])
-        for line in lines
-        if line.event == "state_changed" and line.fields.get("role") == "leader"
-    }
+    return {change.term for change in role_changes(lines) if change.role == LEADER}
 
 
-def _timed(lines: Iterable[LogLine]) -> Iterator[tuple[float, LogLine]]:
+def _timed(lines: Iterable[LogLine]) -> Iterator[tuple[float, ElectionNews]]:
     for line in lines:
-        if line.event in ("state_changed", "first_commit"):
-            yield datetime.fromisoformat(line.time).timestamp(), line
-
-
-def _term(line: LogLine, event: str) -> int:
-    return int(line.fields["new_term"]) if line.event == event else -1
-
-
-def _knows_no_leader(fields: dict[str, Any]) -> bool:
-    return fields.get("leader") is None or fields.get("role") != "follower"
-
-
-def _leads_in(fields: dict[str, Any], term: int) -> bool:
-    return fields.get("role") == "leader" and fields.get("new_term") == term
+        news = news_of(line)
+        if news is not None and (at_s := instant.seconds(news.time)) is not None:
+            yield at_s, news
 
 
 def _first(times_s: Iterable[float]) -> float | None:

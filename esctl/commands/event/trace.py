@@ -90,7 +90,7 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
     entry = first.entry
     assert entry is not None
     same = {copy.crc for copy in having} == {first.crc}
-    led = whereabouts.reign(cluster, entry.term)
+    led = whereabouts.elected(cluster, entry.term)
     data = {
         "cluster": cluster.name,
         "offset": offset,

@@ -18,6 +18,7 @@ import trio
 from esctl.clusters.backends import pidfile
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.nodelog import LogLine
+from esctl.clusters.rolechanges import RoleChange
 from esctl.clusters.state import Cluster
 from esctl.faults import leases
 from esctl.observe.diagnosis import lastwords
@@ -118,9 +119,9 @@ def _slow(look: Survey) -> bool:
     return any(report.process.state is RunState.RUNNING for report in look.down)
 
 
-def _recent_elections(tails: Iterable[Sequence[LogLine]]) -> list[lastwords.LoggedElection]:
+def _recent_elections(tails: Iterable[Sequence[LogLine]]) -> list[RoleChange]:
     since = (datetime.now(UTC) - timedelta(seconds=RECENT_S)).isoformat(timespec="microseconds")
-    return [one for lines in tails for one in lastwords.elections(lines, since.replace("+00:00", "Z"))]
+    return [one for lines in tails for one in lastwords.campaigns(lines, since.replace("+00:00", "Z"))]
 
 
 def _disks(cluster: Cluster) -> dict[int, Disk]:

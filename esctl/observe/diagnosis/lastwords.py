@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from esctl.clusters.nodelog import RAW, LogLine
+from esctl.clusters.rolechanges import FOLLOWER, RoleChange, role_changes
 
 _REPORT: Final = re.compile(r"^esnode: (ES\d{4}): (.*)")
 """What a node prints that cannot even open its log: the configuration is wrong."""
@@ -55,16 +56,6 @@ class Repair:
     """When it was sound again; empty while it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedElection:
-    """A node that began to campaign or to lead, in its own words."""
-
-    time: str
-    node: int
-    term: int
-    role: str
-
-
 def last_words(lines: Sequence[LogLine]) -> LastWords:
     """How the process that wrote these lines ended, if it has ended."""
     raw: list[str] = []
@@ -88,13 +79,9 @@ def last_repair(lines: Sequence[LogLine]) -> Repair | None:
     return None
 
 
-def elections(lines: Sequence[LogLine], since: str) -> list[LoggedElection]:
+def campaigns(lines: Sequence[LogLine], since: str) -> list[RoleChange]:
     """Who campaigned or led in which term, from the time `since` on."""
-    return [
-        LoggedElection(line.time, line.node, int(line.fields["new_term"]), str(line.fields["role"]))
-        for line in lines
-        if line.event == "state_changed" and line.time >= since and line.fields.get("role") != "follower"
-    ]
+    return [change for change in role_changes(lines) if change.time >= since and change.role != FOLLOWER]
 
 
 def _of_line(line: LogLine) -> LastWords:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from esctl.clusters.backends.interface import NodeProcess, RunState
-from esctl.observe.diagnosis.lastwords import LastWords, LoggedElection, Repair
+from esctl.clusters.rolechanges import RoleChange
+from esctl.observe.diagnosis.lastwords import LastWords, Repair
 from esctl.query.shortened import Shortened
 from esctl.query.survey import Report, Survey
 from esnode.config import Config
@@ -89,7 +90,7 @@ class Situation:
     shortened: Shortened | None = None
     """How much of the log is gone that its nodes have said was applied; None where none is."""
     repairs: Mapping[int, Repair] = field(default_factory=dict)
-    elections: Sequence[LoggedElection] = ()
+    elections: Sequence[RoleChange] = ()
     """Of the last seconds."""
     disks: Mapping[int, Disk] = field(default_factory=dict)
     struck: Sequence[StruckProcess] = ()

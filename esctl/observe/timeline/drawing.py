@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from esctl.clusters import rolechanges
 from esctl.observe.timeline import lanes
 from esctl.observe.timeline.axis import Axis, axis
 from esctl.observe.timeline.story import Story
 from esctl.ui.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
 
 MARKS: Final = {
-    lanes.LEADER: ("█", Tone.GOOD, 2),
-    lanes.FOLLOWER: ("─", Tone.ACCENT, 1),
-    lanes.PRE_CANDIDATE: ("░", Tone.WARN, 3),
-    lanes.CANDIDATE: ("▒", Tone.WARN, 4),
+    rolechanges.LEADER: ("█", Tone.GOOD, 2),
+    rolechanges.FOLLOWER: ("─", Tone.ACCENT, 1),
+    rolechanges.PRE_CANDIDATE: ("░", Tone.WARN, 3),
+    rolechanges.CANDIDATE: ("▒", Tone.WARN, 4),
     lanes.PAUSED: ("z", Tone.BAD, 5),
     lanes.DOWN: ("x", Tone.BAD, 5),
     lanes.STARTING: (".", Tone.DIM, 4),
@@ -24,8 +25,9 @@ MARKS: Final = {
 }
 """The mark of each state, its tone, and its weight: what is rare and short wins a shared place."""
 WORDS: Final = {
-    lanes.LEADER: "leads", lanes.FOLLOWER: "follows", lanes.PRE_CANDIDATE: "asks whether it could lead",
-    lanes.CANDIDATE: "asks for votes", lanes.PAUSED: "paused", lanes.DOWN: "down", lanes.STARTING: "starts",
+    rolechanges.LEADER: "leads", rolechanges.FOLLOWER: "follows",
+    rolechanges.PRE_CANDIDATE: "asks whether it could lead", rolechanges.CANDIDATE: "asks for votes",
+    lanes.PAUSED: "paused", lanes.DOWN: "down", lanes.STARTING: "starts",
 }  # fmt: skip
 LEADERLESS: Final = "!"
 TONES: Final = {

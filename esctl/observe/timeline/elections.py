@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from esctl.observe.timeline.lanes import FOLLOWER, LEADER, STANDS, Lane, Stretch
-from esctl.observe.timeline.moments import Moment, MomentKind
+from esctl.clusters.rolechanges import FOLLOWER, LEADER, STANDS, FirstCommit, RoleChange, VoteCast
+from esctl.observe.timeline.lanes import Lane, Stretch
+from esctl.observe.timeline.moments import Moment
 
 NEAR_S = 1.0
 """Who stands in an election and loses hears of the winner within this."""
@@ -68,12 +69,9 @@ def elections(moments: Sequence[Moment], every: Mapping[int, Lane]) -> list[Elec
     """Those that were won, in order."""
     searches = [search for lane in every.values() for search in _searches(lane)]
     return [
-        _election(moment, moments, every, searches)
+        _election(moment.at_s, moment.news, moments, every, searches)
         for moment in moments
-        if moment.kind is MomentKind.ROLE
-        and moment.word("role") == LEADER
-        and moment.node is not None
-        and moment.number("new_term") is not None
+        if isinstance(moment.news, RoleChange) and moment.news.role == LEADER
     ]
 
 
@@ -97,31 +95,33 @@ def _is_part(search: _Search, election: Election) -> bool:
 
 
 def _election(
-    won: Moment, moments: Sequence[Moment], every: Mapping[int, Lane], searches: Sequence[_Search]
+    won_s: float,
+    won: RoleChange,
+    moments: Sequence[Moment],
+    every: Mapping[int, Lane],
+    searches: Sequence[_Search],
 ) -> Election:
-    leader, term = won.node, won.number("new_term")
-    assert leader is not None
-    assert term is not None
+    leader, term = won.node, won.term
     votes = {
-        one.node: one.at_s
+        one.news.node: one.at_s
         for one in moments
-        if one.kind is MomentKind.VOTE and one.node is not None
-        and (one.number("vote"), one.number("new_term")) == (leader, term)
-    }  # fmt: skip
+        if isinstance(one.news, VoteCast) and (one.news.vote, one.news.term) == (leader, term)
+    }
     looked = [
         one for one in searches
-        if (one.node == leader or one.node in votes) and one.begin_s <= won.at_s <= one.end_s + NEAR_S
-        and any(stretch.begin_s <= won.at_s for stretch in one.stretches)
+        if (one.node == leader or one.node in votes) and one.begin_s <= won_s <= one.end_s + NEAR_S
+        and any(stretch.begin_s <= won_s for stretch in one.stretches)
     ]  # fmt: skip
     newest: dict[int, _Search] = {}
     for one in looked:
         newest[one.node] = max(one, newest.get(one.node, one), key=lambda search: search.begin_s)
     first = min(newest.values(), key=lambda one: one.begin_s, default=None)
     committed = (
-        one.at_s for one in moments
-        if one.kind is MomentKind.COMMIT and one.node == leader and one.number("new_term") == term
-    )  # fmt: skip
-    reason = first.stretches[0] if first is not None else Stretch(won.at_s, won.at_s, FOLLOWER)
+        one.at_s
+        for one in moments
+        if isinstance(one.news, FirstCommit) and (one.news.node, one.news.term) == (leader, term)
+    )
+    reason = first.stretches[0] if first is not None else Stretch(won_s, won_s, FOLLOWER)
     begin_s = reason.begin_s
     return Election(
         term=term,
@@ -131,9 +131,9 @@ def _election(
         why=reason.why,
         before=reason.by if reason.by is not None else _led_before(every, begin_s),
         silence_ms=reason.silence_ms,
-        stood=sorted({one.node for one in searches if _stood_between(one, begin_s, won.at_s)}),
+        stood=sorted({one.node for one in searches if _stood_between(one, begin_s, won_s)}),
         votes=votes,
-        elected_s=won.at_s,
+        elected_s=won_s,
         committed_s=next(committed, None),
     )
 

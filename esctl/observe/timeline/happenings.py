@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from esctl.cli import instant
+from esctl.clusters.nodelog import whole
 from esctl.observe.timeline.elections import Election
 from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
-from esctl.observe.timeline.moments import Moment, MomentKind, whole
+from esctl.observe.timeline.moments import Moment, MomentKind
 
 TOGETHER_S: Final = 5.0
 """What several nodes say alike within this was one thing."""

@@ -10,18 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from esctl.clusters.rolechanges import FOLLOWER, LEADER, ROLES, RoleChange
 from esctl.observe.timeline.moments import Moment, MomentKind
 
 UNKNOWN: Final = "unknown"
 DOWN: Final = "down"
 STARTING: Final = "starting"
 PAUSED: Final = "paused"
-FOLLOWER: Final = "follower"
-PRE_CANDIDATE: Final = "pre-candidate"
-CANDIDATE: Final = "candidate"
-LEADER: Final = "leader"
-ROLES: Final = (FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER)
-STANDS: Final = (PRE_CANDIDATE, CANDIDATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +124,9 @@ def _change(moment: Moment, changes: Sequence[Stretch], end_s: float) -> list[St
         case MomentKind.STALLED if (stalled_ms := moment.number("stalled_ms")) is not None:
             begin_s = max(before.begin_s, at_s - max(0, stalled_ms) / 1000)
             return [replace(before, begin_s=begin_s, state=PAUSED), replace(before, begin_s=at_s)]
-        case MomentKind.ROLE if (role := moment.word("role")) in ROLES:
-            return [
-                Stretch(
-                    at_s,
-                    end_s,
-                    role,
-                    moment.number("new_term"),
-                    moment.number("leader"),
-                    moment.word("why"),
-                    moment.number("by"),
-                    moment.number("silence_ms"),
-                )
-            ]
+        case MomentKind.ROLE if isinstance(became := moment.news, RoleChange):
+            told = (became.role, became.term, became.leader, became.why, became.by, became.silence_ms)
+            return [Stretch(at_s, end_s, *told)]
         case _:
             return []
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from esctl.cli import instant
-from esctl.clusters.nodelog import RAW, LogLine
+from esctl.clusters import rolechanges
+from esctl.clusters.nodelog import RAW, LogLine, whole
+from esctl.clusters.rolechanges import ElectionNews
 
 
 class MomentKind(enum.StrEnum):
@@ -64,6 +66,8 @@ class Moment:
     kind: MomentKind
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    news: ElectionNews | None = None
+    """What it tells of elections."""
 
     def number(self, name: str) -> int | None:
         """A whole number of its details; None where there is none."""
@@ -95,18 +99,13 @@ def moment_of(line: LogLine) -> Moment | None:
     known = _TELLINGS.get(line.event)
     if known is not None:
         kind, telling = known
-        return Moment(at_s, line.node, kind, telling(line.fields), line.fields)
+        return Moment(at_s, line.node, kind, telling(line.fields), line.fields, rolechanges.news_of(line))
     quiet = line.event in LEFT_OUT and line.level == "warning"
     if line.level in ("info", "debug") or quiet:
         return None
     reason = line.fields.get("reason")
     told = f"{line.event.replace('_', ' ')}: {reason}" if reason else line.text.replace("_", " ")
     return Moment(at_s, line.node, MomentKind.TROUBLE, told, line.fields)
-
-
-def whole(value: object) -> int | None:
-    """`value` if it is a whole number of a size that such numbers have."""
-    return value if type(value) is int and abs(value) < 2**63 else None
 
 
 def _says(text: str) -> Callable[[Fields], str]:

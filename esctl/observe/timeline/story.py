@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from esctl.cli import instant
+from esctl.clusters.rolechanges import LEADER
 from esctl.observe.timeline import elections as electing
 from esctl.observe.timeline.elections import Attempt, Election
 from esctl.observe.timeline.happenings import (
@@ -24,7 +25,7 @@ from esctl.observe.timeline.happenings import (
     steps,
     transfers,
 )
-from esctl.observe.timeline.lanes import LEADER, PAUSED, Lane, lanes, without_leader
+from esctl.observe.timeline.lanes import PAUSED, Lane, lanes, without_leader
 from esctl.observe.timeline.moments import Moment, MomentKind
 
 WHYS: Final = {

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from esctl.clusters.backends.interface import RunState
+from esctl.clusters.rolechanges import RoleChange
 from esctl.commands import why
 from esctl.commands.status import table
 from esctl.exits import Exit
-from esctl.observe.diagnosis.lastwords import EndKind, LastWords, LoggedElection, Repair
+from esctl.observe.diagnosis.lastwords import EndKind, LastWords, Repair
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
@@ -395,7 +396,7 @@ def test_events_on_their_way_are_no_lag() -> None:
 
 def test_terms_that_rise_between_two_looks_are_elections_that_repeat() -> None:
     before = look(*(node(n, term=4, **ELECTING) for n in (1, 2, 3)))
-    campaigns = [LoggedElection(AT, 1, 5, "candidate"), LoggedElection(AT, 3, 6, "candidate")]
+    campaigns = [RoleChange(AT, 1, 5, "candidate"), RoleChange(AT, 3, 6, "candidate")]
     (only,) = diagnose(seen(*NOBODY, before=before, elections=campaigns)).findings
     assert any("term 4 became 10 in 1.0 s" in line for line in only.evidence)
     assert any("2 campaigns" in line and "by node 1, 3" in line for line in only.evidence)

@@ -7,12 +7,12 @@ import pytest
 
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
+from esctl.clusters.rolechanges import RoleChange
 from esctl.observe.diagnosis.lastwords import (
     EndKind,
     LastWords,
-    LoggedElection,
     Repair,
-    elections,
+    campaigns,
     last_repair,
     last_words,
 )
@@ -89,7 +89,7 @@ def test_campaigns_are_counted_from_a_moment_on() -> None:
         said("state_changed", second, role=role, new_term=second)
         for second, role in [(1, "candidate"), (5, "candidate"), (6, "follower"), (7, "leader")]
     ]
-    assert elections(parsed(lines), "2013-01-01T00:00:05") == [
-        LoggedElection("2013-01-01T00:00:05.000000Z", 2, 5, "candidate"),
-        LoggedElection("2013-01-01T00:00:07.000000Z", 2, 7, "leader"),
+    assert campaigns(parsed(lines), "2013-01-01T00:00:05") == [
+        RoleChange("2013-01-01T00:00:05.000000Z", 2, 5, "candidate"),
+        RoleChange("2013-01-01T00:00:07.000000Z", 2, 7, "leader"),
     ]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from esctl.cli import instant
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
+from esctl.clusters.rolechanges import ROLES
 from esctl.observe.timeline import drawing, mermaid, moments, page
 from esctl.observe.timeline.axis import axis
 from esctl.observe.timeline.happenings import Happening
-from esctl.observe.timeline.lanes import ROLES
 from esctl.observe.timeline.moments import KNOWN, LEFT_OUT, Moment, MomentKind, moment_of
 from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes

@@ -10,10 +10,11 @@ import pytest
 import typer.testing
 
 from esctl.clusters import nodelog, state
+from esctl.clusters.rolechanges import RoleChange
 from esctl.main import app
 from esctl.query import whereabouts
 from esctl.query.probe import ProbeLook, Watched
-from esctl.query.whereabouts import Reign, copies, reign
+from esctl.query.whereabouts import copies, elected
 from esnode.dedup.batch import event_key
 from tests.esctl.conftest import plan
 from tests.esctl.wire_node import event, record, serving, three
@@ -70,9 +71,9 @@ def test_who_led_in_a_term_is_what_the_logs_say(tmp_path: Path) -> None:
 
     cluster.nodes[0].log.write_text(changed(1, "leader") + changed(2, "follower") + changed(4, "candidate"))
     cluster.nodes[1].log.write_text(changed(1, "follower") + changed(2, "leader") + changed(3, "leader"))
-    assert reign(cluster, 2) == Reign(2, "t2")
-    assert reign(cluster, 1) == Reign(1, "t1")
-    assert reign(cluster, 4) is None
+    assert elected(cluster, 2) == RoleChange("t2", 2, 2, "leader")
+    assert elected(cluster, 1) == RoleChange("t1", 1, 1, "leader")
+    assert elected(cluster, 4) is None
 
 
 def test_a_log_is_read_backwards_by_whole_lines_across_its_blocks(tmp_path: Path) -> None:
