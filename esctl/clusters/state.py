@@ -211,7 +211,7 @@ def remove(name: str) -> list[Path]:
         except OSError:
             left.append(entry)
     try:
-        description.unlink(missing_ok=True)
+        shutil.rmtree(description) if description.is_dir() else description.unlink(missing_ok=True)
     except OSError as error:
         raise MachineRefused(f"{description} cannot be deleted: {error.strerror}") from error
     for last, delete in ((place / HOME, Path.rmdir), (place / LOCK, Path.unlink), (place, Path.rmdir)):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.cli.invocation import Invocation, command, new_typer
-from esctl.clusters.backends import backend_named
+from esctl.clusters.backends import backend_named, datadir
 from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
@@ -54,6 +54,8 @@ class Proof:
     seconds: float
     mending: Sequence[str] = ()
     """What to type so that the nodes that did not answer do; the cluster is not named."""
+    data_is_gone: bool = False
+    """Are there too few logs for a majority, so that nodes should not be started?"""
 
     @property
     def doubts(self) -> list[str]:
@@ -117,7 +119,8 @@ def verify(
     with run.terminal.progress("comparing"):
         verdict = history.verdict(exact=exact, strict=strict)
     seconds = time.monotonic() - begun
-    return answer_of(Proof(cluster, expected, audit, verdict, seconds, mending_of(cluster, audit)))
+    gone = datadir.too_few_logs(cluster, audit.up)
+    return answer_of(Proof(cluster, expected, audit, verdict, seconds, mending_of(cluster, audit), gone))
 
 
 def mending_of(cluster: "Cluster", audit: "Audit") -> list[str]:
@@ -202,7 +205,7 @@ def _nobody(proof: Proof) -> Trouble:
         Unreachable.code,
         f"no node of {name} answers",
         "; ".join(proof.doubts),
-        f"esctl cluster start {name}",
+        f"esctl why --cluster {name}" if proof.data_is_gone else f"esctl cluster start {name}",
     )
 
 
@@ -214,6 +217,8 @@ def _look_again(proof: Proof) -> str:
     inputs = "".join(f" --input {quoted(file)}" for file in proof.expected.files)
     if proof.nothing_to_compare and not proof.audit.troubles:
         return f"esctl produce FILE {name}; then esctl verify --input FILE {name}"
+    if proof.data_is_gone:
+        return f"esctl why {name}"
     if proof.mending:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from esctl.clusters.backends import backend_named
+from esctl.clusters.backends import backend_named, datadir
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.faults import leases
@@ -38,9 +38,10 @@ def no_quorum(cluster: Cluster, answered: Collection[int] = ()) -> NoQuorum | No
     away = ", ".join(f"node {p.node.id} is {p.state}" for p in found if p.state is not RunState.RUNNING)
     helps = "resume" if all(p.state is not RunState.DOWN for p in found) else "start"
     first = next(p for p in found if p.state is (RunState.PAUSED if helps == "resume" else RunState.DOWN))
+    step = "why" if datadir.too_few_logs(cluster, running) else f"node {helps} {first.node.id}"
     return NoQuorum(
         f"{len(running)} of {len(found)} nodes of {cluster.name} run, {cluster.quorum} needed: {away}",
-        next_step=f"esctl node {helps} {first.node.id} --cluster {cluster.name}",
+        next_step=f"esctl {step} --cluster {cluster.name}",
     )
 
 
@@ -57,6 +58,7 @@ async def refuse_if_stopped(cluster: Cluster) -> None:
                 continue
             await stream.aclose()
             return
-    raise Unreachable(
-        f"no node of cluster {cluster.name} runs", next_step=f"esctl cluster start {cluster.name}"
-    )
+    helps = f"esctl cluster start {cluster.name}"
+    if datadir.too_few_logs(cluster):
+        helps = f"esctl why --cluster {cluster.name}"
+    raise Unreachable(f"no node of cluster {cluster.name} runs", next_step=helps)

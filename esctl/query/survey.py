@@ -8,13 +8,12 @@ prints. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce` and `veri
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from esctl.clusters import nodelog
-from esctl.clusters.backends import backend_named
+from esctl.clusters.backends import backend_named, datadir
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
@@ -46,7 +45,7 @@ class Report:
     contradicts: str = ""
     """How its history contradicted its leader's, in its last words; empty when it did not end by that."""
     without_data: bool = False
-    """Does it not answer, and is its data directory gone?"""
+    """Does it not answer, and is its data directory gone, or the log that was in it?"""
 
     @property
     def node(self) -> Node:
@@ -206,7 +205,7 @@ class Survey:
 
     @property
     def data_is_gone(self) -> bool:
-        """Do too few nodes answer, or have a data directory to start with, to make a majority?"""
+        """Do too few nodes answer, or have a log to start with, to make a majority?"""
         return sum(not report.without_data for report in self.reports) < self.cluster.quorum
 
     @property
@@ -336,7 +335,7 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
             answers[p.node.id],
             link_cuts=cuts.get(p.node.id, ()),
             contradicts=_last_conflict(cluster, p),
-            without_data=not answers[p.node.id].up and _is_gone(p.node.data_dir),
+            without_data=not answers[p.node.id].up and datadir.has_lost_its_log(p.node),
         )
         for p in processes
     ]
@@ -367,17 +366,6 @@ async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> R
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
-
-
-def _is_gone(directory: Path) -> bool:
-    """Is it not there? What cannot be looked at may be there."""
-    try:
-        directory.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _last_conflict(cluster: Cluster, process: NodeProcess) -> str:

@@ -2,26 +2,29 @@
 
 A replacement never deletes the old one: it is moved aside under a name that says when, or stays where it
 is, and the cluster's description remembers it. Links stay links, and mount points are emptied, never moved.
-Called by `esctl node replace`, and by the backend when it deletes what a node has left.
+Called by `esctl node replace`, by the backend when it deletes what a node has left, and by whoever must know
+whether a log is there.
 """
 
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from esctl import oserror
-from esctl.clusters import state, tomlfile
+from esctl.clusters import nodelog, state, tomlfile
 from esctl.clusters.state import Cluster, Node
 from esctl.errors import DirectoryTaken, MachineRefused
 from esnode import config
 
 ASIDE: Final = "aside"
 LOST_AND_FOUND: Final = "lost+found"
+LOGS: Final = ("log.sqlite", "segments", "rocksdb")
+"""Where in a data directory the log is, by engine."""
 
 
 def check(cluster: Cluster, number: int, where: Path) -> None:
@@ -36,6 +39,29 @@ def check(cluster: Cluster, number: int, where: Path) -> None:
     owner = state.owner_of(where)
     if owner is not None:
         raise DirectoryTaken(f"{where} belongs to cluster {owner}; nothing was done", next_step=helps)
+
+
+def has_lost_its_log(node: Node) -> bool:
+    """Has the node run, and is its log not there any more? What cannot be looked at may be there."""
+    try:
+        node.data_dir.stat()
+        if any(os.path.lexists(node.data_dir / name) for name in LOGS):
+            return False
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    opened = nodelog.backwards(node.log, node.id, nodelog.size(node.log), containing=b'"storage_opened"')
+    return next(opened, None) is not None
+
+
+def too_few_logs(cluster: Cluster, up: Collection[int] = ()) -> bool:
+    """Are there fewer logs than make a majority? Those of nodes that are `up` are there.
+
+    Then no node may be started before somebody has looked for them: it would begin with an empty log.
+    """
+    lost = [node for node in cluster.nodes if node.id not in up and has_lost_its_log(node)]
+    return len(cluster.nodes) - len(lost) < cluster.quorum
 
 
 def _is_empty(where: Path) -> bool:

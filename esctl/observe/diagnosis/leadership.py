@@ -110,7 +110,8 @@ def no_quorum(seen: Situation) -> Iterator[Problem]:
     if total - len(seen.without_data) < needed:
         names = ", ".join(map(str, sorted(seen.without_data)))
         evidence = [
-            f"the data directories of nodes {names} are gone: what was acked may have been only there"
+            f"the data directories of nodes {names}, or the logs in them, are gone:"
+            " what was acked may have been only there"
         ]
         helps = "esctl backup ls"
         first = "find the directories (a missing mount, a rename) before any node starts without its own"

@@ -136,7 +136,9 @@ def _ended(seen: Situation, number: int) -> Problem:
             evidence.append("its configuration can be read now")
             first = ""
     if number in seen.without_data:
-        evidence.append("its data directory is gone: started, it fetches its log from all the others")
+        lost = "its data directory is gone, or the log in it"
+        others = len(seen.survey.cluster.nodes) - len(seen.without_data) >= seen.survey.cluster.quorum
+        evidence.append(f"{lost}: started, it fetches its log from all the others" if others else lost)
     helps, also = seen.command(f"node start {number}"), [seen.command(f"logs --node {number} --tail 20")]
     if kind is ProblemKind.DISK_FULL and seen.has_no_room(number) and (elsewhere := seen.elsewhere(number)):
         helps, also = elsewhere, [helps, *also]  # without room it would end again

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from esctl.clusters import ports, state
+from esctl.clusters import nodelog, ports, state
 from esctl.clusters.backends import backend_named, datadir, holder, network
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import NetworkRefused, PortTaken
@@ -74,13 +74,13 @@ def of_cluster(name: str) -> Iterator[CheckResult]:
     except EventStreamError as error:
         yield CheckResult(check, "bad", str(error), error.next_step)
         return
-    missing = [node.id for node in cluster.nodes if not node.config.exists() or not node.data_dir.is_dir()]
+    running = {process.node.id for process in processes if process.state is not RunState.DOWN}
+    missing = [node.id for node in cluster.nodes if _is_missing(node, runs=node.id in running)]
     if missing:
         what = f"the files of nodes {missing} are gone from {cluster.data_dir}"
-        yield CheckResult(check, "bad", what, f"esctl cluster destroy {name}")
+        yield CheckResult(check, "bad", what, _for_missing(cluster))
         return
     found = []
-    running = {process.node.id for process in processes if process.state is not RunState.DOWN}
     notes = {node.id: cluster.directory / f"node-{node.id}.pid" for node in cluster.nodes}
     dead = [path for number, path in notes.items() if number not in running and path.exists()]
     if dead:
@@ -95,6 +95,19 @@ def of_cluster(name: str) -> Iterator[CheckResult]:
         what = f"{len(aside)} data directories of replaced nodes are kept, such as {aside[0]}"
         found.append(CheckResult(check, "ok", what, "delete them when nobody needs them any more"))
     yield from found or [CheckResult(check, "ok", "as its description says")]
+
+
+def _is_missing(node: state.Node, *, runs: bool) -> bool:
+    if not node.config.exists() or not node.data_dir.is_dir():
+        return True
+    return not runs and datadir.has_lost_its_log(node)
+
+
+def _for_missing(cluster: state.Cluster) -> str:
+    """What helps a cluster with files that are gone: where no node has ever run, nothing was lost."""
+    if not any(nodelog.size(node.log) for node in cluster.nodes):
+        return f"esctl cluster destroy {cluster.name}"
+    return f"look for them as they were (a missing mount, a rename): esctl why --cluster {cluster.name}"
 
 
 def remains() -> Iterator[CheckResult]:

@@ -163,6 +163,17 @@ def test_one_broken_description_is_in_no_other_clusters_way(
     assert fakes.cluster.directory.exists()
 
 
+def test_a_description_that_is_a_directory_keeps_no_cluster_for_ever(state_home: Path) -> None:
+    broken = state.clusters_root() / "broken"
+    (broken / "cluster.json").mkdir(parents=True)
+    (broken / "cluster.json" / "left").touch()
+    refused = Run("cluster", "destroy", "broken", "-o", "json")
+    assert refused.document["errors"][0]["next"] == "esctl cluster destroy broken --confirm broken"
+    gone = Run("cluster", "destroy", "broken", "--confirm", "broken", "-o", "json")
+    assert (gone.code, gone.document["errors"]) == (0, [])
+    assert not broken.exists()
+
+
 @pytest.mark.parametrize("where", ["beside", "through a link", "elsewhere"])
 def test_a_cluster_whose_description_is_broken_is_not_deleted_under_its_nodes(
     state_home: Path, tmp_path: Path, where: str
