@@ -5,7 +5,8 @@ from typing import Annotated, Final
 
 import typer
 
-LONGEST_S: Final = 10_000_000.0
+LONGEST_MINUTES: Final = 160_000.0
+LONGEST_S: Final = 60 * LONGEST_MINUTES
 HIGHEST_RATE: Final = 1e9
 """Far beyond what anybody measures; what is beyond that, such as `inf`, is a slip."""
 

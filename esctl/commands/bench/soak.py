@@ -31,7 +31,7 @@ def soak(
     minutes: Annotated[
         float,
         typer.Option(
-            "--minutes", metavar="M", min=0.01, max=options.LONGEST_S // 60, help="Go on for so long"
+            "--minutes", metavar="M", min=0.01, max=options.LONGEST_MINUTES, help="Go on for so long"
         ),
     ] = 10.0,
     rate: options.Rate = 20_000.0,

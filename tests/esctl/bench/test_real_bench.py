@@ -1,6 +1,5 @@
 """Every measurement once on a real cluster, for a moment each: that they measure, not what."""
 
-import json
 from typing import Any
 
 import pytest
@@ -11,13 +10,8 @@ from tests.esctl.conftest import FLIGHTS_COUNT, RealCluster
 pytestmark = pytest.mark.slow
 
 
-def measured(cluster: RealCluster, *words: str) -> dict[str, Any]:
-    """What a load of a rate measured; only on a machine that is too busy for the rate is it inconclusive."""
-    done = cluster.run("bench", *words, "-o", "json")
-    data: dict[str, Any] = json.loads(done.stdout)["data"]
-    reached = data["detail"]["rate_reached"]
-    assert done.returncode == (Exit.OK if reached else Exit.INCONCLUSIVE), done.stdout + done.stderr
-    return data
+REACHED_OR_NOT = (Exit.OK, Exit.INCONCLUSIVE)
+"""A machine that is too busy for the rate makes a load inconclusive."""
 
 
 def figures_of(data: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -30,8 +24,8 @@ def figures_of(data: dict[str, Any], kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("session", [[], ["--session"]])
 def test_produce_tells_what_an_event_costs_every_node(real_cluster: RealCluster, session: list[str]) -> None:
-    words = ["produce", "--seconds", "1", "--warmup", "0.5", "--rate", "2000", *session]
-    data = measured(real_cluster, *words)
+    words = ["bench", "produce", "--seconds", "1", "--warmup", "0.5", "--rate", "2000", *session]
+    data = real_cluster.data(*words, code=REACHED_OR_NOT)
     found = figures_of(data, "produce")
     assert (found["failed"], found["unknown"]) == (0, 0)
     for role in ("leader", "follower", "client"):
@@ -54,8 +48,8 @@ def test_consume_reads_all_that_there_is_from_the_leader_and_from_another_node(
 
 def test_every_event_reaches_a_subscriber_on_a_follower(real_cluster: RealCluster) -> None:
     follower = real_cluster.data("leader", "show")["leader"] % 3 + 1
-    words = ["e2e", "--rate", "500", "--seconds", "1", "--warmup", "0.5", "--node", str(follower)]
-    data = measured(real_cluster, *words)
+    words = ["bench", "e2e", "--rate", "500", "--seconds", "1", "--warmup", "0.5", "--node", str(follower)]
+    data = real_cluster.data(*words, code=REACHED_OR_NOT)
     found = figures_of(data, "e2e")
     assert (found["undelivered"], found["failed"], found["unknown"]) == (0, 0, 0)
     assert data["settings"]["from"] == "follower"

@@ -15,7 +15,7 @@ TYPES = re.compile(r"\b(?:int|float|str|bool|range [x(]|x>=|<=x|Value error|Inpu
         ("node stop two", "'two' is not a whole number"),
         ("node stop 0", "0 is too low: the lowest is 1"),
         ("bench produce --rate x", "'x' is not a number"),
-        ("bench soak --minutes 0", "0 is out of range: it goes from 0.01 to 166666."),
+        ("bench soak --minutes 0", "0 is out of range: it goes from 0.01 to 160000."),
         ("bench soak --interval 4000", "4000 is out of range: it goes from 0.2 to 3600"),
         ("node stop", "Missing argument 'ID'"),
         ("fault disk wrong 1", "'wrong' is not one of 'slow'"),

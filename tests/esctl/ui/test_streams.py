@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
@@ -160,16 +159,18 @@ def test_a_terminal_that_hangs_up_is_a_reader_that_left() -> None:
     os.close(slave)
 
 
-def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
+def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     stream = OutputStream(write, "utf-8")
     os.set_blocking(stream.fileno(), False)
-    received = bytearray()
+    received, full, wait = bytearray(), threading.Event(), streams._wait
+
+    def wait_and_tell(descriptor: int, event: int) -> None:
+        full.set()
+        wait(descriptor, event)
 
     def interrupt() -> None:
-        select.select([read], [], [])
-        while select.select([], [stream.fileno()], [], 0)[1]:
-            pass  # the pipe is not full yet, and nobody waits for it
+        full.wait(60)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         while data := os.read(read, 65_536):
             received.extend(data)
@@ -183,7 +184,8 @@ def test_a_write_that_is_interrupted_is_neither_cut_nor_repeated() -> None:
     before = signal.signal(signal.SIGUSR1, handler)
     text = "".join(f"{number}\n" for number in range(50_000))
     stream.reconfigure(write_through=True)
-    reader = threading.Thread(target=interrupt)
+    monkeypatch.setattr(streams, "_wait", wait_and_tell)
+    reader = threading.Thread(target=interrupt, daemon=True)
     reader.start()
     try:
         with pytest.raises(Interrupted):

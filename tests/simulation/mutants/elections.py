@@ -7,7 +7,7 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 CORE: Final = "esnode.raft.core"
 LEADERSHIP: Final = "esnode.raft.leadership"
 LOG: Final = "esnode.raft.log"
-MODULE: Final = "esnode.raft.elections"
+VOTING: Final = "esnode.raft.elections"
 QUORUM: Final = "esnode.raft.quorum"
 OUTLINE: Final = "esnode.storage.outline"
 
@@ -206,7 +206,7 @@ ELECTIONS: Final = (
         (
             Edit(CORE, "outbox = self._now if pre else self._after", "outbox = self._now"),
             Edit(
-                MODULE,
+                VOTING,
                 """
                 self._was_split = False
                 self._votes = {}
