@@ -92,7 +92,6 @@ _BY_ERROR: Final[dict[type[node.EventStreamError], Exit]] = {
     playbooks.PlanIsStale: Exit.REFUSED,
     playbooks.NoLongerHolds: Exit.REFUSED,
     playbooks.CannotRepeat: Exit.REFUSED,
-    playbooks.ShellNotAllowed: Exit.REFUSED,
     playbooks.LoadNotFound: Exit.USAGE,
 }
 

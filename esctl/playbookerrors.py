@@ -105,14 +105,6 @@ class CannotRepeat(OperatorError):
     next_step = "esctl playbook abort"
 
 
-class ShellNotAllowed(CallerError):
-    """A playbook may do anything with a shell; the one who runs it has to say that it may."""
-
-    code = "ES4534"
-    title = "refused: the playbook runs shell commands"
-    next_step = "read them, then add --allow-shell"
-
-
 class InvalidPlaybook(CallerError):
     """The file is no playbook, or not one that can be run: the message names all that is wrong."""
 

@@ -1,4 +1,4 @@
-"""Does what a step says: a command of `esctl`, a question to a person, a request, a shell's line, or nothing.
+"""Does what a step says: a command of `esctl`, a question to a person, a request, or nothing.
 
 Says how that ended and what came back, and whether it is good enough is for the step's expectations. Every
 action has a time-out. Never retries, never prints. Called by `stepping.py` and `undoing.py`.
@@ -19,7 +19,6 @@ from esctl.faults import orders
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.schema import Action, ActionKind
-from esctl.playbookerrors import ShellNotAllowed
 
 REACHABLE: Final = ("http://", "https://")
 
@@ -53,7 +52,6 @@ class Actor:
     person: Person
     note: Callable[[str, str], None]
     """Shows a person the text of a step."""
-    allow_shell: bool = False
 
     async def do(self, step: str, prepared: PreparedAction, timeout_s: float) -> Done:
         """Do it, within the time."""
@@ -74,8 +72,6 @@ class Actor:
                 )
             case ActionKind.HTTP:
                 return await _http(given, timeout_s)
-            case ActionKind.SHELL:
-                return await self._shell(given, timeout_s)
             case _:
                 pass  # check and assert do nothing: their expectations are all there is
         return Done()
@@ -104,29 +100,6 @@ class Actor:
         except NotConfirmed as error:
             return Done(str(error))
         return Done(data={"answer": answer}, captured={str(action.arguments.get("name", step)): answer})
-
-    async def _shell(self, given: Mapping[str, Any], timeout_s: float) -> Done:
-        if not self.allow_shell:
-            raise ShellNotAllowed("a step runs a command of the shell, and that was not allowed")
-        line: Any = [str(word) for word in given["argv"]] if "argv" in given else str(given["command"])
-        with trio.move_on_after(timeout_s):
-            try:
-                done = await trio.run_process(
-                    line,
-                    shell=isinstance(line, str),
-                    stdin=b"",
-                    capture_stdout=True,
-                    capture_stderr=True,
-                    check=False,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                return Done(f"it could not be started: {error.strerror}")
-            output = (done.stdout + done.stderr).decode(errors="replace")[-MOST_OUTPUT:]
-            said = output.strip().splitlines()
-            why = f"it ended with {done.returncode}" + (f": {said[-1]}" if said else "")
-            return Done(why if done.returncode else "", {"exit": done.returncode, "output": output})
-        return Done(f"it was not done within {timeout_s:.0f} s", {"exit": int(Exit.TIMEOUT)})
 
 
 async def _http(given: Mapping[str, Any], timeout_s: float) -> Done:

@@ -38,8 +38,6 @@ def shown(action: Action) -> str:
     if words:
         return typed(["esctl", *words])
     match action.kind:
-        case ActionKind.SHELL:
-            return typed(map(str, given["argv"])) if "argv" in given else str(given["command"])
         case ActionKind.HTTP:
             return f"{given.get('method', 'GET')} {given['url']}"
         case _:

@@ -37,7 +37,7 @@ RULES: Final[dict[str, tuple[LintSeverity, str]]] = {
     "load-missing": (_E, "`load.*` is read where a background load runs"),
     "guard-blind": (_E, "a guard reads what changes: `status`, `health`, `faults` or `load`"),
     "duplicate-id": (_E, "each step has an id of its own"),
-    "needs-unknown": (_E, "`needs`, and `fault` of a `heal`, name a step that comes before"),
+    "fault-unknown": (_E, "`fault` of a `heal` names a fault step that comes before"),
     "timeout-too-long": (_E, "no step may take longer than the whole playbook"),
     "expects-nothing": (_E, "a step that looks has something that it expects or captures"),
     "not-in-background": (_E, "only `produce` runs in the background"),
@@ -45,7 +45,6 @@ RULES: Final[dict[str, tuple[LintSeverity, str]]] = {
     "old-words": (_W, "a command of a step is called by its current words"),
     "secret-shown": (_E, "a secret stands in no title, question, command line or expression"),
     "input-unused": (_W, "each input is read somewhere"),
-    "shell-step": (_W, "a shell step is pointed out: a run wants `--allow-shell` for it"),
     "doc-missing": (_W, "the head and each step have a `doc`"),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ def least_of(action: Action) -> Impact:
     """Of one action; of a step that holds others nothing is known by its kind."""
     given = action.arguments
     match action.kind:
-        case ActionKind.FAULT | ActionKind.HEAL | ActionKind.SHELL:
+        case ActionKind.FAULT | ActionKind.HEAL:
             return Impact.WRITES
         case ActionKind.BENCH:
             return of_words(["bench", str(given.get("mode"))])

@@ -54,15 +54,10 @@ TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
         "headers": Argument(Takes.TABLE, "names and values"),
         "body": Argument(Takes.TEXT, "what is sent"),
     },
-    ActionKind.SHELL: {
-        "argv": Argument(Takes.TEXTS, "a program and its words"),
-        "command": Argument(Takes.TEXT, "a line for `/bin/sh`"),
-    },
     ActionKind.FOREACH: {
         "items": Argument(Takes.ITEMS, "what the steps inside are done for, one after the other", True),
         "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
     },
-    ActionKind.PARALLEL: {},
     ActionKind.INCLUDE: {
         "playbook": Argument(Takes.TEXT, "the file, beside this one", True),
         "inputs": Argument(Takes.TABLE, "its inputs"),
@@ -76,7 +71,7 @@ _TAKES_PART: Final = {ActionKind.FAULT: "--lease", ActionKind.BENCH: "--save"}
 """The option that tells the commands that a step may be from the rest of their group: a fault that ends by
 itself, a measurement with a result."""
 
-_ONE_OF: Final = {ActionKind.HEAL: ("fault", "all"), ActionKind.SHELL: ("argv", "command")}
+_ONE_OF: Final = {ActionKind.HEAL: ("fault", "all")}
 ONE_OFF: Final = frozenset({"flip", "torn"})
 """What is done to a disk once, while its node is stopped, and does not last: there is nothing to lease."""
 READ_ONLY: Final = frozenset(
@@ -90,7 +85,7 @@ READ_ONLY: Final = frozenset(
     }
 )
 """Kinds that change nothing, so that their impact need not be said."""
-NESTING: Final = frozenset({ActionKind.FOREACH, ActionKind.PARALLEL, ActionKind.INCLUDE})
+NESTING: Final = frozenset({ActionKind.FOREACH, ActionKind.INCLUDE})
 
 
 def commands_of(kind: ActionKind) -> tuple[str, ...]:

@@ -188,13 +188,6 @@ def _time(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
 def _commands(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
     actions = [("", step.action), *([("undo: ", step.undo)] if step.undo is not None else [])]
     for what, action in actions:
-        if action.kind is ActionKind.SHELL:
-            yield LintFinding.of(
-                "shell-step",
-                step.id,
-                f"{what}it runs a program of its own, and nobody knows what that does",
-                "use a command of esctl if there is one; a run wants --allow-shell",
-            )
         if action.kind is ActionKind.BENCH and action.arguments.get("background") is True:
             yield from _background(step, action)
         if action.kind is ActionKind.ESCTL and _strikes(

@@ -1,7 +1,7 @@
 """What a playbook reads and where: each name is there, was captured before, is compared with its own type.
 
-Walks the steps in the order in which they are done and remembers what is known at each. Steps of a `parallel`
-know nothing of each other. Pure. Called by `lint.py`.
+Walks the steps in the order in which they are done and remembers what is known at each. Pure. Called by
+`lint.py`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,10 +131,7 @@ def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
 def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[LintFinding]]) -> _Scope:
     for step in steps:
         found.setdefault(step.id, []).extend(_of_step(step, scope))
-        if step.action.kind is ActionKind.PARALLEL:
-            scopes = [_walk([inner], scope, found) for inner in step.steps]
-            scope = _together(scope, scopes)
-        elif step.steps:
+        if step.steps:
             items = scope.items
             if step.action.kind is ActionKind.FOREACH:
                 items |= {str(step.action.arguments.get("as", DEFAULT_ITEM))}
@@ -143,22 +140,10 @@ def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[LintFindin
     return scope
 
 
-def _together(scope: _Scope, scopes: Iterable[_Scope]) -> _Scope:
-    for other in scopes:
-        scope = replace(
-            scope,
-            captured={**scope.captured, **other.captured},
-            steps=scope.steps | other.steps,
-            faults=scope.faults | other.faults,
-            load=scope.load or other.load,
-        )
-    return scope
-
-
 def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
     own = scope.with_own(step)
     after = own.after(step)
-    for text in (step.when, step.skip_if, *step.pre):
+    for text in (step.when, *step.pre):
         yield from _of_condition(step.id, text, scope, "", step) if text else ()
     for name, text in step.capture.items():
         yield from _of_expression(step.id, text, scope, f"capture.{name}: ", step)
@@ -179,14 +164,6 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
     yield from _of_action(step, step.action, own)
     if step.undo is not None:
         yield from _of_action(step, step.undo, after)
-    for need in step.needs:
-        if need not in scope.steps:
-            yield LintFinding.of(
-                "needs-unknown",
-                step.id,
-                f"it needs {need}, which is no step before it",
-                "name a step that comes earlier, and not one of the same `parallel`",
-            )
 
 
 def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[LintFinding]:
@@ -201,7 +178,7 @@ def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[LintFindin
     fault = action.arguments.get("fault") if action.kind is ActionKind.HEAL else None
     if fault is not None and fault not in scope.faults and "${" not in str(fault):
         yield LintFinding.of(
-            "needs-unknown",
+            "fault-unknown",
             step.id,
             f"it heals the fault of {fault}, which is no fault step before it",
             "name the id of a fault step, or say `all = true`",
@@ -322,7 +299,7 @@ def _unused(playbook: Playbook) -> Iterator[LintFinding]:
     for guard in playbook.guards:
         read |= set(names_of(guard.expr))
     for step in in_a_row(playbook.steps):
-        texts = [step.when, step.skip_if, *step.pre, *step.expect, *step.capture.values()]
+        texts = [step.when, *step.pre, *step.expect, *step.capture.values()]
         items = step.action.arguments.get("items")
         if isinstance(items, str) and not template.has_reference(items):
             texts.append(items)

@@ -27,8 +27,6 @@ class StepState(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
     """What it asks for could not be known."""
     SKIPPED = "skipped"
-    ALREADY = "done already"
-    """Its `skip_if` holds."""
     CUT_OFF = "cut off"
     """It began, and nobody lived to see its end."""
 

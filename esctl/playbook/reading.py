@@ -206,9 +206,7 @@ class _PlaybookReader:
             impact=table.choice("impact", Impact, Impact.READS if reads else None) or Impact.READS,
             title=table.text("title").strip(),
             doc=table.text("doc").strip(),
-            needs=table.texts("needs"),
             when=self._condition(table, "when"),
-            skip_if=self._condition(table, "skip_if"),
             pre=self._conditions(table, "pre"),
             expect=self._conditions(table, "expect"),
             timeout_ms=table.duration_ms("timeout", 60_000),
@@ -256,13 +254,13 @@ class _PlaybookReader:
         return found
 
     def _inner(self, table: TomlTable, step: Step, contents: list[Mapping[str, Any]]) -> tuple[Step, ...]:
-        """The steps within a `foreach` or a `parallel`, or those of the file that an `include` names."""
+        """The steps within a `foreach`, or those of the file that an `include` names."""
         kind = step.action.kind
         if kind is ActionKind.INCLUDE and not contents:
             return self._included(table, step)
-        if kind not in (ActionKind.FOREACH, ActionKind.PARALLEL) and contents:
+        if kind is not ActionKind.FOREACH and contents:
             table.flaw("step", f"cannot be within a {kind} step")
-        elif kind in (ActionKind.FOREACH, ActionKind.PARALLEL) and not contents:
+        elif kind is ActionKind.FOREACH and not contents:
             table.flaw("step", f"is missing: a {kind} step has [[step.step]] within it")
         return tuple(self._step(each, f"{table.where}, {n}") for n, each in enumerate(contents, 1))
 

@@ -6,7 +6,7 @@ much time is left. Secrets are taken out of every text before it is written. Cal
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -19,8 +19,6 @@ from esctl.playbook.progress import RunProgress, StepState
 from esctl.playbook.schema import InputType, Playbook, Scalar
 from esctl.playbook.values import Values
 from esctl.playbookerrors import NotEvaluable, RunUnreadable
-
-GOOD: Final = frozenset({StepState.PASSED, StepState.ALREADY})
 
 
 class Record:
@@ -80,7 +78,7 @@ class Record:
             "captured": {**progress.captured, **(mine.captured if mine is not None and then else {})},
             "run": {"left_ms": self.left_ms, "id": progress.run},
             "step": {
-                one.id: {"ok": one.state in GOOD, "data": one.answer}
+                one.id: {"ok": one.state is StepState.PASSED, "data": one.answer}
                 for one in progress.steps.values()
                 if one.state not in (StepState.WAITING, StepState.RUNNING)
             },

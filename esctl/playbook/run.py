@@ -20,7 +20,7 @@ from esctl.playbook.acting import Actor
 from esctl.playbook.kinds import NESTING
 from esctl.playbook.prepared import Circumstances
 from esctl.playbook.progress import RunVerdict, StepState
-from esctl.playbook.record import GOOD, Record
+from esctl.playbook.record import Record
 from esctl.playbook.resumption import Fate, Resumption, every_step
 from esctl.playbook.schema import ActionKind, Guard, OnBreach, OnFail, Step
 from esctl.playbook.stepping import StepOutcome, Stepper
@@ -148,10 +148,8 @@ class Run:
             for step in self.record.progress.steps.values():
                 if step.state is state:
                     return verdict, f"step {step.id}: {step.why}"
-        taken = (StepState.PASSED, StepState.ALREADY)
-        if not any(
-            step.state in taken and step.kind not in NESTING for step in self.record.progress.steps.values()
-        ):
+        steps = self.record.progress.steps.values()
+        if not any(step.state is StepState.PASSED and step.kind not in NESTING for step in steps):
             return RunVerdict.INCONCLUSIVE, "no step was taken: nothing was shown"
         return RunVerdict.PASS, "every step passed"
 
@@ -193,7 +191,7 @@ class Run:
                 self._stepper.end(step, outcome)
             if self._end is not None:
                 return False
-            if outcome.state in GOOD or outcome.state is StepState.SKIPPED:
+            if outcome.state in (StepState.PASSED, StepState.SKIPPED):
                 return True
             if not await self._again(step, outcome):
                 return self._end is None
@@ -237,9 +235,7 @@ class Run:
         self.record.write("step-begins", **self._stepper.facts(step, 1))
         outcome = StepOutcome(StepState.CUT_OFF)
         try:
-            if step.action.kind is ActionKind.PARALLEL:
-                await self._parallel(step.steps)
-            elif step.action.kind is ActionKind.FOREACH:
+            if step.action.kind is ActionKind.FOREACH:
                 await self._foreach(step)
             else:
                 await self._sequence(step.steps)
@@ -264,17 +260,6 @@ class Run:
             self._steps |= {inner.id: inner for inner in nesting.in_a_row(one)}
             if not await self._sequence(one):
                 return
-
-    async def _parallel(self, steps: Sequence[Step]) -> None:
-        """All at once; the first that ends the run ends the others."""
-        async with trio.open_nursery() as nursery:
-
-            async def take(step: Step) -> None:
-                if not await self._one(step):
-                    nursery.cancel_scope.cancel()
-
-            for step in steps:
-                nursery.start_soon(take, step)
 
     def _of_inner(self, step: Step) -> StepOutcome:
         """What the steps inside come to."""

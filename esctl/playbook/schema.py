@@ -57,9 +57,7 @@ class ActionKind(enum.StrEnum):
     APPROVE = "approve"
     ASK = "ask"
     HTTP = "http"
-    SHELL = "shell"
     FOREACH = "foreach"
-    PARALLEL = "parallel"
     INCLUDE = "include"
     NOTE = "note"
 
@@ -131,19 +129,15 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. `steps` are those inside a `foreach`, a `parallel` or an `include`."""
+    """One step. `steps` are those inside a `foreach` or an `include`."""
 
     id: str
     action: Action
     impact: Impact
     title: str = ""
     doc: str = ""
-    needs: tuple[str, ...] = ()
-    """Ids of steps that must have passed."""
     when: str = ""
     """Do it only if this holds; empty: always."""
-    skip_if: str = ""
-    """It is done already if this holds; empty: never."""
     pre: tuple[str, ...] = ()
     """What must hold before, or the step fails without having acted."""
     expect: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """One step, from its conditions to its expectations, every attempt; and what it comes to.
 
-In this order: `needs`, `when`, `skip_if`, `confirm`; then each attempt: `pre`, `capture`, the intent on the
+In this order: `when`, `confirm`; then each attempt: `pre`, `capture`, the intent on the
 disk, the action, its answer, `expect`. A check and an assertion look once; what waits or acts is given until
 its time-out. Steps within steps are the parent's. Never undoes anything. Called by `run.py`.
 """
@@ -17,7 +17,7 @@ from esctl.playbook.acting import Actor, Done
 from esctl.playbook.names import EXPENSIVE, OWN
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare, undo_action
 from esctl.playbook.progress import StepState
-from esctl.playbook.record import GOOD, Record
+from esctl.playbook.record import Record
 from esctl.playbook.schema import ActionKind, Step
 from esctl.playbookerrors import InvalidPlaybook, NotEvaluable
 
@@ -47,16 +47,9 @@ class Stepper:
 
     async def unmet(self, step: Step) -> StepOutcome | None:
         """Why the step is not to be taken; None when it is. Raises nothing of an expression's."""
-        for need in step.needs:
-            other = self._record.progress.steps.get(need)
-            if other is None or other.state not in GOOD:
-                state = "was not taken" if other is None else f"is {other.state}"
-                return StepOutcome(StepState.SKIPPED, f"it needs {need}, which {state}")
         try:
             if step.when and not (await self._record.holds([step.when], step.id))[0]:
                 return StepOutcome(StepState.SKIPPED, f"it is only taken if {step.when}")
-            if step.skip_if and (await self._record.holds([step.skip_if], step.id))[0]:
-                return StepOutcome(StepState.ALREADY, step.skip_if)
         except NotEvaluable as error:
             return StepOutcome(StepState.INCONCLUSIVE, str(error))
         return None

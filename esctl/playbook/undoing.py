@@ -13,12 +13,12 @@ import trio
 
 from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
-from esctl.playbook.acting import Actor, Done
+from esctl.playbook.acting import Actor
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare_undo, undo_action
 from esctl.playbook.progress import RunProgress, StepRun, Undo
 from esctl.playbook.record import Record
 from esctl.playbook.schema import ActionKind, Step
-from esctl.playbookerrors import InvalidPlaybook, LoadNotFound, NotEvaluable, ShellNotAllowed
+from esctl.playbookerrors import InvalidPlaybook, LoadNotFound, NotEvaluable
 
 ALL_TIMEOUT_S: Final = 120.0
 """For all of it."""
@@ -77,10 +77,7 @@ class Undoer:
         failures = []
         for part in parts:
             left_s = max(0.0, min(ONE_TIMEOUT_S, deadline - trio.current_time()))
-            try:
-                done = await self._actor.do(step, part, left_s)
-            except ShellNotAllowed as error:
-                done = Done(str(error))
+            done = await self._actor.do(step, part, left_s)
             if done.why and not done.codes & GONE:
                 failures.append(done.why)
         return "; ".join(failures)

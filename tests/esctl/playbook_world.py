@@ -204,7 +204,6 @@ class Stage:
     book: Playbook
     given: Mapping[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
-    allow_shell: bool = False
 
     @property
     def progress(self) -> RunProgress:
@@ -256,7 +255,7 @@ class Stage:
     ) -> Run:
         record = Record(book or self.book, values, opened, progress, self.world, self._tell)
         note: Callable[[str, str], None] = lambda step, text: record.write("note", step=step, text=text)  # noqa: E731
-        actor = Actor(self.world, self.world, note, allow_shell=self.allow_shell)
+        actor = Actor(self.world, self.world, note)
         return Run(record, actor, self.home)
 
     def _tell(self, event: Event) -> None:

@@ -97,7 +97,6 @@ def _told(one: "PlannedStep") -> list[str]:
     step = one.step
     lines = [one.command or command_text(step.action) or step.title or _expected(one)]
     lines += [f"only if {step.when}"] if step.when else []
-    lines += [f"not if {step.skip_if}"] if step.skip_if else []
     lines += [f"asks: {step.confirm}"] if step.confirm else []
     lines += [f"then: {one.quorum.text}"] if one.quorum is not None else []
     if one.undo:

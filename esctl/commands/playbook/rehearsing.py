@@ -34,7 +34,6 @@ def rehearse(
         int | None, typer.Option("--nodes", min=1, max=15, help="Give it so many nodes", show_default=False)
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Let the cluster be at the end")] = False,
-    allow_shell: running.AllowShell = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Run a playbook on a throw-away cluster with faults allowed, before it is run on one that matters"""
@@ -52,7 +51,7 @@ def rehearse(
             data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
         )
     esctl = ChildProcesses(name, consent=True)
-    consent = running.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True, allow_shell=allow_shell)
+    consent = running.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True)
 
     def command(*words: str, timeout_s: float) -> "Reply":
         return run.trio(lambda: esctl.run(words, timeout_s))
@@ -69,7 +68,7 @@ def rehearse(
                 raise MachineRefused(f"the cluster to rehearse on did not start: {up.why}")
             survey = _survey(run, name)
         planned = planning.plan(book, values, survey)
-        running.check(planned, allow_shell=allow_shell)
+        running.check(planned)
         answer = running.carry_out(run, book, values, name, consent, planned, rehearsal=True)
     finally:
         left = _destroyed(command, name, keep=keep)

@@ -21,7 +21,7 @@ from esctl.commands.playbook import options, outcome
 from esctl.commands.playbook import plan as planning_command
 from esctl.errors import InvalidArgument, NotConfirmed
 from esctl.exits import Exit
-from esctl.playbookerrors import PlanIsStale, RequirementsUnmet, ShellNotAllowed
+from esctl.playbookerrors import PlanIsStale, RequirementsUnmet
 from esctl.ui.answer import Answer, Line, Trouble
 from esctl.ui.escape import quoted
 from esnode.errors import EventStreamError
@@ -42,7 +42,6 @@ Answers = Annotated[
     list[str] | None,
     typer.Option("--answer", metavar="STEP=TEXT", help="Answer what a step would ask; repeatable"),
 ]
-AllowShell = Annotated[bool, typer.Option("--allow-shell", help="Let steps run commands of the shell")]
 LOOKS: Final = 3
 LOOK_TIMEOUT_S: Final = 2.0
 _PLAYBOOK_TEXT: Final = "playbook.toml"
@@ -54,7 +53,6 @@ class Consent:
 
     answers: Mapping[str, str]
     yes: bool = False
-    allow_shell: bool = False
 
 
 def run(
@@ -69,7 +67,6 @@ def run(
     confirm: Annotated[
         str | None, typer.Option("--confirm", metavar="CLUSTER", help="Name the cluster, for a severe risk")
     ] = None,
-    allow_shell: AllowShell = False,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -79,12 +76,12 @@ def run(
 
     book = options.safe(playbook)
     values = taking.take(book, options.given(inputs))
-    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes, allow_shell=allow_shell)
+    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes)
     survey = planning_command.survey_of(run, book)
     planned = planning.plan(book, values, survey)
     if dry_run:
         return Answer({**planned.as_data(), "dry_run": True}, planning_command.views_of(planned, survey))
-    check(planned, allow_shell=allow_shell)
+    check(planned)
     if plan is not None:
         _hold_to(planned, plan)
     _confirmed(run, planned, survey, confirm=confirm, yes=yes)
@@ -97,7 +94,6 @@ def resume(
     name: RunArgument = None,
     inputs: options.Inputs = None,
     answers: Answers = None,
-    allow_shell: AllowShell = False,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -108,7 +104,7 @@ def resume(
     from esctl.playbookerrors import RunIsOver
 
     directory = journal.find(name)
-    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes, allow_shell=allow_shell)
+    consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes)
     book = frozen.read(directory)
     with _held(book, directory) as opened:
         progress = progress_of(journal.read(directory))
@@ -137,7 +133,6 @@ def abort(
     run: Invocation,
     name: RunArgument = None,
     inputs: options.Inputs = None,
-    allow_shell: AllowShell = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Undo what a run did, the last step that began first; one that is under way is stopped by Ctrl-C"""
@@ -154,7 +149,7 @@ def abort(
             data = {"run": progress.run, "dry_run": True, "steps": pending}
             return Answer(data, [Line(f"would undo {text}, in this order")])
         values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
-        consent = Consent({}, yes=True, allow_shell=allow_shell)
+        consent = Consent({}, yes=True)
 
         async def work(one: "Run") -> None:
             await one.abort()
@@ -204,21 +199,12 @@ def carry_out(
         return _driven(run, book, values, progress, directory, opened, consent, work)
 
 
-def check(planned: "Plan", *, allow_shell: bool) -> None:
-    """Raises `RequirementsUnmet`, `ShellNotAllowed`."""
-    from esctl.playbook import nesting
-    from esctl.playbook.schema import ActionKind
-
+def check(planned: "Plan") -> None:
+    """Raises `RequirementsUnmet`."""
     book = planned.playbook
     if planned.unmet:
         error = RequirementsUnmet(f"{book.id} cannot be run on this cluster: {'; '.join(planned.unmet)}")
         raise error
-    shells = [step.id for step in nesting.in_a_row(book.steps) if step.action.kind is ActionKind.SHELL]
-    if shells and not allow_shell:
-        raise ShellNotAllowed(
-            f"{book.id} runs commands of the shell in {', '.join(shells)}; nothing was done",
-            next_step=f"esctl playbook show {book.id}; then add --allow-shell",
-        )
 
 
 # --- what stands before a run --------------------------------------------------------------------
@@ -387,7 +373,6 @@ def _driven(
         ChildProcesses(progress.cluster, consent=consent.yes or book.risk is not Risk.LOW),
         person,
         lambda step, text: record.write("note", step=step, text=text),
-        allow_shell=consent.allow_shell,
     )
     one = Run(record, actor, directory)
     run.intend(progress.cluster)

@@ -114,7 +114,6 @@ def report(
 
 _TONES = {
     "passed": Tone.GOOD,
-    "done already": Tone.DIM,
     "skipped": Tone.DIM,
     "failed": Tone.BAD,
     "inconclusive": Tone.WARN,

@@ -72,7 +72,7 @@ def _step_pairs(step: "Step") -> Iterator[tuple[str, Value]]:
         yield "", " ".join(step.doc.split())
     impact = {Impact.READS: Tone.NORMAL, Impact.WRITES: Tone.WARN, Impact.DESTROYS: Tone.BAD}[step.impact]
     yield "step", Cell(f"{step.id}: {step.action.kind}, {_IMPACTS[step.impact.value]}", impact)
-    for name, text in (("only if", step.when), ("not if", step.skip_if), ("asks", step.confirm)):
+    for name, text in (("only if", step.when), ("asks", step.confirm)):
         if text:
             yield name, text
     if command := command_text(step.action):
@@ -104,8 +104,6 @@ def command_text(action: "Action") -> str:
             return str(given.get("text", ""))
         case ActionKind.FOREACH:
             return f"for each {given.get('as', 'node')} of {given['items']}:"
-        case ActionKind.PARALLEL:
-            return "all at once:"
         case ActionKind.INCLUDE:
             return f"the steps of {given['playbook']}:"
         case ActionKind.WAIT if "for" in given:
@@ -159,9 +157,7 @@ def _step_data(step: "Step") -> dict[str, Any]:
         "with": dict(step.action.arguments),
         "impact": step.impact.value,
         "command": command_text(step.action) or None,
-        "needs": list(step.needs),
         "when": step.when or None,
-        "skip_if": step.skip_if or None,
         "pre": list(step.pre),
         "expect": list(step.expect),
         "capture": dict(step.capture),

@@ -27,7 +27,6 @@ REDRAW_S: Final = 0.2
 STEP_WIDTH: Final = 16
 _MARKS: Final = {
     StepState.PASSED: ("✓", Tone.GOOD),
-    StepState.ALREADY: ("✓", Tone.DIM),
     StepState.SKIPPED: ("-", Tone.DIM),
     StepState.FAILED: ("✗", Tone.BAD),
     StepState.INCONCLUSIVE: ("?", Tone.WARN),

@@ -35,14 +35,6 @@ GOOD = f'[[step]]\nid = "look"\nkind = "check"\nexpect = ["status.voters_up == 3
 BAD = GOOD.replace("== 3", "== 7")
 UNASKED = GOOD + 'confirm = "Is that so?"\n'
 APPROVED = f'[[step]]\nid = "may"\nkind = "approve"\nwith = {{ question = "May it?" }}\n{DOC}' + GOOD
-SHELL = f"""
-[[step]]
-id = "say"
-kind = "shell"
-impact = "rw"
-irreversible = true
-with = {{ argv = ["true"] }}
-{DOC}"""
 
 
 @pytest.fixture(autouse=True)
@@ -109,13 +101,6 @@ def test_a_dry_run_does_nothing(tmp_path: Path) -> None:
     run = Run("playbook", "run", written(tmp_path, GOOD), "--dry-run", "-o", "json")
     assert run.data["dry_run"]
     assert journal.run_ids() == []
-
-
-def test_a_shell_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
-    path = written(tmp_path, SHELL)
-    refused = Run("playbook", "run", path, "-o", "json")
-    assert (refused.code, code_of(refused)) == (Exit.REFUSED, "ES4534")
-    assert Run("playbook", "run", path, "--allow-shell", "-o", "json").code == Exit.OK
 
 
 def test_a_severe_risk_wants_the_name_of_the_cluster(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from esctl.playbookerrors import InvalidPlaybook
         ("bench", {"mode": "produce", "background": "yes"}, "true or false"),
         ("bench", {"mode": "produce", "rate": True}, "must be a number"),
         ("heal", {"fault": "cut", "all": True}, "either `fault` or `all`"),
-        ("shell", {}, "either `argv` or `command`"),
         ("http", {"url": "http://x", "method": "get"}, "must be one of GET"),
         ("check", {"what": 1}, "it takes no arguments"),
         ("foreach", {"items": []}, "must be a list, or an expression"),
@@ -78,8 +77,6 @@ def test_what_is_filled_in_is_checked_once_more() -> None:
         ("esctl", {"argv": ["node", "stop", 2]}, "esctl node stop 2"),
         ("esctl", {"argv": ["node", "stop", "${captured.one}"]}, "esctl node stop ${captured.one}"),
         ("http", {"url": "http://localhost/up"}, "GET http://localhost/up"),
-        ("shell", {"argv": ["ls", "a b"]}, "ls 'a b'"),
-        ("shell", {"command": "ls | wc"}, "ls | wc"),
         ("wait", {}, ""),
     ],
 )  # fmt: skip

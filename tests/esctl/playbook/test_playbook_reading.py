@@ -50,7 +50,6 @@ id = "cut"
 title = "Cut it off"
 kind = "fault"
 impact = "rw"
-needs = ["load"]
 when = "status.voters_up == 3"
 with = { type = "partition", shape = "isolate-leader", lease = "30s" }
 pre = ["status.leader != null"]
@@ -85,7 +84,7 @@ def test_a_file_becomes_a_playbook_with_every_part_that_it_names() -> None:
     assert (guard.every_ms, guard.for_ms, guard.on_breach) == (200, 1000, "stop")
     load, cut = book.steps
     assert load.undo == Action(ActionKind.ESCTL, {"argv": ["bench", "stop", "load"]})
-    assert (cut.title, cut.needs, cut.when) == ("Cut it off", ("load",), "status.voters_up == 3")
+    assert (cut.title, cut.when) == ("Cut it off", "status.voters_up == 3")
     assert (cut.pre, cut.expect) == (("status.leader != null",), ("fault.effect == 'applied'",))
     assert (cut.timeout_ms, cut.retry.attempts, cut.retry.every_ms) == (5_000, 2, 3_000)
     assert (cut.impact, cut.on_fail, cut.irreversible) == (Impact.WRITES, OnFail.STOP, False)
@@ -130,7 +129,7 @@ expct = ["health.ok"]
 with = { type = "partition", shap = "halves", lease = 5 }
 expect = ["status.leader", "3"]
 retry = { attempts = 0, evry = "1s" }
-undo = { kind = "parallel" }
+undo = { kind = "foreach" }
 [[step]]
 kind = "heal"
 with = {}
@@ -168,7 +167,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "step two: `expect` `3` is neither true nor false",
         "step two: `attempts` must be 1 or more, not 0",
         "step two: `evry` is not known; did you mean `every`?",
-        "step two, undo: `kind` cannot be parallel",
+        "step two, undo: `kind` cannot be foreach",
         "step 3: `id` is missing",
         "step 3: `with.fault` `heal` wants either `fault` or `all`",
         "step 3: `capture.Old` must be named in lower case",
@@ -226,7 +225,6 @@ undo = { kind = "esctl", with = { argv = ["node", "start", "${item.node}"] } }
 [[step.step]]
 id = "look"
 kind = "check"
-needs = ["stop"]
 expect = ["step.stop.ok", "status.nodes[item.node].role != 'leader'"]
 """
 )
@@ -244,7 +242,6 @@ def test_each_round_of_a_foreach_is_complete_by_itself() -> None:
     assert stop.action.arguments == {"argv": ["node", "stop", 3]}
     assert stop.undo == Action(ActionKind.ESCTL, {"argv": ["node", "start", 3]})
     assert (stop.title, stop.expect) == ("Stop node 3", ("not status.nodes.3.up",))
-    assert look.needs == ("stop-3",)
     assert look.expect == ("step.stop-3.ok", "status.nodes.3.role != 'leader'")
 
 
@@ -289,7 +286,6 @@ undo = { kind = "heal", with = { fault = "cut" } }
 [[step]]
 id = "look"
 kind = "wait"
-needs = ["cut"]
 expect = ["step.cut.ok", "status.leader != inputs.node"]
 """
 OUTER = HEAD.replace("low", "moderate") + """
@@ -311,7 +307,7 @@ def test_an_included_playbook_becomes_steps_of_the_one_that_includes_it(tmp_path
     outer.write_text(OUTER)
     book = reading.read(outer)
     cut, look = book.steps[0].steps
-    assert (cut.id, look.id, look.needs) == ("part-cut", "part-look", ("part-cut",))
+    assert (cut.id, look.id) == ("part-cut", "part-look")
     assert cut.action.arguments["node"] == "${inputs.victim}"
     assert cut.action.arguments["lease"] == Duration(10_000)
     assert command_of(cut.action)[-1] == "10s"
