@@ -253,6 +253,13 @@ kind = "http"
 impact = "ro"
 with = { url = "http://localhost" }
 [[step]]
+id = "h"
+kind = "esctl"
+impact = "destructive"
+irreversible = true
+confirm = "Sure?"
+with = { argv = ["node", "kill", "2"] }
+[[step]]
 id = "i"
 kind = "heal"
 impact = "rw"

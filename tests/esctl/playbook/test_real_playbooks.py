@@ -4,16 +4,18 @@ One cluster for all that leave it whole. `bootstrap-a-cluster` makes one of its 
 then loses two disks. The partitions also on nodes in namespaces, where links are cut for certain.
 """
 
+import http.server
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -101,10 +103,9 @@ SHARED = {
     "replace-a-node": ["node=2"],
     "rolling-restart": ["rate=100", "pause=30s"],
     "slow-follower": ["rate=100"],
-    "upgrade": [],
 }
 """Those that leave the cluster as it was, with their inputs. A pause says how busy this machine is."""
-OF_THEIR_OWN = {"bootstrap-a-cluster", "lost-quorum"}
+OF_THEIR_OWN = {"announce", "bootstrap-a-cluster", "lost-quorum", "upgrade"}
 PARTITIONS = [name for name in SHARED if name.endswith("-partition") or name == "leader-loss-drill"]
 LACK = network.missing()
 RUN_S = 280.0
@@ -227,13 +228,52 @@ def test_a_cluster_that_has_lost_two_disks_goes_on_with_the_log_of_the_third(
     for number in (1, 3):
         cluster.data("node", "kill", str(number), "--yes", "--cluster", "drill")
         shutil.rmtree(shown[number]["data_dir"])
-    words = ("lost-quorum", "--input", "survivor=2", "--yes")
+    words = ("lost-quorum", "--input", "survivor=2", "--yes", "--answer", "agreed=A. Nyone")
     refused = cluster.run("playbook", "run", *words, "--cluster", "drill", "-o", "json")
     assert json.loads(refused.stdout)["errors"][0]["next"].endswith("--confirm drill")
     run = passes(cluster, *words, "--confirm", "drill")
     assert run["audit"]["events"] == made["audit"]["events"]
     old = Path(shown[2]["data_dir"])
     assert old.with_name(f"{old.name}.epoch-1").is_dir(), "the survivor's own log is kept"
+    assert run["answers"]["agreed"] == "A. Nyone"
+    assert "A. Nyone has agreed" in run["notes"][-1]["text"]
+
+
+class Chat(http.server.BaseHTTPRequestHandler):
+    """A webhook that is out of order when it is asked for the first time."""
+
+    told: ClassVar[list[tuple[int, str]]] = []
+
+    def do_POST(self) -> None:
+        status = 200 if self.told else 503
+        text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"]
+        self.told.append((status, text))
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test looks at `told`."""
+
+
+def test_an_upgrade_tells_a_chat_before_and_after(cluster: RealCluster) -> None:
+    Chat.told.clear()
+    with http.server.HTTPServer(("127.0.0.1", 0), Chat) as chat:
+        threading.Thread(target=chat.serve_forever, daemon=True).start()
+        webhook = f"webhook=http://127.0.0.1:{chat.server_port}/hook"
+        run = passes(cluster, "upgrade", "--input", webhook)
+        words = ("--input", webhook, "--input", "text=all is well")
+        alone = cluster.data("playbook", "run", "announce", "--cluster", "drill", *words)
+        chat.shutdown()
+    assert (states(run)["begins-post"], states(run)["over-post"]) == ("passed", "passed")
+    assert alone["verdict"] == "pass"
+    begins = "esctl, cluster drill: an upgrade begins; expect a hand-over or two of some milliseconds"
+    over = "esctl, cluster drill: the upgrade is over; every node runs the new version"
+    assert Chat.told == [
+        (503, begins),
+        (200, begins),
+        (200, over),
+        (200, "esctl, cluster drill: all is well"),
+    ]
 
 
 def is_cut() -> bool:
