@@ -7,7 +7,7 @@ Clocks count for nothing, since nothing depends on them. Called by `esctl fault 
 
 import json
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -117,11 +117,6 @@ class Storm:
     def keeps_quorum(self) -> bool:
         """Is there always a majority that nothing strikes?"""
         return self.worst <= self.spare
-
-    def only(self, faults: Collection[ScheduledFault]) -> "Storm":
-        """The same with these faults alone."""
-        kept = tuple(sorted(faults, key=lambda fault: fault.at_ms))
-        return Storm(self.seed, self.voters, self.duration_ms, kept)
 
     def as_data(self) -> dict[str, Any]:
         """For files and the JSON answer."""

@@ -1,8 +1,7 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
 The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the audit
-is that of `bench failover`. A schedule that fails is made shorter on clusters of their own: in a log that has
-lost an event every schedule would fail.
+is that of `bench failover`.
 """
 
 import secrets
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esctl.chaos.shrink import shrink
 from esctl.chaos.storm import KINDS, ScheduledFault, Storm, draw, kinds_of, read
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
@@ -103,9 +101,6 @@ def storm(
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Write the schedule, to be replayed")
     ] = None,
-    minimise: Annotated[
-        bool, typer.Option("--minimise", help="Where it fails, find the fewest faults that make it fail")
-    ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -135,14 +130,7 @@ def storm(
     what = f"break {cluster.name} {len(wanted.schedule)} times within {wanted.duration_ms / 1000:g} s."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)
-    answer = _answer(cluster, result, data)
-    if not (minimise and result.failures()):
-        return answer
-    least = _least(run, cluster, wanted, rate)
-    if least is not None and save is not None:
-        _write(save, least)
-    data = {**answer.data, "minimised": None if least is None else least.as_data()}
-    return Answer(data, [*answer.views, *_minimised(least, save)], answer.errors, answer.exit_code)
+    return _answer(cluster, result, data)
 
 
 # --- one storm -------------------------------------------------------------------------------------
@@ -200,35 +188,6 @@ async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
             lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
         )
     return reading
-
-
-# --- the fewest faults that fail -------------------------------------------------------------------
-
-
-def _least(run: Invocation, cluster: Cluster, failing: Storm, rate: float) -> Storm | None:
-    """The same storm with fewer faults, that fails too; None when it does not fail again."""
-    from esctl.chaos.trial import trial_cluster
-
-    def fails(schedule: Sequence[ScheduledFault]) -> bool:
-        with trial_cluster(run.trio, cluster) as fresh:
-            return bool(_run_storm(run, fresh, failing.only(schedule), rate).failures())
-
-    run.terminal.note("looking for the fewest faults that fail, each time on a cluster of its own")
-    if not fails(failing.schedule):
-        return None
-    return failing.only(
-        shrink(failing.schedule, fails, lambda left: run.terminal.note(f"{left} faults still make it fail"))
-    )
-
-
-def _minimised(least: Storm | None, save: Path | None) -> list[View]:
-    if least is None:
-        return [Line("on a cluster of its own it did not fail again, so it was not made shorter", Tone.WARN)]
-    where = f"; it is in {save}" if save is not None else ""
-    return [
-        _schedule(least),
-        Line(f"{len(least.schedule)} faults are enough to make it fail{where}", Tone.BAD),
-    ]
 
 
 # --- before and after ------------------------------------------------------------------------------

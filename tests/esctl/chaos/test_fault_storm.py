@@ -1,21 +1,17 @@
-"""Storms: drawn from a seed alone, never more than a cluster can spare, kept, and made shorter."""
+"""Storms: drawn from a seed alone, never more than a cluster can spare, and kept."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esctl.chaos import storm as storms
-from esctl.chaos.shrink import shrink
-from esctl.chaos.storm import KINDS, ON_PROCESSES, ScheduledFault, Storm, draw, kinds_of, struck_at
-from esctl.cli.invocation import Invocation, SharedOptions
+from esctl.chaos.storm import KINDS, ON_PROCESSES, ScheduledFault, draw, kinds_of, struck_at
 from esctl.commands.fault import storm as command
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.exits import Exit
 from esctl.faults.shapes import between
-from esctl.ui.terminal import Output
 from esnode.faults import fault_of
 from esnode.messages import SetFault
 
@@ -103,91 +99,6 @@ def test_a_file_that_is_no_storm_is_refused(change: dict[str, Any]) -> None:
         storms.read(json.dumps(draw(3, (1, 2, 3), 30_000).as_data() | change))
     with pytest.raises(InvalidStorm):
         storms.read("{")
-
-
-# --- the fewest that fail ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("guilty", [{3}, {0, 19}, {2, 3, 17}, set()])
-def test_only_the_parts_that_make_it_fail_are_left(guilty: set[int]) -> None:
-    asked: list[Sequence[int]] = []
-
-    def fails(parts: Sequence[int]) -> bool:
-        asked.append(parts)
-        return guilty <= set(parts)
-
-    assert shrink(range(20), fails) == sorted(guilty)
-    assert len(asked) < 120
-
-
-def test_what_is_left_fails_and_nothing_of_it_can_be_left_out() -> None:
-    def fails(parts: Sequence[int]) -> bool:
-        return sum(parts) >= 50 and len(parts) % 2 == 0
-
-    left = shrink(range(20), fails)
-    assert fails(left)
-    assert not any(fails(left[:at] + left[at + 1 :]) for at in range(len(left)))
-
-
-def invocation() -> Invocation:
-    return Invocation("fault storm", SharedOptions(output=Output.JSON))
-
-
-class FinishedStorm:
-    """A storm that is over; it fails when two schedule came together."""
-
-    def __init__(self, storm: Storm, guilty: set[ScheduledFault]) -> None:
-        self._fails = guilty <= set(storm.schedule)
-
-    def failures(self) -> list[str]:
-        return ["1 acked event lost"] if self._fails else []
-
-
-def test_a_failing_storm_is_made_shorter_on_fresh_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = draw(5, (1, 2, 3), 30_000, per_10_s=10)
-    guilty = {failing.schedule[1], failing.schedule[4]}
-    clusters: list[int] = []
-
-    class Fresh:
-        def __init__(self, _run: object, _like: object) -> None:
-            clusters.append(len(clusters))
-
-        def __enter__(self) -> int:
-            return clusters[-1]
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-    monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
-    tried: list[tuple[int, Storm]] = []
-
-    def run_storm(_run: object, cluster: int, wanted: Storm, _rate: float) -> FinishedStorm:
-        tried.append((cluster, wanted))
-        return FinishedStorm(wanted, guilty)
-
-    monkeypatch.setattr(command, "_run_storm", run_storm)
-    least = command._least(invocation(), None, failing, 100.0)  # type: ignore[arg-type]
-    assert least is not None
-    assert set(least.schedule) == guilty
-    assert [cluster for cluster, _ in tried] == clusters, "each on a cluster of its own"
-    assert tried[0][1] == failing
-
-
-def test_a_failure_that_does_not_come_again_is_not_made_shorter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Fresh:
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> None: ...
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr("esctl.chaos.trial.trial_cluster", Fresh)
-    failing = draw(5, (1, 2, 3), 30_000)
-    missing = ScheduledFault(0, 500, "kill", 1)
-    monkeypatch.setattr(command, "_run_storm", lambda *words: FinishedStorm(words[2], {missing}))
-    assert command._least(invocation(), None, failing, 100.0) is None  # type: ignore[arg-type]
-    (line,) = command._minimised(None, Path("x"))
-    assert "did not fail again" in line.text  # type: ignore[union-attr]
 
 
 # --- how it ends ------------------------------------------------------------------------------------
