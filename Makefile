@@ -63,8 +63,9 @@ bench-peers: $(STAMP)  ## Measure other systems beside esnode (PEERS="--system n
 	@PYTHON=$(abspath $(BIN))/python bench/peers/install.sh
 	@$(BIN)/python -m bench.peers $(PEERS)
 
-docs: $(STAMP)  ## Write the reference pages of docs/ anew from the code
+docs: $(STAMP)  ## Write the reference pages of docs/ and the JSON Schemas anew from the code
 	@$(BIN)/python docs/make_reference.py
+	@$(BIN)/python docs/make_schemas.py
 
 pictures: $(STAMP)  ## Take the pictures of the documents anew, on clusters of their own
 	@$(BIN)/python docs/make_pictures.py

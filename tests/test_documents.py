@@ -185,12 +185,11 @@ def test_the_pages_made_from_the_code_are_current(name: str) -> None:
 
 @pytest.mark.parametrize("code", declared())
 def test_every_error_code_is_explained_and_listed(code: str) -> None:
-    answer = explain(Invocation("explain", SharedOptions()), code)
-    assert answer is not None
-    assert answer.data["code"] == code
-    assert answer.data["meaning"]
-    assert answer.data["next"]
-    assert f"| {code} | **{answer.data['title']}**" in document("docs/errors.md").text
+    data: Any = explain(Invocation("explain", SharedOptions()), code).data
+    assert data["code"] == code
+    assert data["meaning"]
+    assert data["next"]
+    assert f"| {code} | **{data['title']}**" in document("docs/errors.md").text
 
 
 @each_document

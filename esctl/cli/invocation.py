@@ -21,7 +21,6 @@ from typing import (
     Literal,
     ParamSpec,
     TypeVar,
-    get_type_hints,
 )
 
 import typer
@@ -41,6 +40,8 @@ from esnode.errors import Bug, EventStreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+AnyAnswer = Answer[Any] | None
+R = TypeVar("R", bound=AnyAnswer)
 
 MAX_FIGURE: Final = 1e9
 """What seconds, rates and percentages of a command line may be: 30 years."""
@@ -90,12 +91,13 @@ class Declared:
     """What a command says of itself: playbooks and the tests read it from the command's callback.
 
     `changes` is the name of the one option that makes it change something, or whether it does.
-    `takes` has the annotation of each of its own parameters.
+    `takes` has the annotation of each of its own parameters; `record` is the type of one line of its stream.
     """
 
     changes: bool | str
     impact: Impact
     takes: Mapping[str, Any]
+    record: type | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class Invocation:
         output, no_color, no_input = (self.settings.get(k).value for k in ("output", "no_color", "no_input"))
         form = Output(str(output)) if output is not None else None
         self.terminal = Terminal(form, color=not no_color, ask=not no_input)
-        self._summary: Callable[[], Answer | None] = Answer
+        self._summary: Callable[[], AnyAnswer] = Answer
         self._after_interrupt = Interrupted.next_step
         self._ended_by = signal.SIGINT
         self._found: str | None = None
@@ -224,7 +226,7 @@ class Invocation:
         with state.locked(known.name, self.terminal.note):
             yield state.load(known.name)
 
-    def on_interrupt(self, summary: Callable[[], Answer | None], next_step: str = "") -> None:
+    def on_interrupt(self, summary: Callable[[], AnyAnswer], next_step: str = "") -> None:
         """After Ctrl-C, SIGTERM or SIGHUP, answer with `summary()`: what was achieved so far; exit code 130.
 
         None is for commands that end in no other way, such as `logs -f`: nothing is said then.
@@ -252,7 +254,7 @@ class Invocation:
         by = "" if number is signal.SIGINT else f" after {number.name}"
         self.terminal.note(f"stopping{by}; press Ctrl-C again to leave at once")
 
-    def conclude(self, function: Callable[[], Answer | None]) -> Exit:
+    def conclude(self, function: Callable[[], AnyAnswer]) -> Exit:
         """Run the command, print how it ended, and give its exit code, whoever reads that."""
         answer, code = self._noted_answer_of(function)
         if answer is not None:
@@ -261,7 +263,7 @@ class Invocation:
         self.terminal.flush()
         return code
 
-    def _noted_answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
+    def _noted_answer_of(self, function: Callable[[], AnyAnswer]) -> tuple[AnyAnswer, Exit]:
         code, error = Exit.ERROR, Bug.code  # what the audit log has of an error that nobody declared
         try:
             answer, code = self._answer_of(function)
@@ -280,7 +282,7 @@ class Invocation:
         except (OSError, NewerState) as failure:
             self.terminal.warn(f"how this command ended is not in the audit log: {_why(failure)}")
 
-    def _answer_of(self, function: Callable[[], Answer | None]) -> tuple[Answer | None, Exit]:
+    def _answer_of(self, function: Callable[[], AnyAnswer]) -> tuple[AnyAnswer, Exit]:
         try:
             with ended_as_by_ctrl_c(self._heard):
                 answer = function()
@@ -302,7 +304,7 @@ class Invocation:
     def _heard(self, number: signal.Signals) -> None:
         self._ended_by = number
 
-    def _interrupted(self) -> Answer | None:
+    def _interrupted(self) -> AnyAnswer:
         achieved = self._summary()
         if achieved is None:
             return None
@@ -333,41 +335,42 @@ def new_typer(**settings: Any) -> typer.Typer:
     )  # fmt: skip
 
 
+CommandFunction = Callable[Concatenate[Invocation, P], R]
+
+
 def command(
     group: typer.Typer,
     name: str,
     *,
     changes: bool | str = False,
     impact: Impact | None = None,
+    record: type | None = None,
     **settings: Any,
-) -> Callable[
-    [Callable[Concatenate[Invocation, P], Answer | None]], Callable[Concatenate[Invocation, P], Answer | None]
-]:
+) -> Callable[[CommandFunction[P, R]], CommandFunction[P, R]]:
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
 
-    Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer`, or None
-    when it printed a stream. A command that `changes` something, or has a --dry-run, is in the audit log;
-    where only one of its options makes it change something, `changes` names that. `impact` is what it does to
-    a cluster, where that does not follow: commands that change something are "rw", others "ro".
+    Its first parameter is the `Invocation`, the others are typer's. It returns an `Answer` of the type that
+    its JSON Schema is made of, or None when it printed a stream, whose lines have the type `record`. A
+    command that `changes` something, or has a --dry-run, is in the audit log; where only one of its options
+    makes it change something, `changes` names that. `impact` is what it does to a cluster, where that does
+    not follow: commands that change something are "rw", others "ro".
     """
 
-    def register(
-        function: Callable[Concatenate[Invocation, P], Answer | None],
-    ) -> Callable[Concatenate[Invocation, P], Answer | None]:
-        group.command(name, cls=CommandWithHelp, **settings)(_with_shared_options(function, changes, impact))
+    def register(function: CommandFunction[P, R]) -> CommandFunction[P, R]:
+        run = _with_shared_options(function, changes, impact, record)
+        group.command(name, cls=CommandWithHelp, **settings)(run)
         return function
 
     return register
 
 
 def _with_shared_options(
-    function: Callable[..., Answer | None], changes: bool | str, impact: Impact | None
+    function: Callable[..., AnyAnswer], changes: bool | str, impact: Impact | None, record: type | None
 ) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
-    hints = get_type_hints(function, include_extras=True)
     shared = inspect.signature(shared_options, eval_str=True).parameters
     own = list(inspect.signature(function).parameters.values())[1:]
-    changes = changes or "dry_run" in hints
+    changes = changes or any(parameter.name == "dry_run" for parameter in own)
 
     @functools.wraps(function)
     def run(ctx: typer.Context, **arguments: Any) -> None:
@@ -394,12 +397,12 @@ def _with_shared_options(
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
-    parameters += [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
+    parameters += [p.replace(kind=keyword) for p in own]
     parameters += [p.replace(kind=keyword) for p in shared.values()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.declared = Declared(  # type: ignore[attr-defined]
-        changes, impact or ("rw" if changes else "ro"), {p.name: hints[p.name] for p in own}
+        changes, impact or ("rw" if changes else "ro"), {p.name: p.annotation for p in own}, record
     )
     return run
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypedDict
 
 import typer
 
@@ -11,17 +11,26 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.ui.answer import Answer, Line
 
 app = new_typer()
-_HOW: Final = {
+Shell = Literal["bash", "zsh", "fish"]
+_HOW: Final[dict[Shell, str]] = {
     "bash": "echo 'eval \"$(esctl completion bash)\"' >> ~/.bashrc",
     "zsh": "echo 'eval \"$(esctl completion zsh)\"' >> ~/.zshrc",
     "fish": "esctl completion fish > ~/.config/fish/completions/esctl.fish",
 }
 
 
+class CompletionAnswer(TypedDict):
+    """The completion script of a shell, and how it is installed."""
+
+    shell: Shell
+    script: str
+    install: str
+
+
 @command(app, "completion")
 def completion(
-    run: Invocation, shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell")]
-) -> Answer:
+    run: Invocation, shell: Annotated[Shell, typer.Argument(help="The shell")]
+) -> Answer[CompletionAnswer]:
     """Print the completion script for a shell"""
     # The script is typer's own; it prints it when the variable that the script will set asks for it.
     printed = subprocess.run(

@@ -1,7 +1,7 @@
 """`esctl consume`: events in the order of their offsets, to the end of the log or on and on."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -9,6 +9,7 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import exit_of
 from esctl.ui.answer import Tone, Trouble
 from esctl.ui.terminal import Output, Terminal
+from esctl.ui.values import Count
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 app = new_typer()
 
 
+class EventRecord(TypedDict):
+    """An event, and where it is in the log."""
+
+    partition: int
+    offset: Count
+    event: Annotated[dict[str, Any], "A CloudEvent, as it was sent"]
+
+
 class ConsumeTally:
     """What was printed so far."""
 
@@ -27,7 +36,7 @@ class ConsumeTally:
         self.next_offset = from_offset
 
 
-@command(app, "consume")
+@command(app, "consume", record=EventRecord)
 def consume(
     run: Invocation,
     from_offset: Annotated[
@@ -104,7 +113,12 @@ async def _print_all(
 def _print(terminal: Terminal, stored: "StoredEvent") -> None:
     match terminal.output:
         case Output.JSON:
-            terminal.record({"partition": stored.partition, "offset": stored.offset, "event": stored.event})
+            record: EventRecord = {
+                "partition": stored.partition,
+                "offset": stored.offset,
+                "event": stored.event,
+            }
+            terminal.record(record)
         case Output.PLAIN:
             fields = [_word(stored.event.get(name)) for name in ("source", "id", "type", "time")]
             terminal.record({}, str(stored.offset), *fields, _compact(stored.event.get("data")))

@@ -1,7 +1,7 @@
 """`esctl docs NAME`: the documents that came with `esctl`, wherever it is installed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -9,8 +9,29 @@ from esctl.cli import candidates, shipped
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument
 from esctl.ui.answer import Answer, Line, Table
+from esctl.ui.values import FilePath
 
 app = new_typer()
+
+
+class DocumentRow(TypedDict):
+    """A document that came with esctl."""
+
+    name: str
+    title: str
+    file: FilePath
+
+
+class DocumentsAnswer(TypedDict):
+    """The documents."""
+
+    documents: list[DocumentRow]
+
+
+class DocumentAnswer(DocumentRow):
+    """A whole document."""
+
+    text: Annotated[str, "Markdown"]
 
 
 @command(app, "docs")
@@ -25,12 +46,14 @@ def docs(
             autocompletion=candidates.documents,
         ),
     ] = None,
-) -> Answer:
+) -> Answer[DocumentsAnswer | DocumentAnswer]:
     """Print a document that came with esctl, or list them"""
     known = shipped.documents()
     if name is None:
         rows = [(each, path.read_text(encoding="utf-8"), path) for each, path in known.items()]
-        listed = [{"name": each, "title": _title(text), "file": str(path)} for each, text, path in rows]
+        listed: list[DocumentRow] = [
+            {"name": each, "title": _title(text), "file": str(path)} for each, text, path in rows
+        ]
         table = Table(["name", "title"], [[one["name"], one["title"]] for one in listed])
         return Answer({"documents": listed}, [table])
     path = known.get(Path(name).stem)
@@ -39,7 +62,7 @@ def docs(
             f"there is no document {name}; there are: {', '.join(known)}", next_step="esctl docs"
         )
     text = path.read_text(encoding="utf-8")
-    data = {"name": path.stem, "title": _title(text), "file": str(path), "text": text}
+    data: DocumentAnswer = {"name": path.stem, "title": _title(text), "file": str(path), "text": text}
     return Answer(data, [Line(line) for line in text.rstrip().split("\n")])
 
 

@@ -1,7 +1,7 @@
 """`esctl explain CODE`: what an error code means, whether anything was done, and what helps."""
 
 import inspect
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -10,9 +10,33 @@ from esctl.cli import candidates
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import exit_of
 from esctl.ui.answer import Answer, Fields, Table, Value
+from esctl.ui.values import ErrorCode
 from esnode.errors import declared
 
 app = new_typer()
+
+
+class ErrorRow(TypedDict):
+    """An error that is declared."""
+
+    code: ErrorCode
+    title: str
+    exit_code: int
+
+
+class ErrorsAnswer(TypedDict):
+    """All errors that are declared."""
+
+    errors: list[ErrorRow]
+
+
+class ErrorAnswer(ErrorRow):
+    """What an error means, and what helps."""
+
+    meaning: str
+    definite: bool
+    whose_turn: str
+    next: str
 
 
 @command(app, "explain")
@@ -24,12 +48,12 @@ def explain(
             metavar="[CODE]", help="Such as ES1203", show_default=False, autocompletion=candidates.codes
         ),
     ] = None,
-) -> Answer:
+) -> Answer[ErrorsAnswer | ErrorAnswer]:
     """Explain an error code, or list all of them"""
     known = declared()
     if code is None:
         rows: list[list[Value]] = [[each, cls.title, int(exit_of(cls))] for each, cls in known.items()]
-        listed = [
+        listed: list[ErrorRow] = [
             {"code": each, "title": cls.title, "exit_code": int(exit_of(cls))} for each, cls in known.items()
         ]
         return Answer({"errors": listed}, [Table(["code", "meaning", "exit code"], rows)])
@@ -44,7 +68,7 @@ def explain(
             if checked
             else "what was asked for was certainly not done"
         )
-    data = {
+    data: ErrorAnswer = {
         "code": found.code,
         "title": found.title,
         "meaning": inspect.getdoc(found) or "",

@@ -1,7 +1,7 @@
 """`esctl leader`: who leads, and handing the leadership over without a gap."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 import typer
 
@@ -11,34 +11,68 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble
+from esctl.ui.values import Address, NodeId, Seconds
 from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
-    from esctl.query.survey import Report, Survey
+    from esctl.query.survey import QuorumData, Report, Survey
 
 app = new_typer()
+
+
+class LeaderAnswer(TypedDict):
+    """Who leads, and how many nodes answer."""
+
+    cluster: str
+    leader: NodeId | None
+    address: Address | None
+    pid: int | None
+    term: int
+    quorum: "QuorumData"
+
+
+_From = TypedDict("_From", {"from": NodeId})
+
+
+class PlannedTransferAnswer(_From):
+    """What a transfer would do."""
+
+    cluster: str
+    to: Annotated[NodeId | None, "null is the best follower"]
+    quorum: "QuorumData"
+    dry_run: Literal[True]
+
+
+class TransferAnswer(_From):
+    """Who led, who leads now, and how long that took."""
+
+    cluster: str
+    to: NodeId
+    quorum: "QuorumData"
+    seconds: Seconds
+
+
 CONFIRM_TIMEOUT_S: Final = 5.0
 """How long the new leader may take to answer for a majority."""
 
 
 @command(app, "show")
-def show(run: Invocation) -> Answer:
+def show(run: Invocation) -> Answer[LeaderAnswer]:
     """Show which node leads, and what becomes of the quorum when it fails"""
     survey = _survey(run)
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
-    data: dict[str, Any] = {
+    leader = survey.leader
+    data: LeaderAnswer = {
         "cluster": survey.cluster.name,
-        "leader": None,
-        "address": None,
-        "pid": None,
+        "leader": leader.node.id if leader is not None else None,
+        "address": leader.node.client if leader is not None else None,
+        "pid": leader.number("pid") if leader is not None else None,
         "term": survey.term,
         "quorum": survey.quorum_data(),
     }
-    leader = survey.leader
     if leader is None:
         return Answer.of_error(_nobody_leads(survey), data)
-    data |= {"leader": leader.node.id, "address": leader.node.client, "pid": leader.number("pid")}
     fields = Fields(
         [
             ("leader", Cell(f"node {leader.node.id}", Tone.GOOD)),
@@ -65,7 +99,7 @@ def transfer(
         ),
     ] = None,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[PlannedTransferAnswer | TransferAnswer]:
     """Hand the leadership to another node; nothing is lost and hardly anything waits"""
     if to is not None:
         run.cluster().node(to)  # a number that does not exist is said before anything else
@@ -74,15 +108,19 @@ def transfer(
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     leader = _leader(survey)
     check(survey, leader, to)
-    data: dict[str, Any] = {"cluster": survey.cluster.name, "from": leader.node.id, "to": to}
-    data["quorum"] = survey.quorum_data()
+    cluster, quorum = survey.cluster.name, survey.quorum_data()
     if dry_run:
+        planned: PlannedTransferAnswer = {
+            "cluster": cluster, "from": leader.node.id, "to": to, "quorum": quorum, "dry_run": True,
+        }  # fmt: skip
         whom = f"node {to}" if to is not None else "the best follower"
         text = f"would move the leadership from node {leader.node.id} to {whom}; still {survey.quorum_text}"
-        return Answer({**data, "dry_run": True}, [Line(text)])
+        return Answer(planned, [Line(text)])
     with run.terminal.progress("moving the leadership"):
         old, new, seconds = run.trio(lambda: _transfer(survey, leader, to))
-    data |= {"from": old, "to": new, "seconds": round(seconds, 4)}
+    data: TransferAnswer = {
+        "cluster": cluster, "from": old, "to": new, "quorum": quorum, "seconds": round(seconds, 4),
+    }  # fmt: skip
     if to is not None and new != to:
         trouble = Trouble(
             OtherLeader.code,

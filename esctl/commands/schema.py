@@ -1,7 +1,7 @@
 """`esctl schema COMMAND`: the JSON Schema of what a command prints under `-o json`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -11,6 +11,19 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.ui.answer import Answer, Line
 
 app = new_typer()
+
+
+class CommandNamesAnswer(TypedDict):
+    """The commands that have a schema."""
+
+    commands: list[str]
+
+
+class SchemaAnswer(TypedDict):
+    """The schema of one command's answer."""
+
+    command: str
+    schema: Annotated[dict[str, Any], "A JSON Schema, draft 2020-12"]
 
 
 @command(app, "schema")
@@ -25,7 +38,7 @@ def schema(
             autocompletion=candidates.commands_with_schema,
         ),
     ] = None,
-) -> Answer:
+) -> Answer[CommandNamesAnswer | SchemaAnswer]:
     """Print the JSON Schema of a command's answer, or list the commands that have one"""
     if not words:
         known = schemas.commands()

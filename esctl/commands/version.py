@@ -3,6 +3,7 @@
 import platform
 import sqlite3
 from importlib import metadata
+from typing import Annotated, TypedDict
 
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.ui.answer import Answer, Fields
@@ -12,8 +13,19 @@ from esnode.messages import PROTOCOL_VERSION
 app = new_typer()
 
 
+class VersionAnswer(TypedDict):
+    """What is installed."""
+
+    esctl: str
+    protocol: int
+    python: str
+    sqlite: str
+    rocksdict: Annotated[str | None, "null where it is not installed"]
+    trio: str
+
+
 @command(app, "version")
-def version(run: Invocation) -> Answer:
+def version(run: Invocation) -> Answer[VersionAnswer]:
     """Show the versions of esctl and of what it runs on"""
     data = versions()
     return Answer(
@@ -21,7 +33,7 @@ def version(run: Invocation) -> Answer:
     )
 
 
-def versions() -> dict[str, str | int | None]:
+def versions() -> VersionAnswer:
     """Of everything that matters here; None is not installed."""
     return {
         "esctl": __version__,
@@ -29,7 +41,7 @@ def versions() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "rocksdict": _installed("rocksdict"),
-        "trio": _installed("trio"),
+        "trio": metadata.version("trio"),
     }
 
 

@@ -8,7 +8,7 @@ prints. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce` and `veri
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 import trio
 
@@ -19,6 +19,7 @@ from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
 from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
+from esctl.ui.values import Count
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 
@@ -27,6 +28,17 @@ MAX_LAG_EVENTS: Final = 100_000
 """A node that is further behind cannot take over quickly, and no majority is made with it."""
 LAST_WORDS_BYTES: Final = 8192
 """The end of a log in which a node that has ended says why."""
+
+
+class QuorumData(TypedDict):
+    """How many nodes answer, and how many more may fail."""
+
+    needed: Count
+    up: Count
+    counted: Annotated[Count, "Those that answer, vote, are heard by the leader and near its end"]
+    total: Count
+    may_fail: Count
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +313,7 @@ class Survey:
         leads = f"node {self.leader.node.id} leads" if self.leader is not None else "nobody leads"
         return f"{leads}, {self.quorum_text}"
 
-    def quorum_data(self) -> dict[str, Any]:
+    def quorum_data(self) -> QuorumData:
         """For the JSON answer."""
         return {
             "needed": self.cluster.quorum,

@@ -6,11 +6,23 @@ one JSON document. Nothing here knows rich or the terminal. Called by every comm
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic
 
 from esctl.exits import Exit, exit_of
 from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", bound=Mapping[str, object], covariant=True, default=Any)
+    D = TypeVar("D", bound=Mapping[str, object], default=Any)
+else:
+    from typing import TypeVar
+
+    T_co, D = TypeVar("T_co", covariant=True), TypeVar("D")
 
 
 class Tone(enum.Enum):
@@ -147,15 +159,20 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The end of a command. `ok` in the JSON envelope is true when `exit_code` is 0."""
+class Answer(Generic[T_co]):
+    """The end of a command. `ok` in the JSON envelope is true when `exit_code` is 0.
 
-    data: Mapping[str, Any] = field(default_factory=dict)
+    The type of its data is the one that `docs/make_schemas.py` makes the command's JSON Schema of.
+    """
+
+    data: T_co = field(default_factory=dict)  # type: ignore[assignment]
+    """Empty when the command ended before there was anything to tell."""
     views: Sequence[View] = ()
     errors: Sequence[Trouble] = ()
     exit_code: Exit = Exit.OK
 
     @classmethod
-    def of_error(cls, error: EventStreamError, data: Mapping[str, Any] | None = None) -> "Answer":
+    def of_error(cls, error: EventStreamError, data: D | None = None) -> "Answer[D]":
         """A declared error ends the command; `data` is what was achieved before."""
-        return cls(data=data or {}, errors=(Trouble.of(error),), exit_code=exit_of(error))
+        ended: Answer[D] = Answer(errors=(Trouble.of(error),), exit_code=exit_of(error))
+        return ended if data is None else replace(ended, data=data)

@@ -5,18 +5,40 @@ Pure. Called by `terminal.py`.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Literal, TypedDict
 
 from esctl.ui import escape
 from esctl.ui.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
+from esctl.ui.values import ErrorCode
 
-SCHEMA: Final = "esctl/v1"
+
+class Nothing(TypedDict):
+    """It ended before there was anything to tell."""
 
 
-def envelope(command: str, answer: Answer) -> dict[str, Any]:
+class TroubleData(TypedDict):
+    """One error."""
+
+    code: ErrorCode
+    message: Annotated[str, ("minLength", 1)]
+    cause: str
+    next: Annotated[str, ("minLength", 1), "What to type next"]
+
+
+class Envelope(TypedDict):
+    """The one document that a command prints under `-o json`."""
+
+    schema: Literal["esctl/v1"]
+    command: str
+    ok: Annotated[bool, "The exit code is 0"]
+    data: dict[str, object]
+    errors: list[TroubleData]
+
+
+def envelope(command: str, answer: Answer[Any]) -> Envelope:
     """The one document that a command prints under `-o json`."""
     return {
-        "schema": SCHEMA,
+        "schema": "esctl/v1",
         "command": command,
         "ok": answer.exit_code == 0,
         "data": dict(answer.data),

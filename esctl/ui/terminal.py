@@ -123,7 +123,7 @@ class Terminal:
                     self._write(line)
         self._stdout.flush()  # a step that is done is seen when it is done, through a pipe, too
 
-    def record(self, record: Mapping[str, Any], *cells: str) -> None:
+    def record(self, record: Mapping[str, object], *cells: str) -> None:
         """Print one item of a stream: a line of JSON, or the cells with a tabulator between them."""
         with self._above_the_bar():
             if self.output is Output.JSON:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -17,6 +17,7 @@ from referencing import Registry, Resource
 from esctl import schemas
 from tests.esctl import pasting
 
+D = TypeVar("D", bound=Mapping[str, Any])
 STREAMS = {name for name in schemas.commands() if "record" in schemas.of(name).get("$defs", {})}
 """They print a record a line, always or when they are told to go on."""
 
@@ -31,7 +32,7 @@ def validator(command: str) -> Draft202012Validator:
     return Draft202012Validator(wanted, registry=registry)
 
 
-def check(document: dict[str, Any]) -> dict[str, Any]:
+def check(document: D) -> D:
     """The document, which must fit the schema of the command that it names."""
     kept = os.environ.get("ESCTL_ANSWERS")
     if kept:

@@ -28,7 +28,7 @@ def esctl(*words: str, code: int = 0) -> dict[str, Any]:
         timeout=100,
     )
     assert run.returncode == code, run.stdout + run.stderr
-    document = contract.check(json.loads(run.stdout))
+    document: dict[str, Any] = contract.check(json.loads(run.stdout))
     assert document["ok"] is (code == 0)
     return document
 

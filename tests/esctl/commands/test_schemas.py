@@ -1,6 +1,9 @@
 """The schemas of the JSON answers: each command has one, each is sound, and each is as strict as it says."""
 
 import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,14 @@ from esctl.ui.plain import envelope
 from tests.esctl import contract, drafting
 from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.commands.test_commands import Run
+
+MAKER = Path(__file__).resolve().parents[3] / "docs" / "make_schemas.py"
+texts: Callable[[], dict[Path, str]] = runpy.run_path(str(MAKER))["texts"]
+
+
+def test_the_schemas_are_those_that_the_types_say() -> None:
+    for path, text in texts().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is not current; run: make docs"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
