@@ -5,7 +5,6 @@ sample each 100 ms and a ledger of what was acked. It follows the log too, so th
 at its offset is seen while it runs. Never prints but to say that it is there. Started by `attendant.py`.
 """
 
-import json
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from esctl.bench import attendant, ledger
 from esctl.bench.generator import Generator
 from esctl.bench.ledger import Ledger, LoadPlan
 from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, PassedOver, Turn
-from esctl.clusters import state
+from esctl.clusters import jsonlines, state
 from esctl.clusters.detached import say_ready
 from esctl.events.producer import Appender
 from esnode.client import BatchSubscription, connect
@@ -188,7 +187,7 @@ class BackgroundLoad:
             "acked_lost": self.witness.lost,
             "checked": self.witness.checked,
         }
-        self._samples.write(json.dumps(sample, separators=(",", ":")) + "\n")
+        self._samples.write(jsonlines.line_of(sample).decode())
         self._samples.flush()
         self._books.flush()
 

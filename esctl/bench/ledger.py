@@ -8,12 +8,13 @@ promised to nobody here. Read by playbooks and their audit; written by `backgrou
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from esctl.bench.generator import DIGITS, SOURCE
+from esctl.clusters import jsonlines
 from esctl.clusters.state import write_atomically
 from esctl.playbookerrors import RunUnreadable
 from esctl.verify.operations import Operations
@@ -80,7 +81,7 @@ class Ledger:
         self._file.flush()
 
     def _line(self, fields: list[Any]) -> None:
-        self._file.write(json.dumps(fields, separators=(",", ":")) + "\n")
+        self._file.write(jsonlines.line_of(fields).decode())
 
 
 def operations_of(directory: Path) -> tuple[Operations, int]:
@@ -90,7 +91,7 @@ def operations_of(directory: Path) -> tuple[Operations, int]:
     """
     run = read_plan(directory).run
     operations, acked = Operations(), 0
-    for line in _whole_lines(directory / LEDGER):
+    for line in jsonlines.read(directory / LEDGER).splitlines():
         try:
             what, first, count, begun, ended, ranges, known = json.loads(line)
             attempt = operations.append_begins(keys_of(run, first, count), begun)
@@ -125,12 +126,4 @@ def last_sample(directory: Path) -> Mapping[str, Any] | None:
 
 def samples(directory: Path) -> list[Mapping[str, Any]]:
     """All samples, in the order of time."""
-    return [json.loads(line) for line in _whole_lines(directory / SAMPLES)]
-
-
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return iter(())
-    return iter(data[: data.rfind(b"\n") + 1].splitlines())
+    return [json.loads(line) for line in jsonlines.read(directory / SAMPLES).splitlines()]

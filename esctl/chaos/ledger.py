@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from esctl.clusters import jsonlines
 from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused
 
@@ -39,14 +40,11 @@ class LedgerEntry:
 
 def note(cluster: Cluster, fault: str, ways: Sequence[str], nodes: Sequence[int]) -> None:
     """Append a line; raises `MachineRefused`."""
-    line = json.dumps(asdict(LedgerEntry(round(time.time(), 3), fault, list(ways), list(nodes)))) + "\n"
+    entry = LedgerEntry(round(time.time(), 3), fault, list(ways), list(nodes))
     try:
         descriptor = os.open(_path(cluster), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            # A line that a full disk or a crash cut short would take this one with it.
-            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            os.write(descriptor, (("\n" if torn else "") + line).encode())
+            jsonlines.append(descriptor, asdict(entry))
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -55,12 +53,8 @@ def note(cluster: Cluster, fault: str, ways: Sequence[str], nodes: Sequence[int]
 
 def read(cluster: Cluster) -> list[LedgerEntry]:
     """Every line that is whole, in the order of time."""
-    try:
-        lines = _path(cluster).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
     found = []
-    for line in lines:
+    for line in jsonlines.read(_path(cluster)).splitlines():
         with suppress(ValueError, TypeError):  # one that was cut off
             found.append(LedgerEntry(**json.loads(line)))
     return found

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.clusters import state
+from esctl.clusters import jsonlines, state
+from esnode.fsync import sync_directory
 
 MACHINE: Final = "_machine"
 """The audit log of what is about no cluster; no cluster can have this name."""
@@ -74,15 +75,13 @@ class AuditLog:
         fresh = not self.path.exists()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(self.path) as descriptor:
-            last, whole = _last_line(descriptor)
+            last = _last_line(descriptor)
             state.refuse_newer(self.path, (_parsed(last or b"") or {}).get("format", 1), FORMAT)
             linked = {**record, "prev": _digest(last) if last is not None else FIRST}
-            line = json.dumps(linked, separators=(",", ":")).encode() + b"\n"
-            # A crash in the middle of a line leaves it without an end; it stays, as the line it is.
-            _write_or_take_back(descriptor, line if whole else b"\n" + line)
+            jsonlines.append(descriptor, linked)
             os.fsync(descriptor)
         if fresh:
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
 
     def lines(self) -> Iterator[bytes]:
         """Every line, the oldest first, without its end; none when there is no audit log."""
@@ -250,30 +249,10 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _last_line(descriptor: int) -> tuple[bytes | None, bool]:
-    """The last line without its end, None in an empty file; and whether it has an end."""
+def _last_line(descriptor: int) -> bytes | None:
+    """The last line without its end, if it has one; None in an empty file."""
     size = os.fstat(descriptor).st_size
     if not size:
-        return None, True
+        return None
     tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    whole = tail.endswith(b"\n")
-    return tail.removesuffix(b"\n").rpartition(b"\n")[2], whole
-
-
-def _write_or_take_back(descriptor: int, data: bytes) -> None:
-    """Write all of it at the end; what a full disk cuts short is removed again. Raises `OSError`."""
-    end = os.lseek(descriptor, 0, os.SEEK_END)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    except OSError:
-        os.ftruncate(descriptor, end)
-        raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return tail.removesuffix(b"\n").rpartition(b"\n")[2]

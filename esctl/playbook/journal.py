@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from esctl.clusters import state
+from esctl.clusters import jsonlines, state
 from esctl.errors import MachineRefused
 from esctl.playbookerrors import RunNotFound, RunUnderWay, RunUnreadable
+from esnode.fsync import sync_directory
 
 JOURNAL: Final = "journal.jsonl"
 FORMAT: Final = 1
@@ -71,25 +72,23 @@ class Journal:
         state.make_directory(directory)
         self.directory = directory
         self._path = directory / JOURNAL
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         try:
             self._file = os.open(self._path, flags, 0o600)
             _lock(self._file, directory)
-            kept = _whole_lines(self._path)
+            kept = jsonlines.read(self._path)
             _refuse_newer(self._path, kept)
             self._next = kept.count(b"\n")
             os.ftruncate(self._file, len(kept))  # what follows a torn line would be torn with it
-            _sync_directory(directory)
+            sync_directory(directory)
         except OSError as error:
             raise MachineRefused(f"{self._path} cannot be written: {error.strerror}") from error
 
     def write(self, event: str, **facts: Any) -> Event:
         """Append one line; it is on the disk when this returns. Raises `MachineRefused`."""
         line = {"n": self._next, "at": round(time.time(), 3), "event": event, **facts}
-        data = json.dumps(line, separators=(",", ":"), default=str).encode() + b"\n"
         try:
-            while data:
-                data = data[os.write(self._file, data) :]
+            jsonlines.append(self._file, line)
             os.fsync(self._file)
         except OSError as error:
             raise MachineRefused(f"{self._path} cannot be written: {error.strerror}") from error
@@ -106,13 +105,15 @@ def read(directory: Path) -> list[Event]:
     path = directory / JOURNAL
     events: list[Event] = []
     try:
-        kept = _whole_lines(path)
+        kept = jsonlines.read(path)
         _refuse_newer(path, kept)
         for number, line in enumerate(kept.splitlines()):
             event = json.loads(line)
             if event["n"] != number or not isinstance(event["event"], str):
                 raise ValueError(f"line {number + 1} is not the event {number}")
             events.append(event)
+    except OSError as error:
+        raise RunUnreadable(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise RunUnreadable(f"{path} cannot be used: {type(error).__name__}: {error}") from error
     if not events:
@@ -177,17 +178,6 @@ def _lock(file: int, directory: Path) -> None:
         time.sleep(LOOK_S / 20)  # nothing tells when a lock is free, but to wait without end
 
 
-def _whole_lines(path: Path) -> bytes:
-    """What the file holds up to its last line end; nothing when there is no file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise RunUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    return data[: data.rfind(b"\n") + 1]
-
-
 def _begun(path: Path) -> float:
     """When the run of this journal began, as far as its first line tells."""
     with path.open("rb") as file:
@@ -195,11 +185,3 @@ def _begun(path: Path) -> float:
             return float(json.loads(file.readline())["at"])
         except (ValueError, TypeError, KeyError):
             return 0.0
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from esnode.backup.chain import Chain
 from esnode.backup.manifest import Chunk, ChunkKind, Manifest, Origin, SnapshotPlace
 from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat
 from esnode.formats import refuse_newer
+from esnode.fsync import sync_directory
 from esnode.messages import SnapshotPiece
 from esnode.raft.entry import Entry, parse
 
@@ -166,7 +167,7 @@ class BackupWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         _name_it(self._beside, self._path)
-        _sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
         return manifest
 
     def _close_entries(self) -> None:
@@ -338,11 +339,3 @@ def _name_it(beside: Path, path: Path) -> None:
         beside.rename(path)
     else:
         beside.unlink()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,7 +24,8 @@ from esnode import limits
 from esnode.apply import Checkpoint
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
-from esnode.storage.files import disk_errors, sync_directory, write_all
+from esnode.fsync import sync_directory
+from esnode.storage.files import disk_errors, write_all
 from esnode.storage.snapshot_file import refuse_newer_file
 
 FILE_CHUNKS: Final = 256

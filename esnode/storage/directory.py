@@ -28,11 +28,12 @@ from esnode.errors import (
     MembersChanged,
     WrongDirectory,
 )
+from esnode.fsync import sync_directory
 from esnode.raft.messages import NodeId, Snapshot
 from esnode.storage.birthtime import born_ns
 from esnode.storage.checkpoints import CheckpointFiles
 from esnode.storage.durablemark import FILE_BYTES, DurableMark
-from esnode.storage.files import FileId, check_same, disk_errors, file_id, sync_directory
+from esnode.storage.files import FileId, check_same, disk_errors, file_id
 from esnode.storage.identity import (
     IDENTITY_FILE,
     REACHED_FILE,

@@ -23,15 +23,6 @@ def disk_errors(what: str) -> Iterator[None]:
         raise StorageFailed(f"cannot {what}: {error.strerror or error}") from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def create_file(path: Path) -> None:
     """An empty file that only its owner may read, if there is none."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -16,10 +16,11 @@ from typing import Final
 from rocksdict import AccessType, DbClosedError, Options, Rdict, WriteBatch, WriteOptions
 
 from esnode.errors import DamagedRecord, StorageFailed
+from esnode.fsync import sync_directory
 from esnode.limits import MIB
 from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import check_same, disk_errors, file_id, sync_directory
+from esnode.storage.files import check_same, disk_errors, file_id
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error

@@ -21,7 +21,8 @@ import google_crc32c
 
 from esnode.errors import DamagedRecord, StorageFailed
 from esnode.formats import refuse_newer
-from esnode.storage.files import disk_errors, file_id, sync_directory
+from esnode.fsync import sync_directory
+from esnode.storage.files import disk_errors, file_id
 
 FORMAT: Final = 1
 """Of the files of this engine: the last byte of their magic, and `identity.ENGINE_FORMATS`."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from esnode.errors import DamagedRecord, DirectoryInUse, StorageFailed
+from esnode.fsync import sync_directory
 from esnode.raft.entry import KNOWN_FRONTS
 from esnode.storage.directory import Directory
-from esnode.storage.files import check_same, create_file, disk_errors, file_id, sync_directory
+from esnode.storage.files import check_same, create_file, disk_errors, file_id
 from esnode.storage.interface import Identity
 from esnode.storage.outline import Change, Contents, Row, Stamp
 from esnode.storage.stored_log import StoredLog, closed_on_error
