@@ -351,6 +351,7 @@ class CheckpointTaken:
     index: int
 
 
+ConnectionMessage = Hello | Welcome | Goodbye | LeaderIs
 FaultRequest = SetFault | HealFault | ListFaults
 AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint
 ClientRequest = (

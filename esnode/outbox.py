@@ -9,8 +9,8 @@ never drops. Filled and emptied by `peerlink.py`.
 from collections import deque
 from collections.abc import Sequence
 
+from esnode.wire import Fragment, encode_parts
 from esnode.wire.layout import LENGTH_BYTES
-from esnode.wire.peers import fragment_parts
 
 
 class Outbox:
@@ -74,7 +74,7 @@ class Outbox:
                 self._bulk.popleft()
                 continue
             data = self._large[self._position : self._position + room]
-            parts += fragment_parts(len(self._large), self._position, data)
+            parts += encode_parts(Fragment(len(self._large), self._position, data))
             self._position += len(data)
             self.cut_bytes += len(data)
             self.size_bytes -= len(data)

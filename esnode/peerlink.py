@@ -44,11 +44,12 @@ from esnode.raft.messages import (
     Snapshot,
     SnapshotSent,
 )
-from esnode.wire import SnapshotChunk, chunks, encode, encode_parts
-from esnode.wire.layout import LENGTH_BYTES, FrameType
+from esnode.wire import CODECS, SnapshotChunk, chunks, encode, encode_parts
+from esnode.wire.layout import LENGTH_BYTES
 
 log = logging.getLogger(__name__)
 
+_ENTRIES_TYPE: Final = CODECS[AppendEntries].number
 STARTING_S: Final = 10.0
 """For so long after its own start a node does not worry about a peer that it has never reached."""
 
@@ -287,7 +288,7 @@ class PeerLink:
 
     def _leave(self, frames: list[bytes]) -> None:
         for frame in frames:
-            if frame[LENGTH_BYTES] == FrameType.APPEND_ENTRIES:
+            if frame[LENGTH_BYTES] == _ENTRIES_TYPE:
                 self._outbox.put_bulk((frame,), len(frame))
             else:
                 self._outbox.put_small(frame)

@@ -16,8 +16,7 @@ from esnode.raft.messages import (
     AppendEntries,
     Heartbeat,
 )
-from esnode.wire import FrameReader, Message, encode, encode_parts
-from esnode.wire.layout import FrameType
+from esnode.wire import CODECS, FrameReader, Message, encode, encode_parts
 from tests.wire_messages import MESSAGES, decode, frame, keyed
 from tests.wire_messages import messages as any_message
 
@@ -65,7 +64,7 @@ def test_a_large_promise_allocates_only_what_has_arrived() -> None:
     reader = FrameReader()
     tracemalloc.start()
     try:
-        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, FrameType.APPEND)) == []
+        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, CODECS[Append].number)) == []
         assert tracemalloc.get_traced_memory()[1] < limits.MIB
     finally:
         tracemalloc.stop()

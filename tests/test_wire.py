@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from esnode import limits, messages
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.errors import DamagedRecord, FrameTooLarge, ProtocolError
-from esnode.messages import PROTOCOL_VERSION, Append, Appended, ExplainKey, Hello, Side
+from esnode.messages import (
+    PROTOCOL_VERSION,
+    Append,
+    Appended,
+    ExplainKey,
+    Goodbye,
+    Hello,
+    Read,
+    Side,
+    StatusReply,
+    StatusRequest,
+)
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     AppendEntries,
@@ -26,11 +37,12 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
-from esnode.wire.cbor import SCHEMAS
 from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.fields import Number
 from esnode.wire.fragments import FragmentAssembler
-from esnode.wire.layout import LENGTH_BYTES, FrameType
-from tests.wire_messages import MESSAGES, batches, decode, frame, keyed
+from esnode.wire.layout import LENGTH_BYTES
+from esnode.wire.table import TABLE
+from tests.wire_messages import MESSAGES, batches, decode, frame, keyed, number_of
 from tests.wire_messages import messages as any_message
 
 DECLARED = (ProtocolError, FrameTooLarge, DamagedRecord)
@@ -59,12 +71,12 @@ def test_every_message_type_has_an_encoding_and_a_test() -> None:
     }
     assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk, Fragment}
     assert set(CODECS) == set(get_args(Message)) == set(MESSAGES)
-    assert {codec.number for codec in CODECS.values()} == set(FrameType)
 
 
-def test_every_rare_message_has_a_check_for_each_field() -> None:
-    for cls, schema in SCHEMAS.items():
-        assert len(schema) == len(cls.__dataclass_fields__)
+def test_a_row_has_a_number_of_its_own_and_a_kind_for_each_field() -> None:
+    assert len({codec.number for codec in TABLE}) == len({codec.message for codec in TABLE}) == len(TABLE)
+    for codec in TABLE:
+        assert len(codec.kinds) == (len(codec.message.__dataclass_fields__) if codec.kinds else 0)
 
 
 def test_the_limits_of_a_batch_are_all_right_and_one_more_is_not() -> None:
@@ -94,8 +106,8 @@ def test_any_bytes_are_messages_or_a_declared_error(data: bytes) -> None:
     assert all(type(message) in CODECS for message in found)
 
 
-@given(st.sampled_from(FrameType), st.binary(max_size=200))
-def test_any_body_of_a_known_type_is_a_message_or_a_declared_error(kind: FrameType, body: bytes) -> None:
+@given(st.sampled_from([codec.number for codec in TABLE]), st.binary(max_size=200))
+def test_any_body_of_a_known_type_is_a_message_or_a_declared_error(kind: int, body: bytes) -> None:
     try:
         (message,) = decode(frame(kind, body))
     except DECLARED:
@@ -141,7 +153,7 @@ def test_a_flipped_byte_gives_a_message_or_a_declared_error(message: Message, da
 )
 def test_a_body_that_is_not_strict_cbor_is_refused(body: bytes, why: str) -> None:
     with pytest.raises(ProtocolError):
-        decode(frame(FrameType.STATUS_REQUEST, body))
+        decode(frame(number_of(StatusRequest), body))
 
 
 @pytest.mark.parametrize(
@@ -159,16 +171,16 @@ def test_a_body_that_is_not_strict_cbor_is_refused(body: bytes, why: str) -> Non
 )
 def test_a_status_of_other_than_plain_values_is_refused(status: bytes) -> None:
     with pytest.raises(ProtocolError):
-        decode(frame(FrameType.STATUS_REPLY, b"\x82\x01" + status))
+        decode(frame(number_of(StatusReply), b"\x82\x01" + status))
 
 
 def test_the_refusal_names_the_field() -> None:
     with pytest.raises(ProtocolError, match=r"Hello\.side must be 1"):
-        decode(frame(FrameType.HELLO, cbor2.dumps([3, 1, 1, "", 0, 0, 0, b"", False])))
+        decode(frame(number_of(Hello), cbor2.dumps([3, 1, 1, "", 0, 0, 0, b"", False])))
     with pytest.raises(ProtocolError, match=r"ExplainKey\.key must be 16 bytes"):
         decode(encode(ExplainKey(1, b"short")))
     with pytest.raises(ProtocolError, match=r"Goodbye\.message must be a text"):
-        decode(frame(FrameType.GOODBYE, cbor2.dumps(["ES1101", "x" * 5000])))
+        decode(frame(number_of(Goodbye), cbor2.dumps(["ES1101", "x" * 5000])))
 
 
 @pytest.mark.parametrize(
@@ -178,21 +190,21 @@ def test_a_hello_of_other_versions_is_read_and_one_of_this_version_must_be_whole
     """Its sender is told that the versions differ, not that its bytes make no sense."""
     other = PROTOCOL_VERSION + (-1 if not rest else 1)
     said = [2, other, other, "blue", 2, 1, 7, b"t" * 16, False, *rest]
-    (read,) = decode(frame(FrameType.HELLO, cbor2.dumps(said)))
+    (read,) = decode(frame(number_of(Hello), cbor2.dumps(said)))
     common = ("blue", 2, 1, 7, b"t" * 16) if not rest else ("", 0, 0, 0)
     assert read == Hello(Side.PEER, other, other, *common)
     said[1:3] = PROTOCOL_VERSION, PROTOCOL_VERSION
     if rest:
         with pytest.raises(ProtocolError, match="array of 15"):
-            decode(frame(FrameType.HELLO, cbor2.dumps(said)))
+            decode(frame(number_of(Hello), cbor2.dumps(said)))
 
 
 def test_a_client_that_says_what_only_nodes_have_is_refused() -> None:
     said = [1, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 0, 0, 7, b"", False]
-    (read,) = decode(frame(FrameType.HELLO, cbor2.dumps(said)))
+    (read,) = decode(frame(number_of(Hello), cbor2.dumps(said)))
     assert read == Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 0, 0, 7)
     with pytest.raises(ProtocolError, match="array of 9"):
-        decode(frame(FrameType.HELLO, cbor2.dumps([*said, b"m" * 16, "", b"d" * 16, "", 4, 4])))
+        decode(frame(number_of(Hello), cbor2.dumps([*said, b"m" * 16, "", b"d" * 16, "", 4, 4])))
 
 
 # --- bodies in structs ----------------------------------------------------------------------------
@@ -242,7 +254,7 @@ def test_a_stamp_that_no_producer_writes_is_refused(stamp: tuple[int, int, int, 
     payload = cbor2.dumps([b"e"])
     body = struct.pack(">QIHIQIQII", 1, 0, 0, 1, *stamp, len(payload)) + bytes(16) + payload
     with pytest.raises(ProtocolError, match=why):
-        decode(frame(FrameType.APPEND, body))
+        decode(frame(number_of(Append), body))
 
 
 def test_an_offset_that_nobody_remembers_is_minus_one_and_no_less() -> None:
@@ -257,14 +269,14 @@ def test_a_term_or_index_over_the_limit_is_refused() -> None:
     assert decode(encode(fine)) == [fine]
     for bomb in ((2**63, 0, 0), (limits.MAX_TERM + 1, 0, 0), (1, limits.MAX_INDEX + 1, 0), (1, 0, 2**63)):
         with pytest.raises(ProtocolError, match="over the limit"):
-            decode(frame(FrameType.VOTE_REQUEST, struct.pack(">QQQB", *bomb, 0)))
+            decode(frame(number_of(VoteRequest), struct.pack(">QQQB", *bomb, 0)))
 
 
 def test_unknown_flags_are_refused_rather_than_ignored() -> None:
     with pytest.raises(ProtocolError, match="unknown bit"):
-        decode(frame(FrameType.VOTE_REQUEST, struct.pack(">QQQB", 1, 1, 1, 4)))
+        decode(frame(number_of(VoteRequest), struct.pack(">QQQB", 1, 1, 1, 4)))
     with pytest.raises(ProtocolError, match="unknown bit"):
-        decode(frame(FrameType.READ, struct.pack(">QQIIB", 1, 1, 1, 1, 2)))
+        decode(frame(number_of(Read), struct.pack(">QQIIB", 1, 1, 1, 1, 2)))
 
 
 def test_a_damaged_record_in_append_entries_is_noticed() -> None:
@@ -476,6 +488,27 @@ def test_the_protocol_document_names_every_frame_and_its_number() -> None:
     text = PROTOCOL_MD.read_text(encoding="utf-8")
     for cls, codec in CODECS.items():
         assert f"| {codec.number:#04x} | `{cls.__name__}` |" in text
+
+
+def test_the_protocol_document_has_the_fields_of_every_message_in_their_order() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    for codec in TABLE:
+        name, fields = codec.message.__name__, list(codec.message.__dataclass_fields__)
+        (body,) = re.findall(rf"\| `{name}` \| (.*) \| [^|]* \|\n", text)
+        if body.startswith("CBOR: ") and codec.message is not Hello:
+            assert re.sub(r" \(.*?\)", "", body) == "CBOR: " + ", ".join(fields)
+        elif codec.kinds and codec.message is not Hello:
+            section = text.split(f"**{name}**")[1].split("**")[0]
+            told = [
+                (field or in_row, int(size or in_table))
+                for field, size, in_table, in_row in re.findall(r"(\w+) (\d)\b|\| (\d) \| (\w+)", section)
+            ]
+            sizes = [
+                (field, struct.calcsize(">" + kind.code))
+                for field, kind in zip(fields, codec.kinds, strict=True)
+                if isinstance(kind, Number)
+            ]
+            assert told == sizes + [("flags", 1)] * (len(sizes) < len(fields))
 
 
 def test_a_stamped_batch_keeps_its_stamp() -> None:

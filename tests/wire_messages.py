@@ -8,63 +8,17 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
-from esnode.messages import (
-    PROTOCOL_VERSION,
-    Append,
-    Appended,
-    CheckpointTaken,
-    CutPrefix,
-    Entries,
-    ExplainKey,
-    FaultsReply,
-    FetchSnapshot,
-    Goodbye,
-    HealFault,
-    Hello,
-    KeyExplained,
-    LeaderIs,
-    ListFaults,
-    OpenProducerSession,
-    PrefixCutTo,
-    ProducerOpened,
-    Read,
-    ReadEntries,
-    Records,
-    Refused,
-    SetFault,
-    Side,
-    SnapshotPiece,
-    StatusReply,
-    StatusRequest,
-    Subscribe,
-    TakeCheckpoint,
-    TransferLeadership,
-    Transferred,
-    Welcome,
-)
+from esnode.messages import PROTOCOL_VERSION, Append, Appended, Hello, LeaderIs, Records, Side
 from esnode.raft.entry import Entry, EntryKind, seal
-from esnode.raft.messages import (
-    AppendEntries,
-    AppendReject,
-    AppendReply,
-    Heartbeat,
-    HeartbeatReply,
-    LogPoint,
-    Rejoin,
-    RejoinReply,
-    TimeoutNow,
-    VoteReply,
-    VoteRequest,
-)
-from esnode.wire import FrameReader, Message
+from esnode.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, LogPoint
+from esnode.wire import CODECS, FrameReader, Message, fields
 from esnode.wire.chunks import Fragment, SnapshotChunk
-from esnode.wire.layout import FrameType
+from esnode.wire.table import TABLE
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
-indexes_or_none = st.integers(-1, limits.MAX_INDEX)
 versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
 digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 names = st.text(max_size=60)
@@ -78,6 +32,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
+maps = st.dictionaries(st.text(max_size=9), plain, max_size=5)
 
 
 @st.composite
@@ -183,18 +138,34 @@ def hellos(draw: st.DrawFn) -> Hello:
     return Hello(side, least, most, *common, *own)
 
 
+KINDS: dict[Any, st.SearchStrategy[Any]] = {
+    fields.CODE: codes,
+    fields.TEXT: st.text(max_size=99),
+    fields.VERSION: versions,
+    fields.truth: st.booleans(),
+    fields.key: st.binary(min_size=16, max_size=16),
+    fields.plain_map: maps,
+    fields.plain_maps: st.lists(maps, max_size=3),
+    fields.nodes: st.lists(u32, max_size=5),
+    fields.parameters: st.dictionaries(names, st.integers(-(2**63), 2**63 - 1), max_size=3),
+    fields.byte_strings: st.lists(st.binary(max_size=99), max_size=4),
+    fields.snapshot_piece: st.binary(max_size=200),
+}
+
+
+def of_kind(kind: Any) -> st.SearchStrategy[Any]:
+    """Any value that a field of this kind may have."""
+    if kind in KINDS:
+        return KINDS[kind]
+    return st.integers(kind.low, kind.high) if isinstance(kind, fields.Number) else names
+
+
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
+    **{codec.message: st.builds(codec.message, *map(of_kind, codec.kinds)) for codec in TABLE if codec.kinds},
     Hello: hellos(),
-    Welcome: st.builds(Welcome, versions, names, u32, u64),
-    Goodbye: st.builds(Goodbye, codes, st.text(max_size=99)),
     LeaderIs: st.builds(LeaderIs, terms, u32, names),
     Append: st.builds(Append, u64, batches(), u32),
     Appended: answers(),
-    Refused: st.builds(Refused, u64, codes, st.text(max_size=99)),
-    OpenProducerSession: st.builds(OpenProducerSession, u64, names, indexes, u64),
-    ProducerOpened: st.builds(ProducerOpened, u64, indexes, u32, indexes_or_none, indexes_or_none),
-    Read: st.builds(Read, u64, indexes, u32, u32, st.booleans()),
-    Subscribe: st.builds(Subscribe, u64, indexes),
     Records: st.builds(
         Records,
         u64,
@@ -203,60 +174,17 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
         st.integers(-1, 2**63 - 1),
         st.lists(entries().map(lambda e: e.record), max_size=4).map(tuple),
     ),
-    StatusRequest: st.builds(StatusRequest, u64),
-    StatusReply: st.builds(StatusReply, u64, st.dictionaries(st.text(max_size=9), plain, max_size=5)),
-    TransferLeadership: st.builds(TransferLeadership, u64, u32),
-    Transferred: st.builds(Transferred, u64, u32, u32),
-    ExplainKey: st.builds(ExplainKey, u64, st.binary(min_size=16, max_size=16)),
-    SetFault: st.builds(
-        SetFault,
-        u64,
-        names,
-        names,
-        st.lists(u32, max_size=5),
-        names,
-        st.dictionaries(names, st.integers(-(2**63), 2**63 - 1), max_size=3),
-        st.integers(-(2**63), 2**63 - 1),
-    ),
-    HealFault: st.builds(HealFault, u64, names),
-    ListFaults: st.builds(ListFaults, u64),
-    FaultsReply: st.builds(
-        FaultsReply, u64, st.lists(st.dictionaries(st.text(max_size=9), plain, max_size=5), max_size=3)
-    ),
-    ReadEntries: st.builds(ReadEntries, u64, indexes, u32, st.booleans()),
-    Entries: st.builds(Entries, u64, indexes, indexes, st.lists(st.binary(max_size=99), max_size=4)),
-    FetchSnapshot: st.builds(FetchSnapshot, u64),
-    SnapshotPiece: st.builds(
-        SnapshotPiece,
-        u64,
-        indexes,
-        terms,
-        indexes,
-        st.integers(0, 2**63 - 1),
-        st.integers(0, limits.MAX_SNAPSHOT_BYTES),
-        st.integers(0, limits.MAX_SNAPSHOT_BYTES),
-        st.binary(max_size=200),
-    ),
-    CutPrefix: st.builds(CutPrefix, u64, indexes),
-    PrefixCutTo: st.builds(PrefixCutTo, u64, indexes, indexes),
-    TakeCheckpoint: st.builds(TakeCheckpoint, u64),
-    CheckpointTaken: st.builds(CheckpointTaken, u64, indexes),
-    KeyExplained: st.builds(
-        KeyExplained, u64, st.integers(-1, limits.MAX_INDEX), st.integers(-(2**63), 2**63 - 1)
-    ),
-    VoteRequest: st.builds(VoteRequest, terms, indexes, terms, st.booleans(), st.booleans()),
-    VoteReply: st.builds(VoteReply, terms, st.booleans(), st.booleans()),
     AppendEntries: appends_of_entries(),
-    AppendReply: st.builds(AppendReply, terms, indexes),
-    AppendReject: st.builds(AppendReject, terms, indexes, indexes, terms),
     Heartbeat: heartbeats(),
     HeartbeatReply: heartbeat_replies(),
-    TimeoutNow: st.builds(TimeoutNow, terms),
-    Rejoin: st.builds(Rejoin, u64),
-    RejoinReply: st.builds(RejoinReply, terms, u64, st.booleans(), indexes, terms),
     SnapshotChunk: snapshot_chunks(),
     Fragment: fragments(),
 }
+
+
+def number_of(cls: type[Message]) -> int:
+    """The byte that says what a frame is."""
+    return CODECS[cls].number
 
 
 def messages() -> st.SearchStrategy[Message]:
@@ -276,4 +204,4 @@ def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int 
     """An Append frame with whatever counts a liar writes."""
     size = len(payload) if payload_len is None else payload_len
     head = struct.pack(">QIHIQIQII", 1, 0, 0, count, 0, 0, 0, 0, size)
-    return frame(FrameType.APPEND, head + bytes(16 * (count if keys is None else keys)) + payload)
+    return frame(number_of(Append), head + bytes(16 * (count if keys is None else keys)) + payload)

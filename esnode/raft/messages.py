@@ -163,7 +163,7 @@ class TimeoutNow:
     term: int
 
 
-RaftMessage = (
+OnePieceMessage = (
     VoteRequest
     | VoteReply
     | AppendEntries
@@ -171,9 +171,9 @@ RaftMessage = (
     | AppendReject
     | Heartbeat
     | HeartbeatReply
-    | InstallSnapshot
     | TimeoutNow
 )
+RaftMessage = OnePieceMessage | InstallSnapshot
 """What is said in a term, and void once that term is over."""
 
 

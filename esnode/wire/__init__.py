@@ -2,7 +2,9 @@
 
 from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
 from esnode.wire.fragments import FragmentAssembler
-from esnode.wire.frames import CODECS, Codec, FrameReader, Message, encode, encode_parts
+from esnode.wire.frames import FrameReader, encode, encode_parts
+from esnode.wire.layout import Codec
+from esnode.wire.table import CODECS, Message
 
 __all__ = [
     "CODECS",

@@ -1,8 +1,8 @@
-"""The frequent messages between clients and nodes: fixed structs, then bytes as they are.
+"""The frequent messages between clients and nodes that end in bytes: a fixed struct, then these as they are.
 
 Decides the layout of each and refuses what no honest sender sends: counts that do not match their
-bytes, offsets over the limit, a payload of another shape. Payloads and records stay opaque. An
-`encode_*` gives the whole frame; a `decode_*` reads the body `data[start:end]`. Called by `frames`.
+bytes, offsets over the limit, a payload of another shape. Payloads and records stay opaque. `*_parts` gives
+the body; a `decode_*` reads the body `data[start:end]`. Called by `table`.
 """
 
 import struct
@@ -11,37 +11,24 @@ from typing import Final
 from esnode import limits
 from esnode.dedup.batch import ARRAY_HEADS, UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp
 from esnode.errors import ProtocolError
-from esnode.messages import Append, Appended, LeaderIs, Read, Records, Subscribe
+from esnode.messages import Append, Appended, LeaderIs, Records
 from esnode.wire.layout import (
-    LENGTH_BYTES,
-    FrameType,
     after,
-    check_flags,
     check_indexes,
     check_terms,
-    exactly,
-    layout,
     pack_records,
     split_records,
 )
 
 # request_id | run | partition | count | producer_id | epoch | sequence | covered | payload_len
-_APPEND, _APPEND_BODY = layout("QIHIQIQII")
+_APPEND: Final = struct.Struct(">QIHIQIQII")
 # request_id | duplicates | number of ranges, then base_offset and count of each
-_APPENDED, _APPENDED_BODY = layout("QII")
+_APPENDED: Final = struct.Struct(">QII")
 _RANGE: Final = struct.Struct(">qI")
 # request_id | first_offset | next_offset | silence_ms | number of records, then length and bytes of each
-_RECORDS, _RECORDS_BODY = layout("QQQqI")
-# request_id | from_offset | max_events | max_bytes | flags (1: linearizable)
-_READ, _READ_BODY = layout("QQIIB")
-# request_id | from_offset
-_SUBSCRIBE, _SUBSCRIBE_BODY = layout("QQ")
+_RECORDS: Final = struct.Struct(">QQQqI")
 # term | leader | length of the address, then the address
-_LEADER_IS, _LEADER_IS_BODY = layout("QIH")
-
-# A plain integer packs faster than a member of an enumeration.
-_APPEND_TYPE: Final = FrameType.APPEND.value
-_APPENDED_TYPE: Final = FrameType.APPENDED.value
+_LEADER_IS: Final = struct.Struct(">QIH")
 
 
 def check_payload(count: int, payload: bytes) -> None:
@@ -83,13 +70,11 @@ def _long_event(length: bytes) -> int:
 
 
 def append_parts(message: Append) -> list[bytes]:
-    """The frame of an `Append` in parts, its content as it is; without a producer the stamp is zeros."""
+    """The body of an `Append`, its content as it is; without a producer the stamp is zeros."""
     batch = message.batch
     stamp = batch.producer
-    keys, payload = batch.keys, batch.payload
+    payload = batch.payload
     head = _APPEND.pack(
-        _APPEND.size - LENGTH_BYTES + len(keys) + len(payload),
-        _APPEND_TYPE,
         message.request_id,
         message.run,
         batch.partition,
@@ -100,14 +85,14 @@ def append_parts(message: Append) -> list[bytes]:
         stamp.covered if stamp else 0,
         len(payload),
     )
-    return [head, keys, payload]
+    return [head, batch.keys, payload]
 
 
 def decode_append(data: bytes, start: int, end: int) -> Append:
     """The `Append` at `data[start:end]`; raises `ProtocolError`."""
-    keys_start = after("Append", start, _APPEND_BODY.size, end)
+    keys_start = after("Append", start, _APPEND.size, end)
     request_id, run, partition, count, producer_id, epoch, sequence, covered, payload_len = (
-        _APPEND_BODY.unpack_from(data, start)
+        _APPEND.unpack_from(data, start)
     )
     if not 0 < count <= limits.MAX_BATCH_EVENTS:
         raise ProtocolError(
@@ -135,18 +120,17 @@ def decode_append(data: bytes, start: int, end: int) -> Append:
     return Append(request_id, batch, run)
 
 
-def encode_appended(message: Appended) -> bytes:
-    """The frame of an `Appended`."""
+def appended_parts(message: Appended) -> list[bytes]:
+    """The body of an `Appended`."""
     ranges = message.ranges
-    size = _APPENDED.size - LENGTH_BYTES + _RANGE.size * len(ranges)
-    head = _APPENDED.pack(size, _APPENDED_TYPE, message.request_id, message.duplicates, len(ranges))
-    return head + b"".join([_RANGE.pack(part.base_offset, part.count) for part in ranges])
+    head = _APPENDED.pack(message.request_id, message.duplicates, len(ranges))
+    return [head, *[_RANGE.pack(part.base_offset, part.count) for part in ranges]]
 
 
 def decode_appended(data: bytes, start: int, end: int) -> Appended:
     """The `Appended` at `data[start:end]`; raises `ProtocolError`."""
-    at = after("Appended", start, _APPENDED_BODY.size, end)
-    request_id, duplicates, number = _APPENDED_BODY.unpack_from(data, start)
+    at = after("Appended", start, _APPENDED.size, end)
+    request_id, duplicates, number = _APPENDED.unpack_from(data, start)
     if at + _RANGE.size * number != end:
         raise ProtocolError(f"an Appended of {number} ranges has a wrong size")
     ranges = []
@@ -165,61 +149,22 @@ def decode_appended(data: bytes, start: int, end: int) -> Appended:
     return Appended(request_id, tuple(ranges), duplicates)
 
 
-def encode_read(message: Read) -> bytes:
-    """The frame of a `Read`."""
-    return _READ.pack(
-        _READ.size - LENGTH_BYTES,
-        FrameType.READ,
-        message.request_id,
-        message.from_offset,
-        message.max_events,
-        message.max_bytes,
-        message.linearizable,
-    )
-
-
-def decode_read(data: bytes, start: int, end: int) -> Read:
-    """The `Read` at `data[start:end]`; raises `ProtocolError`."""
-    exactly("Read", start, _READ_BODY.size, end)
-    request_id, from_offset, max_events, max_bytes, flags = _READ_BODY.unpack_from(data, start)
-    check_indexes(from_offset)
-    check_flags(flags, known=1)
-    return Read(request_id, from_offset, max_events, max_bytes, bool(flags))
-
-
-def encode_subscribe(message: Subscribe) -> bytes:
-    """The frame of a `Subscribe`."""
-    size = _SUBSCRIBE.size - LENGTH_BYTES
-    return _SUBSCRIBE.pack(size, FrameType.SUBSCRIBE, message.request_id, message.from_offset)
-
-
-def decode_subscribe(data: bytes, start: int, end: int) -> Subscribe:
-    """The `Subscribe` at `data[start:end]`; raises `ProtocolError`."""
-    exactly("Subscribe", start, _SUBSCRIBE_BODY.size, end)
-    request_id, from_offset = _SUBSCRIBE_BODY.unpack_from(data, start)
-    check_indexes(from_offset)
-    return Subscribe(request_id, from_offset)
-
-
-def encode_records(message: Records) -> bytes:
-    """The frame of `Records`."""
-    packed = b"".join(pack_records(message.records))
+def records_parts(message: Records) -> list[bytes]:
+    """The body of `Records`."""
     head = _RECORDS.pack(
-        _RECORDS.size - LENGTH_BYTES + len(packed),
-        FrameType.RECORDS,
         message.request_id,
         message.first_offset,
         message.next_offset,
         message.silence_ms,
         len(message.records),
     )
-    return head + packed
+    return [head, *pack_records(message.records)]
 
 
 def decode_records(data: bytes, start: int, end: int) -> Records:
     """The `Records` at `data[start:end]`; raises `ProtocolError`. Their checksums are the reader's."""
-    at = after("Records", start, _RECORDS_BODY.size, end)
-    request_id, first_offset, next_offset, silence_ms, number = _RECORDS_BODY.unpack_from(data, start)
+    at = after("Records", start, _RECORDS.size, end)
+    request_id, first_offset, next_offset, silence_ms, number = _RECORDS.unpack_from(data, start)
     check_indexes(first_offset, next_offset)
     if silence_ms < -1:
         raise ProtocolError(f"a silence of {silence_ms} ms has no meaning")
@@ -227,17 +172,16 @@ def decode_records(data: bytes, start: int, end: int) -> Records:
     return Records(request_id, first_offset, next_offset, silence_ms, records)
 
 
-def encode_leader_is(message: LeaderIs) -> bytes:
-    """The frame of a `LeaderIs`."""
+def leader_is_parts(message: LeaderIs) -> list[bytes]:
+    """The body of a `LeaderIs`."""
     address = message.address.encode()
-    size = _LEADER_IS.size - LENGTH_BYTES + len(address)
-    return _LEADER_IS.pack(size, FrameType.LEADER_IS, message.term, message.leader, len(address)) + address
+    return [_LEADER_IS.pack(message.term, message.leader, len(address)), address]
 
 
 def decode_leader_is(data: bytes, start: int, end: int) -> LeaderIs:
     """The `LeaderIs` at `data[start:end]`; raises `ProtocolError`."""
-    at = after("LeaderIs", start, _LEADER_IS_BODY.size, end)
-    term, leader, length = _LEADER_IS_BODY.unpack_from(data, start)
+    at = after("LeaderIs", start, _LEADER_IS.size, end)
+    term, leader, length = _LEADER_IS.unpack_from(data, start)
     check_terms(term)
     if at + length != end:
         raise ProtocolError(f"a LeaderIs with an address of {length} bytes has a wrong size")

@@ -7,7 +7,8 @@ side is `outbox.py`. Called by the replication.
 
 from esnode.errors import ProtocolError
 from esnode.wire.chunks import Fragment
-from esnode.wire.frames import Message, decode
+from esnode.wire.frames import decode
+from esnode.wire.table import Message
 
 
 class FragmentAssembler:

@@ -7,206 +7,33 @@ one of three declared errors. docs/protocol.md shows every frame. Called by `con
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from esnode import limits
-from esnode.errors import Bug, DamagedRecord, FrameTooLarge, ProtocolError
-from esnode.messages import (
-    Append,
-    Appended,
-    CheckpointTaken,
-    CutPrefix,
-    Entries,
-    ExplainKey,
-    FaultsReply,
-    FetchSnapshot,
-    Goodbye,
-    HealFault,
-    Hello,
-    KeyExplained,
-    LeaderIs,
-    ListFaults,
-    OpenProducerSession,
-    PrefixCutTo,
-    ProducerOpened,
-    Read,
-    ReadEntries,
-    Records,
-    Refused,
-    SetFault,
-    SnapshotPiece,
-    StatusReply,
-    StatusRequest,
-    Subscribe,
-    TakeCheckpoint,
-    TransferLeadership,
-    Transferred,
-    Welcome,
-)
-from esnode.raft.messages import (
-    AppendEntries,
-    AppendReject,
-    AppendReply,
-    Heartbeat,
-    HeartbeatReply,
-    Rejoin,
-    RejoinReply,
-    TimeoutNow,
-    VoteReply,
-    VoteRequest,
-)
-from esnode.wire import cbor, clients, peers
-from esnode.wire.chunks import Fragment, SnapshotChunk
-from esnode.wire.layout import LENGTH_BYTES, PREFIX, FrameType
-
-Message = (
-    Hello
-    | Welcome
-    | Goodbye
-    | LeaderIs
-    | Append
-    | Appended
-    | Refused
-    | OpenProducerSession
-    | ProducerOpened
-    | Read
-    | Subscribe
-    | Records
-    | StatusRequest
-    | StatusReply
-    | TransferLeadership
-    | Transferred
-    | ExplainKey
-    | KeyExplained
-    | SetFault
-    | HealFault
-    | ListFaults
-    | FaultsReply
-    | ReadEntries
-    | Entries
-    | FetchSnapshot
-    | SnapshotPiece
-    | CutPrefix
-    | PrefixCutTo
-    | TakeCheckpoint
-    | CheckpointTaken
-    | VoteRequest
-    | VoteReply
-    | AppendEntries
-    | AppendReply
-    | AppendReject
-    | Heartbeat
-    | HeartbeatReply
-    | TimeoutNow
-    | Rejoin
-    | RejoinReply
-    | SnapshotChunk
-    | Fragment
-)
-"""All that has a frame. An `InstallSnapshot` travels as `SnapshotChunk`s, see `chunks`."""
-
-
-class Codec(NamedTuple):
-    """How one type of message becomes a frame and comes back.
-
-    `encode` gives the whole frame; `decode(data, start, end)` reads the body `data[start:end]`.
-    """
-
-    number: FrameType
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes, int, int], Message]
-
-
-def _rare(number: FrameType, cls: type[cbor.RareMessage]) -> Codec:
-    """The codec of a message whose body is CBOR."""
-
-    def encode_rare(message: cbor.RareMessage) -> bytes:
-        body = cbor.encode_body(message)
-        return PREFIX.pack(1 + len(body), number) + body
-
-    def decode_rare(data: bytes, start: int, end: int) -> Message:
-        return cbor.decode_body(cls, data[start:end])
-
-    return Codec(number, encode_rare, decode_rare)
-
-
-def _joined(parts: Callable[[Any], list[bytes]]) -> Callable[[Any], bytes]:
-    """The encoder of a frame that is made in parts."""
-    return lambda message: b"".join(parts(message))
-
-
-_C: Final = clients
-_P: Final = peers
-_T: Final = FrameType
-
-CODECS: Final[dict[type[Message], Codec]] = {
-    Hello: _rare(_T.HELLO, Hello),
-    Welcome: _rare(_T.WELCOME, Welcome),
-    Goodbye: _rare(_T.GOODBYE, Goodbye),
-    LeaderIs: Codec(_T.LEADER_IS, _C.encode_leader_is, _C.decode_leader_is),
-    Append: Codec(_T.APPEND, _joined(_C.append_parts), _C.decode_append),
-    Appended: Codec(_T.APPENDED, _C.encode_appended, _C.decode_appended),
-    Refused: _rare(_T.REFUSED, Refused),
-    OpenProducerSession: _rare(_T.OPEN_PRODUCER_SESSION, OpenProducerSession),
-    ProducerOpened: _rare(_T.PRODUCER_OPENED, ProducerOpened),
-    Read: Codec(_T.READ, _C.encode_read, _C.decode_read),
-    Subscribe: Codec(_T.SUBSCRIBE, _C.encode_subscribe, _C.decode_subscribe),
-    Records: Codec(_T.RECORDS, _C.encode_records, _C.decode_records),
-    StatusRequest: _rare(_T.STATUS_REQUEST, StatusRequest),
-    StatusReply: _rare(_T.STATUS_REPLY, StatusReply),
-    TransferLeadership: _rare(_T.TRANSFER_LEADERSHIP, TransferLeadership),
-    Transferred: _rare(_T.TRANSFERRED, Transferred),
-    ExplainKey: _rare(_T.EXPLAIN_KEY, ExplainKey),
-    KeyExplained: _rare(_T.KEY_EXPLAINED, KeyExplained),
-    SetFault: _rare(_T.SET_FAULT, SetFault),
-    HealFault: _rare(_T.HEAL_FAULT, HealFault),
-    ListFaults: _rare(_T.LIST_FAULTS, ListFaults),
-    FaultsReply: _rare(_T.FAULTS_REPLY, FaultsReply),
-    ReadEntries: _rare(_T.READ_ENTRIES, ReadEntries),
-    Entries: _rare(_T.ENTRIES, Entries),
-    FetchSnapshot: _rare(_T.FETCH_SNAPSHOT, FetchSnapshot),
-    SnapshotPiece: _rare(_T.SNAPSHOT_PIECE, SnapshotPiece),
-    CutPrefix: _rare(_T.CUT_PREFIX, CutPrefix),
-    PrefixCutTo: _rare(_T.PREFIX_CUT_TO, PrefixCutTo),
-    TakeCheckpoint: _rare(_T.TAKE_CHECKPOINT, TakeCheckpoint),
-    CheckpointTaken: _rare(_T.CHECKPOINT_TAKEN, CheckpointTaken),
-    VoteRequest: Codec(_T.VOTE_REQUEST, _P.encode_vote_request, _P.decode_vote_request),
-    VoteReply: Codec(_T.VOTE_REPLY, _P.encode_vote_reply, _P.decode_vote_reply),
-    AppendEntries: Codec(_T.APPEND_ENTRIES, _joined(_P.append_entries_parts), _P.decode_append_entries),
-    AppendReply: Codec(_T.APPEND_REPLY, _P.encode_append_reply, _P.decode_append_reply),
-    AppendReject: Codec(_T.APPEND_REJECT, _P.encode_append_reject, _P.decode_append_reject),
-    Heartbeat: Codec(_T.HEARTBEAT, _P.encode_heartbeat, _P.decode_heartbeat),
-    HeartbeatReply: Codec(_T.HEARTBEAT_REPLY, _P.encode_heartbeat_reply, _P.decode_heartbeat_reply),
-    TimeoutNow: Codec(_T.TIMEOUT_NOW, _P.encode_timeout_now, _P.decode_timeout_now),
-    Rejoin: Codec(_T.REJOIN, _P.encode_rejoin, _P.decode_rejoin),
-    RejoinReply: Codec(_T.REJOIN_REPLY, _P.encode_rejoin_reply, _P.decode_rejoin_reply),
-    SnapshotChunk: Codec(_T.SNAPSHOT_CHUNK, _P.encode_snapshot_chunk, _P.decode_snapshot_chunk),
-    Fragment: Codec(_T.FRAGMENT, _P.encode_fragment, _P.decode_fragment),
-}
+from esnode.errors import DamagedRecord, FrameTooLarge, ProtocolError
+from esnode.messages import Append
+from esnode.raft.messages import AppendEntries
+from esnode.wire.chunks import Fragment
+from esnode.wire.layout import LENGTH_BYTES
+from esnode.wire.table import CODECS, Message
 
 _ENCODERS: Final = {cls: codec.encode for cls, codec in CODECS.items()}
-_DECODERS: Final = {int(codec.number): codec.decode for codec in CODECS.values()}
-_PARTS: Final[dict[type[Message], Callable[[Any], list[bytes]]]] = {
-    Append: clients.append_parts,
-    AppendEntries: peers.append_entries_parts,
+_DECODERS: Final[dict[int, Callable[[bytes, int, int], Message]]] = {
+    codec.number: codec.decode for codec in CODECS.values()
 }
-"""What carries events: their bytes need not be copied into a frame before they leave."""
+_PARTS: Final = {cls: codec.parts for cls, codec in CODECS.items() if codec.parts}
 _LENGTH: Final = struct.Struct(">I")
 _SMALL_PIECE_BYTES: Final = 4096
 
 
-def encode_parts(message: Append | AppendEntries) -> list[bytes]:
-    """The frame of `message` in parts, to be sent one after the other; checked as `encode` does."""
-    parts = _PARTS[type(message)](message)
-    _check_size(message, sum(map(len, parts)))
-    return parts
+def encode_parts(message: Append | AppendEntries | Fragment) -> list[bytes]:
+    """The frame of `message` in parts, to be sent one after the other: its bytes need not be copied."""
+    return _PARTS[type(message)](message)
 
 
 def encode(message: Message) -> bytes:
     """The whole frame of `message`, length first. One over the frame limit is a `Bug` of this side."""
-    frame = _ENCODERS[type(message)](message)
-    _check_size(message, len(frame))
-    return frame
+    return _ENCODERS[type(message)](message)
 
 
 def decode(frame: bytes) -> Message:
@@ -215,11 +42,6 @@ def decode(frame: bytes) -> Message:
     if decoder is None:
         raise ProtocolError(f"the frame type {frame[0]:#04x} is not known")
     return decoder(frame, 1, len(frame))
-
-
-def _check_size(message: Message, size_bytes: int) -> None:
-    if size_bytes > LENGTH_BYTES + limits.MAX_FRAME_BYTES:
-        raise Bug(f"a {type(message).__name__} of {size_bytes} bytes is over the frame limit")
 
 
 class FrameReader:

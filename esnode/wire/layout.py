@@ -1,18 +1,17 @@
-"""What the layouts of all frames share: the type numbers, the prefix, and the checks of ranges.
+"""What the layouts of all frames share: a row of the table, the prefix, and the checks of ranges.
 
 Every frame is a length (4 bytes, of what follows it), a type (1 byte) and a body; all integers are
-big-endian. Never knows a message. Called by `frames`, `clients` and `peers`.
+big-endian. Never knows a message. Called by all other modules of the wire.
 """
 
-import enum
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 from esnode import limits
-from esnode.errors import ProtocolError
+from esnode.errors import Bug, ProtocolError
 
-PREFIX: Final = struct.Struct(">IB")
+_PREFIX: Final = struct.Struct(">IB")
 """Length of what follows the length, and type."""
 LENGTH_BYTES: Final = 4
 MAX_LOG_TIME_MS: Final = 2**63 - 1
@@ -20,58 +19,46 @@ MAX_LOG_TIME_MS: Final = 2**63 - 1
 _U32: Final = struct.Struct(">I")
 
 
-class FrameType(enum.IntEnum):
-    """The byte that says what a frame is. Numbers are never used again for something else."""
+class Codec(NamedTuple):
+    """A row of the table: how one type of message becomes a frame and comes back.
 
-    HELLO = 0x01
-    WELCOME = 0x02
-    GOODBYE = 0x03
-    LEADER_IS = 0x04
+    `encode` gives the whole frame; `decode(data, start, end)` reads the body `data[start:end]`. `parts` gives
+    the frame in parts, where that saves a copy. `kinds` are those of the fields, where the row names them.
+    """
 
-    APPEND = 0x10
-    APPENDED = 0x11
-    REFUSED = 0x12
-    OPEN_PRODUCER_SESSION = 0x13
-    PRODUCER_OPENED = 0x14
-    READ = 0x15
-    SUBSCRIBE = 0x16
-    RECORDS = 0x17
-    STATUS_REQUEST = 0x18
-    STATUS_REPLY = 0x19
-    TRANSFER_LEADERSHIP = 0x1A
-    TRANSFERRED = 0x1B
-    EXPLAIN_KEY = 0x1C
-    KEY_EXPLAINED = 0x1D
-    SET_FAULT = 0x1E
-    HEAL_FAULT = 0x1F
-    LIST_FAULTS = 0x20
-    FAULTS_REPLY = 0x21
-    READ_ENTRIES = 0x28
-    ENTRIES = 0x29
-    FETCH_SNAPSHOT = 0x2A
-    SNAPSHOT_PIECE = 0x2B
-    CUT_PREFIX = 0x2C
-    PREFIX_CUT_TO = 0x2D
-    TAKE_CHECKPOINT = 0x2E
-    CHECKPOINT_TAKEN = 0x2F
-
-    VOTE_REQUEST = 0x40
-    VOTE_REPLY = 0x41
-    APPEND_ENTRIES = 0x42
-    APPEND_REPLY = 0x43
-    APPEND_REJECT = 0x44
-    HEARTBEAT = 0x45
-    HEARTBEAT_REPLY = 0x46
-    TIMEOUT_NOW = 0x47
-    SNAPSHOT_CHUNK = 0x48
-    REJOIN = 0x49
-    REJOIN_REPLY = 0x4A
-    FRAGMENT = 0x4B
+    message: type[Any]
+    number: int
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes, int, int], Any]
+    parts: Callable[[Any], list[bytes]] | None = None
+    kinds: tuple[Callable[[object], Any], ...] = ()
 
 
-def layout(fields: str) -> tuple[struct.Struct, struct.Struct]:
-    """The struct of a whole frame's fixed part, prefix included, and that of the body alone."""
-    return struct.Struct(">IB" + fields), struct.Struct(">" + fields)
+def own(
+    number: int,
+    cls: type[Any],
+    body_parts: Callable[[Any], list[bytes]],
+    decode: Callable[[bytes, int, int], Any],
+) -> Codec:
+    """The row of a message with functions of its own; `body_parts` gives the body in a new list."""
+
+    def parts(message: Any) -> list[bytes]:
+        body = body_parts(message)
+        body[0] = prefix(number, sum(map(len, body))) + body[0]
+        return body
+
+    def encode(message: Any) -> bytes:
+        body = b"".join(body_parts(message))
+        return prefix(number, len(body)) + body
+
+    return Codec(cls, number, encode, decode, parts)
+
+
+def prefix(number: int, body_bytes: int) -> bytes:
+    """What every frame begins with. One over the frame limit is a `Bug` of this side."""
+    if body_bytes >= limits.MAX_FRAME_BYTES:
+        raise Bug(f"a frame of type {number:#04x} and {body_bytes + 1} bytes is over the frame limit")
+    return _PREFIX.pack(1 + body_bytes, number)
 
 
 def exactly(name: str, start: int, size: int, end: int) -> None:

@@ -24,17 +24,16 @@ from esnode.errors import (
     PeerError,
     ProtocolError,
 )
-from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side
-from esnode.raft.messages import Heartbeat
+from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Records, Side
+from esnode.raft.messages import AppendEntries, Heartbeat
 from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.cbor import load
-from esnode.wire.layout import FrameType
 
 from . import samples
 from .target import Finding, told
 
 DECLARED: Final = (ProtocolError, FrameTooLarge, DamagedRecord)
-_RECORDS_AT: Final = {FrameType.APPEND_ENTRIES: 36, FrameType.RECORDS: 36}
+_RECORDS_AT: Final = {CODECS[AppendEntries].number: 36, CODECS[Records].number: 36}
 """Where in the body of a frame the first record stands."""
 
 
@@ -71,7 +70,7 @@ def mended(stream: bytes) -> bytes:
         if not 0 < length <= limits.MAX_FRAME_BYTES or end > len(out):
             end = len(out)
             out[at : at + 4] = (end - at - 4).to_bytes(4, "big")
-        first = _RECORDS_AT.get(out[at + 4])  # type: ignore[call-overload]
+        first = _RECORDS_AT.get(out[at + 4])
         if first is not None:
             _mend_records(out, at + 5 + first, end)
         at = end

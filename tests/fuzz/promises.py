@@ -9,10 +9,10 @@ import struct
 
 from esnode import limits
 from esnode.errors import FrameTooLarge, ProtocolError
-from esnode.wire import FrameReader, SnapshotAssembler, encode
+from esnode.messages import Append
+from esnode.wire import CODECS, FrameReader, SnapshotAssembler, encode
 from esnode.wire.cbor import load
 from esnode.wire.chunks import SnapshotChunk
-from esnode.wire.layout import FrameType
 
 PROMISES = (0x40000000, 2**31, 2**32 - 1, limits.MAX_FRAME_BYTES + 1)
 
@@ -21,13 +21,13 @@ def frames() -> None:
     """Headers over the limit; and as many as a node has connections that promise just what is allowed."""
     for length in PROMISES:
         try:
-            FrameReader().feed(struct.pack(">IB", length, FrameType.APPEND))
+            FrameReader().feed(struct.pack(">IB", length, CODECS[Append].number))
         except FrameTooLarge:
             continue
         raise AssertionError(f"a header of {length} bytes was taken")
     readers = [FrameReader() for _ in range(limits.MAX_CLIENT_CONNECTIONS)]
     for reader in readers:
-        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, FrameType.APPEND)) == []
+        assert reader.feed(struct.pack(">IB", limits.MAX_FRAME_BYTES, CODECS[Append].number)) == []
 
 
 def bodies() -> None:
