@@ -1,8 +1,6 @@
 """What goes through the wire comes out the same; what is no message comes out as a declared error."""
 
-import re
 import struct
-from pathlib import Path
 from typing import get_args
 
 import cbor2
@@ -38,7 +36,6 @@ from esnode.raft.messages import (
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
-from esnode.wire.fields import Number
 from esnode.wire.fragments import FragmentAssembler
 from esnode.wire.layout import LENGTH_BYTES
 from esnode.wire.table import TABLE
@@ -46,7 +43,6 @@ from tests.wire_messages import MESSAGES, batches, decode, frame, keyed, number_
 from tests.wire_messages import messages as any_message
 
 DECLARED = (ProtocolError, FrameTooLarge, DamagedRecord)
-PROTOCOL_MD = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
 
 
 # --- what is sent arrives -------------------------------------------------------------------------
@@ -468,47 +464,6 @@ def test_a_fragment_outside_its_frame_is_refused(total: int, position: int, size
 def test_fragments_of_what_is_no_message_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         FragmentAssembler().add(Fragment(len(data), 0, data))
-
-
-# --- the document ---------------------------------------------------------------------------------
-
-
-def test_the_worked_examples_of_the_protocol_document_decode() -> None:
-    text = PROTOCOL_MD.read_text(encoding="utf-8")
-    examples = re.findall(r"```hex\n(.*?)```\n+Decodes to `([^\n]+)`\n", text, re.DOTALL)
-    assert len(examples) >= 3
-    for dump, expected in examples:
-        data = bytes.fromhex("".join(line.split("#")[0] for line in dump.splitlines()))
-        (message,) = decode(data)
-        assert repr(message) == expected
-        assert encode(message) == data
-
-
-def test_the_protocol_document_names_every_frame_and_its_number() -> None:
-    text = PROTOCOL_MD.read_text(encoding="utf-8")
-    for cls, codec in CODECS.items():
-        assert f"| {codec.number:#04x} | `{cls.__name__}` |" in text
-
-
-def test_the_protocol_document_has_the_fields_of_every_message_in_their_order() -> None:
-    text = PROTOCOL_MD.read_text(encoding="utf-8")
-    for codec in TABLE:
-        name, fields = codec.message.__name__, list(codec.message.__dataclass_fields__)
-        (body,) = re.findall(rf"\| `{name}` \| (.*) \| [^|]* \|\n", text)
-        if body.startswith("CBOR: ") and codec.message is not Hello:
-            assert re.sub(r" \(.*?\)", "", body) == "CBOR: " + ", ".join(fields)
-        elif codec.kinds and codec.message is not Hello:
-            section = text.split(f"**{name}**")[1].split("**")[0]
-            told = [
-                (field or in_row, int(size or in_table))
-                for field, size, in_table, in_row in re.findall(r"(\w+) (\d)\b|\| (\d) \| (\w+)", section)
-            ]
-            sizes = [
-                (field, struct.calcsize(">" + kind.code))
-                for field, kind in zip(fields, codec.kinds, strict=True)
-                if isinstance(kind, Number)
-            ]
-            assert told == sizes + [("flags", 1)] * (len(sizes) < len(fields))
 
 
 def test_a_stamped_batch_keeps_its_stamp() -> None:

@@ -1,0 +1,51 @@
+"""What docs/protocol.md says of the frames is what the table of messages does."""
+
+import re
+import struct
+from pathlib import Path
+
+from esnode.messages import Hello
+from esnode.wire import CODECS, encode
+from esnode.wire.fields import Number
+from esnode.wire.table import TABLE
+from tests.wire_messages import decode
+
+PROTOCOL_MD = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+
+
+def test_the_worked_examples_of_the_protocol_document_decode() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    examples = re.findall(r"```hex\n(.*?)```\n+Decodes to `([^\n]+)`\n", text, re.DOTALL)
+    assert len(examples) >= 3
+    for dump, expected in examples:
+        data = bytes.fromhex("".join(line.split("#")[0] for line in dump.splitlines()))
+        (message,) = decode(data)
+        assert repr(message) == expected
+        assert encode(message) == data
+
+
+def test_the_protocol_document_names_every_frame_and_its_number() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    for cls, codec in CODECS.items():
+        assert f"| {codec.number:#04x} | `{cls.__name__}` |" in text
+
+
+def test_the_protocol_document_has_the_fields_of_every_message_in_their_order() -> None:
+    text = PROTOCOL_MD.read_text(encoding="utf-8")
+    for codec in TABLE:
+        name, fields = codec.message.__name__, list(codec.message.__dataclass_fields__)
+        (body,) = re.findall(rf"\| `{name}` \| (.*) \| [^|]* \|\n", text)
+        if body.startswith("CBOR: ") and codec.message is not Hello:
+            assert re.sub(r" \(.*?\)", "", body) == "CBOR: " + ", ".join(fields)
+        elif codec.kinds and codec.message is not Hello:
+            section = text.split(f"**{name}**")[1].split("**")[0]
+            told = [
+                (field or in_row, int(size or in_table))
+                for field, size, in_table, in_row in re.findall(r"(\w+) (\d)\b|\| (\d) \| (\w+)", section)
+            ]
+            sizes = [
+                (field, struct.calcsize(">" + kind.code))
+                for field, kind in zip(fields, codec.kinds, strict=True)
+                if isinstance(kind, Number)
+            ]
+            assert told == sizes + [("flags", 1)] * (len(sizes) < len(fields))
