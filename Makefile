@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE_STAMP := $(VENV)/.site
 BENCH ?=
 PEERS ?=
 PYTEST_ARGS ?=
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check package bench bench-peers docs pictures lock clean
+.PHONY: help demo test fast check package bench bench-peers docs site pictures lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,11 @@ $(STAMP): requirements.lock pyproject.toml
 		{ echo "cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# MkDocs and its theme: only who builds the site waits for them.
+$(SITE_STAMP): requirements-site.lock $(STAMP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-site.lock
 	@touch $@
 
 demo: $(STAMP)  ## Boot three nodes, stream flights, kill the leader, prove that nothing was lost
@@ -67,14 +73,21 @@ docs: $(STAMP)  ## Write the reference pages of docs/ and the JSON Schemas anew 
 	@$(BIN)/python docs/make_reference.py
 	@$(BIN)/python docs/make_schemas.py
 
+site: $(SITE_STAMP)  ## Build the documents as a site into build/site; a link that leads nowhere is an error
+	@PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
+
 pictures: $(STAMP)  ## Take the pictures of the documents anew, on clusters of their own
 	@$(BIN)/python docs/make_pictures.py
 
-lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock
+lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock and requirements-site.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --extra rocksdb \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --group site \
+		--constraint requirements.lock --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --output-file requirements-site.lock
 
 clean:  ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build
