@@ -287,7 +287,8 @@ async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Pa
         f"the result is in {saved}",
     ]
     for found in data["runs"]:
-        assert 0 < found["acked"] < len(node.offsets)
+        assert reached is False or found["acked"] > 0
+        assert found["acked"] < len(node.offsets)
         assert found["failed"] == found["unknown"] == 0
         assert found["p50_ms"] <= found["p999_ms"] <= found["max_ms"]
         assert found["client_cpu_us_per_event"] > 0
