@@ -6,13 +6,14 @@ unknown key, a missing one or a wrong type is an `InvalidConfig` that names it. 
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import tomli
 
 from esnode import limits
+from esnode.dataclass import dataclass
 from esnode.errors import InvalidConfig
 
 

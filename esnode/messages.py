@@ -5,9 +5,9 @@ back. Nothing here computes. Called by the wire, the ingest, the client.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import Any
 
+from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
 
 PROTOCOL_VERSION = 2

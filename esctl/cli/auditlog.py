@@ -14,12 +14,13 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from esctl.clusters import jsonlines, state
+from esnode.dataclass import dataclass
 from esnode.fsync import sync_directory
 
 MACHINE: Final = "_machine"

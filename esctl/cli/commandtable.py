@@ -5,11 +5,12 @@ To read the table loads no command. Called by `main.py`, and by `esctl/playbook`
 
 import importlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 import typer.main
+
+from esnode.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import re
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import (
     Annotated,
     Any,
@@ -36,6 +36,7 @@ from esctl.ui import escape
 from esctl.ui.answer import Answer, Trouble
 from esctl.ui.streams import ReaderLeft
 from esctl.ui.terminal import Output, Terminal
+from esnode.dataclass import dataclass
 from esnode.errors import Bug, EventStreamError
 
 P = ParamSpec("P")

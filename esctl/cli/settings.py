@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from esctl import oserror
 from esctl.clusters import tomlfile
 from esctl.clusters.state import check_name
 from esctl.errors import InvalidSetting, MachineRefused
+from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError
 
 OUTPUTS: Final = ("table", "json", "plain")

@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,7 @@ from esctl.errors import (
     StateUnreadable,
 )
 from esctl.ui import escape
+from esnode.dataclass import dataclass
 
 _SCHEMA_NAME: Final = "esctl-cluster/v"
 FORMAT: Final = 1

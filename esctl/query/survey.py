@@ -7,7 +7,7 @@ prints. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce` and `veri
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Final, TypedDict
 
 import trio
@@ -21,6 +21,7 @@ from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
 from esctl.ui.values import Count
 from esnode.client import connect_node
+from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 
 ANSWER_TIMEOUT_S: Final = 0.5

@@ -6,10 +6,11 @@ one JSON document. Nothing here knows rich or the terminal. Called by every comm
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Generic
 
 from esctl.exits import Exit, exit_of
+from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:

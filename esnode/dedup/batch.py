@@ -8,13 +8,13 @@ Called by the client, the wire and the admission.
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import cbor2
 
 from esnode import limits
+from esnode.dataclass import dataclass
 
 _LENGTH: Final = struct.Struct(">I")
 

@@ -10,11 +10,11 @@ import hashlib
 import struct
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 from esnode import limits
+from esnode.dataclass import dataclass
 from esnode.dedup.batch import UNKNOWN_OFFSET, ProducerStamp
 from esnode.errors import Bug, DamagedRecord
 

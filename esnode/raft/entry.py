@@ -6,12 +6,12 @@ follows it. `docs/protocol.md` shows it byte by byte. Called by everything that 
 
 import enum
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 import google_crc32c
 
 from esnode import limits
+from esnode.dataclass import dataclass
 from esnode.dedup.batch import ProducerStamp
 from esnode.dedup.producers import FIRST_EPOCH, Opening
 from esnode.errors import DamagedRecord

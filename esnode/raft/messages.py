@@ -5,9 +5,9 @@ what the core asks of the driver. Nothing here computes. Called by the core, the
 """
 
 import enum
-from dataclasses import dataclass
 from typing import Final
 
+from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.dedup.producers import Opened
 from esnode.errors import Refusal

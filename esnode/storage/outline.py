@@ -9,11 +9,11 @@ Called by `StoredLog` for every engine.
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import google_crc32c
 
+from esnode.dataclass import dataclass
 from esnode.errors import Bug, DamagedRecord
 from esnode.raft.entry import Entry, parse
 from esnode.raft.log import TermRun

@@ -6,12 +6,13 @@ cluster looks like (that is `esctl/clusters/state.py`) and never prints. Called 
 
 import enum
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from esctl.clusters.state import Cluster, Node
 from esnode.config import Ancestor, Dedup, Retention
+from esnode.dataclass import dataclass
 
 
 class RunState(enum.StrEnum):

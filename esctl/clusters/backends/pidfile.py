@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from esctl.clusters.state import write_atomically
+from esnode.dataclass import dataclass
 
 _PROC: Final = Path("/proc")
 

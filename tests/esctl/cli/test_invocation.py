@@ -273,6 +273,24 @@ def test_quick_commands_load_nothing_heavy(fakes: FakeNodes, words: list[str], u
     assert sorted(unwanted & set(run.stderr.splitlines()[-1].split(","))) == []
 
 
+def test_status_loads_nothing_heavy_and_makes_few_classes_the_slow_way() -> None:
+    """Classes that the standard library freezes cost most of a start (DECISIONS 63)."""
+    program = (
+        "import sys, esctl.main, esctl.commands.status, esctl.query.survey\n"
+        "loaded = [m for name, m in sys.modules.items() if name.startswith(('esctl', 'esnode'))]\n"
+        "made = {c for m in loaded for c in vars(m).values() if isinstance(c, type)}\n"
+        "slow = [c for c in made if getattr(getattr(c, '__dataclass_params__', None), 'frozen', False)]\n"
+        "print(len(slow), ','.join(sys.modules))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    slow, names = run.stdout.split(" ", 1)
+    assert int(slow) <= 20
+    unwanted = {"rich", "numpy", "sqlite3", "pydantic", "rocksdict", "uniplot"}
+    assert not unwanted & set(names.strip().split(","))
+
+
 def test_logs_follow_what_is_written_until_ctrl_c(fakes: FakeNodes) -> None:
     node = fakes.cluster.nodes[0]
     node.log.write_text(json.dumps({"time": "t1", "event": "before"}) + "\n")
