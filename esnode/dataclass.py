@@ -68,6 +68,7 @@ def _made(cls: Any) -> Any:
     if "__repr__" not in cls.__dict__:
         made.__repr__ = _show
     made.__setattr__, made.__delattr__ = _refuse_to_assign, _refuse_to_delete
+    made.__dataclass_params__.frozen = True  # so the standard library lets frozen classes inherit from it
     return made
 
 

@@ -43,6 +43,22 @@ class One:
     one: tuple[int, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inheriting(Quick):
+    """Made by the standard library, of one that is not."""
+
+    more: int = 7
+
+
+def test_a_frozen_class_inherits_from_it() -> None:
+    made: Any = Inheriting(1, more=8)
+    assert (made.number, made.text, made.many, made.more) == (1, "none", [], 8)
+    assert made == Inheriting(1, more=8)
+    assert made != Inheriting(1)
+    with pytest.raises(FrozenInstanceError):
+        made.more = 1
+
+
 def test_arguments_are_taken_by_position_by_name_and_by_default() -> None:
     for cls in (Quick, Plain):
         made: Any = cls(1, many=[2])
