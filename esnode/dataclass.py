@@ -19,6 +19,10 @@ def _show(self: Any) -> str:
     return f"{type(self).__qualname__}({shown})"
 
 
+def _copied(self: Any) -> tuple[type, tuple[object, ...]]:
+    return type(self), tuple(getattr(self, name) for name in self.__match_args__)
+
+
 def _refuse_to_assign(self: Any, name: str, value: object) -> None:
     raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
 
@@ -67,6 +71,7 @@ def _made(cls: Any) -> Any:
     made.__hash__ = lambda self: hash(values(self))
     if "__repr__" not in cls.__dict__:
         made.__repr__ = _show
+    made.__reduce__ = _copied
     made.__setattr__, made.__delattr__ = _refuse_to_assign, _refuse_to_delete
     made.__dataclass_params__.frozen = True  # so the standard library lets frozen classes inherit from it
     return made

@@ -1,6 +1,8 @@
 """What `esnode/dataclass.py` makes behaves as what the standard library makes."""
 
+import copy
 import dataclasses
+import pickle
 from dataclasses import FrozenInstanceError, field
 from typing import Any
 
@@ -95,6 +97,14 @@ def test_equal_instances_have_equal_hashes_and_unhashable_values_are_refused() -
     assert len({One((1,)), One((1,)), One((2,)), Empty(), Empty()}) == 3
     with pytest.raises(TypeError, match="unhashable"):
         hash(Quick(1))
+
+
+def test_an_instance_can_be_copied_and_pickled() -> None:
+    made = Quick(1, "a", [2])
+    deep = copy.deepcopy(made)
+    assert copy.copy(made) == deep == pickle.loads(pickle.dumps(made)) == made
+    assert deep.many is not made.many
+    assert copy.copy(Inheriting(1, more=8)) == Inheriting(1, more=8)
 
 
 def test_nothing_can_be_assigned_deleted_or_added() -> None:
