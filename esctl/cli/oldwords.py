@@ -1,4 +1,4 @@
-"""The commands that had other words in the version before, and what they are called now.
+"""The commands and options that had other words in the version before, and what they are called now.
 
 The old words go on working for this version; a line with them is told the new ones. To be emptied with the
 next version. Called by `main.py` for what is typed, and by the playbooks for what is written in them.
@@ -15,15 +15,42 @@ OLD_TO_NEW: Final = {
     "dedup explain": "event dedup",
     "dedup stats": "dedup",
     "debug bundle": "bundle",
+    "bundle --into": "bundle --save",
+    "timeline --into": "timeline --save",
+    "export --to": "export --save",
+    "backup create --into": "backup create --save",
+    "backup create --file": "backup create --save",
+    "bench report --out": "bench report --save",
+    "playbook report --into": "playbook report --save",
+    "playbook report -f": "playbook report --format",
 }
-"""The old words after `esctl`, and the new ones."""
+"""The old words after `esctl`, and the new ones; words that end with an option are about that option."""
 
 
 def current(words: Sequence[str]) -> tuple[list[str], str]:
     """The words after `esctl` as they are called now, and a note for who typed old ones, or ""."""
+    line, notes = list(words), []
     for old, new in OLD_TO_NEW.items():
-        length = len(old.split())
-        if list(words[:length]) == old.split():
-            note = f"`esctl {old}` is now `esctl {new}`; the old words work in this version only"
-            return [*new.split(), *words[length:]], note
-    return list(words), ""
+        *path, last = old.split()
+        by_option = last.startswith("-")
+        now = _with_option(line, path, last, new.split()[-1]) if by_option else _with_path(line, old, new)
+        if now != line:
+            line = now
+            notes.append(f"`esctl {old}` is now `esctl {new}`")
+    return line, "; ".join([*notes, "the old words work in this version only"]) if notes else ""
+
+
+def _with_path(line: list[str], old: str, new: str) -> list[str]:
+    length = len(old.split())
+    return [*new.split(), *line[length:]] if line[:length] == old.split() else line
+
+
+def _with_option(line: list[str], path: list[str], old: str, new: str) -> list[str]:
+    if line[: len(path)] != path:
+        return line
+    end = line.index("--") if "--" in line else len(line)
+    renamed = [
+        new + word.removeprefix(old) if word == old or word.startswith(f"{old}=") else word
+        for word in line[:end]
+    ]
+    return [*renamed, *line[end:]]

@@ -44,7 +44,7 @@ def create(
     run: Invocation,
     into: Annotated[
         Path | None,
-        typer.Option("--into", "--file", metavar="FILE", help="Write it there: a new file, or a directory"),
+        typer.Option("--save", metavar="FILE", help="Write it there: a new file, or a directory"),
     ] = None,
     from_node: Annotated[
         int | None, typer.Option("--from-node", metavar="ID", min=1, help="Read this node's log")

@@ -30,7 +30,7 @@ MIB: Final = 1 << 20
 def bundle(
     run: Invocation,
     into: Annotated[
-        Path, typer.Option("--into", metavar="FILE", help="Write the archive there, such as help.tar.gz")
+        Path, typer.Option("--save", metavar="FILE", help="Write the archive there, such as help.tar.gz")
     ],
     log_mib: Annotated[
         int, typer.Option("--log-mib", metavar="MIB", min=1, max=64, help="So much of the end of each log")
@@ -45,7 +45,7 @@ def bundle(
     cluster = run.cluster()
     if into.exists() and not dry_run:
         raise InvalidArgument(
-            f"{into} exists already; nothing was done", next_step="name another file: --into FILE"
+            f"{into} exists already; nothing was done", next_step="name another file: --save FILE"
         )
     redaction = Redaction()
     with run.terminal.progress(f"looking at {cluster.name}"):

@@ -27,7 +27,7 @@ DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 def export(
     run: Invocation,
     to: Annotated[
-        Path, typer.Option("--to", metavar="FILE", help="Write FILE.db for SQLite, or FILE.ndjson[.gz]")
+        Path, typer.Option("--save", metavar="FILE", help="Write FILE.db for SQLite, or FILE.ndjson[.gz]")
     ],
     from_offset: Annotated[
         int | None,
@@ -58,7 +58,7 @@ def export(
     else:
         raise InvalidArgument(
             f"{to} ends in none of {', '.join(DATABASES)}, .ndjson and .ndjson.gz",
-            next_step=f"esctl export --to {quoted((to.stem or 'events') + '.db')} --cluster {cluster.name}",
+            next_step=f"esctl export --save {quoted((to.stem or 'events') + '.db')} --cluster {cluster.name}",
         )
     return _answer(cluster, to, written)
 

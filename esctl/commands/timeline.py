@@ -74,7 +74,7 @@ def timeline(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="FILE", help="Write it there, as .html, .mmd, .json or .txt"),
+        typer.Option("--save", metavar="FILE", help="Write it there, as .html, .mmd, .json or .txt"),
     ] = None,
     form: Annotated[
         Format | None,
@@ -89,7 +89,7 @@ def timeline(
     form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
     if form == "html" and into is None:
         raise InvalidArgument(
-            "a page of HTML goes to a file", next_step="esctl timeline --into timeline.html"
+            "a page of HTML goes to a file", next_step="esctl timeline --save timeline.html"
         )
     done = runs.read(playbook_run) if playbook_run is not None else None
     cluster = run.cluster(done.cluster if done is not None and run.cluster_name is None else None)
@@ -191,7 +191,7 @@ def _written(
         into.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MachineRefused(
-            f"cannot write {into}: {error.strerror}", next_step="name another file with --into"
+            f"cannot write {into}: {error.strerror}", next_step="name another file with --save"
         ) from error
     size = len(text.encode())
     about: list[View] = [

@@ -172,7 +172,7 @@ def _check_tables(path: Path, file: SQLite, cluster: str) -> None:
             lacks = ", ".join(sorted(missing))
             raise InputUnreadable(
                 f"{path} has a table {name} that no export made: no column {lacks}; it was not touched",
-                next_step=f"esctl export --to ANOTHER.db --cluster {cluster}",
+                next_step=f"esctl export --save ANOTHER.db --cluster {cluster}",
             )
 
 

@@ -69,7 +69,7 @@ _CHOOSERS: Final = {ActionKind.FAULT: "type", ActionKind.BENCH: "mode", ActionKi
 """The argument that names the command, of the group that is called as the kind is."""
 _TAKES_PART: Final = {ActionKind.FAULT: "--lease", ActionKind.BENCH: "--save"}
 """The option that tells the commands that a step may be from the rest of their group: a fault that ends by
-itself, a measurement with a result."""
+itself, a measurement with a result; `bench report` saves one too, and measures nothing."""
 
 _ONE_OF: Final = {ActionKind.HEAL: ("fault", "all")}
 ONE_OFF: Final = frozenset({"flip", "torn"})
@@ -93,7 +93,9 @@ def commands_of(kind: ActionKind) -> tuple[str, ...]:
     if kind not in _CHOOSERS:
         return ()
     option = _TAKES_PART.get(kind)
-    return parameters.with_option(kind, option) if option else tuple(commandline.members(kind))
+    if option is None:
+        return tuple(commandline.members(kind))
+    return tuple(one for one in parameters.with_option(kind, option) if one != "report")
 
 
 def arguments_of(kind: ActionKind, given: Mapping[str, Any]) -> Mapping[str, Argument]:

@@ -91,7 +91,7 @@ def use(environment: Environment, wheel: Path) -> None:
             "docs/operations.md", "examples/flights-2013-01.ndjson.gz"
         )
         assert environment.esctl("produce", flights)["acked"] == FLIGHTS_COUNT
-        assert environment.esctl("export", "--to", "events.db")["events"] == FLIGHTS_COUNT
+        assert environment.esctl("export", "--save", "events.db")["events"] == FLIGHTS_COUNT
         with sqlite3.connect(environment.path / "events.db") as database:
             assert database.execute("SELECT count(*) FROM events").fetchone() == (FLIGHTS_COUNT,)
         embed(environment, wheel)

@@ -26,7 +26,7 @@ def report(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Write the page there, over what is there")
+        Path, typer.Option("--save", metavar="FILE", help="Write the page there, over what is there")
     ] = DEFAULT_OUT,
 ) -> Answer:
     """Write one HTML page with the figures and plots of saved results, and how they compare"""
@@ -37,7 +37,7 @@ def report(
     if out.resolve() in {path.resolve() for path in files}:
         raise InvalidArgument(
             f"the page would be written over {out}, which is a result",
-            next_step="name another file: --out FILE.html",
+            next_step="name another file: --save FILE.html",
         )
     results = {str(path): result.read(path) for path in files}
     text = page(results, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -46,7 +46,7 @@ def report(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MachineRefused(
-            f"cannot write {out}: {error.strerror}", next_step="name another file with --out"
+            f"cannot write {out}: {error.strerror}", next_step="name another file with --save"
         ) from error
     size = len(text.encode())
     data = {"file": str(out), "bytes": size, "results": list(results)}

@@ -72,12 +72,12 @@ def report(
     run: Invocation,
     name: RunArgument = None,
     form: Annotated[
-        Format | None, typer.Option("--format", "-f", help="Write text, Markdown, JSON or a page of HTML")
+        Format | None, typer.Option("--format", help="Write text, Markdown, JSON or a page of HTML")
     ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
-            "--into", metavar="FILE", help="Write it there, as .txt, .md, .json or .html", show_default=False
+            "--save", metavar="FILE", help="Write it there, as .txt, .md, .json or .html", show_default=False
         ),
     ] = None,
 ) -> Answer:

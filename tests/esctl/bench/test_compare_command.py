@@ -183,7 +183,7 @@ def test_a_wrong_file_is_an_error_with_a_next_step(
     wrong = tmp_path / "wrong"
     wrong.mkdir() if content is None else wrong.write_text(content)
     out = tmp_path / "page.html"
-    extra = ["--out", str(out)] if command == "report" else []
+    extra = ["--save", str(out)] if command == "report" else []
     run = Run("bench", command, files["base"], str(wrong), *extra, "-o", "json")
     assert run.code == 2
     (error,) = run.document["errors"]

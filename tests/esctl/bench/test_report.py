@@ -229,7 +229,14 @@ def test_the_command_writes_the_page_of_its_files(tmp_path: Path) -> None:
         save(produce(), tmp_path / f"{name}.json")
     out = tmp_path / "new" / "page.html"
     run = Run(
-        "bench", "report", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--out", str(out), "-o", "json"
+        "bench",
+        "report",
+        str(tmp_path / "a.json"),
+        str(tmp_path / "b.json"),
+        "--save",
+        str(out),
+        "-o",
+        "json",
     )
     assert run.code == 0
     data: dict[str, Any] = run.data
@@ -242,9 +249,9 @@ def test_the_page_is_not_written_over_a_result_nor_into_a_directory(tmp_path: Pa
     path = tmp_path / "a.json"
     save(produce(), path)
     before = path.read_text()
-    over = Run("bench", "report", str(path), "--out", str(tmp_path / "." / "a.json"), "-o", "json")
+    over = Run("bench", "report", str(path), "--save", str(tmp_path / "." / "a.json"), "-o", "json")
     assert (over.code, path.read_text()) == (2, before)
-    into = Run("bench", "report", str(path), "--out", str(tmp_path), "-o", "json")
+    into = Run("bench", "report", str(path), "--save", str(tmp_path), "-o", "json")
     assert into.code == 1
     assert into.document["errors"][0]["code"] == "ES4106"
     assert json.loads(path.read_text())["schema"] == "esctl-bench/1"

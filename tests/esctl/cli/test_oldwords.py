@@ -9,7 +9,10 @@ from esctl.playbook.schema import Action, ActionKind, Impact
 from tests.esctl.cli.test_completion import completed
 from tests.esctl.commands.test_commands import Run
 
-EACH = pytest.mark.parametrize(("old", "new"), OLD_TO_NEW.items(), ids=list(OLD_TO_NEW))
+COMMANDS = {old: new for old, new in OLD_TO_NEW.items() if " -" not in old}
+OPTIONS = {old: new for old, new in OLD_TO_NEW.items() if " -" in old}
+EACH = pytest.mark.parametrize(("old", "new"), COMMANDS.items(), ids=list(COMMANDS))
+EACH_OPTION = pytest.mark.parametrize(("old", "new"), OPTIONS.items(), ids=list(OPTIONS))
 NAMES = set(every_command())
 
 
@@ -31,8 +34,26 @@ def test_the_new_words_name_a_command_and_the_old_ones_none(old: str, new: str) 
 @EACH
 def test_the_answer_of_old_words_has_the_new_name(old: str, new: str) -> None:
     options = {"context": ["show"], "dedup explain": ["--source", "a", "--id", "b"], "trace": ["3"]}
-    run = Run("-o", "json", *old.split(), *options.get(old, []), *(["--into", "f.tgz"] * (new == "bundle")))
+    run = Run("-o", "json", *old.split(), *options.get(old, []), *(["--save", "f.tgz"] * (new == "bundle")))
     assert run.document["command"] == (f"{new} show" if old == "context" else new)
+
+
+@EACH_OPTION
+def test_an_old_option_is_the_new_one_and_no_option_any_more(old: str, new: str) -> None:
+    *path, was = old.split()
+    now = new.split()[-1]
+    (options,) = [one.params for name, one in every_command().items() if name.split() == path]
+    spelled = {option for parameter in options for option in parameter.opts}
+    assert now in spelled
+    assert was not in spelled
+    line, note = current([*path, "a", was, "b", f"{was}=c", "--", was])
+    assert line == [*path, "a", now, "b", f"{now}=c", "--", was]
+    assert note == f"`esctl {old}` is now `esctl {new}`; the old words work in this version only"
+    assert current([*path, "a", now, was + "x"]) == ([*path, "a", now, was + "x"], "")
+
+
+def test_an_old_option_of_an_old_command_is_understood_too() -> None:
+    assert current(["debug", "bundle", "--into", "f.tgz"])[0] == ["bundle", "--save", "f.tgz"]
 
 
 def test_a_wrong_line_of_old_words_is_told_the_help_of_the_new_ones() -> None:

@@ -47,13 +47,13 @@ def test_an_ending_that_is_not_known_or_says_something_else_is_refused(
 @pytest.mark.parametrize(
     "words",
     [
-        ("bench", "report", "no-such-result.json", "--out"),
+        ("bench", "report", "no-such-result.json", "--save"),
         ("bench", "produce", "--save"),
         ("bench", "sweep", "--save"),
         ("bench", "failover", "--save"),
-        ("playbook", "report", "--into"),
-        ("bundle", "--into"),
-        ("timeline", "--into"),
+        ("playbook", "report", "--save"),
+        ("bundle", "--save"),
+        ("timeline", "--save"),
     ],
     ids=" ".join,
 )

@@ -88,7 +88,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
         found.data("cluster", "up", "drill", "--faults")
         found.data("produce", "-", stdin=json.dumps({"id": "1", "source": "/s", "type": "t"}) + "\n")
         for name in ("one", "two"):
-            found.data("backup", "create", "--into", str(found.home / "backups" / f"{name}.esbackup"))
+            found.data("backup", "create", "--save", str(found.home / "backups" / f"{name}.esbackup"))
         yield found
     finally:
         found.run("cluster", "destroy", "drill", "--confirm", "drill")

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted([*(ROOT / "esctl").rglob("*.py"), *(ROOT / "esnode").rglob("*.py")])
 STARTS = ("esctl ", "; esctl ", ": esctl ", "then esctl ", "or esctl ")
 MOST_HOLES = 5
-WAITS = {"--watch", "--wait", "wait", "verify", "doctor", "event", "trace", "consume", "stop", "--into"}
+WAITS = {"--watch", "--wait", "wait", "verify", "doctor", "event", "trace", "consume", "stop", "--save"}
 """Words of commands that go on, wait, measure the machine, ask nodes that are down for long, or write."""
 
 

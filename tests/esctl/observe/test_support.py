@@ -93,7 +93,7 @@ def test_the_archive_explains_the_cluster_and_holds_no_secret_and_no_event(
     )
     NotedCommand(AuditLog("fake"), "node stop", "esctl node stop 1").ended(0, None)
     into = tmp_path / "help.tar.gz"
-    data: dict[str, Any] = Run("bundle", "--into", str(into), "-o", "json").data
+    data: dict[str, Any] = Run("bundle", "--save", str(into), "-o", "json").data
     files = bundled(into)
     assert list(files) == [part["name"] for part in data["files"]]
     assert stat.S_IMODE(into.stat().st_mode) == 0o600
@@ -110,7 +110,7 @@ def test_the_archive_explains_the_cluster_and_holds_no_secret_and_no_event(
 
 def test_a_preview_lists_the_files_and_writes_none(fakes: FakeNodes, tmp_path: Path) -> None:
     into = tmp_path / "help.tar.gz"
-    run = Run("bundle", "--into", str(into), "-n")
+    run = Run("bundle", "--save", str(into), "-n")
     assert run.code == 0
     assert not into.exists()
     assert "node-3/log.jsonl\t0" in run.out
@@ -129,6 +129,6 @@ def test_a_log_that_is_long_goes_in_with_its_end_only(fakes: FakeNodes) -> None:
 def test_a_file_that_is_there_is_not_written_over(fakes: FakeNodes, tmp_path: Path) -> None:
     into = tmp_path / "mine"
     into.write_text("mine")
-    assert Run("bundle", "--into", str(into)).code == 2
-    assert Run("bundle", "--into", str(tmp_path / "no" / "dir")).code == 1
+    assert Run("bundle", "--save", str(into)).code == 2
+    assert Run("bundle", "--save", str(tmp_path / "no" / "dir")).code == 1
     assert into.read_text() == "mine"

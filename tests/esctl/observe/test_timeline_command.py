@@ -85,7 +85,7 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
     for name, begins in {
         "a.html": "<!DOCTYPE html>", "b.mmd": "sequenceDiagram", "c.json": "{", "d.txt": "20",
     }.items():  # fmt: skip
-        told = data("--into", str(tmp_path / "out" / name), "-o", "json")
+        told = data("--save", str(tmp_path / "out" / name), "-o", "json")
         text = (tmp_path / "out" / name).read_text()
         assert text.startswith(begins)
         assert told["bytes"] == len(text.encode())
@@ -93,9 +93,9 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
     assert "█" in (tmp_path / "out" / "d.txt").read_text()
     assert json.loads((tmp_path / "out" / "c.json").read_text())["command"] == "timeline"
     assert "ES4009" in timeline("--format", "html", code=2).stderr
-    assert "ES4106" in timeline("--into", str(tmp_path / "out"), code=1).stderr
+    assert "ES4106" in timeline("--save", str(tmp_path / "out"), code=1).stderr
     for name, form in (("x.png", ()), ("x.svg", ()), ("x.html", ("--format", "json"))):
-        refused = timeline("--into", str(tmp_path / "none" / name), *form, code=2).stderr
+        refused = timeline("--save", str(tmp_path / "none" / name), *form, code=2).stderr
         assert "ES4009" in refused
         assert name in refused
     assert not (tmp_path / "none").exists()

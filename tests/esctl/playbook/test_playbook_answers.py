@@ -246,7 +246,7 @@ def test_a_report_says_the_same_in_every_form(tmp_path: Path) -> None:
     document = json.loads(Run("playbook", "report", "--format", "json").out)
     assert document["steps"][0]["why"] == why
     target = tmp_path / "report.html"
-    assert Run("playbook", "report", "--format", "html", "--into", str(target)).code == Exit.OK
+    assert Run("playbook", "report", "--format", "html", "--save", str(target)).code == Exit.OK
     text = target.read_text(encoding="utf-8")
     assert why in text
     assert "http://" not in text.replace("http://www.w3.org", "")

@@ -315,7 +315,7 @@ def test_a_killed_run_leaves_a_cluster_that_heals_itself_and_goes_on(
     assert resumed["audit"]["acked_lost"] == 0
     assert resumed["clean"]
     page = tmp_path / "run.html"
-    cluster.data("playbook", "report", run["run"], "--format", "html", "--into", str(page))
+    cluster.data("playbook", "report", run["run"], "--format", "html", "--save", str(page))
     text = page.read_text(encoding="utf-8")
     assert "<svg" in text
     assert run["run"] in text

@@ -338,7 +338,7 @@ def test_a_stopped_node_is_backed_up_to_its_end_and_told_what_is_in_doubt(
     tmp_path: Path, fakes: FakeNodes
 ) -> None:
     write_node(fakes.cluster, 2, 6)
-    words = ["backup", "create", "--offline", "--into", str(tmp_path / "b"), "-o", "json"]
+    words = ["backup", "create", "--offline", "--save", str(tmp_path / "b"), "-o", "json"]
     assert Run(*words).code == 13  # of which node?
     made = Run(*words, "--from-node", "2").data
     assert (made["online"], made["from_node"], made["last_index"]) == (False, 2, 6)

@@ -80,7 +80,7 @@ def test_a_drill_under_load_finds_the_same_events_in_both_clusters(real_cluster:
 
 def test_the_log_is_cut_down_to_what_followers_and_the_last_backup_have(tmp_path: Path) -> None:
     assert refusal("compact", "--before", "1000", "-c", "drill") == "ES4405"
-    made = data("backup", "create", "--into", str(tmp_path), "-c", "drill")
+    made = data("backup", "create", "--save", str(tmp_path), "-c", "drill")
     tried = data("compact", "--before", "1000", "--dry-run", "-c", "drill")
     assert (tried["refused"], tried["events"]) == (False, 1000)
     firsts = {
@@ -101,7 +101,7 @@ def test_the_log_is_cut_down_to_what_followers_and_the_last_backup_have(tmp_path
 @pytest.mark.timeout(300)  # three starts of three nodes
 def test_a_restored_cluster_outlives_the_loss_of_two_of_its_nodes(tmp_path: Path) -> None:
     """What was cut stays known, too, through the restore and the recovery from the one survivor."""
-    made = data("backup", "create", "--into", str(tmp_path / "b"), "-c", "drill")
+    made = data("backup", "create", "--save", str(tmp_path / "b"), "-c", "drill")
     with restored(tmp_path / "b", "again") as first:
         assert (first["epoch"], first["next_offset"]) == (2, made["next_offset"])
         survivor = first["leader"] % 3 + 1  # a follower
@@ -120,5 +120,5 @@ def test_a_restored_cluster_outlives_the_loss_of_two_of_its_nodes(tmp_path: Path
         assert known_again("again") == FLIGHTS_COUNT
         proof = data("verify", "-c", "again")
         assert (proof["hashes_equal"], proof["duplicates"]) == (True, 0)
-        exported = data("export", "--to", str(tmp_path / "e.db"), "-c", "again")
+        exported = data("export", "--save", str(tmp_path / "e.db"), "-c", "again")
         assert exported["events"] == made["next_offset"] - proof["nodes"][0]["first_offset"]
