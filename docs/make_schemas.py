@@ -1,8 +1,8 @@
 """Writes the JSON Schemas of esctl/schemas from the types of what the commands answer.
 
 `make docs` runs it; with `--check` it writes nothing and tells which file is not current. The return type of
-a command says what its answer holds, `record=` of its `@command` what one line of its stream is. A type that
-several commands use is in envelope.json, and so is every name of `esctl/ui/values.py`.
+a command says what its answer holds, `record=` of its `@command` what one line of its stream is. A TypedDict
+and a name of `esctl/ui/values.py` become a definition; each file has all that it refers to.
 """
 
 import argparse
@@ -39,7 +39,11 @@ WIDTH: Final = 110
 _BY_TYPE: Final = {
     int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null",
 }  # fmt: skip
-_BY_VALUE: Final = {hint: name for name, hint in vars(values).items() if get_origin(hint) is Annotated}
+_BY_VALUE: Final = {
+    hint: name for name, hint in vars(values).items() if get_origin(hint) in (Annotated, Literal)
+}
+_TYPES: Final[dict[str, Any]] = {}
+"""Every named type that an answer holds; a name has one meaning."""
 _NO_ERROR_IF_OK: Final = {
     "if": {"properties": {"ok": {"const": True}}},
     "then": {"properties": {"errors": {"maxItems": 0}}},
@@ -51,11 +55,10 @@ class Definitions:
 
     def __init__(self) -> None:
         self.by_name: dict[str, dict[str, Any]] = {}
-        self._types: dict[str, Any] = {}
 
     def of(self, hint: Any) -> dict[str, Any]:
         """The schema of any type that an answer may hold; a named one is a reference to its definition."""
-        name = _BY_VALUE.get(hint) if get_origin(hint) is Annotated else None
+        name = _BY_VALUE.get(hint) if get_origin(hint) in (Annotated, Literal) else None
         if name is not None:
             return self._reference(name, hint, lambda: self._plain(hint))
         if is_typeddict(hint):
@@ -63,7 +66,7 @@ class Definitions:
         return self._plain(hint)
 
     def _reference(self, name: str, hint: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        assert self._types.setdefault(name, hint) == hint, f"two types of answers are called {name}"
+        assert _TYPES.setdefault(name, hint) == hint, f"two types of answers are called {name}"
         if name not in self.by_name:
             self.by_name[name] = {}  # a type may hold itself
             self.by_name[name] = make()
@@ -87,7 +90,8 @@ class Definitions:
         origin, args = get_origin(hint), get_args(hint)
         if origin is Annotated:
             pairs = [("description", one) if isinstance(one, str) else one for one in hint.__metadata__]
-            return {**self.of(args[0]), **dict(pairs)}
+            opened = is_typeddict(args[0]) and len(pairs) > 0 and pairs[0][0] != "description"
+            return {**(self._object(args[0]) if opened else self.of(args[0])), **dict(pairs)}
         if origin in (Union, types.UnionType):
             return self._choice([self.of(one) for one in args])
         if origin is Literal:

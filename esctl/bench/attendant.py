@@ -10,10 +10,9 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from esctl.bench import ledger
 from esctl.bench.ledger import LoadPlan
@@ -23,12 +22,24 @@ from esctl.clusters.detached import Starting
 from esctl.clusters.state import Cluster, make_directory, write_atomically
 from esctl.errors import MachineRefused
 from esctl.playbookerrors import LoadNotFound, LoadRuns
+from esctl.ui.plain import Nothing
+from esctl.ui.values import FilePath
 
 STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL: longer than the load waits for its last acks."""
 LOOK_EVERY_S: Final = 0.02
 _PLACE: Final = "loads"
 _PROCESS: Final = "process.json"
+
+
+class LoadData(TypedDict):
+    """A load that was started, and its newest sample."""
+
+    load: str
+    directory: FilePath
+    pid: int | None
+    running: bool
+    sample: ledger.SampleData | Nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +56,18 @@ class KnownLoad:
         return pidfile.live(self.process) is not None
 
     @property
-    def sample(self) -> Mapping[str, Any]:
+    def sample(self) -> ledger.SampleData | Nothing:
         """The newest sample; empty before the first."""
-        return ledger.last_sample(self.directory) or {}
+        return ledger.last_sample(self.directory) or Nothing()
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> LoadData:
         """For the JSON answer."""
         return {
             "load": self.name,
             "directory": str(self.directory),
             "pid": self.process.pid if self.process is not None else None,
             "running": self.running,
-            "sample": dict(self.sample),
+            "sample": self.sample,
         }
 
 

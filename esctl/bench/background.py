@@ -170,7 +170,7 @@ class BackgroundLoad:
         latencies = sorted(self._recent, key=lambda one: one.latency_ms)
         span_s = min(RECENT_S, max(SAMPLE_S, now_s - self._begun_s))
         silence_s = now_s - self._last_ack_s
-        sample: dict[str, Any] = {
+        sample: ledger.SampleData = {
             "at": round(time.time(), 3),
             "running": running,
             "sent": self._sent,

@@ -8,15 +8,16 @@ promised to nobody here. Read by playbooks and their audit; written by `backgrou
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypedDict
 
 from esctl.bench.generator import DIGITS, SOURCE
 from esctl.clusters import jsonlines
 from esctl.clusters.state import write_atomically
 from esctl.playbookerrors import RunUnreadable
+from esctl.ui.values import Count, Milliseconds, UnixTime
 from esctl.verify.operations import Operations
 from esnode.dedup.batch import OffsetRange, event_key
 
@@ -26,6 +27,26 @@ LEDGER: Final = "ledger.jsonl"
 ACKED, REFUSED, UNKNOWN = "a", "r", "u"
 _TAIL_BYTES: Final = 4096
 """A sample is shorter."""
+
+
+class SampleData(TypedDict):
+    """What a load had done at one moment; null of latencies is that nothing was acked lately."""
+
+    at: UnixTime
+    running: bool
+    sent: Count
+    acked: Count
+    failed: Count
+    unknown: Count
+    waiting: Count
+    rate_per_s: float
+    p50_ms: Milliseconds | None
+    p99_ms: Milliseconds | None
+    max_ms: Milliseconds | None
+    silence_ms: Milliseconds
+    longest_gap_ms: Milliseconds
+    acked_lost: Count
+    checked: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,7 @@ def keys_of(run: str, first: int, count: int) -> bytes:
     return b"".join(event_key(SOURCE, f"{run}-{number:0{DIGITS}}") for number in range(first, first + count))
 
 
-def last_sample(directory: Path) -> Mapping[str, Any] | None:
+def last_sample(directory: Path) -> SampleData | None:
     """The newest sample; None before the first."""
     try:
         with (directory / SAMPLES).open("rb") as file:
@@ -120,10 +141,10 @@ def last_sample(directory: Path) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         return None
     lines = tail[: tail.rfind(b"\n") + 1].splitlines()
-    sample: Mapping[str, Any] | None = json.loads(lines[-1]) if lines else None
+    sample: SampleData | None = json.loads(lines[-1]) if lines else None
     return sample
 
 
-def samples(directory: Path) -> list[Mapping[str, Any]]:
+def samples(directory: Path) -> list[SampleData]:
     """All samples, in the order of time."""
     return [json.loads(line) for line in jsonlines.read(directory / SAMPLES).splitlines()]

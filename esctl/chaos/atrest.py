@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NotRequired, TypedDict
 
 import trio
 
@@ -25,10 +25,25 @@ from esctl.clusters.state import Cluster
 from esctl.errors import MachineRefused
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
+from esctl.ui.values import Count
 from esnode.errors import EventStreamError, declared
 
 DAMAGE_TIMEOUT_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.1
+
+
+class DamageData(TypedDict):
+    """What was done to which file, as `esnode/damage.py` tells it."""
+
+    file: str
+    byte: Count
+    bit: NotRequired[Count]
+    bytes: NotRequired[Count]
+    entry: NotRequired[int | None]
+    first_offset: NotRequired[int | None]
+    events: NotRequired[int | None]
+    text: str
+    found: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +51,7 @@ class Damage:
     """What was done to which file, in words and as `esnode/damage.py` tells it."""
 
     text: str
-    facts: dict[str, Any]
+    facts: DamageData
 
 
 def damage(cluster: Cluster, number: int, what: str) -> Damage:

@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from esctl.chaos.ledger import LedgerEntry
 from esctl.faults.shapes import Shape
+from esctl.ui.values import Count, NodeId
 
 NET: Final = ("delay", "drop", "duplicate", "reorder", "rate", "reset", "stall")
 WAYS: Final = (
@@ -28,6 +29,16 @@ _MARKS: Final = ('"event": "fault_', "(the fault ")
 _FATAL: Final = re.compile(r"\(the fault ([^)]+)\)")
 
 
+class CoverageData(TypedDict):
+    """One way to break a cluster, and how often that was done."""
+
+    way: str
+    times: Count
+    hits: Count
+    nodes: list[NodeId]
+    last: str | None
+
+
 @dataclass(slots=True)
 class CoverageRow:
     """One way to break a cluster. `hits` are messages, commits, looks at a clock, or nodes."""
@@ -39,7 +50,7 @@ class CoverageRow:
     last: str = ""
     """When it was set last, as the node's log says; empty when never."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> CoverageData:
         """For the JSON answer."""
         return {
             "way": self.way,

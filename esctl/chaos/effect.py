@@ -8,11 +8,12 @@ unknown, and said so. Called by `esctl fault` with a look at each node, again an
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from esctl.clusters.backends.interface import RunState
 from esctl.faults.orders import Order
 from esctl.faults.shapes import Partition
+from esctl.ui.values import Count, NodeId
 
 HEARD_MARGIN_MS: Final = 100
 """What was on its way when the fault was set, and the time that a look takes."""
@@ -59,6 +60,15 @@ class EffectLook:
     """How far its wall clock is ahead of this machine's: between these two."""
 
 
+class NodeEffectData(TypedDict):
+    """What one node shows."""
+
+    id: NodeId
+    effect: EffectVerdict
+    evidence: str
+    hits: Count
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What one node shows. While `open` the next look may show more; `idle`: it had no occasion to."""
@@ -70,11 +80,11 @@ class Effect:
     open: bool = False
     idle: bool = False
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> NodeEffectData:
         """For the JSON answer."""
         return {
             "id": self.node,
-            "effect": self.verdict.value,
+            "effect": self.verdict,
             "evidence": self.evidence,
             "hits": self.hits,
         }

@@ -14,7 +14,7 @@ import trio
 from esctl.chaos.effect import Effect, EffectLook, Judge
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
-from esctl.faults.orders import Order, belongs
+from esctl.faults.orders import FaultData, Order, belongs
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
 from esnode.client import NodeLink, connect_node
@@ -35,7 +35,7 @@ CALM_MS: Final = 500
 class Healed:
     """What was ended, by node, and which nodes gave no answer."""
 
-    ended: Mapping[int, Sequence[Mapping[str, Any]]]
+    ended: Mapping[int, Sequence[FaultData]]
     silent: Sequence[int]
     recovered: bool
     """All nodes that answer follow one leader again."""
@@ -124,7 +124,7 @@ async def watch(
         await trio.sleep(LOOK_EVERY_S)  # nothing tells when a message is lost
 
 
-async def active(cluster: Cluster) -> tuple[dict[int, list[dict[str, Any]]], Survey]:
+async def active(cluster: Cluster) -> tuple[dict[int, list[FaultData]], Survey]:
     """The faults of each node that answers or that a cut touches."""
     survey = await surveys.ask(cluster, ANSWER_S)
     return {report.node.id: report.faults for report in survey.reports if report.up or report.faults}, survey
@@ -135,7 +135,7 @@ async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
 
     Raises `NetworkRefused` where links are real and cannot be mended.
     """
-    ended: dict[int, list[dict[str, Any]]] = {}
+    ended: dict[int, list[FaultData]] = {}
     for links in await trio.to_thread.run_sync(linkcuts.heal, cluster, ids):
         for number, told in links.pictures().items():
             ended.setdefault(number, []).extend(told)
@@ -146,7 +146,8 @@ async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
             async with connect_node(node.client, cluster=cluster.identity, timeout_s=ORDER_S) as link:
                 for fault in await link.faults():
                     if not ids or any(belongs(fault["id"], to) for to in ids):
-                        ended.setdefault(node.id, []).extend(await link.heal_fault(fault["id"]))
+                        told: Any = await link.heal_fault(fault["id"])  # in the node's own words
+                        ended.setdefault(node.id, []).extend(told)
         except FaultsNotAllowed:
             return  # it has none
         except EventStreamError:

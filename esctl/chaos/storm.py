@@ -9,11 +9,12 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
 
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.faults.orders import Order, block, on_links
 from esctl.faults.shapes import between
+from esctl.ui.values import Count, NodeId
 from esnode.faults import CLOCK_KINDS
 
 SCHEMA: Final = "esctl.storm/v1"
@@ -43,6 +44,26 @@ SPANS: Final[Mapping[str, Mapping[str, tuple[int, int]]]] = {
 KINDS: Final = tuple(SPANS)
 ON_PROCESSES: Final = ("kill", "pause")
 _ON_NODES: Final = ("disk-slow", *CLOCK_KINDS)
+
+
+class ScheduledFaultData(TypedDict):
+    """When a storm strikes which node, how, and for how long."""
+
+    at_ms: Count
+    for_ms: Count
+    kind: str
+    node: NodeId
+    parameters: dict[str, int]
+
+
+class StormData(TypedDict):
+    """A schedule, as `--save` writes it."""
+
+    schema: Literal["esctl.storm/v1"]
+    seed: Count
+    voters: list[NodeId]
+    duration_ms: Count
+    gusts: list[ScheduledFaultData]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,7 @@ class ScheduledFault:
             return block([(self.node, other) for other in others], fault)
         return on_links(between([self.node], others), fault, {self.kind: self.parameters})
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ScheduledFaultData:
         """For files and the JSON answer."""
         return {
             "at_ms": self.at_ms,
@@ -118,7 +139,7 @@ class Storm:
         """Is there always a majority that nothing strikes?"""
         return self.worst <= self.spare
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> StormData:
         """For files and the JSON answer."""
         return {
             "schema": SCHEMA,

@@ -9,23 +9,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from esctl.chaos import ledger, nodes
 from esctl.chaos.steadyload import SteadyLoad, longest_gap_s
-from esctl.chaos.storm import ON_PROCESSES, ScheduledFault, Storm
+from esctl.chaos.storm import ON_PROCESSES, ScheduledFault, ScheduledFaultData, Storm
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
 from esctl.faults import leases, linkcuts
+from esctl.ui.values import Count
 from esnode.errors import EventStreamError
 
 CALM_TIMEOUT_S: Final = 60.0
 """A cluster that acks nothing for so long after the last fault never does."""
 LOOK_EVERY_S: Final = 0.1
 CLEAN_UP_S: Final = 4.0
+
+
+class StormFaultData(ScheduledFaultData):
+    """What became of one fault of a storm; `missed` says why it could not be set."""
+
+    fault: str
+    missed: str | None
+    hits: Count
 
 
 @dataclass(slots=True)
@@ -38,7 +47,7 @@ class FaultResult:
     """Why it could not be set; empty when it was."""
     hits: int = 0
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> StormFaultData:
         """For the JSON answer."""
         return {**self.fault.as_data(), "fault": self.id, "missed": self.missed or None, "hits": self.hits}
 

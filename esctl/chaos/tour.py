@@ -8,7 +8,7 @@ nothing is cleared away here. Called by `esctl/commands/demo.py`.
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 import trio
 
@@ -18,9 +18,10 @@ from esctl.clusters.state import Cluster
 from esctl.errors import InputUnreadable
 from esctl.events.inputs import open_input
 from esctl.events.ndjson import EventReader, GoodLine
-from esctl.events.producer import Producer, ProduceTally, Watch, produce
+from esctl.events.producer import ProducedData, Producer, ProduceTally, Watch, produce
 from esctl.query.leader import wait_for_leader
 from esctl.ui.terminal import Progress
+from esctl.ui.values import Count, Milliseconds, NodeId
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
 from esctl.verify.verdict import LogVerdict
@@ -45,6 +46,48 @@ class Guide(Protocol):
 
     def done(self, text: str, detail: str = "") -> None:
         """This has been achieved, and it took or measured so much."""
+
+
+class TourNodeData(TypedDict):
+    """Where the log of one node ends, and the hash of its events."""
+
+    id: NodeId
+    next_offset: Count
+    hash: str | None
+
+
+class TourVerdictData(TypedDict):
+    """What the logs of all nodes say."""
+
+    ok: bool
+    events: Count
+    acked_lost: Count
+    duplicates: Count
+    hashes_equal: bool
+    nodes: list[TourNodeData]
+
+
+class TourData(TypedDict):
+    """What has happened on the tour."""
+
+    ok: bool
+    conclusive: bool
+    events: Count
+    leader_before: NodeId | None
+    leader_after: NodeId | None
+    killed_pid: int | None
+    killed_after_acks: Count | None
+    gap_ms: Milliseconds | None
+    first: ProducedData
+    second: ProducedData
+    verify: TourVerdictData | None
+
+
+class DemoAnswer(TourData):
+    """What has happened, and on which cluster."""
+
+    cluster: str
+    kept: bool
 
 
 @dataclass(slots=True)
@@ -102,7 +145,7 @@ class TourStory:
             and self.second.duplicates == self.total
         )
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> TourData:
         """For the JSON answer."""
         gap_s = self.gap_s
         return {
@@ -264,7 +307,7 @@ async def clear(cluster: Cluster, backend: Backend) -> list[Path]:
     return backend.destroy(cluster)
 
 
-def _verdict_data(verdict: LogVerdict) -> dict[str, Any]:
+def _verdict_data(verdict: LogVerdict) -> TourVerdictData:
     return {
         "ok": verdict.clean,
         "events": verdict.events,

@@ -7,12 +7,22 @@ away.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import NotConfirmed, TooFewNodes
 from esctl.ui.terminal import Terminal
+from esctl.ui.values import Count
+
+
+class QuorumChangeData(TypedDict):
+    """How many nodes run, before and after, and how many a majority needs."""
+
+    needed: Count
+    running_before: Count
+    running_after: Count
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class QuorumChange:
         """How many nodes are configured; a majority of n is n // 2 + 1, and n is odd."""
         return 2 * self.needed - 1
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> QuorumChangeData:
         """For the JSON answer."""
         return {
             "needed": self.needed,

@@ -98,7 +98,7 @@ class Declared:
     changes: bool | str
     impact: Impact
     takes: Mapping[str, Any]
-    record: type | None = None
+    record: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +345,7 @@ def command(
     *,
     changes: bool | str = False,
     impact: Impact | None = None,
-    record: type | None = None,
+    record: Any = None,
     **settings: Any,
 ) -> Callable[[CommandFunction[P, R]], CommandFunction[P, R]]:
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
@@ -366,7 +366,7 @@ def command(
 
 
 def _with_shared_options(
-    function: Callable[..., AnyAnswer], changes: bool | str, impact: Impact | None, record: type | None
+    function: Callable[..., AnyAnswer], changes: bool | str, impact: Impact | None, record: Any
 ) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
     shared = inspect.signature(shared_options, eval_str=True).parameters

@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from esctl import oserror
 from esctl.clusters import tomlfile
@@ -50,11 +50,14 @@ KEYS: Final = (
 KNOWN: Final = {key.name: key for key in KEYS}
 
 
+LayerName = Literal["flag", "environment", "project", "user", "default"]
+
+
 @dataclass(frozen=True, slots=True)
 class SettingSource:
     """Where a value stands: in which layer, and in which file or variable."""
 
-    layer: str
+    layer: LayerName
     where: str
 
     def __str__(self) -> str:
@@ -200,12 +203,12 @@ def write(path: Path, key: str, value: str | bool) -> None:
 
 def says(path: Path, key: str) -> bool:
     """Has the file a value of that key? Raises `InvalidSetting`."""
-    return path.exists() and key in _read(SettingSource("file", str(path))).values
+    return path.exists() and key in _read(SettingSource("user", str(path))).values
 
 
 def contexts_in(path: Path) -> Mapping[str, str]:
     """The contexts that the file defines, and the cluster of each. Raises `InvalidSetting`."""
-    return _read(SettingSource("file", str(path))).contexts if path.exists() else {}
+    return _read(SettingSource("user", str(path))).contexts if path.exists() else {}
 
 
 def unset(path: Path, key: str) -> None:

@@ -28,6 +28,7 @@ from esctl.errors import (
     StateUnreadable,
 )
 from esctl.ui import escape
+from esctl.ui.values import BackendName
 from esnode.dataclass import dataclass
 
 _SCHEMA_NAME: Final = "esctl-cluster/v"
@@ -65,7 +66,7 @@ class Cluster:
 
     name: str
     identity: str
-    backend: str
+    backend: BackendName
     storage: str
     created: str
     data_dir: Path

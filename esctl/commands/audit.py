@@ -5,7 +5,7 @@ Changes nothing, and is in no audit log itself.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, TypedDict
 
 import typer
 
@@ -16,9 +16,52 @@ from esctl.clusters import state
 from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.values import Count, ErrorCode, FilePath, Seconds
 
 app = new_typer()
 _DAMAGE_SHOWN: Final = 5
+AuditLogName = Annotated[str, "A cluster's name; _machine is the audit log of what is about none"]
+
+
+class EntryData(TypedDict):
+    """A command that was run; null of how it ended is not noted."""
+
+    run: str
+    time: str
+    user: str
+    host: str
+    pid: int
+    cluster: AuditLogName
+    command: str
+    line: str
+    exit_code: int | None
+    error: ErrorCode | None
+    seconds: Seconds | None
+
+
+class EntriesAnswer(TypedDict):
+    """The commands that were asked for."""
+
+    cluster: AuditLogName
+    file: FilePath
+    entries: list[EntryData]
+
+
+class BreakData(TypedDict):
+    """A line that does not follow the one before it."""
+
+    line: Annotated[int, ("minimum", 1)]
+    what: str
+
+
+class IntactAnswer(TypedDict):
+    """Whether the audit log was edited."""
+
+    cluster: AuditLogName
+    file: FilePath
+    lines: Count
+    intact: bool
+    breaks: list[BreakData]
 
 
 @command(app, "audit")
@@ -32,7 +75,7 @@ def audit(
         bool, typer.Option("--machine", help="What was about no cluster, such as the configuration")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Say where it was edited or cut")] = False,
-) -> Answer:
+) -> Answer[EntriesAnswer | IntactAnswer]:
     """Show who changed what: commands, users, times and outcomes"""
     wanted = AuditLog(auditlog.MACHINE if machine else _name(run))
     if verify:
@@ -43,7 +86,7 @@ def audit(
         for entry in wanted.entries()
         if (user is None or user in entry.user.split()) and (begin_s is None or _at_s(entry) >= begin_s)
     ]
-    data = {
+    data: EntriesAnswer = {
         "cluster": wanted.name,
         "file": str(wanted.path),
         "entries": [_entry_data(entry) for entry in entries],
@@ -81,7 +124,7 @@ def _outcome(entry: Entry) -> Cell:
     return Cell(f"exit {entry.exit_code} {entry.error or ''}".rstrip(), Tone.BAD)
 
 
-def _entry_data(entry: Entry) -> dict[str, Any]:
+def _entry_data(entry: Entry) -> EntryData:
     return {
         "run": entry.run,
         "time": entry.time,
@@ -97,9 +140,9 @@ def _entry_data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _verified(wanted: AuditLog) -> Answer:
+def _verified(wanted: AuditLog) -> Answer[IntactAnswer]:
     breaks, lines = wanted.breaks(), sum(1 for _ in wanted.lines())
-    data = {
+    data: IntactAnswer = {
         "cluster": wanted.name,
         "file": str(wanted.path),
         "lines": lines,

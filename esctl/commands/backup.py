@@ -6,7 +6,7 @@ event again. It is restored into a new cluster only, of a new epoch, and never o
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,8 +27,21 @@ from esctl.errors import (
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
+from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
+    from esctl.upkeep.backups.answers import (
+        BackupData,
+        BackupDrillAnswer,
+        BackupsAnswer,
+        CheckedBackupAnswer,
+        DamagedBackupRow,
+        PlannedBackupAnswer,
+        PlannedRestoreAnswer,
+        PruneAnswer,
+        RestoreAnswer,
+        WholeBackupRow,
+    )
     from esctl.upkeep.backups.rehearsal import Rehearsed
     from esnode.backup.manifest import Manifest
 
@@ -53,7 +66,7 @@ def create(
         bool, typer.Option("--offline", help="Read the directory of --from-node, which is stopped")
     ] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[BackupData | PlannedBackupAnswer]":
     """Write everything that was acked so far into one file, from a cluster that goes on working"""
     from esctl.upkeep.backups import catalog, taking  # loaded late: they bring trio and the client
 
@@ -65,7 +78,7 @@ def create(
     path = _place(into, catalog.default_name(cluster.name, taking.now_text()))
     if dry_run:
         whose = "a node that answers" if from_node is None else f"node {from_node}"
-        data = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
+        data: PlannedBackupAnswer = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
         return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
     state.make_directory(path.parent)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
@@ -77,7 +90,7 @@ def create(
 
 
 @command(app, "verify")
-def verify(run: Invocation, file: FileArgument) -> Answer:
+def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]":
     """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
 
@@ -87,9 +100,10 @@ def verify(run: Invocation, file: FileArgument) -> Answer:
         offlinedata.check_backup(reader, bar.advance)
     views: list[View] = [Line(f"{file} is whole", Tone.GOOD)]
     if reader.manifest.events:
-        data = {**_data(file, reader.manifest), "verdict": "passed"}
-        return Answer(data, [*views, *_views(reader.manifest)])
-    data = {**_data(file, reader.manifest), "verdict": "inconclusive"}
+        return Answer(
+            {**_data(file, reader.manifest), "verdict": "passed"}, [*views, *_views(reader.manifest)]
+        )
+    data: CheckedBackupAnswer = {**_data(file, reader.manifest), "verdict": "inconclusive"}
     nothing = Inconclusive(f"{file} is whole and holds no event", next_step="esctl backup ls")
     return Answer(data, [*views, *_views(reader.manifest)], [Trouble.of(nothing)], Exit.INCONCLUSIVE)
 
@@ -105,7 +119,7 @@ def restore(
     base_port: BasePort = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedRestoreAnswer | RestoreAnswer]":
     """Make a new cluster of a backup, with all events and all that deduplication knew; and start it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
     from esctl.upkeep.backups.starting import start_and_elect
@@ -126,8 +140,10 @@ def restore(
         epoch = 1 + len(options.ancestors)
         if dry_run:
             layout.check_free(cluster, options)
-            data = {**_data(file, manifest), "name": name, "dry_run": True, "epoch": epoch}
-            return Answer(data, [Line(f"would make {nodes} nodes in {cluster.data_dir}, epoch {epoch}")])
+            planned: PlannedRestoreAnswer = {
+                **_data(file, manifest), "name": name, "dry_run": True, "epoch": epoch,
+            }  # fmt: skip
+            return Answer(planned, [Line(f"would make {nodes} nodes in {cluster.data_dir}, epoch {epoch}")])
         with run.terminal.progress(f"checking {file.name}", manifest.events, "events") as bar:
             offlinedata.check_backup(reader, bar.advance)
         with run.terminal.progress(f"restoring {name}", manifest.events * nodes, "events") as bar:
@@ -151,11 +167,12 @@ def restore(
             ]
         ),
     ]
-    restored = {
+    restored: RestoreAnswer = {
+        **_data(file, manifest),
         "name": name, "identity": cluster.identity, "epoch": epoch, "leader": leader,
         "addresses": cluster.addresses, "data_dir": str(cluster.data_dir),
     }  # fmt: skip
-    return Answer({**_data(file, manifest), **restored}, views)
+    return Answer(restored, views)
 
 
 @command(app, "drill", impact="rw")
@@ -166,7 +183,7 @@ def drill(
     ] = None,
     storage: Engine = "sqlite",
     timeout: StartTimeout = 30.0,
-) -> Answer:
+) -> "Answer[BackupDrillAnswer]":
     """Restore into a throw-away cluster and compare it, node by node, with the one that goes on"""
     from esctl.upkeep.backups.rehearsal import rehearse  # loaded late: it brings trio and the storage
 
@@ -174,22 +191,26 @@ def drill(
 
 
 @command(app, "ls")
-def ls(run: Invocation, directory: DirectoryArgument = None) -> Answer:
+def ls(run: Invocation, directory: DirectoryArgument = None) -> "Answer[BackupsAnswer]":
     """List the backups in a directory"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     rows: list[list[Value]] = []
-    data: list[dict[str, Any]] = []
+    data: list[WholeBackupRow | DamagedBackupRow] = []
     for each in catalog.listed(directory or catalog.default_directory()):
         manifest = each.manifest
-        data.append(
-            {"file": str(each.path), "size_bytes": each.size_bytes, "whole": manifest is not None,
-             "why": each.why or None, **(_facts(manifest) if manifest is not None else {})}
-        )  # fmt: skip
         size = f"{each.size_bytes / 1e6:,.1f} MB"
         if manifest is None:
+            damaged: DamagedBackupRow = {
+                "file": str(each.path), "size_bytes": each.size_bytes, "whole": False, "why": each.why,
+            }  # fmt: skip
+            data.append(damaged)
             rows.append([each.path.name, Cell("damaged", Tone.BAD), None, None, None, size])
         else:
+            whole: WholeBackupRow = {
+                **_data(each.path, manifest, each.size_bytes), "whole": True, "why": None,
+            }  # fmt: skip
+            data.append(whole)
             origin = manifest.origin
             rows.append(
                 [
@@ -218,13 +239,13 @@ def prune(
     ] = 7,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PruneAnswer]":
     """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     listed = catalog.listed(directory or catalog.default_directory())
     old = [each.path for each in catalog.too_many(listed, keep)]
-    data: dict[str, Any] = {"removed": [str(path) for path in old], "kept": len(listed) - len(old)}
+    data: PruneAnswer = {"removed": [str(path) for path in old], "kept": len(listed) - len(old)}
     if dry_run or not old:
         verb = "would remove" if old else "nothing to remove:"
         return Answer({**data, "dry_run": dry_run}, [Line(f"{verb} {len(old)} of {len(listed)} backups")])
@@ -236,13 +257,13 @@ def prune(
     return Answer(data, [Line(f"removed {len(old)} backups, kept {len(listed) - len(old)}", Tone.GOOD)])
 
 
-def _drill_answer(name: str, done: "Rehearsed") -> Answer:
+def _drill_answer(name: str, done: "Rehearsed") -> "Answer[BackupDrillAnswer]":
     manifest, findings = done.manifest, done.findings
     wrong, doubts = findings.wrong(manifest), findings.doubts
     if not manifest.events:
         doubts = [*doubts, "the backup holds no event, so none was compared"]
-    word = "failed" if wrong else "inconclusive" if doubts else "passed"
-    data = {
+    word: Verdict = "failed" if wrong else "inconclusive" if doubts else "passed"
+    data: BackupDrillAnswer = {
         "cluster": name, "verdict": word, "common_offset": manifest.next_offset, "events": manifest.events,
         "content_hash": manifest.content_hash, "sent_again": findings.sent_again,
         "known_again": findings.known_again, "seconds": done.seconds, "wrong": wrong, "doubts": doubts,
@@ -330,9 +351,11 @@ def _taken(
         return run.trio(lambda: taking.take(cluster, path, number, begin))
 
 
-def _facts(manifest: "Manifest") -> dict[str, Any]:
+def _data(path: Path, manifest: "Manifest", size_bytes: int | None = None) -> "BackupData":
     origin = manifest.origin
     return {
+        "file": str(path),
+        "size_bytes": path.stat().st_size if size_bytes is None else size_bytes,
         "cluster": origin.name,
         "identity": origin.cluster,
         "source_epoch": origin.epoch,
@@ -352,10 +375,6 @@ def _facts(manifest: "Manifest") -> dict[str, Any]:
         "sha256": manifest.sha256,
         "chunks": len(manifest.chunks),
     }
-
-
-def _data(path: Path, manifest: "Manifest") -> dict[str, Any]:
-    return {"file": str(path), "size_bytes": path.stat().st_size, **_facts(manifest)}
 
 
 def _views(manifest: "Manifest") -> Sequence[View]:

@@ -5,7 +5,7 @@
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict
 
 import typer
 
@@ -16,14 +16,36 @@ from esctl.commands.status import health, table
 from esctl.commands.version import versions
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.ui.answer import Answer, Fields, Line, Table, Tone, Value, View
+from esctl.ui.values import Count, FilePath
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
-    from esctl.observe.support.archive import Part
+    from esctl.observe.support.archive import Part, PartData
     from esctl.observe.support.redaction import Redaction
 
 app = new_typer()
 MIB: Final = 1 << 20
+
+
+class BundleData(TypedDict):
+    """What is in the archive, and what is not."""
+
+    file: FilePath
+    files: "list[PartData]"
+    left_out: list[str]
+    taken_out: dict[str, Count]
+
+
+class PlannedBundleAnswer(BundleData):
+    """The archive that would be written."""
+
+    dry_run: Literal[True]
+
+
+class BundleAnswer(BundleData):
+    """The archive that was written."""
+
+    bytes: Count
 
 
 @command(app, "bundle")
@@ -36,7 +58,7 @@ def bundle(
         int, typer.Option("--log-mib", metavar="MIB", min=1, max=64, help="So much of the end of each log")
     ] = 2,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[PlannedBundleAnswer | BundleAnswer]:
     """Collect logs, statuses, findings, configurations and the audit log; no events, no secrets"""
     from esctl.observe.support import archive  # loaded late: it brings tarfile
     from esctl.observe.support.redaction import Redaction
@@ -78,16 +100,17 @@ def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
     }
 
 
-def _answer(into: Path, parts: "list[Part]", redaction: "Redaction", *, size_bytes: int | None) -> Answer:
+def _answer(
+    into: Path, parts: "list[Part]", redaction: "Redaction", *, size_bytes: int | None
+) -> Answer[PlannedBundleAnswer | BundleAnswer]:
     from esctl.observe.support.archive import LEFT_OUT
 
-    data: dict[str, Any] = {
+    data: BundleData = {
         "file": str(into),
         "files": [part.as_data() for part in parts],
         "left_out": list(LEFT_OUT),
         "taken_out": {kind: count for kind, count in redaction.taken.items() if count},
     }
-    data |= {"dry_run": True} if size_bytes is None else {"bytes": size_bytes}
     rows: list[list[Value]] = [
         [
             part.name,
@@ -100,9 +123,9 @@ def _answer(into: Path, parts: "list[Part]", redaction: "Redaction", *, size_byt
     taken = ", ".join(f"{count} {kind}" for kind, count in data["taken_out"].items()) or "nothing"
     views.append(Fields([("left out", what) for what in LEFT_OUT] + [("taken out", taken)]))
     if size_bytes is None:
-        return Answer(
-            data, [*views, Line(f"would write {into}; look at what is in it, then leave out --dry-run")]
-        )
-    return Answer(
-        data, [*views, Line(f"{into} has {size_bytes:,} bytes; look into it before you send it", Tone.GOOD)]
-    )
+        planned: PlannedBundleAnswer = {**data, "dry_run": True}
+        would = Line(f"would write {into}; look at what is in it, then leave out --dry-run")
+        return Answer(planned, [*views, would])
+    written: BundleAnswer = {**data, "bytes": size_bytes}
+    done = Line(f"{into} has {size_bytes:,} bytes; look into it before you send it", Tone.GOOD)
+    return Answer(written, [*views, done])

@@ -7,7 +7,7 @@ wants the name for that. Nodes run on when `esctl` has ended.
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +29,6 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.backends.interface import NodeOptions, NodeProcess, RunState
 from esctl.errors import (
-    CleanUpIncomplete,
     ClusterExists,
     ClusterNotRunning,
     InvalidArgument,
@@ -38,11 +37,30 @@ from esctl.errors import (
 )
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.values import BackendName
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
-    from esctl.upkeep.clearing import Cleared
-    from esctl.upkeep.recovery import Recovered
+    from esctl.upkeep.answers import (
+        ClusterRow,
+        ClustersAnswer,
+        DestroyedAnswer,
+        LeaderlessAnswer,
+        NodeProcessData,
+        PlannedClusterAnswer,
+        PlannedDestructionAnswer,
+        PlannedRecoveryAnswer,
+        PlannedRestartAnswer,
+        PlannedRollingAnswer,
+        PlannedStartAnswer,
+        PlannedStopAnswer,
+        RecoveredAnswer,
+        RestartedAnswer,
+        RollingAnswer,
+        StartedAnswer,
+        StoppedAnswer,
+        WaitAnswer,
+    )
     from esctl.upkeep.rolling import RestartStep
 
 app = new_typer()
@@ -56,7 +74,7 @@ def up(
     data_dir: DataDir = None,
     storage: Engine = "sqlite",
     backend: Annotated[
-        Literal["process", "netns"],
+        BackendName,
         typer.Option("--backend", help="Run nodes on loopback, or each in a network of its own (root)"),
     ] = "process",
     base_port: BasePort = None,
@@ -69,7 +87,7 @@ def up(
     ] = False,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedClusterAnswer | StartedAnswer]":
     """Make a cluster and start it; the name is "local" unless you say otherwise"""
     wanted = name or run.cluster_name or state.DEFAULT_NAME
     state.check_name(wanted)
@@ -82,7 +100,7 @@ def up(
         options = NodeOptions(storage, log_level, faults)
         if dry_run:
             layout.check_free(cluster, options)
-            data = {
+            data: PlannedClusterAnswer = {
                 "name": wanted,
                 "dry_run": True,
                 "backend": backend,
@@ -109,7 +127,7 @@ def start(
         typer.Option("--trust-copy", help="The data was moved while all were stopped, and is the latest"),
     ] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedStartAnswer | StartedAnswer]":
     """Start the nodes that are down, on the ports and with the data they had"""
     with run.changing(name) as cluster:
         processes = backend_named(cluster.backend).nodes(cluster)
@@ -122,7 +140,9 @@ def start(
             )
         if dry_run:
             change = guard.quorum_change(cluster, processes, with_=down)
-            data = {"name": cluster.name, "dry_run": True, "nodes": down, "quorum": change.as_data()}
+            data: PlannedStartAnswer = {
+                "name": cluster.name, "dry_run": True, "nodes": down, "quorum": change.as_data(),
+            }  # fmt: skip
             return Answer(data, [Line(f"would start nodes {down}; then {change.text}")])
         return _start(run, cluster, timeout, ["--trust-copy"] * trust_copy)
 
@@ -130,7 +150,7 @@ def start(
 @command(app, "stop")
 def stop(
     run: Invocation, name: ClusterArgument = None, timeout: StopTimeout = 5.0, dry_run: DryRun = False
-) -> Answer:
+) -> "Answer[PlannedStopAnswer | StoppedAnswer]":
     """Stop every node; the data stays"""
     return _stop(run, name, timeout, dry_run)
 
@@ -138,7 +158,7 @@ def stop(
 @command(app, "down", hidden=True)
 def down(
     run: Invocation, name: ClusterArgument = None, timeout: StopTimeout = 5.0, dry_run: DryRun = False
-) -> Answer:
+) -> "Answer[PlannedStopAnswer | StoppedAnswer]":
     """Stop every node; the data stays (the same as stop)"""
     return _stop(run, name, timeout, dry_run)
 
@@ -154,18 +174,20 @@ def restart(
     timeout: UpkeepTimeout = 60.0,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedRestartAnswer | RestartedAnswer | PlannedRollingAnswer | RollingAnswer]":
     """Stop and start every node: all at once, or one after the other"""
     with run.changing(name) as cluster:
         if rolling:
             return _roll(run, cluster, timeout, dry_run=dry_run)
         processes = backend_named(cluster.backend).nodes(cluster)
         change = guard.quorum_change(cluster, processes, without=[node.id for node in cluster.nodes])
-        data = {"name": cluster.name, "rolling": False, "quorum": change.as_data()}
         gentler = f"esctl cluster restart {cluster.name} --rolling"
         if dry_run:
             what = f"would stop all nodes and start them again; meanwhile {change.text}"
-            return Answer({**data, "dry_run": True}, [Line(f"{what}; without a gap: {gentler}")])
+            planned: PlannedRestartAnswer = {
+                "name": cluster.name, "rolling": False, "quorum": change.as_data(), "dry_run": True,
+            }  # fmt: skip
+            return Answer(planned, [Line(f"{what}; without a gap: {gentler}")])
         if change.lost:
             run.terminal.warn(f"meanwhile: {change.text}; without a gap: {gentler}")
             guard.moderate(
@@ -175,10 +197,13 @@ def restart(
         with run.terminal.progress(f"stopping {cluster.name}"):
             run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], 5.0))
         started = _start(run, cluster, timeout)
-        return dataclasses.replace(started, data={**started.data, **data})
+        data: RestartedAnswer = {**started.data, "rolling": False, "quorum": change.as_data()}
+        return Answer(data, started.views)
 
 
-def _roll(run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run: bool) -> Answer:
+def _roll(
+    run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run: bool
+) -> "Answer[PlannedRollingAnswer | RollingAnswer]":
     from esctl.upkeep import rolling, telling  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import STOP_TIMEOUT_S, ClusterOperations
 
@@ -213,19 +238,21 @@ def destroy(
     name: ClusterArgument = None,
     confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
     """Stop every node and delete all its data, for ever"""
-    from esctl.upkeep import clearing  # loaded late: it brings trio
+    from esctl.upkeep import clearing, telling  # loaded late: they bring trio
 
     try:
         with run.changing(name) as cluster:
             doomed = clearing.doomed(cluster)
             consequence = f"{len(cluster.nodes)} nodes and every event in {cluster.data_dir} would be deleted"
             if dry_run:
-                data = {"name": cluster.name, "dry_run": True, "deleted": [str(path) for path in doomed]}
+                data: PlannedDestructionAnswer = {
+                    "name": cluster.name, "dry_run": True, "deleted": [str(path) for path in doomed],
+                }  # fmt: skip
                 return Answer(data, [Line(consequence)])
             guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
-            return _cleared(cluster.name, run.trio(lambda: clearing.clear(cluster)))
+            return telling.cleared(cluster.name, run.trio(lambda: clearing.clear(cluster)))
     except NewerState:
         raise  # what a newer esctl keeps is whole: it knows what belongs to it
     except StateUnreadable as error:
@@ -237,9 +264,9 @@ def destroy(
 
 def _destroy_unreadable(
     run: Invocation, name: str, why: StateUnreadable, confirm: str | None, *, dry_run: bool
-) -> Answer:
+) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
     """A cluster whose description is broken: what is kept beside that goes, and nothing else is known."""
-    from esctl.upkeep import clearing
+    from esctl.upkeep import clearing, telling
 
     with state.locked(name, run.terminal.note):
         place = state.clusters_root() / name
@@ -250,22 +277,7 @@ def _destroy_unreadable(
         run.intend(name)
         cleared = clearing.clear_unreadable(name)
     run.terminal.warn("where else it kept data (--data-dir) is not known; what is there stays there")
-    return _cleared(name, cleared, f"what was kept of it in {place}")
-
-
-def _cleared(name: str, cleared: "Cleared", what: str = "all its data") -> Answer:
-    """What is gone, and what is not: that is told in the same breath."""
-    data = {"name": name, "deleted": [*map(str, cleared.gone)], "kept": [*map(str, cleared.kept)]}
-    if cleared.failed:
-        error = CleanUpIncomplete(
-            f"could not be deleted: {', '.join(map(str, cleared.failed))}",
-            next_step=f"esctl cluster destroy {name} --confirm {name}",
-        )
-        return Answer.of_error(error, data)
-    if not cleared.kept:
-        return Answer(data, [Line(f"cluster {name} is gone, with {what}")])
-    kept: list[tuple[str, Value]] = [("still there", str(path)) for path in cleared.kept]
-    return Answer(data, [Line(f"cluster {name} is gone; not all that lay beside its data is"), Fields(kept)])
+    return telling.cleared(name, cleared, f"what was kept of it in {place}")
 
 
 @command(app, "recover")
@@ -278,9 +290,9 @@ def recover(
     confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedRecoveryAnswer | RecoveredAnswer]":
     """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
-    from esctl.upkeep import lost, recovery  # loaded late: they bring trio and the storage
+    from esctl.upkeep import lost, recovery, telling  # loaded late: they bring trio and the storage
     from esctl.upkeep.backups import offlinedata
 
     with run.changing(name) as cluster:
@@ -291,46 +303,20 @@ def recover(
             tried = lost.startable(cluster, backend)
             change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)
             words = recovery.consequence(cluster, cluster.node(from_node).id)
-            data = {"name": cluster.name, "dry_run": True, "would_start": tried, "loss": words}
+            data: PlannedRecoveryAnswer = {
+                "name": cluster.name, "dry_run": True, "would_start": tried, "loss": words,
+                "quorum": change.as_data(),
+            }  # fmt: skip
             first = Line(f"would first try to start nodes {tried}; then {change.text}")
-            return Answer({**data, "quorum": change.as_data()}, [first, Line(f"if that is in vain, {words}")])
+            return Answer(data, [first, Line(f"if that is in vain, {words}")])
         done = recovery.recover(run, cluster, recovery.RecoveryRequest(from_node, confirm, timeout))
-    return _recovered(done)
-
-
-def _recovered(done: "Recovered") -> Answer:
-    manifest, cluster, shared = done.manifest, done.cluster, done.manifest.origin.known_offset
-    data = {
-        "name": cluster.name, "identity": cluster.identity, "epoch": manifest.origin.epoch + 1,
-        "leader": done.leader, "from_node": manifest.origin.node, "next_offset": manifest.next_offset,
-        "known_offset": shared,
-        "events": manifest.events, "entries_beyond_commit": manifest.beyond_commit,
-        "backup": str(done.backup), "tried": {str(each.node): each.outcome for each in done.tried},
-        "aside": [str(path) for path in done.aside],
-    }  # fmt: skip
-    doubtful = f"{manifest.beyond_commit} entries of its log were not known to be committed; they are kept"
-    views: list[View] = [
-        Line(f"cluster {cluster.name} goes on; node {done.leader} leads", Tone.GOOD),
-        Fields(
-            [
-                ("epoch", manifest.origin.epoch + 1),
-                ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
-                ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
-                ("kept in doubt", doubtful),
-                ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
-                ("backup", str(done.backup)),
-                ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),
-                ("next", f"esctl verify --cluster {cluster.name}"),
-            ]
-        ),
-    ]
-    return Answer(data, views)
+    return telling.recovered(done)
 
 
 @command(app, "ls")
-def ls(run: Invocation) -> Answer:
+def ls(run: Invocation) -> "Answer[ClustersAnswer]":
     """List the clusters of this machine"""
-    listed: list[dict[str, Any]] = []
+    listed: list[ClusterRow] = []
     rows: list[list[Value]] = []
     errors: list[Trouble] = []
     for name in state.names():
@@ -381,7 +367,7 @@ def wait(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long")
     ] = 30.0,
-) -> Answer:
+) -> "Answer[LeaderlessAnswer | WaitAnswer]":
     """Wait until the cluster has a leader"""
     from esctl.query.leader import wait_for_leader  # loaded late: it brings trio
 
@@ -395,9 +381,10 @@ def wait(
         try:
             leader = run.trio(lambda: wait_for_leader(cluster, timeout, unless_known=True))
         except NoQuorum as error:
-            return dataclasses.replace(Answer.of_error(error, {"name": cluster.name}), exit_code=Exit.TIMEOUT)
+            nobody: LeaderlessAnswer = {"name": cluster.name}
+            return dataclasses.replace(Answer.of_error(error, nobody), exit_code=Exit.TIMEOUT)
     seconds = round(time.monotonic() - begun, 3)
-    data = {"name": cluster.name, "leader": leader, "seconds": seconds}
+    data: WaitAnswer = {"name": cluster.name, "leader": leader, "seconds": seconds}
     return Answer(data, [Line(f"node {leader} leads cluster {cluster.name}", Tone.GOOD)])
 
 
@@ -414,7 +401,9 @@ def _refuse_second(name: str) -> None:
     )
 
 
-def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()) -> Answer:
+def _start(
+    run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()
+) -> "Answer[StartedAnswer]":
     from esctl.query import shortened  # loaded late: it brings trio
     from esctl.query.leader import wait_for_leader
 
@@ -433,7 +422,7 @@ def _start(run: Invocation, cluster: state.Cluster, timeout_s: float, options: S
         run.terminal.warn(f"node {paused} is paused; next: {helps}")
     if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
         run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
-    data = {
+    data: StartedAnswer = {
         "name": cluster.name,
         "identity": cluster.identity,
         "backend": cluster.backend,
@@ -457,15 +446,20 @@ def _role(process: NodeProcess, leader: int) -> Cell:
     return Cell("leader", Tone.GOOD) if process.node.id == leader else Cell("follower")
 
 
-def _stop(run: Invocation, name: str | None, timeout_s: float, dry_run: bool) -> Answer:
+def _stop(
+    run: Invocation, name: str | None, timeout_s: float, dry_run: bool
+) -> "Answer[PlannedStopAnswer | StoppedAnswer]":
     with run.changing(name) as cluster:
         backend = backend_named(cluster.backend)
         processes = backend.nodes(cluster)
         live = [p.node.id for p in processes if p.state is not RunState.DOWN]
         change = guard.quorum_change(cluster, processes, without=live)
-        data: dict[str, Any] = {"name": cluster.name, "nodes": live, "quorum": change.as_data()}
+        quorum = change.as_data()
         if dry_run:
-            return Answer({**data, "dry_run": True}, [Line(f"would stop nodes {live}; then {change.text}")])
+            planned: PlannedStopAnswer = {
+                "name": cluster.name, "nodes": live, "quorum": quorum, "dry_run": True,
+            }  # fmt: skip
+            return Answer(planned, [Line(f"would stop nodes {live}; then {change.text}")])
         with run.terminal.progress(f"stopping {len(live)} nodes of {cluster.name}"):
             forced = run.trio(lambda: backend.stop(cluster, live, timeout_s))
     if forced:
@@ -473,17 +467,16 @@ def _stop(run: Invocation, name: str | None, timeout_s: float, dry_run: bool) ->
             f"nodes {forced} did not end within {timeout_s:g} s and were killed; acked events are safe"
         )
     stopped = Line(f"cluster {cluster.name} is stopped; its data stays in {cluster.data_dir}")
-    return Answer(
-        {**data, "killed": forced}, [stopped, Fields([("next", f"esctl cluster start {cluster.name}")])]
-    )
+    data: StoppedAnswer = {"name": cluster.name, "nodes": live, "quorum": quorum, "killed": forced}
+    return Answer(data, [stopped, Fields([("next", f"esctl cluster start {cluster.name}")])])
 
 
-def _node_data(process: NodeProcess) -> dict[str, Any]:
+def _node_data(process: NodeProcess) -> "NodeProcessData":
     node = process.node
     return {
         "id": node.id,
         "pid": process.pid,
-        "state": str(process.state),
+        "state": process.state,
         "address": node.client,
         "peer_address": node.peer,
         "data_dir": str(node.data_dir),

@@ -6,7 +6,7 @@ not read yet, or no backup has, is cut only where the cluster's name confirms it
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
@@ -17,14 +17,51 @@ from esctl.clusters.state import Cluster
 from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.ui.values import ClusterName, Count, NodeId
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.query.survey import Survey
+    from esctl.query.survey import QuorumData, Survey
     from esctl.upkeep.backups.floor import Need
     from esnode.messages import PrefixCutTo
 
 app = new_typer()
+
+
+class NeedData(TypedDict):
+    """From which offset on something needs the log, and what."""
+
+    offset: Count
+    what: str
+
+
+class PlannedCompactionAnswer(TypedDict):
+    """What would be let go of, and what is in the way."""
+
+    cluster: ClusterName
+    dry_run: Literal[True]
+    before: Count
+    refused: bool
+    events: Count
+    quorum: "QuorumData"
+    floor: list[NeedData]
+
+
+class CompactedNode(TypedDict):
+    """Where the log of a node began, and begins."""
+
+    id: NodeId
+    first_offset_before: Count | None
+    first_offset: Count | None
+    why: str | None
+
+
+class CompactAnswer(TypedDict):
+    """What each node has let go of."""
+
+    cluster: ClusterName
+    before: Count
+    nodes: list[CompactedNode]
 
 
 @command(app, "compact")
@@ -38,7 +75,7 @@ def compact(
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[CompactAnswer | PlannedCompactionAnswer]:
     """Let go of the events before an offset, as far as followers and backups have them"""
     from esctl.query import survey as surveys
     from esctl.upkeep.backups import catalog, floor  # loaded late: they bring trio and the client
@@ -83,12 +120,14 @@ def _refusal(cluster: Cluster, before: int, against: "Sequence[Need]") -> BelowF
     )
 
 
-def _plan(survey: "Survey", before: int, held: "Sequence[Need]", against: "Sequence[Need]") -> Answer:
+def _plan(
+    survey: "Survey", before: int, held: "Sequence[Need]", against: "Sequence[Need]"
+) -> Answer[PlannedCompactionAnswer]:
     rows: list[Sequence[Value]] = [
         [need.offset, Cell(need.what, Tone.BAD if need in against else Tone.NORMAL)] for need in held
     ]
     firsts = [report.number("first_offset") or 0 for report in survey.up]
-    data = {
+    data: PlannedCompactionAnswer = {
         "cluster": survey.cluster.name, "dry_run": True, "before": before, "refused": bool(against),
         "events": max(0, before - min(firsts)), "quorum": survey.quorum_data(),
         "floor": [{"offset": need.offset, "what": need.what} for need in held],
@@ -120,9 +159,11 @@ async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | Ev
     return outcome
 
 
-def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | EventStreamError]") -> Answer:
+def _answer(
+    survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | EventStreamError]"
+) -> Answer[CompactAnswer]:
     rows: list[Sequence[Value]] = []
-    nodes: list[dict[str, Any]] = []
+    nodes: list[CompactedNode] = []
     errors: list[Trouble] = []
     for report in survey.reports:
         number, cut, was = report.node.id, outcome.get(report.node.id), report.number("first_offset")
@@ -133,7 +174,7 @@ def _answer(survey: "Survey", before: int, outcome: "Mapping[int, PrefixCutTo | 
         now = None if cut is None or isinstance(cut, EventStreamError) else cut.first_offset
         rows.append([number, was, now, Cell(why or "ok", Tone.WARN if why else Tone.GOOD)])
         nodes.append({"id": number, "first_offset_before": was, "first_offset": now, "why": why or None})
-    data = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
+    data: CompactAnswer = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
     words = "whole entries only are cut; a node that is down has what it had, until it is compacted, too"
     table = Table(["node", "first offset was", "is", ""], rows)
     notes: list[tuple[str, Value]] = [("note", words)]

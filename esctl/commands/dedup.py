@@ -1,22 +1,42 @@
 """`esctl dedup`: what the nodes remember of the events they have. For one event: `esctl event dedup`."""
 
-from typing import Any, Final
+from typing import TypedDict
 
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value, View
 from esctl.ui.formatting import span
+from esctl.ui.values import Count, NodeId
 
 app = new_typer()
-_FIGURES: Final = (
-    "live_keys", "max_keys", "ttl_ms", "when_full", "forgotten_early", "producers", "named_producers",
-    "closed_producers",
-)  # fmt: skip
-"""Of a node that answers; a node that does not has none of them."""
+
+
+class DedupRow(TypedDict):
+    """What a node remembers; all is null of one that does not answer."""
+
+    id: NodeId
+    up: bool
+    log_time_ms: Count | None
+    live_keys: Count | None
+    max_keys: Count | None
+    ttl_ms: Count | None
+    when_full: str | None
+    forgotten_early: Count | None
+    producers: Count | None
+    named_producers: Count | None
+    closed_producers: Count | None
+
+
+class DedupAnswer(TypedDict):
+    """What each node remembers of the events that it has."""
+
+    cluster: str
+    leader: NodeId | None
+    nodes: list[DedupRow]
 
 
 @command(app, "dedup")
-def dedup(run: Invocation) -> Answer:
+def dedup(run: Invocation) -> Answer[DedupAnswer]:
     """Show how many events each node remembers, for how long, and whether the bound was met"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
@@ -25,11 +45,25 @@ def dedup(run: Invocation) -> Answer:
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     rows: list[list[Value]] = []
-    nodes: list[dict[str, Any]] = []
+    nodes: list[DedupRow] = []
     for report in survey.reports:
-        dedup: dict[str, Any] = dict.fromkeys(_FIGURES) | (report.status or {}).get("dedup", {})
+        dedup = (report.status or {}).get("dedup", {})
         log_time_ms = (report.status or {}).get("log_time_ms")
-        nodes.append({"id": report.node.id, "up": report.up, "log_time_ms": log_time_ms, **dedup})
+        nodes.append(
+            {
+                "id": report.node.id,
+                "up": report.up,
+                "log_time_ms": log_time_ms,
+                "live_keys": dedup.get("live_keys"),
+                "max_keys": dedup.get("max_keys"),
+                "ttl_ms": dedup.get("ttl_ms"),
+                "when_full": dedup.get("when_full"),
+                "forgotten_early": dedup.get("forgotten_early"),
+                "producers": dedup.get("producers"),
+                "named_producers": dedup.get("named_producers"),
+                "closed_producers": dedup.get("closed_producers"),
+            }
+        )
         forgotten = dedup.get("forgotten_early")
         rows.append(
             [

@@ -7,7 +7,7 @@ the way is in `esctl/chaos/tour.py`; here it is told.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,7 +23,7 @@ from esctl.ui.terminal import Output, Progress, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
-    from esctl.chaos.tour import Tour, TourStory
+    from esctl.chaos.tour import DemoAnswer, Tour, TourStory
 
 app = new_typer()
 NAME: Final = "demo"
@@ -41,7 +41,7 @@ def demo(
         Path | None,
         typer.Option("--input", metavar="FILE", help="Send these events instead of the flights"),
     ] = None,
-) -> Answer:
+) -> "Answer[DemoAnswer]":
     """Take the tour: three nodes, 27,004 real events, a killed leader, and the proof that nothing was lost"""
     from esctl.chaos.tour import Tour, read_events
     from esctl.clusters.backends import backend_named
@@ -136,7 +136,7 @@ def _free_name(wanted: str | None) -> str:
 
 def _end(
     story: "TourStory", cluster: state.Cluster, keep: bool, left: list[Path], failure: EventStreamError | None
-) -> Answer:
+) -> "Answer[DemoAnswer]":
     """The verdict first, then what could not be cleared away."""
     views = [*_verdict(story), *_cleared(cluster, keep, left)]
     errors: list[Trouble] = []
@@ -163,7 +163,7 @@ def _end(
     return Answer(_data(story, cluster, keep), views, errors, code)
 
 
-def _data(story: "TourStory", cluster: state.Cluster, keep: bool) -> dict[str, Any]:
+def _data(story: "TourStory", cluster: state.Cluster, keep: bool) -> "DemoAnswer":
     return {**story.as_data(), "cluster": cluster.name, "kept": keep}
 
 

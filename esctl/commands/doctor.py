@@ -5,7 +5,7 @@ with it only what certainly belongs to nobody is removed: never data.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -13,10 +13,18 @@ from esctl.cli import auditlog
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidSetting
 from esctl.exits import Exit
+from esctl.observe.host.checkresult import CheckData
 from esctl.observe.host.examination import examine
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 app = new_typer()
+
+
+class DoctorAnswer(TypedDict):
+    """Whether the machine can run a cluster."""
+
+    healthy: bool
+    checks: list[CheckData]
 
 
 @command(app, "doctor", changes="fix")
@@ -28,7 +36,7 @@ def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="Remove what certainly belongs to nobody; never data")
     ] = False,
-) -> Answer:
+) -> Answer[DoctorAnswer]:
     """Check that this machine can run a cluster"""
     about = None
     try:

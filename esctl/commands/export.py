@@ -6,7 +6,7 @@ it `esctl produce` takes back.
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
@@ -15,11 +15,23 @@ from esctl.clusters.state import Cluster
 from esctl.errors import InvalidArgument
 from esctl.ui.answer import Answer, Fields, Line, Tone, Value
 from esctl.ui.escape import quoted
+from esctl.ui.values import ClusterName, Count, FilePath
 
 if TYPE_CHECKING:
     from esctl.events.export import ExportProgress, Selection, Sink, Written
 
 app = new_typer()
+
+
+class ExportAnswer(TypedDict):
+    """What was written so far, and where an export goes on."""
+
+    cluster: ClusterName
+    file: FilePath
+    events: Count
+    next_offset: Count
+
+
 DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 
 
@@ -39,7 +51,7 @@ def export(
     where_source: Annotated[
         str | None, typer.Option("--where-source", metavar="SOURCE", help="Take only events of this source")
     ] = None,
-) -> Answer:
+) -> Answer[ExportAnswer]:
     """Copy events into an SQLite database, or into lines of JSON"""
     from esctl.events import export as exporting  # loaded late: it brings trio and the client
 
@@ -83,8 +95,8 @@ async def _ancestors(cluster: Cluster) -> list[tuple[str, int]]:
     return [(str(name), int(end)) for name, end in status.get("ancestors", [])]
 
 
-def _answer(cluster: Cluster, to: Path, written: "Written") -> Answer:
-    data = {
+def _answer(cluster: Cluster, to: Path, written: "Written") -> Answer[ExportAnswer]:
+    data: ExportAnswer = {
         "cluster": cluster.name, "file": str(to), "events": written.events, "next_offset": written.next_offset
     }  # fmt: skip
     pairs: list[tuple[str, Value]] = [("next offset", written.next_offset)]

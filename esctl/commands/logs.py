@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 import typer
 
@@ -15,15 +15,27 @@ from esctl.clusters.backends import backend_named
 from esctl.clusters.nodelog import LogLine
 from esctl.errors import InvalidArgument
 from esctl.observe.logfilter import Filter
-from esctl.ui.answer import Answer, Tone
+from esctl.ui.answer import Tone
 from esctl.ui.terminal import Terminal
+from esctl.ui.values import NodeId
 
 app = new_typer()
 POLL_S: Final = 0.1
 _TONES: Final = {"warning": Tone.WARN, "error": Tone.BAD, "critical": Tone.BAD, "debug": Tone.DIM}
 
 
-@command(app, "logs")
+class LogRecord(TypedDict):
+    """A line of a node's log; each kind of event has its own fields beside these."""
+
+    event: str
+    time: NotRequired[str]
+    level: NotRequired[str]
+    node: NotRequired[NodeId]
+    term: NotRequired[int]
+    index: NotRequired[int]
+
+
+@command(app, "logs", record=Annotated[LogRecord, ("additionalProperties", True)])
 def logs(
     run: Invocation,
     follow: Annotated[
@@ -53,7 +65,7 @@ def logs(
     grep: Annotated[
         str, typer.Option("--grep", metavar="TEXT", help="Show lines with this text, in any case of letters")
     ] = "",
-) -> Answer | None:
+) -> None:
     """Show the logs of all nodes, merged by time"""
     if follow and until is not None:
         raise InvalidArgument("--follow has no end, and --until names one", next_step="take one of the two")
@@ -83,7 +95,6 @@ def logs(
         followers = [nodelog.Follower(path, number, ends[number]) for number, path in paths.items()]
         run.on_interrupt(lambda: None)
         run.trio(lambda: _follow(run.terminal, followers, wanted))
-    return None
 
 
 def _explain_silence(terminal: Terminal, wanted: Filter, printed: int, *, follow: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace as replace_answer
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,10 +23,23 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 from esctl.ui.formatting import duration, megabytes
 
 if TYPE_CHECKING:
+    from esctl.upkeep.answers import (
+        DrainedAnswer,
+        NodeChangeAnswer,
+        NodeData,
+        NodeRow,
+        NodesAnswer,
+        NodeStopAnswer,
+        PlannedDrainAnswer,
+        PlannedNodeChangeAnswer,
+        PlannedReplacementAnswer,
+        ReplacedAnswer,
+    )
     from esctl.upkeep.operations import NodeOperations
     from esctl.upkeep.replacement import Replaced, Sameness
 
 app = new_typer()
+N = TypeVar("N", bound="NodeChangeAnswer")
 _DONE = {
     "start": "started",
     "stop": "stopped",
@@ -46,7 +59,7 @@ _TONES = {RunState.RUNNING: Tone.GOOD, RunState.PAUSED: Tone.WARN, RunState.DOWN
 
 
 @command(app, "ls")
-def ls(run: Invocation) -> Answer:
+def ls(run: Invocation) -> "Answer[NodesAnswer]":
     """List every configured node and its process"""
     cluster = run.cluster()
     processes = backend_named(cluster.backend).nodes(cluster)
@@ -62,10 +75,10 @@ def ls(run: Invocation) -> Answer:
         ]
         for p in processes
     ]
-    listed = [
+    listed: list[NodeRow] = [
         {
             "id": p.node.id,
-            "state": str(p.state),
+            "state": p.state,
             "pid": p.pid,
             "address": p.node.client,
             "peer_address": p.node.peer,
@@ -93,7 +106,7 @@ def start(
         bool, typer.Option("--trust-copy", help="Its data was moved while it was stopped, and is its latest")
     ] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """Start a node that is down, and wait until it answers"""
     from esctl.query import shortened  # loaded late: it brings trio
 
@@ -101,7 +114,7 @@ def start(
         raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
     options = ["--rejoin"] * rejoin + ["--trust-copy"] * trust_copy
 
-    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
         if options and _look(backend, cluster, number).state is not RunState.DOWN:
             # Not to stop it: it may be well, and lead. `replace` waits until the others can do without it.
             step = f"node replace {number}" if rejoin else "status"
@@ -113,7 +126,7 @@ def start(
             (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, options))
         if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
             run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
-        return {"pid": process.pid}
+        return {**head, "pid": process.pid}
 
     return _change(run, number, "start", go, gives=True, dry_run=dry_run)
 
@@ -125,16 +138,16 @@ def stop(
     timeout: StopTimeout = 5.0,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[NodeStopAnswer | PlannedNodeChangeAnswer]":
     """Stop a node: it hands the leadership over first"""
 
-    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeStopAnswer":
         pid = _look(backend, cluster, number).pid
         with run.terminal.progress(f"stopping node {number}"):
             forced = run.trio(lambda: backend.stop(cluster, [number], timeout))
         if forced:
             run.terminal.warn(f"node {number} did not end within {timeout:g} s and was killed")
-        return {"pid": pid, "killed": bool(forced)}
+        return {**head, "pid": pid, "killed": bool(forced)}
 
     return _change(run, number, "stop", go, gives=False, yes=yes, dry_run=dry_run)
 
@@ -146,17 +159,17 @@ def restart(
     timeout: StartTimeout = 30.0,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """Stop a node and start it again"""
 
-    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
         async def both() -> NodeProcess:
             await backend.stop(cluster, [number], 5.0)
             (process,) = await backend.start(cluster, [number], timeout)
             return process
 
         with run.terminal.progress(f"restarting node {number}"):
-            return {"pid": run.trio(both).pid}
+            return {**head, "pid": run.trio(both).pid}
 
     return _change(run, number, "restart", go, gives=True, yes=yes, dry_run=dry_run)
 
@@ -177,7 +190,7 @@ def drain(
     ] = None,
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedDrainAnswer | NodeData | DrainedAnswer]":
     """Take a node out of service: wait until it can be spared, hand over, stop it; start is the way back"""
     from esctl.upkeep import leave, telling  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import ClusterOperations
@@ -193,7 +206,7 @@ def drain(
             return telling.drain_plan(survey, number, to)
         if _look(backend, cluster, number).state is RunState.DOWN:
             change = telling.change_without(survey, number)
-            data = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
+            data: NodeData = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
             return Answer(data, [Line(f"node {number} is down already: {change.text}")])
         with run.terminal.progress(f"draining node {number}"):
             drained = run.trio(lambda: leave.drain(operations, number, to, timeout))
@@ -219,7 +232,7 @@ def replace(
     ] = True,
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedReplacementAnswer | ReplacedAnswer]":
     """Give a node an empty disk, and let it fetch its log from the others; the old data is kept"""
     from esctl.upkeep import telling  # loaded late: it brings trio and the client
     from esctl.upkeep.operations import ClusterOperations
@@ -302,44 +315,55 @@ def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":
 
 
 @command(app, "kill")
-def kill(run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False) -> Answer:
+def kill(
+    run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
+) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """End a node without warning (SIGKILL)"""
 
-    def go(backend: Backend, cluster: Cluster) -> dict[str, Any]:
-        return {"pid": run.trio(lambda: backend.kill(cluster, number))}
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
+        return {**head, "pid": run.trio(lambda: backend.kill(cluster, number))}
 
     return _change(run, number, "kill", go, gives=False, yes=yes, dry_run=dry_run)
 
 
 @command(app, "pause")
-def pause(run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False) -> Answer:
+def pause(
+    run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
+) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """Freeze a node (SIGSTOP): it keeps its connections and answers nothing"""
-    return _change(
-        run, number, "pause", lambda b, c: {"pid": b.pause(c, number)}, gives=False, yes=yes, dry_run=dry_run
-    )
+
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
+        return {**head, "pid": backend.pause(cluster, number)}
+
+    return _change(run, number, "pause", go, gives=False, yes=yes, dry_run=dry_run)
 
 
 @command(app, "resume")
-def resume(run: Invocation, number: NodeArgument, dry_run: DryRun = False) -> Answer:
+def resume(
+    run: Invocation, number: NodeArgument, dry_run: DryRun = False
+) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """Let a paused node go on (SIGCONT)"""
-    return _change(
-        run, number, "resume", lambda b, c: {"pid": b.resume(c, number)}, gives=True, dry_run=dry_run
-    )
+
+    def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
+        return {**head, "pid": backend.resume(cluster, number)}
+
+    return _change(run, number, "resume", go, gives=True, dry_run=dry_run)
 
 
 def _change(
     run: Invocation,
     number: int,
     verb: str,
-    go: Callable[[Backend, Cluster], dict[str, Any]],
+    go: "Callable[[NodeData, Backend, Cluster], N]",
     *,
     gives: bool,
     yes: bool = False,
     dry_run: bool,
-) -> Answer:
+) -> "Answer[N | PlannedNodeChangeAnswer]":
     """The frame of every change: the node exists, the quorum is told, and a person may say no.
 
-    `gives`: the node runs afterwards; otherwise it does not.
+    `go` makes the change and completes what is answered. `gives`: the node runs afterwards; otherwise it
+    does not.
     """
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
@@ -361,12 +385,10 @@ def _change(
             without=() if gives else [number],
             uncounted=uncounted,
         )
-        data: dict[str, Any] = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
+        head: NodeData = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
         if dry_run:
-            return Answer(
-                {**data, "pid": before.pid, "dry_run": True},
-                [Line(f"would {verb} node {number}; then {change.text}")],
-            )
+            planned: PlannedNodeChangeAnswer = {**head, "pid": before.pid, "dry_run": True}
+            return Answer(planned, [Line(f"would {verb} node {number}; then {change.text}")])
         # A restart gives back what it takes, and may take it all the same.
         taken = change
         if verb == "restart":
@@ -374,7 +396,7 @@ def _change(
         if taken.lost:
             run.terminal.warn(f"{'meanwhile' if verb == 'restart' else 'afterwards'}: {taken.text}")
             guard.moderate(run.terminal, f"{verb} node {number} of {cluster.name}.", yes=yes, typed=run.typed)
-        data |= go(backend, cluster)
+        data = go(head, backend, cluster)
     tone = Tone.NORMAL if change.running_after >= change.needed else Tone.WARN
     process = f" (pid {data['pid']})" if data["pid"] else ""
     already = _ALREADY.get((verb, before.state))

@@ -26,7 +26,7 @@ from esnode.errors import (
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
     from esctl.events.inputs import EventInput
-    from esctl.events.producer import ProduceTally, Taken, Watch
+    from esctl.events.producer import ProduceAnswer, ProduceTally, Taken, Watch
     from esctl.ui.terminal import Progress, Terminal
     from esnode.dedup.batch import Batch
 
@@ -67,7 +67,7 @@ def produce(
     strict: Annotated[
         bool, typer.Option("--strict", help="Check every line before the first event is sent")
     ] = False,
-) -> Answer:
+) -> "Answer[ProduceAnswer]":
     """Append the events of a file to the log: NDJSON, or gzip of it"""
     from esctl.events.inputs import open_input  # loaded late, like all that brings trio
     from esctl.events.producer import ProduceTally
@@ -182,7 +182,7 @@ def watch_for(
     )
 
 
-def summary(tally: "ProduceTally", *, strict: bool = False) -> Answer:
+def summary(tally: "ProduceTally", *, strict: bool = False) -> "Answer[ProduceAnswer]":
     """What has become of the events: after the last one, after Ctrl-C, or before the first one."""
     errors = []
     if tally.malformed:
@@ -208,7 +208,7 @@ def summary(tally: "ProduceTally", *, strict: bool = False) -> Answer:
     return Answer(data_of(tally), views(tally), errors, Exit.ERROR if errors else Exit.OK)
 
 
-def gave_up(tally: "ProduceTally", error: EventStreamError) -> Answer:
+def gave_up(tally: "ProduceTally", error: EventStreamError) -> "Answer[ProduceAnswer]":
     """The time-out came before the last ack, or nothing could be read or sent."""
     trouble = Trouble.of(error)
     late = isinstance(error, NoQuorum | OperationTimeout | Unreachable)
@@ -227,10 +227,14 @@ def gave_up(tally: "ProduceTally", error: EventStreamError) -> Answer:
     return Answer(data_of(tally), shown, [*bad, trouble], code)
 
 
-def data_of(tally: "ProduceTally") -> dict[str, object]:
+def data_of(tally: "ProduceTally") -> "ProduceAnswer":
     """For the JSON answer."""
-    bad = [{"line": line.number, "code": line.code, "reason": line.reason} for line in tally.bad_lines]
-    return {**tally.as_data(), "bad_lines": bad}
+    return {
+        **tally.as_data(),
+        "bad_lines": [
+            {"line": line.number, "code": line.code, "reason": line.reason} for line in tally.bad_lines
+        ],
+    }
 
 
 def views(tally: "ProduceTally") -> list[Fields | Line]:

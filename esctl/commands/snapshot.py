@@ -5,7 +5,7 @@ of the log was cut, the snapshot of what that meant. Neither holds an event: for
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Final, Literal, TypedDict
 
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation, command, new_typer
@@ -15,28 +15,67 @@ from esctl.exits import Exit
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
+from esctl.ui.values import ClusterName, Count, NodeId
 
 app = new_typer()
+
+
+class SilentNodeRow(TypedDict):
+    """A node that does not answer."""
+
+    id: NodeId
+    up: Literal[False]
+    why: str
+
+
+class CheckpointRow(TypedDict):
+    """What a node would start from."""
+
+    id: NodeId
+    up: Literal[True]
+    savepoint_index: Count
+    entries_to_replay: int
+    prefix_index: Count
+    first_offset: Count
+    kept: Annotated[bool | None, "Whether it has taken one now; null when it was not asked to"]
+    why: str | None
+
+
+class SnapshotsAnswer(TypedDict):
+    """What each node would start from."""
+
+    cluster: ClusterName
+    nodes: list[CheckpointRow | SilentNodeRow]
+
+
+class PlannedSnapshotAnswer(TypedDict):
+    """The nodes that would take a checkpoint."""
+
+    cluster: ClusterName
+    dry_run: Literal[True]
+    nodes: list[NodeId]
+
+
 CHECKPOINT_S: Final = 120.0
 """A node writes at its leisure (`limits.CHECKPOINT_PAUSE_S`): the largest table takes half a minute."""
 
 
 @command(app, "create")
-def create(run: Invocation, dry_run: DryRun = False) -> Answer:
+def create(run: Invocation, dry_run: DryRun = False) -> Answer[SnapshotsAnswer | PlannedSnapshotAnswer]:
     """Make every node take a checkpoint now, so that its next start is quick"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     _want_somebody(cluster, survey)
     if dry_run:
         numbers = [report.node.id for report in survey.up]
-        data = {"cluster": cluster.name, "dry_run": True, "nodes": numbers}
+        data: PlannedSnapshotAnswer = {"cluster": cluster.name, "dry_run": True, "nodes": numbers}
         return Answer(data, [Line(f"nodes {numbers} would each take a checkpoint; {survey.quorum_text}")])
     taken = run.trio(lambda: _take_all(survey))
     return _answer(run.trio(lambda: surveys.ask(cluster)), taken)
 
 
 @command(app, "ls")
-def ls(run: Invocation) -> Answer:
+def ls(run: Invocation) -> Answer[SnapshotsAnswer]:
     """Show from which entry each node would start, and where its log begins"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -75,9 +114,9 @@ async def _take_all(survey: Survey) -> dict[int, str]:
     return outcome
 
 
-def _answer(survey: Survey, taken: Mapping[int, str]) -> Answer:
+def _answer(survey: Survey, taken: Mapping[int, str]) -> Answer[SnapshotsAnswer]:
     rows: list[Sequence[Value]] = []
-    nodes: list[dict[str, Any]] = []
+    nodes: list[CheckpointRow | SilentNodeRow] = []
     for report in survey.reports:
         number, status = report.node.id, report.status
         why = taken.get(number, "") or ("" if report.up else report.why)

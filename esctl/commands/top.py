@@ -15,6 +15,7 @@ import typer
 
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters.state import Cluster
+from esctl.observe.top.answers import TopAnswer, TopRecord
 from esctl.ui.answer import Answer
 from esctl.ui.screen import END, Screen
 from esctl.ui.sparkline import BARS
@@ -30,7 +31,7 @@ app = new_typer()
 _HINT: Final = "arrows select a node; p, t and f show the command that they would run, and ask"
 
 
-@command(app, "top", impact="rw")
+@command(app, "top", impact="rw", record=TopRecord)
 def top(
     run: Invocation,
     every: Annotated[
@@ -39,7 +40,7 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Look for that long once, print the figures, and end")
     ] = False,
-) -> Answer | None:
+) -> Answer[TopAnswer] | None:
     """Watch nodes, rates, lag, latency and faults; keys pause, transfer, break and heal"""
     cluster = run.cluster()
     run.on_interrupt(lambda: None)
@@ -56,7 +57,7 @@ def top(
     return None
 
 
-def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer:
+def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer[TopAnswer]:
     import trio  # loaded late: `--help` must be quick
 
     from esctl.observe.top import board, watching
@@ -87,7 +88,8 @@ async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
         await watching.look_again(shown)
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if run.terminal.output is Output.JSON:
-            run.terminal.record({"time": time, **board.record(shown)})
+            record: TopRecord = {"time": time, **board.record(shown)}
+            run.terminal.record(record)
         else:
             for cells in board.plain(shown, time):
                 run.terminal.record({}, *cells)

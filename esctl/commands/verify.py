@@ -8,8 +8,8 @@ was stored again after the deduplication window is no duplicate: it is counted, 
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import typer
 
@@ -19,6 +19,7 @@ from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
+from esctl.ui.values import ClusterName, Count, NodeId, Seconds, Verdict
 from esctl.verify.verdict import Flaw
 from esnode.errors import Unreachable
 
@@ -30,6 +31,67 @@ if TYPE_CHECKING:
 
 app = new_typer()
 DEFAULT_WAIT_S: Final = 5.0
+
+
+class StoredAgainData(TypedDict):
+    """An event that was stored a second time, after the deduplication window."""
+
+    offset: Count
+    earlier_offset: Count
+    after_ms: Count
+
+
+class VerifiedInput(TypedDict):
+    """What was read of the input, and how it compares with the log."""
+
+    files: list[str]
+    lines: Count
+    malformed: Count
+    distinct: Count
+    not_in_input: Count
+
+
+class FindingData(TypedDict):
+    """Something that is wrong."""
+
+    flaw: Flaw
+    node: NodeId | None
+    offset: Count | None
+    text: str
+
+
+class VerifiedNode(TypedDict):
+    """What was read of one node."""
+
+    id: NodeId
+    up: bool
+    first_offset: Count | None
+    next_offset: Count | None
+    hash: str | None
+    why: str | None
+
+
+class VerifyAnswer(TypedDict):
+    """Whether anything was lost, doubled, changed or reordered."""
+
+    cluster: ClusterName
+    ok: bool
+    verdict: Verdict
+    events: Count
+    acked_lost: Count
+    duplicates: Count
+    stored_again: Count
+    stored_again_at: list[StoredAgainData]
+    changed: Count
+    hashes_equal: bool
+    common_offset: int
+    target_offset: int
+    input: VerifiedInput
+    counts: dict[str, Count]
+    findings: list[FindingData]
+    doubts: list[str]
+    seconds: Seconds
+    nodes: list[VerifiedNode]
 
 
 @dataclass(slots=True)
@@ -105,7 +167,7 @@ def verify(
     strict: Annotated[
         bool, typer.Option("--strict", help="List each event that was stored again after the window")
     ] = False,
-) -> Answer:
+) -> Answer[VerifyAnswer]:
     """Prove that every node has each event once, unchanged and in the same order"""
     from esctl.verify.history import History  # loaded late: it brings the wire format
 
@@ -186,7 +248,7 @@ async def _expect(run: Invocation, history: "History", expected: Expected, numbe
         expected.flaws.append(f"{path} holds no event")
 
 
-def answer_of(proof: Proof) -> Answer:
+def answer_of(proof: Proof) -> Answer[VerifyAnswer]:
     """The answer of `esctl verify`."""
     errors: list[Trouble] = []
     if not proof.audit.up and not proof.verdict.nodes:
@@ -239,12 +301,16 @@ def _failure(proof: Proof) -> Trouble:
     return Trouble(VerdictFailed.code, what, f"findings: {counts}", f"esctl logs --level warning {name}")
 
 
-_WORDS: Final = {Exit.OK: "passed", Exit.VERDICT_FAILED: "failed", Exit.INCONCLUSIVE: "inconclusive"}
+_WORDS: Final[dict[Exit, Verdict]] = {
+    Exit.OK: "passed",
+    Exit.VERDICT_FAILED: "failed",
+    Exit.INCONCLUSIVE: "inconclusive",
+}
 
 
-def _data(proof: Proof) -> dict[str, Any]:
+def _data(proof: Proof) -> VerifyAnswer:
     verdict, audit = proof.verdict, proof.audit
-    nodes = []
+    nodes: list[VerifiedNode] = []
     for node in proof.cluster.nodes:
         evidence = verdict.nodes.get(node.id)
         nodes.append(
@@ -265,7 +331,10 @@ def _data(proof: Proof) -> dict[str, Any]:
         "acked_lost": verdict.lost,
         "duplicates": verdict.duplicates,
         "stored_again": verdict.stored_again,
-        "stored_again_at": [asdict(one) for one in verdict.again],
+        "stored_again_at": [
+            {"offset": one.offset, "earlier_offset": one.earlier_offset, "after_ms": one.after_ms}
+            for one in verdict.again
+        ],
         "changed": verdict.changed,
         "hashes_equal": verdict.hashes_equal,
         "common_offset": verdict.next_offset,
@@ -279,7 +348,7 @@ def _data(proof: Proof) -> dict[str, Any]:
         },
         "counts": {str(flaw): count for flaw, count in sorted(verdict.counts.items())},
         "findings": [
-            {"flaw": str(f.flaw), "node": f.node or None, "offset": f.offset if f.offset >= 0 else None,
+            {"flaw": f.flaw, "node": f.node or None, "offset": f.offset if f.offset >= 0 else None,
              "text": _finding_text(proof, f.text, f.file, f.line)}
             for f in verdict.examples
         ],

@@ -1,17 +1,19 @@
 """`esctl why`: what is wrong, what shows it, and what to type next; the most important first."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import typer
 
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Line, Tone, View
+from esctl.ui.values import ClusterName, NodeId, Seconds
 
 if TYPE_CHECKING:
-    from esctl.observe.diagnosis.problem import Problem
+    from esctl.observe.diagnosis.problem import Problem, ProblemData
     from esctl.observe.diagnosis.ranking import Diagnosis
+    from esctl.query.survey import QuorumData
 
 app = new_typer()
 FEW: Final = 3
@@ -19,6 +21,18 @@ FEW: Final = 3
 MOST: Final = 6
 """More than these are only counted: the first ones have to be mended before anything else."""
 _TONES: Final = {0: Tone.DIM, 1: Tone.WARN, 2: Tone.WARN, 3: Tone.BAD}
+
+
+class WhyAnswer(TypedDict):
+    """What is wrong, the most important first."""
+
+    cluster: ClusterName
+    well: bool
+    leader: NodeId | None
+    quorum: "QuorumData"
+    findings: "list[ProblemData]"
+    facts: list[str]
+    seconds: Seconds
 
 
 @command(app, "why")
@@ -30,7 +44,7 @@ def why(
             "--disk-free", metavar="PERCENT", min=0, max=100, help="Warn when less is left of a disk"
         ),
     ] = 5.0,
-) -> Answer:
+) -> Answer[WhyAnswer]:
     """Say what is wrong, what shows it, what to type next; exit 10 if anything is, 20 if nothing answers"""
     import time
 
@@ -43,10 +57,10 @@ def why(
     return answer_of(found, time.perf_counter() - begun)
 
 
-def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer:
+def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer[WhyAnswer]:
     """The answer of `esctl why`."""
     survey = found.situation.survey
-    data = {
+    data: WhyAnswer = {
         "cluster": survey.cluster.name,
         "well": found.well,
         "leader": survey.leader.node.id if survey.leader is not None else None,

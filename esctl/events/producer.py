@@ -9,11 +9,12 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 import trio
 
 from esctl.events.ndjson import BadLine, BatchMaker, EventReader, Line
+from esctl.ui.values import Count, ErrorCode, Seconds
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import CallerError, EventStreamError, first_of
 
@@ -58,6 +59,33 @@ class Appender(Protocol):
         """
 
 
+class ProducedData(TypedDict):
+    """What has become of the events of one input."""
+
+    sent: Count
+    acked: Count
+    duplicates: Count
+    resent_duplicates: Count
+    failed: Count
+    unknown: Count
+    seconds: Seconds
+    events_per_s: float
+
+
+class BadLineData(TypedDict):
+    """A line that is no event, and why."""
+
+    line: int
+    code: ErrorCode
+    reason: str
+
+
+class ProduceAnswer(ProducedData):
+    """What has become of the events, and the lines that are none."""
+
+    bad_lines: list[BadLineData]
+
+
 @dataclass(slots=True)
 class ProduceTally:
     """What has become of the events. `sent == acked + refused + unknown`, always."""
@@ -100,7 +128,7 @@ class ProduceTally:
         """Acked events a second."""
         return self.acked / self.seconds if self.seconds else 0.0
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ProducedData:
         """For the JSON answer."""
         return {
             "sent": self.sent,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
@@ -18,7 +18,7 @@ from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotRunning
 from esctl.faults.leasestore import LeaseStore
-from esctl.faults.orders import belongs
+from esctl.faults.orders import FaultData, belongs
 from esnode.errors import EventStreamError, OperationTimeout
 
 START_TIMEOUT_S: Final = 30.0
@@ -39,7 +39,7 @@ class StoppedNode:
     struck: bool = False
     """Not before its watchdog is there: a note that was left in between is about nothing."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> FaultData:
         """In the words of the nodes' own faults."""
         return {
             "id": self.id,

@@ -17,7 +17,7 @@ from esctl.clusters.backends.interface import Links
 from esctl.clusters.state import Cluster
 from esctl.errors import NoEffect
 from esctl.faults.leasestore import LeaseStore
-from esctl.faults.orders import Order, belongs, block
+from esctl.faults.orders import FaultData, Order, belongs, block
 from esctl.faults.shapes import Cut
 from esnode.errors import EventStreamError, OperationTimeout
 
@@ -35,9 +35,9 @@ class LinkCuts:
     lost: int = 0
     """How many datagrams it has been proved by, a way."""
 
-    def pictures(self) -> dict[int, list[dict[str, Any]]]:
+    def pictures(self) -> dict[int, list[FaultData]]:
         """By node, in the words of the nodes' own faults."""
-        found: dict[int, list[dict[str, Any]]] = {}
+        found: dict[int, list[FaultData]] = {}
         for order in block(self.cuts, self.id):
             found.setdefault(order.node, []).append(
                 {
@@ -132,9 +132,9 @@ def active(cluster: Cluster) -> list[LinkCuts]:
     return [one for one in notes if there.issuperset(one.cuts)]
 
 
-def pictures(cluster: Cluster) -> dict[int, list[dict[str, Any]]]:
+def pictures(cluster: Cluster) -> dict[int, list[FaultData]]:
     """Those that are under way, by node."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    found: dict[int, list[FaultData]] = {}
     for one in active(cluster):
         for number, told in one.pictures().items():
             found.setdefault(number, []).extend(told)

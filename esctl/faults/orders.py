@@ -9,10 +9,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 from esctl.errors import InvalidArgument
 from esctl.faults.shapes import Cut, between, listed
+from esctl.ui.values import NodeId
 from esnode import limits
 from esnode.faults import PARAMETERS, Kind
 
@@ -24,6 +25,39 @@ _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
 _SCALE: Final = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
+Direction = Literal["in", "out", "both"]
+
+
+class OrderData(TypedDict):
+    """A fault that a node is told to have."""
+
+    node: NodeId
+    id: str
+    kind: str
+    peers: list[NodeId]
+    direction: Direction | None
+    parameters: dict[str, int]
+
+
+class FaultData(TypedDict):
+    """A fault that a node has, in its own words; a `direction` of none is empty."""
+
+    id: str
+    kind: str
+    peers: list[NodeId]
+    direction: Literal["in", "out", "both", ""]
+    parameters: dict[str, int]
+    lease_ms: int
+    left_ms: int
+    hits: int
+
+
+class NodeFaultData(FaultData):
+    """A fault, and which node has it."""
+
+    node: NodeId
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One fault on one node, in the words of the protocol."""
@@ -32,10 +66,10 @@ class Order:
     id: str
     kind: str
     peers: tuple[int, ...] = ()
-    direction: str = "both"
+    direction: Direction = "both"
     parameters: Mapping[str, int] = field(default_factory=dict)
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> OrderData:
         """For the JSON answer."""
         return {
             "node": self.node,
@@ -53,7 +87,8 @@ def block(cuts: Collection[Cut], fault: str) -> list[Order]:
     for node in sorted({node for cut in cuts for node in cut}):
         out = {b for a, b in cuts if a == node}
         back = {a for a, b in cuts if b == node}
-        for direction, peers in (("both", out & back), ("out", out - back), ("in", back - out)):
+        ways: dict[Direction, set[int]] = {"both": out & back, "out": out - back, "in": back - out}
+        for direction, peers in ways.items():
             if peers:
                 name = fault if direction == "both" else f"{fault}.{direction}"
                 found.append(Order(node, name, "block", tuple(sorted(peers)), direction))

@@ -9,9 +9,10 @@ import enum
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final, assert_never
+from typing import Final, TypedDict, assert_never
 
 from esctl.errors import InvalidArgument
+from esctl.ui.values import Count, NodeId
 from esnode.errors import NoQuorum
 
 Cut = tuple[int, int]
@@ -43,6 +44,31 @@ MEANINGS: Final = {
 }
 _NEEDS_LEADER: Final = frozenset({Shape.ISOLATE_LEADER, Shape.MINORITY, Shape.MAJORITY})
 _TAKES_NO_NODE: Final = _NEEDS_LEADER | {Shape.HALVES, Shape.RING}
+
+
+class PartitionQuorum(TypedDict):
+    """Whether any node can lead."""
+
+    needed: Count
+    total: Count
+    kept: bool
+
+
+class SideData(TypedDict):
+    """Nodes that reach the same nodes, and whether that is a majority."""
+
+    nodes: list[NodeId]
+    reach: list[NodeId]
+    quorum: bool
+
+
+class PartitionData(TypedDict):
+    """Who no longer hears whom, and what becomes of the quorum; without a `shape`, links were named."""
+
+    shape: Shape | None
+    cuts: list[tuple[NodeId, NodeId]]
+    quorum: PartitionQuorum
+    sides: list[SideData]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +114,11 @@ class Partition:
         verdict = "a quorum" if len(reach) >= self.needed else "no quorum: nothing is acked"
         return f"{len(reach)} of {len(self.voters)}, {self.needed} needed: {verdict}"
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> PartitionData:
         """For the JSON answer."""
         return {
-            "shape": None if self.shape is None else self.shape.value,
-            "cuts": [list(cut) for cut in sorted(self.cuts)],
+            "shape": self.shape,
+            "cuts": sorted(self.cuts),
             "quorum": {"needed": self.needed, "total": len(self.voters), "kept": self.keeps_quorum},
             "sides": [
                 {"nodes": list(nodes), "reach": list(reach), "quorum": len(reach) >= self.needed}

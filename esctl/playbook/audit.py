@@ -7,7 +7,7 @@ Never prints. Called by `values.py` for `verify.*`.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,6 +17,9 @@ from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.clusters.state import Cluster
 from esctl.verify.operations import Operations
 from esctl.verify.verdict import Flaw
+
+if TYPE_CHECKING:
+    from esctl.playbook.answers import AuditDoubts, AuditFacts
 
 FLOOR: Final = 0.1
 """A load that had less than this share of its events acked, while it ran, shows nothing."""
@@ -30,7 +33,7 @@ class _Unwatched:
         """Nobody watches."""
 
 
-async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> dict[str, Any]:
+async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> "AuditFacts | AuditDoubts":
     """`verify.*`: waits `wait_s` for nodes that are behind. Raises `RunUnreadable`."""
     books: list[tuple[Operations, int]] = []
     thin: list[str] = []
@@ -47,12 +50,12 @@ async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> dict
     return facts_of(judged, sum(acked for _, acked in books), thin)
 
 
-def facts_of(judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]) -> dict[str, Any]:
+def facts_of(judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]) -> "AuditFacts | AuditDoubts":
     """What one reading, held against each of the ledgers, says; `thin` is why there was too little load."""
     outcome = judged[0]
     clean = all(one.findings.clean and one.verdict.clean for one in judged)
     doubts = [*outcome.doubts, *thin]
-    facts: dict[str, Any] = {
+    facts: AuditDoubts = {
         "conclusive": not doubts or not clean,
         "doubts": doubts,
         "acked": acked,
@@ -62,7 +65,8 @@ def facts_of(judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]) ->
     }
     if doubts and clean:
         return facts
-    return facts | {
+    return {
+        **facts,
         "passed": clean,
         "acked_lost": max(outcome.verdict.lost, sum(one.findings.counts[Flaw.LOST] for one in judged)),
         "duplicates": max(

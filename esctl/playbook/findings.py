@@ -6,7 +6,10 @@ found.
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from esctl.playbook.answers import LintFindingData
 
 
 class LintSeverity(enum.StrEnum):
@@ -64,10 +67,10 @@ class LintFinding:
         """With the severity of its rule."""
         return cls(RULES[code][0], code, step, message, advice)
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "LintFindingData":
         """For the JSON answer."""
         return {
-            "severity": self.severity.value,
+            "severity": self.severity,
             "code": self.code,
             "step": self.step or None,
             "message": self.message,

@@ -7,7 +7,7 @@ then, the lowest number that could is taken. Pure. Called by the plan.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esctl.cli.guard import QuorumChange
 from esctl.errors import InvalidArgument
@@ -18,6 +18,9 @@ from esctl.playbook.kinds import ONE_OFF
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import UnplannableStep
 from esnode.errors import NoQuorum
+
+if TYPE_CHECKING:
+    from esctl.playbook.answers import OutlookData
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Outlook:
         """The same, said of the time in which the step acts."""
         return Outlook(f"meanwhile {self.text}", self.kept)
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "OutlookData":
         """For the JSON answer."""
         return {"text": self.text, "kept": self.kept}
 

@@ -18,6 +18,7 @@ from esctl.playbook.schema import Action, ActionKind, InputType, Playbook, Scala
 from esctl.playbookerrors import InvalidPlan, NotEvaluable
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import FingerprintData, PlanAnswer, PlannedStepData
     from esctl.query.survey import Survey
 
 SCHEMA: Final = "esctl.plan/v1"
@@ -50,7 +51,7 @@ class Fingerprint:
             found += [f"node {node} {what} now" for node in after if node not in before]
         return found
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "FingerprintData":
         """For the JSON answer and for a saved plan."""
         return {
             "identity": self.identity,
@@ -85,14 +86,14 @@ class PlannedStep:
     undo: str
     quorum: Outlook | None
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "PlannedStepData":
         """For the JSON answer."""
         step = self.step
         return {
             "id": step.id,
             "title": step.title or None,
-            "kind": step.action.kind.value,
-            "impact": step.impact.value,
+            "kind": step.action.kind,
+            "impact": step.impact,
             "depth": self.depth,
             "argv": list(self.words),
             "command": self.command or None,
@@ -121,15 +122,15 @@ class Plan:
         """Is there a quorum after every step?"""
         return all(one.quorum is None or one.quorum.kept for one in self.steps)
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "PlanAnswer":
         """For the JSON answer and for a saved plan. A secret is not in it."""
         book = self.playbook
         return {
-            "schema": SCHEMA,
+            "schema": "esctl.plan/v1",
             "playbook": book.id,
             "version": book.version,
             "title": book.title,
-            "risk": book.risk.value,
+            "risk": book.risk,
             "digest": book.digest,
             "path": book.path,
             "max_duration_ms": book.max_duration_ms,

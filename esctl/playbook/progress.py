@@ -9,9 +9,12 @@ Others are skipped: a newer esctl may have written them. Called by everything th
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from esctl.playbook.journal import Event
+
+if TYPE_CHECKING:
+    from esctl.playbook.answers import AuditDoubts, AuditFacts, RunPlaybook, RunStep
 
 EVERY_FAULT: Final = "*"
 """Among the faults that a step ends: all there are."""
@@ -82,7 +85,7 @@ class StepRun:
     order: int = -1
     """The event with its last intent: what began last is undone first."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "RunStep":
         """For the JSON answer and the report."""
         seconds = None
         if self.begun_s is not None and self.ended_s is not None:
@@ -91,13 +94,13 @@ class StepRun:
             "step": self.id,
             "title": self.title,
             "kind": self.kind,
-            "state": str(self.state),
+            "state": self.state,
             "why": self.why,
             "begun": self.begun_s,
             "seconds": seconds,
             "attempts": self.attempt,
             "commands": self.commands,
-            "undo": str(self.undo),
+            "undo": self.undo,
             "undo_why": self.undo_why,
         }
 
@@ -114,12 +117,16 @@ class GuardRun:
     """When it changed, to what, and the values then."""
 
 
+def _no_playbook() -> "RunPlaybook":
+    return {"id": "", "version": "", "title": "", "digest": "", "path": ""}
+
+
 @dataclass(slots=True)
 class RunProgress:
     """The whole run."""
 
     run: str = ""
-    playbook: Mapping[str, Any] = field(default_factory=dict)
+    playbook: "RunPlaybook" = field(default_factory=_no_playbook)
     """Its id, version, title, digest."""
     cluster: str = ""
     identity: str = ""
@@ -134,7 +141,7 @@ class RunProgress:
     answers: dict[str, str] = field(default_factory=dict)
     """What a person answered, by step."""
     notes: list[tuple[float, str, str]] = field(default_factory=list)
-    audit: Mapping[str, Any] | None = None
+    audit: "AuditFacts | AuditDoubts | None" = None
     """What the newest audit found."""
     verdict: RunVerdict | None = None
     why: str = ""

@@ -7,14 +7,17 @@ and never prints. Called by the commands that drive a run and by `esctl playbook
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from esctl.bench import ledger
 from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undoing import left_over
+from esctl.ui.plain import Nothing
 
-SCHEMA: Final = "esctl.run/v1"
+if TYPE_CHECKING:
+    from esctl.playbook.answers import RunAnswer, RunLoad, SampledLoad, SampledRunAnswer
+
 _FIGURES: Final = {
     "acked": "acked events of the load",
     "acked_lost": "acked and lost",
@@ -26,19 +29,19 @@ _FIGURES: Final = {
 }
 
 
-def document_of(progress: RunProgress, directory: Path) -> dict[str, Any]:
+def document_of(progress: RunProgress, directory: Path) -> "RunAnswer":
     """The run as a JSON document. Times are seconds since 1970."""
     return {
-        "schema": SCHEMA,
+        "schema": "esctl.run/v1",
         "run": progress.run,
         "directory": str(directory),
-        "playbook": dict(progress.playbook),
+        "playbook": progress.playbook,
         "cluster": progress.cluster,
         "identity": progress.identity,
         "rehearsal": progress.rehearsal,
         "inputs": dict(progress.inputs),
         "state": progress.words,
-        "verdict": str(progress.verdict) if progress.verdict is not None else None,
+        "verdict": progress.verdict,
         "why": progress.why,
         "clean": progress.clean,
         "begun": progress.begun_s,
@@ -57,7 +60,7 @@ def document_of(progress: RunProgress, directory: Path) -> dict[str, Any]:
             }
             for guard in progress.guards.values()
         ],
-        "audit": dict(progress.audit) if progress.audit is not None else None,
+        "audit": progress.audit,
         "notes": [{"at": at, "step": step, "text": text} for at, step, text in progress.notes],
         "answers": dict(progress.answers),
         "loads": [_load(path) for path in loads_of(directory)],
@@ -65,20 +68,22 @@ def document_of(progress: RunProgress, directory: Path) -> dict[str, Any]:
     }
 
 
-def _load(directory: Path) -> dict[str, Any]:
+def _load(directory: Path) -> "RunLoad":
     plan = ledger.read_plan(directory)
     return {
         "name": plan.name,
         "directory": str(directory),
         "rate_per_s": plan.rate,
         "begun": plan.begun,
-        "last": dict(ledger.last_sample(directory) or {}),
+        "last": ledger.last_sample(directory) or Nothing(),
     }
 
 
-def with_samples(document: Mapping[str, Any]) -> dict[str, Any]:
+def with_samples(document: "RunAnswer") -> "SampledRunAnswer":
     """The same, each load with all of its samples."""
-    loads = [{**load, "samples": ledger.samples(Path(load["directory"]))} for load in document["loads"]]
+    loads: list[SampledLoad] = [
+        {**load, "samples": ledger.samples(Path(load["directory"]))} for load in document["loads"]
+    ]
     return {**document, "loads": loads}
 
 

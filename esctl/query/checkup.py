@@ -7,7 +7,7 @@ that a majority has to answer for it. Computes on a survey but for that read, an
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 import trio
 
@@ -26,11 +26,23 @@ ROUND_S: Final = 0.2
 """Between two looks while waiting for health."""
 
 
+StageName = Literal["alive", "ready", "quorum", "deep"]
+
+
+class StageData(TypedDict):
+    """One stage, what is wrong with it, and what helps."""
+
+    stage: StageName
+    ok: bool
+    reasons: list[str]
+    next: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage and what is wrong with it: (reason, next command) pairs; none means well."""
 
-    name: str
+    name: StageName
     asks: str
     flaws: Sequence[tuple[str, str]]
 
@@ -39,7 +51,7 @@ class Stage:
         """Nothing is wrong."""
         return not self.flaws
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> StageData:
         """For the JSON answer."""
         return {
             "stage": self.name,

@@ -11,12 +11,13 @@ import secrets
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import trio
 
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import reason_of
+from esctl.ui.values import NodeId
 from esnode.client import connect, connect_node
 from esnode.errors import EventStreamError, NotLeader
 from esnode.events import make_batch
@@ -40,6 +41,15 @@ class ProbeLook:
     positions: dict[str, int]
 
 
+class ProbeStepData(TypedDict):
+    """Something that happened to a probe, between two times in milliseconds from the sending."""
+
+    step: str
+    node: NodeId | None
+    after_ms: float | None
+    before_ms: float
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
     """Something that happened after `after_ms` and before `before_ms`, counted from the sending.
@@ -52,7 +62,7 @@ class ProbeStep:
     after_ms: float
     before_ms: float
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ProbeStepData:
         """For the JSON answer."""
         after_ms = None if math.isinf(self.after_ms) else round(self.after_ms, 3)
         return {

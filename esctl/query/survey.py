@@ -17,6 +17,7 @@ from esctl.clusters.backends import backend_named, datadir
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
+from esctl.faults.orders import FaultData
 from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
 from esctl.ui.values import Count
@@ -49,7 +50,7 @@ class Report:
     process: NodeProcess
     status: dict[str, Any] | None
     why: str = ""
-    link_cuts: Sequence[dict[str, Any]] = ()
+    link_cuts: Sequence[FaultData] = ()
     """The cuts of its real links, where it has some: it does not know of them."""
     heard_ms: int = 0
     """What this machine's wall clock showed when the answer came; 0 when none did."""
@@ -93,7 +94,7 @@ class Report:
         return {peer: (str(one["code"]), str(one["reason"])) for peer, one in told.items() if one}
 
     @property
-    def faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[FaultData]:
         """What it is broken by on purpose."""
         return [*((self.status or {}).get("faults") or []), *self.link_cuts]
 

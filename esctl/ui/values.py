@@ -5,7 +5,7 @@ They are types for the type checker, and what the JSON Schemas say of a value be
 `docs/make_schemas.py` reads that; at run time nothing does. Used by every module that builds an answer.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 NodeId = Annotated[int, ("minimum", 1)]
 Count = Annotated[int, ("minimum", 0)]
@@ -16,3 +16,5 @@ ClusterName = Annotated[str, ("pattern", "^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
 Address = Annotated[str, "host:port"]
 FilePath = Annotated[str, ("minLength", 1), "A path"]
 ErrorCode = Annotated[str, ("pattern", "^ES[0-9]{4}$")]
+Verdict = Literal["passed", "failed", "inconclusive"]
+BackendName = Literal["process", "netns"]

@@ -6,14 +6,17 @@ through, also after Ctrl-C: no node is left down. Never prints. Called by `esctl
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from esctl.query.survey import Survey
 from esctl.upkeep import leave
 from esctl.upkeep.operations import NodeOperations
+
+if TYPE_CHECKING:
+    from esctl.upkeep.answers import RestartStepData
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,16 @@ class RestartStep:
     seconds: float
     """From the guard's yes until the node had caught up."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> "RestartStepData":
         """For the JSON answer."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        return {
+            "id": self.id,
+            "pid": self.pid,
+            "led": self.led,
+            "leader": self.leader,
+            "killed": self.killed,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def order_of(survey: Survey) -> list[int]:

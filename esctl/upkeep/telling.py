@@ -1,23 +1,39 @@
 """What people and programs are told of upkeep: the plan beforehand, a line a step, and the end.
 
 Makes answers of what the rest of this package found; computes and does nothing else. Called by
-`esctl cluster restart`, `esctl node drain` and `esctl node replace`.
+`esctl cluster restart`, `destroy` and `recover`, and by `esctl node drain` and `replace`.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from esctl.cli.guard import QuorumChange
-from esctl.errors import Inconclusive, VerdictFailed
+from esctl.errors import CleanUpIncomplete, Inconclusive, VerdictFailed
 from esctl.exits import exit_of
 from esctl.query.survey import Survey
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.upkeep import readiness
+from esctl.upkeep.clearing import Cleared
 from esctl.upkeep.leave import Drained
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import RestartStep
+
+if TYPE_CHECKING:
+    from esctl.upkeep.answers import (
+        DestroyedAnswer,
+        DrainedAnswer,
+        NodeData,
+        PlannedDrainAnswer,
+        PlannedReplacementAnswer,
+        PlannedRollingAnswer,
+        RecoveredAnswer,
+        ReplacedAnswer,
+        RollingAnswer,
+        RollingData,
+    )
+    from esctl.upkeep.recovery import Recovered
 
 LOOK_ENTRIES: Final = 1_000
 """What a busy leader may commit while the other nodes are asked how they are."""
@@ -42,7 +58,7 @@ def waits(survey: Survey, numbers: Sequence[int]) -> tuple[list[str], list[View]
 # --- rolling restart -----------------------------------------------------------------------------
 
 
-def rolling_plan(survey: Survey, order: Sequence[int]) -> Answer:
+def rolling_plan(survey: Survey, order: Sequence[int]) -> "Answer[PlannedRollingAnswer]":
     """What a rolling restart would do, in which order, and what it would wait for first."""
     up = {report.node.id for report in survey.up}
     rows: list[list[Value]] = []
@@ -54,7 +70,7 @@ def rolling_plan(survey: Survey, order: Sequence[int]) -> Answer:
         rows.append([place, number, what, Cell(meanwhile.text, tone)])
         up.add(number)
     reasons, lines = waits(survey, [node.id for node in survey.cluster.nodes])
-    data = {**_rolling_head(survey, order), "waits_for": reasons, "dry_run": True}
+    data: PlannedRollingAnswer = {**_rolling_head(survey, order), "waits_for": reasons, "dry_run": True}
     return Answer(data, [Table(["step", "node", "would", "meanwhile"], rows), *lines])
 
 
@@ -65,11 +81,15 @@ def step_line(step: RestartStep, place: int, total: int) -> Line:
     return Line(f"{place} of {total}: node {step.id} is back after {step.seconds:.1f} s{told}", Tone.GOOD)
 
 
-def rolling_answer(survey: Survey, order: Sequence[int], done: Sequence[RestartStep]) -> Answer:
+def rolling_answer(
+    survey: Survey, order: Sequence[int], done: Sequence[RestartStep]
+) -> "Answer[RollingAnswer]":
     """How far a rolling restart has come; that may be to the end."""
     finished = [step.id for step in done]
     left = [number for number in order if number not in finished]
-    data = {**_rolling_head(survey, order), "done": [step.as_data() for step in done], "left": left}
+    data: RollingAnswer = {
+        **_rolling_head(survey, order), "done": [step.as_data() for step in done], "left": left,
+    }  # fmt: skip
     name = survey.cluster.name
     if left:
         return Answer(data, [Line(f"restarted nodes {finished} of {name}; not yet {left}", Tone.WARN)])
@@ -77,7 +97,7 @@ def rolling_answer(survey: Survey, order: Sequence[int], done: Sequence[RestartS
     return Answer(data, [Line(text, Tone.GOOD)])
 
 
-def _rolling_head(survey: Survey, order: Sequence[int]) -> dict[str, Any]:
+def _rolling_head(survey: Survey, order: Sequence[int]) -> "RollingData":
     return {
         "name": survey.cluster.name,
         "rolling": True,
@@ -89,7 +109,7 @@ def _rolling_head(survey: Survey, order: Sequence[int]) -> dict[str, Any]:
 # --- drain ---------------------------------------------------------------------------------------
 
 
-def drain_plan(survey: Survey, number: int, to: int | None) -> Answer:
+def drain_plan(survey: Survey, number: int, to: int | None) -> "Answer[PlannedDrainAnswer]":
     """What a drain would do."""
     leads = survey.leader is not None and survey.leader.node.id == number
     whom = f"node {to}" if to is not None else "its best follower"
@@ -97,14 +117,16 @@ def drain_plan(survey: Survey, number: int, to: int | None) -> Answer:
     others = [node.id for node in survey.cluster.nodes if node.id != number]
     reasons, lines = waits(survey, others)
     change = change_without(survey, number)
-    data = {**_one(survey, number, change), "leads": leads, "waits_for": reasons, "dry_run": True}
+    data: PlannedDrainAnswer = {
+        **_one(survey, number, change), "leads": leads, "waits_for": reasons, "dry_run": True,
+    }  # fmt: skip
     return Answer(data, [Line(f"would {what} node {number}; then {change.text}"), *lines])
 
 
-def drained(survey: Survey, number: int, done: Drained) -> Answer:
+def drained(survey: Survey, number: int, done: Drained) -> "Answer[DrainedAnswer]":
     """The node is out of service."""
     change = change_without(survey, number)
-    data = {
+    data: DrainedAnswer = {
         **_one(survey, number, change),
         "leader": done.leader,
         "handed_over": done.handed_over,
@@ -122,12 +144,14 @@ def drained(survey: Survey, number: int, done: Drained) -> Answer:
 # --- replace -------------------------------------------------------------------------------------
 
 
-def replacement_plan(survey: Survey, number: int, old: Path, aside: Path | None, fresh: Path) -> Answer:
+def replacement_plan(
+    survey: Survey, number: int, old: Path, aside: Path | None, fresh: Path
+) -> "Answer[PlannedReplacementAnswer]":
     """What a replacement would do: `aside` is None when the old directory stays where it is."""
     others = [node.id for node in survey.cluster.nodes if node.id != number]
     reasons, lines = waits(survey, others)
     change = change_without(survey, number)
-    data = {
+    data: PlannedReplacementAnswer = {
         **_one(survey, number, change),
         "old": str(aside or old),
         "data_dir": str(fresh),
@@ -141,10 +165,10 @@ def replacement_plan(survey: Survey, number: int, old: Path, aside: Path | None,
 
 def replaced(
     survey: Survey, number: int, done: Replaced, same: Sameness | None, *, discarded: bool
-) -> Answer:
+) -> "Answer[ReplacedAnswer]":
     """The node votes again; `same` is None when nobody looked whether it has what the others have."""
     change = change_without(survey, number)
-    data = {
+    data: ReplacedAnswer = {
         **_one(survey, number, change),
         "pid": done.pid,
         "old": str(done.old) if done.old is not None else None,
@@ -186,5 +210,55 @@ def _fate(done: Replaced, *, discarded: bool) -> str:
     return f"deleted: {done.old}" if discarded else f"kept in {done.old}"
 
 
-def _one(survey: Survey, number: int, change: QuorumChange) -> dict[str, Any]:
+def _one(survey: Survey, number: int, change: QuorumChange) -> "NodeData":
     return {"cluster": survey.cluster.name, "id": number, "quorum": change.as_data()}
+
+
+# --- destroy and recover -------------------------------------------------------------------------
+
+
+def cleared(name: str, done: Cleared, what: str = "all its data") -> "Answer[DestroyedAnswer]":
+    """What is gone, and what is not: that is told in the same breath."""
+    data: DestroyedAnswer = {
+        "name": name, "deleted": [*map(str, done.gone)], "kept": [*map(str, done.kept)],
+    }  # fmt: skip
+    if done.failed:
+        error = CleanUpIncomplete(
+            f"could not be deleted: {', '.join(map(str, done.failed))}",
+            next_step=f"esctl cluster destroy {name} --confirm {name}",
+        )
+        return Answer.of_error(error, data)
+    if not done.kept:
+        return Answer(data, [Line(f"cluster {name} is gone, with {what}")])
+    kept: list[tuple[str, Value]] = [("still there", str(path)) for path in done.kept]
+    return Answer(data, [Line(f"cluster {name} is gone; not all that lay beside its data is"), Fields(kept)])
+
+
+def recovered(done: "Recovered") -> "Answer[RecoveredAnswer]":
+    """The cluster goes on with one node's log."""
+    manifest, cluster, shared = done.manifest, done.cluster, done.manifest.origin.known_offset
+    data: RecoveredAnswer = {
+        "name": cluster.name, "identity": cluster.identity, "epoch": manifest.origin.epoch + 1,
+        "leader": done.leader, "from_node": manifest.origin.node, "next_offset": manifest.next_offset,
+        "known_offset": shared,
+        "events": manifest.events, "entries_beyond_commit": manifest.beyond_commit,
+        "backup": str(done.backup), "tried": {str(each.node): each.outcome for each in done.tried},
+        "aside": [str(path) for path in done.aside],
+    }  # fmt: skip
+    doubtful = f"{manifest.beyond_commit} entries of its log were not known to be committed; they are kept"
+    views: list[View] = [
+        Line(f"cluster {cluster.name} goes on; node {done.leader} leads", Tone.GOOD),
+        Fields(
+            [
+                ("epoch", manifest.origin.epoch + 1),
+                ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
+                ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
+                ("kept in doubt", doubtful),
+                ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
+                ("backup", str(done.backup)),
+                ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),
+                ("next", f"esctl verify --cluster {cluster.name}"),
+            ]
+        ),
+    ]
+    return Answer(data, views)

@@ -28,6 +28,7 @@ from esctl.exits import Exit
 from esctl.ui import plain
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Terminal
+from esctl.ui.values import BackendName
 from tests.esctl import contract, forked
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
@@ -66,7 +67,7 @@ def answers_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Invocation, "conclude", concluding)
 
 
-def plan(name: str, home: Path, count: int = 3, backend: str = "process") -> Cluster:
+def plan(name: str, home: Path, count: int = 3, backend: BackendName = "process") -> Cluster:
     """A cluster that could be made, its addresses free now."""
     nodes = tuple(
         Node(
@@ -120,7 +121,7 @@ def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
     """Makes clusters of fake nodes; none of them outlives the test."""
     made: list[FakeNodes] = []
 
-    def make(name: str = "fake", count: int = 3, backend: str = "process") -> FakeNodes:
+    def make(name: str = "fake", count: int = 3, backend: BackendName = "process") -> FakeNodes:
         moods: dict[int, str] = {}
 
         def command(node: Node) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from esctl.clusters.state import Cluster, Node
+from esctl.ui.values import BackendName
 from esnode.config import Ancestor, Dedup, Retention
 from esnode.dataclass import dataclass
 
@@ -83,7 +84,7 @@ class Links(Protocol):
 class Backend(Protocol):
     """Runs the nodes of clusters. Async methods run under trio and may be cancelled."""
 
-    name: str
+    name: BackendName
     links: Links | None
     """Without real links, nodes are told to lose messages (see `esctl/faults`)."""
 

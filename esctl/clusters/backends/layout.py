@@ -13,6 +13,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import NodeOptions
 from esctl.errors import InvalidArgument
+from esctl.ui.values import BackendName
 from esnode.errors import EventStreamError
 
 
@@ -31,7 +32,7 @@ def plan(
     *,
     data_dir: Path | None = None,
     storage: str = "sqlite",
-    backend: str = "process",
+    backend: BackendName = "process",
     base_port: int | None = None,
 ) -> state.Cluster:
     """A cluster that could be made now. Raises what its backend raises: `PortTaken`, `NetnsUnavailable`."""

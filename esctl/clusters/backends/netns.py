@@ -15,6 +15,7 @@ from esctl.clusters.backends.interface import Address, Cut, Links, NodeProcess, 
 from esctl.clusters.backends.network import Network, free_subnet, require
 from esctl.clusters.backends.process import ProcessBackend
 from esctl.clusters.state import Cluster, Node
+from esctl.ui.values import BackendName
 
 BASE_PORT: Final = 7101
 """Where clients connect, at each node; peers at the next one. Nobody else has ports at these addresses."""
@@ -43,7 +44,7 @@ class NetnsLinks:
 class NetnsBackend(ProcessBackend):
     """See `interface.Backend`."""
 
-    name = "netns"
+    name: BackendName = "netns"
     links: Links | None = NetnsLinks()
 
     def addresses(self, count: int, base_port: int | None = None) -> list[Address]:

@@ -33,6 +33,7 @@ from esctl.errors import (
     NodesAlive,
     PortTaken,
 )
+from esctl.ui.values import BackendName
 from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
 
@@ -49,7 +50,7 @@ def node_command(node: Node) -> list[str]:
 class ProcessBackend:
     """See `interface.Backend`. Tests give their own `ready` and `command`."""
 
-    name = "process"
+    name: BackendName = "process"
     links: Links | None = None
 
     def __init__(self, ready: Ready = answers, command: Callable[[Node], list[str]] = node_command) -> None:

@@ -6,9 +6,10 @@ by a playbook's audit; the load itself is in `esctl/bench/background.py`.
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,6 +19,16 @@ from esctl.clusters import state
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+
+if TYPE_CHECKING:
+    from esctl.commands.bench.answers import (
+        LoadRow,
+        LoadsAnswer,
+        PlannedLoadAnswer,
+        PlannedStopLoadAnswer,
+        StartedLoadAnswer,
+        StoppedLoadAnswer,
+    )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name the load")]
@@ -38,7 +49,7 @@ def start(
         typer.Option("--into", metavar="DIR", help="Keep samples and ledger there; beside the cluster else"),
     ] = None,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[StartedLoadAnswer | PlannedLoadAnswer]":
     """Start a steady load that goes on in the background; the events stay in the log"""
     from esctl.bench import attendant
     from esctl.bench.generator import Generator
@@ -52,11 +63,15 @@ def start(
     Generator(plan.run, size, plan.batch)  # raises for a size that no event has
     what = f"{rate:,.0f} events of {size} bytes a second for {seconds:g} s"
     if dry_run:
-        data = {"cluster": cluster.name, "load": name, "dry_run": True, "rate_per_s": rate}
-        return Answer(data, [Line(f"would send {what} to {cluster.name}; the quorum stays as it is")])
+        planned: PlannedLoadAnswer = {
+            "cluster": cluster.name, "load": name, "dry_run": True, "rate_per_s": rate,
+        }  # fmt: skip
+        return Answer(planned, [Line(f"would send {what} to {cluster.name}; the quorum stays as it is")])
     with run.terminal.progress(f"starting {name}"):
         load = attendant.start(cluster, plan, into)
-    data = {"cluster": cluster.name, "rate_per_s": rate, "seconds": seconds, **load.as_data()}
+    data: StartedLoadAnswer = {
+        "cluster": cluster.name, "rate_per_s": rate, "seconds": seconds, **load.as_data(),
+    }  # fmt: skip
     helps = f"esctl bench stop {name} --cluster {cluster.name}"
     return Answer(
         data, [Line(f"{name} sends {what} to {cluster.name}", Tone.GOOD), Fields([("to end it", helps)])]
@@ -66,14 +81,14 @@ def start(
 def ls(
     run: Invocation,
     every: Annotated[bool, typer.Option("--all", help="Those that are over, too")] = False,
-) -> Answer:
+) -> "Answer[LoadsAnswer]":
     """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
     of all"""
     from esctl.bench import attendant, ledger
     from esctl.playbookerrors import RunUnreadable
 
     clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
-    listed: list[dict[str, Any]] = []
+    listed: list[LoadRow] = []
     rows: list[list[Value]] = []
     errors: list[Trouble] = []
     for cluster, load in ((c, load) for c in clusters for load in attendant.listed(c)):
@@ -84,7 +99,7 @@ def ls(
         except RunUnreadable as error:  # one damaged plan does not hide the others
             errors.append(Trouble.of(error))
             continue
-        sample = load.sample
+        sample: Mapping[str, Any] = load.sample
         begun = datetime.fromtimestamp(plan.begun, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         left_s = max(0.0, plan.begun + plan.seconds - time.time()) if load.running else 0.0
         listed.append(
@@ -108,7 +123,9 @@ def ls(
     return Answer({"loads": listed}, [table], errors, Exit.ERROR if errors else Exit.OK)
 
 
-def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) -> Answer:
+def stop(
+    run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False
+) -> "Answer[StoppedLoadAnswer | PlannedStopLoadAnswer]":
     """Stop a background load and say what it saw"""
     from esctl.bench import attendant
 
@@ -116,16 +133,16 @@ def stop(run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False) 
     load = attendant.get(cluster, name)
     if dry_run:
         fate = "runs and would be stopped" if load.running else "is over already"
-        data = {"cluster": cluster.name, "dry_run": True, **load.as_data()}
-        return Answer(data, [Line(f"the load {name} {fate}; the quorum stays as it is")])
+        planned: PlannedStopLoadAnswer = {"cluster": cluster.name, "dry_run": True, **load.as_data()}
+        return Answer(planned, [Line(f"the load {name} {fate}; the quorum stays as it is")])
     with run.terminal.progress(f"stopping {name}"):
         stopped = attendant.stop(load)
-    data = {"cluster": cluster.name, "stopped": stopped, **load.as_data()}
+    data: StoppedLoadAnswer = {"cluster": cluster.name, "stopped": stopped, **load.as_data()}
     head = Line(f"{name} is stopped" if stopped else f"{name} was over already")
     return Answer(data, [head, Fields(_figures(data["sample"]))])
 
 
-def _figures(sample: dict[str, Any]) -> list[tuple[str, Value]]:
+def _figures(sample: Mapping[str, Any]) -> list[tuple[str, Value]]:
     """What people want to know of a load that is over."""
     if not sample:
         return [("acked", 0)]

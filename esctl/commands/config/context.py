@@ -4,7 +4,7 @@ A context is a table in the user's file, or in the project's, that names a clust
 setting like the others: `esctl config explain context` says where it comes from.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import typer
 
@@ -16,6 +16,7 @@ from esctl.commands.config.values import Project, file_of
 from esctl.errors import InvalidSetting
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
 from esctl.ui.escape import quoted
+from esctl.ui.values import ClusterName, FilePath
 
 app = new_typer()
 _UNUSE = {
@@ -24,6 +25,49 @@ _UNUSE = {
     "user": "esctl config unset context",
 }
 """How a context is no longer in use, by the layer that says so."""
+
+
+_From = TypedDict("_From", {"from": str})
+
+
+class ContextRow(_From):
+    """A context, the cluster that it names, and the file that says so."""
+
+    name: ClusterName
+    cluster: ClusterName
+    used: bool
+    there: bool
+
+
+class ContextsAnswer(TypedDict):
+    """The contexts."""
+
+    contexts: list[ContextRow]
+
+
+class ContextInUseAnswer(_From):
+    """Which cluster a command is about if it names none, and why."""
+
+    context: str | None
+    cluster: Annotated[str | None, "As it was said: it need not be the name of a cluster"]
+    there: bool
+
+
+class ContextAnswer(TypedDict):
+    """A context that was defined or used, or would be."""
+
+    name: ClusterName
+    cluster: ClusterName
+    file: FilePath
+    dry_run: NotRequired[Literal[True]]
+
+
+class RemovedContextAnswer(TypedDict):
+    """A context that was removed, or would be."""
+
+    name: ClusterName
+    file: FilePath
+    dry_run: NotRequired[Literal[True]]
 
 
 def names_that_begin(incomplete: str) -> list[str]:
@@ -37,10 +81,10 @@ NameArgument = Annotated[
 
 
 @command(app, "ls")
-def ls(run: Invocation) -> Answer:
+def ls(run: Invocation) -> Answer[ContextsAnswer]:
     """List the contexts"""
     used, known = run.settings.get("context").value, state.names()
-    listed: list[dict[str, Any]] = []
+    listed: list[ContextRow] = []
     rows: list[list[Value]] = []
     for name, (cluster, source) in sorted(run.settings.contexts.items()):
         there = cluster in known
@@ -60,14 +104,19 @@ def ls(run: Invocation) -> Answer:
 
 
 @command(app, "show")
-def show(run: Invocation) -> Answer:
+def show(run: Invocation) -> Answer[ContextInUseAnswer]:
     """Show which cluster a command is about if it names none, and why"""
     context, cluster = run.settings.get("context"), run.settings.cluster()
     chosen, why = cluster.value, cluster.source.where
     known = state.names()
     if chosen is None and len(known) == 1:
         chosen, why = known[0], "it is the only one"
-    data = {"context": context.value, "cluster": chosen, "from": why, "there": chosen in known}
+    data: ContextInUseAnswer = {
+        "context": None if context.value is None else str(context.value),
+        "cluster": None if chosen is None else str(chosen),
+        "from": why,
+        "there": chosen in known,
+    }
     pairs: list[tuple[str, Value]] = [("context", context.value), ("cluster", chosen), ("from", why)]
     if chosen is not None and chosen not in known:
         run.terminal.warn(f"there is no cluster {chosen}; next: esctl cluster ls")
@@ -86,12 +135,12 @@ def add(
     ],
     project: Project = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[ContextAnswer]:
     """Define a context, or define it anew"""
     state.check_name(name)
     state.load(to)
     path = file_of(project=project)
-    data = {"name": name, "cluster": to, "file": str(path)}
+    data: ContextAnswer = {"name": name, "cluster": to, "file": str(path)}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would let the context {name} name {to}, in {path}")])
     settings.write_context(path, name, to)
@@ -100,7 +149,9 @@ def add(
 
 
 @command(app, "use", changes=True)
-def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+def use(
+    run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False
+) -> Answer[ContextAnswer]:
     """Use a context from now on: commands that name no cluster are about its cluster"""
     if name not in run.settings.contexts:
         known = ", ".join(run.settings.contexts) or "none"
@@ -110,7 +161,7 @@ def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: 
         )
     path = file_of(project=project)
     cluster, _ = run.settings.contexts[name]
-    data = {"name": name, "cluster": cluster, "file": str(path)}
+    data: ContextAnswer = {"name": name, "cluster": cluster, "file": str(path)}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would use the context {name}, in {path}")])
     settings.write(path, "context", name)
@@ -121,7 +172,9 @@ def use(run: Invocation, name: NameArgument, project: Project = False, dry_run: 
 
 
 @command(app, "rm", changes=True)
-def rm(run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+def rm(
+    run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False
+) -> Answer[RemovedContextAnswer]:
     """Remove a context; the cluster that it names stays"""
     path = file_of(project=project)
     if name not in settings.contexts_in(path):
@@ -130,7 +183,7 @@ def rm(run: Invocation, name: NameArgument, project: Project = False, dry_run: D
         raise InvalidSetting(
             f"there is no context {name} in {path}{elsewhere}", next_step="esctl config context ls"
         )
-    data: dict[str, Any] = {"name": name, "file": str(path)}
+    data: RemovedContextAnswer = {"name": name, "file": str(path)}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would remove the context {name} from {path}")])
     settings.remove_context(path, name)

@@ -4,15 +4,16 @@ Flags win over the environment, that over the project's `esctl.toml`, that over 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 import typer
 
 from esctl.cli import settings
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
-from esctl.cli.settings import Setting, Settings
+from esctl.cli.settings import LayerName, Setting, Settings
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value
+from esctl.ui.values import FilePath
 
 KeyArgument = Annotated[
     str,
@@ -27,12 +28,69 @@ Project = Annotated[
 ]
 PROJECT_FILE: Final = "esctl.toml"
 
+_From = TypedDict("_From", {"from": str})
 
-def show(run: Invocation) -> Answer:
+
+class HiddenData(_From):
+    """A value that another one comes before."""
+
+    value: str | bool
+    layer: LayerName
+
+
+class SettingData(_From):
+    """A setting, its value, and where that comes from."""
+
+    key: str
+    value: str | bool | None
+    layer: LayerName
+    hides: list[HiddenData]
+
+
+class SettingFiles(TypedDict):
+    """The files of settings; null where there is no project."""
+
+    project: FilePath | None
+    user: FilePath
+
+
+class SettingsAnswer(TypedDict):
+    """Every setting."""
+
+    settings: list[SettingData]
+    files: SettingFiles
+
+
+class SettingAnswer(SettingData):
+    """A setting, and how it can be set."""
+
+    help: str
+    ways: list[str]
+
+
+class SetAnswer(TypedDict):
+    """A value that was set, or would be."""
+
+    key: str
+    value: str | bool
+    file: FilePath
+    dry_run: NotRequired[Literal[True]]
+
+
+class UnsetAnswer(TypedDict):
+    """A setting whose value was taken out of a file, or would be."""
+
+    key: str
+    file: FilePath
+    was_set: bool
+    dry_run: NotRequired[Literal[True]]
+
+
+def show(run: Invocation) -> Answer[SettingsAnswer]:
     """Show every setting, its value and where that comes from"""
     found = [_effective(run.settings, key) for key in settings.KNOWN]
     project = settings.project_file()
-    data = {
+    data: SettingsAnswer = {
         "settings": [_data(setting) for setting in found],
         "files": {"project": str(project) if project else None, "user": str(settings.user_file())},
     }
@@ -40,13 +98,13 @@ def show(run: Invocation) -> Answer:
     return Answer(data, [Table(["key", "value", "from", "what it is"], rows)])
 
 
-def explain(run: Invocation, key: KeyArgument) -> Answer:
+def explain(run: Invocation, key: KeyArgument) -> Answer[SettingAnswer]:
     """Explain where a value comes from, and what it hides"""
     known = settings.checked(key, "the command line")
     setting = _effective(run.settings, key)
     files = [f"{key} in {PROJECT_FILE}", f"{key} in {settings.user_file()}"]
     ways = [way for way in (known.flag, known.variable, *files) if way]
-    data = {**_data(setting), "help": known.help, "ways": ways}
+    data: SettingAnswer = {**_data(setting), "help": known.help, "ways": ways}
     pairs: list[tuple[str, Value]] = [
         (key, _shown(setting.value)),
         ("what it is", known.help),
@@ -63,13 +121,13 @@ def put(
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Give it this value")],
     project: Project = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[SetAnswer]:
     """Set a value in the user's file, or in the project's"""
     wanted = settings.value_of(key, value)
     path = file_of(project=project)
     if not dry_run:
         settings.write(path, key, wanted)
-    data: dict[str, Any] = {"key": key, "value": wanted, "file": str(path)}
+    data: SetAnswer = {"key": key, "value": wanted, "file": str(path)}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"would set {key} to {_text(wanted)} in {path}")])
     now = _effective(settings.load(), key)
@@ -78,12 +136,14 @@ def put(
     return Answer(data, [Line(f"{key} is {_text(wanted)} in {path}", Tone.GOOD)])
 
 
-def unset(run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False) -> Answer:
+def unset(
+    run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False
+) -> Answer[UnsetAnswer]:
     """Take a value out of the user's file, or out of the project's"""
     settings.checked(key, "the command line")
     path = file_of(project=project)
     there = settings.says(path, key)
-    data: dict[str, Any] = {"key": key, "file": str(path), "was_set": there}
+    data: UnsetAnswer = {"key": key, "file": str(path), "was_set": there}
     if dry_run:
         verb = "would take" if there else "nothing to take:"
         return Answer({**data, "dry_run": True}, [Line(f"{verb} {key} out of {path}")])
@@ -105,7 +165,7 @@ def _effective(found: Settings, key: str) -> Setting:
     return found.cluster() if key == "cluster" else found.get(key)
 
 
-def _data(setting: Setting) -> dict[str, Any]:
+def _data(setting: Setting) -> SettingData:
     return {
         "key": setting.key,
         "value": setting.value,

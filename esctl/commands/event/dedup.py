@@ -1,6 +1,6 @@
 """`esctl event dedup`: what becomes of an event if it is sent now, and why."""
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -8,21 +8,35 @@ from esctl.cli.invocation import Invocation
 from esctl.ui.answer import Answer, Cell, Fields, Tone, Value
 from esctl.ui.escape import quoted
 from esctl.ui.formatting import span
+from esctl.ui.values import Count
 from esnode.dedup.batch import event_key
+
+
+class EventDedupAnswer(TypedDict):
+    """Whether an event is known, and what becomes of it if it is sent now."""
+
+    source: str
+    id: str
+    key: str
+    known: bool
+    offset: Count | None
+    expires_in_ms: int | None
+    would_store: bool
+    why: str
 
 
 def dedup(
     run: Invocation,
     source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Name the event's source")],
     event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
-) -> Answer:
+) -> Answer[EventDedupAnswer]:
     """Say whether an event would be taken if it were sent now, and why"""
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     known = state.offset is not None
-    data = {
+    data: EventDedupAnswer = {
         "source": source,
         "id": event_id,
         "key": event_key(source, event_id).hex(),

@@ -1,18 +1,38 @@
 """`esctl event`: one event, by its offset or by its source and id."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
+from esctl.commands.consume import EventRecord
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.ui.values import Count
 
 if TYPE_CHECKING:
     from esnode.client import StoredEvent
+
+
+class EventAnswer(EventRecord):
+    """The event."""
+
+
+class PastTheEndAnswer(TypedDict):
+    """An offset that the log has not reached, and where that ends."""
+
+    offset: Count
+    next_offset: Count
+
+
+class UnknownEventAnswer(TypedDict):
+    """A source and an id that no event of the log has."""
+
+    source: str
+    id: str
 
 
 def event(
@@ -25,7 +45,7 @@ def event(
         str | None, typer.Option("--source", metavar="TEXT", help="Name the event's source")
     ] = None,
     event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Name the event's id")] = None,
-) -> Answer:
+) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     """Show one event: OFFSET, or --source and --id"""
     by_id = source is not None and event_id is not None
     if (offset is None) is not by_id or (source is None) is not (event_id is None):
@@ -41,7 +61,7 @@ def event(
     return _by_id(run, cluster, source, event_id)
 
 
-def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
+def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer[EventAnswer | PastTheEndAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
     from esnode.client import StoredEvent
 
@@ -54,12 +74,13 @@ def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer:
         f"the log of {cluster.name} ends at offset {found.next_offset}",
         f"esctl consume --from {offset} --follow --cluster {cluster.name}",
     )
-    return Answer(
-        {"offset": offset, "next_offset": found.next_offset}, errors=[trouble], exit_code=Exit.ERROR
-    )
+    end: PastTheEndAnswer = {"offset": offset, "next_offset": found.next_offset}
+    return Answer(end, errors=[trouble], exit_code=Exit.ERROR)
 
 
-def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Answer:
+def _by_id(
+    run: Invocation, cluster: Cluster, source: str, event_id: str
+) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
@@ -76,11 +97,12 @@ def _by_id(run: Invocation, cluster: Cluster, source: str, event_id: str) -> Ans
         f"it is nowhere in the log of {cluster.name}",
         f"esctl consume --from 0 --max 5 --cluster {cluster.name}",
     )
-    return Answer({"source": source, "id": event_id}, errors=[trouble], exit_code=Exit.ERROR)
+    asked: UnknownEventAnswer = {"source": source, "id": event_id}
+    return Answer(asked, errors=[trouble], exit_code=Exit.ERROR)
 
 
-def _shown(found: "StoredEvent") -> Answer:
-    data = {"partition": found.partition, "offset": found.offset, "event": found.event}
+def _shown(found: "StoredEvent") -> Answer[EventAnswer]:
+    data: EventAnswer = {"partition": found.partition, "offset": found.offset, "event": found.event}
     pairs: list[tuple[str, Value]] = [
         ("offset", Cell(str(found.offset), Tone.STRONG)),
         ("partition", str(found.partition)),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict
 
 import typer
 
@@ -12,14 +12,119 @@ from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.values import ClusterName, Count, NodeId
 
 if TYPE_CHECKING:
-    from esctl.query.probe import ProbeResult
+    from esctl.query.probe import ProbeResult, ProbeStepData
+    from esctl.query.survey import QuorumData
     from esctl.query.whereabouts import EntryCopy
     from esnode.raft.entry import Entry
 
 _MATES: Final = 5
 """Of the events in the same batch, so many are named before and after."""
+
+
+class PlannedTraceAnswer(TypedDict):
+    """The probe that would be sent."""
+
+    dry_run: Literal[True]
+    cluster: ClusterName
+    source: str
+    quorum: "QuorumData"
+
+
+class SessionData(TypedDict):
+    """The producer session of an entry, and its place in that."""
+
+    id: str | int
+    epoch: Count
+    sequence: Count
+
+
+class EntryOnDisk(TypedDict):
+    """The entry of the log that has the event."""
+
+    index: Count
+    term: Count
+    partition: Count
+    base_offset: Count
+    count: Count
+    log_time_ms: Count
+    bytes: Count
+    crc: str
+    producer: SessionData | None
+
+
+class Reign(TypedDict):
+    """Who led then, and from when on."""
+
+    node: NodeId
+    since: str
+
+
+class CopyData(TypedDict):
+    """The entry on one node."""
+
+    id: NodeId
+    up: bool
+    role: str | None
+    durable: bool | None
+    applied: bool | None
+    crc: str | None
+    equal: bool | None
+    why: str | None
+
+
+class MateData(TypedDict):
+    """An event of the same batch."""
+
+    offset: Count
+    source: str | None
+    id: str | None
+
+
+class BatchData(TypedDict):
+    """How many events the batch has, and those near the one."""
+
+    count: Count
+    around: list[MateData]
+
+
+class TraceAnswer(TypedDict):
+    """Where an event is on each node."""
+
+    cluster: ClusterName
+    offset: Count
+    entry: EntryOnDisk
+    key: str
+    expires_in_ms: int | None
+    led_by: Reign | None
+    equal: bool
+    nodes: list[CopyData]
+    batch: BatchData
+
+
+class WatchedData(TypedDict):
+    """How a node was watched."""
+
+    node: NodeId
+    looks: Count
+    round_trip_ms: float | None
+    why: str | None
+
+
+class LiveTraceAnswer(TypedDict):
+    """How a probe went from a client to all nodes."""
+
+    cluster: ClusterName
+    offset: Count
+    index: Count
+    term: Count
+    leader: NodeId
+    event: dict[str, Any]
+    connect_ms: float
+    steps: "list[ProbeStepData]"
+    watched: list[WatchedData]
 
 
 def trace(
@@ -33,7 +138,7 @@ def trace(
         bool, typer.Option("--live", help="Send a probe and watch it: one more event in the log")
     ] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> Answer[PlannedTraceAnswer | TraceAnswer | LiveTraceAnswer]:
     """Show one event's way: its entry on every node, who led then; or with --live a probe's, measured"""
     by_id = source is not None and event_id is not None
     ways = [offset is not None, by_id, live]
@@ -70,7 +175,7 @@ def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) ->
 # --- one that is stored ---------------------------------------------------------------------------
 
 
-def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
+def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswer]:
     from esctl.query import whereabouts  # loaded late: it brings trio and the client
     from esnode.errors import Unreachable
 
@@ -91,7 +196,7 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
     assert entry is not None
     same = {copy.crc for copy in having} == {first.crc}
     led = whereabouts.elected(cluster, entry.term)
-    data = {
+    data: TraceAnswer = {
         "cluster": cluster.name,
         "offset": offset,
         "entry": _entry_data(entry),
@@ -121,7 +226,7 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer:
     return Answer(data, views)
 
 
-def _entry_data(entry: "Entry") -> dict[str, Any]:
+def _entry_data(entry: "Entry") -> EntryOnDisk:
     producer = entry.producer
     return {
         "index": entry.index,
@@ -138,7 +243,7 @@ def _entry_data(entry: "Entry") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _copy_data(copy: "EntryCopy", entry: "Entry") -> dict[str, Any]:
+def _copy_data(copy: "EntryCopy", entry: "Entry") -> CopyData:
     return {
         "id": copy.node,
         "up": copy.up,
@@ -151,7 +256,7 @@ def _copy_data(copy: "EntryCopy", entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _facts(data: dict[str, Any], entry: "Entry", offset: int) -> list[tuple[str, Value]]:
+def _facts(data: TraceAnswer, entry: "Entry", offset: int) -> list[tuple[str, Value]]:
     led, expires_in_ms, producer = data["led_by"], data["expires_in_ms"], data["entry"]["producer"]
     last = entry.next_offset - 1
     place = f"{offset - entry.base_offset + 1} of {entry.count}, offsets {entry.base_offset} to {last}"
@@ -181,7 +286,7 @@ def _left(expires_in_ms: int | None) -> str:
     return f"{expires_in_ms / 1000:,.1f} s of log time"
 
 
-def _mates(entry: "Entry", offset: int) -> dict[str, Any]:
+def _mates(entry: "Entry", offset: int) -> BatchData:
     """The events of the same batch, by id; those near it where there are many."""
     from esnode.client import StoredBatch
     from esnode.errors import ProtocolError
@@ -192,7 +297,7 @@ def _mates(entry: "Entry", offset: int) -> dict[str, Any]:
         events = StoredBatch(entry, begin, end).events()
     except ProtocolError:
         return {"count": entry.count, "around": []}
-    around = [
+    around: list[MateData] = [
         {"offset": one.offset, "source": one.event.get("source"), "id": one.event.get("id")} for one in events
     ]
     return {"count": entry.count, "around": around}
@@ -216,13 +321,13 @@ def _copies_table(found: "Sequence[EntryCopy]", entry: "Entry") -> Table:
 # --- a probe --------------------------------------------------------------------------------------
 
 
-def _would_send(run: Invocation, cluster: Cluster) -> Answer:
+def _would_send(run: Invocation, cluster: Cluster) -> Answer[PlannedTraceAnswer]:
     from esctl.query import probe
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     survey = run.trio(lambda: surveys.ask(cluster))
     text = f"would append one event of source {probe.SOURCE} to {cluster.name}; {survey.state_text}"
-    data = {
+    data: PlannedTraceAnswer = {
         "dry_run": True,
         "cluster": cluster.name,
         "source": probe.SOURCE,
@@ -231,11 +336,11 @@ def _would_send(run: Invocation, cluster: Cluster) -> Answer:
     return Answer(data, [Line(text)])
 
 
-def _live(run: Invocation, cluster: Cluster) -> Answer:
+def _live(run: Invocation, cluster: Cluster) -> Answer[LiveTraceAnswer]:
     from esctl.query import probe  # loaded late: it brings trio and the client
 
     way = run.trio(lambda: probe.probe(cluster))
-    data = {
+    data: LiveTraceAnswer = {
         "cluster": cluster.name,
         "offset": way.offset,
         "index": way.entry.index,

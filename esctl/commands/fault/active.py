@@ -1,6 +1,6 @@
 """`esctl fault ls` and `heal`: what is active, and its end before the lease is over."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,15 @@ from esctl.errors import CleanUpIncomplete, FaultNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults import orders as ordering
+from esctl.faults.orders import NodeFaultData
 from esctl.faults.shapes import listed
 from esctl.ui.answer import Answer, Line, Table, Tone, Value
 
+if TYPE_CHECKING:
+    from esctl.commands.fault.answers import FaultsAnswer, HealAnswer, PlannedHealAnswer
 
-def ls(run: Invocation) -> Answer:
+
+def ls(run: Invocation) -> "Answer[FaultsAnswer]":
     """List the active faults of every node, what is left of each lease, and how often each has hit"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
@@ -43,7 +47,7 @@ def ls(run: Invocation) -> Answer:
         for fault in faults
     ]
     columns = ["node", "fault", "kind", "peers", "way", "how", "left", "hits"]
-    data = {
+    data: FaultsAnswer = {
         "cluster": cluster.name,
         "allowed": [r.node.id for r in survey.up if (r.status or {}).get("faults_allowed")],
         "faults": [{"node": n, **fault} for n, faults in sorted(active.items()) for fault in faults],
@@ -64,7 +68,7 @@ def heal(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="End every fault of the cluster")] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedHealAnswer | HealAnswer]":
     """End faults before their lease does, and wait until the nodes hear each other again"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
@@ -76,22 +80,26 @@ def heal(
         active, _ = run.trio(lambda: nodes.active(cluster))
         for stopped in leases.active(cluster):
             active.setdefault(stopped.node, []).append(stopped.as_data())
-        found = [
-            (number, one["id"])
+        found: list[NodeFaultData] = [
+            {"node": number, **one}
             for number, ones in sorted(active.items())
             for one in ones
             if everything or ordering.belongs(one["id"], ids[0])
         ]
-        text = ", ".join(f"{name} on node {number}" for number, name in found) or "nothing"
-        return Answer(
-            {"cluster": cluster.name, "dry_run": True, "faults": found}, [Line(f"would end {text}")]
-        )
+        text = ", ".join(f"{one['id']} on node {one['node']}" for one in found) or "nothing"
+        planned: PlannedHealAnswer = {"cluster": cluster.name, "dry_run": True, "faults": found}
+        return Answer(planned, [Line(f"would end {text}")])
     with run.terminal.progress(f"healing {cluster.name}"):
         going_on, failure = leases.heal(cluster, ids)  # first, so that these nodes answer
         healed = run.trio(lambda: nodes.heal(cluster, ids))
-    ended = [{"node": n, **one} for n, ones in sorted(healed.ended.items()) for one in ones]
+    ended: list[NodeFaultData] = [
+        {"node": n, **one} for n, ones in sorted(healed.ended.items()) for one in ones
+    ]
     ended += [{"node": one.node, **one.as_data()} for one in going_on]
-    data = {"cluster": cluster.name, "healed": ended, "silent": healed.silent, "recovered": healed.recovered}
+    data: HealAnswer = {
+        "cluster": cluster.name, "healed": ended, "silent": list(healed.silent),
+        "recovered": healed.recovered,
+    }  # fmt: skip
     if failure is not None:
         return Answer.of_error(failure, data)
     running = [n for n in healed.silent if _runs(cluster, n)]

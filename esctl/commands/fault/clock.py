@@ -1,7 +1,7 @@
 """`esctl fault clock`: a node's time of day set wrong, to show that nothing depends on it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,14 @@ from esctl.errors import InvalidArgument, NodeNotRunning
 from esctl.faults import orders as ordering
 from esctl.faults.orders import Order
 from esctl.ui.answer import Answer, Line
+
+if TYPE_CHECKING:
+    from esctl.commands.fault.answers import (
+        JudgedNodeOrderStrike,
+        NodeOrderStrike,
+        OneNode,
+        PlannedNodeOrderStrike,
+    )
 
 
 def clock(
@@ -34,7 +42,7 @@ def clock(
     lease: Lease = "10s",
     name: Name = None,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike]":
     """Set the time of day wrong that a node sees; log time and leases go by another clock"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
@@ -59,7 +67,7 @@ def clock(
     def judge(looks: Mapping[int, EffectLook], _elapsed_ms: int) -> list[Effect]:
         return effect.of_clock(order, before, looks)
 
-    data = {"node": node, "quorum": change.as_data()}
+    data: OneNode = {"node": node, "quorum": change.as_data()}
     return strike(
         run, survey, [order], lease_ms, data, f"{how} of node {node}'s clock {text}", judge,
         dry_run=dry_run, plan=plan, ways=[f"clock {how}"],

@@ -11,9 +11,10 @@ from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
+    from esctl.commands.fault.answers import CoverageAnswer
 
 
-def coverage(run: Invocation) -> Answer:
+def coverage(run: Invocation) -> "Answer[CoverageAnswer]":
     """Show which faults this cluster has met in its life, how often each has hit, and which it never met"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
     from esctl.chaos.coverage import tally
@@ -27,7 +28,7 @@ def coverage(run: Invocation) -> Answer:
     rows = tally(ledger.read(cluster), told, live)
     never = [row.way for row in rows if not row.times]
     idle = [row.way for row in rows if row.times and not row.hits]
-    data = {
+    data: CoverageAnswer = {
         "cluster": cluster.name,
         "faults": [row.as_data() for row in rows],
         "never": never,

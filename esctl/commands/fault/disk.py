@@ -25,6 +25,16 @@ from esctl.ui.answer import Answer, Line
 if TYPE_CHECKING:
     from esctl.chaos.atrest import Damage
     from esctl.cli.guard import QuorumChange
+    from esctl.commands.fault.answers import (
+        DamagedStrike,
+        DamageStrike,
+        JudgedDamageStrike,
+        JudgedNodeOrderStrike,
+        NodeOrderStrike,
+        OneNode,
+        PlannedDamageStrike,
+        PlannedNodeOrderStrike,
+    )
     from esctl.query.survey import Survey
 
 AT_REST: Final = ("flip", "torn")
@@ -57,7 +67,10 @@ def disk(
     ] = "60s",
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> (
+    "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike"
+    " | PlannedDamageStrike | DamageStrike | DamagedStrike | JudgedDamageStrike]"
+):
     """Make a node's disk slow, let it refuse a write, or damage what it has stored (no lease: it heals)"""
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     cluster.node(node)
@@ -78,7 +91,7 @@ def disk(
         guard.moderate(
             run.terminal, f"let the disk of node {node} refuse its next write.", yes=yes, typed=run.typed
         )
-    data = {"node": node, "quorum": change.as_data()}
+    data: OneNode = {"node": node, "quorum": change.as_data()}
     what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
     return strike(
         run, survey, ordered, lease_ms, data, f"{what} at node {node}", counts(ordered),
@@ -97,15 +110,16 @@ def _at_rest(
     *,
     yes: bool,
     dry_run: bool,
-) -> Answer:
+) -> Answer[Any]:
     """Stop the node, damage its files, start it, and see whether it is whole again."""
     from esctl.chaos import atrest  # loaded late: it brings trio and the client
 
     cluster = survey.cluster
     _check_others(survey, how, number)
     fault = new_id(how, name)
-    data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": None, "node": number}
-    data["quorum"] = change.as_data()
+    data: DamageStrike | DamagedStrike = {
+        "cluster": cluster.name, "fault": fault, "lease_ms": None, "node": number, "quorum": change.as_data(),
+    }  # fmt: skip
     plan = Line(f"while node {number} is away: {change.text}")
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_ONE_OFF[how]}"), plan])
@@ -121,7 +135,8 @@ def _at_rest(
         done = _damaged(survey, fault, how, number)
         ledger.note(cluster, fault, [f"disk {how}"], [number])
     run.terminal.note(f"node {number}: {done.text}; looking what it makes of it")
-    data["damage"] = done.facts
+    damaged: DamagedStrike = {**data, "damage": done.facts}
+    data = damaged
     before = survey.report(number)
     with run.terminal.progress(f"{how} at node {number}: looking whether it is repaired"):
         found, after = run.trio(lambda: atrest.watch(cluster, number, how, before, log_end, wait_s))

@@ -1,7 +1,7 @@
 """`esctl fault partition` and `net`: links that are cut, or made slow, lossy and unreliable."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,18 @@ from esctl.faults import orders as ordering
 from esctl.faults.shapes import Partition, Shape, partition
 from esctl.ui.answer import Answer
 
+if TYPE_CHECKING:
+    from esctl.commands.fault.answers import (
+        Cut,
+        CutStrike,
+        JudgedCutStrike,
+        JudgedLinkStrike,
+        Links,
+        LinkStrike,
+        PlannedCutStrike,
+        PlannedLinkStrike,
+    )
+
 
 def cut(
     run: Invocation,
@@ -26,7 +38,7 @@ def cut(
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedCutStrike | CutStrike | JudgedCutStrike]":
     """Cut nodes off from each other; clients still reach all of them"""
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     survey = survey_of(run, cluster)
@@ -34,7 +46,7 @@ def cut(
     down = {report.node.id for report in survey.down} | survey.uncounted
     wanted = partition(shape, voters_of(survey), leader, node, down)
     ordered = ordering.block(wanted.cuts, new_id("cut", name))
-    data = {"leader": leader, **wanted.as_data()}
+    data: Cut = {"leader": leader, **wanted.as_data()}
     sides = sides_of(wanted)
     if not dry_run:
         run.terminal.view(sides)
@@ -83,7 +95,7 @@ def net(
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedLinkStrike | LinkStrike | JudgedLinkStrike]":
     """Make links slow, lossy or unreliable, whole messages at a time"""
     cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
     shares = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "reset": reset}
@@ -109,7 +121,7 @@ def net(
         guard.moderate(
             run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes, typed=run.typed
         )
-    data = {"links": [list(one) for one in sorted(cuts)], **partition.as_data()}
+    data: Links = {"links": sorted(cuts), **partition.as_data()}
     return strike(
         run, survey, ordered, lease_ms, data, what, counts(ordered),
         dry_run=dry_run, plan=sides, ways=[f"net {kind}" for kind in kinds],

@@ -18,6 +18,15 @@ from esctl.faults.shapes import listed
 from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
+    from esctl.commands.fault.answers import (
+        Freeze,
+        JudgedFreeze,
+        JudgedNodeStrike,
+        NodeStrike,
+        PlannedFreeze,
+        PlannedNodeStrike,
+        StrikeData,
+    )
     from esctl.query.survey import Survey
 
 
@@ -28,7 +37,7 @@ def kill(
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
     """End a node without warning (SIGKILL), and start it again when the lease is over"""
     return _stop(run, "kill", [node], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
@@ -40,7 +49,7 @@ def pause(
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
     """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
     return _stop(run, "pause", [node], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
@@ -54,7 +63,7 @@ def freeze(
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedFreeze | Freeze | JudgedFreeze]":
     """Freeze all nodes at once, as a snapshot of a virtual machine does, and let them go on"""
     numbers = [node.id for node in run.cluster().nodes]
     return _stop(run, "freeze", numbers, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
@@ -70,7 +79,7 @@ def _stop(
     *,
     yes: bool,
     dry_run: bool,
-) -> Answer:
+) -> Answer[Any]:
     """Kill or pause nodes, each with a watchdog that ends that."""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
@@ -80,9 +89,12 @@ def _stop(
     survey = survey_of(run, cluster)
     change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=numbers)
     fault, what = new_id(kind, name), f"{kind} of node {listed(numbers)}"
-    data: dict[str, Any] = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
-    data |= {"struck": numbers} if kind == "freeze" else {"node": numbers[0]}
-    data["quorum"] = change.as_data()
+    head: StrikeData = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
+    data: Freeze | NodeStrike
+    if kind == "freeze":
+        data = {**head, "struck": numbers, "quorum": change.as_data()}
+    else:
+        data = {**head, "node": numbers[0], "quorum": change.as_data()}
     if dry_run:
         line = Line(f"would {kind} node {listed(numbers)} for {lease_ms / 1000:g} s; then {change.text}")
         return Answer({**data, "dry_run": True}, [line])

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -25,10 +25,18 @@ from esctl.faults import leases
 from esctl.faults import orders as ordering
 from esctl.faults.shapes import listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
     from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.chaos.stormrun import StormRun
+    from esctl.commands.fault.answers import (
+        InterruptedStormAnswer,
+        PlannedStormAnswer,
+        StormAnswer,
+        StormHead,
+        StormQuorum,
+    )
     from esctl.query.survey import Survey
 
 EVENT_BYTES: Final = 100
@@ -103,7 +111,7 @@ def storm(
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[PlannedStormAnswer | InterruptedStormAnswer | StormAnswer]":
     """Break the cluster at random under load, by a seed; then prove that nothing was lost or doubled"""
     cluster = run.cluster()
     parts, duration_ms = kinds_of(kinds), _duration_ms(duration)
@@ -117,20 +125,21 @@ def storm(
     _check_strength(wanted, allow_quorum_loss)
     if save is not None:
         _write(save, wanted)
-    data: dict[str, Any] = {"cluster": cluster.name, "storm": wanted.as_data(), "quorum": _quorum(wanted)}
+    head: StormHead = {"cluster": cluster.name, "storm": wanted.as_data(), "quorum": _quorum(wanted)}
     plan: list[View] = [
         _schedule(wanted),
         Line(_quorum_text(wanted), Tone.NORMAL if wanted.keeps_quorum else Tone.WARN),
     ]
     if dry_run:
-        return Answer({**data, "dry_run": True}, plan)
+        planned: PlannedStormAnswer = {**head, "dry_run": True}
+        return Answer(planned, plan)
     for view in plan:
         run.terminal.view(view)
     _check_well(survey)
     what = f"break {cluster.name} {len(wanted.schedule)} times within {wanted.duration_ms / 1000:g} s."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)
-    return _answer(cluster, result, data)
+    return _answer(cluster, result, head)
 
 
 # --- one storm -------------------------------------------------------------------------------------
@@ -140,10 +149,9 @@ def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) ->
     """Let it pass, and read every log; faults that are left after Ctrl-C are ended."""
     name = f"storm-{secrets.token_hex(2)}"
     runs: list[StormRun] = []
+    interrupted: InterruptedStormAnswer = {"storm": wanted.as_data()}
     helps = f"esctl fault heal --all --cluster {cluster.name}"
-    run.on_interrupt(
-        lambda: Answer({"storm": wanted.as_data()}), next_step=f"{helps}; each lease ends by itself"
-    )
+    run.on_interrupt(lambda: Answer(interrupted), next_step=f"{helps}; each lease ends by itself")
     try:
         run.trio(lambda: _pass(run, cluster, wanted, rate, name, runs))
     finally:
@@ -240,7 +248,7 @@ def _check_well(survey: "Survey") -> None:
         )
 
 
-def _quorum(wanted: Storm) -> dict[str, Any]:
+def _quorum(wanted: Storm) -> "StormQuorum":
     total = len(wanted.voters)
     needed = total // 2 + 1
     return {"needed": needed, "total": total, "worst_struck": wanted.worst, "kept": wanted.keeps_quorum}
@@ -266,13 +274,13 @@ def _schedule(wanted: Storm) -> Table:
     return Table(["at", "for", "fault", "node", "how"], rows, title=f"the storm of seed {wanted.seed}")
 
 
-def _answer(cluster: Cluster, result: StormResult, data: dict[str, Any]) -> Answer:
+def _answer(cluster: Cluster, result: StormResult, head: "StormHead") -> "Answer[StormAnswer]":
     storm_run, outcome = result.storm_run, result.outcome
     load, failures, doubts = storm_run.load, result.failures(), result.doubts()
-    verdict = "failed" if failures else "inconclusive" if doubts else "passed"
+    verdict: Verdict = "failed" if failures else "inconclusive" if doubts else "passed"
     hit = [one for one in storm_run.results if one.hits]
-    data = {
-        **data,
+    data: StormAnswer = {
+        **head,
         "verdict": verdict,
         "faults": [one.as_data() for one in storm_run.results],
         "sent": load.sent,

@@ -5,7 +5,7 @@ Shared by the commands of the group. Once the orders are given nothing depends o
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,6 +23,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
+    from esctl.commands.fault.answers import Cut, Judged, Links, OneNode, StrikeData
     from esctl.query.survey import Survey
 
 Lease = Annotated[
@@ -46,31 +47,34 @@ def strike(
     survey: "Survey",
     ordered: Sequence[Order],
     lease_ms: int,
-    more: dict[str, Any],
+    more: "OneNode | Cut | Links",
     what: str,
     judge: Judge,
     *,
     dry_run: bool,
     plan: View,
     ways: Sequence[str],
-) -> Answer:
-    """Give the orders, look whether they hit, and say so. `ways` is what the ledger calls it."""
+) -> Answer[Any]:
+    """Give the orders, look whether they hit, and say so. `ways` is what the ledger calls it.
+
+    What is answered is a `StrikeData`, `more`, the orders, and `Planned` or `Judged`.
+    """
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, fault = survey.cluster, ordered[0].id.partition(".")[0]
-    orders_data = [order.as_data() for order in ordered]
-    data = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms, **more, "orders": orders_data}
+    head: StrikeData = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
+    data: dict[str, Any] = {**head, **more, "orders": [order.as_data() for order in ordered]}
     if dry_run:
         struck = listed(sorted({order.node for order in ordered}))
-        head = Line(f"would set {what} for {lease_ms / 1000:g} s, on node {struck}")
-        return Answer({**data, "dry_run": True}, [head, plan])
+        first = Line(f"would set {what} for {lease_ms / 1000:g} s, on node {struck}")
+        return Answer({**data, "dry_run": True}, [first, plan])
     helps = f"esctl fault heal {fault} --cluster {cluster.name}"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
 
     async def strike_and_watch() -> tuple[list[Effect], "Survey"]:
         reached = await nodes.set_all(cluster, ordered, lease_ms)
         ledger.note(cluster, fault, ways, reached)
-        return await nodes.watch(cluster, judge, lease_ms, for_leader=data["quorum"]["kept"])
+        return await nodes.watch(cluster, judge, lease_ms, for_leader=more["quorum"]["kept"])
 
     with run.terminal.progress(f"{what}: looking whether it hits"):
         effects, after = run.trio(strike_and_watch)
@@ -81,12 +85,12 @@ def strike(
 
 
 def answer_of(
-    data: dict[str, Any], what: str, effects: Sequence[Effect], after: "Survey", helps: str
-) -> Answer:
+    data: Mapping[str, Any], what: str, effects: Sequence[Effect], after: "Survey", helps: str
+) -> Answer[Any]:
     """What each node shows, and how it ends: exit 1 without effect, 12 where that is not known."""
     verdict, leader = effect.of_all(effects), after.leader.node.id if after.leader is not None else None
-    data |= {
-        "effect": verdict.value,
+    judged: Judged = {
+        "effect": verdict,
         "nodes": [one.as_data() for one in effects],
         "leader_after": leader,
         "term_after": after.term or None,
@@ -109,7 +113,7 @@ def answer_of(
         Table(["node", "effect", "what it shows"], rows),
         Fields([("to end it", helps)]),
     ]
-    return Answer(data, views, *_ending(verdict, effects, after.cluster))
+    return Answer({**data, **judged}, views, *_ending(verdict, effects, after.cluster))
 
 
 def _ending(

@@ -1,7 +1,7 @@
 """`esctl playbook lint`: what would do harm or fail in a playbook, before anybody runs it; nothing is run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, Vie
 from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import LintAnswer, LintedFile
     from esctl.playbook.findings import LintFinding
 
 UNREADABLE = "unreadable"
@@ -31,13 +32,13 @@ def lint(
             autocompletion=names_that_begin,
         ),
     ] = None,
-) -> Answer:
+) -> "Answer[LintAnswer]":
     """Check playbooks for what would do harm or fail: an undo for what changes something, a lease for each
     fault, an audit at the end, names and commands that are there; exit 2 on errors"""
     paths = [catalog.find(name) for name in playbooks] if playbooks else list(catalog.every().values())
     files = [(path, *_findings(path)) for path in paths]
     rows: list[list[Value]] = []
-    data: list[dict[str, Any]] = []
+    data: list[LintedFile] = []
     for path, found, broken in files:
         errors = sum(one.severity == "error" for one in found)
         data.append(
@@ -53,7 +54,7 @@ def lint(
             tone = Tone.BAD if one.severity == "error" else Tone.WARN
             where = f"{path.name}{f', {one.step}' if one.step else ''}"
             rows.append([Cell(one.severity, tone), where, one.code, f"{one.message}: {one.advice}"])
-    errors, warnings = (sum(each[key] for each in data) for key in ("errors", "warnings"))
+    errors, warnings = sum(each["errors"] for each in data), sum(each["warnings"] for each in data)
     how_many = f"{len(files)} playbook{'s' if len(files) != 1 else ''}"
     if not files:
         nothing = Inconclusive("no playbooks are found", next_step="esctl playbook lint FILE")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from esctl.cli.invocation import Invocation
 from esctl.playbook import catalog
@@ -10,17 +10,18 @@ from esctl.playbookerrors import InvalidPlaybook, PlaybookNotFound
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import PlaybooksAnswer, ReadablePlaybookRow, UnreadablePlaybookRow
     from esctl.playbook.schema import Playbook
 
 RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD}
 
 
-def ls(run: Invocation) -> Answer:
+def ls(run: Invocation) -> "Answer[PlaybooksAnswer]":
     """List the playbooks that are shipped and those in ./playbooks, each in short and with its risk"""
     from esctl.playbook import reading
 
     rows: list[list[Value]] = []
-    listed: list[dict[str, Any]] = []
+    listed: list[ReadablePlaybookRow | UnreadablePlaybookRow] = []
     for name, path in catalog.every().items():
         try:
             found = reading.read(path)
@@ -49,7 +50,7 @@ def needs_text(playbook: "Playbook") -> str:
     return ", ".join(parts)
 
 
-def _data(playbook: "Playbook", path: Path) -> dict[str, Any]:
+def _data(playbook: "Playbook", path: Path) -> "ReadablePlaybookRow":
     wanted = playbook.requires
     return {
         "id": playbook.id,
@@ -58,7 +59,7 @@ def _data(playbook: "Playbook", path: Path) -> dict[str, Any]:
         "readable": True,
         "version": playbook.version,
         "title": playbook.title,
-        "risk": playbook.risk.value,
+        "risk": playbook.risk,
         "max_duration_ms": playbook.max_duration_ms,
         "requires": {
             "nodes": wanted.nodes,

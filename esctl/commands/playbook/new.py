@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from esctl.errors import InvalidArgument
 from esctl.ui.answer import Answer, Fields, Line, Tone
 from esctl.ui.escape import quoted
 
+if TYPE_CHECKING:
+    from esctl.playbook.answers import NewPlaybookAnswer
+
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 
@@ -20,7 +23,7 @@ def new(
     run: Invocation,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Write it there; its name becomes the id")],
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[NewPlaybookAnswer]":
     """Write a small playbook that can be run as it is: a hand-over with its checks and its proof, to be
     changed into one of your own"""
     if file.suffix != ".toml" or not _ID.fullmatch(file.stem):
@@ -33,7 +36,7 @@ def new(
             f"{file} is there already; nothing was done", next_step=f"esctl playbook show {quoted(file)}"
         )
     text = SKELETON.replace("MY-ID", file.stem)
-    data = {"path": str(file), "id": file.stem, "text": text}
+    data: NewPlaybookAnswer = {"path": str(file), "id": file.stem, "text": text}
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(line) for line in text.splitlines()])
     state.write_atomically(file, text)

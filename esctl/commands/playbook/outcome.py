@@ -12,12 +12,13 @@ from esctl.playbookerrors import PlaybookFailed, PlaybookInconclusive, UndoIncom
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import RunAnswer
     from esctl.playbook.progress import RunProgress
 
 TONES = {"pass": Tone.GOOD, "fail": Tone.BAD, "inconclusive": Tone.WARN}
 
 
-def answer_of(progress: "RunProgress", directory: Path, *, aborted: bool = False) -> Answer:
+def answer_of(progress: "RunProgress", directory: Path, *, aborted: bool = False) -> "Answer[RunAnswer]":
     """How it ended. A clean-up that is not complete comes before the verdict: somebody has to act."""
     from esctl.playbook.report import document_of
     from esctl.playbook.undoing import left_over
@@ -40,7 +41,7 @@ def answer_of(progress: "RunProgress", directory: Path, *, aborted: bool = False
     return Answer(data, views, errors, codes[0] if codes else Exit.OK)
 
 
-def cut_short(progress: "RunProgress", directory: Path) -> Answer:
+def cut_short(progress: "RunProgress", directory: Path) -> "Answer[RunAnswer]":
     """What Ctrl-C leaves: that there is no verdict needs no error beside the one that says why."""
     answer = answer_of(progress, directory)
     errors = [error for error in answer.errors if error.code != PlaybookInconclusive.code]

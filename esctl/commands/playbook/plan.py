@@ -18,6 +18,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Lines, Table, Tone, Trou
 from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import PlanAnswer
     from esctl.playbook.plan import Plan, PlannedStep
     from esctl.playbook.schema import Playbook
     from esctl.query.survey import Survey
@@ -32,7 +33,7 @@ def plan(
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Write the plan there, for run --plan")
     ] = None,
-) -> Answer:
+) -> "Answer[PlanAnswer]":
     """Show every step that a run would do on this cluster: its command, its impact, how it is undone and what
     the quorum would be; nothing is done"""
     from esctl.playbook import inputs as taking

@@ -18,6 +18,7 @@ from esctl.exits import exit_of
 from esctl.ui.answer import Answer, Line, Trouble
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import PlannedRehearsalAnswer, RunAnswer
     from esctl.playbook.execution import Reply
 
 NODES: Final = 3
@@ -35,7 +36,7 @@ def rehearse(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Let the cluster be at the end")] = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[RunAnswer | PlannedRehearsalAnswer]":
     """Run a playbook on a throw-away cluster with faults allowed, before it is run on one that matters"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
@@ -46,7 +47,7 @@ def rehearse(
     name = f"rehearsal-{secrets.token_hex(2)}"
     size = nodes or max(NODES, book.requires.nodes)
     if dry_run:
-        data = {"playbook": book.id, "cluster": name, "nodes": size, "dry_run": True}
+        data: PlannedRehearsalAnswer = {"playbook": book.id, "cluster": name, "nodes": size, "dry_run": True}
         return Answer(
             data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
         )
@@ -56,7 +57,7 @@ def rehearse(
     def command(*words: str, timeout_s: float) -> "Reply":
         return run.trio(lambda: esctl.run(words, timeout_s))
 
-    answer: Answer | None = None
+    answer: Answer[RunAnswer] | None = None
     try:
         survey = None
         if book.requires.nodes:

@@ -27,6 +27,7 @@ from esctl.ui.escape import quoted
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import PlannedAbortAnswer, PlannedResumeAnswer, PlannedRunAnswer, RunAnswer
     from esctl.playbook.journal import Journal
     from esctl.playbook.plan import Plan
     from esctl.playbook.progress import RunProgress
@@ -69,7 +70,7 @@ def run(
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[RunAnswer | PlannedRunAnswer]":
     """Run a playbook: its steps, its guards, its verdict, and then the undoing of what was temporary"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
@@ -80,7 +81,8 @@ def run(
     survey = planning_command.survey_of(run, book)
     planned = planning.plan(book, values, survey)
     if dry_run:
-        return Answer({**planned.as_data(), "dry_run": True}, planning_command.views_of(planned, survey))
+        would: PlannedRunAnswer = {**planned.as_data(), "dry_run": True}
+        return Answer(would, planning_command.views_of(planned, survey))
     check(planned)
     if plan is not None:
         _hold_to(planned, plan)
@@ -96,7 +98,7 @@ def resume(
     answers: Answers = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[RunAnswer | PlannedResumeAnswer]":
     """Go on with a run that was cut off; what its steps had established is looked at again first"""
     from esctl.playbook import frozen, journal
     from esctl.playbook.progress import progress_of
@@ -119,7 +121,8 @@ def resume(
         if dry_run:
             told = {step: str(fate.value) for step, fate in fates.fates.items()}
             lines = [Line(f"{step}: {fate}") for step, fate in told.items()]
-            return Answer({"run": progress.run, "dry_run": True, "steps": told}, lines)
+            resumed: PlannedResumeAnswer = {"run": progress.run, "dry_run": True, "steps": told}
+            return Answer(resumed, lines)
         values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
         left_ms = max(0, progress.max_duration_ms - progress.spent_ms)
 
@@ -134,7 +137,7 @@ def abort(
     name: RunArgument = None,
     inputs: options.Inputs = None,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[RunAnswer | PlannedAbortAnswer]":
     """Undo what a run did, the last step that began first; one that is under way is stopped by Ctrl-C"""
     from esctl.playbook import frozen, journal
     from esctl.playbook.progress import progress_of
@@ -146,7 +149,7 @@ def abort(
         pending = [step.id for step in progress.pending]
         if dry_run:
             text = ", ".join(pending) or "nothing"
-            data = {"run": progress.run, "dry_run": True, "steps": pending}
+            data: PlannedAbortAnswer = {"run": progress.run, "dry_run": True, "steps": pending}
             return Answer(data, [Line(f"would undo {text}, in this order")])
         values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
         consent = Consent({}, yes=True)
@@ -166,7 +169,7 @@ def carry_out(
     planned: "Plan",
     *,
     rehearsal: bool = False,
-) -> Answer:
+) -> "Answer[RunAnswer]":
     """A new run, from its directory to its answer. Raises `RunUnderWay`, `PlanIsStale`."""
     from esctl.playbook import frozen, journal
     from esctl.playbook.plan import shown_inputs
@@ -352,7 +355,7 @@ def _driven(
     work: "Callable[[Run], Awaitable[None]]",
     *,
     aborting: bool = False,
-) -> Answer:
+) -> "Answer[RunAnswer]":
     """Drive the run in this process, tell it, and answer."""
     import trio
 

@@ -6,7 +6,7 @@ Reads the runs' directories and changes nothing. The documents are made in `esct
 
 import enum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,16 @@ from esctl.commands.playbook.running import RunArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esnode.errors import EventStreamError
+
+if TYPE_CHECKING:
+    from esctl.playbook.answers import (
+        RunAnswer,
+        RunFileAnswer,
+        RunRow,
+        RunsAnswer,
+        RunTextAnswer,
+        SampledRunAnswer,
+    )
 
 
 class Format(enum.StrEnum):
@@ -32,14 +42,14 @@ class Format(enum.StrEnum):
 _FORMATS: Final = {".txt": Format.TEXT, ".md": Format.MD, ".json": Format.JSON, ".html": Format.HTML}
 
 
-def runs(run: Invocation) -> Answer:
+def runs(run: Invocation) -> "Answer[RunsAnswer]":
     """List the runs of playbooks, the newest first, and how each ended"""
     from esctl.playbook import journal
     from esctl.playbook.progress import progress_of
     from esctl.playbook.report import clock
 
     rows: list[list[Value]] = []
-    listed = []
+    listed: list[RunRow] = []
     errors: list[Trouble] = []
     for name in journal.run_ids():
         directory = journal.runs_root() / name
@@ -55,10 +65,10 @@ def runs(run: Invocation) -> Answer:
         listed.append(
             {
                 "run": name,
-                "playbook": progress.playbook.get("id"),
+                "playbook": progress.playbook["id"] or None,
                 "cluster": progress.cluster,
                 "state": words,
-                "verdict": str(progress.verdict) if progress.verdict is not None else None,
+                "verdict": progress.verdict,
                 "clean": progress.clean,
                 "rehearsal": progress.rehearsal,
                 "begun": progress.begun_s,
@@ -80,7 +90,7 @@ def report(
             "--save", metavar="FILE", help="Write it there, as .txt, .md, .json or .html", show_default=False
         ),
     ] = None,
-) -> Answer:
+) -> "Answer[RunAnswer | SampledRunAnswer | RunTextAnswer | RunFileAnswer]":
     """Tell what a run did: its steps, its guards, the load's latency, the audit and the verdict"""
     import json
 
@@ -102,13 +112,14 @@ def report(
     else:
         text = json.dumps(whole, indent=2, default=str) + "\n" if form is Format.JSON else markdown(document)
     if into is None:
-        return Answer(
-            whole if form is Format.JSON else {**document, "text": text},
-            [Line(line) for line in text.splitlines()],
-        )
+        lines = [Line(line) for line in text.splitlines()]
+        if form is Format.JSON:
+            return Answer(whole, lines)
+        told: RunTextAnswer = {**document, "text": text}
+        return Answer(told, lines)
     state.write_atomically(into.absolute(), text)
     size = len(text.encode())
-    data = {"run": progress.run, "file": str(into), "bytes": size}
+    data: RunFileAnswer = {"run": progress.run, "file": str(into), "bytes": size}
     return Answer(data, [Line(f"{into} is written"), Fields([("bytes", size)])])
 
 
@@ -121,11 +132,9 @@ _TONES = {
 }
 
 
-def _views(document: dict[str, object], end: list[View]) -> list[View]:
-    steps: list[dict[str, object]] = document["steps"]  # type: ignore[assignment]
-    guards: list[dict[str, object]] = document["guards"]  # type: ignore[assignment]
+def _views(document: "RunAnswer", end: list[View]) -> list[View]:
     rows: list[list[Value]] = []
-    for step in steps:
+    for step in document["steps"]:
         state_text = str(step["state"])
         seconds = step["seconds"]
         rows.append(
@@ -138,6 +147,8 @@ def _views(document: dict[str, object], end: list[View]) -> list[View]:
             ]
         )
     views: list[View] = [Table(["step", "state", "took", "what", "undo"], rows)]
-    if guards:
-        views.append(Table(["guard", "state"], [[str(one["expr"]), str(one["state"])] for one in guards]))
+    if document["guards"]:
+        views.append(
+            Table(["guard", "state"], [[str(one["expr"]), str(one["state"])] for one in document["guards"]])
+        )
     return [*views, *end]

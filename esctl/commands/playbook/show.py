@@ -1,7 +1,7 @@
 """`esctl playbook show`: a playbook as the document that it is, with the command of each step."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from esctl.cli.invocation import Invocation
 from esctl.commands.playbook.ls import RISK_TONES, needs_text
@@ -11,13 +11,14 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
+    from esctl.playbook.answers import PlaybookAnswer, StepData
     from esctl.playbook.schema import Action, Input, Playbook, Step
 
 _WIDTH: Final = 8
 """Of the words before what they are about, so that the steps stand in one line."""
 
 
-def show(run: Invocation, playbook: PlaybookArgument) -> Answer:
+def show(run: Invocation, playbook: PlaybookArgument) -> "Answer[PlaybookAnswer]":
     """Show a playbook as a document: what it is for, each step with its reason, its command, what is
     expected and how it is undone"""
     from esctl.playbook import reading
@@ -112,7 +113,7 @@ def command_text(action: "Action") -> str:
             return shown(action)
 
 
-def data_of(playbook: "Playbook") -> dict[str, Any]:
+def data_of(playbook: "Playbook") -> "PlaybookAnswer":
     """For the JSON answer."""
     wanted = playbook.requires
     return {
@@ -120,7 +121,7 @@ def data_of(playbook: "Playbook") -> dict[str, Any]:
         "version": playbook.version,
         "title": playbook.title,
         "doc": playbook.doc,
-        "risk": playbook.risk.value,
+        "risk": playbook.risk,
         "max_duration_ms": playbook.max_duration_ms,
         "requires": {"nodes": wanted.nodes, "backends": list(wanted.backends), "faults": wanted.faults},
         "path": playbook.path,
@@ -128,7 +129,7 @@ def data_of(playbook: "Playbook") -> dict[str, Any]:
         "inputs": [
             {
                 "name": spec.name,
-                "type": spec.type.value,
+                "type": spec.type,
                 "default": None if spec.default is None else spec.default,
                 "choices": list(spec.choices),
                 "help": spec.help,
@@ -140,7 +141,7 @@ def data_of(playbook: "Playbook") -> dict[str, Any]:
                 "expr": guard.expr,
                 "every_ms": guard.every_ms,
                 "for_ms": guard.for_ms,
-                "on_breach": guard.on_breach.value,
+                "on_breach": guard.on_breach,
             }
             for guard in playbook.guards
         ],
@@ -148,14 +149,14 @@ def data_of(playbook: "Playbook") -> dict[str, Any]:
     }
 
 
-def _step_data(step: "Step") -> dict[str, Any]:
+def _step_data(step: "Step") -> "StepData":
     return {
         "id": step.id,
         "title": step.title or None,
         "doc": step.doc or None,
-        "kind": step.action.kind.value,
+        "kind": step.action.kind,
         "with": dict(step.action.arguments),
-        "impact": step.impact.value,
+        "impact": step.impact,
         "command": command_text(step.action) or None,
         "when": step.when or None,
         "pre": list(step.pre),
@@ -166,7 +167,7 @@ def _step_data(step: "Step") -> dict[str, Any]:
         "confirm": step.confirm or None,
         "undo": command_text(step.undo) if step.undo is not None else None,
         "irreversible": step.irreversible,
-        "on_fail": step.on_fail.value,
+        "on_fail": step.on_fail,
         "steps": [_step_data(inner) for inner in step.steps],
     }
 

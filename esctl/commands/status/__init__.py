@@ -6,5 +6,5 @@ from esctl.commands.status import health, metrics, table
 app = new_typer()
 
 command(app, "status")(table.status)
-command(app, "health")(health.health)
+command(app, "health", record=health.HealthRecord)(health.health)
 command(app, "metrics")(metrics.metrics)

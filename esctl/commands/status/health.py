@@ -1,7 +1,7 @@
 """`esctl status health`: is the cluster well, and if not, why, and what helps?"""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -10,11 +10,30 @@ from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.terminal import Output, Terminal
+from esctl.ui.values import NodeId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from esctl.query.checkup import Checkup
+    from esctl.query.checkup import Checkup, StageData
+    from esctl.query.survey import QuorumData
+
+
+class HealthAnswer(TypedDict):
+    """Whether the cluster is well, stage by stage."""
+
+    cluster: str
+    healthy: bool
+    serving: bool
+    leader: NodeId | None
+    quorum: "QuorumData"
+    stages: "list[StageData]"
+
+
+class HealthRecord(HealthAnswer):
+    """A line of --watch."""
+
+    time: str
 
 
 def health(
@@ -26,7 +45,7 @@ def health(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on, and print each change, until Ctrl-C")
     ] = False,
-) -> Answer | None:
+) -> Answer[HealthAnswer] | None:
     """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
     from esctl.query import checkup  # loaded late: it brings trio and the client
 
@@ -48,7 +67,8 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
     async for checkup in changes:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if terminal.output is Output.JSON:
-            terminal.record({"time": time, **_data(checkup)})
+            record: HealthRecord = {"time": time, **_data(checkup)}
+            terminal.record(record)
         else:
             summary = _summary(checkup)
             who = checkup.survey.leader
@@ -62,7 +82,7 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
         terminal.check_reader()
 
 
-def _data(checkup: "Checkup") -> dict[str, Any]:
+def _data(checkup: "Checkup") -> HealthAnswer:
     survey = checkup.survey
     return {
         "cluster": survey.cluster.name,
@@ -74,7 +94,7 @@ def _data(checkup: "Checkup") -> dict[str, Any]:
     }
 
 
-def answer_of(checkup: "Checkup") -> Answer:
+def answer_of(checkup: "Checkup") -> Answer[HealthAnswer]:
     """The answer of `esctl status health`."""
     survey, data = checkup.survey, _data(checkup)
     rows: list[list[Value]] = []

@@ -5,7 +5,7 @@ critical, 3 unknown. A scrape (`--format prometheus`) has worked when it has fig
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 import typer
 
@@ -14,14 +14,23 @@ from esctl.errors import InvalidArgument, PastThreshold
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Table, Tone, Trouble, Value
 from esctl.ui.terminal import Output, Terminal
+from esctl.ui.values import ClusterName
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.observe.diagnosis.situation import Situation
-    from esctl.observe.monitoring.probes import Probe, ProbeReading
+    from esctl.observe.monitoring.probes import Probe, ProbeReading, ReadingData, StateWord
 
 ALL: Final = "all"
 _TONES: Final = (Tone.GOOD, Tone.WARN, Tone.BAD, Tone.DIM)
+
+
+class MetricsAnswer(TypedDict):
+    """Single figures, and the worst of their states."""
+
+    cluster: ClusterName
+    state: "StateWord"
+    checks: "list[ReadingData]"
 
 
 def metrics(
@@ -39,7 +48,7 @@ def metrics(
         Literal["nagios", "prometheus", "json"] | None,
         typer.Option("--format", help="Print for a monitor; nagios has exit codes of its own: 0, 1, 2, 3"),
     ] = None,
-) -> Answer | None:
+) -> Answer[MetricsAnswer] | None:
     """Read single figures for monitors: may nodes fail, does a leader answer, lag, disk, faults, memory"""
     if form == "json":
         run.terminal.output = Output.JSON
@@ -114,7 +123,7 @@ def _read(wanted: list["Probe"], seen: "Situation") -> list["ProbeReading"]:
 
 def _answer(
     run: Invocation, seen: "Situation", readings: list["ProbeReading"], form: str | None, *, everything: bool
-) -> Answer | None:
+) -> Answer[MetricsAnswer] | None:
     from esctl.observe.monitoring import exposition
     from esctl.observe.monitoring.probes import ProbeState, worst
 
@@ -123,9 +132,11 @@ def _answer(
         _raw(*lines)
         return None
     name, state = seen.survey.cluster.name, worst(readings)
-    data = {"cluster": name, "state": state.name.lower(), "checks": [one.as_data() for one in readings]}
+    data: MetricsAnswer = {
+        "cluster": name, "state": state.word, "checks": [one.as_data() for one in readings],
+    }  # fmt: skip
     rows: list[list[Value]] = [
-        [one.probe.name, Cell(one.state.name.lower(), _TONES[one.state]), one.value, one.probe.unit, one.text]
+        [one.probe.name, Cell(one.state.word, _TONES[one.state]), one.value, one.probe.unit, one.text]
         for one in readings
     ]
     views = [Table(["figure", "state", "value", "", "what"], rows)]
@@ -135,7 +146,7 @@ def _answer(
         return Answer(data, views)
     bad = [one for one in readings if one.state is not ProbeState.OK]
     what = f"{len(bad)} of {len(readings)} figures of {name} are not well" if everything else bad[0].text
-    cause = "; ".join(f"{one.probe.name} is {one.state.name.lower()}: {one.text}" for one in bad)
+    cause = "; ".join(f"{one.probe.name} is {one.state.word}: {one.text}" for one in bad)
     trouble = Trouble(PastThreshold.code, what, cause, f"esctl why --cluster {name}")
     return Answer(data, views, [trouble], exit_of(PastThreshold))
 

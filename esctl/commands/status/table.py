@@ -1,6 +1,6 @@
 """`esctl status`: every configured node a row, always, whatever state it is in."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 import typer
 
@@ -9,12 +9,59 @@ from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View
 from esctl.ui.formatting import duration, megabytes
+from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
 
 if TYPE_CHECKING:
-    from esctl.query.survey import Report, Survey
+    from esctl.faults.orders import FaultData
+    from esctl.query.survey import QuorumData, Report, Survey
 
 CLOCK_OFF_MS: Final = 1_000
 """Less is what clocks of different machines may well differ by."""
+
+
+class RefusalData(TypedDict):
+    """A node that is there and does not talk to another one, and why."""
+
+    peer: NodeId
+    code: ErrorCode
+    reason: str
+
+
+class StatusRow(TypedDict):
+    """A node; null is what cannot be known of one that does not answer."""
+
+    id: NodeId
+    pid: int | None
+    up: bool
+    state: RunState
+    why: str | None
+    role: Literal["leader", "follower", "candidate", "pre-candidate"] | None
+    rejoining: bool
+    term: Count | None
+    last_index: Count | None
+    commit_index: Count | None
+    applied_index: Count | None
+    lag_entries: int | None
+    lag_events: int | None
+    first_offset: Count | None
+    next_offset: Count | None
+    rss_bytes: Count | None
+    uptime_s: Seconds | None
+    address: Address
+    clock_off_ms: Annotated[int | None, "At least so far its wall clock is ahead of this machine's"]
+    refusals: Annotated[list[RefusalData], "Nodes that are there and do not talk to it"]
+    faults: "list[FaultData]"
+
+
+class StatusAnswer(TypedDict):
+    """Every configured node."""
+
+    cluster: str
+    leader: NodeId | None
+    term: Count | None
+    quorum: "QuorumData"
+    storage: str
+    nodes: list[StatusRow]
 
 
 def status(
@@ -22,7 +69,7 @@ def status(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Give each node so long to answer")
     ] = 0.5,
-) -> Answer:
+) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
     from esctl.query import survey  # loaded late: it brings trio and the client
 
@@ -33,9 +80,9 @@ def status(
     return answer_of(found)
 
 
-def answer_of(survey: "Survey") -> Answer:
+def answer_of(survey: "Survey") -> Answer[StatusAnswer]:
     """The answer of `esctl status`. When no node answers, the rows are there all the same."""
-    data = {
+    data: StatusAnswer = {
         "cluster": survey.cluster.name,
         "leader": survey.leader.node.id if survey.leader is not None else None,
         "term": survey.term or None,
@@ -116,13 +163,13 @@ def _ailing(report: "Report") -> str:
     return "paused" if report.process.state is RunState.PAUSED else f"down: {report.why}"
 
 
-def _node_data(survey: "Survey", report: "Report") -> dict[str, Any]:
+def _node_data(survey: "Survey", report: "Report") -> StatusRow:
     status = report.status
     return {
         "id": report.node.id,
         "pid": report.number("pid") or report.process.pid,
         "up": report.up,
-        "state": str(report.process.state),
+        "state": report.process.state,
         "why": report.why or None,
         "role": status["role"] if status is not None else None,
         "rejoining": report.rejoining,

@@ -7,7 +7,9 @@ before it is in `first`. Called by the rules, the ranking and `esctl why`.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, Literal, TypedDict
+
+from esctl.ui.values import NodeId
 
 
 class Severity(enum.IntEnum):
@@ -54,6 +56,26 @@ class ProblemKind(enum.StrEnum):
     RETENTION = "retention"
 
 
+class ProblemData(TypedDict):
+    """A finding, what shows it, and what to type next."""
+
+    kind: ProblemKind
+    severity: Literal["note", "warning", "degraded", "critical"]
+    what: str
+    nodes: list[NodeId]
+    evidence: list[str]
+    first: str | None
+    next: str
+    also: list[str]
+    because: "list[ProblemData]"
+    so: "list[ProblemData]"
+
+
+_SEVERITIES: Final[tuple[Literal["note", "warning", "degraded", "critical"], ...]] = (
+    "note", "warning", "degraded", "critical",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, or worth knowing."""
@@ -81,11 +103,11 @@ class Problem:
         """Is it more than a note?"""
         return self.severity is not Severity.NOTE
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ProblemData:
         """For the JSON answer."""
         return {
-            "kind": self.kind.value,
-            "severity": self.severity.name.lower(),
+            "kind": self.kind,
+            "severity": _SEVERITIES[self.severity],
             "what": self.what,
             "nodes": sorted(self.nodes),
             "evidence": list(self.evidence),

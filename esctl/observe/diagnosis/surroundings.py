@@ -4,7 +4,7 @@ Pure rules. None of these stops events by itself; each explains something, or wi
 Called by `ranking.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
@@ -17,7 +17,7 @@ NEAR_RETENTION: Final = 0.9
 
 def faults(seen: Situation) -> Iterator[Problem]:
     """Faults that are active, one finding for what one command has set."""
-    active: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    active: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for report in seen.survey.up:
         for fault in report.faults:
             active.setdefault(str(fault["id"]).partition(".")[0], []).append((report.node.id, fault))

@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from esctl import oserror
 from esnode.errors import EventStreamError
+
+
+class CheckData(TypedDict):
+    """The end of one check of the machine."""
+
+    check: str
+    result: Literal["ok", "warning", "bad"]
+    found: str
+    next: str
+    fixable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +29,7 @@ class CheckResult:
     fix: Callable[[], str] | None = None
     """Mends it without any harm, and says what was done; None where a person has to."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> CheckData:
         """For the JSON answer."""
         return {
             "check": self.check,

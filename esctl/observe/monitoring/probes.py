@@ -8,10 +8,25 @@ import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import MAX_LAG_EVENTS
+
+StateWord = Literal["ok", "warning", "critical", "unknown"]
+_WORDS: Final[tuple[StateWord, ...]] = ("ok", "warning", "critical", "unknown")
+
+
+class ReadingData(TypedDict):
+    """A figure, its state, and the thresholds."""
+
+    probe: str
+    state: StateWord
+    value: float | None
+    unit: str
+    warn: float | None
+    crit: float | None
+    text: str
 
 
 class ProbeState(enum.IntEnum):
@@ -21,6 +36,11 @@ class ProbeState(enum.IntEnum):
     WARNING = 1
     CRITICAL = 2
     UNKNOWN = 3
+
+    @property
+    def word(self) -> StateWord:
+        """What the answer calls it."""
+        return _WORDS[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +77,11 @@ class ProbeReading:
     state: ProbeState
     text: str
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ReadingData:
         """For the JSON answer."""
         return {
             "probe": self.probe.name,
-            "state": self.state.name.lower(),
+            "state": self.state.word,
             "value": self.value,
             "unit": self.probe.unit,
             "warn": None if math.isinf(self.probe.warn) else self.probe.warn,

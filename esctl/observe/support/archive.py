@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 from esctl.cli import auditlog
 from esctl.clusters.state import Cluster
 from esctl.observe.support.redaction import Redaction
+from esctl.ui.values import Count
 from esnode import config
 from esnode.errors import EventStreamError
 
@@ -31,6 +32,15 @@ LEFT_OUT: Final = (
 )
 
 
+class PartData(TypedDict):
+    """One file of the archive."""
+
+    name: str
+    bytes: Count
+    cut_bytes: Count
+    sha256: Annotated[str, ("pattern", "^[0-9a-f]{64}$")]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One file of the archive."""
@@ -40,7 +50,7 @@ class Part:
     cut_bytes: int = 0
     """So much of it was left out at its beginning."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> PartData:
         """For the manifest and the JSON answer."""
         digest = hashlib.sha256(self.content).hexdigest()
         return {"name": self.name, "bytes": len(self.content), "cut_bytes": self.cut_bytes, "sha256": digest}

@@ -7,15 +7,17 @@ as well. Decides nothing about the cluster. Called by `esctl top`.
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal, get_args
 
 from esctl.clusters.backends.interface import RunState
+from esctl.observe.top.answers import TopAnswer, TopRow
 from esctl.observe.top.rates import Rates, Track, now
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Cell, Chart, Line, Table, Tone, Value, View
 from esctl.ui.formatting import duration, megabytes
 from esctl.ui.sparkline import spark
 
+_Figure = Literal["id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent"]
 WIDE: Final = 120
 """From so many columns on there is room for everything about a node."""
 NARROW: Final = 72
@@ -90,7 +92,7 @@ def _broken(text: str, width: int) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, max(1, width))]
 
 
-def record(shown: BoardState) -> dict[str, Any]:
+def record(shown: BoardState) -> TopAnswer:
     """The same figures for programs."""
     survey, rates = shown.survey, shown.rates
     return {
@@ -109,7 +111,7 @@ def plain(shown: BoardState, time: str) -> list[list[str]]:
     """The same figures in cells, a row a node, each with the time in front."""
     rows = []
     for one in record(shown)["nodes"]:
-        names = ("id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent")
+        names: Sequence[_Figure] = get_args(_Figure)
         rows.append([time, *("-" if one[name] is None else str(one[name]) for name in names)])
     return rows
 
@@ -221,12 +223,12 @@ def _rounded(value: float | None, digits: int = 1) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _node_record(shown: BoardState, report: Report) -> dict[str, Any]:
+def _node_record(shown: BoardState, report: Report) -> TopRow:
     track = shown.rates.track(report.node.id)
     return {
         "id": report.node.id,
         "up": report.up,
-        "state": str(report.process.state),
+        "state": report.process.state,
         "role": (report.status or {}).get("role"),
         "events_per_s": _rounded(now(track.events_per_s)),
         "lag_events": shown.survey.behind(report, "next_offset"),

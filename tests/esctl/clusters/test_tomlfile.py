@@ -78,7 +78,7 @@ def test_one_thing_is_changed_and_all_else_is_said_as_before(tmp_path: Path, tex
     assert ("\r\n" in text) is ("\r\n" in now)
     assert path.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in tmp_path.iterdir()] == ["config.toml"]
-    settings._read(settings.SettingSource("file", str(path)))
+    settings._read(settings.SettingSource("user", str(path)))
 
 
 @pytest.mark.parametrize("text", TEXTS)

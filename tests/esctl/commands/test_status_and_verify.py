@@ -104,7 +104,8 @@ def test_status_tells_programs_what_the_contract_says() -> None:
         "rss_bytes",
     )
     for node in answer.data["nodes"]:
-        assert all(node[name] is not None for name in names)
+        known = {name for name, value in node.items() if value is not None}
+        assert known >= set(names)
 
 
 def test_a_node_that_is_down_is_a_row_with_its_reason() -> None:
@@ -286,7 +287,7 @@ def test_a_proof_that_holds_ends_with_zero() -> None:
     )
     assert data["hashes_equal"]
     assert len({node["hash"] for node in data["nodes"]}) == 1
-    assert len(data["nodes"][0]["hash"]) == 32
+    assert len(data["nodes"][0]["hash"] or "") == 32
     assert {node["next_offset"] for node in data["nodes"]} == {8}
 
 
