@@ -9,7 +9,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from esctl.bench import noise
 from esctl.bench.result import Result
@@ -44,6 +44,19 @@ class FigureVerdict(enum.StrEnum):
     """Its unit says nothing about better or worse."""
 
 
+class ChangeData(TypedDict):
+    """One figure in both results."""
+
+    name: str
+    of: str
+    base: float | None
+    other: float | None
+    ratio: float | None
+    band_percent: float | None
+    band_from: str | None
+    verdict: FigureVerdict
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One figure in both results."""
@@ -73,7 +86,7 @@ class Change:
         """The band as a share of the base's figure."""
         return self.band.width / self.base * 100 if self.band and self.base else None
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> ChangeData:
         """For the JSON answer."""
         return {
             "name": self.name,

@@ -3,23 +3,13 @@
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from esctl.bench.ledger import SampleData
-from esctl.playbook.findings import LintSeverity
-from esctl.playbook.progress import RunVerdict, StepState, Undo
+from esctl.playbook.findings import LintFindingData
+from esctl.playbook.progress import AuditDoubts, AuditFacts, RunPlaybook, RunStep, RunVerdict
 from esctl.playbook.schema import ActionKind, Impact, InputType, OnBreach, OnFail, Risk
 from esctl.ui.plain import Nothing
 from esctl.ui.values import ClusterName, Count, FilePath, NodeId, Seconds, UnixTime
 
 # --- a run ---------------------------------------------------------------------------------------
-
-
-class RunPlaybook(TypedDict):
-    """The playbook that was run."""
-
-    id: str
-    version: str
-    title: str
-    digest: str
-    path: str
 
 
 class RunSession(TypedDict):
@@ -29,22 +19,6 @@ class RunSession(TypedDict):
     begun: UnixTime
     ended: UnixTime
     how: str | None
-
-
-class RunStep(TypedDict):
-    """A step as it went; one inside a foreach has a row for each round."""
-
-    step: str
-    title: str
-    kind: str
-    state: StepState
-    why: str
-    begun: UnixTime | None
-    seconds: Seconds | None
-    attempts: Count
-    commands: list[str]
-    undo: Undo
-    undo_why: str
 
 
 class GuardChange(TypedDict):
@@ -61,29 +35,6 @@ class RunGuard(TypedDict):
     expr: str
     state: str
     history: list[GuardChange]
-
-
-class AuditDoubts(TypedDict):
-    """What an audit read; with doubts and without flaws it says no more."""
-
-    conclusive: bool
-    doubts: list[str]
-    acked: Count
-    events: Count
-    nodes_read: Count
-    flaws: list[str]
-
-
-class AuditFacts(AuditDoubts):
-    """What an audit found."""
-
-    passed: bool
-    acked_lost: Count
-    duplicates: Count
-    stored_again: Count
-    reordered: Count
-    changed: Count
-    hashes_equal: bool
 
 
 class RunNote(TypedDict):
@@ -386,16 +337,6 @@ class NewPlaybookAnswer(TypedDict):
     id: str
     text: str
     dry_run: NotRequired[Literal[True]]
-
-
-class LintFindingData(TypedDict):
-    """Something in a playbook that would do harm or fail."""
-
-    severity: LintSeverity
-    code: str
-    step: str | None
-    message: str
-    advice: str
 
 
 class LintedFile(TypedDict):

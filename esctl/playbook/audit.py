@@ -19,7 +19,7 @@ from esctl.verify.operations import Operations
 from esctl.verify.verdict import Flaw
 
 if TYPE_CHECKING:
-    from esctl.playbook.answers import AuditDoubts, AuditFacts
+    from esctl.playbook.progress import AuditDoubts, AuditFacts
 
 FLOOR: Final = 0.1
 """A load that had less than this share of its events acked, while it ran, shows nothing."""

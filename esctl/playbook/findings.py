@@ -6,10 +6,7 @@ found.
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from esctl.playbook.answers import LintFindingData
+from typing import Final, TypedDict
 
 
 class LintSeverity(enum.StrEnum):
@@ -52,6 +49,16 @@ RULES: Final[dict[str, tuple[LintSeverity, str]]] = {
 }  # fmt: skip
 
 
+class LintFindingData(TypedDict):
+    """Something in a playbook that would do harm or fail."""
+
+    severity: LintSeverity
+    code: str
+    step: str | None
+    message: str
+    advice: str
+
+
 @dataclass(frozen=True, slots=True)
 class LintFinding:
     """One finding. `step` is empty when it is about the whole."""
@@ -67,7 +74,7 @@ class LintFinding:
         """With the severity of its rule."""
         return cls(RULES[code][0], code, step, message, advice)
 
-    def as_data(self) -> "LintFindingData":
+    def as_data(self) -> LintFindingData:
         """For the JSON answer."""
         return {
             "severity": self.severity,

@@ -9,12 +9,10 @@ Others are skipped: a newer esctl may have written them. Called by everything th
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypedDict
 
 from esctl.playbook.journal import Event
-
-if TYPE_CHECKING:
-    from esctl.playbook.answers import AuditDoubts, AuditFacts, RunPlaybook, RunStep
+from esctl.ui.values import Count, Seconds, UnixTime
 
 EVERY_FAULT: Final = "*"
 """Among the faults that a step ends: all there are."""
@@ -52,6 +50,55 @@ class RunVerdict(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class RunPlaybook(TypedDict):
+    """The playbook that was run."""
+
+    id: str
+    version: str
+    title: str
+    digest: str
+    path: str
+
+
+class RunStep(TypedDict):
+    """A step as it went; one inside a foreach has a row for each round."""
+
+    step: str
+    title: str
+    kind: str
+    state: StepState
+    why: str
+    begun: UnixTime | None
+    seconds: Seconds | None
+    attempts: Count
+    commands: list[str]
+    undo: Undo
+    undo_why: str
+
+
+class AuditDoubts(TypedDict):
+    """What an audit read; with doubts and without flaws it says no more."""
+
+    conclusive: bool
+    doubts: list[str]
+    acked: Count
+    events: Count
+    nodes_read: Count
+    flaws: list[str]
+
+
+class AuditFacts(AuditDoubts):
+    """What an audit found."""
+
+    passed: bool
+    acked_lost: Count
+    duplicates: Count
+    stored_again: Count
+    reordered: Count
+    changed: Count
+    hashes_equal: bool
+
+
 @dataclass(slots=True)
 class StepRun:
     """One step as it went; one inside a `foreach` has a row for each round. Times: seconds since 1970."""
@@ -85,7 +132,7 @@ class StepRun:
     order: int = -1
     """The event with its last intent: what began last is undone first."""
 
-    def as_data(self) -> "RunStep":
+    def as_data(self) -> RunStep:
         """For the JSON answer and the report."""
         seconds = None
         if self.begun_s is not None and self.ended_s is not None:
@@ -117,7 +164,7 @@ class GuardRun:
     """When it changed, to what, and the values then."""
 
 
-def _no_playbook() -> "RunPlaybook":
+def _no_playbook() -> RunPlaybook:
     return {"id": "", "version": "", "title": "", "digest": "", "path": ""}
 
 
@@ -126,7 +173,7 @@ class RunProgress:
     """The whole run."""
 
     run: str = ""
-    playbook: "RunPlaybook" = field(default_factory=_no_playbook)
+    playbook: RunPlaybook = field(default_factory=_no_playbook)
     """Its id, version, title, digest."""
     cluster: str = ""
     identity: str = ""
@@ -141,7 +188,7 @@ class RunProgress:
     answers: dict[str, str] = field(default_factory=dict)
     """What a person answered, by step."""
     notes: list[tuple[float, str, str]] = field(default_factory=list)
-    audit: "AuditFacts | AuditDoubts | None" = None
+    audit: AuditFacts | AuditDoubts | None = None
     """What the newest audit found."""
     verdict: RunVerdict | None = None
     why: str = ""

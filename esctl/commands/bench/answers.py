@@ -3,6 +3,7 @@
 from typing import Literal, TypedDict
 
 from esctl.bench.attendant import LoadData
+from esctl.bench.comparison import ChangeData, FigureVerdict
 from esctl.ui.values import ClusterName, FilePath, Seconds
 
 # --- background loads ----------------------------------------------------------------------------
@@ -64,3 +65,19 @@ class BenchReportAnswer(TypedDict):
     file: FilePath
     bytes: int
     results: list[str]
+
+
+class ComparedData(TypedDict):
+    """A result against the first one."""
+
+    file: FilePath
+    verdict: FigureVerdict
+    warnings: list[str]
+    figures: list[ChangeData]
+
+
+class CompareAnswer(TypedDict):
+    """Results, each against the first one."""
+
+    base: FilePath
+    comparisons: list[ComparedData]

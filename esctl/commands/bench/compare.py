@@ -6,7 +6,7 @@ How a figure is judged is in `esctl/bench/comparison.py`, its noise band in `esc
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +19,7 @@ from esctl.ui.terminal import Output
 if TYPE_CHECKING:
     from esctl.bench.comparison import Change, Comparison
     from esctl.bench.result import Result
+    from esctl.commands.bench.answers import CompareAnswer, ComparedData
 
 TONES: Final = {
     "better": Tone.GOOD, "same": Tone.NORMAL, "worse": Tone.BAD, "undecided": Tone.WARN, "missing": Tone.WARN,
@@ -51,7 +52,7 @@ def compare(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare results of different settings or commands too")
     ] = False,
-) -> Answer:
+) -> "Answer[CompareAnswer]":
     """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise,
     12 if that cannot be seen: a side has fewer than 3 runs and no change is coarse (25%, tails 100%), or
     the runs differ too much"""
@@ -74,14 +75,17 @@ def compare(
     return answer_of(files, compared, run.terminal.output)
 
 
-def answer_of(files: Sequence[Path], comparisons: "Sequence[Comparison]", output: Output) -> Answer:
+def answer_of(
+    files: Sequence[Path], comparisons: "Sequence[Comparison]", output: Output
+) -> "Answer[CompareAnswer]":
     """The answer on `comparisons`: each is of one of `files[1:]` with `files[0]`."""
     from esctl.bench import comparison
 
     row = _row_for_people if output is Output.TABLE else _row
 
     views: list[View] = [Line(f"base   {_about(files[0], comparisons[0].base)}")]
-    data, errors = list[dict[str, Any]](), list[Finding]()
+    data: list[ComparedData] = []
+    errors: list[Finding] = []
     for path, compared in zip(files[1:], comparisons, strict=True):
         caveats = comparison.caveats(compared)
         views.append(Line(f"other  {_about(path, compared.other)}"))

@@ -5,7 +5,7 @@ What is on the page is decided in `esctl/bench/report`.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from esctl.cli import suffix
 from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.ui.answer import Answer, Fields, Line
+
+if TYPE_CHECKING:
+    from esctl.commands.bench.answers import BenchReportAnswer
 
 DEFAULT_OUT = Path("report.html")
 
@@ -28,7 +31,7 @@ def report(
     out: Annotated[
         Path, typer.Option("--save", metavar="FILE", help="Write the page there, over what is there")
     ] = DEFAULT_OUT,
-) -> Answer:
+) -> "Answer[BenchReportAnswer]":
     """Write one HTML page with the figures and plots of saved results, and how they compare"""
     from esctl.bench import result  # loaded late: most of `bench` does without
     from esctl.bench.report.page import page
@@ -49,5 +52,5 @@ def report(
             f"cannot write {out}: {error.strerror}", next_step="name another file with --save"
         ) from error
     size = len(text.encode())
-    data = {"file": str(out), "bytes": size, "results": list(results)}
+    data: BenchReportAnswer = {"file": str(out), "bytes": size, "results": list(results)}
     return Answer(data, [Line(f"{out} is written"), Fields([("results", len(results)), ("bytes", size)])])
