@@ -110,24 +110,24 @@ class JudgedCutStrike(CutStrike, Judged):
     """Nodes that were cut off from each other, and what is seen of that."""
 
 
-class Links(PartitionData):
-    """Links, each from a node to another, and what of them is cut."""
+class StruckLinks(PartitionData):
+    """StruckLinks, each from a node to another, and what of them is cut."""
 
     links: list[tuple[NodeId, NodeId]]
 
 
-class LinkStrike(StrikeData, Links):
-    """Links that were made unreliable."""
+class LinkStrike(StrikeData, StruckLinks):
+    """StruckLinks that were made unreliable."""
 
     orders: list[OrderData]
 
 
 class PlannedLinkStrike(LinkStrike, Planned):
-    """Links that would be made unreliable."""
+    """StruckLinks that would be made unreliable."""
 
 
 class JudgedLinkStrike(LinkStrike, Judged):
-    """Links that were made unreliable, and what is seen of that."""
+    """StruckLinks that were made unreliable, and what is seen of that."""
 
 
 class DamageStrike(OneNode):

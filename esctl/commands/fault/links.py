@@ -21,10 +21,10 @@ if TYPE_CHECKING:
         CutStrike,
         JudgedCutStrike,
         JudgedLinkStrike,
-        Links,
         LinkStrike,
         PlannedCutStrike,
         PlannedLinkStrike,
+        StruckLinks,
     )
 
 
@@ -121,7 +121,7 @@ def net(
         guard.moderate(
             run.terminal, f"strike {cluster.name} with {what} for {lease}.", yes=yes, typed=run.typed
         )
-    data: Links = {"links": sorted(cuts), **partition.as_data()}
+    data: StruckLinks = {"links": sorted(cuts), **partition.as_data()}
     return strike(
         run, survey, ordered, lease_ms, data, what, counts(ordered),
         dry_run=dry_run, plan=sides, ways=[f"net {kind}" for kind in kinds],

@@ -23,7 +23,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Va
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
-    from esctl.commands.fault.answers import Cut, Judged, Links, OneNode, StrikeData
+    from esctl.commands.fault.answers import Cut, Judged, OneNode, StrikeData, StruckLinks
     from esctl.query.survey import Survey
 
 Lease = Annotated[
@@ -47,7 +47,7 @@ def strike(
     survey: "Survey",
     ordered: Sequence[Order],
     lease_ms: int,
-    more: "OneNode | Cut | Links",
+    more: "OneNode | Cut | StruckLinks",
     what: str,
     judge: Judge,
     *,
