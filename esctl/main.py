@@ -18,9 +18,10 @@ import typer.core
 
 from esctl import oserror
 from esctl.cli import oldwords
-from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.commandtable import ROW_BY_NAME, ROWS, SHOWN, load
 from esctl.cli.helppage import option_rows, print_page
 from esctl.cli.invocation import (
+    SHARED_WORDS,
     ClusterOption,
     JsonOption,
     NoColorOption,
@@ -51,9 +52,6 @@ FIRST_STEPS: Final = (
 )
 """What `esctl` alone shows below the names of the commands."""
 FIRST_WIDTH: Final = 2 + max(len(question) for question, _ in FIRST_STEPS)
-
-
-SHOWN: Final = [row for row in ROWS if not row.hidden]
 
 
 class Commands(typer.core.TyperGroup):
@@ -205,9 +203,9 @@ def _report_bug(words: list[str], error: Exception) -> Exit:
 def _terminal(words: list[str]) -> Terminal:
     """The terminal for a command line that was not parsed to its end."""
     text = " ".join(words)
-    as_json = os.environ.get("ESCTL_OUTPUT") == "json" or "--json" in words
-    as_json |= any(form in text for form in ("-o json", "-ojson", "--output json", "--output=json"))
-    return Terminal(Output.JSON if as_json else None, color="--no-color" not in words)
+    as_json = os.environ.get("ESCTL_OUTPUT") == "json" or not {*SHARED_WORDS["json"]}.isdisjoint(words)
+    as_json |= any(f"{name}{to}json" in text for name in SHARED_WORDS["output"] for to in (" ", "=", ""))
+    return Terminal(Output.JSON if as_json else None, color={*SHARED_WORDS["no_color"]}.isdisjoint(words))
 
 
 def _command_words(words: list[str]) -> list[str]:

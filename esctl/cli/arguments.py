@@ -4,12 +4,19 @@ Called by the modules of `esctl/commands`; the options of all commands are in `i
 """
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import typer
 
 from esctl.cli import candidates
 from esctl.clusters import state
+
+
+def words_of(option: Any) -> tuple[str, ...]:
+    """The words that set an option that is annotated so, such as `--dry-run` and `-n`."""
+    declared = get_args(option)[1]
+    return declared.default, *(declared.param_decls or ())  # typer keeps the first as the default
+
 
 ClusterArgument = Annotated[
     str | None,

@@ -60,6 +60,8 @@ ROWS: Final = (
     Row("version", "Show the versions of esctl and of what it runs on", "Learn"),
 )
 ROW_BY_NAME: Final = {row.name: row for row in ROWS}
+SHOWN: Final = tuple(row for row in ROWS if not row.hidden)
+"""Those on the first pages."""
 
 
 @cache

@@ -14,7 +14,6 @@ from esctl.ui.answer import Tone
 from esctl.ui.terminal import Output, Terminal
 
 SHARED_PANEL: Final = "Options of every command"
-SHARED: Final = "As every command: -c NAME, -o table|json|plain, --no-color, --no-input"
 WIDEST_NAME: Final = 26
 """Characters; what is wider has its text on the next line."""
 
@@ -119,8 +118,15 @@ def option_rows(parameters: Sequence[Any], *, values: bool = True) -> Rows:
 def ends_of(command: Any) -> Iterator[str]:
     """What stands below: the command's own last words, and the options that it shares."""
     yield command.epilog or ""
-    if any(one.rich_help_panel == SHARED_PANEL for one in command.params):
-        yield SHARED
+    shared = [one for one in command.params if one.rich_help_panel == SHARED_PANEL and not one.hidden]
+    if shared:
+        yield f"As every command: {', '.join(map(_shortest, shared))}"
+
+
+def _shortest(parameter: Any) -> str:
+    """An option by its shortest name, with all its choices or a name for its value."""
+    name = min(parameter.opts, key=len)
+    return name if parameter.is_flag else f"{name} {'|'.join(_choices(parameter)) or _value(parameter)}"
 
 
 def _argument(parameter: Any) -> str:

@@ -27,6 +27,7 @@ import typer
 
 from esctl import oserror
 from esctl.cli import auditlog, settings
+from esctl.cli.arguments import words_of
 from esctl.cli.helppage import SHARED_PANEL, CommandWithHelp, GroupWithHelp
 from esctl.cli.signals import ended_as_by_ctrl_c, interruptible
 from esctl.clusters import state
@@ -141,6 +142,13 @@ def shared_options(
 ) -> SharedOptions:
     """The shared options as typer gives them; its signature is what `@command` adds to a command."""
     return SharedOptions(cluster, Output.JSON if json else output, no_color, no_input)
+
+
+SHARED_WORDS: Final = {
+    name: words_of(parameter.annotation)
+    for name, parameter in inspect.signature(shared_options).parameters.items()
+}
+"""The words of a command line that each shared option has, such as `--cluster` and `-c`."""
 
 
 class Invocation:
@@ -323,7 +331,8 @@ def naming(next_step: str, cluster: str | None) -> str:
 
     def named(match: re.Match[str]) -> str:
         words = match[0].split()
-        return match[0] if "--cluster" in words or cluster in words else f"{match[0]} --cluster {cluster}"
+        is_named = not {cluster, *SHARED_WORDS["cluster"]}.isdisjoint(words)
+        return match[0] if is_named else f"{match[0]} --cluster {cluster}"
 
     return _ABOUT_ONE_CLUSTER.sub(named, next_step) if cluster is not None else next_step
 

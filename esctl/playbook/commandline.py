@@ -11,13 +11,16 @@ from typing import Any, Final
 
 import typer
 
-from esctl.cli import commandtable
+from esctl.cli import arguments, commandtable
 from esctl.cli.commandtable import ROW_BY_NAME, ROWS, load
+from esctl.cli.invocation import SHARED_WORDS
 from esctl.cli.usagetext import usage_text
 
-SET_BY_THE_RUN: Final = ("--cluster", "-c", "--output", "-o", "--json", "--no-input")
+SET_BY_THE_RUN: Final = tuple(
+    word for name, words in SHARED_WORDS.items() if name != "no_color" for word in words
+)
 """Which cluster it is about and how it answers is for the run to say."""
-CONSENT: Final = "--yes"
+CONSENT: Final = arguments.words_of(arguments.Yes)[0]
 
 
 def find(words: Sequence[str]) -> Any:

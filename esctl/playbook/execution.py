@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import trio
 
 import esnode
+from esctl.cli.invocation import SHARED_WORDS
 from esctl.exits import Exit
 from esctl.playbook.commandline import consenting
 from esctl.playbook.commands import typed
@@ -74,7 +75,7 @@ class ChildProcesses:
 
     def typed(self, words: Sequence[str]) -> str:
         """See `Executor`."""
-        named = [] if {"--cluster", "-c", self._cluster} & set(words) else ["--cluster", self._cluster]
+        named = [] if {*SHARED_WORDS["cluster"], self._cluster} & set(words) else ["--cluster", self._cluster]
         return typed(["esctl", *words, *named])
 
     async def run(self, words: Sequence[str], timeout_s: float) -> Reply:

@@ -6,11 +6,11 @@ something. The linter holds what a step says of itself to it. Called by the lint
 
 from typing import Final
 
-from esctl.cli import oldwords
+from esctl.cli import arguments, oldwords
 from esctl.playbook import commandline
 from esctl.playbook.schema import Action, ActionKind, Impact, Step
 
-_DRY: Final = frozenset({"--dry-run", "-n"})
+_DRY: Final = frozenset(arguments.words_of(arguments.DryRun))
 _ORDER: Final = list(Impact)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
+from esctl.cli.arguments import DryRun, Yes, words_of
 from esctl.playbook import commandline
 
 
@@ -44,7 +45,7 @@ class Argument:
     option: str = ""
 
 
-_SET_BY_THE_RUN: Final = frozenset({"--id", "--yes", "--dry-run"})
+_SET_BY_THE_RUN: Final = frozenset({"--id", *words_of(Yes), *words_of(DryRun)})
 """What the run says of itself: the fault's name, that a person has agreed, and that it is meant."""
 _BY_METAVAR: Final = {"TIME": Takes.DURATION, "SHARE": Takes.SHARE, "BYTES": Takes.RATE}
 """What a text is, by the word that the command's help has for it."""

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from esctl.cli.invocation import SHARED_WORDS
 from esctl.playbook import commandline
 from esctl.playbook.impact import of_words
 from esctl.playbook.schema import Impact
@@ -42,9 +43,9 @@ def without_target(words: Sequence[str]) -> list[str]:
     rest, found = list(words), []
     while rest:
         word = rest.pop(0)
-        if word in ("--cluster", "-c", "--output", "-o"):
+        if word in (*SHARED_WORDS["cluster"], *SHARED_WORDS["output"]):
             del rest[:1]
-        elif word not in ("--json", "--no-input"):
+        elif word not in commandline.SET_BY_THE_RUN:
             found.append(word)
     return found
 
@@ -71,7 +72,7 @@ def check(document: Mapping[str, Any]) -> None:
 
 def _cluster_of(words: Sequence[str]) -> str | None:
     """The cluster that a command names; None where it names none."""
-    named = [value for option, value in pairwise(words) if option in ("--cluster", "-c")]
+    named = [value for option, value in pairwise(words) if option in SHARED_WORDS["cluster"]]
     return named[0] if named else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esctl.cli.commandtable import ROWS, load
-from esctl.cli.helppage import SHARED, SHARED_PANEL
+from esctl.cli.helppage import SHARED_PANEL
 from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.ui.test_terminal import Screen
 
@@ -39,7 +39,7 @@ def test_the_help_of_a_command_fits_in_80_columns_and_has_every_option(
             said = max(parameter.opts, key=len) if parameter.param_type_name == "option" else ""
             assert said in page
             assert " ".join((parameter.help or "").split())[:20] in " ".join(page.split())
-    assert lines[-1] == SHARED
+    assert lines[-1] == "As every command: -c NAME, -o table|json|plain, --no-color, --no-input"
 
 
 @pytest.mark.parametrize("name", GROUPS)

@@ -8,6 +8,7 @@ import pytest
 
 from esctl.cli import settings
 from esctl.cli.auditlog import MACHINE, AuditLog
+from esctl.cli.invocation import SHARED_WORDS
 from esctl.errors import InvalidSetting
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -214,6 +215,11 @@ def test_a_value_is_checked_before_it_is_written() -> None:
     with pytest.raises(InvalidSetting):
         settings.value_of("output", "yaml")
     assert settings.value_of("no_input", "True") is True
+
+
+def test_the_flag_of_a_setting_is_one_of_the_options_of_every_command() -> None:
+    flags = {key.name: key.flag for key in settings.KEYS if key.flag}
+    assert flags == {name: SHARED_WORDS[name][0] for name in flags}
 
 
 def test_a_directory_that_is_gone_or_may_not_be_looked_into_has_no_file(
