@@ -5,19 +5,24 @@ against the log in the end. Decides nothing about faults. Never prints. Called b
 """
 
 import math
+import secrets
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
 from esctl.bench.generator import Generator
-from esctl.bench.openloop import MOST_BEHIND_S, OpenLoop, Turn, events_a_batch
+from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, Turn, events_a_batch
+from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.verify.operations import Operations
+from esnode.client import Log, connect
 from esnode.errors import EventStreamError
 
+EVENT_BYTES: Final = 100
 ENOUGH: Final = 0.5
 """With less than this of the rate acked, the load did not happen."""
 
@@ -88,6 +93,20 @@ class SteadyLoad:
         self._acks_s.append(now)
         self._newest_acked_s = max(self._newest_acked_s, sent_s)
         self._news.unpark_all()
+
+
+@asynccontextmanager
+async def under_load(
+    cluster: Cluster, rate: float, append_timeout_s: float
+) -> AsyncIterator[tuple[SteadyLoad, Log]]:
+    """A load that is ready to run against the cluster, with events of its own, and the client that it has.
+
+    Raises what `connect` does.
+    """
+    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
+    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=append_timeout_s)
+    async with opened as log:
+        yield SteadyLoad(log, generator, rate), log
 
 
 def longest_gap_s(acks_s: Sequence[float], begin_s: float, end_s: float) -> float | None:

@@ -8,27 +8,23 @@ anything is lost or doubled.
 """
 
 import argparse
-import secrets
 import sys
 from dataclasses import asdict
 
 import trio
 
-from esctl.bench.generator import Generator
-from esctl.bench.openloop import WINDOW, events_a_batch
 from esctl.chaos.failover.drill import Drill, Strike
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.chaos.failover.spread import spread_of
 from esctl.chaos.failover.subject import LiveCluster
-from esctl.chaos.steadyload import SteadyLoad
+from esctl.chaos.steadyload import under_load
 from esctl.exits import Exit
 from esctl.ui.terminal import Output, Terminal
-from esnode.client import connect
 from esnode.errors import EventStreamError
 from tests.torture.arena import Arena, arena
 from tests.torture.campaign import Settings, leaves, options, report, say, settings_of
-from tests.torture.load import APPEND_TIMEOUT_S, EVENT_BYTES
+from tests.torture.load import APPEND_TIMEOUT_S
 
 
 def tell(strike: Strike) -> None:
@@ -41,14 +37,8 @@ async def measure(ring: Arena, kind: StrikeKind, settings: Settings) -> tuple[Dr
     """Strike, then read every node; no outcome when it ended before its time."""
     await ring.start(ring.numbers)
     cluster = ring.cluster
-    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     over = False
-    async with opened as log:
-        load = SteadyLoad(
-            log,
-            Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(settings.rate)),
-            settings.rate,
-        )
+    async with under_load(cluster, settings.rate, APPEND_TIMEOUT_S) as (load, log):
         subject = LiveCluster(cluster, ring.backend)
         drill = Drill(subject, load, kind, settings.times, lambda: log.connections, tell)
         try:

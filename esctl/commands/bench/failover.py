@@ -4,7 +4,6 @@ Asks before it strikes, and ends with every node running again and read to its e
 `esctl/chaos/failover`, the screen is in `strikes.py`.
 """
 
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
     from esctl.ui.terminal import Progress
 
-EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 30.0
 """What was on its way when the leader went is acked late, and not given up."""
 _PLANS: Final = {
@@ -156,6 +154,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
 
 def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasurement:
     from esctl.bench import machine, openloop
+    from esctl.chaos.steadyload import EVENT_BYTES
     from esnode.client.timers import Timers
     from esnode.config import load
 
@@ -193,18 +192,12 @@ async def _strike(
     times: int,
     rate: float,
 ) -> None:
-    from esctl.bench.generator import Generator
-    from esctl.bench.openloop import WINDOW, events_a_batch
     from esctl.chaos.failover.drill import Drill
     from esctl.chaos.failover.subject import LiveCluster
-    from esctl.chaos.steadyload import SteadyLoad
-    from esnode.client import connect
+    from esctl.chaos.steadyload import under_load
 
-    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
-    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     with run.terminal.progress(f"strike 1 of {times}") as bar:
-        async with opened as log:
-            load = SteadyLoad(log, generator, rate)
+        async with under_load(cluster, rate, APPEND_TIMEOUT_S) as (load, log):
             subject = LiveCluster(cluster, backend)
             measured.given.client["dials_at_once"] = list(log.connections)
             measured.drill = Drill(

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     )
     from esctl.query.survey import Survey
 
-EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 60.0
 LONGEST_S: Final = 3600
 NOT_A_QUORUM: Final = "nothing may be acked meanwhile"
@@ -167,21 +166,16 @@ def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) ->
 async def _pass(
     run: Invocation, cluster: Cluster, wanted: Storm, rate: float, name: str, runs: "list[StormRun]"
 ) -> None:
-    from esctl.bench.generator import Generator
-    from esctl.bench.openloop import WINDOW, events_a_batch
-    from esctl.chaos.steadyload import SteadyLoad
+    from esctl.chaos.steadyload import under_load
     from esctl.chaos.stormrun import StormRun
-    from esnode.client import connect
 
-    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
-    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     with run.terminal.progress("a calm before the storm") as bar:
 
         def tell(number: int, fault: ScheduledFault) -> None:
             bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of node {fault.node}")
 
-        async with opened as log:
-            runs.append(StormRun(cluster, wanted, SteadyLoad(log, generator, rate), name, tell))
+        async with under_load(cluster, rate, APPEND_TIMEOUT_S) as (load, _):
+            runs.append(StormRun(cluster, wanted, load, name, tell))
             await runs[0].run()
 
 
