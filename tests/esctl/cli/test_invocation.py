@@ -274,7 +274,7 @@ def test_quick_commands_load_nothing_heavy(fakes: FakeNodes, words: list[str], u
 
 
 def test_status_loads_nothing_heavy_and_makes_few_classes_the_slow_way() -> None:
-    """Classes that the standard library freezes cost most of a start (DECISIONS 63)."""
+    """Classes that the standard library freezes cost most of a start (DECISIONS 70)."""
     program = (
         "import sys, esctl.main, esctl.commands.status, esctl.query.survey\n"
         "loaded = [m for name, m in sys.modules.items() if name.startswith(('esctl', 'esnode'))]\n"
