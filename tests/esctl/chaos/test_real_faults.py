@@ -153,6 +153,10 @@ def test_a_fault_of_the_network_is_shown_to_hit_and_to_be_gone(
     struck = fragile.data("fault", *words, "--lease", "60s", "--yes")
     assert struck["effect"] == "applied"
     assert all(node["evidence"] for node in struck["nodes"])
+    would = fragile.data("fault", "heal", struck["fault"], "--dry-run")["faults"]
+    assert {(one["node"], one["id"]) for one in would} == {
+        (one["node"], one["id"]) for one in struck["orders"]
+    }
     healed = fragile.data("fault", "heal", struck["fault"])
     assert healed["recovered"]
     assert len(healed["healed"]) == len(struck["orders"])

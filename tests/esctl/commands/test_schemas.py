@@ -13,7 +13,7 @@ from esctl import schemas
 from esctl.schemas import DRAFT
 from esctl.ui.answer import Answer
 from esctl.ui.plain import envelope
-from tests.esctl import contract, drafting
+from tests.esctl import contract
 from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.commands.test_commands import Run
 
@@ -81,19 +81,6 @@ def test_a_record_that_does_not_fit_is_found() -> None:
     contract.check_record("consume", record)
     with pytest.raises(ValidationError):
         contract.check_record("consume", {**record, "offset": -1})
-
-
-def test_a_draft_fits_the_answers_that_it_was_made_of() -> None:
-    seen: list[dict[str, Any]] = [
-        {"name": "drill", "nodes": [{"id": 1, "why": None}, {"id": 2, "why": "down"}]},
-        {"name": "drill", "nodes": [], "dry_run": True},
-        {},
-    ]
-    drafted = drafting.draft("cluster look", [envelope("cluster look", Answer(data)) for data in seen])
-    data = drafted["properties"]["data"]["anyOf"]
-    assert [one.get("required") for one in data] == [None, ["name", "nodes", "dry_run"], ["name", "nodes"]]
-    assert data[2]["properties"]["nodes"]["items"]["properties"]["why"] == {"type": ["null", "string"]}
-    assert json.loads(drafting.written(drafted)) == drafted
 
 
 # --- esctl schema --------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ def test_the_leadership_goes_where_it_is_sent(real_cluster: RealCluster) -> None
     dry = real_cluster.data("leader", "transfer", "--to", str(wanted), "--dry-run")
     assert dry["dry_run"]
     assert real_cluster.data("leader", "show")["leader"] == old
+    assert real_cluster.data("leader", "transfer", "--dry-run")["to"] is None  # the best follower
     moved = real_cluster.data("leader", "transfer", "--to", str(wanted))
     assert (moved["from"], moved["to"]) == (old, wanted)
     assert moved["seconds"] > 0
