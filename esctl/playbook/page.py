@@ -10,11 +10,11 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import TOP, WIDTH, thin
-from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
 from esctl.bench.units import number
 from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
 from esctl.ui.html import style
 from esctl.ui.html.markup import add, document, element
+from esctl.ui.scale import Scale, decades, linear, span, wants_decades
 
 _LEFT: Final = 110
 _RIGHT: Final = 14

@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
 from esctl.bench.units import number
 from esctl.ui.html.markup import add, element
+from esctl.ui.scale import Scale, decades, linear, span, wants_decades
 
 WIDTH: Final = 560
 HEIGHT: Final = 250

@@ -1,4 +1,4 @@
-"""Where a number lies on an axis, and which numbers are written beside it. Pure. Called by `plot.py`."""
+"""Where a number lies on an axis, and which numbers are written beside it. Pure. Called by what draws charts."""
 
 import math
 from collections.abc import Iterable
