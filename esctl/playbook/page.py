@@ -10,8 +10,8 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import TOP, WIDTH, thin
-from esctl.bench.units import number
 from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
+from esctl.ui.formatting import number
 from esctl.ui.html import style
 from esctl.ui.html.markup import add, document, element
 from esctl.ui.scale import Scale, decades, linear, span, wants_decades

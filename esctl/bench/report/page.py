@@ -12,7 +12,8 @@ from esctl.bench.comparison import Change, Comparison, FigureVerdict, caveats, c
 from esctl.bench.noise import NoiseSource
 from esctl.bench.report import choice, plot
 from esctl.bench.result import Result
-from esctl.bench.units import number, reading
+from esctl.bench.units import reading
+from esctl.ui.formatting import number
 from esctl.ui.html import style
 from esctl.ui.html.markup import add, document, element
 

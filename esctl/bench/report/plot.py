@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.units import number
+from esctl.ui.formatting import number, short
 from esctl.ui.html.markup import add, element
 from esctl.ui.scale import Scale, decades, linear, span, wants_decades
 
@@ -147,16 +147,16 @@ def _rules(drawing: Element, up: Scale, bottom: float, across: Scale) -> None:
     for tick in up.ticks:
         y = _at(up.place(tick))
         add(drawing, element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="rule"))
-        add(drawing, _text(_short(tick), LEFT - 6, float(y) + 4, "end"))
+        add(drawing, _text(short(tick), LEFT - 6, float(y) + 4, "end"))
     for tick in across.ticks:
-        add(drawing, _text(_short(tick), across.place(tick), bottom + 16, "middle"))
+        add(drawing, _text(short(tick), across.place(tick), bottom + 16, "middle"))
 
 
 def _ticks_across(drawing: Element, across: Scale, bottom: float) -> None:
     for tick in across.ticks:
         x = _at(across.place(tick))
         add(drawing, element("line", x1=x, x2=x, y1=TOP, y2=bottom, class_="rule"))
-        add(drawing, _text(_short(tick), float(x), bottom + 16, "middle"))
+        add(drawing, _text(short(tick), float(x), bottom + 16, "middle"))
 
 
 def _drawing(height: float, title: str) -> Element:
@@ -179,14 +179,6 @@ def _figure(title: str, names: Sequence[str], drawing: Element, *, filled: bool 
             add(legend, element("span", element("i", class_=kind), name))
         add(caption, legend)
     return element("figure", caption, drawing)
-
-
-def _short(value: float) -> str:
-    """As it is written on an axis: 450,000 is 450k."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):,.4g}{letter}"
-    return number(value)
 
 
 def _at(value: float) -> str:
