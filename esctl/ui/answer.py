@@ -36,6 +36,10 @@ class Tone(enum.Enum):
     DIM = "dim"
     STRONG = "strong"
     ACCENT = "accent"
+    PAUSED = "paused"
+    """Stands still, and may go on."""
+    BROKEN = "broken"
+    """Broken on purpose: a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves over one axis, each a list of (x, y). Plain: a row for each x, a column for each curve."""
+    """Curves over one axis, each a list of (x, y); a y that is not finite is a gap. Plain: a row for each x,
+    a column for each curve."""
 
     title: str
     curves: Mapping[str, Sequence[tuple[float, float]]]
@@ -111,6 +116,14 @@ class Chart:
     """The vertical axis begins at 0, so that small changes look small."""
     height: int = 9
     """Lines of text within the frame."""
+    x_unit: str = ""
+    """Written behind each number of the horizontal axis."""
+    between: tuple[float, float] | None = None
+    """From where to where the horizontal axis goes; None: as far as the curves do."""
+    marks: Sequence[tuple[float, str]] = ()
+    """Moments on the horizontal axis, each with a word: a line through everything."""
+    filled: bool = False
+    """The area below the curves is filled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def linear(
     from_zero: bool = False,
     most_ticks: int = MOST_TICKS,
 ) -> Scale:
-    """A scale that holds all `values`; its ends are ticks, of which it has about `most_ticks`, two at least."""
+    """A scale that holds all `values`; its ends are ticks, of which it has about `most_ticks`."""
     found = list(values)
     low, high = min(found, default=0.0), max(found, default=1.0)
     if from_zero:

@@ -62,6 +62,8 @@ _STYLES: Final = {
     Tone.DIM: "bright_black",
     Tone.STRONG: "bold",
     Tone.ACCENT: "cyan",
+    Tone.PAUSED: "blue",
+    Tone.BROKEN: "magenta",
 }
 
 
@@ -394,14 +396,12 @@ class Terminal:
             console.print(line, soft_wrap=True)
 
     def _draw_chart(self, console: "Console", view: Chart) -> None:
-        from rich.text import Text
-
         from esctl.ui import chart  # loaded late: most commands draw none
 
         seen = self._stdout.isatty() or self._width is not None
-        drawn = chart.draw(view, console.width if seen else CHART_WIDTH, color=self._color and seen)
-        if drawn:
-            console.print(Text.from_ansi(drawn), soft_wrap=True)
+        dots = self._color and seen and _has_unicode(self._stdout)
+        for line in chart.draw(view, console.width if seen else CHART_WIDTH, dots=dots):
+            console.print(_text(line), soft_wrap=True)
 
 
 class _Silent:
