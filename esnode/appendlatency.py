@@ -19,8 +19,9 @@ class AppendLatency:
     def note(self, seconds: float) -> None:
         """A batch was acked after so long."""
         microseconds = int(seconds * 1e6)
-        shift = max(0, microseconds.bit_length() - 4)  # the four highest bits tell the step
-        self._counts[min(STEPS - 1, (shift << 3) + (microseconds >> shift))] += 1
+        shift = microseconds.bit_length() - 4  # the four highest bits tell the step
+        step = (shift << 3) + (microseconds >> shift) if shift > 0 else microseconds
+        self._counts[step if step < STEPS else -1] += 1
 
     def picture(self) -> list[list[int]]:
         """The steps that are not empty, in order: a bound in microseconds, and how many took less."""
