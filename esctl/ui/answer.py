@@ -82,10 +82,16 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text, such as a verdict."""
+    """One line of text, such as a verdict; `more` are parts with tones of their own behind it."""
 
     text: str
     tone: Tone = Tone.NORMAL
+    more: Sequence[tuple[str, Tone]] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, Tone]]:
+        """All of it."""
+        return [(self.text, self.tone), *self.more]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,14 @@ class Lanes:
     """A mark, what it means, its tone."""
 
 
-View = Table | Fields | Line | Panel | Chart | Lanes
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Columns of views beside each other, each of the same width. Plain: one column after the other."""
+
+    columns: Sequence[Sequence["View"]]
+
+
+View = Table | Fields | Line | Panel | Chart | Lanes | Beside
 
 
 @dataclass(frozen=True, slots=True)

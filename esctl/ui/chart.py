@@ -74,13 +74,13 @@ class Canvas:
 
 
 def draw(chart: Chart, width: int, *, dots: bool) -> list[Line]:
-    """The chart within `width` columns; nothing without a point."""
+    """The chart within `width` columns; without a point only its frame, where its axis is given."""
     points = [point for curve in chart.curves.values() for point in curve if math.isfinite(point[1])]
     shown = [y for _, y in points if y > 0 or not chart.log]
-    if not shown:
+    if not shown and chart.between is None:
         return []
     width = max(MIN_WIDTH, width)
-    up = _heights(chart, shown)
+    up = _heights(chart, shown or [1.0])
     labels = {tick: short(tick) for tick in up.ticks}
     margin = max(map(len, labels.values())) + 1
     canvas = Canvas(width - margin - 1, chart.height, dots=dots)
@@ -93,11 +93,12 @@ def draw(chart: Chart, width: int, *, dots: bool) -> list[Line]:
     for column, text in marks:
         for row in range(canvas.rows):
             canvas.write(column, row, "┊", Tone.WARN)
-        room = [row for row in range(canvas.rows) if canvas.is_free(column + 1, row, len(text))]
-        canvas.write(column + 1, min(room, default=0), text, Tone.WARN)
-    beside = {_row(canvas, up, tick): text for tick, text in labels.items()}
+        beside = column + 1 if column + len(text) < canvas.columns else column - len(text)
+        room = [row for row in range(canvas.rows) if canvas.is_free(beside, row, len(text))]
+        canvas.write(beside, min(room, default=0), text, Tone.WARN, over=True)
+    heights = {_row(canvas, up, tick): text for tick, text in labels.items()}
     frame: list[Line] = [
-        [(f"{beside.get(row, ''):>{margin}}{'┤' if row in beside else '│'}", Tone.DIM), *canvas.parts(row)]
+        [(f"{heights.get(row, ''):>{margin}}{'┤' if row in heights else '│'}", Tone.DIM), *canvas.parts(row)]
         for row in range(canvas.rows)
     ]
     ticks = [(across.place(tick), f"{short(tick)}{chart.x_unit}") for tick in across.ticks]

@@ -61,9 +61,9 @@ def linear(
 def span(values: Iterable[float], begin: float, end: float, *, most_ticks: int = MOST_TICKS) -> Scale:
     """A scale that ends where the values end, as a time does; a tick that hardly is outside is at the end."""
     found = list(values)
-    whole = linear(found, begin, end, most_ticks=most_ticks)
     low, high = min(found, default=0.0), max(found, default=1.0)
     slack = HARDLY * (high - low)
+    whole = linear((low + slack, high - slack), begin, end, most_ticks=most_ticks)
     ticks = tuple(tick for tick in whole.ticks if low - slack <= tick <= high + slack)
     return Scale(low, high, begin, end, ticks)
 

@@ -13,11 +13,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from esctl.ui import columns, escape, plain, streams
 from esctl.ui.answer import (
     Answer,
+    Beside,
     Cell,
     Chart,
     Fields,
@@ -31,6 +32,7 @@ from esctl.ui.answer import (
     Value,
     View,
 )
+from esctl.ui.progress import Progress, Shown, Silent
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 MAX_PIPED_WIDTH: Final = 10_000
 """A table that was asked for on a pipe is never cut."""
+GUTTER: Final = 2
+"""Between columns of views."""
 CHART_WIDTH: Final = 80
 """Of a chart that was asked for on a pipe."""
 
@@ -65,16 +69,6 @@ _STYLES: Final = {
     Tone.PAUSED: "blue",
     Tone.BROKEN: "magenta",
 }
-
-
-class Progress(Protocol):
-    """How far a long piece of work has come."""
-
-    def advance(self, amount: int = 1) -> None:
-        """`amount` more is done."""
-
-    def describe(self, text: str) -> None:
-        """Say what is going on now."""
 
 
 class Terminal:
@@ -195,7 +189,7 @@ class Terminal:
     def progress(self, description: str, total: int | None = None, unit: str = "") -> Iterator[Progress]:
         """Show how far the work has come, with rate and time left. Silent where nobody watches."""
         if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
-            yield _Silent()
+            yield Silent()
             return
         from rich import progress as bars  # loaded late: `--help` must be quick
 
@@ -218,7 +212,7 @@ class Terminal:
         with bars.Progress(*columns, console=console, transient=True) as shown:
             self._live = shown
             try:
-                yield _Shown(shown, shown.add_task(escape.line(description), total=total))
+                yield Shown(shown, shown.add_task(escape.line(description), total=total))
             finally:
                 self._live = None
 
@@ -340,8 +334,11 @@ class Terminal:
                 )
                 console.print(frame)
                 return
-            case Line(text, tone):
-                self._print_line(console, _text([(text, tone)]))
+            case Line():
+                self._print_line(console, _text(view.parts))
+                return
+            case Beside(parts):
+                self._draw_beside(console, parts)
                 return
             case Chart():
                 self._draw_chart(console, view)
@@ -395,6 +392,20 @@ class Terminal:
         else:
             console.print(line, soft_wrap=True)
 
+    def _draw_beside(self, console: "Console", parts: Sequence[Sequence[View]]) -> None:
+        from rich.text import Text
+
+        width = (console.width - GUTTER * (len(parts) - 1)) // max(1, len(parts))
+        drawn = [self.rendered(views, width) for views in parts]
+        for row in range(max(map(len, drawn), default=0)):
+            whole = Text()
+            for place, lines in enumerate(drawn):
+                piece = Text.from_ansi(lines[row]) if row < len(lines) else Text()
+                piece.truncate(width, pad=place + 1 < len(drawn))
+                whole.append_text(piece)
+                whole.append(" " * GUTTER if place + 1 < len(drawn) else "")
+            console.print(whole, soft_wrap=True)
+
     def _draw_chart(self, console: "Console", view: Chart) -> None:
         from esctl.ui import chart  # loaded late: most commands draw none
 
@@ -402,25 +413,6 @@ class Terminal:
         dots = self._color and seen and _has_unicode(self._stdout)
         for line in chart.draw(view, console.width if seen else CHART_WIDTH, dots=dots):
             console.print(_text(line), soft_wrap=True)
-
-
-class _Silent:
-    def advance(self, amount: int = 1) -> None:
-        """Nobody watches."""
-
-    def describe(self, text: str) -> None:
-        """Nobody watches."""
-
-
-class _Shown:
-    def __init__(self, shown: Any, task: Any) -> None:
-        self._shown, self._task = shown, task
-
-    def advance(self, amount: int = 1) -> None:
-        self._shown.advance(self._task, amount)
-
-    def describe(self, text: str) -> None:
-        self._shown.update(self._task, description=escape.line(text))
 
 
 def _broken(text: "Text", console: "Console", indent: int) -> Iterator["Text"]:

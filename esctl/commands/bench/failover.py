@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.clusters.backends.interface import Backend
     from esctl.clusters.state import Cluster
-    from esctl.ui.terminal import Progress
+    from esctl.ui.progress import Progress
 
 EVENT_BYTES: Final = 100
 APPEND_TIMEOUT_S: Final = 30.0
