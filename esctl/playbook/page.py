@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element
 from esctl.bench.report.plot import TOP, WIDTH, thin
 from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
 from esctl.ui.formatting import number
-from esctl.ui.html import style
-from esctl.ui.html.markup import add, document, element
+from esctl.ui.html import page as html
+from esctl.ui.html.markup import add, element
 from esctl.ui.scale import Scale, decades, linear, span, wants_decades
 
 _LEFT: Final = 110
@@ -31,18 +31,7 @@ _TONES: Final = {"pass": "better", "fail": "worse", "passed": "better", "failed"
 def page(run: Mapping[str, Any]) -> str:
     """The whole page about the document of a run with its samples."""
     title = str(run["playbook"]["title"])
-    made = element("style")
-    made.text = style.CSS  # as it is: it holds no text from outside
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=style.POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{title}: {run['verdict'] or run['state']}"),
-        made,
-    )
-    body = element("body", element("h1", title), _verdict(run), _about(run))
+    body = element("main", element("h1", title), _verdict(run), _about(run))
     if run["left"]:
         add(body, element("h2", "Not undone"), element("p", "Type this, in this order:"))
         add(body, element("ol", *(element("li", element("code", line)) for line in run["left"])))
@@ -56,7 +45,7 @@ def page(run: Mapping[str, Any]) -> str:
     if run["loads"]:
         lines = (line for load in run["loads"] for line in load_lines(load))
         add(body, element("h2", "Load"), element("ul", *(element("li", line) for line in lines)))
-    return document(element("html", head, body, lang="en"))
+    return html.page(f"{title}: {run['verdict'] or run['state']}", body)
 
 
 def _verdict(run: Mapping[str, Any]) -> Element:

@@ -12,8 +12,8 @@ from esctl.observe.timeline import mermaid
 from esctl.observe.timeline.axis import Axis
 from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, span
 from esctl.observe.timeline.story import Story
-from esctl.ui.html import style
-from esctl.ui.html.markup import add, document, element
+from esctl.ui.html import page as html
+from esctl.ui.html.markup import add, element
 
 WIDTH: Final = 1000
 LEFT: Final = 80
@@ -42,18 +42,7 @@ pre { overflow-x: auto; background: var(--card); padding: .75rem; border-radius:
 
 def page(story: Story, title: str, notes: list[str], *, linear: bool = False) -> str:
     """The whole page."""
-    made = element("style")
-    made.text = style.CSS + CSS  # as it is: it holds no text from outside
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=style.POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", title),
-        made,
-    )
-    body = element("body", element("h1", title))
+    body = element("main", element("h1", title))
     about = f"{instant.written(story.begin_s)} and {span(story.end_s - story.begin_s)}"
     add(body, element("p", about, class_="soft"))
     add(body, *(element("p", note, class_="soft") for note in notes))
@@ -61,7 +50,7 @@ def page(story: Story, title: str, notes: list[str], *, linear: bool = False) ->
     add(body, _figure(story, along, linear=linear))
     add(body, element("h2", "What happened"), element("div", _list(story), class_="wide"))
     add(body, element("h2", "As a sequence diagram (Mermaid)"), element("pre", mermaid.diagram(story)))
-    return document(element("html", head, body, lang="en"))
+    return html.page(title, body, css=CSS)
 
 
 def _figure(story: Story, along: Axis, *, linear: bool) -> Element:
