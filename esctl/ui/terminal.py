@@ -320,19 +320,8 @@ class Terminal:
         console = self._console(self._stdout)
         drawn = RichTable(box=None, show_header=False, pad_edge=False)
         match view:
-            case Panel(title, lines, tone):
-                from rich.console import Group
-                from rich.panel import Panel as RichPanel
-
-                inside = Group(*(_text(list(line)) for line in lines))
-                frame = RichPanel.fit(
-                    inside,
-                    title=_text([(title, tone)]),
-                    title_align="left",
-                    border_style=_STYLES[tone],
-                    padding=(0, 1),
-                )
-                console.print(frame)
+            case Panel():
+                self._draw_panel(console, view)
                 return
             case Line():
                 self._print_line(console, _text(view.parts))
@@ -391,6 +380,19 @@ class Terminal:
             console.print(line, no_wrap=True, overflow="ellipsis")
         else:
             console.print(line, soft_wrap=True)
+
+    def _draw_panel(self, console: "Console", view: Panel) -> None:
+        from rich.console import Group
+        from rich.panel import Panel as RichPanel
+
+        frame = RichPanel.fit(
+            Group(*(_text(list(line)) for line in view.lines)),
+            title=_text([(view.title, view.tone)]),
+            title_align="left",
+            border_style=_STYLES[view.tone],
+            padding=(0, 1),
+        )
+        console.print(frame)
 
     def _draw_beside(self, console: "Console", parts: Sequence[Sequence[View]]) -> None:
         from rich.text import Text
