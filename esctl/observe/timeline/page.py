@@ -66,7 +66,7 @@ def page(story: Story, title: str, notes: list[str], *, linear: bool = False) ->
 def picture(story: Story, title: str, *, linear: bool = False) -> str:
     """The lanes alone, as a file of SVG."""
     along = axis_of(story, linear=linear)
-    head = f"{title}: {_about(story)}; {summary(story)}"
+    head = f"{title}: {_about(story)}\n{summary(story)}"
     return lanes.file(_lanes(story, along), ticks_of(story, along, TICK_ROOM), head, FILE_CSS)
 
 

@@ -81,16 +81,18 @@ def drawing(lanes: Sequence[BarRow], ticks: Sequence[tuple[float, str]], title: 
 
 
 def file(lanes: Sequence[BarRow], ticks: Sequence[tuple[float, str]], title: str, css: str) -> str:
-    """The same as a file of SVG, in the colours of a light page; `css` holds no text from outside."""
-    high = sum(lane.height for lane in lanes) + 2 * ROW + 8
+    """The same as a file of SVG, in the colours of a light page; `css` holds no text from outside. The title
+    may have several lines."""
+    high = sum(lane.height for lane in lanes) + (title.count("\n") + 2) * ROW + 8
     whole = element("svg", xmlns="http://www.w3.org/2000/svg", width=FILE_WIDTH, height=high, role="img")
     whole.set("viewBox", f"0 0 {FILE_WIDTH} {high}")
     made = element("style")
     made.text = style.light(css)
     add(whole, element("title", title), made)
     add(whole, element("rect", width="100%", height="100%", class_="ground"))
-    add(whole, element("text", title, x=8, y=16, class_="title"))
-    top = ROW + 4
+    head = title.splitlines()
+    add(whole, *(element("text", text, x=8, y=16 + ROW * at, class_="title") for at, text in enumerate(head)))
+    top = ROW * len(head) + 4
     inner = FILE_WIDTH - LABEL - 16
     for lane in lanes:
         add(whole, element("text", lane.name, x=LABEL - 8, y=top + 15, text_anchor="end"))

@@ -389,7 +389,7 @@ def test_the_lanes_are_a_file_of_svg_that_needs_no_page() -> None:
     assert "var(" not in text
     assert "<script" not in text
     labels = [each.text for each in tree.findall("{http://www.w3.org/2000/svg}text")]
-    assert labels[1:] == ["node 1", "node 2", "node 3", "nobody", "faults"]
+    assert labels[2:] == ["node 1", "node 2", "node 3", "nobody", "faults"]
 
 
 def test_states_that_are_trouble_have_colours_of_their_own() -> None:
