@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from esnode import limits
+from esnode.appendlatency import AppendLatency
 from esnode.clientmemory import ReaderTooSlow
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
@@ -56,6 +57,7 @@ class Ingest:
         explain: Callable[[bytes], tuple[int, int]],
         faults: FaultAnswer = not_allowed,
         admin: AdminHandler | None = None,
+        latency: AppendLatency | None = None,
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -78,6 +80,7 @@ class Ingest:
             explain,
             faults,
             admin,
+            latency=AppendLatency() if latency is None else latency,
             restored=bool(config.ancestors),
         )
 

@@ -16,6 +16,7 @@ import trio
 
 from esnode import limits
 from esnode.adminservice import AdminService
+from esnode.appendlatency import AppendLatency
 from esnode.apply import Machine
 from esnode.checkpointer import Checkpointer
 from esnode.clocks import run_election, run_heartbeat
@@ -101,7 +102,8 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
-        self._status = Status(*parts, process, clock)
+        latency = AppendLatency()
+        self._status = Status(*parts, process, clock, latency)
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
@@ -113,6 +115,7 @@ class Node:
             self._status.explain,
             not_allowed if self._injector is None else self._injector.answer,
             self.admin,
+            latency,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import trio
 
 from esnode import limits
+from esnode.appendlatency import AppendLatency
 from esnode.clientmemory import ClientMemory
 from esnode.connection import Connection
 from esnode.errors import (
@@ -121,6 +122,7 @@ class Services:
     openings: Openings = field(
         default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
     )
+    latency: AppendLatency = field(default_factory=AppendLatency)
     restored: bool = False
     """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
@@ -219,7 +221,7 @@ class Session:
             self._refuse(message.request_id, InvalidRequest(f"there is no partition {batch.partition}"))
             return
         size = len(batch.payload)
-        settle = partial(self._settle_append, message.request_id, size)
+        settle = partial(self._settle_append, message.request_id, size, trio.current_time())
         taken = self._propose(
             message.request_id, size, settle, lambda token: Propose(token, batch, self._append_order, run)
         )
@@ -258,11 +260,12 @@ class Session:
             and self._memory.request_bytes + size_bytes <= limits.MAX_REQUEST_BYTES
         )
 
-    def _settle_append(self, request_id: int, size_bytes: int, decision: Decision) -> None:
+    def _settle_append(self, request_id: int, size_bytes: int, begun: float, decision: Decision) -> None:
         self._in_flight -= 1
         self._in_flight_bytes -= size_bytes
         self._memory.request_bytes -= size_bytes
         if decision.refusal is None:
+            self._services.latency.note(trio.current_time() - begun)
             self._push(Appended(request_id, decision.ranges, decision.duplicates))
         else:
             self._push_refusal(request_id, decision.refusal.value)

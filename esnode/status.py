@@ -8,13 +8,14 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
 
 import esnode
+from esnode.appendlatency import AppendLatency
 from esnode.apply import Machine
 from esnode.checkpointer import Checkpointer
 from esnode.config import Config
@@ -51,6 +52,7 @@ class Status:
     checkpointer: Checkpointer
     process: Callable[[], Process]
     clock: WallClock
+    latency: AppendLatency = field(default_factory=AppendLatency)
     begun: float | None = None
     """When the node began to run, on trio's clock."""
 
@@ -88,6 +90,7 @@ class Status:
             "rss_bytes": process.rss_bytes,
             "cpu_s": round(process.cpu_s, 6),
             "uptime_s": round(uptime_s, 3),
+            "append_us": self.latency.picture(),
             "storage": self.config.storage,
             "storage_bytes": self.worker.storage.size_bytes(),
             "faults_allowed": self.config.faults.allowed,

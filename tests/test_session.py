@@ -15,6 +15,7 @@ from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, Produ
 from esnode.inbox import Inbox
 from esnode.messages import (
     Append,
+    Appended,
     CheckpointTaken,
     CutPrefix,
     Entries,
@@ -211,6 +212,28 @@ async def test_what_follows_a_batch_that_came_before_the_election_was_won_is_ref
     assert [answer.code for answer in answers] == [NotLeader.code, EarlierRefused.code, Busy.code]
     assert isinstance(proposal, Propose)
     assert proposal.batch == batch(1)
+
+
+async def test_how_long_an_append_took_is_noted_when_it_is_acked_and_only_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    services = services_of(CountedStatus())
+    services.view.show_state(LEADS)
+    ours, theirs = trio.testing.memory_stream_pair()
+    client = Connection(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        assert isinstance(await client.receive_one(), LeaderIs)
+        for number in (1, 2):
+            await client.send(Append(number, batch(number), number))
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(0.25)
+        acked, refused = Decision(1, 1, 1, (), 0, None), Decision(2, 0, 0, (), 0, Refusal.BUSY)
+        services.waiting.decided([acked, refused], 1, 1)
+        assert isinstance(await client.receive_one(), Appended)
+        nursery.cancel_scope.cancel()
+    ((bound_us, count),) = services.latency.picture()
+    assert (count, 250_000 < bound_us < 282_000) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,5 @@ def reading(figure: str) -> FigureText:
     return FigureText(_words(figure), "")
 
 
-def number(value: float | None) -> str:
-    """Four digits, or all of a whole part with more of them, grouped; a dash for None."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
 def _words(name: str) -> str:
     return " ".join(_PERCENTILES.get(word, word) for word in name.split("_")).strip()

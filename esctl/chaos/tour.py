@@ -20,7 +20,7 @@ from esctl.events.inputs import open_input
 from esctl.events.ndjson import EventReader, GoodLine
 from esctl.events.producer import ProducedData, Producer, ProduceTally, Watch, produce
 from esctl.query.leader import wait_for_leader
-from esctl.ui.terminal import Progress
+from esctl.ui.progress import Progress
 from esctl.ui.values import Count, Milliseconds, NodeId
 from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History

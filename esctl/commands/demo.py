@@ -19,7 +19,8 @@ from esctl.clusters.backends.interface import NodeOptions
 from esctl.errors import CleanUpIncomplete, ClusterExists, Inconclusive, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Panel, Tone, Trouble, View
-from esctl.ui.terminal import Output, Progress, Terminal
+from esctl.ui.progress import Progress
+from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:

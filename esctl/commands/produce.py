@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
     from esctl.events.inputs import EventInput
     from esctl.events.producer import ProduceAnswer, ProduceTally, Taken, Watch
-    from esctl.ui.terminal import Progress, Terminal
+    from esctl.ui.progress import Progress
+    from esctl.ui.terminal import Terminal
     from esnode.dedup.batch import Batch
 
 app = new_typer()

@@ -44,10 +44,10 @@ _TELLS_STATE: Final = (
     MomentKind.STOPPED,
     MomentKind.FAILED,
 )
-Format = Literal["text", "json", "mermaid", "html"]
+Format = Literal["text", "json", "mermaid", "html", "svg"]
 _FORMATS: Final[dict[str, Format]] = {
     ".html": "html", ".htm": "html", ".json": "json", ".mmd": "mermaid", ".mermaid": "mermaid",
-    ".txt": "text",
+    ".txt": "text", ".svg": "svg",
 }  # fmt: skip
 
 
@@ -74,22 +74,24 @@ def timeline(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Write it there, as .html, .mmd, .json or .txt"),
+        typer.Option("--save", metavar="FILE", help="Write it there, as .html, .svg, .mmd, .json or .txt"),
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Draw it, or give JSON, a Mermaid diagram, a page of HTML"),
+        typer.Option("--format", help="Draw it, or give JSON, a Mermaid diagram, a page of HTML, a picture"),
     ] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times as wide as they were")] = False,
 ) -> Answer:
     """Show elections, faults, starts and pauses of all nodes on one axis: of the last hour, if not told"""
-    from esctl.observe.timeline import commands, drawing, mermaid, runs  # loaded late: `--help` must be quick
+    from esctl.bench import attendant  # loaded late: `--help` must be quick
+    from esctl.observe.timeline import commands, drawing, mermaid, runs
     from esctl.observe.timeline.story import tell
 
     form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
-    if form == "html" and into is None:
+    if form in ("html", "svg") and into is None:
         raise InvalidArgument(
-            "a page of HTML goes to a file", next_step="esctl timeline --save timeline.html"
+            f"{'a page of HTML' if form == 'html' else 'a picture'} goes to a file",
+            next_step=f"esctl timeline --save timeline.{form}",
         )
     done = runs.read(playbook_run) if playbook_run is not None else None
     cluster = run.cluster(done.cluster if done is not None and run.cluster_name is None else None)
@@ -101,13 +103,18 @@ def timeline(
     typed = [one for one in commands.read(cluster.name) if window.has(one.at_s)]
     now = datetime.now(UTC)
     states = {process.node.id: process.state for process in backend.nodes(cluster)}
+    loads = [load.directory for load in attendant.listed(cluster)] if done is None else []
+    bounds = window.since.timestamp(), (window.until or now).timestamp()
+    latency_ms = done.latency_ms if done is not None else runs.latencies(loads)
+    acked_per_s = done.acked_per_s if done is not None else runs.rates(loads)
     story = tell(
         [*found, *typed, *(done.moments if done is not None else [])],
         [node.id for node in cluster.nodes],
-        since_s=window.since.timestamp(),
-        until_s=(window.until or now).timestamp(),
+        since_s=bounds[0],
+        until_s=bounds[1],
         down=[number for number, one in states.items() if one is RunState.DOWN and window.until is None],
-        latency_ms=done.latency_ms if done is not None else (),
+        latency_ms=runs.fewer(latency_ms, *bounds, max),
+        acked_per_s=runs.fewer(acked_per_s, *bounds, min),
     )
     notes = notes_of(cluster, [number for number, one in states.items() if one is RunState.PAUSED])
     if not story.happenings:
@@ -180,6 +187,8 @@ def _written(
     match form:
         case "html":
             text = page.page(story, f"Timeline of {cluster.name}", notes, linear=linear)
+        case "svg":
+            text = page.picture(story, f"Timeline of {cluster.name}", linear=linear)
         case "mermaid":
             text = mermaid.diagram(story)
         case "json":

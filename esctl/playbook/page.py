@@ -6,23 +6,26 @@ nothing. Pure. Called by `esctl playbook report`.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.report.plot import TOP, WIDTH, thin
-from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
-from esctl.bench.units import number
+from esctl.bench.report.plot import thin
 from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
-from esctl.ui.html import style
-from esctl.ui.html.markup import add, document, element
+from esctl.ui.axis import Axis, axis
+from esctl.ui.formatting import number
+from esctl.ui.html import page as html
+from esctl.ui.html.lanes import BarRow, bar, curve, drawing, level, rule
+from esctl.ui.html.markup import add, element
+from esctl.ui.scale import decades, linear, span, wants_decades
 
-_LEFT: Final = 110
-_RIGHT: Final = 14
-_PLOT: Final = 190
-"""Height of the curves."""
-_LANE: Final = 18
-"""Height of one step's bar."""
-_AXIS: Final = 36
+LONG: Final = 0.5
+"""A step that takes more of the run than this is drawn narrow."""
+TICK_ROOM: Final = 0.09
+_PLOT: Final = 220
+"""Height of the curves, in pixels."""
+_ROOM: Final = 8
+"""Above and below them: half a line of what is written beside."""
 _SERIES: Final = {"p50_ms": "p50", "p99_ms": "p99", "max_ms": "longest"}
 _CLASSES: Final = {"passed": "same", "failed": "worse", "inconclusive": "worse", "fault": "fill1"}
 _TONES: Final = {"pass": "better", "fail": "worse", "passed": "better", "failed": "worse"}
@@ -31,18 +34,7 @@ _TONES: Final = {"pass": "better", "fail": "worse", "passed": "better", "failed"
 def page(run: Mapping[str, Any]) -> str:
     """The whole page about the document of a run with its samples."""
     title = str(run["playbook"]["title"])
-    made = element("style")
-    made.text = style.CSS  # as it is: it holds no text from outside
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=style.POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{title}: {run['verdict'] or run['state']}"),
-        made,
-    )
-    body = element("body", element("h1", title), _verdict(run), _about(run))
+    body = element("main", element("h1", title), _verdict(run), _about(run))
     if run["left"]:
         add(body, element("h2", "Not undone"), element("p", "Type this, in this order:"))
         add(body, element("ol", *(element("li", element("code", line)) for line in run["left"])))
@@ -56,7 +48,7 @@ def page(run: Mapping[str, Any]) -> str:
     if run["loads"]:
         lines = (line for load in run["loads"] for line in load_lines(load))
         add(body, element("h2", "Load"), element("ul", *(element("li", line) for line in lines)))
-    return document(element("html", head, body, lang="en"))
+    return html.page(f"{title}: {run['verdict'] or run['state']}", body)
 
 
 def _verdict(run: Mapping[str, Any]) -> Element:
@@ -84,7 +76,7 @@ def _about(run: Mapping[str, Any]) -> Element:
 
 def _steps(run: Mapping[str, Any]) -> Element:
     heads = ("step", "state", "at", "took", "what it did, and why", "undo")
-    table = element("table", element("tr", *(element("th", head) for head in heads)))
+    table = element("table", element("tr", *(element("th", head) for head in heads)), class_="list")
     for step in run["steps"]:
         told = [str(text) for text in (step["title"], *step["commands"], step["why"]) if text]
         begun = seconds_in(run, step["begun"]) if step["begun"] is not None else "-"
@@ -94,7 +86,7 @@ def _steps(run: Mapping[str, Any]) -> Element:
             element("td", step["state"], class_=_TONES.get(step["state"])),
             element("td", begun, class_="number"),
             element("td", took, class_="number"),
-            element("td", *(element("div", text) for text in told)),
+            element("td", *(element("div", text) for text in told), class_="text"),
             element("td", "" if step["undo"] == "none" else f"{step['undo']} {step['undo_why']}".strip()),
         ]
         add(table, element("tr", *cells))
@@ -117,30 +109,58 @@ def timeline(run: Mapping[str, Any]) -> Element:
     begun = float(run["begun"])
     steps = [step for step in run["steps"] if step["begun"] is not None]
     curves = _curves(run, begun)
-    ends = [step["begun"] - begun + (step["seconds"] or 0.0) for step in steps]
+    along, narrow = _axis(steps, curves, begun)
+    ticks = _ticks(along, steps, begun, narrow=narrow)
+    marks = [  # under the curves: what was broken while they did that
+        rule(along.place(step["begun"] - begun), "line1 mark", f"{step['step']}: {_typed(step)}")
+        for step in steps
+        if step["kind"] == "fault"
+    ]
+    rows = [BarRow(str(step["step"]), [*marks, _bar(step, begun, along)]) for step in steps]
+    drawn = drawing(rows, ticks, "The steps over the run")
+    plot = _plot(curves, along, marks, [at for at, _ in ticks]) if curves else None
+    return element("figure", _caption(curves, narrow=narrow), plot, drawn)
+
+
+def _typed(step: Mapping[str, Any]) -> str:
+    return "; ".join(step["commands"])
+
+
+def _axis(
+    steps: Sequence[Mapping[str, Any]], curves: Mapping[str, Sequence[tuple[float, float]]], begun: float
+) -> tuple[Axis, bool]:
+    """Over the seconds of the run. A step that took most of it is drawn narrow, or it would squeeze what
+    happened in the others; whether one is."""
+    bounds = [step["begun"] - begun + part for step in steps for part in (0.0, step["seconds"] or 0.0)]
     times = [at for points in curves.values() for at, _ in points]
-    across = span([0.0, *ends, *times], _LEFT, WIDTH - _RIGHT)
-    top = TOP + (_PLOT + 12 if curves else 0)
-    bottom = top + len(steps) * _LANE
-    drawing = element("svg", role="img", aria_label="timeline")
-    drawing.set("viewBox", f"0 0 {WIDTH} {bottom + _AXIS}")
-    for tick in across.ticks:
-        x = f"{across.place(tick):.1f}"
-        add(drawing, element("line", x1=x, x2=x, y1=TOP, y2=bottom, class_="rule"))
-        add(drawing, _text(number(tick), float(x), bottom + 14, "middle"))
-    add(drawing, _text("seconds", (_LEFT + WIDTH - _RIGHT) / 2, bottom + 30, "middle"))
-    for step in steps:  # under the curves: what was broken while they did that
-        if step["kind"] == "fault":
-            add(drawing, _mark(step, begun, across, bottom))
-    if curves:
-        _draw_curves(drawing, curves, across)
-    for place, step in enumerate(steps):
-        add(drawing, *_bar(step, begun, across, top + place * _LANE))
-    names = [name for name in _SERIES.values() if name in curves]
+    knots = sorted({0.0, *bounds, *(times[:1]), *(times[-1:])})
+    end = max([*knots, *times])
+    longest = max((after - before for before, after in pairwise(knots)), default=0.0)
+    narrow = longest > LONG * end
+    return axis(knots, 0.0, end, linear=not narrow), narrow
+
+
+def _ticks(
+    along: Axis, steps: Sequence[Mapping[str, Any]], begun: float, *, narrow: bool
+) -> list[tuple[float, str]]:
+    """Whole seconds; on an axis with narrow parts, the seconds at which steps began."""
+    if narrow:
+        times = sorted({0.0, along.end_s, *(step["begun"] - begun for step in steps)})
+        kept: list[tuple[float, str]] = []
+        for at in times:
+            place = along.place(at)
+            if not kept or place - kept[-1][0] >= TICK_ROOM:
+                kept.append((place, f"{at:.1f} s"))
+        return kept
+    return [(along.place(tick), f"{number(tick)} s") for tick in span((0.0, along.end_s), 0, 1).ticks]
+
+
+def _caption(curves: Mapping[str, Any], *, narrow: bool) -> Element:
+    words = "Latency of the load, and the steps" if curves else "The steps"
     legend = element("span", class_="legend")
-    for place, name in enumerate(names):
+    for place, name in enumerate(name for name in _SERIES.values() if name in curves):
         add(legend, element("span", element("i", class_=f"swatch line{place}"), f"{name}, ms"))
-    return element("figure", element("figcaption", "Latency of the load, and the steps", legend), drawing)
+    return element("figcaption", words + ("; long steps are drawn narrow" if narrow else ""), legend)
 
 
 def _curves(run: Mapping[str, Any], begun: float) -> dict[str, list[tuple[float, float]]]:
@@ -158,42 +178,33 @@ def _curves(run: Mapping[str, Any], begun: float) -> dict[str, list[tuple[float,
     return found
 
 
-def _draw_curves(
-    drawing: Element, curves: Mapping[str, Sequence[tuple[float, float]]], across: Scale
-) -> None:
+def _plot(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    along: Axis,
+    marks: Sequence[Element],
+    ticks: Sequence[float],
+) -> Element:
+    """The curves with what is written beside them, as wide as the lanes below."""
     heights = [value for points in curves.values() for _, value in points]
     make = decades if wants_decades(heights) else linear
-    up = make(heights, TOP + _PLOT, TOP)
-    for tick in up.ticks:
-        y = up.place(tick)
-        add(
-            drawing, element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="rule")
-        )
-        add(drawing, _text(f"{number(tick)} ms", _LEFT - 6, y + 4, "end"))
-    for place, (name, points) in enumerate(curves.items()):
-        way = " ".join(f"{across.place(at):.1f},{up.place(value):.1f}" for at, value in points)
-        add(drawing, element("polyline", element("title", name), points=way, class_=f"line{place}"))
+    up = make(heights, _PLOT - _ROOM, _ROOM)
+    levels = [level(up.place(tick)) for tick in up.ticks]
+    ways = [
+        curve([(along.place(at), up.place(value)) for at, value in points], f"line{place}", name, _PLOT)
+        for place, (name, points) in enumerate(curves.items())
+    ]
+    words = [
+        element("text", f"{number(tick)} ms", x="100%", y=f"{up.place(tick) + 4:.1f}", text_anchor="end")
+        for tick in up.ticks
+    ]
+    beside = element("svg", *words, width="100%", height=_PLOT)
+    rules = [rule(at) for at in ticks]
+    plot = element("svg", *rules, *levels, *marks, *ways, width="100%", height=_PLOT)
+    return element("div", element("span", beside, class_="label"), plot, class_="lanes plot")
 
 
-def _bar(step: Mapping[str, Any], begun: float, across: Scale, top: float) -> list[Element]:
-    start = step["begun"] - begun
-    seconds = step["seconds"] or 0.0
-    left, right = across.place(start), across.place(start + seconds)
-    told = element("title", f"{step['step']}: {step['state']}, {seconds:.1f} s")
+def _bar(step: Mapping[str, Any], begun: float, along: Axis) -> Element:
+    start, seconds = step["begun"] - begun, step["seconds"] or 0.0
     kind = _CLASSES.get("fault" if step["kind"] == "fault" else step["state"], "band")
-    bar = element(
-        "rect", told, x=f"{left:.1f}", y=f"{top + 3:.1f}", width=f"{max(2.0, right - left):.1f}",
-        height=_LANE - 6, class_=kind,
-    )  # fmt: skip
-    return [_text(str(step["step"])[:16], _LEFT - 6, top + _LANE - 5, "end"), bar]
-
-
-def _mark(step: Mapping[str, Any], begun: float, across: Scale, bottom: float) -> Element:
-    """A line through everything where a fault was set."""
-    x = f"{across.place(step['begun'] - begun):.1f}"
-    told = element("title", f"{step['step']}: {'; '.join(step['commands'])}")
-    return element("line", told, x1=x, x2=x, y1=TOP, y2=bottom, class_="line1", stroke_dasharray="4 3")
-
-
-def _text(words: str, x: float, y: float, anchor: str) -> Element:
-    return element("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor)
+    told = f"{step['step']}: {step['state']}, {seconds:.1f} s"
+    return bar(along.place(start), along.place(start + seconds), kind, told)

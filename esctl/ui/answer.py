@@ -36,6 +36,10 @@ class Tone(enum.Enum):
     DIM = "dim"
     STRONG = "strong"
     ACCENT = "accent"
+    PAUSED = "paused"
+    """Stands still, and may go on."""
+    BROKEN = "broken"
+    """Broken on purpose: a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,16 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text, such as a verdict."""
+    """One line of text, such as a verdict; `more` are parts with tones of their own behind it."""
 
     text: str
     tone: Tone = Tone.NORMAL
+    more: Sequence[tuple[str, Tone]] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, Tone]]:
+        """All of it."""
+        return [(self.text, self.tone), *self.more]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves over one axis, each a list of (x, y). Plain: a row for each x, a column for each curve."""
+    """Curves over one axis, each a list of (x, y); a y that is not finite is a gap. Plain: a row for each x,
+    a column for each curve."""
 
     title: str
     curves: Mapping[str, Sequence[tuple[float, float]]]
@@ -111,6 +122,14 @@ class Chart:
     """The vertical axis begins at 0, so that small changes look small."""
     height: int = 9
     """Lines of text within the frame."""
+    x_unit: str = ""
+    """Written behind each number of the horizontal axis."""
+    between: tuple[float, float] | None = None
+    """From where to where the horizontal axis goes; None: as far as the curves do."""
+    marks: Sequence[tuple[float, str]] = ()
+    """Moments on the horizontal axis, each with a word: a line through everything."""
+    filled: bool = False
+    """The area below the curves is filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +159,14 @@ class Lanes:
     """A mark, what it means, its tone."""
 
 
-View = Table | Fields | Line | Panel | Chart | Lanes
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Columns of views beside each other, each of the same width. Plain: one column after the other."""
+
+    columns: Sequence[Sequence["View"]]
+
+
+View = Table | Fields | Line | Panel | Chart | Lanes | Beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,23 @@
-"""How tables write sizes and spans of time. Pure. Called by the commands and by `esctl/observe/top`."""
+"""How sizes, spans of time and figures are written. Pure. Called by the commands and by what draws."""
 
 from typing import Final
 
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
+
+
+def number(value: float | None) -> str:
+    """Four digits, or all of a whole part with more of them, grouped; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def short(value: float) -> str:
+    """As it is written on an axis: 450,000 is 450k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if letter == 'k' else size):,.4g}{letter}"
+    return number(value)
 
 
 def megabytes(size_bytes: int | None) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, TypedDict
 
 from esctl.ui import escape
-from esctl.ui.answer import Answer, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
+from esctl.ui.answer import Answer, Beside, Cell, Chart, Fields, Lanes, Line, Lines, Panel, Table, Value, View
 from esctl.ui.values import ErrorCode
 
 
@@ -51,8 +51,8 @@ def envelope(command: str, answer: Answer[Any]) -> Envelope:
 def lines(view: View) -> Iterator[str]:
     """Tab-separated lines without headings, made for `cut` and `awk`."""
     match view:
-        case Line(text, _):
-            yield escape.line(text)
+        case Line():
+            yield escape.line("".join(text for text, _ in view.parts))
         case Panel(title, inside, _):
             yield escape.line(title)
             yield from (escape.line("".join(text for text, _ in line)).rstrip() for line in inside)
@@ -67,6 +67,10 @@ def lines(view: View) -> Iterator[str]:
 
             for numbers in chart.rows(view):
                 yield row(numbers)
+        case Beside(columns):
+            for column in columns:
+                for part in column:
+                    yield from lines(part)
         case Lanes():
             for name, spans in view.rows:
                 for span in spans:

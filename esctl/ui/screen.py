@@ -5,6 +5,7 @@ the command ends. Knows neither rich nor what is shown: it is given lines. Opene
 """
 
 import os
+import re
 import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,6 +25,7 @@ REST_OF_SCREEN: Final = "\x1b[J"
 _SEQUENCES: Final = {
     b"\x1b[A": "up", b"\x1bOA": "up", b"\x1b[B": "down", b"\x1bOB": "down",
     b"\x1b[C": "right", b"\x1bOC": "right", b"\x1b[D": "left", b"\x1bOD": "left",
+    b"\x1b[5~": "page up", b"\x1b[6~": "page down", b"\r": "enter", b"\n": "enter",
 }  # fmt: skip
 END: Final = "end"
 """The key that is read when there are no more: the terminal is gone."""
@@ -124,7 +126,7 @@ def keys_of(data: bytes) -> list[str]:
             keys.append("escape")
             data = data[1:]
         else:
-            text = data.partition(b"\x1b")[0]
+            text = re.split(rb"[\x1b\r\n]", data, maxsplit=1)[0]
             keys += [each for each in text.decode(errors="ignore") if each.isprintable()]
             data = data[len(text) :]
     return keys

@@ -25,7 +25,7 @@ def draw(view: Lanes, width: int) -> list[Line]:
             ("".join(mark for mark, _ in group), tone) for tone, group in groupby(row, key=lambda c: c[1])
         ]
         lines.append([(name.ljust(margin), Tone.NORMAL), *parts])
-    lines += _axis(view.ticks, margin, cells)
+    lines += ruler(view.ticks, margin, cells) if view.ticks else []
     return lines + _legend(view.legend, width)
 
 
@@ -41,21 +41,25 @@ def _row(spans: Sequence[Span], cells: int) -> list[tuple[str, Tone]]:
     return row
 
 
-def _axis(ticks: Sequence[tuple[float, str]], margin: int, cells: int) -> list[Line]:
-    """A rule with a mark where a tick is, and the words below; of two that would touch, the first."""
-    if not ticks:
-        return []
+def ruler(
+    ticks: Sequence[tuple[float, str]], margin: int, cells: int, *, begin: str = "", tick: str = "┴"
+) -> list[Line]:
+    """A rule with a mark at each tick, a place from 0 to 1, and the words below; of two that would touch, the
+    first. `begin` is the character before the rule."""
     rule, words, free = ["─"] * cells, [" "] * cells, 0
     for place, text in sorted(ticks):
         cell = min(cells - 1, int(place * cells))
-        begin = min(cell, cells - len(text))
-        if begin < free or begin < 0:
+        at = min(cell, cells - len(text))
+        if at < free or at < 0:
             continue
-        rule[cell] = "┴"
-        words[begin : begin + len(text)] = text
-        free = begin + len(text) + 1
-    blank = " " * margin
-    return [[(blank + "".join(rule), Tone.DIM)], [(blank + "".join(words).rstrip(), Tone.DIM)]]
+        rule[cell] = tick
+        words[at : at + len(text)] = text
+        free = at + len(text) + 1
+    blank = " " * (margin + len(begin))
+    return [
+        [(" " * margin + begin + "".join(rule), Tone.DIM)],
+        [(blank + "".join(words).rstrip(), Tone.DIM)],
+    ]
 
 
 def _legend(legend: Sequence[tuple[str, str, Tone]], width: int) -> list[Line]:

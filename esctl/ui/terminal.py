@@ -13,11 +13,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from esctl.ui import columns, escape, plain, streams
 from esctl.ui.answer import (
     Answer,
+    Beside,
     Cell,
     Chart,
     Fields,
@@ -31,6 +32,7 @@ from esctl.ui.answer import (
     Value,
     View,
 )
+from esctl.ui.progress import Progress, Shown, Silent
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 MAX_PIPED_WIDTH: Final = 10_000
 """A table that was asked for on a pipe is never cut."""
+GUTTER: Final = 2
+"""Between columns of views."""
 CHART_WIDTH: Final = 80
 """Of a chart that was asked for on a pipe."""
 
@@ -62,17 +66,9 @@ _STYLES: Final = {
     Tone.DIM: "bright_black",
     Tone.STRONG: "bold",
     Tone.ACCENT: "cyan",
+    Tone.PAUSED: "blue",
+    Tone.BROKEN: "magenta",
 }
-
-
-class Progress(Protocol):
-    """How far a long piece of work has come."""
-
-    def advance(self, amount: int = 1) -> None:
-        """`amount` more is done."""
-
-    def describe(self, text: str) -> None:
-        """Say what is going on now."""
 
 
 class Terminal:
@@ -193,7 +189,7 @@ class Terminal:
     def progress(self, description: str, total: int | None = None, unit: str = "") -> Iterator[Progress]:
         """Show how far the work has come, with rate and time left. Silent where nobody watches."""
         if self.output is Output.JSON or not self._stderr.isatty() or self._dumb:
-            yield _Silent()
+            yield Silent()
             return
         from rich import progress as bars  # loaded late: `--help` must be quick
 
@@ -216,7 +212,7 @@ class Terminal:
         with bars.Progress(*columns, console=console, transient=True) as shown:
             self._live = shown
             try:
-                yield _Shown(shown, shown.add_task(escape.line(description), total=total))
+                yield Shown(shown, shown.add_task(escape.line(description), total=total))
             finally:
                 self._live = None
 
@@ -324,22 +320,14 @@ class Terminal:
         console = self._console(self._stdout)
         drawn = RichTable(box=None, show_header=False, pad_edge=False)
         match view:
-            case Panel(title, lines, tone):
-                from rich.console import Group
-                from rich.panel import Panel as RichPanel
-
-                inside = Group(*(_text(list(line)) for line in lines))
-                frame = RichPanel.fit(
-                    inside,
-                    title=_text([(title, tone)]),
-                    title_align="left",
-                    border_style=_STYLES[tone],
-                    padding=(0, 1),
-                )
-                console.print(frame)
+            case Panel():
+                self._draw_panel(console, view)
                 return
-            case Line(text, tone):
-                self._print_line(console, _text([(text, tone)]))
+            case Line():
+                self._print_line(console, _text(view.parts))
+                return
+            case Beside(parts):
+                self._draw_beside(console, parts)
                 return
             case Chart():
                 self._draw_chart(console, view)
@@ -393,34 +381,40 @@ class Terminal:
         else:
             console.print(line, soft_wrap=True)
 
-    def _draw_chart(self, console: "Console", view: Chart) -> None:
+    def _draw_panel(self, console: "Console", view: Panel) -> None:
+        from rich.console import Group
+        from rich.panel import Panel as RichPanel
+
+        frame = RichPanel.fit(
+            Group(*(_text(list(line)) for line in view.lines)),
+            title=_text([(view.title, view.tone)]),
+            title_align="left",
+            border_style=_STYLES[view.tone],
+            padding=(0, 1),
+        )
+        console.print(frame)
+
+    def _draw_beside(self, console: "Console", parts: Sequence[Sequence[View]]) -> None:
         from rich.text import Text
 
+        width = (console.width - GUTTER * (len(parts) - 1)) // max(1, len(parts))
+        drawn = [self.rendered(views, width) for views in parts]
+        for row in range(max(map(len, drawn), default=0)):
+            whole = Text()
+            for place, lines in enumerate(drawn):
+                piece = Text.from_ansi(lines[row]) if row < len(lines) else Text()
+                piece.truncate(width, pad=place + 1 < len(drawn))
+                whole.append_text(piece)
+                whole.append(" " * GUTTER if place + 1 < len(drawn) else "")
+            console.print(whole, soft_wrap=True)
+
+    def _draw_chart(self, console: "Console", view: Chart) -> None:
         from esctl.ui import chart  # loaded late: most commands draw none
 
         seen = self._stdout.isatty() or self._width is not None
-        drawn = chart.draw(view, console.width if seen else CHART_WIDTH, color=self._color and seen)
-        if drawn:
-            console.print(Text.from_ansi(drawn), soft_wrap=True)
-
-
-class _Silent:
-    def advance(self, amount: int = 1) -> None:
-        """Nobody watches."""
-
-    def describe(self, text: str) -> None:
-        """Nobody watches."""
-
-
-class _Shown:
-    def __init__(self, shown: Any, task: Any) -> None:
-        self._shown, self._task = shown, task
-
-    def advance(self, amount: int = 1) -> None:
-        self._shown.advance(self._task, amount)
-
-    def describe(self, text: str) -> None:
-        self._shown.update(self._task, description=escape.line(text))
+        dots = self._color and seen and _has_unicode(self._stdout)
+        for line in chart.draw(view, console.width if seen else CHART_WIDTH, dots=dots):
+            console.print(_text(line), soft_wrap=True)
 
 
 def _broken(text: "Text", console: "Console", indent: int) -> Iterator["Text"]:

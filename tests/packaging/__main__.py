@@ -31,7 +31,7 @@ async def main():
     async with connect(sys.argv[1:]) as log:
         ack = await log.append({"id": "embedded-1", "source": "/packaging", "type": "t"})
         assert not ack.duplicate
-    assert not {"numpy", "rich", "typer", "sqlite_utils", "uniplot", "hdrh"} & set(sys.modules)
+    assert not {"numpy", "rich", "typer", "sqlite_utils", "hdrh"} & set(sys.modules)
 
 trio.run(main)
 """

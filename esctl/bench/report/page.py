@@ -12,9 +12,10 @@ from esctl.bench.comparison import Change, Comparison, FigureVerdict, caveats, c
 from esctl.bench.noise import NoiseSource
 from esctl.bench.report import choice, plot
 from esctl.bench.result import Result
-from esctl.bench.units import number, reading
-from esctl.ui.html import style
-from esctl.ui.html.markup import add, document, element
+from esctl.bench.units import reading
+from esctl.ui.formatting import number
+from esctl.ui.html import page as html
+from esctl.ui.html.markup import add, element
 
 MOST_ITEMS: Final = 100
 """Of a list in the details, so many are shown."""
@@ -25,16 +26,7 @@ FEW_BYTES: Final = 100_000
 
 def page(results: Mapping[str, Result], written_at: str) -> str:
     """The whole page about `results`, each by the name of its file."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=style.POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"Bench: {', '.join(results)}"),
-        _style(),
-    )
-    body = element("body", element("h1", "Measurements of EventStreamCore"))
+    body = element("main", element("h1", "Measurements of EventStreamCore"))
     add(body, element("p", f"{_counted(len(results), 'result')}, page written {written_at}", class_="soft"))
     kinds: dict[str, dict[str, Result]] = {}
     for file, result in results.items():
@@ -45,13 +37,7 @@ def page(results: Mapping[str, Result], written_at: str) -> str:
         add(body, _side_by_side(f"compared-{place}", kind, members))
     for place, (file, result) in enumerate(results.items()):
         add(body, _one(f"result-{place}", file, result))
-    return document(element("html", head, body, lang="en"))
-
-
-def _style() -> Element:
-    made = element("style")
-    made.text = style.CSS  # as it is: it holds no text from outside
-    return made
+    return html.page(f"Bench: {', '.join(results)}", body)
 
 
 def _contents(results: Mapping[str, Result], compared: Sequence[str]) -> Element:

@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl.bench.report.scale import Scale, decades, linear, span, wants_decades
-from esctl.bench.units import number
+from esctl.ui.formatting import number, short
 from esctl.ui.html.markup import add, element
+from esctl.ui.scale import Scale, decades, linear, span, wants_decades
 
 WIDTH: Final = 560
 HEIGHT: Final = 250
@@ -28,7 +28,12 @@ DOTTED: Final = 40
 """A curve with no more points than this shows where they are."""
 COLOURS: Final = 6
 BAR: Final = 18
-NAME_WIDTH: Final = 150
+LOW, HIGH = 0.5, 1.5
+"""Ratios beyond these are arrows at the end of the axis: one of 40 would press all others together."""
+LETTER: Final = 10.5
+"""The width of a letter on a phone, about, where text is larger."""
+MOST_NAME: Final = 300
+"""A name that is wider is cut, and whole in its title."""
 
 Point = Sequence[float]
 
@@ -64,6 +69,9 @@ def curves(title: str, series: Mapping[str, Sequence[Point]], x: PlotAxis, y: Pl
         line = element("polyline", element("title", name), points=way, class_=f"line{place % COLOURS}")
         dots = _dots(name, points, places, x, y) if len(points) <= DOTTED else ()
         add(drawing, line, element("g", *dots, class_=f"fill{place % COLOURS}"))
+        if up.decades:
+            low = [at for at, value in points if value <= 0]
+            add(drawing, *(_text("↓", across.place(at), HEIGHT - BOTTOM - 2, "middle") for at in low))
     told = f"{title}, {y.unit}" if y.unit else title
     return _figure(told + (" (logarithmic)" if up.decades else ""), list(series), drawing)
 
@@ -92,23 +100,44 @@ def changes(title: str, rows: Sequence[tuple[str, float, float | None, str]]) ->
     """A figure with a row for each `name, ratio, band in percent, class`: the ratio in its band."""
     bottom = TOP + len(rows) * (BAR + 6)
     reach = [1 + side * (band or 0) / 100 for _, _, band, _ in rows for side in (-1, 1)]
-    low, high = 0.5, 1.5
-    ends = [min(high, max(low, value)) for value in (*reach, *(ratio for _, ratio, _, _ in rows), 0.9, 1.1)]
-    across = linear(ends, LEFT + NAME_WIDTH, WIDTH - RIGHT)
+    left = min(MOST_NAME, LETTER * max((len(name) for name, *_ in rows), default=0)) + 12
+    ends = [min(HIGH, max(LOW, value)) for value in (*reach, *(ratio for _, ratio, _, _ in rows), 0.9, 1.1)]
+    across = linear(ends, left, WIDTH - RIGHT)
     drawing = _drawing(bottom + BOTTOM, title)
     _ticks_across(drawing, across, bottom)
-    add(drawing, _text("the other's figure over the base's", (LEFT + NAME_WIDTH + WIDTH - RIGHT) / 2,
+    add(drawing, _text("the other's figure over the base's", (left + WIDTH - RIGHT) / 2,
                        bottom + BOTTOM - 6, "middle"))  # fmt: skip
     for place, (name, ratio, band, kind) in enumerate(rows):
         middle = TOP + place * (BAR + 6) + BAR / 2 + 3
-        add(drawing, _text(name, LEFT + NAME_WIDTH - 8, middle + 4, "end"))
+        add(drawing, _name(name, left - 8, middle + 4))
         if band is not None:
             begin, end = across.place(1 - band / 100), across.place(1 + band / 100)
             add(drawing, element("rect", x=_at(begin), y=_at(middle - BAR / 2), width=_at(end - begin),
                                  height=BAR, class_="band"))  # fmt: skip
         told = element("title", f"{name}: {ratio:.3f}" + (f", band ±{band:.1f}%" if band else ""))
-        add(drawing, element("circle", told, cx=_at(across.place(ratio)), cy=_at(middle), r=5, class_=kind))
+        if across.low <= ratio <= across.high:
+            at = _at(across.place(ratio))
+            add(drawing, element("circle", told, cx=at, cy=_at(middle), r=5, class_=kind))
+        else:
+            add(drawing, *_outside(ratio, across, middle, kind, told))
     return _figure(title, [], drawing)
+
+
+def _outside(ratio: float, across: Scale, middle: float, kind: str, told: Element) -> list[Element]:
+    """An arrow at the end of the axis that the ratio is beyond, and how much it is."""
+    at, way = (across.end, -1) if ratio > across.high else (across.begin, 1)
+    corners = [(at, middle), (at + 9 * way, middle - 6), (at + 9 * way, middle + 6)]
+    points = " ".join(f"{_at(x)},{_at(y)}" for x, y in corners)
+    words = _text(f"{number(ratio)} ×", at + 14 * way, middle + 4, "end" if way < 0 else "start")
+    return [element("polygon", told, points=points, class_=kind), words]
+
+
+def _name(name: str, x: float, y: float) -> Element:
+    most = int(MOST_NAME / LETTER)
+    shown = _text(name if len(name) <= most else f"{name[: most - 1]}…", x, y, "end")
+    if len(name) > most:
+        add(shown, element("title", name))
+    return shown
 
 
 def thin(points: Sequence[Point]) -> list[tuple[float, float]]:
@@ -147,16 +176,16 @@ def _rules(drawing: Element, up: Scale, bottom: float, across: Scale) -> None:
     for tick in up.ticks:
         y = _at(up.place(tick))
         add(drawing, element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="rule"))
-        add(drawing, _text(_short(tick), LEFT - 6, float(y) + 4, "end"))
+        add(drawing, _text(short(tick), LEFT - 6, float(y) + 4, "end"))
     for tick in across.ticks:
-        add(drawing, _text(_short(tick), across.place(tick), bottom + 16, "middle"))
+        add(drawing, _text(short(tick), across.place(tick), bottom + 16, "middle"))
 
 
 def _ticks_across(drawing: Element, across: Scale, bottom: float) -> None:
     for tick in across.ticks:
         x = _at(across.place(tick))
         add(drawing, element("line", x1=x, x2=x, y1=TOP, y2=bottom, class_="rule"))
-        add(drawing, _text(_short(tick), float(x), bottom + 16, "middle"))
+        add(drawing, _text(short(tick), float(x), bottom + 16, "middle"))
 
 
 def _drawing(height: float, title: str) -> Element:
@@ -179,14 +208,6 @@ def _figure(title: str, names: Sequence[str], drawing: Element, *, filled: bool 
             add(legend, element("span", element("i", class_=kind), name))
         add(caption, legend)
     return element("figure", caption, drawing)
-
-
-def _short(value: float) -> str:
-    """As it is written on an axis: 450,000 is 450k."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):,.4g}{letter}"
-    return number(value)
 
 
 def _at(value: float) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from esctl.bench.reading import Consumption, Extent
     from esctl.bench.result import Result
     from esctl.clusters.state import Cluster
-    from esctl.ui.terminal import Progress
+    from esctl.ui.progress import Progress
 
 
 def consume(

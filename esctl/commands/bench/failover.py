@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.clusters.backends.interface import Backend
     from esctl.clusters.state import Cluster
-    from esctl.ui.terminal import Progress
+    from esctl.ui.progress import Progress
 
 APPEND_TIMEOUT_S: Final = 30.0
 """What was on its way when the leader went is acked late, and not given up."""

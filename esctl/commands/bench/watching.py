@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from esctl.cli.invocation import Invocation
-from esctl.ui.terminal import Progress
+from esctl.ui.progress import Progress
 
 if TYPE_CHECKING:
     from esctl.bench.runner import Load

@@ -9,16 +9,17 @@ from typing import Final
 
 from esctl.clusters import rolechanges
 from esctl.observe.timeline import lanes
-from esctl.observe.timeline.axis import Axis, axis
+from esctl.observe.timeline.outages import outages, span, spread, summary, time_of_day
 from esctl.observe.timeline.story import Story
 from esctl.ui.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
+from esctl.ui.axis import Axis, axis
 
 MARKS: Final = {
     rolechanges.LEADER: ("█", Tone.GOOD, 2),
     rolechanges.FOLLOWER: ("─", Tone.ACCENT, 1),
     rolechanges.PRE_CANDIDATE: ("░", Tone.WARN, 3),
     rolechanges.CANDIDATE: ("▒", Tone.WARN, 4),
-    lanes.PAUSED: ("z", Tone.BAD, 5),
+    lanes.PAUSED: ("z", Tone.PAUSED, 5),
     lanes.DOWN: ("x", Tone.BAD, 5),
     lanes.STARTING: (".", Tone.DIM, 4),
     lanes.UNKNOWN: (" ", Tone.DIM, 0),
@@ -31,17 +32,20 @@ WORDS: Final = {
 }  # fmt: skip
 LEADERLESS: Final = "!"
 TONES: Final = {
-    "election": Tone.GOOD, "fault": Tone.BAD, "pause": Tone.BAD, "failure": Tone.BAD, "restart": Tone.BAD,
-    "down": Tone.BAD, "step-down": Tone.WARN, "attempt": Tone.WARN, "trouble": Tone.WARN, "repair": Tone.WARN,
+    "election": Tone.GOOD, "fault": Tone.BROKEN, "pause": Tone.PAUSED, "failure": Tone.BAD,
+    "restart": Tone.BAD, "down": Tone.BAD,
+    "step-down": Tone.WARN, "attempt": Tone.WARN, "trouble": Tone.WARN, "repair": Tone.WARN,
     "step": Tone.ACCENT, "command": Tone.ACCENT, "transfer": Tone.ACCENT,
 }  # fmt: skip
 ACTIONS: Final = {
-    "fault": ("faults", "a fault is active", "▓", Tone.BAD),
+    "fault": ("faults", "a fault is active", "▓", Tone.BROKEN),
     "step": ("steps", "a step of the playbook", "=", Tone.ACCENT),
     "command": ("typed", "a command of an operator", "+", Tone.ACCENT),
 }
 """What is done to a cluster, each sort in a row of its own: the row's name, what it means, its mark."""
 LATENCY_MARKS: Final = "▁▂▃▄▅▆▇█"
+TICK_ROOM: Final = 0.13
+"""What a time of day takes of an axis of 70 columns."""
 
 
 def axis_of(story: Story, *, linear: bool = False) -> Axis:
@@ -53,16 +57,14 @@ def axis_of(story: Story, *, linear: bool = False) -> Axis:
 
 
 def views(story: Story, *, linear: bool = False) -> list[View]:
-    """The lanes, the list, and how long nobody led."""
+    """How long nobody led and why, the lanes, the list."""
     if not story.happenings:
         return [Line("nothing happened that the logs tell of", Tone.DIM)]
-    shown: list[View] = [lane_view(story, axis_of(story, linear=linear), linear=linear), _list(story)]
-    if story.leaderless:
-        lengths = [end_s - begin_s for begin_s, end_s in story.leaderless]
-        times = "once" if len(lengths) == 1 else f"{len(lengths)} times"
-        text = f"without a leader {times}, {span(sum(lengths))} in all, {span(max(lengths))} at most"
-        shown.append(Line(f"{text}, as the nodes' logs tell", Tone.WARN))
-    return shown
+    shown: list[View] = [Line(summary(story), Tone.WARN if story.leaderless else Tone.GOOD)]
+    for one in outages(story):
+        head = f"  {time_of_day(one.begin_s, story)}  {span(one.seconds)}  "
+        shown.append(Line(head, Tone.BAD, [(one.why, Tone.NORMAL)]))
+    return [*shown, Line(""), lane_view(story, axis_of(story, linear=linear), linear=linear), _list(story)]
 
 
 def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
@@ -93,20 +95,22 @@ def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
             rows.append((name, [_between(story, along, one.begin_s, end_s, (mark, tone, 0), one.text)
                                 for one, end_s in zip(found, ends, strict=True)]))  # fmt: skip
             legend.append((mark, words, tone))
+    if story.acked_per_s:
+        rows.append(("acked/s", _heights(story, along, story.acked_per_s, " events/s", Tone.GOOD)))
+        most = max(value for _, value in story.acked_per_s)
+        legend.append((LATENCY_MARKS[-1], f"events acked a second, at most {most:,.0f}", Tone.GOOD))
     if story.latency_ms:
-        rows.append(("latency", _latency(story, along)))
+        rows.append(("latency", _heights(story, along, story.latency_ms, " ms", Tone.NORMAL)))
         worst = max(value for _, value in story.latency_ms)
         legend.append((LATENCY_MARKS[-1], f"clients wait, at most {worst:,.0f} ms", Tone.NORMAL))
-    ticks = [(along.place(one.begin_s), f"{one.begin_s - story.begin_s:+.1f}s") for one in story.happenings]
-    end = f"{story.end_s - story.begin_s:+.1f}s"
-    return Lanes(
-        _title(story, linear=linear), rows, [(1.0, end), *ticks[:1], *_spread(ticks[1:], end)], legend
-    )
+    return Lanes(_title(story, linear=linear), rows, ticks_of(story, along, TICK_ROOM), legend)
 
 
-def _spread(ticks: Sequence[tuple[float, str]], end: str) -> list[tuple[float, str]]:
-    """Without those that would crowd out the end of the axis."""
-    return [(place, text) for place, text in ticks if place < 1 - 0.02 * (len(end) + 1)]
+def ticks_of(story: Story, along: Axis, least: float) -> list[tuple[float, str]]:
+    """The time of day where something happened, of those closer than `least` the first."""
+    times = {story.begin_s, story.end_s, *(max(story.begin_s, one.begin_s) for one in story.happenings)}
+    places = [(along.place(at_s), time_of_day(at_s, story, short=True)) for at_s in times]
+    return spread(places, least)
 
 
 def _title(story: Story, *, linear: bool) -> str:
@@ -119,19 +123,22 @@ def _between(
     story: Story, along: Axis, begin_s: float, end_s: float, look: tuple[str, Tone, int], what: str
 ) -> Span:
     mark, tone, weight = look
-    cells = (what, f"{begin_s - story.begin_s:+.3f}", f"{end_s - story.begin_s:+.3f}")
+    cells = (what, time_of_day(begin_s, story), time_of_day(end_s, story))
     return Span(along.place(begin_s), along.place(end_s), mark, tone, weight, cells)
 
 
-def _latency(story: Story, along: Axis) -> list[Span]:
-    """How long clients waited, each time against the longest."""
-    worst = max(value for _, value in story.latency_ms) or 1.0
+def _heights(
+    story: Story, along: Axis, samples: Sequence[tuple[float, float]], unit: str, tone: Tone
+) -> list[Span]:
+    """Samples as bars, each against the highest; what weighs most in a shared place is what was worst."""
+    most = max(value for _, value in samples) or 1.0
     found = []
-    for place, (at_s, value) in enumerate(story.latency_ms):
-        after = story.latency_ms[place + 1][0] if place + 1 < len(story.latency_ms) else story.end_s
-        height = min(len(LATENCY_MARKS) - 1, int(value / worst * len(LATENCY_MARKS)))
-        look = (LATENCY_MARKS[height], Tone.NORMAL, height)
-        found.append(_between(story, along, at_s, max(at_s, after), look, f"{value:g} ms"))
+    for place, (at_s, value) in enumerate(samples):
+        after = samples[place + 1][0] if place + 1 < len(samples) else story.end_s
+        height = min(len(LATENCY_MARKS) - 1, int(value / most * len(LATENCY_MARKS)))
+        weight = height if unit == " ms" else len(LATENCY_MARKS) - height
+        look = (LATENCY_MARKS[height] if value else " ", tone, weight)
+        found.append(_between(story, along, at_s, max(at_s, after), look, f"{value:g}{unit}"))
     return found
 
 
@@ -139,18 +146,7 @@ def _list(story: Story) -> Table:
     rows: list[list[Value]] = []
     for one in story.happenings:
         tone = TONES.get(one.kind, Tone.NORMAL)
-        after = f"{one.begin_s - story.begin_s:+.3f}"
+        at = time_of_day(one.begin_s, story)
         length = Cell("goes on", tone) if one.seconds is None else span(one.seconds) if one.seconds else None
-        rows.append([Cell(after, Tone.DIM), length, Cell(one.kind, tone), one.text])
-    return Table(["s", "for", "what", ""], rows)
-
-
-def span(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+        rows.append([Cell(at, Tone.DIM), length, Cell(one.kind, tone), one.text])
+    return Table(["time", "for", "what", ""], rows)

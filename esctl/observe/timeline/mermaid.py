@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from esctl.observe.timeline.happenings import Happening
+from esctl.observe.timeline.outages import time_of_day
 from esctl.observe.timeline.story import WHYS, Story
 
 MAX_WORDS: Final = 120
@@ -91,7 +92,7 @@ def _latency(story: Story) -> list[Drawn]:
 
 
 def _told(text: str, at_s: float, story: Story) -> str:
-    return safe(f"{at_s - story.begin_s:+.3f} s: {text}")
+    return safe(f"{time_of_day(at_s, story)} {text}")
 
 
 def safe(text: str) -> str:

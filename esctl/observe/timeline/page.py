@@ -1,166 +1,187 @@
-"""A story as one page of HTML that needs nothing from anywhere: the lanes as SVG, the list, the diagram.
+"""A story as one page of HTML that needs nothing from anywhere: outages, lanes, list, diagram.
 
-Everything in a log may come from anybody: it goes through `esctl/ui/html/markup.py` and is text. Pure. Called
-by `esctl timeline`.
+The lanes are a file of SVG as well. Everything in a log may come from anybody: it goes through
+`esctl/ui/html/markup.py` and is text. Pure. Called by `esctl timeline`.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 from xml.etree.ElementTree import Element
 
 from esctl.cli import instant
-from esctl.observe.timeline import mermaid
-from esctl.observe.timeline.axis import Axis
-from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, span
+from esctl.observe.timeline import mermaid, sequence
+from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, ticks_of
+from esctl.observe.timeline.lanes import Stretch
+from esctl.observe.timeline.outages import outages, span, summary, time_of_day
 from esctl.observe.timeline.story import Story
-from esctl.ui.html import style
-from esctl.ui.html.markup import add, document, element
+from esctl.ui.axis import Axis
+from esctl.ui.html import lanes
+from esctl.ui.html import page as html
+from esctl.ui.html.lanes import BarRow
+from esctl.ui.html.markup import add, element
 
-WIDTH: Final = 1000
-LEFT: Final = 80
-RIGHT: Final = 12
-ROW: Final = 26
-BAR: Final = 16
-LEAST: Final = 1.5
-"""Nothing that happened is narrower than this."""
-TICK_ROOM: Final = 56
-CSS: Final = """
-svg .leader { fill: var(--good); } svg .follower { fill: var(--c4); opacity: .45; }
-svg .pre-candidate, svg .candidate { fill: var(--c5); }
-svg .paused, svg .down { fill: var(--bad); opacity: .55; }
-svg .starting { fill: var(--soft); } svg .unknown { fill: none; stroke: var(--rule); }
-svg .nobody, svg .fault { fill: var(--bad); }
-svg .step, svg .command { fill: var(--c3); } svg .latency { fill: var(--c0); }
-i.leader { background: var(--good); } i.follower { background: var(--c4); opacity: .45; }
-i.pre-candidate, i.candidate { background: var(--c5); }
-i.paused, i.down { background: var(--bad); opacity: .55; }
-i.starting { background: var(--soft); } i.nobody, i.fault { background: var(--bad); }
-i.step, i.command { background: var(--c3); } i.latency { background: var(--c0); }
-i.swatch { height: .7em; } .text { white-space: normal; min-width: 20rem; }
+TICK_ROOM: Final = 0.14
+"""What a time of day takes of the axis of a wide page."""
+_COLOURS: Final = {
+    "leader": "good", "follower": "follows", "pre-candidate": "asking", "candidate": "asking",
+    "paused": "paused", "down": "down", "starting": "soft", "nobody": "bad", "fault": "fault", "step": "c0",
+    "command": "c0", "latency": "c1", "acked": "c2",
+}  # fmt: skip
+"""The colour of each sort of bar, by the name that the style has for it."""
+CSS: Final = "".join(
+    f"svg .{kind} {{ fill: var(--{name}); stroke: var(--{name}); }}\n"
+    f"i.{kind} {{ background: var(--{name}); }}\n"
+    for kind, name in _COLOURS.items()
+) + """
+svg .follower { stroke: none; } svg .pre-candidate { opacity: .6; } i.pre-candidate { opacity: .6; }
+svg .unknown { fill: none; stroke: var(--rule); } svg .latency, svg .acked { stroke: none; }
+i.swatch { height: .7em; }
+svg .ground { fill: var(--ground); } svg .title { font-weight: 600; fill: var(--text); }
+.outages { border-left: .3rem solid var(--bad); padding-left: .75rem; margin: 1rem 0; }
+.outages.none { border-color: var(--good); }
 pre { overflow-x: auto; background: var(--card); padding: .75rem; border-radius: .5rem; font-size: .85rem; }
+"""  # fmt: skip
+FILE_CSS: Final = (
+    CSS
+    + """
+svg { font: 13px system-ui, sans-serif; } svg text { fill: var(--soft); } svg .bar { stroke-width: 1.5px; }
+svg .rule { stroke: var(--rule); }
 """
+)
 
 
 def page(story: Story, title: str, notes: list[str], *, linear: bool = False) -> str:
     """The whole page."""
-    made = element("style")
-    made.text = style.CSS + CSS  # as it is: it holds no text from outside
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=style.POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", title),
-        made,
-    )
-    body = element("body", element("h1", title))
-    about = f"{instant.written(story.begin_s)} and {span(story.end_s - story.begin_s)}"
-    add(body, element("p", about, class_="soft"))
+    body = element("main", element("h1", title))
+    add(body, element("p", _about(story), class_="soft"), _outages(story))
     add(body, *(element("p", note, class_="soft") for note in notes))
     along = axis_of(story, linear=linear)
     add(body, _figure(story, along, linear=linear))
     add(body, element("h2", "What happened"), element("div", _list(story), class_="wide"))
-    add(body, element("h2", "As a sequence diagram (Mermaid)"), element("pre", mermaid.diagram(story)))
-    return document(element("html", head, body, lang="en"))
+    add(body, element("h2", "Who told whom"), sequence.drawing(story))
+    source = element("details", element("summary", "The same as a Mermaid diagram"))
+    add(source, element("pre", mermaid.diagram(story)))
+    add(body, source)
+    return html.page(title, body, css=CSS + sequence.css(story))
+
+
+def picture(story: Story, title: str, *, linear: bool = False) -> str:
+    """The lanes alone, as a file of SVG."""
+    along = axis_of(story, linear=linear)
+    head = f"{title}: {_about(story)}\n{summary(story)}"
+    return lanes.file(_lanes(story, along), ticks_of(story, along, TICK_ROOM), head, FILE_CSS)
+
+
+def _about(story: Story) -> str:
+    begin, end = (instant.written(at_s)[:19].replace("T", " ") for at_s in (story.begin_s, story.end_s))
+    end = end[11:] if end[:10] == begin[:10] else end
+    return f"{begin} to {end} UTC, {span(story.end_s - story.begin_s)}"
+
+
+def _outages(story: Story) -> Element:
+    told = element("div", element("p", element("strong", summary(story))))
+    told.set("class", "outages" if story.leaderless else "outages none")
+    rows = [
+        element("li", f"{time_of_day(one.begin_s, story)}, for {span(one.seconds)}: {one.why}")
+        for one in outages(story)
+    ]
+    add(told, element("ol", *rows) if rows else None)
+    return told
 
 
 def _figure(story: Story, along: Axis, *, linear: bool) -> Element:
-    rows: list[tuple[str, list[Element]]] = [
-        (f"node {node}", [
-            _bar(along, one.begin_s, one.end_s, one.state, f"node {node} {WORDS.get(one.state, one.state)}"
-                 + (f" in term {one.term}" if one.term is not None else ""))
-            for one in lane.stretches if one.end_s >= story.begin_s
-        ])
-        for node, lane in story.lanes.items()
-    ]  # fmt: skip
-    if story.leaderless:
-        rows.append(
-            (
-                "nobody",
-                [_bar(along, a, b, "nobody", f"no leader for {span(b - a)}") for a, b in story.leaderless],
-            )
+    rows = _lanes(story, along)
+    quiet = "" if linear else "; quiet times are drawn narrow"
+    caption = element("figcaption", f"Each node over time, in UTC{quiet}", _legend(story, rows))
+    drawn = lanes.drawing(rows, ticks_of(story, along, TICK_ROOM), "What each node was over time")
+    return element("figure", caption, drawn)
+
+
+def _lanes(story: Story, along: Axis) -> list[BarRow]:
+    rows = [
+        BarRow(
+            f"node {node}",
+            [
+                _bar(story, along, one.begin_s, one.end_s, one.state, _state(node, one))
+                for one in lane.stretches
+                if one.end_s >= story.begin_s
+            ],
         )
+        for node, lane in story.lanes.items()
+    ]
+    if story.leaderless:
+        gaps = [_bar(story, along, a, b, "nobody", "no leader that a majority follows")
+                for a, b in story.leaderless]  # fmt: skip
+        rows.append(BarRow("nobody", gaps))
     for kind, (name, *_) in ACTIONS.items():
-        found = [_bar(along, one.begin_s, one.end_s or story.end_s, kind, one.text)
-                 for one in story.happenings if one.kind == kind]  # fmt: skip
+        found = [
+            _bar(story, along, one.begin_s, story.end_s if one.end_s is None else one.end_s, kind, one.text)
+            for one in story.happenings
+            if one.kind == kind
+        ]
         if found:
-            rows.append((name, found))
+            rows.append(BarRow(name, found))
+    if story.acked_per_s:
+        rates = _columns(story, along, story.acked_per_s, "acked", "events acked a second")
+        rows.append(BarRow("acked/s", rates))
     if story.latency_ms:
-        rows.append(("latency", _latency(story, along)))
-    bottom = len(rows) * ROW + 8
-    drawing = element("svg", role="img", aria_label="What each node was over time")
-    drawing.set("viewBox", f"0 0 {WIDTH} {bottom + 30}")
-    _ticks(drawing, story, along, bottom)
-    for place, (name, bars) in enumerate(rows):
-        lane = element("g", *bars)
-        lane.set("transform", f"translate(0 {place * ROW + 8})")
-        label = element("text", name, x=LEFT - 8, y=place * ROW + 21, text_anchor="end")
-        add(drawing, label, lane)
-    caption = element(
-        "figcaption", "Each node over time" + ("" if linear else "; quiet times are drawn narrow")
-    )
-    add(caption, _legend(story, {name for name, _ in rows}))
-    return element("figure", caption, drawing)
+        waits = _columns(story, along, story.latency_ms, "latency", "ms that clients waited")
+        rows.append(BarRow("latency", waits))
+    return rows
 
 
-def _legend(story: Story, names: set[str]) -> Element:
+def _state(node: int, stretch: Stretch) -> str:
+    term = f" in term {stretch.term}" if stretch.term is not None else ""
+    return f"node {node} {WORDS.get(stretch.state, stretch.state)}{term}"
+
+
+def _legend(story: Story, rows: Sequence[BarRow]) -> Element:
+    names = {lane.name for lane in rows}
     states = dict.fromkeys(s.state for lane in story.lanes.values() for s in lane.stretches)
     shown = [(state, WORDS[state]) for state in states if state in WORDS]
     others = {
         "nobody": ("nobody", "no leader that a majority follows"),
         **{kind: action[:2] for kind, action in ACTIONS.items()},
-        "latency": ("latency", "how long clients waited"),
+        "acked": ("acked/s", f"events acked a second, at most {_most(story.acked_per_s)}"),
+        "latency": ("latency", f"how long clients waited, at most {_most(story.latency_ms)} ms"),
     }
     shown += [(kind, words) for kind, (name, words) in others.items() if name in names]
     swatches = [element("span", element("i", class_=f"swatch {kind}"), words) for kind, words in shown]
     return element("span", *swatches, class_="legend")
 
 
-def _x(along: Axis, at_s: float) -> float:
-    return LEFT + along.place(at_s) * (WIDTH - LEFT - RIGHT)
+def _most(samples: Sequence[tuple[float, float]]) -> str:
+    return f"{max((value for _, value in samples), default=0):,.0f}"
 
 
-def _bar(along: Axis, begin_s: float, end_s: float, kind: str, told: str) -> Element:
-    begin, end = _x(along, begin_s), _x(along, end_s)
-    words = element("title", f"{told}: {instant.written(begin_s)}, {span(max(0.0, end_s - begin_s))}")
-    return element(
-        "rect", words, x=f"{begin:.1f}", y=0, width=f"{max(LEAST, end - begin):.1f}", height=BAR, class_=kind
-    )
+def _bar(story: Story, along: Axis, begin_s: float, end_s: float, kind: str, told: str) -> Element:
+    words = f"{told}: {time_of_day(begin_s, story)}, {span(max(0.0, end_s - begin_s))}"
+    return lanes.bar(along.place(begin_s), along.place(end_s), kind, words)
 
 
-def _latency(story: Story, along: Axis) -> list[Element]:
-    worst = max(value for _, value in story.latency_ms) or 1.0
-    bars = []
-    for at_s, value in story.latency_ms:
-        height = max(1.0, value / worst * BAR)
-        words = element("title", f"clients waited {value:,.0f} ms: {instant.written(at_s)}")
-        bars.append(element("rect", words, x=f"{_x(along, at_s):.1f}", y=f"{BAR - height:.1f}", width=LEAST,
-                            height=f"{height:.1f}", class_="latency"))  # fmt: skip
-    return bars
-
-
-def _ticks(drawing: Element, story: Story, along: Axis, bottom: float) -> None:
-    free = 0.0
-    for at_s in [story.begin_s, *(one.begin_s for one in story.happenings)]:
-        x = _x(along, at_s)
-        begin, anchor = (x, "start") if x < WIDTH - TICK_ROOM else (x - TICK_ROOM, "end")
-        if begin < free:
-            continue
-        add(drawing, element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=4, y2=bottom, class_="rule"))
-        text = f"{at_s - story.begin_s:+.1f} s"
-        add(drawing, element("text", text, x=f"{x:.1f}", y=bottom + 18, text_anchor=anchor))
-        free = begin + TICK_ROOM
+def _columns(
+    story: Story, along: Axis, samples: Sequence[tuple[float, float]], kind: str, unit: str
+) -> list[Element]:
+    """Each sample until the next one, as high as it is of the highest."""
+    most = max(value for _, value in samples) or 1.0
+    found = []
+    for (at_s, value), (after_s, _) in pairwise([*samples, (story.end_s, 0.0)]):
+        begin, end = along.place(at_s), along.place(max(at_s, after_s))
+        told = f"{value:,.0f} {unit}: {time_of_day(at_s, story)}"
+        found.append(lanes.column(begin, value / most, kind, told, end - begin))
+    return found
 
 
 def _list(story: Story) -> Element:
-    heads = ["after", "for", "what", ""]
-    table = element("table", element("tr", *(element("th", head) for head in heads)))
+    heads = ["time", "for", "what", ""]
+    table = element("table", element("tr", *(element("th", head) for head in heads)), class_="list")
     for one in story.happenings:
         length = "goes on" if one.seconds is None else span(one.seconds) if one.seconds else ""
-        after = f"{one.begin_s - story.begin_s:+.3f} s"
+        at = time_of_day(one.begin_s, story)
         add(table, element(
             "tr",
-            element("td", after, class_="number", title=instant.written(one.begin_s)),
+            element("td", at, class_="number", title=instant.written(one.begin_s)),
             element("td", length, class_="number"),
             element("td", one.kind),
             element("td", one.text, class_="text"),

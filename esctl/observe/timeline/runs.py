@@ -4,7 +4,8 @@ The journal is read by `esctl/playbook/journal.py`, the samples of its loads by 
 Events that are not known here are skipped: a newer esctl may have written them. Called by `esctl timeline`.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from esctl.observe.timeline.moments import Moment, MomentKind
 from esctl.playbook import journal
 from esctl.playbook.journal import Event
 
+STRETCHES: Final = 600
 _DETAILS: Final = ("step", "title", "state", "why", "command", "verdict")
 
 
@@ -26,6 +28,8 @@ class PlaybookRun:
     moments: list[Moment]
     latency_ms: list[tuple[float, float]]
     """When, in seconds since 1970, and how long clients waited at most."""
+    acked_per_s: list[tuple[float, float]]
+    """When, and how many events a second were acked, of all loads together."""
 
 
 def read(name: str) -> PlaybookRun:
@@ -34,10 +38,25 @@ def read(name: str) -> PlaybookRun:
     events = journal.read(directory)
     cluster = next((str(event["cluster"]) for event in events if "cluster" in event), "")
     loads = [path.parent for path in directory.glob(f"loads/*/{ledger.SAMPLES}")]
-    latency = sorted(sample for load in loads for sample in _latencies(load))
-    return PlaybookRun(
-        cluster, [moment for event in events for moment in [_moment(event)] if moment], latency
-    )
+    told = [moment for event in events for moment in [_moment(event)] if moment]
+    return PlaybookRun(cluster, told, latencies(loads), rates(loads))
+
+
+def latencies(loads: Iterable[Path]) -> list[tuple[float, float]]:
+    """When, and how long clients of these loads waited at most, in milliseconds."""
+    return sorted(sample for load in loads for sample in _latencies(load))
+
+
+def rates(loads: Iterable[Path]) -> list[tuple[float, float]]:
+    """When, and how many events a second were acked in the second before it, of all these loads."""
+    found: defaultdict[float, float] = defaultdict(float)
+    for load in loads:
+        samples: Iterable[Mapping[str, Any]] = ledger.samples(load)  # as far as the file holds what it should
+        for sample in samples:
+            at_s, rate = sample.get("at"), sample.get("rate_per_s")
+            if isinstance(at_s, int | float) and isinstance(rate, int | float):
+                found[round(float(at_s), 1)] += float(rate)
+    return sorted(found.items())
 
 
 def _moment(line: Event) -> Moment | None:
@@ -72,6 +91,22 @@ def _moment(line: Event) -> Moment | None:
             return Moment(at_s, None, MomentKind.TROUBLE, f"guard breached: {line.get('expr')}", details)
         case _:
             return None
+
+
+def fewer(
+    samples: Sequence[tuple[float, float]],
+    begin_s: float,
+    end_s: float,
+    worst: Callable[[Iterable[float]], float],
+) -> list[tuple[float, float]]:
+    """Those between the two times; of more than a page shows, the worst of each stretch."""
+    inside = [one for one in samples if begin_s <= one[0] <= end_s]
+    if len(inside) <= STRETCHES:
+        return inside
+    groups: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+    for at_s, value in inside:
+        groups[int((at_s - begin_s) / (end_s - begin_s) * STRETCHES)].append((at_s, value))
+    return [(group[0][0], worst(value for _, value in group)) for _, group in sorted(groups.items())]
 
 
 def _latencies(load: Path) -> Iterator[tuple[float, float]]:

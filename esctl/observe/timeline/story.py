@@ -53,6 +53,8 @@ class Story:
     leaderless: Sequence[tuple[float, float]]
     latency_ms: Sequence[tuple[float, float]] = field(default_factory=tuple)
     """What clients felt: when, and how long."""
+    acked_per_s: Sequence[tuple[float, float]] = field(default_factory=tuple)
+    """What loads were acked: when, and how many events a second."""
 
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
@@ -78,6 +80,7 @@ class Story:
                 for node, lane in self.lanes.items()
             },
             "latency_ms": [[instant.written(at_s), value] for at_s, value in self.latency_ms],
+            "acked_per_s": [[instant.written(at_s), value] for at_s, value in self.acked_per_s],
         }
 
 
@@ -89,6 +92,7 @@ def tell(
     until_s: float | None = None,
     down: Collection[int] = (),
     latency_ms: Sequence[tuple[float, float]] = (),
+    acked_per_s: Sequence[tuple[float, float]] = (),
 ) -> Story:
     """The story from the first moment, or the first from `since_s` on, to `until_s`, or the last one.
 
@@ -128,6 +132,7 @@ def tell(
         [one for one in ordered if one.kind is MomentKind.VOTE and begin_s <= one.at_s <= end_s],
         _with_silence(without_leader(every, begin_s, end_s), won, begin_s),
         [(at_s, value) for at_s, value in latency_ms if begin_s <= at_s <= end_s],
+        [(at_s, value) for at_s, value in acked_per_s if begin_s <= at_s <= end_s],
     )
 
 

@@ -32,6 +32,8 @@ class TopAnswer(TypedDict):
     term: Count | None
     quorum: "QuorumData"
     events_per_s: float | None
+    append_p50_ms: float | None
+    append_p99_ms: float | None
     read_ms: float | None
     faults: list[str]
     nodes: list[TopRow]

@@ -5,12 +5,26 @@ the words. Called by `esctl top`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from esctl.clusters.backends.interface import RunState
 from esctl.query.survey import Survey
 
 LEASE: Final = "10s"
+_FAULTS: Final = (
+    ("cut off", ("partition", "isolate", "{}")),
+    ("mute", ("partition", "one-way", "{}")),
+    ("slow links", ("net", "{}", "--delay", "50ms")),
+    ("lossy links", ("net", "{}", "--drop", "10%")),
+    ("slow disk", ("disk", "slow", "{}")),
+    ("wrong clock", ("clock", "jump", "{}", "--by", "+2h")),
+    ("pause", ("pause", "{}")),
+    ("kill", ("kill", "{}")),
+)
+"""What can be broken at a node: a name, and the words of `esctl fault`, with its number at {}."""
+_OF_PROCESSES: Final = ("pause", "kill")
+"""The node need not allow these."""
+_ASKS_NOTHING: Final = ("clock",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +68,15 @@ class Control:
         return "; ".join(told) or first
 
 
-def control(key: str, survey: Survey, selected: int, struck: int) -> Control | None:
-    """What `key` does to the selected node; None for a key without a command.
-
-    `struck` is how many faults hold nodes down or paused: a node that does not run cannot tell.
-    """
+def control(key: str, survey: Survey, selected: int) -> Control | None:
+    """What `key` does to the selected node; None for a key without a command."""
     match key:
         case "p":
             return _pause(survey, selected)
         case "t":
             return _transfer(survey, selected)
-        case "f":
-            return _fault(survey, struck)
+        case "h":
+            return Control(("fault", "heal", "--all"))
         case _:
             return None
 
@@ -84,13 +95,16 @@ def _transfer(survey: Survey, selected: int) -> Control:
     return Control(("leader", "transfer", "--to", str(selected)))
 
 
-def _fault(survey: Survey, struck: int) -> Control:
-    if struck or any(report.faults for report in survey.up):
-        return Control(("fault", "heal", "--all"))
-    statuses: list[dict[str, Any]] = [report.status for report in survey.up if report.status is not None]
-    if not statuses or not all(status.get("faults_allowed") for status in statuses):
-        return Control(refusal="faults are not allowed here: that takes esctl cluster up NAME --faults")
-    if survey.leader is None:
-        return Control(refusal="nobody leads, so there is no leader to cut off")
-    words = ("fault", "partition", "isolate-leader", "--lease", LEASE)
-    return Control(words, consent=("--yes",), tells=("effect", "leader now"))
+def faults(survey: Survey, selected: int) -> dict[str, Control]:
+    """What can be broken at the selected node, by name, each for `LEASE`."""
+    status = survey.report(selected).status
+    allowed = status is not None and bool(status.get("faults_allowed"))
+    return {
+        name: Control(
+            ("fault", *(word.format(selected) for word in words), "--lease", LEASE),
+            consent=() if words[0] in _ASKS_NOTHING else ("--yes",),
+            tells=("effect", "leader now"),
+        )
+        for name, words in _FAULTS
+        if allowed or words[0] in _OF_PROCESSES
+    }

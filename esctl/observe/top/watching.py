@@ -11,8 +11,8 @@ import trio
 
 from esctl.clusters.state import Cluster
 from esctl.faults import leases
-from esctl.observe.top.board import BoardState
 from esctl.observe.top.rates import Rates
+from esctl.observe.top.state import BoardState
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esnode.errors import EventStreamError
@@ -24,7 +24,7 @@ async def begin(cluster: Cluster) -> BoardState:
     """The first look; the leader is selected, or the first node while nobody leads."""
     rates = Rates()
     survey, read_ms = await _look(cluster)
-    rates.add(survey, read_ms)
+    rates.add(survey, read_ms, trio.current_time())
     selected = survey.leader.node.id if survey.leader is not None else cluster.nodes[0].id
     return BoardState(survey, rates, selected, _faults(cluster, survey))
 
@@ -33,7 +33,7 @@ async def look_again(shown: BoardState) -> None:
     """One look more, taken into `shown`."""
     cluster = shown.survey.cluster
     survey, read_ms = await _look(cluster)
-    shown.rates.add(survey, read_ms)
+    shown.rates.add(survey, read_ms, trio.current_time())
     shown.survey, shown.faults = survey, _faults(cluster, survey)
 
 

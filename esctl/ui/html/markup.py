@@ -53,6 +53,13 @@ def document(root: Element) -> str:
     return "".join((*pieces, "\n"))
 
 
+def fragment(root: Element) -> str:
+    """One element with all that is in it, such as a file of SVG."""
+    pieces: list[str] = []
+    _write(root, pieces)
+    return "".join((*pieces, "\n"))
+
+
 def _write(node: Element, pieces: list[str]) -> None:
     """As HTML; the serializer of the standard library leaves a < in an attribute as it is."""
     attributes = "".join(f' {name}="{escape(value)}"' for name, value in node.items())

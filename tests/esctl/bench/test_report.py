@@ -221,6 +221,30 @@ def test_long_lists_of_a_file_are_cut_on_the_page() -> None:
     assert "and 4,900 more" in text
 
 
+def test_a_ratio_beyond_the_axis_is_an_arrow_with_its_figure() -> None:
+    figure = plot.changes("ratios", [("p99 ms", 40.0, 5.0, "worse"), ("p50 ms", 1.1, None, "same")])
+    arrows = list(figure.iter("polygon"))
+    assert [arrow.get("class") for arrow in arrows] == ["worse"]
+    assert len(list(figure.iter("circle"))) == 1
+    assert "40 ×" in "".join(figure.itertext())
+    low = plot.changes("ratios", [("p99 ms", 0.01, 5.0, "better")])
+    assert "0.01 ×" in "".join(low.itertext())
+
+
+def test_a_name_that_has_no_room_is_cut_where_one_sees_it_and_whole_in_its_title() -> None:
+    name = "a name that is longer than " + "anything " * 20
+    figure = plot.changes("ratios", [(name, 1.0, 5.0, "same")])
+    (text,) = [one for one in figure.iter("text") if (one.text or "").startswith("a name")]
+    assert (text.text or "").endswith("…")
+    assert float(text.get("x") or 0) >= plot.LETTER * (len(text.text or "") - 1)
+    assert name in "".join(figure.itertext())
+
+
+def test_a_value_that_has_no_place_among_decades_is_an_arrow_below_them() -> None:
+    far = plot.curves("f", {"a": [(0, 1), (1, 400), (2, 0)]}, plot.PlotAxis("x"), plot.PlotAxis("", "ms"))
+    assert "".join(far.itertext()).count("↓") == 1
+
+
 # --- as it is typed -----------------------------------------------------------------------------
 
 

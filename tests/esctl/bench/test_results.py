@@ -10,8 +10,9 @@ import pytest
 
 from esctl.bench import validity
 from esctl.bench.result import check_place, read, save
-from esctl.bench.units import FigureText, better, number, reading
+from esctl.bench.units import FigureText, better, reading
 from esctl.errors import InputUnreadable, InvalidResult, MachineRefused
+from esctl.ui.formatting import number
 from tests.esctl.results import result
 
 Document = dict[str, Any]

@@ -17,13 +17,14 @@ from esctl.cli import instant
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.rolechanges import ROLES
-from esctl.observe.timeline import drawing, mermaid, moments, page
-from esctl.observe.timeline.axis import axis
+from esctl.observe.timeline import drawing, mermaid, moments, page, sequence
 from esctl.observe.timeline.happenings import Happening
 from esctl.observe.timeline.moments import KNOWN, LEFT_OUT, Moment, MomentKind, moment_of
+from esctl.observe.timeline.outages import outages, summary, time_of_day
 from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes
-from esctl.ui.answer import Lanes
+from esctl.ui.answer import Lanes, Line
+from esctl.ui.axis import axis
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"
@@ -335,8 +336,9 @@ def test_places_on_an_axis_keep_the_order_of_times(times: list[float], end_s: fl
 def test_the_diagram_has_votes_as_arrows_and_faults_from_the_operator() -> None:
     text = mermaid.diagram(WHOLE)
     assert diagram_is_sound(text)
-    assert "    operator->>n3: +2.191 s: fault cut-8037: block at nodes 1, 2, 3, expired, 162 hits" in text
-    assert re.search(r"n1->>n2: \+2\.\d+ s: vote in term 2", text)
+    fault = "fault cut-8037: block at nodes 1, 2, 3, expired, 162 hits"
+    assert re.search(rf"    operator->>n3: \d\d:\d\d:\d\d\.\d+ {fault}", text)
+    assert re.search(r"n1->>n2: \d\d:\d\d:\d\d\.\d+ vote in term 2", text)
     assert text.index("vote in term 2") < text.index("leads term 2") < text.index("leads no longer")
     assert "participant client" not in text
 
@@ -347,11 +349,65 @@ def test_the_page_is_whole_and_what_a_log_says_is_only_text_in_it() -> None:
     tree = ElementTree.fromstring(as_xml(text))
     assert "<script" not in text
     assert "<img" not in text
-    assert len(tree.findall(".//svg/g")) == 5
-    bars = [(float(one.attrib["x"]), float(one.attrib["width"])) for one in tree.iter("rect")]
+    names = [label.text for label in tree.iter("span") if label.get("class") == "label"]
+    assert names == ["node 1", "node 2", "node 3", "nobody", "faults"]
+    bars = [(share(one.attrib["x"]), share(one.attrib["width"])) for one in tree.iter("rect")]
     assert len(bars) > 40
-    assert all(x >= page.LEFT and x + width <= page.WIDTH for x, width in bars)
+    assert all(x >= 0 and x + width <= 100.001 for x, width in bars)
     assert any("<img src=x>" in (cell.text or "") for cell in tree.iter("td"))
+
+
+def share(text: str) -> float:
+    assert text.endswith("%")
+    return float(text.removesuffix("%"))
+
+
+def test_the_outages_stand_on_top_with_their_time_and_what_led_to_them() -> None:
+    found = outages(WHOLE)
+    assert len(found) == len(WHOLE.leaderless) > 2
+    assert "fault cut-8037: block" in found[0].why
+    assert found[0].why.endswith("then node 2 led term 2")
+    first = drawing.views(WHOLE)[0]
+    assert isinstance(first, Line)
+    assert first.text.startswith(f"without a leader {len(found)} times, ")
+    at = time_of_day(found[0].begin_s, WHOLE)
+    assert at in page.page(WHOLE, "t", [])
+    calm = story_of([line(1, 1, "state_changed", role="leader", new_term=1, leader=1)])
+    assert summary(calm).startswith("no time without a leader")
+
+
+def test_a_story_of_more_than_a_day_has_dates_on_every_row() -> None:
+    days = story_of([*recorded(), line(WHOLE.end_s + 86_400, 1, "client_refused", "warning", clients=1)])
+    assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", time_of_day(days.begin_s, days))
+
+
+def test_the_lanes_are_a_file_of_svg_that_needs_no_page() -> None:
+    evil = line(1, 1, "node_failed", "critical", code="<script>", reason='"><img src=x>')
+    text = page.picture(story_of([*recorded(), evil]), "Timeline of <b>")
+    tree = ElementTree.fromstring(text)
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "var(" not in text
+    assert "<script" not in text
+    labels = [each.text for each in tree.findall("{http://www.w3.org/2000/svg}text")]
+    assert labels[2:] == ["node 1", "node 2", "node 3", "nobody", "faults"]
+
+
+def test_states_that_are_trouble_have_colours_of_their_own() -> None:
+    kinds = ("down", "paused", "candidate", "fault")
+    assert len({page._COLOURS[kind] for kind in kinds}) == len(kinds)
+    states = {drawing.MARKS[state][1] for state in ("down", "paused", "candidate")}
+    assert len(states | {drawing.ACTIONS["fault"][3]}) == len(kinds)
+
+
+def test_the_diagram_is_drawn_with_all_that_is_in_it() -> None:
+    drawn = sequence.drawing(WHOLE)
+    steps = [one for one in drawn.iter("div") if "step" in (one.get("class") or "").split()]
+    source = mermaid.diagram(WHOLE).splitlines()
+    assert len(steps) == len([text for text in source if ": " in text])
+    told = [text.partition(": ")[2] for text in source if ": " in text]
+    assert [one.text for one in steps] == told
+    rows = [re.findall(r"\br(\d+)\b", one.get("class") or "")[0] for one in steps]
+    assert len(set(rows)) == len(rows)
 
 
 def samples() -> Iterator[tuple[float, float]]:
@@ -363,9 +419,9 @@ def test_what_clients_felt_is_a_lane_of_its_own() -> None:
     felt = story_of(recorded(), latency_ms=list(samples()))
     (row,) = [each for each in text_of(felt, 80) if each.startswith("latency")]
     assert row.count("█") >= 1
-    assert "Note over client: +2.500 s: waits 480 ms, its longest" in mermaid.diagram(felt)
+    assert re.search(r"Note over client: [\d:.]+ waits 480 ms, its longest", mermaid.diagram(felt))
     assert len(felt.as_data()["latency_ms"]) == 40
-    assert 'class="latency"' in page.page(felt, "Felt", [])
+    assert 'class="bar latency"' in page.page(felt, "Felt", [])
 
 
 def test_a_moment_gives_its_details_only_as_what_they_are() -> None:

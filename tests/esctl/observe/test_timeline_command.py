@@ -1,6 +1,7 @@
 """`esctl timeline` on logs that are there: its window, its forms, runs of playbooks, what operators typed."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,14 +77,19 @@ def test_a_window_shows_what_is_in_it_and_what_the_nodes_were_when_it_began(bega
     assert "the logs tell of nothing since" in nothing.stderr
     assert "nothing happened" in nothing.stdout
     plain = [each.split("\t") for each in timeline("--since", instant.written(began_s)).stdout.splitlines()]
-    assert ["node 3", "starting", "+0.000", "+0.014"] in plain
-    assert ["+2.803", "-", "step-down", "node 3 leads no longer: no majority answered it"] in plain
+    begun, started = (f"{instant.written(began_s + after)[11:23]}" for after in (0.0, 0.014))
+    (lane,) = [row for row in plain if row[:2] == ["node 3", "starting"] and row[2] == begun]
+    assert abs(int(lane[3][-3:]) - int(started[-3:])) % 999 <= 1, "to the millisecond"
+    down = next(row for row in plain if "step-down" in row)
+    assert down[1:] == ["-", "step-down", "node 3 leads no longer: no majority answered it"]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", down[0])
     assert json.loads(timeline("--since", "1m", "--until", "2m", "-o", "json", code=2).stdout)["errors"]
 
 
 def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_path: Path) -> None:
     for name, begins in {
-        "a.html": "<!DOCTYPE html>", "b.mmd": "sequenceDiagram", "c.json": "{", "d.txt": "20",
+        "a.html": "<!DOCTYPE html>", "b.mmd": "sequenceDiagram", "c.json": "{", "d.txt": "without a leader",
+        "e.svg": "<svg",
     }.items():  # fmt: skip
         told = data("--save", str(tmp_path / "out" / name), "-o", "json")
         text = (tmp_path / "out" / name).read_text()
@@ -92,9 +98,10 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
     assert diagram_is_sound((tmp_path / "out" / "b.mmd").read_text())
     assert "█" in (tmp_path / "out" / "d.txt").read_text()
     assert json.loads((tmp_path / "out" / "c.json").read_text())["command"] == "timeline"
-    assert "ES4009" in timeline("--format", "html", code=2).stderr
+    for kind in ("html", "svg"):
+        assert f"timeline.{kind}" in timeline("--format", kind, code=2).stderr
     assert "ES4106" in timeline("--save", str(tmp_path / "out"), code=1).stderr
-    for name, form in (("x.png", ()), ("x.svg", ()), ("x.html", ("--format", "json"))):
+    for name, form in (("x.png", ()), ("x.pdf", ()), ("x.html", ("--format", "json"))):
         refused = timeline("--save", str(tmp_path / "none" / name), *form, code=2).stderr
         assert "ES4009" in refused
         assert name in refused
@@ -143,8 +150,8 @@ def write_run(began_s: float, name: str = "drill-1") -> None:
     text = "".join(json.dumps({"n": n, **event}) + "\n" for n, event in enumerate(events))
     (directory / "journal.jsonl").write_text(text + '{"at": 1')
     samples = [
-        {"at": began_s + 2.1, "max_ms": 3.5, "silence_ms": 1},
-        {"at": began_s + 2.7, "max_ms": None, "silence_ms": 480.5},
+        {"at": began_s + 2.1, "max_ms": 3.5, "silence_ms": 1, "rate_per_s": 200.0},
+        {"at": began_s + 2.7, "max_ms": None, "silence_ms": 480.5, "rate_per_s": 0.0},
         {"max_ms": 1},
     ]
     (directory / "loads" / "steady" / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
@@ -164,11 +171,13 @@ def test_a_run_of_a_playbook_brings_its_steps_its_window_and_what_clients_felt(b
         "guard breached: load.acked_lost == 0"
     ]
     assert [value for _, value in shown["latency_ms"]] == [3.5, 480.5]
+    assert [value for _, value in shown["acked_per_s"]] == [200.0, 0.0]
     assert shown["end"] == instant.written(round(began_s + 7, 6) + 2)
     drawn = timeline("--run", "drill-1", "-o", "table").stdout
     assert "steps " in drawn
     assert "clients wait, at most 480 ms" in drawn
-    assert "operator: +" in timeline("--run", "drill-1", "--format", "mermaid").stdout
+    assert "events acked a second, at most 200" in drawn
+    assert "Note over operator: " in timeline("--run", "drill-1", "--format", "mermaid").stdout
 
 
 @pytest.mark.parametrize("name", ["none", "../runs", "", "a/b"])

@@ -1,6 +1,7 @@
 """`esctl playbook run` and what belongs to it, as typed: refusals, exit codes, reports. No node runs."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from http.client import BadStatusLine, InvalidURL
@@ -309,8 +310,15 @@ def test_a_page_holds_texts_as_texts_and_marks_its_faults() -> None:
     assert "<script>" not in text
     assert "<i>Drill" not in text
     assert text.count("<polyline") == 3
-    assert 'stroke-dasharray="4 3"' in text
+    assert text.count('class="line1 mark"') == 2, "through the curves and the step"
     assert "<script>" not in report.markdown(run)
+    assert "drawn narrow" not in text
+    audit = {**step, "step": "audit", "kind": "audit", "begun": 103.0, "seconds": 600.0}
+    long = page({**run, "steps": [step, audit]})
+    cut, audited = (float(one) for one in re.findall(r'<rect x="[\d.]+%" width="([\d.]+)%', long))
+    assert "long steps are drawn narrow" in long
+    assert cut > 20, "it took 1.5 s of 603"
+    assert audited < 70
 
 
 def test_a_reply_is_read_from_the_one_document_of_a_command() -> None:

@@ -74,7 +74,8 @@ def test_keys_are_seen_one_by_one_and_sequences_are_one_key() -> None:
     assert keys_of(b"\x1b[A\x1bOBy") == ["up", "down", "y"]
     assert keys_of(b"\x1b[3~x\x1b[1;5Cq") == ["x", "q"]
     assert keys_of(b"\x1b") == ["escape"]
-    assert keys_of("ä\r\n".encode()) == ["ä"]
+    assert keys_of("ä\r".encode()) == ["ä", "enter"]
+    assert keys_of(b"\x1b[5~\x1b[6~\n") == ["page up", "page down", "enter"]
     assert keys_of(b"\x1b[") == []
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from esctl.exits import Exit
-from esctl.ui import columns, escape
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui import columns, escape, plain
+from esctl.ui.answer import Answer, Beside, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
@@ -292,3 +292,13 @@ def test_a_terminal_of_40_columns_keeps_the_first_columns_and_names_the_others(
     assert "up for" in text
     assert all(len(line.rstrip()) <= 40 for line in text.splitlines())
     assert "1m23s" in shown(Answer(views=[Table(head, rows)]), Output.PLAIN)[0]
+
+
+def test_views_beside_each_other_are_columns_on_a_terminal_and_one_after_the_other_in_plain_text() -> None:
+    left, right = [Line("one", Tone.GOOD), Line("x" * 60)], [Line("two", more=[(" and more", Tone.BAD)])]
+    views: list[View] = [Beside([left, right])]
+    first, second = Terminal(Output.TABLE, color=False).rendered(views, 40)
+    assert first.index("two and more") == 21
+    assert second.startswith("x" * 18)
+    assert len(second.rstrip()) == 19
+    assert [line for view in views for line in plain.lines(view)] == ["one", "x" * 60, "two and more"]

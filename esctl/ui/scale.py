@@ -1,4 +1,7 @@
-"""Where a number lies on an axis, and which numbers are written beside it. Pure. Called by `plot.py`."""
+"""Where a number lies on an axis, and which numbers are written beside it.
+
+Pure. Called by what draws charts, on the terminal and on pages.
+"""
 
 import math
 from collections.abc import Iterable
@@ -33,8 +36,15 @@ class Scale:
         return self.begin + min(1.0, max(0.0, share)) * (self.end - self.begin)
 
 
-def linear(values: Iterable[float], begin: float, end: float, *, from_zero: bool = False) -> Scale:
-    """A scale that holds all `values`; its ends are ticks."""
+def linear(
+    values: Iterable[float],
+    begin: float,
+    end: float,
+    *,
+    from_zero: bool = False,
+    most_ticks: int = MOST_TICKS,
+) -> Scale:
+    """A scale that holds all `values`; its ends are ticks, of which it has about `most_ticks`."""
     found = list(values)
     low, high = min(found, default=0.0), max(found, default=1.0)
     if from_zero:
@@ -42,28 +52,28 @@ def linear(values: Iterable[float], begin: float, end: float, *, from_zero: bool
     largest = max(abs(low), abs(high))
     if high - low < LEAST_SPAN * max(1.0, largest):
         high = low + max(1.0, largest)
-    step = _step((high - low) / (MOST_TICKS - 1))
+    step = _step((high - low) / (max(2, most_ticks) - 1))
     first, last = math.floor(low / step), math.ceil(high / step - LEAST_SPAN)
     ticks = tuple(number * step for number in range(first, last + 1))
     return Scale(ticks[0], ticks[-1], begin, end, ticks)
 
 
-def span(values: Iterable[float], begin: float, end: float) -> Scale:
+def span(values: Iterable[float], begin: float, end: float, *, most_ticks: int = MOST_TICKS) -> Scale:
     """A scale that ends where the values end, as a time does; a tick that hardly is outside is at the end."""
     found = list(values)
-    whole = linear(found, begin, end)
     low, high = min(found, default=0.0), max(found, default=1.0)
     slack = HARDLY * (high - low)
+    whole = linear((low + slack, high - slack), begin, end, most_ticks=most_ticks)
     ticks = tuple(tick for tick in whole.ticks if low - slack <= tick <= high + slack)
     return Scale(low, high, begin, end, ticks)
 
 
-def decades(values: Iterable[float], begin: float, end: float) -> Scale:
+def decades(values: Iterable[float], begin: float, end: float, *, most_ticks: int = MOST_TICKS) -> Scale:
     """A logarithmic scale over whole decades; what is zero or below lies at its low end."""
     above = [value for value in values if value > LEAST_SPAN]
     low = math.floor(math.log10(min(above, default=1.0)))
     high = max(low + 1, math.ceil(math.log10(max(above, default=1.0))))
-    every = math.ceil((high - low) / (MOST_TICKS - 1))
+    every = math.ceil((high - low) / (max(2, most_ticks) - 1))
     ticks = tuple(10.0**power for power in range(low, high + 1, every))
     return Scale(10.0**low, 10.0**high, begin, end, ticks, decades=True)
 
