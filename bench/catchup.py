@@ -18,8 +18,8 @@ from typing import Final
 
 import trio
 
-from bench import ground
-from bench.ground import Answers, Ground, Stretch, note, ratio, say, written
+from bench import testcluster
+from bench.testcluster import Answers, Ground, Stretch, note, ratio, say, written
 from esctl.bench.latency import Percentiles
 from esctl.bench.runner import Load
 from esnode.config import Config, Retention
@@ -105,7 +105,7 @@ class Found:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = ground.parser("catchup", "Measure how a follower that has nothing gets level")
+    made = testcluster.parser("catchup", "Measure how a follower that has nothing gets level")
     made.add_argument("--events", type=int, default=3_000_000, help="in the log before it is started")
     made.add_argument("--rate", type=float, default=20_000, help="events a second meanwhile")
     made.add_argument("--seconds", type=float, default=10.0, help="measure so long before and after")
@@ -124,14 +124,16 @@ def bounded(options: argparse.Namespace, config: Config) -> Config:
 
 async def measure(options: argparse.Namespace) -> tuple[Found, Intake]:
     """Make the cluster, fill it, let the follower catch up."""
-    async with ground.ground(ground.home_of(options), options.storage, partial(bounded, options)) as cluster:
+    async with testcluster.ground(
+        testcluster.home_of(options), options.storage, partial(bounded, options)
+    ) as cluster:
         leader = await cluster.leader()
         empty = 1 + leader % len(cluster.cluster.nodes)
         await cluster.wait_level(empty, leader)  # the others know its directory
         await cluster.stop(empty)
         async with cluster.client() as log:
             note(f"node {leader} leads; filling {options.events:,} events while node {empty} is down")
-            await ground.fill(log, options.events, options.batch, options.size)
+            await testcluster.fill(log, options.events, options.batch, options.size)
         if not options.keep_directory:
             shutil.rmtree(cluster.cluster.node(empty).data_dir)
         if options.behind_prefix:
@@ -143,7 +145,7 @@ async def _until_cut(cluster: Ground, leader: int) -> None:
     while True:
         if (await cluster.status(leader))["prefix_index"]:
             return
-        await trio.sleep(ground.STEP_S)  # nothing tells when retention has cut
+        await trio.sleep(testcluster.STEP_S)  # nothing tells when retention has cut
 
 
 async def _catch_up(
@@ -151,18 +153,18 @@ async def _catch_up(
 ) -> tuple[Found, Intake]:
     async with (
         cluster.client() as log,
-        ground.loaded(log, options.rate, options.batch, options.size) as load,
+        testcluster.loaded(log, options.rate, options.batch, options.size) as load,
     ):
         await trio.sleep(SETTLE_S)
         used_s = [(await cluster.status(leader))["cpu_s"]]
-        before = await ground.stretch(options.seconds)
+        before = await testcluster.stretch(options.seconds)
         used_s.append((await cluster.status(leader))["cpu_s"])
         note(f"starting node {empty}")
         intake = Intake(trio.current_time())
         await cluster.start(empty)
         await cluster.wait_level(empty, leader, intake.saw)
         during = Stretch(intake.begun_s, trio.current_time())
-        after = await ground.stretch(options.seconds)
+        after = await testcluster.stretch(options.seconds)
         await trio.sleep(SETTLE_S)
     return found_of(load, intake, (before, during, after), (used_s[0], used_s[1]), options.rate), intake
 
@@ -226,15 +228,15 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and tell; the exit code."""
     made = parser()
     options = made.parse_args(words)
-    ground.refuse_below(made, options, events=1, rate=1, seconds=0.1, batch=1)
+    testcluster.refuse_below(made, options, events=1, rate=1, seconds=0.1, batch=1)
 
     async def go() -> None:
-        with ground.document(options) as figures:
+        with testcluster.document(options) as figures:
             found, intake = await measure(options)
             figures |= {**asdict(found), "p99_ratio": found.p99_ratio, "points": intake.points}
             say("\n".join(as_text(found)))
 
-    return ground.run("catchup", go)
+    return testcluster.run("catchup", go)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from typing import Final
 
 import trio
 
-from bench import ground, restart
+from bench import restart, testcluster
 from bench.floor import runs
 from bench.floor.cluster import Opener, Subject
-from bench.ground import note, say, written
 from bench.restart import Process, Started
+from bench.testcluster import note, say, written
 from esctl.bench.result import Figures
 from esctl.bench.runner import TrialPlan
 from esctl.clusters import state
@@ -66,7 +66,7 @@ class Found:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = ground.parser("filled", "Measure a full log beside an empty one")
+    made = testcluster.parser("filled", "Measure a full log beside an empty one")
     made.add_argument("--events", type=int, default=20_000_000, help="in the full log")
     made.add_argument("--live-keys", type=int, default=10_000_000, help="that the window remembers")
     made.add_argument("--rounds", type=int, default=5, help="of each, in turns")
@@ -88,7 +88,7 @@ def empty_cluster(model: Config) -> Opener:
     @asynccontextmanager
     async def opened(directory: Path, window: int) -> AsyncIterator[Subject]:
         async with (
-            ground.ground(directory, model.storage, as_model) as cluster,
+            testcluster.ground(directory, model.storage, as_model) as cluster,
             cluster.client(window) as log,
         ):
             pids = {node.node.id: node.pid for node in cluster.backend.nodes(cluster.cluster) if node.pid}
@@ -120,7 +120,7 @@ async def wait_for_leader(addresses: Sequence[str]) -> int:
                     status = await link.status()
                 if status["role"] == "leader":
                     return int(status["id"])
-            await trio.sleep(ground.STEP_S)  # an election takes some hundred milliseconds
+            await trio.sleep(testcluster.STEP_S)  # an election takes some hundred milliseconds
     raise NoQuorum(f"nobody leads after {LEADER_TIMEOUT_S:g} s")
 
 
@@ -161,7 +161,7 @@ def measure(options: argparse.Namespace, directory: Path, found: Found) -> int:
                     figures.append(await runs.measure(opener, plan, options.size, directory))
                     note(f"{name}, round {number}: {figures[-1]['events_per_s']:,.0f} events/s")
 
-        if code := ground.run("filled", take_turns):
+        if code := testcluster.run("filled", take_turns):
             return code
         found.peak_bytes = [peak_bytes(node.pid) for node in nodes]
         nodes[RESTARTED].kill()
@@ -197,12 +197,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and tell; the exit code."""
     made = parser()
     options = made.parse_args(words)
-    ground.refuse_below(made, options, events=1, live_keys=1024, rounds=1, seconds=0.1, warmup=0, times=1)
+    testcluster.refuse_below(
+        made, options, events=1, live_keys=1024, rounds=1, seconds=0.1, warmup=0, times=1
+    )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # whatever ends it, its nodes go
-    found, home = Found(), ground.home_of(options)
+    found, home = Found(), testcluster.home_of(options)
     try:
-        with ground.document(options) as figures, ExitStack() as opened:
+        with testcluster.document(options) as figures, ExitStack() as opened:
             state.make_directory(home)
             directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="filled-", dir=home)))
             if code := measure(options, directory, found):

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import trio
 
-from bench import ground
+from bench import testcluster
 from bench.floor.cluster import on_a_leash
 from bench.floor.sockets import HOST
-from bench.ground import Ground, note, ratio, say, written
+from bench.testcluster import Ground, note, ratio, say, written
 from esctl.bench.latency import Percentiles, new_histogram, percentiles_of
 from esctl.bench.runner import Load
 from esnode.config import Address, Config
@@ -133,7 +133,7 @@ class Found:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = ground.parser("slowlink", "Measure what a follower behind a slow link costs the others")
+    made = testcluster.parser("slowlink", "Measure what a follower behind a slow link costs the others")
     made.add_argument("--rate", type=float, default=20_000, help="events a second")
     made.add_argument("--bits", type=float, default=1_000_000, help="bits a second of the slow link")
     made.add_argument("--seconds", type=float, default=20.0, help="measure so long without it, twice")
@@ -145,16 +145,19 @@ def parser() -> argparse.ArgumentParser:
 async def measure(options: argparse.Namespace) -> tuple[Found, list[Look]]:
     """Make the cluster and the link, and measure without, with, and without it."""
     with link() as way:
-        home = ground.home_of(options)
-        async with ground.ground(home, options.storage, way.leads_to) as cluster, cluster.client() as log:
+        home = testcluster.home_of(options)
+        async with (
+            testcluster.ground(home, options.storage, way.leads_to) as cluster,
+            cluster.client() as log,
+        ):
             if await cluster.leader() == SLOW:
                 await cluster.stop(SLOW)  # it hands over
                 await cluster.start(SLOW)
             leader = await cluster.leader()
             note(f"node {leader} leads; filling {options.fill:,} events")
-            await ground.fill(log, options.fill, options.batch, options.size)
+            await testcluster.fill(log, options.fill, options.batch, options.size)
             await cluster.wait_level(SLOW, leader)
-            async with ground.loaded(log, options.rate, options.batch, options.size) as load:
+            async with testcluster.loaded(log, options.rate, options.batch, options.size) as load:
                 return await _phases(cluster, leader, way, load, options)
 
 
@@ -165,18 +168,18 @@ async def _phases(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch, cluster, leader, looks)
         await trio.sleep(SETTLE_S)
-        before = await ground.stretch(options.seconds)
+        before = await testcluster.stretch(options.seconds)
         note(f"the link to node {SLOW} carries {options.bits:,.0f} bits/s now")
         way.set_rate(options.bits)
         await trio.sleep(SETTLE_S)
-        slow = await ground.stretch(options.slow_seconds)
+        slow = await testcluster.stretch(options.slow_seconds)
         behind = looks[-1].behind_entries
         way.set_rate(0)
         begun = trio.current_time()
         await cluster.wait_level(SLOW, leader)
         level_after_s = trio.current_time() - begun
         await trio.sleep(SETTLE_S)
-        after = await ground.stretch(options.seconds)
+        after = await testcluster.stretch(options.seconds)
         await trio.sleep(SETTLE_S)
         nursery.cancel_scope.cancel()
     both = new_histogram()
@@ -256,16 +259,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and tell; the exit code."""
     made = parser()
     options = made.parse_args(words)
-    ground.refuse_below(made, options, rate=1, bits=1000, seconds=2, slow_seconds=2, fill=0, batch=1)
+    testcluster.refuse_below(made, options, rate=1, bits=1000, seconds=2, slow_seconds=2, fill=0, batch=1)
 
     async def go() -> None:
-        with ground.document(options) as figures:
+        with testcluster.document(options) as figures:
             found, looks = await measure(options)
             figures |= {**asdict(found), "p99_ratio": found.p99_ratio, "memory_ratio": found.memory_ratio}
             figures["leader"] = [asdict(look) for look in looks]
             say("\n".join(as_text(found)))
 
-    return ground.run("slowlink", go)
+    return testcluster.run("slowlink", go)
 
 
 if __name__ == "__main__":

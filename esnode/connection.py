@@ -18,6 +18,7 @@ import esnode
 from esnode import errors, limits
 from esnode.clientmemory import FrameMemory
 from esnode.config import Address, Ancestor
+from esnode.connectionslots import source_of
 from esnode.errors import (
     Bug,
     ClusterRestored,
@@ -31,7 +32,6 @@ from esnode.errors import (
     WrongNode,
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
-from esnode.slots import source_of
 from esnode.tcpstream import TcpStream
 from esnode.wire import FrameReader, Message, encode
 
@@ -77,7 +77,7 @@ class Connection:
         self._place_bytes = 0
         """What of that memory the unfinished frame has."""
         self.source = ""
-        """Whom connections are counted by, see `slots.py`; empty where there is no address."""
+        """Whom connections are counted by, see `connectionslots.py`; empty where there is no address."""
         self.peer_address = ""
         if isinstance(self._stream, TcpStream):
             self.peer_address = self._stream.peer_name()

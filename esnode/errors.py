@@ -1,18 +1,18 @@
 """Every error of the node and its client, by blame, each with a stable code.
 
-The four families are in `blame.py`. A request's error says whether it is definite ("not done") or
+The four families are in `errorfamilies.py`. A request's error says whether it is definite ("not done") or
 indefinite ("unknown: retry with the same ids"). Never prints, never logs. Called by everyone.
 """
 
 import enum
 
-from esnode.blame import Bug as Bug
-from esnode.blame import CallerError as CallerError
-from esnode.blame import EventStreamError as EventStreamError
-from esnode.blame import OperatorError as OperatorError
-from esnode.blame import PeerError as PeerError
-from esnode.blame import declared as declared
-from esnode.blame import first_of as first_of
+from esnode.errorfamilies import Bug as Bug
+from esnode.errorfamilies import CallerError as CallerError
+from esnode.errorfamilies import EventStreamError as EventStreamError
+from esnode.errorfamilies import OperatorError as OperatorError
+from esnode.errorfamilies import PeerError as PeerError
+from esnode.errorfamilies import declared as declared
+from esnode.errorfamilies import first_of as first_of
 
 # --- the caller's: events and requests ---------------------------------------------------------
 

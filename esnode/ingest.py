@@ -17,6 +17,7 @@ from esnode.appendlatency import AppendLatency
 from esnode.clientmemory import ReaderTooSlow
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
+from esnode.connectionslots import HandshakeDisplaced, Handshakes, Slots
 from esnode.errors import (
     Busy,
     ConnectionLost,
@@ -36,7 +37,6 @@ from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.reading import Reader
 from esnode.session import AdminHandler, Services, Session
-from esnode.slots import HandshakeDisplaced, Handshakes, Slots
 from esnode.view import View
 from esnode.waiting import WaitingRequests
 
@@ -169,7 +169,7 @@ class Ingest:
 
 
 def _level(error: EventStreamError) -> int:
-    """Clients come and go; what there may be thousands of is told by `slots.py`; the others are at fault."""
+    """Clients come and go; `connectionslots.py` tells of those that may be thousands; others are at fault."""
     if isinstance(error, HandshakeDisplaced | TooManyConnections):
         return logging.DEBUG
     usual = isinstance(error, ConnectionLost) and not isinstance(error, ReaderTooSlow)

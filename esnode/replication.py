@@ -15,6 +15,7 @@ import trio
 from esnode import limits
 from esnode.config import Config
 from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
+from esnode.connectionslots import HandshakeDisplaced, Handshakes
 from esnode.errors import (
     ConnectionLost,
     DamagedRecord,
@@ -48,7 +49,6 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.sharedsettings import SharedSettings
-from esnode.slots import HandshakeDisplaced, Handshakes
 from esnode.view import View
 from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
 
@@ -133,7 +133,7 @@ class Replication:
         try:
             await self.serve_peer(connection)
         except HandshakeDisplaced:
-            pass  # `slots.py` tells of all of them together
+            pass  # `connectionslots.py` tells of all of them together
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
         except (PeerError, DamagedRecord, SettingsDiffer) as error:

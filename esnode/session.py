@@ -18,6 +18,7 @@ from esnode import limits
 from esnode.appendlatency import AppendLatency
 from esnode.clientmemory import ClientMemory
 from esnode.connection import Connection
+from esnode.connectionslots import Openings
 from esnode.errors import (
     Busy,
     CallerError,
@@ -70,7 +71,6 @@ from esnode.raft.appendorder import AppendOrder
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
 from esnode.reading import Page, Reader
 from esnode.replies import Replies
-from esnode.slots import Openings
 from esnode.view import View
 from esnode.waiting import Settle, WaitingRequests
 from esnode.wire import Message

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from bench import catchup, filled, ground, slowlink, throttle
+from bench import catchup, filled, slowlink, testcluster, throttle
 from bench.floor.cluster import search_path
 from bench.restart import Started
 from esctl.bench.generator import Generator
@@ -57,10 +57,10 @@ async def test_a_stretch_of_a_load_knows_its_own_events_and_whether_all_were_ack
     autojump_clock: trio.abc.Clock,
 ) -> None:
     log = Log(delay_s=0.01)
-    async with ground.loaded(log, 2000, 64, 100) as load:
-        await ground.stretch(1.0)
-        part = await ground.stretch(2.0)
-        await ground.stretch(1.0)
+    async with testcluster.loaded(log, 2000, 64, 100) as load:
+        await testcluster.stretch(1.0)
+        part = await testcluster.stretch(2.0)
+        await testcluster.stretch(1.0)
     assert part.kept_up(load, 2000) == pytest.approx(1.0, abs=0.05)
     p50 = part.latencies(load).p50
     assert p50 is not None
@@ -71,16 +71,16 @@ async def test_a_fill_makes_as_many_events_as_were_asked_for_or_the_rest_of_a_ba
     autojump_clock: trio.abc.Clock,
 ) -> None:
     log = Log(delay_s=0.01)
-    await ground.fill(log, 1000, 64, 100)
+    await testcluster.fill(log, 1000, 64, 100)
     assert log.next_offset == 1024
 
 
 def test_a_document_is_written_only_when_all_went_well(tmp_path: Path) -> None:
     options = argparse.Namespace(json=tmp_path / "out.json", directory=tmp_path, rate=3)
-    with pytest.raises(RuntimeError), ground.document(options):
+    with pytest.raises(RuntimeError), testcluster.document(options):
         raise RuntimeError
     assert not options.json.exists()
-    with ground.document(options) as figures:
+    with testcluster.document(options) as figures:
         figures["level"] = 7
     found = json.loads(options.json.read_text())
     assert (found["level"], found["settings"]["rate"]) == (7, 3)
@@ -106,20 +106,24 @@ def test_what_no_program_of_them_can_measure_is_refused(
 # --- catchup ---
 
 
-def answers(at_s: float, inflight_bytes: int = 0, **changed: Any) -> ground.Answers:
+def answers(at_s: float, inflight_bytes: int = 0, **changed: Any) -> testcluster.Answers:
     mine = {"id": 2, "first_offset": 0, "next_offset": 0, "last_index": 0, "prefix_index": 0, "cpu_s": 0.5}
     leader = {"cpu_s": 4.0, "peers": {"2": {"inflight_bytes": inflight_bytes}}}
-    return ground.Answers(mine | changed, leader, at_s)
+    return testcluster.Answers(mine | changed, leader, at_s)
 
 
 async def test_events_that_only_a_snapshot_covers_were_not_taken_in() -> None:
-    plan = ground.WholeBatches(seconds=1, warmup_s=0, rate=10, batch=1, window=1)
+    plan = testcluster.WholeBatches(seconds=1, warmup_s=0, rate=10, batch=1, window=1)
     intake = catchup.Intake(begun_s=100.0)
     intake.saw(answers(100.5))
     intake.saw(answers(101.0, 60, first_offset=600, next_offset=600, prefix_index=10, last_index=10))
     intake.saw(answers(102.0, first_offset=600, next_offset=1000, prefix_index=10, last_index=17, cpu_s=0.8))
     assert (intake.events, intake.entries, intake.first_came_s) == (400, 7, 101.0)
-    stretches = ground.Stretch(90.0, 100.0), ground.Stretch(100.0, 102.0), ground.Stretch(102.0, 110.0)
+    stretches = (
+        testcluster.Stretch(90.0, 100.0),
+        testcluster.Stretch(100.0, 102.0),
+        testcluster.Stretch(102.0, 110.0),
+    )
     load = Load(Log(), Generator("run", 100, 1), plan)
     found = catchup.found_of(load, intake, stretches, (1.0, 3.0), 10.0)
     assert (found.events_per_s, found.from_first_events_per_s, found.kept_up) == (200, 400, 0)

@@ -45,7 +45,7 @@ from esnode.raft.entry import EntryKind, seal
 from esnode.wire import Message
 from tests.appending import client, event, running
 from tests.fake_cluster import FakeCluster, FakeNode, Reply
-from tests.storage.test_newer import doctored
+from tests.storage.test_versioncheck import doctored
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

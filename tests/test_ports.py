@@ -12,6 +12,7 @@ from esnode import limits
 from esnode.client import connect, connect_node
 from esnode.clientmemory import AnswerMemory, ReaderTooSlow
 from esnode.connection import Connection, greet
+from esnode.connectionslots import Openings
 from esnode.errors import Busy, FramesFull, TooManyConnections
 from esnode.messages import (
     PROTOCOL_VERSION,
@@ -27,7 +28,6 @@ from esnode.messages import (
     StatusRequest,
 )
 from esnode.session import Session
-from esnode.slots import Openings
 from esnode.wire import Message, encode
 from tests.appending import event
 from tests.cluster import LocalCluster, local_cluster

@@ -8,7 +8,7 @@ import trio
 from esnode.client import connect
 from esnode.errors import DamagedRecord, UnsafeRepair
 from tests.cluster import LocalCluster, local_cluster
-from tests.storage.test_newer import digests
+from tests.storage.test_versioncheck import digests
 from tests.test_node import flights
 from tests.test_rejoin import begun, damage_middle, hold_the_same, is_sound
 

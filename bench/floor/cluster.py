@@ -138,7 +138,7 @@ def state_in(directory: Path) -> Iterator[None]:
 
 def on_a_leash(module: str, *arguments: str) -> list[str]:
     """The command line of a process that ends with this one."""
-    return [sys.executable, "-m", "bench.floor.leash", str(os.getpid()), module, *arguments]
+    return [sys.executable, "-m", "bench.floor.endswithparent", str(os.getpid()), module, *arguments]
 
 
 def search_path() -> str:

@@ -1,4 +1,4 @@
-"""`python -m bench.floor.leash PARENT MODULE ...`: runs a module in a process that ends with its parent.
+"""`python -m bench.floor.endswithparent PARENT MODULE ...`: runs a module in a process that ends with PARENT.
 
 The kernel kills it when PARENT, which has started it, ends in whatever way (Linux, prctl). Decides nothing
 else. Called by `cluster.py` for every node.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 
 from esctl.chaos.ledger import LedgerEntry
-from esctl.faults.shapes import Shape
+from esctl.faults.partitionshapes import Shape
 from esctl.ui.values import Count, NodeId
 
 NET: Final = ("delay", "drop", "duplicate", "reorder", "rate", "reset", "stall")

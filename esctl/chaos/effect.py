@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 
 from esctl.clusters.backends.interface import RunState
-from esctl.faults.orders import Order
-from esctl.faults.shapes import Partition
+from esctl.faults.nodeorders import Order
+from esctl.faults.partitionshapes import Partition
 from esctl.ui.values import Count, NodeId
 
 HEARD_MARGIN_MS: Final = 100

@@ -14,7 +14,7 @@ import trio
 from esctl.chaos.effect import Effect, EffectLook, Judge
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
-from esctl.faults.orders import FaultData, Order, belongs
+from esctl.faults.nodeorders import FaultData, Order, belongs
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
 from esnode.client import NodeLink, connect_node

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from esctl.errors import InvalidArgument, InvalidStorm
-from esctl.faults.orders import Order, block, on_links
-from esctl.faults.shapes import between
+from esctl.faults.nodeorders import Order, block, on_links
+from esctl.faults.partitionshapes import between
 from esctl.ui.values import Count, NodeId
 from esnode.faults import CLOCK_KINDS
 

@@ -53,10 +53,10 @@ def codes(incomplete: str) -> Candidates:
 
 def documents(incomplete: str) -> Candidates:
     """The documents that came with `esctl`."""
-    from esctl.cli import shipped
+    from esctl.cli import packagedfiles
 
     try:
-        return _that_begin([(name, "") for name in shipped.documents()], incomplete)
+        return _that_begin([(name, "") for name in packagedfiles.documents()], incomplete)
     except EventStreamError:
         return []
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypedDict
 
 import typer
 
-from esctl.cli import auditlog, instant
+from esctl.cli import auditlog, timearguments
 from esctl.cli.auditlog import AuditLog, Break, Entry
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
@@ -80,7 +80,7 @@ def audit(
     wanted = AuditLog(auditlog.MACHINE if machine else _name(run))
     if verify:
         return _verified(wanted)
-    begin_s = instant.moment(since, datetime.now(UTC)).timestamp() if since is not None else None
+    begin_s = timearguments.moment(since, datetime.now(UTC)).timestamp() if since is not None else None
     entries = [
         entry
         for entry in wanted.entries()
@@ -113,7 +113,7 @@ def _name(run: Invocation) -> str:
 
 def _at_s(entry: Entry) -> float:
     """Seconds since 1970; a record without a time is older than any."""
-    return instant.seconds(entry.time) or 0.0
+    return timearguments.seconds(entry.time) or 0.0
 
 
 def _outcome(entry: Entry) -> Cell:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict
 
 import typer
 
-from esctl.cli import auditlog, suffix
+from esctl.cli import auditlog, filesuffix
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.commands.status import health, table
@@ -63,7 +63,7 @@ def bundle(
     from esctl.observe.support import archive  # loaded late: it brings tarfile
     from esctl.observe.support.redaction import Redaction
 
-    suffix.form_of(into, {".tar.gz": "an archive", ".tgz": "an archive"})
+    filesuffix.form_of(into, {".tar.gz": "an archive", ".tgz": "an archive"})
     cluster = run.cluster()
     if into.exists() and not dry_run:
         raise InvalidArgument(

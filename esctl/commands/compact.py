@@ -22,7 +22,7 @@ from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.query.survey import QuorumData, Survey
-    from esctl.upkeep.backups.floor import Need
+    from esctl.upkeep.backups.safetyfloor import Need
     from esnode.messages import PrefixCutTo
 
 app = new_typer()
@@ -78,7 +78,7 @@ def compact(
 ) -> Answer[CompactAnswer | PlannedCompactionAnswer]:
     """Let go of the events before an offset, as far as followers and backups have them"""
     from esctl.query import survey as surveys
-    from esctl.upkeep.backups import catalog, floor  # loaded late: they bring trio and the client
+    from esctl.upkeep.backups import catalog, safetyfloor  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
@@ -92,8 +92,8 @@ def compact(
             f"the log of {cluster.name} ends before offset {end}: {before} is past that",
             next_step=f"esctl compact --before {end} --cluster {cluster.name}",
         )
-    held = floor.needs(survey, catalog.last_of(cluster))
-    against = floor.in_the_way(held, before)
+    held = safetyfloor.needs(survey, catalog.last_of(cluster))
+    against = safetyfloor.in_the_way(held, before)
     if dry_run:
         return _plan(survey, before, held, against)
     if against and confirm is None and not run.terminal.interactive:

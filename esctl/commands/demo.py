@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.cli import shipped
+from esctl.cli import packagedfiles
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
 from esctl.clusters.backends import layout
@@ -47,7 +47,7 @@ def demo(
     from esctl.chaos.tour import Tour, read_events
     from esctl.clusters.backends import backend_named
 
-    path = source if source is not None else shipped.flights()
+    path = source if source is not None else packagedfiles.flights()
     events = read_events(path)
     guide = Storyteller(run.terminal)
     with state.locked("", run.terminal.note):

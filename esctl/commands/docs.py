@@ -5,7 +5,7 @@ from typing import Annotated, TypedDict
 
 import typer
 
-from esctl.cli import candidates, shipped
+from esctl.cli import candidates, packagedfiles
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument
 from esctl.ui.answer import Answer, Line, Table
@@ -48,7 +48,7 @@ def docs(
     ] = None,
 ) -> Answer[DocumentsAnswer | DocumentAnswer]:
     """Print a document that came with esctl, or list them"""
-    known = shipped.documents()
+    known = packagedfiles.documents()
     if name is None:
         rows = [(each, path.read_text(encoding="utf-8"), path) for each, path in known.items()]
         listed: list[DocumentRow] = [

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 import typer
 
-from esctl.cli import candidates, instant
+from esctl.cli import candidates, timearguments
 from esctl.cli.arguments import Since, Until
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import nodelog
@@ -73,8 +73,8 @@ def logs(
     now = datetime.now(UTC)
     wanted = Filter(
         level, event or (), grep,
-        since="" if since is None else instant.written(instant.moment(since, now)),
-        until="" if until is None else instant.written(instant.moment(until, now)),
+        since="" if since is None else timearguments.written(timearguments.moment(since, now)),
+        until="" if until is None else timearguments.written(timearguments.moment(until, now)),
     )  # fmt: skip
     backend = backend_named(cluster.backend)
     numbers = [cluster.node(number).id for number in node] if node else [n.id for n in cluster.nodes]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from esctl.cli import instant, suffix
+from esctl.cli import filesuffix, timearguments
 from esctl.cli.arguments import Since, Until
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import nodelog
@@ -87,7 +87,7 @@ def timeline(
     from esctl.observe.timeline import commands, drawing, mermaid, runs
     from esctl.observe.timeline.story import tell
 
-    form = form if into is None else suffix.form_of(into, _FORMATS, form) or "text"
+    form = form if into is None else filesuffix.form_of(into, _FORMATS, form) or "text"
     if form in ("html", "svg") and into is None:
         raise InvalidArgument(
             f"{'a page of HTML' if form == 'html' else 'a picture'} goes to a file",
@@ -119,7 +119,7 @@ def timeline(
     notes = notes_of(cluster, [number for number, one in states.items() if one is RunState.PAUSED])
     if not story.happenings:
         earlier = "" if since is not None or done is not None else "; look further back with --since 1d"
-        run.terminal.note(f"the logs tell of nothing since {instant.written(window.since)}{earlier}")
+        run.terminal.note(f"the logs tell of nothing since {timearguments.written(window.since)}{earlier}")
     data = {"cluster": cluster.name, **story.as_data(), "notes": notes}
     if into is not None:
         return _written(into, form or "html", story, cluster, notes, data, linear=linear)
@@ -134,8 +134,8 @@ def timeline(
 
 def _window(since: str | None, until: str | None, done: "PlaybookRun | None") -> TimeWindow:
     now = datetime.now(UTC)
-    begin = instant.moment(since or DEFAULT_SINCE, now)
-    end = instant.moment(until, now) if until is not None else None
+    begin = timearguments.moment(since or DEFAULT_SINCE, now)
+    end = timearguments.moment(until, now) if until is not None else None
     if done is not None:
         times = [one.at_s for one in done.moments]
         around = timedelta(seconds=AROUND_RUN_S)
@@ -148,13 +148,13 @@ def _window(since: str | None, until: str | None, done: "PlaybookRun | None") ->
 
 def _moments(path: Path, node: int, window: TimeWindow) -> Iterator[Moment]:
     """Those within the window, and before it as far as they tell what the node was when it began."""
-    begin = instant.written(window.since - timedelta(seconds=BEFORE_S))
+    begin = timearguments.written(window.since - timedelta(seconds=BEFORE_S))
     start = nodelog.find(path, begin)
     before = (moment_of(line) for line in islice(nodelog.backwards(path, node, start), LOOK_BACK_LINES))
     told = next((one for one in before if one is not None and one.kind in _TELLS_STATE), None)
     if told is not None:
         yield told
-    end = nodelog.find(path, instant.written(window.until)) if window.until is not None else None
+    end = nodelog.find(path, timearguments.written(window.until)) if window.until is not None else None
     yield from moments(nodelog.read(path, node, start, end, without=MOST_FREQUENT))
 
 

@@ -18,7 +18,7 @@ from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import NodeNotRunning
 from esctl.faults.leasestore import LeaseStore
-from esctl.faults.orders import FaultData, belongs
+from esctl.faults.nodeorders import FaultData, belongs
 from esnode.errors import EventStreamError, OperationTimeout
 
 START_TIMEOUT_S: Final = 30.0

@@ -17,8 +17,8 @@ from esctl.clusters.backends.interface import Links
 from esctl.clusters.state import Cluster
 from esctl.errors import NoEffect
 from esctl.faults.leasestore import LeaseStore
-from esctl.faults.orders import FaultData, Order, belongs, block
-from esctl.faults.shapes import Cut
+from esctl.faults.nodeorders import FaultData, Order, belongs, block
+from esctl.faults.partitionshapes import Cut
 from esnode.errors import EventStreamError, OperationTimeout
 
 _PLACE: Final = "cuts"

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Final, Literal, TypedDict
 
 from esctl.errors import InvalidArgument
-from esctl.faults.shapes import Cut, between, listed
+from esctl.faults.partitionshapes import Cut, between, listed
 from esctl.ui.values import NodeId
 from esnode import limits
 from esnode.faults import PARAMETERS, Kind

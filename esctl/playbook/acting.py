@@ -15,7 +15,7 @@ import trio
 
 from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
-from esctl.faults import orders
+from esctl.faults import nodeorders
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.schema import Action, ActionKind
@@ -61,7 +61,7 @@ class Actor:
                 return await self._commands(prepared, timeout_s)
             case ActionKind.WAIT:
                 if "for" in given:
-                    await trio.sleep(orders.milliseconds(str(given["for"])) / 1000)
+                    await trio.sleep(nodeorders.milliseconds(str(given["for"])) / 1000)
             case ActionKind.NOTE:
                 self.note(step, str(given["text"]))
             case ActionKind.APPROVE:

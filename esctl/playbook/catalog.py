@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from esctl.cli.shipped import directory
+from esctl.cli.packagedfiles import directory
 from esctl.playbookerrors import PlaybookNotFound
 
 SUFFIX: Final = ".toml"

@@ -5,7 +5,7 @@ a command line alike. Pure. Called by the grammar, the reader and the inputs.
 """
 
 from esctl.errors import InvalidArgument
-from esctl.faults import orders
+from esctl.faults import nodeorders
 
 
 class Duration(int):
@@ -16,7 +16,7 @@ class Duration(int):
         """Raises `InvalidArgument`. A unit is wanted: a bare number leaves open whether it counts seconds."""
         if text.strip()[-1:].isdigit():
             raise InvalidArgument(f"{text!r} has no unit: write {text.strip()}s, {text.strip()}ms or 2m")
-        return cls(orders.milliseconds(text))
+        return cls(nodeorders.milliseconds(text))
 
     def __str__(self) -> str:
         for unit, size in (("m", 60_000), ("s", 1000)):

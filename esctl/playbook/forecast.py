@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from esctl.cli.guard import QuorumChange
 from esctl.errors import InvalidArgument
-from esctl.faults import orders
-from esctl.faults.shapes import Cut, Partition, Shape, listed, partition
+from esctl.faults import nodeorders
+from esctl.faults.partitionshapes import Cut, Partition, Shape, listed, partition
 from esctl.playbook.commands import command_of
 from esctl.playbook.kinds import ONE_OFF
 from esctl.playbook.schema import Action, ActionKind
@@ -138,7 +138,7 @@ class Forecast:
         if "${" in link:
             return []
         try:
-            return orders.links_of(link, self.voters, one_way=given.get("one_way") is True)
+            return nodeorders.links_of(link, self.voters, one_way=given.get("one_way") is True)
         except InvalidArgument as error:
             raise UnplannableStep(f"step {step}: {str(error).removesuffix('; nothing was done')}") from error
 
@@ -208,4 +208,4 @@ def _cuts_links(given: Mapping[str, Any]) -> bool:
     """Does it let nothing through?"""
     shares = [given.get(name) for name in ("drop", "reset")]
     total = [share for share in shares if isinstance(share, str) and "${" not in share]
-    return given.get("stall") is True or any(orders.permille(share) == 1000 for share in total)
+    return given.get("stall") is True or any(nodeorders.permille(share) == 1000 for share in total)

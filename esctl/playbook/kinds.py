@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from esctl.errors import InvalidArgument
-from esctl.faults import orders
+from esctl.faults import nodeorders
 from esctl.playbook import commandline, expression, parameters, template
 from esctl.playbook.duration import Duration
 from esctl.playbook.parameters import Argument, Takes
@@ -181,9 +181,9 @@ def _fits(takes: Takes, value: Any) -> bool:
         case Takes.DURATION:
             return isinstance(value, Duration) or (isinstance(value, str) and _parses(Duration.parse, value))
         case Takes.SHARE:
-            return isinstance(value, str) and _parses(orders.permille, value)
+            return isinstance(value, str) and _parses(nodeorders.permille, value)
         case Takes.RATE:
-            return isinstance(value, str) and _parses(orders.bytes_per_s, value)
+            return isinstance(value, str) and _parses(nodeorders.bytes_per_s, value)
 
 
 def _is_items(value: Any) -> bool:

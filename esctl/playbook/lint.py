@@ -10,7 +10,7 @@ from typing import Final
 
 from esctl.cli import oldwords
 from esctl.errors import InvalidArgument
-from esctl.faults import orders
+from esctl.faults import nodeorders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
@@ -157,7 +157,7 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
         return
     try:
         text = str(template.fill(lease, lintnames.samples(playbook, lease, _SAMPLES)))
-        lease_ms = orders.lease_of(text)
+        lease_ms = nodeorders.lease_of(text)
     except (InvalidArgument, NotEvaluable) as error:
         why = str(error).removesuffix("; nothing was done")
         yield LintFinding.of("lease-too-long", step.id, why, "take a lease that nodes accept")

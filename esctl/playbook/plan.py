@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.playbook import expression, nesting, standing, template
+from esctl.playbook import clustervalues, expression, nesting, template
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast, Outlook
@@ -39,7 +39,7 @@ class Fingerprint:
         """As it is now."""
         leader = survey.leader.node.id if survey.leader is not None else None
         up = tuple(report.node.id for report in survey.up)
-        return cls(survey.cluster.identity, tuple(standing.voters_of(survey)), up, leader)
+        return cls(survey.cluster.identity, tuple(clustervalues.voters_of(survey)), up, leader)
 
     def differences(self, now: "Fingerprint") -> list[str]:
         """What is no longer as it was, in words; empty when the plan still stands."""
@@ -191,8 +191,8 @@ class _Planner:
         self._values: dict[str, Any] = {"inputs": without_secrets(playbook, inputs), "captured": {}}
         self._picture: Forecast | None = None
         if survey is not None:
-            status = standing.status(survey)
-            self._values |= {"status": status, "cluster": standing.cluster(survey)}
+            status = clustervalues.status(survey)
+            self._values |= {"status": status, "cluster": clustervalues.cluster(survey)}
             voters = tuple(status["voters"])
             self._picture = Forecast(voters, status["leader"], frozenset(voters) - frozenset(status["up"]))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from esctl.faults import orders
+from esctl.faults import nodeorders
 from esctl.playbook import kinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
@@ -93,7 +93,7 @@ def _fault(action: Action, step: str, known: Circumstances) -> PreparedAction:
     if known.left_ms < LEAST_LEFT_MS:
         raise InvalidPlaybook("max_duration is as good as over, so that no fault may be set any more")
     lease = action.arguments.get("lease", Duration(DEFAULT_LEASE_MS))
-    asked_ms = orders.milliseconds(lease) if isinstance(lease, str) else int(lease)
+    asked_ms = nodeorders.milliseconds(lease) if isinstance(lease, str) else int(lease)
     given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]

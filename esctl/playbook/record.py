@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from esctl.errors import MachineRefused, StateUnreadable
-from esctl.playbook import expression, frozen
+from esctl.playbook import expression, playbookjson
 from esctl.playbook.expression import Expression
 from esctl.playbook.journal import Event, Journal
 from esctl.playbook.names import OWN
@@ -118,7 +118,7 @@ class Record:
             return value
         match value:
             case str():
-                return frozen.hidden(value, self._secrets)
+                return playbookjson.hidden(value, self._secrets)
             case list() | tuple():
                 return [self._without_secrets(one) for one in value]
             case Mapping():

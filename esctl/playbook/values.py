@@ -12,7 +12,7 @@ from esctl.bench import attendant
 from esctl.clusters import state
 from esctl.errors import ClusterNotFound
 from esctl.faults import leases
-from esctl.playbook import audit, standing
+from esctl.playbook import audit, clustervalues
 from esctl.query import checkup as checkups
 from esctl.query import survey as surveys
 
@@ -52,10 +52,10 @@ class LiveValues:
         survey = None
         if "health" in roots:
             checkup = await checkups.examine(cluster)
-            values["health"], survey = standing.health(checkup), checkup.survey
+            values["health"], survey = clustervalues.health(checkup), checkup.survey
         if _SURVEYED & set(roots):
             survey = survey or await surveys.ask(cluster)
-            values["status"], values["cluster"] = standing.status(survey), standing.cluster(survey)
+            values["status"], values["cluster"] = clustervalues.status(survey), clustervalues.cluster(survey)
             values["faults"] = faults_of(survey)
         if "verify" in roots:
             values["verify"] = await audit.verify(cluster, loads, wait_s)

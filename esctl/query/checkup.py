@@ -14,10 +14,10 @@ import trio
 from esctl.clusters import nodelog
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
-from esctl.query import shortened
+from esctl.query import lostlog
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
-from esctl.query.shortened import Shortened
+from esctl.query.lostlog import Shortened
 from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
 from esnode.errors import EventStreamError
 
@@ -96,7 +96,7 @@ async def examine(cluster: Cluster) -> Checkup:
     )
     if quorum.ok:
         deep = await _deep(cluster)
-    lost = shortened.find(survey, shortened.tails(cluster))
+    lost = lostlog.find(survey, lostlog.tails(cluster))
     return Checkup(survey, [_alive(survey), ready(survey, lost), quorum, deep])
 
 

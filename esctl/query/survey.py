@@ -17,7 +17,7 @@ from esctl.clusters.backends import backend_named, datadir
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
-from esctl.faults.orders import FaultData
+from esctl.faults.nodeorders import FaultData
 from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
 from esctl.ui.values import Count

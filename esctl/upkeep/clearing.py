@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esctl.clusters import state
-from esctl.clusters.backends import backend_named, datadir, holder, pidfile
+from esctl.clusters.backends import backend_named, datadir, nodeprocess, pidfile
 from esctl.clusters.backends.interface import Backend
 from esctl.clusters.state import Cluster
 from esctl.errors import NodesAlive
@@ -83,7 +83,9 @@ def _alive_of(place: Path) -> set[int]:
     """The processes of the nodes of the cluster whose directory that is, as far as anything there tells."""
     here = place.resolve()  # a node's command line may lead there by another way
     inside = {
-        each.pid for each, config in holder.every_node() if here in Path(os.path.realpath(config)).parents
+        each.pid
+        for each, config in nodeprocess.every_node()
+        if here in Path(os.path.realpath(config)).parents
     }
     # With --data-dir, the configurations are elsewhere, and only the notes know of the nodes.
     notes = [pidfile.read_note(path) for path in place.glob("node-*.pid")]

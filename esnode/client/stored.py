@@ -1,7 +1,7 @@
 """What an application reads: events with their offsets, and whole batches for those in a hurry.
 
 Decides how a record that reaches past what was asked for is cut. Checks every record's checksum.
-Never connects. Called by `log.py`, `subscription.py` and `node_link.py`.
+Never connects. Called by `log.py`, `subscription.py` and `nodelink.py`.
 """
 
 from collections.abc import Iterable, Iterator

@@ -4,7 +4,7 @@ Decides which node is asked and when to go to the next one: when its connection 
 message has come for `SILENCE_S` although it should give a sign of life every second, when it has not
 heard of a leader for `STALE_MS` while others might have, or when it has cut away what others may keep.
 Holds what came in one message at most: a slow reader slows the node down, and nobody else. Used by `log.py`
-and `node_link.py`.
+and `nodelink.py`.
 """
 
 import random

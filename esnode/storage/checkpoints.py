@@ -26,7 +26,7 @@ from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.fsync import sync_directory
 from esnode.storage.files import disk_errors, write_all
-from esnode.storage.snapshot_file import refuse_newer_file
+from esnode.storage.snapshotfile import refuse_newer_file
 
 FILE_CHUNKS: Final = 256
 """16 MiB, the keys of about a million events."""

@@ -51,7 +51,7 @@ from esnode.storage.identity import (
     write_title,
 )
 from esnode.storage.interface import Distrust, Identity
-from esnode.storage.snapshot_file import HEAD_BYTES, parse_snapshot, write_snapshot
+from esnode.storage.snapshotfile import HEAD_BYTES, parse_snapshot, write_snapshot
 from esnode.storage.witness import Witness
 
 MARK_FILE: Final = "durable"

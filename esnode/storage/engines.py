@@ -8,9 +8,9 @@ from pathlib import Path
 
 from esnode.errors import EngineMissing, InvalidConfig
 from esnode.storage.interface import Identity, Storage
-from esnode.storage.newer import refuse_newer_directory
 from esnode.storage.segments import SegmentStorage
 from esnode.storage.sqlite import SqliteStorage
+from esnode.storage.versioncheck import refuse_newer_directory
 
 
 def open_storage(engine: str, data_dir: Path, identity: Identity) -> Storage:

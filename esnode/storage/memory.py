@@ -20,9 +20,9 @@ from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.checkpoints import MemoryCheckpoints
 from esnode.storage.directory import check_trust
 from esnode.storage.interface import Distrust, Identity
-from esnode.storage.outline import Change, Contents, Row, Stamp, fold
-from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
-from esnode.storage.stored_log import StoredLog, closed_on_error
+from esnode.storage.logoutline import Change, Contents, Row, Stamp, fold
+from esnode.storage.snapshotfile import HEAD_BYTES, head_of, parse_snapshot
+from esnode.storage.storedlog import StoredLog, closed_on_error
 
 SECTOR_BYTES: Final = 512
 

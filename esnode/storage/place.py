@@ -15,7 +15,7 @@ from esnode.storage.files import disk_errors
 from esnode.storage.identity import new_name, read_marker
 from esnode.storage.interface import Distrust, Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
-from esnode.storage.newer import refuse_newer_directory
+from esnode.storage.versioncheck import refuse_newer_directory
 
 
 class Place(Protocol):

@@ -22,8 +22,8 @@ from esnode.raft.entry import FRONT, KNOWN_FRONTS
 from esnode.storage.directory import Directory
 from esnode.storage.files import check_same, disk_errors, file_id
 from esnode.storage.interface import Identity
-from esnode.storage.outline import Change, Contents, Row, Stamp
-from esnode.storage.stored_log import StoredLog, closed_on_error
+from esnode.storage.logoutline import Change, Contents, Row, Stamp
+from esnode.storage.storedlog import StoredLog, closed_on_error
 
 DATABASE: Final = "rocksdb"
 _CONFIG: Final = "rocksdict-config.json"

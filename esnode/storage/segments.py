@@ -23,7 +23,7 @@ from esnode.storage.directory import Directory
 from esnode.storage.files import check_same, disk_errors, file_id
 from esnode.storage.frameindex import FrameIndex, byte_of, place, segment_of
 from esnode.storage.interface import Identity
-from esnode.storage.outline import Change, Contents, Row, Stamp
+from esnode.storage.logoutline import Change, Contents, Row, Stamp
 from esnode.storage.segmentfile import (
     FILE_HEAD_BYTES,
     HEAD_BYTES,
@@ -34,7 +34,7 @@ from esnode.storage.segmentfile import (
     create_segment,
     open_segment,
 )
-from esnode.storage.stored_log import StoredLog, closed_on_error
+from esnode.storage.storedlog import StoredLog, closed_on_error
 
 FOLDER: Final = "segments"
 SEGMENT_BYTES: Final = 64 * MIB

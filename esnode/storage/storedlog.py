@@ -17,7 +17,7 @@ from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
 from esnode.storage.checkpoints import Checkpoints
 from esnode.storage.interface import Distrust, Identity, Recovered
-from esnode.storage.outline import (
+from esnode.storage.logoutline import (
     Change,
     Contents,
     Outline,

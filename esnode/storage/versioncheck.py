@@ -15,7 +15,7 @@ from esnode import apply
 from esnode.errors import DamagedRecord, DirectoryInUse, NewerFormat
 from esnode.formats import refuse_newer
 from esnode.raft.entry import parse
-from esnode.storage import segments, snapshot_file, sqlite
+from esnode.storage import segments, snapshotfile, sqlite
 from esnode.storage.checkpoints import CHECKPOINT_FILE, unpack_checkpoint
 from esnode.storage.directory import MARK_FILE, SNAPSHOT_NAME, nobody_else
 from esnode.storage.durablemark import refuse_newer_mark
@@ -85,14 +85,14 @@ def _small_files(path: Path) -> None:
 def _snapshot(path: Path) -> None:
     """Reads the whole file only where its first bytes are not those of a format that is known."""
     with path.open("rb") as file:
-        head = file.read(snapshot_file.HEAD_BYTES)
+        head = file.read(snapshotfile.HEAD_BYTES)
         data = file.read(1)
-        if snapshot_file.is_known(head) and data and 0 < data[0] <= apply.SNAPSHOT_VERSION:
+        if snapshotfile.is_known(head) and data and 0 < data[0] <= apply.SNAPSHOT_VERSION:
             return
         data += file.read()
     _, index, term = path.name.split("-")
     with suppress(DamagedRecord):
-        snapshot_file.parse_snapshot(head, data, int(index), int(term))
+        snapshotfile.parse_snapshot(head, data, int(index), int(term))
         refuse_newer(f"the state in {path.name}", apply.format_of_snapshot(data), apply.SNAPSHOT_VERSION)
 
 

@@ -12,7 +12,7 @@ import trio
 
 from esctl.errors import FaultNotFound, MachineRefused, NotConfirmed
 from esctl.exits import Exit
-from esctl.playbook import frozen, inputs, journal, reading
+from esctl.playbook import inputs, journal, playbookjson, reading
 from esctl.playbook.acting import Actor
 from esctl.playbook.commands import typed
 from esctl.playbook.execution import Reply
@@ -216,7 +216,7 @@ class Stage:
 
     async def begin(self, opened: Journal | None = None) -> RunProgress:
         opened = opened or Journal(self.home)
-        frozen.write(self.home, self.book)
+        playbookjson.write(self.home, self.book)
         values = inputs.take(self.book, self.given)
         progress = RunProgress()
         facts = {"run": "drill-1", "playbook": {"id": "drill"}, "cluster": "c", "identity": "c-1"}
@@ -230,10 +230,10 @@ class Stage:
         return self.progress
 
     async def resume(self, answers: Mapping[str, str] | None = None) -> RunProgress:
-        book, progress = frozen.read(self.home), self.progress
+        book, progress = playbookjson.read(self.home), self.progress
         fates = decided(resumption_of(book, progress), answers or {})
         opened = Journal(self.home)
-        values = frozen.inputs_again(book, progress.inputs, {})
+        values = playbookjson.inputs_again(book, progress.inputs, {})
         left_ms = progress.max_duration_ms - progress.spent_ms
         try:
             await self._run(opened, progress, values, book).resume(left_ms, fates)
@@ -242,10 +242,12 @@ class Stage:
         return self.progress
 
     async def abort(self, opened: Journal | None = None) -> RunProgress:
-        book, progress = frozen.read(self.home), self.progress
+        book, progress = playbookjson.read(self.home), self.progress
         opened = opened or Journal(self.home)
         try:
-            await self._run(opened, progress, frozen.inputs_again(book, progress.inputs, {}), book).abort()
+            await self._run(
+                opened, progress, playbookjson.inputs_again(book, progress.inputs, {}), book
+            ).abort()
         finally:
             opened.close()
         return self.progress

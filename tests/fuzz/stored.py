@@ -22,11 +22,11 @@ from esnode.errors import DamagedRecord, NewerFormat, WrongDirectory
 from esnode.raft.entry import Entry, parse, seal
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, Snapshot
-from esnode.storage import identity, outline
+from esnode.storage import identity, logoutline
 from esnode.storage.checkpoints import pack_checkpoint, unpack_checkpoint
 from esnode.storage.durablemark import DurableMark
 from esnode.storage.interface import Identity
-from esnode.storage.snapshot_file import HEAD_BYTES, head_of, parse_snapshot
+from esnode.storage.snapshotfile import HEAD_BYTES, head_of, parse_snapshot
 
 from . import samples
 from .source import Source
@@ -55,7 +55,7 @@ def stored_seeds() -> list[bytes]:
     records = [entry.record for entry in samples.chain((1, 1, 1, 2))]
     snapshot = machine_of(_TERMS).snapshot()
     place = _PLACE.pack(snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms)
-    state = outline.Outline(9, HardState(4, 2), 3, outline.Prefix(2, 1, 4, 20))
+    state = logoutline.Outline(9, HardState(4, 2), 3, logoutline.Prefix(2, 1, 4, 20))
     runs = [TermRun(3, 1), TermRun(4, 2)]
     title = identity.Title("sqlite", Identity(samples.CLUSTER, 1), bytes(16), 7)
     identity.write_title(_directory(), title)
@@ -64,8 +64,8 @@ def stored_seeds() -> list[bytes]:
     whole: list[list[bytes]] = [
         records,
         [place + snapshot.data],
-        [outline.pack_state(state)],
-        [outline.pack_terms(runs)],
+        [logoutline.pack_state(state)],
+        [logoutline.pack_terms(runs)],
         [head_of(snapshot) + snapshot.data],
         [bytes(128), struct.pack(">QI", 7, google_crc32c.value((7).to_bytes(8, "big"))).ljust(128, b"\0")],
         [*names, b'{"format": 4, "inode": Infinity, "cluster": ' + b"[" * 50, b'{"format": 4}'],
@@ -164,8 +164,8 @@ def _live_on(machine: Machine) -> None:
 
 def _state(body: bytes, sealed: bool) -> str:
     """Term, vote, commit and prefix."""
-    number, hard_state, commit, prefix = outline.unpack_state(_sealed_again(body, sealed))
-    packed = outline.pack_state(outline.Outline(number, hard_state, commit, prefix))
+    number, hard_state, commit, prefix = logoutline.unpack_state(_sealed_again(body, sealed))
+    packed = logoutline.pack_state(logoutline.Outline(number, hard_state, commit, prefix))
     if packed[4:] != body[4:]:
         raise Finding("the state does not come back")
     return "read"
@@ -173,8 +173,8 @@ def _state(body: bytes, sealed: bool) -> str:
 
 def _terms(body: bytes, sealed: bool) -> str:
     """The runs of terms."""
-    runs = outline.unpack_terms(_sealed_again(body, sealed))
-    return "read" if outline.pack_terms(runs)[4:] == body[4:] else "other"
+    runs = logoutline.unpack_terms(_sealed_again(body, sealed))
+    return "read" if logoutline.pack_terms(runs)[4:] == body[4:] else "other"
 
 
 def _snapshot_file(body: bytes, sealed: bool) -> str:
@@ -214,21 +214,21 @@ def _open(body: bytes, sealed: bool) -> str:
     """What an engine finds when it opens: state, terms, and the rows of a small log."""
     source = Source(body)
     parts = [source.take(source.byte()) for _ in range(2)]
-    rows: list[outline.Row] = []
+    rows: list[logoutline.Row] = []
     while source and len(rows) < 8:
         index, number, commit, position = (source.number((1, 2, 3, 4)) for _ in range(4))
         record = source.take(source.byte())
-        stamp = outline.Stamp(number, commit, position)
+        stamp = logoutline.Stamp(number, commit, position)
         if sealed:
             record = google_crc32c.value(record[4:]).to_bytes(4, "big") + record[4:]
         rows.append(
-            outline.Row(
-                index, 0, stamp, outline.stamp_crc(index, stamp) ^ (not sealed and position % 2), record
+            logoutline.Row(
+                index, 0, stamp, logoutline.stamp_crc(index, stamp) ^ (not sealed and position % 2), record
             )
         )
     state, terms = (_sealed_again(part, sealed) or None for part in parts)
     by_index = {row.index: row for row in rows}
-    found = outline.outline_of(outline.Contents(state, terms, rows[-1] if rows else None), by_index.get)
+    found = logoutline.outline_of(logoutline.Contents(state, terms, rows[-1] if rows else None), by_index.get)
     return f"opened {found.last_index > found.prefix.index}"
 
 
@@ -314,9 +314,9 @@ def _resealed(snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, data=data, next_offset=machine.next_offset)
 
 
-def _opening(records: list[bytes], state: outline.Outline, runs: list[TermRun]) -> bytes:
+def _opening(records: list[bytes], state: logoutline.Outline, runs: list[TermRun]) -> bytes:
     """The bytes that `_open` reads as the log after entry 2."""
-    parts = [outline.pack_state(state), outline.pack_terms(runs)]
+    parts = [logoutline.pack_state(state), logoutline.pack_terms(runs)]
     out = b"".join(bytes([len(part)]) + part for part in parts)
     for index in (3, 4):
         row = bytes([index - 1, 1, 1, 0])

@@ -9,7 +9,7 @@ import pytest
 from esnode.errors import Bug, DamagedRecord, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import HardState, Snapshot, Write
 from esnode.storage.interface import Identity, Recovered, Storage, TermRun, pages
-from esnode.storage.stored_log import StoredLog
+from esnode.storage.storedlog import StoredLog
 from tests.storage.logs import WHOLE, all_of, entries, entry, snapshot_of, write
 from tests.storage.places import US, Place
 

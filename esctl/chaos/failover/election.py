@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.rolechanges import (
     FOLLOWER,
@@ -93,7 +93,7 @@ def terms_led(lines: Iterable[LogLine]) -> set[int]:
 def _timed(lines: Iterable[LogLine]) -> Iterator[tuple[float, ElectionNews]]:
     for line in lines:
         news = news_of(line)
-        if news is not None and (at_s := instant.seconds(news.time)) is not None:
+        if news is not None and (at_s := timearguments.seconds(news.time)) is not None:
             yield at_s, news
 
 

@@ -15,7 +15,7 @@ from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.state import Cluster
 from esctl.faults import linkcuts
-from esctl.faults.shapes import Cut, between
+from esctl.faults.partitionshapes import Cut, between
 from esnode.client import NodeLink, connect_node
 
 Mark = Callable[[], None]

@@ -2,8 +2,8 @@
 
 A note holds the pid, when that process started, and in which boot; a process that does not match all three
 is not touched: a pid alone may meanwhile be somebody else's. A load is found by its note. A node is not (see
-`holder.py`): its note only remembers that nobody has stopped it. Called by the backends, the doctor, `why`
-and the background loads.
+`nodeprocess.py`): its note only remembers that nobody has stopped it. Called by the backends, the doctor,
+`why` and the background loads.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The nodes of a cluster as child processes on this machine's loopback.
 
 Each node is `python -m esnode --config FILE` in a session of its own: it outlives `esctl`, and is found
-again by the lock that it holds (see `holder.py`). Decides how processes are started, watched and ended;
+again by the lock that it holds (see `nodeprocess.py`). Decides how processes are started, watched and ended;
 knows nothing of Raft. Called by the commands through `interface.py`.
 """
 
@@ -18,9 +18,9 @@ import trio
 
 from esctl import oserror
 from esctl.clusters import detached, nodelog, ports, state
-from esctl.clusters.backends import datadir, holder, pidfile
-from esctl.clusters.backends.holder import Holder
+from esctl.clusters.backends import datadir, nodeprocess, pidfile
 from esctl.clusters.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
+from esctl.clusters.backends.nodeprocess import Holder
 from esctl.clusters.backends.nodestatus import answers
 from esctl.clusters.state import Cluster, Node, make_directory, owner_of, write_atomically
 from esctl.errors import (
@@ -97,7 +97,7 @@ class ProcessBackend:
 
     def destroy(self, cluster: Cluster) -> list[Path]:
         """See `interface.Backend.destroy`."""
-        alive = holder.holders(cluster.nodes)
+        alive = nodeprocess.holders(cluster.nodes)
         if alive:
             pids = ", ".join(f"node {number} (pid {each.pid})" for number, each in sorted(alive.items()))
             raise NodesAlive(
@@ -126,7 +126,7 @@ class ProcessBackend:
 
     def nodes(self, cluster: Cluster) -> list[NodeProcess]:
         """See `interface.Backend.nodes`."""
-        found = holder.holders(cluster.nodes)
+        found = nodeprocess.holders(cluster.nodes)
         return [_look(node, found.get(node.id)) for node in cluster.nodes]
 
     async def start(
@@ -158,8 +158,8 @@ class ProcessBackend:
         forced: list[int] = []
 
         async def end(node: Node, process: Holder) -> None:
-            holder.send(process, signal.SIGTERM)
-            holder.send(process, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
+            nodeprocess.send(process, signal.SIGTERM)
+            nodeprocess.send(process, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
             with trio.move_on_after(timeout_s) as patience:
                 await _gone(process.pid)
             if patience.cancelled_caught:
@@ -168,7 +168,7 @@ class ProcessBackend:
             _forget(cluster, node)
 
         asked = [node for node in cluster.nodes if node.id in numbers]
-        while live := holder.holders(asked):  # what had not yet got its lock may be seen only now
+        while live := nodeprocess.holders(asked):  # what had not yet got its lock may be seen only now
             async with trio.open_nursery() as nursery:
                 for node in asked:
                     if node.id in live:
@@ -226,7 +226,7 @@ class ProcessBackend:
                 os.close(log)
         except OSError as error:
             raise MachineRefused(f"node {node.id} could not be started: {error.strerror}") from error
-        holder.wait_named(pid)
+        nodeprocess.wait_named(pid)
         with suppress(MachineRefused):  # a memory for `doctor` and `why`, which nothing else relies on
             pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
         return pid
@@ -327,7 +327,7 @@ def _look(node: Node, process: Holder | None) -> NodeProcess:
 
 
 def _live(cluster: Cluster, node: Node) -> Holder:
-    process = holder.holder_of(node)
+    process = nodeprocess.holder_of(node)
     if process is None:
         raise NodeNotRunning(
             f"node {node.id} of cluster {cluster.name} is not running",
@@ -338,7 +338,7 @@ def _live(cluster: Cluster, node: Node) -> Holder:
 
 def _signal(cluster: Cluster, number: int, which: signal.Signals) -> int:
     process = _live(cluster, cluster.node(number))
-    if not holder.send(process, which):
+    if not nodeprocess.send(process, which):
         raise NodeNotRunning(f"node {number} of cluster {cluster.name} has just ended")
     return process.pid
 
@@ -350,7 +350,7 @@ def _forget(cluster: Cluster, node: Node) -> None:
 
 
 async def _kill(node: Node, process: Holder) -> None:
-    holder.send(process, signal.SIGKILL)
+    nodeprocess.send(process, signal.SIGKILL)
     with trio.move_on_after(KILL_TIMEOUT_S) as patience:
         await _gone(process.pid)
     if patience.cancelled_caught:

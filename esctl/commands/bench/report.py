@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esctl.cli import suffix
+from esctl.cli import filesuffix
 from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, MachineRefused
 from esctl.ui.answer import Answer, Fields, Line
@@ -36,7 +36,7 @@ def report(
     from esctl.bench import result  # loaded late: most of `bench` does without
     from esctl.bench.report.page import page
 
-    suffix.form_of(out, {".html": "a page", ".htm": "a page"})
+    filesuffix.form_of(out, {".html": "a page", ".htm": "a page"})
     if out.resolve() in {path.resolve() for path in files}:
         raise InvalidArgument(
             f"the page would be written over {out}, which is a result",

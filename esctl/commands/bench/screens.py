@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from esctl.cli import suffix
+from esctl.cli import filesuffix
 from esctl.cli.invocation import Invocation
 from esctl.errors import Inconclusive, InvalidArgument, MachineRefused
 from esctl.exits import Exit
@@ -181,7 +181,7 @@ def without_figures(loads: Sequence["Load"]) -> Answer:
 def check_name(save: Path | None) -> None:
     """Refuse a name that ends as no result does."""
     if save is not None:
-        suffix.form_of(save, {".json": "a result"})
+        filesuffix.form_of(save, {".json": "a result"})
 
 
 def check_place(save: Path | None) -> None:

@@ -7,7 +7,7 @@ at the nodes afterwards: applied, no effect, or unknown. One module for each thi
 
 from esctl.cli.invocation import command, new_typer
 from esctl.commands.fault import active, clock, coverage, disk, links, processes, storm
-from esctl.faults.shapes import MEANINGS
+from esctl.faults.partitionshapes import MEANINGS
 
 app = new_typer()
 

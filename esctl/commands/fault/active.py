@@ -12,10 +12,9 @@ from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import CleanUpIncomplete, FaultNotFound, InvalidArgument
 from esctl.exits import Exit
-from esctl.faults import leases
-from esctl.faults import orders as ordering
-from esctl.faults.orders import NodeFaultData
-from esctl.faults.shapes import listed
+from esctl.faults import leases, nodeorders
+from esctl.faults.nodeorders import NodeFaultData
+from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Line, Table, Tone, Value
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def heal(
             {"node": number, **one}
             for number, ones in sorted(active.items())
             for one in ones
-            if everything or ordering.belongs(one["id"], ids[0])
+            if everything or nodeorders.belongs(one["id"], ids[0])
         ]
         text = ", ".join(f"{one['id']} on node {one['node']}" for one in found) or "nothing"
         planned: PlannedHealAnswer = {"cluster": cluster.name, "dry_run": True, "faults": found}

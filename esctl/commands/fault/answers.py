@@ -12,8 +12,8 @@ from esctl.chaos.effect import EffectVerdict, NodeEffectData
 from esctl.chaos.storm import StormData
 from esctl.chaos.stormrun import StormFaultData
 from esctl.cli.guard import QuorumChangeData
-from esctl.faults.orders import NodeFaultData, OrderData
-from esctl.faults.shapes import PartitionData
+from esctl.faults.nodeorders import NodeFaultData, OrderData
+from esctl.faults.partitionshapes import PartitionData
 from esctl.ui.values import ClusterName, Count, Milliseconds, NodeId, Verdict
 
 # --- strikes -------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
 from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
 from esctl.errors import InvalidArgument, NodeNotRunning
-from esctl.faults import orders as ordering
-from esctl.faults.orders import Order
+from esctl.faults import nodeorders
+from esctl.faults.nodeorders import Order
 from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def clock(
     """Set the time of day wrong that a node sees; log time and leases go by another clock"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
-    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     parameters = _parameters(how, by, rate)
     cluster.node(node)
     survey = survey_of(run, cluster)
@@ -76,8 +76,8 @@ def clock(
 
 def _parameters(how: str, by: str | None, rate: int | None) -> dict[str, int]:
     if how == "jump" and by is not None and rate is None:
-        return {"by_ms": ordering.jump_of(by)}
+        return {"by_ms": nodeorders.jump_of(by)}
     if how == "drift" and rate is not None and by is None:
-        return {"permille": ordering.drift_of(rate)}
+        return {"permille": nodeorders.drift_of(rate)}
     wants = "--by, such as +2h" if how == "jump" else "--rate, such as 50"
     raise InvalidArgument(f"{how} wants {wants}, and nothing else; nothing was done")

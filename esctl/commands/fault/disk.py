@@ -17,9 +17,8 @@ from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
 from esctl.errors import TooFewNodes
-from esctl.faults import leases
-from esctl.faults import orders as ordering
-from esctl.faults.orders import Order
+from esctl.faults import leases, nodeorders
+from esctl.faults.nodeorders import Order
 from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
@@ -72,17 +71,17 @@ def disk(
     " | PlannedDamageStrike | DamageStrike | DamagedStrike | JudgedDamageStrike]"
 ):
     """Make a node's disk slow, let it refuse a write, or damage what it has stored (no lease: it heals)"""
-    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     cluster.node(node)
     survey = survey_of(run, cluster)
     gone = () if how == "slow" else (node,)
     change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=gone)
     if how in AT_REST:
-        wait_s = ordering.milliseconds(wait) / 1000
+        wait_s = nodeorders.milliseconds(wait) / 1000
         return _at_rest(run, survey, how, node, change, wait_s, name, yes=yes, dry_run=dry_run)
     parameters = {}
     if how == "slow":
-        parameters = {"delay_ms": ordering.delay_of(delay), "jitter_ms": ordering.delay_of(jitter)}
+        parameters = {"delay_ms": nodeorders.delay_of(delay), "jitter_ms": nodeorders.delay_of(jitter)}
     ordered = [Order(node, new_id("disk", name), f"disk-{how}", parameters=parameters)]
     plan = Line(f"afterwards: {change.text}")
     if not dry_run:

@@ -11,8 +11,8 @@ from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.invocation import Invocation
 from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
-from esctl.faults import orders as ordering
-from esctl.faults.shapes import Partition, Shape, partition
+from esctl.faults import nodeorders
+from esctl.faults.partitionshapes import Partition, Shape, partition
 from esctl.ui.answer import Answer
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def cut(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedCutStrike | CutStrike | JudgedCutStrike]":
     """Cut nodes off from each other; clients still reach all of them"""
-    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     survey = survey_of(run, cluster)
     leader = survey.leader.node.id if survey.leader is not None else None
     down = {report.node.id for report in survey.down} | survey.uncounted
     wanted = partition(shape, voters_of(survey), leader, node, down)
-    ordered = ordering.block(wanted.cuts, new_id("cut", name))
+    ordered = nodeorders.block(wanted.cuts, new_id("cut", name))
     data: Cut = {"leader": leader, **wanted.as_data()}
     sides = sides_of(wanted)
     if not dry_run:
@@ -97,13 +97,13 @@ def net(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedLinkStrike | LinkStrike | JudgedLinkStrike]":
     """Make links slow, lossy or unreliable, whole messages at a time"""
-    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     shares = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "reset": reset}
-    kinds = ordering.kinds_of(shares, delay, jitter, rate, stall=stall, hold=hold)
+    kinds = nodeorders.kinds_of(shares, delay, jitter, rate, stall=stall, hold=hold)
     survey = survey_of(run, cluster)
     voters = voters_of(survey)
-    cuts = ordering.links_of(link, voters, one_way=one_way)
-    ordered = ordering.on_links(cuts, new_id("net", name), kinds)
+    cuts = nodeorders.links_of(link, voters, one_way=one_way)
+    ordered = nodeorders.on_links(cuts, new_id("net", name), kinds)
     total = kinds.get("stall") is not None or any(
         p.get("permille") == 1000 for kind, p in kinds.items() if kind in ("drop", "reset")
     )

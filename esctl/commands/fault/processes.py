@@ -12,9 +12,8 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
 from esctl.errors import NodeNotRunning
-from esctl.faults import leases
-from esctl.faults import orders as ordering
-from esctl.faults.shapes import listed
+from esctl.faults import leases, nodeorders
+from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Line
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _stop(
     """Kill or pause nodes, each with a watchdog that ends that."""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
-    cluster, lease_ms = run.cluster(), ordering.lease_of(lease)
+    cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     for number in numbers:
         cluster.node(number)
     survey = survey_of(run, cluster)

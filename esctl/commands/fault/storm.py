@@ -21,9 +21,8 @@ from esctl.commands.fault.striking import survey_of, voters_of
 from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
 from esctl.errors import VerdictFailed as Failed
 from esctl.exits import Exit
-from esctl.faults import leases
-from esctl.faults import orders as ordering
-from esctl.faults.shapes import listed
+from esctl.faults import leases, nodeorders
+from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.values import Verdict
 
@@ -196,7 +195,7 @@ async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
 
 
 def _duration_ms(text: str) -> int:
-    duration_ms = ordering.milliseconds(text)
+    duration_ms = nodeorders.milliseconds(text)
     if not 1000 <= duration_ms <= LONGEST_S * 1000:
         raise InvalidArgument(f"a storm of {text} is not from 1 s to {LONGEST_S // 60} minutes")
     return duration_ms

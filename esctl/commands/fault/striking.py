@@ -17,8 +17,8 @@ from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import Inconclusive, InvalidArgument, NoEffect
 from esctl.exits import exit_of
-from esctl.faults.orders import Order
-from esctl.faults.shapes import Partition, listed
+from esctl.faults.nodeorders import Order
+from esctl.faults.partitionshapes import Partition, listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esnode.errors import Unreachable
 

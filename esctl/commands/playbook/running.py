@@ -100,14 +100,14 @@ def resume(
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedResumeAnswer]":
     """Go on with a run that was cut off; what its steps had established is looked at again first"""
-    from esctl.playbook import frozen, journal
+    from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
     from esctl.playbook.resumption import decided, resumption_of
     from esctl.playbookerrors import RunIsOver
 
     directory = journal.find(name)
     consent = Consent(options.given(answers, "--answer STEP=TEXT"), yes=yes)
-    book = frozen.read(directory)
+    book = playbookjson.read(directory)
     with _held(book, directory) as opened:
         progress = progress_of(journal.read(directory))
         if progress.verdict is not None:
@@ -123,7 +123,7 @@ def resume(
             lines = [Line(f"{step}: {fate}") for step, fate in told.items()]
             resumed: PlannedResumeAnswer = {"run": progress.run, "dry_run": True, "steps": told}
             return Answer(resumed, lines)
-        values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
+        values = playbookjson.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
         left_ms = max(0, progress.max_duration_ms - progress.spent_ms)
 
         async def work(one: "Run") -> None:
@@ -139,11 +139,11 @@ def abort(
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedAbortAnswer]":
     """Undo what a run did, the last step that began first; one that is under way is stopped by Ctrl-C"""
-    from esctl.playbook import frozen, journal
+    from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
 
     directory = journal.find(name)
-    book = frozen.read(directory)
+    book = playbookjson.read(directory)
     with _held(book, directory) as opened:
         progress = progress_of(journal.read(directory))
         pending = [step.id for step in progress.pending]
@@ -151,7 +151,7 @@ def abort(
             text = ", ".join(pending) or "nothing"
             data: PlannedAbortAnswer = {"run": progress.run, "dry_run": True, "steps": pending}
             return Answer(data, [Line(f"would undo {text}, in this order")])
-        values = frozen.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
+        values = playbookjson.inputs_again(book, progress.inputs, _secrets(book, options.given(inputs)))
         consent = Consent({}, yes=True)
 
         async def work(one: "Run") -> None:
@@ -171,7 +171,7 @@ def carry_out(
     rehearsal: bool = False,
 ) -> "Answer[RunAnswer]":
     """A new run, from its directory to its answer. Raises `RunUnderWay`, `PlanIsStale`."""
-    from esctl.playbook import frozen, journal
+    from esctl.playbook import journal, playbookjson
     from esctl.playbook.plan import shown_inputs
     from esctl.playbook.progress import RunProgress
 
@@ -180,7 +180,7 @@ def carry_out(
         stack.enter_context(_alone(book, cluster, directory))
         _still_as_planned(run, planned, cluster)  # before there is a run: one that is refused leaves none
         opened = stack.enter_context(closing(journal.Journal(directory)))
-        frozen.write(directory, book)
+        playbookjson.write(directory, book)
         state.write_atomically(directory / _PLAYBOOK_TEXT, _text_of(book))
         progress = RunProgress()
         identity = planned.fingerprint.identity if planned.fingerprint is not None else ""

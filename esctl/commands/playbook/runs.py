@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from esctl.cli import suffix
+from esctl.cli import filesuffix
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.commands.playbook import outcome
@@ -98,7 +98,7 @@ def report(
     from esctl.playbook.progress import progress_of
     from esctl.playbook.report import document_of, markdown, with_samples
 
-    form = form if into is None else suffix.form_of(into, _FORMATS, form)
+    form = form if into is None else filesuffix.form_of(into, _FORMATS, form)
     directory = journal.find(name)
     progress = progress_of(journal.read(directory), driven=journal.is_driven(directory))
     document = document_of(progress, directory)

@@ -12,7 +12,7 @@ from esctl.ui.formatting import duration, megabytes
 from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
 
 if TYPE_CHECKING:
-    from esctl.faults.orders import FaultData
+    from esctl.faults.nodeorders import FaultData
     from esctl.query.survey import QuorumData, Report, Survey
 
 CLOCK_OFF_MS: Final = 1_000

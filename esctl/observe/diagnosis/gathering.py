@@ -23,7 +23,7 @@ from esctl.clusters.state import Cluster
 from esctl.faults import leases
 from esctl.observe.diagnosis import lastwords
 from esctl.observe.diagnosis.situation import LEAST_FREE_PERCENT, Disk, Situation, StruckProcess
-from esctl.query import shortened
+from esctl.query import lostlog
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esctl.query.survey import Survey
@@ -52,7 +52,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         looks = [first, await surveys.ask(cluster)]
     apart_s = trio.current_time() - begun
     last = looks[-1]
-    tails = shortened.tails(cluster)
+    tails = lostlog.tails(cluster)
     down = [r.node.id for r in last.down if r.process.state is RunState.DOWN]
     notes = {number: pidfile.read_note(cluster.directory / f"node-{number}.pid") for number in down}
     files, bad = _configurations(cluster)
@@ -66,7 +66,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         killed_by_us=frozenset(number for number, note in notes.items() if note is None),
         rebooted=frozenset(n for n, note in notes.items() if note and note.boot != pidfile.boot_id()),
         without_data=frozenset(report.node.id for report in last.reports if report.without_data),
-        shortened=shortened.find(last, tails),
+        shortened=lostlog.find(last, tails),
         repairs={number: repair for number, repair in repairs.items() if repair is not None},
         elections=_recent_elections(tails.values()),
         disks=_disks(cluster),

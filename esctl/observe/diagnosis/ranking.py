@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.observe.diagnosis import following, leadership, nodes, settings, surroundings
+from esctl.observe.diagnosis import activefaults, following, leadership, logbounds, machine, nodes, settings
 from esctl.observe.diagnosis.problem import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
 
@@ -17,8 +17,8 @@ RULES: Final[Sequence[Rule]] = (
     leadership.two_leaders,
     leadership.split_history,
     leadership.no_quorum,
-    surroundings.shortened,
-    surroundings.faults,
+    logbounds.shortened,
+    activefaults.faults,
     settings.settings_differ,
     nodes.down,
     nodes.paused,
@@ -30,10 +30,10 @@ RULES: Final[Sequence[Rule]] = (
     following.lagging,
     leadership.outvoted,
     nodes.slow_disk,
-    surroundings.clocks_off,
-    surroundings.window_shrunk,
-    surroundings.disks_low,
-    surroundings.retention,
+    machine.clocks_off,
+    logbounds.window_shrunk,
+    machine.disks_low,
+    logbounds.retention,
 )
 
 _GONE: Final = frozenset(

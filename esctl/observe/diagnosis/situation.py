@@ -11,7 +11,7 @@ from typing import Final
 from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.rolechanges import RoleChange
 from esctl.observe.diagnosis.lastwords import LastWords, Repair
-from esctl.query.shortened import Shortened
+from esctl.query.lostlog import Shortened
 from esctl.query.survey import Report, Survey
 from esnode.config import Config
 from esnode.errors import EventStreamError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from esctl.clusters import nodelog, ports, state
-from esctl.clusters.backends import backend_named, datadir, holder, network
+from esctl.clusters.backends import backend_named, datadir, network, nodeprocess
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import NetworkRefused, PortTaken
 from esctl.observe.host.checkresult import CheckResult
@@ -134,7 +134,7 @@ def strays() -> Iterator[CheckResult]:
     known = {os.path.realpath(node.config) for cluster in state.readable() for node in cluster.nodes}
     elsewhere: list[tuple[int, Path]] = []
     abandoned: list[tuple[int, Path]] = []
-    for process, config in sorted(holder.every_node(), key=lambda pair: pair[0].pid):
+    for process, config in sorted(nodeprocess.every_node(), key=lambda pair: pair[0].pid):
         try:
             owner = Path("/proc", str(process.pid)).stat().st_uid
         except FileNotFoundError:  # it has just ended

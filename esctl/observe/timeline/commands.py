@@ -5,7 +5,7 @@ An entry without a time is skipped. Called by `esctl timeline`.
 
 from collections.abc import Iterator
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.cli.auditlog import AuditLog, Entry
 from esctl.observe.timeline.moments import Moment, MomentKind
 
@@ -19,7 +19,7 @@ def read(cluster: str) -> list[Moment]:
 
 
 def _moments(entry: Entry) -> Iterator[Moment]:
-    at_s, code = instant.seconds(entry.time), entry.exit_code
+    at_s, code = timearguments.seconds(entry.time), entry.exit_code
     if at_s is None:
         return
     text = f"{entry.user}: {entry.line or entry.command}"

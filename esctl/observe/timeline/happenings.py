@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters.nodelog import whole
 from esctl.observe.timeline.elections import Election
 from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
@@ -42,7 +42,7 @@ class Happening:
             "kind": self.kind,
             "text": self.text,
             "nodes": list(self.nodes),
-            "begin": instant.written(self.begin_s),
+            "begin": timearguments.written(self.begin_s),
             "after_s": round(self.begin_s - origin_s, 6),
             "ms": None if self.end_s is None else round((self.end_s - self.begin_s) * 1000, 3),
             "details": dict(self.details),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters import rolechanges
 from esctl.clusters.nodelog import RAW, LogLine, whole
 from esctl.clusters.rolechanges import ElectionNews
@@ -93,7 +93,7 @@ def moments(lines: Iterable[LogLine]) -> Iterator[Moment]:
 
 def moment_of(line: LogLine) -> Moment | None:
     """What the line tells; None when it tells nothing that belongs on a timeline, or not when it was."""
-    at_s = instant.seconds(line.time)
+    at_s = timearguments.seconds(line.time)
     if at_s is None or line.event == RAW:
         return None
     known = _TELLINGS.get(line.event)

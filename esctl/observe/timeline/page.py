@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.observe.timeline import mermaid, sequence
 from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, ticks_of
 from esctl.observe.timeline.lanes import Stretch
@@ -74,7 +74,7 @@ def picture(story: Story, title: str, *, linear: bool = False) -> str:
 
 
 def _about(story: Story) -> str:
-    begin, end = (instant.written(at_s)[:19].replace("T", " ") for at_s in (story.begin_s, story.end_s))
+    begin, end = (timearguments.written(at_s)[:19].replace("T", " ") for at_s in (story.begin_s, story.end_s))
     end = end[11:] if end[:10] == begin[:10] else end
     return f"{begin} to {end} UTC, {span(story.end_s - story.begin_s)}"
 
@@ -181,7 +181,7 @@ def _list(story: Story) -> Element:
         at = time_of_day(one.begin_s, story)
         add(table, element(
             "tr",
-            element("td", at, class_="number", title=instant.written(one.begin_s)),
+            element("td", at, class_="number", title=timearguments.written(one.begin_s)),
             element("td", length, class_="number"),
             element("td", one.kind),
             element("td", one.text, class_="text"),

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters.rolechanges import LEADER
 from esctl.observe.timeline import elections as electing
 from esctl.observe.timeline.elections import Attempt, Election
@@ -59,17 +59,17 @@ class Story:
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
         return {
-            "begin": instant.written(self.begin_s),
-            "end": instant.written(self.end_s),
+            "begin": timearguments.written(self.begin_s),
+            "end": timearguments.written(self.end_s),
             "happenings": [one.as_data(self.begin_s) for one in self.happenings],
             "leaderless": [
-                {"begin": instant.written(begin_s), "ms": round((end_s - begin_s) * 1000, 3)}
+                {"begin": timearguments.written(begin_s), "ms": round((end_s - begin_s) * 1000, 3)}
                 for begin_s, end_s in self.leaderless
             ],
             "lanes": {
                 str(node): [
                     {
-                        "begin": instant.written(max(one.begin_s, self.begin_s)),
+                        "begin": timearguments.written(max(one.begin_s, self.begin_s)),
                         "state": one.state,
                         "term": one.term,
                         "leader": one.leader,
@@ -79,8 +79,8 @@ class Story:
                 ]
                 for node, lane in self.lanes.items()
             },
-            "latency_ms": [[instant.written(at_s), value] for at_s, value in self.latency_ms],
-            "acked_per_s": [[instant.written(at_s), value] for at_s, value in self.acked_per_s],
+            "latency_ms": [[timearguments.written(at_s), value] for at_s, value in self.latency_ms],
+            "acked_per_s": [[timearguments.written(at_s), value] for at_s, value in self.acked_per_s],
         }
 
 

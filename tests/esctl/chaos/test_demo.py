@@ -13,7 +13,7 @@ import pytest
 from esctl.chaos import tour
 from esctl.chaos.tour import TourStory, read_events
 from esctl.clusters import state
-from esctl.clusters.backends import holder
+from esctl.clusters.backends import nodeprocess
 from esctl.clusters.state import Cluster
 from esctl.commands import demo
 from esctl.errors import ClusterExists, InputUnreadable, MachineRefused
@@ -142,7 +142,7 @@ def some_flights(path: Path, count: int) -> Path:
 
 def nodes_below(home: Path) -> list[int]:
     """The processes of nodes whose files are or were there: whatever any list says."""
-    return [process.pid for process, config in holder.every_node() if home in config.parents]
+    return [process.pid for process, config in nodeprocess.every_node() if home in config.parents]
 
 
 @pytest.mark.slow

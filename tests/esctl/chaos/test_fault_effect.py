@@ -7,9 +7,9 @@ import pytest
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, EffectLook, EffectVerdict
 from esctl.clusters.backends.interface import RunState
-from esctl.faults import orders
-from esctl.faults.orders import Order
-from esctl.faults.shapes import Partition, Shape, partition
+from esctl.faults import nodeorders
+from esctl.faults.nodeorders import Order
+from esctl.faults.partitionshapes import Partition, Shape, partition
 
 APPLIED, NO_EFFECT, UNKNOWN = EffectVerdict.APPLIED, EffectVerdict.NO_EFFECT, EffectVerdict.UNKNOWN
 
@@ -21,7 +21,7 @@ def look(node: int, *, hits: int = 0, fault: str = "p", **status: Any) -> Effect
 
 def judged(cut: Partition, looks: list[EffectLook], elapsed_ms: int = 1000) -> dict[int, Effect]:
     """Node 1 led when the cut was made."""
-    ordered = orders.block(cut.cuts, "p")
+    ordered = nodeorders.block(cut.cuts, "p")
     seen = {one.node: one for one in looks}
     return {one.node: one for one in effect.of_partition(cut, ordered, 1, seen, elapsed_ms)}
 
@@ -78,7 +78,7 @@ def test_a_link_between_followers_is_shown_by_what_was_lost_on_it() -> None:
 
 
 def test_a_struck_link_is_judged_by_what_it_has_counted() -> None:
-    ordered = orders.on_links([(1, 2), (2, 1)], "net", {"delay": {"delay_ms": 5}})
+    ordered = nodeorders.on_links([(1, 2), (2, 1)], "net", {"delay": {"delay_ms": 5}})
     looks = {1: look(1, hits=4, fault="net"), 2: look(2, hits=0, fault="net")}
     found = effect.of_orders(ordered, looks)
     assert [(one.verdict, one.evidence) for one in found] == [

@@ -7,12 +7,12 @@ import pytest
 from esctl.chaos import nodes as field
 from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters.backends.interface import RunState
-from esctl.faults import orders
-from esctl.faults.shapes import Shape, partition
+from esctl.faults import nodeorders
+from esctl.faults.partitionshapes import Shape, partition
 from esnode.errors import FaultsNotAllowed, Unreachable
 from tests.esctl.wire_node import serving, three
 
-ALONE = orders.block(partition(Shape.ISOLATE_LEADER, (1, 2, 3), 1).cuts, "cut-1")
+ALONE = nodeorders.block(partition(Shape.ISOLATE_LEADER, (1, 2, 3), 1).cuts, "cut-1")
 
 
 async def test_each_node_gets_its_own_orders(tmp_path: Path) -> None:

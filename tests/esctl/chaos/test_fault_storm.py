@@ -11,7 +11,7 @@ from esctl.chaos.storm import KINDS, ON_PROCESSES, ScheduledFault, draw, kinds_o
 from esctl.commands.fault import storm as command
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.exits import Exit
-from esctl.faults.shapes import between
+from esctl.faults.partitionshapes import between
 from esnode.faults import fault_of
 from esnode.messages import SetFault
 

@@ -14,7 +14,7 @@ from esctl.clusters.backends import network
 from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
 from esctl.faults import linkcuts
-from esctl.faults.shapes import between
+from esctl.faults.partitionshapes import between
 from tests.esctl.chaos.test_real_faults import active, leader
 from tests.esctl.conftest import RealCluster
 

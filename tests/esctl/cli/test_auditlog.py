@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from esctl.cli import auditlog
 from esctl.cli.auditlog import AuditLog, NotedCommand
 from esctl.cli.commandtable import every_command
-from esctl.cli.instant import moment
 from esctl.cli.invocation import Invocation, SharedOptions, command, new_typer
+from esctl.cli.timearguments import moment
 from esctl.clusters import state
 from esctl.errors import InvalidTime
 from esctl.ui.answer import Answer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from esctl.clusters import state
-from esctl.clusters.backends import holder, pidfile
+from esctl.clusters.backends import nodeprocess, pidfile
 from tests.esctl import contract
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def up(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any
 
 def nodes_below(home: Path) -> set[int]:
     """The live processes of nodes whose configurations are there, whatever any list says."""
-    return {process.pid for process, config in holder.every_node() if home in config.parents}
+    return {process.pid for process, config in nodeprocess.every_node() if home in config.parents}
 
 
 @pytest.mark.parametrize("moment", ["described", "first process", "all processes"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl.cli import shipped
+from esctl.cli import packagedfiles
 from esctl.errors import IncompleteInstallation, InvalidArgument
 from esctl.exits import Exit
 from tests.esctl.commands.test_commands import Run
@@ -40,9 +40,9 @@ def test_a_document_that_is_not_there_is_refused_with_those_that_are() -> None:
 def test_what_is_missing_of_an_installation_is_told_with_both_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "site" / "esctl")
+    monkeypatch.setattr(packagedfiles, "_PACKAGE", tmp_path / "site" / "esctl")
     with pytest.raises(IncompleteInstallation, match="examples is in neither") as caught:
-        shipped.flights()
+        packagedfiles.flights()
     assert str(tmp_path / "site") in str(caught.value)
     assert "pip install" in caught.value.next_step
 

@@ -3,9 +3,9 @@
 import pytest
 
 from esctl.errors import InvalidArgument
-from esctl.faults import orders
-from esctl.faults.orders import Order
-from esctl.faults.shapes import MEANINGS, Partition, Shape, partition
+from esctl.faults import nodeorders
+from esctl.faults.nodeorders import Order
+from esctl.faults.partitionshapes import MEANINGS, Partition, Shape, partition
 from esnode.errors import NoQuorum
 
 THREE, FIVE = (1, 2, 3), (1, 2, 3, 4, 5)
@@ -106,7 +106,7 @@ def test_every_shape_says_what_it_means() -> None:
 
 
 def test_a_cut_is_ordered_at_both_of_its_ends() -> None:
-    ordered = orders.block(partition(Shape.ISOLATE_LEADER, THREE, 2).cuts, "p")
+    ordered = nodeorders.block(partition(Shape.ISOLATE_LEADER, THREE, 2).cuts, "p")
     assert ordered == [
         Order(1, "p", "block", (2,), "both"),
         Order(2, "p", "block", (1, 3), "both"),
@@ -115,7 +115,7 @@ def test_a_cut_is_ordered_at_both_of_its_ends() -> None:
 
 
 def test_a_one_way_cut_goes_out_at_one_end_and_in_at_the_others() -> None:
-    ordered = orders.block(partition(Shape.ONE_WAY, THREE, 2).cuts, "p")
+    ordered = nodeorders.block(partition(Shape.ONE_WAY, THREE, 2).cuts, "p")
     assert [(one.node, one.id, one.direction) for one in ordered] == [
         (1, "p.in", "in"),
         (2, "p.out", "out"),
@@ -125,15 +125,15 @@ def test_a_one_way_cut_goes_out_at_one_end_and_in_at_the_others() -> None:
 
 def test_several_faults_of_one_command_share_the_beginning_of_their_ids() -> None:
     kinds = {"delay": {"delay_ms": 5}, "drop": {"permille": 10}}
-    ordered = orders.on_links([(1, 2), (2, 1)], "net-1", kinds)
+    ordered = nodeorders.on_links([(1, 2), (2, 1)], "net-1", kinds)
     assert [(one.node, one.id) for one in ordered] == [
         (1, "net-1.delay"),
         (1, "net-1.drop"),
         (2, "net-1.delay"),
         (2, "net-1.drop"),
     ]
-    assert all(orders.belongs(one.id, "net-1") for one in ordered)
-    assert not orders.belongs("net-11", "net-1")
+    assert all(nodeorders.belongs(one.id, "net-1") for one in ordered)
+    assert not nodeorders.belongs("net-11", "net-1")
 
 
 @pytest.mark.parametrize(
@@ -147,29 +147,29 @@ def test_several_faults_of_one_command_share_the_beginning_of_their_ids() -> Non
     ],
 )
 def test_a_link_is_named_by_its_ends(text: str, one_way: bool, expected: list[tuple[int, int]]) -> None:
-    assert sorted(orders.links_of(text, THREE, one_way=one_way)) == expected
+    assert sorted(nodeorders.links_of(text, THREE, one_way=one_way)) == expected
 
 
 @pytest.mark.parametrize("text", ["1-9", "x", "2-2", "1-2-3", ""])
 def test_what_is_no_link_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
-        orders.links_of(text, THREE, one_way=False)
+        nodeorders.links_of(text, THREE, one_way=False)
 
 
 def test_durations_shares_and_rates_are_read_as_people_type_them() -> None:
-    assert [orders.milliseconds(text) for text in ("500ms", "10s", "2m", "1.5")] == [
+    assert [nodeorders.milliseconds(text) for text in ("500ms", "10s", "2m", "1.5")] == [
         500,
         10_000,
         120_000,
         1500,
     ]
-    assert [orders.permille(text) for text in ("5%", "0.05", "100%", "0.1%")] == [50, 50, 1000, 1]
-    assert [orders.bytes_per_s(text) for text in ("50k", "2M", "100")] == [50_000, 2_000_000, 100]
+    assert [nodeorders.permille(text) for text in ("5%", "0.05", "100%", "0.1%")] == [50, 50, 1000, 1]
+    assert [nodeorders.bytes_per_s(text) for text in ("50k", "2M", "100")] == [50_000, 2_000_000, 100]
 
 
 @pytest.mark.parametrize("text", ["", "fast", "-1", "0", "5 apples"])
 def test_words_that_mean_nothing_are_refused(text: str) -> None:
-    for read in (orders.permille, orders.bytes_per_s):
+    for read in (nodeorders.permille, nodeorders.bytes_per_s):
         with pytest.raises(InvalidArgument):
             read(text)
 
@@ -177,4 +177,4 @@ def test_words_that_mean_nothing_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "10 h"])
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
-        orders.milliseconds(text)
+        nodeorders.milliseconds(text)

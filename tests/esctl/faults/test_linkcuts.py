@@ -14,8 +14,8 @@ from esctl.clusters.backends import backend_named, network
 from esctl.clusters.backends.network import Network
 from esctl.clusters.state import Cluster
 from esctl.errors import NoEffect
-from esctl.faults import linkcuts, orders
-from esctl.faults.shapes import Shape, partition
+from esctl.faults import linkcuts, nodeorders
+from esctl.faults.partitionshapes import Shape, partition
 from esnode.errors import OperationTimeout
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -61,7 +61,7 @@ def test_the_cuts_of_every_shape_are_what_its_orders_say() -> None:
     for shape in Shape:
         node = 2 if shape is Shape.ISOLATE else None
         cuts = partition(shape, range(1, 6), 1, node).cuts
-        assert set(linkcuts.cuts_of(orders.block(cuts, "p"))) == cuts
+        assert set(linkcuts.cuts_of(nodeorders.block(cuts, "p"))) == cuts
 
 
 def test_a_cut_is_told_in_the_words_of_a_nodes_own_fault() -> None:

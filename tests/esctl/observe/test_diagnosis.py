@@ -16,7 +16,7 @@ from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.query import checkup
-from esctl.query.shortened import Shortened
+from esctl.query.lostlog import Shortened
 from esctl.ui.answer import Line
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import OperationTimeout

@@ -14,7 +14,7 @@ import trio
 
 from esctl.cli.auditlog import MACHINE, AuditLog
 from esctl.clusters import state
-from esctl.clusters.backends import holder, network
+from esctl.clusters.backends import network, nodeprocess
 from esctl.errors import NetworkRefused
 from esctl.observe.host import clock, disk, leftovers, software
 from esctl.observe.host.checkresult import CheckResult
@@ -128,7 +128,7 @@ def test_a_check_that_cannot_be_made_is_a_warning_and_the_others_count(
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(network, "abandoned", fails)
-    monkeypatch.setattr(holder, "every_node", fails)
+    monkeypatch.setattr(nodeprocess, "every_node", fails)
     checks = {one["check"]: one for one in Run("doctor", "-o", "json").data["checks"]}
     assert {"python", "fsync", "ports"} <= set(checks)
     for name in ("networks", "processes"):

@@ -10,7 +10,7 @@ import typer.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters import nodelog, state
 from esctl.errors import InvalidTime
 from esctl.main import app
@@ -46,25 +46,25 @@ def line(time: str, event: str, level: str = "info", **fields: object) -> str:
     ],
 )
 def test_a_time_is_read_as_people_type_it(text: str, seconds_before_now: float) -> None:
-    assert NOW - instant.moment(text, NOW) == timedelta(seconds=seconds_before_now)
+    assert NOW - timearguments.moment(text, NOW) == timedelta(seconds=seconds_before_now)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "10", "-5m", "2026-13-01", "9999999999d"])
 def test_what_is_no_time_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidTime, match="is no time"):
-        instant.moment(text, NOW)
+        timearguments.moment(text, NOW)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_moment_is_written_as_nodes_do_and_read_back(at: datetime) -> None:
-    text = instant.written(at)
-    assert instant.seconds(text) == pytest.approx(at.timestamp(), abs=2e-6)
-    assert instant.written(instant.moment(text, NOW)) == text
+    text = timearguments.written(at)
+    assert timearguments.seconds(text) == pytest.approx(at.timestamp(), abs=2e-6)
+    assert timearguments.written(timearguments.moment(text, NOW)) == text
 
 
 def test_what_is_no_time_in_a_log_has_no_seconds() -> None:
-    assert instant.seconds("t1") is None
-    assert instant.seconds("") is None
+    assert timearguments.seconds("t1") is None
+    assert timearguments.seconds("") is None
 
 
 # --- by time, without reading everything --------------------------------------------------------
@@ -75,7 +75,7 @@ def long_log(path: Path, count: int, seed: int = 1) -> list[str]:
     source, times = random.Random(seed), []
     with path.open("w") as file:
         for number in range(count):
-            times.append(instant.written(1_000_000.0 + number * 0.5))
+            times.append(timearguments.written(1_000_000.0 + number * 0.5))
             file.write(line(times[-1], "e", text="x" * source.randrange(200)))
             if not number % 97:
                 file.write("Traceback: no time here\n" * source.randrange(20))
@@ -94,7 +94,7 @@ def test_a_time_is_found_in_a_long_log_by_reading_few_of_its_lines(
         at = nodelog.find(tmp_path / "1", times[number])
         assert json.loads(whole[at:].split(b"\n", 1)[0])["time"] == times[number]
     assert len(parsed) < 5 * 2_000
-    between = instant.written(1_000_000.0 + 777 * 0.5 + 0.1)
+    between = timearguments.written(1_000_000.0 + 777 * 0.5 + 0.1)
     assert nodelog.find(tmp_path / "1", between) == nodelog.find(tmp_path / "1", times[778])
     assert nodelog.find(tmp_path / "1", "") == 0
     assert nodelog.find(tmp_path / "1", "9") == len(whole)

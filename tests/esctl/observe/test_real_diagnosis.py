@@ -20,8 +20,8 @@ import trio
 from esctl.chaos import nodes
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
-from esctl.faults.orders import Order, block
-from esctl.faults.shapes import between
+from esctl.faults.nodeorders import Order, block
+from esctl.faults.partitionshapes import between
 from esctl.observe.diagnosis.gathering import gather
 from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.diagnosis.ranking import Diagnosis, diagnose

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
 from esctl.clusters.rolechanges import ROLES
@@ -33,7 +33,7 @@ slow disk, and the end; as `esctl logs -o json` printed it."""
 
 
 def line(at_s: float, node: int, event: str, level: str = "info", **fields: Any) -> LogLine:
-    time = instant.written(at_s)
+    time = timearguments.written(at_s)
     return LogLine(time, node, level, event, {"time": time, "node": node, "event": event, **fields})
 
 
@@ -94,7 +94,7 @@ def test_a_killed_node_is_down_from_when_the_others_heard_no_more_of_it() -> Non
     assert restart.nodes == (3,)
     assert "without a word" in restart.text
     gone = [one for one in recorded() if one.event == "peer_closed" and one.fields["peer"] == 3]
-    assert restart.begin_s == instant.seconds(gone[0].time)
+    assert restart.begin_s == timearguments.seconds(gone[0].time)
     (stopped,) = of(WHOLE, "down")
     assert (stopped.nodes, stopped.end_s) == ((1, 2, 3), None)
 
@@ -240,7 +240,7 @@ LIKELY = {
 @st.composite
 def any_line(draw: st.DrawFn) -> LogLine:
     fields = {name: draw(LIKELY.get(name, ANY) | ANY) for name in draw(st.sets(st.sampled_from(FIELDS)))}
-    time = draw(st.floats(0, 100).map(instant.written) | st.text(max_size=5))
+    time = draw(st.floats(0, 100).map(timearguments.written) | st.text(max_size=5))
     event = draw(st.sampled_from(sorted(KNOWN)) | st.text(max_size=5))
     level = draw(st.sampled_from(nodelog.LEVELS))
     return LogLine(time, draw(st.integers(1, 3)), level, event, fields)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.testing
 
-from esctl.cli import instant
+from esctl.cli import timearguments
 from esctl.clusters import state
 from esctl.commands.timeline import notes_of
 from esctl.main import app
@@ -30,15 +30,15 @@ def began_s(tmp_path: Path) -> float:
     cluster = plan("past", tmp_path / "past")
     cluster.data_dir.mkdir()
     lines = recorded()
-    first = instant.seconds(lines[0].time)
+    first = timearguments.seconds(lines[0].time)
     assert first is not None
     began = time.time() - 60
     for node in cluster.nodes:
         with node.log.open("w") as file:
             for line in lines:
                 if line.node == node.id:
-                    at_s = (instant.seconds(line.time) or first) - first + began
-                    file.write(json.dumps({**line.fields, "time": instant.written(at_s)}) + "\n")
+                    at_s = (timearguments.seconds(line.time) or first) - first + began
+                    file.write(json.dumps({**line.fields, "time": timearguments.written(at_s)}) + "\n")
     state.add(cluster)
     return began
 
@@ -58,17 +58,22 @@ def data(*words: str) -> dict[str, Any]:
 def test_the_json_form_and_the_json_output_are_one_document(began_s: float) -> None:
     by_form, by_output = data("--format", "json"), data("-o", "json")
     assert [one["kind"] for one in by_form["happenings"]] == [one["kind"] for one in by_output["happenings"]]
-    assert by_form["happenings"][0]["begin"] == instant.written(began_s)
+    assert by_form["happenings"][0]["begin"] == timearguments.written(began_s)
     assert by_form["lanes"]["3"][0]["state"] == "starting"
     assert by_form["happenings"][-2]["ms"] is None
 
 
 def test_a_window_shows_what_is_in_it_and_what_the_nodes_were_when_it_began(began_s: float) -> None:
     late = data(
-        "--since", instant.written(began_s + 6), "--until", instant.written(began_s + 13), "-o", "json"
+        "--since",
+        timearguments.written(began_s + 6),
+        "--until",
+        timearguments.written(began_s + 13),
+        "-o",
+        "json",
     )
     assert [one["kind"] for one in late["happenings"]] == ["pause", "election"]
-    assert late["end"] == instant.written(began_s + 13)
+    assert late["end"] == timearguments.written(began_s + 13)
     assert late["lanes"]["1"][0]["state"] == "follower"
     (down,) = data("--since", "1s", "-o", "json")["happenings"]
     assert (down["kind"], down["nodes"], down["ms"]) == ("down", [1, 2, 3], None)
@@ -76,8 +81,10 @@ def test_a_window_shows_what_is_in_it_and_what_the_nodes_were_when_it_began(bega
     nothing = timeline("--since", "3d", "--until", "2d")
     assert "the logs tell of nothing since" in nothing.stderr
     assert "nothing happened" in nothing.stdout
-    plain = [each.split("\t") for each in timeline("--since", instant.written(began_s)).stdout.splitlines()]
-    begun, started = (f"{instant.written(began_s + after)[11:23]}" for after in (0.0, 0.014))
+    plain = [
+        each.split("\t") for each in timeline("--since", timearguments.written(began_s)).stdout.splitlines()
+    ]
+    begun, started = (f"{timearguments.written(began_s + after)[11:23]}" for after in (0.0, 0.014))
     (lane,) = [row for row in plain if row[:2] == ["node 3", "starting"] and row[2] == begun]
     assert abs(int(lane[3][-3:]) - int(started[-3:])) % 999 <= 1, "to the millisecond"
     down = next(row for row in plain if "step-down" in row)
@@ -172,7 +179,7 @@ def test_a_run_of_a_playbook_brings_its_steps_its_window_and_what_clients_felt(b
     ]
     assert [value for _, value in shown["latency_ms"]] == [3.5, 480.5]
     assert [value for _, value in shown["acked_per_s"]] == [200.0, 0.0]
-    assert shown["end"] == instant.written(round(began_s + 7, 6) + 2)
+    assert shown["end"] == timearguments.written(round(began_s + 7, 6) + 2)
     drawn = timeline("--run", "drill-1", "-o", "table").stdout
     assert "steps " in drawn
     assert "clients wait, at most 480 ms" in drawn
@@ -197,7 +204,7 @@ def test_a_run_without_a_moment_says_nothing(began_s: float) -> None:
 def test_what_operators_typed_is_on_the_timeline_with_how_it_ended(began_s: float) -> None:
     path = state.clusters_root().parent / "audit" / "past.jsonl"
     path.parent.mkdir(parents=True)
-    at = {second: instant.written(began_s + second) for second in (-9e8, 0, 3, 4, 5)}
+    at = {second: timearguments.written(began_s + second) for second in (-9e8, 0, 3, 4, 5)}
     records = [
         {"what": "intent", "run": "a", "time": at[3], "user": "kim", "line": "node kill 3"},
         {"what": "outcome", "run": "a", "time": at[4], "exit_code": 0, "seconds": 1.0},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esctl.clusters.backends.interface import RunState
-from esctl.playbook import inputs, plan, reading, standing
+from esctl.playbook import clustervalues, inputs, plan, reading
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, ActionKind
@@ -246,7 +246,7 @@ def test_the_status_of_a_survey_has_every_name_of_the_catalogue() -> None:
     from esctl.playbook.names import CATALOGUE, STATUS
     from esctl.playbook.types import Type, type_of
 
-    values = {"status": standing.status(ONE_DOWN), "cluster": standing.cluster(ONE_DOWN)}
+    values = {"status": clustervalues.status(ONE_DOWN), "cluster": clustervalues.cluster(ONE_DOWN)}
     wanted = {n: e for n, e in CATALOGUE.items() if n in STATUS or n.startswith("cluster.")}
     for name, entry in wanted.items():
         for number in ("1", "3"):
@@ -257,7 +257,7 @@ def test_the_status_of_a_survey_has_every_name_of_the_catalogue() -> None:
 def test_the_status_tells_who_leads_who_is_down_and_who_lags() -> None:
     paused = report(3, RunState.PAUSED, role=None)
     now = survey(report(1, role="leader", term=4), report(2, term=4, next_offset=3), paused)
-    found = standing.status(now)
+    found = clustervalues.status(now)
     assert (found["leader"], found["up"], found["down"], found["followers"]) == (1, [1, 2], [3], [2])
     assert found["leader_last"] == [2, 1]
     assert (found["voters_up"], found["term"]) == (2, 4)
@@ -267,8 +267,8 @@ def test_the_status_tells_who_leads_who_is_down_and_who_lags() -> None:
         "up": False, "state": "paused", "role": None, "rejoining": False, "term": None, "lag_events": None,
         "faults": 0, "version": None,
     }  # fmt: skip
-    mixed = standing.status(survey(report(1, version="2.1.0"), report(2, version="2.0.0"), paused))
+    mixed = clustervalues.status(survey(report(1, version="2.1.0"), report(2, version="2.0.0"), paused))
     assert (mixed["versions"], mixed["nodes"]["1"]["version"]) == (["2.0.0", "2.1.0"], "2.1.0")
-    nobody = standing.status(NONE_UP)
+    nobody = clustervalues.status(NONE_UP)
     assert (nobody["leader"], nobody["leader_last"], nobody["voters"]) == (None, [], [1, 2, 3])
     assert nobody["quorum"]["held"] is False

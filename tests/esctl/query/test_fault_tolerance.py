@@ -8,7 +8,7 @@ from esctl.errors import QuorumNotLost, TooFewNodes
 from esctl.observe.diagnosis import ranking
 from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.monitoring import probes
-from esctl.playbook import standing
+from esctl.playbook import clustervalues
 from esctl.query import checkup, survey
 from esctl.query.survey import MAX_LAG_EVENTS, Survey
 from esctl.upkeep import readiness
@@ -51,7 +51,7 @@ def test_where_nobody_leads_nothing_is_held_however_many_answer() -> None:
     assert leaderless.counted == {1, 2, 3}
     assert leaderless.quorum_text == "3 of 3 up, 2 needed: nobody leads, nothing is acked"
     assert not leaderless.quorum_data()["held"]
-    assert not standing.status(leaderless)["quorum"]["held"]
+    assert not clustervalues.status(leaderless)["quorum"]["held"]
     quorum = next(probe for probe in probes.PROBES if probe.name == "quorum")
     reading = probes.read(quorum, seen(*leaderless.reports))
     assert reading.state is probes.ProbeState.CRITICAL
@@ -93,7 +93,7 @@ def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:
     assert probes.read(quorum, seen(ISOLATED.reports[0])).value == 0
     (obstacle,) = readiness.obstacles(ISOLATED, [2], readiness.floor_of(ISOLATED, None))
     assert "does not hear node 2" in obstacle.reason
-    table = standing.status(ISOLATED)
+    table = clustervalues.status(ISOLATED)
     assert (table["voters_up"], table["quorum"]["may_fail"]) == (2, 0)
 
 

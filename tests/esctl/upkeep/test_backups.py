@@ -31,7 +31,7 @@ from esctl.events import export
 from esctl.events.ndjson import EventReader, GoodLine
 from esctl.query.survey import Report, Survey
 from esctl.upkeep import lost
-from esctl.upkeep.backups import catalog, floor, offlinedata, taking
+from esctl.upkeep.backups import catalog, offlinedata, safetyfloor, taking
 from esctl.upkeep.backups.drill import DrillCopy, DrillFindings
 from esnode import config as node_config
 from esnode.backup.file import BackupReader
@@ -373,12 +373,12 @@ def survey_of(cluster: Cluster, *next_offsets: int | None) -> Survey:
 def test_nothing_is_cut_that_a_follower_or_the_next_restore_needs(tmp_path: Path) -> None:
     survey = survey_of(plan("a", tmp_path), 50, 30, None)
     noted = catalog.NotedBackup(tmp_path / "b", 40, "2013")
-    held = floor.needs(survey, noted)
+    held = safetyfloor.needs(survey, noted)
     assert [need.offset for need in held] == [30, 40, 50]
-    assert floor.in_the_way(held, 30) == []
-    assert [need.offset for need in floor.in_the_way(held, 45)] == [30, 40]
-    assert floor.needs(survey, None)[0].offset == 0
-    assert "no backup" in floor.needs(survey, None)[0].what
+    assert safetyfloor.in_the_way(held, 30) == []
+    assert [need.offset for need in safetyfloor.in_the_way(held, 45)] == [30, 40]
+    assert safetyfloor.needs(survey, None)[0].offset == 0
+    assert "no backup" in safetyfloor.needs(survey, None)[0].what
 
 
 # --- exports -------------------------------------------------------------------------------------

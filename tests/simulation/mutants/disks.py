@@ -6,8 +6,8 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 
 ENTRY: Final = "esnode.raft.entry"
 MEMORY: Final = "esnode.storage.memory"
-OUTLINE: Final = "esnode.storage.outline"
-STORED: Final = "esnode.storage.stored_log"
+OUTLINE: Final = "esnode.storage.logoutline"
+STORED: Final = "esnode.storage.storedlog"
 
 DISKS: Final = (
     Mutant(

@@ -9,7 +9,7 @@ LEADERSHIP: Final = "esnode.raft.leadership"
 LOG: Final = "esnode.raft.log"
 VOTING: Final = "esnode.raft.elections"
 QUORUM: Final = "esnode.raft.quorum"
-OUTLINE: Final = "esnode.storage.outline"
+OUTLINE: Final = "esnode.storage.logoutline"
 
 ELECTIONS: Final = (
     Mutant(

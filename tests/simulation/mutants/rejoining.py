@@ -8,7 +8,7 @@ CORE: Final = "esnode.raft.core"
 LEADERSHIP: Final = "esnode.raft.leadership"
 REJOIN: Final = "esnode.raft.rejoin"
 MEMORY: Final = "esnode.storage.memory"
-STORED: Final = "esnode.storage.stored_log"
+STORED: Final = "esnode.storage.storedlog"
 
 REJOINING: Final = (
     Mutant(

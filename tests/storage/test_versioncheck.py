@@ -225,7 +225,7 @@ def test_one_flipped_bit_of_a_format_is_damage_and_not_a_newer_version(
 
 
 def test_a_look_touches_nothing_of_a_directory_that_is_ours(newer: tuple[str, Path]) -> None:
-    from esnode.storage.newer import refuse_newer_directory
+    from esnode.storage.versioncheck import refuse_newer_directory
 
     engine, path = newer
     before = digests(path)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from esctl.clusters.nodelog import LogLine
-from esctl.query.shortened import Shortened, find
+from esctl.query.lostlog import Shortened, find
 from tests.esctl.situations import gone, look, node
 
 AT = "2013-01-01T11:22:33.000000Z"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from esctl.clusters.backends import holder, pidfile
+from esctl.clusters.backends import nodeprocess, pidfile
 from tests.esctl.conftest import FAKE_NODE, FakeNodes
 
 PATIENCE_S = 60.0
@@ -38,11 +38,11 @@ def test_a_node_that_was_started_by_hand_is_found_by_its_lock(fakes: FakeNodes, 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "node_started" in process.stdout.readline()
-        found = holder.holder_of(node)
+        found = nodeprocess.holder_of(node)
         assert found is not None
         assert found.pid == process.pid
         assert fakes.states() == ["running", "down", "down"]
-        assert holder.send(found, signal.SIGTERM)
+        assert nodeprocess.send(found, signal.SIGTERM)
         process.communicate()
     assert fakes.states() == ["down"] * 3
 
@@ -52,7 +52,7 @@ def test_a_node_that_has_no_lock_yet_is_found_by_its_command_line(fakes: FakeNod
     node = fakes.cluster.node(2)
     words = ["--config", node.config.name] if form == "relative" else form.format(node.config).split(" ")
     with by_hand(node.config.parent, "esnode", *words) as process:
-        assert {number: one.pid for number, one in holder.holders(fakes.cluster.nodes).items()} == {
+        assert {number: one.pid for number, one in nodeprocess.holders(fakes.cluster.nodes).items()} == {
             2: process.pid
         }
 
@@ -62,7 +62,7 @@ def test_a_process_that_only_speaks_of_a_node_is_none(fakes: FakeNodes) -> None:
     (node.data_dir / "lock").write_text(str(os.getpid()))  # a number that is somebody else's by now
     for words in (["tail", "-f", str(node.log)], ["edit", "--config", str(node.config)], [str(node.config)]):
         with by_hand(node.config.parent, *words):
-            assert holder.holders(fakes.cluster.nodes) == {}
+            assert nodeprocess.holders(fakes.cluster.nodes) == {}
 
 
 def test_a_lock_that_names_a_node_of_another_directory_is_not_believed(fakes: FakeNodes) -> None:
@@ -86,7 +86,7 @@ def test_a_process_is_waited_for_while_it_has_no_command_line_yet(
             return real(pid)
 
         monkeypatch.setattr(pidfile, "words_of", not_yet)
-        found = holder.holder_of(node)
+        found = nodeprocess.holder_of(node)
         assert found is not None
         assert found.pid == process.pid
 
@@ -94,5 +94,5 @@ def test_a_process_is_waited_for_while_it_has_no_command_line_yet(
 def test_a_process_that_is_another_one_by_now_gets_no_signal() -> None:
     facts = pidfile.facts_of(os.getpid())
     assert facts is not None
-    recycled = holder.Holder(os.getpid(), pidfile.ProcessFacts(facts.state, facts.start_ticks + 1))
-    assert not holder.send(recycled, signal.SIGKILL)
+    recycled = nodeprocess.Holder(os.getpid(), pidfile.ProcessFacts(facts.state, facts.start_ticks + 1))
+    assert not nodeprocess.send(recycled, signal.SIGKILL)

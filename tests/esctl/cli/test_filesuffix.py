@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl.cli.suffix import form_of
+from esctl.cli.filesuffix import form_of
 from esctl.errors import InvalidArgument
 from tests.esctl.commands.test_commands import Run
 
