@@ -2,9 +2,9 @@
 #   docker build -t eventstreamcore-dev . && docker run --rm -it --privileged eventstreamcore-dev
 FROM python:3.12-slim
 
-# iproute2: network namespaces; strace: fsyncs that fail; tmux: full-screen commands.
+# graphviz: make drawings; iproute2: network namespaces; strace: fsyncs that fail; tmux: full-screen commands.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git iproute2 make procps strace tmux \
+    && apt-get install -y --no-install-recommends git graphviz iproute2 make procps strace tmux \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /eventstreamcore

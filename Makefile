@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check package bench bench-peers docs site pictures lock clean
+.PHONY: help demo test fast check package bench bench-peers docs site pictures drawings lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ site: $(SITE_STAMP)  ## Build the documents as a site into build/site; a link th
 
 pictures: $(STAMP)  ## Take the pictures of the documents anew, on clusters of their own
 	@$(BIN)/python docs/make_pictures.py
+
+drawings: $(STAMP)  ## Draw the imports of esctl anew, as they were and as they are (needs graphviz)
+	@$(BIN)/python docs/make_drawings.py
 
 lock: $(STAMP)  ## Pin the newest versions that fit pyproject.toml in requirements.lock and requirements-site.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

@@ -30,21 +30,22 @@ error names its code ([errors.md](errors.md)), its cause and the next command.
 
 ## Options of every command
 
-They may stand before the command's name or after it.
+They may come before the command's name or after it.
 """
 
 _COMMANDS_TAIL: Final = """
 Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
-each with `code`, `message`, `cause` and `next`. What goes on and on prints one JSON object a line instead:
-`consume`, `logs`, `top` and `status health --watch`.
+each with `code`, `message`, `cause` and `next`. Commands that keep running print one JSON object per line
+instead: `consume`, `logs`, `top` and `status health --watch`.
 `esctl schema COMMAND` prints the JSON Schema of a command's answer.
-Plain output is tab-separated and has no headings. Control characters, ends of lines, marks that turn a text
-around, and bytes that are no UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`: a row is one line.
+Plain output is tab-separated and has no headings. Control characters, line ends, marks that change the
+direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`: a row
+is one line.
 
-A reader that leaves, as `head` does, ends what is printed, not the work: the exit code is the same without a
-reader. What cannot be written otherwise (a full disk, a closed standard output) is told at the end (ES4030),
-and the code is 1 if it would have been 0. Ctrl-C, SIGTERM and SIGHUP all end a command with a summary and
-code 130; a second Ctrl-C leaves at once.
+If the reader of a pipe leaves, as `head` does, the command prints no more but finishes its work, with the
+same exit code. If the output cannot be written for another reason (a full disk, a closed standard output),
+the command says so at the end (ES4030), and its exit code is 1 if it would have been 0. Ctrl-C, SIGTERM and
+SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits at once.
 
 | variable | what it does |
 |---|---|
@@ -58,22 +59,23 @@ code 130; a second Ctrl-C leaves at once.
 _ERRORS_HEAD: Final = f"""{NOTE}
 # Errors
 
-Each has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that what was
-asked for was certainly not done. "Unknown" means that it may have been: sending the same events again is
-safe, they keep their ids. "Checked" means that the check was made, and its answer is not yes. The exit code
-is that of an `esctl` command that ends with this error.
+Each error has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that the
+operation was certainly not done. "Unknown" means that it may have been done: send the same events again,
+which is
+safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of an
+`esctl` command that ends with this error.
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
 # Reference of playbooks
 
-What a step takes by its kind, what an expression may read, and what the linter wants. The format and the
+What a step of each kind takes, what an expression may read, and what the linter checks. The format and the
 grammar are in [playbooks.md](playbooks.md).
 """
 
 _NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
-captured value. A name that ends in `*` has more below it than is known before a command has answered. One of
-a list is `status.followers[0]`, or `status.followers.0`, counted from 0."""
+captured value. A name that ends in `*` stands for everything below it: what is there is known only when the
+command has answered. `status.followers[0]`, or `status.followers.0`, is the first of a list."""
 
 
 def commands_page() -> str:
@@ -92,9 +94,9 @@ def commands_page() -> str:
 def errors_page() -> str:
     """The whole of docs/errors.md."""
     families: list[tuple[str, type[EventStreamError]]] = [
-        ("The caller can mend it", CallerError),
-        ("An operator is needed", OperatorError),
-        ("The other end of a connection did what it may not", PeerError),
+        ("The caller can fix it", CallerError),
+        ("An operator has to act", OperatorError),
+        ("The other end of a connection broke the protocol", PeerError),
         ("A bug", EventStreamError),
     ]
     assert errors.UsageError.code in declared(), "the toolkit's errors are declared by their import"
@@ -111,7 +113,13 @@ def errors_page() -> str:
 
 def playbook_page() -> str:
     """The whole of docs/playbook-reference.md."""
-    parts = [_PLAYBOOK_HEAD, "## Kinds", "", "What stands in `with`. A `*` marks what is wanted.", ""]
+    parts = [
+        _PLAYBOOK_HEAD,
+        "## Kinds",
+        "",
+        "The arguments in `with`. A `*` marks those that are required.",
+        "",
+    ]
     for kind in kinds.TABLES:
         parts += [f"### {kind}", "", *_arguments(kinds.arguments_of(kind, {}))]
         for command in kinds.commands_of(kind):
@@ -120,7 +128,7 @@ def playbook_page() -> str:
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")
-    parts += ["", "## Rules of the linter", "", "| rule | | what it wants |", "|---|---|---|"]
+    parts += ["", "## Rules of the linter", "", "| rule | | what it demands |", "|---|---|---|"]
     parts += [f"| `{rule}` | {severity} | {what} |" for rule, (severity, what) in findings.RULES.items()]
     return "\n".join(parts) + "\n"
 

@@ -42,11 +42,11 @@ class NoCluster(OperatorError):
 
 
 class SeveralClusters(CallerError):
-    """Only a cluster that is the only one is the default."""
+    """A cluster is the default only if it is the only one."""
 
     code = "ES4004"
     title = "there are several clusters, and none was named"
-    next_step = "esctl cluster ls; then add --cluster NAME, or once for all: esctl config set cluster NAME"
+    next_step = "esctl cluster ls; then add --cluster NAME, or set a default: esctl config set cluster NAME"
 
 
 class InvalidName(CallerError):
@@ -82,7 +82,7 @@ class NodeNotRunning(OperatorError):
 
 
 class InvalidArgument(CallerError):
-    """An argument is well formed and makes no sense here."""
+    """An argument is well formed but makes no sense here."""
 
     code = "ES4009"
     title = "the argument cannot be used"
@@ -114,7 +114,7 @@ class EventNotFound(CallerError):
 
 
 class InvalidResult(CallerError):
-    """What is compared or shown is what --save wrote: the same schema, every part, numbers that can be."""
+    """The file was not written by --save: another schema, a missing part, or an impossible number."""
 
     code = "ES4013"
     title = "the file is not a result of esctl bench"
@@ -126,7 +126,7 @@ class NotComparable(CallerError):
 
     code = "ES4014"
     title = "the results do not measure the same"
-    next_step = "esctl bench compare --anyway BASE.json OTHER.json, if that is meant"
+    next_step = "esctl bench compare --anyway BASE.json OTHER.json, to compare them all the same"
 
 
 class InvalidTime(CallerError):
@@ -138,7 +138,7 @@ class InvalidTime(CallerError):
 
 
 class InvalidStorm(CallerError):
-    """What is replayed is what --save wrote: the same schema, faults that can be set, voters."""
+    """The file was not written by --save: another schema, a fault that cannot be set, or no voters."""
 
     code = "ES4016"
     title = "the file is not a schedule of esctl fault storm"
@@ -248,7 +248,7 @@ class NetnsUnavailable(OperatorError):
 
     code = "ES4110"
     title = "network namespaces cannot be used here"
-    next_step = "esctl cluster up NAME --backend process; or mend what is missing, and run it as root"
+    next_step = "esctl cluster up NAME --backend process; or fix what is missing, and run it as root"
 
 
 class NetworkRefused(OperatorError):
@@ -355,7 +355,7 @@ class QuorumNotLost(OperatorError):
 
 
 class SurvivorDistrusted(OperatorError):
-    """The node whose log is to go on cannot be believed, or another one has more; nothing was changed."""
+    """The log of the chosen node cannot be trusted, or another node has more; nothing was changed."""
 
     code = "ES4404"
     title = "refused: that node's log is not the one to go on with"
@@ -439,11 +439,11 @@ class InvalidSetting(CallerError):
 
     code = "ES4121"
     title = "the configuration is not valid"
-    next_step = "mend what the message names, then type the command again"
+    next_step = "fix what the message names, then run the command again"
 
 
 class NoSchema(CallerError):
-    """A command of that name is not there, or prints no JSON."""
+    """There is no command of that name, or it prints no JSON."""
 
     code = "ES4122"
     title = "there is no such schema"
@@ -477,7 +477,7 @@ class NeverRecovered(VerdictFailed):
 def family_of(error: type[EventStreamError]) -> str:
     """Whose turn it is, in words."""
     if issubclass(error, CallerError):
-        return "the caller can mend it"
+        return "the caller can fix it"
     if issubclass(error, OperatorError):
         return "an operator is needed"
     return "the other end of a connection broke the protocol" if error.code.startswith("ES2") else "a bug"

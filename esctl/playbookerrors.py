@@ -106,7 +106,7 @@ class CannotRepeat(OperatorError):
 
 
 class InvalidPlaybook(CallerError):
-    """The file is no playbook, or not one that can be run: the message names all that is wrong."""
+    """The file is not a playbook that can be run: the message names everything that is wrong."""
 
     code = "ES4501"
     title = "the playbook cannot be read"
@@ -124,7 +124,7 @@ class InvalidExpression(CallerError):
 
 
 class NotEvaluable(CallerError):
-    """An expression compares what differs in type, orders null, or is neither true nor false."""
+    """An expression compares values of different types, orders null, or is neither true nor false."""
 
     code = "ES4503"
     title = "the expression has no value"
@@ -132,7 +132,7 @@ class NotEvaluable(CallerError):
 
 
 class UnknownValue(NotEvaluable):
-    """An expression reads a name that is not there, or not yet: nothing can be said about it."""
+    """An expression reads a name that does not exist, or not yet, so it has no value."""
 
     code = "ES4504"
     title = "the expression reads what is not there"
@@ -155,11 +155,11 @@ class InvalidInput(CallerError):
 
 
 class UnsafePlaybook(CallerError):
-    """The playbook can be read, and the linter has found an error in it."""
+    """The playbook can be read, but the linter has found an error in it."""
 
     code = "ES4507"
     title = "the playbook has errors"
-    next_step = "mend what the findings name, then: esctl playbook lint FILE"
+    next_step = "fix what the findings name, then: esctl playbook lint FILE"
 
 
 class UnplannableStep(OperatorError):

@@ -25,7 +25,7 @@ class EventStreamError(Exception):
 
 
 class CallerError(EventStreamError):
-    """The caller of the library or the sender of the request can mend it."""
+    """The caller of the library or the sender of the request can fix it."""
 
 
 class PeerError(EventStreamError):

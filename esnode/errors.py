@@ -18,7 +18,7 @@ from esnode.errorfamilies import first_of as first_of
 
 
 class InvalidEvent(CallerError):
-    """An event lacks `id`, `source`, or is no object, or holds what CBOR cannot carry."""
+    """An event is not an object, lacks `id` or `source`, or holds a value that CBOR cannot carry."""
 
     code = "ES1001"
     title = "the event is not a CloudEvent that can be stored"
@@ -34,7 +34,7 @@ class EventTooLarge(CallerError):
 
 
 class InvalidRequest(CallerError):
-    """A request whose fields contradict each other or a limit."""
+    """The fields of a request contradict each other or exceed a limit."""
 
     code = "ES1003"
     title = "the request is not valid"
@@ -70,7 +70,7 @@ class ProducerFenced(CallerError):
 
     code = "ES1030"
     title = "another process has opened the producer session by its name"
-    next_step = "stop this one; or, if it is the one that is to go on, connect anew with the same name"
+    next_step = "stop this one; or, if this one should continue, connect again with the same name"
 
 
 class ProducersFull(CallerError):
@@ -78,7 +78,7 @@ class ProducersFull(CallerError):
 
     code = "ES1031"
     title = "there are too many named producer sessions"
-    next_step = "use names again instead of making new ones; a name that nobody uses is let go after a week"
+    next_step = "reuse names instead of making new ones; an unused name expires after a week"
 
 
 class OffsetAfterRestore(OffsetOutOfRange):
@@ -101,7 +101,7 @@ class Busy(CallerError):
 
 
 class TooManyConnections(Busy):
-    """A node serves so many connections, and so many of one address."""
+    """A node limits how many connections it serves, and how many from one address."""
 
     code = "ES1040"
     title = "the node has too many connections"
@@ -109,7 +109,7 @@ class TooManyConnections(Busy):
 
 
 class FramesFull(Busy):
-    """Too many large frames are on their way to the node and not whole."""
+    """Too many large frames have only partly arrived at the node."""
 
     code = "ES1041"
     title = "the node has no memory for another large frame"
@@ -342,7 +342,7 @@ class InvalidConfig(OperatorError):
 
     code = "ES3001"
     title = "the configuration is not valid"
-    next_step = "mend the file; `esctl docs deployment` lists every key"
+    next_step = "fix the file; `esctl docs deployment` lists every key"
 
 
 class AddressTaken(OperatorError):
@@ -354,7 +354,7 @@ class AddressTaken(OperatorError):
 
 
 class FaultsNotAllowed(OperatorError):
-    """The node was started without `[faults] allowed = true`: it breaks nothing on purpose."""
+    """The node was started without `[faults] allowed = true`, so it refuses every fault."""
 
     code = "ES3003"
     title = "the node was not started with faults allowed"
@@ -399,11 +399,11 @@ class DamagedRecord(OperatorError):
 
     code = "ES3104"
     title = "a stored or received record is damaged"
-    next_step = "start the node again: with other nodes beside it, it repairs itself from them"
+    next_step = "start the node again: it repairs itself from the other nodes, if there are any"
 
 
 class UnsafeRepair(OperatorError):
-    """The log is damaged and another node is not whole either: it stays until a person decides."""
+    """The log is damaged and another node is not sound either: nothing is changed until a person decides."""
 
     code = "ES3133"
     title = "the log is damaged, and another node's is not whole either"
@@ -411,7 +411,7 @@ class UnsafeRepair(OperatorError):
 
 
 class CopiedDirectory(OperatorError):
-    """The data directory is a copy: perhaps an old one, that forgets what the node has acked since."""
+    """The data directory is a copy, perhaps an old one without what the node has acked since."""
 
     code = "ES3106"
     title = "the data directory is a copy"
@@ -419,10 +419,10 @@ class CopiedDirectory(OperatorError):
 
 
 class DistrustedDirectory(OperatorError):
-    """The data directory has the marker `rejoining`, and what was asked needs one that can be believed."""
+    """The data directory has the marker `rejoining`, and the operation needs one that can be trusted."""
 
     code = "ES3107"
-    title = "the data directory is marked as one that cannot be believed"
+    title = "the data directory is marked as one that cannot be trusted"
     next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
 
 
@@ -444,7 +444,7 @@ class DamagedBackup(OperatorError):
 
 
 class HistoryConflict(OperatorError):
-    """Two nodes have committed different histories: one of the two has lost what it had, or made it up."""
+    """Two nodes have committed different histories: one of them lost entries, or made some up."""
 
     code = "ES3120"
     title = "two nodes contradict each other about what is committed"
@@ -467,7 +467,7 @@ class HistoryConflict(OperatorError):
 
 
 class NothingToDamage(OperatorError):
-    """A stopped node's files were to be damaged on purpose, and hold nothing that would be missed."""
+    """A stopped node's files were to be damaged on purpose, but they hold nothing worth damaging."""
 
     code = "ES3108"
     title = "there is nothing in the files that could be damaged"

@@ -335,6 +335,27 @@ def test_a_figure_in_a_document_is_the_one_of_the_code(name: str, words: str) ->
     assert words in document(name).text
 
 
+def without_brackets(cell: str) -> str:
+    return re.sub(r" \([^)]*\)", "", cell)
+
+
+def test_the_first_page_has_the_figures_of_other_systems_as_they_were_measured() -> None:
+    """The closed loop tells the row; the other cells are those of that row, without their spread."""
+    measured = {row[2]: row for row in document("docs/performance.md").rows("Other systems")}
+    shown = document("README.md").rows("Beside others")
+    assert len(shown) == 6
+    for system, _, closed_loop, latency, memory, killed in shown:
+        row = measured[closed_loop]
+        assert [latency, memory] == [without_brackets(row[4]), row[5]], system
+        first, *others = killed.split("; ")
+        assert first == without_brackets(row[6]), system
+        for other in others:  # "315 ms with 20/200 ms timers"
+            figure, _, settings = other.partition(" with ")
+            (row,) = [row for row in measured.values() if settings in row[0]]
+            assert figure == without_brackets(row[6]), system
+            assert row[0].startswith(system.split()[0].rstrip(",")), system
+
+
 # --- programs -----------------------------------------------------------------------------------
 
 

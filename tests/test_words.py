@@ -14,7 +14,7 @@ TOOLKIT: Final = [
     *(ROOT / "esctl").rglob("*.json"),
     *(ROOT / "playbooks").glob("*.toml"),
 ]
-DOCUMENTS: Final = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
+DOCUMENTS: Final = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
 EVERYTHING: Final = [*TOOLKIT, *DOCUMENTS, *(ROOT / "esnode").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
 
 OF_THE_TOOLKIT: Final = {
@@ -39,7 +39,21 @@ ANYWHERE: Final = {
     r"keepers?": "checkpointer, watchdog",
     r"at the begin": "at the beginning",
     r"(this|other|rest of the|called by the) rooms?": "package, module",
+    r"clusters? that can go": "a cluster that you can destroy",
+    r"is a witness for a node|let it in that one of them": "say who confirms what",
+    r"(number|name) it so": "name of, number of",
+    r"cannot be believed": "cannot be trusted",
+    r"begin there": "start time",
 }
+SHOWN: Final = {
+    r"so many (events )?a second": "rate, in events per second",
+    r"(measure|wait|send|after|for|last) so (long|often)": "duration, time to wait, number of times",
+    r"as fast as it goes": "as fast as possible",
+    r"in any case of letters": "upper and lower case are the same",
+    r"if not told": "by default",
+    r"mend": "fix",
+}
+"""Turns that are plain enough in a comment, and not where a user reads them."""
 EXCEPT: Final = {"CHANGELOG.md"}
 """It says what was, in the words of then."""
 
@@ -73,6 +87,11 @@ def test_the_toolkit_uses_the_terms_of_its_field() -> None:
 
 def test_texts_are_in_words_that_everybody_knows() -> None:
     assert found(ANYWHERE, EVERYTHING) == []
+
+
+def test_the_help_of_every_command_says_what_an_option_is() -> None:
+    pages = [path for path in DOCUMENTS if path.name in ("commands.md", "errors.md", "playbook-reference.md")]
+    assert found(SHOWN, [*pages, *(ROOT / "playbooks").glob("*.toml")]) == []
 
 
 def test_a_banned_turn_is_seen() -> None:

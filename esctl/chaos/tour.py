@@ -20,6 +20,7 @@ from esctl.events.inputs import open_input
 from esctl.events.ndjson import EventReader, GoodLine
 from esctl.events.producer import ProducedData, Producer, ProduceTally, Watch, produce
 from esctl.query.leader import wait_for_leader
+from esctl.ui.formatting import quantity
 from esctl.ui.progress import Progress
 from esctl.ui.values import Count, Milliseconds, NodeId
 from esctl.verify.audit import Audit, audit
@@ -254,7 +255,7 @@ class Tour:
             await self._backend.start(self._cluster, [number], START_TIMEOUT_S)
             behind = await self._caught_up(number)
         took_s = trio.current_time() - begun
-        caught_up = "and has caught up" if not behind else f"and is {behind:,} events behind"
+        caught_up = "and has caught up" if not behind else f"and is {quantity(behind, 'event')} behind"
         self._guide.done(f"node {number} runs again {caught_up}", f"{took_s:.1f} s")
 
     async def _caught_up(self, number: int) -> int:

@@ -22,41 +22,39 @@ ClusterArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]",
-        help="Name the cluster; --cluster does the same",
+        help="Cluster name; --cluster does the same",
         show_default=False,
         autocompletion=state.names_that_begin,
     ),
 ]
 NodeArgument = Annotated[
     int,
-    typer.Argument(metavar="ID", help="Number the node, from 1 on", min=1, autocompletion=candidates.nodes),
+    typer.Argument(metavar="ID", help="Node number, from 1 on", min=1, autocompletion=candidates.nodes),
 ]
 MAX_NODES: Final = 15
 """Of a cluster on one machine."""
-Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Make so many, an odd number")]
+Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Number of nodes; must be odd")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Keep configuration, data and logs there")
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Directory for configuration, data and logs")
 ]
-Engine = Annotated[Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Store with it")]
+Engine = Annotated[Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Storage engine")]
 BasePort = Annotated[
-    int | None, typer.Option("--base-port", min=1024, max=65_000, help="Use the ports from here on")
+    int | None, typer.Option("--base-port", min=1024, max=65_000, help="First port; the others follow it")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and do nothing")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
 StartTimeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Wait so long for the nodes to answer")
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time to wait for the nodes to answer")
 ]
 StopTimeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after so long")
+    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after this time")
 ]
 UpkeepTimeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Wait so long for nodes, each time"),
+    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time to wait for a node, at each step"),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(
-        "--since", metavar="TIME", help="Begin there: 2026-03-01T09:15:00Z, 09:15 (UTC), or 10m ago"
-    ),
+    typer.Option("--since", metavar="TIME", help="Start time: 2026-03-01T09:15:00Z, 09:15 (UTC), or 10m ago"),
 ]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End before that time")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End time")]

@@ -57,7 +57,7 @@ ROWS: Final = (
     Row("docs", "Print the documents: operations, guarantees, faults and others", "Learn"),
     Row("schema", "Print the JSON Schema of what a command answers", "Learn", hidden=True),
     Row("completion", "Print the completion script for a shell", "Learn", hidden=True),
-    Row("version", "Show the versions of esctl and of what it runs on", "Learn"),
+    Row("version", "Show the versions of esctl, Python and its libraries", "Learn"),
 )
 ROW_BY_NAME: Final = {row.name: row for row in ROWS}
 SHOWN: Final = tuple(row for row in ROWS if not row.hidden)

@@ -64,14 +64,14 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster", "-c", metavar="NAME", rich_help_panel=SHARED_PANEL, show_default=False,
-        help="Name the cluster; needed where there are several", autocompletion=state.names_that_begin,
+        help="Cluster to use; needed if there are several", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[
     Output | None,
     typer.Option(
         "--output", "-o", rich_help_panel=SHARED_PANEL, show_default=False,
-        help="Print a table, JSON, or plain text; a pipe gets plain text",
+        help="Form of the output; a pipe gets plain text by default",
     ),
 ]  # fmt: skip
 JsonOption = Annotated[

@@ -153,7 +153,7 @@ def load(name: str) -> Cluster:
         raise ClusterNotFound(f"there is no cluster {name}; there are: {others}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateUnreadable(
-            f"{path} cannot be used: {type(error).__name__}: {error}",
+            f"{path} cannot be used: {_why_unusable(error)}",
             next_step=f"put the file back, or: esctl cluster destroy {name} --confirm {name}",
         ) from error
 
@@ -267,6 +267,21 @@ def locked(name: str, waiting: Callable[[str], None]) -> Iterator[None]:
             waiting("another esctl is changing this; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _why_unusable(error: Exception) -> str:
+    """What is wrong with a description, without Python's own words."""
+    match error:
+        case OSError():
+            return f"it cannot be read: {error.strerror}"
+        case UnicodeDecodeError():
+            return "it is not text in UTF-8"
+        case json.JSONDecodeError():
+            return f"it is not JSON: line {error.lineno}, column {error.colno}"
+        case KeyError():
+            return f"it does not say {error.args[0]!r}"
+        case _:
+            return "a value in it is not what belongs there"
 
 
 def _from_json(document: dict[str, object]) -> Cluster:

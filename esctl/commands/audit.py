@@ -68,13 +68,17 @@ class IntactAnswer(TypedDict):
 def audit(
     run: Invocation,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="From then on: 2h ago, or 2026-01-31T04:00Z")
+        str | None, typer.Option("--since", metavar="TIME", help="Start time: 2h ago, or 2026-01-31T04:00Z")
     ] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="What this user has run")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="NAME", help="Show only what this user has run")
+    ] = None,
     machine: Annotated[
-        bool, typer.Option("--machine", help="What was about no cluster, such as the configuration")
+        bool, typer.Option("--machine", help="Show what concerned no cluster, such as the configuration")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Say where it was edited or cut")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check whether the audit log was edited or cut, and where")
+    ] = False,
 ) -> Answer[EntriesAnswer | IntactAnswer]:
     """Show who changed what: commands, users, times and outcomes"""
     wanted = AuditLog(auditlog.MACHINE if machine else _name(run))

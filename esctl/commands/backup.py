@@ -27,6 +27,7 @@ from esctl.errors import (
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
+from esctl.ui.formatting import quantity
 from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ if TYPE_CHECKING:
     from esnode.backup.manifest import Manifest
 
 app = new_typer()
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Name the backup", show_default=False)]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Backup file", show_default=False)]
 DirectoryArgument = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", help="Look there; by default where backups go by themselves")
+    Path | None, typer.Argument(metavar="[DIR]", help="Directory; by default, the one that backups go to")
 ]
 
 
@@ -57,17 +58,17 @@ def create(
     run: Invocation,
     into: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Write it there: a new file, or a directory"),
+        typer.Option("--save", metavar="FILE", help="File to write, which must be new, or directory"),
     ] = None,
     from_node: Annotated[
-        int | None, typer.Option("--from-node", metavar="ID", min=1, help="Read this node's log")
+        int | None, typer.Option("--from-node", metavar="ID", min=1, help="Node whose log is read")
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Read the directory of --from-node, which is stopped")
+        bool, typer.Option("--offline", help="Read the directory of --from-node while that node is stopped")
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[BackupData | PlannedBackupAnswer]":
-    """Write everything that was acked so far into one file, from a cluster that goes on working"""
+    """Write everything acked so far into one file, while the cluster goes on working"""
     from esctl.upkeep.backups import catalog, taking  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
@@ -83,7 +84,7 @@ def create(
     state.make_directory(path.parent)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
     catalog.note(cluster, path)
-    views: list[View] = [Line(f"backed up {manifest.events:,} events into {path}", Tone.GOOD)]
+    views: list[View] = [Line(f"backed up {quantity(manifest.events, 'event')} into {path}", Tone.GOOD)]
     return Answer(
         _data(path, manifest), [*views, *_views(manifest), _next(f"esctl backup verify {quoted(path)}")]
     )
@@ -91,7 +92,7 @@ def create(
 
 @command(app, "verify")
 def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]":
-    """Read all of a backup: digests, checksums, order, and whether its state can be rebuilt"""
+    """Check a whole backup: digests, checksums, order, and whether its state can be rebuilt"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
 
     _must_be_there(file)
@@ -112,7 +113,7 @@ def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]"
 def restore(
     run: Invocation,
     file: FileArgument,
-    name: Annotated[str, typer.Option("--name", metavar="NEW", help="Name the new cluster")],
+    name: Annotated[str, typer.Option("--name", metavar="NEW", help="Name of the new cluster")],
     nodes: Nodes = 3,
     data_dir: DataDir = None,
     storage: Engine = "sqlite",
@@ -120,7 +121,7 @@ def restore(
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRestoreAnswer | RestoreAnswer]":
-    """Make a new cluster of a backup, with all events and all that deduplication knew; and start it"""
+    """Create a cluster from a backup, with all its events and all that deduplication knew, and start it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
     from esctl.upkeep.backups.starting import start_and_elect
 
@@ -152,7 +153,10 @@ def restore(
     with run.changing(name) as cluster, run.terminal.progress(f"starting {nodes} nodes of {name}"):
         leader = run.trio(lambda: start_and_elect(backend, cluster, timeout))
     views: list[View] = [
-        Line(f"cluster {name} has the {manifest.events:,} events of {file}; node {leader} leads", Tone.GOOD),
+        Line(
+            f"cluster {name} has the {quantity(manifest.events, 'event')} of {file}; node {leader} leads",
+            Tone.GOOD,
+        ),
         Fields(
             [
                 ("epoch", epoch),
@@ -179,12 +183,12 @@ def restore(
 def drill(
     run: Invocation,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Try this backup, not a new one")
+        Path | None, typer.Option("--file", metavar="FILE", help="Backup to restore; by default, a new one")
     ] = None,
     storage: Engine = "sqlite",
     timeout: StartTimeout = 30.0,
 ) -> "Answer[BackupDrillAnswer]":
-    """Restore into a throw-away cluster and compare it, node by node, with the one that goes on"""
+    """Restore into a throw-away cluster and compare it, node by node, with the running one"""
     from esctl.upkeep.backups.rehearsal import rehearse  # loaded late: it brings trio and the storage
 
     return _drill_answer(run.cluster().name, rehearse(run, run.cluster(), file, storage, timeout))
@@ -235,12 +239,12 @@ def prune(
     run: Invocation,
     directory: DirectoryArgument = None,
     keep: Annotated[
-        int, typer.Option("--keep", metavar="N", min=1, help="Keep the newest N of each cluster")
+        int, typer.Option("--keep", metavar="N", min=1, help="Number of backups to keep of each cluster")
     ] = 7,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PruneAnswer]":
-    """Remove the oldest backups of each cluster; what is damaged stays for you to look at"""
+    """Remove the oldest backups of each cluster; damaged ones stay for you to look at"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     listed = catalog.listed(directory or catalog.default_directory())

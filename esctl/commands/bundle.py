@@ -52,10 +52,13 @@ class BundleAnswer(BundleData):
 def bundle(
     run: Invocation,
     into: Annotated[
-        Path, typer.Option("--save", metavar="FILE", help="Write the archive there, such as help.tar.gz")
+        Path, typer.Option("--save", metavar="FILE", help="Archive to write, such as help.tar.gz")
     ],
     log_mib: Annotated[
-        int, typer.Option("--log-mib", metavar="MIB", min=1, max=64, help="So much of the end of each log")
+        int,
+        typer.Option(
+            "--log-mib", metavar="MIB", min=1, max=64, help="Megabytes (MiB) of each log, from its end"
+        ),
     ] = 2,
     dry_run: DryRun = False,
 ) -> Answer[PlannedBundleAnswer | BundleAnswer]:

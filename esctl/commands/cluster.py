@@ -80,7 +80,7 @@ def up(
     base_port: BasePort = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        typer.Option("--log-level", help="Log from this level on"),
+        typer.Option("--log-level", help="Lowest level that is logged"),
     ] = "info",
     faults: Annotated[
         bool, typer.Option("--faults", help="Let esctl fault break it on purpose; never in production")
@@ -128,7 +128,7 @@ def start(
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedStartAnswer | StartedAnswer]":
-    """Start the nodes that are down, on the ports and with the data they had"""
+    """Start the nodes that are down, with the ports and the data they had"""
     with run.changing(name) as cluster:
         processes = backend_named(cluster.backend).nodes(cluster)
         down = [p.node.id for p in processes if p.state is RunState.DOWN]
@@ -169,7 +169,10 @@ def restart(
     name: ClusterArgument = None,
     rolling: Annotated[
         bool,
-        typer.Option("--rolling", help="One node at a time, the leader last; events are taken all along"),
+        typer.Option(
+            "--rolling",
+            help="Restart one node at a time, the leader last; the cluster serves clients meanwhile",
+        ),
     ] = False,
     timeout: UpkeepTimeout = 60.0,
     yes: Yes = False,
@@ -236,7 +239,9 @@ def _roll(
 def destroy(
     run: Invocation,
     name: ClusterArgument = None,
-    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="Cluster name, to confirm")
+    ] = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
     """Stop every node and delete all its data, for ever"""
@@ -284,14 +289,17 @@ def _destroy_unreadable(
 def recover(
     run: Invocation,
     from_node: Annotated[
-        int, typer.Option("--from-node", metavar="ID", min=1, help="Go on with the log of this node")
+        int,
+        typer.Option("--from-node", metavar="ID", min=1, help="Node whose log the cluster continues with"),
     ],
     name: ClusterArgument = None,
-    confirm: Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the name")] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="Cluster name, to confirm")
+    ] = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRecoveryAnswer | RecoveredAnswer]":
-    """Go on with one node's log when a majority is gone for good: what only the others had is lost"""
+    """Continue with one node's log when a majority is gone for good: what only the others had is lost"""
     from esctl.upkeep import lost, recovery, telling  # loaded late: they bring trio and the storage
     from esctl.upkeep.backups import offlinedata
 
@@ -365,7 +373,7 @@ def wait(
     run: Invocation,
     name: ClusterArgument = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long")
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after this time")
     ] = 30.0,
 ) -> "Answer[LeaderlessAnswer | WaitAnswer]":
     """Wait until the cluster has a leader"""

@@ -67,16 +67,15 @@ class CompactAnswer(TypedDict):
 @command(app, "compact")
 def compact(
     run: Invocation,
-    before: Annotated[
-        int, typer.Option("--before", metavar="OFFSET", min=1, help="Keep the events from this offset on")
-    ],
+    before: Annotated[int, typer.Option("--before", metavar="OFFSET", min=1, help="First offset to keep")],
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="NAME", help="Cut below the safety floor, too")
+        str | None,
+        typer.Option("--confirm", metavar="NAME", help="Cluster name, to cut below the safety floor too"),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer[CompactAnswer | PlannedCompactionAnswer]:
-    """Let go of the events before an offset, as far as followers and backups have them"""
+    """Delete the events before an offset, as far as followers and backups have them"""
     from esctl.query import survey as surveys
     from esctl.upkeep.backups import catalog, safetyfloor  # loaded late: they bring trio and the client
 

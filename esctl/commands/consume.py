@@ -46,21 +46,21 @@ def consume(
             metavar="OFFSET",
             min=0,
             show_default=False,
-            help="Begin here; by default with the first event that is kept",
+            help="First offset; by default, the first event that is kept",
         ),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
     ] = None,
     node: Annotated[
         int | None,
-        typer.Option("--node", metavar="ID", min=1, help="Read what this node has, which may be old"),
+        typer.Option("--node", metavar="ID", min=1, help="Node to read from; what it has may be old"),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as events come, until Ctrl-C")
+        bool, typer.Option("--follow", "-f", help="Print new events as they come, until Ctrl-C")
     ] = False,
 ) -> None:
-    """Print events, one a line, from an offset on; by default all that were acked before"""
+    """Print events, one per line, from an offset on; by default all that are acked by now"""
     from esctl.query.following import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

@@ -37,7 +37,7 @@ class DedupAnswer(TypedDict):
 
 @command(app, "dedup")
 def dedup(run: Invocation) -> Answer[DedupAnswer]:
-    """Show how many events each node remembers, for how long, and whether the bound was met"""
+    """Show how many events each node remembers, for how long, and whether the table was ever full"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

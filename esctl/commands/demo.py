@@ -37,10 +37,10 @@ LINE_WIDTH: Final = 58
 @command(app, "demo", impact="rw")
 def demo(
     run: Invocation,
-    keep: Annotated[bool, typer.Option("--keep", help="Let the cluster run on at the end")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the cluster running at the end")] = False,
     source: Annotated[
         Path | None,
-        typer.Option("--input", metavar="FILE", help="Send these events instead of the flights"),
+        typer.Option("--input", metavar="FILE", help="File of events to send instead of the flights"),
     ] = None,
 ) -> "Answer[DemoAnswer]":
     """Take the tour: three nodes, 27,004 real events, a killed leader, and the proof that nothing was lost"""

@@ -41,7 +41,7 @@ def docs(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Such as: operations",
+            help="Name, such as: operations",
             show_default=False,
             autocompletion=candidates.documents,
         ),

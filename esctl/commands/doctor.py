@@ -31,10 +31,10 @@ class DoctorAnswer(TypedDict):
 def doctor(
     run: Invocation,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Measure the disk of this directory")
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Directory whose disk is measured")
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Remove what certainly belongs to nobody; never data")
+        bool, typer.Option("--fix", help="Remove leftovers that certainly belong to nobody; never data")
     ] = False,
 ) -> Answer[DoctorAnswer]:
     """Check that this machine can run a cluster"""

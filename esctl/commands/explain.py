@@ -45,7 +45,7 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CODE]", help="Such as ES1203", show_default=False, autocompletion=candidates.codes
+            metavar="[CODE]", help="Code, such as ES1203", show_default=False, autocompletion=candidates.codes
         ),
     ] = None,
 ) -> Answer[ErrorsAnswer | ErrorAnswer]:

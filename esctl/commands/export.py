@@ -39,17 +39,23 @@ DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 def export(
     run: Invocation,
     to: Annotated[
-        Path, typer.Option("--save", metavar="FILE", help="Write FILE.db for SQLite, or FILE.ndjson[.gz]")
+        Path,
+        typer.Option("--save", metavar="FILE", help="File to write: FILE.db for SQLite, or FILE.ndjson[.gz]"),
     ],
     from_offset: Annotated[
         int | None,
-        typer.Option("--from", metavar="OFFSET", min=0, help="Begin here; a database goes on by itself"),
+        typer.Option(
+            "--from",
+            metavar="OFFSET",
+            min=0,
+            help="First offset; by default, a database continues where it ended",
+        ),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
     ] = None,
     where_source: Annotated[
-        str | None, typer.Option("--where-source", metavar="SOURCE", help="Take only events of this source")
+        str | None, typer.Option("--where-source", metavar="SOURCE", help="Export only events of this source")
     ] = None,
 ) -> Answer[ExportAnswer]:
     """Copy events into an SQLite database, or into lines of JSON"""

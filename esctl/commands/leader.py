@@ -58,7 +58,7 @@ CONFIRM_TIMEOUT_S: Final = 5.0
 
 @command(app, "show")
 def show(run: Invocation) -> Answer[LeaderAnswer]:
-    """Show which node leads, and what becomes of the quorum when it fails"""
+    """Show which node leads, and what the quorum would be without it"""
     survey = _survey(run)
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
@@ -94,13 +94,13 @@ def transfer(
             "--to",
             metavar="ID",
             min=1,
-            help="Choose the new leader; the best follower by default",
+            help="New leader; by default, the best follower",
             autocompletion=candidates.nodes,
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTransferAnswer | TransferAnswer]:
-    """Hand the leadership to another node; nothing is lost and hardly anything waits"""
+    """Hand the leadership to another node; nothing is lost, and clients hardly notice"""
     if to is not None:
         run.cluster().node(to)  # a number that does not exist is said before anything else
     survey = _survey(run)

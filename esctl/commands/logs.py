@@ -39,31 +39,33 @@ class LogRecord(TypedDict):
 def logs(
     run: Invocation,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as the nodes write, until Ctrl-C")
+        bool, typer.Option("--follow", "-f", help="Print new lines as the nodes write them, until Ctrl-C")
     ] = False,
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        typer.Option("--level", help="Show this level and graver ones"),
+        typer.Option("--level", help="Lowest level to show"),
     ] = "debug",
     node: Annotated[
         list[int] | None,
         typer.Option(
-            "--node", metavar="ID", help="Show this node; may be repeated", autocompletion=candidates.nodes
+            "--node", metavar="ID", help="Node to show; repeatable", autocompletion=candidates.nodes
         ),
     ] = None,
     tail: Annotated[
-        int | None, typer.Option("--tail", min=0, metavar="LINES", help="Begin with so many lines at the end")
+        int | None,
+        typer.Option("--tail", min=0, metavar="LINES", help="Show only this many lines from the end first"),
     ] = None,
     since: Since = None,
     until: Until = None,
     event: Annotated[
         list[str] | None,
-        typer.Option(
-            "--event", metavar="KIND", help="Show events of this kind, such as fault_*; may be repeated"
-        ),
+        typer.Option("--event", metavar="KIND", help="Kind of events to show, such as fault_*; repeatable"),
     ] = None,
     grep: Annotated[
-        str, typer.Option("--grep", metavar="TEXT", help="Show lines with this text, in any case of letters")
+        str,
+        typer.Option(
+            "--grep", metavar="TEXT", help="Text that a line must contain; upper and lower case are the same"
+        ),
     ] = "",
 ) -> None:
     """Show the logs of all nodes, merged by time"""

@@ -100,10 +100,10 @@ def start(
     number: NodeArgument,
     timeout: StartTimeout = 30.0,
     rejoin: Annotated[
-        bool, typer.Option("--rejoin", help="Its data is not its latest: fetch the log from the others")
+        bool, typer.Option("--rejoin", help="Its data is not the latest: fetch the log from the others")
     ] = False,
     trust_copy: Annotated[
-        bool, typer.Option("--trust-copy", help="Its data was moved while it was stopped, and is its latest")
+        bool, typer.Option("--trust-copy", help="Its data was moved while it was stopped, and is the latest")
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
@@ -184,14 +184,14 @@ def drain(
             "--to",
             metavar="ID",
             min=1,
-            help="Hand the leadership to it; the best follower by default",
+            help="Node that takes over the leadership; by default, the best follower",
             autocompletion=candidates.nodes,
         ),
     ] = None,
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDrainAnswer | NodeData | DrainedAnswer]":
-    """Take a node out of service: wait until it can be spared, hand over, stop it; start is the way back"""
+    """Take a node out of service: wait until it can be spared, hand over, stop it; `start` brings it back"""
     from esctl.upkeep import leave, telling  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
@@ -219,13 +219,13 @@ def replace(
     number: NodeArgument,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Keep its data there from now on: an empty directory"),
+        typer.Option("--data-dir", metavar="DIR", help="Empty directory for its data from now on"),
     ] = None,
     discard: Annotated[
         bool, typer.Option("--discard", help="Delete the old data once the node holds what the others hold")
     ] = False,
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="NAME", help="Repeat the cluster's name, for --discard")
+        str | None, typer.Option("--confirm", metavar="NAME", help="Cluster name, needed for --discard")
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read all logs at the end and compare their hashes")
@@ -233,7 +233,7 @@ def replace(
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedReplacementAnswer | ReplacedAnswer]":
-    """Give a node an empty disk, and let it fetch its log from the others; the old data is kept"""
+    """Give a node an empty directory, and let it fetch its log from the others; the old data is kept"""
     from esctl.upkeep import telling  # loaded late: it brings trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
@@ -318,7 +318,7 @@ def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":
 def kill(
     run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
-    """End a node without warning (SIGKILL)"""
+    """Kill a node without warning (SIGKILL)"""
 
     def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
         return {**head, "pid": run.trio(lambda: backend.kill(cluster, number))}
@@ -342,7 +342,7 @@ def pause(
 def resume(
     run: Invocation, number: NodeArgument, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
-    """Let a paused node go on (SIGCONT)"""
+    """Resume a paused node (SIGCONT)"""
 
     def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
         return {**head, "pid": backend.resume(cluster, number)}

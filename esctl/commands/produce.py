@@ -14,6 +14,7 @@ import typer
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
+from esctl.ui.formatting import quantity
 from esnode.errors import (
     EventStreamError,
     InvalidEvent,
@@ -50,17 +51,17 @@ class ProduceSettings:
 def produce(
     run: Invocation,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Read it, one JSON object a line; - is standard input")
+        str, typer.Argument(metavar="FILE", help="File with one JSON object per line; - is standard input")
     ],
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=0, help="Send at most so many events a second")
+        float, typer.Option("--rate", metavar="N", min=0, help="Highest rate, in events per second")
     ] = 0.0,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Send so many events at a time")
+        int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Events per batch")
     ] = 64,
     window: Annotated[
         int,
-        typer.Option("--window", metavar="N", min=1, max=MAX_WINDOW, help="Have so many batches under way"),
+        typer.Option("--window", metavar="N", min=1, max=MAX_WINDOW, help="Batches in flight at a time"),
     ] = 64,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when an ack takes longer")
@@ -69,7 +70,7 @@ def produce(
         bool, typer.Option("--strict", help="Check every line before the first event is sent")
     ] = False,
 ) -> "Answer[ProduceAnswer]":
-    """Append the events of a file to the log: NDJSON, or gzip of it"""
+    """Append the events of a file to the log: NDJSON, plain or gzipped"""
     from esctl.events.inputs import open_input  # loaded late, like all that brings trio
     from esctl.events.producer import ProduceTally
     from esctl.query.processes import refuse_if_stopped
@@ -189,7 +190,7 @@ def summary(tally: "ProduceTally", *, strict: bool = False) -> "Answer[ProduceAn
     if tally.malformed:
         first = tally.bad_lines[0]
         what = "lines are not events" if tally.malformed > 1 else "line is not an event"
-        went_in = f"{tally.acked:,} event{'s' if tally.acked > 1 else ''} went in"
+        went_in = f"{quantity(tally.acked, 'event')} went in"
         rest = went_in if tally.acked else "no event went in"
         rest = "nothing was sent (--strict)" if strict else rest
         errors.append(
@@ -197,7 +198,7 @@ def summary(tally: "ProduceTally", *, strict: bool = False) -> "Answer[ProduceAn
                 first.code,
                 f"{tally.malformed:,} {what}; {rest}",
                 str(first),
-                "mend what is named above and send the input again: what is in the log stays there once",
+                "fix what is named above and send the input again: what is in the log stays there once",
             )
         )
     if tally.refused:

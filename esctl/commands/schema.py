@@ -33,7 +33,7 @@ def schema(
         list[str] | None,
         typer.Argument(
             metavar="[COMMAND]...",
-            help="Such as: cluster up",
+            help="Command, such as: cluster up",
             show_default=False,
             autocompletion=candidates.commands_with_schema,
         ),

@@ -76,7 +76,7 @@ def create(run: Invocation, dry_run: DryRun = False) -> Answer[SnapshotsAnswer |
 
 @command(app, "ls")
 def ls(run: Invocation) -> Answer[SnapshotsAnswer]:
-    """Show from which entry each node would start, and where its log begins"""
+    """Show where each node's log begins, and how much of it a start would replay"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     _want_somebody(cluster, survey)

@@ -70,19 +70,21 @@ def timeline(
     until: Until = None,
     playbook_run: Annotated[
         str | None,
-        typer.Option("--run", metavar="RUN", help="Show a run of a playbook: its steps, what clients felt"),
+        typer.Option(
+            "--run", metavar="RUN", help="Run of a playbook to show: its steps, and what clients saw"
+        ),
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Write it there, as .html, .svg, .mmd, .json or .txt"),
+        typer.Option("--save", metavar="FILE", help="File to write: .html, .svg, .mmd, .json or .txt"),
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Draw it, or give JSON, a Mermaid diagram, a page of HTML, a picture"),
+        typer.Option("--format", help="Form of the output: a drawing, JSON, a Mermaid diagram, HTML or SVG"),
     ] = None,
-    linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times as wide as they were")] = False,
+    linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times at full width")] = False,
 ) -> Answer:
-    """Show elections, faults, starts and pauses of all nodes on one axis: of the last hour, if not told"""
+    """Show elections, faults, starts and pauses of all nodes on one axis; by default of the last hour"""
     from esctl.bench import attendant  # loaded late: `--help` must be quick
     from esctl.observe.timeline import commands, drawing, mermaid, runs
     from esctl.observe.timeline.story import tell

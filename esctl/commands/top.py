@@ -29,10 +29,10 @@ app = new_typer()
 def top(
     run: Invocation,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Look once in so long")
+        float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Interval between two looks")
     ] = 1.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Look for that long once, print the figures, and end")
+        bool, typer.Option("--once", help="Observe one interval, print the figures, and exit")
     ] = False,
 ) -> Answer[TopAnswer] | None:
     """Watch nodes, rates, lag, latency and faults; keys pause, transfer, break and heal"""

@@ -19,6 +19,7 @@ from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
+from esctl.ui.formatting import quantity
 from esctl.ui.values import ClusterName, Count, NodeId, Seconds, Verdict
 from esctl.verify.verdict import Flaw
 from esnode.errors import Unreachable
@@ -124,12 +125,16 @@ class Proof:
         """Why there is not enough to judge by; empty when there is."""
         found = list(self.expected.flaws)
         if self.expected.malformed and not self.expected.flaws:
-            found.append(f"{self.expected.malformed:,} lines of the input are no events to look for")
+            found.append(
+                f"{quantity(self.expected.malformed, 'line')} of the input could not be read as an event"
+            )
         found += [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
         if not self.audit.confirmed:
             found.append("no majority confirmed where the log ends, so acked events may not be applied yet")
         if self.verdict.unjudged:
-            found.append(f"{self.verdict.unjudged:,} events of the input may have been cut by retention")
+            found.append(
+                f"{quantity(self.verdict.unjudged, 'event')} of the input may have been cut by retention"
+            )
         if self.nothing_to_compare:
             found.append("the log holds no event, so there is nothing to compare")
         return found
@@ -155,11 +160,13 @@ def verify(
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="FILE", help="Want every event of this NDJSON, or gzip of it; repeatable"
+            "--input",
+            metavar="FILE",
+            help="File whose events must all be there: NDJSON, plain or gzipped; repeatable",
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for nodes that are behind")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Time to wait for nodes that are behind")
     ] = DEFAULT_WAIT_S,
     exact: Annotated[
         bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
@@ -284,7 +291,11 @@ def _look_again(proof: Proof) -> str:
     if proof.mending:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"
-    return f"esctl status {name}; then esctl verify{inputs} --wait 30 {name}"
+    if proof.audit.troubles or not proof.audit.confirmed:
+        return f"esctl status {name}; then esctl verify{inputs} --wait 30 {name}"
+    if proof.expected.malformed:
+        return f"fix the lines that are not events; then esctl verify{inputs} {name}"
+    return f"esctl verify --input FILE {name}, with a file that holds only what the log still has"
 
 
 def _failure(proof: Proof) -> Trouble:
@@ -292,7 +303,7 @@ def _failure(proof: Proof) -> Trouble:
     if set(verdict.counts) == {Flaw.LOST} and all(finding.file >= 0 for finding in verdict.examples):
         return Trouble(
             VerdictFailed.code,
-            f"{verdict.lost:,} events of the input are on no node",
+            f"on no node: {quantity(verdict.lost, 'event')} of the input",
             "they were acked and lost, or never acked; to send the file again is safe",
             f"esctl produce {quoted(proof.expected.files[verdict.examples[0].file])} {name}",
         )

@@ -26,7 +26,7 @@ class VersionAnswer(TypedDict):
 
 @command(app, "version")
 def version(run: Invocation) -> Answer[VersionAnswer]:
-    """Show the versions of esctl and of what it runs on"""
+    """Show the versions of esctl, Python and its libraries"""
     data = versions()
     return Answer(
         data=data, views=[Fields([(name, str(value) if value else None) for name, value in data.items()])]

@@ -35,11 +35,16 @@ def why(
     disk_free: Annotated[
         float,
         typer.Option(
-            "--disk-free", metavar="PERCENT", min=0, max=100, help="Warn when less is left of a disk"
+            "--disk-free",
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            help="Percent of free disk space below which to warn",
         ),
     ] = 5.0,
 ) -> Answer[WhyAnswer]:
-    """Say what is wrong, what shows it, what to type next; exit 10 if anything is, 20 if nothing answers"""
+    """Say what is wrong, what shows it and what to type next; exit 10 if anything is, 20 if nothing
+    answers"""
     import time
 
     from esctl.observe.diagnosis import gathering, ranking  # loaded late: they bring trio and the client

@@ -33,14 +33,14 @@ class Shape(enum.StrEnum):
 
 
 MEANINGS: Final = {
-    Shape.ISOLATE_LEADER: "the leader alone, all others together",
-    Shape.ISOLATE: "NODE alone, all others together",
-    Shape.HALVES: "the lower half of the numbers, one more of them, from the upper half",
-    Shape.MINORITY: "the leader with as many as make no majority, from the rest",
-    Shape.MAJORITY: "the leader with a majority, from the rest",
-    Shape.RING: "each node exchanges messages with its two neighbours only; 5 nodes at least",
-    Shape.BRIDGE: "two sides that cannot reach each other, and NODE between them, which reaches all",
-    Shape.ONE_WAY: "what NODE sends reaches nobody; it hears all; the leader unless NODE is given",
+    Shape.ISOLATE_LEADER: "the leader alone, from all others",
+    Shape.ISOLATE: "NODE alone, from all others",
+    Shape.HALVES: "the nodes with the lower numbers, one more if their count is odd, from the others",
+    Shape.MINORITY: "the leader and a minority, from the rest",
+    Shape.MAJORITY: "the leader and a majority, from the rest",
+    Shape.RING: "each node reaches its two neighbours only; needs 5 nodes",
+    Shape.BRIDGE: "two sides that cannot reach each other; NODE reaches both",
+    Shape.ONE_WAY: "NODE hears all others, and none of them hears it; by default, the leader",
 }
 _NEEDS_LEADER: Final = frozenset({Shape.ISOLATE_LEADER, Shape.MINORITY, Shape.MAJORITY})
 _TAKES_NO_NODE: Final = _NEEDS_LEADER | {Shape.HALVES, Shape.RING}

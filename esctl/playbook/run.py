@@ -226,7 +226,7 @@ class Run:
             run = self.record.progress.run
             raise NoLongerHolds(
                 f"step {step.id} had passed, and now: {outcome.why}; nothing more was done",
-                next_step=f"mend that and: esctl playbook resume {run}; or: esctl playbook abort {run}",
+                next_step=f"fix that and: esctl playbook resume {run}; or: esctl playbook abort {run}",
             )
 
     # --- steps within steps ------------------------------------------------------------------------

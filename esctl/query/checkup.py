@@ -19,6 +19,7 @@ from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esctl.query.lostlog import Shortened
 from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
+from esctl.ui.formatting import quantity
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0
@@ -158,7 +159,10 @@ def ready(survey: Survey, lost: Shortened | None) -> Stage:
         lag = survey.behind(report, "next_offset") or 0
         if lag > MAX_LAG_EVENTS:
             flaws.append(
-                (f"node {report.node.id} is {lag:,} events behind", f"esctl status --cluster {name}")
+                (
+                    f"node {report.node.id} is {quantity(lag, 'event')} behind",
+                    f"esctl status --cluster {name}",
+                )
             )
         elif report.node.id in survey.unheard:
             said = f"node {report.node.id} answers here, and its leader does not hear it"

@@ -13,6 +13,7 @@ from typing import Final
 
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import confirmed_end
+from esctl.ui.formatting import quantity
 from esnode import limits
 from esnode.client import BatchSubscription, StoredBatch, connect, connect_node
 from esnode.errors import OffsetOutOfRange, OperationTimeout
@@ -39,12 +40,13 @@ class Staleness:
     silence_ms: int
 
     def __str__(self) -> str:
+        events = quantity(self.next_offset, "event")
         if self.silence_ms == 0:
-            return f"it says that it leads, and has {self.next_offset:,} events"
+            return f"it says that it leads, and has {events}"
         if self.silence_ms < 0:
-            return f"it has {self.next_offset:,} events and has not heard from a leader since it started"
+            return f"it has {events} and has not heard from a leader since it started"
         return (
-            f"it has {self.next_offset:,} events and heard from the leader {self.silence_ms} ms ago;"
+            f"it has {events} and heard from the leader {self.silence_ms} ms ago;"
             " what was acked since then may be missing"
         )
 

@@ -1,5 +1,9 @@
-"""How sizes, spans of time and figures are written. Pure. Called by the commands and by what draws."""
+"""How texts and tables write sizes, spans of time, figures, numbers of things and lists of nodes.
 
+Pure. Called by the commands, by what observes a cluster, by what asks it and by what draws.
+"""
+
+from collections.abc import Iterable
 from typing import Final
 
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
@@ -18,6 +22,17 @@ def short(value: float) -> str:
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):,.4g}{letter}"
     return number(value)
+
+
+def quantity(count: int, thing: str) -> str:
+    """`1 event`, `2,000 events`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def nodes_named(numbers: Iterable[int]) -> str:
+    """`node 2`, `nodes 1, 2`."""
+    listed = sorted(numbers)
+    return f"node{'' if len(listed) == 1 else 's'} {', '.join(map(str, listed))}"
 
 
 def megabytes(size_bytes: int | None) -> str | None:

@@ -17,6 +17,7 @@ from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
 from esctl.query import survey as surveys
 from esctl.query.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
+from esctl.ui.formatting import quantity
 from esctl.verify.history import History
 from esctl.verify.window import DedupWindow
 from esnode import limits
@@ -101,7 +102,7 @@ async def audit(
     for number in readings:
         if number in outcome.up and history.position(number) < outcome.target:
             behind = outcome.target - history.position(number)
-            outcome.troubles.setdefault(number, f"{behind:,} events behind")
+            outcome.troubles.setdefault(number, f"{quantity(behind, 'event')} behind")
     return outcome
 
 
@@ -122,9 +123,8 @@ async def _compare_ends(
         else:
             for number, reading in readings.items():
                 if reading.next_offset > end:
-                    more = (
-                        f"node {number} has {reading.next_offset:,} events; the cluster's log ends at {end:,}"
-                    )
+                    events = quantity(reading.next_offset, "event")
+                    more = f"node {number} has {events}; the cluster's log ends at {end:,}"
                     found.setdefault(number, (end, more))
     for number, (offset, text) in sorted(found.items()):
         history.split(number, offset, text)

@@ -31,26 +31,28 @@ if TYPE_CHECKING:
     )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name the load")]
+LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the load")]
 
 
 def start(
     run: Invocation,
     name: LoadArgument = "load",
     rate: Annotated[
-        float, typer.Option("--rate", metavar="EVENTS", min=1, max=200_000, help="Send so many a second")
+        float, typer.Option("--rate", metavar="EVENTS", min=1, max=200_000, help="Rate, in events per second")
     ] = 1000.0,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, max=86_400, help="End by itself after so long")
+        float, typer.Option("--seconds", min=0.1, max=86_400, help="Stop after this time")
     ] = 60.0,
-    size: Annotated[int, typer.Option("--size", metavar="BYTES", help="Make each event so large")] = 100,
+    size: Annotated[int, typer.Option("--size", metavar="BYTES", help="Size of an event")] = 100,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="Keep samples and ledger there; beside the cluster else"),
+        typer.Option(
+            "--into", metavar="DIR", help="Directory for samples and ledger; by default, beside the cluster"
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> "Answer[StartedLoadAnswer | PlannedLoadAnswer]":
-    """Start a steady load that goes on in the background; the events stay in the log"""
+    """Start a steady load in the background; the events stay in the log"""
     from esctl.bench import attendant
     from esctl.bench.generator import Generator
 
@@ -80,10 +82,10 @@ def start(
 
 def ls(
     run: Invocation,
-    every: Annotated[bool, typer.Option("--all", help="Those that are over, too")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Include those that have ended")] = False,
 ) -> "Answer[LoadsAnswer]":
-    """List the background loads that are under way, those of playbooks too: of the cluster that is named, or
-    of all"""
+    """List the background loads that are running, those of playbooks included; of all clusters unless
+    one is named"""
     from esctl.bench import attendant, ledger
     from esctl.playbookerrors import RunUnreadable
 

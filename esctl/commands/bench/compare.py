@@ -37,7 +37,7 @@ def compare(
     run: Invocation,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Compare what --save wrote: the base, then the others"),
+        typer.Argument(metavar="FILE", help="Files from --save: the base first, then the others"),
     ],
     tolerance: Annotated[
         float | None,
@@ -46,16 +46,17 @@ def compare(
             metavar="PERCENT",
             min=0,
             show_default=False,
-            help="Take a change up to this for none; 5 unless given; with it, single runs are judged too",
+            help="Percent up to which a change counts as none; 5 unless given; if given, single runs "
+            "are judged too",
         ),
     ] = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Compare results of different settings or commands too")
+        bool, typer.Option("--anyway", help="Compare even if settings or commands differ")
     ] = False,
 ) -> "Answer[CompareAnswer]":
-    """Compare saved results with the first, figure by figure; exit 15 if one is worse beyond its noise,
-    12 if that cannot be seen: a side has fewer than 3 runs and no change is coarse (25%, tails 100%), or
-    the runs differ too much"""
+    """Compare saved results with the first, figure by figure; exit 15 if one is worse by more than the
+    noise, 12 if nobody can tell: the runs differ too much, or a side has fewer than 3 runs and no
+    change is large (25%; tails 100%)"""
     from esctl.bench import comparison, result  # loaded late: most of `bench` does without
 
     if len(files) < 2:

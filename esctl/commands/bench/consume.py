@@ -19,10 +19,10 @@ def consume(
     run: Invocation,
     from_offset: Annotated[
         int | None,
-        typer.Option("--from", metavar="OFFSET", min=0, help="Begin here; the first event is the default"),
+        typer.Option("--from", metavar="OFFSET", min=0, help="First offset; by default, the first event"),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after so many events")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
     ] = None,
     node: options.FromNode = None,
     decode: Annotated[
@@ -32,7 +32,7 @@ def consume(
     plot: options.Plot = False,
     save: options.Save = None,
 ) -> Answer:
-    """Read the log to its end as it stands, and measure; nothing is added to it"""
+    """Read the log up to its present end, and measure; nothing is added to it"""
     from esctl.bench import machine
 
     screens.check_place(save)

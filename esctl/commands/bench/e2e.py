@@ -22,7 +22,7 @@ def e2e(
     rate: Annotated[
         float,
         typer.Option(
-            "--rate", metavar="N", min=1, max=options.HIGHEST_RATE, help="Send so many events a second"
+            "--rate", metavar="N", min=1, max=options.HIGHEST_RATE, help="Rate, in events per second"
         ),
     ] = 10_000.0,
     seconds: options.Seconds = 10.0,
@@ -36,7 +36,8 @@ def e2e(
     save: options.Save = None,
 ) -> Answer:
     """Append at a fixed rate while a subscriber follows, and measure from the intended send time to the
-    delivery; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    delivery; the events stay in the log: use a cluster that you can destroy (`esctl cluster up
+    bench`)"""
     from esctl.bench import machine
     from esctl.bench.generator import Generator
     from esctl.bench.runner import TrialPlan

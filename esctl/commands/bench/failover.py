@@ -36,7 +36,7 @@ APPEND_TIMEOUT_S: Final = 30.0
 _PLANS: Final = {
     StrikeKind.KILL: "kill the leader (SIGKILL) and start it again",
     StrikeKind.PAUSE: "freeze the leader (SIGSTOP) and let it go on",
-    StrikeKind.PARTITION: "cut the leader off from the others and mend that",
+    StrikeKind.PARTITION: "cut the leader off from the others and heal the cut",
     StrikeKind.TRANSFER: "hand the leadership over",
 }
 
@@ -53,10 +53,10 @@ class FailoverMeasurement:
 def failover(
     run: Invocation,
     kind: Annotated[
-        StrikeKind, typer.Option("--kind", "--strike", help="Do this to the leader")
+        StrikeKind, typer.Option("--kind", "--strike", help="What happens to the leader")
     ] = StrikeKind.KILL,
     times: Annotated[
-        int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Strike so many times")
+        int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Number of times")
     ] = 10,
     rate: Annotated[
         float,
@@ -65,15 +65,15 @@ def failover(
             metavar="N",
             min=1,
             max=options.HIGHEST_RATE,
-            help="Send so many events a second meanwhile",
+            help="Rate of the load, in events per second",
         ),
     ] = 1000.0,
     save: options.Save = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer:
-    """Strike the leader again and again under load: how long nothing is acked, why, and whether anything
-    is lost; generated events stay in the log (`esctl cluster up bench`)"""
+    """Take the leader out again and again under load, and measure how long nothing is acked, why, and
+    whether anything is lost; the events stay in the log (`esctl cluster up bench`)"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     screens.check_name(save)

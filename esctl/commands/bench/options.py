@@ -14,38 +14,39 @@ Rate = Annotated[
     float,
     typer.Option(
         "--rate", metavar="N", min=0, max=HIGHEST_RATE,
-        help="Send so many events a second; 0 is as fast as it goes",
+        help="Rate, in events per second; 0 is as fast as possible",
     ),
 ]  # fmt: skip
 Seconds = Annotated[
-    float, typer.Option("--seconds", metavar="S", min=0.1, max=LONGEST_S, help="Measure for so long")
+    float, typer.Option("--seconds", metavar="S", min=0.1, max=LONGEST_S, help="Duration of the measurement")
 ]
-Size = Annotated[int, typer.Option("--size", metavar="BYTES", min=1, help="Make events of this size")]
-Batch = Annotated[
-    int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Send so many events at a time")
-]
+Size = Annotated[int, typer.Option("--size", metavar="BYTES", min=1, help="Size of an event")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Events per batch")]
 Window = Annotated[
-    int, typer.Option("--window", metavar="N", min=1, max=512, help="Have so many batches under way")
+    int, typer.Option("--window", metavar="N", min=1, max=512, help="Batches in flight at a time")
 ]
 Warmup = Annotated[
     float,
-    typer.Option("--warmup", metavar="S", min=0, max=LONGEST_S, help="Send for so long before the measuring"),
+    typer.Option(
+        "--warmup", metavar="S", min=0, max=LONGEST_S, help="Time to send before the measurement begins"
+    ),
 ]
 Runs = Annotated[
     int,
     typer.Option(
-        "--runs", metavar="N", min=1, max=1000, help="Measure so often; the median and the range count"
+        "--runs", metavar="N", min=1, max=1000, help="Number of measurements; the median and the range count"
     ),
 ]
 Session = Annotated[
-    bool, typer.Option("--session", help="Send through a producer session, which remembers without end")
+    bool,
+    typer.Option("--session", help="Send through a producer session, which remembers without a time limit"),
 ]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE", help="Write the result there, for compare and report"),
+    typer.Option("--save", metavar="FILE", help="File to write the result to, for compare and report"),
 ]
 FromNode = Annotated[
     int | None,
-    typer.Option("--node", metavar="ID", min=1, help="Read from this node; the leader is the default"),
+    typer.Option("--node", metavar="ID", min=1, help="Node to read from; by default, the leader"),
 ]
-Plot = Annotated[bool, typer.Option("--plot", help="Draw the curves of the run")]
+Plot = Annotated[bool, typer.Option("--plot", help="Plot the curves of the run")]

@@ -45,8 +45,8 @@ def produce(
     plot: options.Plot = False,
     save: options.Save = None,
 ) -> Answer:
-    """Append generated events, in a closed loop or at a fixed rate, and measure; they stay in the log:
-    take a cluster that can go (`esctl cluster up bench`)"""
+    """Append generated events as fast as possible or at a fixed rate, and measure; they stay in the
+    log: use a cluster that you can destroy (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.runner import TrialPlan
 

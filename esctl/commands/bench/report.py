@@ -25,11 +25,11 @@ def report(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="Show what --save wrote; of one kind, each is compared with the first"
+            metavar="FILE", help="Files from --save; those of one kind are compared with the first"
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--save", metavar="FILE", help="Write the page there, over what is there")
+        Path, typer.Option("--save", metavar="FILE", help="File to write; it is replaced if it is there")
     ] = DEFAULT_OUT,
 ) -> "Answer[BenchReportAnswer]":
     """Write one HTML page with the figures and plots of saved results, and how they compare"""

@@ -30,14 +30,12 @@ def soak(
     run: Invocation,
     minutes: Annotated[
         float,
-        typer.Option(
-            "--minutes", metavar="M", min=0.01, max=options.LONGEST_MINUTES, help="Go on for so long"
-        ),
+        typer.Option("--minutes", metavar="M", min=0.01, max=options.LONGEST_MINUTES, help="Duration"),
     ] = 10.0,
     rate: options.Rate = 20_000.0,
     interval: Annotated[
         float,
-        typer.Option("--interval", metavar="S", min=0.2, max=3600, help="Look each so many seconds"),
+        typer.Option("--interval", metavar="S", min=0.2, max=3600, help="Seconds between two samples"),
     ] = 30.0,
     size: options.Size = 100,
     batch: options.Batch = 64,
@@ -45,8 +43,9 @@ def soak(
     warmup: options.Warmup = 2.0,
     save: options.Save = None,
 ) -> Answer:
-    """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with what
-    there is; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with
+    the figures so far; the events stay in the log: use a cluster that you can destroy (`esctl cluster
+    up bench`)"""
     from esctl.bench import machine
     from esctl.bench.endurance import Endurance
     from esctl.bench.generator import Generator

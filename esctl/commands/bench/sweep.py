@@ -60,26 +60,29 @@ class Sweep:
 def sweep(
     run: Invocation,
     p99: Annotated[
-        float, typer.Option("--p99", metavar="MS", min=0.01, help="The latency bound: its 99th percentile")
+        float,
+        typer.Option("--p99", metavar="MS", min=0.01, help="Bound on the 99th percentile of the latency"),
     ] = 10.0,
     first: Annotated[
         float,
         typer.Option(
-            "--from", metavar="N", min=1, max=options.HIGHEST_RATE, help="Begin with so many events a second"
+            "--from", metavar="N", min=1, max=options.HIGHEST_RATE, help="First rate, in events per second"
         ),
     ] = 10_000.0,
     highest: Annotated[
-        float, typer.Option("--to", metavar="N", min=1, help="Go no higher than so many events a second")
+        float, typer.Option("--to", metavar="N", min=1, help="Highest rate, in events per second")
     ] = options.HIGHEST_RATE,
     factor: Annotated[
-        float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Go up by so much each step")
+        float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Factor between two rates")
     ] = 2.0,
     rates: Annotated[
-        str | None, typer.Option("--rates", metavar="N,N,...", help="Measure these rates instead")
+        str | None, typer.Option("--rates", metavar="N,N,...", help="Rates to measure instead")
     ] = None,
     refine: Annotated[
         int,
-        typer.Option("--refine", metavar="N", min=0, max=20, help="Halve the gap above the knee so often"),
+        typer.Option(
+            "--refine", metavar="N", min=0, max=20, help="Halvings of the gap above the last good rate"
+        ),
     ] = 3,
     seconds: options.Seconds = 5.0,
     runs: options.Runs = 1,
@@ -89,8 +92,9 @@ def sweep(
     warmup: options.Warmup = 1.0,
     save: options.Save = None,
 ) -> Answer:
-    """Raise the rate until the latency bound breaks or the log does not keep up, and find the last rate
-    that holds; the events stay in the log: take a cluster that can go (`esctl cluster up bench`)"""
+    """Raise the rate until the latency exceeds its bound or the log does not keep up, and find the
+    highest rate that holds; the events stay in the log: use a cluster that you can destroy (`esctl
+    cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.generator import Generator
     from esctl.bench.knee import Search

@@ -9,4 +9,6 @@ command(app, "show")(values.show)
 command(app, "explain")(values.explain)
 command(app, "set", changes=True)(values.put)
 command(app, "unset", changes=True)(values.unset)
-app.add_typer(context.app, name="context", help="Name the clusters that you work with, and use one")
+app.add_typer(
+    context.app, name="context", help="Give names to the clusters that you work with, and select one"
+)

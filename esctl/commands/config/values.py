@@ -19,13 +19,11 @@ KeyArgument = Annotated[
     str,
     typer.Argument(
         metavar="KEY",
-        help="Name the setting",
+        help="Name of the setting",
         autocompletion=lambda incomplete: [name for name in settings.KNOWN if name.startswith(incomplete)],
     ),
 ]
-Project = Annotated[
-    bool, typer.Option("--project", help="In the project's esctl.toml, not in the user's file")
-]
+Project = Annotated[bool, typer.Option("--project", help="Use the project's esctl.toml, not the user's file")]
 PROJECT_FILE: Final = "esctl.toml"
 
 _From = TypedDict("_From", {"from": str})
@@ -99,7 +97,7 @@ def show(run: Invocation) -> Answer[SettingsAnswer]:
 
 
 def explain(run: Invocation, key: KeyArgument) -> Answer[SettingAnswer]:
-    """Explain where a value comes from, and what it hides"""
+    """Explain where a value comes from, and which other values it overrides"""
     known = settings.checked(key, "the command line")
     setting = _effective(run.settings, key)
     files = [f"{key} in {PROJECT_FILE}", f"{key} in {settings.user_file()}"]
@@ -118,7 +116,7 @@ def explain(run: Invocation, key: KeyArgument) -> Answer[SettingAnswer]:
 def put(
     run: Invocation,
     key: KeyArgument,
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="Give it this value")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="New value")],
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[SetAnswer]:
@@ -139,7 +137,7 @@ def put(
 def unset(
     run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[UnsetAnswer]:
-    """Take a value out of the user's file, or out of the project's"""
+    """Remove a value from the user's file, or from the project's"""
     settings.checked(key, "the command line")
     path = file_of(project=project)
     there = settings.says(path, key)

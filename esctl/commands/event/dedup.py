@@ -27,8 +27,8 @@ class EventDedupAnswer(TypedDict):
 
 def dedup(
     run: Invocation,
-    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Name the event's source")],
-    event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Name the event's id")],
+    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Source of the event")],
+    event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Id of the event")],
 ) -> Answer[EventDedupAnswer]:
     """Say whether an event would be taken if it were sent now, and why"""
     from esctl.query import lookup  # loaded late: it brings trio and the client

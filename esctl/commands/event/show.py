@@ -42,9 +42,9 @@ def event(
         typer.Argument(metavar="OFFSET", min=0, help="Show the event at this offset", show_default=False),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="TEXT", help="Name the event's source")
+        str | None, typer.Option("--source", metavar="TEXT", help="Source of the event")
     ] = None,
-    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Name the event's id")] = None,
+    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Id of the event")] = None,
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     """Show one event: OFFSET, or --source and --id"""
     by_id = source is not None and event_id is not None

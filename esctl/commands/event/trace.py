@@ -130,16 +130,19 @@ class LiveTraceAnswer(TypedDict):
 def trace(
     run: Invocation,
     offset: Annotated[
-        int | None, typer.Argument(metavar="[OFFSET]", min=0, help="Trace the event at this offset")
+        int | None, typer.Argument(metavar="[OFFSET]", min=0, help="Offset of the event")
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", metavar="TEXT", help="Name the source")] = None,
-    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Name the event's id")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="TEXT", help="Source of the event")
+    ] = None,
+    event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Id of the event")] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Send a probe and watch it: one more event in the log")
     ] = False,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTraceAnswer | TraceAnswer | LiveTraceAnswer]:
-    """Show one event's way: its entry on every node, who led then; or with --live a probe's, measured"""
+    """Show the path of one event: its entry on every node and who led then; with --live, send a probe
+    and time its path"""
     by_id = source is not None and event_id is not None
     ways = [offset is not None, by_id, live]
     if ways.count(True) != 1 or (source is None) is not (event_id is None) or (dry_run and not live):

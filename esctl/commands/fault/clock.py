@@ -28,22 +28,28 @@ if TYPE_CHECKING:
 def clock(
     run: Invocation,
     how: Annotated[
-        Literal["jump", "drift"], typer.Argument(help="Set it forward or back, or let it go faster or slower")
+        Literal["jump", "drift"],
+        typer.Argument(help="jump: set it forward or back. drift: let it run fast or slow"),
     ],
-    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
+    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="SHIFT", help="Jump by so much: +2h, -30m", show_default=False),
+        typer.Option("--by", metavar="SHIFT", help="How far it jumps: +2h, -30m", show_default=False),
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option("--rate", metavar="MS", help="Gain so many ms a second; -50 loses", show_default=False),
+        typer.Option(
+            "--rate",
+            metavar="MS",
+            help="Milliseconds that it gains per second; -50 loses",
+            show_default=False,
+        ),
     ] = None,
     lease: Lease = "10s",
     name: Name = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike]":
-    """Set the time of day wrong that a node sees; log time and leases go by another clock"""
+    """Set a node's time of day wrong; log time and leases use another clock"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)

@@ -50,19 +50,20 @@ def disk(
     how: Annotated[
         Literal["slow", "fail", "full", "flip", "torn"],
         typer.Argument(
-            help="Delay each commit; refuse the next write, which ends the node;"
-            " flip a stored bit, or tear the log's end, while it is stopped"
+            help="Delay each commit (slow); refuse the next write, which ends the node (fail, full);"
+            " flip a stored bit (flip) or tear the log's end (torn) while the node is stopped"
         ),
     ],
-    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Number the node")],
-    delay: Annotated[
-        str, typer.Option("--delay", metavar="TIME", help="Delay each commit so long")
-    ] = "100ms",
-    jitter: Annotated[str, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = "0ms",
+    node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
+    delay: Annotated[str, typer.Option("--delay", metavar="TIME", help="Delay of each commit")] = "100ms",
+    jitter: Annotated[
+        str, typer.Option("--jitter", metavar="TIME", help="Random part on top of the delay, at most this")
+    ] = "0ms",
     lease: Lease = "10s",
     name: Name = None,
     wait: Annotated[
-        str, typer.Option("--wait", metavar="TIME", help="Give it so long to repair a flip or a torn end")
+        str,
+        typer.Option("--wait", metavar="TIME", help="Time that the node has to repair a flip or a torn end"),
     ] = "60s",
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -70,7 +71,8 @@ def disk(
     "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike"
     " | PlannedDamageStrike | DamageStrike | DamagedStrike | JudgedDamageStrike]"
 ):
-    """Make a node's disk slow, let it refuse a write, or damage what it has stored (no lease: it heals)"""
+    """Make a node's disk slow, let it refuse a write, or damage what it has stored (the node repairs
+    that itself)"""
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     cluster.node(node)
     survey = survey_of(run, cluster)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 def cut(
     run: Invocation,
-    shape: Annotated[Shape, typer.Argument(help="Part the nodes like this")],
+    shape: Annotated[Shape, typer.Argument(help="Shape of the partition")],
     node: Annotated[
-        int | None, typer.Argument(metavar="[NODE]", min=1, help="Number the node that the shape is about")
+        int | None, typer.Argument(metavar="[NODE]", min=1, help="Node that the shape is about")
     ] = None,
     lease: Lease = "10s",
     name: Name = None,
@@ -67,29 +67,29 @@ def cut(
 def net(
     run: Invocation,
     link: Annotated[
-        str, typer.Argument(metavar="[LINK]", help="Strike 1-3, or 2 for all links of node 2, or all")
+        str, typer.Argument(metavar="[LINK]", help="Link such as 1-3, or 2 for all links of node 2, or all")
     ] = "all",
-    delay: Annotated[str | None, typer.Option("--delay", metavar="TIME", help="Hold messages back")] = None,
-    jitter: Annotated[str | None, typer.Option("--jitter", metavar="TIME", help="Up to so much more")] = None,
-    drop: Annotated[str | None, typer.Option("--drop", metavar="SHARE", help="Lose messages: 5%")] = None,
+    delay: Annotated[str | None, typer.Option("--delay", metavar="TIME", help="Delay of messages")] = None,
+    jitter: Annotated[str | None, typer.Option("--jitter", metavar="TIME", help="Extra random delay")] = None,
+    drop: Annotated[str | None, typer.Option("--drop", metavar="SHARE", help="Share lost: 5%")] = None,
     duplicate: Annotated[
-        str | None, typer.Option("--duplicate", metavar="SHARE", help="Send messages twice")
+        str | None, typer.Option("--duplicate", metavar="SHARE", help="Share sent twice: 5%")
     ] = None,
     reorder: Annotated[
-        str | None, typer.Option("--reorder", metavar="SHARE", help="Let later messages pass: 10%")
+        str | None, typer.Option("--reorder", metavar="SHARE", help="Share that later ones overtake: 10%")
     ] = None,
     hold: Annotated[
-        str | None, typer.Option("--hold", metavar="TIME", help="Let them pass for so long: 200ms")
+        str | None, typer.Option("--hold", metavar="TIME", help="How long these wait: 200ms")
     ] = None,
     rate: Annotated[
-        str | None, typer.Option("--rate", metavar="BYTES", help="Let through so much a second: 50k, 2M")
+        str | None, typer.Option("--rate", metavar="BYTES", help="Bytes per second that pass: 50k, 2M")
     ] = None,
     reset: Annotated[
-        str | None, typer.Option("--reset", metavar="SHARE", help="Break the connection instead of sending")
+        str | None, typer.Option("--reset", metavar="SHARE", help="Share that breaks the connection: 1%")
     ] = None,
-    stall: Annotated[bool, typer.Option("--stall", help="Hold everything back until it is healed")] = False,
+    stall: Annotated[bool, typer.Option("--stall", help="Hold all messages until the fault ends")] = False,
     one_way: Annotated[
-        bool, typer.Option("--one-way", help="Strike only what the first node sends to the second")
+        bool, typer.Option("--one-way", help="Affect only what the first node sends to the second")
     ] = False,
     lease: Lease = "10s",
     name: Name = None,

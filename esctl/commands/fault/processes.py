@@ -37,7 +37,7 @@ def kill(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
-    """End a node without warning (SIGKILL), and start it again when the lease is over"""
+    """Kill a node without warning (SIGKILL), and start it again when the lease is over"""
     return _stop(run, "kill", [node], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
 
@@ -49,7 +49,7 @@ def pause(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
-    """Freeze a node (SIGSTOP), and let it go on when the lease is over"""
+    """Freeze a node (SIGSTOP), and resume it when the lease is over"""
     return _stop(run, "pause", [node], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
@@ -57,13 +57,13 @@ def freeze(
     run: Invocation,
     lease: Annotated[
         str,
-        typer.Option("--for", "--lease", metavar="TIME", help="Let them go on after so long; at most 10m"),
+        typer.Option("--for", "--lease", metavar="TIME", help="Time until they are resumed; at most 10m"),
     ] = "5s",
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedFreeze | Freeze | JudgedFreeze]":
-    """Freeze all nodes at once, as a snapshot of a virtual machine does, and let them go on"""
+    """Freeze all nodes at once, as a snapshot of a virtual machine does, and resume them"""
     numbers = [node.id for node in run.cluster().nodes]
     return _stop(run, "freeze", numbers, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 

@@ -82,35 +82,41 @@ def storm(
     run: Invocation,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", min=0, help="Draw it from this; the same seed, the same"),
+        typer.Option("--seed", metavar="N", min=0, help="Seed; the same seed gives the same storm"),
     ] = None,
-    duration: Annotated[str, typer.Option("--duration", metavar="TIME", help="Let it last so long")] = "30s",
+    duration: Annotated[
+        str, typer.Option("--duration", metavar="TIME", help="Duration of the storm")
+    ] = "30s",
     kinds: Annotated[
         str | None,
         typer.Option(
-            "--kinds", metavar="LIST", help=f"Make it of these: {','.join(KINDS)}", show_default=False
+            "--kinds", metavar="LIST", help=f"Kinds of faults:  {','.join(KINDS)}", show_default=False
         ),
     ] = None,
     intensity: Annotated[
         int,
-        typer.Option("--intensity", metavar="N", min=1, max=100, help="Set so many faults in ten seconds"),
+        typer.Option("--intensity", metavar="N", min=1, max=100, help="Faults per ten seconds"),
     ] = 5,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=1, max=10_000, help="Send so many events a second")
+        float, typer.Option("--rate", metavar="N", min=1, max=10_000, help="Rate, in events per second")
     ] = 200.0,
     allow_quorum_loss: Annotated[
-        bool, typer.Option("--allow-quorum-loss", help="Strike as many nodes at a time as it comes")
+        bool,
+        typer.Option(
+            "--allow-quorum-loss", help="Allow faults on more nodes at a time than the cluster can spare"
+        ),
     ] = False,
     replay: Annotated[
-        Path | None, typer.Option("--replay", metavar="FILE", help="Raise the storm of this file again")
+        Path | None, typer.Option("--replay", metavar="FILE", help="Repeat the storm of this file")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Write the schedule, to be replayed")
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="File to write the schedule to, for --replay"),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedStormAnswer | InterruptedStormAnswer | StormAnswer]":
-    """Break the cluster at random under load, by a seed; then prove that nothing was lost or doubled"""
+    """Break the cluster at random under load; then prove that nothing was lost or doubled"""
     cluster = run.cluster()
     parts, duration_ms = kinds_of(kinds), _duration_ms(duration)
     survey = survey_of(run, cluster)

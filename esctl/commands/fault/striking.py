@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from esctl.query.survey import Survey
 
 Lease = Annotated[
-    str, typer.Option("--lease", metavar="TIME", help="End it after so long: 500ms, 10s, 2m; at most 10m")
+    str,
+    typer.Option(
+        "--lease", metavar="TIME", help="Time until the fault ends by itself: 500ms, 10s, 2m; at most 10m"
+    ),
 ]
 Name = Annotated[
     str | None,
-    typer.Option("--id", metavar="ID", show_default=False, help="Name it so; else with a new name"),
+    typer.Option("--id", metavar="ID", show_default=False, help="Id of the fault; by default, a new one"),
 ]
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 """No dot: where one command sets several faults, what follows a dot tells them apart."""

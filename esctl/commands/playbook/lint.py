@@ -28,7 +28,7 @@ def lint(
         list[str] | None,
         typer.Argument(
             metavar="[PLAYBOOK...]",
-            help="Name files or ids; by default all that are shipped and in ./playbooks",
+            help="Files or ids; by default, all that are shipped or in ./playbooks",
             autocompletion=names_that_begin,
         ),
     ] = None,
@@ -70,7 +70,7 @@ def lint(
         UnsafePlaybook.code,
         f"{_count(errors, 'error')} in {how_many}",
         UnsafePlaybook.title,
-        f"mend what is listed, then: esctl playbook lint {quoted(worst)}",
+        f"fix what is listed, then: esctl playbook lint {quoted(worst)}",
     )
     return Answer({"files": data}, views, [trouble], Exit(exit_of(UnsafePlaybook)))
 

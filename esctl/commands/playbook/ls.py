@@ -17,7 +17,7 @@ RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD
 
 
 def ls(run: Invocation) -> "Answer[PlaybooksAnswer]":
-    """List the playbooks that are shipped and those in ./playbooks, each in short and with its risk"""
+    """List the shipped playbooks and those in ./playbooks, each with its risk"""
     from esctl.playbook import reading
 
     rows: list[list[Value]] = []

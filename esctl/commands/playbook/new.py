@@ -21,11 +21,11 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 def new(
     run: Invocation,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Write it there; its name becomes the id")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; its name becomes the id")],
     dry_run: DryRun = False,
 ) -> "Answer[NewPlaybookAnswer]":
-    """Write a small playbook that can be run as it is: a hand-over with its checks and its proof, to be
-    changed into one of your own"""
+    """Write a small playbook that runs as it is, for you to change: a hand-over with its checks and its
+    proof"""
     if file.suffix != ".toml" or not _ID.fullmatch(file.stem):
         raise InvalidArgument(
             f"{file} cannot be a playbook's file: lower case letters, digits and dashes, then .toml",

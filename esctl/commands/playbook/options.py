@@ -24,14 +24,17 @@ PlaybookArgument = Annotated[
     str,
     typer.Argument(
         metavar="PLAYBOOK",
-        help="Name its id, as esctl playbook ls lists it, or its file",
+        help="Id, as esctl playbook ls lists it, or file",
         autocompletion=names_that_begin,
     ),
 ]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", metavar="NAME=VALUE", help="Give an input; a secret as NAME=@FILE; repeatable"
+        "--input",
+        "-i",
+        metavar="NAME=VALUE",
+        help="Input of the playbook; a secret as NAME=@FILE; repeatable",
     ),
 ]
 

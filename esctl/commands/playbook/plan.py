@@ -31,11 +31,11 @@ def plan(
     playbook: options.PlaybookArgument,
     inputs: options.Inputs = None,
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Write the plan there, for run --plan")
+        Path | None, typer.Option("--save", metavar="FILE", help="File to write the plan to, for run --plan")
     ] = None,
 ) -> "Answer[PlanAnswer]":
-    """Show every step that a run would do on this cluster: its command, its impact, how it is undone and what
-    the quorum would be; nothing is done"""
+    """Show every step that a run would take on this cluster, with its command, impact, undo and the
+    quorum after it; nothing is done"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
 

@@ -32,9 +32,9 @@ def rehearse(
     inputs: options.Inputs = None,
     answers: running.Answers = None,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", min=1, max=15, help="Give it so many nodes", show_default=False)
+        int | None, typer.Option("--nodes", min=1, max=15, help="Number of nodes", show_default=False)
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Let the cluster be at the end")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the cluster at the end")] = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedRehearsalAnswer]":
     """Run a playbook on a throw-away cluster with faults allowed, before it is run on one that matters"""

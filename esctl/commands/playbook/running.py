@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Name the run; the newest is the default", show_default=False),
+    typer.Argument(metavar="[RUN]", help="Run; by default, the newest", show_default=False),
 ]
 Answers = Annotated[
     list[str] | None,
-    typer.Option("--answer", metavar="STEP=TEXT", help="Answer what a step would ask; repeatable"),
+    typer.Option("--answer", metavar="STEP=TEXT", help="Answer to a step that would ask; repeatable"),
 ]
 LOOKS: Final = 3
 LOOK_TIMEOUT_S: Final = 2.0
@@ -63,15 +63,18 @@ def run(
     answers: Answers = None,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", metavar="FILE", help="Refuse unless all is as this saved plan saw it"),
+        typer.Option(
+            "--plan", metavar="FILE", help="Saved plan; refuse to run if the cluster has changed since"
+        ),
     ] = None,
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="CLUSTER", help="Name the cluster, for a severe risk")
+        str | None,
+        typer.Option("--confirm", metavar="CLUSTER", help="Cluster name, needed for a severe risk"),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedRunAnswer]":
-    """Run a playbook: its steps, its guards, its verdict, and then the undoing of what was temporary"""
+    """Run a playbook: its steps, its guards and its verdict; then undo what was temporary"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
 
@@ -99,7 +102,7 @@ def resume(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedResumeAnswer]":
-    """Go on with a run that was cut off; what its steps had established is looked at again first"""
+    """Continue a run that was cut off; first check again what its steps had achieved"""
     from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
     from esctl.playbook.resumption import decided, resumption_of
@@ -138,7 +141,7 @@ def abort(
     inputs: options.Inputs = None,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedAbortAnswer]":
-    """Undo what a run did, the last step that began first; one that is under way is stopped by Ctrl-C"""
+    """Undo what a run did, in reverse order; stop a run that is still going with Ctrl-C first"""
     from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
 

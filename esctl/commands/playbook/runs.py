@@ -82,16 +82,17 @@ def report(
     run: Invocation,
     name: RunArgument = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Write text, Markdown, JSON or a page of HTML")
+        Format | None,
+        typer.Option("--format", help="Form of the report: text, Markdown, JSON or an HTML page"),
     ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
-            "--save", metavar="FILE", help="Write it there, as .txt, .md, .json or .html", show_default=False
+            "--save", metavar="FILE", help="File to write: .txt, .md, .json or .html", show_default=False
         ),
     ] = None,
 ) -> "Answer[RunAnswer | SampledRunAnswer | RunTextAnswer | RunFileAnswer]":
-    """Tell what a run did: its steps, its guards, the load's latency, the audit and the verdict"""
+    """Report what a run did: its steps, guards, latency under load, audit and verdict"""
     import json
 
     from esctl.playbook import journal

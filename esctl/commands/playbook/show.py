@@ -19,8 +19,8 @@ _WIDTH: Final = 8
 
 
 def show(run: Invocation, playbook: PlaybookArgument) -> "Answer[PlaybookAnswer]":
-    """Show a playbook as a document: what it is for, each step with its reason, its command, what is
-    expected and how it is undone"""
+    """Show a playbook as a document: its purpose, and each step with its reason, command, expectations
+    and undo"""
     from esctl.playbook import reading
 
     found = reading.read(catalog.find(playbook))

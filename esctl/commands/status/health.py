@@ -40,11 +40,9 @@ def health(
     run: Invocation,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for the cluster to be well"),
+        typer.Option("--wait", metavar="SECONDS", min=0, help="Time to wait for the cluster to be healthy"),
     ] = 0.0,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on, and print each change, until Ctrl-C")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Print each change, until Ctrl-C")] = False,
 ) -> Answer[HealthAnswer] | None:
     """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
     from esctl.query import checkup  # loaded late: it brings trio and the client

@@ -37,19 +37,23 @@ def metrics(
     run: Invocation,
     probe: Annotated[
         Literal["quorum", "leader", "lag", "disk", "faults", "memory", "all"],
-        typer.Argument(help="Read this figure, or all of them"),
+        typer.Argument(help="Figure to read, or all"),
     ] = "all",
     warn: Annotated[
         float | None,
-        typer.Option("--warn", metavar="X", help="Warn above this figure; below it for quorum and disk"),
+        typer.Option(
+            "--warn", metavar="X", help="Threshold for a warning: above it, or below it for quorum and disk"
+        ),
     ] = None,
-    crit: Annotated[float | None, typer.Option("--crit", metavar="Y", help="The same for critical")] = None,
+    crit: Annotated[float | None, typer.Option("--crit", metavar="Y", help="Threshold for critical")] = None,
     form: Annotated[
         Literal["nagios", "prometheus", "json"] | None,
-        typer.Option("--format", help="Print for a monitor; nagios has exit codes of its own: 0, 1, 2, 3"),
+        typer.Option(
+            "--format", help="Form for a monitoring system; nagios has exit codes of its own: 0, 1, 2, 3"
+        ),
     ] = None,
 ) -> Answer[MetricsAnswer] | None:
-    """Read single figures for monitors: may nodes fail, does a leader answer, lag, disk, faults, memory"""
+    """Read figures for monitoring: spare nodes, the leader's answer, lag, disk, faults, memory"""
     if form == "json":
         run.terminal.output = Output.JSON
     if form != "nagios":

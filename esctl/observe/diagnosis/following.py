@@ -10,6 +10,7 @@ from typing import Final
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Lag, Situation
 from esctl.query.survey import Report
+from esctl.ui.formatting import quantity
 
 UNHEARD_MS: Final = 1_000
 """A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""
@@ -26,7 +27,7 @@ def lagging(seen: Situation) -> Iterator[Problem]:
         yield Problem(
             ProblemKind.LAGGING,
             Severity.WARNING if catching_up else Severity.DEGRADED,
-            f"node {number} is {lag.events:,} events behind the leader"
+            f"node {number} is {quantity(lag.events, 'event')} behind the leader"
             + (", and is catching up" if catching_up else ", and does not catch up"),
             [_pace(lag, seen.apart_s), *_link(seen, report)],
             seen.command(f"status health --wait {_patience_s(lag)}"),
@@ -95,7 +96,7 @@ def _unheard(status: dict[str, object]) -> bool:
 
 def _pace(lag: Lag, apart_s: float) -> str:
     pace = (
-        f"in {apart_s:.1f} s the gap went from {lag.before:,} to {lag.events:,} events: it takes"
+        f"in {apart_s:.1f} s the gap went from {lag.before:,} to {quantity(lag.events, 'event')}: it takes"
         f" {lag.taken_per_s:,.0f} a second, the leader {lag.led_per_s:,.0f}"
     )
     return pace if lag.left_s is None else f"{pace}; about {lag.left_s:,.0f} s left"

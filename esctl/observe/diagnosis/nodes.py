@@ -12,6 +12,7 @@ from esctl.observe.diagnosis.lastwords import EndKind, LastWords
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
+from esctl.ui.formatting import quantity
 from esnode import limits
 from esnode.errors import (
     AddressTaken,
@@ -131,7 +132,7 @@ def _ended(seen: Situation, number: int) -> Problem:
         kind, what = ProblemKind.BAD_CONFIG, "its configuration cannot be used"
     if kind is ProblemKind.BAD_CONFIG:
         evidence = [seen.bad_configs.get(number, words.reason)]
-        first = "mend that file; `esctl docs deployment` lists every key"
+        first = "fix that file; `esctl docs deployment` lists every key"
         if number not in seen.bad_configs:
             evidence.append("its configuration can be read now")
             first = ""
@@ -239,7 +240,7 @@ def _rejoining(seen: Situation, report: Report, number: int) -> Problem:
     lag = seen.lag(report)
     if lag is not None and lag.events:
         left = f"about {lag.left_s:,.0f} s left" if lag.left_s is not None else "it does not come closer"
-        evidence.append(f"{lag.events:,} events to fetch, {lag.taken_per_s:,.0f} a second: {left}")
+        evidence.append(f"{quantity(lag.events, 'event')} to fetch, {lag.taken_per_s:,.0f} a second: {left}")
     evidence += [
         f"it needs every other node to answer once, and node {other.node.id} does not"
         for other in seen.missing

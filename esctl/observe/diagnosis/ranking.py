@@ -11,6 +11,7 @@ from typing import Final
 from esctl.observe.diagnosis import activefaults, following, leadership, logbounds, machine, nodes, settings
 from esctl.observe.diagnosis.problem import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
+from esctl.ui.formatting import quantity
 
 Rule = Callable[[Situation], Iterator[Problem]]
 RULES: Final[Sequence[Rule]] = (
@@ -97,7 +98,7 @@ def facts(seen: Situation) -> list[str]:
         )
     behind = [lag for r in survey.up if (lag := survey.behind(r, "next_offset")) is not None and not r.leads]
     if behind:
-        told.append(f"the followers are {max(behind):,} events behind at most")
+        told.append(f"the followers are {quantity(max(behind), 'event')} behind at most")
     if seen.disks:
         least = min(seen.disks.values(), key=lambda disk: disk.free_percent)
         told.append(f"the fullest disk has {least.free_percent:.0f} % left")

@@ -13,6 +13,7 @@ from typing import Final
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
+from esctl.ui.formatting import nodes_named
 from esnode.config import Config, Dedup
 
 
@@ -121,11 +122,8 @@ def _values(values: Mapping[int, str]) -> list[str]:
     for number, value in sorted(values.items()):
         if value:
             holders.setdefault(value, []).append(number)
-    return [
-        f"node{'s' * (len(ids) > 1)} {', '.join(map(str, ids))}: {value}" for value, ids in holders.items()
-    ]
+    return [f"{nodes_named(ids)}: {value}" for value, ids in holders.items()]
 
 
 def _nodes(numbers: set[int]) -> str:
-    listed = ", ".join(map(str, sorted(numbers)))
-    return f"node {listed} is" if len(numbers) == 1 else f"nodes {listed} are"
+    return f"{nodes_named(numbers)} {'is' if len(numbers) == 1 else 'are'}"

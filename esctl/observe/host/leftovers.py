@@ -15,6 +15,7 @@ from esctl.clusters.backends import backend_named, datadir, network, nodeprocess
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import NetworkRefused, PortTaken
 from esctl.observe.host.checkresult import CheckResult
+from esctl.ui.formatting import nodes_named, quantity
 from esnode.config import parse_address
 from esnode.errors import EventStreamError
 
@@ -77,15 +78,15 @@ def of_cluster(name: str) -> Iterator[CheckResult]:
     running = {process.node.id for process in processes if process.state is not RunState.DOWN}
     missing = [node.id for node in cluster.nodes if _is_missing(node, runs=node.id in running)]
     if missing:
-        what = f"the files of nodes {missing} are gone from {cluster.data_dir}"
+        what = f"the files of {nodes_named(missing)} are gone from {cluster.data_dir}"
         yield CheckResult(check, "bad", what, _for_missing(cluster))
         return
     found = []
     notes = {node.id: cluster.directory / f"node-{node.id}.pid" for node in cluster.nodes}
     dead = [path for number, path in notes.items() if number not in running and path.exists()]
     if dead:
-        what = f"{len(dead)} nodes have ended without being stopped"
-        said = f"removed the notes of {len(dead)} processes that had ended"
+        what = f"{quantity(len(dead), 'node')} ended without being stopped"
+        said = f"removed the notes of {len(dead)} ended processes"
         found.append(CheckResult(check, "warning", what, f"esctl cluster start {name}", _removes(dead, said)))
     for process in processes:
         if process.state is RunState.DOWN:

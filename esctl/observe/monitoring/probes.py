@@ -12,6 +12,7 @@ from typing import Final, Literal, TypedDict
 
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import MAX_LAG_EVENTS
+from esctl.ui.formatting import quantity
 
 StateWord = Literal["ok", "warning", "critical", "unknown"]
 _WORDS: Final[tuple[StateWord, ...]] = ("ok", "warning", "critical", "unknown")
@@ -147,7 +148,7 @@ def _lag(seen: Situation) -> _Read:
     number, most = max(behind.items(), key=lambda item: item[1])
     return (
         float(most),
-        f"node {number} is {most:,} events behind" if most else "nobody is behind",
+        f"node {number} is {quantity(most, 'event')} behind" if most else "nobody is behind",
         ProbeState.UNKNOWN,
     )
 

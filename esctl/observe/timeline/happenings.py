@@ -14,6 +14,7 @@ from esctl.clusters.nodelog import whole
 from esctl.observe.timeline.elections import Election
 from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
 from esctl.observe.timeline.moments import Moment, MomentKind
+from esctl.ui.formatting import nodes_named
 
 TOGETHER_S: Final = 5.0
 """What several nodes say alike within this was one thing."""
@@ -47,12 +48,6 @@ class Happening:
             "ms": None if self.end_s is None else round((self.end_s - self.begin_s) * 1000, 3),
             "details": dict(self.details),
         }
-
-
-def counted(nodes: Iterable[int]) -> str:
-    """`node 2`, `nodes 1, 2`."""
-    listed = sorted(nodes)
-    return f"node{'s' if len(listed) != 1 else ''} {', '.join(map(str, listed))}"
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -126,7 +121,8 @@ def _joined(group: Sequence[Happening]) -> Happening:
     nodes = tuple(sorted({node for one in group for node in one.nodes}))
     text = group[0].text if len(nodes) == 1 else _plural(group[0].text)
     return Happening(
-        group[0].begin_s, _last(one.end_s for one in group), group[0].kind, f"{counted(nodes)} {text}", nodes,
+        group[0].begin_s, _last(one.end_s for one in group), group[0].kind,
+        f"{nodes_named(nodes)} {text}", nodes,
         group[0].details if len(group) == 1 else {},
     )  # fmt: skip
 
@@ -194,7 +190,7 @@ def _fault(fault: str, parts: Sequence[_Fault]) -> Happening:
     end_s = _last(one.ended_s for one in parts)
     told = f"; {how}" if end_s is not None and how else "; not over" if end_s is None else ""
     struck = f", {sum(hits):,} hit{'s' if sum(hits) != 1 else ''}" if hits else ""
-    text = f"fault {fault}: {', '.join(kinds)} at {counted(nodes)}{told}{struck}"
+    text = f"fault {fault}: {', '.join(kinds)} at {nodes_named(nodes)}{told}{struck}"
     details = {
         "fault": fault,
         "how": how or None,

@@ -16,7 +16,6 @@ from esctl.observe.timeline.elections import Attempt, Election
 from esctl.observe.timeline.happenings import (
     Happening,
     commands,
-    counted,
     faults,
     plain,
     processes,
@@ -27,6 +26,7 @@ from esctl.observe.timeline.happenings import (
 )
 from esctl.observe.timeline.lanes import PAUSED, Lane, lanes, without_leader
 from esctl.observe.timeline.moments import Moment, MomentKind
+from esctl.ui.formatting import nodes_named
 
 WHYS: Final = {
     "silence": "node {by} was silent",
@@ -149,12 +149,12 @@ def _of_election(election: Election) -> Happening:
         words.append(f"{why}{silent}")
     elected_ms = (election.elected_s - election.begin_s) * 1000
     if election.votes:
-        words.append(f"votes of {counted(list(election.votes))} after {elected_ms:.0f} ms")
+        words.append(f"votes of {nodes_named(list(election.votes))} after {elected_ms:.0f} ms")
     if election.committed_s is not None:
         words.append(f"first commit after {(election.committed_s - election.begin_s) * 1000:.0f} ms")
     others = [node for node in election.stood if node != election.leader]
     if others:
-        words.append(f"{counted(others)} stood as well")
+        words.append(f"{nodes_named(others)} stood as well")
     nodes = tuple(sorted({election.leader, *election.votes}))
     return Happening(
         election.begin_s, election.end_s, "election", "; ".join(words), nodes, electing.as_data(election)

@@ -66,16 +66,29 @@ def test_an_unknown_cluster_is_told_with_the_known_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
-    ["", "{", "[]", '{"schema": "esctl-cluster/v2"}', '{"schema": "esctl-cluster/v1", "name": "one"}'],
+    ("damage", "said"),
+    [
+        (b"", "it is not JSON: line 1, column 1"),
+        (b"{", "it is not JSON: line 1, column 2"),
+        (b"\xff", "it is not text in UTF-8"),
+        (b"[]", "a value in it is not what belongs there"),
+        (b"{}", "it does not say 'schema'"),
+        (b'{"schema": "esctl-cluster/v2"}', "it is of format 2"),
+        (b'{"schema": "esctl-cluster/v1", "name": "one"}', "it does not say "),
+    ],
 )
-def test_a_damaged_description_is_an_error_that_names_the_file(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_description_is_an_error_that_names_the_file_and_what_is_wrong(
+    tmp_path: Path, damage: bytes, said: str
+) -> None:
     cluster = plan("one", tmp_path / "one")
     state.add(cluster)
     path = cluster.directory / "cluster.json"
-    path.write_text(damage)
-    with pytest.raises(StateUnreadable, match=str(path)):
+    path.write_bytes(damage)
+    with pytest.raises(StateUnreadable) as caught:
         state.load("one")
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value).replace(f"{path} is", "it is")
+    assert "Error" not in str(caught.value)
 
 
 def test_a_node_is_found_by_number_only(tmp_path: Path) -> None:

@@ -349,6 +349,16 @@ def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
     assert node["hash"] is None
 
 
+def test_a_verdict_that_waiting_cannot_change_does_not_say_to_wait() -> None:
+    found = proof({1: log(8), 2: log(8), 3: log(8)}, expected=8, files=("flights.gz",))
+    found.expected.malformed = 1
+    (error,) = verify.answer_of(found).errors
+    assert error.cause == "1 line of the input could not be read as an event"
+    assert error.next == (
+        "fix the lines that are not events; then esctl verify --input flights.gz --cluster drill"
+    )
+
+
 def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
     down = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
     found = proof({1: log(8), 2: log(8)}, audit=down, expected=8, files=("my flights.gz",))

@@ -96,7 +96,7 @@ async def test_bad_lines_are_named_and_the_rest_goes_in(tmp_path: Path) -> None:
     assert "line 4: ES1001 the event has no 'type'" in ended.stderr
     assert [line["line"] for line in ended.data["bad_lines"]] == [2, 4]
     assert ended.document["errors"][0]["message"] == "2 lines are not events; 3 events went in"
-    assert ended.document["errors"][0]["next"].startswith("mend what is named above")
+    assert ended.document["errors"][0]["next"].startswith("fix what is named above")
 
 
 async def test_when_every_line_is_bad_no_event_went_in(tmp_path: Path) -> None:

@@ -211,3 +211,13 @@ def test_nodes_of_clusters_that_are_noted_elsewhere_are_one_line(fakes: FakeNode
         node.config.unlink()
     assert {f"kill {pid}" for pid in pids} <= {f.next for f in leftovers.strays() if f.result == "warning"}
     path.write_bytes(description)
+
+
+def test_missing_files_are_named_by_their_nodes_and_not_as_a_list(
+    make_fakes: Callable[..., FakeNodes],
+) -> None:
+    cluster = make_fakes("gone").cluster
+    for node in cluster.nodes:
+        node.config.unlink()
+    (check,) = leftovers.of_cluster("gone")
+    assert check.found == f"the files of nodes 1, 2, 3 are gone from {cluster.data_dir}"

@@ -160,7 +160,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "guard 1: `expr` `load.acked_lost = 0`, character 17: '= 0' is not understood: two `=` compare",
         "guard 1: `every` must be 50ms or more, not 1ms",
         "step cut: `kind` must be one of check, assert",
-        "step two: `with.shape` is missing: Part the nodes like this",
+        "step two: `with.shape` is missing: Shape of the partition",
         "step two: `with.shap` is not known; did you mean `shape`?",
         'step two: `with.lease` must be a duration such as "30s", not 5',
         "step two: `expct` is not known; did you mean `expect`?",
