@@ -91,9 +91,8 @@ def _report(error: EventStreamError) -> int:
 async def _run(config: Config, node_log: JsonLines, clock: WallClock, repair: Repair) -> None:
     with ExitStack() as opened:
         # The ports first: a node that cannot serve leaves its directory alone.
-        clients, peers = await listen(config.me.client), await listen(config.me.peer)
-        for listener in (*clients, *peers):
-            opened.callback(listener.socket.close)
+        clients = await listen(config.me.client, opened)
+        peers = await listen(config.me.peer, opened)
         begun = trio.current_time()
         storage = await trio.to_thread.run_sync(repair.open)
         log.info("storage_opened", extra={"seconds": round(trio.current_time() - begun, 3)})

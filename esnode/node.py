@@ -178,20 +178,21 @@ def _held(core: Core) -> dict[NodeId, int]:
     return core.held if core.leadership is None else core.leadership.held(core.held)
 
 
-async def listen(address: Address) -> Sequence[trio.SocketListener]:
-    """Open a port; raises `AddressTaken`."""
+async def listen(address: Address, opened: ExitStack) -> Sequence[trio.SocketListener]:
+    """Open a port, which `opened` closes; raises `AddressTaken`."""
     try:
-        return await trio.open_tcp_listeners(address.port, host=address.host)
+        listeners = await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
         raise AddressTaken(f"{address} cannot be opened: {error.strerror or error}") from error
+    for listener in listeners:
+        opened.callback(listener.socket.close)
+    return listeners
 
 
 async def unsound_peers(config: Config) -> list[int]:
     """The peers that do not trust their disks, heard on this node's port while it does not run."""
-    listeners = await listen(config.me.peer)
     with ExitStack() as opened:
-        for listener in listeners:
-            opened.callback(listener.socket.close)
+        listeners = await listen(config.me.peer, opened)
         return await PeerDisks(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
 
 

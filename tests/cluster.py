@@ -109,9 +109,8 @@ class LocalCluster:
         async def run() -> None:
             self.runs[node_id] += 1
             with ExitStack() as opened:
-                clients, peers = await listen(config.me.client), await listen(config.me.peer)
-                for listener in (*clients, *peers):
-                    opened.callback(listener.socket.close)
+                clients = await listen(config.me.client, opened)
+                peers = await listen(config.me.peer, opened)
                 storage = repair.open()
                 opened.callback(storage.close)
                 node = Node(config, storage, random.Random(node_id))

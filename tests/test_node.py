@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -396,5 +396,5 @@ async def test_a_taken_port_is_named(tmp_path: Path) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        with pytest.raises(AddressTaken, match=str(port)):
-            await listen(Address("127.0.0.1", port))
+        with ExitStack() as opened, pytest.raises(AddressTaken, match=str(port)):
+            await listen(Address("127.0.0.1", port), opened)

@@ -412,7 +412,7 @@ def _refuse_second(name: str) -> None:
 def _start(
     run: Invocation, cluster: state.Cluster, timeout_s: float, options: Sequence[str] = ()
 ) -> "Answer[StartedAnswer]":
-    from esctl.query import shortened  # loaded late: it brings trio
+    from esctl.query import lostlog  # loaded late: it brings trio
     from esctl.query.leader import wait_for_leader
 
     backend = backend_named(cluster.backend)
@@ -428,7 +428,7 @@ def _start(
     for paused in (p.node.id for p in processes if p.state is RunState.PAUSED):
         helps = f"esctl node resume {paused} --cluster {cluster.name}"
         run.terminal.warn(f"node {paused} is paused; next: {helps}")
-    if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
+    if (lost := run.trio(lambda: lostlog.look(cluster))) is not None:
         run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
     data: StartedAnswer = {
         "name": cluster.name,

@@ -108,7 +108,7 @@ def start(
     dry_run: DryRun = False,
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
     """Start a node that is down, and wait until it answers"""
-    from esctl.query import shortened  # loaded late: it brings trio
+    from esctl.query import lostlog  # loaded late: it brings trio
 
     if rejoin and trust_copy:
         raise InvalidArgument("--rejoin and --trust-copy contradict each other; nothing was done")
@@ -124,7 +124,7 @@ def start(
             )
         with run.terminal.progress(f"starting node {number}"):
             (process,) = run.trio(lambda: backend.start(cluster, [number], timeout, options))
-        if (lost := run.trio(lambda: shortened.look(cluster))) is not None:
+        if (lost := run.trio(lambda: lostlog.look(cluster))) is not None:
             run.terminal.warn(f"{lost.text}; next: esctl why --cluster {cluster.name}")
         return {**head, "pid": process.pid}
 

@@ -119,7 +119,11 @@ def told(cluster: RealCluster, old: int) -> None:
     drawn = cluster.run("timeline", "--format", "mermaid").stdout
     term = later[0]["details"]["term"]
     at = 0  # the first election, which made the old leader, is drawn before all that
-    for words in (f"fault {cut['details']['fault']}", f"n{new}: +", f"leads term {term}"):
+    for words in (
+        f"fault {cut['details']['fault']}",
+        f"n{new}: {later[0]['begin'][11:19]}",
+        f"leads term {term}",
+    ):
         at = drawn.find(words, at)
         assert at >= 0, (words, drawn)
     way = cluster.data("event", "trace", "--live")

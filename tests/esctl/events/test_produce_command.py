@@ -143,7 +143,10 @@ async def test_without_a_leader_it_says_so_and_gives_up_at_its_time_out(tmp_path
 
 
 async def test_with_every_node_down_it_says_so_at_once_and_nothing_is_unknown(tmp_path: Path) -> None:
-    state.add(plan("gone", tmp_path / "gone"))
+    cluster = plan("gone", tmp_path / "gone")
+    for node in cluster.nodes:
+        node.data_dir.mkdir(parents=True)
+    state.add(cluster)
     ended = await produce(str(FLIGHTS), "--timeout", "86400")
     assert ended.code == 124
     assert (ended.data["sent"], ended.data["failed"], ended.data["unknown"]) == (0, 0, 0)
