@@ -29,7 +29,7 @@ ClusterArgument = Annotated[
 ]
 NodeArgument = Annotated[
     int,
-    typer.Argument(metavar="ID", help="Node number, from 1 on", min=1, autocompletion=candidates.nodes),
+    typer.Argument(metavar="ID", help="Node number, 1 or higher", min=1, autocompletion=candidates.nodes),
 ]
 MAX_NODES: Final = 15
 """Of a cluster on one machine."""
