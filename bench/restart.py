@@ -29,13 +29,13 @@ from typing import Any, Final
 
 from esnode import limits
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
 from esnode.config import Address, Config, Dedup, Member, dump
 from esnode.errors import EventStreamError
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import HardState, Write
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage
+from esnode.upkeep.checkpointer import Checkpointer
 
 BATCH_EVENTS: Final = 64
 EVENT_BYTES: Final = 104

@@ -5,7 +5,7 @@
 Each time a new cluster of real cores, led and under load, whose leader stops at a random moment of its
 heartbeat period; what it has sent still arrives. Simulated are links (0.1 to 1 ms, in order), syncs (a tenth
 of DISK-MS to DISK-MS, one at a time, what waits goes together), the driver's way to its inbox, and the ticks
-of `esnode/clocks.py`. With `--closed` the process ends instead: each survivor sees its connection close,
+of `esnode/loop/clocks.py`. With `--closed` the process ends instead: each survivor sees its connection close,
 some ms apart. Milliseconds to the first commit of the new leader; terms beyond the first are elections lost.
 """
 

@@ -24,8 +24,8 @@ from esnode.config import Config
 from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
 from esnode.jsonlogging import JsonLines, open_node_log
 from esnode.node import Node, listen, run_until_stopped, unsound_peers
-from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
+from esnode.upkeep.repair import Repair, keep_running
 from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)

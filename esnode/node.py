@@ -15,34 +15,34 @@ from functools import partial
 import trio
 
 from esnode import limits
-from esnode.adminservice import AdminService
-from esnode.appendlatency import AppendLatency
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
-from esnode.clocks import run_election, run_heartbeat
 from esnode.config import Address, Config
-from esnode.connection import ByteListener, Dialer, open_stream
 from esnode.dedup.admission import Admission
-from esnode.driver import Driver
 from esnode.errors import AddressTaken
-from esnode.faultinjector import FaultInjector
 from esnode.faults import FaultTable, not_allowed
-from esnode.inbox import Inbox
-from esnode.ingest import Ingest
-from esnode.peerdisks import PeerDisks
-from esnode.peeridentity import PeerIdentities
+from esnode.loop.clocks import run_election, run_heartbeat
+from esnode.loop.driver import Driver
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.core import Core
 from esnode.raft.messages import NodeId, Snapshot, Transfer
-from esnode.reading import Reader
-from esnode.recovery import recover
-from esnode.repair import repairable
-from esnode.replication import Replication
-from esnode.retention import PrefixCutter
-from esnode.scrub import Scrub
-from esnode.status import Process, Status, this_process
+from esnode.replication.peerdisks import PeerDisks
+from esnode.replication.peeridentity import PeerIdentities
+from esnode.replication.replication import Replication
+from esnode.server.appendlatency import AppendLatency
+from esnode.server.faultinjector import FaultInjector
+from esnode.server.ingest import Ingest
+from esnode.server.reading import Reader
+from esnode.server.status import Process, Status, this_process
 from esnode.storage.interface import Storage
 from esnode.storage.worker import Pace, StorageWorker
-from esnode.view import View
+from esnode.transport.connection import ByteListener, Dialer, open_stream
+from esnode.upkeep.adminservice import AdminService
+from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.recovery import recover
+from esnode.upkeep.repair import repairable
+from esnode.upkeep.retention import PrefixCutter
+from esnode.upkeep.scrub import Scrub
 from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)

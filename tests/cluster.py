@@ -17,11 +17,11 @@ from pathlib import Path
 import trio
 
 from esnode.config import Address, Config, Member
+from esnode.loop.view import View
 from esnode.node import Node, listen, unsound_peers
 from esnode.raft.messages import Role, SoftState
-from esnode.repair import Repair, keep_running
 from esnode.storage.place import place_of
-from esnode.view import View
+from esnode.upkeep.repair import Repair, keep_running
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ import trio
 import trio.testing
 
 from esnode.config import Address
-from esnode.connection import Connection, accept
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.errors import (
     ConnectionLost,
@@ -44,6 +43,7 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.raft.entry import Entry, EntryKind, seal
+from esnode.transport.connection import Connection, accept
 from esnode.wire import Message
 
 Reply = Message | bytes | None

@@ -23,11 +23,12 @@ from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.cli.oldwords import current
 from esctl.commands.explain import explain
 from esctl.observe.timeline.moments import KNOWN, LEFT_OUT
-from esnode import config, limits, rolechanges
+from esnode import config, limits
 from esnode.client.producer import MAX_GIVEN_UP
 from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
 from esnode.errors import declared
+from esnode.loop import rolechanges
 from tests.command_line import parse
 from tests.documents import DOCUMENTS, ROOT, Document, document
 
@@ -273,7 +274,7 @@ def test_the_configuration_of_the_deployment_document_loads(tmp_path: Path) -> N
 
 
 def keys_of(function: str) -> set[str]:
-    """The text keys of every dictionary that `function` of esnode/status.py writes out."""
+    """The text keys of every dictionary that `function` of esnode/server/status.py writes out."""
     tree = ast.parse((ROOT / "esnode" / "status.py").read_text(encoding="utf-8"))
     (found,) = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function

@@ -1,7 +1,7 @@
 """What the other side's code of an error becomes on this side."""
 
-from esnode.connection import error_of
 from esnode.errors import Bug, ConnectionLost, NotLeader
+from esnode.transport.connection import error_of
 
 
 def test_every_code_becomes_the_error_that_it_stands_for() -> None:

@@ -16,7 +16,6 @@ import trio
 from esnode import limits
 from esnode.client import connect, connect_node
 from esnode.config import Address, Dedup, Retention
-from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import (
     AddressTaken,
@@ -44,6 +43,7 @@ from esnode.messages import (
 from esnode.node import listen
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot
+from esnode.transport.connection import Connection, greet, open_stream
 from esnode.wire import Message, encode
 from tests.cluster import LocalCluster, local_cluster
 

@@ -15,7 +15,6 @@ import trio.testing
 from esnode.__main__ import main
 from esnode.client import connect, connect_node
 from esnode.config import Address, Config, Member, dump
-from esnode.connection import Connection, greet, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import (
     CopiedDirectory,
@@ -27,10 +26,11 @@ from esnode.errors import (
 )
 from esnode.messages import PROTOCOL_VERSION, Hello, Refused, Side, Subscribe
 from esnode.raft.entry import Entry
-from esnode.repair import Repair
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk
 from esnode.storage.place import MemoryPlace, place_of
+from esnode.transport.connection import Connection, greet, open_stream
+from esnode.upkeep.repair import Repair
 from tests.cluster import LocalCluster, local_cluster, three_configs
 from tests.storage.places import damage_rocksdb_record, damage_sqlite_record, flip_bit
 from tests.test_node import flights, records_of

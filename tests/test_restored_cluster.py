@@ -21,7 +21,6 @@ from esnode.client import Log, NodeLink, Subscription, connect, connect_node
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
 from esnode.config import Ancestor, Config, Dedup, parse_address
-from esnode.connection import open_stream
 from esnode.dedup.batch import Batch, ProducerStamp
 from esnode.errors import (
     ClusterRestored,
@@ -32,6 +31,7 @@ from esnode.errors import (
 )
 from esnode.events import make_batch
 from esnode.messages import Append, Appended, OpenProducerSession, ProducerOpened, Refused
+from esnode.transport.connection import open_stream
 from esnode.wire import Message
 from tests.cluster import LocalCluster, three_configs
 

@@ -12,9 +12,9 @@ from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import DedupDiffers, MembersChanged, MembersDiffer, ProtocolError
 from esnode.limits import MAX_SETTING_BYTES
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
-from esnode.repair import Repair
-from esnode.sharedsettings import SharedSettings
 from esnode.storage.place import place_of
+from esnode.transport.sharedsettings import SharedSettings
+from esnode.upkeep.repair import Repair
 from tests.cluster import LocalCluster, local_cluster, three_configs
 from tests.test_node import flights
 from tests.test_rejoin import hold_the_same

@@ -21,7 +21,6 @@ from esnode.client.link import PING_ID, Link
 from esnode.client.request import Request
 from esnode.client.runs import ROUND_S, Runs, pause_s
 from esnode.config import Address, parse_address
-from esnode.connection import Dialer, error_of
 from esnode.dedup.batch import Batch
 from esnode.errors import (
     Busy,
@@ -56,6 +55,7 @@ from esnode.messages import (
     StatusReply,
     Transferred,
 )
+from esnode.transport.connection import Dialer, error_of
 from esnode.wire import Message, encode_parts
 
 MAX_LINKS: Final = 32

@@ -17,9 +17,9 @@ import trio
 from esnode import limits
 from esnode.client.clusterpin import ClusterPin
 from esnode.config import Address
-from esnode.connection import Connection, Dialer, greet
 from esnode.errors import CallerError, ConnectionLost, EventStreamError, OperatorError, PeerError, first_of
 from esnode.messages import PROTOCOL_VERSION, Hello, LeaderIs, Side, StatusRequest, Welcome
+from esnode.transport.connection import Connection, Dialer, greet
 from esnode.wire import Message, encode
 
 WATCH_EVERY_S: Final = 0.25

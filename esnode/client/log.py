@@ -30,7 +30,6 @@ from esnode.client.stored import StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.client.window import Window
 from esnode.config import parse_address
-from esnode.connection import Dialer, open_stream
 from esnode.dedup.batch import Batch, event_key
 from esnode.errors import InvalidRequest
 from esnode.events import encode_event, key_of, make_batches
@@ -45,6 +44,7 @@ from esnode.messages import (
     TransferLeadership,
     Transferred,
 )
+from esnode.transport.connection import Dialer, open_stream
 from esnode.wire import encode
 
 Question = Read | StatusRequest | ExplainKey | TransferLeadership

@@ -20,7 +20,6 @@ from esnode.client.log import KeyState
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.config import Address, parse_address
-from esnode.connection import Connection, Dialer, error_of, open_stream
 from esnode.dedup.batch import event_key
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
@@ -51,6 +50,7 @@ from esnode.messages import (
     Transferred,
     Welcome,
 )
+from esnode.transport.connection import Connection, Dialer, error_of, open_stream
 from esnode.wire import Message
 
 Question = Read | StatusRequest | ExplainKey | TransferLeadership | FaultRequest | AdminRequest

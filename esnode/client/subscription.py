@@ -21,7 +21,6 @@ from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of, stored_event
 from esnode.config import Address
-from esnode.connection import Connection, Dialer, error_of
 from esnode.errors import (
     CallerError,
     ClusterRestored,
@@ -37,6 +36,7 @@ from esnode.errors import (
     WrongCluster,
 )
 from esnode.messages import Goodbye, LeaderIs, Read, Records, Refused, Subscribe
+from esnode.transport.connection import Connection, Dialer, error_of
 from esnode.wire import Message
 
 SILENCE_S: Final = 3 * limits.SUBSCRIPTION_SIGN_OF_LIFE_S

@@ -9,9 +9,9 @@ import logging
 import trio
 
 from esnode import limits
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.messages import Beat, Tick
-from esnode.view import View
 
 log = logging.getLogger(__name__)
 

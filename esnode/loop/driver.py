@@ -13,10 +13,12 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from esnode import limits, rolechanges
+from esnode import limits
 from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
-from esnode.inbox import Inbox
+from esnode.loop import rolechanges
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.core import Core
 from esnode.raft.disklag import Yielded
 from esnode.raft.entry import Entry
@@ -43,7 +45,6 @@ from esnode.raft.messages import (
     Write,
 )
 from esnode.storage.interface import Storage
-from esnode.view import View
 
 log = logging.getLogger(__name__)
 

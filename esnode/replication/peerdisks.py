@@ -15,7 +15,6 @@ import trio
 
 from esnode import limits
 from esnode.config import Config, Member
-from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, greet, open_stream
 from esnode.errors import (
     CallerError,
     ConnectionLost,
@@ -25,7 +24,16 @@ from esnode.errors import (
     Unreachable,
 )
 from esnode.messages import Hello, Side
-from esnode.sharedsettings import SharedSettings
+from esnode.transport.connection import (
+    ByteListener,
+    ByteStream,
+    Connection,
+    Dialer,
+    accept,
+    greet,
+    open_stream,
+)
+from esnode.transport.sharedsettings import SharedSettings
 
 log = logging.getLogger(__name__)
 

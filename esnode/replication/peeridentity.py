@@ -15,7 +15,6 @@ import trio
 
 from esnode import limits
 from esnode.config import Config
-from esnode.connection import Connection, Dialer, greet
 from esnode.errors import (
     CallerError,
     NodeRunsElsewhere,
@@ -26,10 +25,11 @@ from esnode.errors import (
     UnknownDirectory,
     WrongNode,
 )
+from esnode.loop.view import View
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import NodeId
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.transport.connection import Connection, Dialer, greet
 
 log = logging.getLogger(__name__)
 

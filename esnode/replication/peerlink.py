@@ -16,7 +16,6 @@ import trio
 
 from esnode import limits
 from esnode.config import Member
-from esnode.connection import Connection, Dialer, error_of, greet
 from esnode.errors import (
     CallerError,
     ConnectionLost,
@@ -31,9 +30,8 @@ from esnode.errors import (
     first_of,
 )
 from esnode.faults import LinkFaults, same
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
 from esnode.messages import Goodbye, Hello
-from esnode.outbox import Outbox
 from esnode.raft.messages import (
     AppendEntries,
     InstallSnapshot,
@@ -44,6 +42,8 @@ from esnode.raft.messages import (
     Snapshot,
     SnapshotSent,
 )
+from esnode.replication.outbox import Outbox
+from esnode.transport.connection import Connection, Dialer, error_of, greet
 from esnode.wire import CODECS, SnapshotChunk, chunks, encode, encode_parts
 from esnode.wire.layout import LENGTH_BYTES
 

@@ -14,8 +14,6 @@ import trio
 
 from esnode import limits
 from esnode.config import Config
-from esnode.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
-from esnode.connectionslots import HandshakeDisplaced, Handshakes
 from esnode.errors import (
     ConnectionLost,
     DamagedRecord,
@@ -26,10 +24,9 @@ from esnode.errors import (
     SettingsDiffer,
 )
 from esnode.faults import LinkFaults
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.messages import Hello, Side
-from esnode.peeridentity import PeerIdentities
-from esnode.peerlink import Jitter, LoadSnapshot, PeerLink
 from esnode.raft.messages import (
     AppendEntries,
     AppendReject,
@@ -48,8 +45,11 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.sharedsettings import SharedSettings
-from esnode.view import View
+from esnode.replication.peeridentity import PeerIdentities
+from esnode.replication.peerlink import Jitter, LoadSnapshot, PeerLink
+from esnode.transport.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
+from esnode.transport.connectionslots import HandshakeDisplaced, Handshakes
+from esnode.transport.sharedsettings import SharedSettings
 from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import trio
 from esnode.faults import Active, Direction, Fault, FaultTable, Kind, fault_of
 from esnode.messages import FaultRequest, FaultsReply, HealFault, ListFaults, SetFault
 from esnode.raft.messages import HeartbeatReply
-from esnode.replication import Replication
+from esnode.replication.replication import Replication
 from esnode.storage.worker import StorageWorker
 from esnode.wallclock import WallClock
 

@@ -13,11 +13,7 @@ from typing import Any
 import trio
 
 from esnode import limits
-from esnode.appendlatency import AppendLatency
-from esnode.clientmemory import ReaderTooSlow
 from esnode.config import Config
-from esnode.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
-from esnode.connectionslots import HandshakeDisplaced, Handshakes, Slots
 from esnode.errors import (
     Busy,
     ConnectionLost,
@@ -32,13 +28,17 @@ from esnode.errors import (
 )
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
+from esnode.loop.waiting import WaitingRequests
 from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
-from esnode.reading import Reader
-from esnode.session import AdminHandler, Services, Session
-from esnode.view import View
-from esnode.waiting import WaitingRequests
+from esnode.server.appendlatency import AppendLatency
+from esnode.server.reading import Reader
+from esnode.server.session import AdminHandler, Services, Session
+from esnode.transport.clientmemory import ReaderTooSlow
+from esnode.transport.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
+from esnode.transport.connectionslots import HandshakeDisplaced, Handshakes, Slots
 
 log = logging.getLogger(__name__)
 

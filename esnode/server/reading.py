@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from esnode import limits
 from esnode.errors import OffsetOutOfRange
+from esnode.loop.view import View
 from esnode.raft.entry import Entry
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
 
 Tail = Callable[[int, int], Sequence[Entry]]
 

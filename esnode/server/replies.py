@@ -8,9 +8,9 @@ from collections.abc import Callable
 import trio
 
 from esnode import limits
-from esnode.clientmemory import AnswerMemory, ReaderTooSlow
-from esnode.connection import Connection
 from esnode.messages import LeaderIs
+from esnode.transport.clientmemory import AnswerMemory, ReaderTooSlow
+from esnode.transport.connection import Connection
 from esnode.wire import Message, encode
 
 

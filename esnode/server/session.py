@@ -15,10 +15,6 @@ from typing import Any, Protocol
 import trio
 
 from esnode import limits
-from esnode.appendlatency import AppendLatency
-from esnode.clientmemory import ClientMemory
-from esnode.connection import Connection
-from esnode.connectionslots import Openings
 from esnode.errors import (
     Busy,
     CallerError,
@@ -36,7 +32,9 @@ from esnode.errors import (
 )
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
+from esnode.loop.waiting import Settle, WaitingRequests
 from esnode.messages import (
     AdminRequest,
     Append,
@@ -69,10 +67,12 @@ from esnode.messages import (
 )
 from esnode.raft.appendorder import AppendOrder
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
-from esnode.reading import Page, Reader
-from esnode.replies import Replies
-from esnode.view import View
-from esnode.waiting import Settle, WaitingRequests
+from esnode.server.appendlatency import AppendLatency
+from esnode.server.reading import Page, Reader
+from esnode.server.replies import Replies
+from esnode.transport.clientmemory import ClientMemory
+from esnode.transport.connection import Connection
+from esnode.transport.connectionslots import Openings
 from esnode.wire import Message
 
 log = logging.getLogger(__name__)

@@ -15,16 +15,16 @@ from typing import Any
 import trio
 
 import esnode
-from esnode.appendlatency import AppendLatency
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
 from esnode.config import Config
 from esnode.faults import FaultTable
+from esnode.loop.view import View
 from esnode.raft.core import Core
 from esnode.raft.following import tell_conflict
-from esnode.replication import Replication
+from esnode.replication.replication import Replication
+from esnode.server.appendlatency import AppendLatency
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.upkeep.checkpointer import Checkpointer
 from esnode.wallclock import WallClock
 
 

@@ -16,9 +16,7 @@ import trio
 
 import esnode
 from esnode import errors, limits
-from esnode.clientmemory import FrameMemory
 from esnode.config import Address, Ancestor
-from esnode.connectionslots import source_of
 from esnode.errors import (
     Bug,
     ClusterRestored,
@@ -32,7 +30,9 @@ from esnode.errors import (
     WrongNode,
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
-from esnode.tcpstream import TcpStream
+from esnode.transport.clientmemory import FrameMemory
+from esnode.transport.connectionslots import source_of
+from esnode.transport.tcpstream import TcpStream
 from esnode.wire import FrameReader, Message, encode
 
 RECEIVE_BYTES: Final = 256 * limits.KIB

@@ -12,8 +12,8 @@ from typing import TypeVar
 import trio
 
 from esnode import limits
-from esnode.checkpointer import Checkpointer
 from esnode.errors import Busy, OffsetOutOfRange
+from esnode.loop.view import View
 from esnode.messages import (
     CheckpointTaken,
     CutPrefix,
@@ -25,9 +25,9 @@ from esnode.messages import (
     TakeCheckpoint,
 )
 from esnode.raft.entry import Entry
-from esnode.retention import PrefixCutter
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.retention import PrefixCutter
 
 T = TypeVar("T")
 

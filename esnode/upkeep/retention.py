@@ -13,11 +13,11 @@ import trio
 from esnode import limits
 from esnode.apply import Machine
 from esnode.config import Config
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.entry import Entry
 from esnode.raft.messages import PrefixCut
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
 
 log = logging.getLogger(__name__)
 

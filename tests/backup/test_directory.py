@@ -18,10 +18,10 @@ from esnode.errors import (
     WrongDirectory,
 )
 from esnode.raft.messages import HardState, Write
-from esnode.recovery import recover
 from esnode.storage.directory import begin_rejoin
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Distrust, Identity
+from esnode.upkeep.recovery import recover
 from tests.backup.logs import DEDUP, ORIGIN, log_of, machine_of, write_backup
 
 LOG = log_of([3, 1, 4, 1, 5, 9, 2, 6])

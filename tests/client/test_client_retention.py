@@ -9,8 +9,8 @@ from esnode.errors import OffsetOutOfRange
 from esnode.messages import Records, Refused, Subscribe
 from esnode.wire import Message
 from tests.appending import client
+from tests.client.test_client_reading import take
 from tests.fake_cluster import FakeNode, Reply, Script
-from tests.test_client_reading import take
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

@@ -11,10 +11,10 @@ import trio
 from esctl.clusters import state
 from esctl.clusters.state import Cluster, Node
 from esctl.query.survey import NUMBERS
-from esnode.connection import Connection, accept
 from esnode.dedup.batch import OffsetRange, split_keys
 from esnode.errors import PeerError
 from esnode.messages import Append, Appended, LeaderIs, Read, Records, Side, StatusReply, StatusRequest
+from esnode.transport.connection import Connection, accept
 from esnode.wire import Message
 
 IDENTITY = "sink-0a1b2c3d"

@@ -14,7 +14,6 @@ import trio
 
 from esctl.clusters.state import Cluster, Node
 from esnode import limits
-from esnode.connection import Connection, accept
 from esnode.errors import ConnectionLost, FaultsNotAllowed, NotLeader, OffsetOutOfRange, PeerError
 from esnode.events import encode_event, key_of
 from esnode.messages import (
@@ -40,6 +39,7 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.raft.entry import EntryKind, parse, seal
+from esnode.transport.connection import Connection, accept
 from esnode.wire import Message
 
 IDENTITY = "wire-0a1b2c3d"

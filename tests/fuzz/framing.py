@@ -13,7 +13,6 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.connection import Connection, accept, greet
 from esnode.errors import (
     Bug,
     CallerError,
@@ -26,6 +25,7 @@ from esnode.errors import (
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Records, Side
 from esnode.raft.messages import AppendEntries, Heartbeat
+from esnode.transport.connection import Connection, accept, greet
 from esnode.wire import CODECS, FrameReader, Message, encode
 from esnode.wire.cbor import load
 

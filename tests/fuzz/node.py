@@ -28,9 +28,9 @@ from esnode.raft.messages import (
     VoteReply,
     Write,
 )
-from esnode.recovery import recover
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
+from esnode.upkeep.recovery import recover
 
 from . import samples
 from .target import Finding

@@ -22,7 +22,6 @@ from esnode.errors import (
     ProtocolError,
 )
 from esnode.messages import Append
-from esnode.outbox import Outbox
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import (
     ORIGIN,
@@ -53,7 +52,8 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.replication import _peer_message
+from esnode.replication.outbox import Outbox
+from esnode.replication.replication import _peer_message
 from esnode.wire import FragmentAssembler, FrameReader, SnapshotAssembler, chunks, encode
 
 from . import samples

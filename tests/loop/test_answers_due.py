@@ -7,19 +7,19 @@ import trio
 import trio.testing
 
 from esnode.config import Address, Config, Member
-from esnode.connection import Connection
 from esnode.errors import Refusal
-from esnode.inbox import Inbox
-from esnode.ingest import Ingest
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
+from esnode.loop.waiting import WaitingRequests
 from esnode.messages import LeaderIs, Read, Refused
 from esnode.raft.messages import Decision, ReadGrant, ReadIndex, Role, SoftState, Write
-from esnode.reading import Reader
-from esnode.session import Services, Session
+from esnode.server.ingest import Ingest
+from esnode.server.reading import Reader
+from esnode.server.session import Services, Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
-from esnode.waiting import WaitingRequests
+from esnode.transport.connection import Connection
 from esnode.wire import encode
 from tests.storage.logs import entries, write
 

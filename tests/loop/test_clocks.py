@@ -3,10 +3,10 @@
 import trio
 
 from esnode import limits
-from esnode.clocks import run_election, run_heartbeat
-from esnode.inbox import Inbox
+from esnode.loop.clocks import run_election, run_heartbeat
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.messages import Beat, Input, Role, SoftState, Tick
-from esnode.view import View
 
 FOLLOWING = SoftState(Role.FOLLOWER, 3, 2)
 LEADERLESS = SoftState(Role.FOLLOWER, 3, None)

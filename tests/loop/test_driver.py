@@ -12,9 +12,10 @@ import trio.testing
 
 from esnode.apply import Machine
 from esnode.config import Dedup
-from esnode.driver import Driver
 from esnode.errors import DamagedSnapshot
-from esnode.inbox import Inbox
+from esnode.loop.driver import Driver
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.raft.messages import (
     AppendEntries,
     Heartbeat,
@@ -30,7 +31,6 @@ from esnode.raft.messages import (
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
 from tests.test_apply import applied, log_of
 
 T = TypeVar("T")

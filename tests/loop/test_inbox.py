@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
 from esnode.raft.messages import Input, Persisted, ReadIndex, Tick
 
 

@@ -7,9 +7,11 @@ import pytest
 import trio
 import trio.testing
 
-from esnode import limits, rolechanges
-from esnode.clocks import run_election
-from esnode.inbox import Inbox
+from esnode import limits
+from esnode.loop import rolechanges
+from esnode.loop.clocks import run_election
+from esnode.loop.inbox import Inbox
+from esnode.loop.rolechanges import change
 from esnode.raft.messages import (
     Heartbeat,
     Input,
@@ -23,8 +25,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from esnode.rolechanges import change
-from tests.test_clocks import FOLLOWING, view_of
+from tests.loop.test_clocks import FOLLOWING, view_of
 
 FOLLOWER, PRE, CANDIDATE, LEADER = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER
 LED = SoftState(FOLLOWER, 3, 2)
@@ -72,7 +73,7 @@ async def test_a_process_that_did_nothing_for_long_says_so_when_it_goes_on(
 ) -> None:
     """The clock that jumps stands for a process that was stopped: nothing of it ran meanwhile."""
     clock, now = Inbox(), [100.0]
-    monkeypatch.setattr("esnode.clocks.trio.current_time", lambda: now[0])
+    monkeypatch.setattr("esnode.loop.clocks.trio.current_time", lambda: now[0])
     view = view_of(FOLLOWING)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_election, clock, view)

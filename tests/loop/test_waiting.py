@@ -2,8 +2,8 @@
 
 from esnode.dedup.batch import OffsetRange
 from esnode.errors import Refusal
+from esnode.loop.waiting import WaitingRequests
 from esnode.raft.messages import Decision, ReadGrant
-from esnode.waiting import WaitingRequests
 
 
 def decision(token: int, wait_index: int, term: int = 3, refusal: Refusal | None = None) -> Decision:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FLIGHTS_COUNT: Final = 27_004
-TESTS: Final = ("tests/test_wire.py", "tests/test_events.py", "tests/esctl/commands/test_commands.py",
+TESTS: Final = ("tests/wire/test_wire.py", "tests/test_events.py", "tests/esctl/commands/test_commands.py",
                 "tests/esctl/ui/test_terminal.py", "tests/esctl/cli/test_settings.py")  # fmt: skip
 """Those that meet most of the packages; run with the lowest versions."""
 TEST_PACKAGES: Final = ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "referencing")

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.outbox import Outbox
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import AppendEntries, Heartbeat
+from esnode.replication.outbox import Outbox
 from esnode.wire import Fragment, FragmentAssembler, FrameReader, Message, encode, encode_parts
 
 

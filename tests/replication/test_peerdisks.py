@@ -5,11 +5,11 @@ import trio
 import trio.testing
 
 from esnode.config import Address, Dedup
-from esnode.connection import ByteStream, Connection, accept
 from esnode.errors import DedupDiffers, ProtocolError
 from esnode.messages import Hello, Side
-from esnode.peerdisks import PeerDisks
-from esnode.sharedsettings import SharedSettings
+from esnode.replication.peerdisks import PeerDisks
+from esnode.transport.connection import ByteStream, Connection, accept
+from esnode.transport.sharedsettings import SharedSettings
 from tests.test_settings_agree import config_of
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

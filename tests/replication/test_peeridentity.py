@@ -9,7 +9,7 @@ import trio
 from esnode.config import Address
 from esnode.errors import OlderDirectory, UnknownDirectory, Unreachable
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
-from esnode.peeridentity import PeerIdentities
+from esnode.replication.peeridentity import PeerIdentities
 
 REAL, STRANGE = b"R" * 16, b"X" * 16
 

@@ -10,9 +10,9 @@ import trio.testing
 from esnode import limits
 from esnode.config import Address, Member
 from esnode.errors import Unreachable
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
-from esnode.peerlink import STARTING_S, PeerLink
+from esnode.replication.peerlink import STARTING_S, PeerLink
 from esnode.wire import encode
 
 HELLO = Hello(Side.PEER, PROTOCOL_VERSION, PROTOCOL_VERSION, "c", 1, 2, 7)
@@ -55,7 +55,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
 async def test_a_peer_that_was_lost_is_a_warning_told_once(
     autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    caplog.set_level(logging.INFO, logger="esnode.replication.peerlink")
     peer = Peer(up=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link_to(peer).run)
@@ -70,7 +70,7 @@ async def test_a_peer_that_was_lost_is_a_warning_told_once(
 async def test_a_peer_that_was_never_there_is_a_warning_only_when_the_start_is_over(
     autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    caplog.set_level(logging.INFO, logger="esnode.replication.peerlink")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link_to(Peer(up=False)).run)
         await trio.sleep(STARTING_S / 2)
@@ -103,7 +103,7 @@ async def test_a_peer_that_refuses_is_quoted_and_not_dialled_without_a_pause(
     autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     """Whatever code it gives: one of a caller or of a bug ended the node that heard it."""
-    caplog.set_level(logging.INFO, logger="esnode.peerlink")
+    caplog.set_level(logging.INFO, logger="esnode.replication.peerlink")
     peer = Peer(up=True)
 
     async def refuse() -> None:

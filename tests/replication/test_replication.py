@@ -12,7 +12,6 @@ import trio
 import trio.testing
 
 from esnode.config import Address, Config, Member
-from esnode.connection import Connection, Dialer, accept, greet
 from esnode.errors import (
     EventStreamError,
     NodeRunsElsewhere,
@@ -22,16 +21,17 @@ from esnode.errors import (
     Unreachable,
     WrongNode,
 )
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
-from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import Heartbeat, Input, PeerClosed, Received, Tick
-from esnode.replication import Replication
-from esnode.sharedsettings import SharedSettings
+from esnode.replication.peeridentity import PeerIdentities
+from esnode.replication.replication import Replication
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.transport.connection import Connection, Dialer, accept, greet
+from esnode.transport.sharedsettings import SharedSettings
 
 MEMBERS = tuple(Member(n, Address("127.0.0.1", 7200 + n), Address("127.0.0.1", 7100 + n)) for n in (1, 2, 3))
 CONFIG = Config("c", 1, Path("unused"), MEMBERS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esnode.appendlatency import STEPS, AppendLatency
+from esnode.server.appendlatency import STEPS, AppendLatency
 
 
 @given(st.floats(0, 10_000))

@@ -4,7 +4,7 @@ import trio
 
 from esnode.raft.entry import EntryKind, seal
 from esnode.raft.messages import AppendEntries, Heartbeat
-from tests.test_faultinjector import bench, jumping
+from tests.server.test_faultinjector import bench, jumping
 
 
 def append(size_bytes: int) -> AppendEntries:

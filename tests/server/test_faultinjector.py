@@ -12,13 +12,11 @@ import trio.testing
 
 from esnode.client import connect_node
 from esnode.config import Address, Config, Faults, Member
-from esnode.connection import Connection, greet
 from esnode.errors import ConnectionLost, FaultsNotAllowed, InvalidRequest, StorageFailed
-from esnode.faultinjector import FaultInjector
 from esnode.faults import FaultTable
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.messages import PROTOCOL_VERSION, HealFault, Hello, ListFaults, SetFault, Side, Welcome
-from esnode.peeridentity import PeerIdentities
 from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -28,12 +26,14 @@ from esnode.raft.messages import (
     SnapshotSent,
     Write,
 )
-from esnode.replication import Replication
-from esnode.sharedsettings import SharedSettings
+from esnode.replication.peeridentity import PeerIdentities
+from esnode.replication.replication import Replication
+from esnode.server.faultinjector import FaultInjector
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.transport.connection import Connection, greet
+from esnode.transport.sharedsettings import SharedSettings
 from esnode.wallclock import WallClock
 from esnode.wire import Fragment, FragmentAssembler, FrameReader, Message, encode
 from tests.cluster import local_cluster

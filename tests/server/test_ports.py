@@ -10,9 +10,6 @@ import trio.testing
 
 from esnode import limits
 from esnode.client import connect, connect_node
-from esnode.clientmemory import AnswerMemory, ReaderTooSlow
-from esnode.connection import Connection, greet
-from esnode.connectionslots import Openings
 from esnode.errors import Busy, FramesFull, TooManyConnections
 from esnode.messages import (
     PROTOCOL_VERSION,
@@ -27,12 +24,15 @@ from esnode.messages import (
     StatusReply,
     StatusRequest,
 )
-from esnode.session import Session
+from esnode.server.session import Session
+from esnode.transport.clientmemory import AnswerMemory, ReaderTooSlow
+from esnode.transport.connection import Connection, greet
+from esnode.transport.connectionslots import Openings
 from esnode.wire import Message, encode
 from tests.appending import event
 from tests.cluster import LocalCluster, local_cluster
-from tests.test_clientmemory import large_append
-from tests.test_session import LEADS, CountedStatus, OneRecord, services_of
+from tests.server.test_session import LEADS, CountedStatus, OneRecord, services_of
+from tests.transport.test_clientmemory import large_append
 
 
 async def connect_raw(cluster: LocalCluster) -> Connection:

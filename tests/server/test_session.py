@@ -9,10 +9,11 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.connection import Connection
 from esnode.dedup.producers import Opened, Opening
 from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced, Refusal
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
+from esnode.loop.waiting import WaitingRequests
 from esnode.messages import (
     Append,
     Appended,
@@ -33,13 +34,12 @@ from esnode.messages import (
 )
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
-from esnode.reading import Reader
-from esnode.session import AdminHandler, Services, Session
+from esnode.server.reading import Reader
+from esnode.server.session import AdminHandler, Services, Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
-from esnode.waiting import WaitingRequests
+from esnode.transport.connection import Connection
 from esnode.wire import encode
 from tests.appending import batch
 

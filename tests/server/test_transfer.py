@@ -7,13 +7,13 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.connection import Connection
 from esnode.errors import Refusal, TransferPending
 from esnode.messages import LeaderIs, Refused, TransferLeadership, Transferred
 from esnode.raft.messages import Decision, Role, SoftState, Transfer
-from esnode.session import Session
+from esnode.server.session import Session
+from esnode.transport.connection import Connection
 from esnode.wire import Message, encode
-from tests.test_session import CountedStatus, services_of
+from tests.server.test_session import CountedStatus, services_of
 
 
 class Asked:

@@ -141,7 +141,7 @@ class Host:
         self.world.network.started(self.id)
 
     def _open(self) -> Process:
-        """As `esnode/repair.py`: a disk that is not to be believed begins to rejoin."""
+        """As `esnode/upkeep/repair.py`: a disk that is not to be believed begins to rejoin."""
         try:
             if self.damage is not None:
                 met, self.damage = self.damage, None
@@ -215,7 +215,7 @@ class Host:
         return int(duration_ns * self._pace)
 
     def _tick(self, life: int) -> None:
-        """As `esnode/clocks.py`: what has passed goes to the core, in whole milliseconds."""
+        """As `esnode/loop/clocks.py`: what has passed goes to the core, in whole milliseconds."""
         if life != self.life or self.process is None:
             return
         leaderless = self.process.view.soft_state.leader is None
@@ -459,7 +459,7 @@ class Host:
     # --- retention -------------------------------------------------------------------------------
 
     def cut_prefix(self, share: float) -> bool:
-        """As `esnode/retention.py`: the snapshot of the prefix is rolled forward over what goes."""
+        """As `esnode/upkeep/retention.py`: the snapshot of the prefix is rolled forward over what goes."""
         process = self.process
         if process is None:
             return False

@@ -1,7 +1,7 @@
 """The ways between nodes: connections that open, break and replace each other, and messages that travel.
 
 Kinder and crueller than TCP at once: a message may be lost, doubled or overtaken inside a connection,
-but none of an older connection arrives after a newer one was accepted, as `esnode/replication.py`
+but none of an older connection arrives after a newer one was accepted, as `esnode/replication/replication.py`
 promises. Never looks into a message. Used by tier A.
 """
 

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
 from esnode.dedup.admission import Admission
-from esnode.driver import Driver
-from esnode.inbox import Inbox
+from esnode.loop.driver import Driver
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
+from esnode.loop.waiting import WaitingRequests
 from esnode.raft.core import Core
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import Input
-from esnode.recovery import recover
 from esnode.storage.memory import MemoryStorage
-from esnode.view import View
-from esnode.waiting import WaitingRequests
+from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.recovery import recover
 
 from .diskqueue import DiskQueue
 from .upkeep import Upkeep

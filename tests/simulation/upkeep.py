@@ -1,6 +1,7 @@
 """What a node of tier A does with its disk beside its log: checkpoints, and a look at what it did not read.
 
-As `esnode/checkpointer.py` and `esnode/scrub.py`, on the simulated disk's time. Made by each `Process`.
+As `esnode/upkeep/checkpointer.py` and `esnode/upkeep/scrub.py`, on the simulated disk's time. Made by each
+`Process`.
 """
 
 import random
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from esnode.checkpointer import Checkpointer, PendingCheckpoint
+from esnode.upkeep.checkpointer import Checkpointer, PendingCheckpoint
 
 from .diskqueue import DiskQueue
 from .schedule import MS, between

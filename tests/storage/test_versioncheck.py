@@ -20,13 +20,13 @@ from esnode.backup.manifest import Manifest
 from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat, NewerPeer
 from esnode.raft.entry import Entry, EntryKind, parse, seal
 from esnode.raft.messages import AppendEntries
-from esnode.repair import Repair
 from esnode.storage import identity
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.place import DirectoryPlace
 from esnode.storage.segmentfile import HEAD_BYTES as FRAME_HEAD_BYTES
 from esnode.storage.segmentfile import open_segment
+from esnode.upkeep.repair import Repair
 from esnode.wire import FrameReader, encode
 from tests.backup.logs import log_of, write_backup
 from tests.storage.logs import write

@@ -16,10 +16,10 @@ from esnode.apply import Machine
 from esnode.backup.file import BackupReader
 from esnode.raft.entry import EntryKind, seal
 from esnode.raft.messages import HardState
-from esnode.recovery import recover
 from esnode.storage.birthtime import born_ns
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity, Storage, pages
+from esnode.upkeep.recovery import recover
 from tests.storage.logs import write
 from tests.storage.written_by.make import DEDUP, ENGINES, HERE
 

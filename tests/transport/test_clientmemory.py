@@ -8,11 +8,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from esnode import limits
-from esnode.clientmemory import AnswerMemory, FrameMemory, ReaderTooSlow
-from esnode.connection import Connection
 from esnode.errors import FramesFull
 from esnode.events import make_batch
 from esnode.messages import Append, StatusRequest
+from esnode.transport.clientmemory import AnswerMemory, FrameMemory, ReaderTooSlow
+from esnode.transport.connection import Connection
 from esnode.wire import encode
 from tests.appending import batch, event
 

@@ -15,7 +15,6 @@ from trio.testing import MockClock, memory_stream_one_way_pair, memory_stream_pa
 
 from esnode import limits
 from esnode.config import Address
-from esnode.connection import Connection, accept, greet, open_stream, say_goodbye
 from esnode.dedup.batch import Batch
 from esnode.errors import (
     Bug,
@@ -41,6 +40,7 @@ from esnode.messages import (
     StatusRequest,
     Welcome,
 )
+from esnode.transport.connection import Connection, accept, greet, open_stream, say_goodbye
 from esnode.wire import Message, encode
 
 VERSIONS = (PROTOCOL_VERSION, PROTOCOL_VERSION)

@@ -4,8 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.connectionslots import LOCAL, HandshakeDisplaced, Handshakes, Openings, Slots, source_of
 from esnode.errors import TooManyConnections
+from esnode.transport.connectionslots import LOCAL, HandshakeDisplaced, Handshakes, Openings, Slots, source_of
 
 
 @pytest.mark.parametrize(

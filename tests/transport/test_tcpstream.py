@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.tcpstream import MAX_PARTS, TcpStream
+from esnode.transport.tcpstream import MAX_PARTS, TcpStream
 
 
 async def tcp_pair(kind: type[TcpStream] = TcpStream) -> tuple[TcpStream, TcpStream]:

@@ -7,19 +7,19 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.adminservice import AdminService
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
 from esnode.config import Address, Config, Dedup, Member
 from esnode.errors import Busy
-from esnode.inbox import Inbox
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.messages import CutPrefix, FetchSnapshot, SnapshotPiece
 from esnode.raft.messages import HardState, Write
-from esnode.retention import PrefixCutter
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.upkeep.adminservice import AdminService
+from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.retention import PrefixCutter
 from tests.backup.logs import DEDUP, log_of, machine_of
 
 

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.apply import Machine
-from esnode.checkpointer import Checkpointer
 from esnode.client import connect
 from esnode.config import Dedup
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import HardState, Snapshot, Write
-from esnode.recovery import Found, recover
-from esnode.scrub import Scrub
 from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
+from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.recovery import Found, recover
+from esnode.upkeep.scrub import Scrub
 from tests.cluster import local_cluster
 from tests.dedup.events import batch, entry, key
 from tests.storage.logs import write
@@ -73,7 +73,7 @@ def started(storage: Storage, dedup: Dedup = DEDUP) -> tuple[Found, Machine]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == "esnode.recovery"]
+    return [record.message for record in caplog.records if record.name == "esnode.upkeep.recovery"]
 
 
 # --- what a start finds -----------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_only_what_follows_the_checkpoint_is_read() -> None:
 
 
 def test_each_part_of_a_start_is_told_with_its_time(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "esnode.recovery")
+    caplog.set_level(logging.INFO, "esnode.upkeep.recovery")
     log = log_of([3] * 40)
     storage = stored(log, commit=40)
     clock = count(10.0, 0.25)

@@ -13,7 +13,6 @@ import trio.testing
 
 from esnode.apply import Machine
 from esnode.config import Dedup
-from esnode.driver import Driver
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
@@ -23,15 +22,16 @@ from esnode.errors import (
     StorageFailed,
     UnknownDirectory,
 )
-from esnode.inbox import Inbox
+from esnode.loop.driver import Driver
+from esnode.loop.inbox import Inbox
+from esnode.loop.view import View
 from esnode.node import run_until_stopped
 from esnode.raft.messages import Input, Ready, Write
-from esnode.repair import MAX_REPAIRS, REPAIRS_BACK_AFTER_S, Repair, keep_running, repairable
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import MemoryPlace
 from esnode.storage.worker import StorageWorker
-from esnode.view import View
+from esnode.upkeep.repair import MAX_REPAIRS, REPAIRS_BACK_AFTER_S, Repair, keep_running, repairable
 
 US = Identity("c", 1)
 

@@ -5,13 +5,13 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 APPLY: Final = "esnode.apply"
-DRIVER: Final = "esnode.driver"
-CHECKPOINTER: Final = "esnode.checkpointer"
+DRIVER: Final = "esnode.loop.driver"
+CHECKPOINTER: Final = "esnode.upkeep.checkpointer"
 ADOPT: Final = (
     "self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.log_time_ms, keys, producers))"
 )
-RECOVERY: Final = "esnode.recovery"
-SCRUB: Final = "esnode.scrub"
+RECOVERY: Final = "esnode.upkeep.recovery"
+SCRUB: Final = "esnode.upkeep.scrub"
 WINDOW: Final = "esnode.dedup.keywindow"
 
 CHECKPOINTS: Final = (
@@ -111,7 +111,7 @@ CHECKPOINTS: Final = (
                 "from dataclasses import dataclass, replace",
             ),
         ),
-        "tests/test_recovery.py::test_a_checkpoint_in_pieces_is_the_state_at_its_beginning",
+        "tests/upkeep/test_recovery.py::test_a_checkpoint_in_pieces_is_the_state_at_its_beginning",
     ),
     Mutant(
         "kept-keys-unchecked",
@@ -125,7 +125,7 @@ CHECKPOINTS: Final = (
                 "if len(window._digests) * DIGEST_BYTES != rest_start - digests_start:",
             ),
         ),
-        "tests/test_recovery.py::test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
+        "tests/upkeep/test_recovery.py::test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
     ),
     Mutant(
         "lost-end-replayed",
@@ -139,7 +139,7 @@ CHECKPOINTS: Final = (
                 "if checkpoint is None or not found.prefix_index < checkpoint.index <= found.last_index:",
             ),
         ),
-        "tests/test_recovery.py::test_a_log_that_ends_before_the_checkpoint_has_lost_its_end",
+        "tests/upkeep/test_recovery.py::test_a_log_that_ends_before_the_checkpoint_has_lost_its_end",
     ),
     Mutant(
         "snapshot-adopted-when-read",
@@ -157,7 +157,7 @@ CHECKPOINTS: Final = (
                 """,
             ),
         ),
-        "tests/test_driver.py::test_a_snapshot_that_came_too_late_changes_nothing",
+        "tests/loop/test_driver.py::test_a_snapshot_that_came_too_late_changes_nothing",
     ),
     Mutant(
         "scrub-reads-nothing",
@@ -165,6 +165,6 @@ CHECKPOINTS: Final = (
         "what a start did not read is not read after it, either",
         "T",
         (Edit(SCRUB, "while next_index <= self._last_index:", "while next_index < 0:"),),
-        "tests/test_recovery.py::test_the_scrub_finds_damage_in_the_log_and_in_the_snapshot",
+        "tests/upkeep/test_recovery.py::test_the_scrub_finds_damage_in_the_log_and_in_the_snapshot",
     ),
 )

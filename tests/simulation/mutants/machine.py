@@ -5,7 +5,7 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 APPLY: Final = "esnode.apply"
-RECOVERY: Final = "esnode.recovery"
+RECOVERY: Final = "esnode.upkeep.recovery"
 WINDOW: Final = "esnode.dedup.keywindow"
 PRODUCERS: Final = "esnode.dedup.producers"
 

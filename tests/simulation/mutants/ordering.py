@@ -8,7 +8,7 @@ BATCHER: Final = "esnode.client.batcher"
 DISPATCHER: Final = "esnode.client.dispatcher"
 PRODUCER: Final = "esnode.client.producer"
 RUNS: Final = "esnode.client.runs"
-SESSION: Final = "esnode.session"
+SESSION: Final = "esnode.server.session"
 APPEND_ORDER: Final = "esnode.raft.appendorder"
 
 ORDERING: Final = (
@@ -25,7 +25,7 @@ ORDERING: Final = (
         "a session that has no room for a batch takes a smaller one behind it",
         "T",
         (Edit(SESSION, "if not taken:", "if not taken and batch.partition:"),),
-        "tests/test_session.py"
+        "tests/server/test_session.py"
         "::test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run_is_taken",
     ),
     Mutant(

@@ -5,14 +5,14 @@ from typing import Final
 from tests.simulation.mutants.mutant import Edit, Mutant
 
 DISPATCHER: Final = "esnode.client.dispatcher"
-DRIVER: Final = "esnode.driver"
-INGEST: Final = "esnode.ingest"
+DRIVER: Final = "esnode.loop.driver"
+INGEST: Final = "esnode.server.ingest"
 LOG: Final = "esnode.raft.log"
-READING: Final = "esnode.reading"
-REPLICATION: Final = "esnode.replication"
-RETENTION: Final = "esnode.retention"
-SESSION: Final = "esnode.session"
-WAITING: Final = "esnode.waiting"
+READING: Final = "esnode.server.reading"
+REPLICATION: Final = "esnode.replication.replication"
+RETENTION: Final = "esnode.upkeep.retention"
+SESSION: Final = "esnode.server.session"
+WAITING: Final = "esnode.loop.waiting"
 WORKER: Final = "esnode.storage.worker"
 
 WHOLE_NODE: Final = (
@@ -36,7 +36,7 @@ WHOLE_NODE: Final = (
         "a batch that was appended in the very round in which a newer leader was heard of waits on",
         "T",
         (Edit(WAITING, "elif decision.term != leading_term:", "elif decision.term == 0:"),),
-        "tests/test_waiting.py::test_a_decision_of_a_term_that_is_over_is_never_acked",
+        "tests/loop/test_waiting.py::test_a_decision_of_a_term_that_is_over_is_never_acked",
     ),
     Mutant(
         "acked-one-entry-early",
@@ -124,7 +124,7 @@ WHOLE_NODE: Final = (
                 "if answer[0].refusal is not None and not self._services.view.applied_index:",
             ),
         ),
-        "tests/test_answers_due.py::test_a_read_that_the_core_refuses_is_refused_to_the_client",
+        "tests/loop/test_answers_due.py::test_a_read_that_the_core_refuses_is_refused_to_the_client",
     ),
     Mutant(
         "uncommitted-tail-read",
@@ -154,7 +154,7 @@ WHOLE_NODE: Final = (
                 "for session in self._sessions:",
             ),
         ),
-        "tests/test_answers_due.py::test_those_who_wait_hear_at_once_that_their_leader_leads_no_longer",
+        "tests/loop/test_answers_due.py::test_those_who_wait_hear_at_once_that_their_leader_leads_no_longer",
     ),
     Mutant(
         "every-write-called-back",
@@ -168,7 +168,7 @@ WHOLE_NODE: Final = (
                 "for _ in range(sum(one.is_write for one in self._submitted)):",
             ),
         ),
-        "tests/test_answers_due.py"
+        "tests/loop/test_answers_due.py"
         "::test_a_commit_calls_back_for_its_own_writes_and_not_for_those_that_came_meanwhile",
     ),
     Mutant(

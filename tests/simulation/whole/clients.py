@@ -14,10 +14,10 @@ import trio
 from esctl.verify.operations import Operations
 from esnode import limits
 from esnode.client import Log, connect
-from esnode.connection import Dialer
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
 from esnode.errors import EventStreamError, OffsetOutOfRange
 from esnode.events import key_of, make_batch
+from esnode.transport.connection import Dialer
 
 from .order import Order
 from .swarm import Load

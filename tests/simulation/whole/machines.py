@@ -16,11 +16,11 @@ import trio
 from esnode.config import Config
 from esnode.errors import StorageFailed
 from esnode.node import Node
-from esnode.repair import Repair, keep_running
-from esnode.status import Process
+from esnode.server.status import Process
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.place import MemoryPlace
+from esnode.upkeep.repair import Repair, keep_running
 from esnode.wallclock import WallClock
 
 from .audit import Audit

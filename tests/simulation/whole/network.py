@@ -15,8 +15,8 @@ import trio
 
 from esnode import limits
 from esnode.config import Address
-from esnode.connection import ByteStream, Dialer
 from esnode.errors import Unreachable
+from esnode.transport.connection import ByteStream, Dialer
 
 from .streams import FOREVER, End, Way, Weather
 

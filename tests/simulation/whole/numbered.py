@@ -13,10 +13,10 @@ import trio
 
 from esnode import limits
 from esnode.client import Log, connect
-from esnode.connection import Dialer
 from esnode.dedup.batch import OffsetRange, split_keys
 from esnode.errors import EventStreamError, ProducerFenced
 from esnode.events import key_of
+from esnode.transport.connection import Dialer
 
 from ..outcome import Violation
 from .clients import Application

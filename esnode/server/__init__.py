@@ -1,0 +1,1 @@
+"""The clients' side of a node: sessions, reads, status, faults on purpose."""

@@ -1,0 +1,1 @@
+"""What looks after a node's log: recovery, checkpoints, retention, scrub, repair, operators' requests."""

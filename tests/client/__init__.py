@@ -1,0 +1,1 @@
+"""The client library against nodes that are scripted."""

@@ -1,0 +1,1 @@
+"""The driver, its queue and clocks, and who waits for it."""

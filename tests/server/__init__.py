@@ -1,0 +1,1 @@
+"""What clients see of one node, on memory streams and loopback."""

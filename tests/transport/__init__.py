@@ -1,0 +1,1 @@
+"""Streams, connections and their handshake, and what bounds them."""

@@ -1,0 +1,1 @@
+"""What a node does for its own log: recovery, repair, operators' requests."""
