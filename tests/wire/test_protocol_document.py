@@ -10,7 +10,7 @@ from esnode.wire.fields import Number
 from esnode.wire.table import TABLE
 from tests.wire_messages import decode
 
-PROTOCOL_MD = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+PROTOCOL_MD = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 
 
 def test_the_worked_examples_of_the_protocol_document_decode() -> None:
