@@ -16,7 +16,7 @@ from typing import Any, Final
 from esctl import errors, exits
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
 from esctl.cli.helppage import SHARED_PANEL
-from esctl.playbook import findings, kinds, names, parameters
+from esctl.playbook import lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -120,16 +120,16 @@ def playbook_page() -> str:
         "The arguments in `with`. A `*` marks those that are required.",
         "",
     ]
-    for kind in kinds.TABLES:
-        parts += [f"### {kind}", "", *_arguments(kinds.arguments_of(kind, {}))]
-        for command in kinds.commands_of(kind):
+    for kind in stepkinds.TABLES:
+        parts += [f"### {kind}", "", *_arguments(stepkinds.arguments_of(kind, {}))]
+        for command in stepkinds.commands_of(kind):
             parts += [f"`{kind} {command}`:", "", *_arguments(parameters.arguments((kind, command)))]
     parts += ["## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")
     parts += ["", "## Rules of the linter", "", "| rule | | what it demands |", "|---|---|---|"]
-    parts += [f"| `{rule}` | {severity} | {what} |" for rule, (severity, what) in findings.RULES.items()]
+    parts += [f"| `{rule}` | {severity} | {what} |" for rule, (severity, what) in lintrules.RULES.items()]
     return "\n".join(parts) + "\n"
 
 

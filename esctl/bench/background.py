@@ -2,7 +2,7 @@
 
 Sends what `plan.json` says until its time is over or SIGTERM, whatever the cluster does meanwhile; writes a
 sample each 100 ms and a ledger of what was acked. It follows the log too, so that an acked event that is not
-at its offset is seen while it runs. Never prints but to say that it is there. Started by `attendant.py`.
+at its offset is seen while it runs. Prints only that it is there. Started by `backgroundloads.py`.
 """
 
 import signal
@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 
 import trio
 
-from esctl.bench import attendant, ledger
+from esctl.bench import backgroundloads, ledger
 from esctl.bench.generator import Generator
 from esctl.bench.ledger import Ledger, LoadPlan
 from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, PassedOver, Turn
@@ -215,7 +215,7 @@ async def work(directory: Path, plan: LoadPlan) -> None:
     """All of it."""
     from esctl.query.barrier import confirmed_end
 
-    attendant.note_self(directory)
+    backgroundloads.note_self(directory)
     cluster = state.load(plan.cluster)
     end = await confirmed_end(cluster, APPEND_TIMEOUT_S)
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)

@@ -16,7 +16,7 @@ from esctl.bench.usage import Usage
 from esctl.clusters.state import Cluster, Node
 from esctl.errors import EventNotFound
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Reading, ReadRequest, reading
+from esctl.query.logreading import Reading, ReadRequest, reading
 from esnode.client import StoredBatch
 
 FEWEST_POINTS: Final = 10

@@ -23,7 +23,7 @@ from esctl.bench.usage import Look
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import ReadRequest, reading
+from esctl.query.logreading import ReadRequest, reading
 from esnode.client import StoredBatch
 
 
@@ -58,7 +58,7 @@ class Deliveries:
 
 
 class FollowedLog(Protocol):
-    """The log as it is followed; see `esctl/query/following.py`."""
+    """The log as it is followed; see `esctl/query/logreading.py`."""
 
     async def next_batch(self) -> StoredBatch | None:
         """The next batch, once there is one."""

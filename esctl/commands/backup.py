@@ -69,14 +69,14 @@ def create(
     dry_run: DryRun = False,
 ) -> "Answer[BackupData | PlannedBackupAnswer]":
     """Write everything acked so far into one file, while the cluster goes on working"""
-    from esctl.upkeep.backups import catalog, taking  # loaded late: they bring trio and the client
+    from esctl.upkeep.backups import catalog, create  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     if offline:
         _refuse_running(cluster, from_node)
     elif from_node is not None:
         cluster.node(from_node)
-    path = _place(into, catalog.default_name(cluster.name, taking.now_text()))
+    path = _place(into, catalog.default_name(cluster.name, create.now_text()))
     if dry_run:
         whose = "a node that answers" if from_node is None else f"node {from_node}"
         data: PlannedBackupAnswer = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
@@ -123,7 +123,7 @@ def restore(
 ) -> "Answer[PlannedRestoreAnswer | RestoreAnswer]":
     """Create a cluster from a backup, with all its events and all that deduplication knew, and start it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
-    from esctl.upkeep.backups.starting import start_and_elect
+    from esctl.upkeep.backups.startup import start_and_elect
 
     state.check_name(name)
     _must_be_there(file)
@@ -341,7 +341,7 @@ def _taken(
 ) -> "Manifest":
     from contextlib import ExitStack
 
-    from esctl.upkeep.backups import offlinedata, taking  # loaded late: they bring trio and the storage
+    from esctl.upkeep.backups import create, offlinedata  # loaded late: they bring trio and the storage
 
     if offline:
         assert number is not None
@@ -349,10 +349,10 @@ def _taken(
             return offlinedata.back_up_stopped(cluster, number, path, bar.advance)
     with ExitStack() as bars:
 
-        def begin(total: int) -> taking.BackupProgress:
+        def begin(total: int) -> create.BackupProgress:
             return bars.enter_context(run.terminal.progress(f"backing up {cluster.name}", total, "events"))
 
-        return run.trio(lambda: taking.take(cluster, path, number, begin))
+        return run.trio(lambda: create.take(cluster, path, number, begin))
 
 
 def _data(path: Path, manifest: "Manifest", size_bytes: int | None = None) -> "BackupData":

@@ -207,23 +207,23 @@ def restart(
 def _roll(
     run: Invocation, cluster: state.Cluster, timeout_s: float, *, dry_run: bool
 ) -> "Answer[PlannedRollingAnswer | RollingAnswer]":
-    from esctl.upkeep import rolling, telling  # loaded late: they bring trio and the client
+    from esctl.upkeep import report, rolling  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import STOP_TIMEOUT_S, ClusterOperations
 
     operations = ClusterOperations(cluster, backend_named(cluster.backend), timeout_s)
     survey = run.trio(operations.look)
     order = rolling.order_of(survey)
     if dry_run:
-        return telling.rolling_plan(survey, order)
+        return report.rolling_plan(survey, order)
     done: list[RestartStep] = []
 
     def tell(step: "RestartStep") -> None:
         done.append(step)
-        run.terminal.view(telling.step_line(step, len(done), len(order)))
+        run.terminal.view(report.step_line(step, len(done), len(order)))
         bar.advance()
 
     run.on_interrupt(
-        lambda: telling.rolling_answer(survey, order, done), "the same command again restarts all of them"
+        lambda: report.rolling_answer(survey, order, done), "the same command again restarts all of them"
     )
     with run.terminal.progress(f"restarting {cluster.name}", len(order), "nodes") as bar:
         try:
@@ -231,8 +231,8 @@ def _roll(
                 lambda: rolling.restart(operations, order, timeout_s, tell), 2 * timeout_s + STOP_TIMEOUT_S
             )
         except EventStreamError as error:
-            return Answer.of_error(error, telling.rolling_answer(survey, order, done).data)
-    return telling.rolling_answer(survey, order, done)
+            return Answer.of_error(error, report.rolling_answer(survey, order, done).data)
+    return report.rolling_answer(survey, order, done)
 
 
 @command(app, "destroy", impact="destructive")
@@ -245,11 +245,11 @@ def destroy(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
     """Stop every node and delete all its data, for ever"""
-    from esctl.upkeep import clearing, telling  # loaded late: they bring trio
+    from esctl.upkeep import destruction, report  # loaded late: they bring trio
 
     try:
         with run.changing(name) as cluster:
-            doomed = clearing.doomed(cluster)
+            doomed = destruction.doomed(cluster)
             consequence = f"{len(cluster.nodes)} nodes and every event in {cluster.data_dir} would be deleted"
             if dry_run:
                 data: PlannedDestructionAnswer = {
@@ -257,7 +257,7 @@ def destroy(
                 }  # fmt: skip
                 return Answer(data, [Line(consequence)])
             guard.severe(run.terminal, cluster, consequence, confirm=confirm, words="cluster destroy")
-            return telling.cleared(cluster.name, run.trio(lambda: clearing.clear(cluster)))
+            return report.cleared(cluster.name, run.trio(lambda: destruction.clear(cluster)))
     except NewerState:
         raise  # what a newer esctl keeps is whole: it knows what belongs to it
     except StateUnreadable as error:
@@ -271,7 +271,7 @@ def _destroy_unreadable(
     run: Invocation, name: str, why: StateUnreadable, confirm: str | None, *, dry_run: bool
 ) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
     """A cluster whose description is broken: what is kept beside that goes, and nothing else is known."""
-    from esctl.upkeep import clearing, telling
+    from esctl.upkeep import destruction, report
 
     with state.locked(name, run.terminal.note):
         place = state.clusters_root() / name
@@ -280,9 +280,9 @@ def _destroy_unreadable(
             return Answer({"name": name, "dry_run": True, "deleted": [str(place)]}, [Line(consequence)])
         guard.by_name(run.terminal, name, consequence, confirm=confirm, words="cluster destroy")
         run.intend(name)
-        cleared = clearing.clear_unreadable(name)
+        cleared = destruction.clear_unreadable(name)
     run.terminal.warn("where else it kept data (--data-dir) is not known; what is there stays there")
-    return telling.cleared(name, cleared, f"what was kept of it in {place}")
+    return report.cleared(name, cleared, f"what was kept of it in {place}")
 
 
 @command(app, "recover")
@@ -300,15 +300,15 @@ def recover(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRecoveryAnswer | RecoveredAnswer]":
     """Continue with one node's log when a majority is gone for good: what only the others had is lost"""
-    from esctl.upkeep import lost, recovery, telling  # loaded late: they bring trio and the storage
+    from esctl.upkeep import recovery, recoverysteps, report  # loaded late: they bring trio and the storage
     from esctl.upkeep.backups import offlinedata
 
     with run.changing(name) as cluster:
         if dry_run:
-            run.trio(lambda: lost.refuse_if_alive(cluster))
+            run.trio(lambda: recoverysteps.refuse_if_alive(cluster))
             offlinedata.check_survivor(cluster, from_node)
             backend = backend_named(cluster.backend)
-            tried = lost.startable(cluster, backend)
+            tried = recoverysteps.startable(cluster, backend)
             change = guard.quorum_change(cluster, backend.nodes(cluster), with_=tried)
             words = recovery.consequence(cluster, cluster.node(from_node).id)
             data: PlannedRecoveryAnswer = {
@@ -318,7 +318,7 @@ def recover(
             first = Line(f"would first try to start nodes {tried}; then {change.text}")
             return Answer(data, [first, Line(f"if that is in vain, {words}")])
         done = recovery.recover(run, cluster, recovery.RecoveryRequest(from_node, confirm, timeout))
-    return telling.recovered(done)
+    return report.recovered(done)
 
 
 @command(app, "ls")

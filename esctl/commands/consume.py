@@ -14,7 +14,7 @@ from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
-    from esctl.query.following import ReadRequest
+    from esctl.query.logreading import ReadRequest
     from esnode.client import StoredEvent
 
 app = new_typer()
@@ -61,7 +61,7 @@ def consume(
     ] = False,
 ) -> None:
     """Print events, one per line, from an offset on; by default all that are acked by now"""
-    from esctl.query.following import ReadRequest  # loaded late: it brings trio and the client
+    from esctl.query.logreading import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
     wanted = ReadRequest(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
@@ -84,7 +84,7 @@ def consume(
 async def _print_all(
     terminal: Terminal, cluster: "Cluster", wanted: "ReadRequest", tally: ConsumeTally
 ) -> None:
-    from esctl.query.following import Staleness, reading  # loaded late: it brings trio and the client
+    from esctl.query.logreading import Staleness, reading  # loaded late: it brings trio and the client
 
     def stale(staleness: Staleness) -> None:
         assert wanted.node is not None

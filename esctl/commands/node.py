@@ -192,7 +192,7 @@ def drain(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDrainAnswer | NodeData | DrainedAnswer]":
     """Take a node out of service: wait until it can be spared, hand over, stop it; `start` brings it back"""
-    from esctl.upkeep import leave, telling  # loaded late: they bring trio and the client
+    from esctl.upkeep import drain, report  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
     with run.changing() as cluster:
@@ -203,14 +203,14 @@ def drain(
         operations = ClusterOperations(cluster, backend, timeout)
         survey = run.trio(operations.look)
         if dry_run:
-            return telling.drain_plan(survey, number, to)
+            return report.drain_plan(survey, number, to)
         if _look(backend, cluster, number).state is RunState.DOWN:
-            change = telling.change_without(survey, number)
+            change = report.change_without(survey, number)
             data: NodeData = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
             return Answer(data, [Line(f"node {number} is down already: {change.text}")])
         with run.terminal.progress(f"draining node {number}"):
-            drained = run.trio(lambda: leave.drain(operations, number, to, timeout))
-            return telling.drained(survey, number, drained)
+            drained = run.trio(lambda: drain.drain(operations, number, to, timeout))
+            return report.drained(survey, number, drained)
 
 
 @command(app, "replace")
@@ -234,7 +234,7 @@ def replace(
     dry_run: DryRun = False,
 ) -> "Answer[PlannedReplacementAnswer | ReplacedAnswer]":
     """Give a node an empty directory, and let it fetch its log from the others; the old data is kept"""
-    from esctl.upkeep import telling  # loaded late: it brings trio and the client
+    from esctl.upkeep import report  # loaded late: it brings trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
     with run.changing() as cluster:
@@ -248,7 +248,7 @@ def replace(
         survey = run.trio(operations.look)
         if dry_run:
             aside = datadir.aside_of(node, now) if where is None else None
-            return telling.replacement_plan(survey, number, node.data_dir, aside, where or node.data_dir)
+            return report.replacement_plan(survey, number, node.data_dir, aside, where or node.data_dir)
         if discard:
             consequence = f"what node {number} has in {node.data_dir} would be deleted at the end"
             words = f"node replace {number} --discard --cluster"
@@ -267,9 +267,9 @@ def replace(
             f" {', '.join(map(str, left))}",
             next_step=f"esctl status --cluster {cluster.name}; then delete that by hand",
         )
-        answer = telling.replaced(survey, number, done, same, discarded=False)
+        answer = report.replaced(survey, number, done, same, discarded=False)
         return replace_answer(answer, errors=[*answer.errors, Trouble.of(error)], exit_code=exit_of(error))
-    return telling.replaced(survey, number, done, same, discarded=discarded)
+    return report.replaced(survey, number, done, same, discarded=discarded)
 
 
 def _replace(

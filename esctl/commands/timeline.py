@@ -85,7 +85,7 @@ def timeline(
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times at full width")] = False,
 ) -> Answer:
     """Show elections, faults, starts and pauses of all nodes on one axis; by default of the last hour"""
-    from esctl.bench import attendant  # loaded late: `--help` must be quick
+    from esctl.bench import backgroundloads  # loaded late: `--help` must be quick
     from esctl.observe.timeline import commands, drawing, mermaid, runs
     from esctl.observe.timeline.story import tell
 
@@ -105,7 +105,7 @@ def timeline(
     typed = [one for one in commands.read(cluster.name) if window.has(one.at_s)]
     now = datetime.now(UTC)
     states = {process.node.id: process.state for process in backend.nodes(cluster)}
-    loads = [load.directory for load in attendant.listed(cluster)] if done is None else []
+    loads = [load.directory for load in backgroundloads.listed(cluster)] if done is None else []
     bounds = window.since.timestamp(), (window.until or now).timestamp()
     latency_ms = done.latency_ms if done is not None else runs.latencies(loads)
     acked_per_s = done.acked_per_s if done is not None else runs.rates(loads)

@@ -56,12 +56,12 @@ def top(
 def _once(run: Invocation, cluster: Cluster, every_s: float) -> Answer[TopAnswer]:
     import trio  # loaded late: `--help` must be quick
 
-    from esctl.observe.top import board, watching
+    from esctl.observe.top import board, polling
 
     async def look_twice() -> "BoardState":
-        shown = await watching.begin(cluster)
+        shown = await polling.begin(cluster)
         await trio.sleep(every_s)  # that is the time that the rates are of
-        await watching.look_again(shown)
+        await polling.look_again(shown)
         return shown
 
     shown = run.trio(look_twice)
@@ -74,14 +74,14 @@ async def _stream(run: Invocation, cluster: Cluster, every_s: float) -> None:
     """Print the figures, once in `every_s`, until Ctrl-C."""
     import trio  # loaded late: `--help` must be quick
 
-    from esctl.observe.top import board, watching
+    from esctl.observe.top import board, polling
 
-    shown = await watching.begin(cluster)
+    shown = await polling.begin(cluster)
     due = trio.current_time()
     while True:
         due = max(due + every_s, trio.current_time())
         await trio.sleep_until(due)
-        await watching.look_again(shown)
+        await polling.look_again(shown)
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if run.terminal.output is Output.JSON:
             record: TopRecord = {"time": time, **board.record(shown)}

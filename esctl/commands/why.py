@@ -47,18 +47,18 @@ def why(
     answers"""
     import time
 
-    from esctl.observe.diagnosis import gathering, ranking  # loaded late: they bring trio and the client
+    from esctl.observe.diagnosis import collect, ranking  # loaded late: they bring trio and the client
 
     cluster, begun = run.cluster(), time.perf_counter()
     with run.terminal.progress(f"looking at {cluster.name}"):
-        seen = run.trio(lambda: gathering.gather(cluster, disk_free))
+        seen = run.trio(lambda: collect.gather(cluster, disk_free))
         found = ranking.diagnose(seen)
     return answer_of(found, time.perf_counter() - begun)
 
 
 def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer[WhyAnswer]:
     """The answer of `esctl why`."""
-    from esctl.observe.diagnosis import telling
+    from esctl.observe.diagnosis import presentation
 
     survey = found.situation.survey
     data: WhyAnswer = {
@@ -71,4 +71,4 @@ def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer[WhyAnswer]:
         "seconds": round(seconds, 3),
     }
     code = Exit.OK if found.well else Exit.UNHEALTHY if survey.up else Exit.UNREACHABLE
-    return Answer(data, list(telling.views(found)), exit_code=code)
+    return Answer(data, list(presentation.views(found)), exit_code=code)

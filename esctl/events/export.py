@@ -22,7 +22,7 @@ from sqlite_utils import Database as SQLite
 from esctl.clusters.state import Cluster
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import Reading, ReadRequest, reading
+from esctl.query.logreading import Reading, ReadRequest, reading
 from esnode.client import StoredEvent
 
 _EVENTS: Final = {

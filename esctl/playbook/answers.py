@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from esctl.bench.ledger import SampleData
-from esctl.playbook.findings import LintFindingData
+from esctl.playbook.lintrules import LintFindingData
 from esctl.playbook.progress import AuditDoubts, AuditFacts, RunPlaybook, RunStep, RunVerdict
 from esctl.playbook.schema import ActionKind, Impact, InputType, OnBreach, OnFail, Risk
 from esctl.ui.plain import Nothing

@@ -2,7 +2,7 @@
 
 Its one JSON document comes back as a `Reply`. It has a session of its own, so that Ctrl-C at the terminal
 does not strike it: it is told to stop when its step is over, and killed when it does not. Never prints.
-Called by `acting.py` and `undoing.py`; tests have a script in its place.
+Called by `actions.py` and `undo.py`; tests have a script in its place.
 """
 
 import json

@@ -14,8 +14,8 @@ from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.faults.partitionshapes import Cut, Partition, Shape, listed, partition
 from esctl.playbook.commands import command_of
-from esctl.playbook.kinds import ONE_OFF
 from esctl.playbook.schema import Action, ActionKind
+from esctl.playbook.stepkinds import ONE_OFF
 from esctl.playbookerrors import UnplannableStep
 from esnode.errors import NoQuorum
 

@@ -14,10 +14,10 @@ from esctl.faults import nodeorders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
-from esctl.playbook.findings import LintFinding
-from esctl.playbook.kinds import NESTING, ONE_OFF, READ_ONLY
+from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step
+from esctl.playbook.stepkinds import NESTING, ONE_OFF, READ_ONLY
 from esctl.playbookerrors import NotEvaluable
 
 _SAMPLES: Final = {

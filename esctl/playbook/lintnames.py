@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esctl.playbook import expression, names, template
-from esctl.playbook.findings import LintFinding
+from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import DEFAULT_ITEM, in_a_row
 from esctl.playbook.schema import Action, ActionKind, Input, InputType, Playbook, Step
 from esctl.playbook.types import Type

@@ -3,7 +3,7 @@
 An argument of a step has the name of the command's option (`--one-way` is `one_way`), or of its positional
 argument; its type follows from the command's annotation and from the word that the help has for the value.
 Nothing is declared twice: an option that is added to a command is there in playbooks too. Pure but for the
-loading of commands. Called by `kinds.py` and `commands.py`.
+loading of commands. Called by `stepkinds.py` and `commands.py`.
 """
 
 import enum

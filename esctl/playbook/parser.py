@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import tomli
 
-from esctl.playbook import expression, inputs, kinds, nesting, template
+from esctl.playbook import expression, inputs, nesting, stepkinds, template
 from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.schema import (
     SCHEMA,
@@ -197,7 +197,7 @@ class _PlaybookReader:
         given = content.get("id")
         table = self._table(content, f"step {given}" if isinstance(given, str) and given else place)
         action = self._action(table)
-        reads = action is not None and action.kind in kinds.READ_ONLY
+        reads = action is not None and action.kind in stepkinds.READ_ONLY
         retry = self._table(table.table("retry"), table.where)
         undo = content.get("undo")
         found = Step(
@@ -229,14 +229,14 @@ class _PlaybookReader:
         if kind is None:
             return None
         action = Action(kind, arguments)
-        for name, why in kinds.flaws(action):
+        for name, why in stepkinds.flaws(action):
             table.flaw(f"with.{name}", why)
         return action
 
     def _undo(self, table: TomlTable) -> Action | None:
         inner = self._table(table.table("undo"), f"{table.where}, undo")
         action = self._action(inner)
-        if action is not None and action.kind in kinds.NESTING:
+        if action is not None and action.kind in stepkinds.NESTING:
             inner.flaw("kind", f"cannot be {action.kind}: one thing that takes the step back")
         inner.end()
         return action

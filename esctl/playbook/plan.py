@@ -13,8 +13,8 @@ from esctl.playbook import clustervalues, expression, nesting, template
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast, Outlook
-from esctl.playbook.kinds import NESTING
 from esctl.playbook.schema import Action, ActionKind, InputType, Playbook, Scalar, Step
+from esctl.playbook.stepkinds import NESTING
 from esctl.playbookerrors import InvalidPlan, NotEvaluable
 
 if TYPE_CHECKING:

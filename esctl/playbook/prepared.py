@@ -2,7 +2,7 @@
 
 Everything is filled in. A fault gets an id that nobody else has, and a lease no longer than what is left of
 the run; a load gets the run's directory and ends with the run; `heal` of a step becomes the ids of its
-faults. So what was cut off in the middle can be undone by name. Pure. Called by `stepping.py`, `undoing.py`.
+faults. So what was cut off in the middle can be undone by name. Pure. Called by `stepper.py`, `undo.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esctl.faults import nodeorders
-from esctl.playbook import kinds
+from esctl.playbook import stepkinds
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.progress import EVERY_FAULT
@@ -53,7 +53,7 @@ class Circumstances:
 
 def prepare(step: Step, values: Mapping[str, Any], known: Circumstances) -> PreparedAction:
     """What the step will do. Raises `NotEvaluable`, `InvalidPlaybook`."""
-    made = _made(kinds.filled(step.action, values), step.id, known)
+    made = _made(stepkinds.filled(step.action, values), step.id, known)
     return replace(made, changes=step.impact is not Impact.READS)
 
 
@@ -61,7 +61,7 @@ def prepare_undo(step: Step, values: Mapping[str, Any], known: Circumstances) ->
     """What undoes the step, which has an undo. Raises `NotEvaluable`, `InvalidPlaybook`."""
     undo = undo_action(step)
     assert undo is not None
-    return replace(_made(kinds.filled(undo, values), step.id, known), changes=True)
+    return replace(_made(stepkinds.filled(undo, values), step.id, known), changes=True)
 
 
 def undo_action(step: Step) -> Action | None:
@@ -97,7 +97,7 @@ def _fault(action: Action, step: str, known: Circumstances) -> PreparedAction:
     given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]
-    lasts = given.get("how") not in kinds.ONE_OFF
+    lasts = given.get("how") not in stepkinds.ONE_OFF
     return PreparedAction(Action(action.kind, given), (tuple(words),), temporary=lasts, faults=(fault,))
 
 

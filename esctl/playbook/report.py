@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from esctl.bench import ledger
 from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
-from esctl.playbook.undoing import left_over
+from esctl.playbook.undo import left_over
 from esctl.ui.plain import Nothing
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from esctl.playbook import nesting
-from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import RunProgress, StepRun, StepState, ends
 from esctl.playbook.schema import ActionKind, Playbook, Step
+from esctl.playbook.stepkinds import NESTING
 from esctl.playbookerrors import CannotRepeat
 
 REPEATABLE: Final = frozenset(

@@ -1,6 +1,6 @@
 """A run of a playbook: its steps in order, its guards beside them, its verdict, and then its clean-up.
 
-THE MAP: `stepping.py` takes one step, `watching.py` looks at the guards, `undoing.py` cleans up, `record.py`
+THE MAP: `stepper.py` takes one step, `guards.py` looks at the guards, `undo.py` cleans up, `record.py`
 writes down. Decided here: what comes after what, what follows a failure, and the verdict, which is on the
 disk before anything is undone. The clean-up is shielded from Ctrl-C and bounded. Never prints. Called by the
 commands `run`, `resume`, `abort` and `rehearse`.
@@ -16,16 +16,16 @@ import trio
 
 from esctl.errors import NotConfirmed
 from esctl.playbook import expression, nesting, template
-from esctl.playbook.acting import Actor
-from esctl.playbook.kinds import NESTING
+from esctl.playbook.actions import Actor
+from esctl.playbook.guards import watch
 from esctl.playbook.prepared import Circumstances
 from esctl.playbook.progress import RunVerdict, StepState
 from esctl.playbook.record import Record
 from esctl.playbook.resumption import Fate, Resumption, every_step
 from esctl.playbook.schema import ActionKind, Guard, OnBreach, OnFail, Step
-from esctl.playbook.stepping import StepOutcome, Stepper
-from esctl.playbook.undoing import Undoer
-from esctl.playbook.watching import watch
+from esctl.playbook.stepkinds import NESTING
+from esctl.playbook.stepper import StepOutcome, Stepper
+from esctl.playbook.undo import Undoer
 from esctl.playbookerrors import NoLongerHolds, NotEvaluable
 from esnode.errors import EventStreamError
 

@@ -13,7 +13,7 @@ import trio
 
 from esctl.errors import NotConfirmed
 from esctl.playbook import expression, template
-from esctl.playbook.acting import Actor, Done
+from esctl.playbook.actions import Actor, Done
 from esctl.playbook.names import EXPENSIVE, OWN
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare, undo_action
 from esctl.playbook.progress import StepState

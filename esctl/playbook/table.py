@@ -1,7 +1,7 @@
 """One table of a playbook's file, read key by key: what is missing, misspelt or of a wrong type is noted.
 
 Nothing is raised here: a reader goes on after a flaw, so that a person is told of all of them at once. Never
-reads a file. Called by `reading.py`.
+reads a file. Called by `parser.py`.
 """
 
 import enum

@@ -13,7 +13,7 @@ import trio
 
 from esctl.errors import ClusterNotFound, FaultNotFound
 from esctl.playbook import expression, template
-from esctl.playbook.acting import Actor
+from esctl.playbook.actions import Actor
 from esctl.playbook.prepared import Circumstances, PreparedAction, prepare_undo, undo_action
 from esctl.playbook.progress import RunProgress, StepRun, Undo
 from esctl.playbook.record import Record

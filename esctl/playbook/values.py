@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from esctl.bench import attendant
+from esctl.bench import backgroundloads
 from esctl.clusters import state
 from esctl.errors import ClusterNotFound
 from esctl.faults import leases
@@ -72,6 +72,6 @@ def faults_of(survey: "Survey") -> dict[str, Any]:
 
 def load_facts(directory: Path) -> dict[str, Any]:
     """`load.*`: the newest sample. A load that was killed runs no longer, whatever its last sample says."""
-    load = attendant.at(directory, directory.name)
+    load = backgroundloads.at(directory, directory.name)
     sample = dict(load.sample)
     return {**sample, "running": load.running and bool(sample.get("running"))} if sample else {}

@@ -1,6 +1,6 @@
 """What `esctl cluster` and `esctl node` answer under `-o json`: the types of their data.
 
-Types only. Imported by nothing at run time: by the two commands, and by `telling.py`, for the type checker.
+Types only. Imported by nothing at run time: by the two commands, and by `report.py`, for the type checker.
 """
 
 from typing import Literal, TypedDict

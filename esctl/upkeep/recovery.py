@@ -1,7 +1,7 @@
 """One recovery from a lost quorum, step by step, in the order in which nothing can be lost twice.
 
 Looks, asks, tries to bring the old cluster back, stops what is left of it, backs the survivor up, moves all
-old files aside, and makes the new cluster. What may be done is decided in `lost.py`. Called by
+old files aside, and makes the new cluster. What may be done is decided in `recoverysteps.py`. Called by
 `esctl cluster recover`.
 """
 
@@ -13,9 +13,9 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
-from esctl.upkeep import lost
-from esctl.upkeep.backups import catalog, offlinedata, taking
-from esctl.upkeep.backups.starting import start_and_elect
+from esctl.upkeep import recoverysteps
+from esctl.upkeep.backups import catalog, create, offlinedata
+from esctl.upkeep.backups.startup import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 
@@ -28,7 +28,7 @@ class Recovered:
     leader: int
     backup: Path
     manifest: Manifest
-    tried: list[lost.Tried]
+    tried: list[recoverysteps.Tried]
     aside: list[Path]
 
 
@@ -55,20 +55,20 @@ def recover(run: Invocation, cluster: Cluster, wanted: RecoveryRequest) -> Recov
     `MachineRefused`, and what a backup and a restore raise."""
     backend, survivor = backend_named(cluster.backend), wanted.survivor
     cluster.node(survivor)
-    run.trio(lambda: lost.refuse_if_alive(cluster))
+    run.trio(lambda: recoverysteps.refuse_if_alive(cluster))
     offlinedata.check_survivor(cluster, survivor)
     guard.severe(
         run.terminal, cluster, consequence(cluster, survivor), confirm=wanted.confirm,
         words=f"cluster recover --from-node {survivor}",
     )  # fmt: skip
-    numbers = lost.startable(cluster, backend)
+    numbers = recoverysteps.startable(cluster, backend)
     with run.terminal.progress(f"trying to bring {cluster.name} back"):
-        tried = run.trio(lambda: lost.try_to_start(cluster, backend, numbers))
+        tried = run.trio(lambda: recoverysteps.try_to_start(cluster, backend, numbers))
         run.trio(lambda: backend.stop(cluster, [node.id for node in cluster.nodes], wanted.timeout_s))
     home = catalog.default_directory()
     state.make_directory(home)
-    lost.check_best(cluster, survivor, home)
-    created = taking.now_text()
+    recoverysteps.check_best(cluster, survivor, home)
+    created = create.now_text()
     path = home / catalog.default_name(f"{cluster.name}-survivor-{survivor}", created)
     with run.terminal.progress(f"backing up node {survivor} of {cluster.name}", None, "events") as bar:
         manifest = offlinedata.back_up_stopped(cluster, survivor, path, bar.advance)
@@ -83,15 +83,15 @@ def _go_on(
     cluster: Cluster,
     wanted: RecoveryRequest,
     reader: BackupReader,
-    tried: list[lost.Tried],
+    tried: list[recoverysteps.Tried],
     created: str,
 ) -> Recovered:
     """From the backup of the survivor to a cluster that runs."""
     backend, manifest = backend_named(cluster.backend), reader.manifest
     settings = offlinedata.check_survivor(cluster, wanted.survivor)
-    aside = lost.move_aside(cluster, manifest.origin.epoch)
+    aside = recoverysteps.move_aside(cluster, manifest.origin.epoch)
     run.terminal.note(f"the old files are kept beside the new ones; the survivor is in {reader.path}")
-    successor = lost.successor_of(cluster, created)
+    successor = recoverysteps.successor_of(cluster, created)
     options = replace(
         offlinedata.successor_options(manifest, cluster.storage),
         log_level=settings.log_level, faults=settings.faults.allowed, retention=settings.retention,

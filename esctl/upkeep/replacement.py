@@ -14,7 +14,7 @@ import trio
 
 from esctl.clusters.state import Cluster
 from esctl.query.survey import Survey
-from esctl.upkeep import leave
+from esctl.upkeep import drain
 from esctl.upkeep.operations import NodeOperations
 from esctl.verify.audit import AuditProgress, audit
 from esctl.verify.history import History
@@ -61,9 +61,9 @@ async def replace(
     guard, and each stretch in which the node gets no further. Raises `TooFewNodes` when nothing was done,
     `NodeNotBack`, and what `swap` and the backend raise.
     """
-    survey = await leave.spared(operations, number, timeout_s)
+    survey = await drain.spared(operations, number, timeout_s)
     begun = trio.current_time()
-    leader = await leave.hand_over(operations, survey, number)
+    leader = await drain.hand_over(operations, survey, number)
     with trio.CancelScope(shield=True):
         await operations.stop(number)
         old = swap()
@@ -76,7 +76,7 @@ async def replace(
             seen(have, looked.leader.number("next_offset") or 0)
         return looked
 
-    after = await leave.back(look, number, timeout_s)
+    after = await drain.back(look, number, timeout_s)
     events = after.report(number).number("next_offset") or 0
     return Replaced(pid, old, leader is not None, events, trio.current_time() - begun)
 

@@ -15,8 +15,8 @@ from esctl.exits import exit_of
 from esctl.query.survey import Survey
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.upkeep import readiness
-from esctl.upkeep.clearing import Cleared
-from esctl.upkeep.leave import Drained
+from esctl.upkeep.destruction import Cleared
+from esctl.upkeep.drain import Drained
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import RestartStep
 

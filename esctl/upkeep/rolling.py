@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from esctl.query.survey import Survey
-from esctl.upkeep import leave
+from esctl.upkeep import drain
 from esctl.upkeep.operations import NodeOperations
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def restart(
     left = list(order)
     while left:
         number = await _next(operations, left)
-        survey = await leave.spared(operations, number, timeout_s)
+        survey = await drain.spared(operations, number, timeout_s)
         with trio.CancelScope(shield=True):
             step = await _restart(operations, number, survey, timeout_s)
         left.remove(number)
@@ -81,9 +81,9 @@ async def _next(operations: NodeOperations, left: Sequence[int]) -> int:
 
 async def _restart(operations: NodeOperations, number: int, survey: Survey, timeout_s: float) -> RestartStep:
     begun = trio.current_time()
-    led = await leave.hand_over(operations, survey, number) is not None
+    led = await drain.hand_over(operations, survey, number) is not None
     killed = await operations.stop(number)
     pid = await operations.start(number)
-    after = await leave.back(operations.look, number, timeout_s)
+    after = await drain.back(operations.look, number, timeout_s)
     leader = after.leader.node.id if after.leader is not None else None
     return RestartStep(number, pid, led, leader, killed, trio.current_time() - begun)

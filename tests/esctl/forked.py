@@ -29,7 +29,7 @@ from esctl.cli.commandtable import ROWS, load
 ROOT = Path(__file__).resolve().parents[2]
 LOADED_LATE = [
     "esctl.query.survey",
-    "esctl.observe.diagnosis.gathering",
+    "esctl.observe.diagnosis.collect",
     "esctl.events.producer",
 ]
 """By many commands, which then find it loaded."""

@@ -12,8 +12,8 @@ import trio
 
 from esctl.errors import FaultNotFound, MachineRefused, NotConfirmed
 from esctl.exits import Exit
-from esctl.playbook import inputs, journal, playbookjson, reading
-from esctl.playbook.acting import Actor
+from esctl.playbook import inputs, journal, parser, playbookjson
+from esctl.playbook.actions import Actor
 from esctl.playbook.commands import typed
 from esctl.playbook.execution import Reply
 from esctl.playbook.journal import Event, Journal
@@ -40,7 +40,7 @@ class Killed(BaseException):
 
 
 def playbook(text: str, head: str = HEAD) -> Playbook:
-    return reading.parse(head + text, Path("drill.toml"))
+    return parser.parse(head + text, Path("drill.toml"))
 
 
 @dataclass

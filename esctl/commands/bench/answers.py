@@ -2,7 +2,7 @@
 
 from typing import Literal, TypedDict
 
-from esctl.bench.attendant import LoadData
+from esctl.bench.backgroundloads import LoadData
 from esctl.bench.comparison import ChangeData, FigureVerdict
 from esctl.ui.values import ClusterName, FilePath, Seconds
 

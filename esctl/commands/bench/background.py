@@ -53,7 +53,7 @@ def start(
     dry_run: DryRun = False,
 ) -> "Answer[StartedLoadAnswer | PlannedLoadAnswer]":
     """Start a steady load in the background; the events stay in the log"""
-    from esctl.bench import attendant
+    from esctl.bench import backgroundloads
     from esctl.bench.generator import Generator
 
     if not _NAME.fullmatch(name):
@@ -61,7 +61,7 @@ def start(
     if into is not None and into.exists() and any(into.iterdir()):
         raise InvalidArgument(f"{into} is not empty; nothing was done", next_step="name a new directory")
     cluster = run.cluster()
-    plan = attendant.new_plan(name, cluster, rate, seconds, size)
+    plan = backgroundloads.new_plan(name, cluster, rate, seconds, size)
     Generator(plan.run, size, plan.batch)  # raises for a size that no event has
     what = f"{rate:,.0f} events of {size} bytes a second for {seconds:g} s"
     if dry_run:
@@ -70,7 +70,7 @@ def start(
         }  # fmt: skip
         return Answer(planned, [Line(f"would send {what} to {cluster.name}; the quorum stays as it is")])
     with run.terminal.progress(f"starting {name}"):
-        load = attendant.start(cluster, plan, into)
+        load = backgroundloads.start(cluster, plan, into)
     data: StartedLoadAnswer = {
         "cluster": cluster.name, "rate_per_s": rate, "seconds": seconds, **load.as_data(),
     }  # fmt: skip
@@ -86,14 +86,14 @@ def ls(
 ) -> "Answer[LoadsAnswer]":
     """List the background loads that are running, those of playbooks included; of all clusters unless
     one is named"""
-    from esctl.bench import attendant, ledger
+    from esctl.bench import backgroundloads, ledger
     from esctl.playbookerrors import RunUnreadable
 
     clusters = [run.cluster()] if run.cluster_name is not None else list(state.readable())
     listed: list[LoadRow] = []
     rows: list[list[Value]] = []
     errors: list[Trouble] = []
-    for cluster, load in ((c, load) for c in clusters for load in attendant.listed(c)):
+    for cluster, load in ((c, load) for c in clusters for load in backgroundloads.listed(c)):
         if not (load.running or every):
             continue
         try:
@@ -129,16 +129,16 @@ def stop(
     run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False
 ) -> "Answer[StoppedLoadAnswer | PlannedStopLoadAnswer]":
     """Stop a background load and say what it saw"""
-    from esctl.bench import attendant
+    from esctl.bench import backgroundloads
 
     cluster = run.cluster()
-    load = attendant.get(cluster, name)
+    load = backgroundloads.get(cluster, name)
     if dry_run:
         fate = "runs and would be stopped" if load.running else "is over already"
         planned: PlannedStopLoadAnswer = {"cluster": cluster.name, "dry_run": True, **load.as_data()}
         return Answer(planned, [Line(f"the load {name} {fate}; the quorum stays as it is")])
     with run.terminal.progress(f"stopping {name}"):
-        stopped = attendant.stop(load)
+        stopped = backgroundloads.stop(load)
     data: StoppedLoadAnswer = {"cluster": cluster.name, "stopped": stopped, **load.as_data()}
     head = Line(f"{name} is stopped" if stopped else f"{name} was over already")
     return Answer(data, [head, Fields(_figures(data["sample"]))])

@@ -9,7 +9,7 @@ from esctl.commands.bench import options, screens
 from esctl.ui.answer import Answer, Fields, Line, Value, View
 
 if TYPE_CHECKING:
-    from esctl.bench.reading import Consumption, Extent
+    from esctl.bench.consumption import Consumption, Extent
     from esctl.bench.result import Result
     from esctl.clusters.state import Cluster
     from esctl.ui.progress import Progress
@@ -51,7 +51,7 @@ def consume(
     run.on_interrupt(answer)
 
     async def measure() -> None:
-        from esctl.bench.reading import extent_of
+        from esctl.bench.consumption import extent_of
 
         extent = await extent_of(cluster, from_offset, max_events, node)
         for number in range(1, runs + 1):
@@ -67,7 +67,7 @@ async def _read(
 ) -> "Consumption":
     import trio
 
-    from esctl.bench.reading import Consumption, consume
+    from esctl.bench.consumption import Consumption, consume
 
     consumption = Consumption(extent, decode)
     with run.terminal.progress(title, extent.events, "events") as bar:

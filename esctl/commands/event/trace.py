@@ -15,9 +15,9 @@ from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
 from esctl.ui.values import ClusterName, Count, NodeId
 
 if TYPE_CHECKING:
+    from esctl.query.entrycopies import EntryCopy
     from esctl.query.probe import ProbeResult, ProbeStepData
     from esctl.query.survey import QuorumData
-    from esctl.query.whereabouts import EntryCopy
     from esnode.raft.entry import Entry
 
 _MATES: Final = 5
@@ -179,10 +179,10 @@ def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) ->
 
 
 def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswer]:
-    from esctl.query import whereabouts  # loaded late: it brings trio and the client
+    from esctl.query import entrycopies  # loaded late: it brings trio and the client
     from esnode.errors import Unreachable
 
-    found = run.trio(lambda: whereabouts.copies(cluster, offset))
+    found = run.trio(lambda: entrycopies.copies(cluster, offset))
     if not any(copy.up for copy in found):
         reasons = "; ".join(f"node {copy.node}: {copy.why}" for copy in found)
         raise Unreachable(
@@ -198,12 +198,12 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswe
     entry = first.entry
     assert entry is not None
     same = {copy.crc for copy in having} == {first.crc}
-    led = whereabouts.elected(cluster, entry.term)
+    led = entrycopies.elected(cluster, entry.term)
     data: TraceAnswer = {
         "cluster": cluster.name,
         "offset": offset,
         "entry": _entry_data(entry),
-        "key": whereabouts.key_at(entry, offset - entry.base_offset).hex(),
+        "key": entrycopies.key_at(entry, offset - entry.base_offset).hex(),
         "expires_in_ms": first.key.expires_in_ms
         if first.key is not None and first.key.offset == offset
         else None,

@@ -16,7 +16,7 @@ from esctl.ui.escape import quoted
 
 if TYPE_CHECKING:
     from esctl.playbook.answers import LintAnswer, LintedFile
-    from esctl.playbook.findings import LintFinding
+    from esctl.playbook.lintrules import LintFinding
 
 UNREADABLE = "unreadable"
 """The rule of a file that the reader refuses, in a row of findings."""
@@ -77,11 +77,11 @@ def lint(
 
 def _findings(path: Path) -> tuple[list["LintFinding"], bool]:
     """Of one file, and whether it could not be read."""
-    from esctl.playbook import lint, reading
-    from esctl.playbook.findings import LintFinding, LintSeverity
+    from esctl.playbook import lint, parser
+    from esctl.playbook.lintrules import LintFinding, LintSeverity
 
     try:
-        return lint.lint(reading.read(path)), False
+        return lint.lint(parser.read(path)), False
     except InvalidPlaybook as error:
         if not error.problems:
             advice = "esctl docs playbooks"

@@ -18,13 +18,13 @@ RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD
 
 def ls(run: Invocation) -> "Answer[PlaybooksAnswer]":
     """List the shipped playbooks and those in ./playbooks, each with its risk"""
-    from esctl.playbook import reading
+    from esctl.playbook import parser
 
     rows: list[list[Value]] = []
     listed: list[ReadablePlaybookRow | UnreadablePlaybookRow] = []
     for name, path in catalog.every().items():
         try:
-            found = reading.read(path)
+            found = parser.read(path)
         except (InvalidPlaybook, PlaybookNotFound) as error:
             run.terminal.warn(f"{error}; next: {error.next_step}")
             rows.append([name, Cell("unreadable", Tone.BAD), str(path)])

@@ -41,10 +41,10 @@ Inputs = Annotated[
 
 def safe(name: str) -> "Playbook":
     """The playbook, free of errors; raises `PlaybookNotFound`, `InvalidPlaybook`, `UnsafePlaybook`."""
-    from esctl.playbook import lint, reading
-    from esctl.playbook.findings import LintSeverity
+    from esctl.playbook import lint, parser
+    from esctl.playbook.lintrules import LintSeverity
 
-    found = reading.read(catalog.find(name))
+    found = parser.read(catalog.find(name))
     wrong = [finding for finding in lint.lint(found) if finding.severity is LintSeverity.ERROR]
     if wrong:
         first, more = wrong[0], len(wrong) - 1

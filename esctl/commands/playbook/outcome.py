@@ -21,7 +21,7 @@ TONES = {"pass": Tone.GOOD, "fail": Tone.BAD, "inconclusive": Tone.WARN}
 def answer_of(progress: "RunProgress", directory: Path, *, aborted: bool = False) -> "Answer[RunAnswer]":
     """How it ended. A clean-up that is not complete comes before the verdict: somebody has to act."""
     from esctl.playbook.report import document_of
-    from esctl.playbook.undoing import left_over
+    from esctl.playbook.undo import left_over
 
     data = document_of(progress, directory)
     errors: list[Trouble] = []

@@ -363,7 +363,7 @@ def _driven(
     import trio
 
     from esctl.commands.playbook.telling import AtTerminal, Teller
-    from esctl.playbook.acting import Actor
+    from esctl.playbook.actions import Actor
     from esctl.playbook.execution import ChildProcesses
     from esctl.playbook.record import Record
     from esctl.playbook.run import CLEAN_UP_S, Run, loads_of

@@ -21,9 +21,9 @@ _WIDTH: Final = 8
 def show(run: Invocation, playbook: PlaybookArgument) -> "Answer[PlaybookAnswer]":
     """Show a playbook as a document: its purpose, and each step with its reason, command, expectations
     and undo"""
-    from esctl.playbook import reading
+    from esctl.playbook import parser
 
-    found = reading.read(catalog.find(playbook))
+    found = parser.read(catalog.find(playbook))
     views: list[View] = [Line(f"{found.title}", Tone.STRONG)]
     views += _paragraphs(found.doc)
     views.append(_padded(_head(found)))

@@ -14,10 +14,10 @@ import trio
 from esctl.bench import ledger
 from esctl.errors import NotConfirmed
 from esctl.playbook.journal import Event
-from esctl.playbook.kinds import NESTING
 from esctl.playbook.progress import RunProgress, StepRun, StepState
 from esctl.playbook.run import loads_of
 from esctl.playbook.schema import Playbook
+from esctl.playbook.stepkinds import NESTING
 from esctl.ui.answer import Tone
 from esctl.ui.pane import Pane
 from esctl.ui.terminal import Output, Terminal

@@ -113,10 +113,10 @@ def _bound(probe: "Probe", given: float | None, own: float, *, outer: bool = Fal
 
 
 def _look(run: Invocation) -> "Situation":
-    from esctl.observe.diagnosis import gathering  # loaded late: it brings trio and the client
+    from esctl.observe.diagnosis import collect  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    return run.trio(lambda: gathering.gather(cluster))
+    return run.trio(lambda: collect.gather(cluster))
 
 
 def _read(wanted: list["Probe"], seen: "Situation") -> list["ProbeReading"]:

@@ -1,7 +1,7 @@
 """How a node's process ended, and what it went through, from the last lines of its log.
 
 Pure: works on lines that were read already. A process that was killed has no last word, and that is what
-its log shows. Called by `gathering.py`.
+its log shows. Called by `collect.py`.
 """
 
 import enum

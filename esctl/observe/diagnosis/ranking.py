@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from esctl.observe.diagnosis import activefaults, following, leadership, logbounds, machine, nodes, settings
+from esctl.observe.diagnosis import activefaults, followers, leadership, logbounds, machine, nodes, settings
 from esctl.observe.diagnosis.problem import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
 from esctl.ui.formatting import quantity
@@ -25,10 +25,10 @@ RULES: Final[Sequence[Rule]] = (
     nodes.paused,
     nodes.silent,
     nodes.rejoining,
-    following.cut_off,
+    followers.cut_off,
     leadership.no_leader,
     leadership.not_serving,
-    following.lagging,
+    followers.lagging,
     leadership.outvoted,
     nodes.slow_disk,
     machine.clocks_off,

@@ -1,7 +1,7 @@
 """Everything that a diagnosis goes by, gathered once: the rules look at nothing else.
 
 Pure values, and the few figures that several rules need: how far a follower is behind and how fast that
-changes. Filled by `gathering.py`, or by a test. Called by the rules.
+changes. Filled by `collect.py`, or by a test. Called by the rules.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,8 +15,8 @@ import trio
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
-from esctl.observe.diagnosis import gathering, ranking, telling
-from esctl.observe.top import board, controls, pages, watching
+from esctl.observe.diagnosis import collect, presentation, ranking
+from esctl.observe.top import board, controls, pages, polling
 from esctl.observe.top.controls import LEASE, Control, Said
 from esctl.observe.top.state import LINES_KEPT, BoardState, Page
 from esctl.query.barrier import reason_of
@@ -51,7 +51,7 @@ class Live:
 
     async def run(self) -> signal.Signals | None:
         """Until q, or until a signal that ends the process: that one."""
-        self._shown = await watching.begin(self._cluster)
+        self._shown = await polling.begin(self._cluster)
         self._shown.unicode, self._shown.message = self._unicode, HINT
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look)
@@ -70,7 +70,7 @@ class Live:
             self._draw()
             due = max(due + self._every_s, trio.current_time())
             await trio.sleep_until(due)  # that is the time that the rates are of
-            await watching.look_again(self._shown)
+            await polling.look_again(self._shown)
 
     async def _hear(self, all_of_it: trio.CancelScope) -> None:
         """Draw anew when the terminal has another size; end when the process is asked to."""
@@ -233,6 +233,6 @@ class Live:
         shown.why = None
         while True:
             self._draw()
-            shown.why = list(telling.views(ranking.diagnose(await gathering.gather(self._cluster))))
+            shown.why = list(presentation.views(ranking.diagnose(await collect.gather(self._cluster))))
             self._draw()
             await trio.sleep(WHY_S)

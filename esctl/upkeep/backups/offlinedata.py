@@ -13,7 +13,7 @@ from pathlib import Path
 from esctl.clusters.backends.interface import Backend, NodeOptions
 from esctl.clusters.state import Cluster
 from esctl.errors import FileTaken, MachineRefused, SurvivorDistrusted
-from esctl.upkeep.backups.taking import now_text
+from esctl.upkeep.backups.create import now_text
 from esnode import config as node_config
 from esnode.backup import directory
 from esnode.backup.file import BackupReader, BackupWriter

@@ -15,9 +15,9 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.state import Cluster
-from esctl.upkeep.backups import drill, offlinedata, taking
+from esctl.upkeep.backups import create, drill, offlinedata
 from esctl.upkeep.backups.drill import DrillFindings
-from esctl.upkeep.backups.starting import start_and_elect
+from esctl.upkeep.backups.startup import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 
@@ -71,11 +71,11 @@ def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> 
         file = home / "drill.esbackup"
         with ExitStack() as bars:
 
-            def begin(total: int) -> taking.BackupProgress:
+            def begin(total: int) -> create.BackupProgress:
                 return bars.enter_context(run.terminal.progress(f"backing up {source.name}", total, "events"))
 
             made = file
-            run.trio(lambda: taking.take(source, made, None, begin))
+            run.trio(lambda: create.take(source, made, None, begin))
     reader = offlinedata.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
         offlinedata.check_backup(reader, bar.advance)

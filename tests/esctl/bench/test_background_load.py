@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.bench import attendant, background, ledger
+from esctl.bench import background, backgroundloads, ledger
 from esctl.bench.background import BackgroundLoad, Witness
 from esctl.bench.generator import Generator
 from esctl.bench.ledger import Ledger, LoadPlan
@@ -156,7 +156,7 @@ def test_a_damaged_ledger_is_named_and_a_torn_line_is_not_missed(tmp_path: Path)
 def test_a_load_that_nobody_started_cannot_be_stopped(tmp_path: Path) -> None:
     cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
     with pytest.raises(LoadNotFound, match="no load load"):
-        attendant.get(cluster, "load")
+        backgroundloads.get(cluster, "load")
 
 
 @pytest.mark.slow
@@ -168,13 +168,13 @@ def test_a_load_is_found_by_its_note_and_ended(tmp_path: Path) -> None:
     write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
     with subprocess.Popen([sys.executable, "-c", "input()", str(files)], stdin=subprocess.PIPE) as process:
         pidfile.take_note(files / "process.json", process.pid, str(files))
-        load = attendant.get(cluster, "load")
+        load = backgroundloads.get(cluster, "load")
         assert load.running
         with pytest.raises(LoadRuns, match="under way"):
-            attendant.start(cluster, PLAN, None)
-        assert attendant.stop(load)
+            backgroundloads.start(cluster, PLAN, None)
+        assert backgroundloads.stop(load)
         assert not load.running
-        assert not attendant.stop(load), "to stop it again does nothing"
+        assert not backgroundloads.stop(load), "to stop it again does nothing"
 
 
 async def test_a_load_that_cannot_be_noted_sends_nothing(
@@ -193,14 +193,14 @@ def test_a_load_whose_starter_was_killed_is_known_by_what_it_notes_itself(tmp_pa
     files = tmp_path / "files"
     ledger.write_plan(files, PLAN)
     write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
-    assert [load.running for load in attendant.listed(cluster)] == [False]
+    assert [load.running for load in backgroundloads.listed(cluster)] == [False]
     note = "import sys; from pathlib import Path; from esctl.bench import attendant;"
     note += "attendant.note_self(Path(sys.argv[1])); print('there', flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", note, str(files)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
-        (load,) = attendant.listed(cluster)
+        (load,) = backgroundloads.listed(cluster)
         assert load.running
         assert load.as_data()["pid"] == process.pid
         process.communicate()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from esctl.bench.reading import Consumption, consume, extent_of
+from esctl.bench.consumption import Consumption, consume, extent_of
 from esctl.clusters import state
 from esctl.clusters.state import Cluster
 from esctl.commands.bench import consume as bench

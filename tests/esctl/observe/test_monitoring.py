@@ -11,8 +11,8 @@ from esctl.cli.invocation import Invocation, SharedOptions
 from esctl.clusters.backends.interface import RunState
 from esctl.commands.status import metrics
 from esctl.exits import Exit
-from esctl.observe.diagnosis import gathering
-from esctl.observe.diagnosis.gathering import gather
+from esctl.observe.diagnosis import collect
+from esctl.observe.diagnosis.collect import gather
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.observe.monitoring import exposition, nagios
@@ -213,8 +213,8 @@ async def test_a_follower_that_is_behind_is_looked_at_for_a_second(tmp_path: Pat
 )
 def test_a_node_that_runs_and_is_silent_is_asked_again(running: dict[int, RunState], again: bool) -> None:
     now = look(*(gone(number, state) for number, state in running.items()))
-    assert gathering._unclear(now) is again
-    assert gathering._unclear_since(look(), now) is again
+    assert collect._unclear(now) is again
+    assert collect._unclear_since(look(), now) is again
 
 
 async def test_health_is_watched_by_its_changes_only(tmp_path: Path) -> None:

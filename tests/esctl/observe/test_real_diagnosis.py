@@ -22,7 +22,7 @@ from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.faults.nodeorders import Order, block
 from esctl.faults.partitionshapes import between
-from esctl.observe.diagnosis.gathering import gather
+from esctl.observe.diagnosis.collect import gather
 from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.diagnosis.ranking import Diagnosis, diagnose
 from esctl.query.survey import ask

@@ -16,7 +16,7 @@ from esctl.clusters import state
 from esctl.commands.playbook import outcome
 from esctl.commands.playbook.telling import AtTerminal, load_line
 from esctl.exits import Exit
-from esctl.playbook import acting, journal, report
+from esctl.playbook import actions, journal, report
 from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
 from esctl.playbook.page import page
 from esctl.playbook.prepared import PreparedAction
@@ -358,11 +358,11 @@ def test_an_answer_that_is_no_http_fails_the_step_and_a_header_is_not_told(
     def fetch(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(acting, "_fetch", fetch)
+    monkeypatch.setattr(actions, "_fetch", fetch)
     prepared = PreparedAction(
         Action(ActionKind.HTTP, {"url": "http://here/", "headers": {"token": "hunter\n2"}})
     )
-    actor = acting.Actor(
+    actor = actions.Actor(
         ChildProcesses("drill", consent=True), AtTerminal(Terminal(), {}, yes=True), lambda *_: None
     )
     done = trio.run(actor.do, "ask", prepared, 5.0)

@@ -9,7 +9,7 @@ import pytest
 
 from esctl.clusters import state
 from esctl.commands.playbook.ls import needs_text
-from esctl.playbook import catalog, expression, inputs, lint, plan, reading, template
+from esctl.playbook import catalog, expression, inputs, lint, parser, plan, template
 from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import ActionKind, InputType, Playbook
@@ -32,12 +32,12 @@ def defaults(book: Playbook) -> dict[str, Any]:
 
 @each_shipped
 def test_a_shipped_playbook_has_nothing_that_the_linter_objects_to(path: Path) -> None:
-    assert lint.lint(reading.read(path)) == []
+    assert lint.lint(parser.read(path)) == []
 
 
 @each_shipped
 def test_a_shipped_playbook_reads_as_a_document(path: Path) -> None:
-    book = reading.read(path)
+    book = parser.read(path)
     assert book.id == path.stem
     assert len(book.doc.split()) >= 40
     for step in in_a_row(book.steps):
@@ -53,7 +53,7 @@ def test_a_shipped_playbook_reads_as_a_document(path: Path) -> None:
 
 @each_shipped
 def test_a_shipped_playbook_can_be_planned_on_three_nodes_that_are_well(path: Path) -> None:
-    book = reading.read(path)
+    book = parser.read(path)
     planned = plan.plan(book, defaults(book), HEALTHY)
     assert len(planned.steps) >= len(book.steps)
     assert planned.unmet == []
@@ -65,7 +65,7 @@ def test_a_shipped_playbook_can_be_planned_on_three_nodes_that_are_well(path: Pa
 
 @each_shipped
 def test_a_fault_of_a_shipped_playbook_comes_between_a_check_and_a_proof(path: Path) -> None:
-    steps = list(in_a_row(reading.read(path).steps))
+    steps = list(in_a_row(parser.read(path).steps))
     kinds = [step.action.kind for step in steps]
     if ActionKind.FAULT not in kinds:
         return
@@ -106,14 +106,14 @@ PLANNED = {
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_the_plan_of_a_shipped_playbook_says_what_becomes_of_the_quorum(name: str) -> None:
-    book = reading.read(catalog.find(name))
+    book = parser.read(catalog.find(name))
     planned = plan.plan(book, defaults(book), HEALTHY)
     told = {one.step.id: one.quorum.text for one in planned.steps if one.quorum is not None}
     assert told.items() >= PLANNED[name].items()
 
 
 def test_a_drill_on_a_cluster_with_a_node_down_is_planned_as_the_loss_of_the_quorum() -> None:
-    book = reading.read(catalog.find("leader-loss-drill"))
+    book = parser.read(catalog.find("leader-loss-drill"))
     assert not plan.plan(book, defaults(book), ONE_DOWN).keeps_quorum
 
 
@@ -123,7 +123,7 @@ PAGE = document("docs/playbooks.md")
 
 
 def test_the_document_lists_every_playbook_that_is_shipped_and_how_long_it_takes() -> None:
-    books = [reading.read(path) for path in SHIPPED]
+    books = [parser.read(path) for path in SHIPPED]
     expected = [[f"`{b.id}`", b.risk.value, needs_text(b), b.title] for b in books]
     rows = PAGE.rows("Those that are shipped")
     assert [row[:-1] for row in rows] == expected
@@ -132,7 +132,7 @@ def test_the_document_lists_every_playbook_that_is_shipped_and_how_long_it_takes
 
 def test_the_example_of_the_document_is_a_playbook_that_lints(tmp_path: Path) -> None:
     (text,) = PAGE.fences("toml")
-    book = reading.parse(text, tmp_path / "stop-a-follower.toml")
+    book = parser.parse(text, tmp_path / "stop-a-follower.toml")
     assert lint.lint(book) == []
     planned = plan.plan(book, defaults(book), HEALTHY)
     assert "esctl node stop 2" in [one.command for one in planned.steps]
@@ -148,7 +148,7 @@ def test_the_document_explains_every_key_that_the_reader_takes(heading: str, bef
         "title", "zz = 1\ntitle"
     )
     with pytest.raises(InvalidPlaybook) as raised:
-        reading.parse(text, Path("x.toml"))
+        parser.parse(text, Path("x.toml"))
     (told,) = [str(one) for one in raised.value.problems if str(one).startswith(f"{before}`zz`")]
     taken = set(told.partition("there are: ")[2].split(", "))
     assert keys_of(heading) == taken

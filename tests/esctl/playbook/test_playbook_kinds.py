@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from esctl.playbook import commandline, kinds, parameters
+from esctl.playbook import commandline, parameters, stepkinds
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast
@@ -33,16 +33,16 @@ from esctl.playbookerrors import InvalidPlaybook
     ],
 )
 def test_arguments_that_do_not_fit_a_kind_are_told(kind: str, given: dict[str, Any], words: str) -> None:
-    found = [why for _, why in kinds.flaws(Action(ActionKind(kind), given))]
+    found = [why for _, why in stepkinds.flaws(Action(ActionKind(kind), given))]
     assert any(words in why for why in found), found
 
 
 def test_what_is_filled_in_is_checked_once_more() -> None:
     action = Action(ActionKind.FAULT, {"type": "kill", "node": "${captured.victim}", "lease": "10s"})
-    assert not list(kinds.flaws(action))
-    assert kinds.filled(action, {"captured": {"victim": 2}}).arguments["node"] == 2
+    assert not list(stepkinds.flaws(action))
+    assert stepkinds.filled(action, {"captured": {"victim": 2}}).arguments["node"] == 2
     with pytest.raises(InvalidPlaybook, match="the number of a node, not None"):
-        kinds.filled(action, {"captured": {"victim": None}})
+        stepkinds.filled(action, {"captured": {"victim": None}})
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_an_action_comes_down_to_the_line_that_a_person_would_type(
 
 @pytest.mark.parametrize("kind", [ActionKind.FAULT, ActionKind.BENCH, ActionKind.BACKUP])
 def test_a_step_takes_every_option_that_its_command_has(kind: ActionKind) -> None:
-    assert kinds.commands_of(kind)
-    for name in kinds.commands_of(kind):
+    assert stepkinds.commands_of(kind)
+    for name in stepkinds.commands_of(kind):
         command = commandline.members(kind)[name]
         own = [one for one in command.params if one.name in command.callback.declared.takes]
         options = {option for one in own for option in one.opts if option.startswith("--")}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from esctl.playbook import commandline, impact, lint, reading
+from esctl.playbook import commandline, impact, lint, parser
 from esctl.playbook.commandline import flaw_of
-from esctl.playbook.findings import RULES, LintFinding, LintSeverity
+from esctl.playbook.lintrules import RULES, LintFinding, LintSeverity
 from esctl.playbook.schema import Action, ActionKind, Impact
 from tests.esctl.cli.test_auditlog import COMMANDS
 
@@ -80,7 +80,7 @@ expect = ["verify.acked_lost == 0"]
 
 
 def found(text: str) -> list[LintFinding]:
-    return lint.lint(reading.parse(text, Path("drill.toml")))
+    return lint.lint(parser.parse(text, Path("drill.toml")))
 
 
 def test_a_playbook_that_keeps_every_rule_has_no_findings() -> None:

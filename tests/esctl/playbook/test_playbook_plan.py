@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esctl.clusters.backends.interface import RunState
-from esctl.playbook import clustervalues, inputs, plan, reading
+from esctl.playbook import clustervalues, inputs, parser, plan
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.plan import Fingerprint, Plan
 from esctl.playbook.schema import Action, ActionKind
@@ -172,8 +172,8 @@ with = { argv = ["node", "stop", "${item.node}"] }
 
 
 def planned(now: Survey | None = HEALTHY, text: str = TEXT) -> Plan:
-    book = reading.parse(text, Path("drill.toml"))
-    values = {**inputs.take(reading.parse(text.replace("secret", "string"), Path("x")), {"token": "s3cret"})}
+    book = parser.parse(text, Path("drill.toml"))
+    values = {**inputs.take(parser.parse(text.replace("secret", "string"), Path("x")), {"token": "s3cret"})}
     return plan.plan(book, values, now)
 
 

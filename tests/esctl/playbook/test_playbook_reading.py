@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from esctl.playbook import catalog, inputs, nesting, reading
+from esctl.playbook import catalog, inputs, nesting, parser
 from esctl.playbook.commands import command_of
 from esctl.playbook.duration import Duration
 from esctl.playbook.schema import Action, ActionKind, Impact, Input, InputType, OnFail, Playbook, Risk
@@ -64,12 +64,12 @@ on_fail = "stop"
 
 
 def parsed(text: str, path: str = "drill.toml") -> Playbook:
-    return reading.parse(text, Path(path))
+    return parser.parse(text, Path(path))
 
 
 def problems_of(text: str, path: Path = Path("drill.toml")) -> list[str]:
     with pytest.raises(InvalidPlaybook) as raised:
-        reading.parse(text, path)
+        parser.parse(text, path)
     return [str(problem) for problem in raised.value.problems]
 
 
@@ -190,13 +190,13 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path: Path) -> None:
     assert "this is not TOML" in problems_of("[[step\n")[0]
     assert problems_of(HEAD) == ["`step` is missing: a playbook has one [[step]] at least"]
     with pytest.raises(PlaybookNotFound):
-        reading.read(tmp_path / "none.toml")
+        parser.read(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidPlaybook, match="not UTF-8"):
-        reading.read(tmp_path / "bad.toml")
-    (tmp_path / "large.toml").write_bytes(b"#" * (reading.MAX_BYTES + 1))
+        parser.read(tmp_path / "bad.toml")
+    (tmp_path / "large.toml").write_bytes(b"#" * (parser.MAX_BYTES + 1))
     with pytest.raises(InvalidPlaybook, match="is over"):
-        reading.read(tmp_path / "large.toml")
+        parser.read(tmp_path / "large.toml")
 
 
 def test_a_step_within_a_step_that_cannot_hold_one_is_refused() -> None:
@@ -305,7 +305,7 @@ def test_an_included_playbook_becomes_steps_of_the_one_that_includes_it(tmp_path
     (tmp_path / "inner.toml").write_text(INNER)
     outer = tmp_path / "outer.toml"
     outer.write_text(OUTER)
-    book = reading.read(outer)
+    book = parser.read(outer)
     cut, look = book.steps[0].steps
     assert (cut.id, look.id) == ("part-cut", "part-look")
     assert cut.action.arguments["node"] == "${inputs.victim}"
@@ -317,7 +317,7 @@ def test_an_included_playbook_becomes_steps_of_the_one_that_includes_it(tmp_path
     assert len(book.guards) == 1
     before = book.digest
     (tmp_path / "inner.toml").write_text(INNER + "# changed\n")
-    assert reading.read(outer).digest != before
+    assert parser.read(outer).digest != before
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_what_cannot_be_included_is_told_with_its_place(
     (tmp_path / "inner.toml").write_text(inner)
     (tmp_path / "outer.toml").write_text(outer)
     with pytest.raises(InvalidPlaybook) as raised:
-        reading.read(tmp_path / "outer.toml")
+        parser.read(tmp_path / "outer.toml")
     assert words in str(raised.value)
 
 

@@ -21,7 +21,7 @@ from esctl.errors import MachineRefused
 from esctl.playbook import journal
 from esctl.playbook.journal import Journal
 from esctl.playbook.progress import RunVerdict, Undo
-from esctl.playbook.undoing import ALL_TIMEOUT_S
+from esctl.playbook.undo import ALL_TIMEOUT_S
 from esctl.playbookerrors import CannotRepeat, NoLongerHolds, RunUnderWay
 from tests.esctl.playbook.test_playbook_run import DRILL, RESTART, step
 from tests.esctl.playbook_world import FullJournal, Killed, MortalJournal, Stage, World, playbook

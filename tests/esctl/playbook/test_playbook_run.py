@@ -115,7 +115,7 @@ async def test_after_a_pass_lasting_changes_stay(
 async def test_an_undo_that_fails_is_tried_again_and_then_told_as_a_command(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    from esctl.playbook.undoing import left_over
+    from esctl.playbook.undo import left_over
 
     text = RESTART.format(id="first", node=1) + RESTART.format(id="second", node=2)
     one = stage(tmp_path, text + step("judge", "assert", 'expect = ["status.voters_up == 3"]'))

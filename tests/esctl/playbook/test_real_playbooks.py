@@ -24,7 +24,7 @@ from esctl.chaos import nodes
 from esctl.clusters import state
 from esctl.clusters.backends import network
 from esctl.exits import Exit
-from esctl.playbook import catalog, journal, reading
+from esctl.playbook import catalog, journal, parser
 from esctl.playbookerrors import RunUnreadable
 from tests.esctl.conftest import RealCluster
 
@@ -165,7 +165,7 @@ def passes(cluster: RealCluster, name: str, *words: str) -> dict[str, Any]:
 
 def audited(name: str, run: dict[str, Any]) -> dict[str, Any]:
     """What is true of each run that passed."""
-    book, audit = reading.read(catalog.find(name)), run["audit"]
+    book, audit = parser.read(catalog.find(name)), run["audit"]
     may_skip = {"skipped"} if name in ("first-response", "upgrade") else set()
     assert set(states(run).values()) <= {"passed"} | may_skip
     assert (audit is None) is (name == "first-response")

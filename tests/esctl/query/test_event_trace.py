@@ -12,9 +12,9 @@ import typer.testing
 from esctl.clusters import nodelog, state
 from esctl.clusters.rolechanges import RoleChange
 from esctl.main import app
-from esctl.query import whereabouts
+from esctl.query import entrycopies
+from esctl.query.entrycopies import copies, elected
 from esctl.query.probe import ProbeLook, Watched
-from esctl.query.whereabouts import copies, elected
 from esnode.dedup.batch import event_key
 from tests.esctl.conftest import plan
 from tests.esctl.wire_node import event, record, serving, three
@@ -32,7 +32,7 @@ async def test_each_node_shows_its_own_copy_and_what_it_knows_of_the_key(tmp_pat
     entry = found[0].entry
     assert entry is not None
     assert (entry.base_offset, entry.count) == (2, 2)
-    assert whereabouts.key_at(entry, 1) == event_key("/test", "e3")
+    assert entrycopies.key_at(entry, 1) == event_key("/test", "e3")
     assert [one.key.offset for one in found if one.key is not None] == [3, None, None]
     assert found[0].reached("applied_index", 9) is True
     assert found[0].reached("applied_index", 10) is False

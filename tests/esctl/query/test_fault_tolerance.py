@@ -100,14 +100,14 @@ def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:
 async def test_a_cluster_whose_nodes_do_not_hear_each_other_is_not_recovered_from_one_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from esctl.upkeep import lost
+    from esctl.upkeep import recoverysteps
 
     async def asked(_cluster: object) -> Survey:
         return look(node(1, peers=links(unheard=(2, 3))))
 
     monkeypatch.setattr(survey, "ask", asked)
     with pytest.raises(QuorumNotLost):
-        await lost.refuse_if_alive(CLUSTER)
+        await recoverysteps.refuse_if_alive(CLUSTER)
 
 
 def test_a_node_that_is_down_is_told_as_before() -> None:

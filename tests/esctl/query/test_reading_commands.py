@@ -8,9 +8,9 @@ import trio.testing
 
 from esctl.clusters.state import Cluster
 from esctl.commands.status import table
-from esctl.query import barrier, checkup, following, lookup, survey
+from esctl.query import barrier, checkup, logreading, lookup, survey
 from esctl.query.barrier import confirmed_end
-from esctl.query.following import ReadRequest, Staleness
+from esctl.query.logreading import ReadRequest, Staleness
 from esnode import limits
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
@@ -25,7 +25,7 @@ async def consumed(
 ) -> list[StoredEvent]:
     told: list[Staleness] = []
     events: list[StoredEvent] = []
-    async with following.reading(cluster, wanted, told.append) as source:
+    async with logreading.reading(cluster, wanted, told.append) as source:
         while (batch := await source.next_batch()) is not None:
             events += batch.events()
     if staleness is not None:

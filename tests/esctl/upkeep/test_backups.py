@@ -30,8 +30,8 @@ from esctl.errors import (
 from esctl.events import export
 from esctl.events.ndjson import EventReader, GoodLine
 from esctl.query.survey import Report, Survey
-from esctl.upkeep import lost
-from esctl.upkeep.backups import catalog, offlinedata, safetyfloor, taking
+from esctl.upkeep import recoverysteps
+from esctl.upkeep.backups import catalog, create, offlinedata, safetyfloor
 from esctl.upkeep.backups.drill import DrillCopy, DrillFindings
 from esnode import config as node_config
 from esnode.backup.file import BackupReader
@@ -84,7 +84,7 @@ def agreeing(page_records: int = 3) -> list[WireNode]:
 async def test_a_follower_is_asked_and_the_whole_log_comes_entry_by_entry(tmp_path: Path) -> None:
     told, nodes = Told(), agreeing()
     async with serving(nodes, tmp_path) as cluster:
-        manifest = await taking.take(cluster, tmp_path / "b", None, told.begin)
+        manifest = await create.take(cluster, tmp_path / "b", None, told.begin)
     assert manifest.origin.node in (2, 3)
     assert manifest.origin.dedup == Dedup(1000, 2000, "refuse")
     assert manifest.origin.known_offset == manifest.next_offset == 31
@@ -97,7 +97,7 @@ async def test_another_node_goes_on_where_the_one_that_was_asked_went_away(tmp_p
     for node in nodes[1:]:
         node.leave_after_reads = 1
     async with serving(nodes, tmp_path) as cluster:
-        manifest = await taking.take(cluster, tmp_path / "b", None, Told().begin)
+        manifest = await create.take(cluster, tmp_path / "b", None, Told().begin)
     assert manifest.origin.node == 1
     assert [e for page in BackupReader.open(tmp_path / "b").pages() for e in page] == LOG
 
@@ -107,12 +107,12 @@ async def test_a_log_that_is_cut_meanwhile_is_begun_anew_and_given_up_in_the_end
     nodes[1].cut_after_reads = 1
     async with serving(nodes, tmp_path) as cluster:
         with pytest.raises(BackupOvertaken):
-            await taking.take(cluster, tmp_path / "b", 2, Told().begin)
+            await create.take(cluster, tmp_path / "b", 2, Told().begin)
         assert backups_in(tmp_path) == []
         nodes[1].cut_after_reads = None
-        assert (await taking.take(cluster, tmp_path / "b", 2, Told().begin)).origin.node == 2
+        assert (await create.take(cluster, tmp_path / "b", 2, Told().begin)).origin.node == 2
         with pytest.raises(FileTaken):
-            await taking.take(cluster, tmp_path / "b", 2, Told().begin)
+            await create.take(cluster, tmp_path / "b", 2, Told().begin)
 
 
 async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
         node.leave_after_reads = 0
     async with serving(nodes, tmp_path) as cluster:
         with pytest.raises(ConnectionLost):
-            await taking.take(cluster, tmp_path / "b", None, Told().begin)
+            await create.take(cluster, tmp_path / "b", None, Told().begin)
     assert backups_in(tmp_path) == []
 
 
@@ -254,7 +254,7 @@ def test_a_cluster_that_cannot_be_made_anew_leaves_what_was_put_aside(
     manifest = write_backup(tmp_path / "b", LOG)
     reader = BackupReader.open(tmp_path / "b")
     datadir.renew(fakes.cluster.node(2), datetime(2013, 1, 2, tzinfo=UTC))
-    moved = lost.move_aside(fakes.cluster, 1)
+    moved = recoverysteps.move_aside(fakes.cluster, 1)
     broken = bytearray((tmp_path / "b").read_bytes())
     broken[60] ^= 1
     (tmp_path / "b").write_bytes(broken)
@@ -284,10 +284,10 @@ async def test_a_cluster_that_answers_has_lost_no_quorum(tmp_path: Path) -> None
     nodes = three()
     async with serving(nodes, tmp_path, absent=[3]) as cluster:
         with pytest.raises(QuorumNotLost, match="2 of 3"):
-            await lost.refuse_if_alive(cluster)
+            await recoverysteps.refuse_if_alive(cluster)
     nodes[1].rejoining = True  # it answers, and has no vote
     async with serving(nodes, tmp_path, absent=[3]) as cluster:
-        await lost.refuse_if_alive(cluster)
+        await recoverysteps.refuse_if_alive(cluster)
 
 
 def write_node(cluster: Cluster, number: int, entries: int) -> None:
@@ -303,11 +303,11 @@ def test_the_survivor_is_the_one_with_the_most_of_the_log(tmp_path: Path, fakes:
     write_node(cluster, 1, 6)
     write_node(cluster, 2, 8)
     with pytest.raises(SurvivorDistrusted, match="node 2 has more than node 1"):
-        lost.check_best(cluster, 1, tmp_path)
-    lost.check_best(cluster, 2, tmp_path)
+        recoverysteps.check_best(cluster, 1, tmp_path)
+    recoverysteps.check_best(cluster, 2, tmp_path)
     with pytest.raises(SurvivorDistrusted, match="node 3 is no source"):
-        lost.check_best(cluster, 3, tmp_path)
-    assert lost.startable(cluster, fakes.backend) == [1, 2]
+        recoverysteps.check_best(cluster, 3, tmp_path)
+    assert recoverysteps.startable(cluster, fakes.backend) == [1, 2]
 
 
 def test_a_full_disk_ends_the_search_for_the_best_log_with_what_is_full(
@@ -321,7 +321,7 @@ def test_a_full_disk_ends_the_search_for_the_best_log_with_what_is_full(
 
     monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(MachineRefused, match=f"{tmp_path} cannot be written: No space left"):
-        lost.check_best(fakes.cluster, 1, tmp_path)
+        recoverysteps.check_best(fakes.cluster, 1, tmp_path)
 
 
 def test_a_survivor_that_is_a_copy_is_not_believed(tmp_path: Path, fakes: FakeNodes) -> None:
@@ -348,10 +348,10 @@ def test_a_stopped_node_is_backed_up_to_its_end_and_told_what_is_in_doubt(
 
 def test_old_files_are_moved_aside_and_never_over_others(tmp_path: Path, fakes: FakeNodes) -> None:
     cluster = fakes.cluster
-    first = lost.move_aside(cluster, 1)
+    first = recoverysteps.move_aside(cluster, 1)
     assert all(path.name.endswith(".epoch-1") for path in first)
     fakes.backend.create(cluster, NodeOptions())
-    second = lost.move_aside(cluster, 1)
+    second = recoverysteps.move_aside(cluster, 1)
     assert not set(first) & set(second)
     assert all(path.exists() for path in (*first, *second))
 

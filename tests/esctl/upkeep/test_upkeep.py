@@ -15,7 +15,7 @@ from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
 from esctl.ui.answer import Line, Table
 from esctl.ui.terminal import Output, Terminal
-from esctl.upkeep import leave, readiness, replacement, rolling, telling
+from esctl.upkeep import drain, readiness, replacement, report, rolling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import RestartStep
 from tests.esctl.crew import Crew
@@ -91,7 +91,7 @@ async def test_a_node_that_cannot_be_spared_is_left_alone(crew: Crew, reason: st
 
 async def test_the_only_node_of_a_cluster_is_never_spared() -> None:
     with pytest.raises(TooFewNodes, match="has no other node"):
-        await leave.spared(Crew(count=1), 1, 60.0)
+        await drain.spared(Crew(count=1), 1, 60.0)
 
 
 async def test_a_node_that_does_not_come_back_ends_the_restart_before_the_next_one() -> None:
@@ -111,7 +111,7 @@ async def test_ctrl_c_ends_a_restart_between_two_nodes_and_leaves_none_down() ->
         await rolling.restart(crew, [2, 3, 1], 60.0, done.append)
     assert [step.id for step in done] == [2]
     assert crew.down == set()
-    told = telling.rolling_answer(await crew.look(), [2, 3, 1], done)
+    told = report.rolling_answer(await crew.look(), [2, 3, 1], done)
     assert (told.data["left"], told.data["done"][0]["id"]) == ([3, 1], 2)
     assert told.views == [Line("restarted nodes [2] of crew; not yet [3, 1]", told.views[0].tone)]  # type: ignore[union-attr]
 
@@ -119,7 +119,7 @@ async def test_ctrl_c_ends_a_restart_between_two_nodes_and_leaves_none_down() ->
 async def test_a_dry_run_shows_the_order_the_quorum_and_what_would_be_waited_for() -> None:
     crew = Crew(leader=2, down={3})
     survey = await crew.look()
-    plan = telling.rolling_plan(survey, rolling.order_of(survey))
+    plan = report.rolling_plan(survey, rolling.order_of(survey))
     assert plan.data["order"] == [3, 1, 2]
     assert plan.data["waits_for"] == ["node 3 is down: not running"]
     table, line = plan.views
@@ -134,23 +134,23 @@ async def test_a_dry_run_shows_the_order_the_quorum_and_what_would_be_waited_for
 
 async def test_a_leader_that_is_drained_hands_over_before_it_stops() -> None:
     crew = Crew(leader=2)
-    done = await leave.drain(crew, 2, 3, 60.0)
+    done = await drain.drain(crew, 2, 3, 60.0)
     assert crew.did == ["2 hands over to 3", "stop 2"]
     assert (done.leader, done.handed_over) == (3, True)
-    told = telling.drained(await crew.look(), 2, done)
+    told = report.drained(await crew.look(), 2, done)
     assert told.data["quorum"]["running_after"] == 2
 
 
 async def test_a_follower_is_drained_without_a_hand_over() -> None:
     crew = Crew(leader=2)
-    assert (await leave.drain(crew, 1, None, 60.0)).handed_over is False
+    assert (await drain.drain(crew, 1, None, 60.0)).handed_over is False
     assert crew.did == ["stop 1"]
 
 
 async def test_a_second_node_is_not_drained() -> None:
     crew = Crew(leader=2, down={1})
     with pytest.raises(TooFewNodes):
-        await leave.drain(crew, 3, None, 1.0)
+        await drain.drain(crew, 3, None, 1.0)
     assert crew.did == []
 
 
@@ -212,7 +212,7 @@ async def test_a_replacement_ends_with_what_the_hashes_say(
     same: Sameness, exit_code: Exit, word: str
 ) -> None:
     done = Replaced(902, Path("/disk/old"), False, 8, 2.0)
-    told = telling.replaced(await Crew().look(), 2, done, same, discarded=False)
+    told = report.replaced(await Crew().look(), 2, done, same, discarded=False)
     assert told.exit_code is exit_code
     assert told.data["hashes_equal"] is (word == "yes")
     assert told.data["old"] == "/disk/old"
@@ -225,7 +225,7 @@ async def test_a_node_that_nobody_brings_back_is_told_at_once() -> None:
     crew = Crew(leader=1, down={2})
     begun = trio.current_time()
     with pytest.raises(TooFewNodes, match=r"node 3 of crew cannot be spared: node 2 is down") as caught:
-        await leave.spared(crew, 3, 60.0)
+        await drain.spared(crew, 3, 60.0)
     assert trio.current_time() == begun
     assert caught.value.next_step == "esctl node start 2 --cluster crew"
 
@@ -249,7 +249,7 @@ async def test_a_node_that_ends_after_its_start_is_told_at_once() -> None:
     crew = Crew(leader=1, down={2})
     begun = trio.current_time()
     with pytest.raises(NodeNotBack, match="cannot count again: node 2 is down") as caught:
-        await leave.back(crew.look, 2, 60.0)
+        await drain.back(crew.look, 2, 60.0)
     assert trio.current_time() == begun
     assert caught.value.next_step == "esctl node start 2 --cluster crew"
 
@@ -258,6 +258,6 @@ async def test_a_node_that_rejoins_does_not_wait_for_one_that_stays_away() -> No
     crew = Crew(leader=1, down={3}, rejoining={2})
     begun = trio.current_time()
     with pytest.raises(NodeNotBack, match="node 2 is rejoining, and node 3 is down") as caught:
-        await leave.back(crew.look, 2, 60.0)
+        await drain.back(crew.look, 2, 60.0)
     assert trio.current_time() == begun
     assert caught.value.next_step == "esctl node start 3 --cluster crew"
