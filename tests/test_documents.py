@@ -99,19 +99,27 @@ def test_the_walk_of_a_batch_names_a_function_at_each_step() -> None:
     assert all(re.fullmatch(r"`[\w/]+\.py` `[\w.]+`", step[1]) for step in steps)
 
 
-def top_level_of(package: str) -> set[Path]:
+def contents_of(folder: Path) -> set[Path]:
     """The modules and packages that stand directly in it."""
-    inside = [one for one in (ROOT / package).iterdir() if one.name[0] != "_" or one.name == "__main__.py"]
+    inside = [one for one in folder.iterdir() if one.name[0] != "_" or one.name == "__main__.py"]
     return {one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()}
 
 
 def test_the_map_shows_every_package_and_module_and_no_other() -> None:
     (drawn,) = document("ARCHITECTURE.md").fences("")
-    node, _, toolkit = drawn.partition("\nesctl/\n")
-    for package, lines in (("esnode", node.partition("\n")[2]), ("esctl", toolkit)):
-        named = re.findall(r"(?:(?<=  )|(?<=\.py ))(?:[a-z_]\w*\.py|[a-z]+/)", lines)
-        shown = {ROOT / package / name.rstrip("/") for name in named}
-        assert shown == top_level_of(package)
+    shown: dict[Path, set[Path]] = {}
+    folders: list[Path] = []  # from the repository down to the last line's
+    for line in drawn.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = []
+        for name in re.findall(r"(?:^|(?<=  )|(?<=\.py ))(?:[a-z_]\w*\.py|[a-z]+/)", line):
+            path = (folders[-1] if folders else ROOT) / name.rstrip("/")
+            if depth:
+                shown.setdefault(folders[-1], set()).add(path)
+        folders.append(path)
+    assert {ROOT / "esnode", ROOT / "esctl"} <= set(shown)
+    for folder, paths in shown.items():
+        assert paths == contents_of(folder), folder
 
 
 def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:
@@ -275,7 +283,7 @@ def test_the_configuration_of_the_deployment_document_loads(tmp_path: Path) -> N
 
 def keys_of(function: str) -> set[str]:
     """The text keys of every dictionary that `function` of esnode/server/status.py writes out."""
-    tree = ast.parse((ROOT / "esnode" / "status.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "esnode" / "server" / "status.py").read_text(encoding="utf-8"))
     (found,) = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function
     ]
