@@ -123,7 +123,7 @@ def test_the_map_shows_every_package_and_module_and_no_other() -> None:
 
 
 def test_the_tasks_of_a_node_are_those_that_its_nursery_starts() -> None:
-    text = document("ARCHITECTURE.md").text.partition("One nursery, in `Node.run`: ")[2].partition(". ")[0]
+    text = document("ARCHITECTURE.md").text.partition("in one nursery, in `Node.run`: ")[2].partition(". ")[0]
     started = re.findall(r'name="(\w+)"', (ROOT / "esnode" / "node.py").read_text(encoding="utf-8"))
     assert re.findall(r"`(\w+)`", text) == sorted(started, key=text.index)
 
