@@ -25,8 +25,8 @@ NOTE: Final = "<!-- Written by docs/make_reference.py from the code: change that
 _COMMANDS_HEAD: Final = f"""{NOTE}
 # The commands of `esctl`
 
-`esctl COMMAND --help` says the same. Results go to standard output, everything else to standard error. An
-error names its code ([errors.md](errors.md)), its cause and the next command.
+`esctl COMMAND --help` shows the same. Results go to standard output, everything else to standard error. An
+error message has a code ([errors.md](errors.md)), the cause and the next command.
 
 ## Options of every command
 
@@ -38,13 +38,12 @@ Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`,
 each with `code`, `message`, `cause` and `next`. Commands that keep running print one JSON object per line
 instead: `consume`, `logs`, `top` and `status health --watch`.
 `esctl schema COMMAND` prints the JSON Schema of a command's answer.
-Plain output is tab-separated and has no headings. Control characters, line ends, marks that change the
-direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`: a row
-is one line.
+Plain output is tab-separated and has no headings. A row is always one line: control characters, line ends,
+marks that change the direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`.
 
-If the reader of a pipe leaves, as `head` does, the command prints no more but finishes its work, with the
+If the reader of a pipe exits early, as `head` does, the command stops printing but finishes its work, with the
 same exit code. If the output cannot be written for another reason (a full disk, a closed standard output),
-the command says so at the end (ES4030), and its exit code is 1 if it would have been 0. Ctrl-C, SIGTERM and
+the command reports it at the end (ES4030), with exit code 1 if it would have been 0. Ctrl-C, SIGTERM and
 SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits at once.
 
 | variable | what it does |
@@ -52,30 +51,29 @@ SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits
 | `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
 | `ESCTL_CONTEXT` | the context that names the cluster, see `esctl config context ls` |
 | `NO_COLOR` | no colours; `TERM=dumb` does the same |
-| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
-| `XDG_STATE_HOME` | `esctl/` below it holds notes on clusters, and their data; default: `~/.local/state` |
+| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds the settings: `esctl config show`; default: `~/.config` |
+| `XDG_STATE_HOME` | `esctl/` below it holds the state and the data of clusters; default: `~/.local/state` |
 """
 
 _ERRORS_HEAD: Final = f"""{NOTE}
 # Errors
 
 Each error has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that the
-operation was certainly not done. "Unknown" means that it may have been done: send the same events again,
-which is
-safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of an
-`esctl` command that ends with this error.
+operation was certainly not done. "Unknown" means that it may have been done: send the same events again, which
+is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of
+an `esctl` command that fails with this error.
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
 # Reference of playbooks
 
-What a step of each kind takes, what an expression may read, and what the linter checks. The format and the
-grammar are in [playbooks.md](playbooks.md).
+This page lists the arguments of each kind of step, the names that an expression may read, and the rules of the
+linter. [playbooks.md](playbooks.md) describes the format and the grammar.
 """
 
 _NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
-captured value. A name that ends in `*` stands for everything below it: what is there is known only when the
-command has answered. `status.followers[0]`, or `status.followers.0`, is the first of a list."""
+captured value. A name that ends in `*` stands for all names below it, which are known only when the command has
+answered. `status.followers[0]` or `status.followers.0` is the first item of a list."""
 
 
 def commands_page() -> str:
@@ -105,7 +103,7 @@ def errors_page() -> str:
     for title, base in families:
         members = {code: cls for code, cls in left.items() if issubclass(cls, base)}
         left = {code: cls for code, cls in left.items() if code not in members}
-        parts += [f"## {title}", "", "| code | what | outcome | exit | what helps |", "|---|---|---|---|---|"]
+        parts += [f"## {title}", "", "| code | what | outcome | exit code | what to do |", "|---|---|---|---|---|"]
         parts += [_error(code, cls) for code, cls in members.items()]
         parts.append("")
     return "\n".join(parts)
@@ -128,7 +126,7 @@ def playbook_page() -> str:
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")
-    parts += ["", "## Rules of the linter", "", "| rule | | what it demands |", "|---|---|---|"]
+    parts += ["", "## Rules of the linter", "", "| rule | severity | what it requires |", "|---|---|---|"]
     parts += [f"| `{rule}` | {severity} | {what} |" for rule, (severity, what) in lintrules.RULES.items()]
     return "\n".join(parts) + "\n"
 

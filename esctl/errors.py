@@ -10,7 +10,7 @@ from esnode.errors import CallerError, EventStreamError, OperatorError
 
 
 class UsageError(CallerError):
-    """The words of the command line do not fit together; nothing was done."""
+    """The words of the command line make no valid command; nothing was done."""
 
     code = "ES4000"
     title = "the command line is not valid"
@@ -18,7 +18,7 @@ class UsageError(CallerError):
 
 
 class ClusterExists(OperatorError):
-    """A cluster of that name is already there, running or not."""
+    """A cluster of that name exists already, running or not."""
 
     code = "ES4001"
     title = "the name is taken by another cluster"
@@ -26,7 +26,7 @@ class ClusterExists(OperatorError):
 
 
 class ClusterNotFound(OperatorError):
-    """No cluster of that name was made by this user on this machine."""
+    """This user has created no cluster of that name on this machine."""
 
     code = "ES4002"
     title = "there is no such cluster"
@@ -34,7 +34,7 @@ class ClusterNotFound(OperatorError):
 
 
 class NoCluster(OperatorError):
-    """There is no cluster at all, so there is no default one either."""
+    """There is no cluster, so there is no default one either."""
 
     code = "ES4003"
     title = "there is no cluster yet"
@@ -42,7 +42,7 @@ class NoCluster(OperatorError):
 
 
 class SeveralClusters(CallerError):
-    """A cluster is the default only if it is the only one."""
+    """A cluster is used by default only if it is the only one."""
 
     code = "ES4004"
     title = "there are several clusters, and none was named"
@@ -53,12 +53,12 @@ class InvalidName(CallerError):
     """The name of a cluster becomes the name of a directory."""
 
     code = "ES4005"
-    title = "the name cannot name a cluster"
+    title = "the name is not valid for a cluster"
     next_step = "use 1 to 40 letters, digits, dots, dashes and underscores, a letter or digit first"
 
 
 class NodeNotFound(CallerError):
-    """The cluster has no node of that number."""
+    """The cluster has no node with that number."""
 
     code = "ES4006"
     title = "there is no such node"
@@ -94,11 +94,11 @@ class UnknownCode(CallerError):
 
     code = "ES4010"
     title = "there is no such error code"
-    next_step = "esctl explain, for a list of all"
+    next_step = "see all codes: esctl explain"
 
 
 class InputUnreadable(CallerError):
-    """The input is not there, or the operating system does not let us read it."""
+    """The input does not exist, or the operating system does not allow reading it."""
 
     code = "ES4011"
     title = "the input cannot be read"
@@ -106,7 +106,7 @@ class InputUnreadable(CallerError):
 
 
 class EventNotFound(CallerError):
-    """The log has no event at that offset yet, or none of that source and id."""
+    """The log has no event at that offset yet, or none with that source and id."""
 
     code = "ES4012"
     title = "there is no such event"
@@ -122,11 +122,11 @@ class InvalidResult(CallerError):
 
 
 class NotComparable(CallerError):
-    """Two results of different commands or settings: their figures do not answer the same question."""
+    """The two results are from different commands or settings, so their figures cannot be compared."""
 
     code = "ES4014"
-    title = "the results do not measure the same"
-    next_step = "esctl bench compare --anyway BASE.json OTHER.json, to compare them all the same"
+    title = "the results measure different things"
+    next_step = "to compare them anyway: esctl bench compare --anyway BASE.json OTHER.json"
 
 
 class InvalidTime(CallerError):
@@ -146,31 +146,31 @@ class InvalidStorm(CallerError):
 
 
 class OutputNotWritten(OperatorError):
-    """A full disk, or a closed stream: the work was done, and what the command printed is not all there."""
+    """The disk is full, or the stream was closed: the work was done, but the output is incomplete."""
 
     code = "ES4030"
-    title = "what the command printed did not arrive"
-    next_step = "see to what standard output leads to; reading again is safe"
+    title = "the output could not be written"
+    next_step = "check where standard output goes; reading again is safe"
 
 
 class PortTaken(OperatorError):
-    """Something else listens on a port that belongs to the cluster."""
+    """Another process listens on a port that belongs to the cluster."""
 
     code = "ES4101"
     title = "a port of the cluster is in use"
-    next_step = "stop what listens there, then: esctl cluster start"
+    next_step = "stop the process that listens there, then: esctl cluster start"
 
 
 class NodesAlive(OperatorError):
-    """The files of a process that lives are never deleted: it would serve on without them."""
+    """The files of a running node are never deleted: the node would keep working without them."""
 
     code = "ES4130"
     title = "refused: nodes still run"
-    next_step = "esctl cluster stop, then the same command again"
+    next_step = "esctl cluster stop, then run the same command again"
 
 
 class NodeFilesGone(OperatorError):
-    """The configuration of a node is not where the cluster's description says. Nothing was started."""
+    """A node's configuration is not where the cluster's description says. Nothing was started."""
 
     code = "ES4131"
     title = "the node's files are gone"
@@ -178,7 +178,7 @@ class NodeFilesGone(OperatorError):
 
 
 class NodeFailedToStart(OperatorError):
-    """The process ended before it answered; the message ends with the tail of its log."""
+    """The process exited before it answered; the message ends with the last lines of its log."""
 
     code = "ES4102"
     title = "a node did not start"
@@ -186,48 +186,48 @@ class NodeFailedToStart(OperatorError):
 
 
 class NodeNotReady(OperatorError):
-    """The process lives and does not answer in time."""
+    """The process runs, but did not answer in time."""
 
     code = "ES4103"
-    title = "a node runs and does not answer"
+    title = "a node runs but does not answer"
     next_step = "esctl logs; then esctl cluster wait"
     definite = False
 
 
 class DirectoryTaken(OperatorError):
-    """The data directory holds the nodes of another cluster, or files that are no node's."""
+    """The data directory holds the nodes of another cluster, or files that belong to no node."""
 
     code = "ES4104"
     title = "the data directory is not free"
-    next_step = "esctl cluster up --data-dir DIR, with a directory that is free"
+    next_step = "esctl cluster up --data-dir DIR, with an empty directory"
 
 
 class StateUnreadable(OperatorError):
-    """The toolkit's own note of a cluster is damaged or of a newer version."""
+    """The file in which esctl describes a cluster is damaged, or of a newer version."""
 
     code = "ES4105"
     title = "the description of the cluster cannot be used"
-    next_step = "put back the file that the message names, or: esctl cluster destroy NAME --confirm NAME"
+    next_step = "restore the file that the message names, or: esctl cluster destroy NAME --confirm NAME"
 
 
 class NewerState(StateUnreadable):
-    """The toolkit's own note was written by a newer one: this one would lose what it does not know."""
+    """A newer esctl wrote this file: this version would lose the parts that it does not know."""
 
     code = "ES3134"
-    title = "a newer esctl has written this"
+    title = "the file was written by a newer esctl"
     next_step = "upgrade to the newer version; nothing was changed"
 
 
 class MachineRefused(OperatorError):
-    """The operating system said no: permissions, disk space, too many processes."""
+    """The operating system refused an operation: permissions, disk space, too many processes."""
 
     code = "ES4106"
-    title = "the operating system refused"
+    title = "the operating system refused an operation"
     next_step = "esctl doctor"
 
 
 class IncompleteInstallation(OperatorError):
-    """What comes with `esctl` beside its code (playbooks, documents, examples) is not there."""
+    """Files that belong to `esctl` (playbooks, documents, examples) are missing."""
 
     code = "ES4540"
     title = "a part of esctl is missing"
@@ -235,7 +235,7 @@ class IncompleteInstallation(OperatorError):
 
 
 class NodeNotBack(OperatorError):
-    """Upkeep started a node again, and it does not follow, or lags, after the time that it was given."""
+    """A restarted node did not follow the leader and catch up within the time limit."""
 
     code = "ES4120"
     title = "a node is not back yet"
@@ -248,11 +248,11 @@ class NetnsUnavailable(OperatorError):
 
     code = "ES4110"
     title = "network namespaces cannot be used here"
-    next_step = "esctl cluster up NAME --backend process; or fix what is missing, and run it as root"
+    next_step = "esctl cluster up NAME --backend process; or install what is missing, and run it as root"
 
 
 class NetworkRefused(OperatorError):
-    """The network of a cluster could not be made, cut, mended or taken away: the message says by what."""
+    """The network of a cluster could not be created, cut, repaired or removed; the message says why."""
 
     code = "ES4111"
     title = "the network of the cluster could not be changed"
@@ -277,7 +277,7 @@ class Interrupted(CallerError):
 
 
 class CleanUpIncomplete(OperatorError):
-    """Something that should be gone is still there."""
+    """Something that should have been removed is still there."""
 
     code = "ES4202"
     title = "the clean-up is not complete"
@@ -285,7 +285,7 @@ class CleanUpIncomplete(OperatorError):
 
 
 class FaultNotFound(CallerError):
-    """No node has an active fault of that id: it was never set, was healed, or its lease is over."""
+    """No node has an active fault with that id: it was never set, was healed, or its lease is over."""
 
     code = "ES4015"
     title = "there is no such fault"
@@ -293,7 +293,7 @@ class FaultNotFound(CallerError):
 
 
 class TooFewNodes(OperatorError):
-    """The cluster cannot spare a node: it is small, or others are down or behind. Nothing was done."""
+    """The cluster cannot spare a node: it is too small, or others are down or behind. Nothing was done."""
 
     code = "ES4204"
     title = "refused: the cluster would not survive it"
@@ -301,19 +301,19 @@ class TooFewNodes(OperatorError):
 
 
 class Finding(OperatorError):
-    """The check was made; its answer is not yes. Nothing was changed."""
+    """A check was made and failed. Nothing was changed."""
 
 
 class NotHealthy(Finding):
-    """The cluster answers, and a stage of its health is not well: the message says which, and why."""
+    """The cluster answers, but a stage of the health check failed: the message says which, and why."""
 
     code = "ES4301"
-    title = "the cluster is not well"
+    title = "the cluster is not healthy"
     next_step = "esctl status"
 
 
 class VerdictFailed(Finding):
-    """The logs were compared: events were lost, doubled, changed or reordered."""
+    """A comparison of the logs shows that events were lost, doubled, changed or reordered."""
 
     code = "ES4302"
     title = "the proof has failed"
@@ -321,33 +321,33 @@ class VerdictFailed(Finding):
 
 
 class Inconclusive(Finding):
-    """Nothing wrong was found, and not everything could be looked at: a node is down or behind."""
+    """Nothing wrong was found, but not everything could be checked: a node is down or behind."""
 
     code = "ES4303"
-    title = "there is not enough to judge by"
+    title = "the check has no verdict"
     next_step = "esctl status"
 
 
 class BackupOvertaken(OperatorError):
-    """Retention cut the log faster than it was read, again and again."""
+    """Retention repeatedly cut the log before the backup had read it."""
 
     code = "ES4401"
     title = "the log was cut while it was backed up"
     next_step = (
-        "esctl backup create, once more; or keep more of the log, see [retention] in `esctl docs deployment`"
+        "try again: esctl backup create; or keep more of the log: see [retention] in `esctl docs deployment`"
     )
 
 
 class FileTaken(CallerError):
-    """Something has that name already; it was not touched."""
+    """A file of that name exists already; it was not changed."""
 
     code = "ES4402"
-    title = "there is a file of that name already"
+    title = "a file of that name exists already"
     next_step = "name another file"
 
 
 class QuorumNotLost(OperatorError):
-    """A majority of the nodes answers, or does once it is started: nothing is lost, and nothing was done."""
+    """A majority of the nodes answers, or would if started: nothing is lost, and nothing was done."""
 
     code = "ES4403"
     title = "refused: the cluster has its quorum"
@@ -358,28 +358,28 @@ class SurvivorDistrusted(OperatorError):
     """The log of the chosen node cannot be trusted, or another node has more; nothing was changed."""
 
     code = "ES4404"
-    title = "refused: that node's log is not the one to go on with"
+    title = "refused: that node's log cannot be used for the recovery"
     next_step = "name another node with --from-node; or restore the last backup: esctl backup ls"
 
 
 class BelowFloor(OperatorError):
-    """A follower has not read what would be cut, or no backup has it; nothing was cut."""
+    """A follower or the backups lack events that would be cut; nothing was cut."""
 
     code = "ES4405"
-    title = "refused: events would be cut that something still needs"
+    title = "refused: the cut would remove events that are still needed"
     next_step = "esctl backup create"
 
 
 class DrillFailed(Finding):
-    """What was restored is not what is in the cluster: this backup is of no use."""
+    """The restored events differ from those in the cluster: do not use this backup."""
 
     code = "ES4406"
-    title = "the backup does not lead back to the same log"
-    next_step = "keep the file and the data directories as they are; esctl verify"
+    title = "the restored log differs from the cluster's"
+    next_step = "keep the file and the data directories as they are, then: esctl verify"
 
 
 class NodeStillRuns(OperatorError):
-    """What is read from its data directory has to be stopped; nothing was done."""
+    """The node must be stopped before its data directory is read; nothing was done."""
 
     code = "ES4407"
     title = "refused: the node is running"
@@ -387,7 +387,7 @@ class NodeStillRuns(OperatorError):
 
 
 class ExportOfAnother(CallerError):
-    """The file holds events of another cluster, or of a log that was restored differently since."""
+    """The file holds events of another cluster, or of this cluster before a restore."""
 
     code = "ES4408"
     title = "the file belongs to another cluster"
@@ -395,47 +395,47 @@ class ExportOfAnother(CallerError):
 
 
 class OtherLeader(OperatorError):
-    """The leadership moved, and another election came between: a node that was not named leads now."""
+    """An election during the hand-over made another node than the named one the leader."""
 
     code = "ES4304"
-    title = "another node leads than the one that was named"
+    title = "another node became the leader"
     next_step = "esctl leader show"
 
 
 class Regression(Finding):
-    """A figure is worse than that of the base, by more than it moves from run to run."""
+    """A figure is worse than in the base result, by more than it varies from run to run."""
 
     code = "ES4305"
-    title = "a measurement is worse than the one it was compared with"
+    title = "a measurement is worse than its base"
     next_step = "esctl bench report BASE.json OTHER.json"
 
 
 class Drifted(Finding):
-    """Under a steady load, memory or latency rose on and on after the first two minutes."""
+    """Under a steady load, memory or latency kept rising after the first two minutes."""
 
     code = "ES4306"
-    title = "something does not stay where it was"
-    next_step = "esctl bench soak, for longer, to see where it leads"
+    title = "memory or latency keeps rising"
+    next_step = "measure for longer: esctl bench soak"
 
 
 class AuditBroken(VerdictFailed):
-    """A line of an audit log was changed, added, taken out, or not finished when the machine went down."""
+    """A line of an audit log was changed, added or removed, or a crash of the machine left it unfinished."""
 
     code = "ES4205"
-    title = "the audit log is not what was written"
+    title = "the audit log was changed"
     next_step = "keep the file as it is, and compare it with a backup"
 
 
 class Unchangeable(OperatorError):
-    """The file is valid, and a change of it would change something else, too. Nothing was changed."""
+    """The file is valid, but the change would affect other parts of it. Nothing was changed."""
 
     code = "ES4132"
-    title = "the file cannot be changed by esctl"
+    title = "esctl cannot change the file"
     next_step = "change it by hand"
 
 
 class InvalidSetting(CallerError):
-    """A key of a configuration file is not known, or its value makes no sense. Nothing was done."""
+    """A configuration file has an unknown key or an invalid value. Nothing was done."""
 
     code = "ES4121"
     title = "the configuration is not valid"
@@ -447,19 +447,19 @@ class NoSchema(CallerError):
 
     code = "ES4122"
     title = "there is no such schema"
-    next_step = "esctl schema, for a list of all"
+    next_step = "see all schemas: esctl schema"
 
 
 class PastThreshold(Finding):
-    """A figure that a monitor asks for is past its threshold, or cannot be had."""
+    """A monitored figure is beyond its threshold, or cannot be measured."""
 
     code = "ES4025"
-    title = "a figure is past its threshold"
+    title = "a figure is beyond its threshold"
     next_step = "esctl why"
 
 
 class NoEffect(OperatorError):
-    """The nodes took the order, and what they show says that nothing was struck: a bug, or a way around."""
+    """The nodes accepted the fault, but their status shows no effect: a bug, or traffic takes another way."""
 
     code = "ES4308"
     title = "the fault has no effect"
@@ -467,7 +467,7 @@ class NoEffect(OperatorError):
 
 
 class NeverRecovered(VerdictFailed):
-    """A cluster that could spare the node that was struck acked nothing until that node was brought back."""
+    """The cluster could spare the node, but acked nothing until the node was brought back."""
 
     code = "ES4307"
     title = "the cluster did not recover from a strike"
@@ -475,7 +475,7 @@ class NeverRecovered(VerdictFailed):
 
 
 def family_of(error: type[EventStreamError]) -> str:
-    """Whose turn it is, in words."""
+    """Who has to act, in words."""
     if issubclass(error, CallerError):
         return "the caller can fix it"
     if issubclass(error, OperatorError):

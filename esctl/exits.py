@@ -22,16 +22,16 @@ class Exit(enum.IntEnum):
     USAGE = 2
     """The command line or a file it names is wrong; nothing was done."""
     UNHEALTHY = 10
-    """The check worked and its answer is no."""
+    """The check was made and failed."""
     VERDICT_FAILED = 11
     """Events were lost, doubled or reordered, a cluster did not recover, or an audit log was edited."""
     INCONCLUSIVE = 12
-    """There was not enough to judge by."""
+    """The check has no verdict."""
     REFUSED = 13
-    """A guard said no, or its question got no answer; nothing was done."""
+    """A guard refused, or nobody confirmed; nothing was done."""
     CLEANUP_INCOMPLETE = 14
     REGRESSION = 15
-    """A measurement is worse than the one it was compared with."""
+    """A measurement is worse than its base."""
     UNREACHABLE = 20
     """No node answered."""
     TIMEOUT = 124

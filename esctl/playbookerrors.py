@@ -10,7 +10,7 @@ from esnode.errors import CallerError, OperatorError
 
 
 class RunNotFound(OperatorError):
-    """No run of that id was made by this user on this machine, or there is no run yet."""
+    """This user has no run with that id on this machine, or no run yet."""
 
     code = "ES4520"
     title = "there is no such run of a playbook"
@@ -18,15 +18,15 @@ class RunNotFound(OperatorError):
 
 
 class RunUnderWay(OperatorError):
-    """One playbook at a time: another one holds the cluster, or this run goes on in another process."""
+    """Only one playbook runs at a time: another one holds the cluster, or another process drives this run."""
 
     code = "ES4521"
-    title = "refused: a playbook is under way there"
+    title = "refused: a playbook is running there"
     next_step = "esctl playbook runs"
 
 
 class RunIsOver(OperatorError):
-    """The run has its verdict, so there is nothing to go on with; or all that it did is undone."""
+    """The run has its verdict, so there is nothing to resume; or everything that it did is already undone."""
 
     code = "ES4522"
     title = "refused: the run is over"
@@ -34,15 +34,15 @@ class RunIsOver(OperatorError):
 
 
 class PlanIsStale(OperatorError):
-    """Between the plan and the run the cluster or the playbook changed; what was planned may be wrong now."""
+    """The cluster or the playbook has changed since the plan, so the plan may be wrong."""
 
     code = "ES4524"
-    title = "refused: the cluster is no longer as the plan saw it"
+    title = "refused: the cluster or the playbook has changed since the plan"
     next_step = "esctl playbook plan PLAYBOOK"
 
 
 class PlaybookFailed(VerdictFailed):
-    """A step of a playbook did not do what it must, or a guard was breached."""
+    """A step of the playbook failed, or a guard was breached."""
 
     code = "ES4525"
     title = "the playbook has failed"
@@ -50,7 +50,7 @@ class PlaybookFailed(VerdictFailed):
 
 
 class PlaybookInconclusive(Inconclusive):
-    """The playbook did not come to its end, or what it asked for could not be known."""
+    """The playbook did not finish, or one of its conditions could not be evaluated."""
 
     code = "ES4526"
     title = "the playbook has no verdict"
@@ -58,15 +58,15 @@ class PlaybookInconclusive(Inconclusive):
 
 
 class UndoIncomplete(CleanUpIncomplete):
-    """What a playbook did is not wholly undone; the commands that would do it are in the answer."""
+    """Some steps of the playbook are not undone; the answer lists the commands that undo them."""
 
     code = "ES4527"
-    title = "the playbook could not undo all that it did"
+    title = "the playbook could not undo everything"
     next_step = "esctl playbook abort"
 
 
 class NoLongerHolds(OperatorError):
-    """What a step of a run had established before the run was cut off is not so any more."""
+    """A condition that a step had established before the interruption no longer holds."""
 
     code = "ES4528"
     title = "refused: what an earlier step established no longer holds"
@@ -74,7 +74,7 @@ class NoLongerHolds(OperatorError):
 
 
 class LoadNotFound(CallerError):
-    """No background load of that name was started on the cluster, or it was forgotten."""
+    """No background load of that name was started on the cluster, or its files were removed."""
 
     code = "ES4530"
     title = "there is no such load"
@@ -82,31 +82,31 @@ class LoadNotFound(CallerError):
 
 
 class LoadRuns(OperatorError):
-    """A background load of that name is under way already."""
+    """A background load of that name is already running."""
 
     code = "ES4531"
-    title = "a load of that name is under way"
+    title = "a load of that name is running"
     next_step = "esctl bench stop"
 
 
 class RunUnreadable(OperatorError):
-    """A file of a run is missing, damaged, or of another version of esctl."""
+    """A file of the run is missing or damaged, or was written by another version of esctl."""
 
     code = "ES4532"
-    title = "the record of the run cannot be used"
+    title = "the files of the run cannot be used"
     next_step = "esctl playbook runs"
 
 
 class CannotRepeat(OperatorError):
-    """A step was cut off in the middle, and to do it twice may do harm: a person has to look and decide."""
+    """A step was interrupted, and repeating it may do harm: a person has to look and decide."""
 
     code = "ES4533"
-    title = "refused: a step was cut off and may not simply be repeated"
+    title = "refused: a step was interrupted and cannot be repeated safely"
     next_step = "esctl playbook abort"
 
 
 class InvalidPlaybook(CallerError):
-    """The file is not a playbook that can be run: the message names everything that is wrong."""
+    """The file is not a valid playbook: the message lists everything that is wrong."""
 
     code = "ES4501"
     title = "the playbook cannot be read"
@@ -116,7 +116,7 @@ class InvalidPlaybook(CallerError):
 
 
 class InvalidExpression(CallerError):
-    """An expression is not written in the grammar: the message names the character."""
+    """An expression does not follow the grammar: the message names the character."""
 
     code = "ES4502"
     title = "the expression is not well formed"
@@ -124,7 +124,7 @@ class InvalidExpression(CallerError):
 
 
 class NotEvaluable(CallerError):
-    """An expression compares values of different types, orders null, or is neither true nor false."""
+    """An expression compares values of different types or orders null, or is neither true nor false."""
 
     code = "ES4503"
     title = "the expression has no value"
@@ -132,14 +132,14 @@ class NotEvaluable(CallerError):
 
 
 class UnknownValue(NotEvaluable):
-    """An expression reads a name that does not exist, or not yet, so it has no value."""
+    """An expression reads a name that does not exist, or has no value yet."""
 
     code = "ES4504"
-    title = "the expression reads what is not there"
+    title = "the expression reads an unknown name"
 
 
 class PlaybookNotFound(CallerError):
-    """No file is there, and no playbook that is shipped or in ./playbooks has that id."""
+    """No such file exists, and no playbook that is shipped or in ./playbooks has that id."""
 
     code = "ES4505"
     title = "there is no such playbook"
@@ -147,11 +147,11 @@ class PlaybookNotFound(CallerError):
 
 
 class InvalidInput(CallerError):
-    """An input of a playbook is missing, is not known, or has a value that it does not take."""
+    """An input of the playbook is missing, unknown, or has an invalid value."""
 
     code = "ES4506"
     title = "the inputs do not fit the playbook"
-    next_step = "esctl playbook show PLAYBOOK, for its inputs"
+    next_step = "see its inputs: esctl playbook show PLAYBOOK"
 
 
 class UnsafePlaybook(CallerError):
@@ -159,11 +159,11 @@ class UnsafePlaybook(CallerError):
 
     code = "ES4507"
     title = "the playbook has errors"
-    next_step = "fix what the findings name, then: esctl playbook lint FILE"
+    next_step = "fix the errors, then check again: esctl playbook lint FILE"
 
 
 class UnplannableStep(OperatorError):
-    """A step makes no sense on this cluster: a shape that needs a leader, a node that is not there."""
+    """A step makes no sense on this cluster: it needs a leader, or a node that does not exist."""
 
     code = "ES4508"
     title = "a step of the playbook cannot be planned here"
@@ -179,8 +179,8 @@ class InvalidPlan(CallerError):
 
 
 class RequirementsUnmet(OperatorError):
-    """The cluster is not what the playbook requires: too small, on another backend, or faults not allowed."""
+    """The cluster does not meet the requirements: too small, on another backend, or no faults allowed."""
 
     code = "ES4510"
     title = "the playbook does not fit this cluster"
-    next_step = "esctl playbook show PLAYBOOK, for what it needs"
+    next_step = "see what it needs: esctl playbook show PLAYBOOK"

@@ -103,7 +103,7 @@ def flip(config: Config, source: random.Random) -> dict[str, Any]:
 def _an_acked_entry(config: Config, source: random.Random) -> Entry:
     with closing(_opened(config)) as storage:
         if storage.distrust is not None:
-            raise NothingToDamage("the node does not trust this disk already: it fetches its log anew")
+            raise NothingToDamage("the node does not trust this disk already: it fetches its log again")
         found = storage.recover()
         if found.commit <= found.prefix_index:
             raise NothingToDamage("the node has stored nothing that was acked")

@@ -29,7 +29,7 @@ class CallerError(EventStreamError):
 
 
 class PeerError(EventStreamError):
-    """The other end of a connection did what it may not: that connection ends.
+    """The other end of a connection broke the protocol: that connection ends.
 
     The node goes on, but for two: what `UnknownDirectory` says of its own disk makes it rejoin, and a
     `DamagedSnapshot` ends it.

@@ -18,7 +18,7 @@ from esnode.errorfamilies import first_of as first_of
 
 
 class InvalidEvent(CallerError):
-    """An event is not an object, lacks `id` or `source`, or holds a value that CBOR cannot carry."""
+    """An event is not an object, lacks `id` or `source`, or has a value that CBOR cannot represent."""
 
     code = "ES1001"
     title = "the event is not a CloudEvent that can be stored"
@@ -54,7 +54,7 @@ class OutOfSequence(CallerError):
 
     code = "ES1005"
     title = "the producer session has a gap"
-    next_step = "send what is missing first: `producer_state` of the client says which number comes next"
+    next_step = "send the missing events first: the client's `producer_state` says which number comes next"
 
 
 class UnknownProducer(CallerError):
@@ -62,15 +62,15 @@ class UnknownProducer(CallerError):
 
     code = "ES1006"
     title = "the producer session is not open"
-    next_step = "open a new session; what was sent in this one is known by its keys, within the window"
+    next_step = "open a new session; within the window, the log recognises earlier events by their keys"
 
 
 class ProducerFenced(CallerError):
-    """A newer holder has opened the producer session by its name: the older one is over."""
+    """Another process has opened the producer session of this name, so this session is over."""
 
     code = "ES1030"
-    title = "another process has opened the producer session by its name"
-    next_step = "stop this one; or, if this one should continue, connect again with the same name"
+    title = "another process has opened the producer session of this name"
+    next_step = "stop this process; or, if it should continue, connect again with the same name"
 
 
 class ProducersFull(CallerError):
@@ -82,11 +82,11 @@ class ProducersFull(CallerError):
 
 
 class OffsetAfterRestore(OffsetOutOfRange):
-    """The offset is past the end of a log that was restored from a backup: it is one of the old log."""
+    """The log was restored from a backup and ends before this offset, which belongs to the old log."""
 
     code = "ES1017"
-    title = "the offset is past the end of a log that was restored"
-    next_step = "read from the offset up to which the message says that the two logs are the same"
+    title = "the offset is past the end of the restored log"
+    next_step = "read from the offset in the message: up to there the two logs are the same"
 
 
 # --- the caller's: not now ---------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Busy(CallerError):
 
     code = "ES1101"
     title = "the node has more than it can queue"
-    next_step = "send again after a pause; nothing was taken"
+    next_step = "send again after a pause; nothing was stored"
 
 
 class TooManyConnections(Busy):
@@ -105,7 +105,7 @@ class TooManyConnections(Busy):
 
     code = "ES1040"
     title = "the node has too many connections"
-    next_step = "close connections that are not used, or connect to another node; nothing was taken"
+    next_step = "close unused connections, or connect to another node"
 
 
 class FramesFull(Busy):
@@ -113,19 +113,19 @@ class FramesFull(Busy):
 
     code = "ES1041"
     title = "the node has no memory for another large frame"
-    next_step = "send again after a pause, in smaller batches; nothing of the frame was taken"
+    next_step = "send again after a pause, in smaller batches; nothing of the frame was accepted"
 
 
 class NotLeader(CallerError):
-    """The node does not lead."""
+    """The request needs the leader, and this node is not the leader."""
 
     code = "ES1102"
-    title = "this node does not lead"
-    next_step = "send it to the leader"
+    title = "this node is not the leader"
+    next_step = "send the request to the leader"
 
 
 class LeadershipLost(CallerError):
-    """The node took the request and then lost the leadership."""
+    """The node accepted the request and then lost the leadership."""
 
     code = "ES1103"
     title = "the leader changed before the request was committed"
@@ -134,15 +134,15 @@ class LeadershipLost(CallerError):
 
 
 class EarlierRefused(CallerError):
-    """An append that the connection sent before this one was refused: this one may not overtake it."""
+    """An earlier append on this connection was refused, and this one may not overtake it."""
 
     code = "ES1020"
-    title = "an append that was sent before this one was refused"
-    next_step = "send all of them again, in order, from the first refused one on, as a new run"
+    title = "an earlier append on this connection was refused"
+    next_step = "send all appends again in order, from the first refused one on, as a new run"
 
 
 class WindowFull(CallerError):
-    """The deduplication table is full and set to refuse."""
+    """The deduplication table is full, and `dedup.when_full` is "refuse"."""
 
     code = "ES1104"
     title = "the deduplication window is full"
@@ -150,11 +150,11 @@ class WindowFull(CallerError):
 
 
 class TransferPending(CallerError):
-    """One hand-over of the leadership at a time, and a pause after one that failed."""
+    """Only one hand-over of the leadership runs at a time, and a pause follows one that failed."""
 
     code = "ES3121"
-    title = "a hand-over of the leadership is under way, or one has just failed"
-    next_step = "wait a second, see who leads, then ask again"
+    title = "a hand-over of the leadership is in progress, or has just failed"
+    next_step = "wait a second, check which node leads, then try again"
 
 
 class Rejoining(CallerError):
@@ -177,7 +177,7 @@ class Unreachable(OperatorError):
 
 
 class NoQuorum(OperatorError):
-    """Nodes answer, and none leads: there was nobody to send the request to."""
+    """Nodes answer, but none leads, so the request could not be sent."""
 
     code = "ES1202"
     title = "the cluster has no leader"
@@ -197,7 +197,7 @@ class OperationTimeout(OperatorError):
 
 
 class ProtocolError(PeerError):
-    """Bytes that are no message."""
+    """The bytes on the connection are not a message."""
 
     code = "ES2001"
     title = "the bytes are not a message of this protocol"
@@ -205,7 +205,7 @@ class ProtocolError(PeerError):
 
 
 class FrameTooLarge(PeerError):
-    """A frame header over the limit, or zero."""
+    """The length of a frame is zero or over the limit."""
 
     code = "ES2002"
     title = "the frame is over the limit"
@@ -213,11 +213,11 @@ class FrameTooLarge(PeerError):
 
 
 class VersionMismatch(PeerError):
-    """No common protocol version."""
+    """The two sides speak no common version of the protocol."""
 
     code = "ES2003"
-    title = "no common protocol version"
-    next_step = "upgrade the older side, which the message names"
+    title = "the two sides have no common protocol version"
+    next_step = "upgrade the older side; the message names it"
 
 
 class WrongCluster(PeerError):
@@ -229,7 +229,7 @@ class WrongCluster(PeerError):
 
 
 class WrongNode(PeerError):
-    """The other side is not the node that the configuration names, or is us."""
+    """The other side is not the node that the configuration names at this address, or is this node itself."""
 
     code = "ES2005"
     title = "the node is not the one that the configuration names"
@@ -237,7 +237,7 @@ class WrongNode(PeerError):
 
 
 class HandshakeTimeout(PeerError):
-    """The handshake did not come in time."""
+    """The other side did not send its handshake in time."""
 
     code = "ES2006"
     title = "the handshake took too long"
@@ -245,7 +245,7 @@ class HandshakeTimeout(PeerError):
 
 
 class ConnectionLost(PeerError):
-    """The connection ended in the middle of something."""
+    """The connection ended before the answer to a request had arrived."""
 
     code = "ES2007"
     title = "the connection was lost"
@@ -254,85 +254,87 @@ class ConnectionLost(PeerError):
 
 
 class NewerPeer(ProtocolError):
-    """The other side sent what only a newer version understands: nothing of it was taken."""
+    """The other side sent something that only a newer version understands; it was ignored."""
 
     code = "ES3131"
     title = "the other side runs a newer version"
-    next_step = "upgrade this node to the version of the one that sent it"
+    next_step = "upgrade this node to the sender's version"
 
 
 class UnknownDirectory(PeerError):
-    """The node comes with a data directory that is not the one the other side knows as its."""
+    """The node has another data directory than the one that its peers know."""
 
     code = "ES2008"
     title = "the node's data directory is not the one that its peers know"
-    next_step = "nothing: the node fetches its log from the others by itself"
+    next_step = "do nothing: the node fetches its log from the others by itself"
 
 
 class OlderDirectory(PeerError):
-    """The node's data directory holds less than it once did: an older state of it was put back in place."""
+    """The node's data directory holds less than before: older files were restored into it."""
 
     code = "ES2033"
-    title = "the node's data directory is an older state of itself"
-    next_step = "nothing: the node fetches what it lacks from the others by itself, once all of them answer"
+    title = "the node's data directory is an older state"
+    next_step = "do nothing: the node fetches what it lacks from the others, once all of them answer"
 
 
 class NodeRunsElsewhere(PeerError):
-    """Two processes run as one node: the one that is not at the node's address is turned away."""
+    """Two processes run as one node: the others refuse the process that is not at the node's address."""
 
     code = "ES2034"
     title = "another process runs as this node"
-    next_step = "stop this process: a copy of a node is never started beside it"
+    next_step = "stop this process: never run a copy of a node at the same time as the original"
 
 
 class DamagedSnapshot(PeerError):
-    """The snapshot that the leader sent is not what it says: the node ends, its own disk untouched."""
+    """The leader's snapshot does not match its checksum or labels: the node exits; its disk is unchanged."""
 
     code = "ES2009"
     title = "the snapshot that the leader sent is damaged"
-    next_step = "start the node again: it fetches the snapshot again; if that ends it too, restart the leader"
+    next_step = (
+        "start the node again to fetch the snapshot again; if the error comes back, restart the leader"
+    )
 
 
 class ClusterRestored(WrongCluster):
-    """The cluster that the client knows was restored from a backup: it goes on as another one."""
+    """The cluster was restored from a backup since the client connected: it is another cluster now."""
 
     code = "ES2020"
     title = "the cluster was restored from a backup, with a new epoch"
-    next_step = "connect anew; read and send again what is from the named offset on: esctl docs operations"
+    next_step = "connect again; read and send again from the named offset on: see esctl docs operations"
 
 
 # --- the operator's ----------------------------------------------------------------------------
 
 
 class SettingsDiffer(OperatorError):
-    """Two nodes of one cluster are set to what must be alike: neither talks to the other."""
+    """Two nodes differ in a setting that must be the same on all: they refuse each other."""
 
 
 class MembersDiffer(SettingsDiffer):
-    """The two nodes' files list other members: a majority of one list is none of the other."""
+    """The two nodes' files list different members: a majority of one need not be one of the other."""
 
     code = "ES2030"
     title = "the nodes' files list different members"
-    next_step = "esctl why, for the file that differs; put `members` back, and restart that node"
+    next_step = "find the file that differs: esctl why; restore its `members`, and restart that node"
 
 
 class DedupDiffers(SettingsDiffer):
-    """The two nodes' files differ in `[dedup]`: what is a duplicate would depend on who leads."""
+    """The two nodes' files differ in `[dedup]`: which events are duplicates would depend on the leader."""
 
     code = "ES2031"
     title = "the nodes' files differ in [dedup]"
     next_step = (
-        "esctl why, for the file that differs; to change it: stop all nodes, edit all files, start all nodes"
+        "find the file that differs: esctl why; to change it, stop all nodes, edit all files, start all nodes"
     )
 
 
 class MembersChanged(OperatorError):
-    """The file lists other members than those that the node was part of: nothing is changed."""
+    """The configuration lists other members than the node's data directory does; nothing was changed."""
 
     code = "ES2032"
-    title = "the members are not those that this node began with"
+    title = "the configuration has other members than this node's data"
     next_step = (
-        "put the members that the message names back into the file; another number of nodes is made by"
+        "restore the members that the message names; for another number of nodes:"
         " esctl backup create; esctl backup restore FILE --name NEW --nodes 5"
     )
 
@@ -346,23 +348,23 @@ class InvalidConfig(OperatorError):
 
 
 class AddressTaken(OperatorError):
-    """A port is in use."""
+    """Another process listens on a port of the node."""
 
     code = "ES3002"
     title = "the address is in use"
-    next_step = "stop what uses it, or configure another port"
+    next_step = "stop the process that uses it, or configure another port"
 
 
 class FaultsNotAllowed(OperatorError):
     """The node was started without `[faults] allowed = true`, so it refuses every fault."""
 
     code = "ES3003"
-    title = "the node was not started with faults allowed"
+    title = "the node does not allow faults"
     next_step = "set `allowed = true` under `[faults]` in its file and restart it; see `esctl docs faults`"
 
 
 class WrongDirectory(OperatorError):
-    """The data directory belongs to another node or cluster, or is of another format."""
+    """The data directory belongs to another node or cluster, or has another format."""
 
     code = "ES3101"
     title = "the data directory is not this node's"
@@ -370,15 +372,15 @@ class WrongDirectory(OperatorError):
 
 
 class NewerFormat(WrongDirectory):
-    """What is stored was written by a newer version: no damage. The process ends, nothing is changed."""
+    """A newer version wrote the stored data, which is not damaged. The process exits and changes nothing."""
 
     code = "ES3130"
-    title = "what is stored was written by a newer version"
+    title = "the stored data was written by a newer version"
     next_step = "run the version that wrote it, or a newer one; nothing was changed"
 
 
 class DirectoryInUse(OperatorError):
-    """Another process holds the data directory."""
+    """Another process has locked the data directory."""
 
     code = "ES3102"
     title = "another process uses the data directory"
@@ -386,16 +388,16 @@ class DirectoryInUse(OperatorError):
 
 
 class StorageFailed(OperatorError):
-    """A write or fsync failed: the process ends, nothing more is acked."""
+    """A write or fsync failed: the process exits and acks nothing more."""
 
     code = "ES3103"
     title = "the disk refused a write"
-    next_step = "check the disk, then start the node again: it repairs itself by replay"
+    next_step = "check the disk, then start the node again: it repairs itself by replaying its log"
     definite = False
 
 
 class DamagedRecord(OperatorError):
-    """A record's bytes are not what was written."""
+    """The bytes of a record are not those that were written."""
 
     code = "ES3104"
     title = "a stored or received record is damaged"
@@ -403,54 +405,54 @@ class DamagedRecord(OperatorError):
 
 
 class UnsafeRepair(OperatorError):
-    """The log is damaged and another node is not sound either: nothing is changed until a person decides."""
+    """The log is damaged, and another node does not trust its disk either: a person must decide."""
 
     code = "ES3133"
-    title = "the log is damaged, and another node's is not whole either"
-    next_step = "wait until the other node is whole and start this one again, or esnode --rejoin"
+    title = "the log is damaged, and another node is not intact either"
+    next_step = "wait until the other node is repaired and start this one again, or esnode --rejoin"
 
 
 class CopiedDirectory(OperatorError):
-    """The data directory is a copy, perhaps an old one without what the node has acked since."""
+    """The data directory is a copy, and may lack what the node has acked since."""
 
     code = "ES3106"
     title = "the data directory is a copy"
-    next_step = "esnode --trust-copy if the node was stopped while it was moved; esnode --rejoin if not"
+    next_step = "if the node was stopped while it was moved: esnode --trust-copy; if not: esnode --rejoin"
 
 
 class DistrustedDirectory(OperatorError):
-    """The data directory has the marker `rejoining`, and the operation needs one that can be trusted."""
+    """The operation needs a data directory that can be trusted, and this one has the marker `rejoining`."""
 
     code = "ES3107"
     title = "the data directory is marked as one that cannot be trusted"
-    next_step = "start it as a member of its cluster, without --trust-copy: the others have its log"
+    next_step = "start the node as a member of its cluster, without --trust-copy: the others have its log"
 
 
 class FilesGone(OperatorError):
-    """The data directory, or a file in it, was removed or replaced while the node ran: the process ends."""
+    """The data directory, or a file in it, was removed or replaced while the node ran: the process exits."""
 
     code = "ES3132"
     title = "the node's files are no longer those that it opened"
-    next_step = "find out what removed or replaced them; esctl cluster start"
+    next_step = "find out what removed or replaced them, then: esctl cluster start"
     definite = False
 
 
 class DamagedBackup(OperatorError):
-    """The file is no backup, or not the one that was written; nothing was made of it."""
+    """The file is not a backup, or its bytes have changed; nothing was restored from it."""
 
     code = "ES3118"
-    title = "the backup is damaged, or not whole"
-    next_step = "esctl backup ls, for another one; or make a new one: esctl backup create"
+    title = "the backup is damaged or incomplete"
+    next_step = "find another one: esctl backup ls; or make a new one: esctl backup create"
 
 
 class HistoryConflict(OperatorError):
-    """Two nodes have committed different histories: one of them lost entries, or made some up."""
+    """Two nodes have committed different entries: one of them has lost or altered committed entries."""
 
     code = "ES3120"
     title = "two nodes contradict each other about what is committed"
     next_step = (
-        "keep both data directories as they are; see which node contradicts the majority (esctl why, esctl"
-        " verify), and replace that one: esctl node replace ID"
+        "copy both data directories; find the node that contradicts the majority (esctl why, esctl verify),"
+        " and replace it: esctl node replace ID"
     )
 
     def __init__(
@@ -467,11 +469,11 @@ class HistoryConflict(OperatorError):
 
 
 class NothingToDamage(OperatorError):
-    """A stopped node's files were to be damaged on purpose, but they hold nothing worth damaging."""
+    """The files of the stopped node hold no entry that could be damaged on purpose."""
 
     code = "ES3108"
-    title = "there is nothing in the files that could be damaged"
-    next_step = "esctl produce FILE, so that the log holds something; nothing was changed"
+    title = "the files hold nothing that could be damaged"
+    next_step = "store some events first: esctl produce FILE; nothing was changed"
 
 
 class EngineMissing(OperatorError):
@@ -483,7 +485,7 @@ class EngineMissing(OperatorError):
 
 
 class Refusal(enum.Enum):
-    """Why the core says no to a request. The value is the code of the error that the client raises."""
+    """Why the core refuses a request. The value is the code of the error that the client raises."""
 
     NOT_LEADER = NotLeader.code
     BUSY = Busy.code
@@ -495,4 +497,4 @@ class Refusal(enum.Enum):
     PRODUCER_FENCED = ProducerFenced.code
     PRODUCERS_FULL = ProducersFull.code
     LEADERSHIP_LOST = LeadershipLost.code
-    """The only indefinite one: the request was taken, and its end is not known here."""
+    """The only indefinite one: the request was accepted, and its result is not known here."""

@@ -244,7 +244,7 @@ def destroy(
     ] = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDestructionAnswer | DestroyedAnswer]":
-    """Stop every node and delete all its data, for ever"""
+    """Stop every node and delete all its data permanently"""
     from esctl.upkeep import destruction, report  # loaded late: they bring trio
 
     try:

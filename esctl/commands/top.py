@@ -29,7 +29,7 @@ app = new_typer()
 def top(
     run: Invocation,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Interval between two looks")
+        float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Interval between two refreshes")
     ] = 1.0,
     once: Annotated[
         bool, typer.Option("--once", help="Observe one interval, print the figures, and exit")

@@ -23,7 +23,7 @@ _QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
 TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
     ActionKind.CHECK: {},
     ActionKind.ASSERT: {},
-    ActionKind.WAIT: {"for": Argument(Takes.DURATION, "let so much time pass first")},
+    ActionKind.WAIT: {"for": Argument(Takes.DURATION, "time to wait first")},
     ActionKind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
     ActionKind.FAULT: {"type": Argument(Takes.TEXT, "which command of the group `fault`", True)},
     ActionKind.HEAL: {
@@ -35,7 +35,7 @@ TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
         "background": Argument(
             Takes.BOOL, "let it run while the next steps go on, as `bench start` does; with `produce` only"
         ),
-        "name": Argument(Takes.TEXT, "what a background load is called; the step's id by default"),
+        "name": Argument(Takes.TEXT, "the name of a background load; the step's id by default"),
     },
     ActionKind.BACKUP: {
         "action": Argument(Takes.TEXT, "which command of the group `backup`", True),
@@ -55,7 +55,7 @@ TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
         "body": Argument(Takes.TEXT, "what is sent"),
     },
     ActionKind.FOREACH: {
-        "items": Argument(Takes.ITEMS, "what the steps inside are done for, one after the other", True),
+        "items": Argument(Takes.ITEMS, "the items for which the steps inside run, one after the other", True),
         "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
     },
     ActionKind.INCLUDE: {

@@ -76,7 +76,7 @@ def names_that_begin(incomplete: str) -> list[str]:
 
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name the context", autocompletion=names_that_begin)
+    str, typer.Argument(metavar="NAME", help="Name of the context", autocompletion=names_that_begin)
 ]
 
 
@@ -105,7 +105,7 @@ def ls(run: Invocation) -> Answer[ContextsAnswer]:
 
 @command(app, "show")
 def show(run: Invocation) -> Answer[ContextInUseAnswer]:
-    """Show which cluster a command is about if it names none, and why"""
+    """Show which cluster a command uses if it names none, and why"""
     context, cluster = run.settings.get("context"), run.settings.cluster()
     chosen, why = cluster.value, cluster.source.where
     known = state.names()
@@ -136,7 +136,7 @@ def add(
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[ContextAnswer]:
-    """Define a context, or define it anew"""
+    """Define a context, or redefine it"""
     state.check_name(name)
     state.load(to)
     path = file_of(project=project)
@@ -152,7 +152,7 @@ def add(
 def use(
     run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[ContextAnswer]:
-    """Use a context from now on: commands that name no cluster are about its cluster"""
+    """Use a context from now on: commands that name no cluster use its cluster"""
     if name not in run.settings.contexts:
         known = ", ".join(run.settings.contexts) or "none"
         raise InvalidSetting(
