@@ -39,10 +39,11 @@ each with `code`, `message`, `cause` and `next`. Commands that keep running prin
 instead: `consume`, `logs`, `top` and `status health --watch`.
 `esctl schema COMMAND` prints the JSON Schema of a command's answer.
 Plain output is tab-separated and has no headings. A row is always one line: control characters, line ends,
-marks that change the direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`, `\\u202e`, `\\xff`.
+marks that change the direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`,
+`\\u202e`, `\\xff`.
 
-If the reader of a pipe exits early, as `head` does, the command stops printing but finishes its work, with the
-same exit code. If the output cannot be written for another reason (a full disk, a closed standard output),
+If the reader of a pipe exits early, as `head` does, the command stops printing but finishes its work, with
+the same exit code. If the output cannot be written for another reason (a full disk, a closed standard output),
 the command reports it at the end (ES4030), with exit code 1 if it would have been 0. Ctrl-C, SIGTERM and
 SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits at once.
 
@@ -51,7 +52,7 @@ SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits
 | `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
 | `ESCTL_CONTEXT` | the context that names the cluster, see `esctl config context ls` |
 | `NO_COLOR` | no colours; `TERM=dumb` does the same |
-| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds the settings: `esctl config show`; default: `~/.config` |
+| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
 | `XDG_STATE_HOME` | `esctl/` below it holds the state and the data of clusters; default: `~/.local/state` |
 """
 
@@ -59,21 +60,21 @@ _ERRORS_HEAD: Final = f"""{NOTE}
 # Errors
 
 Each error has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that the
-operation was certainly not done. "Unknown" means that it may have been done: send the same events again, which
-is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of
+operation was certainly not done. "Unknown" means that it may have been done: send the same events again,
+which is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of
 an `esctl` command that fails with this error.
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
 # Reference of playbooks
 
-This page lists the arguments of each kind of step, the names that an expression may read, and the rules of the
-linter. [playbooks.md](playbooks.md) describes the format and the grammar.
+This page lists the arguments of each kind of step, the names that an expression may read, and the rules of
+the linter. [playbooks.md](playbooks.md) describes the format and the grammar.
 """
 
 _NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
-captured value. A name that ends in `*` stands for all names below it, which are known only when the command has
-answered. `status.followers[0]` or `status.followers.0` is the first item of a list."""
+captured value. A name that ends in `*` stands for all names below it, which are known only when the command
+has answered. `status.followers[0]` or `status.followers.0` is the first item of a list."""
 
 
 def commands_page() -> str:
@@ -103,7 +104,8 @@ def errors_page() -> str:
     for title, base in families:
         members = {code: cls for code, cls in left.items() if issubclass(cls, base)}
         left = {code: cls for code, cls in left.items() if code not in members}
-        parts += [f"## {title}", "", "| code | what | outcome | exit code | what to do |", "|---|---|---|---|---|"]
+        heads = "| code | what | outcome | exit code | what to do |"
+        parts += [f"## {title}", "", heads, "|---|---|---|---|---|"]
         parts += [_error(code, cls) for code, cls in members.items()]
         parts.append("")
     return "\n".join(parts)

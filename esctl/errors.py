@@ -430,7 +430,7 @@ class Unchangeable(OperatorError):
     """The file is valid, but the change would affect other parts of it. Nothing was changed."""
 
     code = "ES4132"
-    title = "esctl cannot change the file"
+    title = "the file cannot be changed automatically"
     next_step = "change it by hand"
 
 

@@ -67,7 +67,7 @@ class StatusAnswer(TypedDict):
 def status(
     run: Invocation,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Time that each node has to answer")
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Time for each node to answer")
     ] = 0.5,
 ) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
