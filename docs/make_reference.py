@@ -43,7 +43,7 @@ marks that change the direction of a text, and bytes that are not UTF-8 are show
 `\\u202e`, `\\xff`.
 
 If the reader of a pipe exits early, as `head` does, the command stops printing but finishes its work, with
-the same exit code. If the output cannot be written for another reason (a full disk, a closed standard output),
+the same exit code. If the output cannot be written for another reason (a full disk, a closed output),
 the command reports it at the end (ES4030), with exit code 1 if it would have been 0. Ctrl-C, SIGTERM and
 SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits at once.
 
@@ -61,8 +61,8 @@ _ERRORS_HEAD: Final = f"""{NOTE}
 
 Each error has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that the
 operation was certainly not done. "Unknown" means that it may have been done: send the same events again,
-which is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is that of
-an `esctl` command that fails with this error.
+which is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is
+that of an `esctl` command that fails with this error.
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
