@@ -1,7 +1,7 @@
 """The errors of the toolkit itself, declared as those of the node are, with codes ES4xxx.
 
 ES40xx: what the command names, and what it prints; ES41xx: processes and the machine; ES42xx: guards and
-clean-up; ES43xx: checks that were made and whose answer is not yes; ES44xx: care of the data. Those of
+clean-up; ES43xx: checks that were made and failed; ES44xx: care of the data. Those of
 playbooks (ES45xx) are in `esctl/playbookerrors.py`, what a node or the client library raises in
 `esnode/errors.py`. Called by everything in `esctl`.
 """

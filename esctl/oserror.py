@@ -1,7 +1,7 @@
-"""What the operating system refused, in words: the path, the reason, and what to type next.
+"""Errors of the operating system, in words: the path, the reason, and what to type next.
 
-The one place that tells a refusal of the machine (permissions, room, limits, a directory that is gone) from a
-bug. A declared error that was raised from an `OSError`, and names no better step, gets that of the refusal.
+The one place that tells such an error (permissions, disk space, limits, a missing directory) from a bug. A
+declared error that was raised from an `OSError`, and names no better next step, gets the one from here.
 Called by `esctl/cli/invocation.py` and `main.py`, for every command.
 """
 

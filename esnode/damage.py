@@ -1,7 +1,7 @@
 """`python -m esnode.damage --config FILE flip|torn`: damage a stopped node's files on purpose, for a drill.
 
 Decides where: one bit of one stored entry that was acked, confirmed by the storage, which must refuse to read
-it; or half a record behind the last one, as a write leaves it that the power cut. Never touches files that a
+it; or half a record after the last one, as a power cut during a write leaves it. Never touches files that a
 process has open, or of a node that allows no faults. Prints one JSON object. Started by `esctl fault disk`;
 what it is made of is used by the torture tests.
 """

@@ -1,8 +1,8 @@
 """The time of day as this node sees it: the one place of the node that reads the wall clock.
 
-What it says is for people: the times in the log and one field of the status. Nothing is decided by it: log
-time, timers and leases go by the monotonic clock. Faults on purpose can shift it here, so that this can be
-shown. Made by `__main__`; asked by the log lines and the status, struck by the injector.
+It is for people: the times in the log and one field of the status. No decision depends on it: log time,
+timers and leases use the monotonic clock. Injected faults can shift it here, so that tests can prove that.
+Made by `__main__`; read by the log lines and the status, shifted by the fault injector.
 """
 
 import time

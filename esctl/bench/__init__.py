@@ -1,1 +1,1 @@
-"""Events made for measuring, sent in time, and the latencies that came of it."""
+"""Generates events, sends them at given times, and measures their latencies."""

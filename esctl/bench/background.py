@@ -1,8 +1,8 @@
 """`python -m esctl.bench.background DIRECTORY`: a steady load that outlives the command that started it.
 
-Sends what `plan.json` says until its time is over or SIGTERM, whatever the cluster does meanwhile; writes a
-sample each 100 ms and a ledger of what was acked. It follows the log too, so that an acked event that is not
-at its offset is seen while it runs. Prints only that it is there. Started by `backgroundloads.py`.
+Sends what `plan.json` says until its time is over or SIGTERM, in any state of the cluster; writes a sample
+every 100 ms and a ledger of the acks. It also follows the log, and so notices at once if an acked event is
+not at its offset. Prints only that it is ready. Started by `backgroundloads.py`.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""Two measurements side by side: which figures are better, the same or worse, and whether one may say so.
+"""Two measurements side by side: which figures are better, the same or worse, and whether the runs can tell.
 
 A figure is judged by its median and the noise band around it (`esctl/bench/noise.py`), with many runs by its
 worst ones too; losses and duplicates by the worst run, with no band. Says what differs between the two and

@@ -1,8 +1,8 @@
 """Whether something stays where it is: memory and latency over the hours.
 
 A straight line is laid through the points after the settling time (least squares). What counts is by how
-much the line rises over the time that was watched, as a share of the mean: a slope alone, an hour's worth
-read out of three minutes, would cry wolf. Pure. Called by `esctl bench soak`.
+much the line rises over the observed time, as a share of the mean: a slope per hour, extrapolated from three
+minutes, would give false alarms. Pure. Called by `esctl bench soak`.
 """
 
 import statistics

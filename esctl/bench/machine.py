@@ -1,6 +1,6 @@
-"""On what a measurement was taken: the machine, the versions and the cluster, for whoever compares.
+"""Describes where a measurement was taken: the machine, the versions and the cluster.
 
-Says what it could not find out as None. Called by `esctl/commands/bench`.
+What it cannot find out is None. Called by `esctl/commands/bench`.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""How far a figure moves by itself: the band outside which a change between two measurements counts.
+"""How far a figure varies by itself: the band outside which a change between two measurements counts.
 
-Few runs are all there is, so the band stands on their ranges and not on a bootstrap: of three values a
-bootstrap of medians has ten outcomes and finds the range again. Pure. Called by `esctl/bench/comparison.py`.
+There are few runs, so the band is based on their ranges and not on a bootstrap: with three values a bootstrap
+of medians has ten outcomes and only reproduces the range. Pure. Called by `esctl/bench/comparison.py`.
 """
 
 import enum

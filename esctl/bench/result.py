@@ -1,4 +1,4 @@
-"""What a measurement leaves: one JSON document with its figures and all that one must know to compare them.
+"""The result of a measurement: one JSON document with its figures and everything needed to compare them.
 
 A figure's name ends in its unit, and the unit says which way is better (`esctl/bench/units.py`). A file may
 come from anywhere: what is read is checked (`esctl/bench/validity.py`). Called by `esctl/commands/bench`.

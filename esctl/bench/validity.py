@@ -1,4 +1,4 @@
-"""What the document of a measurement must be before it is believed: a file may come from anywhere.
+"""Checks the document of a measurement before it is used: a file may come from anywhere.
 
 Every part is there and of its kind, every number is finite, no rate, latency or size is below zero, every
 text can be printed, nothing is nested without end. Judges no figure. Called by `esctl/bench/result.py`.

@@ -1,1 +1,1 @@
-"""Faults that are set on clusters: what they strike, what shows it, and storms of them."""
+"""Sets faults on clusters, checks their effect, and runs storms of them."""

@@ -1,8 +1,9 @@
-"""Damage to a stopped node's files, and whether the node has found and mended it.
+"""Damage to a stopped node's files, and whether the node has found and repaired it.
 
-The damage is done by `esnode/damage.py` in a process of its own; what becomes of it is read from the node's
-log and status. Decides what counts as mended: a flipped bit only when the node has put its log aside and has
-all of it again from the others; half a record when the node goes on without asking anybody. Never prints.
+The damage is done by `esnode/damage.py` in a process of its own; the result is read from the node's
+log and status. Decides what counts as repaired: a flipped bit only when the node has moved its log aside and
+fetched all of it from the others; half a record when the node continues without asking another node. Never
+prints.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Whether a fault hits: judged by what the nodes show of it, not by their having taken the order.
+"""Whether a fault hits: judged by its effect on the nodes, not by their having accepted the request.
 
 Pure. A node that is cut off from its leader must have stopped hearing it, a leader without a majority must
 have stopped leading, a struck link or disk must have counted something. What has had no occasion to hit is

@@ -1,7 +1,7 @@
-"""Orders taken to the nodes, watched, and taken back: the part of `esctl fault` that talks to nodes.
+"""Sends faults to the nodes, watches and heals them: the part of `esctl fault` that talks to nodes.
 
-All or none: when a node refuses its order, those of the others are healed again. A node that does not answer
-is no refusal: it cannot be told, and is reported as unknown. Where the links are real, a cut is made in them,
+All or none: if a node refuses its fault, those of the others are healed again. A node that does not answer
+has not refused: its fault is reported as unknown. Where the links are real, a cut is made in them,
 and no node is told. Never prints. Called by `esctl fault`.
 """
 

@@ -1,7 +1,7 @@
-"""Small batches at a fixed rate, whatever the cluster does, and a book of what became of each.
+"""Small batches at a fixed rate, in any state of the cluster, and a record of the result of each.
 
-The times of the acks are what gaps are found in; what was promised goes to an `Operations`, to be held
-against the log in the end. Decides nothing about faults. Never prints. Called by the drills and storms.
+Gaps are found in the times of the acks; an `Operations` holds what was acked, to be compared with the log at
+the end. Decides nothing about faults. Never prints. Called by the drills and storms.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A storm: faults at random, drawn from a seed, so that it can be shown before, kept, and raised again.
+"""A storm: random faults, drawn from a seed, so that it can be shown first, saved, and repeated.
 
 Pure. A schedule is a function of the seed, the voters and the settings. Decides that never more nodes are
 struck at a time than a cluster can spare, counting a while for each to come back, unless that is asked for.

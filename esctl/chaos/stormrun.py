@@ -1,4 +1,4 @@
-"""One storm as it passes over a cluster, under load: each fault at its time, and the calm after it.
+"""Runs one storm on a cluster, under load: each fault at its time, and then the recovery.
 
 Every fault has a lease or a watchdog, so what is left when this process is gone ends by itself. Decides when
 the calm has come: no fault is active, and something is acked that was sent after that. Judges nothing; keeps

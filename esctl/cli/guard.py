@@ -1,7 +1,7 @@
-"""What stands between the operator and harm: what the quorum would be, and who must confirm it.
+"""Guards against harm: shows what the quorum would be, and asks for confirmation.
 
-Three tiers: mild asks nothing; moderate asks, unless --yes; severe wants the cluster's name, typed or as
---confirm NAME, always. Where nobody can answer, the answer is no. Called by the commands that take something
+Three tiers: mild asks nothing; moderate asks, unless --yes; severe always needs the cluster's name, typed or
+as --confirm NAME. If nobody can answer, the answer is no. Called by the commands that take something
 away.
 """
 

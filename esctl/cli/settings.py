@@ -1,4 +1,4 @@
-"""What is set where: flags, then the environment, then the project's file, then the user's, then defaults.
+"""Settings and their layers: flags, the environment, the project's file, the user's file, defaults.
 
 Decides which value of a setting wins and remembers which ones it hides. The project's file is the nearest
 `esctl.toml` in the current directory or above it, the user's is `$XDG_CONFIG_HOME/esctl/config.toml`. A key

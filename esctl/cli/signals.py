@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP do to a command: it is cancelled, cleans up within a bound, and speaks.
+"""Ctrl-C, SIGTERM and SIGHUP cancel a command: it cleans up within a time limit and prints a summary.
 
 A signal that whoever started the process had ignored stays ignored. Only Ctrl-C, pressed once more, skips the
 clean-up. Called by `invocation.py`; what is said then is decided there.

@@ -1,4 +1,4 @@
-"""How a cluster stands, as expressions read it: `status` and `cluster` of a survey, `health` of a check-up.
+"""The state of a cluster, as expressions read it: `status` and `cluster` of a survey, `health` of a check-up.
 
 Pure: makes nested tables of what was asked already, by the names of `names.py`. Called by the plan, and by
 the run again and again.

@@ -1,4 +1,4 @@
-"""Expressions: what they read, what they are worth, whether they hold, and which side had which value.
+"""Expressions: the names that they read, their value, whether they hold, and the values of both sides.
 
 Typed: to compare what differs in type, to order what is null, or to read what is not there is an error that
 says so; never `eval`. The tree is made in `grammar.py`. Pure. Called by the reader, the linter, the plan and

@@ -1,4 +1,4 @@
-"""What would become of the quorum, step by step: who is down, who is cut off from whom, who can still lead.
+"""Predicts the quorum step by step: which nodes are down, which are cut off, and which can still lead.
 
 A picture of the cluster that is changed by each action as the action would change it; faults stay in it until
 a step heals them, which is the worst case: leases end by themselves. Where it cannot be known who leads by

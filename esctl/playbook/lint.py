@@ -1,4 +1,4 @@
-"""What is unwise in a playbook that can be read: findings, each with its place and what to do about it.
+"""Checks a valid playbook for mistakes: findings, each with its place and what to do about it.
 
 An error is what would do harm or fail when it is run; a warning is what a reader would miss. The rules of the
 whole file and of each step are here; what a step may read is judged in `lintnames.py`. Pure but for the

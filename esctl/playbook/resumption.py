@@ -1,4 +1,4 @@
-"""What becomes of each step when a run goes on that was cut off: kept, looked at, done again, or asked about.
+"""What happens to each step when an interrupted run is resumed: kept, checked, repeated, or asked about.
 
 Before a run goes on, what is temporary is undone: faults are healed, loads stopped. So it is begun again
 where it was still meant to be there. What ran under a fault that is over for good cannot be looked at again

@@ -1,4 +1,4 @@
-"""Whether a cluster's log is shorter than its nodes themselves have said that it was.
+"""Whether a cluster's log is shorter than its nodes' log files say that it was.
 
 What a node has applied was committed: no later life of the cluster may end before it. Goes by the lines that
 earlier processes of the nodes have left, each with the index applied by then; a process that was killed may

@@ -1,1 +1,1 @@
-"""Backups: one file with all that a log holds and means, written, checked, and made a node's data again."""
+"""Backups: one file with a whole log and its state, written, checked, and restored to a node's data."""

@@ -1,9 +1,8 @@
 """From a stopped node's data directory to a backup, and from a backup to a new data directory.
 
-Reads a directory by way of a copy, since to open a log is to write to it: what the survivor of a disaster
-has is never touched. Writes one through the Storage contract, as a node would, and only where nothing is.
-Decides that a disk which is not to be believed is no source. Blocks; may run in any thread. Called by the
-toolkit, for a node that is not running.
+Reads from a copy of the directory, since opening a log writes to it: the original is never changed. Writes
+through the Storage contract, as a node does, and only to an empty place. Refuses a disk that cannot be
+trusted as a source. Blocks; may run in any thread. Called by the toolkit, for a node that is not running.
 """
 
 import shutil

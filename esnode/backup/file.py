@@ -1,8 +1,8 @@
 """The file of a backup: a head, chunks, the manifest, and a tail that says where the manifest is.
 
-Decides the format (docs/protocol.md), and what damage is. Written beside its place, synced, then renamed:
-a file of that name is whole, or was damaged later. Memory holds one chunk, whatever the size of the log;
-nothing is encoded anew. Called by whoever makes, checks or restores a backup.
+Decides the format (docs/protocol.md), and what damage is. The file is written under another name, synced,
+then renamed: under its final name it is complete, or was damaged later. Memory holds one chunk, whatever the
+size of the log; nothing is encoded again. Called by the code that makes, checks or restores a backup.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """The manifest of a backup: whose log it is, from where to where, and the digest of every part.
 
-JSON, so that it can be read with nothing at hand; the last part of the file, since digests are known last.
-Decides what a manifest must say, and believes none that says something else. Never opens a file. Called by
-`file.py`, and by whoever lists backups.
+It is JSON, so that it can be read without special tools, and the last part of the file, since it has the
+digests. Decides what a manifest must contain, and refuses any other. Never opens a file. Called by `file.py`,
+and by the list of backups.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What an application may not ask for: refused before anything is sent, as `InvalidRequest`.
+"""Checks what an application asks for: an invalid request raises `InvalidRequest` before anything is sent.
 
 Computes only. Called by `log.py`.
 """

@@ -1,8 +1,8 @@
 """Which cluster a client belongs to: the one that it names, or the one of the first node that answers.
 
-Kept as long as the client lives: where another cluster answers later at the same addresses, a new one or one
-that was restored from a backup, offsets and acks of this one mean nothing there, and the client is told
-instead of going on in silence. Shared by all connections of one client.
+The client remembers it as long as it lives. If another cluster answers later at the same addresses, a new or
+a restored one, offsets and acks of this cluster mean nothing there, so the client gets an error. Shared by
+all connections of one client.
 """
 
 from esnode.errors import WrongCluster

@@ -1,9 +1,9 @@
-"""Brings every request to the leader, and brings it again until it is answered.
+"""Sends every request to the leader, and sends it again until it is answered.
 
 Decides which node leads (the connected one that says so itself, in the highest term) and what is sent
-again after a change of leader: everything unanswered, in order. Appends leave in runs (`runs.py`); other
-requests each for itself, again after a pause when they were refused (`pause_s`, or `ROUND_S` once all
-nodes have refused it). Sending twice is safe: the keys are the same. Never waits for a request; all state
+again after a change of leader: everything unanswered, in order. Appends are sent in runs (`runs.py`), other
+requests one by one, and again after a pause if they were refused (`pause_s`, or `ROUND_S` once all nodes have
+refused it). Sending twice is safe: the keys are the same. Never waits for a request; all state
 changes are plain functions. Used by `log.py`, told by its links.
 """
 

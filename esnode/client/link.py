@@ -1,9 +1,9 @@
-"""A connection to one node that is kept up for as long as the client lives.
+"""A connection to one node that is kept open for as long as the client lives.
 
-Decides when to dial again and when a silent connection counts as dead. Never decides what is sent:
-that is `dispatcher.py`, which it tells of every message. The timers: dial again after 20 ms, doubling
-to 1 s, each +-50 %, or at once when it is said to lead; ask after 0.5 s of silence while an answer is
-due (5 s otherwise), and hang up when a further second brings nothing.
+Decides when to connect again and when a silent connection counts as dead. Never decides what is sent: that
+is `dispatcher.py`, which gets every message. The timers: connect again after 20 ms, doubling to 1 s, each
++-50 %, or at once when another node says that this one leads; send a probe after 0.5 s of silence while an
+answer is due (5 s otherwise), and close the connection if nothing comes for another second.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """The batches of one call on their way: none is stored without those before it.
 
-Decides in which parts they are queued, and what becomes of the rest when one is refused, late or given up.
+Decides in which parts they are queued, and what happens to the rest if one is refused, late or given up.
 Used by `log.py`, once for each call.
 """
 

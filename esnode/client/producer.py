@@ -1,9 +1,9 @@
-"""The producer session of one client: numbers on its batches, by which the log knows them for ever.
+"""The producer session of one client: it numbers its batches, so that the log always recognises them.
 
-Decides which number a batch has, and what follows when one is given up or refused: nothing is sent until
-the session was opened again, under an epoch that shuts out what is still on its way. The log then says up
-to which number it has everything; what is not there keeps its order and is numbered anew. Where the session
-cannot go on, what waits gets the error. Used by `log.py` when the application asks for a session.
+Decides which number a batch has. When one is given up or refused, it sends nothing until the session was
+opened again, under an epoch that excludes late copies. The log then says up to which number it has
+everything; the missing events keep their order and get new numbers. If the session cannot continue, all
+waiting calls get the error. Used by `log.py` when the application asks for a session.
 """
 
 from collections import deque

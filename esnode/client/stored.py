@@ -1,6 +1,6 @@
-"""What an application reads: events with their offsets, and whole batches for those in a hurry.
+"""What an application reads: events with their offsets, or whole batches, which are faster.
 
-Decides how a record that reaches past what was asked for is cut. Checks every record's checksum.
+Decides how a record that exceeds the requested range is cut. Checks every record's checksum.
 Never connects. Called by `log.py`, `subscription.py` and `nodelink.py`.
 """
 

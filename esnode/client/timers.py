@@ -1,4 +1,4 @@
-"""How long the client waits, and for what: told with every measurement that it is a part of.
+"""How long the client waits, and for what: printed with every measurement that uses the client.
 
 Decides nothing: the values are those of the modules that use them. Called by `esctl bench`.
 """

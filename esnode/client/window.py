@@ -1,8 +1,8 @@
-"""What one client may have under way: so many batches, and no more bytes than a node holds for it.
+"""What one client may have in flight: a number of batches, and no more bytes than a node accepts from it.
 
-Decides who goes next: whoever asked first. A place is given and taken in one step, with no task to be
-woken in between, so that batches leave in the order in which they asked; it comes back when the request is
-settled. Never looks into a batch. Used by `batcher.py`.
+The first that asked goes first. A place is given and taken in one step, without waking a task in between, so
+that batches are sent in the order in which they asked. The place is free again when the request is settled.
+Never looks into a batch. Used by `batcher.py`.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """Where one node's data is kept while its storages come and go: a data directory, or a disk in memory.
 
-Decides nothing: it opens, and it carries out what `esnode/upkeep/repair.py` decides on a place that is not
-to be believed. Made by `__main__` and by the tests of whole nodes.
+Decides nothing: it opens storages, and carries out what `esnode/upkeep/repair.py` decides for a place that
+cannot be trusted. Made by `__main__` and by the tests of whole nodes.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """A witness of how far a log has been written that a restore over the same files leaves in place.
 
-A copy that is put back over the files of a directory (`cp -a old/. node-2/`) keeps their inodes, and takes
-the log and the durable mark back to what they were. It does not remove files that it does not have. So the
-number of a durable write is kept in the name of an empty file, beside the log: with the first write of each
-process, every second while there are more, and at the end. Never synced by itself, never ahead of the log.
+A copy that is restored over the files of a directory (`cp -a old/. node-2/`) keeps their inodes, and sets
+the log and the durable mark back. It does not remove files that it does not have. So the name of an empty
+file beside the log holds the number of a durable write. It is renewed with the first write of each process,
+every second while there are more, and at the end. Never synced by itself, never ahead of the log.
 Called by `directory`.
 """
 

@@ -1,8 +1,8 @@
 """How many bytes the clients of a node may make it hold, all of them together.
 
-Decides who waits and who is refused or ended when that runs out: a large frame that begins waits its turn,
-what is small never does; and of those that do not take their answers the one that holds most is ended when
-others need the room. One connection's own bounds are the session's. Called by the connections, the
+Decides who waits and who is refused or closed when that memory runs out. A new large frame waits, small ones
+never do. Of the clients that do not read their answers, the one that holds most is closed when others need
+the room. The limits of one connection are those of its session. Called by the connections, the
 sessions and the ingest.
 """
 

@@ -1,8 +1,8 @@
-"""Which connections a port holds, so that whoever opens many of them keeps nobody else out.
+"""Which connections a port holds, so that a client with many connections cannot lock others out.
 
-Decides who gives way or is refused: of those in their handshake the oldest of the source that has most of
-them, after it the newcomer. A source is the other side's address, of IPv6 its /64: all that is known of
-somebody who has proved nothing. Never knows what a connection is for. Called by `ingest.py` and
+Decides which connection is closed or refused: during handshakes, the oldest one of the source that has the
+most; afterwards, the new one. A source is the other side's address (for IPv6, its /64): without
+authentication nothing else is known. Never knows what a connection is for. Called by `ingest.py` and
 `replication.py`.
 """
 

@@ -1,9 +1,9 @@
-"""The settings that all nodes of a cluster must have alike, and what two nodes say when they differ.
+"""The settings that must be the same on all nodes of a cluster, and the message when two nodes differ.
 
-Decides which these are: the members, since a majority of one list is none of another, and `[dedup]`, since
-what is a duplicate would depend on who leads. Each has one canonical text and a digest of it. Timers, limits
-of the log, engines and addresses may differ. Called by `replication.py`, `peerdisks.py` and the
-status.
+Decides which these are: the members, since a majority of one list need not be one of another, and `[dedup]`,
+since otherwise the duplicates would depend on the leader. Each has one canonical text and a digest of it.
+Timers, limits of the log, engines and addresses may differ. Called by `replication.py`, `peerdisks.py` and
+the status.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A TCP connection with as few steps as it takes: it waits only when the kernel has nothing or takes nothing.
+"""A TCP connection with as few steps as possible: it waits only if the kernel has no data or accepts none.
 
 trio's own stream passes through the scheduler after each call that could be done at once, and tries to read
 before it waits. A node reads and writes for each batch several times, mostly a few hundred bytes.

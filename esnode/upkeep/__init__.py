@@ -1,1 +1,1 @@
-"""What looks after a node's log: recovery, checkpoints, retention, scrub, repair, operators' requests."""
+"""Maintenance of a node's log: recovery, checkpoints, retention, scrub, repair, operators' requests."""

@@ -1,8 +1,8 @@
-"""What the node does for whoever looks after its data: entries and snapshot for a backup, cuts, checkpoints.
+"""Serves operators' requests: entries and snapshot for a backup, cuts, checkpoints.
 
-Gives only what is applied, as the disk has it: nothing is encoded anew. Decides nothing about what may be
-cut: the operator's tool looks at the other nodes, this one knows only itself. A cut or a checkpoint that was
-begun is seen through, by a task of `node.py`, also when its client leaves. Told by the sessions.
+Returns only applied entries, as the disk has them: nothing is encoded again. Does not decide what may be cut:
+the operator's tool checks the other nodes, which this one does not know. A task of `node.py` finishes a cut
+or a checkpoint that was begun, even if its client has left. Called by the sessions.
 """
 
 from collections.abc import Awaitable, Callable, Iterator

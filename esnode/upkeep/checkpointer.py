@@ -1,8 +1,8 @@
 """Taking checkpoints, so that the next start need not replay the whole log.
 
-Decides when one is due: so many entries, or so many bytes of log, after the one before. The state is looked
-at in the event loop, between two turns of the driver, and written beside it, in pieces and without hurry.
-Cuts nothing: the log is as long as before. A task of `node.py`.
+Decides when one is due: after a number of entries or bytes of log since the last one. The event loop collects
+the state between two turns of the driver; a thread writes it, in pieces and at a limited rate. Cuts nothing:
+the log is as long as before. A task of `node.py`.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a node finds itself again: from what is on disk to a log and a machine.
+"""Recovers a node's state: from the files on disk to a log and a machine.
 
 Begins with the last checkpoint, or with the snapshot of what was cut, replays the committed entries after
 it, and keeps the rest as the log's tail. Decides nothing: what is not known to be committed is not applied,

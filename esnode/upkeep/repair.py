@@ -1,10 +1,10 @@
-"""What a node does that cannot trust its own disk: note it, begin to rejoin, and run again.
+"""What a node does if it cannot trust its own disk: record that, begin to rejoin, and run again.
 
-Decides which errors mean that: a damaged record, at the start or later; a directory that is a copy, or an
-older state of itself; peers that know another directory of this node. A disk that refuses a write or a sync
-is never repaired here. The second node that finds damage while another one is not whole waits for a person.
-In a cluster of one there is nobody to rejoin: damage ends it, a copy or an older state is taken as it is.
-What rejoining is, the core decides (`esnode/raft/rejoin.py`). Called by `__main__` and by tests.
+Decides which errors lead to that: a damaged record, at the start or later; a directory that is a copy, or an
+older state; peers that know another directory of this node. Never repairs a disk that refuses a write or a
+sync. A second node that finds damage while another is being repaired waits for a person. A cluster of one
+cannot rejoin: damage ends it, and it accepts a copy or an older state as it is. How a node rejoins is decided
+by the core (`esnode/raft/rejoin.py`). Called by `__main__` and by tests.
 """
 
 import logging

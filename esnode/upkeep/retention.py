@@ -1,4 +1,4 @@
-"""Cutting the log's prefix: where the log is over the bounds of the configuration, or an operator says so.
+"""Cutting the log's prefix, when the log exceeds its configured limits or an operator asks for it.
 
 Decides up to which entry the log may go: by bytes, by age in log time, by offset, never past what is applied.
 The snapshot that replaces the prefix holds exactly what the prefix meant: the old snapshot, rolled

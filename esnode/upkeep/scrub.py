@@ -1,8 +1,7 @@
-"""Reading what the start did not read: the log before the checkpoint, and the snapshot of what was cut.
+"""Checks what the start did not read: the log before the checkpoint, and the snapshot of what was cut.
 
-Decides only the pace. Damage is found by the storage, which checks whatever it reads, and ends the node as
-damage does that any reader meets (`repair`). Once after each start; what is written from then on was checked
-when it came. A task of `node.py`.
+Decides only the pace. The storage checks everything that it reads; damage is handled as for any other reader
+(`repair`). Runs once after each start; later records are checked when they arrive. A task of `node.py`.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Bytes <-> frozen messages: the only door through which anything enters or leaves a process.
+"""Bytes <-> frozen messages: everything that enters or leaves a process passes through here.
 
 Decides where a frame ends, and that nothing over `limits.MAX_FRAME_BYTES` is ever held. Never does
 I/O and never trusts a byte: what comes out of a `FrameReader` is a message that fits its schema, or

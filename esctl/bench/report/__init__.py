@@ -1,1 +1,1 @@
-"""Measurements as a page that anybody can open: HTML with its plots inside, and nothing from elsewhere."""
+"""Measurements as a self-contained HTML page with its plots inside."""

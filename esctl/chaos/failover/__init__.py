@@ -1,1 +1,1 @@
-"""What a cluster's clients feel when its leader goes: struck again and again, under load, and measured."""
+"""Measures what clients see when a leader fails: strikes it repeatedly, under load."""

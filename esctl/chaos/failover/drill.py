@@ -1,4 +1,4 @@
-"""Strikes the leader under load, sees that it was hit, and brings it back, so many times.
+"""Strikes the leader under load, checks that it was hit, and brings it back, a given number of times.
 
 Decides when the next strike may come: all nodes answer, know the same leader, are connected and level, and
 so is the client. Between a strike and the next ack no node is asked anything: that would be a load too.

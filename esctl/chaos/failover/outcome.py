@@ -1,4 +1,4 @@
-"""What is left after the strikes: every node's log against each other, and against what the client was told.
+"""The state after the strikes: compares the nodes' logs with each other and with the client's acks.
 
 Reads all nodes over the wire, as `esctl verify` does, and holds the acks of the load against what they have.
 Never prints. Called by `esctl bench failover`, playbooks and the torture tests.

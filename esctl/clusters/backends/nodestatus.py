@@ -1,4 +1,4 @@
-"""How one node is asked for its status. Never raises for a node that is down: that is an answer too.
+"""How one node is asked for its status. Never raises for a node that is down: that is also an answer.
 
 Called by the process backend, which waits for nodes that it has started, by `esctl/query/leader.py` and by
 `esctl/chaos`.

@@ -1,4 +1,4 @@
-"""How a node's process ended, and what it went through, from the last lines of its log.
+"""How a node's process ended, and what happened to it before, from the last lines of its log.
 
 Pure: works on lines that were read already. A process that was killed has no last word, and that is what
 its log shows. Called by `collect.py`.

@@ -1,4 +1,4 @@
-"""What bounds the log and what is remembered: a log that was cut, the deduplication window, retention.
+"""Limits of the log and of deduplication: a log that was cut, the deduplication window, retention.
 
 Pure rules. Called by `ranking.py`.
 """

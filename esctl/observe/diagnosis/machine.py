@@ -1,4 +1,4 @@
-"""What is wrong with the machines of the nodes: disks that are nearly full, clocks that differ.
+"""Problems of the nodes' machines: disks that are nearly full, clocks that differ.
 
 Pure rules. Called by `ranking.py`.
 """

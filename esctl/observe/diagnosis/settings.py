@@ -1,4 +1,4 @@
-"""Nodes that are set to what must be alike, and is not: they refuse each other.
+"""Nodes that refuse each other because settings differ that must be the same.
 
 Pure rules. Which nodes are the odd ones is told by number: those that differ from most, or, where no value
 has most, from the leader. A file that differs from the others' is told before its node is restarted.

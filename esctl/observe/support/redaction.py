@@ -1,6 +1,6 @@
-"""Takes secrets out of what leaves the machine, and event contents, should they ever be in a log.
+"""Removes secrets from everything that leaves the machine, and event contents that may be in a log.
 
-Works on names and on the look of a value; knows no file. What it takes out is marked, and counted by kind.
+Recognises names and the form of values; opens no file. Removed text is marked, and counted by kind.
 Pure. Called by `archive.py`.
 """
 

@@ -1,7 +1,7 @@
 """Where backups are kept: a directory of files, and a note of the last one of each cluster.
 
-Decides names, and which are old enough to go: the newest of each cluster stay, and what cannot be read is
-neither counted nor removed. Reads manifests only. Called by `esctl backup` and `esctl compact`.
+Decides names, and which backups are old enough to remove: the newest of each cluster stay, and unreadable
+files are neither counted nor removed. Reads manifests only. Called by `esctl backup` and `esctl compact`.
 """
 
 import json

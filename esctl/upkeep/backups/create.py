@@ -1,7 +1,7 @@
 """A backup of a running cluster: its log as a node has stored it, up to an end that a majority confirms.
 
-Decides which node is asked (a follower where one answers, so that the leader is left alone) and what becomes
-of a node that goes away: the next one goes on at the same entry, for all have the same records. Memory holds
+Decides which node is asked (a follower where one answers, so that the leader is left alone) and what happens
+if a node fails: the next one continues at the same entry, since all have the same records. Memory holds
 a page. Never prints. Called by `esctl backup`.
 """
 

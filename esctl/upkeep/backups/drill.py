@@ -1,8 +1,8 @@
-"""The drill: is a backup worth something? Restored into a cluster that is thrown away, and compared.
+"""The drill: restores a backup into a temporary cluster, and compares.
 
 Decides what has to be the same: the hash of all events up to the end of the backup, on every node of the
-source, on every node that was restored, and in the manifest; and that events which are sent again there are
-known. The source may go on taking events. Never prints. Called by `esctl backup drill`.
+source, on every restored node, and in the manifest. Events that are sent again to the restored cluster must
+be recognised. The source may accept events meanwhile. Never prints. Called by `esctl backup drill`.
 """
 
 from collections.abc import Callable, Sequence
