@@ -162,7 +162,7 @@ async def test_a_cluster_of_one_goes_on_with_an_older_state_and_says_so(
             await cluster.kill(1)
         told = [r.__dict__["reason"] for r in caplog.records if r.message == "copy_trusted"]
         assert len(told) == 1
-        assert "an older state was put back in place" in told[0]
+        assert "older files were restored in place" in told[0]
 
 
 async def test_a_copy_of_the_latest_state_put_back_in_place_is_current(tmp_path: Path) -> None:

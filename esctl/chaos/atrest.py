@@ -120,11 +120,11 @@ def _of_torn(survey: Survey, report: Report, before: Report, lines: Sequence[Log
     number = report.node.id
     if any(line.event == "rejoin_begun" for line in lines):
         return Effect(
-            number, EffectVerdict.NO_EFFECT, "it took the torn end for damage and fetches its log anew"
+            number, EffectVerdict.NO_EFFECT, "it treated the torn end as damage and fetches its log again"
         )
     if not report.up or not _is_level(survey, report, before):
         return Effect(number, EffectVerdict.UNKNOWN, "it is not level with the others yet", open=True)
-    kept = f"goes on behind entry {before.number('last_index'):,}, and asked nobody for its log"
+    kept = f"continues after entry {before.number('last_index'):,}, and asked no other node for its log"
     return Effect(number, EffectVerdict.APPLIED, f"repaired: it cut the half record, {kept}", 1)
 
 

@@ -316,7 +316,7 @@ def recover(
                 "quorum": change.as_data(),
             }  # fmt: skip
             first = Line(f"would first try to start nodes {tried}; then {change.text}")
-            return Answer(data, [first, Line(f"if that is in vain, {words}")])
+            return Answer(data, [first, Line(f"if that fails, {words}")])
         done = recovery.recover(run, cluster, recovery.RecoveryRequest(from_node, confirm, timeout))
     return report.recovered(done)
 
@@ -405,7 +405,7 @@ def _refuse_second(name: str) -> None:
     raise ClusterExists(
         f"there is a cluster {name} already, {'running' if running else 'stopped'}, "
         f"with its data in {cluster.data_dir}",
-        next_step=f"{helps}; to begin anew: esctl cluster destroy {name}",
+        next_step=f"{helps}; to start over: esctl cluster destroy {name}",
     )
 
 

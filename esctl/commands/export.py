@@ -63,7 +63,7 @@ def export(
 
     cluster, written = run.cluster(), exporting.Written()
     run.on_interrupt(
-        lambda: _answer(cluster, to, written), "run it again: a database goes on where it was interrupted"
+        lambda: _answer(cluster, to, written), "run it again: a database continues where it was interrupted"
     )
     if to.suffix in DATABASES:
         ancestors = run.trio(lambda: _ancestors(cluster))

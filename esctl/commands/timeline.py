@@ -167,7 +167,7 @@ def notes_of(cluster: Cluster, paused: list[int]) -> list[str]:
         notes.append("the order is that of the nodes' clocks: on several machines no better than these agree")
     if cluster.backend == "netns":
         notes.append("real links that were cut are in no node's log: only what followed from it is here")
-    return [*notes, *(f"node {one} is paused now; it tells for how long when it goes on" for one in paused)]
+    return [*notes, *(f"node {one} is paused now; it tells for how long when it continues" for one in paused)]
 
 
 def _written(

@@ -12,7 +12,7 @@ from typing import Final
 HINT: Final = (
     "an event is one line of UTF-8; jq -c . FILE makes that of objects, and jq -c '.[]' FILE of an array"
 )
-SPREAD: Final = f"the JSON goes on over several lines: {HINT}"
+SPREAD: Final = f"the JSON spans several lines: {HINT}"
 ARRAY: Final = f"the input is an array: {HINT}"
 UTF_16: Final = f"the input is UTF-16, see iconv -f UTF-16 -t UTF-8 FILE: {HINT}"
 _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')

@@ -114,7 +114,7 @@ def prove(cluster: Cluster, link_cuts: LinkCuts) -> LinkCuts:
     if any(carried):
         source, to = link_cuts.cuts[carried.index(True)]
         end(cluster, link_cuts)
-        raise NoEffect(f"what node {source} sends still reaches node {to}; the links are mended again")
+        raise NoEffect(f"what node {source} sends still reaches node {to}; the links are restored")
     proved = replace(link_cuts, lost=1)
     with _locked(cluster):
         if STORE.has(cluster, link_cuts.id):

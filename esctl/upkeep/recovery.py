@@ -97,7 +97,7 @@ def _go_on(
         log_level=settings.log_level, faults=settings.faults.allowed, retention=settings.retention,
     )  # fmt: skip
     total = manifest.events * len(cluster.nodes)
-    with run.terminal.progress(f"making {cluster.name} anew", total, "events") as bar:
+    with run.terminal.progress(f"recreating {cluster.name}", total, "events") as bar:
         offlinedata.rebuild(backend, successor, options, reader, bar.advance)
     state.replace(successor)
     with run.terminal.progress(f"starting {len(cluster.nodes)} nodes of {cluster.name}"):

@@ -63,7 +63,7 @@ _LOG_NAME: Final = re.compile(
 WHY: Final = {
     Distrust.COPY: "the directory is a copy",
     Distrust.PEERS: "the other nodes know another directory of this node",
-    Distrust.OLDER: "the node has had more than is stored here: an older state was put back",
+    Distrust.OLDER: "the node has had more than is stored here: an older state was restored",
     Distrust.OPERATOR: "the operator has said --rejoin",
     Distrust.DAMAGE: "the log was damaged, and put aside in damaged-N",
 }
@@ -300,7 +300,7 @@ def check_believed(path: Path, engine: str, identity: Identity) -> bool:
         if title is None:
             return False
         if marker is not None:
-            raise DistrustedDirectory(f"{path} is not to be believed: {WHY[marker.distrust]}")
+            raise DistrustedDirectory(f"{path} cannot be trusted: {WHY[marker.distrust]}")
         if title.inode is not None:
             _check_mark(path, title)
         return True

@@ -360,7 +360,7 @@ class StoredLog:
         if outline.number < self._home.witnessed and self._home.distrust is None:
             raise OlderDirectory(
                 f"the log ends with write {outline.number}, and write {self._home.witnessed} was durable"
-                " here: an older state was put back in place"
+                " here: older files were restored in place"
             )
         return outline
 

@@ -366,7 +366,7 @@ def _check_lineage(hello: Hello, cluster: str, ancestors: Sequence[Ancestor]) ->
         return
     shared = min(ancestor.end_offset for ancestor in ancestors[known.index(hello.cluster) :])
     raise ClusterRestored(
-        f"cluster {hello.cluster!r} was restored from a backup: it goes on as {cluster!r}, epoch"
+        f"cluster {hello.cluster!r} was restored from a backup: it is now {cluster!r}, epoch"
         f" {1 + len(ancestors)}; only the events before offset {shared} are the same in both"
     )
 

@@ -317,7 +317,7 @@ def _secrets(book: "Playbook", given: Mapping[str, str]) -> "dict[str, Scalar]":
     specs = {spec.name: spec for spec in book.inputs if spec.type is InputType.SECRET}
     for name in given:
         if name not in specs:
-            raise InvalidInput(f"{name} cannot be given again: a run goes on with the inputs it began with")
+            raise InvalidInput(f"{name} cannot be given again: a run keeps the inputs that it began with")
     return {name: taking.of_text(specs[name], text) for name, text in given.items()}
 
 

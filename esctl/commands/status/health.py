@@ -49,9 +49,7 @@ def health(
 
     cluster = run.cluster()
     if watch and wait:
-        raise InvalidArgument(
-            "--watch goes on for ever, --wait ends", next_step="esctl status health --watch"
-        )
+        raise InvalidArgument("--watch never ends, but --wait does", next_step="esctl status health --watch")
     if watch:
         run.on_interrupt(lambda: None)
         run.trio(lambda: _watch(run.terminal, checkup.changes(cluster)))

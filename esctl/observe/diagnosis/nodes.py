@@ -182,7 +182,7 @@ def _killed(seen: Situation, number: int) -> str:
         return "the machine was restarted since"
     if number in seen.killed_by_us:
         return "it was killed by esctl"
-    return "it was killed: kill -9, or the kernel for want of memory"
+    return "it was killed: kill -9, or the kernel ran out of memory"
 
 
 def _failed(

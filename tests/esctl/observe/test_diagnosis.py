@@ -290,7 +290,7 @@ def test_a_fault_elsewhere_does_not_explain_a_lag() -> None:
 def test_a_missing_quorum_holds_its_missing_nodes_with_their_reasons() -> None:
     (only,) = diagnose(ONE_LEFT).findings
     assert [part.what for part in only.because] == [
-        f"node {n} is down: it was killed: kill -9, or the kernel for want of memory" for n in (2, 3)
+        f"node {n} is down: it was killed: kill -9, or the kernel ran out of memory" for n in (2, 3)
     ]
     assert only.evidence[1] == "it goes on as soon as 1 of the nodes 2, 3 is back"
 

@@ -118,7 +118,7 @@ def test_a_file_says_by_its_name_what_is_written_into_it(began_s: float, tmp_pat
 def test_what_must_be_known_to_read_it_right_is_noted(tmp_path: Path) -> None:
     cluster = plan("noted", tmp_path)
     assert notes_of(cluster, []) == []
-    assert notes_of(cluster, [2]) == ["node 2 is paused now; it tells for how long when it goes on"]
+    assert notes_of(cluster, [2]) == ["node 2 is paused now; it tells for how long when it continues"]
     (cut,) = notes_of(replace(cluster, backend="netns"), [])
     assert "in no node's log" in cut
     (clocks,) = notes_of(replace(cluster, backend="ssh"), [])  # type: ignore[arg-type]  # a later one
