@@ -15,7 +15,8 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Output, Terminal
 from esnode.client import StoredBatch
-from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl.fake_log import RUN, Log, Nodes
+from tests.esctl.results import CLUSTER, MACHINE
 
 PLAN = TrialPlan(seconds=4, warmup_s=1, rate=1000, batch=64, window=16)
 

@@ -24,7 +24,8 @@ from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
 from tests.esctl import conftest as clusters
-from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl.fake_log import RUN, Log, Nodes
+from tests.esctl.results import CLUSTER, MACHINE
 from tests.esctl.sink_node import SinkNode, sink
 
 

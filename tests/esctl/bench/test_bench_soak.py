@@ -18,7 +18,8 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Tone
 from esctl.ui.terminal import Output, Terminal
 from tests.esctl import conftest as clusters
-from tests.esctl.fake_log import MACHINE, RUN, Log, Nodes, Slow
+from tests.esctl.fake_log import RUN, Log, Nodes, Slow
+from tests.esctl.results import MACHINE
 
 RATE = 10.0
 
