@@ -129,7 +129,7 @@ class SweepStepData(TypedDict):
     acked: float
     failed: Count
     unknown: Count
-    unfinished: Count
+    unfinished: int
     leader_cpu_us_per_event: float | None
     follower_cpu_us_per_event: float | None
     client_cpu_us_per_event: float | None
