@@ -221,7 +221,7 @@ def main() -> int:
         else:
             path.write_text(wanted[path], encoding="utf-8")
             sys.stdout.write(f"esctl/schemas/{path.name} is written\n")
-    left: set[Path] = set()  # until all commands have types
+    left = set(schemas.DIRECTORY.glob("*.json")) - set(wanted)
     for path in left:
         if only_look:
             sys.stderr.write(f"{path.name} belongs to no command: run `make docs`\n")

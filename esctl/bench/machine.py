@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DURABILITY: Final = "fsync on a majority before the ack"
 
 
-class Fingerprint(TypedDict):
+class MachineFingerprint(TypedDict):
     """A machine and the versions of what runs on it; null is not known."""
 
     machine: str
@@ -30,7 +30,7 @@ class Fingerprint(TypedDict):
     eventstreamcore: str
 
 
-class MachineData(Fingerprint):
+class MachineData(MachineFingerprint):
     """A machine, and how busy it was before the measurement; null is not known."""
 
     load_average: float | None
@@ -47,7 +47,7 @@ class ClusterData(TypedDict):
     election_jitter_ms: NotRequired[int]
 
 
-def fingerprint() -> Fingerprint:
+def fingerprint() -> MachineFingerprint:
     """The machine and the versions of what runs on it; two results with another one are not comparable."""
     return {
         "machine": platform.machine(),

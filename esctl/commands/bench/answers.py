@@ -10,7 +10,6 @@ from esctl.bench.trial import LoadsDetail, LoadSettings, RateDetail
 from esctl.bench.usage import NodeUseData
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.cli.guard import QuorumChangeData
-from esctl.commands.bench.sweep import SweepVerdict
 from esctl.ui.values import Address, ClusterName, Count, FilePath, Milliseconds, NodeId, Seconds, UnixTime
 
 # --- measurements --------------------------------------------------------------------------------
@@ -109,6 +108,9 @@ class SweepSettings(SweepBounds):
     runs_a_rate: int
     refine: int
     rates: list[float] | None
+
+
+SweepVerdict = Literal["within", "p99 over", "behind", "failures", "nothing acked"]
 
 
 class SweepStepData(TypedDict):

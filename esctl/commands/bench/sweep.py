@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SweepResult,
         SweepSettings,
         SweepStepData,
+        SweepVerdict,
         UnmeasuredAnswer,
     )
 
@@ -32,7 +33,6 @@ MAX_RATES: Final = 40
 UNFINISHED: Final = 0.01
 """The percentiles know only what was acked: with more than this left over they tell nothing."""
 EXAMPLE: Final = "--rates 10000,20000,40000"
-SweepVerdict = Literal["within", "p99 over", "behind", "failures", "nothing acked"]
 WITHIN: Final = "within"
 NEVER: Final = ("failed", "unknown", "unfinished")
 
@@ -43,7 +43,7 @@ class SweepStep:
 
     rate: float
     figures: "Figures"
-    verdict: SweepVerdict
+    verdict: "SweepVerdict"
     """`within`, or what broke."""
 
     @property
@@ -207,7 +207,7 @@ def of_runs(runs: "Sequence[Figures]") -> "Figures":
     }
 
 
-def verdict_on(figures: "Figures", due: float, bound_ms: float) -> SweepVerdict:
+def verdict_on(figures: "Figures", due: float, bound_ms: float) -> "SweepVerdict":
     """Whether a rate at which `due` events were to be sent holds, and if not, why."""
     p99 = figures["p99_ms"]
     if p99 is None:

@@ -44,7 +44,7 @@ async def measured(follower_of: Callable[[Log], Follower], log: Log | None = Non
     return await run_end_to_end(log, followed, Nodes().look, Generator(RUN, 128, PLAN.events_a_batch), PLAN)
 
 
-def answered(*ended: EndToEnd) -> Answer:
+def answered(*ended: EndToEnd) -> Answer[Any]:
     result = e2e.result_of(list(ended), MACHINE, CLUSTER)
     return e2e.answer_of(result, [one.trial.load for one in ended], plot=True)
 

@@ -29,7 +29,7 @@ from tests.esctl.results import CLUSTER, MACHINE
 from tests.esctl.sink_node import SinkNode, sink
 
 
-async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:
+async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer[Any]:
     """What the command says of so many runs on `log`."""
     nodes = nodes or Nodes()
     trials = [
@@ -39,7 +39,7 @@ async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | N
     return bench.answer_of(result, [one.load for one in trials], plot=True)
 
 
-def figures(answer: Answer) -> dict[str, Any]:
+def figures(answer: Answer[Any]) -> dict[str, Any]:
     found = answer.data["figures"]
     assert isinstance(found, dict)
     return found

@@ -44,11 +44,11 @@ class Soaking:
             clusters.plan("bench", home), self.endurance, MACHINE, home / "soak.json", terminal
         )
 
-    async def answer(self, log: Log, nodes: Nodes) -> Answer:
+    async def answer(self, log: Log, nodes: Nodes) -> Answer[Any]:
         await self.endurance.run(log, nodes.look, lambda _load: None, self.soaked.looked)
         return self.answer_now()
 
-    def answer_now(self) -> Answer:
+    def answer_now(self) -> Answer[Any]:
         return soak.answer_of(self.endurance, self.soaked.result(), self.soaked.terminal.output)
 
 

@@ -1,7 +1,7 @@
 """`esctl bench sweep`: which rates hold, where the knee is, and what is said when there is none."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -25,7 +25,7 @@ BOUND_MS = 20.0
 MANY = ",".join(map(str, range(1, 50)))
 
 
-async def swept(search: Search, log_of: Callable[[], Log]) -> Answer:
+async def swept(search: Search, log_of: Callable[[], Log]) -> Answer[Any]:
     """What the command says of such logs, each rate measured for a second."""
     steps: list[sweep.SweepStep] = []
     loads = []
