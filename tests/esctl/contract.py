@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 
 from esctl import schemas
+from esctl.ui.answer import Answer
+from esctl.ui.plain import envelope
 from tests.esctl import pasting
 
+A = TypeVar("A", bound=Mapping[str, object])
 D = TypeVar("D", bound=Mapping[str, Any])
 STREAMS = {name for name in schemas.commands() if "record" in schemas.of(name).get("$defs", {})}
 """They print a record a line, always or when they are told to go on."""
@@ -45,6 +48,12 @@ def check(document: D) -> D:
     assert not found, f"esctl {document['command']} -o json does not fit its schema:\n" + "\n".join(found)
     pasting.check(printed)
     return document
+
+
+def checked(command: str, answer: Answer[A]) -> Answer[A]:
+    """The answer, which must fit the schema of the command as soon as it is printed."""
+    check(envelope(command, answer))
+    return answer
 
 
 @cache

@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from esctl import main as program
-from esctl.cli.invocation import Invocation
+from esctl.cli.invocation import AnyAnswer, Invocation
 
 
 class CtrlC(trio.abc.Instrument):
@@ -34,11 +34,11 @@ def main(waits: int) -> None:
     ctrl_c: Final = CtrlC(waits)
     on_interrupt = Invocation.on_interrupt
 
-    def arm(run: Invocation, summary: Callable[[], Any], next_step: str = "") -> None:
+    def arm(run: Invocation, summary: Callable[[], AnyAnswer], next_step: str = "") -> None:
         on_interrupt(run, summary, next_step)
         ctrl_c.armed = True
 
-    Invocation.on_interrupt = arm  # type: ignore[method-assign]
+    Invocation.on_interrupt = arm  # type: ignore[assignment, method-assign]
     trio.run = partial(trio.run, instruments=[ctrl_c])  # type: ignore[assignment]
     program.main()
 

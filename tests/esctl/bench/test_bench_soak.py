@@ -18,6 +18,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Tone
 from esctl.ui.terminal import Output, Terminal
 from tests.esctl import conftest as clusters
+from tests.esctl import contract
 from tests.esctl.fake_log import RUN, Log, Nodes, Slow
 from tests.esctl.results import MACHINE
 
@@ -49,7 +50,8 @@ class Soaking:
         return self.answer_now()
 
     def answer_now(self) -> Answer[Any]:
-        return soak.answer_of(self.endurance, self.soaked.result(), self.soaked.terminal.output)
+        answer = soak.answer_of(self.endurance, self.soaked.result(), self.soaked.terminal.output)
+        return contract.checked("bench soak", answer)
 
 
 async def test_a_level_run_is_flat_and_steady(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:

@@ -15,6 +15,7 @@ from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Chart
 from esctl.ui.terminal import Output, Terminal
+from tests.esctl import contract
 from tests.esctl.fake_log import RUN, Log, Nodes, Slow
 from tests.esctl.results import CLUSTER, MACHINE
 
@@ -42,7 +43,7 @@ async def swept(search: Search, log_of: Callable[[], Log]) -> Answer[Any]:
         "factor": None,
     }  # fmt: skip
     result = sweep.result_of(settings, steps, search, MACHINE, CLUSTER)
-    return sweep.answer_of(result, "wire", BOUND_MS, loads)
+    return contract.checked("bench sweep", sweep.answer_of(result, "wire", BOUND_MS, loads))
 
 
 async def test_the_knee_is_found_below_what_the_log_takes(autojump_clock: trio.abc.Clock) -> None:

@@ -28,12 +28,13 @@ from esctl.errors import Inconclusive
 from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import plain
-from esctl.ui.answer import Cell, Fields, Line, Table, View
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, View
 from esctl.verify.audit import Audit
 from esctl.verify.verdict import Flaw, LogFinding, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers
+from tests.esctl import contract
 from tests.esctl.conftest import FakeNodes, RealCluster
 from tests.esctl.failing_ring import Ring
 from tests.esctl.results import CLUSTER, MACHINE
@@ -110,6 +111,7 @@ async def test_a_cluster_that_never_recovers_ends_with_11_whatever_else_is_known
     drill = never(await drilled())
     assert end(drill, outcome_of()) == (["ES4307"], Exit.VERDICT_FAILED)
     assert end(drill, None, Inconclusive("not level"))[1] == Exit.VERDICT_FAILED
+    contract.checked("bench failover", failover._interrupted(FailoverMeasurement(GIVEN, drill)))
     (error, *_), _ = failover._end(FailoverMeasurement(GIVEN, drill, outcome_of()), 2, None)
     assert "1 of 2 times, node 2 struck, for over 30 s" in error.message
 
@@ -128,6 +130,7 @@ async def test_a_strike_that_was_never_recovered_from_is_in_the_figures(
     assert [cell.value for cell in table.rows[0] if isinstance(cell, Cell)][3:] == ["never", "never"]
     text = shown(strikes.views(result))
     assert "2 of 3; never (over 30 s): 1" in text
+    contract.checked("bench failover", Answer(result.to_json()))
     recovered = strikes.result_of(GIVEN, await drilled(3), outcome_of())
     (change,) = [one for one in compare(recovered, result).changes if one.name == "never"]
     assert change.verdict is FigureVerdict.WORSE

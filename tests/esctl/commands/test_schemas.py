@@ -11,12 +11,16 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from esctl import schemas
+from esctl.bench.result import Measurement, Result
+from esctl.commands.bench.answers import ConsumeDetail, ReadFrom
+from esctl.commands.schema import CommandNamesAnswer
 from esctl.schemas import DRAFT
 from esctl.ui.answer import Answer
 from esctl.ui.plain import envelope
 from tests.esctl import contract
 from tests.esctl.cli.test_auditlog import COMMANDS
 from tests.esctl.commands.test_commands import Run
+from tests.esctl.results import CLUSTER, MACHINE
 
 MAKER = Path(__file__).resolve().parents[3] / "docs" / "make_schemas.py"
 texts: Callable[[], dict[Path, str]] = runpy.run_path(str(MAKER))["texts"]
@@ -70,6 +74,30 @@ def test_an_answer_that_does_not_fit_is_found(data: dict[str, Any], said: str) -
     with pytest.raises(AssertionError, match="does not fit its schema") as caught:
         contract.check(envelope("completion", Answer(data)))
     assert said in str(caught.value)
+
+
+def misspelt() -> Answer[CommandNamesAnswer]:
+    """mypy finds the misspelt field: if it did not, it would find that nothing has to be ignored."""
+    return Answer({"cmds": []})  # type: ignore[typeddict-unknown-key, typeddict-item]
+
+
+def misspelt_within() -> Answer[Measurement[ReadFrom, ConsumeDetail]]:
+    """The same deep within an answer whose type is generic."""
+    detail: ConsumeDetail = {"nod": 1}  # type: ignore[typeddict-unknown-key, typeddict-item]
+    made: Result[ReadFrom, ConsumeDetail]
+    made = Result("consume", {"from": "leader"}, MACHINE, CLUSTER, [], detail)
+    return Answer(made.to_json())
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "field"),
+    [("schema", misspelt(), "cmds"), ("bench consume", misspelt_within(), "nod")],
+)
+def test_a_misspelt_field_is_found_by_the_types_and_by_the_schema(
+    command: str, answer: Answer[Any], field: str
+) -> None:
+    with pytest.raises(AssertionError, match=f"'{field}' was unexpected"):
+        contract.checked(command, answer)
 
 
 def test_a_record_that_does_not_fit_is_found() -> None:
