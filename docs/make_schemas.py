@@ -63,6 +63,8 @@ class Definitions:
             return self._reference(name, hint, lambda: self._plain(hint))
         if is_typeddict(hint):
             return self._reference(hint.__name__, hint, lambda: self._object(hint))
+        if is_typeddict(get_origin(hint)):
+            return self._object(hint)
         return self._plain(hint)
 
     def _reference(self, name: str, hint: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -73,9 +75,13 @@ class Definitions:
         return {"$ref": f"#/$defs/{name}"}
 
     def _object(self, hint: Any) -> dict[str, Any]:
-        hints = get_type_hints(hint, localns=_seen_by_checkers(), include_extras=True)
+        """Of a TypedDict; of one that is generic, with the types that it was given."""
+        whole = get_origin(hint) or hint
+        given = dict(zip(getattr(whole, "__parameters__", ()), get_args(hint), strict=True))
+        found = get_type_hints(whole, localns=_seen_by_checkers(), include_extras=True)
+        hints = {key: given.get(one, one) for key, one in found.items()}
         optional = {key for key, one in hints.items() if get_origin(one) is NotRequired}
-        described = inspect.cleandoc(hint.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        described = inspect.cleandoc(whole.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         return {
             "type": "object",
             "description": described.removesuffix("."),
@@ -215,7 +221,7 @@ def main() -> int:
         else:
             path.write_text(wanted[path], encoding="utf-8")
             sys.stdout.write(f"esctl/schemas/{path.name} is written\n")
-    left: set[Path] = set()  # until all commands have types
+    left = set(schemas.DIRECTORY.glob("*.json")) - set(wanted)
     for path in left:
         if only_look:
             sys.stderr.write(f"{path.name} belongs to no command: run `make docs`\n")

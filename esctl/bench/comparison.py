@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, Final, TypedDict
 
 from esctl.bench import noise
-from esctl.bench.result import Result
+from esctl.bench.result import AnyResult
 from esctl.bench.units import FAR_TAILS, NEVER_ONE, PARTS, TAILS, better
 
 VERSIONS: Final = ("eventstreamcore", "python", "sqlite", "rocksdb")
@@ -120,8 +120,8 @@ class Difference:
 class Comparison:
     """All that can be said of `other` against `base`."""
 
-    base: Result
-    other: Result
+    base: AnyResult
+    other: AnyResult
     changes: Sequence[Change]
 
     def names(self, verdict: FigureVerdict) -> list[str]:
@@ -156,7 +156,7 @@ class Comparison:
         return any(one.band is not None and one.band.source in guesses for one in self.changes)
 
 
-def compare(base: Result, other: Result, tolerance_percent: float | None = None) -> Comparison:
+def compare(base: AnyResult, other: AnyResult, tolerance_percent: float | None = None) -> Comparison:
     """Judge each figure that one of the two has; `tolerance_percent` as in `noise.band`."""
     changes: list[Change] = []
     for name in dict.fromkeys((*base.figures, *other.figures)):
@@ -168,20 +168,20 @@ def compare(base: Result, other: Result, tolerance_percent: float | None = None)
     return Comparison(base, other, changes)
 
 
-def of_other_things(base: Result, other: Result) -> list[Difference]:
+def of_other_things(base: AnyResult, other: AnyResult) -> list[Difference]:
     """Why the two do not answer the same question: the command, its settings, the cluster."""
     if base.kind != other.kind:
         return [Difference("kind", base.kind, other.kind)]
     return [*_differences(base.settings, other.settings), *_differences(base.cluster, other.cluster)]
 
 
-def of_machines(base: Result, other: Result) -> list[Difference]:
+def of_machines(base: AnyResult, other: AnyResult) -> list[Difference]:
     """In what the machines differ, as far as the fingerprints tell."""
     found = _differences(base.machine, other.machine)
     return [one for one in found if one.name not in (*VERSIONS, *PASSING) and not _hardly_more_memory(one)]
 
 
-def of_versions(base: Result, other: Result) -> list[Difference]:
+def of_versions(base: AnyResult, other: AnyResult) -> list[Difference]:
     """In which versions they differ."""
     return [one for one in _differences(base.machine, other.machine) if one.name in VERSIONS]
 
@@ -275,7 +275,7 @@ def _judged(gain: float, width: float) -> FigureVerdict:
     return FigureVerdict.BETTER if gain > 0 else FigureVerdict.WORSE
 
 
-def _values(result: Result, name: str) -> list[float]:
+def _values(result: AnyResult, name: str) -> list[float]:
     return [value for run in result.runs if (value := run.get(name)) is not None]
 
 

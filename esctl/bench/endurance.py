@@ -6,7 +6,7 @@ holds the whole. Never prints. Called by `esctl bench soak`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Final, TypedDict
 
 import trio
 from hdrh.histogram import HdrHistogram
@@ -18,10 +18,25 @@ from esctl.bench.latency import Percentiles, Point, Recorder, new_histogram, per
 from esctl.bench.runner import Load, TrialPlan
 from esctl.bench.usage import Look, Usage
 from esctl.events.producer import Appender
+from esctl.ui.values import Milliseconds, Seconds
 
 MB: Final = 1e6
 FULL: Final = 1.005
 """A window that grows by less than this is full: it forgets a generation and fills up again."""
+
+
+class IntervalData(TypedDict):
+    """One interval; null is not known. Latencies are null when nothing was acked in it."""
+
+    at_s: Seconds
+    events_per_s: float
+    p50_ms: Milliseconds | None
+    p99_ms: Milliseconds | None
+    p999_ms: Milliseconds | None
+    max_ms: Milliseconds | None
+    rss_bytes: Annotated[dict[str, int | None], "By node"]
+    log_bytes: Annotated[int | None, "On the leader's disk"]
+    live_keys: Annotated[int | None, "What the leader's deduplication window remembers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +54,15 @@ class Interval:
     live_keys: int | None
     """What the leader's deduplication window remembers."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> IntervalData:
         """For the JSON answer."""
         return {
             "at_s": self.at_s,
             "events_per_s": self.events_per_s,
-            **self.latencies.as_figures(),
+            "p50_ms": self.latencies.p50,
+            "p99_ms": self.latencies.p99,
+            "p999_ms": self.latencies.p999,
+            "max_ms": self.latencies.max,
             "rss_bytes": {str(node): rss for node, rss in self.rss_bytes.items()},
             "log_bytes": self.log_bytes,
             "live_keys": self.live_keys,

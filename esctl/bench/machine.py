@@ -7,7 +7,7 @@ import os
 import platform
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
 from esnode import __version__
 
@@ -17,7 +17,37 @@ if TYPE_CHECKING:
 DURABILITY: Final = "fsync on a majority before the ack"
 
 
-def fingerprint() -> dict[str, Any]:
+class MachineFingerprint(TypedDict):
+    """A machine and the versions of what runs on it; null is not known."""
+
+    machine: str
+    cpu: str | None
+    cpus: int | None
+    memory_bytes: int | None
+    system: str
+    python: str
+    sqlite: str
+    eventstreamcore: str
+
+
+class MachineData(MachineFingerprint):
+    """A machine, and how busy it was before the measurement; null is not known."""
+
+    load_average: float | None
+
+
+class ClusterData(TypedDict):
+    """The cluster that was measured; its timers where they are part of what is measured."""
+
+    nodes: int
+    storage: str
+    durability: str
+    heartbeat_ms: NotRequired[int]
+    election_ms: NotRequired[int]
+    election_jitter_ms: NotRequired[int]
+
+
+def fingerprint() -> MachineFingerprint:
     """The machine and the versions of what runs on it; two results with another one are not comparable."""
     return {
         "machine": platform.machine(),
@@ -31,12 +61,12 @@ def fingerprint() -> dict[str, Any]:
     }
 
 
-def surroundings() -> dict[str, Any]:
+def surroundings() -> MachineData:
     """The fingerprint, and how busy the machine is before the measurement."""
     return {**fingerprint(), "load_average": load_average()}
 
 
-def cluster_facts(cluster: "Cluster") -> dict[str, Any]:
+def cluster_facts(cluster: "Cluster") -> ClusterData:
     """What was measured."""
     return {"nodes": len(cluster.nodes), "storage": cluster.storage, "durability": DURABILITY}
 

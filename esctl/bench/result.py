@@ -9,35 +9,55 @@ import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 
 from esctl.bench import validity
+from esctl.bench.machine import ClusterData, MachineData
 from esctl.bench.validity import SCHEMA
 from esctl.errors import InputUnreadable, MachineRefused
 
-Figures = Mapping[str, float | None]
+Figures = Annotated[Mapping[str, float | None], "By a name that ends in its unit; null is not known"]
 Point = tuple[float, float]
+S_co = TypeVar("S_co", bound=Mapping[str, object], covariant=True)
+"""The settings of one kind of measurement."""
+D_co = TypeVar("D_co", bound=Mapping[str, object], covariant=True)
+"""The detail of one kind of measurement."""
+
+
+class Measurement(TypedDict, Generic[S_co, D_co]):
+    """A result of esctl bench; settings and detail are the command's own."""
+
+    schema: Literal["esctl-bench/1"]
+    kind: str
+    settings: S_co
+    machine: MachineData
+    cluster: ClusterData
+    runs: Sequence[Figures]
+    series: Mapping[str, Sequence[Point]]
+    detail: D_co
+    taken_at: str
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Generic[S_co, D_co]):
     """One measurement, of one run or of several with the same settings."""
 
     kind: str
     """The command: produce, consume, e2e, failover, sweep, soak."""
-    settings: Mapping[str, Any]
-    machine: Mapping[str, Any]
-    cluster: Mapping[str, Any]
+    settings: S_co
+    machine: MachineData
+    cluster: ClusterData
     runs: Sequence[Figures]
     """The figures of each run."""
+    detail: D_co
+    """What is told and neither compared nor drawn."""
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     """Curves to draw, by a name that ends in the unit of the second number; the first is seconds, or what
     `settings["x"]` names."""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    """What is told and neither compared nor drawn."""
     taken_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
@@ -56,18 +76,33 @@ class Result:
             {name: max(values, default=None) for name, values in known.items()},
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Measurement[S_co, D_co]:
         """The document."""
-        return {"schema": SCHEMA, **asdict(self), "figures": self.figures}
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "settings": self.settings,
+            "machine": self.machine,
+            "cluster": self.cluster,
+            "runs": self.runs,
+            "series": self.series,
+            "detail": self.detail,
+            "taken_at": self.taken_at,
+            "figures": self.figures,
+        }
 
     @classmethod
-    def from_json(cls, document: Any, origin: str) -> "Result":
+    def from_json(cls, document: Any, origin: str) -> "AnyResult":
         """Back from the document; `origin` names it in the `InvalidResult` that a wrong one raises."""
         validity.check(document, origin)
-        return cls(**{name: document[name] for name in cls.__slots__})
+        return Result(**{name: document[name] for name in cls.__slots__})
 
 
-def save(result: Result, path: Path) -> None:
+AnyResult = Result[Any, Any]
+"""Of whatever kind, as a file may hold it: what its settings and its detail are is not known."""
+
+
+def save(result: AnyResult, path: Path) -> None:
     """Write it, whole or not at all; raises `MachineRefused` where that cannot be."""
     text = json.dumps(result.to_json(), indent=1) + "\n"
     try:
@@ -109,7 +144,7 @@ def _not_written(path: Path, error: OSError) -> MachineRefused:
     return MachineRefused(f"cannot write {path}: {error.strerror}", next_step="name another file with --save")
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> AnyResult:
     """Read it; raises `InputUnreadable`, or `InvalidResult` where the file is something else."""
     try:
         with path.open("rb") as file:

@@ -6,7 +6,7 @@ drain are in no figure. Never prints. Called by `esctl bench produce` and `sweep
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 import trio
 
@@ -18,6 +18,7 @@ from esctl.bench.usage import Look, Usage
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.query.barrier import confirmed_end
+from esctl.ui.values import Seconds
 from esnode.client import connect
 from esnode.client.log import Connecting
 
@@ -25,6 +26,35 @@ KEPT_UP: Final = 0.99
 """With less than this share of the asked rate acked, the figures are those of an overload."""
 NOT_BEHIND_S: Final = 0.1
 """Of a short run this much may be missing: a hiccup in its last moments is no overload."""
+
+
+class LoadSettings(TypedDict):
+    """What one must do the same to compare; a rate of 0 is a closed loop."""
+
+    loop: Literal["open", "closed"]
+    rate_per_s: float
+    size_bytes: int
+    batch: int
+    events_a_batch: int
+    window: int
+    warmup_s: float
+    seconds: Seconds
+    producer_session: bool
+
+
+class RateDetail(TypedDict):
+    """Whether the log took what was asked of it; null in a closed loop, which asks for no rate."""
+
+    rate_reached: bool | None
+
+
+class LoadsDetail(TypedDict):
+    """What happened besides, warm-up and drain included: of each run, in order."""
+
+    acked_in_all: list[int]
+    errors_by_code: list[dict[str, int]]
+    generator_late_ms: list[float]
+    window_full_ms: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +137,7 @@ def figures_of(load: Load, plan: TrialPlan, size_bytes: int) -> dict[str, float 
     }
 
 
-def settings_of(plan: TrialPlan, size: int, *, session: bool) -> dict[str, Any]:
+def settings_of(plan: TrialPlan, size: int, *, session: bool) -> LoadSettings:
     """What one must do the same to compare."""
     return {
         "loop": "open" if plan.rate else "closed",
@@ -132,13 +162,14 @@ def series_of(load: Load, plan: TrialPlan) -> dict[str, list[Point]]:
     }
 
 
-def detail_of(load: Load) -> dict[str, Any]:
+def detail_of(trials: Sequence[Trial]) -> LoadsDetail:
     """What happened besides, warm-up and drain included."""
+    loads = [trial.load for trial in trials]
     return {
-        "acked_in_all": load.acked,
-        "errors_by_code": load.errors,
-        "generator_late_ms": round(load.most_late_s * 1000, 3),
-        "window_full_ms": round(load.most_held_back_s * 1000, 3),
+        "acked_in_all": [load.acked for load in loads],
+        "errors_by_code": [load.errors for load in loads],
+        "generator_late_ms": [round(load.most_late_s * 1000, 3) for load in loads],
+        "window_full_ms": [round(load.most_held_back_s * 1000, 3) for load in loads],
     }
 
 

@@ -7,18 +7,30 @@ other modules of `esctl/bench`.
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import trio
 
 from esctl.clusters.state import Cluster
 from esctl.query import survey
 from esctl.query.survey import Report
+from esctl.ui.values import NodeId
 
 TIMEOUT_S: Final = 2.0
 """Of the question: this client is busy, and so are the nodes."""
+
+
+class NodeUseData(TypedDict):
+    """What one node used in all, as it says itself; null is not known."""
+
+    id: NodeId
+    leads: bool
+    cpu_s: float | None
+    rss_bytes: int | None
+    storage_bytes: int | None
+    live_keys: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +60,19 @@ class Usage:
         leaders = [node for node in self.nodes if node.leads]
         return leaders[0] if len(leaders) == 1 else None
 
-    def as_data(self) -> list[dict[str, Any]]:
+    def as_data(self) -> list[NodeUseData]:
         """A map for each node."""
-        return [asdict(node) for node in self.nodes]
+        return [
+            {
+                "id": node.id,
+                "leads": node.leads,
+                "cpu_s": node.cpu_s,
+                "rss_bytes": node.rss_bytes,
+                "storage_bytes": node.storage_bytes,
+                "live_keys": node.live_keys,
+            }
+            for node in self.nodes
+        ]
 
 
 async def take(cluster: Cluster) -> Usage:

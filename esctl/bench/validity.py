@@ -13,7 +13,7 @@ from esctl.bench.units import better
 from esctl.errors import InvalidResult
 
 FORM: Final = "esctl-bench/"
-SCHEMA: Final = FORM + "1"
+SCHEMA: Final = "esctl-bench/1"
 MAX_DEPTH: Final = 32
 MAX_BYTES: Final = 64 * 1024 * 1024
 """An hour of a soak with a point a second in ten series takes 2 MB."""

@@ -252,11 +252,8 @@ class Invocation:
         """
         import trio  # loaded late: `--help` must be quick
 
-        try:
+        with _told_as_one():
             return trio.run(interruptible, work, self._stopping, clean_up_s)
-        except BaseExceptionGroup as group:
-            error = _the_one_error(group)
-            raise error from error.__cause__
 
     def _stopping(self, number: signal.Signals) -> None:
         self._heard(number)
@@ -293,7 +290,8 @@ class Invocation:
 
     def _answer_of(self, function: Callable[[], AnyAnswer]) -> tuple[AnyAnswer, Exit]:
         try:
-            with ended_as_by_ctrl_c(self._heard):
+            # What runs trio below the commands, such as the leases of faults, is not interrupted by `trio`.
+            with ended_as_by_ctrl_c(self._heard), _told_as_one():
                 answer = function()
         except EventStreamError as error:
             if isinstance(error, InvalidArgument) and error.next_step == InvalidArgument.next_step:
@@ -449,6 +447,16 @@ def _typed(ctx: typer.Context) -> list[tuple[Any, Any]]:
         if parameter.name not in shared
         and getattr(ctx.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
     ]
+
+
+@contextmanager
+def _told_as_one() -> Iterator[None]:
+    """Of a group of errors, the one that is to be reported is raised alone."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = _the_one_error(group)
+        raise error from error.__cause__
 
 
 def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

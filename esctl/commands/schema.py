@@ -43,7 +43,7 @@ def schema(
     if not words:
         known = schemas.commands()
         return Answer({"commands": known}, [Line(name) for name in known])
-    whole = schemas.bundled(" ".join(words))
+    whole = schemas.of(" ".join(words))
     return Answer(
         {"command": " ".join(words), "schema": whole},
         [Line(line) for line in json.dumps(whole, indent=2).splitlines()],

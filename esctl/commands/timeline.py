@@ -23,6 +23,7 @@ from esctl.ui.terminal import Output, Terminal
 from esnode import limits
 
 if TYPE_CHECKING:
+    from esctl.observe.timeline.answers import MermaidAnswer, TimelineAnswer, TimelineFileAnswer
     from esctl.observe.timeline.runs import PlaybookRun
     from esctl.observe.timeline.story import Story
 
@@ -83,7 +84,7 @@ def timeline(
         typer.Option("--format", help="Form of the output: a drawing, JSON, a Mermaid diagram, HTML or SVG"),
     ] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times at full width")] = False,
-) -> Answer:
+) -> "Answer[TimelineAnswer | MermaidAnswer | TimelineFileAnswer]":
     """Show elections, faults, starts and pauses of all nodes on one axis; by default of the last hour"""
     from esctl.bench import backgroundloads  # loaded late: `--help` must be quick
     from esctl.observe.timeline import commands, drawing, mermaid, runs
@@ -122,12 +123,13 @@ def timeline(
     if not story.happenings:
         earlier = "" if since is not None or done is not None else "; look further back with --since 1d"
         run.terminal.note(f"the logs tell of nothing since {timearguments.written(window.since)}{earlier}")
-    data = {"cluster": cluster.name, **story.as_data(), "notes": notes}
+    data: TimelineAnswer = {"cluster": cluster.name, **story.as_data(), "notes": notes}
     if into is not None:
         return _written(into, form or "html", story, cluster, notes, data, linear=linear)
     if form == "mermaid":
         text = mermaid.diagram(story)
-        return Answer({**data, "mermaid": text}, [Line(line) for line in text.splitlines()])
+        drawn: MermaidAnswer = {**data, "mermaid": text}
+        return Answer(drawn, [Line(line) for line in text.splitlines()])
     if form == "json":
         run.terminal.output = Output.JSON
     shown: list[View] = [*drawing.views(story, linear=linear), *(Line(note, Tone.DIM) for note in notes)]
@@ -176,10 +178,10 @@ def _written(
     story: "Story",
     cluster: Cluster,
     notes: list[str],
-    data: dict[str, object],
+    data: "TimelineAnswer",
     *,
     linear: bool,
-) -> Answer:
+) -> "Answer[TimelineFileAnswer]":
     """Write the story to a file, in whatever form."""
     import json
 

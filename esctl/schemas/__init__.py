@@ -1,8 +1,8 @@
-"""The JSON Schemas of every `-o json` answer, a file a command, and what they share in `envelope.json`.
+"""The JSON Schemas of every `-o json` answer, a file a command, each whole in itself.
 
-Draft 2020-12, and no property beyond those that are named: a schema that allows anything says nothing. The
-tests hold every answer of the suite to them. Finds and joins files, validates nothing. Called by
-`esctl schema` and the tests.
+Draft 2020-12, and no property beyond those that are named: a schema that allows anything says nothing.
+`docs/make_schemas.py` makes them, and the tests hold every answer of the suite to them. Finds files,
+validates nothing. Called by `esctl schema` and the tests.
 """
 
 import json
@@ -12,7 +12,6 @@ from typing import Any, Final
 from esctl.errors import NoSchema
 
 DIRECTORY: Final = Path(__file__).resolve().parent
-ENVELOPE: Final = "envelope.json"
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -29,42 +28,11 @@ def commands() -> list[str]:
     return sorted(name.replace(".", " ") for name in names)
 
 
-def envelope() -> dict[str, Any]:
-    """What all answers share."""
-    return _read(DIRECTORY / ENVELOPE)
-
-
 def of(command: str) -> dict[str, Any]:
     """The schema of a command as its file has it. Raises `NoSchema`."""
     try:
-        return _read(file_of(command))
+        document = json.loads(file_of(command).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NoSchema(f"no command named {command!r} answers in JSON") from None
-
-
-def bundled(command: str) -> dict[str, Any]:
-    """The same in one document, with what it refers to. Raises `NoSchema`."""
-    whole, shared = of(command), envelope()
-    definitions = {**shared.pop("$defs"), **whole.pop("$defs", {})}
-    shared.pop("$schema")
-    shared.pop("title")
-    joined = {**whole, "$defs": {**definitions, "envelope": shared}}
-    return dict(_with_inner_references(joined))
-
-
-def _with_inner_references(part: Any) -> Any:
-    if isinstance(part, list):
-        return [_with_inner_references(one) for one in part]
-    if not isinstance(part, dict):
-        return part
-    inner = {name: _with_inner_references(one) for name, one in part.items()}
-    reference = inner.get("$ref")
-    if isinstance(reference, str) and reference.startswith(ENVELOPE):
-        inner["$ref"] = reference.removeprefix(ENVELOPE) or "#/$defs/envelope"
-    return inner
-
-
-def _read(path: Path) -> dict[str, Any]:
-    document = json.loads(path.read_text(encoding="utf-8"))
     assert isinstance(document, dict)
     return document

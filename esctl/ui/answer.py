@@ -7,23 +7,14 @@ one JSON document. Nothing here knows rich or the terminal. Called by every comm
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Generic
+from typing import Generic, TypeVar
 
 from esctl.exits import Exit, exit_of
 from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    from typing_extensions import TypeVar
-
-    T_co = TypeVar("T_co", bound=Mapping[str, object], covariant=True, default=Any)
-    D = TypeVar("D", bound=Mapping[str, object], default=Any)
-else:
-    from typing import TypeVar
-
-    T_co, D = TypeVar("T_co", covariant=True), TypeVar("D")
+T_co = TypeVar("T_co", bound=Mapping[str, object], covariant=True)
+D = TypeVar("D", bound=Mapping[str, object])
 
 
 class Tone(enum.Enum):

@@ -97,7 +97,7 @@ class Terminal:
 
     # --- answers and records: standard output ------------------------------------------------------
 
-    def show(self, command: str, answer: Answer) -> None:
+    def show(self, command: str, answer: Answer[Any]) -> None:
         """Print the end of `command`, all of it, once."""
         if self.output is Output.JSON:
             document = plain.envelope(command, answer)

@@ -53,7 +53,7 @@ def answers_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     envelope, record, conclude = plain.envelope, Terminal.record, Invocation.conclude
     running: list[str] = []
 
-    def concluding(self: Invocation, function: Callable[[], Answer | None]) -> Exit:
+    def concluding(self: Invocation, function: Callable[[], Answer[Any] | None]) -> Exit:
         running[:] = [self.command]
         return conclude(self, function)
 

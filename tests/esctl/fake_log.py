@@ -4,7 +4,6 @@ And nodes that say what they use, for measurements of such a log.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import trio
 
@@ -15,9 +14,6 @@ from esnode.errors import EventStreamError
 
 MB = 1_000_000
 RUN = "0123456789abcdef"
-MACHINE: dict[str, Any] = {"cpus": 2, "cpu": None, "machine": "x", "python": "3", "load_average": 0.5}
-CLUSTER: dict[str, Any] = {"nodes": 3, "storage": "sqlite", "durability": "fsync"}
-"""Where a measurement was taken."""
 
 
 class Log:

@@ -7,6 +7,7 @@ fails. Run by `test_streams.py`, in place of a command that needs a cluster.
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 from esctl.errors import VerdictFailed
 from esctl.exits import Exit
@@ -27,7 +28,7 @@ def main() -> None:
     module = types.ModuleType("esctl.commands.version")
     module.app = new_typer()  # type: ignore[attr-defined]
 
-    def talk(run: Invocation) -> Answer:
+    def talk(run: Invocation) -> Answer[Any]:
         for number in range(LINES):
             run.terminal.warn(f"line {number} is bad")
         place.write_text(DONE, encoding="utf-8")

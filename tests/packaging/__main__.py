@@ -19,7 +19,7 @@ FLIGHTS_COUNT: Final = 27_004
 TESTS: Final = ("tests/wire/test_wire.py", "tests/test_events.py", "tests/esctl/commands/test_commands.py",
                 "tests/esctl/ui/test_terminal.py", "tests/esctl/cli/test_settings.py")  # fmt: skip
 """Those that meet most of the packages; run with the lowest versions."""
-TEST_PACKAGES: Final = ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "referencing")
+TEST_PACKAGES: Final = ("pytest", "pytest-timeout", "hypothesis", "jsonschema")
 CLIENT_PACKAGES: Final = ("cbor2", "google-crc32c", "tomli", "trio")
 """All that `esnode.client` imports."""
 CLIENT: Final = """

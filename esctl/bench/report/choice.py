@@ -8,7 +8,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import COLOURS, PlotAxis, Point, bars, curves
-from esctl.bench.result import Result
+from esctl.bench.result import AnyResult
 from esctl.bench.units import reading
 
 SUBJECTS: Final = {"ms": "Latency", "events/s": "Throughput", "MB": "Size"}
@@ -19,7 +19,7 @@ _TIMES: Final = ((7200.0, PlotAxis("time", "h", 3600.0)), (600.0, PlotAxis("time
 """Which unit a time axis has that is at least so many seconds long."""
 
 
-def plots(result: Result) -> list[Element]:
+def plots(result: AnyResult) -> list[Element]:
     """Every plot of one result."""
     across, phased = axis(result), phases(result.detail)
     groups: dict[tuple[str, str, float], dict[str, Sequence[Point]]] = {}
@@ -43,7 +43,7 @@ def plots(result: Result) -> list[Element]:
     return drawn
 
 
-def overlays(results: Mapping[str, Result]) -> list[Element]:
+def overlays(results: Mapping[str, AnyResult]) -> list[Element]:
     """The curves that all of these results have, each with those of every result in one plot."""
     first, *others = results.values()
     shared = [name for name, points in first.series.items()
@@ -57,7 +57,7 @@ def overlays(results: Mapping[str, Result]) -> list[Element]:
     return drawn
 
 
-def axis(result: Result) -> PlotAxis:
+def axis(result: AnyResult) -> PlotAxis:
     """What the first number of each point is: what the settings name, or a time in seconds."""
     named = result.settings.get("x")
     if isinstance(named, str) and named:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from esctl.bench.comparison import Change, Comparison, FigureVerdict, caveats, compare
 from esctl.bench.noise import NoiseSource
 from esctl.bench.report import choice, plot
-from esctl.bench.result import Result
+from esctl.bench.result import AnyResult
 from esctl.bench.units import reading
 from esctl.ui.formatting import number
 from esctl.ui.html import page as html
@@ -24,11 +24,11 @@ FEW_BYTES: Final = 100_000
 """Such as the size of an event: no megabytes."""
 
 
-def page(results: Mapping[str, Result], written_at: str) -> str:
+def page(results: Mapping[str, AnyResult], written_at: str) -> str:
     """The whole page about `results`, each by the name of its file."""
     body = element("main", element("h1", "Measurements of EventStreamCore"))
     add(body, element("p", f"{_counted(len(results), 'result')}, page written {written_at}", class_="soft"))
-    kinds: dict[str, dict[str, Result]] = {}
+    kinds: dict[str, dict[str, AnyResult]] = {}
     for file, result in results.items():
         kinds.setdefault(result.kind, {})[file] = result
     several = {kind: members for kind, members in kinds.items() if len(members) > 1}
@@ -40,7 +40,7 @@ def page(results: Mapping[str, Result], written_at: str) -> str:
     return html.page(f"Bench: {', '.join(results)}", body)
 
 
-def _contents(results: Mapping[str, Result], compared: Sequence[str]) -> Element:
+def _contents(results: Mapping[str, AnyResult], compared: Sequence[str]) -> Element:
     links = [element("li", element("a", f"{kind}: results side by side", href=f"#compared-{place}"))
              for place, kind in enumerate(compared)]  # fmt: skip
     links += [element("li", element("a", f"{result.kind}: {file}", href=f"#result-{place}"))
@@ -51,7 +51,7 @@ def _contents(results: Mapping[str, Result], compared: Sequence[str]) -> Element
 # --- one result ---------------------------------------------------------------------------------
 
 
-def _one(anchor: str, file: str, result: Result) -> Element:
+def _one(anchor: str, file: str, result: AnyResult) -> Element:
     section = element("section", element("h2", f"{result.kind}: {file}"), id=anchor)
     about = f"{_counted(len(result.runs), 'run')}, taken {result.taken_at}"
     add(section, element("p", about, class_="soft"))
@@ -68,7 +68,7 @@ def _one(anchor: str, file: str, result: Result) -> Element:
     return section
 
 
-def _figures(result: Result) -> Element:
+def _figures(result: AnyResult) -> Element:
     """The median of each figure; with several runs, the lowest and the highest too."""
     several = len(result.runs) > 1
     heads = ["figure", "median", "lowest", "highest", "unit"] if several else ["figure", "value", "unit"]
@@ -117,7 +117,7 @@ def _fact(name: str, value: Any, depth: int) -> Element | str:
 # --- several results ----------------------------------------------------------------------------
 
 
-def _side_by_side(anchor: str, kind: str, members: Mapping[str, Result]) -> Element:
+def _side_by_side(anchor: str, kind: str, members: Mapping[str, AnyResult]) -> Element:
     """Every result of a kind against the first one, and their curves in the same plots."""
     (base_file, base), *others = members.items()
     section = element("section", element("h2", f"{kind}: results side by side"), id=anchor)

@@ -18,7 +18,7 @@ from esctl.ui.terminal import Output
 
 if TYPE_CHECKING:
     from esctl.bench.comparison import Change, Comparison
-    from esctl.bench.result import Result
+    from esctl.bench.result import AnyResult
     from esctl.commands.bench.answers import CompareAnswer, ComparedData
 
 TONES: Final = {
@@ -217,6 +217,6 @@ def _number(value: float | None, divisor: float) -> float | None:
     return round(value) if abs(value) >= 1000 or value == round(value) else round(value, 4)
 
 
-def _about(path: Path, result: "Result") -> str:
+def _about(path: Path, result: "AnyResult") -> str:
     runs = len(result.runs)
     return f"{path}: {result.kind}, {runs} run{'s' if runs != 1 else ''}, {result.taken_at}"

@@ -1,6 +1,6 @@
 """`esctl bench consume`: how fast the log is read, from the leader or from one other node."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,9 @@ from esctl.ui.answer import Answer, Fields, Line, Value, View
 
 if TYPE_CHECKING:
     from esctl.bench.consumption import Consumption, Extent
-    from esctl.bench.result import Result
+    from esctl.bench.machine import ClusterData, MachineData
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import ConsumeMeasured, ConsumeResult
     from esctl.ui.progress import Progress
 
 
@@ -31,7 +32,7 @@ def consume(
     runs: options.Runs = 1,
     plot: options.Plot = False,
     save: options.Save = None,
-) -> Answer:
+) -> "Answer[ConsumeMeasured]":
     """Read the log up to its present end, and measure; nothing is added to it"""
     from esctl.bench import machine
 
@@ -42,7 +43,7 @@ def consume(
     where = machine.surroundings()
     ended: list[Consumption] = []
 
-    def answer() -> Answer:
+    def answer() -> "Answer[ConsumeMeasured]":
         if not ended:
             return Answer()
         result = result_of(ended, where, machine.cluster_facts(cluster))
@@ -90,7 +91,7 @@ async def _show(consumption: "Consumption", bar: "Progress") -> None:
         shown = consumption.events
 
 
-def result_of(ended: "list[Consumption]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
+def result_of(ended: "list[Consumption]", machine: "MachineData", cluster: "ClusterData") -> "ConsumeResult":
     """The document of the readings that have ended, one at least."""
     from esctl.bench.result import Result
 
@@ -111,7 +112,7 @@ def result_of(ended: "list[Consumption]", machine: dict[str, Any], cluster: dict
     )
 
 
-def answer_of(result: "Result", *, plot: bool = False) -> Answer:
+def answer_of(result: "ConsumeResult", *, plot: bool = False) -> "Answer[ConsumeMeasured]":
     """The figures of the readings."""
     settings, figures = result.settings, result.figures
     source = f"node {result.detail['node']}, {'the leader' if settings['from'] == 'leader' else 'a follower'}"

@@ -1,7 +1,7 @@
 """`esctl bench e2e`: from the append of an event to its delivery at a subscriber."""
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,10 @@ from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
     from esctl.bench.delivery import EndToEnd
-    from esctl.bench.result import Result
+    from esctl.bench.machine import ClusterData, MachineData
     from esctl.bench.runner import Load, TrialPlan
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import DeliveryMeasured, DeliveryResult, UnmeasuredAnswer
 
 
 def e2e(
@@ -34,7 +35,7 @@ def e2e(
     runs: options.Runs = 1,
     plot: options.Plot = False,
     save: options.Save = None,
-) -> Answer:
+) -> "Answer[DeliveryMeasured | UnmeasuredAnswer]":
     """Append at a fixed rate while a subscriber follows, and measure from the intended send time to the
     delivery; the events stay in the log: use a cluster that you can destroy (`esctl cluster up
     bench`)"""
@@ -52,7 +53,7 @@ def e2e(
     loads: list[Load] = []
     ended: list[EndToEnd] = []
 
-    def answer() -> Answer:
+    def answer() -> "Answer[DeliveryMeasured | UnmeasuredAnswer]":
         if not ended:
             return screens.without_figures(loads)
         result = result_of(ended, where, machine.cluster_facts(cluster))
@@ -98,14 +99,14 @@ async def _measure(
             return await run_end_to_end(log, followed, looking_at(cluster), generator, plan, begun)
 
 
-def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[str, Any]) -> "Result":
+def result_of(ended: "list[EndToEnd]", machine: "MachineData", cluster: "ClusterData") -> "DeliveryResult":
     """The document of the runs that have ended, one at least."""
     from esctl.bench.result import Result
     from esctl.bench.trial import detail_of, one_after_another, rate_reached, settings_of
 
     first = ended[0]
     plan = first.trial.plan
-    details, runs = [detail_of(one.trial.load) for one in ended], [one.figures() for one in ended]
+    runs = [one.figures() for one in ended]
     return Result(
         kind="e2e",
         settings={
@@ -120,13 +121,15 @@ def result_of(ended: "list[EndToEnd]", machine: dict[str, Any], cluster: dict[st
             "rate_reached": rate_reached(runs, plan.rate, plan.seconds),
             "latency_from": "the intended send time",
             "node": first.followed.node,
-            **{name: [one[name] for one in details] for name in details[0]},
+            **detail_of([one.trial for one in ended]),
             "nodes": ended[-1].trial.after.as_data(),
         },
     )
 
 
-def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> Answer:
+def answer_of(
+    result: "DeliveryResult", loads: list["Load"], *, plot: bool = False
+) -> "Answer[DeliveryMeasured]":
     """The figures of the runs."""
     errors = screens.troubles(loads)
     missing = sum(int(one["undelivered"] or 0) for one in result.runs)
@@ -142,7 +145,7 @@ def answer_of(result: "Result", loads: list["Load"], *, plot: bool = False) -> A
     return screens.ended(result, errors, views)
 
 
-def _views(result: "Result") -> list[View]:
+def _views(result: "DeliveryResult") -> list[View]:
     figures, settings = result.figures, result.settings
     who = "the leader" if settings["from"] == "leader" else "a follower"
     pairs: list[tuple[str, Value]] = [

@@ -5,7 +5,7 @@ Asks before it strikes, and ends with every node running again and read to its e
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -24,12 +24,18 @@ from esnode.errors import EventStreamError, NoQuorum
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from esctl.bench.result import Result
     from esctl.chaos.failover.drill import Drill, Strike
     from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
     from esctl.clusters.backends.interface import Backend
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import (
+        ClientTimers,
+        FailoverMeasured,
+        FailoverResult,
+        PlannedFailoverAnswer,
+    )
     from esctl.ui.progress import Progress
+    from esnode.client.timers import Timers
 
 APPEND_TIMEOUT_S: Final = 30.0
 """What was on its way when the leader went is acked late, and not given up."""
@@ -71,7 +77,7 @@ def failover(
     save: options.Save = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-) -> Answer:
+) -> "Answer[FailoverMeasured | PlannedFailoverAnswer]":
     """Take the leader out again and again under load, and measure how long nothing is acked, why, and
     whether anything is lost; the events stay in the log (`esctl cluster up bench`)"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
@@ -89,8 +95,11 @@ def failover(
             run.trio(lambda: _check_may_cut(cluster))
         plan = f"{_PLANS[kind]}, {'once' if times == 1 else f'{times} times'}"
         if dry_run:
-            data = {"cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data()}
-            return Answer({**data, "dry_run": True}, [Line(f"would {plan}; meanwhile {change.text}")])
+            planned: PlannedFailoverAnswer = {
+                "cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data(),
+                "dry_run": True,
+            }  # fmt: skip
+            return Answer(planned, [Line(f"would {plan}; meanwhile {change.text}")])
         screens.check_place(save)
         run.terminal.note(f"meanwhile {change.text}")
         guard.moderate(run.terminal, f"This will {plan}.", yes=yes, typed=run.typed)
@@ -159,16 +168,16 @@ def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasure
     from esnode.config import load
 
     raft = load(cluster.nodes[0].config).raft
-    timers = {
-        "heartbeat_ms": raft.heartbeat_ms,
-        "election_ms": raft.election_ms,
-        "election_jitter_ms": raft.jitter_ms,
-    }
     given = strikes.Given(
         machine=machine.surroundings(),
-        cluster={**machine.cluster_facts(cluster), **timers},
+        cluster={
+            **machine.cluster_facts(cluster),
+            "heartbeat_ms": raft.heartbeat_ms,
+            "election_ms": raft.election_ms,
+            "election_jitter_ms": raft.jitter_ms,
+        },
         settings={
-            "strike": str(kind),
+            "strike": kind,
             "rate_per_s": rate,
             "events_a_batch": openloop.events_a_batch(rate),
             "size_bytes": EVENT_BYTES,
@@ -177,10 +186,24 @@ def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasure
         },
         client={
             "dials_at_once": [],
-            "timers": asdict(Timers(timeout_s=APPEND_TIMEOUT_S)),
+            "timers": timers_of(Timers(timeout_s=APPEND_TIMEOUT_S)),
         },
     )
     return FailoverMeasurement(given)
+
+
+def timers_of(timers: "Timers") -> "ClientTimers":
+    """For the JSON answer."""
+    return {
+        "dial_again_s": timers.dial_again_s,
+        "dial_again_at_most_s": timers.dial_again_at_most_s,
+        "ask_when_due_s": timers.ask_when_due_s,
+        "ask_when_idle_s": timers.ask_when_idle_s,
+        "hang_up_s": timers.hang_up_s,
+        "send_again_s": timers.send_again_s,
+        "send_again_refused_by_all_s": timers.send_again_refused_by_all_s,
+        "timeout_s": timers.timeout_s,
+    }
 
 
 async def _strike(
@@ -245,12 +268,12 @@ def answer_of(
     times: int,
     failure: EventStreamError | None,
     save: "Path | None",
-) -> Answer:
+) -> "Answer[FailoverMeasured]":
     """The figures, and how it ends: what is wrong is wrong, whatever else could not be seen."""
     errors, code = _end(measured, times, failure)
     result = _result(measured)
     if result is None:
-        return Answer({}, (), errors, code)
+        return Answer(errors=errors, exit_code=code)
     answer = Answer(result.to_json(), strikes.views(result), errors, code)
     return screens.with_file(run, answer, result, save)
 
@@ -285,14 +308,14 @@ def _end(
     return errors, codes[0] if codes else Exit.OK
 
 
-def _result(measured: FailoverMeasurement) -> "Result | None":
+def _result(measured: FailoverMeasurement) -> "FailoverResult | None":
     """None when no strike is over."""
     if measured.drill is None or not measured.drill.strikes:
         return None
     return strikes.result_of(measured.given, measured.drill, measured.outcome)
 
 
-def _interrupted(measured: FailoverMeasurement) -> Answer:
+def _interrupted(measured: FailoverMeasurement) -> "Answer[FailoverMeasured]":
     result, drill = _result(measured), measured.drill
     if drill is None:
         return Answer()
@@ -300,5 +323,5 @@ def _interrupted(measured: FailoverMeasurement) -> Answer:
     if drill.rescued is not None:
         views.append(Line(f"node {drill.rescued} was struck, and runs again"))
     if result is None:
-        return Answer({}, views)
+        return Answer(views=views)
     return Answer(result.to_json(), [*strikes.views(result), *views])

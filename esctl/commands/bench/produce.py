@@ -5,19 +5,25 @@ The load, its events and its latencies are in `esctl/bench`.
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.ui.answer import Answer, Chart, Fields, Value, View
 
 if TYPE_CHECKING:
-    from esctl.bench.result import Result
+    from esctl.bench.machine import ClusterData, MachineData
     from esctl.bench.runner import Load, TrialPlan
     from esctl.bench.trial import Trial
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import (
+        ProduceDetail,
+        ProduceMeasured,
+        ProduceResult,
+        UnmeasuredAnswer,
+    )
 
 GENERATOR_SAMPLE: Final = 20_000
 
@@ -44,7 +50,7 @@ def produce(
     session: options.Session = False,
     plot: options.Plot = False,
     save: options.Save = None,
-) -> Answer:
+) -> "Answer[ProduceMeasured | UnmeasuredAnswer]":
     """Append generated events as fast as possible or at a fixed rate, and measure; they stay in the
     log: use a cluster that you can destroy (`esctl cluster up bench`)"""
     from esctl.bench import machine
@@ -57,7 +63,7 @@ def produce(
     where = machine.surroundings()
     measured = ProduceMeasurement()
 
-    def answer() -> Answer:
+    def answer() -> "Answer[ProduceMeasured | UnmeasuredAnswer]":
         if not measured.trials:
             return screens.without_figures(measured.loads)
         result = result_of(
@@ -120,23 +126,23 @@ def generator_cost_us(size: int, batch: int) -> float:
 
 def result_of(
     trials: Sequence["Trial"],
-    machine: Mapping[str, Any],
-    cluster: Mapping[str, Any],
+    machine: "MachineData",
+    cluster: "ClusterData",
     *,
     session: bool,
     generator_us: float,
-) -> "Result":
+) -> "ProduceResult":
     """The document of the runs that have ended, one at least."""
     from esctl.bench import trial
     from esctl.bench.result import Result
 
     plan = trials[0].plan
-    details, runs = [trial.detail_of(one.load) for one in trials], [one.figures() for one in trials]
-    detail = {
+    runs = [one.figures() for one in trials]
+    detail: ProduceDetail = {
         "rate_reached": trial.rate_reached(runs, plan.rate, plan.seconds),
         "latency_from": "the intended send time" if plan.rate else "the sending (closed loop)",
         "generator_us_per_event": round(generator_us, 3),
-        **{name: [one[name] for one in details] for name in details[0]},
+        **trial.detail_of(trials),
         "nodes": trials[-1].after.as_data(),
     }
     return Result(
@@ -150,7 +156,9 @@ def result_of(
     )
 
 
-def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) -> Answer:
+def answer_of(
+    result: "ProduceResult", loads: Sequence["Load"], *, plot: bool = False
+) -> "Answer[ProduceMeasured]":
     """The figures of the runs."""
     errors = screens.troubles(loads)
     views = _views(result)
@@ -160,7 +168,7 @@ def answer_of(result: "Result", loads: Sequence["Load"], *, plot: bool = False) 
     return screens.ended(result, errors, views)
 
 
-def _views(result: "Result") -> list[View]:
+def _views(result: "ProduceResult") -> list[View]:
     rate = result.settings["rate_per_s"]
     loop = f"at {rate:,.0f} asked" if rate else "closed loop"
     latencies = screens.latency_rows(result, "from the sending (raw)", "raw_")
@@ -175,7 +183,7 @@ def _views(result: "Result") -> list[View]:
     ]
 
 
-def _counts(result: "Result") -> list[tuple[str, Value]]:
+def _counts(result: "ProduceResult") -> list[tuple[str, Value]]:
     figures, settings = result.figures, result.settings
     made_us = result.detail["generator_us_per_event"]
     session = ", in a producer session" if settings["producer_session"] else ""

@@ -3,10 +3,10 @@
 Turns a `Result` into views; measures nothing. Called by the other modules of `esctl/commands/bench`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from esctl.cli import filesuffix
 from esctl.cli.invocation import Invocation
@@ -15,10 +15,15 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Chart, Line, Table, Tone, Trouble, Value, View
 
 if TYPE_CHECKING:
-    from esctl.bench.result import Figures, Result
+    from esctl.bench.result import AnyResult, Figures, Measurement, Result
     from esctl.bench.runner import Load
+    from esctl.bench.trial import LoadSettings, RateDetail
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import UnmeasuredAnswer
 
+A = TypeVar("A", bound=Mapping[str, object])
+S = TypeVar("S", bound="LoadSettings")
+D = TypeVar("D", bound="RateDetail")
 THROW_AWAY: Final = "bench"
 """The name that is suggested for a cluster of which nothing is to be kept."""
 PERCENTILES: Final = ("p50", "p99", "p999", "max")
@@ -37,7 +42,7 @@ def latency_table(rows: "Sequence[tuple[str, Figures, str]]") -> Table:
     return Table(columns, drawn)
 
 
-def latency_rows(result: "Result", name: str, prefix: str = "") -> "list[tuple[str, Figures, str]]":
+def latency_rows(result: "AnyResult", name: str, prefix: str = "") -> "list[tuple[str, Figures, str]]":
     """The median, and with several runs the lowest and the highest of each figure."""
     if len(result.runs) == 1:
         return [(name, result.figures, prefix)]
@@ -49,7 +54,7 @@ def latency_rows(result: "Result", name: str, prefix: str = "") -> "list[tuple[s
     ]
 
 
-def events_per_s(result: "Result", what: str) -> Line:
+def events_per_s(result: "AnyResult", what: str) -> Line:
     """The first line: how many events a second; of several runs the median, and the range."""
     figures = result.figures
     text = f"{figures['events_per_s'] or 0:,.0f} events/s {what}"
@@ -93,7 +98,7 @@ def memory(figures: "Figures") -> str | None:
     return ", ".join(parts) if parts else None
 
 
-def where(result: "Result") -> list[tuple[str, Value]]:
+def where(result: "AnyResult") -> list[tuple[str, Value]]:
     """The cluster and the machine, a line each."""
     cluster, machine = result.cluster, result.machine
     nodes = "one node" if cluster["nodes"] == 1 else f"{cluster['nodes']} nodes"
@@ -108,13 +113,13 @@ def where(result: "Result") -> list[tuple[str, Value]]:
     ]
 
 
-def throughput(result: "Result", what: str) -> Chart:
+def throughput(result: "AnyResult", what: str) -> Chart:
     """The events second by second, drawn; `what` became of them."""
     points = result.series.get("events_per_s", ())
     return Chart(f"events {what} a second", {"events/s": points}, "seconds", from_zero=True, height=6)
 
 
-def without_ack(result: "Result") -> list[View]:
+def without_ack(result: "AnyResult") -> list[View]:
     """What is in no percentile, if anything: events without an ack, the warm-up's too."""
     missing = sum(int((run["failed"] or 0) + (run["unknown"] or 0)) for run in result.runs)
     if not missing:
@@ -122,7 +127,7 @@ def without_ack(result: "Result") -> list[View]:
     return [Line(f"{missing:,} events got no ack, and are in no latency", Tone.WARN)]
 
 
-def overload(result: "Result") -> list[View]:
+def overload(result: "Result[LoadSettings, RateDetail]") -> list[View]:
     """That the log did not take what was asked of it, if so: what the figures are those of then."""
     if result.detail["rate_reached"] is not False:
         return []
@@ -130,7 +135,9 @@ def overload(result: "Result") -> list[View]:
     return [Line(f"the log did not keep up with {rate:,.0f} events/s: this is an overload", Tone.WARN)]
 
 
-def ended(result: "Result", errors: Sequence[Trouble], views: Sequence[View]) -> Answer:
+def ended(
+    result: "Result[S, D]", errors: Sequence[Trouble], views: Sequence[View]
+) -> "Answer[Measurement[S, D]]":
     """How a measurement ends: with what went wrong, or inconclusive where it is that of an overload."""
     if not errors and not any(run["events_per_s"] for run in result.runs):
         nothing = Inconclusive(
@@ -165,12 +172,12 @@ def left_in_the_log(acked: int, unknown: int, cluster: "Cluster") -> str:
     return f"{text}; for a throw-away cluster: esctl cluster up {THROW_AWAY}"
 
 
-def without_figures(loads: Sequence["Load"]) -> Answer:
+def without_figures(loads: Sequence["Load"]) -> "Answer[UnmeasuredAnswer]":
     """After Ctrl-C in the first run: what was acked."""
     if not loads:
         return Answer()
     acked = sum(load.acked for load in loads)
-    data = {
+    data: UnmeasuredAnswer = {
         "acked_in_all": acked,
         "failed": sum(load.failed for load in loads),
         "unknown": sum(load.unknown for load in loads),
@@ -196,7 +203,7 @@ def check_place(save: Path | None) -> None:
     result.check_place(save)
 
 
-def with_file(run: Invocation, answer: Answer, result: "Result", save: Path | None) -> Answer:
+def with_file(run: Invocation, answer: Answer[A], result: "AnyResult", save: Path | None) -> Answer[A]:
     """The answer, once its result is written; what was measured is shown also where that fails."""
     from esctl.bench.result import save as write
 

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,8 +18,10 @@ from esctl.ui.terminal import Output, Terminal
 
 if TYPE_CHECKING:
     from esctl.bench.endurance import Endurance, Interval
-    from esctl.bench.result import Result
+    from esctl.bench.machine import MachineData
+    from esctl.bench.runner import Load
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import SoakMeasured, SoakResult, UnmeasuredAnswer
 
 WIDTHS: Final = (7, 9, 7, 8, 8, 7)
 """Of the columns before the memory of the nodes."""
@@ -42,7 +44,7 @@ def soak(
     window: options.Window = 64,
     warmup: options.Warmup = 2.0,
     save: options.Save = None,
-) -> Answer:
+) -> "Answer[SoakMeasured | UnmeasuredAnswer]":
     """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with
     the figures so far; the events stay in the log: use a cluster that you can destroy (`esctl cluster
     up bench`)"""
@@ -63,7 +65,7 @@ def soak(
         run.terminal,
     )
 
-    def answer() -> Answer:
+    def answer() -> "Answer[SoakMeasured | UnmeasuredAnswer]":
         if not soaked.endurance.intervals:
             return screens.without_figures(soaked.loads)
         result = soaked.result()
@@ -100,12 +102,12 @@ class Soaked:
 
     cluster: "Cluster"
     endurance: "Endurance"
-    machine: dict[str, Any]
+    machine: "MachineData"
     save: Path | None
     terminal: Terminal
 
     @property
-    def loads(self) -> list[Any]:
+    def loads(self) -> "list[Load]":
         """The load, once it has begun."""
         return [self.endurance.load] if self.endurance.load is not None else []
 
@@ -122,7 +124,7 @@ class Soaked:
                 self.terminal.warn(str(error))
                 self.save = None  # said once; at the end it is tried again
 
-    def result(self) -> "Result":
+    def result(self) -> "SoakResult":
         """The document of the intervals that are over, one at least."""
         from esctl.bench import machine
         from esctl.bench.result import Result
@@ -207,7 +209,7 @@ def latency_is_steady(endurance: "Endurance") -> bool | None:
     return trend.share <= STEADY_SHARE if trend is not None else None
 
 
-def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answer:
+def answer_of(endurance: "Endurance", result: "SoakResult", output: Output) -> "Answer[SoakMeasured]":
     """The curves, and whether they are level."""
     charts = _charts(endurance) if output is Output.TABLE else ()
     caveats = [*screens.without_ack(result), *screens.overload(result)]
@@ -223,7 +225,7 @@ def answer_of(endurance: "Endurance", result: "Result", output: Output) -> Answe
     return replace(answer, errors=(*answer.errors, Trouble.of(error)), exit_code=code)
 
 
-def _unlevel(endurance: "Endurance", result: "Result") -> Finding | None:
+def _unlevel(endurance: "Endurance", result: "SoakResult") -> Finding | None:
     """What rose, if anything did, or what nobody can tell."""
     grew, drifted = result.detail["memory_flat"] is False, result.detail["latency_steady"] is False
     if grew and not drifted and (keys := endurance.filling()) is not None:
@@ -292,7 +294,7 @@ def _charts(endurance: "Endurance") -> list[View]:
     ]
 
 
-def _facts(result: "Result") -> Fields:
+def _facts(result: "SoakResult") -> Fields:
     figures = result.figures
     percentiles = ", ".join(
         f"{name} {screens.milliseconds(figures[f'{key}_ms'])}"

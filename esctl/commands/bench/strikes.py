@@ -6,17 +6,27 @@ themselves. Measures nothing. Called by `failover.py`.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from esctl.commands.bench import screens
 from esctl.ui.answer import Cell, Fields, Line, Table, Tone, Value, View
 
 if TYPE_CHECKING:
-    from esctl.bench.result import Result
+    from esctl.bench.machine import ClusterData, MachineData
     from esctl.chaos.failover.drill import Drill, Strike
     from esctl.chaos.failover.outcome import DrillOutcome
+    from esctl.chaos.failover.spread import Spread
+    from esctl.commands.bench.answers import (
+        ClientTimers,
+        FailoverClient,
+        FailoverDetail,
+        FailoverResult,
+        FailoverSettings,
+        FailoverStrike,
+        SpreadData,
+    )
 
 ROWS: Final = {
     "unavailable_ms": "longest gap between two acks",
@@ -39,10 +49,10 @@ PHASES: Final = ("detect_ms", "elect_ms", "first_commit_ms", "client_ms")
 class Given:
     """What one must know to compare the figures with others."""
 
-    machine: Mapping[str, Any]
-    cluster: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    client: dict[str, Any]
+    machine: "MachineData"
+    cluster: "ClusterData"
+    settings: "FailoverSettings"
+    client: "FailoverClient"
     """Its timers in seconds, and whom it dials in which order."""
 
 
@@ -52,10 +62,10 @@ def figures_of(strike: "Strike") -> dict[str, float | None]:
     return {name: phases[name] if name in phases else getattr(strike, name) for name in ROWS}
 
 
-def as_data(strike: "Strike") -> dict[str, Any]:
+def as_data(strike: "Strike") -> "FailoverStrike":
     """One strike for the JSON answer; times of the election in ms from the strike."""
     election = strike.election
-    return {
+    found = {
         "node": strike.node,
         "term": strike.term,
         "at": strike.epoch_s,
@@ -67,6 +77,7 @@ def as_data(strike: "Strike") -> dict[str, Any]:
         "noticed_ms": _after(strike, election.noticed_s) if election is not None else None,
         **figures_of(strike),
     }
+    return cast("FailoverStrike", found)  # the names of figures are looked up, and no type can hold them
 
 
 def _after(strike: "Strike", epoch_s: float) -> float:
@@ -83,7 +94,7 @@ def doubts(drill: "Drill", outcome: "DrillOutcome | None", times: int) -> list[s
     return [*found, *(outcome.doubts if outcome is not None else ["nothing was judged"])]
 
 
-def result_of(given: Given, drill: "Drill", outcome: "DrillOutcome | None") -> "Result":
+def result_of(given: Given, drill: "Drill", outcome: "DrillOutcome | None") -> "FailoverResult":
     """The document of the strikes that are over, one at least."""
     from esctl.bench.result import Result
     from esctl.chaos.failover.spread import spread_of
@@ -111,7 +122,7 @@ def result_of(given: Given, drill: "Drill", outcome: "DrillOutcome | None") -> "
             for name in ROWS
         },
         detail={
-            "spreads": {name: asdict(one) if one is not None else None for name, one in spreads.items()},
+            "spreads": {name: _spread(one) if one is not None else None for name, one in spreads.items()},
             "strikes": [as_data(strike) for strike in drill.strikes],
             "acked": drill.load.acked,
             "never_acked": drill.load.never_acked,
@@ -125,10 +136,20 @@ def result_of(given: Given, drill: "Drill", outcome: "DrillOutcome | None") -> "
     )
 
 
+def _spread(spread: "Spread") -> "SpreadData":
+    return {
+        "count": spread.count,
+        "min": spread.min,
+        "median": spread.median,
+        "p99": spread.p99,
+        "max": spread.max,
+    }
+
+
 # --- for people --------------------------------------------------------------------------------------
 
 
-def views(result: "Result") -> list[View]:
+def views(result: "FailoverResult") -> list[View]:
     """The figures, then what decides them, then whether anything was lost."""
     settings, detail, spreads = result.settings, result.detail, result.detail["spreads"]
     known, missed = detail["strikes"], [one for one in detail["strikes"] if one["missed"]]
@@ -175,14 +196,14 @@ def _recovered(strikes: int, nevers: Sequence[float]) -> Cell:
     return Cell(f"{text}; never (over {min(nevers):g} s): {len(nevers)}", Tone.BAD)
 
 
-def _never_acked(detail: Mapping[str, Any]) -> Cell:
+def _never_acked(detail: "FailoverDetail") -> Cell:
     """What is in none of the times above it."""
     never, codes = detail["never_acked"], detail["errors_by_code"]
     why = f" ({', '.join(f'{code} {count:,}' for code, count in sorted(codes.items()))})" if codes else ""
     return Cell(f"{never:,} of {never + detail['acked']:,} events{why}", Tone.WARN if never else Tone.NORMAL)
 
 
-def _proof(result: "Result") -> Cell:
+def _proof(result: "FailoverResult") -> Cell:
     detail, figures = result.detail, result.figures
     acked = f"{detail['acked']:,} acked"
     if not detail["judged"]:
@@ -194,14 +215,14 @@ def _proof(result: "Result") -> Cell:
     return Cell(text, Tone.BAD if not clean else Tone.WARN if detail["doubts"] else Tone.GOOD)
 
 
-def _nodes(cluster: Mapping[str, Any]) -> str:
+def _nodes(cluster: "ClusterData") -> str:
     return (
         f"heartbeat {cluster['heartbeat_ms']} ms, replace a silent leader after"
         f" {cluster['election_ms']} + 0-{cluster['election_jitter_ms']} ms"
     )
 
 
-def _client(timers: Mapping[str, float]) -> str:
+def _client(timers: "ClientTimers") -> str:
     return (
         f"dial again {_span(timers['dial_again_s'])} to {_span(timers['dial_again_at_most_s'])}; "
         f"resend {_span(timers['send_again_s'])}; "

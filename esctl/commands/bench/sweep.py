@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -16,9 +16,18 @@ from esctl.ui.answer import Answer, Cell, Chart, Fields, Line, Table, Tone, Trou
 
 if TYPE_CHECKING:
     from esctl.bench.knee import Search
-    from esctl.bench.result import Figures, Result
+    from esctl.bench.machine import ClusterData, MachineData
+    from esctl.bench.result import Figures
     from esctl.bench.runner import Load
     from esctl.clusters.state import Cluster
+    from esctl.commands.bench.answers import (
+        SweepMeasured,
+        SweepResult,
+        SweepSettings,
+        SweepStepData,
+        SweepVerdict,
+        UnmeasuredAnswer,
+    )
 
 MAX_RATES: Final = 40
 UNFINISHED: Final = 0.01
@@ -34,13 +43,17 @@ class SweepStep:
 
     rate: float
     figures: "Figures"
-    verdict: str
+    verdict: "SweepVerdict"
     """`within`, or what broke."""
 
     @property
     def good(self) -> bool:
         """Within the bound."""
         return self.verdict == WITHIN
+
+    def as_data(self) -> "SweepStepData":
+        """For the JSON answer. The names of figures are put together, so that no type can hold them."""
+        return cast("SweepStepData", {"rate": self.rate, "verdict": self.verdict, **self.figures})
 
 
 @dataclass(slots=True)
@@ -50,7 +63,7 @@ class Sweep:
     run: Invocation
     cluster: "Cluster"
     bound_ms: float
-    settings: dict[str, Any]
+    settings: "SweepSettings"
     runs: int
     search: "Search"
     steps: list[SweepStep] = field(default_factory=list)
@@ -91,7 +104,7 @@ def sweep(
     window: options.Window = 64,
     warmup: options.Warmup = 1.0,
     save: options.Save = None,
-) -> Answer:
+) -> "Answer[SweepMeasured | UnmeasuredAnswer]":
     """Raise the rate until the latency exceeds its bound or the log does not keep up, and find the
     highest rate that holds; the events stay in the log: use a cluster that you can destroy (`esctl
     cluster up bench`)"""
@@ -104,7 +117,7 @@ def sweep(
     cluster = run.cluster()
     Generator("0" * 16, size, batch)  # raises for a size or a batch that cannot be
     where = machine.surroundings()
-    settings = {
+    settings: SweepSettings = {
         "x": "events/s asked", "bound_p99_ms": p99, "seconds": seconds, "warmup_s": warmup,
         "size_bytes": size, "batch": batch, "window": window, "runs_a_rate": runs, "refine": refine,
         "rates": list(listed) or None,
@@ -116,7 +129,7 @@ def sweep(
     search = Search(listed, first=first, factor=factor, highest=highest, refine=refine)
     swept = Sweep(run, cluster, p99, settings, runs, search)
 
-    def answer() -> Answer:
+    def answer() -> "Answer[SweepMeasured | UnmeasuredAnswer]":
         return _end(swept, where, machine.cluster_facts(cluster), save)
 
     run.on_interrupt(answer, "run it again; it makes new events each time")
@@ -194,7 +207,7 @@ def of_runs(runs: "Sequence[Figures]") -> "Figures":
     }
 
 
-def verdict_on(figures: "Figures", due: float, bound_ms: float) -> str:
+def verdict_on(figures: "Figures", due: float, bound_ms: float) -> "SweepVerdict":
     """Whether a rate at which `due` events were to be sent holds, and if not, why."""
     p99 = figures["p99_ms"]
     if p99 is None:
@@ -209,7 +222,9 @@ def verdict_on(figures: "Figures", due: float, bound_ms: float) -> str:
 # --- the answer --------------------------------------------------------------------------------------
 
 
-def _end(swept: Sweep, machine: dict[str, Any], cluster: dict[str, Any], save: Path | None) -> Answer:
+def _end(
+    swept: Sweep, machine: "MachineData", cluster: "ClusterData", save: Path | None
+) -> "Answer[SweepMeasured | UnmeasuredAnswer]":
     if not swept.steps:
         return screens.without_figures(swept.loads)
     result = result_of(swept.settings, swept.steps, swept.search, machine, cluster)
@@ -218,12 +233,12 @@ def _end(swept: Sweep, machine: dict[str, Any], cluster: dict[str, Any], save: P
 
 
 def result_of(
-    settings: dict[str, Any],
+    settings: "SweepSettings",
     steps: Sequence[SweepStep],
     search: "Search",
-    machine: dict[str, Any],
-    cluster: dict[str, Any],
-) -> "Result":
+    machine: "MachineData",
+    cluster: "ClusterData",
+) -> "SweepResult":
     """The document: its figures are those of the knee, its curves those of all rates."""
     from esctl.bench.result import Result
 
@@ -245,7 +260,7 @@ def result_of(
         detail={
             "knee": search.knee,
             "broken": search.broken,
-            "steps": [{"rate": s.rate, "verdict": s.verdict, **s.figures} for s in by_rate],
+            "steps": [step.as_data() for step in by_rate],
         },
     )
 
@@ -256,7 +271,9 @@ KNEE_FIGURES: Final = (
 )  # fmt: skip
 
 
-def answer_of(result: "Result", cluster: str, bound_ms: float, loads: Sequence["Load"]) -> Answer:
+def answer_of(
+    result: "SweepResult", cluster: str, bound_ms: float, loads: Sequence["Load"]
+) -> "Answer[SweepMeasured]":
     """The rates, the curve and the knee."""
     errors: list[Trouble] = []
     if result.detail["knee"] is None:
@@ -265,8 +282,9 @@ def answer_of(result: "Result", cluster: str, bound_ms: float, loads: Sequence["
     return Answer(result.to_json(), views, errors, Exit.INCONCLUSIVE if errors else Exit.OK)
 
 
-def _no_knee(result: "Result", cluster: str, bound_ms: float, loads: Sequence["Load"]) -> Trouble:
+def _no_knee(result: "SweepResult", cluster: str, bound_ms: float, loads: Sequence["Load"]) -> Trouble:
     broken = result.detail["broken"]
+    assert broken is not None, "the first rate was within the bound, or it was not"
     why = result.detail["steps"][0]["verdict"]
     lower = max(1.0, broken / 10)
     error = Inconclusive(
@@ -277,23 +295,24 @@ def _no_knee(result: "Result", cluster: str, bound_ms: float, loads: Sequence["L
     return Trouble(error.code, str(error), causes[0].message if causes else error.title, error.next_step)
 
 
-def _table(result: "Result") -> Table:
+def _table(result: "SweepResult") -> Table:
     columns = ["asked/s", "acked/s", "p50 ms", "p99 ms", "p99.9 ms", "leader µs", "verdict"]
-    rows: list[list[Value]] = []
-    for step in result.detail["steps"]:
-        acked = step["events_per_s"]
-        rows.append(
-            [
-                round(step["rate"]),
-                None if acked is None else round(acked),
-                *(step[name] for name in ("p50_ms", "p99_ms", "p999_ms", "leader_cpu_us_per_event")),
-                Cell(step["verdict"], Tone.GOOD if step["verdict"] == WITHIN else Tone.WARN),
-            ]
-        )
+    rows: list[list[Value]] = [
+        [
+            round(step["rate"]),
+            round(step["events_per_s"]),
+            step["p50_ms"],
+            step["p99_ms"],
+            step["p999_ms"],
+            step["leader_cpu_us_per_event"],
+            Cell(step["verdict"], Tone.GOOD if step["verdict"] == WITHIN else Tone.WARN),
+        ]
+        for step in result.detail["steps"]
+    ]
     return Table(columns, rows)
 
 
-def _curve(result: "Result") -> Chart:
+def _curve(result: "SweepResult") -> Chart:
     return Chart(
         "latency",
         {"p50": result.series["p50_ms"], "p99": result.series["p99_ms"]},
@@ -304,7 +323,7 @@ def _curve(result: "Result") -> Chart:
     )
 
 
-def _verdict(result: "Result") -> View:
+def _verdict(result: "SweepResult") -> View:
     knee, broken, bound = result.detail["knee"], result.detail["broken"], result.settings["bound_p99_ms"]
     if knee is None:
         return Line(f"no rate was within a p99 of {bound:g} ms", Tone.WARN)

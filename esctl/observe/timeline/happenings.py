@@ -7,7 +7,7 @@ Each function looks at one sort of thing. An end that the logs do not have is No
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from esctl.cli import timearguments
 from esctl.clusters.nodelog import whole
@@ -15,9 +15,28 @@ from esctl.observe.timeline.elections import Election
 from esctl.observe.timeline.lanes import DOWN, STARTING, UNKNOWN, Lane, Stretch
 from esctl.observe.timeline.moments import Moment, MomentKind
 from esctl.ui.formatting import nodes_named
+from esctl.ui.values import NodeId
 
 TOGETHER_S: Final = 5.0
 """What several nodes say alike within this was one thing."""
+
+
+HappeningKind = Literal[
+    "attempt", "command", "cut", "down", "election", "failure", "fault", "pause", "repair", "restart",
+    "snapshot", "start", "step", "step-down", "transfer", "trouble",
+]  # fmt: skip
+
+
+class HappeningData(TypedDict):
+    """Something that took its time, on some nodes."""
+
+    kind: HappeningKind
+    text: str
+    nodes: list[NodeId]
+    begin: str
+    after_s: Annotated[float, "From the beginning of the timeline, in seconds"]
+    ms: Annotated[float | None, "How long it took; null has no end in the logs"]
+    details: Annotated[dict[str, object], "By the kind of the happening"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +46,7 @@ class Happening:
     begin_s: float
     end_s: float | None
     """The same as the beginning for what has no length; None for what has no end in the logs."""
-    kind: str
+    kind: HappeningKind
     text: str
     nodes: tuple[int, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -37,7 +56,7 @@ class Happening:
         """How long it took."""
         return None if self.end_s is None else self.end_s - self.begin_s
 
-    def as_data(self, origin_s: float) -> dict[str, Any]:
+    def as_data(self, origin_s: float) -> HappeningData:
         """For the JSON answer."""
         return {
             "kind": self.kind,
@@ -306,7 +325,9 @@ def commands(moments: Sequence[Moment]) -> list[Happening]:
     return _spoken(moments, "command", MomentKind.COMMAND, MomentKind.COMMAND_OVER)
 
 
-def _spoken(moments: Sequence[Moment], kind: str, begins: MomentKind, ends: MomentKind) -> list[Happening]:
+def _spoken(
+    moments: Sequence[Moment], kind: Literal["step", "command"], begins: MomentKind, ends: MomentKind
+) -> list[Happening]:
     """Pairs of moments of the same `step`: what began, and how it ended. An end alone is told as it is."""
     found: list[Happening] = []
     begun: dict[str, Moment] = {}

@@ -7,7 +7,7 @@ lines. Pure. Called by `esctl timeline`.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Final, TypedDict
 
 from esctl.cli import timearguments
 from esctl.clusters.rolechanges import LEADER
@@ -15,6 +15,7 @@ from esctl.observe.timeline import elections as electing
 from esctl.observe.timeline.elections import Attempt, Election
 from esctl.observe.timeline.happenings import (
     Happening,
+    HappeningData,
     commands,
     faults,
     plain,
@@ -27,6 +28,7 @@ from esctl.observe.timeline.happenings import (
 from esctl.observe.timeline.lanes import PAUSED, Lane, lanes, without_leader
 from esctl.observe.timeline.moments import Moment, MomentKind
 from esctl.ui.formatting import nodes_named
+from esctl.ui.values import Milliseconds, NodeId
 
 WHYS: Final = {
     "silence": "node {by} was silent",
@@ -38,6 +40,34 @@ WHYS: Final = {
     "no_leader": "nobody led",
 }
 """Why a node missed its leader, by the words that the node wrote."""
+
+
+class LeaderlessData(TypedDict):
+    """A time without a leader."""
+
+    begin: str
+    ms: Milliseconds
+
+
+class LaneStretch(TypedDict):
+    """What a node was from then on; null is not known."""
+
+    begin: str
+    state: str
+    term: int | None
+    leader: NodeId | None
+
+
+class StoryData(TypedDict):
+    """What happened, from the logs of all nodes."""
+
+    begin: str
+    end: str
+    happenings: list[HappeningData]
+    leaderless: list[LeaderlessData]
+    lanes: Annotated[dict[str, list[LaneStretch]], "By node"]
+    latency_ms: Annotated[list[tuple[str, float]], "When, and how long clients waited at most"]
+    acked_per_s: Annotated[list[tuple[str, float]], "When, and how many events loads were acked a second"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +86,7 @@ class Story:
     acked_per_s: Sequence[tuple[float, float]] = field(default_factory=tuple)
     """What loads were acked: when, and how many events a second."""
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> StoryData:
         """For the JSON answer."""
         return {
             "begin": timearguments.written(self.begin_s),
@@ -79,8 +109,8 @@ class Story:
                 ]
                 for node, lane in self.lanes.items()
             },
-            "latency_ms": [[timearguments.written(at_s), value] for at_s, value in self.latency_ms],
-            "acked_per_s": [[timearguments.written(at_s), value] for at_s, value in self.acked_per_s],
+            "latency_ms": [(timearguments.written(at_s), value) for at_s, value in self.latency_ms],
+            "acked_per_s": [(timearguments.written(at_s), value) for at_s, value in self.acked_per_s],
         }
 
 

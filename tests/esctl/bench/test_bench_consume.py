@@ -16,7 +16,7 @@ from esctl.errors import EventNotFound, NodeNotFound
 from esctl.exits import Exit
 from esctl.ui.terminal import Output, Terminal
 from esnode.messages import Subscribe
-from tests.esctl.fake_log import CLUSTER, MACHINE
+from tests.esctl.results import CLUSTER, MACHINE
 from tests.esctl.wire_node import WireNode, serving, three
 
 

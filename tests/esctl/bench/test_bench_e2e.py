@@ -15,7 +15,9 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer
 from esctl.ui.terminal import Output, Terminal
 from esnode.client import StoredBatch
-from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl import contract
+from tests.esctl.fake_log import RUN, Log, Nodes
+from tests.esctl.results import CLUSTER, MACHINE
 
 PLAN = TrialPlan(seconds=4, warmup_s=1, rate=1000, batch=64, window=16)
 
@@ -43,9 +45,10 @@ async def measured(follower_of: Callable[[Log], Follower], log: Log | None = Non
     return await run_end_to_end(log, followed, Nodes().look, Generator(RUN, 128, PLAN.events_a_batch), PLAN)
 
 
-def answered(*ended: EndToEnd) -> Answer:
+def answered(*ended: EndToEnd) -> Answer[Any]:
     result = e2e.result_of(list(ended), MACHINE, CLUSTER)
-    return e2e.answer_of(result, [one.trial.load for one in ended], plot=True)
+    answer = e2e.answer_of(result, [one.trial.load for one in ended], plot=True)
+    return contract.checked("bench e2e", answer)
 
 
 async def test_delivery_counts_from_the_intended_time_and_stands_beside_the_ack(

@@ -24,21 +24,23 @@ from esctl.ui.terminal import Output, Terminal
 from esnode.errors import EventStreamError, NoQuorum, OperationTimeout, WindowFull
 from esnode.events import decode_events
 from tests.esctl import conftest as clusters
-from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes
+from tests.esctl import contract
+from tests.esctl.fake_log import RUN, Log, Nodes
+from tests.esctl.results import CLUSTER, MACHINE
 from tests.esctl.sink_node import SinkNode, sink
 
 
-async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer:
+async def answered(log: Log, plan: TrialPlan, *, runs: int = 1, nodes: Nodes | None = None) -> Answer[Any]:
     """What the command says of so many runs on `log`."""
     nodes = nodes or Nodes()
     trials = [
         await run_trial(log, nodes.look, Generator(RUN, 128, plan.events_a_batch), plan) for _ in range(runs)
     ]
     result = bench.result_of(trials, MACHINE, CLUSTER, session=False, generator_us=0.5)
-    return bench.answer_of(result, [one.load for one in trials], plot=True)
+    return contract.checked("bench produce", bench.answer_of(result, [one.load for one in trials], plot=True))
 
 
-def figures(answer: Answer) -> dict[str, Any]:
+def figures(answer: Answer[Any]) -> dict[str, Any]:
     found = answer.data["figures"]
     assert isinstance(found, dict)
     return found
@@ -310,7 +312,7 @@ async def test_a_bench_says_what_may_be_in_the_log_and_how_its_own_cluster_goes(
 
 async def test_an_interrupted_bench_says_what_was_acked(autojump_clock: trio.abc.Clock) -> None:
     load = await loaded(Log(), TrialPlan(seconds=1, warmup_s=0, rate=0, batch=10, window=1))
-    answer = screens.without_figures([load])
+    answer = contract.checked("bench produce", screens.without_figures([load]))
     assert answer.data == {"acked_in_all": load.acked, "failed": 0, "unknown": 0}
     assert screens.without_figures([]) == Answer()
 

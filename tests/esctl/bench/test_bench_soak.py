@@ -18,7 +18,9 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Tone
 from esctl.ui.terminal import Output, Terminal
 from tests.esctl import conftest as clusters
-from tests.esctl.fake_log import MACHINE, RUN, Log, Nodes, Slow
+from tests.esctl import contract
+from tests.esctl.fake_log import RUN, Log, Nodes, Slow
+from tests.esctl.results import MACHINE
 
 RATE = 10.0
 
@@ -43,12 +45,13 @@ class Soaking:
             clusters.plan("bench", home), self.endurance, MACHINE, home / "soak.json", terminal
         )
 
-    async def answer(self, log: Log, nodes: Nodes) -> Answer:
+    async def answer(self, log: Log, nodes: Nodes) -> Answer[Any]:
         await self.endurance.run(log, nodes.look, lambda _load: None, self.soaked.looked)
         return self.answer_now()
 
-    def answer_now(self) -> Answer:
-        return soak.answer_of(self.endurance, self.soaked.result(), self.soaked.terminal.output)
+    def answer_now(self) -> Answer[Any]:
+        answer = soak.answer_of(self.endurance, self.soaked.result(), self.soaked.terminal.output)
+        return contract.checked("bench soak", answer)
 
 
 async def test_a_level_run_is_flat_and_steady(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:

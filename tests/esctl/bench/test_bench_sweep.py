@@ -1,6 +1,7 @@
 """`esctl bench sweep`: which rates hold, where the knee is, and what is said when there is none."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -14,13 +15,18 @@ from esctl.errors import InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Chart
 from esctl.ui.terminal import Output, Terminal
-from tests.esctl.fake_log import CLUSTER, MACHINE, RUN, Log, Nodes, Slow
+from tests.esctl import contract
+from tests.esctl.fake_log import RUN, Log, Nodes, Slow
+from tests.esctl.results import CLUSTER, MACHINE
+
+if TYPE_CHECKING:
+    from esctl.commands.bench.answers import SweepSettings
 
 BOUND_MS = 20.0
 MANY = ",".join(map(str, range(1, 50)))
 
 
-async def swept(search: Search, log_of: Callable[[], Log]) -> Answer:
+async def swept(search: Search, log_of: Callable[[], Log]) -> Answer[Any]:
     """What the command says of such logs, each rate measured for a second."""
     steps: list[sweep.SweepStep] = []
     loads = []
@@ -31,9 +37,13 @@ async def swept(search: Search, log_of: Callable[[], Log]) -> Answer:
         steps.append(sweep.SweepStep(rate, figures, sweep.verdict_on(figures, rate * plan.seconds, BOUND_MS)))
         search.took(rate, good=steps[-1].good)
         loads.append(trial.load)
-    settings = {"bound_p99_ms": BOUND_MS, "x": "events/s asked"}
+    settings: SweepSettings = {
+        "x": "events/s asked", "bound_p99_ms": BOUND_MS, "seconds": 1, "warmup_s": 0.2, "size_bytes": 128,
+        "batch": 64, "window": 64, "runs_a_rate": 1, "refine": 3, "rates": None, "from": None, "to": None,
+        "factor": None,
+    }  # fmt: skip
     result = sweep.result_of(settings, steps, search, MACHINE, CLUSTER)
-    return sweep.answer_of(result, "wire", BOUND_MS, loads)
+    return contract.checked("bench sweep", sweep.answer_of(result, "wire", BOUND_MS, loads))
 
 
 async def test_the_knee_is_found_below_what_the_log_takes(autojump_clock: trio.abc.Clock) -> None:

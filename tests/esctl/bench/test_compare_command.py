@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esctl.bench.comparison import compare
-from esctl.bench.result import Result, save
+from esctl.bench.result import AnyResult, save
 from esctl.commands.bench.compare import answer_of
 from esctl.ui.answer import Table
 from esctl.ui.terminal import Output
@@ -24,7 +24,7 @@ LOSSY = [{**STEADY[0], "p99_ms": None}] * 3
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     """Paths of results, by what they are."""
-    made: dict[str, Result] = {
+    made: dict[str, AnyResult] = {
         "base": result(*STEADY),
         "same": result(*STEADY),
         "slow": result(*SLOW),

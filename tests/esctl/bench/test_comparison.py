@@ -4,11 +4,11 @@ import pytest
 
 from esctl.bench import comparison
 from esctl.bench.comparison import FigureVerdict, caveats, compare
-from esctl.bench.result import Result
+from esctl.bench.result import AnyResult
 from tests.esctl.results import CLUSTER, MACHINE, SETTINGS, of, result
 
 
-def verdict_of(base: Result, other: Result, tolerance: float | None = None) -> FigureVerdict:
+def verdict_of(base: AnyResult, other: AnyResult, tolerance: float | None = None) -> FigureVerdict:
     (change, *_) = compare(base, other, tolerance).changes
     return change.verdict
 

@@ -10,7 +10,7 @@ import pytest
 
 from esctl.bench.report import choice, plot
 from esctl.bench.report.page import page
-from esctl.bench.result import Result, save
+from esctl.bench.result import AnyResult, save
 from esctl.ui.html import style
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.results import MACHINE, of, result
@@ -50,7 +50,7 @@ class Parsed(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def failover() -> Result:
+def failover() -> AnyResult:
     runs = [
         {"unavailable_ms": 30.0 + n, "detect_ms": 5.0, "elect_ms": 10.0 + n, "lost": 0} for n in range(24)
     ]
@@ -63,7 +63,7 @@ def failover() -> Result:
     )
 
 
-def produce(p99_ms: float = 5.0) -> Result:
+def produce(p99_ms: float = 5.0) -> AnyResult:
     runs = [{"events_per_s": 450_000.0, "p99_ms": p99_ms}] * 3
     series = {
         "events_per_s": [(t / 1, 450_000.0) for t in range(30)],
@@ -72,16 +72,17 @@ def produce(p99_ms: float = 5.0) -> Result:
     return result(*runs, series=series)
 
 
-def soak() -> Result:
+def soak() -> AnyResult:
     series = {f"node_{n}_rss_bytes": [(float(t), 1e8 + t) for t in range(3600)] for n in (1, 2, 3)}
     return of("leader_rss_bytes", [1e8], kind="soak", settings={"seconds": 3600}, series=series)
 
 
-def evil() -> Result:
+def evil() -> AnyResult:
     point = [(0.0, 1.0), (1.0, 2.0)]
-    return Result(
+    return result(
+        {EVIL: 1.0, f"{EVIL}_ms": 2.0},
         kind=EVIL, settings={EVIL: EVIL, "x": EVIL}, machine={EVIL: 1}, cluster={"nodes": [EVIL]},
-        runs=[{EVIL: 1.0, f"{EVIL}_ms": 2.0}], series={f"{EVIL}_ms": point, f"{EVIL}2_ms": point},
+        series={f"{EVIL}_ms": point, f"{EVIL}2_ms": point},
         detail={"strikes": [{"detect_ms": 1.0, "elect_ms": 2.0}], EVIL: {EVIL: [EVIL, None, True]}},
         taken_at=EVIL,
     )  # fmt: skip

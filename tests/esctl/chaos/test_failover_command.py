@@ -4,7 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,23 @@ from esctl.errors import Inconclusive
 from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import plain
-from esctl.ui.answer import Cell, Fields, Line, Table, View
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, View
 from esctl.verify.audit import Audit
 from esctl.verify.verdict import Flaw, LogFinding, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import link, runs
 from esnode.client.timers import Timers
+from tests.esctl import contract
 from tests.esctl.conftest import FakeNodes, RealCluster
 from tests.esctl.failing_ring import Ring
+from tests.esctl.results import CLUSTER, MACHINE
 
 GIVEN = strikes.Given(
-    machine={"cpus": 2, "cpu": None, "machine": "x", "python": "3"},
-    cluster={"nodes": 3, "storage": "sqlite", "durability": "fsync", "heartbeat_ms": 150,
-             "election_ms": 450, "election_jitter_ms": 150},
-    settings={"strike": "kill", "rate_per_s": 1000.0, "events_a_batch": 1, "size_bytes": 100, "x": "strike"},
-    client={"dials_at_once": ["node:1", "node:2"], "timers": asdict(Timers())},
+    machine=MACHINE,
+    cluster={**CLUSTER, "heartbeat_ms": 150, "election_ms": 450, "election_jitter_ms": 150},
+    settings={"strike": StrikeKind.KILL, "rate_per_s": 1000.0, "events_a_batch": 1, "size_bytes": 100,
+              "window": 64, "x": "strike"},
+    client={"dials_at_once": ["node:1", "node:2"], "timers": failover.timers_of(Timers())},
 )  # fmt: skip
 CLEAN = LogVerdict(
     events=10, next_offset=10, lost=0, duplicates=0, changed=0, expected=0, unjudged=0, unexpected=0,
@@ -109,6 +111,7 @@ async def test_a_cluster_that_never_recovers_ends_with_11_whatever_else_is_known
     drill = never(await drilled())
     assert end(drill, outcome_of()) == (["ES4307"], Exit.VERDICT_FAILED)
     assert end(drill, None, Inconclusive("not level"))[1] == Exit.VERDICT_FAILED
+    contract.checked("bench failover", failover._interrupted(FailoverMeasurement(GIVEN, drill)))
     (error, *_), _ = failover._end(FailoverMeasurement(GIVEN, drill, outcome_of()), 2, None)
     assert "1 of 2 times, node 2 struck, for over 30 s" in error.message
 
@@ -120,11 +123,14 @@ async def test_a_strike_that_was_never_recovered_from_is_in_the_figures(
     assert [run["never"] for run in result.runs] == [0, 0, 1]
     assert result.runs[2]["unavailable_ms"] == 30_000
     assert [strike["never_over_s"] for strike in result.detail["strikes"]] == [None, None, 30.0]
-    assert result.detail["spreads"]["next_ack_ms"]["count"] == 3
+    spread = result.detail["spreads"]["next_ack_ms"]
+    assert spread is not None
+    assert spread["count"] == 3
     (table,) = [view for view in strikes.views(result) if isinstance(view, Table)]
     assert [cell.value for cell in table.rows[0] if isinstance(cell, Cell)][3:] == ["never", "never"]
     text = shown(strikes.views(result))
     assert "2 of 3; never (over 30 s): 1" in text
+    contract.checked("bench failover", Answer(result.to_json()))
     recovered = strikes.result_of(GIVEN, await drilled(3), outcome_of())
     (change,) = [one for one in compare(recovered, result).changes if one.name == "never"]
     assert change.verdict is FigureVerdict.WORSE

@@ -126,7 +126,7 @@ def test_paths_and_secrets_are_left_out_of_the_line() -> None:
         api_token: Annotated[str, typer.Option("--api-token")] = "",
         inputs: Annotated[list[str] | None, typer.Option("--input")] = None,
         deep: Annotated[bool, typer.Option("--deep/--no-deep")] = True,
-    ) -> Answer:
+    ) -> Answer[Any]:
         """Try"""
         run.intend("probe")
         lines.extend(entry.line for entry in AuditLog("probe").entries())

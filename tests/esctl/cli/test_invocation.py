@@ -14,8 +14,14 @@ import trio
 import trio.testing
 
 from esctl.cli import signals
-from esctl.cli.invocation import naming
+from esctl.cli.invocation import Invocation, SharedOptions, naming
 from esctl.clusters import state
+from esctl.errors import Interrupted
+from esctl.exits import exit_of
+from esctl.ui.answer import Answer
+from esctl.ui.plain import Nothing
+from esctl.ui.terminal import Output
+from esnode.errors import NoQuorum
 from tests.esctl.conftest import FakeNodes, plan
 
 SLEEPER = """
@@ -351,3 +357,16 @@ def test_a_person_at_a_terminal_types_the_name_to_destroy(fakes: FakeNodes, tmp_
 def test_commands_to_type_next_name_the_cluster_they_are_about(said: str, shown: str) -> None:
     assert naming(said, "a") == shown
     assert naming(said, None) == said
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NoQuorum("nobody leads")])
+def test_an_error_in_a_group_ends_a_command_as_it_would_alone(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> Answer[Nothing]:
+        raise BaseExceptionGroup("of a nursery that no `run.trio` is around", [error])
+
+    code = Invocation("version", SharedOptions(output=Output.JSON)).conclude(work)
+    (told,) = json.loads(capsys.readouterr().out)["errors"]
+    alone = Interrupted if isinstance(error, KeyboardInterrupt) else NoQuorum
+    assert (code, told["code"]) == (exit_of(alone), alone.code)

@@ -55,7 +55,7 @@ TWO_DOWN = survey(
 NONE_UP = survey(*(report(n, RunState.DOWN, role=None) for n in (1, 2, 3)))
 
 
-def rows_of(answer: Answer) -> list[list[Any]]:
+def rows_of(answer: Answer[Any]) -> list[list[Any]]:
     tables = [view for view in answer.views if isinstance(view, Table)]
     return [[c.value if isinstance(c, Cell) else c for c in row] for row in tables[0].rows]
 
@@ -237,7 +237,7 @@ def test_a_transfer_that_nobody_could_take_is_refused() -> None:
 
 
 def test_without_a_majority_of_the_data_nobody_is_told_to_start_what_is_left() -> None:
-    def gone(*numbers: int) -> Answer:
+    def gone(*numbers: int) -> Answer[Any]:
         reports = [replace(r, without_data=r.node.id in numbers) for r in NONE_UP.reports]
         return table.answer_of(survey(*reports))
 

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ class Screen(io.StringIO):
         return True
 
 
-def shown(answer: Answer, output: Output | None, stdout: io.StringIO | None = None) -> tuple[str, str]:
+def shown(answer: Answer[Any], output: Output | None, stdout: io.StringIO | None = None) -> tuple[str, str]:
     out, err = stdout or io.StringIO(), io.StringIO()
     Terminal(output, stdout=out, stderr=err).show("probe", answer)
     return out.getvalue(), err.getvalue()
