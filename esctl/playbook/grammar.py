@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Never
 
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.schema import Scalar
 from esctl.playbookerrors import InvalidExpression
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from esctl.errors import InvalidArgument
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.schema import Input, InputType, Playbook, Scalar
 from esctl.playbookerrors import InvalidInput
 

@@ -13,7 +13,7 @@ from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step

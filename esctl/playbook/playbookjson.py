@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl.clusters.state import write_atomically
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,

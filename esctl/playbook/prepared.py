@@ -12,7 +12,7 @@ from typing import Any, Final
 from esctl.faults import nodeorders
 from esctl.playbook import stepkinds
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.progress import EVERY_FAULT
 from esctl.playbook.schema import Action, ActionKind, Impact, Step
 from esctl.playbookerrors import InvalidPlaybook

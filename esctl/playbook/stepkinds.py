@@ -14,7 +14,7 @@ from typing import Any, Final
 from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, expression, parameters, template
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.parameters import Argument, Takes
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidExpression, InvalidPlaybook, NotEvaluable

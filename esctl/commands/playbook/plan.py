@@ -64,7 +64,7 @@ def plan(
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
     """The plan on a screen; `esctl playbook run` shows the same before it asks."""
-    from esctl.playbook.duration import Duration
+    from esctl.ui.duration import Duration
     from esctl.playbook.plan import shown_inputs
 
     book = planned.playbook

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from esctl.errors import InvalidArgument
 from esctl.playbook import expression, grammar, names, template
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.grammar import BoolOp, Compare, ListOf, Literal, Node, Not, Path
 from esctl.playbook.types import Type
 from esctl.playbookerrors import InvalidExpression, NotEvaluable, UnknownValue

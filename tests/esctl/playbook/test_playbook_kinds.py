@@ -7,7 +7,7 @@ import pytest
 
 from esctl.playbook import commandline, parameters, stepkinds
 from esctl.playbook.commands import command_of, shown
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidPlaybook

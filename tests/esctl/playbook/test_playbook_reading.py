@@ -8,7 +8,7 @@ import pytest
 
 from esctl.playbook import catalog, inputs, nesting, parser
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
+from esctl.ui.duration import Duration
 from esctl.playbook.schema import Action, ActionKind, Impact, Input, InputType, OnFail, Playbook, Risk
 from esctl.playbookerrors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
 
