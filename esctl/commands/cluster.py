@@ -24,6 +24,7 @@ from esctl.cli.arguments import (
     UpkeepTimeout,
     Yes,
 )
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
@@ -37,6 +38,7 @@ from esctl.errors import (
 )
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esctl.ui.values import BackendName
 from esnode.errors import EventStreamError, NoQuorum
 
@@ -372,9 +374,7 @@ def ls(run: Invocation) -> "Answer[ClustersAnswer]":
 def wait(
     run: Invocation,
     name: ClusterArgument = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after this time")
-    ] = 30.0,
+    timeout: Annotated[float, duration_option("--timeout", "Give up after this time")] = 30.0,
 ) -> "Answer[LeaderlessAnswer | WaitAnswer]":
     """Wait until the cluster has a leader"""
     from esctl.query.leader import wait_for_leader  # loaded late: it brings trio
@@ -472,7 +472,7 @@ def _stop(
             forced = run.trio(lambda: backend.stop(cluster, live, timeout_s))
     if forced:
         run.terminal.warn(
-            f"nodes {forced} did not end within {timeout_s:g} s and were killed; acked events are safe"
+            f"nodes {forced} did not end within {duration(timeout_s)} and were killed; acked events are safe"
         )
     stopped = Line(f"cluster {cluster.name} is stopped; its data stays in {cluster.data_dir}")
     data: StoppedAnswer = {"name": cluster.name, "nodes": live, "quorum": quorum, "killed": forced}

@@ -146,7 +146,7 @@ def stop(
         with run.terminal.progress(f"stopping node {number}"):
             forced = run.trio(lambda: backend.stop(cluster, [number], timeout))
         if forced:
-            run.terminal.warn(f"node {number} did not end within {timeout:g} s and was killed")
+            run.terminal.warn(f"node {number} did not end within {duration(timeout)} and was killed")
         return {**head, "pid": pid, "killed": bool(forced)}
 
     return _change(run, number, "stop", go, gives=False, yes=yes, dry_run=dry_run)

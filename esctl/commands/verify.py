@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters.backends import backend_named, datadir
 from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import duration, quantity
 from esctl.ui.values import ClusterName, Count, NodeId, Seconds, Verdict
 from esctl.verify.verdict import Flaw
 from esnode.errors import Unreachable
@@ -166,7 +167,7 @@ def verify(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Time to wait for nodes that are behind")
+        float, duration_option("--wait", "Time to wait for nodes that are behind")
     ] = DEFAULT_WAIT_S,
     exact: Annotated[
         bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
@@ -402,7 +403,7 @@ def _views(proof: Proof) -> list[View]:
     pairs += [
         ("changed", _count(verdict.changed)),
         ("hashes equal", Cell(verdict.hashes_equal, Tone.GOOD if verdict.hashes_equal else Tone.BAD)),
-        ("read and compared in", f"{proof.seconds:.1f} s"),
+        ("read and compared in", duration(proof.seconds)),
         ("verdict", Cell(word, tone)),
     ]
     views: list[View] = [
@@ -421,7 +422,7 @@ def _count(number: int) -> Cell:
 
 
 def _again_text(one: "StoredAgain") -> str:
-    minutes = f"{one.after_ms / 60_000:,.1f} minutes of log time later"
+    minutes = f"{duration(one.after_ms / 1000)} of log time later"
     return f"stored again: the event at offset {one.offset} is also at offset {one.earlier_offset}, {minutes}"
 
 

@@ -15,6 +15,7 @@ from esctl.bench import ledger
 from esctl.bench.ledger import LoadPlan
 from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.clusters.state import Cluster
+from esctl.ui.formatting import duration
 from esctl.verify.operations import Operations
 from esctl.verify.verdict import Flaw
 
@@ -87,4 +88,4 @@ def _too_little(plan: LoadPlan, directory: Path, acked: int) -> list[str]:
     least = max(1, round(FLOOR * plan.rate * min(seconds, plan.seconds)))
     if acked >= least:
         return []
-    return [f"the load {plan.name} had {acked:,} events acked in {seconds:.0f} s, {least:,} are wanted"]
+    return [f"the load {plan.name} had {acked:,} events acked in {duration(seconds)}, {least:,} are wanted"]

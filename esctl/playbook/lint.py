@@ -13,12 +13,12 @@ from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
-from esctl.ui.duration import Duration
 from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step
 from esctl.playbook.stepkinds import NESTING, ONE_OFF, READ_ONLY
 from esctl.playbookerrors import NotEvaluable
+from esctl.ui.duration import Duration
 
 _SAMPLES: Final = {
     InputType.NODE: 1,

@@ -13,6 +13,7 @@ from esctl.bench import ledger
 from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undo import left_over
+from esctl.ui.formatting import duration
 from esctl.ui.plain import Nothing
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"- run `{run['run']}`{' (a rehearsal)' if run['rehearsal'] else ''}"
     yield f"- playbook `{book['id']}` {book['version']}, SHA-256 `{book['digest'][:16]}`"
-    yield f"- cluster `{run['cluster']}`, begun {clock(run['begun'])}, {run['seconds']:.1f} s"
+    yield f"- cluster `{run['cluster']}`, begun {clock(run['begun'])}, {duration(run['seconds'])}"
     if run["inputs"]:
         yield f"- inputs: {', '.join(f'`{name}` = `{value}`' for name, value in run['inputs'].items())}"
     if run["left"]:

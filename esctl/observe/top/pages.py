@@ -141,7 +141,7 @@ def _fields(shown: BoardState) -> Iterator[tuple[str, Value]]:
     yield "keys", f"{dedup.get('live_keys', 0):,} known, {dedup.get('producers', 0):,} sessions"
     for fault in report.faults:
         left_s = int(fault["left_ms"]) / 1000
-        yield "fault", Cell(f"{fault['kind']} ({fault['id']}), {left_s:.0f} s left", Tone.BROKEN)
+        yield "fault", Cell(f"{fault['kind']} ({fault['id']}), {duration(left_s)} left", Tone.BROKEN)
 
 
 def _links(shown: BoardState) -> Table:

@@ -74,7 +74,7 @@ def test_a_command_is_noted_before_it_acts_and_after(
     assert Run("node", "stop", "1", "--timeout", "2.5", "-o", "json").code == 0
     assert seen == [["intent"]]
     (entry,) = AuditLog("fake").entries()
-    assert entry.line == "esctl node stop 1 --timeout 2.5"
+    assert entry.line == "esctl node stop 1 --timeout 2.5s"
     assert (entry.command, entry.cluster, entry.pid, entry.exit_code) == ("node stop", "fake", os.getpid(), 0)
     assert entry.user == auditlog.user()
     assert abs(datetime.fromisoformat(entry.time) - datetime.now(UTC)) < timedelta(minutes=1)

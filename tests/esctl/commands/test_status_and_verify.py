@@ -14,7 +14,6 @@ from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
 from esctl.query.checkup import Checkup, Stage
 from esctl.query.survey import Report, Survey
-from esctl.ui import formatting
 from esctl.ui.answer import Answer, Cell, Line, Table
 from esctl.verify.audit import Audit
 from esctl.verify.history import History
@@ -176,13 +175,6 @@ def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
     assert "esctl status health --wait 60 --cluster drill" in warning
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, None), (5.9, "5s"), (65, "1m05s"), (7_260, "2h01m"), (180_000, "2d02h")]
-)
-def test_a_duration_is_told_in_two_units(seconds: float | None, text: str | None) -> None:
-    assert formatting.duration(seconds) == text
-
-
 # --- health ------------------------------------------------------------------------------------
 
 
@@ -328,9 +320,7 @@ def test_an_event_stored_again_after_the_window_passes_and_is_listed_when_asked_
     assert (answer.data["duplicates"], answer.data["stored_again"]) == (0, 1)
     assert answer.data["stored_again_at"] == [{"offset": 6, "earlier_offset": 1, "after_ms": 2_100_000}]
     lines = [view.text for view in answer.views if isinstance(view, Line)]
-    assert lines == [
-        "stored again: the event at offset 6 is also at offset 1, 35.0 minutes of log time later"
-    ]
+    assert lines == ["stored again: the event at offset 6 is also at offset 1, 35 min of log time later"]
 
 
 def test_a_node_that_is_down_leaves_the_verdict_open() -> None:

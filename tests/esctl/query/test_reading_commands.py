@@ -263,7 +263,7 @@ async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path
         found = await survey.ask(cluster)
     assert [report.clock_is_off_ms for report in found.reports][::2] == [0, 0]
     (warning,) = [words for words in table.warnings(found) if "clock" in words]
-    assert warning.startswith("the clock of node 2 is 2h00m behind this machine's")
+    assert warning.startswith("the clock of node 2 is 2 h behind this machine's")
 
 
 async def test_nodes_that_refuse_each_other_are_said_once_for_both(tmp_path: Path) -> None:
