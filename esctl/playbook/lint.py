@@ -53,7 +53,7 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
     faults = [place for place, step in enumerate(steps) if step.action.kind is ActionKind.FAULT]
     if faults and not any(_audits(step) for step in steps[faults[-1] + 1 :]):
         yield LintFinding.of(
-            "audit-missing",
+            "verify-missing",
             steps[faults[-1]].id,
             "after the last fault nothing proves that no event was lost or doubled",
             "end with an `assert` step that expects `verify.acked_lost == 0`, `verify.duplicates == 0` and"

@@ -80,7 +80,7 @@ OTHERS: Final[Mapping[str, Name]] = {
     "load.longest_gap_ms": Name(_N, "the longest time between two acks so far"),
     "load.silence_ms": Name(_N, "the time since the last ack"),
     "bench.*": Name(_A, "the figures of the step's own measurement, as in `-o json`"),
-    "verify.passed": Name(_B, "the audit found nothing wrong and could look at everything"),
+    "verify.passed": Name(_B, "the exactly-once check found nothing wrong and could look at everything"),
     "verify.conclusive": Name(_B, "it could look at everything"),
     "verify.events": Name(_N, "events in the log"),
     "verify.nodes_read": Name(_N, "nodes whose log was read"),

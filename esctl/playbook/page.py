@@ -1,5 +1,5 @@
 """One page of HTML about a run of a playbook: the verdict, the latency over time with the steps on the same
-axis, the steps, the guards, the audit.
+axis, the steps, the guards, the exactly-once check.
 
 Every text may come from anybody: it goes through `esctl/ui/html/markup.py` and is text. The page loads
 nothing. Pure. Called by `esctl playbook report`.
@@ -11,7 +11,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import thin
-from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
+from esctl.playbook.report import clock, exactly_once_lines, load_lines, seconds_in
 from esctl.ui.axis import Axis, axis
 from esctl.ui.formatting import duration, number
 from esctl.ui.html import page as html
@@ -41,8 +41,8 @@ def page(run: Mapping[str, Any]) -> str:
     add(body, element("h2", "Timeline"), timeline(run))
     add(body, element("h2", "Steps"), element("div", _steps(run), class_="wide"))
     if run["audit"]:
-        lines = (line.removeprefix("- ") for line in audit_lines(run["audit"]))
-        add(body, element("h2", "Audit"), element("ul", *(element("li", line) for line in lines)))
+        lines = (line.removeprefix("- ") for line in exactly_once_lines(run["audit"]))
+        add(body, element("h2", "Exactly once"), element("ul", *(element("li", line) for line in lines)))
     if run["guards"]:
         add(body, element("h2", "Guards"), *(_guard(run, guard) for guard in run["guards"]))
     if run["loads"]:

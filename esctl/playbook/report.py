@@ -61,7 +61,7 @@ def document_of(progress: RunProgress, directory: Path) -> "RunAnswer":
             }
             for guard in progress.guards.values()
         ],
-        "audit": progress.audit,
+        "audit": progress.exactly_once,
         "notes": [{"at": at, "step": step, "text": text} for at, step, text in progress.notes],
         "answers": dict(progress.answers),
         "loads": [_load(path) for path in loads_of(directory)],
@@ -111,7 +111,7 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
         seconds = "" if step["seconds"] is None else f"{step['seconds']:.1f}"
         yield f"| {step['step']} | {step['state']} | {seconds} | {_told(step)} |"
     if run["audit"]:
-        yield from ("", "## Audit", "", *audit_lines(run["audit"]))
+        yield from ("", "## Exactly once", "", *exactly_once_lines(run["audit"]))
     if run["guards"]:
         yield from ("", "## Guards", "")
         for guard in run["guards"]:
@@ -128,17 +128,17 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"- {seconds_in(run, one['at'])}: {_plain(one['text'])}" for one in run["notes"])
 
 
-def audit_lines(audit: Mapping[str, Any]) -> list[str]:
-    """What the audit found, a line each."""
-    if "passed" not in audit:
-        return [f"- inconclusive: {_plain('; '.join(audit.get('doubts', ())))}"]
+def exactly_once_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What the exactly-once check found, a line each."""
+    if "passed" not in facts:
+        return [f"- inconclusive: {_plain('; '.join(facts.get('doubts', ())))}"]
     words = {True: "yes", False: "no"}
     lines = [
-        f"- {label}: {words.get(audit[name], audit[name]) if isinstance(audit[name], bool) else audit[name]}"
+        f"- {label}: {words.get(facts[name], facts[name]) if isinstance(facts[name], bool) else facts[name]}"
         for name, label in _FIGURES.items()
-        if name in audit
+        if name in facts
     ]
-    return [*lines, *(f"- {_plain(flaw)}" for flaw in audit.get("flaws", ()))]
+    return [*lines, *(f"- {_plain(flaw)}" for flaw in facts.get("flaws", ()))]
 
 
 def load_lines(load: Mapping[str, Any]) -> Sequence[str]:

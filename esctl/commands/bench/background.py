@@ -1,7 +1,7 @@
 """`esctl bench start`, `ls` and `stop`: a steady load that goes on while the next commands are typed.
 
 It ends by itself when its time is over, so that none is forgotten. What it was told is held against the log
-by a playbook's audit; the load itself is in `esctl/bench/background.py`.
+by a playbook's exactly-once check; the load itself is in `esctl/bench/background.py`.
 """
 
 import re

@@ -1,6 +1,6 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
-The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the audit
+The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the exactly-once check
 is that of `bench failover`.
 """
 

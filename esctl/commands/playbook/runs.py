@@ -93,7 +93,7 @@ def report(
         ),
     ] = None,
 ) -> "Answer[RunAnswer | SampledRunAnswer | RunTextAnswer | RunFileAnswer]":
-    """Report what a run did: its steps, guards, latency under load, audit and verdict"""
+    """Report what a run did: its steps, guards, latency under load, exactly-once check and verdict"""
     import json
 
     from esctl.playbook import journal
