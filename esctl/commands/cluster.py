@@ -7,7 +7,7 @@ wants the name for that. Nodes run on when `esctl` has ended.
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +40,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.formatting import duration
 from esctl.ui.values import BackendName
+from esnode.config import LogLevel
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def up(
     ] = "process",
     base_port: BasePort = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
+        LogLevel,
         typer.Option("--log-level", help="Lowest level that is logged"),
     ] = "info",
     faults: Annotated[

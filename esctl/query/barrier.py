@@ -1,7 +1,8 @@
 """The end of the log as a majority confirms it: every event acked before the question is before it.
 
 Asks all nodes at once for a linearizable read of nothing; only a leader whose majority still answers can
-reply. Decides how long to go on asking. Called by `status health`, `consume`, `event` and the reading of all logs.
+reply. Decides how long to go on asking. Called by `status health`, `consume`, `event` and what
+reads all logs.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
-The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the exactly-once check
-is that of `bench failover`.
+The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the
+exactly-once check is that of `bench failover`.
 """
 
 import secrets

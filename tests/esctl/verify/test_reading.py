@@ -1,4 +1,4 @@
-"""The reading of all logs uses real connections: nodes that lie, stall, leave or lag must not make it pass."""
+"""All logs are read over real connections: nodes that lie, stall, leave or lag must not make it pass."""
 
 from pathlib import Path
 
