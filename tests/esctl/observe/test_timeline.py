@@ -25,6 +25,7 @@ from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes
 from esctl.ui.answer import Lanes, Line
 from esctl.ui.axis import axis
+from esnode.config import LOG_LEVELS
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"
