@@ -69,4 +69,5 @@ def test_a_default_is_told_also_when_it_is_0_or_1(
 
 
 def test_a_flag_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "default" not in page_of(COMMANDS["consume"], "consume", monkeypatch).partition("-f, --follow")[2].partition("--")[0]
+    flag = page_of(COMMANDS["consume"], "consume", monkeypatch).partition("-f, --follow")[2]
+    assert "default" not in flag.partition("--")[0]
