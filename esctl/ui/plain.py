@@ -1,10 +1,12 @@
-"""Answers for pipes and programs: tab-separated rows for `cut` and `awk`, and one document for JSON.
+"""Answers for pipes and programs: aligned rows for eyes, `cut` and `awk`, and one document for JSON.
 
-Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a stranger put there.
+A table has a line of headings, and its cells are padded to the width of their column, with a tabulator
+between them. Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a stranger
+put there.
 Pure. Called by `terminal.py`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from esctl.ui import escape
@@ -49,7 +51,7 @@ def envelope(command: str, answer: Answer[Any]) -> Envelope:
 
 
 def lines(view: View) -> Iterator[str]:
-    """Tab-separated lines without headings, made for `cut` and `awk`."""
+    """The lines of a view; cells have a tabulator between them, those of a table headings above them, too."""
     match view:
         case Line():
             yield escape.line("".join(text for text, _ in view.parts))
@@ -57,8 +59,7 @@ def lines(view: View) -> Iterator[str]:
             yield escape.line(title)
             yield from (escape.line("".join(text for text, _ in line)).rstrip() for line in inside)
         case Table():
-            for cells in view.rows:
-                yield row(cells)
+            yield from _aligned([view.columns, *view.rows] if view.rows else [])
         case Fields():
             for name, value in view.pairs:
                 yield row((name, value))
@@ -75,6 +76,14 @@ def lines(view: View) -> Iterator[str]:
             for name, spans in view.rows:
                 for span in spans:
                     yield row((name, *span.cells))
+
+
+def _aligned(rows: Sequence[Sequence[Value]]) -> Iterator[str]:
+    texts = [[_plain(cell) for cell in cells] for cells in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for cells in texts:
+        padded = [text.ljust(width) for text, width in zip(cells, widths, strict=True)]
+        yield "\t".join([*padded[:-1], cells[-1]])
 
 
 def row(cells: Iterable[Value]) -> str:

@@ -90,7 +90,7 @@ def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
     assert Run("cluster", "destroy", "--no-input").code == 13
     (entry,) = AuditLog("fake").entries()
     assert (entry.exit_code, entry.error) == (13, "ES4201")
-    (row,) = Run("audit").out.splitlines()
+    _, row = Run("audit").unpadded.splitlines()
     assert row.split("\t")[1:] == [auditlog.user(), "esctl cluster destroy", "exit 13 ES4201"]
 
 
