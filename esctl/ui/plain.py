@@ -1,9 +1,8 @@
 """Answers for pipes and programs: aligned rows for eyes, `cut` and `awk`, and one document for JSON.
 
 A table has a line of headings, and its cells are padded to the width of their column, with a tabulator
-between them. Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a stranger
-put there.
-Pure. Called by `terminal.py`.
+between them. Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a
+stranger put there. Pure. Called by `terminal.py`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,8 +1,8 @@
 """The commands that need no running node, as they are typed: options, errors, and the JSON contract."""
 
 import json
-import re
 import os
+import re
 import socket
 import sqlite3
 import subprocess
