@@ -93,7 +93,7 @@ def row(cells: Iterable[Value]) -> str:
 def _plain(value: Value) -> str:
     if isinstance(value, Lines):
         return " ".join(map(escape.line, value.parts))
-    inner = value.value if isinstance(value, Cell) else value
+    inner = value if not isinstance(value, Cell) else value.value if value.piped is None else value.piped
     return escape.line(
         "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)
     )

@@ -19,7 +19,7 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, elapsed
 from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def ls(
                 load.name,
                 Cell("under way", Tone.GOOD) if load.running else Cell("over", Tone.DIM),
                 begun,
-                duration(left_s),
+                elapsed(left_s),
                 f"{plan.rate:,.0f}/s",
                 sample.get("acked", 0),
                 str(load.directory),

@@ -6,7 +6,7 @@ from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View
+from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import duration, megabytes
 from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
 
@@ -217,7 +217,7 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
         Cell(lag, Tone.WARN) if lag else lag,
         report.number("next_offset"),
         megabytes(report.number("rss_bytes") or report.process.rss_bytes),
-        duration(report.process.uptime_s),
+        elapsed(report.process.uptime_s),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from esctl.exits import Exit
 from esctl.ui import columns, escape, plain
-from esctl.ui.answer import Answer, Beside, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.answer import Answer, Beside, Cell, Fields, Line, Table, Tone, Trouble, Value, View, elapsed
 from esctl.ui.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
@@ -76,6 +76,12 @@ def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
     path = "/var/lib/" + "x" * 60
     assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 60) == {0, 2}
     assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 100) == {0, 1, 2}
+
+
+def test_a_span_of_time_has_one_unit_in_a_pipe_and_its_largest_ones_for_people() -> None:
+    answer = Answer(views=[Table(["up for"], [[elapsed(65)], [elapsed(7_260)], [elapsed(None)]])])
+    assert shown(answer, Output.PLAIN)[0].splitlines() == ["up for", "65.0 s", "7260.0 s", "-"]
+    assert "2 h 1 min" in shown(answer, Output.TABLE)[0]
 
 
 def test_a_line_with_an_indent_goes_on_below_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
