@@ -32,7 +32,7 @@ class Scenario:
     name: str
     words: tuple[str, ...]
     timed: bool = True
-    """It takes --seconds."""
+    """It takes --duration."""
     struck: bool = False
     """Its runs are strikes."""
     nodes: int = 3
@@ -149,7 +149,7 @@ def _measure(scenario: Scenario, cluster: str, options: argparse.Namespace) -> b
 
 def words_of(scenario: Scenario, seconds: float, runs: int) -> list[str]:
     """What is typed after `esctl bench`."""
-    timed = ["--seconds", str(seconds)] if scenario.timed else []
+    timed = ["--duration", f"{seconds:g}s"] if scenario.timed else []
     return [*scenario.words, *timed, *([] if scenario.struck else ["--runs", str(runs)])]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from esctl import errors, exits
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
+from esctl.cli.durationoption import shown_default
 from esctl.cli.helppage import SHARED_PANEL
 from esctl.playbook import lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
@@ -203,6 +204,8 @@ def _default(parameter: Any) -> str:
     default = parameter.default
     if default is None or default is False:
         return ""
+    if (duration := shown_default(parameter)) is not None:
+        return duration
     return f"{default:g}" if isinstance(default, int | float) else str(default)
 
 

@@ -8,7 +8,7 @@ unknown key, a missing one or a wrong type is an `InvalidConfig` that names it. 
 import dataclasses
 from dataclasses import field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import tomli
 
@@ -120,7 +120,9 @@ class Config:
 
 
 STORAGE_ENGINES = ("sqlite", "segments", "rocksdb", "memory")
-LOG_LEVELS = ("debug", "info", "warning", "error")
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
+"""From the least to the gravest: what a line of a log may have, and the least that a node writes."""
 WHEN_FULL = ("shrink", "refuse")
 
 

@@ -4,7 +4,7 @@ A directory a load: `plan.json`, `samples.jsonl` (an object a line) and `ledger.
 is `[what, first, count, begun, ended, ranges, duplicates]` for one batch: `a` was acked, at `ranges` of
 [base offset, count]; `r` was refused for certain; `u` has no answer. Its events have the ids `RUN-first` and
 on. Times are seconds of one clock that never goes back. What was not written when the process died was
-promised to nobody here. Read by playbooks and their audit; written by `background.py`.
+promised to nobody here. Read by playbooks and their exactly-once check; written by `background.py`.
 """
 
 import json

@@ -13,6 +13,7 @@ from typing import Any, Final, TypedDict
 from esctl.clusters.backends.interface import RunState
 from esctl.faults.nodeorders import Order
 from esctl.faults.partitionshapes import Partition
+from esctl.ui.formatting import duration
 from esctl.ui.values import Count, NodeId
 
 HEARD_MARGIN_MS: Final = 100
@@ -186,9 +187,7 @@ def clock_text(low_ms: int, high_ms: int) -> str:
     nearest = 0 if low_ms <= 0 <= high_ms else min(low_ms, high_ms, key=abs)
     if not nearest:
         return "where it was"
-    seconds = abs(nearest) / 1000
-    size = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.2f} s"
-    return f"{size} {'ahead of' if nearest > 0 else 'behind'} where it was"
+    return f"{duration(abs(nearest) / 1000)} {'ahead of' if nearest > 0 else 'behind'} where it was"
 
 
 def _of_process(node: int, wanted: RunState, look: EffectLook) -> Effect:

@@ -23,8 +23,8 @@ from esctl.query.leader import wait_for_leader
 from esctl.ui.formatting import quantity
 from esctl.ui.progress import Progress
 from esctl.ui.values import Count, Milliseconds, NodeId
-from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome, read_logs
 from esctl.verify.verdict import LogVerdict
 from esnode.client import connect
 
@@ -107,7 +107,7 @@ class TourStory:
     killed_s: float = 0.0
     acks_s: list[float] = field(default_factory=list)
     """When acks came, during the first sending."""
-    audit: Audit | None = None
+    reading: ReadOutcome | None = None
     verdict: LogVerdict | None = None
 
     @property
@@ -129,9 +129,9 @@ class TourStory:
         return (
             self.in_mid_stream
             and self.first.acked == self.second.acked == self.total
-            and self.audit is not None
-            and self.audit.confirmed
-            and not self.audit.troubles
+            and self.reading is not None
+            and self.reading.confirmed
+            and not self.reading.troubles
         )
 
     @property
@@ -296,7 +296,7 @@ class Tour:
         for event in self._events:
             history.expect(event.key, event.encoded, 0, event.number)
         with self._guide.working("reading every node's log", len(self._cluster.nodes) * story.total) as bar:
-            story.audit = await audit(self._cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: bar)
+            story.reading = await read_logs(self._cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: bar)
             story.verdict = history.verdict(exact=True)
         if story.proved and story.conclusive:
             self._guide.done(f"the logs of all {len(self._cluster.nodes)} nodes read and compared")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import typer
 
 from esctl.cli import candidates
+from esctl.cli.durationoption import duration_option
 from esctl.clusters import state
 
 
@@ -44,14 +45,12 @@ BasePort = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and do nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
 StartTimeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time to wait for the nodes to answer")
+    float, duration_option("--timeout", "Time to wait for the nodes to answer", low_s=0.1)
 ]
-StopTimeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Kill what has not ended after this time")
-]
+StopTimeout = Annotated[float, duration_option("--timeout", "Kill what has not ended after this time")]
 UpkeepTimeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time to wait for a node, at each step"),
+    duration_option("--timeout", "Time to wait for a node, at each step", low_s=0.1),
 ]
 Since = Annotated[
     str | None,

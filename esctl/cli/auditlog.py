@@ -19,7 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from esctl.cli.durationoption import METAVAR
 from esctl.clusters import jsonlines, state
+from esctl.ui.formatting import typed
 from esnode.dataclass import dataclass
 from esnode.fsync import sync_directory
 
@@ -199,6 +201,8 @@ def spoken(command: str, parameters: Iterable[tuple[Any, Any]], *, paths: bool =
 def _shown(parameter: Any, value: Any, *, paths: bool) -> str:
     if _SECRET.search(parameter.name):
         return "<secret>"
+    if parameter.metavar == METAVAR and isinstance(value, float):
+        return typed(value * 1000)
     text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
     is_path = isinstance(value, Path) or parameter.metavar in PATH_METAVARS or os.sep in text
     if is_path and not paths:

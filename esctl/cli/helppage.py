@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer.core
 
+from esctl.cli.durationoption import shown_default
 from esctl.ui.answer import Tone
 from esctl.ui.terminal import Output, Terminal
 
@@ -180,6 +181,8 @@ def _default(parameter: Any) -> str:
         or default in ("", (), [])
     ):
         return ""
+    if (duration := shown_default(parameter)) is not None:
+        return f"default: {duration}"
     default = getattr(default, "value", default)
     if isinstance(default, float) and default.is_integer():
         default = int(default)

@@ -23,17 +23,25 @@ OLD_TO_NEW: Final = {
     "bench report --out": "bench report --save",
     "playbook report --into": "playbook report --save",
     "playbook report -f": "playbook report --format",
+    "bench produce --seconds": "bench produce --duration",
+    "bench e2e --seconds": "bench e2e --duration",
+    "bench sweep --seconds": "bench sweep --duration",
+    "bench soak --minutes": "bench soak --duration",
+    "bench start --seconds": "bench start --duration",
 }
 """The old words after `esctl`, and the new ones; words that end with an option are about that option."""
+
+UNITS: Final = {"bench soak --minutes": "m"}
+"""The unit of a number after an old option, where the new one would take it for another."""
 
 
 def current(words: Sequence[str]) -> tuple[list[str], str]:
     """The words after `esctl` as they are called now, and a note for who typed old ones, or ""."""
     line, notes = list(words), []
     for old, new in OLD_TO_NEW.items():
-        *path, last = old.split()
+        last = old.split()[-1]
         by_option = last.startswith("-")
-        now = _with_option(line, path, last, new.split()[-1]) if by_option else _with_path(line, old, new)
+        now = _with_option(line, old, new.split()[-1]) if by_option else _with_path(line, old, new)
         if now != line:
             line = now
             notes.append(f"`esctl {old}` is now `esctl {new}`")
@@ -45,12 +53,22 @@ def _with_path(line: list[str], old: str, new: str) -> list[str]:
     return [*new.split(), *line[length:]] if line[:length] == old.split() else line
 
 
-def _with_option(line: list[str], path: list[str], old: str, new: str) -> list[str]:
+def _with_option(line: list[str], option: str, new: str) -> list[str]:
+    *path, old = option.split()
     if line[: len(path)] != path:
         return line
     end = line.index("--") if "--" in line else len(line)
-    renamed = [
-        new + word.removeprefix(old) if word == old or word.startswith(f"{old}=") else word
-        for word in line[:end]
-    ]
+    renamed = list[str]()
+    for word in line[:end]:
+        if renamed[-1:] == [new] and line[len(renamed) - 1] == old:
+            renamed.append(_with_unit(word, option))
+        elif word == old or word.startswith(f"{old}="):
+            _, sign, value = word.partition("=")
+            renamed.append(new + sign + _with_unit(value, option))
+        else:
+            renamed.append(word)
     return [*renamed, *line[end:]]
+
+
+def _with_unit(value: str, option: str) -> str:
+    return value + UNITS.get(option, "") if value[-1:].isdigit() else value

@@ -1,4 +1,4 @@
-"""Moments as people type them: `2026-03-01T09:15:00Z`, `09:15`, `10m` ago.
+"""Moments as people type them: `2026-03-01T09:15:00Z`, `09:15`, `1h30m` ago.
 
 Everything that `esctl` and the nodes print is in UTC, so what is typed without an offset is UTC too. Never
 reads a clock: the caller says what the time is. Called by `esctl logs`, `timeline` and `audit`.
@@ -9,19 +9,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from esctl.errors import InvalidTime
+from esctl.ui.duration import with_units
 
-_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h|d)(?: ago)?")
-_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?")
 
 
 def moment(text: str, now: datetime) -> datetime:
     """The moment in UTC. A time of day is the last one that has been; raises `InvalidTime`."""
     words = text.strip()
-    ago = _AGO.fullmatch(words)
+    ago_ms = with_units(words.removesuffix(" ago"))
     try:
-        if ago is not None:
-            return now - timedelta(seconds=float(ago[1]) * _SECONDS[ago[2]])
+        if ago_ms is not None:
+            return now - timedelta(milliseconds=ago_ms)
         if _CLOCK.fullmatch(words):
             return _last(time.fromisoformat(words.zfill(len(words) + (words[1] == ":"))), now)
         given = datetime.fromisoformat(words)

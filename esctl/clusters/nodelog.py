@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+from esnode.config import LOG_LEVELS
+
 RAW: Final = "raw"
 """The event of a line that was no JSON object."""
 MAX_TAIL_BYTES: Final = 64 * 1024
@@ -141,7 +142,7 @@ def merge(logs: Iterable[Iterator[LogLine]]) -> Iterator[LogLine]:
 
 def at_least(level: str, line: LogLine) -> bool:
     """Is the line of this level or a graver one? Unknown levels always are."""
-    return line.level not in LEVELS or LEVELS.index(line.level) >= LEVELS.index(level)
+    return line.level not in LOG_LEVELS or LOG_LEVELS.index(line.level) >= LOG_LEVELS.index(level)
 
 
 class Follower:

@@ -16,6 +16,7 @@ from esctl.clusters import state
 from esctl.errors import AuditBroken, Inconclusive, NoCluster, SeveralClusters
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esctl.ui.values import Count, ErrorCode, FilePath, Seconds
 
 app = new_typer()
@@ -124,7 +125,7 @@ def _outcome(entry: Entry) -> Cell:
     if entry.exit_code is None:
         return Cell("not noted: killed, or it runs still", Tone.WARN)
     if entry.exit_code == Exit.OK:
-        return Cell(f"done in {entry.seconds or 0:.1f} s", Tone.GOOD)
+        return Cell(f"done in {duration(entry.seconds or 0)}", Tone.GOOD)
     return Cell(f"exit {entry.exit_code} {entry.error or ''}".rstrip(), Tone.BAD)
 
 

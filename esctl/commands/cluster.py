@@ -7,7 +7,7 @@ wants the name for that. Nodes run on when `esctl` has ended.
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from esctl.cli.arguments import (
     UpkeepTimeout,
     Yes,
 )
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
@@ -37,7 +38,9 @@ from esctl.errors import (
 )
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esctl.ui.values import BackendName
+from esnode.config import LogLevel
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def up(
     ] = "process",
     base_port: BasePort = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
+        LogLevel,
         typer.Option("--log-level", help="Lowest level that is logged"),
     ] = "info",
     faults: Annotated[
@@ -372,9 +375,7 @@ def ls(run: Invocation) -> "Answer[ClustersAnswer]":
 def wait(
     run: Invocation,
     name: ClusterArgument = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after this time")
-    ] = 30.0,
+    timeout: Annotated[float, duration_option("--timeout", "Give up after this time")] = 30.0,
 ) -> "Answer[LeaderlessAnswer | WaitAnswer]":
     """Wait until the cluster has a leader"""
     from esctl.query.leader import wait_for_leader  # loaded late: it brings trio
@@ -472,7 +473,7 @@ def _stop(
             forced = run.trio(lambda: backend.stop(cluster, live, timeout_s))
     if forced:
         run.terminal.warn(
-            f"nodes {forced} did not end within {timeout_s:g} s and were killed; acked events are safe"
+            f"nodes {forced} did not end within {duration(timeout_s)} and were killed; acked events are safe"
         )
     stopped = Line(f"cluster {cluster.name} is stopped; its data stays in {cluster.data_dir}")
     data: StoppedAnswer = {"name": cluster.name, "nodes": live, "quorum": quorum, "killed": forced}

@@ -1,11 +1,12 @@
 """`esctl consume`: events in the order of their offsets, to the end of the log or on and on."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
-from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.cli.invocation import MAX_NUMBER, Invocation, command, new_typer
+from esctl.errors import InvalidArgument
 from esctl.exits import exit_of
 from esctl.ui.answer import Tone, Trouble
 from esctl.ui.terminal import Output, Terminal
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from esnode.client import StoredEvent
 
 app = new_typer()
+START: Final = "start"
+END: Final = "end"
 
 
 class EventRecord(TypedDict):
@@ -36,18 +39,29 @@ class ConsumeTally:
         self.next_offset = from_offset
 
 
+def _place(text: str) -> str:
+    """A place in the log, as it is typed. Raises `typer.BadParameter`."""
+    if text in (START, END) or (text.isascii() and text.isdigit() and int(text) <= MAX_NUMBER):
+        return text
+    raise typer.BadParameter(f"{text!r} is no place in the log: write an offset such as 120, start or end.")
+
+
 @command(app, "consume", record=EventRecord)
 def consume(
     run: Invocation,
-    from_offset: Annotated[
-        int | None,
+    place: Annotated[
+        str | None,
         typer.Option(
             "--from",
-            metavar="OFFSET",
-            min=0,
+            metavar="OFFSET|start|end",
+            parser=_place,
             show_default=False,
-            help="First offset; by default, the first event that is kept",
+            help="Where to begin; by default at the start, and with -f at the end",
         ),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", metavar="N", min=1, help="Number of events before the end to begin at"),
     ] = None,
     max_events: Annotated[
         int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
@@ -57,14 +71,21 @@ def consume(
         typer.Option("--node", metavar="ID", min=1, help="Node to read from; what it has may be old"),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print new events as they come, until Ctrl-C")
+        bool, typer.Option("--follow", "-f", help="Go on with new events as they come, until Ctrl-C")
     ] = False,
 ) -> None:
-    """Print events, one per line, from an offset on; by default all that are acked by now"""
+    """Print events, one per line: all that are acked by now, those from an offset on, or the last ones;
+    with --follow those that come from now on, and before them what --from or --last says"""
     from esctl.query.logreading import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    wanted = ReadRequest(from_offset, max_events, follow, cluster.node(node) if node is not None else None)
+    if place is not None and last is not None:
+        raise InvalidArgument("--from and --last both say where to begin", next_step="take one of the two")
+    if place == END or (place is None and last is None and follow):
+        last = 0
+    from_offset = int(place) if place is not None and place.isdigit() else None
+    from_node = cluster.node(node) if node is not None else None
+    wanted = ReadRequest(from_offset, max_events, follow, from_node, last)
     tally = ConsumeTally(from_offset or 0)
     run.on_interrupt(lambda: run.terminal.note(_summary(tally)))
     try:
@@ -92,7 +113,7 @@ async def _print_all(
 
     async with reading(cluster, wanted, stale) as source:
         tally.next_offset = source.begins_at
-        if wanted.from_offset is None and source.begins_at:
+        if wanted.from_offset is None and wanted.last is None and source.begins_at:
             terminal.warn(
                 f"the events before {source.begins_at} are no longer kept; this begins with the first that is"
             )

@@ -5,7 +5,7 @@ from typing import TypedDict
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value, View
-from esctl.ui.formatting import span
+from esctl.ui.formatting import duration
 from esctl.ui.values import Count, NodeId
 
 app = new_typer()
@@ -70,7 +70,7 @@ def dedup(run: Invocation) -> Answer[DedupAnswer]:
                 report.node.id,
                 dedup.get("live_keys"),
                 dedup.get("max_keys"),
-                span(dedup.get("ttl_ms")),
+                duration(ttl_ms / 1000) if (ttl_ms := dedup.get("ttl_ms")) is not None else None,
                 dedup.get("when_full"),
                 Cell(forgotten, Tone.WARN) if forgotten else forgotten,
                 dedup.get("producers"),

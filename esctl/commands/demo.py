@@ -226,8 +226,8 @@ def _flaws(story: "TourStory") -> str:
 def _why_inconclusive(story: "TourStory") -> str:
     if not story.in_mid_stream:
         return "the leader was not killed while events were on their way"
-    if story.audit is not None and story.audit.troubles:
-        return "; ".join(f"node {number}: {why}" for number, why in sorted(story.audit.troubles.items()))
+    if story.reading is not None and story.reading.troubles:
+        return "; ".join(f"node {number}: {why}" for number, why in sorted(story.reading.troubles.items()))
     return f"{story.first.acked:,} and {story.second.acked:,} of {story.total:,} events were acked"
 
 

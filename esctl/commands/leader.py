@@ -11,6 +11,7 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble
+from esctl.ui.formatting import duration
 from esctl.ui.values import Address, NodeId, Seconds
 from esnode.errors import NoQuorum
 
@@ -129,7 +130,7 @@ def transfer(
             OtherLeader.next_step,
         )
         return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
-    text = f"the leadership went from node {old} to node {new} in {seconds * 1000:.0f} ms"
+    text = f"the leadership went from node {old} to node {new} in {duration(seconds)}"
     return Answer(data, [Line(text, Tone.GOOD), Line(f"quorum: {survey.quorum_text}")])
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, NotRequired, TypedDict
+from typing import Annotated, Final, NotRequired, TypedDict
 
 import typer
 
@@ -14,14 +14,14 @@ from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
 from esctl.clusters.nodelog import LogLine
 from esctl.errors import InvalidArgument
-from esctl.observe.logfilter import Filter
+from esctl.observe.logfilter import TONES, Filter
 from esctl.ui.answer import Tone
 from esctl.ui.terminal import Terminal
 from esctl.ui.values import NodeId
+from esnode.config import LogLevel
 
 app = new_typer()
 POLL_S: Final = 0.1
-_TONES: Final = {"warning": Tone.WARN, "error": Tone.BAD, "critical": Tone.BAD, "debug": Tone.DIM}
 
 
 class LogRecord(TypedDict):
@@ -42,7 +42,7 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Print new lines as the nodes write them, until Ctrl-C")
     ] = False,
     level: Annotated[
-        Literal["debug", "info", "warning", "error"],
+        LogLevel,
         typer.Option("--level", help="Lowest level to show"),
     ] = "debug",
     node: Annotated[
@@ -133,7 +133,7 @@ def _print(terminal: Terminal, line: LogLine) -> None:
     if terminal.output == "json":
         terminal.record(line.fields)
         return
-    tone = _TONES.get(line.level, Tone.NORMAL)
+    tone = TONES.get(line.level, Tone.NORMAL)
     text = line.fields["text"] if line.event == nodelog.RAW else line.event
     details = "" if line.event == nodelog.RAW else line.details
     terminal.toned(

@@ -19,7 +19,7 @@ from esctl.clusters.backends.interface import Backend, NodeProcess, RunState
 from esctl.clusters.state import Cluster
 from esctl.errors import CleanUpIncomplete, InvalidArgument
 from esctl.exits import exit_of
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, elapsed
 from esctl.ui.formatting import duration, megabytes
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def ls(run: Invocation) -> "Answer[NodesAnswer]":
             p.node.client,
             p.node.peer,
             megabytes(p.rss_bytes),
-            duration(p.uptime_s),
+            elapsed(p.uptime_s),
         ]
         for p in processes
     ]
@@ -146,7 +146,7 @@ def stop(
         with run.terminal.progress(f"stopping node {number}"):
             forced = run.trio(lambda: backend.stop(cluster, [number], timeout))
         if forced:
-            run.terminal.warn(f"node {number} did not end within {timeout:g} s and was killed")
+            run.terminal.warn(f"node {number} did not end within {duration(timeout)} and was killed")
         return {**head, "pid": pid, "killed": bool(forced)}
 
     return _change(run, number, "stop", go, gives=False, yes=yes, dry_run=dry_run)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble, Value
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import duration, quantity
 from esnode.errors import (
     EventStreamError,
     InvalidEvent,
@@ -64,7 +65,7 @@ def produce(
         typer.Option("--window", metavar="N", min=1, max=MAX_WINDOW, help="Batches in flight at a time"),
     ] = 64,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when an ack takes longer")
+        float, duration_option("--timeout", "Give up when an ack takes longer", low_s=0.1)
     ] = 30.0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Check every line before the first event is sent")
@@ -169,11 +170,11 @@ def watch_for(
         if found.may_fail >= 0:
             leader = found.leader
             state = "nobody leads" if leader is None else f"node {leader.node.id} leads"
-        terminal.warn(f"no ack for {seconds:.1f} s: {state}; giving up after {timeout_s:g} s")
+        terminal.warn(f"no ack for {duration(seconds)}: {state}; giving up after {duration(timeout_s)}")
 
     def recovered(seconds: float) -> None:
         told.clear()
-        terminal.note(f"acks come again, after {seconds:.1f} s; {tally.acked:,} acked")
+        terminal.note(f"acks come again, after {duration(seconds)}; {tally.acked:,} acked")
 
     return Watch(
         acked=acked,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters.state import Cluster
 from esctl.observe.top.answers import TopAnswer, TopRecord
@@ -28,9 +29,7 @@ app = new_typer()
 @command(app, "top", impact="rw", record=TopRecord)
 def top(
     run: Invocation,
-    every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.2, help="Interval between two refreshes")
-    ] = 1.0,
+    every: Annotated[float, duration_option("--every", "Interval between two refreshes", low_s=0.2)] = 1.0,
     once: Annotated[
         bool, typer.Option("--once", help="Observe one interval, print the figures, and exit")
     ] = False,

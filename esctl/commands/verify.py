@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters.backends import backend_named, datadir
 from esctl.errors import Inconclusive, InvalidArgument, VerdictFailed
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import duration, quantity
 from esctl.ui.values import ClusterName, Count, NodeId, Seconds, Verdict
 from esctl.verify.verdict import Flaw
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
-    from esctl.verify.audit import Audit
     from esctl.verify.history import History
+    from esctl.verify.reading import ReadOutcome
     from esctl.verify.verdict import LogVerdict, StoredAgain
 
 app = new_typer()
@@ -112,7 +113,7 @@ class Proof:
 
     cluster: "Cluster"
     expected: Expected
-    audit: "Audit"
+    reading: "ReadOutcome"
     verdict: "LogVerdict"
     seconds: float
     mending: Sequence[str] = ()
@@ -128,8 +129,8 @@ class Proof:
             found.append(
                 f"{quantity(self.expected.malformed, 'line')} of the input could not be read as an event"
             )
-        found += [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
-        if not self.audit.confirmed:
+        found += [f"node {number}: {why}" for number, why in sorted(self.reading.troubles.items())]
+        if not self.reading.confirmed:
             found.append("no majority confirmed where the log ends, so acked events may not be applied yet")
         if self.verdict.unjudged:
             found.append(
@@ -166,7 +167,7 @@ def verify(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Time to wait for nodes that are behind")
+        float, duration_option("--wait", "Time to wait for nodes that are behind")
     ] = DEFAULT_WAIT_S,
     exact: Annotated[
         bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
@@ -184,29 +185,29 @@ def verify(
     cluster = run.cluster()
     begun = time.monotonic()
     history, expected = History(node.id for node in cluster.nodes), Expected(list(inputs or ()))
-    audit = run.trio(lambda: _examine(run, cluster, history, expected, wait))
+    reading = run.trio(lambda: _examine(run, cluster, history, expected, wait))
     with run.terminal.progress("comparing"):
         verdict = history.verdict(exact=exact, strict=strict)
     seconds = time.monotonic() - begun
-    gone = datadir.too_few_logs(cluster, audit.up)
-    return answer_of(Proof(cluster, expected, audit, verdict, seconds, mending_of(cluster, audit), gone))
+    gone = datadir.too_few_logs(cluster, reading.up)
+    return answer_of(Proof(cluster, expected, reading, verdict, seconds, mending_of(cluster, reading), gone))
 
 
-def mending_of(cluster: "Cluster", audit: "Audit") -> list[str]:
+def mending_of(cluster: "Cluster", reading: "ReadOutcome") -> list[str]:
     """A command for each node that did not answer, as far as its process tells what helps."""
     from esctl.query.survey import step_for  # loaded late: it brings trio and the client
 
-    silent = {number for number in audit.troubles if number not in audit.up}
+    silent = {number for number in reading.troubles if number not in reading.up}
     processes = backend_named(cluster.backend).nodes(cluster) if silent else []
     return [step_for(process) for process in processes if process.node.id in silent]
 
 
 async def _examine(
     run: Invocation, cluster: "Cluster", history: "History", expected: Expected, wait_s: float
-) -> "Audit":
+) -> "ReadOutcome":
     from contextlib import ExitStack
 
-    from esctl.verify import audit  # loaded late: it brings trio and the client
+    from esctl.verify import reading  # loaded late: it brings trio and the client
 
     for number, path in enumerate(expected.files):
         await _expect(run, history, expected, number, path)
@@ -215,11 +216,11 @@ async def _examine(
         waiting.enter_context(run.terminal.progress("waiting for every node to have the same events"))
         stack.push(waiting)
 
-        def begin(events: int) -> audit.AuditProgress:
+        def begin(events: int) -> reading.ReadProgress:
             waiting.close()
             return stack.enter_context(run.terminal.progress("reading every node", events, "events"))
 
-        return await audit.audit(cluster, history, wait_s, begin)
+        return await reading.read_logs(cluster, history, wait_s, begin)
 
 
 async def _expect(run: Invocation, history: "History", expected: Expected, number: int, path: str) -> None:
@@ -258,7 +259,7 @@ async def _expect(run: Invocation, history: "History", expected: Expected, numbe
 def answer_of(proof: Proof) -> Answer[VerifyAnswer]:
     """The answer of `esctl verify`."""
     errors: list[Trouble] = []
-    if not proof.audit.up and not proof.verdict.nodes:
+    if not proof.reading.up and not proof.verdict.nodes:
         return Answer(_data(proof), errors=[_nobody(proof)], exit_code=exit_of(Unreachable))
     if proof.exit is Exit.VERDICT_FAILED:
         errors.append(_failure(proof))
@@ -284,14 +285,14 @@ def _look_again(proof: Proof) -> str:
     if proof.expected.flaws:
         return f"esctl verify --input FILE {name}, with a file that holds all the events that were sent"
     inputs = "".join(f" --input {quoted(file)}" for file in proof.expected.files)
-    if proof.nothing_to_compare and not proof.audit.troubles:
+    if proof.nothing_to_compare and not proof.reading.troubles:
         return f"esctl produce FILE {name}; then esctl verify --input FILE {name}"
     if proof.data_is_gone:
         return f"esctl why {name}"
     if proof.mending:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"
-    if proof.audit.troubles or not proof.audit.confirmed:
+    if proof.reading.troubles or not proof.reading.confirmed:
         return f"esctl status {name}; then esctl verify{inputs} --wait 30 {name}"
     if proof.expected.malformed:
         return f"fix the lines that are not events; then esctl verify{inputs} {name}"
@@ -320,18 +321,18 @@ _WORDS: Final[dict[Exit, Verdict]] = {
 
 
 def _data(proof: Proof) -> VerifyAnswer:
-    verdict, audit = proof.verdict, proof.audit
+    verdict, reading = proof.verdict, proof.reading
     nodes: list[VerifiedNode] = []
     for node in proof.cluster.nodes:
         evidence = verdict.nodes.get(node.id)
         nodes.append(
             {
                 "id": node.id,
-                "up": node.id in audit.up,
+                "up": node.id in reading.up,
                 "first_offset": evidence.first_offset if evidence is not None else None,
                 "next_offset": evidence.next_offset if evidence is not None else None,
                 "hash": evidence.hash if evidence is not None else None,
-                "why": audit.troubles.get(node.id),
+                "why": reading.troubles.get(node.id),
             }
         )
     return {
@@ -349,7 +350,7 @@ def _data(proof: Proof) -> VerifyAnswer:
         "changed": verdict.changed,
         "hashes_equal": verdict.hashes_equal,
         "common_offset": verdict.next_offset,
-        "target_offset": audit.target,
+        "target_offset": reading.target,
         "input": {
             "files": proof.expected.files,
             "lines": proof.expected.lines,
@@ -373,11 +374,11 @@ def _views(proof: Proof) -> list[View]:
     verdict = proof.verdict
     rows: list[list[Value]] = []
     for node in proof.cluster.nodes:
-        evidence, why = verdict.nodes.get(node.id), proof.audit.troubles.get(node.id)
+        evidence, why = verdict.nodes.get(node.id), proof.reading.troubles.get(node.id)
         state = (
             Cell("ok", Tone.GOOD)
             if why is None
-            else Cell("behind" if node.id in proof.audit.up else "down", Tone.WARN)
+            else Cell("behind" if node.id in proof.reading.up else "down", Tone.WARN)
         )
         if evidence is None:
             rows.append([node.id, state, None, None, None])
@@ -402,7 +403,7 @@ def _views(proof: Proof) -> list[View]:
     pairs += [
         ("changed", _count(verdict.changed)),
         ("hashes equal", Cell(verdict.hashes_equal, Tone.GOOD if verdict.hashes_equal else Tone.BAD)),
-        ("read and compared in", f"{proof.seconds:.1f} s"),
+        ("read and compared in", duration(proof.seconds)),
         ("verdict", Cell(word, tone)),
     ]
     views: list[View] = [
@@ -421,7 +422,7 @@ def _count(number: int) -> Cell:
 
 
 def _again_text(one: "StoredAgain") -> str:
-    minutes = f"{one.after_ms / 60_000:,.1f} minutes of log time later"
+    minutes = f"{duration(one.after_ms / 1000)} of log time later"
     return f"stored again: the event at offset {one.offset} is also at offset {one.earlier_offset}, {minutes}"
 
 

@@ -2,7 +2,7 @@
 
 Pure. One command has one id on all nodes; where it needs several faults on one node, their ids begin with it
 and a dot: it is healed as one. A cut is ordered at both of its ends: a node that restarts has forgotten
-its own. Also reads durations, shares, rates and links as people type them. Called by `esctl fault`.
+its own. Also reads leases, shares, rates and links as people type them. Called by `esctl fault`.
 """
 
 import re
@@ -13,14 +13,14 @@ from typing import Final, Literal, TypedDict
 
 from esctl.errors import InvalidArgument
 from esctl.faults.partitionshapes import Cut, between, listed
+from esctl.ui.duration import milliseconds
+from esctl.ui.formatting import typed
 from esctl.ui.values import NodeId
 from esnode import limits
 from esnode.faults import PARAMETERS, Kind
 
 MIN_JUMP_MS: Final = 1_000
 """A smaller jump could not be told from the time that a question takes."""
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, None: 1000}
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
 _SCALE: Final = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -161,35 +161,33 @@ def kinds_of(
 
 def lease_of(text: str) -> int:
     """A lease in milliseconds, within what a node takes."""
-    lease_ms = milliseconds(text)
+    lease_ms = _milliseconds(text)
     if not limits.MIN_FAULT_LEASE_MS <= lease_ms <= limits.MAX_FAULT_LEASE_MS:
         low, high = limits.MIN_FAULT_LEASE_MS, limits.MAX_FAULT_LEASE_MS // 60_000
-        raise _unusable(f"a lease of {text} is not from {low} ms to {high} minutes")
+        raise _unusable(f"a lease of {text} is not from {low}ms to {high}m")
     return lease_ms
 
 
 def delay_of(text: str) -> int:
     """A delay in milliseconds, within what a node takes."""
-    delay_ms = milliseconds(text)
+    delay_ms = _milliseconds(text)
     if delay_ms > limits.MAX_FAULT_DELAY_MS:
-        raise _unusable(f"a delay of {text} is over {limits.MAX_FAULT_DELAY_MS / 1000:g} s")
+        raise _unusable(f"a delay of {text} is over {typed(limits.MAX_FAULT_DELAY_MS)}")
     return delay_ms
 
 
-def milliseconds(text: str) -> int:
-    """`500ms`, `10s`, `2m`, `1h`; a bare number is seconds."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise _unusable(f"{text!r} is no duration: write 500ms, 10s or 2m")
-    return round(float(match[1]) * _UNIT_MS[match[2]])
+def shift_ms(text: str, plain: str = "s") -> int:
+    """`+2h` or `-50ms` in milliseconds; a number alone counts the unit `plain`."""
+    word = text.strip()
+    return _milliseconds(word.lstrip("+-"), plain) * (-1 if word.startswith("-") else 1)
 
 
 def jump_of(text: str) -> int:
     """`+2h` or `-30m` in milliseconds, within what a node takes."""
-    by_ms = milliseconds(text.strip().lstrip("+-")) * (-1 if text.strip().startswith("-") else 1)
+    by_ms = shift_ms(text)
     if not MIN_JUMP_MS <= abs(by_ms) <= limits.MAX_FAULT_JUMP_MS:
         days = limits.MAX_FAULT_JUMP_MS // 86_400_000
-        raise _unusable(f"a jump of {text} is not from {MIN_JUMP_MS} ms to {days} days, forward or back")
+        raise _unusable(f"a jump of {text} is not from {typed(MIN_JUMP_MS)} to {days}d, forward or back")
     return by_ms
 
 
@@ -197,7 +195,7 @@ def drift_of(rate: int) -> int:
     """Milliseconds a second, within what a node takes."""
     span = PARAMETERS[Kind.DRIFT]["permille"]
     if not rate or not span.low <= rate <= span.high:
-        raise _unusable(f"a drift of {rate} ms a second is not from {span.low} to {span.high}, or none")
+        raise _unusable(f"a drift of {rate}ms a second is not from {span.low}ms to {span.high}ms, or none")
     return rate
 
 
@@ -218,6 +216,13 @@ def bytes_per_s(text: str) -> int:
     if match is None or not (rate := round(float(match[1]) * _SCALE[match[2].lower()])):
         raise _unusable(f"{text!r} is no rate: write 50k or 2M, in bytes a second")
     return rate
+
+
+def _milliseconds(text: str, plain: str = "s") -> int:
+    try:
+        return round(milliseconds(text, plain))
+    except InvalidArgument as error:
+        raise _unusable(str(error)) from None
 
 
 def _unusable(why: str) -> InvalidArgument:

@@ -7,9 +7,14 @@ seen, so that a kind that nobody writes can be answered with those that somebody
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Final
 
 from esctl.clusters import nodelog
 from esctl.clusters.nodelog import LogLine
+from esctl.ui.answer import Tone
+
+TONES: Final = {"warning": Tone.WARN, "error": Tone.BAD, "critical": Tone.BAD, "debug": Tone.DIM}
+"""By level; the others have the normal one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ import trio
 
 from esctl.errors import FaultNotFound, NotConfirmed
 from esctl.exits import Exit
-from esctl.faults import nodeorders
 from esctl.playbook.execution import MOST_OUTPUT, Executor, Reply
 from esctl.playbook.prepared import PreparedAction
 from esctl.playbook.schema import Action, ActionKind
+from esctl.ui.duration import milliseconds
+from esctl.ui.formatting import duration
 
 REACHABLE: Final = ("http://", "https://")
 
@@ -61,7 +62,7 @@ class Actor:
                 return await self._commands(prepared, timeout_s)
             case ActionKind.WAIT:
                 if "for" in given:
-                    await trio.sleep(nodeorders.milliseconds(str(given["for"])) / 1000)
+                    await trio.sleep(milliseconds(str(given["for"])) / 1000)
             case ActionKind.NOTE:
                 self.note(step, str(given["text"]))
             case ActionKind.APPROVE:
@@ -124,7 +125,7 @@ async def _http(given: Mapping[str, Any], timeout_s: float) -> Done:
             return Done(f"{url}: {error}", {"exit": int(Exit.UNREACHABLE)})
         why = "" if status == wanted else f"{url} answers {status}, not {wanted}"
         return Done(why, {"status": status, "body": text, "exit": int(Exit.OK if not why else Exit.ERROR)})
-    return Done(f"{url} gives no answer within {timeout_s:.0f} s", {"exit": int(Exit.TIMEOUT)})
+    return Done(f"{url} gives no answer within {duration(timeout_s)}", {"exit": int(Exit.TIMEOUT)})
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from esctl.bench.ledger import SampleData
 from esctl.playbook.lintrules import LintFindingData
-from esctl.playbook.progress import AuditDoubts, AuditFacts, RunPlaybook, RunStep, RunVerdict
+from esctl.playbook.progress import ExactlyOnceDoubts, ExactlyOnceFacts, RunPlaybook, RunStep, RunVerdict
 from esctl.playbook.schema import ActionKind, Impact, InputType, OnBreach, OnFail, Risk
 from esctl.ui.plain import Nothing
 from esctl.ui.values import ClusterName, Count, FilePath, NodeId, Seconds, UnixTime
@@ -82,7 +82,7 @@ class RunData(TypedDict):
     steps: list[RunStep]
     captured: Annotated[dict[str, Any], "By name"]
     guards: list[RunGuard]
-    audit: AuditFacts | AuditDoubts | None
+    audit: ExactlyOnceFacts | ExactlyOnceDoubts | None
     notes: list[RunNote]
     answers: Annotated[dict[str, str], "What a person answered, by step"]
     left: Annotated[list[str], "What to type for what could not be undone"]

@@ -21,6 +21,7 @@ from esctl.cli.invocation import SHARED_WORDS
 from esctl.exits import Exit
 from esctl.playbook.commandline import consenting
 from esctl.playbook.commands import typed
+from esctl.ui.formatting import duration
 
 STOP_S: Final = 8.0
 """From Ctrl-C to the kill: a command cleans up in less."""
@@ -96,7 +97,7 @@ class ChildProcesses:
                 deliver_cancel=_stop,
             )
             return reply_of(done.returncode, done.stdout, done.stderr)
-        what = f"{self.typed(words)} was not done within {timeout_s:.0f} s"
+        what = f"{self.typed(words)} was not done within {duration(timeout_s)}"
         return Reply(Exit.TIMEOUT, errors=[{"code": "", "message": what, "cause": ""}])
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Never
 
-from esctl.playbook.duration import Duration
+from esctl.errors import InvalidArgument
 from esctl.playbook.schema import Scalar
 from esctl.playbookerrors import InvalidExpression
+from esctl.ui.duration import Duration
 
 MAX_LENGTH: Final = 1000
 """Characters of an expression."""
@@ -27,7 +28,7 @@ MAX_DIGITS: Final = 18
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
-      (?P<number>-?\d+(?:\.\d+)?(?:ms|s|m)?(?![\w.]))
+      (?P<number>-?\d+(?:\.\d+)?(?:[a-z]+(?:\d+(?:\.\d+)?[a-z]+)*)?(?![\w.]))
     | (?P<text>'(?:[^'\\]|\\['\\])*')
     | (?P<path>[A-Za-z_][\w-]*(?:\.[\w-]+)*)
     | (?P<more>(?:\.[\w-]+)+)
@@ -261,12 +262,15 @@ class _Parser:
         return ListOf(tuple(items))
 
     def _number(self, token: _Token) -> Node:
-        digits = token.text.lstrip("-").rstrip("ms")
-        if len(digits) > MAX_DIGITS:
+        unsigned = token.text.lstrip("-")
+        if any(len(digits) > MAX_DIGITS for digits in re.findall(r"[\d.]+", unsigned)):
             raise self._error(f"a number of more than {MAX_DIGITS} digits", token.column)
-        if token.text[-1] in "ms":
-            sign = -1 if token.text.startswith("-") else 1
-            return Literal(Duration(sign * Duration.parse(token.text.lstrip("-"))))
+        if not token.text[-1].isdigit():
+            sign = -1 if unsigned != token.text else 1
+            try:
+                return Literal(Duration(sign * Duration.parse(unsigned)))
+            except InvalidArgument as error:
+                raise self._error(str(error), token.column) from None
         return Literal(float(token.text) if "." in token.text else int(token.text))
 
     def _path(self, token: _Token) -> Node:

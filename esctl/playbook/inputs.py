@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from esctl.errors import InvalidArgument
-from esctl.playbook.duration import Duration
 from esctl.playbook.schema import Input, InputType, Playbook, Scalar
 from esctl.playbookerrors import InvalidInput
+from esctl.ui.duration import Duration
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 

@@ -13,12 +13,12 @@ from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, impact, lintnames, template
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
 from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step
 from esctl.playbook.stepkinds import NESTING, ONE_OFF, READ_ONLY
 from esctl.playbookerrors import NotEvaluable
+from esctl.ui.duration import Duration
 
 _SAMPLES: Final = {
     InputType.NODE: 1,
@@ -53,7 +53,7 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
     faults = [place for place, step in enumerate(steps) if step.action.kind is ActionKind.FAULT]
     if faults and not any(_audits(step) for step in steps[faults[-1] + 1 :]):
         yield LintFinding.of(
-            "audit-missing",
+            "verify-missing",
             steps[faults[-1]].id,
             "after the last fault nothing proves that no event was lost or doubled",
             "end with an `assert` step that expects `verify.acked_lost == 0`, `verify.duplicates == 0` and"

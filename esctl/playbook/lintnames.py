@@ -154,7 +154,7 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
             and step.action.kind is not ActionKind.ASSERT
         ):
             yield LintFinding.of(
-                "audit-elsewhere",
+                "verify-elsewhere",
                 step.id,
                 f"`{text}` reads every node's log, in a {step.action.kind} step",
                 "make it an `assert` step",

@@ -1,5 +1,5 @@
 """One page of HTML about a run of a playbook: the verdict, the latency over time with the steps on the same
-axis, the steps, the guards, the audit.
+axis, the steps, the guards, the exactly-once check.
 
 Every text may come from anybody: it goes through `esctl/ui/html/markup.py` and is text. The page loads
 nothing. Pure. Called by `esctl playbook report`.
@@ -11,9 +11,9 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import thin
-from esctl.playbook.report import audit_lines, clock, load_lines, seconds_in
+from esctl.playbook.report import clock, exactly_once_lines, load_lines, seconds_in
 from esctl.ui.axis import Axis, axis
-from esctl.ui.formatting import number
+from esctl.ui.formatting import duration, number
 from esctl.ui.html import page as html
 from esctl.ui.html.lanes import BarRow, bar, curve, drawing, level, rule
 from esctl.ui.html.markup import add, element
@@ -41,8 +41,8 @@ def page(run: Mapping[str, Any]) -> str:
     add(body, element("h2", "Timeline"), timeline(run))
     add(body, element("h2", "Steps"), element("div", _steps(run), class_="wide"))
     if run["audit"]:
-        lines = (line.removeprefix("- ") for line in audit_lines(run["audit"]))
-        add(body, element("h2", "Audit"), element("ul", *(element("li", line) for line in lines)))
+        lines = (line.removeprefix("- ") for line in exactly_once_lines(run["audit"]))
+        add(body, element("h2", "Exactly once"), element("ul", *(element("li", line) for line in lines)))
     if run["guards"]:
         add(body, element("h2", "Guards"), *(_guard(run, guard) for guard in run["guards"]))
     if run["loads"]:
@@ -65,7 +65,7 @@ def _about(run: Mapping[str, Any]) -> Element:
         "playbook": f"{book['id']} {book['version']}",
         "cluster": run["cluster"],
         "begun": clock(run["begun"]),
-        "took": f"{run['seconds']:.1f} s",
+        "took": duration(run["seconds"]),
         **{f"input {name}": str(value) for name, value in run["inputs"].items()},
     }
     listed = element("dl")
@@ -80,7 +80,7 @@ def _steps(run: Mapping[str, Any]) -> Element:
     for step in run["steps"]:
         told = [str(text) for text in (step["title"], *step["commands"], step["why"]) if text]
         begun = seconds_in(run, step["begun"]) if step["begun"] is not None else "-"
-        took = f"{step['seconds']:.1f} s" if step["seconds"] is not None else "-"
+        took = duration(step["seconds"]) if step["seconds"] is not None else "-"
         cells = [
             element("td", step["step"]),
             element("td", step["state"], class_=_TONES.get(step["state"])),
@@ -206,5 +206,5 @@ def _plot(
 def _bar(step: Mapping[str, Any], begun: float, along: Axis) -> Element:
     start, seconds = step["begun"] - begun, step["seconds"] or 0.0
     kind = _CLASSES.get("fault" if step["kind"] == "fault" else step["state"], "band")
-    told = f"{step['step']}: {step['state']}, {seconds:.1f} s"
+    told = f"{step['step']}: {step['state']}, {duration(seconds)}"
     return bar(along.place(start), along.place(start + seconds), kind, told)

@@ -9,12 +9,15 @@ loading of commands. Called by `stepkinds.py` and `commands.py`.
 import enum
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
+from esctl.cli import oldwords
 from esctl.cli.arguments import DryRun, Yes, words_of
+from esctl.cli.durationoption import METAVAR, Reader
 from esctl.playbook import commandline
+from esctl.ui.duration import Duration
 
 
 class Takes(enum.StrEnum):
@@ -43,11 +46,13 @@ class Argument:
     required: bool = False
     choices: tuple[str, ...] = ()
     option: str = ""
+    plain: str = ""
+    """The unit of a number alone, where a duration may be one."""
 
 
 _SET_BY_THE_RUN: Final = frozenset({"--id", *words_of(Yes), *words_of(DryRun)})
 """What the run says of itself: the fault's name, that a person has agreed, and that it is meant."""
-_BY_METAVAR: Final = {"TIME": Takes.DURATION, "SHARE": Takes.SHARE, "BYTES": Takes.RATE}
+_BY_METAVAR: Final = {METAVAR: Takes.DURATION, "SHARE": Takes.SHARE, "BYTES": Takes.RATE}
 """What a text is, by the word that the command's help has for it."""
 _NODE_METAVARS: Final = ("ID", "NODE")
 
@@ -60,7 +65,14 @@ def arguments(path: tuple[str, ...]) -> Mapping[str, Argument]:
     takes = command.callback.declared.takes
     own = [one for one in command.params if one.name in takes and not _SET_BY_THE_RUN.intersection(one.opts)]
     own.sort(key=lambda one: one.param_type_name != "argument")
-    return dict(_argument(one, takes[one.name]) for one in own)
+    table = dict(_argument(one, takes[one.name]) for one in own)
+    for old, new in oldwords.OLD_TO_NEW.items():
+        if old.startswith(f"{' '.join(path)} --"):
+            now = table[_name_of(new.split()[-1])]
+            meaning = f"the same as `{_name_of(now.option)}`, in this version only"
+            plain = oldwords.UNITS.get(old, now.plain)
+            table[_name_of(old.split()[-1])] = replace(now, meaning=meaning, required=False, plain=plain)
+    return table
 
 
 def with_option(group: str, option: str) -> tuple[str, ...]:
@@ -79,7 +91,8 @@ def words(path: tuple[str, ...], given: Mapping[str, Any]) -> list[str]:
         if argument.option:
             said.append(argument.option)
         if value is not True:
-            said.append(str(value))
+            number = isinstance(value, int | float) and not isinstance(value, Duration)
+            said.append(f"{value}{argument.plain}" if number else str(value))
     return said
 
 
@@ -90,13 +103,21 @@ def _argument(parameter: Any, annotation: Any) -> tuple[str, Argument]:
     if parameter.param_type_name == "option":
         option = [one for one in parameter.opts if one.startswith("--")][-1]
     takes = _takes(kind, (parameter.metavar or "").strip("[]"))
+    reader = getattr(parameter.type, "func", None)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         choices = tuple(kind)
     help_text = parameter.help or ""
     return (
         _name_of(option) if option else parameter.name,
-        Argument(takes, help_text, parameter.required, tuple(map(str, choices)), option),
+        Argument(
+            takes,
+            help_text,
+            parameter.required,
+            tuple(map(str, choices)),
+            option,
+            plain=reader.plain if isinstance(reader, Reader) else "",
+        ),
     )
 
 
@@ -115,6 +136,8 @@ def _takes(kind: Any, metavar: str) -> Takes:
         return Takes.BOOL
     if kind is int:
         return Takes.NODE if metavar in _NODE_METAVARS else Takes.INT
-    if kind is float:
+    if kind is float and metavar != METAVAR:
         return Takes.NUMBER
+    if kind is float:
+        return Takes.DURATION
     return _BY_METAVAR.get(metavar, Takes.TEXT) if kind is str else Takes.TEXT

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from esctl.playbook import clustervalues, expression, nesting, template
 from esctl.playbook.commands import command_of, shown
-from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast, Outlook
 from esctl.playbook.schema import Action, ActionKind, InputType, Playbook, Scalar, Step
 from esctl.playbook.stepkinds import NESTING
 from esctl.playbookerrors import InvalidPlan, NotEvaluable
+from esctl.ui.duration import Duration
 
 if TYPE_CHECKING:
     from esctl.playbook.answers import FingerprintData, PlanAnswer, PlannedStepData

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl.clusters.state import write_atomically
-from esctl.playbook.duration import Duration
 from esctl.playbook.plan import SECRET
 from esctl.playbook.schema import (
     Action,
@@ -30,6 +29,7 @@ from esctl.playbook.schema import (
     Step,
 )
 from esctl.playbookerrors import RunUnreadable
+from esctl.ui.duration import Duration
 
 FILE: Final = "playbook.json"
 _NO_LONGER: Final = ("needs", "skip_if")

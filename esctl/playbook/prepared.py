@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from esctl.faults import nodeorders
 from esctl.playbook import stepkinds
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
 from esctl.playbook.progress import EVERY_FAULT
 from esctl.playbook.schema import Action, ActionKind, Impact, Step
 from esctl.playbookerrors import InvalidPlaybook
+from esctl.ui.duration import Duration, milliseconds
 
 LEAST_LEFT_MS: Final = 1000
 """With less than this left of the run, nothing that needs a lease is begun."""
@@ -93,7 +92,7 @@ def _fault(action: Action, step: str, known: Circumstances) -> PreparedAction:
     if known.left_ms < LEAST_LEFT_MS:
         raise InvalidPlaybook("max_duration is as good as over, so that no fault may be set any more")
     lease = action.arguments.get("lease", Duration(DEFAULT_LEASE_MS))
-    asked_ms = nodeorders.milliseconds(lease) if isinstance(lease, str) else int(lease)
+    asked_ms = round(milliseconds(lease)) if isinstance(lease, str) else int(lease)
     given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]
@@ -111,9 +110,10 @@ def _heal(action: Action, known: Circumstances) -> PreparedAction:
 
 def _load(action: Action, step: str, known: Circumstances) -> PreparedAction:
     name = str(action.arguments.get("name", step))
-    left_s = known.left_ms / 1000
-    seconds = min(float(action.arguments.get("seconds", left_s)), left_s)
-    given = {**action.arguments, "name": name, "seconds": round(max(1.0, seconds), 1)}
+    given = {**action.arguments, "name": name}
+    asked = given.pop("seconds", given.get("duration", f"{known.left_ms}ms"))  # `seconds` is the old word
+    lasts_ms = max(1000.0, min(milliseconds(str(asked)), known.left_ms))
+    given["duration"] = Duration(round(lasts_ms))
     words = [*command_of(Action(action.kind, given)), "--into", known.load_directory(name)]
     return PreparedAction(Action(action.kind, given), (tuple(words),), temporary=True, loads=(name,))
 

@@ -76,8 +76,8 @@ class RunStep(TypedDict):
     undo_why: str
 
 
-class AuditDoubts(TypedDict):
-    """What an audit read; with doubts and without flaws it says no more."""
+class ExactlyOnceDoubts(TypedDict):
+    """What an exactly-once check read; with doubts and without flaws it says no more."""
 
     conclusive: bool
     doubts: list[str]
@@ -87,8 +87,8 @@ class AuditDoubts(TypedDict):
     flaws: list[str]
 
 
-class AuditFacts(AuditDoubts):
-    """What an audit found."""
+class ExactlyOnceFacts(ExactlyOnceDoubts):
+    """What an exactly-once check found."""
 
     passed: bool
     acked_lost: Count
@@ -188,8 +188,8 @@ class RunProgress:
     answers: dict[str, str] = field(default_factory=dict)
     """What a person answered, by step."""
     notes: list[tuple[float, str, str]] = field(default_factory=list)
-    audit: AuditFacts | AuditDoubts | None = None
-    """What the newest audit found."""
+    exactly_once: ExactlyOnceFacts | ExactlyOnceDoubts | None = None
+    """What the newest exactly-once check found."""
     verdict: RunVerdict | None = None
     why: str = ""
     sessions: list[list[Any]] = field(default_factory=list)
@@ -252,7 +252,7 @@ class RunProgress:
             case "foreach":
                 self.rounds[event["step"]] = list(event["over"])
             case "audit":
-                self.audit = event["facts"]
+                self.exactly_once = event["facts"]
             case "asked":
                 self.answers[event["step"]] = event["answer"]
             case "note":

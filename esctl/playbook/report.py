@@ -13,6 +13,7 @@ from esctl.bench import ledger
 from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undo import left_over
+from esctl.ui.formatting import duration
 from esctl.ui.plain import Nothing
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def document_of(progress: RunProgress, directory: Path) -> "RunAnswer":
             }
             for guard in progress.guards.values()
         ],
-        "audit": progress.audit,
+        "audit": progress.exactly_once,
         "notes": [{"at": at, "step": step, "text": text} for at, step, text in progress.notes],
         "answers": dict(progress.answers),
         "loads": [_load(path) for path in loads_of(directory)],
@@ -100,7 +101,7 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"- run `{run['run']}`{' (a rehearsal)' if run['rehearsal'] else ''}"
     yield f"- playbook `{book['id']}` {book['version']}, SHA-256 `{book['digest'][:16]}`"
-    yield f"- cluster `{run['cluster']}`, begun {clock(run['begun'])}, {run['seconds']:.1f} s"
+    yield f"- cluster `{run['cluster']}`, begun {clock(run['begun'])}, {duration(run['seconds'])}"
     if run["inputs"]:
         yield f"- inputs: {', '.join(f'`{name}` = `{value}`' for name, value in run['inputs'].items())}"
     if run["left"]:
@@ -110,7 +111,7 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
         seconds = "" if step["seconds"] is None else f"{step['seconds']:.1f}"
         yield f"| {step['step']} | {step['state']} | {seconds} | {_told(step)} |"
     if run["audit"]:
-        yield from ("", "## Audit", "", *audit_lines(run["audit"]))
+        yield from ("", "## Exactly once", "", *exactly_once_lines(run["audit"]))
     if run["guards"]:
         yield from ("", "## Guards", "")
         for guard in run["guards"]:
@@ -127,17 +128,17 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"- {seconds_in(run, one['at'])}: {_plain(one['text'])}" for one in run["notes"])
 
 
-def audit_lines(audit: Mapping[str, Any]) -> list[str]:
-    """What the audit found, a line each."""
-    if "passed" not in audit:
-        return [f"- inconclusive: {_plain('; '.join(audit.get('doubts', ())))}"]
+def exactly_once_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What the exactly-once check found, a line each."""
+    if "passed" not in facts:
+        return [f"- inconclusive: {_plain('; '.join(facts.get('doubts', ())))}"]
     words = {True: "yes", False: "no"}
     lines = [
-        f"- {label}: {words.get(audit[name], audit[name]) if isinstance(audit[name], bool) else audit[name]}"
+        f"- {label}: {words.get(facts[name], facts[name]) if isinstance(facts[name], bool) else facts[name]}"
         for name, label in _FIGURES.items()
-        if name in audit
+        if name in facts
     ]
-    return [*lines, *(f"- {_plain(flaw)}" for flaw in audit.get("flaws", ()))]
+    return [*lines, *(f"- {_plain(flaw)}" for flaw in facts.get("flaws", ()))]
 
 
 def load_lines(load: Mapping[str, Any]) -> Sequence[str]:

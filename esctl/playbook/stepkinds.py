@@ -14,10 +14,10 @@ from typing import Any, Final
 from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, expression, parameters, template
-from esctl.playbook.duration import Duration
 from esctl.playbook.parameters import Argument, Takes
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidExpression, InvalidPlaybook, NotEvaluable
+from esctl.ui.duration import Duration
 
 _QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
 TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
@@ -149,7 +149,8 @@ def _flaw(argument: Argument, value: Any) -> str:
             return ""
     except InvalidExpression as error:
         return str(error)
-    if not _fits(argument.takes, value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not _fits(argument.takes, value) and not (argument.plain and number):
         return f"must be {argument.takes}, not {value!r}"
     if argument.choices and value not in argument.choices:
         near = get_close_matches(value, [str(one) for one in argument.choices], 1)

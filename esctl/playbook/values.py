@@ -12,7 +12,7 @@ from esctl.bench import backgroundloads
 from esctl.clusters import state
 from esctl.errors import ClusterNotFound
 from esctl.faults import leases
-from esctl.playbook import audit, clustervalues
+from esctl.playbook import clustervalues, exactlyonce
 from esctl.query import checkup as checkups
 from esctl.query import survey as surveys
 
@@ -28,7 +28,7 @@ class Values(Protocol):
     async def gather(self, roots: Collection[str], wait_s: float) -> dict[str, Any]:
         """A table for each of the roots that is known here and can be known now.
 
-        `wait_s` is how long the audit may wait for nodes that are behind.
+        `wait_s` is how long the exactly-once check may wait for nodes that are behind.
         """
 
 
@@ -58,7 +58,7 @@ class LiveValues:
             values["status"], values["cluster"] = clustervalues.status(survey), clustervalues.cluster(survey)
             values["faults"] = faults_of(survey)
         if "verify" in roots:
-            values["verify"] = await audit.verify(cluster, loads, wait_s)
+            values["verify"] = await exactlyonce.verify(cluster, loads, wait_s)
         return values
 
 

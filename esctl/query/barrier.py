@@ -1,7 +1,8 @@
 """The end of the log as a majority confirms it: every event acked before the question is before it.
 
 Asks all nodes at once for a linearizable read of nothing; only a leader whose majority still answers can
-reply. Decides how long to go on asking. Called by `status health`, `consume`, `event` and the audit.
+reply. Decides how long to go on asking. Called by `status health`, `consume`, `event` and what
+reads all logs.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import trio
 
 from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
+from esctl.ui.formatting import duration
 from esnode import limits
 from esnode.client import connect_node
 from esnode.errors import EventStreamError, NoQuorum, NotLeader, OperationTimeout, Unreachable
@@ -95,10 +97,10 @@ def _why_not(cluster: Cluster, timeout_s: float, refusals: Sequence[EventStreamE
     helps = f"esctl status health --cluster {cluster.name}"
     silent = len(cluster.nodes) - len(refusals)
     if any(isinstance(error, NotLeader) for error in refusals):
-        return NoQuorum(f"no leader of {cluster.name} answered within {timeout_s:g} s", next_step=helps)
+        return NoQuorum(f"no leader of {cluster.name} answered within {duration(timeout_s)}", next_step=helps)
     if silent or any(isinstance(error, OperationTimeout) for error in refusals):
         return OperationTimeout(
-            f"no majority of {cluster.name} answered within {timeout_s:g} s", next_step=helps
+            f"no majority of {cluster.name} answered within {duration(timeout_s)}", next_step=helps
         )
     reasons = "; ".join(sorted({reason_of(error) for error in refusals}))
     return Unreachable(

@@ -17,6 +17,7 @@ from esctl.clusters.backends import backend_named
 from esctl.clusters.rolechanges import LEADER, RoleChange
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import reason_of
+from esctl.ui.formatting import duration
 from esnode.client import KeyState, connect_node
 from esnode.errors import DamagedRecord, EventStreamError, OffsetOutOfRange
 from esnode.raft.entry import Entry, EntryKind, parse
@@ -59,7 +60,7 @@ async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOU
     found: dict[int, EntryCopy] = {}
 
     async def ask(node: Node) -> None:
-        found[node.id] = EntryCopy(node.id, why=f"no answer in {timeout_s:g} s")
+        found[node.id] = EntryCopy(node.id, why=f"no answer in {duration(timeout_s)}")
         with trio.move_on_after(timeout_s):
             try:
                 found[node.id] = await _copy(cluster, node, offset)

@@ -7,6 +7,7 @@ import trio
 from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
+from esctl.ui.formatting import duration
 from esnode.errors import NoQuorum
 
 KNOWN_AFTER_S: Final = 1.0
@@ -47,6 +48,6 @@ async def wait_for_leader(cluster: Cluster, timeout_s: float, *, unless_known: b
             await trio.sleep(pause_s)  # an election takes some hundred milliseconds
             pause_s = min(2 * pause_s, 0.1)
     raise NoQuorum(
-        f"cluster {cluster.name} has no leader after {timeout_s:g} s",
+        f"cluster {cluster.name} has no leader after {duration(timeout_s)}",
         next_step=f"esctl status --cluster {cluster.name}",
     )

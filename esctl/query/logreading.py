@@ -24,12 +24,14 @@ UNTIL_EVER: Final = limits.MAX_INDEX
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
     """What to read. Without a `from_offset`, from the first event that is kept; `max_events` and `node` are
-    None for no bound and for the cluster."""
+    None for no bound and for the cluster. `last` is how many events before the end to begin at, 0 for the
+    end itself; it goes before `from_offset`."""
 
     from_offset: int | None
     max_events: int | None
     follow: bool
     node: Node | None
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ async def _open(
     """Where to stop, and what to read from."""
     if wanted.node is None:
         confirmed = await confirmed_end(cluster)
-        begin = _begin(cluster, wanted, confirmed.first_offset)
+        begin = _begin(cluster, wanted, confirmed.first_offset, confirmed.next_offset)
         next_offset = confirmed.next_offset
         log = await stack.enter_async_context(connect(cluster.addresses, cluster=cluster.identity))
         source = log.subscribe_batches(begin)
@@ -107,14 +109,16 @@ async def _open(
         answer = await link.read_records(limits.MAX_INDEX, 1)
         next_offset = answer.next_offset
         stale(Staleness(answer.next_offset, answer.silence_ms))
-        begin = _begin(cluster, wanted, answer.first_offset)
+        begin = _begin(cluster, wanted, answer.first_offset, answer.next_offset)
         source = await stack.enter_async_context(link.subscribe_batches(begin))
     end = UNTIL_EVER if wanted.max_events is None else begin + wanted.max_events
     return (end if wanted.follow else min(end, next_offset)), source
 
 
-def _begin(cluster: Cluster, wanted: ReadRequest, first_offset: int) -> int:
+def _begin(cluster: Cluster, wanted: ReadRequest, first_offset: int, next_offset: int) -> int:
     """Where to begin; raises `OffsetOutOfRange` for an offset that was asked for and is cut away."""
+    if wanted.last is not None:
+        return max(first_offset, next_offset - wanted.last)
     if wanted.from_offset is None:
         return first_offset
     if wanted.from_offset < first_offset:

@@ -20,6 +20,7 @@ from esctl.faults import linkcuts
 from esctl.faults.nodeorders import FaultData
 from esctl.query.barrier import reason_of
 from esctl.ui.answer import Trouble
+from esctl.ui.formatting import duration
 from esctl.ui.values import Count
 from esnode.client import connect_node
 from esnode.dataclass import dataclass
@@ -116,7 +117,8 @@ class Report:
     def faults_text(self) -> str:
         """For people."""
         return ", ".join(
-            f"{fault['id']} ({fault['kind']}, {fault['left_ms'] / 1000:.0f} s left)" for fault in self.faults
+            f"{fault['id']} ({fault['kind']}, {duration(fault['left_ms'] / 1000)} left)"
+            for fault in self.faults
         )
 
     @property
@@ -413,7 +415,7 @@ def _silence(process: NodeProcess, timeout_s: float) -> str:
         case RunState.PAUSED:
             return "paused"
         case RunState.RUNNING:
-            return f"runs, no answer in {timeout_s:g} s"
+            return f"runs, no answer in {duration(timeout_s)}"
 
 
 def _checked(cluster: Cluster, process: NodeProcess, status: dict[str, Any]) -> Report:

@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from typing import Generic, TypeVar
 
 from esctl.exits import Exit, exit_of
+from esctl.ui.formatting import duration
 from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError
 
@@ -39,6 +40,13 @@ class Cell:
 
     value: str | float | bool | None
     tone: Tone = Tone.NORMAL
+    piped: str | None = None
+    """What plain text has instead, where that is to have one unit in each row of its column."""
+
+
+def elapsed(seconds: float | None) -> Cell:
+    """A span of time: in its largest units for people, in seconds for a pipe."""
+    return Cell(duration(seconds), piped=None if seconds is None else f"{seconds:.1f} s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ Pure. Called by the commands, by what observes a cluster, by what asks it and by
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, overload
 
-_UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))
+_UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
 
 
 def number(value: float | None) -> str:
@@ -40,22 +40,36 @@ def megabytes(size_bytes: int | None) -> str | None:
     return None if size_bytes is None else f"{size_bytes / 1e6:.0f} MB"
 
 
+@overload
+def duration(seconds: float) -> str: ...
+@overload
+def duration(seconds: float | None) -> str | None: ...
 def duration(seconds: float | None) -> str | None:
-    """The two largest units, for people: a table has to fit in 80 columns."""
+    """For people, in the two largest units: `310 ms`, `5.2 s`, `2 min 5 s`, `1 h 30 min`; None stays None."""
     if seconds is None:
         return None
-    whole = int(seconds)
-    for unit, size, smaller, smaller_size in _UNITS:
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller_size:02}{smaller}"
-    return f"{whole}s"
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if round(seconds, 3) < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    unit, size, smaller, smaller_size = next(each for each in _UNITS if whole >= each[1])
+    rest = whole % size // smaller_size
+    return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
 
 
-def span(milliseconds: int | None) -> str | None:
-    """A time that may be short, with its tenths of a second."""
-    if milliseconds is None:
-        return None
-    if milliseconds < 60_000:
-        return f"{milliseconds / 1000:.1f} s"
-    minutes, rest = divmod(round(milliseconds / 1000), 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+def typed(milliseconds: float) -> str:
+    """Exactly, as an option takes it: `500ms`, `30s`, `1h30m`."""
+    if milliseconds < 0:
+        return f"-{typed(-milliseconds)}"
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds:g}ms"
+    whole_s, rest_ms = divmod(round(milliseconds, 3), 1000)
+    left, text = int(whole_s), ""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        count, left = divmod(left, size)
+        text += f"{count}{unit}" * bool(count)
+    seconds = f"{left + rest_ms / 1000:.6f}".rstrip("0").rstrip(".")
+    return text if text and seconds == "0" else f"{text}{seconds}s"

@@ -1,10 +1,11 @@
-"""Answers for pipes and programs: tab-separated rows for `cut` and `awk`, and one document for JSON.
+"""Answers for pipes and programs: aligned rows for eyes, `cut` and `awk`, and one document for JSON.
 
-Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a stranger put there.
-Pure. Called by `terminal.py`.
+A table has a line of headings, and its cells are padded to the width of their column, with a tabulator
+between them. Decides that a cell of a row holds neither a tabulator nor the end of a line, whatever a
+stranger put there. Pure. Called by `terminal.py`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from esctl.ui import escape
@@ -49,7 +50,7 @@ def envelope(command: str, answer: Answer[Any]) -> Envelope:
 
 
 def lines(view: View) -> Iterator[str]:
-    """Tab-separated lines without headings, made for `cut` and `awk`."""
+    """The lines of a view; cells have a tabulator between them, those of a table headings above them, too."""
     match view:
         case Line():
             yield escape.line("".join(text for text, _ in view.parts))
@@ -57,8 +58,7 @@ def lines(view: View) -> Iterator[str]:
             yield escape.line(title)
             yield from (escape.line("".join(text for text, _ in line)).rstrip() for line in inside)
         case Table():
-            for cells in view.rows:
-                yield row(cells)
+            yield from _aligned([view.columns, *view.rows] if view.rows else [])
         case Fields():
             for name, value in view.pairs:
                 yield row((name, value))
@@ -77,6 +77,14 @@ def lines(view: View) -> Iterator[str]:
                     yield row((name, *span.cells))
 
 
+def _aligned(rows: Sequence[Sequence[Value]]) -> Iterator[str]:
+    texts = [[_plain(cell) for cell in cells] for cells in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for cells in texts:
+        padded = [text.ljust(width) for text, width in zip(cells, widths, strict=True)]
+        yield "\t".join([*padded[:-1], cells[-1]])
+
+
 def row(cells: Iterable[Value]) -> str:
     """One line of cells."""
     return "\t".join(_plain(cell) for cell in cells)
@@ -85,7 +93,7 @@ def row(cells: Iterable[Value]) -> str:
 def _plain(value: Value) -> str:
     if isinstance(value, Lines):
         return " ".join(map(escape.line, value.parts))
-    inner = value.value if isinstance(value, Cell) else value
+    inner = value if not isinstance(value, Cell) else value.value if value.piped is None else value.piped
     return escape.line(
         "-" if inner is None else "yes" if inner is True else "no" if inner is False else str(inner)
     )

@@ -10,6 +10,7 @@ import trio
 
 from esctl.errors import NodeNotBack
 from esctl.query.survey import Survey
+from esctl.ui.formatting import duration
 from esctl.upkeep import readiness
 from esctl.upkeep.operations import NodeOperations
 from esctl.upkeep.readiness import Look
@@ -81,7 +82,7 @@ async def back(look: Look, number: int, timeout_s: float) -> Survey:
         if now <= reached:
             raise NodeNotBack(
                 f"node {number} was started and does not count again; it got no further in"
-                f" {timeout_s:g} s: {found[0].reason}",
+                f" {duration(timeout_s)}: {found[0].reason}",
                 next_step=found[0].next,
             )
         reached = now

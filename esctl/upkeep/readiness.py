@@ -15,6 +15,7 @@ from esctl.clusters.backends.interface import RunState
 from esctl.errors import TooFewNodes
 from esctl.faults import leases
 from esctl.query.survey import Report, Survey
+from esctl.ui.formatting import duration
 
 ROUND_S: Final = 0.1
 """Between two looks; nothing tells when a follower has caught up."""
@@ -94,7 +95,7 @@ async def wait_until_spared(look: Look, number: int, timeout_s: float) -> Survey
     survey, found = await wait_until_counting(look, others, timeout_s)
     if found:
         reasons = "; ".join(each.reason for each in found)
-        waited = "" if any(each.lasting for each in found) else f" after {timeout_s:g} s"
+        waited = "" if any(each.lasting for each in found) else f" after {duration(timeout_s)}"
         raise TooFewNodes(
             f"node {number} of {name} cannot be spared{waited}: {reasons}; it was left alone",
             next_step=next((each.next for each in found if each.lasting), found[0].next),

@@ -16,8 +16,8 @@ from esctl.clusters.state import Cluster
 from esctl.query.survey import Survey
 from esctl.upkeep import drain
 from esctl.upkeep.operations import NodeOperations
-from esctl.verify.audit import AuditProgress, audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadProgress, read_logs
 
 REJOIN: Final = ("--rejoin",)
 """With an empty directory, the node must say of itself that it has lost what it had acked."""
@@ -81,10 +81,10 @@ async def replace(
     return Replaced(pid, old, leader is not None, events, trio.current_time() - begun)
 
 
-async def same_everywhere(cluster: Cluster, wait_s: float, begin: Callable[[int], AuditProgress]) -> Sameness:
+async def same_everywhere(cluster: Cluster, wait_s: float, begin: Callable[[int], ReadProgress]) -> Sameness:
     """Read every node's log and compare; waits up to `wait_s` for nodes that are behind."""
     history = History(node.id for node in cluster.nodes)
-    read = await audit(cluster, history, wait_s, begin)
+    read = await read_logs(cluster, history, wait_s, begin)
     verdict = history.verdict()
     hashes = {number: evidence.hash for number, evidence in verdict.nodes.items()}
     doubts = [f"node {number}: {why}" for number, why in sorted(read.troubles.items())]

@@ -14,6 +14,7 @@ from esctl.errors import CleanUpIncomplete, Inconclusive, VerdictFailed
 from esctl.exits import exit_of
 from esctl.query.survey import Survey
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esctl.upkeep import readiness
 from esctl.upkeep.destruction import Cleared
 from esctl.upkeep.drain import Drained
@@ -78,7 +79,7 @@ def step_line(step: RestartStep, place: int, total: int) -> Line:
     """One node is done."""
     how = ["it handed over first"] * step.led + ["it did not end and was killed"] * step.killed
     told = f" ({'; '.join(how)})" if how else ""
-    return Line(f"{place} of {total}: node {step.id} is back after {step.seconds:.1f} s{told}", Tone.GOOD)
+    return Line(f"{place} of {total}: node {step.id} is back after {duration(step.seconds)}{told}", Tone.GOOD)
 
 
 def rolling_answer(
@@ -181,7 +182,7 @@ def replaced(
     }
     rate = done.events / done.seconds if done.seconds else 0.0
     pairs: list[tuple[str, Value]] = [
-        ("fetched", f"{done.events:,} events in {done.seconds:.1f} s, {rate:,.0f} a second"),
+        ("fetched", f"{done.events:,} events in {duration(done.seconds)}, {rate:,.0f} a second"),
         ("old data", _fate(done, discarded=discarded)),
     ]
     if same is not None:

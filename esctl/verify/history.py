@@ -2,8 +2,8 @@
 
 Takes the raw records of each node as it serves them and believes nothing else: checks each checksum, that
 offsets are dense, that every key is the digest of its event, and hashes keys and events of each node up to
-an offset that all have. Never reads a network or a file and never prints. Called by `esctl/verify/audit.py`,
-which feeds it; `verdict.py` says what it adds up to.
+an offset that all have. Never reads a network or a file and never prints. Called by
+`esctl/verify/reading.py`, which feeds it; `verdict.py` says what it adds up to.
 """
 
 import hashlib

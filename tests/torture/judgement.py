@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from esctl.ui.terminal import Output, Terminal
-from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome, read_logs
 from esctl.verify.verdict import Flaw, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import connect_node
@@ -29,7 +29,7 @@ PAGE_EVENTS = 100_000
 class Judgement:
     """What the logs of all nodes, and those who wrote and read them, say."""
 
-    audit: Audit
+    reading: ReadOutcome
     verdict: LogVerdict
     """The nodes against each other."""
     findings: LogFindings
@@ -57,12 +57,12 @@ class Judgement:
     @property
     def complete(self) -> bool:
         """Was every node read to the end?"""
-        return self.audit.confirmed and not self.audit.troubles
+        return self.reading.confirmed and not self.reading.troubles
 
     def as_data(self) -> dict[str, Any]:
         counts = self.findings.counts
         return {
-            "log_events": self.audit.target,
+            "log_events": self.reading.target,
             "lost": max(self.missing, counts[Flaw.LOST]),
             "twice": max(counts[Flaw.DUPLICATE], self.verdict.duplicates),
             "conflicts": counts[Flaw.OFFSET_CHANGED],
@@ -75,7 +75,7 @@ class Judgement:
                 *(finding.text for finding in (*self.verdict.examples, *self.findings.examples)),
                 *self.file_flaws,
             ],
-            "not_read": self.audit.troubles,
+            "not_read": self.reading.troubles,
         }
 
 
@@ -84,7 +84,7 @@ async def judge(ring: Arena, load: Load, witness: Witness) -> Judgement:
     history = History(ring.numbers)
     silent = Terminal(Output.JSON)
     with silent.progress("") as nobody:
-        outcome = await audit(ring.cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: nobody)
+        outcome = await read_logs(ring.cluster, history, CATCH_UP_TIMEOUT_S, lambda _total: nobody)
     await witness.wait_seen(outcome.target)
     witness.end()
     first_offset, kept = await keys_of(ring, ring.numbers[0])

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from esctl.clusters.state import Cluster
-from esctl.verify.audit import Audit, AuditProgress, audit
 from esctl.verify.history import History
 from esctl.verify.operations import Operations
+from esctl.verify.reading import ReadOutcome, ReadProgress, read_logs
 from esctl.verify.verdict import Flaw, LogFindings, LogVerdict
 
 CATCH_UP_TIMEOUT_S: Final = 60.0
@@ -21,7 +21,7 @@ CATCH_UP_TIMEOUT_S: Final = 60.0
 class DrillOutcome:
     """`findings` hold the client against the log, `verdict` the nodes against each other."""
 
-    audit: Audit
+    reading: ReadOutcome
     verdict: LogVerdict
     findings: LogFindings
 
@@ -48,8 +48,8 @@ class DrillOutcome:
     @property
     def doubts(self) -> Sequence[str]:
         """Why there is not enough to judge by; empty when there is."""
-        found = [f"node {number}: {why}" for number, why in sorted(self.audit.troubles.items())]
-        return found if self.audit.confirmed else [*found, "no majority confirmed where the log ends"]
+        found = [f"node {number}: {why}" for number, why in sorted(self.reading.troubles.items())]
+        return found if self.reading.confirmed else [*found, "no majority confirmed where the log ends"]
 
 
 class LogsReading:
@@ -58,19 +58,19 @@ class LogsReading:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._history = History(node.id for node in cluster.nodes)
-        self._audit = Audit(confirmed=False)
+        self._reading = ReadOutcome(confirmed=False)
 
-    async def read(self, begin: Callable[[int], AuditProgress], wait_s: float = CATCH_UP_TIMEOUT_S) -> None:
+    async def read(self, begin: Callable[[int], ReadProgress], wait_s: float = CATCH_UP_TIMEOUT_S) -> None:
         """Read every node to the end that a majority confirms; waits `wait_s` for those that are behind.
 
         What is acked later than this begins is not among what `judge` may be asked about.
         """
-        self._audit = await audit(self._cluster, self._history, wait_s, begin)
+        self._reading = await read_logs(self._cluster, self._history, wait_s, begin)
 
     def judge(self, operations: Operations) -> DrillOutcome:
         """Hold it all together. Others may have appended to the same log."""
         verdict = self._history.verdict()
-        readable = [number for number in verdict.nodes if number in self._audit.up]
+        readable = [number for number in verdict.nodes if number in self._reading.up]
         findings = LogFindings()
         if readable:
             number = readable[0]
@@ -81,4 +81,4 @@ class LogsReading:
                 may_repeat=self._history.may_repeat(number),
                 exact=False,
             )
-        return DrillOutcome(self._audit, verdict, findings)
+        return DrillOutcome(self._reading, verdict, findings)

@@ -33,6 +33,7 @@ from esctl.errors import (
     NodesAlive,
     PortTaken,
 )
+from esctl.ui.formatting import duration
 from esctl.ui.values import BackendName
 from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.errors import EngineMissing, EventStreamError
@@ -238,7 +239,8 @@ class ProcessBackend:
         logs = f"esctl logs --cluster {cluster.name} --node {node.id}"
         failure: EventStreamError | None = NodeNotReady(
             f"node {node.id} (pid {pid}) runs and did not answer on {node.client} "
-            f"within {timeout_s:g} s; the end of its log:\n{nodelog.tail(node.log, TAIL_LINES, log_end)}",
+            f"within {duration(timeout_s)}; the end of its log:\n"
+            f"{nodelog.tail(node.log, TAIL_LINES, log_end)}",
             next_step=f"{logs}; then: esctl cluster wait {cluster.name}",
         )
 

@@ -1,7 +1,7 @@
 """`esctl bench start`, `ls` and `stop`: a steady load that goes on while the next commands are typed.
 
 It ends by itself when its time is over, so that none is forgotten. What it was told is held against the log
-by a playbook's audit; the load itself is in `esctl/bench/background.py`.
+by a playbook's exactly-once check; the load itself is in `esctl/bench/background.py`.
 """
 
 import re
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.cli.arguments import DryRun
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.errors import InvalidArgument
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, elapsed
+from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
     from esctl.commands.bench.answers import (
@@ -41,7 +43,7 @@ def start(
         float, typer.Option("--rate", metavar="EVENTS", min=1, max=200_000, help="Rate, in events per second")
     ] = 1000.0,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, max=86_400, help="Stop after this time")
+        float, duration_option("--duration", "Stop after this time", low_s=0.1, high_s=86_400)
     ] = 60.0,
     size: Annotated[int, typer.Option("--size", metavar="BYTES", help="Size of an event")] = 100,
     into: Annotated[
@@ -63,7 +65,7 @@ def start(
     cluster = run.cluster()
     plan = backgroundloads.new_plan(name, cluster, rate, seconds, size)
     Generator(plan.run, size, plan.batch)  # raises for a size that no event has
-    what = f"{rate:,.0f} events of {size} bytes a second for {seconds:g} s"
+    what = f"{rate:,.0f} events of {size} bytes a second for {duration(seconds)}"
     if dry_run:
         planned: PlannedLoadAnswer = {
             "cluster": cluster.name, "load": name, "dry_run": True, "rate_per_s": rate,
@@ -114,7 +116,7 @@ def ls(
                 load.name,
                 Cell("under way", Tone.GOOD) if load.running else Cell("over", Tone.DIM),
                 begun,
-                f"{left_s:,.0f} s",
+                elapsed(left_s),
                 f"{plan.rate:,.0f}/s",
                 sample.get("acked", 0),
                 str(load.directory),

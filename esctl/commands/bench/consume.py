@@ -7,6 +7,7 @@ import typer
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.ui.answer import Answer, Fields, Line, Value, View
+from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
     from esctl.bench.consumption import Consumption, Extent
@@ -120,7 +121,7 @@ def answer_of(result: "ConsumeResult", *, plot: bool = False) -> "Answer[Consume
     pairs: list[tuple[str, Value]] = [
         ("read", f"{figures['events'] or 0:,.0f} events from offset {settings['from_offset']} on, {how}"),
         ("from", source),
-        ("took", f"{figures['seconds'] or 0:.2f} s"),
+        ("took", duration(figures["seconds"] or 0)),
         ("payload", f"{figures['payload_mb_per_s'] or 0:.1f} MB/s"),
         ("processor", screens.cost(figures, ("node", "client"))),
         (

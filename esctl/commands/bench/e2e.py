@@ -8,6 +8,7 @@ import typer
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.ui.answer import Answer, Chart, Fields, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esnode.errors import OperationTimeout
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _views(result: "DeliveryResult") -> list[View]:
         ("acked", screens.outcome(figures, also="undelivered")),
         ("subscriber", f"on node {result.detail['node']}, {who}; it decodes nothing"),
         ("events", f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"),
-        ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),
+        ("measured", f"{duration(settings['seconds'])} after {duration(settings['warmup_s'])} of warm-up"),
         ("processor", screens.cost(figures)),
         ("memory", screens.memory(figures)),
         *screens.where(result),

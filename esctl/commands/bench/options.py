@@ -5,8 +5,10 @@ from typing import Annotated, Final
 
 import typer
 
-LONGEST_MINUTES: Final = 160_000.0
-LONGEST_S: Final = 60 * LONGEST_MINUTES
+from esctl.cli.durationoption import duration_option
+
+LONGEST_S: Final = 60 * 160_000.0
+"""111 days."""
 HIGHEST_RATE: Final = 1e9
 """Far beyond what anybody measures; what is beyond that, such as `inf`, is a slip."""
 
@@ -18,7 +20,7 @@ Rate = Annotated[
     ),
 ]  # fmt: skip
 Seconds = Annotated[
-    float, typer.Option("--seconds", metavar="S", min=0.1, max=LONGEST_S, help="Duration of the measurement")
+    float, duration_option("--duration", "Duration of the measurement", low_s=0.1, high_s=LONGEST_S)
 ]
 Size = Annotated[int, typer.Option("--size", metavar="BYTES", min=1, help="Size of an event")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Events per batch")]
@@ -27,9 +29,7 @@ Window = Annotated[
 ]
 Warmup = Annotated[
     float,
-    typer.Option(
-        "--warmup", metavar="S", min=0, max=LONGEST_S, help="Time to send before the measurement begins"
-    ),
+    duration_option("--warmup", "Time to send before the measurement begins", high_s=LONGEST_S),
 ]
 Runs = Annotated[
     int,

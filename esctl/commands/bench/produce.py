@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.ui.answer import Answer, Chart, Fields, Value, View
+from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
     from esctl.bench.machine import ClusterData, MachineData
@@ -192,7 +193,7 @@ def _counts(result: "ProduceResult") -> list[tuple[str, Value]]:
     return [
         ("acked", screens.outcome(figures)),
         ("events", f"{sent}: {figures['payload_mb_per_s'] or 0:.1f} MB/s"),
-        ("measured", f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up"),
+        ("measured", f"{duration(settings['seconds'])} after {duration(settings['warmup_s'])} of warm-up"),
         ("processor", screens.cost(figures)),
         ("client", f"on this machine; {made_us:.2f} µs of it to make an event"),
         ("memory", screens.memory(figures)),

@@ -1,19 +1,19 @@
 """`esctl bench soak`: a load for minutes or hours; whether memory stays flat and latency where it was."""
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
-
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.errors import Drifted, Finding, Inconclusive, MachineRefused
 from esctl.exits import exit_of
 from esctl.ui.answer import Answer, Chart, Fields, Line, Tone, Trouble, View
-from esctl.ui.formatting import duration
+from esctl.ui.formatting import duration, typed
 from esctl.ui.terminal import Output, Terminal
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ NODE_WIDTH: Final = 7
 
 def soak(
     run: Invocation,
-    minutes: Annotated[
+    seconds: Annotated[
         float,
-        typer.Option("--minutes", metavar="M", min=0.01, max=options.LONGEST_MINUTES, help="Duration"),
-    ] = 10.0,
+        duration_option("--duration", "Duration of the measurement", low_s=0.6, high_s=options.LONGEST_S),
+    ] = 600.0,
     rate: options.Rate = 20_000.0,
     interval: Annotated[
         float,
-        typer.Option("--interval", metavar="S", min=0.2, max=3600, help="Seconds between two samples"),
+        duration_option("--interval", "Time between two samples", low_s=0.2, high_s=3600),
     ] = 30.0,
     size: options.Size = 100,
     batch: options.Batch = 64,
@@ -55,7 +55,7 @@ def soak(
 
     screens.check_place(save)
     cluster = run.cluster()
-    plan = TrialPlan(minutes * 60, warmup, rate, batch, window)
+    plan = TrialPlan(seconds, warmup, rate, batch, window)
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     soaked = Soaked(
         cluster,
@@ -242,18 +242,19 @@ def _unlevel(endurance: "Endurance", result: "SoakResult") -> Finding | None:
             f"node {silent[0]} did not answer at the end: what became of its memory is unknown"
         )
     if result.detail["memory_flat"] is None or result.detail["latency_steady"] is None:
-        needed = _minutes_needed(endurance)
+        needed = _needed(endurance)
         return Inconclusive(
             "too short to tell whether memory is flat and latency steady",
-            next_step=f"esctl bench soak --minutes {needed:.1f}, or more",
+            next_step=f"esctl bench soak --duration {needed}, or more",
         )
     return None
 
 
-def _minutes_needed(endurance: "Endurance") -> float:
+def _needed(endurance: "Endurance") -> str:
+    """The shortest duration that tells, as the option takes it, in whole seconds."""
     from esctl.bench.drift import needed_s
 
-    return needed_s(endurance.interval_s) / 60
+    return typed(1000 * math.ceil(needed_s(endurance.interval_s)))
 
 
 def verdicts(endurance: "Endurance") -> list[View]:
@@ -261,8 +262,8 @@ def verdicts(endurance: "Endurance") -> list[View]:
     flat, steady = memory_is_flat(endurance), latency_is_steady(endurance)
     median = endurance.latency_trend()
     if flat is None or steady is None or median is None:
-        needed = _minutes_needed(endurance)
-        text = f"too short to tell whether memory is flat: take --minutes {needed:.1f} or more"
+        needed = _needed(endurance)
+        text = f"too short to tell whether memory is flat: take --duration {needed} or more"
         return [Line(text, Tone.WARN)]
     nodes = ", ".join(
         f"node {node} {trend.per_hour:+,.1f} ({trend.share:+.1%})"
@@ -274,7 +275,7 @@ def verdicts(endurance: "Endurance") -> list[View]:
         Line(f"memory {'is flat' if flat else 'grows'}, MB/hour: {nodes}", Tone.GOOD if flat else Tone.BAD),
         Line(f"latency {'is steady' if steady else 'drifts'}: {change}", Tone.GOOD if steady else Tone.BAD),
     ]
-    watched = f"least squares over {median.span_s / 60:.1f} min; in brackets what it came to"
+    watched = f"least squares over {duration(median.span_s)}; in brackets what it came to"
     return [*views, Line(watched, Tone.DIM)]
 
 

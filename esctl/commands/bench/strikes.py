@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from esctl.commands.bench import screens
 from esctl.ui.answer import Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
     from esctl.bench.machine import ClusterData, MachineData
@@ -224,11 +225,7 @@ def _nodes(cluster: "ClusterData") -> str:
 
 def _client(timers: "ClientTimers") -> str:
     return (
-        f"dial again {_span(timers['dial_again_s'])} to {_span(timers['dial_again_at_most_s'])}; "
-        f"resend {_span(timers['send_again_s'])}; "
-        f"hang up {_span(timers['ask_when_due_s'])} + {_span(timers['hang_up_s'])}"
+        f"dial again {duration(timers['dial_again_s'])} to {duration(timers['dial_again_at_most_s'])}; "
+        f"resend {duration(timers['send_again_s'])}; "
+        f"hang up {duration(timers['ask_when_due_s'])} + {duration(timers['hang_up_s'])}"
     )
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"

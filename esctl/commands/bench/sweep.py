@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.commands.bench import options, screens
 from esctl.errors import Inconclusive, InvalidArgument
@@ -74,8 +75,8 @@ def sweep(
     run: Invocation,
     p99: Annotated[
         float,
-        typer.Option("--p99", metavar="MS", min=0.01, help="Bound on the 99th percentile of the latency"),
-    ] = 10.0,
+        duration_option("--p99", "Bound on the 99th percentile of the latency", low_s=0.000_01, plain="ms"),
+    ] = 0.01,
     first: Annotated[
         float,
         typer.Option(
@@ -112,13 +113,13 @@ def sweep(
     from esctl.bench.generator import Generator
     from esctl.bench.knee import Search
 
-    listed = rates_of(rates)
+    listed, bound_ms = rates_of(rates), round(p99 * 1000, 6)
     screens.check_place(save)
     cluster = run.cluster()
     Generator("0" * 16, size, batch)  # raises for a size or a batch that cannot be
     where = machine.surroundings()
     settings: SweepSettings = {
-        "x": "events/s asked", "bound_p99_ms": p99, "seconds": seconds, "warmup_s": warmup,
+        "x": "events/s asked", "bound_p99_ms": bound_ms, "seconds": seconds, "warmup_s": warmup,
         "size_bytes": size, "batch": batch, "window": window, "runs_a_rate": runs, "refine": refine,
         "rates": list(listed) or None,
         "from": None if listed else first, "to": None if listed else highest,
@@ -127,7 +128,7 @@ def sweep(
     if not listed and first > highest:
         raise InvalidArgument(f"--from {first:g} is above --to {highest:g}", next_step=EXAMPLE)
     search = Search(listed, first=first, factor=factor, highest=highest, refine=refine)
-    swept = Sweep(run, cluster, p99, settings, runs, search)
+    swept = Sweep(run, cluster, bound_ms, settings, runs, search)
 
     def answer() -> "Answer[SweepMeasured | UnmeasuredAnswer]":
         return _end(swept, where, machine.cluster_facts(cluster), save)

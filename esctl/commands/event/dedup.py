@@ -7,7 +7,7 @@ import typer
 from esctl.cli.invocation import Invocation
 from esctl.ui.answer import Answer, Cell, Fields, Tone, Value
 from esctl.ui.escape import quoted
-from esctl.ui.formatting import span
+from esctl.ui.formatting import duration
 from esctl.ui.values import Count
 from esnode.dedup.batch import event_key
 
@@ -52,7 +52,7 @@ def dedup(
         ("key", Cell(str(data["key"]), Tone.DIM)),
         ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
         ("first offset", str(state.offset) if known else None),
-        ("known for", f"{span(state.expires_in_ms)} of log time" if known else None),
+        ("known for", f"{duration(state.expires_in_ms / 1000)} of log time" if known else None),
         ("sent again", str(data["why"])),
     ]
     if not known:
@@ -73,5 +73,5 @@ def _why(offset: int | None, expires_in_ms: int) -> str:
         )
     return (
         f"it would be acked with offset {offset} and not stored again; after another"
-        f" {span(expires_in_ms)} of log time it would be stored a second time"
+        f" {duration(expires_in_ms / 1000)} of log time it would be stored a second time"
     )

@@ -12,6 +12,7 @@ from esctl.clusters.state import Cluster
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.formatting import duration
 from esctl.ui.values import ClusterName, Count, NodeId
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def _facts(data: TraceAnswer, entry: "Entry", offset: int) -> list[tuple[str, Va
 def _left(expires_in_ms: int | None) -> str:
     if expires_in_ms is None:
         return "no longer: sent again, it would be stored again"
-    return f"{expires_in_ms / 1000:,.1f} s of log time"
+    return f"{duration(expires_in_ms / 1000)} of log time"
 
 
 def _mates(entry: "Entry", offset: int) -> BatchData:

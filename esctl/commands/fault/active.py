@@ -15,7 +15,7 @@ from esctl.exits import Exit
 from esctl.faults import leases, nodeorders
 from esctl.faults.nodeorders import NodeFaultData
 from esctl.faults.partitionshapes import listed
-from esctl.ui.answer import Answer, Line, Table, Tone, Value
+from esctl.ui.answer import Answer, Line, Table, Tone, Value, elapsed
 
 if TYPE_CHECKING:
     from esctl.commands.fault.answers import FaultsAnswer, HealAnswer, PlannedHealAnswer
@@ -39,7 +39,7 @@ def ls(run: Invocation) -> "Answer[FaultsAnswer]":
             listed(fault["peers"]) or None,
             fault["direction"] or None,
             _parameters(fault["parameters"]),
-            f"{fault['left_ms'] / 1000:.1f} s",
+            elapsed(fault["left_ms"] / 1000),
             fault["hits"],
         ]
         for number, faults in sorted(active.items())

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     )
 
 
+def _gain(text: str) -> int:
+    """Milliseconds; a number alone counts them too."""
+    try:
+        return nodeorders.shift_ms(text, "ms")
+    except InvalidArgument as error:
+        raise typer.BadParameter(f"{error}.") from None
+
+
 def clock(
     run: Invocation,
     how: Annotated[
@@ -40,8 +48,9 @@ def clock(
         int | None,
         typer.Option(
             "--rate",
-            metavar="MS",
-            help="Milliseconds that it gains per second; -50 loses",
+            metavar="SHIFT",
+            help="What it gains per second: +50ms; -50ms loses",
+            parser=_gain,
             show_default=False,
         ),
     ] = None,
@@ -85,5 +94,5 @@ def _parameters(how: str, by: str | None, rate: int | None) -> dict[str, int]:
         return {"by_ms": nodeorders.jump_of(by)}
     if how == "drift" and rate is not None and by is None:
         return {"permille": nodeorders.drift_of(rate)}
-    wants = "--by, such as +2h" if how == "jump" else "--rate, such as 50"
+    wants = "--by, such as +2h" if how == "jump" else "--rate, such as 50ms"
     raise InvalidArgument(f"{how} wants {wants}, and nothing else; nothing was done")

@@ -12,6 +12,7 @@ import typer
 from esctl.chaos import ledger
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.durationoption import METAVAR, duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
@@ -55,16 +56,15 @@ def disk(
         ),
     ],
     node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
-    delay: Annotated[str, typer.Option("--delay", metavar="TIME", help="Delay of each commit")] = "100ms",
+    delay: Annotated[str, typer.Option("--delay", metavar=METAVAR, help="Delay of each commit")] = "100ms",
     jitter: Annotated[
-        str, typer.Option("--jitter", metavar="TIME", help="Random part on top of the delay, at most this")
+        str, typer.Option("--jitter", metavar=METAVAR, help="Random part on top of the delay, at most this")
     ] = "0ms",
     lease: Lease = "10s",
     name: Name = None,
     wait: Annotated[
-        str,
-        typer.Option("--wait", metavar="TIME", help="Time that the node has to repair a flip or a torn end"),
-    ] = "60s",
+        float, duration_option("--wait", "Time that the node has to repair a flip or a torn end")
+    ] = 60.0,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> (
@@ -79,8 +79,7 @@ def disk(
     gone = () if how == "slow" else (node,)
     change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=gone)
     if how in AT_REST:
-        wait_s = nodeorders.milliseconds(wait) / 1000
-        return _at_rest(run, survey, how, node, change, wait_s, name, yes=yes, dry_run=dry_run)
+        return _at_rest(run, survey, how, node, change, wait, name, yes=yes, dry_run=dry_run)
     parameters = {}
     if how == "slow":
         parameters = {"delay_ms": nodeorders.delay_of(delay), "jitter_ms": nodeorders.delay_of(jitter)}

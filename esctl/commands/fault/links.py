@@ -9,6 +9,7 @@ from esctl.chaos import effect
 from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
 from esctl.faults import nodeorders
@@ -69,8 +70,10 @@ def net(
     link: Annotated[
         str, typer.Argument(metavar="[LINK]", help="Link such as 1-3, or 2 for all links of node 2, or all")
     ] = "all",
-    delay: Annotated[str | None, typer.Option("--delay", metavar="TIME", help="Delay of messages")] = None,
-    jitter: Annotated[str | None, typer.Option("--jitter", metavar="TIME", help="Extra random delay")] = None,
+    delay: Annotated[str | None, typer.Option("--delay", metavar=METAVAR, help="Delay of messages")] = None,
+    jitter: Annotated[
+        str | None, typer.Option("--jitter", metavar=METAVAR, help="Extra random delay")
+    ] = None,
     drop: Annotated[str | None, typer.Option("--drop", metavar="SHARE", help="Share lost: 5%")] = None,
     duplicate: Annotated[
         str | None, typer.Option("--duplicate", metavar="SHARE", help="Share sent twice: 5%")
@@ -79,7 +82,7 @@ def net(
         str | None, typer.Option("--reorder", metavar="SHARE", help="Share that later ones overtake: 10%")
     ] = None,
     hold: Annotated[
-        str | None, typer.Option("--hold", metavar="TIME", help="How long these wait: 200ms")
+        str | None, typer.Option("--hold", metavar=METAVAR, help="How long these wait: 200ms")
     ] = None,
     rate: Annotated[
         str | None, typer.Option("--rate", metavar="BYTES", help="Bytes per second that pass: 50k, 2M")

@@ -8,6 +8,7 @@ from esctl.chaos import effect, ledger
 from esctl.chaos.effect import Effect
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, NodeArgument, Yes
+from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
@@ -15,6 +16,7 @@ from esctl.errors import NodeNotRunning
 from esctl.faults import leases, nodeorders
 from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Line
+from esctl.ui.formatting import duration
 
 if TYPE_CHECKING:
     from esctl.commands.fault.answers import (
@@ -57,7 +59,7 @@ def freeze(
     run: Invocation,
     lease: Annotated[
         str,
-        typer.Option("--for", "--lease", metavar="TIME", help="Time until they are resumed; at most 10m"),
+        typer.Option("--for", "--lease", metavar=METAVAR, help="Time until they are resumed; at most 10m"),
     ] = "5s",
     name: Name = None,
     yes: Yes = False,
@@ -95,7 +97,9 @@ def _stop(
     else:
         data = {**head, "node": numbers[0], "quorum": change.as_data()}
     if dry_run:
-        line = Line(f"would {kind} node {listed(numbers)} for {lease_ms / 1000:g} s; then {change.text}")
+        line = Line(
+            f"would {kind} node {listed(numbers)} for {duration(lease_ms / 1000)}; then {change.text}"
+        )
         return Answer({**data, "dry_run": True}, [line])
     run.terminal.view(Line(f"afterwards: {change.text}"))
     if change.lost:

@@ -1,7 +1,7 @@
 """`esctl fault storm`: faults at random under load, and the proof that nothing was lost.
 
-The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the audit
-is that of `bench failover`.
+The schedule comes from `esctl/chaos/storm.py`, the storm passes in `esctl/chaos/stormrun.py`, and the
+exactly-once check is that of `bench failover`.
 """
 
 import secrets
@@ -15,15 +15,17 @@ import typer
 from esctl.chaos.storm import KINDS, ScheduledFault, Storm, draw, kinds_of, read
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
 from esctl.commands.fault.striking import survey_of, voters_of
 from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
 from esctl.errors import VerdictFailed as Failed
 from esctl.exits import Exit
-from esctl.faults import leases, nodeorders
+from esctl.faults import leases
 from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
@@ -84,9 +86,9 @@ def storm(
         int | None,
         typer.Option("--seed", metavar="N", min=0, help="Seed; the same seed gives the same storm"),
     ] = None,
-    duration: Annotated[
-        str, typer.Option("--duration", metavar="TIME", help="Duration of the storm")
-    ] = "30s",
+    seconds: Annotated[
+        float, duration_option("--duration", "Duration of the storm", low_s=1, high_s=LONGEST_S)
+    ] = 30.0,
     kinds: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +120,7 @@ def storm(
 ) -> "Answer[PlannedStormAnswer | InterruptedStormAnswer | StormAnswer]":
     """Break the cluster at random under load; then prove that nothing was lost or doubled"""
     cluster = run.cluster()
-    parts, duration_ms = kinds_of(kinds), _duration_ms(duration)
+    parts, duration_ms = kinds_of(kinds), round(seconds * 1000)
     survey = survey_of(run, cluster)
     if replay is not None:
         wanted = _replayed(replay, voters_of(survey))
@@ -140,7 +142,7 @@ def storm(
     for view in plan:
         run.terminal.view(view)
     _check_well(survey)
-    what = f"break {cluster.name} {len(wanted.schedule)} times within {wanted.duration_ms / 1000:g} s."
+    what = f"break {cluster.name} {len(wanted.schedule)} times within {duration(wanted.duration_ms / 1000)}."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)
     return _answer(cluster, result, head)
@@ -200,13 +202,6 @@ async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
 # --- before and after ------------------------------------------------------------------------------
 
 
-def _duration_ms(text: str) -> int:
-    duration_ms = nodeorders.milliseconds(text)
-    if not 1000 <= duration_ms <= LONGEST_S * 1000:
-        raise InvalidArgument(f"a storm of {text} is not from 1 s to {LONGEST_S // 60} minutes")
-    return duration_ms
-
-
 def _replayed(path: Path, voters: list[int]) -> Storm:
     try:
         found = read(path.read_text(encoding="utf-8"))
@@ -262,8 +257,8 @@ def _quorum_text(wanted: Storm) -> str:
 def _schedule(wanted: Storm) -> Table:
     rows: list[list[Value]] = [
         [
-            f"{fault.at_ms / 1000:.2f} s",
-            f"{fault.for_ms / 1000:.2f} s",
+            duration(fault.at_ms / 1000),
+            duration(fault.for_ms / 1000),
             fault.kind,
             fault.node,
             fault.how or None,
@@ -293,7 +288,7 @@ def _answer(cluster: Cluster, result: StormResult, head: "StormHead") -> "Answer
     tone = {"failed": Tone.BAD, "inconclusive": Tone.WARN, "passed": Tone.GOOD}[verdict]
     rows: list[list[Value]] = [
         [
-            f"{one.fault.at_ms / 1000:.2f} s",
+            duration(one.fault.at_ms / 1000),
             one.fault.kind,
             one.fault.node,
             Cell("not set", Tone.WARN) if one.missed else one.hits,

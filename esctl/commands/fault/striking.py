@@ -12,6 +12,7 @@ import typer
 
 from esctl.chaos import effect, ledger
 from esctl.chaos.effect import Effect, EffectVerdict, Judge
+from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
@@ -20,6 +21,7 @@ from esctl.exits import exit_of
 from esctl.faults.nodeorders import Order
 from esctl.faults.partitionshapes import Partition, listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 Lease = Annotated[
     str,
     typer.Option(
-        "--lease", metavar="TIME", help="Time until the fault ends by itself: 500ms, 10s, 2m; at most 10m"
+        "--lease", metavar=METAVAR, help="Time until the fault ends by itself: 500ms, 10s, 2m; at most 10m"
     ),
 ]
 Name = Annotated[
@@ -69,7 +71,7 @@ def strike(
     data: dict[str, Any] = {**head, **more, "orders": [order.as_data() for order in ordered]}
     if dry_run:
         struck = listed(sorted({order.node for order in ordered}))
-        first = Line(f"would set {what} for {lease_ms / 1000:g} s, on node {struck}")
+        first = Line(f"would set {what} for {duration(lease_ms / 1000)}, on node {struck}")
         return Answer({**data, "dry_run": True}, [first, plan])
     helps = f"esctl fault heal {fault} --cluster {cluster.name}"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
@@ -106,7 +108,7 @@ def answer_of(
         [
             ("fault", Cell(data["fault"], Tone.STRONG)),
             ("what", what),
-            ("lease", f"{data['lease_ms'] / 1000:g} s" if data["lease_ms"] else "none: it is no state"),
+            ("lease", duration(data["lease_ms"] / 1000) if data["lease_ms"] else "none: it is no state"),
             ("effect", Cell(verdict.value, _TONES[verdict])),
             ("leader now", leads),
         ]

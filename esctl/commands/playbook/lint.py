@@ -34,7 +34,7 @@ def lint(
     ] = None,
 ) -> "Answer[LintAnswer]":
     """Check playbooks for what would do harm or fail: an undo for what changes something, a lease for each
-    fault, an audit at the end, names and commands that are there; exit 2 on errors"""
+    fault, an exactly-once check at the end, names and commands that are there; exit 2 on errors"""
     paths = [catalog.find(name) for name in playbooks] if playbooks else list(catalog.every().values())
     files = [(path, *_findings(path)) for path in paths]
     rows: list[list[Value]] = []

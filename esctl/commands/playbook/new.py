@@ -109,7 +109,7 @@ A look at `esctl status` meanwhile shows the other node leading, in a higher ter
 """
 
 [[step]]
-id = "audit"
+id = "exactly-once"
 kind = "assert"                     # reads every node's log
 title = "Prove that nothing was lost or doubled"
 expect = ["verify.acked_lost == 0", "verify.duplicates == 0", "verify.hashes_equal"]

@@ -70,9 +70,9 @@ def views_of(progress: "RunProgress", left: list[str]) -> list[View]:
     ]
     if progress.why and verdict != "pass":
         pairs.append(("why", progress.why))
-    audit = audited(progress)
-    if audit:
-        pairs.append(("audit", ", ".join(audit)))
+    found = exactly_once(progress)
+    if found:
+        pairs.append(("exactly once", ", ".join(found)))
     views: list[View] = [Fields(pairs)]
     if left:
         views.append(Line("type this, in this order:", Tone.BAD))
@@ -82,9 +82,9 @@ def views_of(progress: "RunProgress", left: list[str]) -> list[View]:
     return views
 
 
-def audited(progress: "RunProgress") -> list[str]:
-    """The figures of the newest audit, in words; empty when there was none."""
-    facts: dict[str, Any] = dict(progress.audit or {})
+def exactly_once(progress: "RunProgress") -> list[str]:
+    """The figures of the newest exactly-once check, in words; empty when there was none."""
+    facts: dict[str, Any] = dict(progress.exactly_once or {})
     if not facts:
         return []
     if "passed" not in facts:

@@ -64,8 +64,8 @@ def plan(
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
     """The plan on a screen; `esctl playbook run` shows the same before it asks."""
-    from esctl.playbook.duration import Duration
     from esctl.playbook.plan import shown_inputs
+    from esctl.ui.duration import Duration
 
     book = planned.playbook
     pairs: list[tuple[str, Value]] = [

@@ -17,6 +17,7 @@ from esctl.commands.playbook import outcome
 from esctl.commands.playbook.running import RunArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import duration
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def report(
         ),
     ] = None,
 ) -> "Answer[RunAnswer | SampledRunAnswer | RunTextAnswer | RunFileAnswer]":
-    """Report what a run did: its steps, guards, latency under load, audit and verdict"""
+    """Report what a run did: its steps, guards, latency under load, exactly-once check and verdict"""
     import json
 
     from esctl.playbook import journal
@@ -142,7 +143,7 @@ def _views(document: "RunAnswer", end: list[View]) -> list[View]:
             [
                 str(step["step"]),
                 Cell(state_text, _TONES.get(state_text, Tone.NORMAL)),
-                f"{seconds:.1f} s" if isinstance(seconds, float | int) else None,
+                duration(seconds) if isinstance(seconds, float | int) else None,
                 str(step["why"] or step["title"] or step["kind"]),
                 str(step["undo"]) if step["undo"] != "none" else None,
             ]

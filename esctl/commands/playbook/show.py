@@ -37,7 +37,7 @@ def show(run: Invocation, playbook: PlaybookArgument) -> "Answer[PlaybookAnswer]
 
 
 def _head(playbook: "Playbook") -> Iterator[tuple[str, Value]]:
-    from esctl.playbook.duration import Duration
+    from esctl.ui.duration import Duration
 
     yield "playbook", f"{playbook.id} {playbook.version}"
     yield "risk", Cell(playbook.risk.value, RISK_TONES[playbook.risk])

@@ -19,6 +19,7 @@ from esctl.playbook.run import loads_of
 from esctl.playbook.schema import Playbook
 from esctl.playbook.stepkinds import NESTING
 from esctl.ui.answer import Tone
+from esctl.ui.formatting import duration
 from esctl.ui.pane import Pane
 from esctl.ui.terminal import Output, Terminal
 
@@ -120,7 +121,7 @@ class Teller:
             (step.id.ljust(STEP_WIDTH), Tone.STRONG),
             (f" {said}", Tone.NORMAL),
         ]
-        return parts if step.state is StepState.SKIPPED else [*parts, (f"   {spent_s:.1f} s", Tone.DIM)]
+        return parts if step.state is StepState.SKIPPED else [*parts, (f"   {duration(spent_s)}", Tone.DIM)]
 
     def _of_running(self, step: StepRun) -> Parts:
         since_s = max(0.0, time.time() - (step.begun_s or time.time()))
@@ -130,7 +131,7 @@ class Teller:
             ("  … ", Tone.ACCENT),
             (step.id.ljust(STEP_WIDTH), Tone.STRONG),
             (said, Tone.NORMAL),
-            (f"   {since_s:.1f} s", Tone.DIM),
+            (f"   {duration(since_s)}", Tone.DIM),
         ]
 
     def _sample(self) -> Sequence[Mapping[str, Any]]:
@@ -152,7 +153,7 @@ def load_line(sample: Mapping[str, Any]) -> Parts:
         parts.append((f"p50 {sample['p50_ms']:.1f}  p99 {sample['p99_ms']:.1f} ms   ", Tone.NORMAL))
     parts.append((f"longest gap {sample['longest_gap_ms']:,.0f} ms   ", Tone.NORMAL))
     if silent > 1000:
-        parts.append((f"silent for {silent / 1000:.1f} s", Tone.WARN))
+        parts.append((f"silent for {duration(silent / 1000)}", Tone.WARN))
     return parts
 
 

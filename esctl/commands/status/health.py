@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
@@ -40,7 +41,7 @@ def health(
     run: Invocation,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="Time to wait for the cluster to be healthy"),
+        duration_option("--wait", "Time to wait for the cluster to be healthy"),
     ] = 0.0,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Print each change, until Ctrl-C")] = False,
 ) -> Answer[HealthAnswer] | None:

@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
-import typer
-
+from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View
+from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import duration, megabytes
 from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
 
@@ -67,7 +66,7 @@ class StatusAnswer(TypedDict):
 def status(
     run: Invocation,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Time for each node to answer")
+        float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
     ] = 0.5,
 ) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
@@ -146,7 +145,7 @@ def _broken(survey: "Survey") -> list[str]:
             left[fault["kind"]] = max(left.get(fault["kind"], 0), int(fault["left_ms"]))
     return [
         f"{_named(nodes[base])} broken on purpose: {base}"
-        f" ({', '.join(kinds)}, {max(kinds.values()) / 1000:.0f} s left);"
+        f" ({', '.join(kinds)}, {duration(max(kinds.values()) / 1000)} left);"
         f" next: esctl fault heal {base} --cluster {survey.cluster.name}"
         for base, kinds in parts.items()
     ]
@@ -218,7 +217,7 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
         Cell(lag, Tone.WARN) if lag else lag,
         report.number("next_offset"),
         megabytes(report.number("rss_bytes") or report.process.rss_bytes),
-        duration(report.process.uptime_s),
+        elapsed(report.process.uptime_s),
     ]
 
 

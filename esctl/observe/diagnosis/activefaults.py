@@ -8,6 +8,7 @@ from typing import Any
 
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
+from esctl.ui.formatting import duration
 
 
 def faults(seen: Situation) -> Iterator[Problem]:
@@ -32,7 +33,7 @@ def faults(seen: Situation) -> Iterator[Problem]:
             f" on node{'s' if len(struck) > 1 else ''} {_listed(struck)}",
             [
                 f"it has struck {'once' if hits == 1 else f'{hits:,} times'}; its lease ends it in"
-                f" {left_s:,.0f} s",
+                f" {duration(left_s)}",
                 "the nodes do not know who has set it",
             ],
             seen.command(f"fault heal {name}"),

@@ -10,7 +10,7 @@ from typing import Final
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Lag, Situation
 from esctl.query.survey import Report
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import duration, quantity
 
 UNHEARD_MS: Final = 1_000
 """A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""
@@ -50,7 +50,7 @@ def cut_off(seen: Situation) -> Iterator[Problem]:
                 yield _one_way(seen, report, survey.leader.node.id)
             continue
         silence_ms = int(status.get("silence_ms", -1))
-        since = f"for {silence_ms / 1000:.1f} s" if silence_ms >= 0 else "since it started"
+        since = f"for {duration(silence_ms / 1000)}" if silence_ms >= 0 else "since it started"
         leader = survey.leader.node.id
         yield Problem(
             ProblemKind.CUT_OFF,
@@ -96,10 +96,10 @@ def _unheard(status: dict[str, object]) -> bool:
 
 def _pace(lag: Lag, apart_s: float) -> str:
     pace = (
-        f"in {apart_s:.1f} s the gap went from {lag.before:,} to {quantity(lag.events, 'event')}: it takes"
-        f" {lag.taken_per_s:,.0f} a second, the leader {lag.led_per_s:,.0f}"
+        f"in {duration(apart_s)} the gap went from {lag.before:,} to {quantity(lag.events, 'event')}:"
+        f" it takes {lag.taken_per_s:,.0f} a second, the leader {lag.led_per_s:,.0f}"
     )
-    return pace if lag.left_s is None else f"{pace}; about {lag.left_s:,.0f} s left"
+    return pace if lag.left_s is None else f"{pace}; about {duration(lag.left_s)} left"
 
 
 def _patience_s(lag: Lag) -> int:

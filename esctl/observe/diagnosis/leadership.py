@@ -11,6 +11,7 @@ from esctl.observe.diagnosis.lastwords import EndKind
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report, Survey
+from esctl.ui.formatting import duration
 from esnode.errors import HistoryConflict
 
 DOCUMENT = 'esctl docs deployment, "When a majority rejoins"'
@@ -137,9 +138,9 @@ def no_leader(seen: Situation) -> Iterator[Problem]:
     if len(seen.looks) > 1:
         rise = terms[-1] - terms[0]
         evidence.append(
-            f"elections repeat: term {terms[0]} became {terms[-1]} in {seen.apart_s:.1f} s"
+            f"elections repeat: term {terms[0]} became {terms[-1]} in {duration(seen.apart_s)}"
             if rise
-            else f"term {terms[-1]} for {seen.apart_s:.1f} s: nobody gets as far as a vote"
+            else f"term {terms[-1]} for {duration(seen.apart_s)}: nobody gets as far as a vote"
         )
     if seen.elections:
         tried = sorted({one.node for one in seen.elections})

@@ -8,6 +8,7 @@ from typing import Final
 
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import VERY_LOW_PERCENT, Situation
+from esctl.ui.formatting import duration
 
 CLOCK_OFF_MS: Final = 500
 
@@ -50,7 +51,7 @@ def clocks_off(seen: Situation) -> Iterator[Problem]:
         yield Problem(
             ProblemKind.CLOCK_OFF,
             Severity.WARNING,
-            f"the clock of node {report.node.id} is {abs(off_ms) / 1000:,.1f} s {way} this machine's",
+            f"the clock of node {report.node.id} is {duration(abs(off_ms) / 1000)} {way} this machine's",
             [
                 "nothing is lost by it: order and expiry go by the log's own time, which no wall clock moves",
                 "only the times in that node's log lines, and `time` of events made there, are off",

@@ -12,7 +12,7 @@ from esctl.observe.diagnosis.lastwords import EndKind, LastWords
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.survey import Report
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import duration, quantity
 from esnode import limits
 from esnode.errors import (
     AddressTaken,
@@ -102,7 +102,7 @@ def slow_disk(seen: Situation) -> Iterator[Problem]:
         if not isinstance(lag_ms, int) or not was_slow:
             continue
         number = report.node.id
-        now = f"it is {lag_ms / 1000:.1f} s behind what a majority has" if lag_ms else "it has all again"
+        now = f"it is {duration(lag_ms / 1000)} behind what a majority has" if lag_ms else "it has all again"
         evidence = [f"{now}; it was over {limits.SLOW_DISK_MS} ms behind within the last 10 s"]
         if report.leads:
             what = f"the disk of node {number} is slow, and every ack waits for it: node {number} leads"
@@ -239,7 +239,7 @@ def _rejoining(seen: Situation, report: Report, number: int) -> Problem:
         evidence.insert(0, f"{_clock(repair.begun)}: {repair.reason}")
     lag = seen.lag(report)
     if lag is not None and lag.events:
-        left = f"about {lag.left_s:,.0f} s left" if lag.left_s is not None else "it does not come closer"
+        left = f"about {duration(lag.left_s)} left" if lag.left_s is not None else "it does not come closer"
         evidence.append(f"{quantity(lag.events, 'event')} to fetch, {lag.taken_per_s:,.0f} a second: {left}")
     evidence += [
         f"it needs every other node to answer once, and node {other.node.id} does not"

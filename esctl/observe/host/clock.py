@@ -16,6 +16,7 @@ from typing import Final
 
 from esctl.clusters import state
 from esctl.observe.host.checkresult import CheckResult
+from esctl.ui.formatting import duration
 from esnode import limits
 
 FAR_OFF_MS: Final = 100.0
@@ -58,7 +59,7 @@ def wall(now_s: float, kernel: Discipline | None, written_s: Iterable[float]) ->
     if now_s < OLDEST_S:
         return CheckResult("wall clock", "bad", f"{shown}: that was before this program", _SET_CLOCK)
     if ahead_s > 1.0:
-        what = f"{shown}: files here were written {ahead_s:,.0f} s after that; it has gone back"
+        what = f"{shown}: files here were written {duration(ahead_s)} after that; it has gone back"
         return CheckResult("wall clock", "warning", what, _SET_CLOCK)
     if kernel is None:
         return CheckResult(

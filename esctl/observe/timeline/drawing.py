@@ -9,10 +9,11 @@ from typing import Final
 
 from esctl.clusters import rolechanges
 from esctl.observe.timeline import lanes
-from esctl.observe.timeline.outages import outages, span, spread, summary, time_of_day
+from esctl.observe.timeline.outages import outages, spread, summary, time_of_day
 from esctl.observe.timeline.story import Story
 from esctl.ui.answer import Cell, Lanes, Line, Span, Table, Tone, Value, View
 from esctl.ui.axis import Axis, axis
+from esctl.ui.formatting import duration
 
 MARKS: Final = {
     rolechanges.LEADER: ("█", Tone.GOOD, 2),
@@ -62,7 +63,7 @@ def views(story: Story, *, linear: bool = False) -> list[View]:
         return [Line("nothing happened that the logs tell of", Tone.DIM)]
     shown: list[View] = [Line(summary(story), Tone.WARN if story.leaderless else Tone.GOOD)]
     for one in outages(story):
-        head = f"  {time_of_day(one.begin_s, story)}  {span(one.seconds)}  "
+        head = f"  {time_of_day(one.begin_s, story)}  {duration(one.seconds)}  "
         shown.append(Line(head, Tone.BAD, [(one.why, Tone.NORMAL)]))
     return [*shown, Line(""), lane_view(story, axis_of(story, linear=linear), linear=linear), _list(story)]
 
@@ -115,7 +116,7 @@ def ticks_of(story: Story, along: Axis, least: float) -> list[tuple[float, str]]
 
 def _title(story: Story, *, linear: bool) -> str:
     begun = datetime.fromtimestamp(story.begin_s, UTC)
-    whole = f"{begun:%Y-%m-%d %H:%M:%S} UTC, and {span(story.end_s - story.begin_s)}"
+    whole = f"{begun:%Y-%m-%d %H:%M:%S} UTC, and {duration(story.end_s - story.begin_s)}"
     return whole if linear else f"{whole}; quiet times are drawn narrow"
 
 
@@ -147,6 +148,8 @@ def _list(story: Story) -> Table:
     for one in story.happenings:
         tone = TONES.get(one.kind, Tone.NORMAL)
         at = time_of_day(one.begin_s, story)
-        length = Cell("goes on", tone) if one.seconds is None else span(one.seconds) if one.seconds else None
+        length = (
+            Cell("goes on", tone) if one.seconds is None else duration(one.seconds) if one.seconds else None
+        )
         rows.append([Cell(at, Tone.DIM), length, Cell(one.kind, tone), one.text])
     return Table(["time", "for", "what", ""], rows)

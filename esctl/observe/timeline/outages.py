@@ -11,6 +11,7 @@ from typing import Final
 
 from esctl.observe.timeline.happenings import Happening
 from esctl.observe.timeline.story import WHYS, Story
+from esctl.ui.formatting import duration
 
 NEAR_S: Final = 1.0
 """What began so long before a leader was missed, or was still on, may have led to it."""
@@ -44,9 +45,11 @@ def summary(story: Story) -> str:
     if not found:
         return "no time without a leader, as the nodes' logs tell"
     longest = max(found, key=lambda one: one.seconds)
-    times = "once" if len(found) == 1 else f"{len(found)} times, {span(sum(o.seconds for o in found))} in all"
+    times = (
+        "once" if len(found) == 1 else f"{len(found)} times, {duration(sum(o.seconds for o in found))} in all"
+    )
     at = time_of_day(longest.begin_s, story)
-    return f"without a leader {times}, {span(longest.seconds)} at most, at {at}; as the nodes' logs tell"
+    return f"without a leader {times}, {duration(longest.seconds)} at most, at {at}; as the nodes' logs tell"
 
 
 def _why(story: Story, begin_s: float, end_s: float) -> str:
@@ -83,17 +86,6 @@ def time_of_day(at_s: float, story: Story, *, short: bool = False) -> str:
     if not short or story.end_s - story.begin_s < A_MINUTE_S:
         text += f".{at.microsecond // 1000:03}"
     return f"{at:%m-%d} {text}" if first != last else text
-
-
-def span(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def spread(places: Sequence[tuple[float, str]], least: float) -> list[tuple[float, str]]:

@@ -13,9 +13,10 @@ from esctl.cli import timearguments
 from esctl.observe.timeline import mermaid, sequence
 from esctl.observe.timeline.drawing import ACTIONS, WORDS, axis_of, ticks_of
 from esctl.observe.timeline.lanes import Stretch
-from esctl.observe.timeline.outages import outages, span, summary, time_of_day
+from esctl.observe.timeline.outages import outages, summary, time_of_day
 from esctl.observe.timeline.story import Story
 from esctl.ui.axis import Axis
+from esctl.ui.formatting import duration
 from esctl.ui.html import lanes
 from esctl.ui.html import page as html
 from esctl.ui.html.lanes import BarRow
@@ -76,14 +77,14 @@ def picture(story: Story, title: str, *, linear: bool = False) -> str:
 def _about(story: Story) -> str:
     begin, end = (timearguments.written(at_s)[:19].replace("T", " ") for at_s in (story.begin_s, story.end_s))
     end = end[11:] if end[:10] == begin[:10] else end
-    return f"{begin} to {end} UTC, {span(story.end_s - story.begin_s)}"
+    return f"{begin} to {end} UTC, {duration(story.end_s - story.begin_s)}"
 
 
 def _outages(story: Story) -> Element:
     told = element("div", element("p", element("strong", summary(story))))
     told.set("class", "outages" if story.leaderless else "outages none")
     rows = [
-        element("li", f"{time_of_day(one.begin_s, story)}, for {span(one.seconds)}: {one.why}")
+        element("li", f"{time_of_day(one.begin_s, story)}, for {duration(one.seconds)}: {one.why}")
         for one in outages(story)
     ]
     add(told, element("ol", *rows) if rows else None)
@@ -156,7 +157,7 @@ def _most(samples: Sequence[tuple[float, float]]) -> str:
 
 
 def _bar(story: Story, along: Axis, begin_s: float, end_s: float, kind: str, told: str) -> Element:
-    words = f"{told}: {time_of_day(begin_s, story)}, {span(max(0.0, end_s - begin_s))}"
+    words = f"{told}: {time_of_day(begin_s, story)}, {duration(max(0.0, end_s - begin_s))}"
     return lanes.bar(along.place(begin_s), along.place(end_s), kind, words)
 
 
@@ -177,7 +178,7 @@ def _list(story: Story) -> Element:
     heads = ["time", "for", "what", ""]
     table = element("table", element("tr", *(element("th", head) for head in heads)), class_="list")
     for one in story.happenings:
-        length = "goes on" if one.seconds is None else span(one.seconds) if one.seconds else ""
+        length = "goes on" if one.seconds is None else duration(one.seconds) if one.seconds else ""
         at = time_of_day(one.begin_s, story)
         add(table, element(
             "tr",

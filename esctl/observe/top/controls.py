@@ -56,16 +56,20 @@ class Control:
         """What its dry run said: all of it, since the quorum is in there."""
         if said.code:
             return self.outcome(said)
-        return "\n".join("  ".join(filter(str.strip, line.split("\t"))) for line in said.stdout.splitlines())
+        return "\n".join("  ".join(filter(None, _cells(line))) for line in said.stdout.splitlines())
 
     def outcome(self, said: Said) -> str:
         """What came of it, in one line."""
         if said.code and said.stderr.strip():
             return next(line for line in said.stderr.splitlines() if line.strip())
-        rows = [line.split("\t") for line in said.stdout.splitlines()]
+        rows = [_cells(line) for line in said.stdout.splitlines()]
         told = [" ".join(row) for row in rows if row[0] in self.tells]
-        first = "  ".join(filter(str.strip, rows[0])) if rows else f"exit code {said.code}"
+        first = "  ".join(filter(None, rows[0])) if rows else f"exit code {said.code}"
         return "; ".join(told) or first
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("\t")]
 
 
 def control(key: str, survey: Survey, selected: int) -> Control | None:

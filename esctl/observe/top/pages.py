@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from esctl.observe.logfilter import TONES
 from esctl.observe.top import board, curves
 from esctl.observe.top.board import broken
 from esctl.observe.top.keys import KEYS, TOLD
@@ -16,7 +17,6 @@ from esctl.observe.top.state import BoardState, Page
 from esctl.ui.answer import Beside, Cell, Fields, Line, Table, Tone, Value, View
 from esctl.ui.formatting import duration, megabytes
 
-LEVELS: Final = {"warning": Tone.WARN, "error": Tone.BAD, "critical": Tone.BAD, "debug": Tone.DIM}
 HEAD_LINES: Final = 2
 INDENT: Final = 16
 
@@ -68,7 +68,7 @@ def _lines(shown: BoardState, width: int) -> Iterator[Line]:
 
 def _log_line(shown: BoardState, place: int) -> Line:
     line = shown.log[place]
-    tone = LEVELS.get(line.level, Tone.NORMAL)
+    tone = TONES.get(line.level, Tone.NORMAL)
     event, _, details = line.text.partition(" ")
     parts = [(f"{line.level:<8}", tone), (event, tone), (f" {details}", Tone.DIM)]
     return Line(f"{line.time[11:23]:<12} ", Tone.DIM, parts)
@@ -141,7 +141,7 @@ def _fields(shown: BoardState) -> Iterator[tuple[str, Value]]:
     yield "keys", f"{dedup.get('live_keys', 0):,} known, {dedup.get('producers', 0):,} sessions"
     for fault in report.faults:
         left_s = int(fault["left_ms"]) / 1000
-        yield "fault", Cell(f"{fault['kind']} ({fault['id']}), {left_s:.0f} s left", Tone.BROKEN)
+        yield "fault", Cell(f"{fault['kind']} ({fault['id']}), {duration(left_s)} left", Tone.BROKEN)
 
 
 def _links(shown: BoardState) -> Table:

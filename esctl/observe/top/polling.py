@@ -15,6 +15,7 @@ from esctl.observe.top.rates import Rates
 from esctl.observe.top.state import BoardState
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
+from esctl.ui.formatting import duration
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 1.0
@@ -70,6 +71,6 @@ def _faults(cluster: Cluster, survey: surveys.Survey) -> list[str]:
     return [
         f"{name}: {', '.join(sorted({kind for _, kind, _ in found}))} on node"
         f" {', '.join(str(n) for n in sorted({number for number, _, _ in found}))},"
-        f" {max(left for _, _, left in found) / 1000:.0f} s left"
+        f" {duration(max(left for _, _, left in found) / 1000)} left"
         for name, found in sorted(parts.items())
     ]

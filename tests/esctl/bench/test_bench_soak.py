@@ -121,9 +121,9 @@ async def test_a_run_of_two_minutes_is_too_short_to_tell(
     assert answer.data["detail"]["memory_flat"] is None
     assert answer.exit_code is Exit.INCONCLUSIVE
     assert "too short" in answer.errors[0].message
-    assert answer.errors[0].next == "esctl bench soak --minutes 2.8, or more"
+    assert answer.errors[0].next == "esctl bench soak --duration 2m50s, or more"
     assert "too short" in str(answer.views[-1])
-    assert "--minutes 2.8" in str(answer.views[-1])
+    assert "--duration 2m50s" in str(answer.views[-1])
 
 
 async def test_what_was_measured_until_ctrl_c_is_an_answer(

@@ -78,7 +78,7 @@ def test_a_tolerance_can_be_wider_than_the_regression(files: dict[str, str]) -> 
 
 
 def test_the_plain_table_has_a_line_a_figure(files: dict[str, str]) -> None:
-    lines = Run("bench", "compare", files["base"], files["slow"]).out.splitlines()
+    lines = Run("bench", "compare", files["base"], files["slow"]).unpadded.splitlines()
     assert lines[0] == f"base   {files['base']}: produce, 3 runs, 2013-01-01T00:00:00+00:00"
     assert "p99_ms\t5\t8\t1.6\t±5.0% least\tworse" in lines
     assert "acked\t9\t9\t1.0\t-\ttold" in lines

@@ -18,8 +18,8 @@ from esctl.clusters.state import Cluster
 from esctl.commands import demo
 from esctl.errors import ClusterExists, InputUnreadable, MachineRefused
 from esctl.exits import Exit
-from esctl.verify.audit import Audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome
 from esctl.verify.verdict import LogVerdict
 from esnode.events import encode_event, key_of
 from tests.esctl.commands.test_commands import Run
@@ -35,7 +35,7 @@ def a_good_story() -> TourStory:
     story.second.sent = story.second.acked = story.second.duplicates = 100
     story.killed_pid, story.killed_after, story.killed_s = 7, 34, 5.0
     story.acks_s = [4.8, 4.9, 5.1, 5.4, 5.5]
-    story.audit = Audit(target=100)
+    story.reading = ReadOutcome(target=100)
     story.verdict = verdict_of(100)
     return story
 
@@ -82,8 +82,8 @@ def test_an_event_without_ack_or_a_node_that_was_not_read_proves_nothing(tmp_pat
     story.first.acked = 99
     assert not story.conclusive
     story = a_good_story()
-    assert story.audit is not None
-    story.audit.troubles[2] = "not running"
+    assert story.reading is not None
+    story.reading.troubles[2] = "not running"
     answer = demo._end(story, plan("demo", tmp_path), True, [], None)
     assert answer.exit_code == Exit.INCONCLUSIVE
     assert answer.data["ok"] is False

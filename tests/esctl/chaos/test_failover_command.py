@@ -29,7 +29,7 @@ from esctl.exits import Exit
 from esctl.main import app
 from esctl.ui import plain
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, View
-from esctl.verify.audit import Audit
+from esctl.verify.reading import ReadOutcome
 from esctl.verify.verdict import Flaw, LogFinding, LogFindings, LogVerdict
 from esnode import limits
 from esnode.client import link, runs
@@ -65,11 +65,11 @@ async def drilled(times: int = 2, kind: StrikeKind = StrikeKind.KILL, **settings
     return drill
 
 
-def outcome_of(*flaws: Flaw, verdict: LogVerdict = CLEAN, audit: Audit | None = None) -> DrillOutcome:
+def outcome_of(*flaws: Flaw, verdict: LogVerdict = CLEAN, reading: ReadOutcome | None = None) -> DrillOutcome:
     findings = LogFindings()
     for flaw in flaws:
         findings.add(LogFinding(flaw, 0, 7, f"{flaw} at offset 7"))
-    return DrillOutcome(audit or Audit(), verdict, findings)
+    return DrillOutcome(reading or ReadOutcome(), verdict, findings)
 
 
 def end(
@@ -154,8 +154,11 @@ async def test_a_node_that_stays_down_ends_with_14(autojump_clock: trio.abc.Cloc
 async def test_what_proves_nothing_ends_with_12(autojump_clock: trio.abc.Clock) -> None:
     drill = await drilled()
     assert end(drill, None)[1] == Exit.INCONCLUSIVE
-    assert end(drill, outcome_of(audit=Audit(troubles={2: "down"}))) == (["ES4303"], Exit.INCONCLUSIVE)
-    assert end(drill, outcome_of(audit=Audit(confirmed=False)))[1] == Exit.INCONCLUSIVE
+    assert end(drill, outcome_of(reading=ReadOutcome(troubles={2: "down"}))) == (
+        ["ES4303"],
+        Exit.INCONCLUSIVE,
+    )
+    assert end(drill, outcome_of(reading=ReadOutcome(confirmed=False)))[1] == Exit.INCONCLUSIVE
     assert end(drill, outcome_of(), Inconclusive("it stands still")) == (["ES4303"], Exit.INCONCLUSIVE)
     assert end(await drilled(kills=False), outcome_of())[1] == Exit.INCONCLUSIVE
     assert end(await drilled(1), outcome_of())[1] == Exit.INCONCLUSIVE

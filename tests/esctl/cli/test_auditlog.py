@@ -74,7 +74,7 @@ def test_a_command_is_noted_before_it_acts_and_after(
     assert Run("node", "stop", "1", "--timeout", "2.5", "-o", "json").code == 0
     assert seen == [["intent"]]
     (entry,) = AuditLog("fake").entries()
-    assert entry.line == "esctl node stop 1 --timeout 2.5"
+    assert entry.line == "esctl node stop 1 --timeout 2.5s"
     assert (entry.command, entry.cluster, entry.pid, entry.exit_code) == ("node stop", "fake", os.getpid(), 0)
     assert entry.user == auditlog.user()
     assert abs(datetime.fromisoformat(entry.time) - datetime.now(UTC)) < timedelta(minutes=1)
@@ -90,7 +90,7 @@ def test_a_refusal_is_noted_with_its_error(fakes: FakeNodes) -> None:
     assert Run("cluster", "destroy", "--no-input").code == 13
     (entry,) = AuditLog("fake").entries()
     assert (entry.exit_code, entry.error) == (13, "ES4201")
-    (row,) = Run("audit").out.splitlines()
+    _, row = Run("audit").unpadded.splitlines()
     assert row.split("\t")[1:] == [auditlog.user(), "esctl cluster destroy", "exit 13 ES4201"]
 
 

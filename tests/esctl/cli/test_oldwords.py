@@ -78,3 +78,10 @@ def test_a_step_with_old_words_runs_the_new_ones() -> None:
     assert words == ["event", "trace", "--live"]
     assert commandline.flaw_of(words) == ""
     assert impact.least_of(action) is Impact.WRITES
+
+
+@pytest.mark.parametrize("words", [["--minutes", "1.5"], ["--minutes=1.5"], ["--minutes", "1.5m"]])
+def test_a_number_after_an_old_option_keeps_its_unit(words: list[str]) -> None:
+    line, note = current(["bench", "soak", *words, "--rate", "5"])
+    assert " ".join(line).replace("=", " ") == "bench soak --duration 1.5m --rate 5"
+    assert note.startswith("`esctl bench soak --minutes` is now `esctl bench soak --duration`")

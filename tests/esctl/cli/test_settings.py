@@ -81,7 +81,7 @@ def test_a_flag_before_the_command_beats_the_environment_too(
 def test_the_output_form_may_be_set_for_good(fakes: FakeNodes) -> None:
     user('output = "json"\nno_color = true\n')
     assert Run("node", "ls").data["name"] == "fake"
-    assert "\tdown\t" in Run("node", "ls", "-o", "plain").out
+    assert "\tdown\t" in Run("node", "ls", "-o", "plain").unpadded
 
 
 @pytest.mark.parametrize(

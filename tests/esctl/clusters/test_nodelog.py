@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+from esctl.cli.commandtable import every_command
 from esctl.clusters import nodelog
+from esnode.config import LOG_LEVELS
 
 
 def line(time: str, event: str, **fields: object) -> str:
@@ -73,3 +75,14 @@ def test_reading_ends_at_the_given_byte(tmp_path: Path) -> None:
     (tmp_path / "1").write_text(first + line("t2", "b"))
     assert [each.event for each in nodelog.read(tmp_path / "1", 1, end=len(first))] == ["a"]
     assert list(nodelog.read(tmp_path / "1", 1, end=0)) == []
+
+
+def test_every_command_that_takes_a_level_takes_those_that_nodes_write() -> None:
+    levels = {
+        (name, parameter.name): tuple(parameter.type.choices)
+        for name, command in every_command().items()
+        for parameter in command.params
+        if parameter.name in ("level", "log_level")
+    }
+    assert levels == {("logs", "level"): LOG_LEVELS, ("cluster up", "log_level"): LOG_LEVELS}
+    assert "critical" in LOG_LEVELS  # `esnode/__main__.py` writes it when a node ends

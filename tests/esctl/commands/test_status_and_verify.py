@@ -14,10 +14,9 @@ from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
 from esctl.query.checkup import Checkup, Stage
 from esctl.query.survey import Report, Survey
-from esctl.ui import formatting
 from esctl.ui.answer import Answer, Cell, Line, Table
-from esctl.verify.audit import Audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome
 from esctl.verify.window import DedupWindow
 from esnode.errors import NoQuorum
 from esnode.events import encode_event, key_of
@@ -176,13 +175,6 @@ def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
     assert "esctl status health --wait 60 --cluster drill" in warning
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, None), (5.9, "5s"), (65, "1m05s"), (7_260, "2h01m"), (180_000, "2d02h")]
-)
-def test_a_duration_is_told_in_two_units(seconds: float | None, text: str | None) -> None:
-    assert formatting.duration(seconds) == text
-
-
 # --- health ------------------------------------------------------------------------------------
 
 
@@ -251,7 +243,7 @@ def test_without_a_majority_of_the_data_nobody_is_told_to_start_what_is_left() -
 def proof(
     logs: dict[int, list[bytes]],
     *,
-    audit: Audit | None = None,
+    reading: ReadOutcome | None = None,
     expected: int = 0,
     files: tuple[str, ...] = (),
     window: DedupWindow | None = None,
@@ -266,7 +258,7 @@ def proof(
     for node, records in logs.items():
         for one in records:
             history.add(node, one)
-    up = audit or Audit(target=8, up=set(logs))
+    up = reading or ReadOutcome(target=8, up=set(logs))
     return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(strict=True), 0.5)
 
 
@@ -292,13 +284,13 @@ def test_a_proof_that_holds_ends_with_zero() -> None:
 
 
 def test_an_empty_log_proves_nothing_unless_events_should_be_there() -> None:
-    empty = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, audit=Audit(target=0, up={1, 2, 3})))
+    empty = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, reading=ReadOutcome(target=0, up={1, 2, 3})))
     assert (empty.exit_code, empty.data["verdict"]) == (Exit.INCONCLUSIVE, "inconclusive")
     assert empty.data["doubts"] == ["the log holds no event, so there is nothing to compare"]
     assert empty.errors[0].next == (
         "esctl produce FILE --cluster drill; then esctl verify --input FILE --cluster drill"
     )
-    one_empty = proof({1: [], 2: log(8), 3: log(8)}, audit=Audit(target=8, up={1, 2, 3}))
+    one_empty = proof({1: [], 2: log(8), 3: log(8)}, reading=ReadOutcome(target=8, up={1, 2, 3}))
     assert not any("holds no event" in doubt for doubt in one_empty.doubts)
     wanted = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, expected=1, files=("sent.ndjson",)))
     assert wanted.exit_code is Exit.VERDICT_FAILED
@@ -328,14 +320,12 @@ def test_an_event_stored_again_after_the_window_passes_and_is_listed_when_asked_
     assert (answer.data["duplicates"], answer.data["stored_again"]) == (0, 1)
     assert answer.data["stored_again_at"] == [{"offset": 6, "earlier_offset": 1, "after_ms": 2_100_000}]
     lines = [view.text for view in answer.views if isinstance(view, Line)]
-    assert lines == [
-        "stored again: the event at offset 6 is also at offset 1, 35.0 minutes of log time later"
-    ]
+    assert lines == ["stored again: the event at offset 6 is also at offset 1, 35 min of log time later"]
 
 
 def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
-    audit = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
-    answer = verify.answer_of(proof({1: log(8), 2: log(8)}, audit=audit))
+    reading = ReadOutcome(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    answer = verify.answer_of(proof({1: log(8), 2: log(8)}, reading=reading))
     assert answer.exit_code is Exit.INCONCLUSIVE
     assert answer.errors[0].code == "ES4303"
     assert answer.data["verdict"] == "inconclusive"
@@ -360,8 +350,8 @@ def test_a_verdict_that_waiting_cannot_change_does_not_say_to_wait() -> None:
 
 
 def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
-    down = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
-    found = proof({1: log(8), 2: log(8)}, audit=down, expected=8, files=("my flights.gz",))
+    down = ReadOutcome(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    found = proof({1: log(8), 2: log(8)}, reading=down, expected=8, files=("my flights.gz",))
     paused = replace(found, mending=("esctl node resume 3",))
     again = "then esctl verify --input 'my flights.gz'"
     assert verify.answer_of(found).errors[0].next == (
@@ -373,24 +363,27 @@ def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
 
 
 def test_only_a_node_that_did_not_answer_is_to_be_started() -> None:
-    behind = Audit(target=8, troubles={2: "3 events behind", 3: "Connection refused"}, up={1, 2})
+    behind = ReadOutcome(target=8, troubles={2: "3 events behind", 3: "Connection refused"}, up={1, 2})
     assert verify.mending_of(cluster(), behind) == ["esctl node start 3"]
-    assert verify.mending_of(cluster(), Audit(target=8, up={1, 2, 3})) == []
+    assert verify.mending_of(cluster(), ReadOutcome(target=8, up={1, 2, 3})) == []
 
 
 def test_a_failed_verdict_stays_failed_when_a_node_is_down_too() -> None:
-    audit = Audit(target=8, troubles={3: "Connection refused"}, up={1, 2})
-    answer = verify.answer_of(proof({1: log(8), 2: log(8)[:1] + log(8)[2:]}, audit=audit))
+    reading = ReadOutcome(target=8, troubles={3: "Connection refused"}, up={1, 2})
+    answer = verify.answer_of(proof({1: log(8), 2: log(8)[:1] + log(8)[2:]}, reading=reading))
     assert answer.exit_code is Exit.VERDICT_FAILED
 
 
 def test_an_end_that_nobody_confirmed_leaves_the_verdict_open() -> None:
-    audit = Audit(target=8, confirmed=False, up={1, 2, 3})
-    assert verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, audit=audit)).exit_code is Exit.INCONCLUSIVE
+    reading = ReadOutcome(target=8, confirmed=False, up={1, 2, 3})
+    assert (
+        verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, reading=reading)).exit_code
+        is Exit.INCONCLUSIVE
+    )
 
 
 def test_no_node_at_all_is_unreachable_and_proves_nothing() -> None:
-    audit = Audit(troubles=dict.fromkeys((1, 2, 3), "Connection refused"))
-    answer = verify.answer_of(proof({}, audit=audit))
+    reading = ReadOutcome(troubles=dict.fromkeys((1, 2, 3), "Connection refused"))
+    answer = verify.answer_of(proof({}, reading=reading))
     assert answer.exit_code is Exit.UNREACHABLE
     assert not answer.data["ok"]

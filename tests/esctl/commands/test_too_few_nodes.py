@@ -15,8 +15,8 @@ from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults.leases import StoppedNode
 from esctl.query import processes
-from esctl.verify.audit import Audit, _arrive
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome, _arrive
 from tests.esctl.clusters.test_backends import wait_until
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -64,7 +64,7 @@ def test_nodes_that_stay_away_are_known_beside_those_that_run(
 async def test_an_audit_does_not_wait_for_a_node_that_stays_down(fakes: FakeNodes) -> None:
     """The one that runs says nothing that a node says; the others are not asked for ever either."""
     await fakes.backend.start(fakes.cluster, [1], PATIENCE_S)
-    outcome, readings = Audit(), dict[int, Any]()
+    outcome, readings = ReadOutcome(), dict[int, Any]()
     with at_once():
         async with AsyncExitStack() as stack:
             deadline = trio.current_time() + LONG_S

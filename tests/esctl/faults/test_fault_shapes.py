@@ -157,7 +157,7 @@ def test_what_is_no_link_is_refused(text: str) -> None:
 
 
 def test_durations_shares_and_rates_are_read_as_people_type_them() -> None:
-    assert [nodeorders.milliseconds(text) for text in ("500ms", "10s", "2m", "1.5")] == [
+    assert [nodeorders.lease_of(text) for text in ("500ms", "10s", "2m", "1.5")] == [
         500,
         10_000,
         120_000,
@@ -177,4 +177,4 @@ def test_words_that_mean_nothing_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "10 h"])
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
-        nodeorders.milliseconds(text)
+        nodeorders.lease_of(text)

@@ -48,7 +48,7 @@ def test_a_limit_of_descriptors_that_is_low_names_one_that_can_be_set() -> None:
         (NOW_S, None, [], "ok", "does not tell"),
         (NOW_S, Discipline(False, 1.0), [], "warning", "not synchronised"),
         (NOW_S, Discipline(True, 800.0), [], "warning", "off by 800.0 ms"),
-        (NOW_S, Discipline(True, 1.0), [NOW_S + 7200, 5], "warning", "7,200 s after that; it has gone back"),
+        (NOW_S, Discipline(True, 1.0), [NOW_S + 7200, 5], "warning", "2 h after that; it has gone back"),
         (5.0, Discipline(True, 1.0), [], "bad", "before this program"),
     ],
 )

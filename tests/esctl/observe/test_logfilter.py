@@ -173,6 +173,8 @@ def test_the_command_filters_and_names_the_kinds_that_there_are(tmp_path: Path) 
     assert none.stdout == ""
     late = runner.invoke(app, ["logs", "--since", "2026-03-02", "--level", "info"])
     assert late.stderr == "no lines of level info or graver since 2026-03-02T00:00:00.000000Z\n"
+    gravest = runner.invoke(app, ["logs", "--level", "critical"])
+    assert gravest.stderr == "no lines of level critical or graver\n"
     assert runner.invoke(app, ["logs", "--grep", "nothing"]).stderr == "no lines that match\n"
     assert runner.invoke(app, ["logs", "-f", "--until", "1m"]).exit_code == 2
     wrong = runner.invoke(app, ["logs", "--since", "soon", "-o", "json"])

@@ -113,7 +113,7 @@ def test_a_preview_lists_the_files_and_writes_none(fakes: FakeNodes, tmp_path: P
     run = Run("bundle", "--save", str(into), "-n")
     assert run.code == 0
     assert not into.exists()
-    assert "node-3/log.jsonl\t0" in run.out
+    assert "node-3/log.jsonl\t0" in run.unpadded
     assert "left out\tthe data directories: no event, no key, no snapshot" in run.out
 
 

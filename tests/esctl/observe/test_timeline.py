@@ -25,6 +25,7 @@ from esctl.observe.timeline.story import Story, tell
 from esctl.ui import swimlanes
 from esctl.ui.answer import Lanes, Line
 from esctl.ui.axis import axis
+from esnode.config import LOG_LEVELS
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDED = Path(__file__).with_name("recorded") / "failover.ndjson"
@@ -242,7 +243,7 @@ def any_line(draw: st.DrawFn) -> LogLine:
     fields = {name: draw(LIKELY.get(name, ANY) | ANY) for name in draw(st.sets(st.sampled_from(FIELDS)))}
     time = draw(st.floats(0, 100).map(timearguments.written) | st.text(max_size=5))
     event = draw(st.sampled_from(sorted(KNOWN)) | st.text(max_size=5))
-    level = draw(st.sampled_from(nodelog.LEVELS))
+    level = draw(st.sampled_from(LOG_LEVELS))
     return LogLine(time, draw(st.integers(1, 3)), level, event, fields)
 
 

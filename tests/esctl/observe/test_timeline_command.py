@@ -82,7 +82,8 @@ def test_a_window_shows_what_is_in_it_and_what_the_nodes_were_when_it_began(bega
     assert "the logs tell of nothing since" in nothing.stderr
     assert "nothing happened" in nothing.stdout
     plain = [
-        each.split("\t") for each in timeline("--since", timearguments.written(began_s)).stdout.splitlines()
+        [cell.strip() for cell in each.split("\t")]
+        for each in timeline("--since", timearguments.written(began_s)).stdout.splitlines()
     ]
     begun, started = (f"{timearguments.written(began_s + after)[11:23]}" for after in (0.0, 0.014))
     (lane,) = [row for row in plain if row[:2] == ["node 3", "starting"] and row[2] == begun]

@@ -175,8 +175,8 @@ def test_ls_lists_what_is_shipped_and_what_is_here(bench: Path) -> None:
     assert listed["broken"]["readable"] is False
     assert listed["full-disk"]["requires"] == {"nodes": 3, "backends": [], "faults": True}
     plain = Run("playbook", "ls")
-    assert "full-disk\tmoderate\tFill the disk of a follower\n" in plain.out
-    assert "bootstrap-a-cluster\tlow\tMake a cluster" in plain.out
+    assert "full-disk\tmoderate\tFill the disk of a follower\n" in plain.unpadded
+    assert "bootstrap-a-cluster\tlow\tMake a cluster" in plain.unpadded
     assert "esctl playbook lint playbooks/broken.toml" in plain.err
 
 
@@ -192,7 +192,7 @@ def test_show_tells_each_step_with_its_reason_its_command_and_its_undo(bench: Pa
         "undo    \tesctl fault heal (the fault of cut)",
         "rate\tint\t200\tevents a second",
     ):
-        assert words in run.out
+        assert words in run.out + run.unpadded
     data = Run("playbook", "show", "leader-loss-drill", "--json").data
     assert [step["id"] for step in data["steps"]][:3] == ["steady", "load", "flowing"]
     assert data["inputs"][1]["default"] == 30_000
@@ -333,7 +333,7 @@ def test_a_cluster_that_does_not_fit_is_refused_with_the_plan_and_what_helps(ben
 def test_a_plan_of_a_cluster_to_be_made_needs_none(bench: Path) -> None:
     run = Run("playbook", "plan", "bootstrap-a-cluster", "-i", "nodes=5", "--save", "plan.json")
     assert run.code == 0
-    assert "up\trw\tesctl cluster up --nodes 5 --storage sqlite - undo: none" in run.out
+    assert "up\trw\tesctl cluster up --nodes 5 --storage sqlite - undo: none" in run.unpadded
     assert "to run it\tesctl playbook run bootstrap-a-cluster --input nodes=5\n" in run.out
     saved = json.loads(Path("plan.json").read_text())
     assert (saved["schema"], saved["fingerprint"], saved["inputs"]["nodes"]) == ("esctl.plan/v1", None, 5)

@@ -7,10 +7,10 @@ import pytest
 
 from esctl.playbook import commandline, parameters, stepkinds
 from esctl.playbook.commands import command_of, shown
-from esctl.playbook.duration import Duration
 from esctl.playbook.forecast import Forecast
 from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidPlaybook
+from esctl.ui.duration import Duration
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,10 @@ def test_what_is_filled_in_is_checked_once_more() -> None:
          "esctl bench start steady --rate 100"),
         ("bench", {"mode": "failover", "strike": "kill", "times": 2},
          "esctl bench failover --strike kill --times 2"),
-        ("bench", {"mode": "sweep", "p99": 20, "from": 500}, "esctl bench sweep --p99 20 --from 500"),
+        ("bench", {"mode": "produce", "seconds": 2}, "esctl bench produce --duration 2s"),
+        ("bench", {"mode": "produce", "duration": "1m30s"}, "esctl bench produce --duration 1m30s"),
+        ("bench", {"mode": "soak", "minutes": 90}, "esctl bench soak --duration 90m"),
+        ("bench", {"mode": "sweep", "p99": 20, "from": 500}, "esctl bench sweep --p99 20ms --from 500"),
         ("backup", {"action": "create", "save": "a b.tar", "options": ["--quiet"]},
          "esctl backup create --save 'a b.tar' --quiet"),
         ("backup", {"action": "restore", "file": "a.tar", "name": "again"},

@@ -72,7 +72,7 @@ doc = "d"
 with = { argv = ["node", "restart", "${item.one}"] }
 expect = ["status.nodes[item.one].up", "step.cut.ok"]
 [[step]]
-id = "audit"
+id = "exactly-once"
 kind = "assert"
 doc = "d"
 expect = ["verify.acked_lost == 0"]
@@ -104,9 +104,9 @@ BREAKS = [
     ("lease-too-long", "cut", '"${inputs.lease}"', '"11m"'),
     ("lease-too-long", "cut", '"${inputs.lease}"', '"1ms"'),
     ("faults-not-required", "", "faults = true\n", ""),
-    ("audit-missing", "cut", 'kind = "assert"', 'kind = "check"'),
-    ("audit-missing", "cut", '"verify.acked_lost == 0"', '"health.ok"'),
-    ("audit-elsewhere", "audit", 'kind = "assert"', 'kind = "check"'),
+    ("verify-missing", "cut", 'kind = "assert"', 'kind = "check"'),
+    ("verify-missing", "cut", '"verify.acked_lost == 0"', '"health.ok"'),
+    ("verify-elsewhere", "exactly-once", 'kind = "assert"', 'kind = "check"'),
     ("unknown-name", "steady", '"health.ok"', '"health.okay"'),
     ("unknown-name", "cut", "${inputs.lease}", "${inputs.leas}"),
     ("unknown-name", "restart", "${item.one}", "${item.node}"),
@@ -118,7 +118,7 @@ BREAKS = [
     ("types-differ", "cut", "captured.leader != null", "captured.leader == 'two'"),
     ("types-differ", "cut", "captured.leader != null", "captured.followers < 2"),
     ("types-differ", "", "status.quorum.held and", "status.term and"),
-    ("not-its-own", "audit", '"verify.acked_lost == 0"', '"fault.effect == \'applied\'"'),
+    ("not-its-own", "exactly-once", '"verify.acked_lost == 0"', '"fault.effect == \'applied\'"'),
     ("not-its-own", "steady", '"health.ok"', '"answer.exit == 0"'),
     ("not-its-own", "tell", '"answer.exit == 0"', '"bench.rate > 0"'),
     ("load-missing", "steady", '"health.ok"', '"load.acked > 0"'),
@@ -130,7 +130,7 @@ BREAKS = [
     ("fault-unknown", "cut", '{ fault = "cut" }', '{ fault = "steady" }'),
     ("timeout-too-long", "steady", '["health.ok"]', '["health.ok"]\ntimeout = "4m"'),
     ("timeout-too-long", "steady", 'kind = "check"', 'kind = "wait"\nwith = { for = "4m" }'),
-    ("expects-nothing", "audit", 'expect = ["verify.acked_lost == 0"]', ""),
+    ("expects-nothing", "exactly-once", 'expect = ["verify.acked_lost == 0"]', ""),
     ("not-in-background", "tell", 'kind = "http"', 'kind = "bench"'),
     ("no-such-command", "restart", '"node", "restart"', '"node", "restrat"'),
     ("no-such-command", "restart", '"restart",', '"restart", "--fast",'),

@@ -8,9 +8,9 @@ import pytest
 
 from esctl.playbook import catalog, inputs, nesting, parser
 from esctl.playbook.commands import command_of
-from esctl.playbook.duration import Duration
 from esctl.playbook.schema import Action, ActionKind, Impact, Input, InputType, OnFail, Playbook, Risk
 from esctl.playbookerrors import InvalidInput, InvalidPlaybook, NotEvaluable, PlaybookNotFound
+from esctl.ui.duration import Duration
 
 HEAD = """
 schema = "esctl.playbook/v1"
@@ -150,7 +150,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "`version` must be a text, not 1",
         "`title` is missing",
         "`risk` must be one of low, moderate, severe, not 'sever'; did you mean 'severe'?",
-        "`max_duration` '5' has no unit: write 5s, 5ms or 2m",
+        "`max_duration` '5' has no unit: write 5s, 5ms or 5m",
         "`titel` is not known; did you mean `title`?",
         "input node: `type` must be one of",
         "input Kind: must be named in lower case",

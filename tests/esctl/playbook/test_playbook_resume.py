@@ -39,7 +39,7 @@ kind = "wait"
 expect = ["health.ok"]
 
 [[step]]
-id = "audit"
+id = "exactly-once"
 kind = "assert"
 expect = ["verify.acked_lost == 0", "verify.hashes_equal"]
 """
@@ -164,7 +164,7 @@ def test_a_fault_that_should_still_be_there_is_set_again(tmp_path: Path) -> None
 
 def test_a_fault_that_was_healed_before_the_kill_is_not_set_again(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "run", World(), playbook(DRILLS["healed"]))
-    killed_in(stage, "audit", "step-begins")
+    killed_in(stage, "exactly-once", "step-begins")
     on_clock(stage.resume)
     assert stage.progress.verdict is RunVerdict.PASS
     assert len([line for line in stage.world.commands if line.startswith("fault partition")]) == 1

@@ -8,6 +8,7 @@ import trio.testing
 
 from esctl.playbook.execution import Reply
 from esctl.playbook.progress import RunProgress, RunVerdict, Undo
+from esctl.ui.duration import Duration
 from tests.esctl.playbook_world import HEAD, Stage, World, failing, playbook
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -382,10 +383,9 @@ async def test_a_lease_is_no_longer_than_what_is_left_of_the_run(
     one = stage(tmp_path, step("stay", "wait", 'with = { for = "10s" }') + DRILL, head=head)
     await one.begin()
     line = next(line for line in one.world.commands if line.startswith("fault partition"))
-    lease_ms = int(line.split("--lease ")[1].split("ms")[0])
-    assert 14_000 < lease_ms <= 15_000
+    assert 14_000 < Duration.parse(line.split("--lease ")[1].split()[0]) <= 15_000
     load = next(line for line in one.world.commands if line.startswith("bench start"))
-    assert 14 < float(load.split("--seconds ")[1].split()[0]) <= 15
+    assert 14_000 < Duration.parse(load.split("--duration ")[1].split()[0]) <= 15_000
 
 
 async def test_ctrl_c_undoes_what_began_and_says_so(

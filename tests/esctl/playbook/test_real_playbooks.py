@@ -75,7 +75,7 @@ expect = ["faults.active == 0", "health.ok"]
 timeout = "30s"
 
 [[step]]
-id = "audit"
+id = "exactly-once"
 kind = "assert"
 expect = ["verify.acked_lost == 0", "verify.duplicates == 0", "verify.hashes_equal"]
 timeout = "30s"

@@ -59,7 +59,7 @@ async def test_a_node_that_is_gone_or_mute_is_a_row_with_its_reason(tmp_path: Pa
     assert here.entry is not None
     assert (gone.up, mute.up) == (False, False)
     assert gone.why
-    assert mute.why == "no answer in 0.2 s"
+    assert mute.why == "no answer in 200 ms"
 
 
 def test_who_led_in_a_term_is_what_the_logs_say(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 import trio
 import trio.testing
 
+from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
+from esctl.commands import consume
 from esctl.commands.status import table
 from esctl.query import barrier, checkup, logreading, lookup, survey
 from esctl.query.barrier import confirmed_end
@@ -15,6 +17,7 @@ from esnode import limits
 from esnode.client import StoredEvent
 from esnode.dedup.batch import event_key
 from esnode.errors import NoQuorum, OffsetOutOfRange, OperationTimeout, Unreachable
+from tests.esctl.commands.test_commands import Run
 from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
 ALL = ReadRequest(from_offset=0, max_events=None, follow=False, node=None)
@@ -129,6 +132,84 @@ async def test_following_gets_events_as_they_come_up_to_the_maximum(tmp_path: Pa
         nursery.start_soon(grow)
         events = await consumed(cluster, ReadRequest(from_offset=6, max_events=4, follow=True, node=None))
     assert [stored.offset for stored in events] == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"), [(0, []), (1, [7]), (3, [5, 6, 7]), (8, list(range(8))), (99, list(range(8)))]
+)
+async def test_the_last_events_are_counted_from_the_end_that_a_majority_confirms(
+    tmp_path: Path, last: int, expected: list[int]
+) -> None:
+    nodes = three()
+    nodes[2].records = log(4)  # a follower that is behind
+    wanted = ReadRequest(from_offset=None, max_events=None, follow=False, node=None, last=last)
+    async with serving(nodes, tmp_path) as cluster:
+        assert [stored.offset for stored in await consumed(cluster, wanted)] == expected
+
+
+async def test_the_last_events_of_one_node_are_the_last_that_it_has(tmp_path: Path) -> None:
+    nodes = three()
+    nodes[2].records = log(4)
+    async with serving(nodes, tmp_path) as cluster:
+        wanted = ReadRequest(None, None, follow=False, node=cluster.node(3), last=2)
+        assert [stored.offset for stored in await consumed(cluster, wanted)] == [2, 3]
+
+
+async def test_following_from_the_end_gives_only_what_comes_then(tmp_path: Path) -> None:
+    nodes = three()
+
+    async def grow() -> None:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for node in nodes:
+            node.grow(record(8, [event(8), event(9)]))
+
+    async with serving(nodes, tmp_path) as cluster, trio.open_nursery() as nursery:
+        nursery.start_soon(grow)
+        events = await consumed(cluster, ReadRequest(None, 2, follow=True, node=None, last=0))
+    assert [stored.offset for stored in events] == [8, 9]
+
+
+@pytest.mark.parametrize(
+    ("line", "from_offset", "last", "follow"),
+    [
+        ("", None, None, False),
+        ("--from start", None, None, False),
+        ("--from end", None, 0, False),
+        ("--from 5", 5, None, False),
+        ("--last 3", None, 3, False),
+        ("-f", None, 0, True),
+        ("-f --from start", None, None, True),
+        ("-f --from 5", 5, None, True),
+        ("-f --last 3", None, 3, True),
+    ],
+)
+def test_where_to_begin_is_what_was_typed(
+    line: str,
+    from_offset: int | None,
+    last: int | None,
+    follow: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[ReadRequest] = []
+
+    async def note(_terminal: object, _cluster: object, wanted: ReadRequest, _tally: object) -> None:
+        asked.append(wanted)
+
+    cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
+    monkeypatch.setattr(consume, "_print_all", note)
+    monkeypatch.setattr(Invocation, "cluster", lambda _self: cluster)
+    assert Run("consume", *line.split()).code == 0
+    assert asked == [ReadRequest(from_offset, None, follow, None, last)]
+
+
+@pytest.mark.parametrize("line", ["--from 5 --last 3", "--from soon", "--from -1", "--last 0"])
+def test_what_is_no_place_in_the_log_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())
+    monkeypatch.setattr(Invocation, "cluster", lambda _self: cluster)
+    assert Run("consume", *line.split()).code == 2
 
 
 async def test_an_offset_that_is_cut_away_names_the_first_one_and_how_to_read_it(tmp_path: Path) -> None:
@@ -263,7 +344,7 @@ async def test_a_clock_that_is_off_is_said_and_one_that_is_right_is_not(tmp_path
         found = await survey.ask(cluster)
     assert [report.clock_is_off_ms for report in found.reports][::2] == [0, 0]
     (warning,) = [words for words in table.warnings(found) if "clock" in words]
-    assert warning.startswith("the clock of node 2 is 2h00m behind this machine's")
+    assert warning.startswith("the clock of node 2 is 2 h behind this machine's")
 
 
 async def test_nodes_that_refuse_each_other_are_said_once_for_both(tmp_path: Path) -> None:

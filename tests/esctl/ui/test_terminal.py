@@ -10,7 +10,7 @@ import pytest
 
 from esctl.exits import Exit
 from esctl.ui import columns, escape, plain
-from esctl.ui.answer import Answer, Beside, Cell, Fields, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.answer import Answer, Beside, Cell, Fields, Line, Table, Tone, Trouble, Value, View, elapsed
 from esctl.ui.terminal import Output, Terminal
 from esnode.errors import OperationTimeout
 
@@ -79,6 +79,12 @@ def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
     assert columns.whole([["a", "path", "b"], ["1", path, "2"]], 100) == {0, 1, 2}
 
 
+def test_a_span_of_time_has_one_unit_in_a_pipe_and_its_largest_ones_for_people() -> None:
+    answer = Answer(views=[Table(["up for"], [[elapsed(65)], [elapsed(7_260)], [elapsed(None)]])])
+    assert shown(answer, Output.PLAIN)[0].splitlines() == ["up for", "65.0 s", "7260.0 s", "-"]
+    assert "2 h 1 min" in shown(answer, Output.TABLE)[0]
+
+
 def test_a_line_with_an_indent_goes_on_below_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = wide(24, monkeypatch)
     terminal.toned([("step    ", Tone.STRONG), ("what is done and then some", Tone.NORMAL)], indent=8)
@@ -88,9 +94,10 @@ def test_a_line_with_an_indent_goes_on_below_its_own_text(monkeypatch: pytest.Mo
     ]
 
 
-def test_plain_output_is_tab_separated_without_grouping() -> None:
+def test_plain_output_has_headings_and_aligned_columns_and_no_grouping() -> None:
     out, _ = shown(ANSWER, Output.PLAIN)
-    assert out == "1\tleader\t27004\n2\t-\t7\nleader\t1\nseconds\t0.125\nwhole\tyes\ndone\n"
+    table = "node\trole  \toffset\n1   \tleader\t27004\n2   \t-     \t7\n"
+    assert out == f"{table}leader\t1\nseconds\t0.125\nwhole\tyes\ndone\n"
 
 
 def test_a_pipe_gets_plain_output_by_default() -> None:

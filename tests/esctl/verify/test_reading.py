@@ -1,4 +1,4 @@
-"""The audit reads real connections: nodes that lie, stall, leave or lag must not make it pass."""
+"""All logs are read over real connections: nodes that lie, stall, leave or lag must not make it pass."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import trio
 import trio.testing
 
 from esctl.query import survey
-from esctl.verify.audit import Audit, audit
 from esctl.verify.history import History
+from esctl.verify.reading import ReadOutcome, read_logs
 from esctl.verify.verdict import Flaw, LogVerdict
 from tests.esctl.wire_node import WireNode, event, log, record, serving, three
 
@@ -29,10 +29,10 @@ class Progress:
 
 async def examine(
     nodes: list[WireNode], home: Path, *, absent: tuple[int, ...] = (), wait_s: float = 0.0
-) -> tuple[Audit, LogVerdict]:
+) -> tuple[ReadOutcome, LogVerdict]:
     async with serving(nodes, home, absent=absent) as cluster:
         history, progress = History(node.id for node in cluster.nodes), Progress()
-        outcome = await audit(cluster, history, wait_s, progress.begin)
+        outcome = await read_logs(cluster, history, wait_s, progress.begin)
         if not outcome.troubles:
             assert progress.done == progress.total
         return outcome, history.verdict()
@@ -111,7 +111,7 @@ async def test_a_node_that_is_behind_is_waited_for(tmp_path: Path) -> None:
     assert verdict.events == 8
 
 
-async def test_a_node_that_has_more_than_its_leader_fails_the_audit_though_all_before_is_equal(
+async def test_a_node_that_has_more_than_its_leader_fails_the_proof_though_all_before_is_equal(
     tmp_path: Path,
 ) -> None:
     nodes = three()
@@ -125,7 +125,7 @@ async def test_a_node_that_has_more_than_its_leader_fails_the_audit_though_all_b
     assert finding.text == "node 3 has 10 events; the cluster's log ends at 8"
 
 
-async def test_events_that_come_during_the_audit_are_read_and_are_no_other_history(tmp_path: Path) -> None:
+async def test_events_that_come_during_the_reading_are_read_and_are_no_other_history(tmp_path: Path) -> None:
     nodes = three()
 
     async def go_on() -> None:
@@ -155,7 +155,7 @@ async def test_a_follower_that_seems_ahead_is_believed_only_after_its_leader_was
     }
 
 
-async def test_a_node_that_its_leader_says_has_another_history_fails_the_audit(tmp_path: Path) -> None:
+async def test_a_node_that_its_leader_says_has_another_history_fails_the_proof(tmp_path: Path) -> None:
     nodes = three()
     nodes[0].peers = {"2": {"connected": False, "conflict": "node 2 has committed entry 9; node 1 has 7"}}
     outcome, verdict = await examine(nodes, tmp_path, absent=(2,))

@@ -1,4 +1,4 @@
-"""The exactly-once audit of a run: what its loads were told, held against the log of every node.
+"""The exactly-once check of a run: what its loads were told, held against the log of every node.
 
 What is wrong is told whatever else could not be seen. When nothing wrong was found and not all could be
 looked at, the names that would say "all is well" are missing: an assertion on them has no verdict then.
@@ -15,11 +15,12 @@ from esctl.bench import ledger
 from esctl.bench.ledger import LoadPlan
 from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
 from esctl.clusters.state import Cluster
+from esctl.ui.formatting import duration
 from esctl.verify.operations import Operations
 from esctl.verify.verdict import Flaw
 
 if TYPE_CHECKING:
-    from esctl.playbook.progress import AuditDoubts, AuditFacts
+    from esctl.playbook.progress import ExactlyOnceDoubts, ExactlyOnceFacts
 
 FLOOR: Final = 0.1
 """A load that had less than this share of its events acked, while it ran, shows nothing."""
@@ -33,7 +34,9 @@ class _Unwatched:
         """Nobody watches."""
 
 
-async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> "AuditFacts | AuditDoubts":
+async def verify(
+    cluster: Cluster, loads: Sequence[Path], wait_s: float
+) -> "ExactlyOnceFacts | ExactlyOnceDoubts":
     """`verify.*`: waits `wait_s` for nodes that are behind. Raises `RunUnreadable`."""
     books: list[tuple[Operations, int]] = []
     thin: list[str] = []
@@ -50,17 +53,19 @@ async def verify(cluster: Cluster, loads: Sequence[Path], wait_s: float) -> "Aud
     return facts_of(judged, sum(acked for _, acked in books), thin)
 
 
-def facts_of(judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]) -> "AuditFacts | AuditDoubts":
+def facts_of(
+    judged: Sequence[DrillOutcome], acked: int, thin: Sequence[str]
+) -> "ExactlyOnceFacts | ExactlyOnceDoubts":
     """What one reading, held against each of the ledgers, says; `thin` is why there was too little load."""
     outcome = judged[0]
     clean = all(one.findings.clean and one.verdict.clean for one in judged)
     doubts = [*outcome.doubts, *thin]
-    facts: AuditDoubts = {
+    facts: ExactlyOnceDoubts = {
         "conclusive": not doubts or not clean,
         "doubts": doubts,
         "acked": acked,
         "events": outcome.verdict.events,
-        "nodes_read": len(outcome.audit.up),
+        "nodes_read": len(outcome.reading.up),
         "flaws": [text for one in judged for text in one.flaws][:10],
     }
     if doubts and clean:
@@ -87,4 +92,4 @@ def _too_little(plan: LoadPlan, directory: Path, acked: int) -> list[str]:
     least = max(1, round(FLOOR * plan.rate * min(seconds, plan.seconds)))
     if acked >= least:
         return []
-    return [f"the load {plan.name} had {acked:,} events acked in {seconds:.0f} s, {least:,} are wanted"]
+    return [f"the load {plan.name} had {acked:,} events acked in {duration(seconds)}, {least:,} are wanted"]

@@ -3,7 +3,7 @@
 Decides how far each should have come: to the end of the log that a majority confirms at the beginning; and
 how long it may take. Each is read to its own end, and one that has more than a majority confirms afterwards
 has another history. Believes a node only what its records prove. A node that is down, goes away or does not
-arrive leaves the audit inconclusive. Never prints. Called by `esctl verify`.
+arrive leaves the proof inconclusive. Never prints. Called by `esctl verify`.
 """
 
 from collections.abc import Callable
@@ -41,8 +41,8 @@ PAGE_EVENTS: Final = 100_000
 """A page is bounded by its bytes."""
 
 
-class AuditProgress(Protocol):
-    """Who is told how far the audit has come; `terminal.Progress` is one."""
+class ReadProgress(Protocol):
+    """Who is told how far the reading has come; `terminal.Progress` is one."""
 
     def advance(self, amount: int = 1) -> None:
         """So many more events of one node are read."""
@@ -62,7 +62,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class Audit:
+class ReadOutcome:
     """How the reading went; the rest is in the history."""
 
     target: int = 0
@@ -75,15 +75,15 @@ class Audit:
     """The nodes that answered to the end."""
 
 
-async def audit(
-    cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], AuditProgress]
-) -> Audit:
+async def read_logs(
+    cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], ReadProgress]
+) -> ReadOutcome:
     """Read every node into `history`; waits up to `wait_s` for nodes that are down or behind.
 
     `begin` is called once, with the number of events to be read, all nodes together. When no node
     answers, that is in the troubles.
     """
-    outcome = Audit()
+    outcome = ReadOutcome()
     deadline = trio.current_time() + wait_s
     async with AsyncExitStack() as stack:
         await _confirm(cluster, outcome, wait_s)
@@ -107,7 +107,7 @@ async def audit(
 
 
 async def _compare_ends(
-    cluster: Cluster, history: History, readings: dict[int, _Reading], outcome: Audit
+    cluster: Cluster, history: History, readings: dict[int, _Reading], outcome: ReadOutcome
 ) -> None:
     """Find nodes that had more than a majority confirms now, later, or that contradict their leader.
 
@@ -130,7 +130,7 @@ async def _compare_ends(
         history.split(number, offset, text)
 
 
-async def _confirm(cluster: Cluster, outcome: Audit, wait_s: float) -> None:
+async def _confirm(cluster: Cluster, outcome: ReadOutcome, wait_s: float) -> None:
     timeout_s = max(wait_s, CONFIRM_TIMEOUT_S)
     try:
         outcome.target = (await confirmed_end(cluster, timeout_s, down_timeout_s=wait_s)).next_offset
@@ -141,7 +141,7 @@ async def _confirm(cluster: Cluster, outcome: Audit, wait_s: float) -> None:
 async def _arrive(
     cluster: Cluster,
     node: Node,
-    outcome: Audit,
+    outcome: ReadOutcome,
     deadline: float,
     history: History,
     readings: dict[int, _Reading],
@@ -186,8 +186,8 @@ async def _read_in_step(
     history: History,
     readings: dict[int, _Reading],
     ends: dict[int, int],
-    outcome: Audit,
-    watcher: AuditProgress,
+    outcome: ReadOutcome,
+    watcher: ReadProgress,
 ) -> None:
     """Always read on where least has been read, so that no node's log waits in memory for another's."""
     going = set(readings)
@@ -221,7 +221,7 @@ async def _page(
         pages[reading.node.id] = error
 
 
-def _take(history: History, number: int, page: Records, end: int, watcher: AuditProgress) -> None:
+def _take(history: History, number: int, page: Records, end: int, watcher: ReadProgress) -> None:
     before = history.position(number)
     for record in page.records:
         history.add(number, record)
@@ -230,7 +230,7 @@ def _take(history: History, number: int, page: Records, end: int, watcher: Audit
     watcher.advance(history.position(number) - before)
 
 
-def _give_up(history: History, number: int, error: EventStreamError, outcome: Audit) -> None:
+def _give_up(history: History, number: int, error: EventStreamError, outcome: ReadOutcome) -> None:
     outcome.troubles[number] = str(error)
     match error:
         case OffsetOutOfRange():
