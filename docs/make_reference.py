@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl import errors, exits
+from esctl.cli import examples
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
-from esctl.cli.helppage import SHARED_PANEL
+from esctl.cli.helppage import SHARED_PANEL, meanings_of
 from esctl.playbook import lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
@@ -167,6 +168,10 @@ def _command(name: str, command: Any) -> Iterator[str]:
     if own:
         yield ""
         yield from _table(own)
+    for rows in meanings_of(command).values():
+        yield ""
+        yield from (f"- `{word}`: {what}" for word, what in rows)
+    yield from ("", "```", *examples.shown(name.removeprefix("esctl ")), "```")
 
 
 def _argument(parameter: Any) -> str:
@@ -201,7 +206,7 @@ def _values(parameter: Any) -> str:
 
 def _default(parameter: Any) -> str:
     default = parameter.default
-    if default is None or default is False:
+    if default is None or default is False or parameter.show_default is False:
         return ""
     return f"{default:g}" if isinstance(default, int | float) else str(default)
 

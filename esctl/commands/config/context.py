@@ -76,7 +76,7 @@ def names_that_begin(incomplete: str) -> list[str]:
 
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name the context", autocompletion=names_that_begin)
+    str, typer.Argument(metavar="NAME", help="Name of the context", autocompletion=names_that_begin)
 ]
 
 
@@ -130,7 +130,7 @@ def add(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="CLUSTER", help="The cluster it names", autocompletion=state.names_that_begin
+            "--to", metavar="CLUSTER", help="Cluster that it names", autocompletion=state.names_that_begin
         ),
     ],
     project: Project = False,

@@ -67,7 +67,8 @@ class StatusAnswer(TypedDict):
 def status(
     run: Invocation,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Give each node so long to answer")
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0.05, help="Time for each node to answer"),
     ] = 0.5,
 ) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""

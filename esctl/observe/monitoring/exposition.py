@@ -1,7 +1,8 @@
 """All figures of a cluster as Prometheus reads them, from one look at all nodes.
 
-Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`, the buckets of a
-histogram are cumulative. A node that does not answer has `up` 0 and no other figures. Called by `esctl status metrics --format prometheus`.
+Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`, the buckets
+of a histogram are cumulative. A node that does not answer has `up` 0 and no other figures. Called by
+`esctl status metrics --format prometheus`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +14,9 @@ from esctl.observe.diagnosis.situation import Situation
 from esctl.observe.monitoring.probes import ProbeReading
 
 PREFIX: Final = "eventstreamcore"
-APPEND_BOUNDS_US: Final = tuple(eighths << shift for shift in range(4, 20) for eighths in (8, 12)) + (
-    1 << 23,
-)
-"""From 128 us to 8.4 s, two for each doubling. All are bounds that nodes count by, so the sums are exact; they are
-the same in every scrape and for every node, so that rates and sums over nodes hold."""
+APPEND_BOUNDS_US: Final = (*(part << shift for shift in range(4, 20) for part in (8, 12)), 1 << 23)
+"""From 128 us to 8.4 s, two for each doubling. All are bounds that nodes count by, so the sums are exact.
+They are the same in every scrape and for every node, so that rates and sums over nodes hold."""
 
 
 @dataclass(frozen=True, slots=True)
