@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from esctl import errors, exits
+from esctl.cli import examples
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
 from esctl.cli.durationoption import shown_default
-from esctl.cli.helppage import SHARED_PANEL
+from esctl.cli.helppage import SHARED_PANEL, meanings_of
 from esctl.playbook import lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
@@ -168,6 +169,10 @@ def _command(name: str, command: Any) -> Iterator[str]:
     if own:
         yield ""
         yield from _table(own)
+    for rows in meanings_of(command).values():
+        yield ""
+        yield from (f"- `{word}`: {what}" for word, what in rows)
+    yield from ("", "```", *examples.shown(name.removeprefix("esctl ")), "```")
 
 
 def _argument(parameter: Any) -> str:
@@ -202,7 +207,7 @@ def _values(parameter: Any) -> str:
 
 def _default(parameter: Any) -> str:
     default = parameter.default
-    if default is None or default is False:
+    if default is None or default is False or parameter.show_default is False:
         return ""
     if (duration := shown_default(parameter)) is not None:
         return duration

@@ -61,7 +61,7 @@ class Document:
         typed = [line for block in self.fences("") for line in block.splitlines()] + self.spans()
         for line in typed:
             if re.match(rf"{program} [^|]", line):
-                yield re.split(r"\s+#|\s<\s", line)[0].strip()
+                yield re.split(r"\s+#|\s[<>|]\s", line)[0].strip()
 
 
 DOCUMENTS = [

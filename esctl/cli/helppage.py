@@ -1,15 +1,18 @@
 """What `--help` prints: for the program, for a group and for a command, in one form.
 
 Typer's own pages load much of rich, frame everything, break words, and give ranges as `0.01<=x<=3600`. A
-value that is out of range is told its bounds when it is typed (`usagetext.py`). Called by typer, through
-`CommandWithHelp` and `GroupWithHelp`, and by `main.py`.
+value that is out of range is told its bounds when it is typed (`usagetext.py`). The examples are in
+`examples.py`. Called by typer, through `CommandWithHelp` and `GroupWithHelp`, and by `main.py`.
 """
 
+import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import typer.core
 
+from esctl.cli import examples
 from esctl.cli.durationoption import shown_default
 from esctl.ui.answer import Tone
 from esctl.ui.terminal import Output, Terminal
@@ -17,6 +20,9 @@ from esctl.ui.terminal import Output, Terminal
 SHARED_PANEL: Final = "Options of every command"
 WIDEST_NAME: Final = 26
 """Characters; what is wider has its text on the next line."""
+
+_NO_BREAK: Final = "\N{NO-BREAK SPACE}"
+"""Between words that stay on one line."""
 
 Rows = list[tuple[str, str]]
 
@@ -28,7 +34,8 @@ class CommandWithHelp(typer.core.TyperCommand):
         """Print it; click would take it from `formatter`, which stays empty."""
         parameters = self.get_params(ctx)
         usage = usage_of(ctx.command_path, parameters)
-        print_page(usage, self.help or "", sections_of(parameters), ends_of(self))
+        sections = {**sections_of(parameters), **meanings_of(self)}
+        print_page(usage, self.help or "", sections, ends_of(self), _examples(ctx))
 
 
 class GroupWithHelp(typer.core.TyperGroup):
@@ -64,15 +71,17 @@ class GroupWithHelp(typer.core.TyperGroup):
         shown = [(name, one) for name, one in self.commands.items() if not one.hidden]
         commands = {"Commands": [(name, _first_part(one.help)) for name, one in shown]}
         own = self.own or self  # a group alone has no parameters but --help
-        page = {**commands, **sections_of(own.get_params(ctx))}
+        page = {**commands, **sections_of(own.get_params(ctx)), **meanings_of(own)}
         usage = f"Usage: {ctx.command_path} COMMAND ..."
         if self.own is not None:
             usage = f"{usage_of(ctx.command_path, own.params)}\n       {ctx.command_path} COMMAND ..."
-        print_page(usage, own.help or "", page, ends_of(own))
+        print_page(usage, own.help or "", page, ends_of(own), _examples(ctx))
 
 
-def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterable[str]) -> None:
-    """Print names and what they do, under headings."""
+def print_page(
+    usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterable[str], lines: Sequence[str] = ()
+) -> None:
+    """Print names and what they do, under headings; `lines` are examples, which are never broken."""
     terminal = Terminal(Output.TABLE)
     names = [len(name) for rows in sections.values() for name, _ in rows]
     indent = 4 + max((length for length in names if length <= WIDEST_NAME), default=WIDEST_NAME)
@@ -80,7 +89,8 @@ def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterab
         terminal.toned([(line, Tone.NORMAL)], indent=2)
     for text in lead.split("\n\n") if lead else []:
         terminal.toned([])
-        terminal.toned([(f"  {' '.join(text.split())}", Tone.NORMAL)], indent=2)
+        for line in _fitting(text, terminal.columns, 2):
+            terminal.toned([(f"  {line}", Tone.NORMAL)])
     for title, rows in sections.items():
         terminal.toned([])
         terminal.toned([(title, Tone.STRONG)])
@@ -89,11 +99,34 @@ def print_page(usage: str, lead: str, sections: Mapping[str, Rows], ends: Iterab
             if len(name) > WIDEST_NAME:
                 terminal.toned([(head, Tone.ACCENT)])
                 head = " " * indent
-            terminal.toned([(head, Tone.ACCENT), (text, Tone.NORMAL)], indent=indent)
+            for line in _fitting(text, terminal.columns, indent) or [""]:
+                terminal.toned([(head, Tone.ACCENT), (line, Tone.NORMAL)])
+                head = " " * indent
+    if lines:
+        terminal.toned([])
+        terminal.toned([("Examples", Tone.STRONG)])
+        for line in lines:
+            typed, sign, what = line.partition("  # ")
+            terminal.toned([(f"  {typed}", Tone.ACCENT), (f"{sign}{what}", Tone.DIM)])
     for text in filter(None, ends):
         terminal.toned([])
-        for line in text.splitlines():
-            terminal.toned([(line, Tone.DIM)], indent=2)
+        terminal.toned([(text, Tone.DIM)], indent=2)
+
+
+def _fitting(text: str, columns: int | None, indent: int) -> list[str]:
+    """The text in lines that fit beside an `indent`, words whole; one line where nothing bounds it."""
+    text = " ".join(re.split(r"[ \n]+", text.strip()))
+    lines = textwrap.wrap(
+        text,
+        max(1, columns - indent) if columns else len(text) + 1,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
+
+
+def _examples(ctx: Any) -> list[str]:
+    return list(examples.shown(ctx.command_path.partition(" ")[2]))
 
 
 def usage_of(path: str, parameters: Sequence[Any]) -> str:
@@ -110,6 +143,15 @@ def sections_of(parameters: Sequence[Any]) -> dict[str, Rows]:
     return {title: rows for title, rows in (("Arguments", arguments), ("Options", options)) if rows}
 
 
+def meanings_of(command: Any) -> dict[str, Rows]:
+    """What the words mean that its first argument takes: a command has them in its epilog, one a line."""
+    if not command.epilog:
+        return {}
+    (chosen, *_) = [one for one in command.params if one.param_type_name == "argument"]
+    rows = [(word, text) for word, _, text in (line.partition(": ") for line in command.epilog.splitlines())]
+    return {_argument(chosen).strip("[]"): rows}
+
+
 def option_rows(parameters: Sequence[Any], *, values: bool = True) -> Rows:
     """The options among the parameters, but for hidden ones; with what stands for their `values`."""
     shown = [one for one in parameters if one.param_type_name == "option" and not one.hidden]
@@ -117,8 +159,7 @@ def option_rows(parameters: Sequence[Any], *, values: bool = True) -> Rows:
 
 
 def ends_of(command: Any) -> Iterator[str]:
-    """What stands below: the command's own last words, and the options that it shares."""
-    yield command.epilog or ""
+    """What stands below: the options that it shares."""
     shared = [one for one in command.params if one.rich_help_panel == SHARED_PANEL and not one.hidden]
     if shared:
         yield f"As every command: {', '.join(map(_shortest, shared))}"
@@ -131,8 +172,8 @@ def _shortest(parameter: Any) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    name = (parameter.metavar or parameter.name).upper().strip("[]")
-    if parameter.nargs == -1 and not name.endswith("..."):
+    name = (parameter.metavar or parameter.name).upper().removesuffix("...").strip("[]").removesuffix("...")
+    if parameter.nargs == -1:
         name += "..."
     return name if parameter.required else f"[{name}]"
 
@@ -159,7 +200,7 @@ def _text(parameter: Any) -> str:
     choices = _choices(parameter)
     if choices and (parameter.param_type_name == "argument" or "|" not in _value(parameter)):
         text += f": {', '.join(choices)}"
-    default = _default(parameter)
+    default = _default(parameter).replace(" ", _NO_BREAK)
     return f"{text} ({default})" if default else text
 
 

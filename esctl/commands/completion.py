@@ -29,7 +29,7 @@ class CompletionAnswer(TypedDict):
 
 @command(app, "completion")
 def completion(
-    run: Invocation, shell: Annotated[Shell, typer.Argument(help="The shell")]
+    run: Invocation, shell: Annotated[Shell, typer.Argument(help="Shell")]
 ) -> Answer[CompletionAnswer]:
     """Print the completion script for a shell"""
     # The script is typer's own; it prints it when the variable that the script will set asks for it.

@@ -81,7 +81,7 @@ def timeline(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Form of the output: a drawing, JSON, a Mermaid diagram, HTML or SVG"),
+        typer.Option("--format", help="Form of the output"),
     ] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times at full width")] = False,
 ) -> "Answer[TimelineAnswer | MermaidAnswer | TimelineFileAnswer]":

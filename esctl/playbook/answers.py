@@ -336,6 +336,7 @@ class NewPlaybookAnswer(TypedDict):
     path: FilePath
     id: str
     text: str
+    copy_of: NotRequired[str]
     dry_run: NotRequired[Literal[True]]
 
 

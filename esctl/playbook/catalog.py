@@ -4,6 +4,7 @@ A file is named for the id of its playbook. What lies in the working directory c
 who changes a copy means that copy. Opens no file. Called by the commands of `esctl playbook`.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -24,9 +25,14 @@ def own() -> Path:
     return Path("playbooks")
 
 
+def shipped_ones() -> dict[str, Path]:
+    """Those that came with `esctl`, by id."""
+    return {path.stem: path for path in sorted(shipped().glob(f"*{SUFFIX}"))}
+
+
 def every() -> dict[str, Path]:
     """All that are found, by id."""
-    found = {path.stem: path for path in sorted(shipped().glob(f"*{SUFFIX}"))}
+    found = shipped_ones()
     if own().resolve() != shipped():
         found |= {path.stem: path for path in sorted(own().glob(f"*{SUFFIX}"))}
     return dict(sorted(found.items()))
@@ -42,6 +48,17 @@ def find(name: str) -> Path:
         return known[name]
     if name.endswith(SUFFIX) or "/" in name:
         raise PlaybookNotFound(f"there is no file {name}")
-    near = get_close_matches(name, known, 1)
-    also = f"; did you mean {near[0]}?" if near else ""
-    raise PlaybookNotFound(f"no playbook is called {name}{also}")
+    raise PlaybookNotFound(f"no playbook is called {name}{_near(name, known)}")
+
+
+def find_shipped(name: str) -> Path:
+    """The file of a shipped playbook, whatever lies in `./playbooks`; raises `PlaybookNotFound`."""
+    known = shipped_ones()
+    if name not in known:
+        raise PlaybookNotFound(f"no shipped playbook is called {name}{_near(name, known)}")
+    return known[name]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

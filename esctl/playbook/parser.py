@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import tomli
 
-from esctl.playbook import expression, inputs, nesting, stepkinds, template
+from esctl.playbook import catalog, expression, inputs, nesting, stepkinds, template
 from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.schema import (
     SCHEMA,
@@ -269,6 +269,8 @@ class _PlaybookReader:
         if not isinstance(name, str):
             return ()
         path = self._path.parent / name
+        if not path.exists():  # a copy of a shipped playbook includes what that does
+            path = next((one for one in catalog.shipped_ones().values() if one.name == name), path)
         around = (*self._outer, self._path.resolve())
         if path.resolve() in around or len(around) > MAX_INCLUDES:
             chain = " -> ".join(one.name for one in (*around, path))

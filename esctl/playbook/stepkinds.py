@@ -59,7 +59,7 @@ TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
         "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
     },
     ActionKind.INCLUDE: {
-        "playbook": Argument(Takes.TEXT, "the file, beside this one", True),
+        "playbook": Argument(Takes.TEXT, "the file: one beside this one, or a shipped one", True),
         "inputs": Argument(Takes.TABLE, "its inputs"),
     },
     ActionKind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},

@@ -139,6 +139,11 @@ class Terminal:
             else:
                 self._write("".join(escape.line(text) for text, _ in parts))
 
+    @property
+    def columns(self) -> int | None:
+        """Of the screen that results go to; None of a pipe or a file."""
+        return self._console(self._stdout).width if self._stdout.isatty() else None
+
     def flush(self) -> None:
         """Push out what was printed."""
         self._stdout.flush()

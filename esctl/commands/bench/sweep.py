@@ -84,7 +84,8 @@ def sweep(
         ),
     ] = 10_000.0,
     highest: Annotated[
-        float, typer.Option("--to", metavar="N", min=1, help="Highest rate, in events per second")
+        float,
+        typer.Option("--to", metavar="N", min=1, show_default=False, help="Highest rate; by default, none"),
     ] = options.HIGHEST_RATE,
     factor: Annotated[
         float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Factor between two rates")

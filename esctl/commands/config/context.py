@@ -130,7 +130,7 @@ def add(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="CLUSTER", help="The cluster it names", autocompletion=state.names_that_begin
+            "--to", metavar="CLUSTER", help="Cluster that it names", autocompletion=state.names_that_begin
         ),
     ],
     project: Project = False,

@@ -1,7 +1,7 @@
 """`esctl fault clock`: a node's time of day set wrong, to show that nothing depends on it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         PlannedNodeOrderStrike,
     )
 
+MEANINGS: Final = {"jump": "it is set forward or back, by --by", "drift": "it runs fast or slow, by --rate"}
+"""What the help says of each."""
+
 
 def _gain(text: str) -> int:
     """Milliseconds; a number alone counts them too."""
@@ -37,7 +40,7 @@ def clock(
     run: Invocation,
     how: Annotated[
         Literal["jump", "drift"],
-        typer.Argument(help="jump: set it forward or back. drift: let it run fast or slow"),
+        typer.Argument(help="How the clock goes wrong"),
     ],
     node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
     by: Annotated[

@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 AT_REST: Final = ("flip", "torn")
 LEASE_MS: Final = 60_000
 """When a watchdog starts a node whose files are being damaged, should nobody else have."""
+MEANINGS: Final = {
+    "slow": "each commit begins later, by --delay",
+    "fail": "the next write is refused, which ends the node",
+    "full": "the same, for want of room",
+    "flip": "a stored bit is flipped while the node is stopped",
+    "torn": "the log's end is torn off while the node is stopped",
+}
+"""What the help says of each."""
 _ONE_OFF: Final = {
     "flip": "stop it, flip one bit of an acked entry on its disk, start it",
     "torn": "kill it, leave half a record at the end of its log, start it",
@@ -50,10 +58,7 @@ def disk(
     run: Invocation,
     how: Annotated[
         Literal["slow", "fail", "full", "flip", "torn"],
-        typer.Argument(
-            help="Delay each commit (slow); refuse the next write, which ends the node (fail, full);"
-            " flip a stored bit (flip) or tear the log's end (torn) while the node is stopped"
-        ),
+        typer.Argument(help="What happens to the disk"),
     ],
     node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
     delay: Annotated[str, typer.Option("--delay", metavar=METAVAR, help="Delay of each commit")] = "100ms",

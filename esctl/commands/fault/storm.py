@@ -92,7 +92,10 @@ def storm(
     kinds: Annotated[
         str | None,
         typer.Option(
-            "--kinds", metavar="LIST", help=f"Kinds of faults:  {','.join(KINDS)}", show_default=False
+            "--kinds",
+            metavar="LIST",
+            help=f"Kinds of faults, with commas between: {', '.join(KINDS)}",
+            show_default=False,
         ),
     ] = None,
     intensity: Annotated[

@@ -19,7 +19,7 @@ def playbook() -> None:
 LISTED: Final = (
     ("ls", ls.ls, "List the playbooks that are shipped, and those in ./playbooks"),
     ("show", show.show, "Show a playbook as a document"),
-    ("new", new.new, "Write a first playbook to start from"),
+    ("new", new.new, "Write a playbook to start from: a copy of a shipped one, or a small one"),
     ("lint", lint.lint, "Check playbooks for what would do harm; exit 2 on errors"),
     ("plan", plan.plan, "Show what a run would do, and what the quorum would be"),
     ("rehearse", rehearsing.rehearse, "Run it on a cluster of its own, which is destroyed afterwards"),

@@ -1,4 +1,4 @@
-"""`esctl playbook new`: a small playbook that can be run, with a word on each part, to be changed."""
+"""`esctl playbook new`: a playbook to be changed, a copy of a shipped one or a small one with notes."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,9 @@ import typer
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
+from esctl.commands.playbook import options
 from esctl.errors import InvalidArgument
+from esctl.playbook import catalog, copying
 from esctl.ui.answer import Answer, Fields, Line, Tone
 from esctl.ui.escape import quoted
 
@@ -21,29 +23,52 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 def new(
     run: Invocation,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; its name becomes the id")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Id of the new playbook, for ./playbooks/NAME.toml, or a file"),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SHIPPED",
+            help="Shipped playbook to copy, with its comments",
+            autocompletion=options.shipped_that_begin,
+        ),
+    ] = None,
     dry_run: DryRun = False,
 ) -> "Answer[NewPlaybookAnswer]":
-    """Write a small playbook that runs as it is, for you to change: a hand-over with its checks and its
-    proof"""
-    if file.suffix != ".toml" or not _ID.fullmatch(file.stem):
+    """Write a playbook for you to change: a copy of a shipped one, or a small one that runs as it is, a
+    hand-over with its checks and its proof"""
+    file = Path(name) if name.endswith(catalog.SUFFIX) or "/" in name else catalog.own() / f"{name}.toml"
+    if file.suffix != catalog.SUFFIX or not _ID.fullmatch(file.stem):
         raise InvalidArgument(
             f"{file} cannot be a playbook's file: lower case letters, digits and dashes, then .toml",
-            next_step="esctl playbook new playbooks/my-drill.toml",
+            next_step="esctl playbook new my-drill",
         )
     if file.exists():
         raise InvalidArgument(
             f"{file} is there already; nothing was done", next_step=f"esctl playbook show {quoted(file)}"
         )
-    text = SKELETON.replace("MY-ID", file.stem)
+    text = _text(source, file.stem)
     data: NewPlaybookAnswer = {"path": str(file), "id": file.stem, "text": text}
+    if source is not None:
+        data["copy_of"] = source
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(line) for line in text.splitlines()])
     state.write_atomically(file, text)
     next_steps = Fields(
         [("then", f"esctl playbook lint {quoted(file)}"), ("then", f"esctl playbook plan {quoted(file)}")]
     )
-    return Answer(data, [Line(f"{file} is written: read it, and change it", Tone.GOOD), next_steps])
+    what = f"{file} is written, a copy of {source}" if source is not None else f"{file} is written"
+    return Answer(data, [Line(f"{what}: read it, and change it", Tone.GOOD), next_steps])
+
+
+def _text(source: str | None, name: str) -> str:
+    """What is written; raises `PlaybookNotFound`."""
+    if source is None:
+        return SKELETON.replace("MY-ID", name)
+    return copying.renamed(catalog.find_shipped(source).read_text(encoding="utf-8"), name)
 
 
 SKELETON: Final = '''# A playbook is read from top to bottom, by people and by `esctl playbook run`.

@@ -20,6 +20,11 @@ def names_that_begin(incomplete: str) -> list[str]:
     return [name for name in catalog.every() if name.startswith(incomplete)]
 
 
+def shipped_that_begin(incomplete: str) -> list[str]:
+    """What a shell may complete the id of a shipped playbook to."""
+    return [name for name in catalog.shipped_ones() if name.startswith(incomplete)]
+
+
 PlaybookArgument = Annotated[
     str,
     typer.Argument(

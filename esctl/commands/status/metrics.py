@@ -49,7 +49,7 @@ def metrics(
     form: Annotated[
         Literal["nagios", "prometheus", "json"] | None,
         typer.Option(
-            "--format", help="Form for a monitoring system; nagios has exit codes of its own: 0, 1, 2, 3"
+            "--format", help="Form for a monitoring system (nagios has exit codes of its own, 0 to 3)"
         ),
     ] = None,
 ) -> Answer[MetricsAnswer] | None:

@@ -1,7 +1,8 @@
 """All figures of a cluster as Prometheus reads them, from one look at all nodes.
 
-Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`. A node that
-does not answer has `up` 0 and no other figures. Called by `esctl status metrics --format prometheus`.
+Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`, the buckets
+of a histogram are cumulative. A node that does not answer has `up` 0 and no other figures. Called by
+`esctl status metrics --format prometheus`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,9 @@ from esctl.observe.diagnosis.situation import Situation
 from esctl.observe.monitoring.probes import ProbeReading
 
 PREFIX: Final = "eventstreamcore"
+APPEND_BOUNDS_US: Final = (*(part << shift for shift in range(4, 20) for part in (8, 12)), 1 << 23)
+"""From 128 us to 8.4 s, two for each doubling. All are bounds that nodes count by, so the sums are exact.
+They are the same in every scrape and for every node, so that rates and sums over nodes hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,15 @@ PEER_METRICS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class MetricLine:
+    """One line below the head of a metric; `suffix` is what a histogram's lines have after the name."""
+
+    labels: Mapping[str, str]
+    value: float
+    suffix: str = ""
+
+
 def exposition(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
     """Everything, a line each."""
     yield from _of_cluster(seen)
@@ -126,6 +139,15 @@ def _of_nodes(seen: Situation) -> Iterator[str]:
     for metric in NODE_METRICS:
         rows = [(labels[r.node.id], metric.read(r.status)) for r in survey.reports if r.status is not None]
         yield from _family(metric.name, metric.help, metric.kind, rows)
+    yield from _histogram(
+        "append_duration_seconds",
+        "from when the node took a batch in to its ack, of every batch since it began; only a leader acks",
+        [
+            (labels[r.node.id], counts)
+            for r in survey.up
+            if (counts := _append_counts(r.status or {})) is not None
+        ],
+    )
     lags = [(labels[r.node.id], survey.behind(r, "next_offset")) for r in survey.up]
     yield from _family("lag_events", "events that the node is behind the leader", "gauge", lags)
     disks = [(labels[n], float(disk.free_bytes)) for n, disk in seen.disks.items()]
@@ -141,18 +163,47 @@ def _of_nodes(seen: Situation) -> Iterator[str]:
         yield from _family(metric.name, metric.help, metric.kind, rows)
 
 
+def _append_counts(status: Mapping[str, Any]) -> dict[int, int] | None:
+    """Batches by a bound in microseconds; None of a node that does not count them."""
+    counts = status.get("append_us")
+    return None if counts is None else {int(bound_us): int(count) for bound_us, count in counts}
+
+
 def _family(
     name: str, text: str, kind: str, rows: Sequence[tuple[Mapping[str, str], float | None]]
 ) -> Iterator[str]:
     """A metric with all its label sets; nothing where no figure is known."""
-    known = [(labels, value) for labels, value in rows if value is not None]
-    if not known:
+    yield from _lines(
+        name, text, kind, [MetricLine(labels, value) for labels, value in rows if value is not None]
+    )
+
+
+def _histogram(
+    name: str, text: str, rows: Sequence[tuple[Mapping[str, str], Mapping[int, int]]]
+) -> Iterator[str]:
+    """Counts by a bound in microseconds, as buckets in seconds. It has no `_sum`: nodes do not tell one."""
+    samples: list[MetricLine] = []
+    for labels, counts in rows:
+        for bound_us in APPEND_BOUNDS_US:
+            below = sum(count for bound, count in counts.items() if bound <= bound_us)
+            samples.append(MetricLine({**labels, "le": _number(bound_us / 1e6)}, below, "_bucket"))
+        total = sum(counts.values())
+        samples += [
+            MetricLine({**labels, "le": "+Inf"}, total, "_bucket"),
+            MetricLine(labels, total, "_count"),
+        ]
+    yield from _lines(name, text, "histogram", samples)
+
+
+def _lines(name: str, text: str, kind: str, samples: Sequence[MetricLine]) -> Iterator[str]:
+    """The head of a metric and its lines; nothing where there is none."""
+    if not samples:
         return
     yield f"# HELP {PREFIX}_{name} {text}"
     yield f"# TYPE {PREFIX}_{name} {kind}"
-    for labels, value in known:
-        inside = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
-        yield f"{PREFIX}_{name}{{{inside}}} {_number(value)}"
+    for one in samples:
+        inside = ",".join(f'{key}="{_escaped(label)}"' for key, label in one.labels.items())
+        yield f"{PREFIX}_{name}{one.suffix}{{{inside}}} {_number(one.value)}"
 
 
 def _number(value: float) -> str:

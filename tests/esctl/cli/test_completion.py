@@ -64,6 +64,7 @@ def test_each_shell_is_told_the_nodes_of_the_cluster_that_is_named(
         ("esctl schema bench f", ["failover"]),
         ("esctl explain ES4120", ["ES4120"]),
         ("esctl playbook show leader-l", ["leader-loss-drill"]),
+        ("esctl playbook new my-drill --from slow", ["slow-follower"]),
     ],
 )
 def test_commands_keys_and_codes_are_completed(words: str, told: list[str]) -> None:

@@ -19,6 +19,8 @@ from esctl.observe.monitoring import exposition, nagios
 from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, ProbeState, read, state_of, worst
 from esctl.query import checkup
 from esnode.errors import NoQuorum
+from esnode.server import appendlatency
+from esnode.server.appendlatency import AppendLatency
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.situations import HEARD_MS, fault, gone, look, node, seen
 from tests.esctl.wire_node import serving, three
@@ -91,6 +93,7 @@ def test_a_plugins_line_has_a_state_a_text_and_figures_with_their_bounds() -> No
 
 
 LINE = re.compile(r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z]+="[^"]*",?)+)\} (?P<value>-?[\d.e+-]+)')
+APPENDS = "append_duration_seconds"
 
 
 def scraped(situation: Situation) -> dict[str, dict[str, float]]:
@@ -101,12 +104,12 @@ def scraped(situation: Situation) -> dict[str, dict[str, float]]:
     for line in exposition.exposition(situation, readings):
         if line.startswith("# TYPE"):
             described.append(line.split()[2])
-            assert line.split()[3] in ("gauge", "counter")
+            assert line.split()[3] in ("gauge", "counter", "histogram")
             assert line.endswith("counter") is line.split()[2].endswith("_total")
         elif not line.startswith("# HELP"):
             match = LINE.fullmatch(line)
             assert match is not None, line
-            assert match["name"] == described[-1]
+            assert match["name"].removesuffix("_bucket").removesuffix("_count") == described[-1]
             figures = found.setdefault(match["name"].removeprefix("eventstreamcore_"), {})
             assert match["labels"] not in figures
             figures[match["labels"]] = float(match["value"])
@@ -127,6 +130,37 @@ def test_a_scrape_has_every_node_and_every_figure_once() -> None:
     assert scrape["peer_connected"]['cluster="drill",node="1",peer="2"'] == 1
     assert scrape["check_state"]['cluster="drill",probe="quorum"'] == 1
     assert scrape["wall_time_seconds"][by_node[0]] == HEARD_MS / 1000
+
+
+def buckets_of(scrape: dict[str, dict[str, float]], number: int) -> dict[float, float]:
+    """The buckets of a node's histogram, by their bound, in the order of the scrape."""
+    labels = re.compile(f'cluster="drill",node="{number}",le="([^"]+)"')
+    found = [(labels.fullmatch(key), value) for key, value in scrape[f"{APPENDS}_bucket"].items()]
+    return {float(match[1]): value for match, value in found if match is not None}
+
+
+def test_the_time_to_an_ack_is_a_histogram_whose_buckets_are_cumulative_and_the_same_for_every_node() -> None:
+    latency = AppendLatency()
+    took_s = [0.00001, 0.0005, 0.0005, 0.003, 0.2, 1.9, 60.0]
+    for seconds in took_s:
+        latency.note(seconds)
+    scrape = scraped(seen(node(1, append_us=latency.picture()), node(2, append_us=[])))
+    leader, follower = buckets_of(scrape, 1), buckets_of(scrape, 2)
+    for buckets, times in ((leader, took_s), (follower, [])):
+        assert list(buckets) == sorted(buckets)
+        assert list(buckets)[-1] == float("inf")
+        assert list(buckets.values()) == [sum(one < bound for one in times) for bound in buckets]
+    assert list(leader) == list(follower)
+    counted = scrape[f"{APPENDS}_count"]
+    assert [counted[f'cluster="drill",node="{n}"'] for n in (1, 2)] == [leader[float("inf")], 0] == [7, 0]
+    assert f"{APPENDS}_sum" not in scrape, "a node does not tell it"
+    assert not buckets_of(scrape, 3), "a node of a version that does not count has no histogram"
+
+
+def test_the_bounds_of_the_histogram_are_bounds_that_nodes_count_by() -> None:
+    bounds = {appendlatency._bound_us(step) for step in range(appendlatency.STEPS)}
+    assert bounds.issuperset(exposition.APPEND_BOUNDS_US)
+    assert list(exposition.APPEND_BOUNDS_US) == sorted(set(exposition.APPEND_BOUNDS_US))
 
 
 def test_labels_cannot_break_out_of_their_quotes() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from esctl.clusters import state
 from esctl.commands.playbook.ls import needs_text
-from esctl.playbook import catalog, expression, inputs, lint, parser, plan, template
+from esctl.playbook import catalog, copying, expression, inputs, lint, parser, plan, template
 from esctl.playbook.names import OWN
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import ActionKind, InputType, Playbook
@@ -265,6 +265,41 @@ kind = "heal"
 impact = "rw"
 with = { all = true }
 """
+
+
+@pytest.mark.parametrize("shipped", catalog.shipped_ones())
+def test_a_copy_of_a_shipped_playbook_differs_in_id_and_title_only_and_is_as_sound(
+    shipped: str, bench: Path
+) -> None:
+    run = Run("playbook", "new", "my-copy", "--from", shipped, "-o", "json")
+    assert run.code == 0
+    assert run.document["data"]["copy_of"] == shipped
+    copy = bench / "playbooks" / "my-copy.toml"
+    was, now = catalog.find_shipped(shipped).read_text(), copy.read_text()
+    changed = [
+        (one, other) for one, other in zip(was.splitlines(), now.splitlines(), strict=True) if one != other
+    ]
+    assert [one.partition(" = ")[0] for one, _ in changed] == ["id", "title"]
+    assert changed[0][1] == 'id = "my-copy"'
+    assert changed[1][1].startswith(f'title = "Copy of {shipped}: ')
+    assert now.endswith(was[-40:])
+    assert lint.lint(parser.read(copy)) == []
+
+
+def test_a_copy_keeps_comments_and_names_what_to_type_next(bench: Path) -> None:
+    text = '# why\nid = "a" # its name\ntitle = "T"\n\n[[step]] # one\nid = "b"\n'
+    assert copying.renamed(text, "c") == text.replace('"a"', '"c"').replace('"T"', '"Copy of a: T"')
+    run = Run("playbook", "new", "my-copy", "--from", "announce")
+    assert "esctl playbook lint playbooks/my-copy.toml" in run.out
+    assert "esctl playbook plan playbooks/my-copy.toml" in run.out
+    assert Run("playbook", "new", "my-copy", "--from", "announce").code == 2, "it is there already"
+
+
+def test_only_a_shipped_playbook_can_be_copied(bench: Path) -> None:
+    run = Run("playbook", "new", "my-copy", "--from", "leader-los-drill", "-o", "json")
+    assert run.document["errors"][0]["code"] == "ES4505"
+    assert "did you mean leader-loss-drill?" in run.document["errors"][0]["message"]
+    assert not (bench / "playbooks").exists()
 
 
 def test_a_new_playbook_can_be_read_linted_and_changed(bench: Path) -> None:
