@@ -24,6 +24,8 @@ MAX_BATCH_BYTES: Final = 4 * MIB
 MAX_MERGED_BYTES: Final = 256 * KIB
 """Batches that wait together become one entry up to this payload, and `MAX_BATCH_EVENTS`."""
 KEY_BYTES: Final = 16
+"""Of a key: the 4 bytes of its source's token, then the 12 that tell one event from another."""
+MAX_PARTITIONS: Final = 64
 MAX_ID_BYTES: Final = 1024
 """Longest `id` or `source` of an event, in UTF-8."""
 MAX_TERM: Final = 2**48

@@ -10,7 +10,7 @@ from typing import Any
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Side(enum.IntEnum):

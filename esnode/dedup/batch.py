@@ -15,6 +15,7 @@ import cbor2
 
 from esnode import limits
 from esnode.dataclass import dataclass
+from esnode.ring import TOKEN_BYTES, token_of
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -70,19 +71,31 @@ ARRAY_HEADS: Final = tuple(_array_head(count) for count in range(limits.MAX_BATC
 
 
 def event_key(source: str, event_id: str) -> bytes:
-    """The 16-byte BLAKE2b digest of `source` and `id`, each with its length in front.
+    """The token of `source` (4 bytes), then the identity: the last 12 bytes of a BLAKE2b digest of 16.
 
-    CloudEvents 1.0 asks that the pair be unique for each distinct event.
+    That is the digest of `source` and `id`, each with its length in front: CloudEvents 1.0 asks that the
+    pair be unique for each distinct event. Records of version 1 have the whole digest as their key, so an
+    event that was stored under the old key has the same identity.
     """
     source_bytes = source.encode()
     id_bytes = event_id.encode()
     text = _LENGTH.pack(len(source_bytes)) + source_bytes + _LENGTH.pack(len(id_bytes)) + id_bytes
-    return hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()
+    return token_of(source) + hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()[TOKEN_BYTES:]
+
+
+def identity_of(key: bytes) -> bytes:
+    """The 12 bytes of a key that tell its event from all others, whatever partition it is in."""
+    return key[TOKEN_BYTES:]
 
 
 def split_keys(keys: bytes) -> tuple[bytes, ...]:
     """Packed keys, one by one."""
-    return _unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+    return _key_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+
+
+def split_identities(keys: bytes) -> tuple[bytes, ...]:
+    """The identity of each of the packed keys."""
+    return _identity_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
 
 
 def select(batch: Batch, positions: Sequence[int]) -> Batch:
@@ -111,5 +124,10 @@ def merge(batches: Sequence[Batch]) -> Batch:
 
 
 @lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
-def _unpacker(count: int) -> struct.Struct:
+def _key_unpacker(count: int) -> struct.Struct:
     return struct.Struct(f"{limits.KEY_BYTES}s" * count)
+
+
+@lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
+def _identity_unpacker(count: int) -> struct.Struct:
+    return struct.Struct(f"{TOKEN_BYTES}x{limits.KEY_BYTES - TOKEN_BYTES}s" * count)
