@@ -24,10 +24,8 @@ POINTS: Final = 512
 it owns 1.14."""
 
 _POINT: Final = struct.Struct(">HH")
-_REMEMBERED_SOURCES: Final = 4096
 
 
-@lru_cache(_REMEMBERED_SOURCES)
 def token_of(source: str) -> bytes:
     """The token of a source, 4 bytes, big-endian: the BLAKE2b digest of its UTF-8 of that length."""
     return hashlib.blake2b(source.encode(), digest_size=TOKEN_BYTES).digest()

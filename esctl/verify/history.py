@@ -20,9 +20,9 @@ from esctl.verify.sightings import DIGEST_BYTES, Sightings
 from esctl.verify.verdict import Evidence, Flaw, LogFinding, LogFindings, LogVerdict, NodeEvidence, judge
 from esctl.verify.window import DedupWindow, MayRepeat
 from esnode import limits
-from esnode.dedup.batch import event_key, identity_of, split_keys
+from esnode.dedup.batch import identity_of, split_keys
 from esnode.errors import DamagedRecord, ProtocolError
-from esnode.events import decode_event, split_payload
+from esnode.events import decode_event, split_payload, stored_key
 from esnode.raft.entry import Entry, parse
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -271,12 +271,12 @@ def _look_at(encoded: bytes, key: bytes, *, has_token: bool) -> tuple[dict[str, 
         event = decode_event(encoded)
     except ProtocolError as error:
         return None, key, f"the event cannot be read: {error}"
-    source, event_id = event.get("source"), event.get("id")
-    if type(source) is not str or type(event_id) is not str:
+    own_key = stored_key(event)
+    if own_key is None:
         return None, key, "the event has no source and id"
-    own_key = event_key(source, event_id)
     if key != own_key and (has_token or identity_of(key) != identity_of(own_key)):
-        return event, key, f"the key {key.hex()} is not that of source {source!r:.60}, id {event_id!r:.60}"
+        named = f"source {event['source']!r:.60}, id {event['id']!r:.60}"
+        return event, key, f"the key {key.hex()} is not that of {named}"
     return event, own_key, ""
 
 

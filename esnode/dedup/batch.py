@@ -18,6 +18,7 @@ from esnode.dataclass import dataclass
 from esnode.ring import TOKEN_BYTES, token_of
 
 _LENGTH: Final = struct.Struct(">I")
+_REMEMBERED_SOURCES: Final = 4096
 
 UNKNOWN_OFFSET: Final = -1
 """In the log for certain (its sequence number says so), but no node remembers where."""
@@ -77,10 +78,17 @@ def event_key(source: str, event_id: str) -> bytes:
     pair be unique for each distinct event. Records of version 1 have the whole digest as their key, so an
     event that was stored under the old key has the same identity.
     """
-    source_bytes = source.encode()
+    token, hashed_source = _source_parts(source)
     id_bytes = event_id.encode()
-    text = _LENGTH.pack(len(source_bytes)) + source_bytes + _LENGTH.pack(len(id_bytes)) + id_bytes
-    return token_of(source) + hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()[TOKEN_BYTES:]
+    text = hashed_source + _LENGTH.pack(len(id_bytes)) + id_bytes
+    return token + hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()[TOKEN_BYTES:]
+
+
+@lru_cache(_REMEMBERED_SOURCES)
+def _source_parts(source: str) -> tuple[bytes, bytes]:
+    """What all keys of a source have in common: their token, and how the text that is hashed begins."""
+    source_bytes = source.encode()
+    return token_of(source), _LENGTH.pack(len(source_bytes)) + source_bytes
 
 
 def identity_of(key: bytes) -> bytes:

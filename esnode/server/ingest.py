@@ -81,6 +81,7 @@ class Ingest:
             faults,
             admin,
             latency=AppendLatency() if latency is None else latency,
+            verify_keys=config.ingest.verify_keys,
             restored=bool(config.ancestors),
         )
 

@@ -194,8 +194,8 @@ def test_a_load_whose_starter_was_killed_is_known_by_what_it_notes_itself(tmp_pa
     ledger.write_plan(files, PLAN)
     write_atomically(cluster.directory / "loads" / "load.json", json.dumps({"directory": str(files)}))
     assert [load.running for load in backgroundloads.listed(cluster)] == [False]
-    note = "import sys; from pathlib import Path; from esctl.bench import attendant;"
-    note += "attendant.note_self(Path(sys.argv[1])); print('there', flush=True); sys.stdin.read()"
+    note = "import sys; from pathlib import Path; from esctl.bench import backgroundloads;"
+    note += "backgroundloads.note_self(Path(sys.argv[1])); print('there', flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", note, str(files)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
