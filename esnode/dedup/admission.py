@@ -155,6 +155,12 @@ class Admission:
 
     # === the decision ==========================================================================
 
+    def has_passed(self, batch: Batch) -> bool:
+        """Whether keys were forgotten that are younger than its first sending: what is not known of it may
+        be in the log. A session knows its events by their numbers, and forgets none.
+        """
+        return 0 <= batch.sent_after < self._keys.first_offset and batch.producer is None
+
     def decide(self, batch: Batch, next_offset: int, log_time_ms: int = 0) -> Admitted:
         """What to append of `batch` (one event at least), whose first fresh one will be at `next_offset`.
 
@@ -181,6 +187,8 @@ class Admission:
             floor = self._keys.first_offset
             known |= {place: offset for place, offset in recent.items() if offset >= floor}
             return self._decide_each(batch, known, sent_before, next_offset, log_time_ms)
+        if self.has_passed(batch):
+            return _refused(Refusal.WINDOW_PASSED)
         if not self._keys.has_room(next_offset + batch.count, log_time_ms):
             return _refused(Refusal.WINDOW_FULL)
         return Admitted(batch, (OffsetRange(next_offset, batch.count),), 0, 0, None)
@@ -209,6 +217,8 @@ class Admission:
             else:
                 found[one] = offsets[place] = next_offset + len(fresh)
                 fresh.append(place)
+        if fresh and self.has_passed(batch):
+            return _refused(Refusal.WINDOW_PASSED)
         if fresh and not self._keys.has_room(next_offset + len(fresh), log_time_ms):
             return _refused(Refusal.WINDOW_FULL)
         in_log = (offset for offset in offsets if offset < next_offset)

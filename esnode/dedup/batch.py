@@ -49,13 +49,18 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`count` events: 16 bytes of key each, packed in order, and the payload."""
+    """`count` events: 16 bytes of key each, packed in order, and the payload.
+
+    `sent_after` is on a batch that is sent again and may be in the log: where that ended, as far as the
+    client knew, when it sent the batch for the first time. So no event of it is in the log before that.
+    """
 
     count: int
     keys: bytes
     payload: bytes
     producer: ProducerStamp | None = None
     partition: int = 0
+    sent_after: int = UNKNOWN_OFFSET
 
 
 def _array_head(count: int) -> bytes:
