@@ -154,7 +154,7 @@ class WindowPassed(CallerError):
 
     code = "ES1106"
     title = "sent again after the deduplication window had passed"
-    next_step = "before you send it as new, look whether it is in the log: esctl event --source TEXT --id TEXT"
+    next_step = "look whether it is in the log, before you send it as new: esctl event --source ... --id ..."
     definite = False
 
 
