@@ -302,8 +302,8 @@ class Dispatcher:
             events = sum(part.count for part in message.ranges)
             if events != request.batch.count:
                 raise ProtocolError(f"{events} offsets came for a batch of {request.batch.count} events")
-            ends = [part.base_offset + part.count for part in message.ranges if part.base_offset >= 0]
-            self._log_end = max(self._log_end, *ends)
+            for part in message.ranges:
+                self._log_end = max(self._log_end, part.base_offset + part.count)
             self._runs.acked(request.id)
         self.settle(request, message, None)
 
