@@ -71,6 +71,17 @@ class Dedup:
 
 
 @dataclass(frozen=True, slots=True)
+class Ingest:
+    """What a leader asks of appends. `verify_keys`: that each key is the one of its event.
+
+    A client that sends the key of somebody else's event makes that a duplicate, which is then never
+    stored. To look, the node decodes every event.
+    """
+
+    verify_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How much log is kept; 0 means no bound. `age_ms` is in log time."""
 
@@ -98,6 +109,7 @@ class Config:
     log_level: str = "info"
     raft: Raft = field(default_factory=Raft)
     dedup: Dedup = field(default_factory=Dedup)
+    ingest: Ingest = field(default_factory=Ingest)
     retention: Retention = field(default_factory=Retention)
     faults: Faults = field(default_factory=Faults)
     ancestors: tuple[Ancestor, ...] = ()
@@ -168,7 +180,7 @@ def dump(config: Config) -> str:
         f"storage = {_quote(config.storage)}",
         f"log_level = {_quote(config.log_level)}",
     ]
-    for name in ("raft", "dedup", "retention", "faults"):
+    for name in (name for name, _ in _SECTIONS):
         lines += ["", f"[{name}]"]
         section = getattr(config, name)
         for entry in dataclasses.fields(section):
@@ -224,6 +236,7 @@ def _ancestor(item: object, number: int) -> Ancestor:
 _SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("raft", Raft),
     ("dedup", Dedup),
+    ("ingest", Ingest),
     ("retention", Retention),
     ("faults", Faults),
 )

@@ -149,6 +149,15 @@ class WindowFull(CallerError):
     next_step = "wait for keys to expire, or raise dedup.max_keys"
 
 
+class WindowPassed(CallerError):
+    """A batch was sent again after the log had forgotten keys that are younger than its first sending."""
+
+    code = "ES1106"
+    title = "sent again after the deduplication window had passed"
+    next_step = "look whether it is in the log, before you send it as new: esctl event --source ... --id ..."
+    definite = False
+
+
 class TransferPending(CallerError):
     """Only one hand-over of the leadership runs at a time, and a pause follows one that failed."""
 
@@ -491,10 +500,12 @@ class Refusal(enum.Enum):
     BUSY = Busy.code
     EARLIER_REFUSED = EarlierRefused.code
     WINDOW_FULL = WindowFull.code
+    WINDOW_PASSED = WindowPassed.code
+    """An earlier sending may have been done; this one was not."""
     OUT_OF_SEQUENCE = OutOfSequence.code
     UNKNOWN_PRODUCER = UnknownProducer.code
     TRANSFER_PENDING = TransferPending.code
     PRODUCER_FENCED = ProducerFenced.code
     PRODUCERS_FULL = ProducersFull.code
     LEADERSHIP_LOST = LeadershipLost.code
-    """The only indefinite one: the request was accepted, and its result is not known here."""
+    """The request was accepted, and its result is not known here."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import cbor2
 
 from esnode import limits
-from esnode.dedup.batch import Batch, event_key
+from esnode.dedup.batch import Batch, event_key, split_keys
 from esnode.errors import EventTooLarge, InvalidEvent, InvalidRequest, ProtocolError
 from esnode.wire.cbor import load
 
@@ -87,6 +87,29 @@ def make_batches(events: Iterable[Mapping[str, Any]], most_events: int) -> list[
     if keys:
         batches.append(pack(keys, encoded))
     return batches
+
+
+def stored_key(event: Mapping[str, Any]) -> bytes | None:
+    """The key that an event has which a client has sent; None where it has no source and id."""
+    source, event_id = event.get("source"), event.get("id")
+    if type(source) is not str or type(event_id) is not str:
+        return None
+    return event_key(source, event_id)
+
+
+def wrong_key(batch: Batch) -> str:
+    """Which key of `batch` is not its event's, and why; empty when each is. Decodes every event."""
+    try:
+        events = decode_events(batch.payload)
+    except ProtocolError as error:
+        return str(error)
+    for place, (key, event) in enumerate(zip(split_keys(batch.keys), events, strict=True)):
+        own = stored_key(event)
+        if own is None:
+            return f"event {place} of the batch has no source and id"
+        if own != key:
+            return f"the key {key.hex()} of event {place} of the batch is not that of its source and id"
+    return ""
 
 
 def decode_event(encoded: bytes) -> dict[str, Any]:

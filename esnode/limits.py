@@ -24,6 +24,8 @@ MAX_BATCH_BYTES: Final = 4 * MIB
 MAX_MERGED_BYTES: Final = 256 * KIB
 """Batches that wait together become one entry up to this payload, and `MAX_BATCH_EVENTS`."""
 KEY_BYTES: Final = 16
+"""Of a key: the 4 bytes of its source's token, then the 12 that tell one event from another."""
+MAX_PARTITIONS: Final = 64
 MAX_ID_BYTES: Final = 1024
 """Longest `id` or `source` of an event, in UTF-8."""
 MAX_TERM: Final = 2**48
@@ -185,6 +187,8 @@ OPERATION_TIMEOUT_S: Final = 5.0
 """A node asks the others, and a link asks its node, for so long."""
 CLIENT_TIMEOUT_S: Final = 10.0
 """The library tries an operation for so long: a failed disk may be silent, and an election follows."""
+LOG_END_TOLD_S: Final = 10.0
+"""A node tells its clients this often where the log ends, more often where `dedup.ttl_ms` is short."""
 SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0

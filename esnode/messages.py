@@ -10,7 +10,7 @@ from typing import Any
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Side(enum.IntEnum):
@@ -69,7 +69,8 @@ class Goodbye:
 
 @dataclass(frozen=True, slots=True)
 class LeaderIs:
-    """Sent to every client after `Welcome` and whenever it changes: who leads, as this node sees it.
+    """Sent to every client after `Welcome`, whenever it changes, and now and then: who leads, as this node
+    sees it, and the offset after the last event that it has applied.
 
     `leader` is 0 and `address` empty while nobody does.
     """
@@ -77,6 +78,7 @@ class LeaderIs:
     term: int
     leader: int
     address: str
+    next_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,8 @@ class FakeNode:
         if self.says is not None:
             return self.says
         leader = self.cluster.leader
-        return LeaderIs(self.cluster.term, leader, f"node:{leader}" if leader else "")
+        address = f"node:{leader}" if leader else ""
+        return LeaderIs(self.cluster.term, leader, address, self.cluster.log.next_offset)
 
     async def send(self, connection: Connection, reply: Reply) -> None:
         lock = self.connections.get(connection)

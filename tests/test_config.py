@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esnode.config import Address, Config, Member, Retention, dump, load, parse_address
+from esnode.config import Address, Config, Ingest, Member, Retention, dump, load, parse_address
 from esnode.errors import InvalidConfig
 
 
@@ -28,7 +28,9 @@ def test_a_configuration_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_name_with_quotes_and_control_characters_survives(tmp_path: Path) -> None:
     config = three_nodes(tmp_path)
-    odd = Config('a "b" \\ \t c', 1, config.data_dir, config.members, retention=Retention(bytes=5))
+    odd = Config(
+        'a "b" \\ \t c', 1, config.data_dir, config.members, retention=Retention(bytes=5), ingest=Ingest(True)
+    )
     assert load(written(tmp_path, dump(odd))) == odd
 
 
@@ -57,6 +59,7 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ('storage = "sqlite"', 'storage = "paper"', "storage is 'paper'"),
         ('log_level = "info"', 'log_level = "loud"', "log_level is 'loud'"),
         ('when_full = "shrink"', 'when_full = "panic"', "dedup.when_full is 'panic'"),
+        ("verify_keys = false", "verify_keys = 0", "ingest.verify_keys must be of type bool"),
         ("max_keys = 2000000", "max_keys = 1", "from 1024 to"),
         ("max_keys = 2000000", "max_keys = 99000000", "from 1024 to"),
         ("ttl_ms = 600000", "ttl_ms = 0", "dedup.ttl_ms must be from 1"),

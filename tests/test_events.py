@@ -2,6 +2,7 @@
 
 import math
 from collections import UserDict
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from esnode import limits
 from esnode.dedup.batch import event_key, split_keys
 from esnode.errors import EventTooLarge, InvalidEvent, InvalidRequest, ProtocolError
-from esnode.events import decode_event, decode_events, encode_event, key_of, make_batch, pack
+from esnode.events import decode_event, decode_events, encode_event, key_of, make_batch, pack, wrong_key
 from esnode.messages import Append
 from esnode.wire import FrameReader, encode
 
@@ -184,3 +185,17 @@ def test_any_stored_bytes_are_events_or_a_declared_error(payload: bytes) -> None
 def test_a_stored_event_under_a_tag_is_refused_by_the_reader() -> None:
     with pytest.raises(ProtocolError):
         decode_event(cbor2.dumps({"time": datetime(2013, 1, 1, tzinfo=UTC)}))
+
+
+def test_a_wrong_key_is_named_with_its_place() -> None:
+    events = [{**EVENT, "id": str(number)} for number in range(3)]
+    good = make_batch(events)
+    assert wrong_key(good) == ""
+    swapped = replace(good, keys=good.keys[16:32] + good.keys[:16] + good.keys[32:])
+    assert "of event 0 of the batch is not" in wrong_key(swapped)
+    without_token = replace(good, keys=good.keys[:32] + bytes(4) + good.keys[36:])
+    assert "of event 2 of the batch is not" in wrong_key(without_token)
+    assert "event 0 of the batch has no source" in wrong_key(
+        replace(good, payload=cbor2.dumps([b"\xa0"] * 3))
+    )
+    assert "map" in wrong_key(replace(good, payload=cbor2.dumps([b"\x01"] * 3)))

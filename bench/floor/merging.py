@@ -67,7 +67,7 @@ class Entry:
         """The record with its length before it."""
         payload_bytes = HEAD_BYTES[self.count] + self.payload_bytes
         head = RECORD.pack(
-            self.size_bytes, CHECKSUM, 1, BATCH_KIND, 0, self.index, TERM, self.offset, self.index,
+            self.size_bytes, CHECKSUM, 2, BATCH_KIND, 0, self.index, TERM, self.offset, self.index,
             self.count, 0, 0, 0, 0, payload_bytes,
         )  # fmt: skip
         return [head, *self._keys, ARRAY_HEADS[self.count], *self._payloads]

@@ -15,6 +15,7 @@ from esctl.errors import InvalidArgument
 from esnode import limits
 from esnode.dedup.batch import Batch
 from esnode.events import encode_event
+from esnode.ring import TOKEN_BYTES, token_of
 
 SOURCE: Final = "/bench"
 TYPE: Final = "bench.event"
@@ -56,6 +57,7 @@ class Generator:
         id_head = f"{run}-".encode()
         hashed = _LENGTH.pack(len(source)) + source + _LENGTH.pack(len(id_head) + DIGITS) + id_head
         self._digest = hashlib.blake2b(hashed, digest_size=limits.KEY_BYTES)
+        self._token = token_of(SOURCE)
 
     @property
     def made(self) -> int:
@@ -70,12 +72,12 @@ class Generator:
         """The next batch of events; none of them was made before."""
         numbers = [b"%012d" % number for number in range(self._made, self._made + self._batch)]
         self._made += self._batch
-        begin = self._digest.copy
+        begin, token = self._digest.copy, self._token
         keys = []
         for number in numbers:
             digest = begin()
             digest.update(number)
-            keys.append(digest.digest())
+            keys.append(token + digest.digest()[TOKEN_BYTES:])
         payload = b"".join((self._start, self._between.join(numbers), self._end))
         return Batch(self._batch, b"".join(keys), payload)
 

@@ -10,7 +10,7 @@ from esctl.clusters.state import Cluster
 from esctl.query.barrier import LogEnd, confirmed_end
 from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect
-from esnode.dedup.batch import event_key
+from esnode.dedup.batch import event_key, identity_of
 from esnode.errors import OperationTimeout
 
 
@@ -31,7 +31,7 @@ async def in_the_log(
     cluster: Cluster, source: str, event_id: str, read: Callable[[int], None]
 ) -> StoredEvent | None:
     """Look through the whole log; `read` is told of every batch's size. Raises `OperationTimeout`."""
-    key = event_key(source, event_id)
+    wanted = identity_of(event_key(source, event_id))
     end = await confirmed_end(cluster)
     async with (
         connect(cluster.addresses, cluster=cluster.identity) as log,
@@ -41,8 +41,8 @@ async def in_the_log(
             batch = await batches.next_within(limits.OPERATION_TIMEOUT_S)
             if batch is None:
                 raise OperationTimeout(f"no events came for {limits.OPERATION_TIMEOUT_S:g} s")
-            keys = batch.keys()
-            if key in keys:
-                return batch.events()[keys.index(key)]
+            identities = batch.identities()
+            if wanted in identities:
+                return batch.events()[identities.index(wanted)]
             read(batch.count)
     return None

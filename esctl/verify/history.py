@@ -20,9 +20,9 @@ from esctl.verify.sightings import DIGEST_BYTES, Sightings
 from esctl.verify.verdict import Evidence, Flaw, LogFinding, LogFindings, LogVerdict, NodeEvidence, judge
 from esctl.verify.window import DedupWindow, MayRepeat
 from esnode import limits
-from esnode.dedup.batch import event_key, split_keys
+from esnode.dedup.batch import identity_of, split_keys
 from esnode.errors import DamagedRecord, ProtocolError
-from esnode.events import decode_event, split_payload
+from esnode.events import decode_event, split_payload, stored_key
 from esnode.raft.entry import Entry, parse
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -220,10 +220,10 @@ class History:
             return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, ()), ())
         rows = []
         for place, (key, one) in enumerate(zip(keys, encoded, strict=True)):
-            event, flaw = _look_at(one, key)
+            event, own_key, flaw = _look_at(one, key, has_token=entry.keys_have_tokens)
             if flaw:
                 self._findings.add(LogFinding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
-            rows.append((key, self._digest(one, event)))
+            rows.append((own_key, self._digest(one, event)))
         hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
         return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, rows), hashed)
 
@@ -262,18 +262,22 @@ def _encoded_events(entry: Entry, count: int) -> Sequence[bytes]:
     return encoded
 
 
-def _look_at(encoded: bytes, key: bytes) -> tuple[dict[str, Any] | None, str]:
-    """The event, None when it is none; and why `key` is not the event's, empty when it is."""
+def _look_at(encoded: bytes, key: bytes, *, has_token: bool) -> tuple[dict[str, Any] | None, bytes, str]:
+    """The event, None when it is none; its key of today; and why `key` is not the event's, empty when it is.
+
+    An older record's key has no token: then the key of today is another one, of the same identity.
+    """
     try:
         event = decode_event(encoded)
     except ProtocolError as error:
-        return None, f"the event cannot be read: {error}"
-    source, event_id = event.get("source"), event.get("id")
-    if type(source) is not str or type(event_id) is not str:
-        return None, "the event has no source and id"
-    if event_key(source, event_id) != key:
-        return event, f"the key {key.hex()} is not that of source {source!r:.60}, id {event_id!r:.60}"
-    return event, ""
+        return None, key, f"the event cannot be read: {error}"
+    own_key = stored_key(event)
+    if own_key is None:
+        return None, key, "the event has no source and id"
+    if key != own_key and (has_token or identity_of(key) != identity_of(own_key)):
+        named = f"source {event['source']!r:.60}, id {event['id']!r:.60}"
+        return event, key, f"the key {key.hex()} is not that of {named}"
+    return event, own_key, ""
 
 
 assert limits.KEY_BYTES == DIGEST_BYTES

@@ -66,7 +66,7 @@ class Sightings:
         self._log_times_ms.append(log_time_ms)
         self._holders.append(0)
         for place, (key, digest) in enumerate(rows):
-            self._seen[key[0]] += _SEEN.pack(key, digest, record, place)
+            self._seen[key[-1]] += _SEEN.pack(key, digest, record, place)
         return record
 
     def hold(self, record: int, node_bit: int) -> int:
@@ -76,7 +76,7 @@ class Sightings:
 
     def expect(self, key: bytes, digest: bytes, file: int, line: int) -> None:
         """The event should be there."""
-        self._expected[key[0]] += _EXPECTED.pack(key, digest, file, line)
+        self._expected[key[-1]] += _EXPECTED.pack(key, digest, file, line)
 
     def keys(self, node_bit: int, first_offset: int, next_offset: int) -> bytes:
         """The packed keys of one node's log, by offset; zeros where nothing was seen."""

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Final, Protocol
 
@@ -97,6 +98,8 @@ class Dispatcher:
         self._rng = rng
         self._nursery = nursery
         self._ids = itertools.count(PING_ID + 1)
+        self._log_end = 0
+        """Where the log ends, or further on: the offset after the last event that is known to be in it."""
         self._learnt_term = 0
         """The highest term whose leader was dialled because others named it."""
         self._runs = Runs(rng)
@@ -220,7 +223,12 @@ class Dispatcher:
         if link is None or request.stamped is None or request.sent_on == link.number:
             return
         self._runs.sent(request.id)
-        self._push(link, request, encode_parts(Append(request.id, request.stamped, self._runs.number)))
+        batch = request.stamped
+        if not request.unsure and request.sent_on is None:
+            request.sent_after = self._log_end
+        elif batch.producer is None:
+            batch = replace(batch, sent_after=request.sent_after)
+        self._push(link, request, encode_parts(Append(request.id, batch, self._runs.number)))
 
     def _push(self, link: Link, request: Request, parts: Sequence[bytes]) -> None:
         request.unsure |= request.sent_on is not None
@@ -272,6 +280,7 @@ class Dispatcher:
                 self._refused(link, message)
             case LeaderIs():
                 link.claim = message
+                self._log_end = max(self._log_end, message.next_offset)
                 self._learn(message)
                 self._choose_leader()
             case Goodbye(code, text):
@@ -293,6 +302,8 @@ class Dispatcher:
             events = sum(part.count for part in message.ranges)
             if events != request.batch.count:
                 raise ProtocolError(f"{events} offsets came for a batch of {request.batch.count} events")
+            for part in message.ranges:
+                self._log_end = max(self._log_end, part.base_offset + part.count)
             self._runs.acked(request.id)
         self.settle(request, message, None)
 

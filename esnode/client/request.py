@@ -39,6 +39,7 @@ class Request:
         "refusals",
         "retry_at",
         "sends",
+        "sent_after",
         "sent_on",
         "sequence",
         "session",
@@ -84,6 +85,8 @@ class Request:
         self.wanted_in = 0
         """The id of the session that has given the event this number before; 0: the application wants it."""
         self.sends = 0
+        self.sent_after = 0
+        """Where the log was known to end when it left for the first time; nothing of it is before that."""
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
         self.refusals = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esnode import limits
-from esnode.dedup.batch import split_keys
+from esnode.dedup.batch import split_identities, split_keys
 from esnode.errors import ProtocolError
 from esnode.events import decode_event, split_payload
 from esnode.raft.entry import Entry, EntryKind, parse
@@ -49,6 +49,10 @@ class StoredBatch:
     def keys(self) -> tuple[bytes, ...]:
         """The key of each event."""
         return split_keys(self.entry.keys)[self._slice]
+
+    def identities(self) -> tuple[bytes, ...]:
+        """What tells each event from all others: the same whether its key has a token or not."""
+        return split_identities(self.entry.keys)[self._slice]
 
     def events(self) -> list[StoredEvent]:
         """The events; raises `ProtocolError` where a producer stored something that is none."""

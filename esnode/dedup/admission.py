@@ -13,7 +13,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
-from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_keys
+from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_identities
 from esnode.dedup.keyhash import Hashes, has_repeats
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.producers import FIRST_EPOCH, MAX_EPOCH, Opened, Opening, ProducerTable, SequenceRange
@@ -155,6 +155,12 @@ class Admission:
 
     # === the decision ==========================================================================
 
+    def has_passed(self, batch: Batch) -> bool:
+        """Whether keys were forgotten that are younger than its first sending: what is not known of it may
+        be in the log. A session knows its events by their numbers, and forgets none.
+        """
+        return 0 <= batch.sent_after < self._keys.first_offset and batch.producer is None
+
     def decide(self, batch: Batch, next_offset: int, log_time_ms: int = 0) -> Admitted:
         """What to append of `batch` (one event at least), whose first fresh one will be at `next_offset`.
 
@@ -181,6 +187,8 @@ class Admission:
             floor = self._keys.first_offset
             known |= {place: offset for place, offset in recent.items() if offset >= floor}
             return self._decide_each(batch, known, sent_before, next_offset, log_time_ms)
+        if self.has_passed(batch):
+            return _refused(Refusal.WINDOW_PASSED)
         if not self._keys.has_room(next_offset + batch.count, log_time_ms):
             return _refused(Refusal.WINDOW_FULL)
         return Admitted(batch, (OffsetRange(next_offset, batch.count),), 0, 0, None)
@@ -196,19 +204,21 @@ class Admission:
         """The long way, for a batch with duplicates: event by event."""
         stamp = batch.producer
         offsets, wait_index = self._sent_before(stamp, sent_before, batch.count)
-        keys = split_keys(batch.keys)
-        found = {keys[place]: offset for place, offset in known.items()}
+        identities = split_identities(batch.keys)
+        found = {identities[place]: offset for place, offset in known.items()}
         fresh: list[int] = []
-        for place, key in enumerate(keys):
+        for place, one in enumerate(identities):
             if place < sent_before:
                 if offsets[place] == UNKNOWN_OFFSET:
-                    offsets[place] = found.get(key, UNKNOWN_OFFSET)
-                found.setdefault(key, offsets[place])
-            elif key in found:
-                offsets[place] = found[key]
+                    offsets[place] = found.get(one, UNKNOWN_OFFSET)
+                found.setdefault(one, offsets[place])
+            elif one in found:
+                offsets[place] = found[one]
             else:
-                found[key] = offsets[place] = next_offset + len(fresh)
+                found[one] = offsets[place] = next_offset + len(fresh)
                 fresh.append(place)
+        if fresh and self.has_passed(batch):
+            return _refused(Refusal.WINDOW_PASSED)
         if fresh and not self._keys.has_room(next_offset + len(fresh), log_time_ms):
             return _refused(Refusal.WINDOW_FULL)
         in_log = (offset for offset in offsets if offset < next_offset)

@@ -15,8 +15,10 @@ import cbor2
 
 from esnode import limits
 from esnode.dataclass import dataclass
+from esnode.ring import TOKEN_BYTES, token_of
 
 _LENGTH: Final = struct.Struct(">I")
+_REMEMBERED_SOURCES: Final = 4096
 
 UNKNOWN_OFFSET: Final = -1
 """In the log for certain (its sequence number says so), but no node remembers where."""
@@ -47,13 +49,18 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`count` events: 16 bytes of key each, packed in order, and the payload."""
+    """`count` events: 16 bytes of key each, packed in order, and the payload.
+
+    `sent_after` is on a batch that is sent again and may be in the log: where that ended, as far as the
+    client knew, when it sent the batch for the first time. So no event of it is in the log before that.
+    """
 
     count: int
     keys: bytes
     payload: bytes
     producer: ProducerStamp | None = None
     partition: int = 0
+    sent_after: int = UNKNOWN_OFFSET
 
 
 def _array_head(count: int) -> bytes:
@@ -70,19 +77,38 @@ ARRAY_HEADS: Final = tuple(_array_head(count) for count in range(limits.MAX_BATC
 
 
 def event_key(source: str, event_id: str) -> bytes:
-    """The 16-byte BLAKE2b digest of `source` and `id`, each with its length in front.
+    """The token of `source` (4 bytes), then the identity: the last 12 bytes of a BLAKE2b digest of 16.
 
-    CloudEvents 1.0 asks that the pair be unique for each distinct event.
+    That is the digest of `source` and `id`, each with its length in front: CloudEvents 1.0 asks that the
+    pair be unique for each distinct event. Records of version 1 have the whole digest as their key, so an
+    event that was stored under the old key has the same identity.
     """
-    source_bytes = source.encode()
+    token, hashed_source = _source_parts(source)
     id_bytes = event_id.encode()
-    text = _LENGTH.pack(len(source_bytes)) + source_bytes + _LENGTH.pack(len(id_bytes)) + id_bytes
-    return hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()
+    text = hashed_source + _LENGTH.pack(len(id_bytes)) + id_bytes
+    return token + hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()[TOKEN_BYTES:]
+
+
+@lru_cache(_REMEMBERED_SOURCES)
+def _source_parts(source: str) -> tuple[bytes, bytes]:
+    """What all keys of a source have in common: their token, and how the text that is hashed begins."""
+    source_bytes = source.encode()
+    return token_of(source), _LENGTH.pack(len(source_bytes)) + source_bytes
+
+
+def identity_of(key: bytes) -> bytes:
+    """The 12 bytes of a key that tell its event from all others, whatever partition it is in."""
+    return key[TOKEN_BYTES:]
 
 
 def split_keys(keys: bytes) -> tuple[bytes, ...]:
     """Packed keys, one by one."""
-    return _unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+    return _key_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+
+
+def split_identities(keys: bytes) -> tuple[bytes, ...]:
+    """The identity of each of the packed keys."""
+    return _identity_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
 
 
 def select(batch: Batch, positions: Sequence[int]) -> Batch:
@@ -111,5 +137,10 @@ def merge(batches: Sequence[Batch]) -> Batch:
 
 
 @lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
-def _unpacker(count: int) -> struct.Struct:
+def _key_unpacker(count: int) -> struct.Struct:
     return struct.Struct(f"{limits.KEY_BYTES}s" * count)
+
+
+@lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
+def _identity_unpacker(count: int) -> struct.Struct:
+    return struct.Struct(f"{TOKEN_BYTES}x{limits.KEY_BYTES - TOKEN_BYTES}s" * count)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-"""One for each key, in order. Equal keys have equal hashes; the other way round it is not certain."""
+"""One for each key, in order. Keys of one event have equal hashes; the other way round it is not certain."""
 
 _HALVES: Final = np.dtype("<u8")  # the same function on every machine
+_IDENTITY: Final = np.array((0xFFFF_FFFF_0000_0000, 0xFFFF_FFFF_FFFF_FFFF), np.uint64)
+"""What of a key's halves is its identity: all but the token, its first 4 bytes."""
 _FOLD: Final = np.uint64(32)
 _REPEATED: Final = b"\x01"
 _SORTED_FROM: Final = 128
@@ -21,7 +23,7 @@ _SORTED_FROM: Final = 128
 
 
 class KeyHash:
-    """A function from packed keys to hashes; `seed`, of 128 bits, chooses it.
+    """A function from the identities in packed keys to hashes; `seed`, of 128 bits, chooses it.
 
     Each half is multiplied, folded and multiplied again by odd numbers that no client knows, then both are
     added. Without the fold, keys that differ in the highest bits of both halves would collide whatever
@@ -35,7 +37,8 @@ class KeyHash:
 
     def __call__(self, packed: bytes | memoryview) -> Hashes:
         """The hashes of packed keys, 16 bytes each."""
-        halves = np.frombuffer(packed, _HALVES).reshape(-1, 2) * self._first
+        halves = np.frombuffer(packed, _HALVES).reshape(-1, 2) & _IDENTITY
+        halves *= self._first
         halves ^= halves >> _FOLD
         halves *= self._second
         hashes: Hashes = halves[:, 0] + halves[:, 1]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from esnode import limits
-from esnode.dedup.batch import split_keys
+from esnode.dedup.batch import identity_of, split_identities
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
+from esnode.ring import TOKEN_BYTES
 
 MIN_CAPACITY: Final = 4 * CHUNK_KEYS
 WORN_AFTER: Final = 2**31
@@ -173,8 +174,12 @@ class KeyTable:
         window = self._window
         known: dict[int, int] = {}
         for place, offset in self._index.find(hashes):
-            key = packed[place * limits.KEY_BYTES : (place + 1) * limits.KEY_BYTES]
-            if offset >= window.floor and known.get(place, -1) < offset and window.key_at(offset) == key:
+            identity = packed[place * limits.KEY_BYTES + TOKEN_BYTES : (place + 1) * limits.KEY_BYTES]
+            if (
+                offset >= window.floor
+                and known.get(place, -1) < offset
+                and window.identity_at(offset) == identity
+            ):
                 known[place] = offset
         return known
 
@@ -189,9 +194,10 @@ class KeyTable:
         packed = b"".join(keys)
         sealed = self.find_sealed(packed, self.hash(packed))
         known = {keys[place]: offset for place, offset in sealed.items()}
-        unsealed = split_keys(self.unsealed())
+        unsealed = split_identities(self.unsealed())
         young = dict(zip(unsealed, range(self.sealed_to, self.next_offset), strict=True))
-        known.update((key, young[key]) for key in keys if young.get(key, -1) >= self.first_offset)
+        offsets = ((key, young.get(identity_of(key), -1)) for key in keys)
+        known.update((key, offset) for key, offset in offsets if offset >= self.first_offset)
         return known
 
     # === change ================================================================================

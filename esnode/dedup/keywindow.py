@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from esnode.errors import Bug, DamagedRecord
 from esnode.limits import KEY_BYTES
+from esnode.ring import TOKEN_BYTES
 
 CHUNK_KEYS: Final = 4096
 """Keys are kept in chunks that begin at multiples of this."""
@@ -158,11 +159,11 @@ class KeyWindow:
 
     # === what it tells =========================================================================
 
-    def key_at(self, offset: int) -> bytes:
-        """The key of the event at `offset`, which must be live."""
+    def identity_at(self, offset: int) -> bytes:
+        """The identity of the event at `offset`, which must be live."""
         chunk, place = divmod(offset, CHUNK_KEYS)
-        start = place * KEY_BYTES
-        return bytes(self._chunks[chunk - self._first_chunk][start : start + KEY_BYTES])
+        end = (place + 1) * KEY_BYTES
+        return bytes(self._chunks[chunk - self._first_chunk][end - KEY_BYTES + TOKEN_BYTES : end])
 
     def packed(self, start: int, end: int) -> memoryview:
         """The packed keys from offset `start` to `end`, or to the end of the chunk that `start` is in."""

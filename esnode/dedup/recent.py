@@ -14,11 +14,12 @@ from operator import attrgetter
 from typing import Final
 
 from esnode import limits
-from esnode.dedup.batch import split_keys
+from esnode.dedup.batch import split_identities
 from esnode.dedup.keyhash import Hashes
 from esnode.dedup.keyindex import KeyIndex
 from esnode.dedup.keytable import WORN_AFTER, KeyTable
 from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.ring import TOKEN_BYTES
 
 BULK_KEYS: Final = 256
 """From here on a step of the index costs less than as many keys one by one."""
@@ -52,7 +53,7 @@ class RecentKeys:
         self._indexed_to = 0
         """The end of the last entry that is in the index."""
         self._few: dict[bytes, int] = {}
-        """Each key that is not in the index, with its latest offset; the older generation of them."""
+        """Each identity that is not in the index, with its latest offset; the older generation of them."""
         self._older_few: dict[bytes, int] = {}
         self._few_from = self._older_few_from = 0
         """Where their entries begin."""
@@ -87,14 +88,14 @@ class RecentKeys:
         found: dict[int, int] = {}
         if self._indexed_to > self._table.sealed_to:
             for place, offset in self._index.find(hashes):
-                key = packed[place * limits.KEY_BYTES : (place + 1) * limits.KEY_BYTES]
-                if found.get(place, -1) < offset and self._key_at(offset) == key:
+                identity = packed[place * limits.KEY_BYTES + TOKEN_BYTES : (place + 1) * limits.KEY_BYTES]
+                if found.get(place, -1) < offset and self._identity_at(offset) == identity:
                     found[place] = offset
         if self._few or self._older_few:
-            keys = split_keys(packed)
+            identities = split_identities(packed)
             for few in (self._older_few, self._few):
-                if not few.keys().isdisjoint(keys):
-                    found.update((place, few[key]) for place, key in enumerate(keys) if key in few)
+                if not few.keys().isdisjoint(identities):
+                    found.update((place, few[one]) for place, one in enumerate(identities) if one in few)
         return found
 
     def trim(self) -> None:
@@ -126,7 +127,8 @@ class RecentKeys:
             return
         self._held.append(held)
         offsets = range(held.base_offset, held.next_offset)
-        self._few.update(zip(split_keys(held.packed), offsets, strict=False))  # strict costs a microsecond
+        new = zip(split_identities(held.packed), offsets, strict=False)  # strict costs a microsecond
+        self._few.update(new)
         if len(self._few) >= CHUNK_KEYS:
             self._index_from(self._older_few_from, self._few_from)
             self._older_few, self._few = self._few, {}
@@ -159,13 +161,13 @@ class RecentKeys:
             return
         self._index.insert(hashes, new.base_offset, self._held[0].base_offset)
 
-    def _key_at(self, offset: int) -> bytes:
+    def _identity_at(self, offset: int) -> bytes:
         """Empty where it is not held any more."""
         if offset < self._held[0].base_offset:
             return b""
         held = self._at(offset)
-        start = (offset - held.base_offset) * limits.KEY_BYTES
-        return held.packed[start : start + limits.KEY_BYTES]
+        end = (offset - held.base_offset + 1) * limits.KEY_BYTES
+        return held.packed[end - limits.KEY_BYTES + TOKEN_BYTES : end]
 
     def _at(self, offset: int) -> _Held:
         return self._held[bisect_right(self._held, offset, key=_base_offset) - 1]

@@ -17,7 +17,9 @@ from esnode.dedup.producers import FIRST_EPOCH, Opening
 from esnode.errors import DamagedRecord
 from esnode.formats import newer, refuse_newer
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2
+DIGEST_KEYS_VERSION: Final = 1
+"""Of records whose keys have no token: a key there is the whole digest of source and id. They are read."""
 
 # crc u32 | version u8 | kind u8 | partition u16 | index u64 | term u64 | base_offset u64
 # | log_time_ms u64 | count u32 | producer_id u64 | producer_epoch u32 | sequence u64 | covered u32
@@ -44,7 +46,9 @@ class EntryKind(enum.IntEnum):
     The stamp says which, at what number; the payload is who holds it (8 bytes) and the name."""
 
 
-KNOWN_FRONTS: Final = frozenset(bytes((RECORD_VERSION, kind)) for kind in EntryKind)
+KNOWN_FRONTS: Final = frozenset(
+    bytes((version, kind)) for version in (DIGEST_KEYS_VERSION, RECORD_VERSION) for kind in EntryKind
+)
 """Version and kind of the records that this version reads, as they stand at `FRONT`."""
 FRONT: Final = slice(4, 6)
 
@@ -94,6 +98,11 @@ class Entry:
     def size_bytes(self) -> int:
         """The length of the record."""
         return len(self.record)
+
+    @property
+    def keys_have_tokens(self) -> bool:
+        """Whether its keys begin with the token of their source; those of version 1 do not."""
+        return self.record[FRONT.start] != DIGEST_KEYS_VERSION
 
     @property
     def keys(self) -> bytes:
@@ -169,7 +178,7 @@ def parse(record: bytes) -> Entry:
     ) = _HEADER.unpack_from(record)
     if google_crc32c.value(record[_AFTER_CRC:]) != crc:
         raise DamagedRecord(f"the checksum of the record that claims index {index} does not match")
-    if version != RECORD_VERSION:
+    if version not in (DIGEST_KEYS_VERSION, RECORD_VERSION):
         refuse_newer(f"the record of index {index}", version, RECORD_VERSION)
         raise DamagedRecord(f"record version {version} is not {RECORD_VERSION}")
     if len(record) != HEADER_BYTES + limits.KEY_BYTES * count + payload_len:

@@ -82,9 +82,10 @@ class Requests:
     def propose(self, proposal: Propose) -> None:
         """Let what is new in the batch be appended, before anything that comes after it."""
         batch = proposal.batch
-        if batch.producer is not None or not self._fits(batch):
+        alone = batch.producer is not None or self._admission.has_passed(batch)
+        if alone or not self._fits(batch):
             self._flush()
-        if batch.producer is not None or self._why_not(proposal) is not None:
+        if alone or self._why_not(proposal) is not None:
             self._append_batch(proposal)
             return
         self._gathered.append(proposal)

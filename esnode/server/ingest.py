@@ -81,6 +81,7 @@ class Ingest:
             faults,
             admin,
             latency=AppendLatency() if latency is None else latency,
+            verify_keys=config.ingest.verify_keys,
             restored=bool(config.ancestors),
         )
 
@@ -93,7 +94,15 @@ class Ingest:
         """Serve clients for ever."""
         async with trio.open_nursery() as sessions:
             await sessions.start(trio.serve_listeners, self._serve_one, listeners)
+            sessions.start_soon(self._tell_log_end)
             task_status.started()
+
+    async def _tell_log_end(self) -> None:
+        """Now and then: what a client knows of it must not be as old as the window when it sends."""
+        while True:
+            await trio.sleep(min(limits.LOG_END_TOLD_S, self._config.dedup.ttl_ms / 8000))
+            for session in self._sessions:
+                session.tell_leader()
 
     async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)
@@ -164,8 +173,8 @@ class Ingest:
     def _leader_news(self) -> LeaderIs:
         state = self._view.soft_state
         if state.leader is None:
-            return LeaderIs(state.term, 0, "")
-        return LeaderIs(state.term, state.leader, self._addresses[state.leader])
+            return LeaderIs(state.term, 0, "", self._view.next_offset)
+        return LeaderIs(state.term, state.leader, self._addresses[state.leader], self._view.next_offset)
 
 
 def _level(error: EventStreamError) -> int:

@@ -30,6 +30,7 @@ from esnode.errors import (
     Rejoining,
     declared,
 )
+from esnode.events import wrong_key
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.loop.inbox import Inbox
@@ -123,6 +124,8 @@ class Services:
         default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
     )
     latency: AppendLatency = field(default_factory=AppendLatency)
+    verify_keys: bool = False
+    """Whether a batch is refused whose keys are not those of its events."""
     restored: bool = False
     """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
@@ -219,6 +222,10 @@ class Session:
         if batch.partition:
             self._refused_run = run
             self._refuse(message.request_id, InvalidRequest(f"there is no partition {batch.partition}"))
+            return
+        if self._services.verify_keys and (flaw := wrong_key(batch)):
+            self._refused_run = run
+            self._refuse(message.request_id, InvalidRequest(flaw))
             return
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size, trio.current_time())

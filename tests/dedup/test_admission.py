@@ -1,10 +1,12 @@
 """The leader's decision, case by case: batches without a session."""
 
+from dataclasses import replace
+
 import pytest
 
 from esnode.config import Dedup
 from esnode.dedup.admission import Admission, Admitted
-from esnode.dedup.batch import OffsetRange
+from esnode.dedup.batch import OffsetRange, ProducerStamp
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.dedup.producers import ProducerTable
@@ -206,3 +208,48 @@ def test_batches_of_every_size_are_cut_to_their_fresh_part(count: int) -> None:
     admitted = leader.send(range(count))
     assert fresh_numbers(admitted) == list(range(1, count))
     assert offsets_of(admitted.ranges) == list(range(count))
+
+
+def passed_window() -> Leader:
+    """A leader whose log holds events 0 to 9, of which 0 to 5 are forgotten, and 10 to 13 behind them."""
+    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader.send(range(6))
+    leader.log_time_ms = 60
+    leader.send(range(6, 10))
+    leader.log_time_ms = 66
+    leader.send(range(10, 14))
+    leader.commit()
+    assert leader.machine.keys.first_offset == 6
+    return leader
+
+
+@pytest.mark.parametrize("sent_after", range(6))
+def test_what_was_first_sent_before_the_window_and_is_not_known_is_refused(sent_after: int) -> None:
+    leader = passed_window()
+    refused = Admitted(None, (), 0, 0, Refusal.WINDOW_PASSED)
+    for numbers in ([0], [20], [12, 3], [12, 20], [20, 20]):
+        assert leader.send_batch(replace(batch(numbers), sent_after=sent_after)) == refused
+
+
+def test_what_was_first_sent_before_the_window_and_is_known_is_acked() -> None:
+    leader = passed_window()
+    admitted = leader.send_batch(replace(batch([12, 7]), sent_after=0))
+    assert (admitted.ranges, admitted.duplicates) == ((OffsetRange(12, 1), OffsetRange(7, 1)), 2)
+
+
+def test_what_was_first_sent_within_the_window_is_stored_if_it_is_not_known() -> None:
+    leader = passed_window()
+    assert fresh_numbers(leader.send_batch(replace(batch([20, 12]), sent_after=6))) == [20]
+    assert fresh_numbers(leader.send_batch(replace(batch([21]), sent_after=14))) == [21]
+
+
+def test_what_was_never_sent_before_has_no_window_to_be_in() -> None:
+    assert fresh_numbers(passed_window().send([0])) == [0]
+
+
+def test_a_session_knows_its_events_whenever_they_were_first_sent() -> None:
+    leader = passed_window()
+    opened = leader.open_producer()
+    leader.commit()
+    stamped = replace(batch([30], ProducerStamp(opened, 1, 0, 1)), sent_after=0)
+    assert fresh_numbers(leader.send_batch(stamped)) == [30]

@@ -14,17 +14,19 @@ from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch, split_keys
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Snapshot
+from esnode.ring import TOKEN_BYTES
 
 DEFAULT: Final = Dedup()
+_TOKEN: Final = bytes(TOKEN_BYTES)
 
 
 def key_of(name: str) -> bytes:
     """The key of the event called `name`, readable."""
-    return name.encode().ljust(limits.KEY_BYTES, b"_")
+    return (_TOKEN + name.encode()).ljust(limits.KEY_BYTES, b"_")
 
 
 def name_of(key: bytes) -> str:
-    return key.rstrip(b"_").decode()
+    return key.removeprefix(_TOKEN).rstrip(b"_").decode()
 
 
 def batch_of(*names: str, size: int = 0) -> Batch:

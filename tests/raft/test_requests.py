@@ -1,6 +1,7 @@
 """What a leader makes of the requests of one turn: which entries, and which answers."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,24 @@ def test_the_same_event_twice_in_a_turn_is_stored_once() -> None:
     ready = leading().step(Propose(1, batch_of("a")), Propose(2, batch_of("a")))
     assert [entry.count for entry in written(ready)] == [1]
     assert ready.decisions == (answer(1, 2, 0, 1), answer(2, 2, 0, 1, duplicates=1))
+
+
+def test_a_batch_whose_window_has_passed_is_refused_and_takes_no_other_with_it() -> None:
+    solo = Solo(dedup=Dedup(max_keys=1024))
+    solo.lead_with_commit()
+    solo.step(Propose(1, batch_of(*(f"{number:03}" for number in range(1000)))))
+    solo.receive(2, AppendReply(1, 2))
+    solo.step(Propose(2, batch_of(*(f"x{number:03}" for number in range(1000)))))
+    solo.persist()
+    solo.receive(2, AppendReply(1, 3))
+    late = replace(batch_of("000"), sent_after=0)
+    ready = solo.step(Propose(3, batch_of("a")), Propose(4, late), Propose(5, batch_of("b")))
+    assert [entry.count for entry in written(ready)] == [1, 1]
+    assert {decision.token: decision.refusal for decision in ready.decisions} == {
+        3: None,
+        4: Refusal.WINDOW_PASSED,
+        5: None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,18 @@ async def test_a_batch_for_a_partition_that_is_not_there_is_refused_and_what_fol
     assert refused == [(1, InvalidRequest.code), (2, EarlierRefused.code)]
 
 
+async def test_a_batch_whose_key_is_another_event_s_is_refused_where_keys_are_verified() -> None:
+    forged = replace(batch(1), keys=batch(2).keys)
+    appends = (Append(1, batch(1), 4), Append(2, forged, 5), Append(3, batch(3), 5))
+    for verify_keys, passing, refusals in (
+        (False, [4, 5, 5], []),
+        (True, [4], [(2, InvalidRequest.code), (3, EarlierRefused.code)]),
+    ):
+        services = replace(services_of(CountedStatus()), verify_keys=verify_keys)
+        services.view.show_state(LEADS)
+        assert await offer(services, *appends) == (passing, refusals)
+
+
 async def test_what_follows_a_batch_that_the_inbox_had_no_room_for_is_refused() -> None:
     services = replace(services_of(CountedStatus()), inbox=Inbox(max_offered=2))
     services.view.show_state(LEADS)

@@ -18,7 +18,7 @@ from esnode.apply import CHECKPOINT_VERSION, SNAPSHOT_VERSION
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.errors import DamagedBackup, DamagedRecord, NewerFormat, NewerPeer
-from esnode.raft.entry import Entry, EntryKind, parse, seal
+from esnode.raft.entry import RECORD_VERSION, Entry, EntryKind, parse, seal
 from esnode.raft.messages import AppendEntries
 from esnode.storage import identity
 from esnode.storage.engines import open_storage
@@ -144,7 +144,7 @@ EVERYWHERE: Final[dict[str, Doctor]] = {
     "sealed checkpoint": front_sealed_with("savepoint", 3),
     "state of the checkpoint": state_with("savepoint", 57, CHECKPOINT_VERSION + 1),
     "kind of a record": record_with(),
-    "version of a record": record_with(version=2, kind=1),
+    "version of a record": record_with(version=RECORD_VERSION + 1, kind=1),
 }
 
 

@@ -4,7 +4,9 @@ import re
 import struct
 from pathlib import Path
 
+from esnode.dedup.batch import event_key
 from esnode.messages import Hello
+from esnode.ring import Ring, token_of
 from esnode.wire import CODECS, encode
 from esnode.wire.fields import Number
 from esnode.wire.table import TABLE
@@ -49,3 +51,17 @@ def test_the_protocol_document_has_the_fields_of_every_message_in_their_order() 
                 if isinstance(kind, Number)
             ]
             assert told == sizes + [("flags", 1)] * (len(sizes) < len(fields))
+
+
+def test_the_test_vectors_of_the_ring_and_of_keys_are_what_is_computed() -> None:
+    section = PROTOCOL_MD.read_text(encoding="utf-8").split("## The key of an event, and the ring")[1]
+    rings = [Ring(1, partitions) for partitions in (range(1), range(4), range(8), range(64), (0, 1, 3))]
+    vectors = re.findall(r"^\| `(.+)` \| `(\w{8})` \| (\d.*) \|$", section.split("## ")[0], re.MULTILINE)
+    assert len(vectors) >= 5
+    for source, token, owners in vectors:
+        assert token_of(source).hex() == token
+        assert [ring.owner(int(token, 16)) for ring in rings] == [int(owner) for owner in owners.split(" | ")]
+    keys = re.findall(r"^\| `(.+)` \| `(.+)` \| `(\w{32})` \|$", section.split("## ")[0], re.MULTILINE)
+    assert len(keys) >= 3
+    for source, event_id, key in keys:
+        assert event_key(source, event_id).hex() == key

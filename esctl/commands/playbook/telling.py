@@ -170,7 +170,7 @@ class AtTerminal:
         self._yes = yes
 
     async def confirm(self, step: str, question: str) -> None:
-        """See `acting.Person`."""
+        """See `actions.Person`."""
         if self._yes:
             return
         answer = self._answers.get(step)
@@ -180,7 +180,7 @@ class AtTerminal:
             raise NotConfirmed(f"step {step} was not confirmed: {question}", next_step="add --yes")
 
     async def choose(self, step: str, question: str, choices: Sequence[str]) -> str:
-        """See `acting.Person`."""
+        """See `actions.Person`."""
         answer = self._answers.get(step)
         if answer is not None:
             if choices and answer not in choices:
