@@ -4,8 +4,6 @@ The four families are in `errorfamilies.py`. A request's error says whether it i
 indefinite ("unknown: retry with the same ids"). Never prints, never logs. Called by everyone.
 """
 
-import enum
-
 from esnode.errorfamilies import Bug as Bug
 from esnode.errorfamilies import CallerError as CallerError
 from esnode.errorfamilies import EventStreamError as EventStreamError
@@ -491,21 +489,3 @@ class EngineMissing(OperatorError):
     code = "ES3105"
     title = "the storage engine is not installed"
     next_step = 'pip install "eventstreamcore[rocksdb]"'
-
-
-class Refusal(enum.Enum):
-    """Why the core refuses a request. The value is the code of the error that the client raises."""
-
-    NOT_LEADER = NotLeader.code
-    BUSY = Busy.code
-    EARLIER_REFUSED = EarlierRefused.code
-    WINDOW_FULL = WindowFull.code
-    WINDOW_PASSED = WindowPassed.code
-    """An earlier sending may have been done; this one was not."""
-    OUT_OF_SEQUENCE = OutOfSequence.code
-    UNKNOWN_PRODUCER = UnknownProducer.code
-    TRANSFER_PENDING = TransferPending.code
-    PRODUCER_FENCED = ProducerFenced.code
-    PRODUCERS_FULL = ProducersFull.code
-    LEADERSHIP_LOST = LeadershipLost.code
-    """The request was accepted, and its result is not known here."""

@@ -261,7 +261,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl bench sweep --rates 20000,40000,60000 --runs 3",
     ),
     "bench soak": (
-        "esctl bench soak --minutes 60",
+        "esctl bench soak --duration 1h",
         "esctl bench soak --rate 5000 --interval 10 --save soak.json",
     ),
     "bench failover": (
@@ -270,7 +270,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "bench start": (
         "esctl bench start --rate 2000",
-        "esctl bench start nightly --seconds 3600",
+        "esctl bench start nightly --duration 1h",
     ),
     "bench ls": (
         "esctl bench ls",

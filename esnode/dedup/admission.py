@@ -18,7 +18,7 @@ from esnode.dedup.keyhash import Hashes, has_repeats
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.producers import FIRST_EPOCH, MAX_EPOCH, Opened, Opening, ProducerTable, SequenceRange
 from esnode.dedup.recent import RecentKeys
-from esnode.errors import Refusal
+from esnode.refusal import Refusal
 
 
 class LogEntry(Protocol):

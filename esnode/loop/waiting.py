@@ -9,8 +9,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from esnode.errors import Refusal
 from esnode.raft.messages import Decision, ReadGrant
+from esnode.refusal import Refusal
 
 Settle = Callable[[Decision], None]
 """Called once, with the decision whose outcome is final: done, or refused."""

@@ -10,9 +10,9 @@ from typing import Final
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.dedup.producers import Opened
-from esnode.errors import Refusal
 from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import Entry
+from esnode.refusal import Refusal
 
 NodeId = int
 """A node's number, 1 or more. 0 means "nobody" on the wire and never appears in the core."""

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from esnode import limits
 from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch, OffsetRange, merge
-from esnode.errors import Refusal
 from esnode.raft.entry import Entry, EntryKind, seal, seal_opening
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, Transfer
+from esnode.refusal import Refusal
 
 
 class Requests:

@@ -26,7 +26,6 @@ from esnode.errors import (
     OperationTimeout,
     OperatorError,
     ProtocolError,
-    Refusal,
     Rejoining,
     declared,
 )
@@ -68,6 +67,7 @@ from esnode.messages import (
 )
 from esnode.raft.appendorder import AppendOrder
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.refusal import Refusal
 from esnode.server.appendlatency import AppendLatency
 from esnode.server.reading import Page, Reader
 from esnode.server.replies import Replies

@@ -10,9 +10,9 @@ from esnode.config import Dedup
 from esnode.dedup.admission import Admission, Admitted
 from esnode.dedup.batch import Batch, ProducerStamp
 from esnode.dedup.producers import Opened
-from esnode.errors import Refusal
 from esnode.raft.entry import Entry, EntryKind, parse, seal_opening
 from esnode.raft.messages import Snapshot
+from esnode.refusal import Refusal
 
 from .events import batch, entry
 

@@ -10,7 +10,7 @@ from esnode.dedup.batch import OffsetRange, ProducerStamp
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.dedup.producers import ProducerTable
-from esnode.errors import Refusal
+from esnode.refusal import Refusal
 
 from .events import batch, entry, numbers_of, offsets_of, packed
 from .leader import Leader

@@ -18,8 +18,8 @@ from esnode.config import Dedup
 from esnode.dedup.admission import Admitted
 from esnode.dedup.batch import UNKNOWN_OFFSET, ProducerStamp
 from esnode.dedup.producers import Opened
-from esnode.errors import Refusal
 from esnode.raft.messages import Snapshot
+from esnode.refusal import Refusal
 
 from .events import numbers_of, offsets_of
 from .leader import Leader

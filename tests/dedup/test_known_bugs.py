@@ -13,7 +13,7 @@ import esnode.dedup
 from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.dedup.batch import OffsetRange, ProducerStamp
-from esnode.errors import Refusal
+from esnode.refusal import Refusal
 
 from .events import offsets_of
 from .leader import FOREVER, Leader

@@ -6,7 +6,7 @@ from esnode import limits
 from esnode.config import Dedup
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, ProducerStamp
 from esnode.dedup.producers import MAX_EPOCH, Opened, Opening
-from esnode.errors import Refusal
+from esnode.refusal import Refusal
 
 from .leader import Leader
 

@@ -6,7 +6,7 @@ from esnode import limits
 from esnode.config import Dedup
 from esnode.dedup.admission import Admitted
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, ProducerStamp
-from esnode.errors import Refusal
+from esnode.refusal import Refusal
 
 from .events import numbers_of, offsets_of
 from .leader import Leader

@@ -7,12 +7,12 @@ import trio
 import trio.testing
 
 from esnode.config import Address, Config, Member
-from esnode.errors import Refusal
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.loop.waiting import WaitingRequests
 from esnode.messages import LeaderIs, Read, Refused
 from esnode.raft.messages import Decision, ReadGrant, ReadIndex, Role, SoftState, Write
+from esnode.refusal import Refusal
 from esnode.server.ingest import Ingest
 from esnode.server.reading import Reader
 from esnode.server.session import Services, Session

@@ -1,9 +1,9 @@
 """Requests inside the core: each is settled once, and only by the leadership that decided it."""
 
 from esnode.dedup.batch import OffsetRange
-from esnode.errors import Refusal
 from esnode.loop.waiting import WaitingRequests
 from esnode.raft.messages import Decision, ReadGrant
+from esnode.refusal import Refusal
 
 
 def decision(token: int, wait_index: int, term: int = 3, refusal: Refusal | None = None) -> Decision:

@@ -6,7 +6,7 @@ import pytest
 
 from esnode import limits
 from esnode.dedup.batch import Batch, ProducerStamp
-from esnode.errors import HistoryConflict, Refusal
+from esnode.errors import HistoryConflict
 from esnode.raft.messages import (
     AppendEntries,
     AppendReject,
@@ -31,6 +31,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.raft.progress import Progress, ProgressState
+from esnode.refusal import Refusal
 
 from .machine import batch_of
 from .solo import Solo, entries_of, events, log_of, noop, terms_in

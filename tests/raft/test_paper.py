@@ -5,7 +5,7 @@ import random
 import pytest
 
 from esnode import limits
-from esnode.errors import HistoryConflict, Refusal
+from esnode.errors import HistoryConflict
 from esnode.raft.core import Core
 from esnode.raft.messages import (
     AppendEntries,
@@ -27,6 +27,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from esnode.refusal import Refusal
 
 from .machine import batch_of
 from .network import TIMERS, Network

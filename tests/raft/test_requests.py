@@ -9,7 +9,6 @@ from esnode import limits
 from esnode.config import Dedup
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.dedup.producers import Opening
-from esnode.errors import Refusal
 from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import (
@@ -24,6 +23,7 @@ from esnode.raft.messages import (
     Tick,
     Transfer,
 )
+from esnode.refusal import Refusal
 
 from .machine import batch_of
 from .solo import Solo

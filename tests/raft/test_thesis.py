@@ -2,7 +2,6 @@
 
 import pytest
 
-from esnode.errors import Refusal
 from esnode.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -19,6 +18,7 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from esnode.refusal import Refusal
 
 from .machine import batch_of
 from .network import TIMERS, Network

@@ -2,8 +2,8 @@
 
 import pytest
 
-from esnode.errors import Refusal
 from esnode.raft.messages import AppendReply, Beat, HeartbeatReply, Propose, Ready, Tick, TimeoutNow, Transfer
+from esnode.refusal import Refusal
 
 from .machine import batch_of
 from .network import TIMERS

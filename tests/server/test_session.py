@@ -10,7 +10,7 @@ import trio.testing
 
 from esnode import limits
 from esnode.dedup.producers import Opened, Opening
-from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced, Refusal
+from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.loop.waiting import WaitingRequests
@@ -34,6 +34,7 @@ from esnode.messages import (
 )
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
+from esnode.refusal import Refusal
 from esnode.server.reading import Reader
 from esnode.server.session import AdminHandler, Services, Session
 from esnode.storage.interface import Identity

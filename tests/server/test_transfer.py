@@ -7,9 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.errors import Refusal, TransferPending
+from esnode.errors import TransferPending
 from esnode.messages import LeaderIs, Refused, TransferLeadership, Transferred
 from esnode.raft.messages import Decision, Role, SoftState, Transfer
+from esnode.refusal import Refusal
 from esnode.server.session import Session
 from esnode.transport.connection import Connection
 from esnode.wire import Message, encode

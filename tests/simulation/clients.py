@@ -16,9 +16,9 @@ import cbor2
 from esctl.verify.operations import Operations
 from esnode.dedup.batch import Batch, ProducerStamp
 from esnode.dedup.producers import FIRST_EPOCH, Opened
-from esnode.errors import Refusal
 from esnode.limits import KEY_BYTES
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant
+from esnode.refusal import Refusal
 
 from .outcome import Violation
 from .schedule import MS, between

@@ -65,9 +65,7 @@ class StatusAnswer(TypedDict):
 
 def status(
     run: Invocation,
-    timeout: Annotated[
-        float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
-    ] = 0.5,
+    timeout: Annotated[float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)] = 0.5,
 ) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
     from esctl.query import survey  # loaded late: it brings trio and the client
