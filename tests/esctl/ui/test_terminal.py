@@ -80,9 +80,8 @@ def test_columns_that_cannot_all_stay_whole_leave_room_for_the_others() -> None:
 
 
 def test_a_span_of_time_has_one_unit_in_a_pipe_and_its_largest_ones_for_people() -> None:
-    answer: Answer[None] = Answer(
-        views=[Table(["up for"], [[elapsed(65)], [elapsed(7_260)], [elapsed(None)]])]
-    )
+    rows = [[elapsed(65)], [elapsed(7_260)], [elapsed(None)]]
+    answer: Answer[dict[str, object]] = Answer(views=[Table(["up for"], rows)])
     assert shown(answer, Output.PLAIN)[0].splitlines() == ["up for", "65.0 s", "7260.0 s", "-"]
     assert "2 h 1 min" in shown(answer, Output.TABLE)[0]
 
