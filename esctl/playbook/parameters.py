@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
 from esctl.cli.arguments import DryRun, Yes, words_of
+from esctl.cli.oldwords import argument_of
 from esctl.playbook import commandline
 
 
@@ -65,7 +66,7 @@ def arguments(path: tuple[str, ...]) -> Mapping[str, Argument]:
 
 def with_option(group: str, option: str) -> tuple[str, ...]:
     """The commands of a group that take an option, such as --lease."""
-    name = _name_of(option)
+    name = argument_of(option)
     return tuple(one for one in commandline.members(group) if name in arguments((group, one)))
 
 
@@ -95,13 +96,9 @@ def _argument(parameter: Any, annotation: Any) -> tuple[str, Argument]:
         choices = tuple(kind)
     help_text = parameter.help or ""
     return (
-        _name_of(option) if option else parameter.name,
+        argument_of(option) if option else parameter.name,
         Argument(takes, help_text, parameter.required, tuple(map(str, choices)), option),
     )
-
-
-def _name_of(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
 
 
 def _without_none(kind: Any) -> Any:
