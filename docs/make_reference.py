@@ -17,7 +17,7 @@ from esctl import errors, exits
 from esctl.cli import examples
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
 from esctl.cli.helppage import SHARED_PANEL, meanings_of
-from esctl.playbook import lintrules, names, parameters, stepkinds
+from esctl.playbook import inputs, lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -70,8 +70,8 @@ safe, since they keep their ids. "Checked" means that a check was made and faile
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
 # Reference of playbooks
 
-What a step of each kind takes, what an expression may read, and what the linter checks. The format and the
-grammar are in [playbooks.md](playbooks.md).
+What a step of each kind takes, what an input may be, what an expression may read, and what the linter
+checks. The format and the grammar are in [playbooks.md](playbooks.md).
 """
 
 _NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
@@ -125,7 +125,9 @@ def playbook_page() -> str:
         parts += [f"### {kind}", "", *_arguments(stepkinds.arguments_of(kind, {}))]
         for command in stepkinds.commands_of(kind):
             parts += [f"`{kind} {command}`:", "", *_arguments(parameters.arguments((kind, command)))]
-    parts += ["## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
+    parts += ["## Inputs", "", "| type | what it takes |", "|---|---|"]
+    parts += [f"| `{kind}` | {what} |" for kind, what in inputs.TAKES.items()]
+    parts += ["", "## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")

@@ -127,7 +127,7 @@ def samples(
 
 
 def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
-    if spec.default is not None:
+    if spec.default is not None and not (spec.type is InputType.NODE and isinstance(spec.default, str)):
         return spec.default
     return spec.choices[0] if spec.choices else by_type[spec.type]
 

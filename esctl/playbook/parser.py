@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import tomli
 
-from esctl.playbook import catalog, expression, inputs, nesting, stepkinds, template
+from esctl.playbook import catalog, expression, inputs, nesting, nodechoice, stepkinds, template
 from esctl.playbook.grammar import Literal, Node
 from esctl.playbook.lines import Place, lines_of
 from esctl.playbook.schema import (
@@ -43,6 +43,9 @@ MAX_INCLUDES: Final = 8
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _RISKS: Final = list(Risk)
+_NOT_CHOSEN_HERE: Final = (
+    "must be a number, or ${...} of an input of this playbook: a node is chosen for a whole run"
+)
 
 
 def read(path: Path) -> Playbook:
@@ -333,6 +336,8 @@ class _PlaybookReader:
                 if value != f"${{{expression.Expression(references[0])}}}":
                     table.flaw(f"with.inputs.{spec.name}", "must be a value, or one ${...} and nothing else")
                 values[f"inputs.{spec.name}"] = references[0]
+            elif spec.type is InputType.NODE and value in nodechoice.WORDS:
+                table.flaw(f"with.inputs.{spec.name}", _NOT_CHOSEN_HERE)
             else:
                 values[f"inputs.{spec.name}"] = Literal(self._typed(table, spec, value, given))
         return values

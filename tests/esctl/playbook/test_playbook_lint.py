@@ -174,7 +174,7 @@ def step_at(text: str, finding: LintFinding) -> str:
     assert finding.line is not None
     headers = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("[[step")]
     begins = max(number for number in headers if number <= finding.line)
-    return re.findall(r'^id = "(.*)"$', "\n".join(text.splitlines()[begins:]), re.MULTILINE)[0]
+    return str(re.findall(r'^id = "(.*)"$', "\n".join(text.splitlines()[begins:]), re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize(
