@@ -18,7 +18,7 @@ from esctl.cli import examples
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
 from esctl.cli.durationoption import shown_default
 from esctl.cli.helppage import SHARED_PANEL, meanings_of
-from esctl.playbook import lintrules, names, parameters, stepkinds
+from esctl.playbook import inputs, lintrules, names, parameters, stepkinds
 from esnode.errors import CallerError, EventStreamError, OperatorError, PeerError, declared
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -70,8 +70,8 @@ that of an `esctl` command that fails with this error.
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
 # Reference of playbooks
 
-This page lists the arguments of each kind of step, the names that an expression may read, and the rules of
-the linter. [playbooks.md](playbooks.md) describes the format and the grammar.
+This page lists the arguments of each kind of step, the types of inputs, the names that an expression
+may read, and the rules of the linter. [playbooks.md](playbooks.md) describes the format and the grammar.
 """
 
 _NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
@@ -126,7 +126,9 @@ def playbook_page() -> str:
         parts += [f"### {kind}", "", *_arguments(stepkinds.arguments_of(kind, {}))]
         for command in stepkinds.commands_of(kind):
             parts += [f"`{kind} {command}`:", "", *_arguments(parameters.arguments((kind, command)))]
-    parts += ["## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
+    parts += ["## Inputs", "", "| type | what it takes |", "|---|---|"]
+    parts += [f"| `{kind}` | {what} |" for kind, what in inputs.TAKES.items()]
+    parts += ["", "## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")

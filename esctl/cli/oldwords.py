@@ -4,8 +4,10 @@ The old words go on working for this version; a line with them is told the new o
 next version. Called by `main.py` for what is typed, and by the playbooks for what is written in them.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from esctl.ui.duration import Duration
 
 OLD_TO_NEW: Final = {
     "health": "status health",
@@ -45,7 +47,33 @@ def current(words: Sequence[str]) -> tuple[list[str], str]:
         if now != line:
             line = now
             notes.append(f"`esctl {old}` is now `esctl {new}`")
-    return line, "; ".join([*notes, "the old words work in this version only"]) if notes else ""
+    return line, _note(notes)
+
+
+def current_arguments(path: Sequence[str], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The arguments of a playbook's step by the names that the options of its command have now, and a note.
+
+    `path` names the command, such as `backup create`. Where both names are given, the old one stays as it is.
+    """
+    named, notes = dict(given), []
+    for old, new in OLD_TO_NEW.items():
+        *words, option = old.split()
+        was, now = argument_of(option), argument_of(new.split()[-1])
+        if option.startswith("--") and words == list(path) and was in named and now not in named:
+            if old in UNITS and isinstance(named[was], int | float) and not isinstance(named[was], Duration):
+                named[was] = f"{named[was]}{UNITS[old]}"
+            named = {now if name == was else name: value for name, value in named.items()}
+            notes.append(f"`{was}` of `{' '.join(path)}` is now `{now}`")
+    return named, _note(notes)
+
+
+def argument_of(option: str) -> str:
+    """What an option is called in a playbook's step: `--one-way` is `one_way`."""
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _note(notes: Sequence[str]) -> str:
+    return "; ".join([*notes, "the old words work in this version only"]) if notes else ""
 
 
 def _with_path(line: list[str], old: str, new: str) -> list[str]:

@@ -9,6 +9,8 @@ from esctl.playbook.schema import ActionKind, Impact, InputType, OnBreach, OnFai
 from esctl.ui.plain import Nothing
 from esctl.ui.values import ClusterName, Count, FilePath, NodeId, Seconds, UnixTime
 
+Chosen = Annotated[dict[str, str], "The words that nodes were chosen by, such as any-follower, by input"]
+
 # --- a run ---------------------------------------------------------------------------------------
 
 
@@ -72,6 +74,7 @@ class RunData(TypedDict):
     identity: str
     rehearsal: bool
     inputs: Annotated[dict[str, Any], "By name; a secret is not in it"]
+    chosen: Chosen
     state: str
     verdict: RunVerdict | None
     why: str
@@ -208,6 +211,7 @@ class PlanAnswer(TypedDict):
     path: str
     max_duration_ms: Count
     inputs: Annotated[dict[str, Any], "By name; a secret is not in it"]
+    chosen: Chosen
     unmet: list[str]
     keeps_quorum: bool
     steps: list[PlannedStepData]

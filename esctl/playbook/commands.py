@@ -9,17 +9,17 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from esctl.cli import oldwords
-from esctl.playbook import parameters
+from esctl.playbook import parameters, stepkinds
 from esctl.playbook.schema import Action, ActionKind
 
 
 def command_of(action: Action) -> list[str]:
-    """The words after `esctl`; empty where there is no command."""
+    """The words after `esctl`, those of this version; empty where there is no command."""
+    action, _ = stepkinds.current(action)
     given = action.arguments
     match action.kind:
         case ActionKind.ESCTL:
-            return oldwords.current([str(word) for word in given["argv"]])[0]
+            return [str(word) for word in given["argv"]]
         case ActionKind.FAULT:
             return parameters.words(("fault", str(given["type"])), given)
         case ActionKind.HEAL:

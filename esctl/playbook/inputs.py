@@ -11,10 +11,20 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from esctl.errors import InvalidArgument
+from esctl.playbook import nodechoice
 from esctl.playbook.schema import Input, InputType, Playbook, Scalar
 from esctl.playbookerrors import InvalidInput
 from esctl.ui.duration import Duration
 
+TAKES: Final = {
+    InputType.NODE: "the number of a node; `leader` or `any-follower`: chosen when the run begins",
+    InputType.INT: "a whole number",
+    InputType.DURATION: "a duration such as `30s`",
+    InputType.ENUM: "one of its `choices`",
+    InputType.STRING: "a text",
+    InputType.SECRET: "a text that is shown nowhere: `NAME=@FILE`, or `NAME=@-` for standard input",
+}
+"""What an input of each type may be, for the reference."""
 MAX_SECRET_BYTES: Final = 64 * 1024
 
 
@@ -47,11 +57,13 @@ def take(playbook: Playbook, given: Mapping[str, str]) -> dict[str, Scalar]:
 def of_text(spec: Input, text: str) -> Scalar:
     """The value that a word of the command line means; raises `InvalidInput`."""
     match spec.type:
+        case InputType.NODE if text in nodechoice.WORDS:
+            return text
         case InputType.NODE | InputType.INT:
             try:
                 return typed(spec, int(text))
             except ValueError:
-                raise InvalidInput(f"{spec.name} must be a whole number, not {text!r}") from None
+                raise _no_number(spec, text) from None
         case InputType.SECRET:
             return _secret(spec, text)
         case _:
@@ -61,9 +73,11 @@ def of_text(spec: Input, text: str) -> Scalar:
 def typed(spec: Input, value: Any) -> Scalar:
     """A value of a file as one of the input's type; raises `InvalidInput`."""
     match spec.type:
+        case InputType.NODE if value in nodechoice.WORDS:
+            return str(value)
         case InputType.INT | InputType.NODE:
             if not isinstance(value, int) or isinstance(value, bool):
-                raise InvalidInput(f"{spec.name} must be a whole number, not {value!r}")
+                raise _no_number(spec, value)
             if spec.type is InputType.NODE and value < 1:
                 raise InvalidInput(f"{spec.name} must be the number of a node, not {value}")
             return value
@@ -82,6 +96,13 @@ def typed(spec: Input, value: Any) -> Scalar:
             return value
         case _:
             assert_never(spec.type)
+
+
+def _no_number(spec: Input, value: Any) -> InvalidInput:
+    what = "a whole number"
+    if spec.type is InputType.NODE:
+        what = f"the number of a node, {' or '.join(nodechoice.WORDS)}"
+    return InvalidInput(f"{spec.name} must be {what}, not {value!r}")
 
 
 def _no_duration(spec: Input, value: Any) -> Scalar:

@@ -5,14 +5,15 @@ whole file and of each step are here; what a step may read is judged in `lintnam
 loading of commands. Called by `esctl playbook` before anything is run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from esctl.cli import oldwords
 from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
-from esctl.playbook import commandline, impact, lintnames, template
+from esctl.playbook import commandline, impact, lintnames, stepkinds, template
 from esctl.playbook.commands import command_of
+from esctl.playbook.lines import Place, line_of
 from esctl.playbook.lintrules import LintFinding
 from esctl.playbook.nesting import in_a_row
 from esctl.playbook.schema import Action, ActionKind, Impact, InputType, Playbook, Risk, Step
@@ -30,27 +31,45 @@ _SAMPLES: Final = {
 _UNKNOWN: Final = (1, "text", "10s", "5%")
 
 
-def lint(playbook: Playbook) -> list[LintFinding]:
-    """All findings, in the order of the file; none means that it may be run."""
-    steps = list(in_a_row(playbook.steps))
-    found = [*_head(playbook, steps), *lintnames.of_guards(playbook)]
-    of_names = lintnames.of_steps(playbook)
-    for step in steps:
-        found += [*_undo(step), *_impact(step), *_fault(playbook, step), *_time(playbook, step)]
-        found += [*_commands(playbook, step), *_substance(step), *of_names.get(step.id, ())]
-    return list(dict.fromkeys(found))
+def lint(playbook: Playbook, lines: Mapping[Place, int] | None = None) -> list[LintFinding]:
+    """All findings, in the order of the file; none means that it may be run.
+
+    `lines` are those of the playbook's file, from `lines.py`; without them no finding has a line.
+    """
+    steps, places = list(in_a_row(playbook.steps)), list(_places(playbook.steps, ()))
+    found = [*_head(playbook, steps, [place for place, _ in places]), *lintnames.of_guards(playbook)]
+    for step, own, (place, is_here) in zip(steps, lintnames.of_steps(playbook), places, strict=True):
+        of_step = [*_undo(step), *_impact(step), *_fault(playbook, step), *_time(playbook, step)]
+        of_step += [*_commands(playbook, step), *_substance(step), *own]
+        found += [replace(one, place=(*place, *(one.place if is_here else ()))) for one in of_step]
+    told = [
+        replace(one, path=playbook.path, line=line_of(lines, one.place) if lines is not None else None)
+        for one in found
+    ]
+    return sorted(dict.fromkeys(told), key=lambda one: one.line or 0)
+
+
+def _places(steps: Sequence[Step], outer: Place, *, here: bool = True) -> Iterator[tuple[Place, bool]]:
+    """Where each step stands, in the order of `in_a_row`, and whether its own keys are in the file.
+
+    What an `include` holds stands in another one: its place is that of the `include`.
+    """
+    for number, step in enumerate(steps):
+        place = (*outer, "step", number) if here else outer
+        yield place, here
+        yield from _places(step.steps, place, here=here and step.action.kind is not ActionKind.INCLUDE)
 
 
 # --- the whole ----------------------------------------------------------------------------------------
 
 
-def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
+def _head(playbook: Playbook, steps: list[Step], places: Sequence[Place]) -> Iterator[LintFinding]:
     if not playbook.doc:
         yield LintFinding.of(
             "doc-missing", "", "the playbook does not say what it is for", "add `doc` to the head"
         )
-    yield from _ids(steps)
-    faults = [place for place, step in enumerate(steps) if step.action.kind is ActionKind.FAULT]
+    yield from _ids(steps, places)
+    faults = [number for number, step in enumerate(steps) if step.action.kind is ActionKind.FAULT]
     if faults and not any(_audits(step) for step in steps[faults[-1] + 1 :]):
         yield LintFinding.of(
             "verify-missing",
@@ -58,6 +77,7 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
             "after the last fault nothing proves that no event was lost or doubled",
             "end with an `assert` step that expects `verify.acked_lost == 0`, `verify.duplicates == 0` and"
             " `verify.hashes_equal`",
+            *places[faults[-1]],
         )
     if faults and not playbook.requires.faults:
         yield LintFinding.of(
@@ -65,6 +85,7 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
             "",
             "it injects faults and does not say that the cluster must allow them",
             "add `[requires]` with `faults = true`",
+            "requires",
         )
     asks = any(step.action.kind is ActionKind.APPROVE or step.confirm for step in steps)
     if playbook.risk is Risk.SEVERE and not asks:
@@ -73,15 +94,16 @@ def _head(playbook: Playbook, steps: list[Step]) -> Iterator[LintFinding]:
             "",
             "its risk is severe, and no person is asked before it acts",
             "add an `approve` step before the first that changes something, or `confirm` to that step",
+            "risk",
         )
 
 
-def _ids(steps: list[Step]) -> Iterator[LintFinding]:
+def _ids(steps: list[Step], places: Sequence[Place]) -> Iterator[LintFinding]:
     seen: set[str] = set()
-    for step in steps:
+    for step, place in zip(steps, places, strict=True):
         if step.id in seen:
             yield LintFinding.of(
-                "duplicate-id", step.id, "two steps have this id", "give each step an id of its own"
+                "duplicate-id", step.id, "two steps have this id", "give each step an id of its own", *place
             )
         seen.add(step.id)
 
@@ -112,6 +134,7 @@ def _undo(step: Step) -> Iterator[LintFinding]:
             step.id,
             "it has an undo and says that it is irreversible",
             "leave out one of the two",
+            "irreversible",
         )
     if step.impact is Impact.DESTROYS and not step.confirm:
         yield LintFinding.of(
@@ -130,6 +153,7 @@ def _impact(step: Step) -> Iterator[LintFinding]:
             step.id,
             f'it says "{step.impact}", and what it does is "{least}" at least',
             f'say `impact = "{least}"`',
+            "impact",
         )
     if kind in READ_ONLY and step.impact is not Impact.READS:
         yield LintFinding.of(
@@ -137,6 +161,7 @@ def _impact(step: Step) -> Iterator[LintFinding]:
             step.id,
             f'a {kind} step changes nothing, and it says "{step.impact}"',
             'say `impact = "ro"`, or leave it out',
+            "impact",
         )
 
 
@@ -153,6 +178,7 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
             step.id,
             "the fault has no lease: it would last as long as the default says",
             "add `lease` to `with`, at most max_duration",
+            "with",
         )
         return
     try:
@@ -160,7 +186,9 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
         lease_ms = nodeorders.lease_of(text)
     except (InvalidArgument, NotEvaluable) as error:
         why = str(error).removesuffix("; nothing was done")
-        yield LintFinding.of("lease-too-long", step.id, why, "take a lease that nodes accept")
+        yield LintFinding.of(
+            "lease-too-long", step.id, why, "take a lease that nodes accept", "with", "lease"
+        )
         return
     if lease_ms > playbook.max_duration_ms:
         yield LintFinding.of(
@@ -168,6 +196,8 @@ def _fault(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
             step.id,
             f"the lease of {text} is longer than max_duration, {Duration(playbook.max_duration_ms)}",
             "shorten the lease, or let the playbook last longer",
+            "with",
+            "lease",
         )
 
 
@@ -182,12 +212,13 @@ def _time(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
             step.id,
             f"it may take {longest}, and the whole playbook {Duration(bound)}",
             "shorten `timeout`, or lengthen `max_duration`",
+            *(("timeout",) if step.timeout_ms > bound else ("with", "for")),
         )
 
 
 def _commands(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
-    actions = [("", step.action), *([("undo: ", step.undo)] if step.undo is not None else [])]
-    for what, action in actions:
+    undo = [("undo: ", step.undo, ("undo", "with"))] if step.undo is not None else []
+    for what, action, place in [("", step.action, ("with",)), *undo]:
         if action.kind is ActionKind.BENCH and action.arguments.get("background") is True:
             yield from _background(step, action)
         if action.kind is ActionKind.ESCTL and _strikes(
@@ -198,16 +229,15 @@ def _commands(playbook: Playbook, step: Step) -> Iterator[LintFinding]:
                 step.id,
                 f"{what}it injects a fault as a command, and the run would not know of it",
                 "make it a step of kind `fault`, which is leased no longer than the run lasts",
+                *place,
             )
-        if action.kind is ActionKind.ESCTL:
-            _, note = oldwords.current([str(word) for word in action.arguments.get("argv", ())])
-            if note:
-                yield LintFinding.of("old-words", step.id, f"{what}{note}", "write the new words")
+        _, note = stepkinds.current(action)
+        if note:
+            yield LintFinding.of("old-words", step.id, f"{what}{note}", "write the new words", *place)
         flaw = _flaw_of_command(playbook, action)
         if flaw:
-            yield LintFinding.of(
-                "no-such-command", step.id, f"{what}{flaw}", "see `esctl docs commands`, or `esctl --help`"
-            )
+            helps = "see `esctl docs commands`, or `esctl --help`"
+            yield LintFinding.of("no-such-command", step.id, f"{what}{flaw}", helps, *place)
 
 
 def _strikes(words: list[str]) -> bool:
@@ -240,6 +270,8 @@ def _background(step: Step, action: Action) -> Iterator[LintFinding]:
             step.id,
             "only `produce` can run while other steps do",
             'say `mode = "produce"`, or leave out `background`',
+            "with",
+            "mode",
         )
 
 

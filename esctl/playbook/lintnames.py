@@ -72,7 +72,7 @@ class _Scope:
 def of_guards(playbook: Playbook) -> Iterator[LintFinding]:
     """A guard is watched from the first step on, so it may read nothing that comes later."""
     everything = _Scope(playbook, {}, load=any(map(_is_load, in_a_row(playbook.steps))))
-    for guard in playbook.guards:
+    for number, guard in enumerate(playbook.guards):
         roots = expression.parse(guard.expr).roots
         if not roots & _CHANGING or roots - _CHANGING - {"inputs", "cluster", "run"}:
             yield LintFinding.of(
@@ -80,17 +80,24 @@ def of_guards(playbook: Playbook) -> Iterator[LintFinding]:
                 "",
                 f"the guard `{guard.expr}` reads what does not change, or what only a step knows",
                 f"let it read {', '.join(sorted(f'{root}.*' for root in _CHANGING))}",
+                *("guard", number, "expr"),
             )
         else:
-            yield from _of_condition("", guard.expr, everything, "the guard")
+            flaws = _of_condition("", guard.expr, everything, "the guard")
+            yield from _at(flaws, "guard", number, "expr")
     yield from _unused(playbook)
 
 
-def of_steps(playbook: Playbook) -> dict[str, list[LintFinding]]:
-    """By the id of the step."""
-    found: dict[str, list[LintFinding]] = {}
+def of_steps(playbook: Playbook) -> list[list[LintFinding]]:
+    """Of each step, in the order of the file."""
+    found: list[list[LintFinding]] = []
     _walk(playbook.steps, _Scope(playbook, {}), found)
     return found
+
+
+def _at(found: Iterable[LintFinding], *place: str | int) -> Iterator[LintFinding]:
+    """The findings, of a key."""
+    return (replace(one, place=place) for one in found)
 
 
 def names_of(text: str) -> tuple[str, ...]:
@@ -120,7 +127,7 @@ def samples(
 
 
 def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
-    if spec.default is not None:
+    if spec.default is not None and not (spec.type is InputType.NODE and isinstance(spec.default, str)):
         return spec.default
     return spec.choices[0] if spec.choices else by_type[spec.type]
 
@@ -128,9 +135,9 @@ def _sample(spec: Input, by_type: Mapping[InputType, Any]) -> Any:
 # --- walking ------------------------------------------------------------------------------------------
 
 
-def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[LintFinding]]) -> _Scope:
+def _walk(steps: Iterable[Step], scope: _Scope, found: list[list[LintFinding]]) -> _Scope:
     for step in steps:
-        found.setdefault(step.id, []).extend(_of_step(step, scope))
+        found.append(list(_of_step(step, scope)))
         if step.steps:
             items = scope.items
             if step.action.kind is ActionKind.FOREACH:
@@ -143,12 +150,14 @@ def _walk(steps: Iterable[Step], scope: _Scope, found: dict[str, list[LintFindin
 def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
     own = scope.with_own(step)
     after = own.after(step)
-    for text in (step.when, *step.pre):
-        yield from _of_condition(step.id, text, scope, "", step) if text else ()
+    for key, texts in (("when", (step.when,) if step.when else ()), ("pre", step.pre)):
+        for number, text in enumerate(texts):
+            yield from _at(_of_condition(step.id, text, scope, "", step), key, number)
     for name, text in step.capture.items():
-        yield from _of_expression(step.id, text, scope, f"capture.{name}: ", step)
-    for text in step.expect:
-        yield from _of_condition(step.id, text, after, "", step)
+        flaws = _of_expression(step.id, text, scope, f"capture.{name}: ", step)
+        yield from _at(flaws, "capture", name)
+    for number, text in enumerate(step.expect):
+        yield from _at(_of_condition(step.id, text, after, "", step), "expect", number)
         if (
             any(name.startswith("verify.") for name in names_of(text))
             and step.action.kind is not ActionKind.ASSERT
@@ -158,23 +167,25 @@ def _of_step(step: Step, scope: _Scope) -> Iterator[LintFinding]:
                 step.id,
                 f"`{text}` reads every node's log, in a {step.action.kind} step",
                 "make it an `assert` step",
+                *("expect", number),
             )
-    for what in (step.title, step.doc, step.confirm):
-        yield from _of_references(step.id, what, own, shown=True)
-    yield from _of_action(step, step.action, own)
+    for key, what in (("title", step.title), ("doc", step.doc), ("confirm", step.confirm)):
+        yield from _at(_of_references(step.id, what, own, shown=True), key)
+    yield from _of_action(step, step.action, own, "with")
     if step.undo is not None:
-        yield from _of_action(step, step.undo, after)
+        yield from _of_action(step, step.undo, after, "undo", "with")
 
 
-def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[LintFinding]:
+def _of_action(step: Step, action: Action, scope: _Scope, *place: str) -> Iterator[LintFinding]:
     for name, value in action.arguments.items():
         is_expression = name == "items" and isinstance(value, str) and not template.has_reference(value)
         if action.kind is ActionKind.FOREACH and is_expression:
-            yield from _of_expression(step.id, value, scope, "", step)
+            yield from _at(_of_expression(step.id, value, scope, "", step), *place, name)
         else:
             hidden = action.kind is ActionKind.HTTP and name in ("headers", "body")
             given = action.kind is ActionKind.INCLUDE and name == "inputs"
-            yield from _of_references(step.id, value, scope, shown=not hidden and not given)
+            flaws = _of_references(step.id, value, scope, shown=not hidden and not given)
+            yield from _at(flaws, *place, name)
     fault = action.arguments.get("fault") if action.kind is ActionKind.HEAL else None
     if fault is not None and fault not in scope.faults and "${" not in str(fault):
         yield LintFinding.of(
@@ -182,6 +193,7 @@ def _of_action(step: Step, action: Action, scope: _Scope) -> Iterator[LintFindin
             step.id,
             f"it heals the fault of {fault}, which is no fault step before it",
             "name the id of a fault step, or say `all = true`",
+            *(*place, "fault"),
         )
 
 
@@ -309,5 +321,9 @@ def _unused(playbook: Playbook) -> Iterator[LintFinding]:
     for spec in playbook.inputs:
         if f"inputs.{spec.name}" not in read:
             yield LintFinding.of(
-                "input-unused", "", f"nothing reads the input {spec.name}", "use it, or leave it out"
+                "input-unused",
+                "",
+                f"nothing reads the input {spec.name}",
+                "use it, or leave it out",
+                *("inputs", spec.name),
             )

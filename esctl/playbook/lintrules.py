@@ -6,7 +6,10 @@ found.
 
 import enum
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Annotated, Final, TypedDict
+
+from esctl.playbook.lines import Place
+from esctl.ui.values import Count
 
 
 class LintSeverity(enum.StrEnum):
@@ -55,24 +58,29 @@ class LintFindingData(TypedDict):
     severity: LintSeverity
     code: str
     step: str | None
+    path: Annotated[str, "The file that the line is of: another one for what an include holds"]
+    line: Annotated[Count | None, "From 1; null where nothing says which it is"]
     message: str
     advice: str
 
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """One finding. `step` is empty when it is about the whole."""
+    """One finding. `step` is empty when it is about the whole, `place` is below that step."""
 
     severity: LintSeverity
     code: str
     step: str
     message: str
     advice: str
+    place: Place = ()
+    path: str = ""
+    line: int | None = None
 
     @classmethod
-    def of(cls, code: str, step: str, message: str, advice: str) -> "LintFinding":
+    def of(cls, code: str, step: str, message: str, advice: str, *place: str | int) -> "LintFinding":
         """With the severity of its rule."""
-        return cls(RULES[code][0], code, step, message, advice)
+        return cls(RULES[code][0], code, step, message, advice, place)
 
     def as_data(self) -> LintFindingData:
         """For the JSON answer."""
@@ -80,6 +88,8 @@ class LintFinding:
             "severity": self.severity,
             "code": self.code,
             "step": self.step or None,
+            "path": self.path,
+            "line": self.line,
             "message": self.message,
             "advice": self.advice,
         }

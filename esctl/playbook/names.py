@@ -95,7 +95,7 @@ OTHERS: Final[Mapping[str, Name]] = {
     "answer.*": Name(_A, "the data that it answers under `-o json`"),
     "step.ID.ok": Name(_B, "an earlier step passed"),
     "step.ID.data.*": Name(_A, "what an earlier step's command answered"),
-    "inputs.NAME": Name(_A, "an input of the playbook; a duration is in milliseconds"),
+    "inputs.NAME": Name(_A, "an input of the playbook; a duration is in milliseconds, a node is its number"),
     "captured.NAME": Name(_A, "what an earlier step, or this one, has captured"),
     "item.NAME": Name(_A, "within a `foreach`: the item of the round"),
     "run.left_ms": Name(_N, "the rest of `max_duration`"),

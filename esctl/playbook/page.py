@@ -11,6 +11,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from esctl.bench.report.plot import thin
+from esctl.playbook import nodechoice
 from esctl.playbook.report import clock, exactly_once_lines, load_lines, seconds_in
 from esctl.ui.axis import Axis, axis
 from esctl.ui.formatting import duration, number
@@ -66,7 +67,7 @@ def _about(run: Mapping[str, Any]) -> Element:
         "cluster": run["cluster"],
         "begun": clock(run["begun"]),
         "took": duration(run["seconds"]),
-        **{f"input {name}": str(value) for name, value in run["inputs"].items()},
+        **{f"input {name}": value for name, value in nodechoice.told(run["inputs"], run["chosen"]).items()},
     }
     listed = element("dl")
     for name, value in facts.items():

@@ -9,13 +9,13 @@ loading of commands. Called by `stepkinds.py` and `commands.py`.
 import enum
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
-from esctl.cli import oldwords
 from esctl.cli.arguments import DryRun, Yes, words_of
 from esctl.cli.durationoption import METAVAR, Reader
+from esctl.cli.oldwords import argument_of
 from esctl.playbook import commandline
 from esctl.ui.duration import Duration
 
@@ -65,19 +65,12 @@ def arguments(path: tuple[str, ...]) -> Mapping[str, Argument]:
     takes = command.callback.declared.takes
     own = [one for one in command.params if one.name in takes and not _SET_BY_THE_RUN.intersection(one.opts)]
     own.sort(key=lambda one: one.param_type_name != "argument")
-    table = dict(_argument(one, takes[one.name]) for one in own)
-    for old, new in oldwords.OLD_TO_NEW.items():
-        if old.startswith(f"{' '.join(path)} --"):
-            now = table[_name_of(new.split()[-1])]
-            meaning = f"the same as `{_name_of(now.option)}`, in this version only"
-            plain = oldwords.UNITS.get(old, now.plain)
-            table[_name_of(old.split()[-1])] = replace(now, meaning=meaning, required=False, plain=plain)
-    return table
+    return dict(_argument(one, takes[one.name]) for one in own)
 
 
 def with_option(group: str, option: str) -> tuple[str, ...]:
     """The commands of a group that take an option, such as --lease."""
-    name = _name_of(option)
+    name = argument_of(option)
     return tuple(one for one in commandline.members(group) if name in arguments((group, one)))
 
 
@@ -109,7 +102,7 @@ def _argument(parameter: Any, annotation: Any) -> tuple[str, Argument]:
         choices = tuple(kind)
     help_text = parameter.help or ""
     return (
-        _name_of(option) if option else parameter.name,
+        argument_of(option) if option else parameter.name,
         Argument(
             takes,
             help_text,
@@ -119,10 +112,6 @@ def _argument(parameter: Any, annotation: Any) -> tuple[str, Argument]:
             plain=reader.plain if isinstance(reader, Reader) else "",
         ),
     )
-
-
-def _name_of(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
 
 
 def _without_none(kind: Any) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import tomli
 
-from esctl.playbook import catalog, expression, inputs, nesting, stepkinds, template
+from esctl.playbook import catalog, expression, inputs, nesting, nodechoice, stepkinds, template
 from esctl.playbook.grammar import Literal, Node
+from esctl.playbook.lines import Place, lines_of
 from esctl.playbook.schema import (
     SCHEMA,
     Action,
@@ -42,11 +43,14 @@ MAX_INCLUDES: Final = 8
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _RISKS: Final = list(Risk)
+_NOT_CHOSEN_HERE: Final = (
+    "must be a number, or ${...} of an input of this playbook: a node is chosen for a whole run"
+)
 
 
 def read(path: Path) -> Playbook:
     """The playbook in a file; raises `PlaybookNotFound`, `InvalidPlaybook`."""
-    return parse(_content(path), path)
+    return parse(content(path), path)
 
 
 def parse(text: str, path: Path) -> Playbook:
@@ -61,7 +65,8 @@ def parse(text: str, path: Path) -> Playbook:
     return playbook
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
+    """The text of a file; raises `PlaybookNotFound`, `InvalidPlaybook`."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -75,6 +80,12 @@ def _content(path: Path) -> str:
         raise InvalidPlaybook(f"{path} is not UTF-8: {error.reason} at byte {error.start:,}") from error
 
 
+def _line_of(error: tomli.TOMLDecodeError, text: str) -> int:
+    """Where the reader of TOML stopped: it says so at the end of its message."""
+    told = re.search(r"\(at line (\d+), column \d+\)$", str(error))
+    return int(told[1]) if told else max(1, len(text.splitlines()))
+
+
 class _PlaybookReader:
     """One file. `outer` are the files that include it."""
 
@@ -84,6 +95,7 @@ class _PlaybookReader:
         """Those of included playbooks."""
         self._requires: list[Requires] = []
         self._digests: list[str] = []
+        self._lines: Mapping[Place, int] = {}
         self._risk = Risk.LOW
 
     def playbook(self, text: str) -> Playbook | None:
@@ -91,14 +103,18 @@ class _PlaybookReader:
         try:
             content = tomli.loads(text)
         except tomli.TOMLDecodeError as error:
-            self._problems.append(TomlProblem("", "", f"this is not TOML: {error}", str(self._path)))
+            what = f"this is not TOML: {error}"
+            self._problems.append(TomlProblem("", "", what, str(self._path), _line_of(error, text)))
             return None
-        head = self._table(content, "")
+        self._lines = lines_of(text)
+        head = self._table(content, "", ())
         if (schema := head.text("schema", None)) and schema != SCHEMA:
             head.flaw("schema", f"must be {SCHEMA!r}, not {schema!r}")
         self._risk = head.choice("risk", Risk, None) or Risk.LOW
         requires = self._requirements(head.table("requires"))
-        steps = tuple(self._step(each, f"step {n}") for n, each in enumerate(head.tables("step"), 1))
+        steps = tuple(
+            self._step(each, f"step {n + 1}", ("step", n)) for n, each in enumerate(head.tables("step"))
+        )
         if not steps:
             head.flaw("step", "is missing: a playbook has one [[step]] at least")
         found = Playbook(
@@ -123,7 +139,7 @@ class _PlaybookReader:
     # --- the head -------------------------------------------------------------------------------------
 
     def _requirements(self, content: Mapping[str, Any]) -> Requires:
-        table = self._table(content, "requires")
+        table = self._table(content, "requires", ("requires",))
         found = Requires(
             nodes=table.whole("nodes", 1, 0),
             backends=table.texts("backends"),
@@ -147,7 +163,9 @@ class _PlaybookReader:
         return tuple(self._input(name, each) for name, each in content.items())
 
     def _input(self, name: str, content: Any) -> Input:
-        table = self._table(content if isinstance(content, Mapping) else {}, f"input {name}")
+        table = self._table(
+            content if isinstance(content, Mapping) else {}, f"input {name}", ("inputs", name)
+        )
         if not isinstance(content, Mapping):
             table.flaw("", f"must be a table [inputs.{name}]")
         if not _NAME.fullmatch(name):
@@ -172,11 +190,11 @@ class _PlaybookReader:
         return found
 
     def _all_guards(self, contents: list[Mapping[str, Any]]) -> tuple[Guard, ...]:
-        own = [self._guard(each, f"guard {n}") for n, each in enumerate(contents, 1)]
+        own = [self._guard(each, number) for number, each in enumerate(contents)]
         return tuple(dict.fromkeys([*own, *self._guards]))
 
-    def _guard(self, content: Mapping[str, Any], where: str) -> Guard:
-        table = self._table(content, where)
+    def _guard(self, content: Mapping[str, Any], number: int) -> Guard:
+        table = self._table(content, f"guard {number + 1}", ("guard", number))
         found = Guard(
             self._condition(table, "expr", wanted=True),
             table.duration_ms("every", 500, 50),
@@ -193,12 +211,12 @@ class _PlaybookReader:
 
     # --- steps ----------------------------------------------------------------------------------------
 
-    def _step(self, content: Mapping[str, Any], place: str) -> Step:
+    def _step(self, content: Mapping[str, Any], called: str, place: Place) -> Step:
         given = content.get("id")
-        table = self._table(content, f"step {given}" if isinstance(given, str) and given else place)
+        table = self._table(content, f"step {given}" if isinstance(given, str) and given else called, place)
         action = self._action(table)
         reads = action is not None and action.kind in stepkinds.READ_ONLY
-        retry = self._table(table.table("retry"), table.where)
+        retry = self._table(table.table("retry"), table.where, (*place, "retry"))
         undo = content.get("undo")
         found = Step(
             id=self._id(table),
@@ -234,7 +252,7 @@ class _PlaybookReader:
         return action
 
     def _undo(self, table: TomlTable) -> Action | None:
-        inner = self._table(table.table("undo"), f"{table.where}, undo")
+        inner = self._table(table.table("undo"), f"{table.where}, undo", (*table.place, "undo"))
         action = self._action(inner)
         if action is not None and action.kind in stepkinds.NESTING:
             inner.flaw("kind", f"cannot be {action.kind}: one thing that takes the step back")
@@ -262,7 +280,10 @@ class _PlaybookReader:
             table.flaw("step", f"cannot be within a {kind} step")
         elif kind is ActionKind.FOREACH and not contents:
             table.flaw("step", f"is missing: a {kind} step has [[step.step]] within it")
-        return tuple(self._step(each, f"{table.where}, {n}") for n, each in enumerate(contents, 1))
+        return tuple(
+            self._step(each, f"{table.where}, {n + 1}", (*table.place, "step", n))
+            for n, each in enumerate(contents)
+        )
 
     def _included(self, table: TomlTable, step: Step) -> tuple[Step, ...]:
         name = step.action.arguments.get("playbook")
@@ -277,7 +298,7 @@ class _PlaybookReader:
             table.flaw("with.playbook", f"leads back to itself or is too deep: {chain}")
             return ()
         try:
-            text = _content(path)
+            text = content(path)
         except (PlaybookNotFound, InvalidPlaybook) as error:
             table.flaw("with.playbook", str(error))
             return ()
@@ -315,6 +336,8 @@ class _PlaybookReader:
                 if value != f"${{{expression.Expression(references[0])}}}":
                     table.flaw(f"with.inputs.{spec.name}", "must be a value, or one ${...} and nothing else")
                 values[f"inputs.{spec.name}"] = references[0]
+            elif spec.type is InputType.NODE and value in nodechoice.WORDS:
+                table.flaw(f"with.inputs.{spec.name}", _NOT_CHOSEN_HERE)
             else:
                 values[f"inputs.{spec.name}"] = Literal(self._typed(table, spec, value, given))
         return values
@@ -330,8 +353,8 @@ class _PlaybookReader:
 
     # --- parts ----------------------------------------------------------------------------------------
 
-    def _table(self, content: Mapping[str, Any], where: str) -> TomlTable:
-        return TomlTable(content, where, self._problems, str(self._path))
+    def _table(self, content: Mapping[str, Any], where: str, place: Place) -> TomlTable:
+        return TomlTable(content, where, self._problems, str(self._path), self._lines, place)
 
     def _id(self, table: TomlTable) -> str:
         found = table.text("id", None)

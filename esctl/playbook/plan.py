@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from esctl.playbook import clustervalues, expression, nesting, template
+from esctl.playbook import clustervalues, expression, nesting, nodechoice, template
 from esctl.playbook.commands import command_of, shown
 from esctl.playbook.forecast import Forecast, Outlook
 from esctl.playbook.schema import Action, ActionKind, InputType, Playbook, Scalar, Step
@@ -113,6 +113,9 @@ class Plan:
 
     playbook: Playbook
     inputs: Mapping[str, Scalar]
+    """A node is its number here, whatever word was given."""
+    chosen: Mapping[str, str]
+    """The words that nodes were chosen by, by input."""
     steps: Sequence[PlannedStep]
     unmet: Sequence[str]
     fingerprint: Fingerprint | None
@@ -135,6 +138,7 @@ class Plan:
             "path": book.path,
             "max_duration_ms": book.max_duration_ms,
             "inputs": shown_inputs(book, self.inputs),
+            "chosen": dict(self.chosen),
             "unmet": list(self.unmet),
             "keeps_quorum": self.keeps_quorum,
             "steps": [one.as_data() for one in self.steps],
@@ -145,12 +149,14 @@ class Plan:
 def plan(playbook: Playbook, inputs: Mapping[str, Scalar], survey: "Survey | None") -> Plan:
     """Without a survey, for a playbook that makes a cluster, nothing is said of a quorum.
 
-    Raises `UnplannableStep` for a step that makes no sense here.
+    Raises `UnplannableStep` for a step that makes no sense here, and where no node is what an input asks for.
     """
+    chosen = nodechoice.words_of(playbook, inputs)
+    inputs = {**inputs, **nodechoice.chosen(chosen, survey)}
     planner = _Planner(playbook, inputs, survey)
     steps = tuple(planner.steps(playbook.steps, 0))
     fingerprint = Fingerprint.of(survey) if survey is not None else None
-    return Plan(playbook, inputs, steps, unmet(playbook, survey), fingerprint)
+    return Plan(playbook, inputs, chosen, steps, unmet(playbook, survey), fingerprint)
 
 
 def unmet(playbook: Playbook, survey: "Survey | None") -> list[str]:

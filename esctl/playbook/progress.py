@@ -178,6 +178,8 @@ class RunProgress:
     cluster: str = ""
     identity: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The words that nodes were chosen by, by input."""
     max_duration_ms: int = 0
     rehearsal: bool = False
     steps: dict[str, StepRun] = field(default_factory=dict)
@@ -240,6 +242,7 @@ class RunProgress:
                 for name in ("run", "playbook", "cluster", "identity", "inputs", "max_duration_ms"):
                     setattr(self, name, event[name])
                 self.rehearsal = bool(event.get("rehearsal"))
+                self.chosen = event.get("chosen") or {}
             case "session-begins":
                 self.cut_off()
                 self.sessions.append([event["why"], at, at, None])

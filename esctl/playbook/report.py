@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esctl.bench import ledger
+from esctl.playbook import nodechoice
 from esctl.playbook.progress import RunProgress
 from esctl.playbook.run import loads_of
 from esctl.playbook.undo import left_over
@@ -41,6 +42,7 @@ def document_of(progress: RunProgress, directory: Path) -> "RunAnswer":
         "identity": progress.identity,
         "rehearsal": progress.rehearsal,
         "inputs": dict(progress.inputs),
+        "chosen": dict(progress.chosen),
         "state": progress.words,
         "verdict": progress.verdict,
         "why": progress.why,
@@ -102,8 +104,8 @@ def _lines(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"- run `{run['run']}`{' (a rehearsal)' if run['rehearsal'] else ''}"
     yield f"- playbook `{book['id']}` {book['version']}, SHA-256 `{book['digest'][:16]}`"
     yield f"- cluster `{run['cluster']}`, begun {clock(run['begun'])}, {duration(run['seconds'])}"
-    if run["inputs"]:
-        yield f"- inputs: {', '.join(f'`{name}` = `{value}`' for name, value in run['inputs'].items())}"
+    if inputs := nodechoice.told(run["inputs"], run["chosen"]):
+        yield f"- inputs: {', '.join(f'`{name}` = `{value}`' for name, value in inputs.items())}"
     if run["left"]:
         yield from ("", "## Not undone", "", "```", *run["left"], "```")
     yield from ("", "## Steps", "", "| step | state | seconds | what it did, and why |", "|---|---|---|---|")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
+from esctl.cli import oldwords
 from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.playbook import commandline, expression, parameters, template
@@ -110,8 +111,27 @@ def arguments_of(kind: ActionKind, given: Mapping[str, Any]) -> Mapping[str, Arg
     return {**(parameters.arguments((kind, named)) if named in commands else {}), **table}
 
 
+def current(action: Action) -> tuple[Action, str]:
+    """The action by the words of this version, and a note for who wrote old ones, or ""."""
+    given = action.arguments
+    if action.kind is ActionKind.ESCTL:
+        words = given.get("argv", ())
+        line, note = oldwords.current([str(word) for word in words]) if isinstance(words, list) else ([], "")
+        return (replace(action, arguments={**given, "argv": line}) if note else action), note
+    if action.kind not in _CHOOSERS:
+        return action, ""
+    named, note = oldwords.current_arguments((action.kind, str(given.get(_CHOOSERS[action.kind]))), given)
+    options = named.get("options", ())
+    if isinstance(options, list):
+        path = [str(action.kind), str(given.get(_CHOOSERS[action.kind]))]
+        line, also = oldwords.current([*path, *map(str, options)])
+        named, note = {**named, **({"options": line[len(path) :]} if also else {})}, note or also
+    return (replace(action, arguments=named) if note else action), note
+
+
 def flaws(action: Action) -> Iterator[tuple[str, str]]:
     """Each argument that does not fit, and why. What has a reference in it is looked at once it is filled."""
+    action, _ = current(action)
     table, given = arguments_of(action.kind, action.arguments), action.arguments
     for name, argument in table.items():
         if argument.required and name not in given:

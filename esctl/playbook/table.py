@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from esctl.errors import InvalidArgument
+from esctl.playbook.lines import Place, line_of
 from esctl.playbookerrors import InvalidPlaybook
 from esctl.ui.duration import Duration
 from esctl.ui.escape import quoted
@@ -28,6 +29,8 @@ class TomlProblem:
     key: str
     text: str
     path: str = ""
+    line: int | None = None
+    """Where the key stands in the file, or, where it is missing, the table that it belongs to."""
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
@@ -35,7 +38,13 @@ class TomlProblem:
 
     def as_data(self) -> dict[str, Any]:
         """For the JSON answer."""
-        return {"path": self.path, "where": self.where or None, "key": self.key or None, "text": self.text}
+        return {
+            "path": self.path,
+            "line": self.line,
+            "where": self.where or None,
+            "key": self.key or None,
+            "text": self.text,
+        }
 
 
 def refused(path: Path, problems: Sequence[TomlProblem]) -> InvalidPlaybook:
@@ -57,11 +66,16 @@ class TomlTable:
     where: str
     problems: list[TomlProblem]
     path: str
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    """Of the whole file."""
+    place: Place = ()
+    """Of this table in it."""
     known: list[str] = field(default_factory=list)
 
     def flaw(self, key: str, text: str) -> None:
         """Note one."""
-        self.problems.append(TomlProblem(self.where, key, text, self.path))
+        line = line_of(self.lines, (*self.place, *(key.split(".") if key else ())))
+        self.problems.append(TomlProblem(self.where, key, text, self.path, line))
 
     def text(self, key: str, default: str | None = "") -> str:
         """`default` None: it is wanted."""

@@ -13,6 +13,7 @@ from esctl.playbook import catalog
 from esctl.playbookerrors import InvalidPlaybook, UnsafePlaybook
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
+from esctl.ui.terminal import Output
 
 if TYPE_CHECKING:
     from esctl.playbook.answers import LintAnswer, LintedFile
@@ -38,6 +39,7 @@ def lint(
     paths = [catalog.find(name) for name in playbooks] if playbooks else list(catalog.every().values())
     files = [(path, *_findings(path)) for path in paths]
     rows: list[list[Value]] = []
+    lines: list[View] = []
     data: list[LintedFile] = []
     for path, found, broken in files:
         errors = sum(one.severity == "error" for one in found)
@@ -52,8 +54,10 @@ def lint(
         )
         for one in found:
             tone = Tone.BAD if one.severity == "error" else Tone.WARN
-            where = f"{path.name}{f', {one.step}' if one.step else ''}"
+            place = f"{one.path}:{one.line}" if one.line is not None else one.path
+            where = f"{place.removeprefix(f'{path.parent}/')}{f', {one.step}' if one.step else ''}"
             rows.append([Cell(one.severity, tone), where, one.code, f"{one.message}: {one.advice}"])
+            lines.append(Line(f"{place}: {one.code}: {one.message}: {one.advice}"))
     errors, warnings = sum(each["errors"] for each in data), sum(each["warnings"] for each in data)
     how_many = f"{len(files)} playbook{'s' if len(files) != 1 else ''}"
     if not files:
@@ -62,6 +66,8 @@ def lint(
     if not rows:
         return Answer({"files": data}, [Line(f"{how_many}: nothing to object to", Tone.GOOD)])
     views: list[View] = [Table(["", "where", "rule", "what, and what to do"], rows)]
+    if run.terminal.output is Output.PLAIN:  # as compilers say it, so that an editor finds the place
+        views = lines
     views.append(Line(f"{how_many}: {_count(errors, 'error')}, {_count(warnings, 'warning')}"))
     if not errors:
         return Answer({"files": data}, views)
@@ -78,21 +84,25 @@ def lint(
 def _findings(path: Path) -> tuple[list["LintFinding"], bool]:
     """Of one file, and whether it could not be read."""
     from esctl.playbook import lint, parser
+    from esctl.playbook.lines import lines_of
     from esctl.playbook.lintrules import LintFinding, LintSeverity
 
+    advice = "esctl docs playbooks"
     try:
-        return lint.lint(parser.read(path)), False
+        text = parser.content(path)
+        return lint.lint(parser.parse(text, path), lines_of(text)), False
     except InvalidPlaybook as error:
         if not error.problems:
-            advice = "esctl docs playbooks"
-            return [LintFinding(LintSeverity.ERROR, UNREADABLE, "", str(error), advice)], True
+            return [LintFinding(LintSeverity.ERROR, UNREADABLE, "", str(error), advice, path=str(path))], True
         return [
             LintFinding(
                 LintSeverity.ERROR,
                 UNREADABLE,
                 one.where.removeprefix("step "),
                 f"`{one.key}` {one.text}" if one.key else one.text,
-                "esctl docs playbooks",
+                advice,
+                path=one.path,
+                line=one.line,
             )
             for one in error.problems
         ], True

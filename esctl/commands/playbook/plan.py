@@ -64,6 +64,7 @@ def plan(
 
 def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
     """The plan on a screen; `esctl playbook run` shows the same before it asks."""
+    from esctl.playbook import nodechoice
     from esctl.playbook.plan import shown_inputs
     from esctl.ui.duration import Duration
 
@@ -73,8 +74,7 @@ def views_of(planned: "Plan", survey: "Survey | None") -> list[View]:
         ("risk", Cell(book.risk.value, RISK_TONES[book.risk])),
         ("at most", str(Duration(book.max_duration_ms))),
     ]
-    for name, value in shown_inputs(book, planned.inputs).items():
-        pairs.append((name, str(value)))
+    pairs += nodechoice.told(shown_inputs(book, planned.inputs), planned.chosen).items()
     if survey is not None:
         pairs += [("cluster", survey.cluster.name), ("quorum now", survey.state_text)]
     table = Table(["step", "impact", "what it does, and what becomes of the quorum"], _rows(planned))

@@ -70,7 +70,7 @@ def rehearse(
             survey = _survey(run, name)
         planned = planning.plan(book, values, survey)
         running.check(planned)
-        answer = running.carry_out(run, book, values, name, consent, planned, rehearsal=True)
+        answer = running.carry_out(run, name, consent, planned, rehearsal=True)
     finally:
         left = _destroyed(command, name, keep=keep)
         if left and answer is None:  # the error that ended it is told in its place

@@ -91,7 +91,7 @@ def run(
         _hold_to(planned, plan)
     _confirmed(run, planned, survey, confirm=confirm, yes=yes)
     name = survey.cluster.name if survey is not None else run.cluster_name or state.DEFAULT_NAME
-    return carry_out(run, book, values, name, consent, planned)
+    return carry_out(run, name, consent, planned)
 
 
 def resume(
@@ -165,8 +165,6 @@ def abort(
 
 def carry_out(
     run: Invocation,
-    book: "Playbook",
-    values: "Mapping[str, Scalar]",
     cluster: str,
     consent: Consent,
     planned: "Plan",
@@ -178,6 +176,7 @@ def carry_out(
     from esctl.playbook.plan import shown_inputs
     from esctl.playbook.progress import RunProgress
 
+    book, values = planned.playbook, planned.inputs
     directory = journal.runs_root() / journal.new_id(book.id)
     with ExitStack() as stack:
         stack.enter_context(_alone(book, cluster, directory))
@@ -194,6 +193,7 @@ def carry_out(
             cluster=cluster,
             identity=identity,
             inputs=shown_inputs(book, values),
+            chosen=planned.chosen,
             max_duration_ms=book.max_duration_ms,
             rehearsal=rehearsal,
         )
@@ -225,15 +225,18 @@ def _hold_to(planned: "Plan", path: Path) -> None:
         if saved["schema"] != SCHEMA:
             raise ValueError(f"its schema is {saved['schema']!r}, not {SCHEMA!r}")
         then = Fingerprint.from_data(saved["fingerprint"]) if saved["fingerprint"] is not None else None
-        digest, inputs = saved["digest"], saved["inputs"]
+        digest, inputs = saved["digest"], dict(saved["inputs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(
             f"{path} is no plan: {error}", next_step="esctl playbook plan ID --save FILE"
         ) from error
     book, now = planned.playbook, planned.fingerprint
     found = [] if digest == book.digest else [f"{book.path} has changed"]
-    if inputs != shown_inputs(book, planned.inputs):
-        found.append("the inputs are others")
+    found += [
+        f"the input {name} was {inputs.get(name)}, and is {value} now"
+        for name, value in shown_inputs(book, planned.inputs).items()
+        if inputs.get(name) != value
+    ]
     if (then is None) is not (now is None):
         found.append("the cluster was made or removed")
     elif then is not None and now is not None:
@@ -247,6 +250,7 @@ def _hold_to(planned: "Plan", path: Path) -> None:
 
 def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
     """The last look before the first step; raises `PlanIsStale`."""
+    from esctl.playbook import nodechoice
     from esctl.playbook.plan import Fingerprint
     from esctl.query import survey as surveys
 
@@ -255,9 +259,11 @@ def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
         return
     found, differences = state.load(cluster), [""]
     for _ in range(LOOKS):  # a node that is busy may miss one look
-        now = Fingerprint.of(run.trio(lambda: surveys.ask(found, LOOK_TIMEOUT_S)))
+        survey = run.trio(lambda: surveys.ask(found, LOOK_TIMEOUT_S))
+        now = Fingerprint.of(survey)
         # What was planned for fewer nodes than there are is safe with more.
         differences = then.differences(replace(now, up=tuple(n for n in now.up if n in then.up)))
+        differences += nodechoice.differences(planned.chosen, planned.inputs, survey)
         if not differences:
             break
     if differences:

@@ -50,9 +50,13 @@ def _head(playbook: "Playbook") -> Iterator[tuple[str, Value]]:
 
 
 def _inputs(inputs: Iterable["Input"]) -> Table:
+    from esctl.playbook import nodechoice
+    from esctl.playbook.schema import InputType
+
     rows: list[list[Value]] = []
     for spec in inputs:
-        takes = ", ".join(spec.choices) or spec.type.value
+        words = nodechoice.WORDS if spec.type is InputType.NODE else ()
+        takes = ", ".join(spec.choices or (spec.type.value, *words))
         rows.append([spec.name, takes, None if spec.default is None else str(spec.default), spec.help])
     return Table(["input", "takes", "default", "what it is"], rows)
 

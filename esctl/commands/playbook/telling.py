@@ -13,6 +13,7 @@ import trio
 
 from esctl.bench import ledger
 from esctl.errors import NotConfirmed
+from esctl.playbook import nodechoice
 from esctl.playbook.journal import Event
 from esctl.playbook.progress import RunProgress, StepRun, StepState
 from esctl.playbook.run import loads_of
@@ -50,8 +51,12 @@ class Teller:
         self._undoing = ""
 
     def begin(self) -> None:
-        """What is run, where."""
+        """What is run, where, and about which nodes, where a word said which."""
         self._say([(self._playbook.title, Tone.STRONG)])
+        chosen = self._progress.chosen
+        for name, text in nodechoice.told(self._progress.inputs, chosen).items():
+            if name in chosen:
+                self._say([(f"{name}: {text}", Tone.NORMAL)])
         self._say([(f"run {self._progress.run}", Tone.DIM)])
 
     def tell(self, event: Event) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from esctl.cli.commandtable import ROW_BY_NAME, every_command
-from esctl.cli.oldwords import OLD_TO_NEW, current
-from esctl.playbook import commandline, commands, impact
-from esctl.playbook.schema import Action, ActionKind, Impact
+from esctl.cli.oldwords import OLD_TO_NEW, current, current_arguments
+from esctl.playbook import commandline, commands, impact, lint, stepkinds
+from esctl.playbook.schema import Action, ActionKind, Impact, Playbook, Risk, Step
 from tests.esctl.cli.test_completion import completed
 from tests.esctl.commands.test_commands import Run
 
@@ -85,3 +85,57 @@ def test_a_number_after_an_old_option_keeps_its_unit(words: list[str]) -> None:
     line, note = current(["bench", "soak", *words, "--rate", "5"])
     assert " ".join(line).replace("=", " ") == "bench soak --duration 1.5m --rate 5"
     assert note.startswith("`esctl bench soak --minutes` is now `esctl bench soak --duration`")
+
+
+OF_STEPS = {old: new for old, new in OPTIONS.items() if old.split()[0] in ("backup", "bench", "fault")}
+"""The options of commands that a step of a kind of its own may be."""
+
+
+@pytest.mark.parametrize(("old", "new"), OF_STEPS.items(), ids=list(OF_STEPS))
+def test_an_argument_of_a_step_that_has_an_old_name_is_the_new_one(old: str, new: str) -> None:
+    *path, option = old.split()
+    was, now = option.removeprefix("--"), new.split()[-1].removeprefix("--")
+    named, note = current_arguments(path, {"a": 1, was: "f", "z": 2})
+    assert list(named.items()) == [("a", 1), (now, "f"), ("z", 2)]
+    assert note == f"`{was}` of `{' '.join(path)}` is now `{now}`; the old words work in this version only"
+    assert current_arguments(path, {now: "f"}) == ({now: "f"}, "")
+    assert current_arguments(["node", "ls"], {was: "f"}) == ({was: "f"}, "")
+    both = {was: "f", now: "g"}
+    assert current_arguments(path, both) == (both, "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"action": "create", "file": "a.tar"},
+        {"action": "create", "into": "a.tar"},
+        {"action": "create", "options": ["--file", "a.tar"]},
+        {"action": "create", "options": ["--into=a.tar"]},
+    ],
+)
+def test_a_backup_step_with_an_old_word_is_read_runs_the_new_one_and_is_warned_of(
+    given: dict[str, object],
+) -> None:
+    action = Action(ActionKind.BACKUP, given)
+    assert list(stepkinds.flaws(action)) == []
+    assert " ".join(commands.command_of(action)).replace("=", " ") == "backup create --save a.tar"
+    step = Step("a", action, Impact.WRITES, doc="d", irreversible=True)
+    book = Playbook("drill", "1", "T", Risk.LOW, 60_000, (step,), doc="d")
+    (finding,) = lint.lint(book)
+    assert (finding.code, finding.severity) == ("old-words", "warning")
+    assert "save" in finding.message
+    assert finding.place == ("step", 0, "with")
+
+
+def test_an_old_and_a_new_word_for_one_argument_are_refused() -> None:
+    action = Action(ActionKind.BACKUP, {"action": "create", "file": "a", "save": "b"})
+    assert [name for name, _ in stepkinds.flaws(action)] == ["file"]
+
+
+def test_a_step_with_words_of_today_is_left_as_it_is() -> None:
+    for action in (
+        Action(ActionKind.BACKUP, {"action": "create", "save": "a", "options": ["--dry-run"]}),
+        Action(ActionKind.ESCTL, {"argv": ["why"]}),
+        Action(ActionKind.NOTE, {"text": "x"}),
+    ):
+        assert stepkinds.current(action) == (action, "")

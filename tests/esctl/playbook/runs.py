@@ -27,6 +27,7 @@ def a_long_run() -> dict[str, Any]:
         "run": "drill-20130101-000000-0000", "rehearsal": False, "cluster": "c", "begun": BEGUN,
         "seconds": 606.0,
         "inputs": {"rate": 200}, "steps": steps, "audit": {"passed": True, "acked": 10_000, "acked_lost": 0},
+        "chosen": {},
         "notes": [], "guards": [],
         "loads": [{"name": "load", "rate_per_s": 200.0, "last": last, "samples": samples}],
     }  # fmt: skip

@@ -321,18 +321,72 @@ def test_lint_exits_2_on_errors_and_0_on_warnings(bench: Path) -> None:
     Path("drill.toml").write_text(re.sub(r'doc = """\nWhat was.*?"""', "", text, flags=re.DOTALL))
     warned = Run("playbook", "lint", "drill.toml")
     assert warned.code == 0
-    assert "warning\tdrill.toml, well\tdoc-missing\t" in warned.out
+    line = text.splitlines().index('id = "well"')  # the line before it, counted from 1
+    assert warned.out.startswith(f"drill.toml:{line}: doc-missing: it does not say what it does")
+    assert warned.out.endswith("\n1 playbook: 0 errors, 1 warning\n")
     Path("drill.toml").write_text(text.replace('"transfer"', '"transfre"').replace("irreversible", "# irr"))
     failed = Run("playbook", "lint", "drill.toml", "-o", "json")
     assert failed.code == 2
     assert failed.document["errors"][0]["code"] == "ES4507"
     (file,) = failed.document["data"]["files"]
     assert sorted(one["code"] for one in file["findings"]) == ["no-such-command", "undo-missing"]
+    lines = Path("drill.toml").read_text().splitlines()
+    at = {one["code"]: lines[one["line"] - 1] for one in file["findings"]}
+    assert at["no-such-command"].startswith("with = { argv = [")
+    assert at["undo-missing"] == "[[step]]"
+    assert {one["path"] for one in file["findings"]} == {"drill.toml"}
     Path("drill.toml").write_text("[[step]]\nid = 'a'\nkind = 'chek'\n")
     unread = Run("playbook", "lint", "drill.toml", "-o", "json")
     (file,) = unread.document["data"]["files"]
     assert (unread.code, file["readable"]) == (2, False)
     assert {"did you mean 'check'?"} <= {one["message"].partition("; ")[2] for one in file["findings"]}
+    assert {one["message"].split()[0]: one["line"] for one in file["findings"]}["`kind`"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('a = 1\nb = "x\n', "drill.toml:2: unreadable: this is not TOML"),
+        ("a = [1,\n", "drill.toml:1: unreadable: this is not TOML"),
+        (
+            'id = "x"\n\n[[step]]\n\nid = "a"\nretry = { every = 5 }\n',
+            "drill.toml:6: unreadable: `every`",
+        ),
+        ('id = "x"\n\n[[step]]\nid = "a"\n', "drill.toml:3: unreadable: `kind` is missing"),
+        (
+            '[[step]]\nid = "a"\nkind = "check"\nwith = { fo = 1 }\n',
+            "drill.toml:4: unreadable: `with.fo`",
+        ),
+        ('[[guard]]\n[[guard]]\nexpr = "1 +"\n', "drill.toml:3: unreadable: `expr` "),
+        ("[inputs.a]\n[inputs.b]\ntype = 'nod'\n", "drill.toml:3: unreadable: `type` must be one of"),
+        ("", "drill.toml:1: unreadable: `id` is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_line(text: str, place: str, bench: Path) -> None:
+    Path("drill.toml").write_text(text)
+    assert any(line.startswith(place) for line in Run("playbook", "lint", "drill.toml").out.splitlines())
+
+
+def test_a_flaw_of_an_included_file_has_that_file_and_its_line(bench: Path) -> None:
+    assert Run("playbook", "new", "first.toml", "--from", "upgrade").code == 0
+    text = catalog.find_shipped("announce").read_text()
+    Path("announce.toml").write_text(text.replace("risk = ", "risc = "))
+    line = Path("announce.toml").read_text().splitlines().index('risc = "low"') + 1
+    out = Run("playbook", "lint", "first.toml").out
+    assert f"announce.toml:{line}: unreadable: `risc` is not known; did you mean `risk`?" in out
+
+
+def test_a_finding_within_an_include_has_the_line_of_the_include(bench: Path) -> None:
+    assert Run("playbook", "new", "first.toml", "--from", "upgrade").code == 0
+    text = catalog.find_shipped("announce").read_text()
+    Path("announce.toml").write_text(text.replace("irreversible = true", "# not said"))
+    lines = Path("first.toml").read_text().splitlines()
+    run = Run("playbook", "lint", "first.toml", "-o", "json")
+    found = [one for one in run.document["data"]["files"][0]["findings"] if one["code"] == "undo-missing"]
+    assert [one["step"].partition("-")[0] for one in found] == ["begins", "over"]
+    for one in found:
+        where = one["line"] - 1
+        assert lines[where : where + 2] == ["[[step]]", f'id = "{one["step"].partition("-")[0]}"']
 
 
 def test_all_that_is_shipped_and_here_is_linted_when_nothing_is_named(bench: Path) -> None:

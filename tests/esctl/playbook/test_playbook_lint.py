@@ -7,6 +7,7 @@ import pytest
 
 from esctl.playbook import commandline, impact, lint, parser
 from esctl.playbook.commandline import flaw_of
+from esctl.playbook.lines import lines_of
 from esctl.playbook.lintrules import RULES, LintFinding, LintSeverity
 from esctl.playbook.schema import Action, ActionKind, Impact
 from tests.esctl.cli.test_auditlog import COMMANDS
@@ -80,7 +81,7 @@ expect = ["verify.acked_lost == 0"]
 
 
 def found(text: str) -> list[LintFinding]:
-    return lint.lint(parser.parse(text, Path("drill.toml")))
+    return lint.lint(parser.parse(text, Path("drill.toml")), lines_of(text))
 
 
 def test_a_playbook_that_keeps_every_rule_has_no_findings() -> None:
@@ -162,7 +163,54 @@ def test_a_broken_rule_is_found_where_it_is_broken(rule: str, step: str, good: s
         if f'kind = "{kind}"' in bad:
             tail = text[text.index(f'kind = "{kind}"') :]
             text = text.replace(tail, re.sub(r"with = \{.*\}(?=\n)", given, tail, count=1))
-    assert (rule, step) in [(one.code, one.step) for one in found(text)], found(text)
+    of_rule = [one for one in found(text) if (one.code, one.step) == (rule, step)]
+    assert of_rule, found(text)
+    if step and rule != "duplicate-id":
+        assert {step_at(text, one) for one in of_rule} == {step}
+
+
+def step_at(text: str, finding: LintFinding) -> str:
+    """The id of the step that the finding's line is in."""
+    assert finding.line is not None
+    headers = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("[[step")]
+    begins = max(number for number in headers if number <= finding.line)
+    return str(re.findall(r'^id = "(.*)"$', "\n".join(text.splitlines()[begins:]), re.MULTILINE)[0])
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "line"),
+    [
+        ("undo-missing", 'undo = { kind = "heal", with = { fault = "cut" } }\n', "", "[[step]]"),
+        ("lease-too-long", '"${inputs.lease}"', '"11m"', 'with = { type = "partition"'),
+        ("types-differ", "status.quorum.held and", "status.term and", 'expr = "status.term'),
+        ("unknown-name", '{ fault = "cut" }', '{ fault = "${inputs.x}" }', 'undo = { kind = "heal"'),
+        ("no-such-command", '{ kind = "heal", with = { fault = "cut" } }',
+         '{ kind = "esctl", with = { argv = ["fault", "heel"] } }', 'undo = { kind = "esctl"'),
+        ("input-unused", '"${inputs.lease}"', '"30s"', "[inputs.lease]"),
+        ("faults-not-required", "faults = true\n", "", "[requires]"),
+        ("approval-missing", 'id = "agree"\nkind = "approve"', 'id = "agree"\nkind = "ask"', "risk = "),
+        ("captured-early", "captured.leader != null", "captured.x != null", 'pre = ["captured.x'),
+        ("doc-missing", 'doc = "What it is for"\n', "", ""),
+    ],
+)  # fmt: skip
+def test_a_finding_has_the_line_of_its_key(rule: str, good: str, bad: str, line: str) -> None:
+    text = GOOD.replace(good, bad, 1)
+    told = [text.splitlines()[(one.line or 0) - 1] for one in found(text) if one.code == rule]
+    assert [one for one in told if one.startswith(line)], told
+
+
+def test_the_second_of_two_steps_with_one_id_is_where_the_finding_is() -> None:
+    text = GOOD.replace('id = "audit"', 'id = "steady"')
+    (one,) = [one for one in found(text) if one.code == "duplicate-id"]
+    assert one.line is not None
+    assert text.splitlines()[one.line : one.line + 2] == ['id = "steady"', 'kind = "assert"']
+
+
+def test_steps_with_one_id_have_each_its_own_findings() -> None:
+    text = GOOD.replace('id = "audit"', 'id = "steady"').replace('"verify.acked_lost == 0"', '"health.okay"')
+    (one,) = [one for one in found(text) if one.code == "unknown-name"]
+    assert one.line is not None
+    assert text.splitlines()[one.line - 1] == 'expect = ["health.okay"]'
 
 
 def test_every_rule_is_broken_by_one_of_these() -> None:
@@ -176,6 +224,8 @@ def test_an_error_keeps_a_playbook_from_running_and_a_warning_does_not() -> None
         "severity": "warning",
         "code": "doc-missing",
         "step": None,
+        "path": "drill.toml",
+        "line": 1,
         "message": "the playbook does not say what it is for",
         "advice": "add `doc` to the head",
     }

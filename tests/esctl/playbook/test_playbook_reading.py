@@ -328,7 +328,7 @@ def test_an_included_playbook_becomes_steps_of_the_one_that_includes_it(tmp_path
         (INNER, OUTER.replace("node = ", "nod = "), "`with.inputs.nod` is no input of inner"),
         (INNER, OUTER.replace("node = ", "nod = "), "`with.inputs.node` is missing, and has no default"),
         (INNER, OUTER.replace("${inputs.victim}", "n ${inputs.victim}"), "one ${...} and nothing else"),
-        (INNER, OUTER.replace('"${inputs.victim}"', '"two"'), "must be a whole number, not 'two'"),
+        (INNER, OUTER.replace('"${inputs.victim}"', '"two"'), "leader or any-follower, not 'two'"),
         (INNER, OUTER.replace("inner.toml", "none.toml"), "cannot be read"),
         (INNER, OUTER.replace("inner.toml", "outer.toml"), "outer.toml -> outer.toml"),
     ],
