@@ -25,7 +25,7 @@ ASKS_FOR_HELP = frozenset({"ES4000", "ES4009"})
 
 def commands_in(text: str) -> list[list[str]]:
     """The words after `esctl` of each command in a text."""
-    return [shlex.split(found) for found in _COMMAND.findall(text)]
+    return [shlex.split(found, comments=True) for found in _COMMAND.findall(text)]
 
 
 def flaws_in(text: str, *, code: str = "") -> list[str]:

@@ -300,6 +300,7 @@ def test_a_page_holds_texts_as_texts_and_marks_its_faults() -> None:
         "begun": 100.0,
         "seconds": 3.0,
         "inputs": {},
+        "chosen": {},
         "steps": [step],
         "audit": None,
         "notes": [],

@@ -200,14 +200,16 @@ def test_a_finding_has_the_line_of_its_key(rule: str, good: str, bad: str, line:
 
 
 def test_the_second_of_two_steps_with_one_id_is_where_the_finding_is() -> None:
-    text = GOOD.replace('id = "audit"', 'id = "steady"')
+    text = GOOD.replace('id = "exactly-once"', 'id = "steady"')
     (one,) = [one for one in found(text) if one.code == "duplicate-id"]
     assert one.line is not None
     assert text.splitlines()[one.line : one.line + 2] == ['id = "steady"', 'kind = "assert"']
 
 
 def test_steps_with_one_id_have_each_its_own_findings() -> None:
-    text = GOOD.replace('id = "audit"', 'id = "steady"').replace('"verify.acked_lost == 0"', '"health.okay"')
+    text = GOOD.replace('id = "exactly-once"', 'id = "steady"').replace(
+        '"verify.acked_lost == 0"', '"health.okay"'
+    )
     (one,) = [one for one in found(text) if one.code == "unknown-name"]
     assert one.line is not None
     assert text.splitlines()[one.line - 1] == 'expect = ["health.okay"]'
