@@ -3,7 +3,8 @@
 A command has its own process, streams, environment and exit code. Shared are what is loaded, which costs
 more than most commands do, and the interpreter's own settings: `PYTHON...` variables have no effect. Output
 goes to files, so a process that is left behind with it is not noticed. A test that is about the start of a
-process, about signals or about pipes starts `python -m esctl.main` itself. The server ends with who asked.
+process, about signals or about pipes starts `python -m esctl.main` itself, and so do its playbook's steps.
+The steps of a playbook that is run here are forked from the same server. The server ends with who asked.
 """
 
 import atexit
@@ -16,12 +17,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
+
+import trio
 
 from esctl import main as program
 from esctl.cli.commandtable import ROWS, load
@@ -43,23 +47,72 @@ def run(
 
     Raises `subprocess.TimeoutExpired`; the command is killed then.
     """
+    given = (stdin or "").encode()
+    with _begun(_server(), words, env, given, group=False) as command:
+        command.ours.settimeout(timeout_s)
+        try:
+            code = _number_from(command.ours)
+        except TimeoutError:
+            os.kill(command.pid, signal.SIGKILL)
+            out, err = _text_of(command.out), _text_of(command.err)
+            raise subprocess.TimeoutExpired(list(words), timeout_s, out, err) from None
+        return subprocess.CompletedProcess(list(words), code, _text_of(command.out), _text_of(command.err))
+
+
+@dataclass(slots=True)
+class _Command:
+    """A process that runs, with what a `trio.Process` shows to who stops it; its code comes through `ours`."""
+
+    pid: int
+    ours: socket.socket
+    out: IO[bytes]
+    err: IO[bytes]
+    returncode: int | None = None
+
+
+@contextmanager
+def _begun(
+    server: socket.socket, words: Sequence[str], env: Mapping[str, str], stdin: bytes, *, group: bool
+) -> Iterator[_Command]:
+    """Have the server start a command, as the leader of a process group of its own with `group`."""
     with ExitStack() as stack:
         given, out, err = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-        given.write((stdin or "").encode())
+        given.write(stdin)
         given.seek(0)
         ours, theirs = [stack.enter_context(end) for end in socket.socketpair()]
-        request = json.dumps({"words": words, "env": dict(env), "directory": os.getcwd()}).encode()
+        request = {"words": words, "env": dict(env), "directory": os.getcwd(), "group": group}
         descriptors = [file.fileno() for file in (theirs, given, out, err)]
-        socket.send_fds(_server(), [request], descriptors)
+        socket.send_fds(server, [json.dumps(request).encode()], descriptors)
         theirs.close()
-        ours.settimeout(timeout_s)
-        pid = _number_from(ours)
+        yield _Command(_number_from(ours), ours, out, err)
+
+
+async def _run_step(
+    server: socket.socket,
+    line: Sequence[str],
+    *,
+    stdin: bytes,
+    env: Mapping[str, str],
+    deliver_cancel: Callable[[_Command], Awaitable[object]],
+    **_: bool,
+) -> subprocess.CompletedProcess[bytes]:
+    """`trio.run_process` for a command that a command starts: the same but for the interpreter."""
+    start, words = list(line[:3]), list(line[3:])
+    assert start == [sys.executable, "-m", "esctl.main"], line
+    with _begun(server, words, env, stdin, group=True) as command:
         try:
-            code = _number_from(ours)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(list(words), timeout_s, _text_of(out), _text_of(err)) from None
-        return subprocess.CompletedProcess(list(words), code, _text_of(out), _text_of(err))
+            await trio.lowlevel.wait_readable(command.ours)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(deliver_cancel, command)
+                    await trio.lowlevel.wait_readable(command.ours)
+                    nursery.cancel_scope.cancel()
+            raise
+        command.returncode = _number_from(command.ours)
+        return subprocess.CompletedProcess(
+            list(line), command.returncode, _bytes_of(command.out), _bytes_of(command.err)
+        )
 
 
 def _number_from(connection: socket.socket) -> int:
@@ -68,9 +121,13 @@ def _number_from(connection: socket.socket) -> int:
     return int.from_bytes(data, signed=True)
 
 
-def _text_of(file: IO[bytes]) -> str:
+def _bytes_of(file: IO[bytes]) -> bytes:
     file.seek(0)
-    return file.read().decode()
+    return file.read()
+
+
+def _text_of(file: IO[bytes]) -> str:
+    return _bytes_of(file).decode()
 
 
 @cache
@@ -96,10 +153,14 @@ def _server() -> socket.socket:
 def _serve(asking: socket.socket) -> None:
     """Start commands until nobody can ask any more. Returns in each command's own process, too, to run it."""
     selector = selectors.DefaultSelector()
-    selector.register(asking, selectors.EVENT_READ)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    doors = (asking, ours)  # the tests', and the commands' whose steps are commands
+    for door in doors:
+        selector.register(door, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is not asking:
+            door = key.fileobj
+            if door not in doors:
                 pid, answer = key.data
                 selector.unregister(key.fileobj)
                 os.close(key.fd)
@@ -107,9 +168,10 @@ def _serve(asking: socket.socket) -> None:
                     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     answer.send(status.to_bytes(4, signed=True))
                 continue
-            data, descriptors, _flags, _address = socket.recv_fds(asking, MAX_REQUEST_BYTES, 4)
+            data, descriptors, _flags, _address = socket.recv_fds(door, MAX_REQUEST_BYTES, 4)
             if not data:
                 sys.exit()
+            request = json.loads(data)
             pid = os.fork()
             if not pid:
                 for other in list(selector.get_map().values()):
@@ -117,9 +179,13 @@ def _serve(asking: socket.socket) -> None:
                         os.close(other.fd)
                         other.data[1].close()
                 selector.close()
-                asking.close()
-                _become(json.loads(data), descriptors)
+                for door in doors:
+                    door.close()
+                _become(request, descriptors)
+                trio.run_process = partial(_run_step, theirs)
                 return
+            if request["group"]:
+                os.setpgid(pid, pid)  # here, so that who gets the number can signal the group
             answer = socket.socket(fileno=descriptors[0])
             for descriptor in descriptors[1:]:
                 os.close(descriptor)
