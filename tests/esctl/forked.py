@@ -61,7 +61,7 @@ def run(
 
 @dataclass(slots=True)
 class _Command:
-    """A process that runs, with what a `trio.Process` shows to who stops it; its code comes through `ours`."""
+    """A process that runs, with what a `trio.Process` shows to who stops it; its code comes by `ours`."""
 
     pid: int
     ours: socket.socket
@@ -159,8 +159,8 @@ def _serve(asking: socket.socket) -> None:
         selector.register(door, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            door = key.fileobj
-            if door not in doors:
+            door = next((one for one in doors if one is key.fileobj), None)
+            if door is None:
                 pid, answer = key.data
                 selector.unregister(key.fileobj)
                 os.close(key.fd)
@@ -179,8 +179,8 @@ def _serve(asking: socket.socket) -> None:
                         os.close(other.fd)
                         other.data[1].close()
                 selector.close()
-                for door in doors:
-                    door.close()
+                for one in doors:
+                    one.close()
                 _become(request, descriptors)
                 trio.run_process = partial(_run_step, theirs)
                 return

@@ -83,7 +83,7 @@ async def _read(
 async def _show(consumption: "Consumption", bar: "Progress") -> None:
     import trio
 
-    from esctl.commands.bench.watching import TICK_S
+    from esctl.commands.bench.progress import TICK_S
 
     shown = 0
     while True:

@@ -87,7 +87,7 @@ async def _measure(
     from esctl.bench.generator import Generator
     from esctl.bench.trial import connecting
     from esctl.bench.usage import looking_at
-    from esctl.commands.bench.watching import watching
+    from esctl.commands.bench.progress import watching
 
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
     async with watching(run, title, plan.warmup_s + plan.seconds) as watch:

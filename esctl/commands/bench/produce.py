@@ -97,7 +97,7 @@ async def _measure_all(
     from esctl.bench.generator import Generator
     from esctl.bench.trial import check_ready, connecting, run_trial
     from esctl.bench.usage import looking_at
-    from esctl.commands.bench.watching import watching
+    from esctl.commands.bench.progress import watching
 
     await check_ready(cluster)
     for number in range(1, runs + 1):

@@ -83,7 +83,7 @@ def soak(
 async def _measure(run: Invocation, soaked: "Soaked") -> None:
     from esctl.bench.trial import check_ready, connecting
     from esctl.bench.usage import looking_at
-    from esctl.commands.bench.watching import watching
+    from esctl.commands.bench.progress import watching
 
     endurance, cluster = soaked.endurance, soaked.cluster
     await check_ready(cluster)

@@ -182,7 +182,7 @@ async def _measure(swept: Sweep, rate: float) -> "Figures":
     from esctl.bench.runner import TrialPlan
     from esctl.bench.trial import connecting, run_trial
     from esctl.bench.usage import looking_at
-    from esctl.commands.bench.watching import watching
+    from esctl.commands.bench.progress import watching
 
     settings = swept.settings
     plan = TrialPlan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])

@@ -10,7 +10,7 @@ from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
-from esctl.commands.fault.striking import Lease, Name, new_id, strike, survey_of
+from esctl.commands.fault.injection import Lease, Name, new_id, strike, survey_of
 from esctl.errors import InvalidArgument, NodeNotRunning
 from esctl.faults import nodeorders
 from esctl.faults.nodeorders import Order

@@ -16,7 +16,7 @@ from esctl.cli.durationoption import METAVAR, duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
-from esctl.commands.fault.striking import Lease, Name, answer_of, counts, new_id, strike, survey_of
+from esctl.commands.fault.injection import Lease, Name, answer_of, counts, new_id, strike, survey_of
 from esctl.errors import TooFewNodes
 from esctl.faults import leases, nodeorders
 from esctl.faults.nodeorders import Order

@@ -11,7 +11,7 @@ from esctl.cli import guard
 from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
-from esctl.commands.fault.striking import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
+from esctl.commands.fault.injection import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
 from esctl.faults import nodeorders
 from esctl.faults.partitionshapes import Partition, Shape, partition
 from esctl.ui.answer import Answer

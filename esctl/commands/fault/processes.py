@@ -11,7 +11,7 @@ from esctl.cli.arguments import DryRun, NodeArgument, Yes
 from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
-from esctl.commands.fault.striking import Lease, Name, answer_of, new_id, survey_of
+from esctl.commands.fault.injection import Lease, Name, answer_of, new_id, survey_of
 from esctl.errors import NodeNotRunning
 from esctl.faults import leases, nodeorders
 from esctl.faults.partitionshapes import listed

@@ -18,7 +18,7 @@ from esctl.cli.arguments import DryRun, Yes
 from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
-from esctl.commands.fault.striking import survey_of, voters_of
+from esctl.commands.fault.injection import survey_of, voters_of
 from esctl.errors import Inconclusive, InputUnreadable, InvalidArgument, MachineRefused, NeverRecovered
 from esctl.errors import VerdictFailed as Failed
 from esctl.exits import Exit

@@ -6,7 +6,7 @@ One module a command; the language is in `esctl/playbook`, and none of it is dec
 from typing import Final
 
 from esctl.cli.invocation import command, new_typer
-from esctl.commands.playbook import lint, ls, new, plan, rehearsing, running, runs, show
+from esctl.commands.playbook import lint, ls, new, plan, rehearsal, runner, runs, show
 
 app = new_typer()
 
@@ -22,10 +22,10 @@ LISTED: Final = (
     ("new", new.new, "Write a playbook to start from: a copy of a shipped one, or a small one"),
     ("lint", lint.lint, "Check playbooks for what would do harm; exit 2 on errors"),
     ("plan", plan.plan, "Show what a run would do, and what the quorum would be"),
-    ("rehearse", rehearsing.rehearse, "Run it on a cluster of its own, which is destroyed afterwards"),
-    ("run", running.run, "Run it: steps, guards, verdict, and the undoing"),
-    ("resume", running.resume, "Go on with a run that was cut off"),
-    ("abort", running.abort, "Undo what a run did, the last step first"),
+    ("rehearse", rehearsal.rehearse, "Run it on a cluster of its own, which is destroyed afterwards"),
+    ("run", runner.run, "Run it: steps, guards, verdict, and the undoing"),
+    ("resume", runner.resume, "Go on with a run that was cut off"),
+    ("abort", runner.abort, "Undo what a run did, the last step first"),
     ("runs", runs.runs, "List the runs, the newest first"),
     ("report", runs.report, "Tell what a run did, as text, JSON, Markdown or one HTML page"),
 )

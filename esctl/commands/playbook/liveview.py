@@ -1,7 +1,7 @@
 """A run told while it goes: a line for each thing that is over, and below them what goes on now, in place.
 
 On a terminal the lines below are redrawn: the running steps, the guards, the load's last sample. Elsewhere
-there is one plain line for each event. Under `-o json` nothing is said. Called by `running.py`.
+there is one plain line for each event. Under `-o json` nothing is said. Called by `runner.py`.
 """
 
 import time

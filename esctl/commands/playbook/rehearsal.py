@@ -12,7 +12,7 @@ import typer
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
-from esctl.commands.playbook import options, running
+from esctl.commands.playbook import options, runner
 from esctl.errors import CleanUpIncomplete, MachineRefused
 from esctl.exits import exit_of
 from esctl.ui.answer import Answer, Line, Trouble
@@ -30,7 +30,7 @@ def rehearse(
     run: Invocation,
     playbook: options.PlaybookArgument,
     inputs: options.Inputs = None,
-    answers: running.Answers = None,
+    answers: runner.Answers = None,
     nodes: Annotated[
         int | None, typer.Option("--nodes", min=1, max=15, help="Number of nodes", show_default=False)
     ] = None,
@@ -52,7 +52,7 @@ def rehearse(
             data, [Line(f"would run {book.id} on a new cluster of {size} nodes, and destroy it then")]
         )
     esctl = ChildProcesses(name, consent=True)
-    consent = running.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True)
+    consent = runner.Consent(options.given(answers, "--answer STEP=TEXT"), yes=True)
 
     def command(*words: str, timeout_s: float) -> "Reply":
         return run.trio(lambda: esctl.run(words, timeout_s))
@@ -69,8 +69,8 @@ def rehearse(
                 raise MachineRefused(f"the cluster to rehearse on did not start: {up.why}")
             survey = _survey(run, name)
         planned = planning.plan(book, values, survey)
-        running.check(planned)
-        answer = running.carry_out(run, name, consent, planned, rehearsal=True)
+        runner.check(planned)
+        answer = runner.carry_out(run, name, consent, planned, rehearsal=True)
     finally:
         left = _destroyed(command, name, keep=keep)
         if left and answer is None:  # the error that ended it is told in its place

@@ -368,7 +368,7 @@ def _driven(
     """Drive the run in this process, tell it, and answer."""
     import trio
 
-    from esctl.commands.playbook.telling import AtTerminal, Teller
+    from esctl.commands.playbook.liveview import AtTerminal, Teller
     from esctl.playbook.actions import Actor
     from esctl.playbook.execution import ChildProcesses
     from esctl.playbook.record import Record

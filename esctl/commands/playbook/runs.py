@@ -14,7 +14,7 @@ from esctl.cli import filesuffix
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.commands.playbook import outcome
-from esctl.commands.playbook.running import RunArgument
+from esctl.commands.playbook.runner import RunArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.formatting import duration

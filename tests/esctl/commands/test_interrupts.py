@@ -31,13 +31,13 @@ COMMANDS: dict[tuple[str, str], list[str]] = {
     ("fault/disk.py", "_at_rest"): ["fault disk flip 2 --yes"],
     ("fault/processes.py", "_stop"): ["fault pause 2 --lease 5s --yes", "fault freeze --for 5s --yes"],
     ("fault/storm.py", "_run_storm"): ["fault storm --seed 1 --duration 3s --kinds delay --yes"],
-    ("fault/striking.py", "strike"): [
+    ("fault/injection.py", "strike"): [
         "fault net 1-2 --delay 5ms",
         "fault disk slow 2",
         "fault partition isolate-leader --yes",
     ],
     ("node.py", "_replace"): ["node replace 2"],
-    ("playbook/running.py", "_driven"): ["playbook run planned-hand-over --yes"],
+    ("playbook/runner.py", "_driven"): ["playbook run planned-hand-over --yes"],
     ("produce.py", "produce"): [f"produce {FLIGHTS} --window 1"],
 }
 """Files below `esctl/commands` and the functions in them that call `on_interrupt`, with command lines."""

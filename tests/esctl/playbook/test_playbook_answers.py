@@ -14,7 +14,7 @@ import trio
 from esctl.cli.auditlog import AuditLog
 from esctl.clusters import state
 from esctl.commands.playbook import outcome
-from esctl.commands.playbook.telling import AtTerminal, load_line
+from esctl.commands.playbook.liveview import AtTerminal, load_line
 from esctl.exits import Exit
 from esctl.playbook import actions, journal, report
 from esctl.playbook.execution import STOP_S, ChildProcesses, Reply, reply_of
