@@ -155,8 +155,8 @@ def _serve(asking: socket.socket) -> None:
     selector = selectors.DefaultSelector()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     doors = (asking, ours)  # the tests', and the commands' whose steps are commands
-    for door in doors:
-        selector.register(door, selectors.EVENT_READ)
+    for one in doors:
+        selector.register(one, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
             door = next((one for one in doors if one is key.fileobj), None)
