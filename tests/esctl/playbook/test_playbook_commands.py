@@ -354,8 +354,8 @@ def test_lint_exits_2_on_errors_and_0_on_warnings(bench: Path) -> None:
         ),
         ('id = "x"\n\n[[step]]\nid = "a"\n', "drill.toml:3: unreadable: `kind` is missing"),
         (
-            '[[step]]\nid = "a"\nkind = "check"\nwith = { fo = 1 }\n',
-            "drill.toml:4: unreadable: `with.fo`",
+            '[[step]]\nid = "a"\nkind = "check"\nwith = { colour = 1 }\n',
+            "drill.toml:4: unreadable: `with.colour`",
         ),
         ('[[guard]]\n[[guard]]\nexpr = "1 +"\n', "drill.toml:3: unreadable: `expr` "),
         ("[inputs.a]\n[inputs.b]\ntype = 'nod'\n", "drill.toml:3: unreadable: `type` must be one of"),
