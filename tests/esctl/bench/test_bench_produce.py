@@ -268,7 +268,7 @@ def test_making_an_event_costs_little() -> None:
 async def test_a_bench_prints_its_figures_and_sends_each_event_once(tmp_path: Path) -> None:
     node = SinkNode(tells=True)
     saved = tmp_path / "results" / "produce.json"
-    words = ["bench", "produce", "--seconds", "0.5", "--warmup", "0.1", "--rate", "2000", "--runs", "2"]
+    words = ["bench", "produce", "--duration", "0.5s", "--warmup", "0.1", "--rate", "2000", "--runs", "2"]
     async with sink(tmp_path, node):
         run: subprocess.CompletedProcess[bytes] = await trio.run_process(
             [sys.executable, "-m", "esctl.main", *words, "--save", str(saved), "-o", "json"],

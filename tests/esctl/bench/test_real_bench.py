@@ -24,7 +24,7 @@ def figures_of(data: dict[str, Any], kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("session", [[], ["--session"]])
 def test_produce_tells_what_an_event_costs_every_node(real_cluster: RealCluster, session: list[str]) -> None:
-    words = ["bench", "produce", "--seconds", "1", "--warmup", "0.5", "--rate", "2000", *session]
+    words = ["bench", "produce", "--duration", "1s", "--warmup", "0.5", "--rate", "2000", *session]
     data = real_cluster.data(*words, code=REACHED_OR_NOT)
     found = figures_of(data, "produce")
     assert (found["failed"], found["unknown"]) == (0, 0)
@@ -48,7 +48,7 @@ def test_consume_reads_all_that_there_is_from_the_leader_and_from_another_node(
 
 def test_every_event_reaches_a_subscriber_on_a_follower(real_cluster: RealCluster) -> None:
     follower = real_cluster.data("leader", "show")["leader"] % 3 + 1
-    words = ["bench", "e2e", "--rate", "500", "--seconds", "1", "--warmup", "0.5", "--node", str(follower)]
+    words = ["bench", "e2e", "--rate", "500", "--duration", "1s", "--warmup", "0.5", "--node", str(follower)]
     data = real_cluster.data(*words, code=REACHED_OR_NOT)
     found = figures_of(data, "e2e")
     assert (found["undelivered"], found["failed"], found["unknown"]) == (0, 0, 0)
@@ -58,7 +58,7 @@ def test_every_event_reaches_a_subscriber_on_a_follower(real_cluster: RealCluste
 
 
 def test_a_sweep_of_one_low_rate_finds_that_it_holds(real_cluster: RealCluster) -> None:
-    words = ["bench", "sweep", "--rates", "100", "--p99", "60000", "--seconds", "1", "--warmup", "0.2"]
+    words = ["bench", "sweep", "--rates", "100", "--p99", "60000", "--duration", "1s", "--warmup", "0.2"]
     data = real_cluster.data(*words)
     assert [step["rate"] for step in data["detail"]["steps"]] == [100]
     assert len(data["series"]["p99_ms"]) == 1

@@ -64,7 +64,7 @@ def test_only_the_guard_and_the_two_that_know_better_ask_a_person() -> None:
             if isinstance(found, ast.Attribute) and found.attr == "ask":
                 owner = ast.unparse(found.value)
                 asking |= {str(path.relative_to(SOURCE))} if owner.endswith("terminal") else set()
-    assert asking == {"cli/guard.py", "commands/playbook/running.py", "commands/playbook/telling.py"}
+    assert asking == {"cli/guard.py", "commands/playbook/liveview.py", "commands/playbook/runner.py"}
 
 
 def test_a_run_that_was_confirmed_tells_its_steps_not_to_ask() -> None:

@@ -19,11 +19,11 @@ from tests.esctl.conftest import FLIGHTS, RealCluster
 
 COMMANDS: dict[tuple[str, str], list[str]] = {
     ("bench/consume.py", "consume"): ["bench consume --runs 1000"],
-    ("bench/e2e.py", "e2e"): ["bench e2e --rate 500 --warmup 0.2 --seconds 5"],
+    ("bench/e2e.py", "e2e"): ["bench e2e --rate 500 --warmup 0.2 --duration 5s"],
     ("bench/failover.py", "_measure_all"): ["bench failover --kind transfer --rate 200 --times 2 --yes"],
-    ("bench/produce.py", "produce"): ["bench produce --rate 500 --warmup 0.2 --seconds 5"],
+    ("bench/produce.py", "produce"): ["bench produce --rate 500 --warmup 0.2 --duration 5s"],
     ("bench/soak.py", "soak"): ["bench soak --minutes 1 --rate 500 --warmup 0.2"],
-    ("bench/sweep.py", "sweep"): ["bench sweep --rates 500 --warmup 0.2 --seconds 5"],
+    ("bench/sweep.py", "sweep"): ["bench sweep --rates 500 --warmup 0.2 --duration 5s"],
     ("cluster.py", "_roll"): ["cluster restart --rolling"],
     ("consume.py", "consume"): ["consume --from 26900 --follow"],
     ("demo.py", "demo"): ["demo"],

@@ -38,7 +38,7 @@ def refusal(*words: str) -> str:
 @contextmanager
 def load(cluster: RealCluster) -> Iterator[None]:
     """Events come in as long as the block takes."""
-    words = ["bench", "produce", "--rate", "1000", "--seconds", "100", "-c", "drill"]
+    words = ["bench", "produce", "--rate", "1000", "--duration", "100s", "-c", "drill"]
     process = subprocess.Popen(
         [sys.executable, "-m", "esctl.main", *words],
         env=cluster.environment,
