@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from esctl.cli.commandtable import ROWS, load
-from esctl.clusters import state
+from esctl.clusters import ports, state
 from esctl.main import app
 from esnode import __version__
 from esnode.errors import declared
@@ -177,7 +177,11 @@ def test_doctor_reports_clusters_whose_files_are_gone(tmp_path: Path) -> None:
     assert finding["next"] == "esctl cluster destroy lost"
 
 
-def test_doctor_finds_nodes_that_ended_and_cleans_up_when_told(fakes: FakeNodes) -> None:
+def test_doctor_finds_nodes_that_ended_and_cleans_up_when_told(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The cluster's ports are not held while its node is down: a node of another test may listen there.
+    monkeypatch.setattr(ports, "is_free", lambda *_: True)
     note = fakes.cluster.directory / "node-2.pid"
     note.write_text('{"pid": 4194305, "start_ticks": 1, "boot": "x", "marker": "x"}')
 
