@@ -189,6 +189,8 @@ CLIENT_TIMEOUT_S: Final = 10.0
 """The library tries an operation for so long: a failed disk may be silent, and an election follows."""
 LOG_END_TOLD_S: Final = 10.0
 """A node tells its clients this often where the log ends, more often where `dedup.ttl_ms` is short."""
+MIN_LOG_END_TOLD_S: Final = 0.1
+"""But no more often than this."""
 SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0

@@ -99,7 +99,7 @@ class Dispatcher:
         self._nursery = nursery
         self._ids = itertools.count(PING_ID + 1)
         self._log_end = 0
-        """Where the log ends, or further on: the offset after the last event that is known to be in it."""
+        """The log ends here or later: the offset after the last event that is known to be in it."""
         self._learnt_term = 0
         """The highest term whose leader was dialled because others named it."""
         self._runs = Runs(rng)

@@ -99,10 +99,14 @@ class Ingest:
 
     async def _tell_log_end(self) -> None:
         """Now and then: what a client knows of it must not be as old as the window when it sends."""
+        pause_s = min(limits.LOG_END_TOLD_S, self._config.dedup.ttl_ms / 8000)
+        told = self._view.next_offset
         while True:
-            await trio.sleep(min(limits.LOG_END_TOLD_S, self._config.dedup.ttl_ms / 8000))
-            for session in self._sessions:
-                session.tell_leader()
+            await trio.sleep(max(limits.MIN_LOG_END_TOLD_S, pause_s))
+            if self._view.next_offset != told:
+                told = self._view.next_offset
+                for session in self._sessions:
+                    session.tell_leader()
 
     async def _serve_one(self, stream: ByteStream) -> None:
         connection = Connection(stream)

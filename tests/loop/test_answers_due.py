@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from esnode.config import Address, Config, Member
+from esnode.config import Address, Config, Dedup, Member
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.loop.waiting import WaitingRequests
@@ -89,6 +89,39 @@ def test_those_who_wait_hear_at_once_that_their_leader_leads_no_longer() -> None
     assert told == [Refusal.LEADERSHIP_LOST]
     ingest.on_applied(5)  # an entry of the next leader
     assert len(told) == 1
+
+
+class Listener:
+    """A session, as far as the news goes."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def tell_leader(self) -> None:
+        self.told += 1
+
+
+async def test_the_log_s_end_is_told_when_it_has_moved_and_never_without_pause(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """With a window of a millisecond, an eighth of it would keep the node busy with nothing else."""
+    address = Address("127.0.0.1", 1)
+    config = Config("c", 1, Path(), (Member(1, address, address),), dedup=Dedup(ttl_ms=1))
+    view = View(1, term=3, applied_index=0, first_offset=0, next_offset=0)
+    worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
+    ingest = Ingest(config, 1, Inbox(), view, reader_of(view, worker), status, unknown)
+    listener = Listener()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ingest._tell_log_end)
+        ingest._sessions.add(listener)  # type: ignore[arg-type]
+        await trio.sleep(5)
+        assert listener.told == 0
+        for offset in range(1, 1_001):
+            view.show_applied(offset, offset)
+            await trio.sleep(0.001)
+        await trio.sleep(0.2)
+        assert 5 <= listener.told <= 11
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_read_that_the_core_refuses_is_refused_to_the_client() -> None:
