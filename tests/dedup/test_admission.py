@@ -6,13 +6,13 @@ import pytest
 
 from esnode.config import Dedup
 from esnode.dedup.admission import Admission, Admitted
-from esnode.dedup.batch import OffsetRange, ProducerStamp
+from esnode.dedup.batch import OffsetRange, ProducerStamp, split_keys
 from esnode.dedup.keytable import KeyTable
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.dedup.producers import ProducerTable
 from esnode.refusal import Refusal
 
-from .events import batch, entry, numbers_of, offsets_of, packed
+from .events import batch, entry, key, numbers_of, offsets_of, packed
 from .leader import Leader
 
 
@@ -208,6 +208,32 @@ def test_batches_of_every_size_are_cut_to_their_fresh_part(count: int) -> None:
     admitted = leader.send(range(count))
     assert fresh_numbers(admitted) == list(range(1, count))
     assert offsets_of(admitted.ranges) == list(range(count))
+
+
+def test_two_keys_of_one_identity_are_one_event_whatever_their_tokens_are() -> None:
+    """A record of the first version has a key without a token."""
+    leader = Leader()
+    wanted = batch([1, 2])
+    without_token = replace(wanted, keys=b"".join(b"none" + key[4:] for key in split_keys(wanted.keys)))
+    leader.send_batch(without_token)
+    assert leader.send_batch(wanted).ranges == (OffsetRange(0, 2),)  # not yet applied
+    leader.commit()
+    assert leader.send_batch(wanted).fresh is None
+    leader.send(range(10, 10 + 2 * CHUNK_KEYS // 8))
+    both = replace(batch([3, 3]), keys=key(3) + b"none" + key(3)[4:])
+    assert fresh_numbers(leader.send_batch(both)) == [3]
+
+
+def test_a_sealed_key_without_a_token_is_found() -> None:
+    leader = Leader()
+    numbers = range(CHUNK_KEYS + 1)
+    for start in range(0, len(numbers), 512):
+        some = batch(numbers[start : start + 512])
+        leader.send_batch(replace(some, keys=b"".join(b"none" + one[4:] for one in split_keys(some.keys))))
+    leader.commit()
+    assert leader.machine.keys.sealed_to == CHUNK_KEYS
+    assert leader.send([0, CHUNK_KEYS - 1]).ranges == (OffsetRange(0, 1), OffsetRange(CHUNK_KEYS - 1, 1))
+    assert leader.machine.keys.lookup([key(5), key(CHUNK_KEYS)]) == {key(5): 5, key(CHUNK_KEYS): CHUNK_KEYS}
 
 
 def passed_window() -> Leader:
