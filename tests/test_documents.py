@@ -29,7 +29,7 @@ from esnode.client.subscription import STALE_MS
 from esnode.dedup.keywindow import GENERATIONS
 from esnode.errors import declared
 from esnode.loop import rolechanges
-from tests.command_line import parse
+from tests.command_line import parse, without_unit
 from tests.documents import DOCUMENTS, ROOT, Document, document
 
 each_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
@@ -137,6 +137,12 @@ def test_every_command_line_of_a_document_can_be_typed(page: Document) -> None:
         if re.search(r" COMMAND\b|\.\.\.|`", line) is None:
             old = page.name == "CHANGELOG.md"  # what it tells of older versions has the words of those
             parse(" ".join(["esctl", *current(line.split()[1:])[0]]) if old else line)
+
+
+@each_document
+def test_a_span_of_time_in_a_command_line_has_its_unit(page: Document) -> None:
+    lines = [line for line in page.command_lines("esctl") if page.name != "CHANGELOG.md"]
+    assert [(line, bare) for line in lines if (bare := without_unit(line.split()[1:]))] == []
 
 
 @pytest.mark.parametrize(

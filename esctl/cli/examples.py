@@ -18,11 +18,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "cluster start": (
         "esctl cluster start  # the default cluster",
-        "esctl cluster start drill --timeout 120  # a large log to read",
+        "esctl cluster start drill --timeout 2m  # a large log to read",
     ),
     "cluster stop": (
         "esctl cluster stop  # its data stays",
-        "esctl cluster stop drill --timeout 30  # then what has not ended is killed",
+        "esctl cluster stop drill --timeout 30s  # then what has not ended is killed",
     ),
     "cluster down": (
         "esctl cluster down  # its data stays",
@@ -46,7 +46,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "cluster wait": (
         "esctl cluster wait  # until there is a leader",
-        "esctl cluster wait drill --timeout 60",
+        "esctl cluster wait drill --timeout 1m",
     ),
     "node ls": (
         "esctl node ls",
@@ -58,7 +58,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "node stop": (
         "esctl node stop 2",
-        "esctl node stop 2 --timeout 30 --yes  # in a script",
+        "esctl node stop 2 --timeout 30s --yes  # in a script",
     ),
     "node restart": (
         "esctl node restart 2",
@@ -162,11 +162,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "status": (
         "esctl status",
-        "esctl status --timeout 3 --cluster drill  # a slow machine",
+        "esctl status --timeout 3s --cluster drill  # a slow machine",
     ),
     "status health": (
         "esctl status health  # exit 0: all is well",
-        "esctl status health --wait 60  # after a restart, in a script",
+        "esctl status health --wait 1m  # after a restart, in a script",
     ),
     "status metrics": (
         "esctl status metrics",
@@ -257,12 +257,12 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl bench e2e --rate 20000 --runs 3 --save e2e.json",
     ),
     "bench sweep": (
-        "esctl bench sweep --p99 15",
+        "esctl bench sweep --p99 15ms",
         "esctl bench sweep --rates 20000,40000,60000 --runs 3",
     ),
     "bench soak": (
         "esctl bench soak --duration 1h",
-        "esctl bench soak --rate 5000 --interval 10 --save soak.json",
+        "esctl bench soak --rate 5000 --interval 10s --save soak.json",
     ),
     "bench failover": (
         "esctl bench failover  # kill the leader ten times",

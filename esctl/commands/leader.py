@@ -183,7 +183,7 @@ def check(survey: "Survey", leader: "Report", to: int | None) -> None:
 def _nobody_leads(survey: "Survey") -> NoQuorum:
     return NoQuorum(
         f"no node of {survey.cluster.name} leads: {survey.quorum_text}",
-        next_step=f"esctl status health --wait 10 --cluster {survey.cluster.name}",
+        next_step=f"esctl status health --wait 10s --cluster {survey.cluster.name}",
     )
 
 

@@ -293,7 +293,7 @@ def _replace(
 
     def swap_and_say() -> Path | None:
         old = swap()  # whatever comes, the node is started then: it fetches its log by itself
-        run.on_interrupt(Answer, f"esctl status health --wait 60 --cluster {name}")
+        run.on_interrupt(Answer, f"esctl status health --wait 1m --cluster {name}")
         return old
 
     run.on_interrupt(Answer, f"its data is as it was; again: esctl node replace {number} --cluster {name}")

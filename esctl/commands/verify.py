@@ -293,7 +293,7 @@ def _look_again(proof: Proof) -> str:
         steps = "; ".join(f"{step} {name}" for step in proof.mending)
         return f"{steps}; then esctl verify{inputs} {name}"
     if proof.reading.troubles or not proof.reading.confirmed:
-        return f"esctl status {name}; then esctl verify{inputs} --wait 30 {name}"
+        return f"esctl status {name}; then esctl verify{inputs} --wait 30s {name}"
     if proof.expected.malformed:
         return f"fix the lines that are not events; then esctl verify{inputs} {name}"
     return f"esctl verify --input FILE {name}, with a file that holds only what the log still has"

@@ -197,7 +197,7 @@ def _rejoining(survey: Survey, report: Report) -> tuple[str, str]:
     sound = len(survey.up) - len(survey.rejoining)
     copies = sum(each.rejoin_cause == "copy" for each in survey.rejoining)
     if sound >= survey.cluster.quorum:
-        return what, f"esctl status health --wait 60 --cluster {name}"
+        return what, f"esctl status health --wait 1m --cluster {name}"
     helps = f"esctl cluster start {name} --trust-copy"
     if sound + copies < survey.cluster.quorum:
         helps = 'esctl docs deployment, "When a majority rejoins"'
@@ -216,7 +216,7 @@ def _quorum(survey: Survey) -> Stage:
         flaws.append((survey.quorum_text, helps))
     elif survey.leader is None:
         flaws.append(
-            ("a majority answers and nobody leads", f"esctl status health --wait 10 --cluster {name}")
+            ("a majority answers and nobody leads", f"esctl status health --wait 10s --cluster {name}")
         )
     return Stage("quorum", "a majority follows one leader", flaws)
 

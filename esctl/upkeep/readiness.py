@@ -60,7 +60,7 @@ def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> 
     ]
     if floor is None and not found:
         name = survey.cluster.name
-        found.append(Obstacle("nobody leads", f"esctl status health --wait 10 --cluster {name}"))
+        found.append(Obstacle("nobody leads", f"esctl status health --wait 10s --cluster {name}"))
     return found
 
 
@@ -115,7 +115,7 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
         held = next((each for each in away if each.lasting), None)
         if held is not None:
             return [Obstacle(f"node {number} is rejoining, and {held.reason}", held.next, lasting=True)]
-        return [Obstacle(f"node {number} is rejoining", f"esctl status health --wait 60 {name}")]
+        return [Obstacle(f"node {number} is rejoining", f"esctl status health --wait 1m {name}")]
     if report.faults:
         broken = f"node {number} is broken on purpose: {report.faults_text}"
         return [Obstacle(broken, f"esctl fault heal --all {name}")]
@@ -124,7 +124,7 @@ def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
     if status["leader"] != floor.leader or report.number("term") != floor.term:
         return [
             Obstacle(
-                f"node {number} does not follow node {floor.leader}", f"esctl status health --wait 10 {name}"
+                f"node {number} does not follow node {floor.leader}", f"esctl status health --wait 10s {name}"
             )
         ]
     if number in survey.unheard:

@@ -157,7 +157,7 @@ async def _check_ready(cluster: "Cluster", what: str) -> None:
         raise TooFewNodes(f"{what} wants every node to be well; {'; '.join(why)}; nothing was done")
     if found.leader is None:
         raise NoQuorum(
-            f"no node of {cluster.name} leads; nothing was done", next_step="esctl status health --wait 10"
+            f"no node of {cluster.name} leads; nothing was done", next_step="esctl status health --wait 10s"
         )
 
 

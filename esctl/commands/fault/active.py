@@ -121,7 +121,7 @@ def heal(
     if healed.recovered:
         calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
     else:
-        helps = f"esctl status health --wait 10 --cluster {cluster.name}"
+        helps = f"esctl status health --wait 10s --cluster {cluster.name}"
         calm = Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
     return Answer(data, [Line(f"healed {names}"), calm])
 

@@ -170,5 +170,5 @@ def _check_others(survey: "Survey", how: str, number: int) -> None:
     if why:
         raise TooFewNodes(
             f"disk {how} at node {number} wants every node to be well; {'; '.join(why)}; nothing was done",
-            next_step=f"esctl status health --wait 60 --cluster {name}",
+            next_step=f"esctl status health --wait 1m --cluster {name}",
         )

@@ -241,7 +241,7 @@ def _check_well(survey: "Survey") -> None:
     if survey.down or survey.rejoining or survey.leader is None:
         raise Inconclusive(
             f"a storm begins with every node well, and {survey.state_text}; nothing was done",
-            next_step=f"esctl status health --wait 30 --cluster {survey.cluster.name}",
+            next_step=f"esctl status health --wait 30s --cluster {survey.cluster.name}",
         )
 
 

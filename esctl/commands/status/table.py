@@ -99,10 +99,10 @@ def warnings(survey: "Survey") -> list[str]:
         return []
     found = [f"node {r.node.id} is {_ailing(r)}; next: {r.next_step} {name}" for r in survey.down]
     if survey.leader is None and survey.may_fail >= 0:  # without a majority, waiting helps nobody
-        found.append(f"nobody leads at the moment; next: esctl status health --wait 10 {name}")
+        found.append(f"nobody leads at the moment; next: esctl status health --wait 10s {name}")
     found += [
         f"node {r.node.id} is rejoining: it fetches its log from the others and does not vote;"
-        f" next: esctl status health --wait 60 {name}"
+        f" next: esctl status health --wait 1m {name}"
         for r in survey.rejoining
     ]
     found += [

@@ -10,7 +10,7 @@ from typing import Final
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Lag, Situation
 from esctl.query.survey import Report
-from esctl.ui.formatting import duration, quantity
+from esctl.ui.formatting import duration, quantity, typed
 
 UNHEARD_MS: Final = 1_000
 """A follower suspects its leader after 600 ms at the latest: one that hears nothing for longer is cut off."""
@@ -30,7 +30,7 @@ def lagging(seen: Situation) -> Iterator[Problem]:
             f"node {number} is {quantity(lag.events, 'event')} behind the leader"
             + (", and is catching up" if catching_up else ", and does not catch up"),
             [_pace(lag, seen.apart_s), *_link(seen, report)],
-            seen.command(f"status health --wait {_patience_s(lag)}"),
+            seen.command(f"status health --wait {_patience(lag)}"),
             also=[seen.command(f"logs --node {number} --level warning"), seen.command("status")],
             nodes=frozenset({number}),
         )
@@ -60,7 +60,7 @@ def cut_off(seen: Situation) -> Iterator[Problem]:
                 f"it has heard nothing from a leader {since}; its role is {status.get('role')}",
                 *_link(seen, report),
             ],
-            seen.command("status health --wait 10"),
+            seen.command("status health --wait 10s"),
             first=f"check the way between node {report.node.id} and node {leader}: peer ports, firewall",
             also=[seen.command(f"logs --node {report.node.id} --tail 20")],
             nodes=frozenset({report.node.id}),
@@ -78,7 +78,7 @@ def _one_way(seen: Situation, report: Report, leader: int) -> Problem:
             f"nothing of node {number} has come within an election time; its answers do not count",
             *_link(seen, report),
         ],
-        seen.command("status health --wait 10"),
+        seen.command("status health --wait 10s"),
         first=f"check the way from node {number} to node {leader}: peer ports, firewall",
         also=[seen.command(f"logs --node {number} --tail 20")],
         nodes=frozenset({number}),
@@ -102,9 +102,9 @@ def _pace(lag: Lag, apart_s: float) -> str:
     return pace if lag.left_s is None else f"{pace}; about {duration(lag.left_s)} left"
 
 
-def _patience_s(lag: Lag) -> int:
-    """How long to wait for it, in whole seconds: twice what it should take, a minute if that is not known."""
-    return 60 if lag.left_s is None else max(10, min(600, round(2 * lag.left_s)))
+def _patience(lag: Lag) -> str:
+    """How long to wait for it, as it is typed: twice what it should take, a minute if that is not known."""
+    return "1m" if lag.left_s is None else typed(1000 * max(10, min(600, round(2 * lag.left_s))))
 
 
 def _link(seen: Situation, report: Report) -> list[str]:

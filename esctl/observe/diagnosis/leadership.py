@@ -86,7 +86,7 @@ def outvoted(seen: Situation) -> Iterator[Problem]:
                 f"it claims term {_term(report)}, and {now}",
                 "it can ack nothing: no majority answers it; it follows as soon as it hears the others",
             ],
-            seen.command("status health --wait 10"),
+            seen.command("status health --wait 10s"),
             nodes=frozenset({report.node.id}),
         )
 
@@ -154,7 +154,7 @@ def no_leader(seen: Situation) -> Iterator[Problem]:
         Severity.CRITICAL,
         f"nobody leads, though {len(survey.up)} of {len(survey.reports)} nodes answer: nothing is acked",
         evidence,
-        seen.command("status health --wait 10"),
+        seen.command("status health --wait 10s"),
         also=[seen.command("logs --tail 30")],
         nodes=frozenset(report.node.id for report in survey.up),
     )
@@ -170,7 +170,7 @@ def not_serving(seen: Situation) -> Iterator[Problem]:
         Severity.CRITICAL,
         f"node {survey.leader.node.id} says that it leads, and no majority confirms a read",
         [f"a linearizable read failed: {seen.read_error}", *_unheard(survey)],
-        seen.command("status health --wait 10"),
+        seen.command("status health --wait 10s"),
         also=[seen.command("logs --tail 30")],
         nodes=frozenset({survey.leader.node.id}),
     )
@@ -180,7 +180,7 @@ def _next_for_quorum(seen: Situation) -> str:
     """The command that brings most of them back."""
     survey = seen.survey
     if not survey.down:
-        return seen.command("status health --wait 60")
+        return seen.command("status health --wait 1m")
     if all(seen.struck_process(report.node.id) for report in survey.down):
         return seen.command("fault heal --all")
     ended = [r for r in survey.down if r.process.state is RunState.DOWN]
@@ -189,7 +189,7 @@ def _next_for_quorum(seen: Situation) -> str:
     stopped = [r for r in survey.down if r.process.state is RunState.PAUSED]
     if stopped:
         return seen.command(f"node resume {stopped[0].node.id}")
-    return f"esctl cluster start {survey.cluster.name}" if ended else seen.command("status health --wait 30")
+    return f"esctl cluster start {survey.cluster.name}" if ended else seen.command("status health --wait 30s")
 
 
 def _other_ways(seen: Situation) -> Sequence[str]:

@@ -66,7 +66,7 @@ def silent(seen: Situation) -> Iterator[Problem]:
                 f" {'twice' if len(seen.looks) > 1 else 'once'}: {report.why}",
                 "a start that reads a long log, a machine without a free processor, or a hung disk",
             ],
-            seen.command("status health --wait 30"),
+            seen.command("status health --wait 30s"),
             also=[
                 seen.command(f"logs --node {number} --tail 20"),
                 seen.command(f"node restart {number}"),
@@ -118,7 +118,7 @@ def slow_disk(seen: Situation) -> Iterator[Problem]:
             Severity.DEGRADED if report.leads else Severity.WARNING,
             what,
             evidence,
-            seen.command("status health --wait 10"),
+            seen.command("status health --wait 10s"),
             first=f"look at the disk of node {number}: iostat -x 1, dmesg, smartctl; or move its data",
             also=["esctl doctor", seen.command(f"logs --node {number} --level warning")],
             nodes=frozenset({number}),
@@ -254,7 +254,7 @@ def _rejoining(seen: Situation, report: Report, number: int) -> Problem:
         if damaged
         else f"node {number} is rejoining: it fetches its log from the others",
         evidence,
-        seen.command("status health --wait 60"),
+        seen.command("status health --wait 1m"),
         also=[seen.command(f"logs --node {number} --level warning")],
         nodes=frozenset({number}),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from esctl.cli import examples
 from esctl.cli.commandtable import every_command, find
-from tests.command_line import parse
+from tests.command_line import parse, without_unit
 
 COMMANDS = every_command()
 LINES = [(name, line) for name, lines in examples.EXAMPLES.items() for line in lines]
@@ -24,6 +24,11 @@ def test_an_example_can_be_typed_and_is_of_its_own_command(name: str, line: str)
     _, path = find(typed.split()[1:])
     assert " ".join(path) == name
     parse(typed)
+
+
+@pytest.mark.parametrize(("name", "line"), LINES, ids=[line for _, line in LINES])
+def test_a_span_of_time_in_an_example_has_its_unit(name: str, line: str) -> None:
+    assert without_unit(line.partition("  # ")[0].split()[1:]) == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -14,6 +14,7 @@ import esctl.playbookerrors  # noqa: F401  - declares its errors
 from esctl.errors import InvalidArgument
 from esctl.playbook import commandline
 from esnode.errors import EventStreamError, declared
+from tests.command_line import without_unit
 from tests.esctl import pasting
 from tests.esctl.commands.test_commands import Run
 
@@ -28,6 +29,7 @@ WAITS = {"--watch", "--wait", "wait", "verify", "doctor", "event", "trace", "con
 @pytest.mark.parametrize("error", [error for _, error in sorted(declared().items())], ids=sorted(declared()))
 def test_what_a_declared_error_says_to_type_can_be_typed(error: type[EventStreamError]) -> None:
     assert pasting.flaws_in(error.next_step, code=error.code) == []
+    assert not _bare_options(error.next_step)
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -73,6 +75,10 @@ def _is_open(words: list[str]) -> bool:
     return words[1:2] == ["1"] and not callable(getattr(commandline.find(words[:1]), "callback", None))
 
 
+def _bare_options(text: str) -> set[str]:
+    return {option for words in pasting.commands_in(text) for option in without_unit(words)}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_source_says_to_type_can_be_typed(path: Path) -> None:
     found = []
@@ -81,6 +87,8 @@ def test_what_a_source_says_to_type_can_be_typed(path: Path) -> None:
             continue
         if all(pasting.flaws_in(text, code=InvalidArgument.code) for text in filled):
             found.append(f"{path.name}:{line}: {filled[0]}: {pasting.flaws_in(filled[0])}")
+        bare = set.intersection(*map(_bare_options, filled))  # what fills a hole may have one
+        found += [f"{path.name}:{line}: {option} has no unit" for option in sorted(bare)]
     assert found == []
 
 

@@ -172,7 +172,7 @@ def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:
     assert one.quorum_text == "3 of 3 up, 1 rejoining, 2 needed: none more may fail"
     (warning,) = table.warnings(one)
     assert "node 3 is rejoining" in warning
-    assert "esctl status health --wait 60 --cluster drill" in warning
+    assert "esctl status health --wait 1m --cluster drill" in warning
 
 
 # --- health ------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
     paused = replace(found, mending=("esctl node resume 3",))
     again = "then esctl verify --input 'my flights.gz'"
     assert verify.answer_of(found).errors[0].next == (
-        f"esctl status --cluster drill; {again} --wait 30 --cluster drill"
+        f"esctl status --cluster drill; {again} --wait 30s --cluster drill"
     )
     assert verify.answer_of(paused).errors[0].next == (
         f"esctl node resume 3 --cluster drill; {again} --cluster drill"

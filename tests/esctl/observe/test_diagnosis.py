@@ -46,7 +46,7 @@ OTHERS = {"ttl_ms": 600_000, "max_keys": 2_000_000, "when_full": "shrink"}
 WINDOWS = [node(n, dedup=OTHERS | ({"ttl_ms": 60_000} if n == 3 else {})) for n in (1, 2, 3)]
 NEW_MEMBERS = LastWords(EndKind.FAILED, AT, "ES2032", "the file lists the members 1, 2, 3, 4, 5")
 
-START, WAIT, LOOK = "esctl node start 2", "esctl status health --wait 10", "esctl doctor"
+START, WAIT, LOOK = "esctl node start 2", "esctl status health --wait 10s", "esctl doctor"
 ELSEWHERE = "esctl node replace 2 --data-dir DIR"
 SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
     "killed": (ended(2, KILLED), ProblemKind.NODE_DOWN, START),
@@ -90,12 +90,12 @@ SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
     ),
     "new members": (ended(2, NEW_MEMBERS), ProblemKind.SETTINGS_DIFFER, START),
     "paused": (seen(gone(3, RunState.PAUSED)), ProblemKind.NODE_PAUSED, "esctl node resume 3"),
-    "silent": (seen(gone(3, RunState.RUNNING)), ProblemKind.NODE_SILENT, "esctl status health --wait 30"),
-    "repairing": (REPAIRING, ProblemKind.DAMAGE, "esctl status health --wait 60"),
+    "silent": (seen(gone(3, RunState.RUNNING)), ProblemKind.NODE_SILENT, "esctl status health --wait 30s"),
+    "repairing": (REPAIRING, ProblemKind.DAMAGE, "esctl status health --wait 1m"),
     "rejoining": (
         seen(node(2, rejoining=True, rejoin_cause="copy")),
         ProblemKind.REJOINING,
-        "esctl status health --wait 60",
+        "esctl status health --wait 1m",
     ),
     "no quorum": (ONE_LEFT, ProblemKind.NO_QUORUM, "esctl cluster start drill"),
     "no leader": (seen(*NOBODY, before=look(*NOBODY)), ProblemKind.NO_LEADER, WAIT),
@@ -110,7 +110,7 @@ SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
         ProblemKind.OUTVOTED,
         WAIT,
     ),
-    "lagging": (STALLED, ProblemKind.LAGGING, "esctl status health --wait 60"),
+    "lagging": (STALLED, ProblemKind.LAGGING, "esctl status health --wait 1m"),
     "cut off": (seen(node(2, **CUT_OFF)), ProblemKind.CUT_OFF, WAIT),
     "fault": (seen(node(1, faults=[CUT])), ProblemKind.FAULT, "esctl fault heal cut-1"),
     "slow disk": (seen(node(2, disk_lag_ms=700, disk_was_slow=True)), ProblemKind.SLOW_DISK, WAIT),
@@ -305,12 +305,12 @@ def test_a_missing_quorum_holds_its_missing_nodes_with_their_reasons() -> None:
         (
             (gone(2, RunState.RUNNING), gone(3, RunState.RUNNING)),
             (),
-            "esctl status health --wait 30 --cluster drill",
+            "esctl status health --wait 30s --cluster drill",
         ),
         (
             (node(2, rejoining=True), node(3, rejoining=True)),
             (),
-            "esctl status health --wait 60 --cluster drill",
+            "esctl status health --wait 1m --cluster drill",
         ),
     ],
 )
@@ -382,7 +382,7 @@ def test_a_lag_says_how_fast_it_closes_and_for_how_long_to_wait() -> None:
     assert (
         "9,000 to 6,000 events: it takes 4,000 a second, the leader 1,000; about 2 s left" in only.evidence[0]
     )
-    assert only.next == "esctl status health --wait 10 --cluster drill"
+    assert only.next == "esctl status health --wait 10s --cluster drill"
     stuck = diagnose(STALLED).findings[0]
     assert stuck.severity is Severity.DEGRADED
     assert stuck.what.endswith("does not catch up")

@@ -368,7 +368,7 @@ BY_HAND = 'esctl cluster stop wire; then esctl docs deployment, "When a majority
 @pytest.mark.parametrize(
     ("absent", "rejoining", "helps"),
     [
-        ((), {3: "damage"}, "esctl status health --wait 60 --cluster wire"),
+        ((), {3: "damage"}, "esctl status health --wait 1m --cluster wire"),
         ((2,), {3: "copy"}, "esctl node start 2 --cluster wire"),
         ((), {1: "copy", 2: "copy", 3: "copy"}, COPIES_HELP),
         ((), {2: "copy", 3: "damage"}, COPIES_HELP),

@@ -78,7 +78,7 @@ async def test_the_next_node_waits_until_the_one_before_has_caught_up() -> None:
             "node 2 is broken on purpose: cut-1 (block, 9 s left)",
             "esctl fault heal --all --cluster crew",
         ),
-        (Crew(leader=None), "nobody leads", "esctl status health --wait 10 --cluster crew"),
+        (Crew(leader=None), "nobody leads", "esctl status health --wait 10s --cluster crew"),
     ],
 )
 async def test_a_node_that_cannot_be_spared_is_left_alone(crew: Crew, reason: str, helps: str) -> None:
@@ -188,7 +188,7 @@ def test_an_interrupted_replacement_says_what_helps_as_things_are_then() -> None
     node._replace(Run(), crew, 2, lambda: None, 60.0)  # type: ignore[arg-type]  # what it uses of a run
     assert said == [
         "its data is as it was; again: esctl node replace 2 --cluster crew",
-        "esctl status health --wait 60 --cluster crew",
+        "esctl status health --wait 1m --cluster crew",
     ]
     assert [crew.did[at:][:1] for at in when] == [["2 hands over to 1"], ["start 2 --rejoin"]]
 
