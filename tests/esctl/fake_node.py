@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -55,6 +56,8 @@ def main(config_path: str, mood: str) -> int:
             server.listen()
         say("node_started", node=config.node_id)
         ended.wait()
+        if mood == "slow":
+            time.sleep(0.5)  # its last answers and its last sync
     say("node_stopped", node=config.node_id)
     return 0
 

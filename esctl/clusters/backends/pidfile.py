@@ -2,7 +2,7 @@
 
 A note holds the pid, when that process started, and in which boot; a process that does not match all three
 is not touched: a pid alone may meanwhile be somebody else's. A load is found by its note. A node is not (see
-`nodeprocess.py`): its note only remembers that nobody has stopped it. Called by the backends, the doctor,
+`nodeprocess.py`): its note only remembers whether somebody has told it to end. Called by the backends, the doctor,
 `why` and the background loads.
 """
 
@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ class ProcessNote:
     boot: str
     marker: str
     """A text that the process's command line holds: the path of its configuration."""
+    ending: bool = False
+    """It was told to end, and may take its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,13 @@ def read_note(path: Path) -> ProcessNote | None:
         return ProcessNote(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def mark_ending(path: Path, pid: int, ending: bool) -> None:
+    """Remember, before it is told so, that the noted process `pid` is to end; or that it could not be told."""
+    note = read_note(path)
+    if note is not None and note.pid == pid:
+        write_atomically(path, json.dumps(asdict(replace(note, ending=ending))) + "\n")
 
 
 def live(note: ProcessNote | None) -> ProcessFacts | None:

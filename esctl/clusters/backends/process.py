@@ -134,6 +134,7 @@ class ProcessBackend:
         self, cluster: Cluster, numbers: Collection[int], timeout_s: float, options: Sequence[str] = ()
     ) -> list[NodeProcess]:
         """See `interface.Backend.start`."""
+        await self._until_ended(cluster, numbers, timeout_s)
         down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
         for node in down:
             _check_files(cluster, node)
@@ -159,13 +160,13 @@ class ProcessBackend:
         forced: list[int] = []
 
         async def end(node: Node, process: Holder) -> None:
-            nodeprocess.send(process, signal.SIGTERM)
+            _tell_to_end(cluster, node, process, signal.SIGTERM)
             nodeprocess.send(process, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
             with trio.move_on_after(timeout_s) as patience:
                 await _gone(process.pid)
             if patience.cancelled_caught:
                 forced.append(node.id)
-                await _kill(node, process)
+                await _kill(cluster, node, process)
             _forget(cluster, node)
 
         asked = [node for node in cluster.nodes if node.id in numbers]
@@ -180,7 +181,7 @@ class ProcessBackend:
         """See `interface.Backend.kill`."""
         node = cluster.node(number)
         process = _live(cluster, node)
-        await _kill(node, process)
+        await _kill(cluster, node, process)
         _forget(cluster, node)
         return process.pid
 
@@ -231,6 +232,24 @@ class ProcessBackend:
         with suppress(MachineRefused):  # a memory for `doctor` and `why`, which nothing else relies on
             pidfile.take_note(_pid_path(cluster, node), pid, str(node.config))
         return pid
+
+    async def _until_ended(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> None:
+        """Wait for those of the nodes that somebody has told to end, and did not wait for.
+
+        Raises `NodeNotReady` when one has not ended in time.
+        """
+        for number, process in nodeprocess.holders(cluster.nodes).items():
+            note = pidfile.read_note(_pid_path(cluster, cluster.node(number)))
+            if number not in numbers or note is None or not note.ending or note.pid != process.pid:
+                continue
+            with trio.move_on_after(timeout_s) as patience:
+                await _gone(process.pid)
+            if patience.cancelled_caught:
+                raise NodeNotReady(
+                    f"node {number} (pid {process.pid}) was told to end and has not ended "
+                    f"within {duration(timeout_s)}; nothing was started",
+                    next_step=f"esctl node stop {number} --cluster {cluster.name}",
+                )
 
     async def _until_ready(
         self, cluster: Cluster, node: Node, pid: int, log_end: int, timeout_s: float
@@ -351,8 +370,20 @@ def _forget(cluster: Cluster, node: Node) -> None:
         _pid_path(cluster, node).unlink()
 
 
-async def _kill(node: Node, process: Holder) -> None:
-    nodeprocess.send(process, signal.SIGKILL)
+def _tell_to_end(cluster: Cluster, node: Node, process: Holder, which: signal.Signals) -> None:
+    """Send the signal; a start that comes before the process is gone waits for that."""
+    path = _pid_path(cluster, node)
+    with suppress(MachineRefused):
+        pidfile.mark_ending(path, process.pid, ending=True)
+    try:
+        nodeprocess.send(process, which)
+    except MachineRefused:
+        pidfile.mark_ending(path, process.pid, ending=False)
+        raise
+
+
+async def _kill(cluster: Cluster, node: Node, process: Holder) -> None:
+    _tell_to_end(cluster, node, process, signal.SIGKILL)
     with trio.move_on_after(KILL_TIMEOUT_S) as patience:
         await _gone(process.pid)
     if patience.cancelled_caught:

@@ -63,7 +63,7 @@ async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCEN
         read_error=read_error,
         read_ms=read_ms,
         words={number: lastwords.last_words(tails[number]) for number in down},
-        killed_by_us=frozenset(number for number, note in notes.items() if note is None),
+        killed_by_us=frozenset(number for number, note in notes.items() if not note or note.ending),
         rebooted=frozenset(n for n, note in notes.items() if note and note.boot != pidfile.boot_id()),
         without_data=frozenset(report.node.id for report in last.reports if report.without_data),
         shortened=lostlog.find(last, tails),

@@ -44,6 +44,30 @@ async def test_a_node_that_ignores_sigterm_is_killed(fakes: FakeNodes) -> None:
     assert fakes.states() == ["running", "down", "running"]
 
 
+async def test_a_start_waits_for_a_node_that_was_told_to_end_and_not_waited_for(fakes: FakeNodes) -> None:
+    fakes.moods[2] = "slow"
+    await start_all(fakes)
+    (_, ending, _) = fakes.pids()
+    with trio.CancelScope() as ctrl_c:
+        ctrl_c.cancel()
+        await fakes.backend.stop(fakes.cluster, [2], PATIENCE_S)
+    assert fakes.pids()[1] == ending
+    (started,) = await fakes.backend.start(fakes.cluster, [2], PATIENCE_S)
+    assert started.pid not in (None, ending)
+    assert fakes.states() == ["running"] * 3
+
+
+async def test_a_node_that_was_told_to_end_and_does_not_is_not_said_to_be_started(fakes: FakeNodes) -> None:
+    fakes.moods[2] = "stubborn"
+    await start_all(fakes)
+    with trio.CancelScope() as ctrl_c:
+        ctrl_c.cancel()
+        await fakes.backend.stop(fakes.cluster, [2], PATIENCE_S)
+    with pytest.raises(NodeNotReady, match="was told to end and has not ended within") as told:
+        await fakes.backend.start(fakes.cluster, [2], 0.2)
+    assert told.value.next_step == "esctl node stop 2 --cluster fake"
+
+
 async def test_what_the_operator_says_of_the_data_reaches_the_node(fakes: FakeNodes) -> None:
     await fakes.backend.start(fakes.cluster, [1], PATIENCE_S, ["--rejoin"])
     (pid, *_) = fakes.pids()
