@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypedDict
+from typing import TypedDict
 
 import trio
 
@@ -17,9 +17,6 @@ from esctl.clusters.state import Cluster
 from esctl.query import survey
 from esctl.query.survey import Report
 from esctl.ui.values import NodeId
-
-TIMEOUT_S: Final = 2.0
-"""Of the question: this client is busy, and so are the nodes."""
 
 
 class NodeUseData(TypedDict):
@@ -77,7 +74,7 @@ class Usage:
 
 async def take(cluster: Cluster) -> Usage:
     """Ask all nodes at once."""
-    found = await survey.ask(cluster, TIMEOUT_S)
+    found = await survey.ask(cluster)
     nodes = tuple(_use(report) for report in found.reports)
     return Usage(trio.current_time(), time.process_time(), nodes)
 

@@ -21,7 +21,6 @@ from esnode.client import NodeLink, connect_node
 from esnode.config import load
 from esnode.errors import CallerError, EventStreamError, FaultsNotAllowed
 
-ANSWER_S: Final = 1.0
 ORDER_S: Final = 5.0
 """An order that was taken and not answered in time would be reported as one that was not."""
 WATCH_S: Final = 3.0
@@ -126,7 +125,7 @@ async def watch(
 
 async def active(cluster: Cluster) -> tuple[dict[int, list[FaultData]], Survey]:
     """The faults of each node that answers or that a cut touches."""
-    survey = await surveys.ask(cluster, ANSWER_S)
+    survey = await surveys.ask(cluster)
     return {report.node.id: report.faults for report in survey.reports if report.up or report.faults}, survey
 
 

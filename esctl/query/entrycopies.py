@@ -14,6 +14,7 @@ import trio
 
 from esctl.clusters import nodelog, rolechanges
 from esctl.clusters.backends import backend_named
+from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.rolechanges import LEADER, RoleChange
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import reason_of
@@ -22,7 +23,6 @@ from esnode.client import KeyState, connect_node
 from esnode.errors import DamagedRecord, EventStreamError, OffsetOutOfRange
 from esnode.raft.entry import Entry, EntryKind, parse
 
-ANSWER_TIMEOUT_S: Final = 2.0
 LOOK_BACK_LINES: Final = 200_000
 """So many changes of role are looked through for a leader."""
 

@@ -14,7 +14,7 @@ import trio
 
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named, datadir
-from esctl.clusters.backends.interface import NodeProcess, RunState
+from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
 from esctl.faults.nodeorders import FaultData
@@ -26,7 +26,8 @@ from esnode.client import connect_node
 from esnode.dataclass import dataclass
 from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
 
-ANSWER_TIMEOUT_S: Final = 0.5
+PAUSED_TIMEOUT_S: Final = 0.5
+"""A node that stands still answers only if somebody resumes it meanwhile."""
 MAX_LAG_EVENTS: Final = 100_000
 """A node that is further behind cannot take over quickly, and no majority is made with it."""
 LAST_WORDS_BYTES: Final = 8192
@@ -372,6 +373,8 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
 
 
 async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> Report:
+    if process.state is RunState.PAUSED:
+        timeout_s = min(timeout_s, PAUSED_TIMEOUT_S)
     why = _silence(process, timeout_s)
     with trio.move_on_after(timeout_s):
         try:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
 from esctl.query import survey as surveys
@@ -32,8 +33,6 @@ from esnode.errors import (
 )
 from esnode.messages import Records
 
-ANSWER_TIMEOUT_S: Final = 2.0
-"""For one page of a log; a node that takes longer counts as gone."""
 CONFIRM_TIMEOUT_S: Final = 1.0
 """For the end of the log, when nothing is to be waited for."""
 ROUND_S: Final = 0.05

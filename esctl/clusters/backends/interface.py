@@ -8,12 +8,18 @@ import enum
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from esctl.clusters.state import Cluster, Node
 from esctl.ui.values import BackendName
 from esnode.config import Ancestor, Dedup, Retention
 from esnode.dataclass import dataclass
+
+ANSWER_TIMEOUT_S: Final = 2.0
+"""How long a node may take to answer a question before it counts as down.
+
+A thousand times what it takes on a quiet machine: a node that is called down on a busy one is a false alarm.
+"""
 
 
 class RunState(enum.StrEnum):

@@ -4,14 +4,13 @@ Called by the process backend, which waits for nodes that it has started, by `es
 `esctl/chaos`.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import trio
 
+from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.state import Node
 from esnode.errors import EventStreamError
-
-ANSWER_TIMEOUT_S: Final = 2.0
 
 
 async def status_of(node: Node) -> dict[str, Any] | None:

@@ -2,8 +2,8 @@
 
 A note holds the pid, when that process started, and in which boot; a process that does not match all three
 is not touched: a pid alone may meanwhile be somebody else's. A load is found by its note. A node is not (see
-`nodeprocess.py`): its note only remembers whether somebody has told it to end. Called by the backends, the doctor,
-`why` and the background loads.
+`nodeprocess.py`): its note only remembers whether somebody has told it to end. Called by the backends, the
+doctor, `why` and the background loads.
 """
 
 import json
@@ -59,7 +59,7 @@ def read_note(path: Path) -> ProcessNote | None:
 
 
 def mark_ending(path: Path, pid: int, ending: bool) -> None:
-    """Remember, before it is told so, that the noted process `pid` is to end; or that it could not be told."""
+    """Remember that the noted process `pid` is about to be told to end, or that it could not be told."""
     note = read_note(path)
     if note is not None and note.pid == pid:
         write_atomically(path, json.dumps(asdict(replace(note, ending=ending))) + "\n")

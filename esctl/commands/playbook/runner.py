@@ -44,7 +44,6 @@ Answers = Annotated[
     typer.Option("--answer", metavar="STEP=TEXT", help="Answer to a step that would ask; repeatable"),
 ]
 LOOKS: Final = 3
-LOOK_TIMEOUT_S: Final = 2.0
 _PLAYBOOK_TEXT: Final = "playbook.toml"
 
 
@@ -259,7 +258,7 @@ def _still_as_planned(run: Invocation, planned: "Plan", cluster: str) -> None:
         return
     found, differences = state.load(cluster), [""]
     for _ in range(LOOKS):  # a node that is busy may miss one look
-        survey = run.trio(lambda: surveys.ask(found, LOOK_TIMEOUT_S))
+        survey = run.trio(lambda: surveys.ask(found))
         now = Fingerprint.of(survey)
         # What was planned for fewer nodes than there are is safe with more.
         differences = then.differences(replace(now, up=tuple(n for n in now.up if n in then.up)))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
-from esctl.clusters.backends.interface import RunState
+from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, RunState
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import duration, megabytes
@@ -65,7 +65,9 @@ class StatusAnswer(TypedDict):
 
 def status(
     run: Invocation,
-    timeout: Annotated[float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)] = 0.5,
+    timeout: Annotated[
+        float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
+    ] = ANSWER_TIMEOUT_S,
 ) -> Answer[StatusAnswer]:
     """Show every node: role, log, lag, memory; and whether a majority is there"""
     from esctl.query import survey  # loaded late: it brings trio and the client
