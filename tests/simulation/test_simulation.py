@@ -18,8 +18,8 @@ from .tape import Fault, Operation, Tape, record
 from .weather import FAULTS_A_MINUTE, draw
 from .whole.swarm import FAULTS
 
-SEEDS_A = 500
-SEEDS_B = 100
+SEEDS_A = 300
+SEEDS_B = 60
 MINUTES = 10 * 60
 
 
@@ -31,7 +31,7 @@ def play_in_ci(tier: str, seeds: int) -> Summary:
 
 @pytest.mark.slow
 @pytest.mark.timeout(MINUTES)
-def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
+def test_many_worlds_break_no_promise_and_every_fault_hits() -> None:
     counts = play_in_ci("A", SEEDS_A).counts
     assert not [kind for kind in FAULTS_A_MINUTE if counts[f"fault.{kind}"] < 10], counts
     for name in (
@@ -47,7 +47,7 @@ def test_500_worlds_break_no_promise_and_every_fault_hits() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(MINUTES)
-def test_100_worlds_of_whole_nodes_break_no_promise() -> None:
+def test_many_worlds_of_whole_nodes_break_no_promise() -> None:
     counts = play_in_ci("B", SEEDS_B).counts
     assert sum(counts[f"fault.{kind}"] > 0 for kind in FAULTS) >= len(FAULTS) - 1, "a rare one may miss"
     assert counts["op.acked"] > 100 * SEEDS_B, counts

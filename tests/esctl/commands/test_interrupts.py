@@ -42,7 +42,7 @@ COMMANDS: dict[tuple[str, str], list[str]] = {
 }
 """Files below `esctl/commands` and the functions in them that call `on_interrupt`, with command lines."""
 LINES = [line for lines in COMMANDS.values() for line in lines]
-EARLY, LATER = 1, 100
+EARLY, LATER = 1, 40
 """How often a command has waited, for an answer, a disk or a timer, when Ctrl-C comes."""
 
 
