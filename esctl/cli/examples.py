@@ -226,7 +226,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "fault freeze": (
         "esctl fault freeze",
-        "esctl fault freeze --for 30s --yes",
+        "esctl fault freeze --lease 30s --yes",
     ),
     "fault ls": (
         "esctl fault ls",

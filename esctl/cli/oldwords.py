@@ -29,6 +29,8 @@ OLD_TO_NEW: Final = {
     "bench e2e --seconds": "bench e2e --duration",
     "bench sweep --seconds": "bench sweep --duration",
     "bench soak --minutes": "bench soak --duration",
+    "bench failover --strike": "bench failover --kind",
+    "fault freeze --for": "fault freeze --lease",
     "bench start --seconds": "bench start --duration",
 }
 """The old words after `esctl`, and the new ones; words that end with an option are about that option."""

@@ -58,9 +58,7 @@ class FailoverMeasurement:
 
 def failover(
     run: Invocation,
-    kind: Annotated[
-        StrikeKind, typer.Option("--kind", "--strike", help="What happens to the leader")
-    ] = StrikeKind.KILL,
+    kind: Annotated[StrikeKind, typer.Option("--kind", help="What happens to the leader")] = StrikeKind.KILL,
     times: Annotated[
         int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Number of times")
     ] = 10,

@@ -59,7 +59,7 @@ def freeze(
     run: Invocation,
     lease: Annotated[
         str,
-        typer.Option("--for", "--lease", metavar=METAVAR, help="Time until they are resumed; at most 10m"),
+        typer.Option("--lease", metavar=METAVAR, help="Time until they are resumed; at most 10m"),
     ] = "5s",
     name: Name = None,
     yes: Yes = False,

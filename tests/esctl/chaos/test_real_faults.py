@@ -251,7 +251,7 @@ def test_a_clock_that_is_set_is_seen_in_status_and_moves_nothing_else(fragile: R
 def test_a_frozen_cluster_goes_on_and_a_storm_passes_and_both_are_counted(
     fragile: RealCluster, tmp_path: Path
 ) -> None:
-    frozen = fragile.data("fault", "freeze", "--for", "3s", "--yes")
+    frozen = fragile.data("fault", "freeze", "--lease", "3s", "--yes")
     assert (frozen["effect"], len(frozen["nodes"])) == ("applied", 3)
     assert fragile.data("status", "health", "--wait", "30")["healthy"]
     file = tmp_path / "storm.json"

@@ -39,7 +39,7 @@ def test_an_option_takes_units_and_a_number_alone_means_what_it_did(
 
 
 def test_no_option_counts_seconds_or_milliseconds_in_a_form_of_its_own() -> None:
-    spans = ("--timeout", "--wait", "--every", "--interval", "--warmup", "--duration", "--lease", "--for",
+    spans = ("--timeout", "--wait", "--every", "--interval", "--warmup", "--duration", "--lease",
              "--delay", "--jitter", "--hold", "--p99")  # fmt: skip
     others = [
         (name, parameter.opts)

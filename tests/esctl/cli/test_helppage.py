@@ -53,6 +53,17 @@ def test_the_help_of_a_command_fits_in_80_columns_and_has_every_option(
     assert lines[-1] == "As every command: -c NAME, -o table|json|plain, --no-color, --no-input"
 
 
+def test_no_option_has_two_words() -> None:
+    """A letter beside the word is fine; a word of the version before belongs into `oldwords.py`."""
+    doubled = [
+        (name, parameter.opts)
+        for name, command in COMMANDS.items()
+        for parameter in command.params
+        if sum(option.startswith("--") for option in parameter.opts) > 1
+    ]
+    assert doubled == []
+
+
 @pytest.mark.parametrize("name", GROUPS)
 def test_the_help_of_a_group_names_its_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     page = page_of(GROUPS[name], name, monkeypatch)

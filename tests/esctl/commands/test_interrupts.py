@@ -29,7 +29,7 @@ COMMANDS: dict[tuple[str, str], list[str]] = {
     ("demo.py", "demo"): ["demo"],
     ("export.py", "export"): ["export --save {directory}/events.db --max 5000"],
     ("fault/disk.py", "_at_rest"): ["fault disk flip 2 --yes"],
-    ("fault/processes.py", "_stop"): ["fault pause 2 --lease 5s --yes", "fault freeze --for 5s --yes"],
+    ("fault/processes.py", "_stop"): ["fault pause 2 --lease 5s --yes", "fault freeze --lease 5s --yes"],
     ("fault/storm.py", "_run_storm"): ["fault storm --seed 1 --duration 3s --kinds delay --yes"],
     ("fault/injection.py", "strike"): [
         "fault net 1-2 --delay 5ms",
