@@ -93,7 +93,7 @@ def _fault(action: Action, step: str, known: Circumstances) -> PreparedAction:
         raise InvalidPlaybook("max_duration is as good as over, so that no fault may be set any more")
     lease = action.arguments.get("lease", Duration(DEFAULT_LEASE_MS))
     asked_ms = round(milliseconds(lease)) if isinstance(lease, str) else int(lease)
-    given = {**action.arguments, "lease": Duration(min(asked_ms, known.left_ms))}
+    given = {**action.arguments, "lease": _within(asked_ms, known)}
     fault = f"{step[: LONGEST_FAULT_ID - 10]}-{known.new_id()}"
     words = [*command_of(Action(action.kind, given)), "--id", fault]
     lasts = given.get("how") not in stepkinds.ONE_OFF
@@ -112,10 +112,14 @@ def _load(action: Action, step: str, known: Circumstances) -> PreparedAction:
     name = str(action.arguments.get("name", step))
     given = {**action.arguments, "name": name}
     asked = given.pop("seconds", given.get("duration", f"{known.left_ms}ms"))  # `seconds` is the old word
-    lasts_ms = max(1000.0, min(milliseconds(str(asked)), known.left_ms))
-    given["duration"] = Duration(round(lasts_ms))
+    given["duration"] = _within(max(1000, round(milliseconds(str(asked)))), known)
     words = [*command_of(Action(action.kind, given)), "--into", known.load_directory(name)]
     return PreparedAction(Action(action.kind, given), (tuple(words),), temporary=True, loads=(name,))
+
+
+def _within(asked_ms: int, known: Circumstances) -> Duration:
+    """What was asked for, or what is left of the run: in whole seconds, since people read and type it."""
+    return Duration(asked_ms if asked_ms <= known.left_ms else max(1000, known.left_ms // 1000 * 1000))
 
 
 def _stopped(words: Sequence[str]) -> tuple[str, ...]:
