@@ -7,7 +7,7 @@ Called by the client, the wire and the admission.
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -83,17 +83,18 @@ def event_key(source: str, event_id: str) -> bytes:
     pair be unique for each distinct event. Records of version 1 have the whole digest as their key, so an
     event that was stored under the old key has the same identity.
     """
-    token, hashed_source = _source_parts(source)
-    id_bytes = event_id.encode()
-    text = hashed_source + _LENGTH.pack(len(id_bytes)) + id_bytes
-    return token + hashlib.blake2b(text, digest_size=limits.KEY_BYTES).digest()[TOKEN_BYTES:]
+    token, hash_of_source = _source_parts(source)
+    id_bytes, hashed = event_id.encode(), hash_of_source()
+    hashed.update(_LENGTH.pack(len(id_bytes)) + id_bytes)
+    return token + hashed.digest()[TOKEN_BYTES:]
 
 
 @lru_cache(_REMEMBERED_SOURCES)
-def _source_parts(source: str) -> tuple[bytes, bytes]:
-    """What all keys of a source have in common: their token, and how the text that is hashed begins."""
+def _source_parts(source: str) -> tuple[bytes, Callable[[], "hashlib.blake2b"]]:
+    """What all keys of a source have in common: their token, and a hash that has taken in the source."""
     source_bytes = source.encode()
-    return token_of(source), _LENGTH.pack(len(source_bytes)) + source_bytes
+    hashed = hashlib.blake2b(_LENGTH.pack(len(source_bytes)) + source_bytes, digest_size=limits.KEY_BYTES)
+    return token_of(source), hashed.copy
 
 
 def identity_of(key: bytes) -> bytes:
