@@ -13,6 +13,7 @@ from typing import Final
 
 from esnode.config import Dedup
 from esnode.dedup.keytable import KeyTable, LoadedKeys
+from esnode.dedup.keywindow import SourceOf
 from esnode.dedup.producers import ProducerTable
 from esnode.errors import Bug, DamagedRecord
 from esnode.formats import refuse_newer
@@ -155,8 +156,8 @@ class Machine:
             b"".join((head, producers, self.keys.dump_outline())),
         )
 
-    def resume(self, checkpoint: Checkpoint, sealed: Iterable[bytes]) -> None:
-        """Become the machine of `checkpoint`, whose chunks are `sealed`.
+    def resume(self, checkpoint: Checkpoint, sealed: Iterable[bytes], source_of: SourceOf) -> None:
+        """Become the machine of `checkpoint`, whose chunks are `sealed` and stay where they are on disk.
 
         Raises `DamagedRecord` where they are not, and where the checkpoint was made under other settings:
         under these the log may mean something else. The machine is then unchanged.
@@ -172,7 +173,7 @@ class Machine:
             raise DamagedRecord("the checkpoint was made under other settings of the window")
         keys_start = _SAVED_HEAD.size + producers_len
         producers = _producers(view[_SAVED_HEAD.size : keys_start], version)
-        keys = self.keys.resume(view[keys_start:], sealed)
+        keys = self.keys.resume(view[keys_start:], sealed, source_of)
         self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.log_time_ms, keys, producers))
 
     def _check(self, entry: Entry) -> None:

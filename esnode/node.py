@@ -116,6 +116,7 @@ class Node:
             not_allowed if self._injector is None else self._injector.answer,
             self.admin,
             latency,
+            machine.keys.cold,
         )
         self._driver = Driver(
             core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest

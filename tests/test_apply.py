@@ -17,6 +17,7 @@ from esnode.errors import Bug, DamagedRecord
 from esnode.raft.entry import Entry, EntryKind, seal_opening
 from esnode.raft.messages import Snapshot
 from tests.dedup.events import batch, entry, key
+from tests.dedup.sources import sources
 
 DEDUP = Dedup(ttl_ms=640, max_keys=5_000)
 
@@ -155,7 +156,8 @@ def test_machines_that_differ_in_anything_have_different_digests() -> None:
 
 def resumed(checkpoint: Checkpoint, chunks: Iterable[bytes], dedup: Dedup = DEDUP) -> Machine:
     one = Machine(dedup, seed=9)
-    one.resume(checkpoint, chunks)
+    sealed = list(chunks)
+    one.resume(checkpoint, sealed, sources(sealed, checkpoint.first_chunk))
     return one
 
 
@@ -210,7 +212,7 @@ def test_a_refused_checkpoint_changes_nothing() -> None:
     one = applied(log_of([3, 0, 4]))
     before = one.digest()
     with pytest.raises(DamagedRecord):
-        one.resume(replace(applied(log_of([3])).checkpoint(), state=b""), [])
+        one.resume(replace(applied(log_of([3])).checkpoint(), state=b""), [], sources([]))
     assert one.digest() == before
 
 

@@ -6,16 +6,17 @@ the index is too small, too large or worn out, another is built beside it, a lit
 and takes its place. Never sees an uncommitted key. Called by the machine and the admission.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import identity_of, split_identities
+from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
-from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
+from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow, SourceOf
 from esnode.ring import TOKEN_BYTES
 
 MIN_CAPACITY: Final = 4 * CHUNK_KEYS
@@ -26,6 +27,8 @@ _MAPPED_A_TIME: Final = 256 * limits.KIB
 _COPIED_A_KEY: Final = 8
 """Keys copied to the next index for each key added: once its memory is fetched, it catches up within a
 seventh of what is live."""
+_WARY_BATCHES: Final = 4096
+"""How many batches are looked at beforehand after one has waited for the disk."""
 _COPIED_A_TIME: Final = 256
 """Keys copied at least: fewer cost as much."""
 
@@ -56,6 +59,9 @@ class KeyTable:
         self._next_index: KeyIndex | None = None
         self._old_index: KeyIndex | None = None
         self._copied_to = 0
+        self._waits = 0
+        self._wary = 0
+        """Batches that are still looked at beforehand; see `cold`."""
 
     # === the window ============================================================================
 
@@ -101,9 +107,14 @@ class KeyTable:
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the packed keys and the index; the few loose ones come on top."""
+        """Memory of the packed keys and the index; the few loose keys come on top."""
         indexes = (self._index, self._next_index, self._old_index)
         return self._window.size_bytes + sum(index.size_bytes for index in indexes if index is not None)
+
+    @property
+    def stored_bytes(self) -> int:
+        """`KeyWindow.stored_bytes`."""
+        return self._window.stored_bytes
 
     def expires_at(self, offset: int) -> int | None:
         """The log time at which the key of `offset` is forgotten; None if it is not known."""
@@ -134,12 +145,16 @@ class KeyTable:
         """`KeyWindow.sealed_chunks`."""
         return self._window.sealed_chunks(first_chunk)
 
-    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytes]) -> LoadedKeys:
-        """The same as `load` for `dump_outline` and the sealed chunks that belong to it."""
+    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytes], source_of: SourceOf) -> LoadedKeys:
+        """The same as `load` for `dump_outline` and the sealed chunks that belong to it, and stay on disk."""
         window = self._window
         return self._loaded(
-            KeyWindow.resume(outline, sealed, window.ttl_ms, window.max_keys, window.when_full)
+            KeyWindow.resume(outline, sealed, window.ttl_ms, window.max_keys, window.when_full, source_of)
         )
+
+    def store(self, first_chunk: int, chunks: Sequence[memoryview], stored: Sequence[StoredChunk]) -> None:
+        """`KeyWindow.store`."""
+        self._window.store(first_chunk, chunks, stored)
 
     def adopt(self, loaded: LoadedKeys) -> None:
         """Replace all that is known."""
@@ -182,6 +197,23 @@ class KeyTable:
             ):
                 known[place] = offset
         return known
+
+    def cold(self, packed: bytes) -> list[Callable[[], bytes]]:
+        """What to call in a thread before `find_sealed` is asked for these keys, so that it need not wait for
+        the disk. Empty while it has not waited lately: nearly all keys are found in memory to be fresh.
+        """
+        window = self._window
+        if window.waits != self._waits:
+            self._waits, self._wary = window.waits, _WARY_BATCHES
+        if not self._wary:
+            return []
+        self._wary -= 1
+        hits = self._index.find(self.hash(packed))
+        cold = [window.fetch(offset) for _, offset in hits if offset >= window.floor]
+        found = [fetch for fetch in cold if fetch is not None]
+        if found:
+            self._wary = _WARY_BATCHES
+        return found
 
     def unsealed(self) -> bytes:
         """The packed keys from `sealed_to` on, whether still known or not."""

@@ -10,10 +10,12 @@ import hashlib
 import mmap
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
+from esnode.dedup.keychunk import PAGE_BYTES, ChunkSource, StoredChunk
 from esnode.errors import Bug, DamagedRecord
 from esnode.limits import KEY_BYTES
 from esnode.ring import TOKEN_BYTES
@@ -25,6 +27,10 @@ GENERATIONS: Final = 64
 """Generations in a time-to-live: a key is known for `ttl_ms` to `ttl_ms * (1 + 1/64)`."""
 WHEN_FULL: Final = ("shrink", "refuse")
 DIGEST_BYTES: Final = 16
+_PAGE_KEYS: Final = PAGE_BYTES // KEY_BYTES
+_CHUNK_PAGES: Final = CHUNK_BYTES // PAGE_BYTES
+_REMEMBERED_PAGES: Final = 64
+"""Pages of stored chunks that stay in memory: duplicates come in the order of the events that they repeat."""
 _FREED_A_TIME: Final = 32
 """Chunks given back in one call: 2 MiB, so that a mass expiry makes no pause."""
 
@@ -32,6 +38,10 @@ _FREED_A_TIME: Final = 32
 _HEAD: Final = struct.Struct(">QQQI")
 # closes_at_ms | first_offset
 _GENERATION: Final = struct.Struct(">QQ")
+
+
+SourceOf = Callable[[int], ChunkSource]
+"""Where the chunk of this number is on disk."""
 
 
 class Generation(NamedTuple):
@@ -64,10 +74,16 @@ class KeyWindow:
         self._width_ms = max(1, ttl_ms // GENERATIONS)
         self._expires_at_ms = 0
         """Nothing expires before this."""
-        self._chunks: deque[mmap.mmap] = deque([_new_chunk()])
-        """The last one is open: it holds, or will hold, the key of `next_offset`."""
+        self._chunks: deque[mmap.mmap | StoredChunk] = deque()
+        """The sealed ones."""
+        self._open = _new_chunk()
+        """The last chunk: it holds, or will hold, the key of `next_offset`."""
+        self._pages: dict[int, bytes] = {}
+        """The pages of stored chunks that were read last, by number; page 0 begins with offset 0."""
+        self.waits = 0
+        """How often `identity_at` had to wait for the disk."""
         self._digests: deque[bytes] = deque()
-        """One for each chunk but the open one."""
+        """One for each sealed chunk."""
         self._first_chunk = 0
 
     @property
@@ -93,7 +109,13 @@ class KeyWindow:
     @property
     def size_bytes(self) -> int:
         """The memory of the keys."""
-        return len(self._chunks) * CHUNK_BYTES
+        in_memory = sum(isinstance(chunk, mmap.mmap) for chunk in self._chunks)
+        return (in_memory + 1) * CHUNK_BYTES + len(self._pages) * PAGE_BYTES
+
+    @property
+    def stored_bytes(self) -> int:
+        """The keys that are on disk and not in memory."""
+        return sum(isinstance(chunk, StoredChunk) for chunk in self._chunks) * CHUNK_BYTES
 
     # === what changes it =======================================================================
 
@@ -113,7 +135,7 @@ class KeyWindow:
         size = len(keys)
         fits = position + size < CHUNK_BYTES
         if fits:
-            self._chunks[-1][position : position + size] = keys
+            self._open[position : position + size] = keys
             self.next_offset = base_offset + size // KEY_BYTES
         else:
             self._fill_chunks(position, keys)
@@ -134,16 +156,17 @@ class KeyWindow:
         start = 0
         while len(keys) - start >= CHUNK_BYTES - position:
             end = start + CHUNK_BYTES - position
-            self._chunks[-1][position:] = keys[start:end]
+            self._open[position:] = keys[start:end]
             self._seal()
             start, position = end, 0
-        self._chunks[-1][: len(keys) - start] = keys[start:]
+        self._open[: len(keys) - start] = keys[start:]
         self.next_offset += len(keys) // KEY_BYTES
         self._trim()
 
     def _seal(self) -> None:
-        self._digests.append(_digest(self._chunks[-1]))
-        self._chunks.append(_new_chunk())
+        self._digests.append(_digest(self._open))
+        self._chunks.append(self._open)
+        self._open = _new_chunk()
 
     def _trim(self) -> None:
         """Let go of what is below the floor."""
@@ -157,20 +180,74 @@ class KeyWindow:
             self._digests.popleft()
         self._first_chunk += gone
 
+    def store(self, first_chunk: int, chunks: Sequence[memoryview], stored: Sequence[StoredChunk]) -> None:
+        """Let go of the memory of sealed chunks, the first of this number: they are on disk now.
+
+        `chunks` are those that `sealed_chunks` gave for writing. What is not in this window any more stays.
+        """
+        for place, (written, chunk) in enumerate(
+            zip(chunks, stored, strict=True), first_chunk - self._first_chunk
+        ):
+            if 0 <= place < len(self._chunks) and self._chunks[place] is written.obj:
+                self._chunks[place] = chunk
+
     # === what it tells =========================================================================
 
     def identity_at(self, offset: int) -> bytes:
         """The identity of the event at `offset`, which must be live."""
-        chunk, place = divmod(offset, CHUNK_KEYS)
-        end = (place + 1) * KEY_BYTES
-        return bytes(self._chunks[chunk - self._first_chunk][end - KEY_BYTES + TOKEN_BYTES : end])
+        chunk = self._chunk_of(offset)
+        if isinstance(chunk, StoredChunk):
+            keys, place = self._page(chunk, offset // _PAGE_KEYS), offset % _PAGE_KEYS
+            return keys[place * KEY_BYTES + TOKEN_BYTES : (place + 1) * KEY_BYTES]
+        end = (offset % CHUNK_KEYS + 1) * KEY_BYTES
+        return chunk[end - KEY_BYTES + TOKEN_BYTES : end]
 
     def packed(self, start: int, end: int) -> memoryview:
-        """The packed keys from offset `start` to `end`, or to the end of the chunk that `start` is in."""
-        chunk, place = divmod(start, CHUNK_KEYS)
-        places = min(CHUNK_KEYS, place + end - start)
-        view = memoryview(self._chunks[chunk - self._first_chunk]).toreadonly()
-        return view[place * KEY_BYTES : places * KEY_BYTES]
+        """The packed keys from offset `start` to `end`, or to the end of the chunk that `start` is in.
+
+        Of a stored chunk, to the end of the page.
+        """
+        chunk, size = self._chunk_of(start), CHUNK_KEYS
+        if isinstance(chunk, StoredChunk):
+            keys, size = memoryview(chunk.page(start // _PAGE_KEYS % _CHUNK_PAGES)), _PAGE_KEYS
+        else:
+            keys = memoryview(chunk).toreadonly()
+        place = start % size
+        return keys[place * KEY_BYTES : min(size, place + end - start) * KEY_BYTES]
+
+    def fetch(self, offset: int) -> Callable[[], bytes] | None:
+        """What is to be called in a thread, so that `identity_at` need not wait for the disk; None if it need
+        not anyway."""
+        chunk, number = self._chunk_of(offset), offset // _PAGE_KEYS
+        if not isinstance(chunk, StoredChunk) or number in self._pages:
+            return None
+        try:
+            page = chunk.cached_page(number % _CHUNK_PAGES)
+        except DamagedRecord:
+            return None  # `identity_at` says so, where it ends the node
+        if page is None:
+            return partial(chunk.page, number % _CHUNK_PAGES)
+        self._remember(number, page)
+        return None
+
+    def _chunk_of(self, offset: int) -> mmap.mmap | StoredChunk:
+        place = offset // CHUNK_KEYS - self._first_chunk
+        return self._chunks[place] if place < len(self._chunks) else self._open
+
+    def _page(self, chunk: StoredChunk, number: int) -> bytes:
+        page = self._pages.get(number)
+        if page is None:
+            page = chunk.cached_page(number % _CHUNK_PAGES)
+            if page is None:
+                self.waits += 1
+                page = chunk.page(number % _CHUNK_PAGES)
+            self._remember(number, page)
+        return page
+
+    def _remember(self, number: int, page: bytes) -> None:
+        if len(self._pages) == _REMEMBERED_PAGES:
+            del self._pages[next(iter(self._pages))]
+        self._pages[number] = page
 
     def expires_at(self, offset: int) -> int | None:
         """The log time at which the key of `offset` is forgotten at the latest; None if it is not live."""
@@ -214,9 +291,15 @@ class KeyWindow:
         return b"".join((self._dump_head(), *self._live_digests(), self._open_part()))
 
     def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
-        """The sealed chunks from number `first_chunk` on, `self.first_chunk` or later. They never change."""
-        sealed = islice(self._chunks, first_chunk - self._first_chunk, len(self._chunks) - 1)
-        return [memoryview(chunk).toreadonly() for chunk in sealed]
+        """The sealed chunks from number `first_chunk` on, `self.first_chunk` or later. They never change.
+
+        Reads those that are stored, one after the other.
+        """
+        sealed = islice(self._chunks, first_chunk - self._first_chunk, None)
+        return [
+            memoryview(chunk.whole() if isinstance(chunk, StoredChunk) else chunk).toreadonly()
+            for chunk in sealed
+        ]
 
     @classmethod
     def load(cls, data: bytes | memoryview, ttl_ms: int, max_keys: int, when_full: str) -> "KeyWindow":
@@ -228,10 +311,10 @@ class KeyWindow:
         if len(view) != keys_start + keys * KEY_BYTES:
             raise DamagedRecord(f"a key window of {len(view)} bytes is not as long as its head says")
         for start in range(keys_start, len(view) - CHUNK_BYTES + 1, CHUNK_BYTES):
-            window._chunks[-1][:] = view[start : start + CHUNK_BYTES]
+            window._open[:] = view[start : start + CHUNK_BYTES]
             window._seal()
         rest = view[len(view) - keys % CHUNK_KEYS * KEY_BYTES :]
-        window._chunks[-1][: len(rest)] = rest
+        window._open[: len(rest)] = rest
         return window
 
     @classmethod
@@ -242,20 +325,21 @@ class KeyWindow:
         ttl_ms: int,
         max_keys: int,
         when_full: str,
+        source_of: SourceOf,
     ) -> "KeyWindow":
-        """The window that gave `outline` and these chunks; raises `DamagedRecord`."""
+        """The window that gave `outline` and these chunks, which stay on disk; raises `DamagedRecord`."""
         window = cls(ttl_ms, max_keys, when_full)
         view = memoryview(outline)
         digests_start = window._load_head(view)
         rest_start = digests_start + (window.open_chunk - window._first_chunk) * DIGEST_BYTES
         if len(view) != rest_start + window.next_offset % CHUNK_KEYS * KEY_BYTES:
             raise DamagedRecord(f"the outline of a key window has {len(view)} bytes, not what its head says")
-        for chunk in sealed:
-            window._chunks[-1][:] = chunk
-            window._seal()
+        for number, chunk in enumerate(sealed, window._first_chunk):
+            window._digests.append(_digest(chunk))
+            window._chunks.append(StoredChunk(source_of(number), chunk))
         if b"".join(window._digests) != view[digests_start:rest_start]:
             raise DamagedRecord("the chunks of the key window are not those of its outline")
-        window._chunks[-1][: len(view) - rest_start] = view[rest_start:]
+        window._open[: len(view) - rest_start] = view[rest_start:]
         return window
 
     def _load_head(self, view: memoryview) -> int:
@@ -300,7 +384,7 @@ class KeyWindow:
 
     def _open_part(self) -> memoryview:
         end = self.next_offset % CHUNK_KEYS * KEY_BYTES
-        return memoryview(self._chunks[-1])[:end].toreadonly()
+        return memoryview(self._open)[:end].toreadonly()
 
 
 def _new_chunk() -> mmap.mmap:
@@ -312,7 +396,7 @@ def _new_chunk() -> mmap.mmap:
     return mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-def _digest(chunk: mmap.mmap) -> bytes:
+def _digest(chunk: mmap.mmap | bytes) -> bytes:
     return hashlib.blake2b(chunk, digest_size=DIGEST_BYTES).digest()
 
 

@@ -58,6 +58,7 @@ class Ingest:
         faults: FaultAnswer = not_allowed,
         admin: AdminHandler | None = None,
         latency: AppendLatency | None = None,
+        cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: (),
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -82,6 +83,7 @@ class Ingest:
             admin,
             latency=AppendLatency() if latency is None else latency,
             verify_keys=config.ingest.verify_keys,
+            cold=cold,
             restored=bool(config.ancestors),
         )
 

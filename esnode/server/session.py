@@ -8,6 +8,7 @@ not read is bounded: reads wait until earlier replies have left. Never touches t
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from esnode import limits
 from esnode.errors import (
     Busy,
     CallerError,
+    DamagedRecord,
     EarlierRefused,
     EventStreamError,
     InvalidRequest,
@@ -27,6 +29,7 @@ from esnode.errors import (
     OperatorError,
     ProtocolError,
     Rejoining,
+    StorageFailed,
     declared,
 )
 from esnode.events import wrong_key
@@ -126,6 +129,8 @@ class Services:
     latency: AppendLatency = field(default_factory=AppendLatency)
     verify_keys: bool = False
     """Whether a batch is refused whose keys are not those of its events."""
+    cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: ()
+    """Reads that a decision on these keys needs from a disk; they belong into a thread."""
     restored: bool = False
     """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
@@ -164,6 +169,8 @@ class Session:
             nursery.start_soon(self._replies.write)
             while messages := await self._connection.receive():
                 for message in messages:
+                    if isinstance(message, Append) and (cold := self._services.cold(message.batch.keys)):
+                        await trio.to_thread.run_sync(_fetch, cold, abandon_on_cancel=True)
                     self._handle(message, nursery)
                     if self._replies.waiting_bytes > limits.SMALL_ANSWERS_BYTES:
                         await self._replies.wait_drained()
@@ -474,3 +481,10 @@ class Session:
             return
         log.warning("transfer_failed", extra={"to": request.to or None})
         raise OperationTimeout(f"node {request.to or 'of its choice'} did not take over in time")
+
+
+def _fetch(cold: Sequence[Callable[[], object]]) -> None:
+    """Let the system read from the disk; what is wrong there ends the node when the decision is made."""
+    for read in cold:
+        with suppress(DamagedRecord, StorageFailed):
+            read()

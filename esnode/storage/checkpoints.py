@@ -13,6 +13,7 @@ import random
 import re
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ import google_crc32c
 
 from esnode import limits
 from esnode.apply import Checkpoint
+from esnode.dedup.keychunk import ChunkSource
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.fsync import sync_directory
@@ -32,6 +34,8 @@ FILE_CHUNKS: Final = 256
 """16 MiB, the keys of about a million events."""
 CHECKPOINT_FILE: Final = "savepoint"
 """Stored files, log events and JSON keys keep the word of version 0.1.0; the code says checkpoint."""
+_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+"""Of Linux: a read that would wait for the disk fails instead."""
 _KEYS_NAME: Final = re.compile(r"keys-(\d+)")
 _MAGIC: Final = b"ESSP"
 _VERSION: Final = 1
@@ -60,6 +64,47 @@ class Checkpoints(Protocol):
         """The chunks of these numbers, unchecked; raises `DamagedRecord` when one is not there."""
         ...
 
+    def source(self, number: int) -> ChunkSource:
+        """The chunk of this number, for reading parts of it; raises `DamagedRecord` when it is not there."""
+        ...
+
+
+class KeyFile:
+    """A file of chunks that is open for reading for as long as anything refers to it, deleted or not."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `OSError`."""
+        self.name = path.name
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+class ChunkInFile:
+    """One chunk of a file of keys."""
+
+    def __init__(self, file: KeyFile, position: int) -> None:
+        self._file = file
+        self._position = position
+
+    def read(self, start: int, length: int) -> bytes:
+        """See `ChunkSource`."""
+        with disk_errors(f"read {self._file.name}"):
+            data = os.pread(self._file.descriptor, length, self._position + start)
+        if len(data) != length:
+            raise DamagedRecord(f"the file {self._file.name} is cut short")
+        return data
+
+    def read_cached(self, start: int, length: int) -> bytes | None:
+        """See `ChunkSource`."""
+        data = bytearray(length)
+        try:
+            read = os.preadv(self._file.descriptor, [data], self._position + start, _NO_WAIT)
+        except BlockingIOError:
+            return None
+        except OSError:  # a file system that does not tell; what else is wrong, `read` says
+            return self.read(start, length)
+        return bytes(data) if read == length else None
+
 
 class CheckpointFiles:
     """Checkpoints in a data directory. Raises `StorageFailed` where the disk refuses."""
@@ -68,6 +113,8 @@ class CheckpointFiles:
         self._path = path
         self._open = True
         self._at_work = threading.Lock()
+        self._key_files: weakref.WeakValueDictionary[int, KeyFile] = weakref.WeakValueDictionary()
+        """Those that are being read, by number."""
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """See `Checkpoints`."""
@@ -123,6 +170,20 @@ class CheckpointFiles:
                             raise DamagedRecord(f"the file keys-{number} is cut short")
                         yield chunk
             first_chunk = end
+
+    def source(self, number: int) -> ChunkInFile:
+        """See `Checkpoints`."""
+        file_number, place = divmod(number, FILE_CHUNKS)
+        file = self._key_files.get(file_number)
+        if file is None:
+            name = f"keys-{file_number}"
+            with disk_errors(f"read {name}"):
+                try:
+                    file = KeyFile(self._path / name)
+                except FileNotFoundError as error:
+                    raise DamagedRecord(f"the file {name} is missing") from error
+            self._key_files[file_number] = file
+        return ChunkInFile(file, place * CHUNK_BYTES)
 
     def close(self) -> None:
         """Let nobody write any more: a thread that was given up may still be on its way here."""
@@ -185,6 +246,10 @@ class MemoryCheckpoints:
                 raise DamagedRecord(f"chunk {number} of the keys is missing")
             yield self._chunks[number]
 
+    def source(self, number: int) -> "ChunkInMemory":
+        """See `Checkpoints`."""
+        return ChunkInMemory(self, number)
+
     def image(self) -> tuple[bytes | None, Mapping[int, bytes]]:
         """A copy of all."""
         return self._file, dict(self._chunks)
@@ -201,6 +266,23 @@ class MemoryCheckpoints:
             self._chunks[number] = _flipped(self._chunks[number], source.randrange(CHUNK_BYTES), bit)
         elif self._file is not None:
             self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
+
+
+class ChunkInMemory:
+    """One chunk of `MemoryCheckpoints`."""
+
+    def __init__(self, checkpoints: MemoryCheckpoints, number: int) -> None:
+        self._checkpoints = checkpoints
+        self._number = number
+
+    def read(self, start: int, length: int) -> bytes:
+        """See `ChunkSource`."""
+        (chunk,) = self._checkpoints.keys(self._number, self._number + 1)
+        return chunk[start : start + length]
+
+    def read_cached(self, start: int, length: int) -> bytes:
+        """See `ChunkSource`."""
+        return self.read(start, length)
 
 
 def pack_checkpoint(checkpoint: Checkpoint) -> bytes:

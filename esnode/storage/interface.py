@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from esnode.apply import Checkpoint
+from esnode.dedup.keychunk import ChunkSource
 from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, NodeId, Snapshot, Write
@@ -210,6 +211,11 @@ class Storage(Protocol):
 
         Raises `DamagedRecord` when one is missing.
         """
+        ...
+
+    def chunk_source(self, number: int) -> ChunkSource:
+        """Where the chunk of keys of this number is on disk, for reading parts of it. May be called from any
+        thread. Raises `StorageFailed`, `DamagedRecord` where it is not there."""
         ...
 
     def size_bytes(self) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from esnode import limits
 from esnode.apply import Checkpoint
+from esnode.dedup.keychunk import ChunkSource
 from esnode.errors import DamagedRecord, FilesGone, OlderDirectory, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
@@ -303,6 +304,11 @@ class StoredLog:
         """`Storage.kept_keys`."""
         with self._noticing():
             yield from self._home.checkpoints.keys(first_chunk, end_chunk)
+
+    def chunk_source(self, number: int) -> ChunkSource:
+        """`Storage.chunk_source`."""
+        with self._noticing():
+            return self._home.checkpoints.source(number)
 
     def size_bytes(self) -> int:
         """`Storage.size_bytes`."""

@@ -1,10 +1,11 @@
 """Taking checkpoints, so that the next start need not replay the whole log.
 
 Decides when one is due: after a number of entries or bytes of log since the last one. The event loop collects
-the state between two turns of the driver; a thread writes it, in pieces and at a limited rate. Cuts nothing:
-the log is as long as before. A task of `node.py`.
+the state between two turns of the driver; a thread writes it, in pieces and at a limited rate. Sealed keys
+that are on disk leave the memory. Cuts nothing: the log is as long as before. A task of `node.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ import trio
 
 from esnode import limits
 from esnode.apply import Checkpoint, Machine
+from esnode.dedup.keychunk import StoredChunk
 from esnode.storage.interface import Storage
 from esnode.storage.worker import StorageWorker
 
@@ -23,6 +25,14 @@ class PendingCheckpoint:
     checkpoint: Checkpoint
     first_chunk: int
     chunks: list[memoryview]
+
+
+def store_chunks(storage: Storage, first_chunk: int, chunks: Sequence[memoryview]) -> Sequence[StoredChunk]:
+    """Put sealed chunks of keys on disk. Takes long, and may run in any thread. Raises `StorageFailed`."""
+    storage.keep_keys(first_chunk, chunks)
+    return [
+        StoredChunk(storage.chunk_source(number), chunk) for number, chunk in enumerate(chunks, first_chunk)
+    ]
 
 
 class Checkpointer:
@@ -54,8 +64,9 @@ class Checkpointer:
         async with self._turn:
             pending, step = self.begin(), limits.CHECKPOINT_PIECE_CHUNKS
             for at in range(0, len(pending.chunks), step):
-                piece = pending.chunks[at : at + step]
-                await worker.aside(partial(self._storage.keep_keys, pending.first_chunk + at, piece))
+                first_chunk, piece = pending.first_chunk + at, pending.chunks[at : at + step]
+                stored = await worker.aside(partial(store_chunks, self._storage, first_chunk, piece))
+                self.release(first_chunk, piece, stored)
                 await trio.sleep(limits.CHECKPOINT_PAUSE_S)
             # A leader's snapshot is in the state before it is on disk, and may be on its way there still.
             await worker.call(self._storage.recover)
@@ -69,6 +80,10 @@ class Checkpointer:
         self._last_index, self._size_bytes = checkpoint.index, self._storage.size_bytes()
         first_chunk = self._first_new_chunk(checkpoint)
         return PendingCheckpoint(checkpoint, first_chunk, self._machine.keys.sealed_chunks(first_chunk))
+
+    def release(self, first_chunk: int, chunks: Sequence[memoryview], stored: Sequence[StoredChunk]) -> None:
+        """Let the memory of chunks go: they are on disk, and read there from now on."""
+        self._machine.keys.store(first_chunk, chunks, stored)
 
     def written(self, pending: PendingCheckpoint) -> None:
         """It is on disk, and its chunks are."""

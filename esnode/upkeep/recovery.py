@@ -81,7 +81,8 @@ def _resume(storage: Storage, machine: Machine, found: Recovered) -> Checkpoint 
         if checkpoint is None or checkpoint.index <= found.prefix_index:
             return None
         if _follows_from(checkpoint, found):
-            machine.resume(checkpoint, storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk))
+            sealed = storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk)
+            machine.resume(checkpoint, sealed, storage.chunk_source)
             return checkpoint
     except DamagedRecord as error:
         log.warning("savepoint_unusable", extra={"reason": str(error)})

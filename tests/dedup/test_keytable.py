@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esnode.dedup import keytable
+from esnode.dedup.keychunk import PAGE_BYTES, StoredChunk
 from esnode.dedup.keytable import MIN_CAPACITY, KeyTable
-from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.dedup.keywindow import CHUNK_BYTES, CHUNK_KEYS
 from esnode.errors import DamagedRecord
 
 from .events import key, packed
 from .plain import PlainTable
+from .sources import ListedChunk, sources, store
 
 
 def table(max_keys: int = 100_000, ttl_ms: int = 6_400, when_full: str = "shrink", seed: int = 0) -> KeyTable:
@@ -32,6 +34,7 @@ class Chunks:
 
     def __init__(self, one: KeyTable) -> None:
         self._kept = [bytes(chunk) for chunk in one.sealed_chunks(one.first_chunk)]
+        self.source_of = sources(self._kept, one.first_chunk)
 
     def read(self) -> Iterator[bytes]:
         return iter(self._kept)
@@ -194,12 +197,120 @@ def test_a_table_out_of_its_outline_and_its_chunks_is_the_same_table() -> None:
     one = table(max_keys=40_000)
     fill(one, 70_000, 500)
     other = table(max_keys=40_000, seed=3)
-    other.adopt(other.resume(one.dump_outline(), Chunks(one).read()))
+    chunks = Chunks(one)
+    other.adopt(other.resume(one.dump_outline(), chunks.read(), chunks.source_of))
     for each in (one, other):
         fill(each, 9_000, 64, log_time_ms=100)
         assert_holds_its_last(each, Random(1))
     assert other.digest() == one.digest()
     assert b"".join(other.dump()) == b"".join(one.dump())
+
+
+# --- keys on disk -----------------------------------------------------------------------------------
+
+
+def test_a_table_whose_sealed_keys_are_on_disk_is_the_same_table() -> None:
+    one, other = table(max_keys=40_000), table(max_keys=40_000)
+    for _ in range(5):
+        for each in (one, other):
+            fill(each, 20_000, 500)
+        in_memory = one.size_bytes
+        store(one)
+        assert one.stored_bytes == (one.open_chunk - one.first_chunk) * CHUNK_BYTES
+        assert one.size_bytes <= in_memory - 4 * CHUNK_BYTES
+        assert_holds_its_last(one, Random(1))
+        assert one.digest() == other.digest()
+        assert b"".join(one.dump()) == b"".join(other.dump())
+        assert_holds_its_last(restored(one), Random(2))
+
+
+def test_an_index_is_built_of_keys_that_are_on_disk() -> None:
+    one = table(max_keys=10**6)
+    fill(one, 2 * MIN_CAPACITY // 3, 500)
+    store(one)
+    fill(one, 4 * MIN_CAPACITY, 500)  # a larger index takes over
+    assert one.lookup([key(5), key(9_000)]) == {key(5): 5, key(9_000): 9_000}
+
+
+def test_a_window_that_came_meanwhile_keeps_its_own_chunks() -> None:
+    one = table()
+    fill(one, 3 * CHUNK_KEYS, 1_000)
+    chunks = one.sealed_chunks(0)
+    one.adopt(one.load(b"".join(one.dump())))
+    one.store(0, chunks, [StoredChunk(ListedChunk(bytes(chunk)), chunk) for chunk in chunks])
+    assert one.stored_bytes == 0
+
+
+def test_chunks_that_have_expired_while_they_were_written_are_left_out() -> None:
+    one = table(max_keys=CHUNK_KEYS)
+    fill(one, 2 * CHUNK_KEYS, 1_000)
+    first_chunk, chunks = one.first_chunk, one.sealed_chunks(one.first_chunk)
+    fill(one, 2 * CHUNK_KEYS, 1_000)
+    one.store(first_chunk, chunks, [StoredChunk(ListedChunk(bytes(chunk)), chunk) for chunk in chunks])
+    assert one.stored_bytes == 0
+
+
+def test_a_bit_that_flips_on_the_disk_makes_no_known_key_a_new_one() -> None:
+    one = table()
+    fill(one, 2 * CHUNK_KEYS, 1_000)
+    (source, _) = store(one)
+    source.data = source.data[:1_600] + bytes([source.data[1_600] ^ 1]) + source.data[1_601:]
+    assert one.lookup([key(4_000)]) == {key(4_000): 4_000}  # on another page
+    with pytest.raises(DamagedRecord, match="page 0 of a chunk"):
+        one.lookup([key(7)])
+    with pytest.raises(DamagedRecord):
+        one.dump()
+
+
+def test_pages_are_remembered_while_duplicates_come_in_their_order() -> None:
+    one = table()
+    fill(one, 2 * CHUNK_KEYS, 1_000)
+    (source, _) = store(one)
+    for start in range(0, CHUNK_KEYS, 64):
+        again = range(start, start + 64)
+        assert one.lookup([key(number) for number in again]) == {key(number): number for number in again}
+    assert source.reads == CHUNK_BYTES // PAGE_BYTES
+
+
+def test_after_one_wait_for_the_disk_what_would_wait_is_told_beforehand() -> None:
+    one = table(max_keys=10**6)
+    fill(one, 80 * CHUNK_KEYS, 4_000)
+    kept = store(one)
+    assert one.cold(key(5)) == []  # nothing has waited yet
+    for source in kept:
+        source.cached = False
+    assert one.lookup([key(5)]) == {key(5): 5}  # it waits
+    assert one.cold(key(6)) == []  # the same page
+    (fetch,) = one.cold(packed([10**7, CHUNK_KEYS, 10**7 + 1]))
+    assert fetch() == kept[1].data[:PAGE_BYTES]
+    kept[1].cached = True
+    assert one.cold(key(CHUNK_KEYS)) == []
+    reads = kept[1].reads
+    assert one.lookup([key(CHUNK_KEYS + 1)]) == {key(CHUNK_KEYS + 1): CHUNK_KEYS + 1}
+    assert kept[1].reads == reads  # the page was remembered
+    for number in range(1, 70):  # more pages than are remembered
+        one.lookup([key(number * CHUNK_KEYS)])
+    assert len(one.cold(key(6))) == 1
+    kept[0].data, kept[0].cached = bytes(CHUNK_BYTES), True
+    assert one.cold(key(6)) == []  # it is damaged, as the decision will find
+    with pytest.raises(DamagedRecord):
+        one.lookup([key(6)])
+
+
+def test_nothing_is_looked_at_beforehand_once_nothing_has_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keytable, "_WARY_BATCHES", 2)
+    one = table()
+    fill(one, 2 * CHUNK_KEYS + 1, 1_000)
+    (source, other) = store(one)
+    source.cached = other.cached = False
+    one.lookup([key(0)])
+    assert len(one.cold(key(300))) == 1
+    source.cached = True
+    for _ in range(2):
+        assert one.cold(key(600)) == []
+    assert one.cold(key(CHUNK_KEYS + 900)) == []
 
 
 def test_sealed_chunks_never_change_and_later_ones_follow_them() -> None:
@@ -243,6 +354,7 @@ steps = st.lists(
         st.tuples(st.just("again"), st.integers(0, 40_000), st.integers(1, 200)),
         st.tuples(st.just("expire"), st.just(0), st.integers(0, 4_000)),
         st.tuples(st.just("restart"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("store"), st.just(0), st.just(0)),
     ),
     min_size=6,
     max_size=30,
@@ -273,6 +385,8 @@ def test_the_table_does_what_its_plain_model_does(
             added = [key(n) for n in range(first, first + second)]
         elif action == "expire":
             log_time_ms += second
+        elif action == "store":
+            store(restarted)
         elif first % 2:
             data = b"".join(restarted.dump())
             restarted = KeyTable(ttl_ms, max_keys, when_full, seed=first)
@@ -280,7 +394,7 @@ def test_the_table_does_what_its_plain_model_does(
         else:
             chunks, outline = Chunks(restarted), restarted.dump_outline()
             restarted = KeyTable(ttl_ms, max_keys, when_full, seed=first)
-            restarted.adopt(restarted.resume(outline, chunks.read()))
+            restarted.adopt(restarted.resume(outline, chunks.read(), chunks.source_of))
         base_offset = len(model.keys)
         model.expire(log_time_ms)
         model.add(added, log_time_ms)

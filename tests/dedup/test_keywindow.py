@@ -9,6 +9,7 @@ from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
 from esnode.errors import Bug, DamagedRecord
 
 from .events import key, packed
+from .sources import sources
 
 HEAD_BYTES = 28
 
@@ -175,7 +176,7 @@ def test_the_digest_tells_windows_apart() -> None:
 
 
 def resumed(outline: bytes, chunks: list[bytes]) -> KeyWindow:
-    return KeyWindow.resume(outline, chunks, 6_400, 10_000, "shrink")
+    return KeyWindow.resume(outline, chunks, 6_400, 10_000, "shrink", sources(chunks))
 
 
 def test_an_outline_goes_with_its_own_chunks_only() -> None:

@@ -27,6 +27,7 @@ from esnode.storage.checkpoints import pack_checkpoint, unpack_checkpoint
 from esnode.storage.durablemark import DurableMark
 from esnode.storage.interface import Identity
 from esnode.storage.snapshotfile import HEAD_BYTES, head_of, parse_snapshot
+from tests.dedup.sources import sources
 
 from . import samples
 from .source import Source
@@ -139,7 +140,7 @@ def _checkpoint(body: bytes, sealed: bool) -> str:
         machine.apply(entry)
     before = machine.digest()
     try:
-        machine.resume(checkpoint, [])
+        machine.resume(checkpoint, [], sources([]))
     except (DamagedRecord, NewerFormat):
         if machine.digest() != before:
             raise Finding("a refused checkpoint left something behind") from None

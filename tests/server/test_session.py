@@ -1,7 +1,9 @@
 """One client's session: what it may make the node hold."""
 
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import trio.testing
 
 from esnode import limits
 from esnode.dedup.producers import Opened, Opening
-from esnode.errors import Busy, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced
+from esnode.errors import Busy, DamagedRecord, EarlierRefused, InvalidRequest, NotLeader, ProducerFenced
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.loop.waiting import WaitingRequests
@@ -137,6 +139,35 @@ async def test_a_client_that_reads_no_entries_has_few_of_them_held_for_it() -> N
             answers += sum(isinstance(message, Entries) for message in await client.receive())
         nursery.cancel_scope.cancel()
     assert admin.asked == questions
+
+
+async def test_a_batch_waits_for_the_disk_in_a_thread_and_what_follows_it_waits_behind_it() -> None:
+    ready, asked = threading.Event(), list[bytes]()
+
+    def cold(keys: bytes) -> list[Callable[[], object]]:
+        asked.append(keys)
+        return [damaged, partial(ready.wait, 30.0)] if len(asked) == 1 else []
+
+    def damaged() -> None:
+        raise DamagedRecord("the decision says so again")
+
+    services = replace(services_of(CountedStatus()), cold=cold)
+    services.view.show_state(LEADS)
+    ours, theirs = trio.testing.memory_stream_pair()
+    first, second = batch(1), batch(2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Connection(ours), services).run)
+        await theirs.send_all(encode(Append(1, first, 0)) + encode(Append(2, second, 0)))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert services.inbox.drain(10) == []
+        ready.set()
+        while len(asked) < 2:
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        offered = [item for item in services.inbox.drain(10) if isinstance(item, Propose)]
+        assert [item.batch for item in offered] == [first, second]
+        nursery.cancel_scope.cancel()
+    assert asked == [first.keys, second.keys]
 
 
 # --- the order of its appends ---------------------------------------------------------------------------

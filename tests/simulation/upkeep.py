@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from esnode.upkeep.checkpointer import Checkpointer, PendingCheckpoint
+from esnode.upkeep.checkpointer import Checkpointer, PendingCheckpoint, store_chunks
 
 from .diskqueue import DiskQueue
 from .schedule import MS, between
@@ -51,7 +51,8 @@ class Upkeep:
 
     def _save_keys(self, pending: PendingCheckpoint) -> None:
         if pending.chunks:
-            self._disk.storage.keep_keys(pending.first_chunk, pending.chunks)
+            stored = store_chunks(self._disk.storage, pending.first_chunk, pending.chunks)
+            self._checkpointer.release(pending.first_chunk, pending.chunks, stored)
             self._host.world.counts["disk.chunks of keys"] += len(pending.chunks)
         self._later(WRITE_MS, partial(self._disk.call, partial(self._save_point, pending)))
 

@@ -1,5 +1,8 @@
 """Checkpoints on every engine: what comes back, what goes, what damage is, and what a crash leaves."""
 
+import errno
+import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -124,6 +127,54 @@ def test_a_damaged_checkpoint_is_told_and_the_log_stays_as_good(on_disk: Directo
     assert len(storage.read(1, 3, 1 << 20)) == 3
     keep(storage, SECOND)
     assert storage.load_checkpoint() == SECOND
+
+
+def test_a_part_of_a_chunk_is_read_where_it_is(place: Place) -> None:
+    storage = place.open()
+    keep(storage, FIRST)
+    for number in range(FIRST.first_chunk, FIRST.open_chunk):
+        source = storage.chunk_source(number)
+        (chunk,) = chunks(number, number + 1)
+        assert source.read(8_192, 4_096) == chunk[:4_096]
+        assert source.read_cached(4_096, 4_096) == chunk[:4_096]  # it was written a moment ago
+
+
+def test_a_chunk_that_is_not_there_is_damage(place: Place) -> None:
+    storage = place.open()
+    with pytest.raises(DamagedRecord, match="missing"):
+        storage.chunk_source(7).read(0, 16)
+
+
+def test_a_chunk_is_read_though_its_file_was_deleted(on_disk: DirectoryPlace) -> None:
+    storage = on_disk.open()
+    keep(storage, FIRST)
+    source = storage.chunk_source(254)
+    keep(storage, SECOND)
+    assert not (on_disk.path / "keys-0").exists()
+    assert source.read(0, 8) == (254).to_bytes(8, "big")
+
+
+def test_what_the_system_does_not_tell_is_read_and_a_page_that_is_not_cached_is_not(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = on_disk.open()
+    keep(storage, FIRST)
+    source = storage.chunk_source(254)
+
+    def fail(error: OSError) -> Callable[..., int]:
+        def preadv(*_: object) -> int:
+            raise error
+
+        return preadv
+
+    monkeypatch.setattr(os, "preadv", fail(BlockingIOError()))
+    assert source.read_cached(0, 8) is None
+    monkeypatch.setattr(os, "preadv", fail(OSError(errno.EOPNOTSUPP, "not supported")))
+    assert source.read_cached(0, 8) == (254).to_bytes(8, "big")
+    with (on_disk.path / "keys-0").open("r+b") as file:
+        file.truncate(0)
+    with pytest.raises(DamagedRecord, match="keys-0 is cut short"):
+        source.read(0, 8)
 
 
 def test_a_file_of_keys_that_is_cut_short_is_damage(on_disk: DirectoryPlace) -> None:

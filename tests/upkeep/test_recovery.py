@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esnode import limits
-from esnode.apply import Machine
+from esnode.apply import Checkpoint, Machine
 from esnode.client import connect
 from esnode.config import Dedup
-from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.dedup.keywindow import CHUNK_BYTES, CHUNK_KEYS
 from esnode.errors import DamagedRecord
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import HardState, Snapshot, Write
@@ -65,6 +65,10 @@ def keep(storage: Storage, machine: Machine) -> None:
     pending = Checkpointer(machine, storage, None).begin()
     storage.keep_keys(pending.first_chunk, pending.chunks)
     storage.save_checkpoint(pending.checkpoint)
+
+
+def sealed_of(storage: Storage, checkpoint: Checkpoint) -> Iterator[bytes]:
+    return storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk)
 
 
 def started(storage: Storage, dedup: Dedup = DEDUP) -> tuple[Found, Machine]:
@@ -281,8 +285,9 @@ async def test_a_checkpoint_in_pieces_is_the_state_at_its_beginning(eager: None)
                 machine.apply(each)
         checkpoint = storage.load_checkpoint()
         assert checkpoint is not None
+        assert machine.keys.stored_bytes == len(list(sealed_of(storage, checkpoint))) * CHUNK_BYTES > 0
         again = Machine(replace(DEDUP, max_keys=10**6))
-        again.resume(checkpoint, storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk))
+        again.resume(checkpoint, sealed_of(storage, checkpoint), storage.chunk_source)
         nursery.cancel_scope.cancel()
     assert 200 <= again.applied_index <= 300
     assert again.digest() == applied(log[: again.applied_index], replace(DEDUP, max_keys=10**6)).digest()

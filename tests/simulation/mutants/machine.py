@@ -66,7 +66,7 @@ MACHINE: Final = (
         (
             Edit(
                 WINDOW,
-                "return memoryview(self._chunks[-1])[:end].toreadonly()",
+                "return memoryview(self._open)[:end].toreadonly()",
                 "return memoryview(bytes(end))",
             ),
         ),

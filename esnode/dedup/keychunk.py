@@ -1,0 +1,58 @@
+"""A sealed chunk of keys that is on disk and no longer in memory: it is read again a page at a time.
+
+Every page that is read is checked against the checksum that it had in memory: a flipped bit on the disk must
+not make a known event a new one. Decides nothing. Called by the key window; storage gives the sources.
+"""
+
+from array import array
+from typing import Final, Protocol
+
+import google_crc32c
+
+from esnode.errors import DamagedRecord
+
+PAGE_BYTES: Final = 4096
+"""A multiple of the length of a key, and a divisor of the length of a chunk."""
+
+
+class ChunkSource(Protocol):
+    """Where storage keeps one chunk. It can be read for as long as the source is held."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of the chunk. Raises `StorageFailed`, and `DamagedRecord` where the chunk is cut short."""
+        ...
+
+    def read_cached(self, start: int, length: int) -> bytes | None:
+        """The same if that does not wait for the disk, as far as the system tells; else None."""
+        ...
+
+
+class StoredChunk:
+    """The keys of one chunk, on disk; `keys` is what was written there."""
+
+    __slots__ = ("_checksums", "_size", "_source")
+
+    def __init__(self, source: ChunkSource, keys: bytes | memoryview) -> None:
+        self._source = source
+        self._size = len(keys)
+        # google_crc32c takes bytes only.
+        pages = (bytes(keys[start : start + PAGE_BYTES]) for start in range(0, len(keys), PAGE_BYTES))
+        self._checksums = array("I", map(google_crc32c.value, pages))
+
+    def page(self, number: int) -> bytes:
+        """One page. Raises `StorageFailed`, and `DamagedRecord` where it is not what was written."""
+        return self._checked(number, self._source.read(number * PAGE_BYTES, PAGE_BYTES))
+
+    def cached_page(self, number: int) -> bytes | None:
+        """The same; None where that would wait for the disk."""
+        page = self._source.read_cached(number * PAGE_BYTES, PAGE_BYTES)
+        return None if page is None else self._checked(number, page)
+
+    def whole(self) -> bytes:
+        """All pages. Raises the same."""
+        return b"".join(map(self.page, range(self._size // PAGE_BYTES)))
+
+    def _checked(self, number: int, page: bytes) -> bytes:
+        if google_crc32c.value(page) != self._checksums[number]:
+            raise DamagedRecord(f"page {number} of a chunk of keys is not what was written")
+        return page
