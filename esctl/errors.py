@@ -252,7 +252,7 @@ class NetnsUnavailable(OperatorError):
 
 
 class NetworkRefused(OperatorError):
-    """The network of a cluster could not be created, cut, repaired or removed; the message says why."""
+    """The network could not be created, partitioned, healed or removed; the message says why."""
 
     code = "ES4111"
     title = "the network of the cluster could not be changed"
@@ -350,7 +350,7 @@ class QuorumNotLost(OperatorError):
     """A majority of the nodes answers, or would answer if started: nothing is lost, and nothing was done."""
 
     code = "ES4403"
-    title = "refused: the cluster has its quorum"
+    title = "refused: the cluster has a quorum"
     next_step = "esctl status health"
 
 

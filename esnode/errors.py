@@ -457,7 +457,7 @@ class DamagedBackup(OperatorError):
 
     code = "ES3118"
     title = "the backup is damaged or incomplete"
-    next_step = "find another one: esctl backup ls; or make a new one: esctl backup create"
+    next_step = "use another backup: esctl backup ls; or make a new one: esctl backup create"
 
 
 class HistoryConflict(OperatorError):
