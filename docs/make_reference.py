@@ -62,8 +62,8 @@ _ERRORS_HEAD: Final = f"""{NOTE}
 # Errors
 
 Each error has a code that never changes. The tables below list all errors; `esctl explain CODE` shows the
-same text. The exit code is the one that an `esctl` command returns if it fails with this error. The outcome
-is one of these:
+same text. The exit code is the one that an `esctl` command returns if it fails with this error. The last
+column gives the next step; a bare command is the command to run next. The outcome is one of these:
 
 - **not done**: the operation was certainly not done.
 - **unknown**: the operation may have been done. Send the same events again: this is safe, because they keep
