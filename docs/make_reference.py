@@ -61,10 +61,14 @@ SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits
 _ERRORS_HEAD: Final = f"""{NOTE}
 # Errors
 
-Each error has a code that never changes; `esctl explain CODE` shows the same text. "Not done" means that the
-operation was certainly not done. "Unknown" means that it may have been done: send the same events again,
-which is safe, since they keep their ids. "Checked" means that a check was made and failed. The exit code is
-that of an `esctl` command that fails with this error.
+Each error has a code that never changes. The tables below list all errors; `esctl explain CODE` shows the
+same text. The exit code is the one that an `esctl` command returns if it fails with this error. The last
+column gives the next step; a bare command is the command to run next. The outcome is one of these:
+
+- **not done**: the operation was certainly not done.
+- **unknown**: the operation may have been done. Send the same events again: this is safe, because they keep
+  their ids.
+- **checked**: a check was made and failed.
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
@@ -95,10 +99,10 @@ def commands_page() -> str:
 def errors_page() -> str:
     """The whole of docs/errors.md."""
     families: list[tuple[str, type[EventStreamError]]] = [
-        ("The caller can fix it", CallerError),
-        ("An operator has to act", OperatorError),
-        ("The other end of a connection broke the protocol", PeerError),
-        ("A bug", EventStreamError),
+        ("Errors that the caller can fix", CallerError),
+        ("Errors that need an operator", OperatorError),
+        ("Errors of the other end of a connection", PeerError),
+        ("Bugs", EventStreamError),
     ]
     assert errors.UsageError.code in declared(), "the toolkit's errors are declared by their import"
     left = declared()
@@ -106,7 +110,7 @@ def errors_page() -> str:
     for title, base in families:
         members = {code: cls for code, cls in left.items() if issubclass(cls, base)}
         left = {code: cls for code, cls in left.items() if code not in members}
-        heads = "| code | what | outcome | exit code | what to do |"
+        heads = "| code | error and cause | outcome | exit code | what to do |"
         parts += [f"## {title}", "", heads, "|---|---|---|---|---|"]
         parts += [_error(code, cls) for code, cls in members.items()]
         parts.append("")

@@ -10,7 +10,7 @@ from esnode.errors import CallerError, EventStreamError, OperatorError
 
 
 class UsageError(CallerError):
-    """The words of the command line make no valid command; nothing was done."""
+    """The words after `esctl` are not a valid command. Nothing was done."""
 
     code = "ES4000"
     title = "the command line is not valid"
@@ -18,7 +18,7 @@ class UsageError(CallerError):
 
 
 class ClusterExists(OperatorError):
-    """A cluster of that name exists already, running or not."""
+    """A cluster of that name exists already. It may be running or stopped."""
 
     code = "ES4001"
     title = "the name is taken by another cluster"
@@ -34,7 +34,7 @@ class ClusterNotFound(OperatorError):
 
 
 class NoCluster(OperatorError):
-    """There is no cluster, so there is no default one either."""
+    """There is no cluster that the command could use by default."""
 
     code = "ES4003"
     title = "there is no cluster yet"
@@ -42,7 +42,7 @@ class NoCluster(OperatorError):
 
 
 class SeveralClusters(CallerError):
-    """A cluster is used by default only if it is the only one."""
+    """A command uses a cluster by default only if there is no other one."""
 
     code = "ES4004"
     title = "there are several clusters, and none was named"
@@ -54,7 +54,7 @@ class InvalidName(CallerError):
 
     code = "ES4005"
     title = "the name is not valid for a cluster"
-    next_step = "use 1 to 40 letters, digits, dots, dashes and underscores, a letter or digit first"
+    next_step = "use 1 to 40 letters, digits, dots, dashes and underscores; begin with a letter or digit"
 
 
 class NodeNotFound(CallerError):
@@ -74,7 +74,7 @@ class ClusterNotRunning(OperatorError):
 
 
 class NodeNotRunning(OperatorError):
-    """The node has no live process, so there is nothing to send a signal to."""
+    """The node has no running process that could receive a signal."""
 
     code = "ES4008"
     title = "the node is not running"
@@ -82,7 +82,7 @@ class NodeNotRunning(OperatorError):
 
 
 class InvalidArgument(CallerError):
-    """An argument is well formed but makes no sense here."""
+    """An argument is well-formed but makes no sense for this command."""
 
     code = "ES4009"
     title = "the argument cannot be used"
@@ -102,11 +102,11 @@ class InputUnreadable(CallerError):
 
     code = "ES4011"
     title = "the input cannot be read"
-    next_step = "check the path and its permissions; - reads from standard input"
+    next_step = "check the path and its permissions; the path - means standard input"
 
 
 class EventNotFound(CallerError):
-    """The log has no event at that offset yet, or none with that source and id."""
+    """The log has no event at that offset yet, or no event with that source and id."""
 
     code = "ES4012"
     title = "there is no such event"
@@ -114,7 +114,7 @@ class EventNotFound(CallerError):
 
 
 class InvalidResult(CallerError):
-    """The file was not written by --save: another schema, a missing part, or an impossible number."""
+    """The file was not written by --save: a wrong schema, a missing part, or an impossible number."""
 
     code = "ES4013"
     title = "the file is not a result of esctl bench"
@@ -130,15 +130,15 @@ class NotComparable(CallerError):
 
 
 class InvalidTime(CallerError):
-    """A time is a moment (RFC 3339), a time of day in UTC, or how long ago it was."""
+    """A time is a date and time (RFC 3339), a time of day in UTC, or a duration before now."""
 
     code = "ES4020"
-    title = "the time cannot be read"
-    next_step = "write 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (ago)"
+    title = "the time is not valid"
+    next_step = "write for example 2026-03-01T09:15:00Z, 09:15 (UTC) or 10m (10 minutes ago)"
 
 
 class InvalidStorm(CallerError):
-    """The file was not written by --save: another schema, a fault that cannot be set, or no voters."""
+    """The file was not written by --save: its schema differs, or it has invalid faults or no voters."""
 
     code = "ES4016"
     title = "the file is not a schedule of esctl fault storm"
@@ -165,12 +165,12 @@ class NodesAlive(OperatorError):
     """The files of a running node are never deleted: the node would keep working without them."""
 
     code = "ES4130"
-    title = "refused: nodes still run"
+    title = "refused: nodes are still running"
     next_step = "esctl cluster stop, then run the same command again"
 
 
 class NodeFilesGone(OperatorError):
-    """A node's configuration is not where the cluster's description says. Nothing was started."""
+    """The configuration file of a node is not at its recorded path. Nothing was started."""
 
     code = "ES4131"
     title = "the node's files are gone"
@@ -186,24 +186,24 @@ class NodeFailedToStart(OperatorError):
 
 
 class NodeNotReady(OperatorError):
-    """The process runs, but did not answer in time."""
+    """The process is running, but did not answer in time."""
 
     code = "ES4103"
-    title = "a node runs but does not answer"
+    title = "a node is running but does not answer"
     next_step = "esctl logs; then esctl cluster wait"
     definite = False
 
 
 class DirectoryTaken(OperatorError):
-    """The data directory holds the nodes of another cluster, or files that belong to no node."""
+    """The data directory contains the nodes of another cluster, or files that belong to no node."""
 
     code = "ES4104"
-    title = "the data directory is not free"
+    title = "the data directory contains other files"
     next_step = "esctl cluster up --data-dir DIR, with an empty directory"
 
 
 class StateUnreadable(OperatorError):
-    """The file in which esctl describes a cluster is damaged, or of a newer version."""
+    """The file in which esctl describes a cluster is damaged, or was written by a newer version."""
 
     code = "ES4105"
     title = "the description of the cluster cannot be used"
@@ -211,7 +211,7 @@ class StateUnreadable(OperatorError):
 
 
 class NewerState(StateUnreadable):
-    """A newer esctl wrote this file: this version would lose the parts that it does not know."""
+    """This version of esctl would lose the parts of the file that it does not know."""
 
     code = "ES3134"
     title = "the file was written by a newer esctl"
@@ -219,7 +219,7 @@ class NewerState(StateUnreadable):
 
 
 class MachineRefused(OperatorError):
-    """The operating system refused an operation: permissions, disk space, too many processes."""
+    """Possible causes are missing permissions, a full disk, or too many processes."""
 
     code = "ES4106"
     title = "the operating system refused an operation"
@@ -238,7 +238,7 @@ class NodeNotBack(OperatorError):
     """A restarted node did not follow the leader and catch up within the time limit."""
 
     code = "ES4120"
-    title = "a node is not back yet"
+    title = "a node has not caught up yet"
     next_step = "esctl status"
     definite = False
 
@@ -252,7 +252,7 @@ class NetnsUnavailable(OperatorError):
 
 
 class NetworkRefused(OperatorError):
-    """The network of a cluster could not be created, cut, repaired or removed; the message says why."""
+    """The network could not be created, partitioned, healed or removed; the message says why."""
 
     code = "ES4111"
     title = "the network of the cluster could not be changed"
@@ -268,7 +268,7 @@ class NotConfirmed(CallerError):
 
 
 class Interrupted(CallerError):
-    """Somebody pressed Ctrl-C. The answer says what was done until then."""
+    """The user pressed Ctrl-C. The output shows what was done until then."""
 
     code = "ES4203"
     title = "the command was interrupted"
@@ -285,7 +285,7 @@ class CleanUpIncomplete(OperatorError):
 
 
 class FaultNotFound(CallerError):
-    """No node has an active fault with that id: it was never set, was healed, or its lease is over."""
+    """No node has an active fault with that id: it was never set, was healed, or its lease has expired."""
 
     code = "ES4015"
     title = "there is no such fault"
@@ -293,10 +293,10 @@ class FaultNotFound(CallerError):
 
 
 class TooFewNodes(OperatorError):
-    """The cluster cannot spare a node: it is too small, or others are down or behind. Nothing was done."""
+    """The cluster is too small, or other nodes are down or behind. Nothing was done."""
 
     code = "ES4204"
-    title = "refused: the cluster would not survive it"
+    title = "refused: the cluster cannot spare a node"
     next_step = "esctl status"
 
 
@@ -313,10 +313,10 @@ class NotHealthy(Finding):
 
 
 class VerdictFailed(Finding):
-    """A comparison of the logs shows that events were lost, doubled, changed or reordered."""
+    """A comparison of the logs shows that events were lost, duplicated, changed or reordered."""
 
     code = "ES4302"
-    title = "the proof has failed"
+    title = "the verification has failed"
     next_step = "esctl logs --level warning"
 
 
@@ -324,38 +324,38 @@ class Inconclusive(Finding):
     """Nothing wrong was found, but not everything could be checked: a node is down or behind."""
 
     code = "ES4303"
-    title = "the check has no verdict"
+    title = "the check is inconclusive"
     next_step = "esctl status"
 
 
 class BackupOvertaken(OperatorError):
-    """Retention repeatedly cut the log before the backup had read it."""
+    """Retention repeatedly deleted the beginning of the log before the backup had read it."""
 
     code = "ES4401"
-    title = "the log was cut while it was backed up"
+    title = "retention deleted entries during the backup"
     next_step = (
         "try again: esctl backup create; or keep more of the log: see [retention] in `esctl docs deployment`"
     )
 
 
 class FileTaken(CallerError):
-    """A file of that name exists already; it was not changed."""
+    """The existing file was not changed."""
 
     code = "ES4402"
     title = "a file of that name exists already"
-    next_step = "name another file"
+    next_step = "use another file name"
 
 
 class QuorumNotLost(OperatorError):
-    """A majority of the nodes answers, or would if started: nothing is lost, and nothing was done."""
+    """A majority of the nodes answers, or would answer if started: nothing is lost, and nothing was done."""
 
     code = "ES4403"
-    title = "refused: the cluster has its quorum"
+    title = "refused: the cluster has a quorum"
     next_step = "esctl status health"
 
 
 class SurvivorDistrusted(OperatorError):
-    """The log of the chosen node cannot be trusted, or another node has more; nothing was changed."""
+    """The log of the chosen node cannot be trusted, or another node has a newer log; nothing was changed."""
 
     code = "ES4404"
     title = "refused: that node's log cannot be used for the recovery"
@@ -363,10 +363,10 @@ class SurvivorDistrusted(OperatorError):
 
 
 class BelowFloor(OperatorError):
-    """A follower or the backups lack events that would be cut; nothing was cut."""
+    """A follower or the backups do not have the events yet. Nothing was deleted."""
 
     code = "ES4405"
-    title = "refused: the cut would remove events that are still needed"
+    title = "refused: the command would delete events that are still needed"
     next_step = "esctl backup create"
 
 
@@ -374,12 +374,12 @@ class DrillFailed(Finding):
     """The restored events differ from those in the cluster: do not use this backup."""
 
     code = "ES4406"
-    title = "the restored log differs from the cluster's"
+    title = "the restored log differs from the log of the cluster"
     next_step = "keep the file and the data directories as they are, then: esctl verify"
 
 
 class NodeStillRuns(OperatorError):
-    """The node must be stopped before its data directory is read; nothing was done."""
+    """The node must be stopped before its data directory is read. Nothing was done."""
 
     code = "ES4407"
     title = "refused: the node is running"
@@ -387,7 +387,7 @@ class NodeStillRuns(OperatorError):
 
 
 class ExportOfAnother(CallerError):
-    """The file holds events of another cluster, or of this cluster before a restore."""
+    """The file contains events of another cluster, or of this cluster before a restore."""
 
     code = "ES4408"
     title = "the file belongs to another cluster"
@@ -395,7 +395,7 @@ class ExportOfAnother(CallerError):
 
 
 class OtherLeader(OperatorError):
-    """An election during the hand-over made another node than the named one the leader."""
+    """During the transfer, an election made a different node the leader."""
 
     code = "ES4304"
     title = "another node became the leader"
@@ -406,7 +406,7 @@ class Regression(Finding):
     """A figure is worse than in the base result, by more than it varies from run to run."""
 
     code = "ES4305"
-    title = "a measurement is worse than its base"
+    title = "a measurement is worse than the base result"
     next_step = "esctl bench report BASE.json OTHER.json"
 
 
@@ -443,7 +443,7 @@ class InvalidSetting(CallerError):
 
 
 class NoSchema(CallerError):
-    """There is no command of that name, or it prints no JSON."""
+    """No command has that name, or the command prints no JSON."""
 
     code = "ES4122"
     title = "there is no such schema"
@@ -459,7 +459,7 @@ class PastThreshold(Finding):
 
 
 class NoEffect(OperatorError):
-    """The nodes accepted the fault, but their status shows no effect: a bug, or traffic takes another way."""
+    """The nodes accepted the fault, but their status shows no effect: a bug, or the traffic bypasses it."""
 
     code = "ES4308"
     title = "the fault has no effect"
@@ -467,10 +467,10 @@ class NoEffect(OperatorError):
 
 
 class NeverRecovered(VerdictFailed):
-    """The cluster could spare the node, but acked nothing until the node was brought back."""
+    """The cluster should ack events without the node, but acked none until the node was brought back."""
 
     code = "ES4307"
-    title = "the cluster did not recover from a strike"
+    title = "the cluster did not recover from the loss of a node"
     next_step = "esctl logs --level warning"
 
 

@@ -10,7 +10,7 @@ from esnode.errors import CallerError, OperatorError
 
 
 class RunNotFound(OperatorError):
-    """This user has no run with that id on this machine, or no run yet."""
+    """This user has no run with that id on this machine, or no run at all."""
 
     code = "ES4520"
     title = "there is no such run of a playbook"
@@ -18,23 +18,23 @@ class RunNotFound(OperatorError):
 
 
 class RunUnderWay(OperatorError):
-    """Only one playbook runs at a time: another one holds the cluster, or another process drives this run."""
+    """Another playbook is running on the cluster, or another process is executing this run."""
 
     code = "ES4521"
-    title = "refused: a playbook is running there"
+    title = "refused: a playbook is already running"
     next_step = "esctl playbook runs"
 
 
 class RunIsOver(OperatorError):
-    """The run has its verdict, so there is nothing to resume; or everything that it did is already undone."""
+    """The run has a verdict and cannot be resumed, or everything that it did is already undone."""
 
     code = "ES4522"
-    title = "refused: the run is over"
+    title = "refused: the run has ended"
     next_step = "esctl playbook report"
 
 
 class PlanIsStale(OperatorError):
-    """The cluster or the playbook has changed since the plan, so the plan may be wrong."""
+    """The plan was made for an earlier state and may be wrong."""
 
     code = "ES4524"
     title = "refused: the cluster or the playbook has changed since the plan"
@@ -53,12 +53,12 @@ class PlaybookInconclusive(Inconclusive):
     """The playbook did not finish, or one of its conditions could not be evaluated."""
 
     code = "ES4526"
-    title = "the playbook has no verdict"
+    title = "the playbook is inconclusive"
     next_step = "esctl playbook report"
 
 
 class UndoIncomplete(CleanUpIncomplete):
-    """Some steps of the playbook are not undone; the answer lists the commands that undo them."""
+    """Some steps of the playbook are not undone. The output lists the commands that undo them."""
 
     code = "ES4527"
     title = "the playbook could not undo everything"
@@ -69,7 +69,7 @@ class NoLongerHolds(OperatorError):
     """A condition that a step had established before the interruption no longer holds."""
 
     code = "ES4528"
-    title = "refused: what an earlier step established no longer holds"
+    title = "refused: the result of an earlier step no longer holds"
     next_step = "esctl playbook abort"
 
 
@@ -77,15 +77,15 @@ class LoadNotFound(CallerError):
     """No background load of that name was started on the cluster, or its files were removed."""
 
     code = "ES4530"
-    title = "there is no such load"
+    title = "there is no such background load"
     next_step = "esctl bench start"
 
 
 class LoadRuns(OperatorError):
-    """A background load of that name is already running."""
+    """Two background loads of the same name cannot run at the same time."""
 
     code = "ES4531"
-    title = "a load of that name is running"
+    title = "a background load of that name is already running"
     next_step = "esctl bench stop"
 
 
@@ -98,7 +98,7 @@ class RunUnreadable(OperatorError):
 
 
 class CannotRepeat(OperatorError):
-    """A step was interrupted, and repeating it may do harm: a person has to look and decide."""
+    """Repeating the interrupted step may do harm. An operator must check it and decide."""
 
     code = "ES4533"
     title = "refused: a step was interrupted and cannot be repeated safely"
@@ -106,7 +106,7 @@ class CannotRepeat(OperatorError):
 
 
 class InvalidPlaybook(CallerError):
-    """The file is not a valid playbook: the message lists everything that is wrong."""
+    """The file is not a valid playbook. The message lists all errors."""
 
     code = "ES4501"
     title = "the playbook cannot be read"
@@ -116,7 +116,7 @@ class InvalidPlaybook(CallerError):
 
 
 class InvalidExpression(CallerError):
-    """An expression does not follow the grammar: the message names the character."""
+    """An expression does not follow the grammar. The message gives the position of the error."""
 
     code = "ES4502"
     title = "the expression is not well formed"
@@ -124,7 +124,7 @@ class InvalidExpression(CallerError):
 
 
 class NotEvaluable(CallerError):
-    """An expression compares values of different types or orders null, or is neither true nor false."""
+    """An expression compares different types, orders null (as in null < 1), or is neither true nor false."""
 
     code = "ES4503"
     title = "the expression has no value"
@@ -139,7 +139,7 @@ class UnknownValue(NotEvaluable):
 
 
 class PlaybookNotFound(CallerError):
-    """No such file exists, and no playbook that is shipped or in ./playbooks has that id."""
+    """There is no such file, and no playbook in ./playbooks or shipped with esctl has that id."""
 
     code = "ES4505"
     title = "there is no such playbook"
@@ -150,7 +150,7 @@ class InvalidInput(CallerError):
     """An input of the playbook is missing, unknown, or has an invalid value."""
 
     code = "ES4506"
-    title = "the inputs do not fit the playbook"
+    title = "the inputs do not match the playbook"
     next_step = "see its inputs: esctl playbook show PLAYBOOK"
 
 
@@ -163,10 +163,10 @@ class UnsafePlaybook(CallerError):
 
 
 class UnplannableStep(OperatorError):
-    """A step makes no sense on this cluster: it needs a leader, or a node that does not exist."""
+    """A step does not fit this cluster: it needs a leader, or a node that does not exist."""
 
     code = "ES4508"
-    title = "a step of the playbook cannot be planned here"
+    title = "a step of the playbook cannot be planned for this cluster"
     next_step = "esctl status"
 
 
@@ -179,7 +179,7 @@ class InvalidPlan(CallerError):
 
 
 class RequirementsUnmet(OperatorError):
-    """The cluster does not meet the requirements: too small, on another backend, or no faults allowed."""
+    """The cluster is too small, uses another backend, or does not allow faults."""
 
     code = "ES4510"
     title = "the playbook does not fit this cluster"

@@ -41,7 +41,7 @@ class OperatorError(EventStreamError):
 
 
 class Bug(EventStreamError):
-    """A broken invariant: the process ends with a report."""
+    """The program has detected an impossible state. The process exits with a report."""
 
     code = "ES9001"
     title = "a broken invariant"

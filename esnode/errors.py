@@ -24,7 +24,7 @@ class InvalidEvent(CallerError):
 
 
 class EventTooLarge(CallerError):
-    """An event, its `id` or its `source` is over a limit."""
+    """An event, its `id` or its `source` exceeds a size limit."""
 
     code = "ES1002"
     title = "the event is over a size limit"
@@ -40,19 +40,19 @@ class InvalidRequest(CallerError):
 
 
 class OffsetOutOfRange(CallerError):
-    """The offset was cut away by retention."""
+    """Retention has deleted the event at this offset."""
 
     code = "ES1004"
-    title = "the offset is before the first one kept"
-    next_step = "read from the first offset that the message names"
+    title = "the offset is before the first event that is kept"
+    next_step = "read from the first available offset, which the message gives"
 
 
 class OutOfSequence(CallerError):
     """A producer session skipped a sequence number."""
 
     code = "ES1005"
-    title = "the producer session has a gap"
-    next_step = "send the missing events first: the client's `producer_state` says which number comes next"
+    title = "the sequence number leaves a gap in the producer session"
+    next_step = "send the missing events first; the client's `producer_state` gives the last stored number"
 
 
 class UnknownProducer(CallerError):
@@ -60,11 +60,13 @@ class UnknownProducer(CallerError):
 
     code = "ES1006"
     title = "the producer session is not open"
-    next_step = "open a new session; within the window, the log recognises earlier events by their keys"
+    next_step = (
+        "open a new session; within the deduplication window, earlier events are recognised by their keys"
+    )
 
 
 class ProducerFenced(CallerError):
-    """Another process has opened the producer session of this name, so this session is over."""
+    """Another process has opened the producer session of this name, so this session has ended."""
 
     code = "ES1030"
     title = "another process has opened the producer session of this name"
@@ -72,34 +74,34 @@ class ProducerFenced(CallerError):
 
 
 class ProducersFull(CallerError):
-    """There is no room for another named producer session, and none has been idle for long enough."""
+    """There is no room for another named producer session, and no session has been idle for long enough."""
 
     code = "ES1031"
     title = "there are too many named producer sessions"
-    next_step = "reuse names instead of making new ones; an unused name expires after a week"
+    next_step = "reuse names instead of making new ones; a name that was not used for a week can be replaced"
 
 
 class OffsetAfterRestore(OffsetOutOfRange):
-    """The log was restored from a backup and ends before this offset, which belongs to the old log."""
+    """The log was restored from a backup and ends before this offset, which only the old log had."""
 
     code = "ES1017"
     title = "the offset is past the end of the restored log"
-    next_step = "read from the offset in the message: up to there the two logs are the same"
+    next_step = "read from the offset in the message: the old and the restored log are the same up to there"
 
 
 # --- the caller's: not now ---------------------------------------------------------------------
 
 
 class Busy(CallerError):
-    """A bounded queue is full."""
+    """A queue of the node is full."""
 
     code = "ES1101"
-    title = "the node has more than it can queue"
+    title = "the node is busy"
     next_step = "send again after a pause; nothing was stored"
 
 
 class TooManyConnections(Busy):
-    """A node limits how many connections it serves, and how many from one address."""
+    """The node already has its maximum number of connections, in total or from this address."""
 
     code = "ES1040"
     title = "the node has too many connections"
@@ -107,11 +109,11 @@ class TooManyConnections(Busy):
 
 
 class FramesFull(Busy):
-    """Too many large frames have only partly arrived at the node."""
+    """Too many large frames have arrived only partly."""
 
     code = "ES1041"
     title = "the node has no memory for another large frame"
-    next_step = "send again after a pause, in smaller batches; nothing of the frame was accepted"
+    next_step = "send again after a pause, in smaller batches; nothing of this frame was accepted"
 
 
 class NotLeader(CallerError):
@@ -132,11 +134,11 @@ class LeadershipLost(CallerError):
 
 
 class EarlierRefused(CallerError):
-    """An earlier append on this connection was refused, and this one may not overtake it."""
+    """An earlier append on this connection was refused, and this one must not be stored before it."""
 
     code = "ES1020"
     title = "an earlier append on this connection was refused"
-    next_step = "send all appends again in order, from the first refused one on, as a new run"
+    next_step = "send all appends again in order as a new run, beginning with the first refused one"
 
 
 class WindowFull(CallerError):
@@ -148,28 +150,30 @@ class WindowFull(CallerError):
 
 
 class WindowPassed(CallerError):
-    """A batch was sent again after the log had forgotten keys that are younger than its first sending."""
+    """A batch was sent again after the node had forgotten keys that are newer than the first attempt."""
 
     code = "ES1106"
-    title = "sent again after the deduplication window had passed"
-    next_step = "look whether it is in the log, before you send it as new: esctl event --source ... --id ..."
+    title = "the batch was sent again after the deduplication window had passed"
+    next_step = (
+        "check whether the event is in the log before you send it as new: esctl event --source ... --id ..."
+    )
     definite = False
 
 
 class TransferPending(CallerError):
-    """Only one hand-over of the leadership runs at a time, and a pause follows one that failed."""
+    """Only one transfer of the leadership runs at a time, and a pause follows a failed one."""
 
     code = "ES3121"
-    title = "a hand-over of the leadership is in progress, or has just failed"
+    title = "a transfer of the leadership is in progress, or has just failed"
     next_step = "wait a second, check which node leads, then try again"
 
 
 class Rejoining(CallerError):
-    """The node cannot trust its own disk and fetches the log from the others: it serves no reads yet."""
+    """The node does not trust its own disk. It serves no reads until it has the log of the other nodes."""
 
     code = "ES1105"
-    title = "the node is fetching its log from the others and serves no reads"
-    next_step = "read from another node until this one is done: esctl status"
+    title = "the node is fetching its log from the other nodes and serves no reads"
+    next_step = "read from another node; to see when this node is done: esctl status"
 
 
 # --- availability ------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ class Unreachable(OperatorError):
 
 
 class NoQuorum(OperatorError):
-    """Nodes answer, but none leads, so the request could not be sent."""
+    """Nodes answer, but none of them is the leader, so the request could not be sent."""
 
     code = "ES1202"
     title = "the cluster has no leader"
@@ -192,10 +196,10 @@ class NoQuorum(OperatorError):
 
 
 class OperationTimeout(OperatorError):
-    """The time-out passed without an answer: the request may or may not have been done."""
+    """The timeout passed without an answer: the request may or may not have been done."""
 
     code = "ES1203"
-    title = "no answer within the time-out"
+    title = "no answer within the timeout"
     next_step = "esctl status health; sending again with the same ids is safe"
     definite = False
 
@@ -204,23 +208,23 @@ class OperationTimeout(OperatorError):
 
 
 class ProtocolError(PeerError):
-    """The bytes on the connection are not a message."""
+    """The received bytes are not a valid message."""
 
     code = "ES2001"
     title = "the bytes are not a message of this protocol"
-    next_step = "check what is connected to that port"
+    next_step = "check which program is connected to that port"
 
 
 class FrameTooLarge(PeerError):
     """The length of a frame is zero or over the limit."""
 
     code = "ES2002"
-    title = "the frame is over the limit"
-    next_step = "check what is connected to that port"
+    title = "the length of the frame is not valid"
+    next_step = "check which program is connected to that port"
 
 
 class VersionMismatch(PeerError):
-    """The two sides speak no common version of the protocol."""
+    """Each side supports only protocol versions that the other one does not support."""
 
     code = "ES2003"
     title = "the two sides have no common protocol version"
@@ -248,20 +252,20 @@ class HandshakeTimeout(PeerError):
 
     code = "ES2006"
     title = "the handshake took too long"
-    next_step = "check what is connected to that port"
+    next_step = "check which program is connected to that port"
 
 
 class ConnectionLost(PeerError):
-    """The connection ended before the answer to a request had arrived."""
+    """The connection ended before the answer to a request arrived."""
 
     code = "ES2007"
     title = "the connection was lost"
-    next_step = "the client connects again by itself"
+    next_step = "do nothing: the client connects again automatically"
     definite = False
 
 
 class NewerPeer(ProtocolError):
-    """The other side sent something that only a newer version understands; it was ignored."""
+    """The other side sent something that only a newer version understands; this side ignored it."""
 
     code = "ES3131"
     title = "the other side runs a newer version"
@@ -269,23 +273,23 @@ class NewerPeer(ProtocolError):
 
 
 class UnknownDirectory(PeerError):
-    """The node has another data directory than the one that its peers know."""
+    """The peers remember another data directory of this node."""
 
     code = "ES2008"
     title = "the node's data directory is not the one that its peers know"
-    next_step = "do nothing: the node fetches its log from the others by itself"
+    next_step = "do nothing: the node automatically fetches its log from the other nodes"
 
 
 class OlderDirectory(PeerError):
-    """The node's data directory holds less than before: older files were restored into it."""
+    """The data directory contains less of the log than before: older files were restored into it."""
 
     code = "ES2033"
-    title = "the node's data directory is an older state"
-    next_step = "do nothing: the node fetches what it lacks from the others, once all of them answer"
+    title = "the node's data directory contains an older state"
+    next_step = "do nothing: the node fetches the missing entries as soon as all other nodes answer"
 
 
 class NodeRunsElsewhere(PeerError):
-    """Two processes run as one node: the others refuse the process that is not at the node's address."""
+    """Two processes run as one node: the other nodes refuse the one that is not at the node's address."""
 
     code = "ES2034"
     title = "another process runs as this node"
@@ -293,7 +297,7 @@ class NodeRunsElsewhere(PeerError):
 
 
 class DamagedSnapshot(PeerError):
-    """The leader's snapshot does not match its checksum or labels: the node exits; its disk is unchanged."""
+    """The snapshot does not match its checksum or metadata. The node exits; the disk is unchanged."""
 
     code = "ES2009"
     title = "the snapshot that the leader sent is damaged"
@@ -303,11 +307,13 @@ class DamagedSnapshot(PeerError):
 
 
 class ClusterRestored(WrongCluster):
-    """The cluster was restored from a backup since the client connected: it is another cluster now."""
+    """The cluster was restored from a backup after the client connected, so it counts as another cluster."""
 
     code = "ES2020"
     title = "the cluster was restored from a backup, with a new epoch"
-    next_step = "connect again; read and send again from the named offset on: see esctl docs operations"
+    next_step = (
+        "connect again, then read and send again from the offset in the message: see esctl docs operations"
+    )
 
 
 # --- the operator's ----------------------------------------------------------------------------
@@ -318,28 +324,28 @@ class SettingsDiffer(OperatorError):
 
 
 class MembersDiffer(SettingsDiffer):
-    """The two nodes' files list different members: a majority of one need not be one of the other."""
+    """Two nodes list different members: a majority for one of them may not be a majority for the other."""
 
     code = "ES2030"
-    title = "the nodes' files list different members"
+    title = "the configuration files of the nodes list different members"
     next_step = "find the file that differs: esctl why; restore its `members`, and restart that node"
 
 
 class DedupDiffers(SettingsDiffer):
-    """The two nodes' files differ in `[dedup]`: which events are duplicates would depend on the leader."""
+    """Two nodes differ in `[dedup]`: it would depend on the leader which events are duplicates."""
 
     code = "ES2031"
-    title = "the nodes' files differ in [dedup]"
+    title = "the configuration files of the nodes differ in [dedup]"
     next_step = (
         "find the file that differs: esctl why; to change it, stop all nodes, edit all files, start all nodes"
     )
 
 
 class MembersChanged(OperatorError):
-    """The configuration lists other members than the node's data directory does; nothing was changed."""
+    """The configuration and the data directory of the node list different members; nothing was changed."""
 
     code = "ES2032"
-    title = "the configuration has other members than this node's data"
+    title = "the configuration and the stored data list different members"
     next_step = (
         "restore the members that the message names; for another number of nodes:"
         " esctl backup create; esctl backup restore FILE --name NEW --nodes 5"
@@ -367,7 +373,9 @@ class FaultsNotAllowed(OperatorError):
 
     code = "ES3003"
     title = "the node does not allow faults"
-    next_step = "set `allowed = true` under `[faults]` in its file and restart it; see `esctl docs faults`"
+    next_step = (
+        "set `allowed = true` under `[faults]` in the node's file and restart it; see `esctl docs faults`"
+    )
 
 
 class WrongDirectory(OperatorError):
@@ -404,7 +412,7 @@ class StorageFailed(OperatorError):
 
 
 class DamagedRecord(OperatorError):
-    """The bytes of a record are not those that were written."""
+    """The bytes of a record differ from those that were written."""
 
     code = "ES3104"
     title = "a stored or received record is damaged"
@@ -412,27 +420,27 @@ class DamagedRecord(OperatorError):
 
 
 class UnsafeRepair(OperatorError):
-    """The log is damaged, and another node does not trust its disk either: a person must decide."""
+    """Automatic repair is not safe while two nodes distrust their disks, so an operator must decide."""
 
     code = "ES3133"
-    title = "the log is damaged, and another node is not intact either"
-    next_step = "wait until the other node is repaired and start this one again, or esnode --rejoin"
+    title = "the log is damaged, and another node does not trust its disk either"
+    next_step = "when the other node is repaired, start this one again; or esnode --rejoin"
 
 
 class CopiedDirectory(OperatorError):
-    """The data directory is a copy, and may lack what the node has acked since."""
+    """The data directory is a copy, and may lack events that the node acked after the copy was made."""
 
     code = "ES3106"
     title = "the data directory is a copy"
-    next_step = "if the node was stopped while it was moved: esnode --trust-copy; if not: esnode --rejoin"
+    next_step = "if the node was stopped during the move: esnode --trust-copy; otherwise: esnode --rejoin"
 
 
 class DistrustedDirectory(OperatorError):
-    """The operation needs a data directory that can be trusted, and this one has the marker `rejoining`."""
+    """The operation needs a trusted data directory, but this one contains the marker `rejoining`."""
 
     code = "ES3107"
     title = "the data directory is marked as one that cannot be trusted"
-    next_step = "start the node as a member of its cluster, without --trust-copy: the others have its log"
+    next_step = "start the node in its cluster, without --trust-copy: it fetches the log from the other nodes"
 
 
 class FilesGone(OperatorError):
@@ -449,14 +457,14 @@ class DamagedBackup(OperatorError):
 
     code = "ES3118"
     title = "the backup is damaged or incomplete"
-    next_step = "find another one: esctl backup ls; or make a new one: esctl backup create"
+    next_step = "use another backup: esctl backup ls; or make a new one: esctl backup create"
 
 
 class HistoryConflict(OperatorError):
-    """Two nodes have committed different entries: one of them has lost or altered committed entries."""
+    """One of the two nodes has lost or changed committed entries."""
 
     code = "ES3120"
-    title = "two nodes contradict each other about what is committed"
+    title = "two nodes have different committed entries"
     next_step = (
         "copy both data directories; find the node that contradicts the majority (esctl why, esctl verify),"
         " and replace it: esctl node replace ID"
@@ -476,10 +484,10 @@ class HistoryConflict(OperatorError):
 
 
 class NothingToDamage(OperatorError):
-    """The files of the stopped node hold no entry that could be damaged on purpose."""
+    """The files of the stopped node contain no entry that could be damaged on purpose."""
 
     code = "ES3108"
-    title = "the files hold nothing that could be damaged"
+    title = "the files contain nothing that could be damaged"
     next_step = "store some events first: esctl produce FILE; nothing was changed"
 
 

@@ -80,8 +80,8 @@ class Ring:
     def shares(self) -> dict[int, float]:
         """The part of the circle that each partition owns; together 1."""
         tokens = dict.fromkeys(self.partitions, 0)
-        befores = (self._points[-1], *self._points[:-1])
-        for before, point, owner in zip(befores, self._points, self._owners, strict=True):
+        previous = (self._points[-1], *self._points[:-1])
+        for before, point, owner in zip(previous, self._points, self._owners, strict=True):
             tokens[owner] += (point - before - 1) % TOKENS + 1
         return {partition: owned / TOKENS for partition, owned in tokens.items()}
 

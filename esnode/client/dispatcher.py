@@ -428,9 +428,9 @@ class Dispatcher:
         if request is not None and request.refusal is not None and request.certainly_not_done:
             return _refused_to_the_end(request.refusal)
         if request is not None and request.sends:
-            return OperationTimeout("no answer within the time-out; the request may or may not be done")
+            return OperationTimeout("no answer within the timeout; the request may or may not have been done")
         if request is not None and not request.done.is_set():
-            return OperationTimeout("not sent within the time-out; it may yet be, in one batch with others")
+            return OperationTimeout("not sent within the timeout; it may still be sent together with others")
         connected = [link for link in self.links.values() if link.connected]
         if self.leader is not None:
             return OperationTimeout("the window stayed full for the whole time-out; this one was not sent")

@@ -151,7 +151,7 @@ def test_an_error_says_what_why_and_what_to_type_next() -> None:
     _, err = shown(failed, Output.PLAIN)
     assert err.splitlines() == [
         "error ES1203: no ack within 5 s",
-        "  why: no answer within the time-out",
+        "  why: no answer within the timeout",
         "  next: esctl status health; sending again with the same ids is safe",
     ]
     document = json.loads(shown(failed, Output.JSON)[0])
