@@ -200,7 +200,7 @@ REPLICATING: Final = (
     ),
     Mutant(
         "rejection-is-always-stale",
-        "etcd raft, progress",
+        "etcd raft",
         "a leader that is streaming to a follower ignores its rejections, so a follower with a lost or"
         " different tail never catches up",
         "A",
