@@ -393,7 +393,7 @@ def test_the_examples_are_programs_of_a_few_lines() -> None:
 
 
 def test_the_known_bugs_of_others_are_all_in_the_list() -> None:
-    rows = document("docs/testing.md").rows("Bugs that others had")
+    rows = document("docs/testing.md").rows("Known bugs of other systems")
     assert [row[0] for row in rows] == [str(number) for number in range(1, 28)]
     assert all("` `test_" in row[3] or row[3].startswith("left for later: ") for row in rows)
 

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 ROWS: Final = {
     "unavailable_ms": "longest gap between two acks",
     "next_ack_ms": "strike to the new leader's ack",
-    "detect_ms": "  detect: a survivor stands",
-    "elect_ms": "  elect: one leads",
-    "first_commit_ms": "  its first commit",
-    "client_ms": "  the client has an ack",
+    "detect_ms": "  detect: first candidate",
+    "elect_ms": "  elect: new leader",
+    "first_commit_ms": "  first commit",
+    "client_ms": "  first ack at the client",
     "leaderless_ms": "without a leader",
-    "return_ms": "gap when the node came back",
-    "calm_ms": "gap without a strike",
+    "return_ms": "longest gap while catching up",
+    "calm_ms": "longest gap before the strike",
 }
 """The figures of a strike, as people read them."""
 BOUNDED: Final = ("unavailable_ms", "next_ack_ms")

@@ -18,7 +18,7 @@ CHECKPOINTS: Final = (
     Mutant(
         "checkpoint-one-entry-ahead",
         "#10",
-        "a checkpoint is labelled with the entry after the last one that it holds",
+        "a checkpoint is labelled with the index after the last entry that it contains",
         "A",
         (
             Edit(
@@ -39,7 +39,7 @@ CHECKPOINTS: Final = (
     Mutant(
         "checkpoint-without-producers",
         "#24",
-        "a node that starts from a checkpoint has the keys, and not the producer sessions",
+        "a node that starts from a checkpoint has the keys but not the producer sessions",
         "A",
         (
             Edit(
@@ -55,7 +55,7 @@ CHECKPOINTS: Final = (
     Mutant(
         "checkpoint-without-log-time",
         "#16",
-        "the log time that a checkpoint holds is the index of its entry",
+        "a checkpoint restores the index of its last entry as the log time",
         "A",
         (
             Edit(
@@ -66,9 +66,9 @@ CHECKPOINTS: Final = (
         ),
     ),
     Mutant(
-        "checkpoint-before-the-snapshot",
+        "checkpoint-older-than-the-log",
         "#10",
-        "a start begins with its checkpoint though the log begins after it",
+        "a node starts from its checkpoint although its log begins after that checkpoint",
         "A",
         (
             Edit(
@@ -79,9 +79,9 @@ CHECKPOINTS: Final = (
         ),
     ),
     Mutant(
-        "committed-as-far-as-the-hint",
+        "stored-commit-index-overrides-checkpoint",
         "#10",
-        "a start takes for committed what the disk was told, though the checkpoint has applied more",
+        "at startup a node uses the stored commit index, although the checkpoint is ahead of it",
         "A",
         (
             Edit(
@@ -94,7 +94,8 @@ CHECKPOINTS: Final = (
     Mutant(
         "checkpoint-with-the-keys-of-a-later-state",
         "#10",
-        "the youngest keys of a checkpoint are looked at when it is written, not when it is begun",
+        "the most recent keys in a checkpoint are read when the checkpoint is written, not when it is"
+        " started",
         "T",
         (
             Edit(
@@ -114,9 +115,9 @@ CHECKPOINTS: Final = (
         "tests/upkeep/test_recovery.py::test_a_checkpoint_in_pieces_is_the_state_at_its_beginning",
     ),
     Mutant(
-        "kept-keys-unchecked",
+        "checkpoint-keys-unverified",
         "promise 2",
-        "the keys of a checkpoint are believed as they are on disk",
+        "the keys in a checkpoint are used without being verified",
         "T",
         (
             Edit(
@@ -128,9 +129,10 @@ CHECKPOINTS: Final = (
         "tests/upkeep/test_recovery.py::test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else",
     ),
     Mutant(
-        "lost-end-replayed",
+        "lost-tail-replayed",
         "#7",
-        "a log that ends before what was applied is taken for all there ever was",
+        "if the log ends before the index of the checkpoint, a node ignores the checkpoint and accepts"
+        " the log as complete",
         "T",
         (
             Edit(
@@ -144,7 +146,8 @@ CHECKPOINTS: Final = (
     Mutant(
         "snapshot-adopted-when-read",
         "#10",
-        "the machine becomes what a snapshot holds as soon as it is read, whatever the core makes of it",
+        "the state machine adopts a snapshot as soon as it is read, even if the Raft core rejects the"
+        " snapshot",
         "T",
         (
             Edit(
@@ -162,7 +165,7 @@ CHECKPOINTS: Final = (
     Mutant(
         "scrub-reads-nothing",
         "promise 1",
-        "what a start did not read is not read after it, either",
+        "the background scrub does not read the parts of the log that startup skipped",
         "T",
         (Edit(SCRUB, "while next_index <= self._last_index:", "while next_index < 0:"),),
         "tests/upkeep/test_recovery.py::test_the_scrub_finds_damage_in_the_log_and_in_the_snapshot",

@@ -13,7 +13,7 @@ DEDUPLICATION: Final = (
     Mutant(
         "truncated-keys-stay",
         "#15",
-        "keys of entries that were cut away stay known, so a valid retry is answered as a duplicate",
+        "keys of truncated entries stay known, so a valid retry is answered as a duplicate",
         "A",
         (
             Edit(
@@ -37,7 +37,7 @@ DEDUPLICATION: Final = (
     Mutant(
         "tail-not-known-to-a-new-leader",
         "#24",
-        "a new leader does not know the keys of its uncommitted tail: a retry is stored twice",
+        "a new leader does not know the keys of its uncommitted tail, so a retry is stored twice",
         "A",
         (
             Edit(
@@ -50,7 +50,7 @@ DEDUPLICATION: Final = (
     Mutant(
         "duplicate-acked-before-its-original",
         "#22",
-        "a duplicate of an event that is not committed yet is acked at once",
+        "a duplicate of an uncommitted event is acked immediately",
         "A",
         (
             Edit(
@@ -61,9 +61,9 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "known-part-appended-again",
-        "decision 4",
-        "a batch of which a part is known is appended whole",
+        "stored-part-appended-again",
+        "decision 14",
+        "a batch that is partly stored already is appended whole",
         "A",
         (
             Edit(
@@ -74,16 +74,16 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "twice-within-a-batch",
-        "decision 4",
-        "a batch that holds an event twice is appended as it is",
+        "duplicate-within-a-batch",
+        "decision 13",
+        "a batch that contains an event twice is appended unchanged",
         "A",
         (Edit(ADMISSION, "or sent_before or has_repeats(hashes):", "or sent_before:"),),
     ),
     Mutant(
-        "young-keys-not-looked-at",
-        "decision 4",
-        "only the sealed chunks of the key table are searched, not the youngest keys",
+        "recent-keys-not-searched",
+        "decision 15",
+        "only the full (sealed) chunks of the key table are searched, but not the most recent keys",
         "A",
         (
             Edit(
@@ -94,9 +94,9 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "keys-expire-a-lifetime-early",
+        "keys-expire-one-ttl-early",
         "#16",
-        "a key is forgotten when its generation closes, not a time-to-live later",
+        "a key is forgotten when its generation closes instead of one time-to-live later",
         "A",
         (
             Edit(
@@ -107,9 +107,9 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "generation-reopened-after-a-snapshot",
+        "snapshot-changes-key-expiry",
         "#16",
-        "a node that came back by a snapshot forgets keys at another time than the others",
+        "a node that was restored from a snapshot forgets keys at a different time from the other nodes",
         "A",
         (
             Edit(
@@ -122,7 +122,8 @@ DEDUPLICATION: Final = (
     Mutant(
         "leader-expires-by-its-own-clock",
         "#17",
-        "a leader forgets keys by its own running time when a batch comes, the others by the log's",
+        "when a batch arrives, the leader expires keys by its own clock, while the other nodes expire"
+        " them by log time",
         "A",
         (
             Edit(
@@ -136,23 +137,25 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "session-forgets-its-tail",
+        "session-ignores-the-tail",
         "#24",
-        "a producer session is continued from what is applied, not from the leader's log",
+        "a producer session is continued from the applied state, without the uncommitted entries in the"
+        " leader's log",
         "A",
         (Edit(ADMISSION, "if place is not None and tail:", "if place == (0, 0) and tail:"),),
     ),
     Mutant(
-        "gap-in-a-session-taken",
+        "session-gap-accepted",
         "#24",
-        "a batch that comes before the one it follows is taken",
+        "a batch is accepted although the preceding batch of its session has not arrived",
         "A",
         (Edit(ADMISSION, "if stamp.sequence > expected:", "if stamp.sequence > 2**60:"),),
     ),
     Mutant(
-        "session-keys-trusted-to-the-sequence",
+        "session-keys-not-searched",
         "#24",
-        "events with a new sequence number are not looked up by key: two producers store one event twice",
+        "events with a new sequence number are not looked up by key, so two producers can store the same"
+        " event twice",
         "A",
         (
             Edit(
@@ -163,9 +166,10 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "offsets-remembered-for-a-part",
-        "decision 5",
-        "a session's memory of offsets counts numbers of events that were known by key before",
+        "offsets-remembered-for-a-partial-batch",
+        "promise 2",
+        "a session also remembers the offsets of a batch from which known events were removed, so"
+        " sequence numbers lead to wrong offsets",
         "A",
         (
             Edit(
@@ -181,23 +185,25 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "sequence-counts-what-was-stored",
-        "decision 5",
-        "a session advances by the events stored, not by the numbers covered",
+        "sequence-counts-stored-events",
+        "promise 2",
+        "a session advances by the number of events stored instead of the number of sequence numbers in"
+        " the batch",
         "A",
         (Edit(PRODUCERS, "session.next_sequence += stamp.covered", "session.next_sequence += count"),),
     ),
     Mutant(
-        "older-epoch-taken",
+        "older-epoch-accepted",
         "KIP-98",
-        "the epoch of a batch is not compared: whoever held a session before still writes to it",
+        "the epoch of a batch is not checked, so an earlier holder of a session can still write to it",
         "A",
         (Edit(ADMISSION, "if stamp.epoch < epoch:", "if stamp.epoch < 0:"),),
     ),
     Mutant(
-        "session-goes-on-under-the-same-epoch",
+        "reopened-session-keeps-its-epoch",
         "KIP-360",
-        "a session that is opened again keeps its epoch: late copies of what was given up are not shut out",
+        "a session that is opened again keeps its epoch, so late copies of abandoned batches are not"
+        " fenced off",
         "A",
         (
             Edit(
@@ -208,9 +214,10 @@ DEDUPLICATION: Final = (
         ),
     ),
     Mutant(
-        "name-opened-without-the-tail",
+        "named-session-ignores-the-tail",
         "KIP-360",
-        "whoever opens a name is told the last number that is applied, not the last one in the leader's log",
+        "a producer that opens a named session is told the last sequence number applied, not the last one"
+        " in the leader's log",
         "A",
         (
             Edit(

@@ -11,9 +11,9 @@ STORED: Final = "esnode.storage.storedlog"
 
 DISKS: Final = (
     Mutant(
-        "torn-frame-believed",
-        "decision 10",
-        "the unfinished end of the journal is read without a look at its checksum",
+        "torn-frame-accepted",
+        "decision 28",
+        "a torn frame at the end of the journal is accepted without checking its checksum",
         "A",
         (
             Edit(
@@ -24,10 +24,10 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "lost-end-believed",
+        "lost-tail-accepted",
         "#19",
-        "a log that ends before the mark of what was durable is taken"
-        " as it is, whatever else says that there was more",
+        "a log that ends before the durable mark is accepted, although other records show that entries"
+        " are missing",
         "A",
         (
             Edit(STORED, "if outline.number < self._home.mark:", "if outline.number < 0:"),
@@ -35,16 +35,18 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "set-back-believed",
+        "rolled-back-log-accepted",
         "decision 24",
-        "a log that was set back in place is taken as it is, whatever says that there was more",
+        "a log that was rolled back in place is accepted, although other records show that entries are"
+        " missing",
         "A",
         (Edit(STORED, "if outline.number < self._home.witnessed and", "if outline.number < 0 and"),),
     ),
     Mutant(
         "record-checksum-ignored",
         "#19",
-        "a record's checksum is not compared: a flipped bit is served, and sent to others",
+        "the checksum of a record is not checked, so a record with a flipped bit is served to clients and"
+        " sent to other nodes",
         "A",
         (
             Edit(
@@ -57,7 +59,7 @@ DISKS: Final = (
     Mutant(
         "failed-fsync-retried",
         "#21",
-        "a failed fsync is tried again, and its success believed",
+        "a failed fsync is retried, and the success of the retry is trusted",
         "A",
         (
             Edit(
@@ -92,8 +94,8 @@ DISKS: Final = (
     ),
     Mutant(
         "mark-before-fsync",
-        "decision 10",
-        "the mark of what is durable moves before the fsync: a crash between looks like damage",
+        "decision 28",
+        "the durable mark is moved before the fsync, so a crash in between looks like damage",
         "A",
         (
             Edit(
@@ -115,9 +117,9 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "cut-stays-on-disk",
+        "truncation-not-on-disk",
         "Raft 5.3",
-        "a conflicting tail is cut in memory, and not on disk",
+        "a conflicting tail is truncated in memory but not on disk",
         "A",
         (
             Edit(
@@ -128,9 +130,9 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "terms-of-the-cut-stay",
+        "terms-of-truncated-entries-kept",
         "Raft 5.3",
-        "the table of terms on disk keeps the runs of entries that were cut away",
+        "the table of terms on disk keeps the terms of truncated entries",
         "A",
         (
             Edit(
@@ -141,9 +143,9 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "cut-takes-one-entry-too-many",
+        "compaction-removes-one-entry-too-many",
         "#12",
-        "cutting the prefix drops the first entry after the snapshot, too",
+        "compaction also removes the first entry after the snapshot",
         "A",
         (
             Edit(
@@ -154,9 +156,9 @@ DISKS: Final = (
         ),
     ),
     Mutant(
-        "late-cut-after-a-snapshot",
+        "late-compaction-after-a-snapshot",
         "#12",
-        "retention cuts a log that a leader's snapshot has replaced meanwhile",
+        "retention compacts a log that a snapshot from the leader has replaced in the meantime",
         "T",
         (Edit(STORED, "if snapshot.index > self._outline.prefix.index:", "if snapshot.index:"),),
         "tests/storage/test_contract_snapshots.py::test_a_prefix_that_is_gone_already_is_not_cut_again",
@@ -164,7 +166,7 @@ DISKS: Final = (
     Mutant(
         "old-snapshot-dropped-first",
         "#8",
-        "the snapshot in use is removed before the record that names the new one is durable",
+        "the current snapshot is removed before the record that names the new snapshot is durable",
         "A",
         (
             Edit(
@@ -180,7 +182,7 @@ DISKS: Final = (
     Mutant(
         "commit-without-fsync",
         "#18",
-        "the engine says that a write is durable when it is in the cache",
+        "the storage engine reports a write as durable when it is only in the cache",
         "A",
         (
             Edit(

@@ -15,22 +15,23 @@ ELECTIONS: Final = (
     Mutant(
         "leads-with-a-slow-disk",
         "decision 6",
-        "a leader whose own disk is behind the commit stays, and acks as fast as that disk",
+        "a leader whose own disk lags behind the commit index keeps leading, and acks only as fast as"
+        " that disk",
         "A",
         (Edit(CORE, "elif self.disk.is_slow and", "elif self.disk.lag_ms < 0 and"),),
     ),
     Mutant(
-        "hands-over-to-whoever-is-there",
+        "hands-over-to-a-slow-disk",
         "decision 6",
-        "a leader with a slow disk hands over to a follower whose disk was slow a moment ago",
+        "a leader with a slow disk transfers leadership to a follower whose disk was slow a moment ago",
         "T",
         (Edit(LEADERSHIP, "and not progress.disk.was_slow", "and True"),),
         "tests/raft/test_disklag.py::test_nobody_is_handed_the_leadership_whose_disk_was_slow_lately",
     ),
     Mutant(
-        "slow-disk-stands-first",
+        "slow-disk-campaigns-first",
         "decision 6",
-        "a node whose disk was slow stands for election as soon as any other",
+        "a node whose disk was slow starts an election as early as any other node",
         "T",
         (
             Edit(
@@ -42,9 +43,9 @@ ELECTIONS: Final = (
         "tests/raft/test_disklag.py::test_the_survivor_with_the_slow_disk_lets_the_other_one_stand",
     ),
     Mutant(
-        "a-sign-of-life-confirms-a-round",
+        "partial-message-confirms-a-read-round",
         "decision 51",
-        "a follower that receives part of a large message confirms a round of reads that it has not heard of",
+        "part of a large message makes a follower confirm a ReadIndex round that it has not received",
         "T",
         (
             Edit(
@@ -62,9 +63,10 @@ ELECTIONS: Final = (
         "tests/raft/test_thesis.py::test_thesis_6_2_part_of_a_large_message_is_a_sign_of_life_of_the_leader",
     ),
     Mutant(
-        "anybodys-bytes-are-the-leaders",
+        "any-peers-bytes-count-as-the-leaders",
         "decision 51",
-        "part of a large message of any peer counts as a sign of the leader's life",
+        "part of a large message from any peer counts as a message from the leader and resets the"
+        " election timer",
         "T",
         (Edit(CORE, "if sender == self.leader:", "if self.leader is not None:"),),
         "tests/raft/test_thesis.py::test_thesis_6_2_part_of_what_another_sends_is_no_sign_of_the_leaders_life",
@@ -72,7 +74,7 @@ ELECTIONS: Final = (
     Mutant(
         "vote-before-fsync",
         "#1",
-        "a vote leaves before it is on disk: two votes in one term after a crash",
+        "a vote is sent before it is on disk, so a node can vote twice in one term after a crash",
         "A",
         (
             Edit(
@@ -85,14 +87,14 @@ ELECTIONS: Final = (
     Mutant(
         "vote-forgotten-on-disk",
         "#1",
-        "the stored record has the term, and nobody as the vote",
+        "the stored record has the term but no vote",
         "A",
         (Edit(OUTLINE, "hard_state.vote or 0,", "0,"),),
     ),
     Mutant(
-        "vote-of-a-known-term-not-written",
+        "vote-without-a-new-term-not-written",
         "#1",
-        "the hard state is written when the term changes, not when only the vote does",
+        "term and vote are written when the term changes, but not when only the vote changes",
         "A",
         (
             Edit(
@@ -105,7 +107,7 @@ ELECTIONS: Final = (
     Mutant(
         "term-and-vote-in-two-writes",
         "#1",
-        "a new term is written first, without its vote; the vote comes with the next write",
+        "a new term is written first, without its vote; the vote is part of the next write",
         "A",
         (
             Edit(
@@ -126,7 +128,8 @@ ELECTIONS: Final = (
     Mutant(
         "hard-state-waits-for-entries",
         "#20",
-        "term and vote go to disk with the next entries: after a power cut, two leaders of one term",
+        "term and vote are written only together with the next entries: after a power cut, one term can"
+        " have two leaders",
         "A",
         (
             Edit(
@@ -139,7 +142,7 @@ ELECTIONS: Final = (
     Mutant(
         "step-down-clears-the-vote",
         "#2",
-        "stepping down within a term makes the vote free again",
+        "stepping down within a term clears the vote, so the node can vote again in that term",
         "A",
         (
             Edit(
@@ -158,7 +161,7 @@ ELECTIONS: Final = (
     Mutant(
         "vote-of-an-older-term-counted",
         "#3",
-        "a vote that was given in an earlier term counts in this one",
+        "a vote from an earlier term is counted in the current term",
         "T",
         (
             Edit(
@@ -181,7 +184,7 @@ ELECTIONS: Final = (
     Mutant(
         "pre-vote-counted-as-a-vote",
         "thesis 9.6",
-        "a late answer to the pre-vote counts as a vote in the election that follows",
+        "a late reply to the pre-vote counts as a vote in the election that follows",
         "A",
         (
             Edit(
@@ -201,7 +204,7 @@ ELECTIONS: Final = (
     Mutant(
         "own-vote-before-fsync",
         "#1",
-        "a candidate counts its own vote at once, and asks for others before its own is on disk",
+        "a candidate counts its own vote, and asks for other votes, before its own vote is on disk",
         "A",
         (
             Edit(CORE, "outbox = self._now if pre else self._after", "outbox = self._now"),
@@ -221,7 +224,7 @@ ELECTIONS: Final = (
     Mutant(
         "two-votes-in-a-term",
         "Raft 5.2",
-        "a node that has voted in this term votes again for whoever asks",
+        "a node that has voted in a term also votes for other candidates in that term",
         "A",
         (
             Edit(
@@ -235,7 +238,7 @@ ELECTIONS: Final = (
     Mutant(
         "long-old-log-wins",
         "#14",
-        "logs are compared by length first, by last term second",
+        "logs are compared by length first and by last term second",
         "A",
         (
             Edit(
@@ -248,7 +251,7 @@ ELECTIONS: Final = (
     Mutant(
         "vote-for-a-shorter-log",
         "Raft 5.4.1",
-        "a vote is given without a look at the candidate's log",
+        "a vote is given without checking the candidate's log",
         "A",
         (
             Edit(
@@ -261,14 +264,14 @@ ELECTIONS: Final = (
     Mutant(
         "one-vote-short",
         "Raft 5.2",
-        "an election is won with one vote less than a majority",
+        "an election is won with one vote fewer than a majority",
         "A",
         (Edit(QUORUM, "if granted >= majority(len(voters)):", "if granted >= max(1, len(voters) // 2):"),),
     ),
     Mutant(
         "term-of-a-reply-ignored",
         "Raft 5.1",
-        "a leader that hears of a newer term in an answer goes on leading",
+        "a leader that receives a reply with a newer term keeps leading",
         "A",
         (
             Edit(
@@ -281,7 +284,7 @@ ELECTIONS: Final = (
     Mutant(
         "leads-without-a-quorum",
         "#13",
-        "no check-quorum: a leader that nobody answers goes on leading",
+        "check-quorum is missing: a leader that nobody answers keeps leading",
         "A",
         (
             Edit(

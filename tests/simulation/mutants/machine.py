@@ -13,7 +13,7 @@ MACHINE: Final = (
     Mutant(
         "snapshot-without-producers",
         "#24",
-        "a node that came back by a snapshot has the keys, and not the producer sessions",
+        "a node that was restored from a snapshot has the keys but not the producer sessions",
         "A",
         (
             Edit(
@@ -26,7 +26,7 @@ MACHINE: Final = (
     Mutant(
         "snapshot-one-entry-behind-its-data",
         "#10",
-        "a snapshot is labelled with the entry before the last one that it holds",
+        "a snapshot is labelled with the index before the last entry that it contains",
         "A",
         (
             Edit(
@@ -48,7 +48,7 @@ MACHINE: Final = (
     Mutant(
         "restart-commits-its-tail",
         "#10",
-        "a node that starts takes all that is on its disk for committed",
+        "a starting node treats everything on its disk as committed",
         "A",
         (
             Edit(
@@ -59,9 +59,9 @@ MACHINE: Final = (
         ),
     ),
     Mutant(
-        "open-chunk-missing-in-the-snapshot",
+        "recent-keys-missing-in-a-snapshot",
         "#10",
-        "a snapshot's youngest keys are zeroes",
+        "the most recent keys in a snapshot are zeros",
         "A",
         (
             Edit(
@@ -72,9 +72,9 @@ MACHINE: Final = (
         ),
     ),
     Mutant(
-        "session-reopened-by-a-snapshot",
+        "snapshot-resets-session-sequence",
         "#24",
-        "a session that came by a snapshot begins again with sequence number 0",
+        "a session that was restored from a snapshot starts again with sequence number 0",
         "A",
         (
             Edit(
@@ -89,9 +89,9 @@ MACHINE: Final = (
         ),
     ),
     Mutant(
-        "name-forgets-its-number-in-a-snapshot",
+        "snapshot-resets-named-session-sequence",
         "KIP-98",
-        "a session with a name that came by a snapshot begins again with sequence number 0",
+        "a named session that was restored from a snapshot starts again with sequence number 0",
         "A",
         (
             Edit(
@@ -102,9 +102,9 @@ MACHINE: Final = (
         ),
     ),
     Mutant(
-        "names-missing-in-a-snapshot",
+        "snapshot-without-names",
         "KIP-98",
-        "a node that came back by a snapshot has the sessions, and not their names",
+        "a node that was restored from a snapshot has the sessions but not their names",
         "A",
         (
             Edit(

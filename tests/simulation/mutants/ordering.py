@@ -13,33 +13,35 @@ APPEND_ORDER: Final = "esnode.raft.appendorder"
 
 ORDERING: Final = (
     Mutant(
-        "core-forgets-the-refused-run",
+        "core-accepts-after-a-refusal",
         "promise 6",
-        "a leader that has refused a batch takes those that were sent behind it",
+        "after the leader has refused a batch, it accepts the batches that the client had sent after it",
         "B",
         (Edit(APPEND_ORDER, "self._run, self._term = run, 0", "self._run = run"),),
     ),
     Mutant(
-        "session-forgets-the-refused-run",
+        "session-accepts-after-a-refusal",
         "promise 6",
-        "a session that has no room for a batch takes a smaller one behind it",
+        "after a session has refused a batch for lack of room, it accepts a smaller batch that the client"
+        " had sent after it",
         "T",
         (Edit(SESSION, "if not taken:", "if not taken and batch.partition:"),),
         "tests/server/test_session.py"
         "::test_what_follows_a_batch_that_has_no_room_is_refused_and_the_next_run_is_taken",
     ),
     Mutant(
-        "run-outlives-its-leadership",
+        "run-continues-after-lost-leadership",
         "promise 6",
-        "a node that leads again goes on with a run of which it had taken a part that is gone",
+        "a node that leads again accepts the rest of a client's series of batches, although the batches"
+        " that it had accepted before are lost",
         "T",
         (Edit(APPEND_ORDER, "return term == self._term", "return self._term > 0"),),
         "tests/raft/test_requests.py::test_a_run_that_began_under_an_earlier_leadership_is_over",
     ),
     Mutant(
-        "goes-back-to-the-newest",
+        "resends-the-newest-first",
         "promise 6",
-        "a client that goes back begins with what it sent last",
+        "a client that resends its batches begins with the newest instead of the oldest",
         "B",
         (
             Edit(
@@ -50,9 +52,10 @@ ORDERING: Final = (
         ),
     ),
     Mutant(
-        "next-run-does-not-wait",
+        "resends-before-all-answers",
         "promise 6",
-        "what a client begins anew leaves out what is under way and may yet be refused",
+        "a client starts a new series of batches without waiting for the answers to batches in flight,"
+        " which may still be refused",
         "B",
         (
             Edit(
@@ -64,9 +67,9 @@ ORDERING: Final = (
         ),
     ),
     Mutant(
-        "batch-passes-single-events",
+        "batch-overtakes-single-events",
         "promise 6",
-        "a batch leaves before the single events that were appended before it",
+        "a batch is sent before single events that were queued before it",
         "B",
         (
             Edit(
@@ -77,9 +80,10 @@ ORDERING: Final = (
         ),
     ),
     Mutant(
-        "call-in-doubt-is-overtaken",
+        "later-call-overtakes-a-waiting-one",
         "promise 6",
-        "while a call waits for what was given up, later calls leave",
+        "later calls are sent while an earlier call still waits to learn what became of events that were"
+        " given up",
         "B",
         (
             Edit(

@@ -12,7 +12,7 @@ READ_BUGS: Final = (
     Mutant(
         "read-before-the-noop",
         "#5",
-        "a new leader answers reads before it has committed in its own term",
+        "a new leader answers reads before it has committed an entry of its own term",
         "A",
         (
             Edit(
@@ -25,14 +25,15 @@ READ_BUGS: Final = (
     Mutant(
         "read-rounds-share-a-number",
         "#6",
-        "every round of reads has the same number, so an old confirmation frees a new read",
+        "every ReadIndex round has the same number, so an old confirmation releases a new read",
         "A",
         (Edit(READS, "self.probe += 1", "self.probe = 1"),),
     ),
     Mutant(
-        "read-joins-a-round-under-way",
+        "read-joins-a-started-round",
         "#6",
-        "a read that comes while a round is under way is freed by it, though it began later",
+        "a read that arrives during a ReadIndex round is released by that round, although the round"
+        " started before the read",
         "T",
         (
             Edit(
@@ -52,7 +53,7 @@ READ_BUGS: Final = (
     Mutant(
         "read-without-a-round",
         "#23",
-        "a leader answers reads at once, because it believes that it leads",
+        "a leader answers reads without a ReadIndex round, that is, without confirming that it still leads",
         "A",
         (
             Edit(
@@ -63,9 +64,10 @@ READ_BUGS: Final = (
         ),
     ),
     Mutant(
-        "read-index-of-the-applied",
+        "read-at-the-applied-index",
         "thesis 6.4",
-        "a read is served from what is applied when it comes, not from what was committed",
+        "a read is served from the state applied so far, without waiting for everything that was"
+        " committed when it arrived",
         "A",
         (
             Edit(

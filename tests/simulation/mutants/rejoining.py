@@ -12,10 +12,10 @@ STORED: Final = "esnode.storage.storedlog"
 
 REJOINING: Final = (
     Mutant(
-        "copy-believed",
+        "old-copy-accepted",
         "#26",
-        "a disk restored from an older copy is opened as if it were t"
-        "he one that the node had, whatever says that there was more",
+        "a disk restored from an older copy is opened normally, although other records show that entries"
+        " are missing",
         "A",
         (
             Edit(MEMORY, "if self._is_copy and not self.rejoining:", "if self._is_copy and self.rejoining:"),
@@ -25,14 +25,14 @@ REJOINING: Final = (
     Mutant(
         "rejoining-node-votes",
         "#26",
-        "a node that has lost its disk votes like any other",
+        "a node that has lost its disk votes like any other node",
         "A",
         (Edit(CORE, "may_vote = may_vote and self._is_sound", "may_vote = bool(may_vote)"),),
     ),
     Mutant(
         "rejoined-after-one-answer",
         "#26",
-        "a node that rejoins goes on when the first of the others has answered",
+        "a rejoining node proceeds after the first answer from another node",
         "T",
         (Edit(REJOIN, "if self.unanswered:", "if not self._answered:"),),
         "tests/raft/test_rejoin.py::test_all_must_forget_and_a_majority_of_sound_voters_says_where_they_are",
@@ -40,7 +40,8 @@ REJOINING: Final = (
     Mutant(
         "rejoined-without-the-log",
         "#26",
-        "a node that rejoins votes again before it has the entries that its earlier life had acked",
+        "a rejoining node votes again before it has recovered the entries that it acknowledged before it"
+        " lost its disk",
         "A",
         (
             Edit(
@@ -51,9 +52,9 @@ REJOINING: Final = (
         ),
     ),
     Mutant(
-        "match-of-an-earlier-life-kept",
+        "match-kept-after-disk-loss",
         "#19",
-        "a leader goes on counting what a follower had before it lost its disk",
+        "a leader keeps the match index that a follower had before it lost its disk",
         "T",
         (
             Edit(
@@ -65,17 +66,18 @@ REJOINING: Final = (
         "tests/raft/test_rejoin_stories.py::test_a_match_of_an_earlier_life_is_not_counted",
     ),
     Mutant(
-        "vote-of-an-earlier-life-kept",
+        "vote-kept-after-disk-loss",
         "#26",
-        "a candidate counts the vote of a node that has lost its disk since",
+        "a candidate still counts the vote of a node that has since lost its disk",
         "T",
         (Edit("esnode.raft.elections", "self._votes.pop(voter, None)", "self._votes.get(voter)"),),
         "tests/raft/test_rejoin_asked.py::test_a_candidate_takes_the_vote_of_a_lost_disk_off_its_tally",
     ),
     Mutant(
-        "rejoining-node-heeds-any-leader",
+        "rejoining-node-obeys-any-leader",
         "#26",
-        "a node that rejoins confirms entries to a leader that its earlier life had helped to replace",
+        "a rejoining node acknowledges entries from a leader that it had voted to replace before it lost"
+        " its disk",
         "T",
         (
             Edit(
@@ -89,7 +91,7 @@ REJOINING: Final = (
     Mutant(
         "rejoined-node-votes-twice",
         "#26",
-        "a node that has rejoined votes in a term in which its earlier life may have voted",
+        "a node that has rejoined votes in a term in which it may already have voted before it lost its disk",
         "T",
         (
             Edit(
@@ -101,9 +103,9 @@ REJOINING: Final = (
         "tests/raft/test_rejoin.py::test_the_end_of_the_log_must_be_reached_durably",
     ),
     Mutant(
-        "answers-of-the-unsound-count",
+        "rejoining-nodes-answer-each-other",
         "#19",
-        "two nodes that have both lost their disks take each other's word",
+        "two nodes that have both lost their disks rely on each other's answers",
         "T",
         (Edit(REJOIN, "if reply.sound:", "if reply.sound or reply.nonce:"),),
         "tests/raft/test_rejoin.py::test_all_must_forget_and_a_majority_of_sound_voters_says_where_they_are",
@@ -111,7 +113,8 @@ REJOINING: Final = (
     Mutant(
         "rejoined-in-one-round",
         "#26",
-        "the answers of those who have just forgotten are also taken for where the log ends",
+        "the answers in the first round, in which the other nodes discard the old match index and votes,"
+        " are also used to find the end of the log",
         "T",
         (Edit(REJOIN, "self._forgotten = False", "self._forgotten = True"),),
         "tests/raft/test_rejoin.py::test_the_second_question_is_asked_as_soon_as_all_have_forgotten",
@@ -119,7 +122,8 @@ REJOINING: Final = (
     Mutant(
         "marker-removed-before-fsync",
         "#26",
-        "the marker of a disk that is not believed goes before the write that makes up for it is durable",
+        "the marker that a disk cannot be trusted is removed before the write that completes the log"
+        " again is durable",
         "T",
         (
             Edit(
@@ -134,9 +138,10 @@ REJOINING: Final = (
         "tests/storage/test_rejoin.py::test_the_two_halves_of_a_write_take_the_marker_with_the_second",
     ),
     Mutant(
-        "rejoined-too-soon-by-its-own-count",
+        "rejoining-node-trusts-heartbeat-commit",
         "#26",
-        "a node that rejoins goes by a heartbeat's commit index, which counts what it has lost",
+        "a rejoining node trusts the commit index of a heartbeat, which still counts entries that this"
+        " node has lost",
         "T",
         (
             Edit(

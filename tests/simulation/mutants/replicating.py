@@ -16,7 +16,7 @@ REPLICATING: Final = (
     Mutant(
         "old-term-committed-by-count",
         "#4",
-        "an entry of an earlier term is committed because a majority holds it (Raft figure 8)",
+        "an entry of an earlier term is committed because a majority has it (Raft figure 8)",
         "T",
         (
             Edit(
@@ -30,7 +30,7 @@ REPLICATING: Final = (
     Mutant(
         "own-entry-counted-before-fsync",
         "#7",
-        "the leader counts its own copy of an entry before its disk has it",
+        "the leader counts its own copy of an entry before the entry is on its disk",
         "A",
         (
             Edit(
@@ -43,7 +43,7 @@ REPLICATING: Final = (
     Mutant(
         "append-acked-before-fsync",
         "#18",
-        "a follower confirms entries before its disk has them",
+        "a follower acknowledges entries before they are on its disk",
         "A",
         (
             Edit(
@@ -54,9 +54,9 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "any-completion-counts",
+        "one-completion-counts-for-later-writes",
         "#9",
-        "the end of an earlier write makes durable whatever was handed to the disk since",
+        "when one write completes, all writes submitted after it are treated as durable too",
         "A",
         (
             Edit(
@@ -69,7 +69,7 @@ REPLICATING: Final = (
     Mutant(
         "match-of-an-older-term-counted",
         "Raft 5.3",
-        "a confirmation from an earlier leadership of the same node counts in this one",
+        "an acknowledgement from an earlier term in which this node led is counted in its current term",
         "T",
         (
             Edit(
@@ -87,7 +87,7 @@ REPLICATING: Final = (
     Mutant(
         "commit-one-short-of-a-majority",
         "Raft 5.3",
-        "an entry counts as committed with one copy less than a majority",
+        "an entry is committed with one copy fewer than a majority",
         "A",
         (
             Edit(
@@ -100,7 +100,7 @@ REPLICATING: Final = (
     Mutant(
         "heartbeat-commits-past-the-match",
         "Raft 5.3",
-        "a heartbeat carries the leader's commit index, also to a follower whose log differs",
+        "a heartbeat carries the leader's commit index even to a follower whose log does not match that far",
         "A",
         (
             Edit(
@@ -111,9 +111,9 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "conflict-not-cut",
+        "conflict-not-truncated",
         "Raft 5.3",
-        "an entry at a known index is passed over without a look at its term",
+        "a follower skips an entry at an index that it already has, without comparing the terms",
         "A",
         (
             Edit(
@@ -124,9 +124,10 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "late-append-cuts-the-tail",
+        "late-append-truncates-the-tail",
         "Raft figure 2, AppendEntries 3",
-        "every append replaces all that follows its place, so a late one undoes newer ones",
+        "every append truncates the log after its position, so a delayed append removes entries of later"
+        " ones",
         "A",
         (
             Edit(
@@ -151,7 +152,7 @@ REPLICATING: Final = (
     Mutant(
         "previous-entry-not-compared",
         "Raft figure 2, AppendEntries 2",
-        "a follower takes entries when it has one at the place before them, of whatever term",
+        "a follower accepts entries if it has any entry at the preceding index, whatever its term",
         "A",
         (
             Edit(
@@ -162,9 +163,9 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "hint-taken-for-a-match",
+        "probe-index-used-as-match",
         "Raft 5.3",
-        "the place where a leader looks for the match counts as the match",
+        "the index at which the leader probes a follower's log is used as that follower's match index",
         "A",
         (
             Edit(
@@ -175,16 +176,16 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "hopeful-leader",
+        "new-leader-assumes-full-match",
         "Raft figure 2",
-        "a new leader begins with the belief that everybody has all of its log",
+        "a new leader assumes that every follower has its whole log",
         "A",
         (Edit(PROGRESS, "self.match_index = 0\n", "self.match_index = next_index - 1\n"),),
     ),
     Mutant(
-        "sent-is-confirmed",
+        "sent-counts-as-acknowledged",
         "Raft 5.3",
-        "entries count as held by a follower once they have been sent",
+        "entries count as stored by a follower once they have been sent",
         "A",
         (
             Edit(
@@ -199,8 +200,9 @@ REPLICATING: Final = (
     ),
     Mutant(
         "rejection-is-always-stale",
-        "etcd raft, progress",
-        "a leader that streams ignores a rejection: a follower with a lost or different tail is never helped",
+        "etcd raft",
+        "a leader that is streaming to a follower ignores its rejections, so a follower with a lost or"
+        " different tail never catches up",
         "A",
         (
             Edit(
@@ -213,14 +215,14 @@ REPLICATING: Final = (
     Mutant(
         "applied-before-commit",
         "Raft 5.3",
-        "entries are applied, and acked, once the leader's own disk has them",
+        "a leader applies and acks entries as soon as they are on its own disk",
         "A",
         (Edit(LOG, "end = min(self.committed, self.durable)", "end = self.committed = self.durable"),),
     ),
     Mutant(
-        "commit-hint-too-high",
+        "stored-commit-index-too-high",
         "#10",
-        "the stored commit index is the log's end: a restart applies what was never committed",
+        "the end of the log is stored as the commit index, so a restart applies uncommitted entries",
         "A",
         (
             Edit(
@@ -233,7 +235,7 @@ REPLICATING: Final = (
     Mutant(
         "snapshot-keeps-a-conflicting-tail",
         "#11",
-        "a follower that has any entry at the snapshot's index keeps its log, whatever it holds",
+        "a follower that has any entry at the snapshot's index keeps its log, whatever that entry's term",
         "A",
         (
             Edit(
@@ -246,7 +248,8 @@ REPLICATING: Final = (
     Mutant(
         "snapshot-sent-is-installed",
         "#12",
-        "a snapshot that has left counts as installed; when it is lost, nothing is ever sent again",
+        "a snapshot counts as installed once it has been sent; if it is lost, the follower is never sent"
+        " anything again",
         "T",
         (
             Edit(
@@ -260,7 +263,7 @@ REPLICATING: Final = (
     Mutant(
         "snapshot-confirmed-before-fsync",
         "#12",
-        "a follower confirms a snapshot before its disk has it",
+        "a follower acknowledges a snapshot before it is on disk",
         "A",
         (
             Edit(
@@ -277,9 +280,10 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "committed-answered-unseen",
-        "a directory fed by another history",
-        "a follower confirms all that it has committed, whatever its leader has there",
+        "commit-index-acked-uncompared",
+        "decision 50",
+        "a follower acknowledges everything up to its commit index without comparing it with the leader's"
+        " log",
         "T",
         (
             Edit(
@@ -295,9 +299,10 @@ REPLICATING: Final = (
         "tests/raft/test_histories.py::test_another_term_below_what_is_committed_ends_the_follower",
     ),
     Mutant(
-        "newer-commit-taken-for-another-history",
+        "newer-commit-reported-as-another-history",
         "Raft 5.4.2",
-        "a new leader that has committed nothing yet takes a follower that knows of more commits for a liar",
+        "a new leader that has committed nothing yet treats a follower with a higher commit index as"
+        " having another history",
         "A",
         (
             Edit(
@@ -308,9 +313,10 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "uncommitted-taken-for-another-history",
+        "uncommitted-tail-reported-as-another-history",
         "Raft 5.3",
-        "a follower holds its uncommitted tail, too, against what its leader has applied",
+        "a follower also compares its uncommitted tail with the entry that the leader has applied last,"
+        " and reports a difference as another history",
         "A",
         (
             Edit(
@@ -321,9 +327,10 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "gone-entries-end-in-silence",
-        "the window, and a prefix cut past it",
-        "a follower whose next entries were cut away while its window was full is sent nothing any more",
+        "compacted-entries-stall-a-follower",
+        "Raft 7",
+        "if the next entries for a follower are deleted while its in-flight window is full, it is never"
+        " sent anything again",
         "A",
         (
             Edit(
@@ -343,7 +350,7 @@ REPLICATING: Final = (
     Mutant(
         "snapshot-forgets-the-offset",
         "#12",
-        "a log that begins with a snapshot goes on with the offsets from before it",
+        "after a snapshot is installed, the log continues with the offset from before the snapshot",
         "A",
         (
             Edit(
@@ -354,9 +361,9 @@ REPLICATING: Final = (
         ),
     ),
     Mutant(
-        "compaction-drops-the-first-entry-after-it",
+        "compaction-one-entry-too-far",
         "#12",
-        "the log in memory believes that its prefix reaches one entry further than it was cut",
+        "the in-memory log assumes that the deleted prefix ends one entry later than it does",
         "A",
         (
             Edit(
@@ -369,7 +376,7 @@ REPLICATING: Final = (
     Mutant(
         "log-time-goes-back",
         "#17",
-        "a new leader stamps entries with its own time, not with what follows the log's",
+        "a new leader continues its own log time instead of the log time of the last entry",
         "A",
         (
             Edit(

@@ -22,7 +22,7 @@ def line_of(verdict: Verdict) -> str:
 def markdown(mutants: Sequence[Mutant], verdicts: Mapping[str, Verdict]) -> str:
     """The table, in the order of the catalogue."""
     lines = [
-        "| planted bug | from | what it does | tier | seeds | simulated minutes | caught by |",
+        "| planted bug | source | wrong behaviour | tier | seeds needed | simulated minutes | detected by |",
         "|---|---|---|---|---|---|---|",
     ]
     for mutant in mutants:

@@ -16,8 +16,8 @@ from tests.simulation.outcome import Outcome, Violation
 QUICK = (
     "vote-before-fsync",
     "own-entry-counted-before-fsync",
-    "sent-is-confirmed",
-    "known-part-appended-again",
+    "sent-counts-as-acknowledged",
+    "stored-part-appended-again",
     "acked-when-appended",
     "messages-overtake-an-older-write",
 )

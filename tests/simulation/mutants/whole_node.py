@@ -24,16 +24,18 @@ WHOLE_NODE: Final = (
         (Edit(WAITING, "elif decision.wait_index <= applied_index:", "elif decision.wait_index:"),),
     ),
     Mutant(
-        "step-down-forgets-who-waits",
+        "step-down-keeps-pending-requests",
         "promise 5",
-        "what waits when a leader steps down is acked when a stranger's entry is applied at its place",
+        "a request that is pending when its leader steps down is acked when another leader's entry is"
+        " applied at the same index",
         "A",
         (Edit(WAITING, "lost, self._due = self._due, []", "lost = self._due[:0]"),),
     ),
     Mutant(
-        "decision-of-another-term-waits",
+        "batch-of-a-past-term-stays-pending",
         "promise 5",
-        "a batch that was appended in the very round in which a newer leader was heard of waits on",
+        "a batch stays pending if it was appended in the same turn of the event loop in which the node"
+        " learned of a newer leader",
         "T",
         (Edit(WAITING, "elif decision.term != leading_term:", "elif decision.term == 0:"),),
         "tests/loop/test_waiting.py::test_a_decision_of_a_term_that_is_over_is_never_acked",
@@ -41,7 +43,7 @@ WHOLE_NODE: Final = (
     Mutant(
         "acked-one-entry-early",
         "promise 1",
-        "those who wait are answered when the entry before theirs is applied",
+        "waiting clients are answered when the entry before their own is applied",
         "A",
         (
             Edit(
@@ -52,9 +54,9 @@ WHOLE_NODE: Final = (
         ),
     ),
     Mutant(
-        "messages-do-not-wait-for-the-write",
+        "messages-sent-before-the-write",
         "#18",
-        "what may be said only after a write is said when the write is handed to the disk",
+        "messages that must wait until a write is durable are sent as soon as the write is submitted",
         "A",
         (
             Edit(
@@ -70,7 +72,7 @@ WHOLE_NODE: Final = (
     Mutant(
         "messages-overtake-an-older-write",
         "#18",
-        "a message without a write of its own does not wait for the writes before it",
+        "a message that belongs to no write of its own does not wait for the writes submitted before it",
         "A",
         (
             Edit(
@@ -83,7 +85,7 @@ WHOLE_NODE: Final = (
     Mutant(
         "durable-when-submitted",
         "#7",
-        "the core hears that a write is durable when the disk has been given it",
+        "the core is told that a write is durable as soon as the write has been submitted",
         "A",
         (
             Edit(
@@ -97,9 +99,9 @@ WHOLE_NODE: Final = (
         ),
     ),
     Mutant(
-        "leader-reads-without-asking",
+        "leader-reads-without-confirmation",
         "#23",
-        "the session of a node that believes to lead serves linearizable reads at once",
+        "the session of a node that believes it is the leader serves linearizable reads immediately",
         "B",
         (
             Edit(
@@ -115,7 +117,7 @@ WHOLE_NODE: Final = (
     Mutant(
         "refused-read-served",
         "thesis 6.4",
-        "a read that the core has refused is served all the same",
+        "a read that the core has refused is served anyway",
         "T",
         (
             Edit(
@@ -129,7 +131,7 @@ WHOLE_NODE: Final = (
     Mutant(
         "uncommitted-tail-read",
         "promise 3",
-        "readers at the tail are given entries that are not committed",
+        "readers at the end of the log get uncommitted entries",
         "B",
         (
             Edit(
@@ -140,9 +142,9 @@ WHOLE_NODE: Final = (
         ),
     ),
     Mutant(
-        "step-down-not-told",
+        "waiting-clients-not-told-of-step-down",
         "promise 5",
-        "those who wait do not hear that this node leads no longer",
+        "waiting clients are not told that the node no longer leads",
         "T",
         (
             Edit(
@@ -157,9 +159,9 @@ WHOLE_NODE: Final = (
         "tests/loop/test_answers_due.py::test_those_who_wait_hear_at_once_that_their_leader_leads_no_longer",
     ),
     Mutant(
-        "every-write-called-back",
+        "commit-runs-later-callbacks",
         "#9",
-        "the end of one commit calls back for the writes that were submitted since",
+        "when one commit completes, the callbacks of writes submitted after it run too",
         "T",
         (
             Edit(
@@ -172,9 +174,9 @@ WHOLE_NODE: Final = (
         "::test_a_commit_calls_back_for_its_own_writes_and_not_for_those_that_came_meanwhile",
     ),
     Mutant(
-        "core-told-of-a-longer-cut",
+        "core-told-of-a-longer-compaction",
         "#12",
-        "the core hears of a prefix that is one entry longer than the one that was cut",
+        "the core is told that the deleted prefix is one entry longer than it is",
         "B",
         (
             Edit(
@@ -185,9 +187,10 @@ WHOLE_NODE: Final = (
         ),
     ),
     Mutant(
-        "sent-request-called-certainly-not-done",
+        "sent-request-reported-as-not-done",
         "promise 5",
-        "the client says that a request was certainly not done because its connection is gone",
+        "when a connection is lost, the client reports a request that it had already sent as certainly"
+        " not done",
         "B",
         (
             Edit(
@@ -198,9 +201,9 @@ WHOLE_NODE: Final = (
         ),
     ),
     Mutant(
-        "lost-leadership-called-certainly-not-done",
+        "lost-leadership-reported-as-not-done",
         "promise 5",
-        "a node that stops leading refuses what waits as if it had never been taken",
+        "a node that stops leading refuses its pending requests as if it had never accepted them",
         "B",
         (
             Edit(
