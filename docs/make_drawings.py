@@ -1,7 +1,8 @@
-"""Draws what imports what in `esctl`, before it was put in order and today: docs/pictures/imports-*.svg.
+"""Draws the imports of `esctl`, before its reorganisation and now: docs/pictures/imports-*.svg.
 
 `make drawings` runs it. It takes the earlier state from git, the imports from grimp, and has graphviz draw
-them. A box is a package or a loose module of `esctl`; an arrow says that one imports something of the other.
+them. A box is a package or a top-level module of `esctl`. An arrow from A to B means that A imports
+something from B.
 """
 
 import re
@@ -35,19 +36,19 @@ class Drawing:
     packages: frozenset[str]
     edges: Edges
     knots: tuple[frozenset[str], ...]
-    """Boxes that import each other in a circle, directly or over others."""
+    """Boxes that import each other in a cycle, directly or through others."""
     back: frozenset[tuple[str, str]]
-    """The fewest arrows without which there is no circle."""
+    """A smallest set of arrows whose removal leaves no cycle."""
 
     @property
     def counts(self) -> dict[str, int]:
         """What ARCHITECTURE.md tells of it."""
         return {
             "packages": len(self.packages),
-            "loose files": len(self.edges) - len(self.packages),
-            "arrows": sum(len(imported) for imported in self.edges.values()),
-            "in the largest circle": max(map(len, self.knots), default=0),
-            "arrows back up": len(self.back),
+            "top-level modules": len(self.edges) - len(self.packages),
+            "imports (arrows)": sum(len(imported) for imported in self.edges.values()),
+            "boxes in the largest import cycle": max(map(len, self.knots), default=0),
+            "back edges (thick red arrows)": len(self.back),
         }
 
 
@@ -177,7 +178,7 @@ def write_counts(before: Drawing, today: Drawing) -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     for what, count in today.counts.items():
         row = f"| {what} | {before.counts[what]} | {count} |"
-        text = re.sub(rf"^\| {what} \|.*$", row, text, flags=re.MULTILINE)
+        text = re.sub(rf"^\| {re.escape(what)} \|.*$", row, text, flags=re.MULTILINE)
     ARCHITECTURE.write_text(text, encoding="utf-8")
 
 

@@ -94,7 +94,7 @@ def test_every_function_that_a_document_places_is_in_its_file(page: Document) ->
 
 
 def test_the_walk_of_a_batch_names_a_function_at_each_step() -> None:
-    steps = document("ARCHITECTURE.md").rows("The way of one batch")
+    steps = document("ARCHITECTURE.md").rows("The path of one batch")
     assert [step[0] for step in steps] == [str(n) for n in range(1, len(steps) + 1)]
     assert all(re.fullmatch(r"`[\w/]+\.py` `[\w.]+`", step[1]) for step in steps)
 
@@ -357,7 +357,7 @@ def without_brackets(cell: str) -> str:
 def test_the_first_page_has_the_figures_of_other_systems_as_they_were_measured() -> None:
     """The closed loop tells the row; the other cells are those of that row, without their spread."""
     measured = {row[2]: row for row in document("docs/performance.md").rows("Other systems")}
-    shown = document("README.md").rows("Beside others")
+    shown = document("README.md").rows("Compared with other systems")
     assert len(shown) == 6
     for system, _, closed_loop, latency, memory, killed in shown:
         row = measured[closed_loop]
