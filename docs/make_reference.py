@@ -27,35 +27,38 @@ NOTE: Final = "<!-- Written by docs/make_reference.py from the code: change that
 _COMMANDS_HEAD: Final = f"""{NOTE}
 # The commands of `esctl`
 
-`esctl COMMAND --help` shows the same. Results go to standard output, everything else to standard error. An
-error message has a code ([errors.md](errors.md)), the cause and the next command.
+`esctl COMMAND --help` shows the same text. Results go to standard output, everything else to standard error.
+An error message consists of a code ([errors.md](errors.md)), the cause and the next command to run.
 
 ## Options of every command
 
-They may come before the command's name or after it.
+These options may stand before or after the command's name.
 """
 
 _COMMANDS_TAIL: Final = """
-Under `-o json` a command prints one document: `schema` (`esctl/v1`), `command`, `ok`, `data`, and `errors`,
-each with `code`, `message`, `cause` and `next`. Commands that keep running print one JSON object per line
-instead: `consume`, `logs`, `top` and `status health --watch`.
-`esctl schema COMMAND` prints the JSON Schema of a command's answer.
-Plain output is tab-separated and has no headings. A row is always one line: control characters, line ends,
-marks that change the direction of a text, and bytes that are not UTF-8 are shown as `\\n`, `\\u001b`,
+With `-o json` a command prints one JSON document. Its keys are `schema` (`esctl/v1`), `command`, `ok`, `data`
+and `errors`. Each error has `code`, `message`, `cause` and `next`. Commands that keep running print one JSON
+object per line instead: `consume`, `logs`, `top` and `status health --watch`. `esctl schema COMMAND` prints
+the JSON Schema of a command's output.
+
+Plain output is tab-separated and has no headings. A row is always one line. Control characters, line breaks,
+characters that change the direction of text, and bytes that are not UTF-8 are escaped: `\\u001b`, `\\n`,
 `\\u202e`, `\\xff`.
 
-If the reader of a pipe exits early, as `head` does, the command stops printing but finishes its work, with
-the same exit code. If the output cannot be written for another reason (a full disk, a closed output),
-the command reports it at the end (ES4030), with exit code 1 if it would have been 0. Ctrl-C, SIGTERM and
-SIGHUP all end a command with a summary and exit code 130; a second Ctrl-C exits at once.
+If the reader of a pipe exits early, as `head` does, the command stops printing. It still finishes its work,
+with the same exit code. If the output cannot be written for another reason (a full disk, a closed output),
+the command reports this at the end (ES4030), and an exit code of 0 becomes 1. Ctrl-C, SIGTERM and SIGHUP end
+a command with a summary and exit code 130. A second Ctrl-C ends it immediately.
 
-| variable | what it does |
+Environment variables:
+
+| variable | meaning |
 |---|---|
 | `ESCTL_CLUSTER`, `ESCTL_OUTPUT`, `ESCTL_NO_INPUT` | the same as `--cluster`, `--output` and `--no-input` |
-| `ESCTL_CONTEXT` | the context that names the cluster, see `esctl config context ls` |
-| `NO_COLOR` | no colours; `TERM=dumb` does the same |
-| `XDG_CONFIG_HOME` | `esctl/config.toml` below it holds settings: `esctl config show`; default: `~/.config` |
-| `XDG_STATE_HOME` | `esctl/` below it holds the state and the data of clusters; default: `~/.local/state` |
+| `ESCTL_CONTEXT` | the context to use, see `esctl config context ls` |
+| `NO_COLOR` | if set, output has no colours; `TERM=dumb` has the same effect |
+| `XDG_CONFIG_HOME` | directory of `esctl/config.toml`, the user's settings; default: `~/.config` |
+| `XDG_STATE_HOME` | directory of `esctl/`, the state and data of clusters; default: `~/.local/state` |
 """
 
 _ERRORS_HEAD: Final = f"""{NOTE}
@@ -72,15 +75,16 @@ column gives the next step; a bare command is the command to run next. The outco
 """
 
 _PLAYBOOK_HEAD: Final = f"""{NOTE}
-# Reference of playbooks
+# Playbook reference
 
-This page lists the arguments of each kind of step, the types of inputs, the names that an expression
-may read, and the rules of the linter. [playbooks.md](playbooks.md) describes the format and the grammar.
+This page lists the arguments of each kind of step, the types of inputs, the names that an expression may
+read, and the rules of the linter. [playbooks.md](playbooks.md) describes the format of a playbook.
 """
 
-_NAMES: Final = """`N` stands for the number of a node, `ID` for a step, `NAME` for an input, an item or a
-captured value. A name that ends in `*` stands for all names below it, which are known only when the command
-has answered. `status.followers[0]` or `status.followers.0` is the first item of a list."""
+_NAMES: Final = """The names that an expression may read. `N` stands for the number of a node, `ID` for the
+id of a step, `NAME` for the name of an input, an item or a captured value. A name that ends in `*` stands for
+all names below it, which are known only after the command has run. `status.followers[0]` and
+`status.followers.0` both mean the first item of a list."""
 
 
 def commands_page() -> str:
@@ -123,16 +127,16 @@ def playbook_page() -> str:
         _PLAYBOOK_HEAD,
         "## Kinds",
         "",
-        "The arguments in `with`. A `*` marks those that are required.",
+        "The arguments that each kind of step takes in `with`. A `*` marks a required argument.",
         "",
     ]
     for kind in stepkinds.TABLES:
         parts += [f"### {kind}", "", *_arguments(stepkinds.arguments_of(kind, {}))]
         for command in stepkinds.commands_of(kind):
             parts += [f"`{kind} {command}`:", "", *_arguments(parameters.arguments((kind, command)))]
-    parts += ["## Inputs", "", "| type | what it takes |", "|---|---|"]
+    parts += ["## Inputs", "", "| type | value |", "|---|---|"]
     parts += [f"| `{kind}` | {what} |" for kind, what in inputs.TAKES.items()]
-    parts += ["", "## Names", "", _NAMES, "", "| name | what it is | meaning |", "|---|---|---|"]
+    parts += ["", "## Names", "", _NAMES, "", "| name | type | meaning |", "|---|---|---|"]
     for name, entry in names.CATALOGUE.items():
         what = f"{entry.type}, or null" if entry.nullable else entry.type
         parts.append(f"| `{name}` | {what} | {entry.meaning} |")
@@ -143,8 +147,8 @@ def playbook_page() -> str:
 
 def _arguments(table: Mapping[str, parameters.Argument]) -> list[str]:
     if not table:
-        return ["Nothing.", ""]
-    rows = ["| argument | takes | what it is |", "|---|---|---|"]
+        return ["No arguments.", ""]
+    rows = ["| argument | type | meaning |", "|---|---|---|"]
     for name, argument in table.items():
         choices = ", ".join(f"`{choice}`" for choice in argument.choices)
         what = f"{argument.meaning}: {choices}" if choices else argument.meaning
@@ -171,7 +175,12 @@ def _command(name: str, command: Any) -> Iterator[str]:
     own = [each for each in command.params if each.name not in SHARED]
     arguments = [each for each in own if each.param_type_name == "argument"]
     words = [_argument(each) for each in arguments]
-    yield from ("", f"### {' '.join([name, *words])}", "", f"{_one_line(command.help)}.")
+    yield from (
+        "",
+        f"### {' '.join([name, *words])}",
+        "",
+        ". ".join(map(_one_line, command.help.split("\n\n"))) + ".",
+    )
     if own:
         yield ""
         yield from _table(own)
@@ -198,7 +207,8 @@ def _spelling(parameter: Any) -> str:
     values = _values(parameter)
     if parameter.param_type_name == "argument":
         return f"`{_argument(parameter)}`" + (f": {values}" if values else "")
-    spelled = ", ".join(f"`{name}`" for name in sorted(parameter.opts, key=len, reverse=True))
+    names = [*sorted(parameter.opts, key=len, reverse=True), *parameter.secondary_opts]
+    spelled = ", ".join(f"`{name}`" for name in names)
     if parameter.is_flag:
         return spelled
     named = f"`{parameter.metavar}`" if parameter.metavar else values or f"`{parameter.name.upper()}`"
@@ -213,7 +223,7 @@ def _values(parameter: Any) -> str:
 
 def _default(parameter: Any) -> str:
     default = parameter.default
-    if default is None or default is False or parameter.show_default is False:
+    if default is None or isinstance(default, bool) or parameter.show_default is False:
         return ""
     if (duration := shown_default(parameter)) is not None:
         return duration
@@ -229,7 +239,7 @@ def _shared_parameters() -> list[Any]:
 def _exit_codes() -> Iterator[str]:
     tree = ast.parse(inspect.getsource(exits.Exit)).body[0]
     assert isinstance(tree, ast.ClassDef)
-    yield from ("| exit code | meaning |", "|---|---|")
+    yield from ("Exit codes:", "", "| exit code | meaning |", "|---|---|")
     for code in exits.Exit:
         yield f"| {int(code)} | {_meaning(tree, code.name)} |"
 

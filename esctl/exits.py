@@ -18,24 +18,25 @@ class Exit(enum.IntEnum):
 
     OK = 0
     ERROR = 1
-    """It could not be done, or not all of it."""
+    """The command failed, or did only a part of its work."""
     USAGE = 2
-    """The command line or a file it names is wrong; nothing was done."""
+    """The command line, or a file that it names, is invalid; nothing was done."""
     UNHEALTHY = 10
-    """The check was made and failed."""
+    """A check was made and failed."""
     VERDICT_FAILED = 11
-    """Events were lost, doubled or reordered, a cluster did not recover, or an audit log was edited."""
+    """Events were lost, duplicated or reordered, a cluster did not recover, or an audit log was edited."""
     INCONCLUSIVE = 12
-    """The check has no verdict."""
+    """A check could not reach a verdict."""
     REFUSED = 13
-    """A guard refused, or nobody confirmed; nothing was done."""
+    """A safety check refused the command, or nobody confirmed it; nothing was done."""
     CLEANUP_INCOMPLETE = 14
+    """The clean-up is incomplete."""
     REGRESSION = 15
-    """A measurement is worse than its base."""
+    """A measurement is worse than the base result."""
     UNREACHABLE = 20
     """No node answered."""
     TIMEOUT = 124
-    """No answer within the time-out; for `produce`: an ack did not come in time, whatever the reason."""
+    """No answer within the timeout; for `produce`: an ack did not arrive in time, for whatever reason."""
     INTERRUPTED = 130
 
 

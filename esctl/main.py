@@ -44,8 +44,8 @@ COMPLETE_VARIABLE: Final = "_ESCTL_COMPLETE"
 
 
 FIRST_STEPS: Final = (
-    ("see it work", "esctl demo"),
-    ("begin", "esctl cluster up"),
+    ("see a demo", "esctl demo"),
+    ("create a cluster", "esctl cluster up"),
     ("what is wrong?", "esctl why"),
     ("what happened?", "esctl timeline"),
     ("what each command does", "esctl --help"),
@@ -120,7 +120,7 @@ app = typer.Typer(
     add_completion=COMPLETE_VARIABLE in os.environ,  # that loads the code for it
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Start, watch, break and repair EventStreamCore, a replicated exactly-once log",
+    help="Run, observe, test and repair EventStreamCore, a replicated exactly-once event log",
     epilog="Start here: esctl cluster up",
 )
 

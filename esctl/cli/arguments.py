@@ -23,7 +23,7 @@ ClusterArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]",
-        help="Cluster name; --cluster does the same",
+        help="Cluster name; the same as --cluster",
         show_default=False,
         autocompletion=state.names_that_begin,
     ),
@@ -36,21 +36,34 @@ MAX_NODES: Final = 15
 """Of a cluster on one machine."""
 Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Number of nodes; must be odd")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Directory for configuration, data and logs")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Directory for configuration, data and logs; by default, one below esctl's state directory",
+    ),
 ]
 Engine = Annotated[Literal["sqlite", "segments", "rocksdb"], typer.Option("--storage", help="Storage engine")]
 BasePort = Annotated[
-    int | None, typer.Option("--base-port", min=1024, max=65_000, help="First port; the others follow it")
+    int | None,
+    typer.Option(
+        "--base-port",
+        min=1024,
+        max=65_000,
+        help="First port; the other ports follow it; by default, esctl chooses",
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and do nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, without doing it")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
 StartTimeout = Annotated[
     float, duration_option("--timeout", "Time to wait for the nodes to answer", low_s=0.1)
 ]
-StopTimeout = Annotated[float, duration_option("--timeout", "Kill what has not ended after this time")]
+StopTimeout = Annotated[
+    float, duration_option("--timeout", "Kill nodes that are still running after this time")
+]
 UpkeepTimeout = Annotated[
     float,
-    duration_option("--timeout", "Time to wait for a node, at each step", low_s=0.1),
+    duration_option("--timeout", "Time to wait for a node in each step", low_s=0.1),
 ]
 Since = Annotated[
     str | None,

@@ -9,28 +9,28 @@ from typing import Final
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "demo": (
-        "esctl demo  # about a minute, on a cluster of its own",
-        "esctl demo --keep  # look around afterwards",
+        "esctl demo  # about a minute, on a temporary cluster",
+        "esctl demo --keep  # keep the cluster afterwards",
     ),
     "cluster up": (
         "esctl cluster up  # three nodes, named local",
-        "esctl cluster up drill --faults --nodes 5  # five, to break on purpose",
+        "esctl cluster up drill --faults --nodes 5  # five nodes, for faults",
     ),
     "cluster start": (
         "esctl cluster start  # the default cluster",
-        "esctl cluster start drill --timeout 2m  # a large log to read",
+        "esctl cluster start drill --timeout 2m  # for a large log",
     ),
     "cluster stop": (
-        "esctl cluster stop  # its data stays",
-        "esctl cluster stop drill --timeout 30s  # then what has not ended is killed",
+        "esctl cluster stop  # the data is kept",
+        "esctl cluster stop drill --timeout 30s  # kill nodes after 30 s",
     ),
     "cluster down": (
-        "esctl cluster down  # its data stays",
+        "esctl cluster down  # the data is kept",
         "esctl cluster down drill --dry-run",
     ),
     "cluster restart": (
-        "esctl cluster restart --rolling  # clients are served meanwhile",
-        "esctl cluster restart drill --yes  # all at once",
+        "esctl cluster restart --rolling  # keeps serving clients",
+        "esctl cluster restart drill --yes  # all nodes together",
     ),
     "cluster destroy": (
         "esctl cluster destroy drill  # asks for the name",
@@ -45,7 +45,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl cluster ls -o json",
     ),
     "cluster wait": (
-        "esctl cluster wait  # until there is a leader",
+        "esctl cluster wait  # wait for a leader",
         "esctl cluster wait drill --timeout 1m",
     ),
     "node ls": (
@@ -54,7 +54,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "node start": (
         "esctl node start 2",
-        "esctl node start 2 --rejoin  # its data is older than it should be",
+        "esctl node start 2 --rejoin  # its data is out of date",
     ),
     "node stop": (
         "esctl node stop 2",
@@ -78,7 +78,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "node pause": (
         "esctl node pause 3",
-        "esctl node pause 3 --dry-run  # what the quorum would be",
+        "esctl node pause 3 --dry-run  # would there still be a quorum?",
     ),
     "node resume": (
         "esctl node resume 3",
@@ -94,30 +94,30 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "produce": (
         "esctl produce events.ndjson  # or .ndjson.gz",
-        "esctl produce - --rate 1000  # standard input, at most so fast",
+        "esctl produce - --rate 1000  # standard input, at most 1,000/s",
     ),
     "consume": (
-        "esctl consume  # all that is acked by now",
-        "esctl consume --follow -o json | jq .type  # new ones as they come",
+        "esctl consume  # all events that are acked",
+        "esctl consume --follow -o json | jq .type  # new events as they arrive",
     ),
     "event": (
         "esctl event 5  # by its offset",
-        "esctl event --source shop --id order-1  # by its name",
+        "esctl event --source shop --id order-1  # by source and id",
     ),
     "event trace": (
-        "esctl event trace 5  # where each node has it",
-        "esctl event trace --live  # send one, and time its path",
+        "esctl event trace 5  # its entry on each node",
+        "esctl event trace --live  # send a probe and time it",
     ),
     "event dedup": (
         "esctl event dedup --source shop --id order-1",
         "esctl event dedup --source shop --id order-1 -o json",
     ),
     "verify": (
-        "esctl verify  # all nodes against each other",
-        "esctl verify --input events.ndjson  # and against what was sent",
+        "esctl verify  # compare all nodes",
+        "esctl verify --input events.ndjson  # compare with the sent events",
     ),
     "export": (
-        "esctl export --save events.db  # again later: it continues",
+        "esctl export --save events.db  # run it again to continue",
         "esctl export --save shop.ndjson.gz --where-source shop",
     ),
     "snapshot create": (
@@ -129,7 +129,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl snapshot ls --cluster drill -o json",
     ),
     "compact": (
-        "esctl compact --before 100000 --dry-run  # what would go?",
+        "esctl compact --before 100000 --dry-run  # what would be deleted?",
         "esctl compact --before 100000 --yes",
     ),
     "dedup": (
@@ -137,7 +137,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl dedup --cluster drill -o json",
     ),
     "backup create": (
-        "esctl backup create  # into the directory for backups",
+        "esctl backup create  # into the default directory",
         "esctl backup create --save /mnt/backup/today.escb",
     ),
     "backup verify": (
@@ -149,7 +149,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl backup restore today.escb --name restored --dry-run",
     ),
     "backup drill": (
-        "esctl backup drill  # make one, and prove that it restores",
+        "esctl backup drill  # make a backup, and prove that it can be restored",
         "esctl backup drill --file today.escb",
     ),
     "backup ls": (
@@ -165,7 +165,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl status --timeout 3s --cluster drill  # a slow machine",
     ),
     "status health": (
-        "esctl status health  # exit 0: all is well",
+        "esctl status health  # exit code 0: healthy",
         "esctl status health --wait 1m  # after a restart, in a script",
     ),
     "status metrics": (
@@ -190,7 +190,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "audit": (
         "esctl audit --since 2d",
-        "esctl audit --verify  # was it edited?",
+        "esctl audit --verify  # was the log edited?",
     ),
     "doctor": (
         "esctl doctor",
@@ -202,7 +202,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "fault partition": (
         "esctl fault partition isolate-leader --lease 10s",
-        "esctl fault partition one-way 2 --yes  # node 2 is not heard",
+        "esctl fault partition one-way 2 --yes  # nobody hears node 2",
     ),
     "fault net": (
         "esctl fault net 1-3 --delay 50ms --jitter 10ms",
@@ -210,7 +210,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "fault disk": (
         "esctl fault disk slow 2 --delay 200ms",
-        "esctl fault disk flip 2 --yes  # damaged, found, and repaired",
+        "esctl fault disk flip 2 --yes  # the node repairs it",
     ),
     "fault clock": (
         "esctl fault clock jump 2 --by +2h",
@@ -218,7 +218,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "fault kill": (
         "esctl fault kill 1 --lease 30s",
-        "esctl fault kill 1 --dry-run  # what the quorum would be",
+        "esctl fault kill 1 --dry-run  # would there still be a quorum?",
     ),
     "fault pause": (
         "esctl fault pause 3",
@@ -234,7 +234,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "fault heal": (
         "esctl fault heal --all",
-        "esctl fault heal cut-1a2b  # one of esctl fault ls",
+        "esctl fault heal cut-1a2b  # an id from esctl fault ls",
     ),
     "fault coverage": (
         "esctl fault coverage",
@@ -298,11 +298,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "playbook new": (
         "esctl playbook new my-drill --from leader-loss-drill",
-        "esctl playbook new playbooks/my-drill.toml  # a small one",
+        "esctl playbook new playbooks/my-drill.toml  # a small example",
     ),
     "playbook lint": (
         "esctl playbook lint playbooks/my-drill.toml",
-        "esctl playbook lint  # all of them",
+        "esctl playbook lint  # all playbooks",
     ),
     "playbook plan": (
         "esctl playbook plan leader-loss-drill",
@@ -337,7 +337,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl config show -o json",
     ),
     "config explain": (
-        "esctl config explain cluster  # why this one?",
+        "esctl config explain cluster  # why this cluster?",
         "esctl config explain output",
     ),
     "config set": (
@@ -370,15 +370,15 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "explain": (
         "esctl explain ES3103",
-        "esctl explain  # all codes",
+        "esctl explain  # list all codes",
     ),
     "docs": (
-        "esctl docs  # their names",
+        "esctl docs  # list the documents",
         "esctl docs operations | less",
     ),
     "schema": (
         "esctl schema status",
-        "esctl schema  # the commands that have one",
+        "esctl schema  # list the commands",
     ),
     "completion": (
         'esctl completion bash  # in ~/.bashrc: eval "$(esctl completion bash)"',

@@ -64,14 +64,14 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster", "-c", metavar="NAME", rich_help_panel=SHARED_PANEL, show_default=False,
-        help="Cluster to use; needed if there are several", autocompletion=state.names_that_begin,
+        help="Cluster to use; required if there are several", autocompletion=state.names_that_begin,
     ),
 ]  # fmt: skip
 OutputOption = Annotated[
     Output | None,
     typer.Option(
         "--output", "-o", rich_help_panel=SHARED_PANEL, show_default=False,
-        help="Form of the output; a pipe gets plain text by default",
+        help="Output format; by default table, but plain in a pipe",
     ),
 ]  # fmt: skip
 JsonOption = Annotated[
@@ -81,7 +81,7 @@ NoColorOption = Annotated[
     bool, typer.Option("--no-color", rich_help_panel=SHARED_PANEL, help="Use no colours")
 ]
 NoInputOption = Annotated[
-    bool, typer.Option("--no-input", rich_help_panel=SHARED_PANEL, help="Never ask anything")
+    bool, typer.Option("--no-input", rich_help_panel=SHARED_PANEL, help="Never ask questions")
 ]
 
 

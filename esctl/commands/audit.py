@@ -72,13 +72,20 @@ def audit(
         str | None, typer.Option("--since", metavar="TIME", help="Start time: 2h ago, or 2026-01-31T04:00Z")
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="NAME", help="Show only what this user has run")
+        str | None, typer.Option("--user", metavar="NAME", help="Show only the commands of this user")
     ] = None,
     machine: Annotated[
-        bool, typer.Option("--machine", help="Show what concerned no cluster, such as the configuration")
+        bool,
+        typer.Option(
+            "--machine",
+            help="Show the commands that concern no cluster, such as changes of the configuration",
+        ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check whether the audit log was edited or cut, and where")
+        bool,
+        typer.Option(
+            "--verify", help="Check whether lines of the audit log were edited or removed, and where"
+        ),
     ] = False,
 ) -> Answer[EntriesAnswer | IntactAnswer]:
     """Show who changed what: commands, users, times and outcomes"""

@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 app = new_typer()
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Backup file", show_default=False)]
 DirectoryArgument = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", help="Directory; by default, the one that backups go to")
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]", help="Directory; by default, the directory to which backup create writes"
+    ),
 ]
 
 
@@ -58,17 +61,22 @@ def create(
     run: Invocation,
     into: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="File to write, which must be new, or directory"),
+        typer.Option(
+            "--save", metavar="FILE", help="File to write (must not exist yet), or a directory to write it in"
+        ),
     ] = None,
     from_node: Annotated[
-        int | None, typer.Option("--from-node", metavar="ID", min=1, help="Node whose log is read")
+        int | None,
+        typer.Option(
+            "--from-node", metavar="ID", min=1, help="Node to read the log from; by default, a follower"
+        ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Read the directory of --from-node while that node is stopped")
+        bool, typer.Option("--offline", help="Read the data directory of --from-node, which must be stopped")
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[BackupData | PlannedBackupAnswer]":
-    """Write everything acked so far into one file, while the cluster goes on working"""
+    """Write all events that are acked so far into one file, while the cluster keeps running"""
     from esctl.upkeep.backups import catalog, create  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
@@ -92,7 +100,8 @@ def create(
 
 @command(app, "verify")
 def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]":
-    """Check a whole backup: digests, checksums, order, and whether its state can be rebuilt"""
+    """Check a backup completely: its digests and checksums, the order of its entries, and that the state
+    can be rebuilt from it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
 
     _must_be_there(file)
@@ -121,7 +130,7 @@ def restore(
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRestoreAnswer | RestoreAnswer]":
-    """Create a cluster from a backup, with all its events and all that deduplication knew, and start it"""
+    """Create a cluster from a backup, with all its events and its deduplication state, and start it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
     from esctl.upkeep.backups.startup import start_and_elect
 
@@ -188,7 +197,8 @@ def drill(
     storage: Engine = "sqlite",
     timeout: StartTimeout = 30.0,
 ) -> "Answer[BackupDrillAnswer]":
-    """Restore into a throw-away cluster and compare it, node by node, with the running one"""
+    """Restore a backup into a temporary cluster, and compare that cluster, node by node, with the running
+    one"""
     from esctl.upkeep.backups.rehearsal import rehearse  # loaded late: it brings trio and the storage
 
     return _drill_answer(run.cluster().name, rehearse(run, run.cluster(), file, storage, timeout))
@@ -239,12 +249,12 @@ def prune(
     run: Invocation,
     directory: DirectoryArgument = None,
     keep: Annotated[
-        int, typer.Option("--keep", metavar="N", min=1, help="Number of backups to keep of each cluster")
+        int, typer.Option("--keep", metavar="N", min=1, help="Number of backups to keep per cluster")
     ] = 7,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PruneAnswer]":
-    """Remove the oldest backups of each cluster; damaged ones stay for you to look at"""
+    """Remove the oldest backups of each cluster; damaged backups are kept for inspection"""
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     listed = catalog.listed(directory or catalog.default_directory())

@@ -57,12 +57,13 @@ def bundle(
     log_mib: Annotated[
         int,
         typer.Option(
-            "--log-mib", metavar="MIB", min=1, max=64, help="Megabytes (MiB) of each log, from its end"
+            "--log-mib", metavar="MIB", min=1, max=64, help="Size of the end of each log to include, in MiB"
         ),
     ] = 2,
     dry_run: DryRun = False,
 ) -> Answer[PlannedBundleAnswer | BundleAnswer]:
-    """Collect logs, statuses, findings, configurations and the audit log; no events, no secrets"""
+    """Collect logs, statuses, findings, configurations and the audit log into an archive; without events
+    or secrets"""
     from esctl.observe.support import archive  # loaded late: it brings tarfile
     from esctl.observe.support.redaction import Redaction
 

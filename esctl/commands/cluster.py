@@ -78,20 +78,20 @@ def up(
     storage: Engine = "sqlite",
     backend: Annotated[
         BackendName,
-        typer.Option("--backend", help="Run nodes on loopback, or each in a network of its own (root)"),
+        typer.Option("--backend", help="Run nodes on loopback, or in network namespaces (needs root)"),
     ] = "process",
     base_port: BasePort = None,
     log_level: Annotated[
         LogLevel,
-        typer.Option("--log-level", help="Lowest level that is logged"),
+        typer.Option("--log-level", help="Lowest level to log"),
     ] = "info",
     faults: Annotated[
-        bool, typer.Option("--faults", help="Let esctl fault break it on purpose; never in production")
+        bool, typer.Option("--faults", help="Allow esctl fault to inject faults; never in production")
     ] = False,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedClusterAnswer | StartedAnswer]":
-    """Make a cluster and start it; the name is "local" unless you say otherwise"""
+    """Create a cluster, named "local" by default, and start it"""
     wanted = name or run.cluster_name or state.DEFAULT_NAME
     state.check_name(wanted)
     layout.check_count(nodes, f"esctl cluster up {wanted} --nodes {nodes + 1}")
@@ -127,7 +127,11 @@ def start(
     timeout: StartTimeout = 30.0,
     trust_copy: Annotated[
         bool,
-        typer.Option("--trust-copy", help="The data was moved while all were stopped, and is the latest"),
+        typer.Option(
+            "--trust-copy",
+            help="Accept data that was moved; you assert that all nodes were stopped at the time, "
+            "and that it is the latest copy",
+        ),
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedStartAnswer | StartedAnswer]":
@@ -174,14 +178,14 @@ def restart(
         bool,
         typer.Option(
             "--rolling",
-            help="Restart one node at a time, the leader last; the cluster serves clients meanwhile",
+            help="Restart one node at a time, the leader last; the cluster keeps serving clients",
         ),
     ] = False,
     timeout: UpkeepTimeout = 60.0,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRestartAnswer | RestartedAnswer | PlannedRollingAnswer | RollingAnswer]":
-    """Stop and start every node: all at once, or one after the other"""
+    """Stop and start every node: all nodes together, or one after the other"""
     with run.changing(name) as cluster:
         if rolling:
             return _roll(run, cluster, timeout, dry_run=dry_run)
@@ -302,7 +306,8 @@ def recover(
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedRecoveryAnswer | RecoveredAnswer]":
-    """Continue with one node's log when a majority is gone for good: what only the others had is lost"""
+    """Continue with one node's log when a majority is permanently lost; entries that are not in this log
+    are lost"""
     from esctl.upkeep import recovery, recoverysteps, report  # loaded late: they bring trio and the storage
     from esctl.upkeep.backups import offlinedata
 

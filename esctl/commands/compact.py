@@ -70,12 +70,17 @@ def compact(
     before: Annotated[int, typer.Option("--before", metavar="OFFSET", min=1, help="First offset to keep")],
     confirm: Annotated[
         str | None,
-        typer.Option("--confirm", metavar="NAME", help="Cluster name, to cut below the safety floor too"),
+        typer.Option(
+            "--confirm",
+            metavar="NAME",
+            help="Cluster name; confirms that events which followers or backups do not have yet may "
+            "be deleted too",
+        ),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer[CompactAnswer | PlannedCompactionAnswer]:
-    """Delete the events before an offset, as far as followers and backups have them"""
+    """Delete the events before an offset, if every follower that answers and a backup have them"""
     from esctl.query import survey as surveys
     from esctl.upkeep.backups import catalog, safetyfloor  # loaded late: they bring trio and the client
 

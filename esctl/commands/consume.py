@@ -56,26 +56,30 @@ def consume(
             metavar="OFFSET|start|end",
             parser=_place,
             show_default=False,
-            help="Where to begin; by default at the start, and with -f at the end",
+            help="Offset of the first event; the default is start, or end with --follow",
         ),
     ] = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", metavar="N", min=1, help="Number of events before the end to begin at"),
+        typer.Option(
+            "--last", metavar="N", min=1, help="Begin this number of events before the end of the log"
+        ),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after this number of events")
     ] = None,
     node: Annotated[
         int | None,
-        typer.Option("--node", metavar="ID", min=1, help="Node to read from; what it has may be old"),
+        typer.Option("--node", metavar="ID", min=1, help="Node to read from; its data may be out of date"),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new events as they come, until Ctrl-C")
+        bool, typer.Option("--follow", "-f", help="Keep printing new events as they arrive, until Ctrl-C")
     ] = False,
 ) -> None:
-    """Print events, one per line: all that are acked by now, those from an offset on, or the last ones;
-    with --follow those that come from now on, and before them what --from or --last says"""
+    """Print the acked events of the log, one per line; with --follow, keep printing new ones
+
+    Without options it prints all events that are acked by now. --from or --last selects where to begin.
+    --follow begins at the end of the log, unless --from or --last is given"""
     from esctl.query.logreading import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

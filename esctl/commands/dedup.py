@@ -37,7 +37,8 @@ class DedupAnswer(TypedDict):
 
 @command(app, "dedup")
 def dedup(run: Invocation) -> Answer[DedupAnswer]:
-    """Show how many events each node remembers, for how long, and whether the table was ever full"""
+    """Show how many event keys each node's deduplication table holds, how long it keeps them, and whether
+    it has ever been full"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

@@ -41,13 +41,13 @@ def docs(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Name, such as: operations",
+            help="Name of the document, such as operations",
             show_default=False,
             autocompletion=candidates.documents,
         ),
     ] = None,
 ) -> Answer[DocumentsAnswer | DocumentAnswer]:
-    """Print a document that came with esctl, or list them"""
+    """Print a document that is shipped with esctl, or list the documents"""
     known = packagedfiles.documents()
     if name is None:
         rows = [(each, path.read_text(encoding="utf-8"), path) for each, path in known.items()]

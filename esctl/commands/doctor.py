@@ -31,10 +31,18 @@ class DoctorAnswer(TypedDict):
 def doctor(
     run: Invocation,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Directory whose disk is measured")
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Directory whose disk is measured; by default, the directory of new clusters",
+        ),
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Remove leftovers that certainly belong to nobody; never data")
+        bool,
+        typer.Option(
+            "--fix", help="Remove leftovers that certainly belong to no cluster; data is never removed"
+        ),
     ] = False,
 ) -> Answer[DoctorAnswer]:
     """Check that this machine can run a cluster"""

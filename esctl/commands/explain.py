@@ -45,7 +45,10 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CODE]", help="Code, such as ES1203", show_default=False, autocompletion=candidates.codes
+            metavar="[CODE]",
+            help="Error code, such as ES1203",
+            show_default=False,
+            autocompletion=candidates.codes,
         ),
     ] = None,
 ) -> Answer[ErrorsAnswer | ErrorAnswer]:

@@ -48,17 +48,17 @@ def export(
             "--from",
             metavar="OFFSET",
             min=0,
-            help="First offset; by default, a database continues where it ended",
+            help="First offset; by default, an existing database is continued where it ends",
         ),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after this number of events")
     ] = None,
     where_source: Annotated[
         str | None, typer.Option("--where-source", metavar="SOURCE", help="Export only events of this source")
     ] = None,
 ) -> Answer[ExportAnswer]:
-    """Copy events into an SQLite database, or into lines of JSON"""
+    """Copy events into an SQLite database or an NDJSON file"""
     from esctl.events import export as exporting  # loaded late: it brings trio and the client
 
     cluster, written = run.cluster(), exporting.Written()

@@ -59,7 +59,7 @@ CONFIRM_TIMEOUT_S: Final = 5.0
 
 @command(app, "show")
 def show(run: Invocation) -> Answer[LeaderAnswer]:
-    """Show which node leads, and what the quorum would be without it"""
+    """Show which node leads, and whether the cluster would still have a quorum without it"""
     survey = _survey(run)
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
@@ -101,7 +101,7 @@ def transfer(
     ] = None,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTransferAnswer | TransferAnswer]:
-    """Hand the leadership to another node; nothing is lost, and clients hardly notice"""
+    """Transfer the leadership to another node; no event is lost, and clients hardly notice"""
     if to is not None:
         run.cluster().node(to)  # a number that does not exist is said before anything else
     survey = _survey(run)

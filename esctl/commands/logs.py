@@ -53,18 +53,20 @@ def logs(
     ] = None,
     tail: Annotated[
         int | None,
-        typer.Option("--tail", min=0, metavar="LINES", help="Show only this many lines from the end first"),
+        typer.Option("--tail", min=0, metavar="LINES", help="First show only this number of existing lines"),
     ] = None,
     since: Since = None,
     until: Until = None,
     event: Annotated[
         list[str] | None,
-        typer.Option("--event", metavar="KIND", help="Kind of events to show, such as fault_*; repeatable"),
+        typer.Option(
+            "--event", metavar="KIND", help="Kind of log events to show, such as fault_*; repeatable"
+        ),
     ] = None,
     grep: Annotated[
         str,
         typer.Option(
-            "--grep", metavar="TEXT", help="Text that a line must contain; upper and lower case are the same"
+            "--grep", metavar="TEXT", help="Show only lines that contain this text; case does not matter"
         ),
     ] = "",
 ) -> None:

@@ -100,10 +100,18 @@ def start(
     number: NodeArgument,
     timeout: StartTimeout = 30.0,
     rejoin: Annotated[
-        bool, typer.Option("--rejoin", help="Its data is not the latest: fetch the log from the others")
+        bool,
+        typer.Option(
+            "--rejoin", help="Fetch the log from the other nodes, because this node's data is out of date"
+        ),
     ] = False,
     trust_copy: Annotated[
-        bool, typer.Option("--trust-copy", help="Its data was moved while it was stopped, and is the latest")
+        bool,
+        typer.Option(
+            "--trust-copy",
+            help="Accept data that was moved; you assert that the node was stopped at the time, and "
+            "that it is the latest copy",
+        ),
     ] = False,
     dry_run: DryRun = False,
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
@@ -139,7 +147,7 @@ def stop(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[NodeStopAnswer | PlannedNodeChangeAnswer]":
-    """Stop a node: it hands the leadership over first"""
+    """Stop a node; if it leads, it first transfers the leadership"""
 
     def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeStopAnswer":
         pid = _look(backend, cluster, number).pid
@@ -184,14 +192,15 @@ def drain(
             "--to",
             metavar="ID",
             min=1,
-            help="Node that takes over the leadership; by default, the best follower",
+            help="Node to transfer the leadership to; by default, the best follower",
             autocompletion=candidates.nodes,
         ),
     ] = None,
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedDrainAnswer | NodeData | DrainedAnswer]":
-    """Take a node out of service: wait until it can be spared, hand over, stop it; `start` brings it back"""
+    """Take a node out of service: wait until the cluster can do without it, transfer its leadership, and
+    stop it; `start` brings it back"""
     from esctl.upkeep import drain, report  # loaded late: they bring trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
@@ -219,21 +228,35 @@ def replace(
     number: NodeArgument,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Empty directory for its data from now on"),
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Empty directory for the node's new data; by default, the same place, and the old "
+            "data is moved aside",
+        ),
     ] = None,
     discard: Annotated[
-        bool, typer.Option("--discard", help="Delete the old data once the node holds what the others hold")
+        bool,
+        typer.Option(
+            "--discard",
+            help="Delete the old data as soon as the node has all the data that the other nodes have",
+        ),
     ] = False,
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="NAME", help="Cluster name, needed for --discard")
+        str | None, typer.Option("--confirm", metavar="NAME", help="Cluster name, required with --discard")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read all logs at the end and compare their hashes")
+        bool,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Read all logs at the end and compare their hashes (on by default; --no-verify skips it)",
+        ),
     ] = True,
     timeout: UpkeepTimeout = 60.0,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedReplacementAnswer | ReplacedAnswer]":
-    """Give a node an empty directory, and let it fetch its log from the others; the old data is kept"""
+    """Give a node an empty data directory, and let it fetch its log from the other nodes; the old data is
+    kept"""
     from esctl.upkeep import report  # loaded late: it brings trio and the client
     from esctl.upkeep.operations import ClusterOperations
 
@@ -330,7 +353,7 @@ def kill(
 def pause(
     run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
-    """Freeze a node (SIGSTOP): it keeps its connections and answers nothing"""
+    """Freeze a node (SIGSTOP): it keeps its connections open but answers nothing"""
 
     def go(head: "NodeData", backend: Backend, cluster: Cluster) -> "NodeChangeAnswer":
         return {**head, "pid": backend.pause(cluster, number)}

@@ -55,7 +55,8 @@ def produce(
         str, typer.Argument(metavar="FILE", help="File with one JSON object per line; - is standard input")
     ],
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=0, help="Highest rate, in events per second")
+        float,
+        typer.Option("--rate", metavar="N", min=0, help="Highest rate, in events per second; 0 is no limit"),
     ] = 0.0,
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, max=1024, help="Events per batch")
@@ -71,7 +72,7 @@ def produce(
         bool, typer.Option("--strict", help="Check every line before the first event is sent")
     ] = False,
 ) -> "Answer[ProduceAnswer]":
-    """Append the events of a file to the log: NDJSON, plain or gzipped"""
+    """Append the events of a file to the log (NDJSON, plain or gzipped)"""
     from esctl.events.inputs import open_input  # loaded late, like all that brings trio
     from esctl.events.producer import ProduceTally
     from esctl.query.processes import refuse_if_stopped

@@ -33,13 +33,13 @@ def schema(
         list[str] | None,
         typer.Argument(
             metavar="[COMMAND]...",
-            help="Command, such as: cluster up",
+            help="Command, such as cluster up",
             show_default=False,
             autocompletion=candidates.commands_with_schema,
         ),
     ] = None,
 ) -> Answer[CommandNamesAnswer | SchemaAnswer]:
-    """Print the JSON Schema of a command's answer, or list the commands that have one"""
+    """Print the JSON Schema of a command's JSON output, or list the commands that have one"""
     if not words:
         known = schemas.commands()
         return Answer({"commands": known}, [Line(name) for name in known])

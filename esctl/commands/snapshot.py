@@ -62,7 +62,7 @@ CHECKPOINT_S: Final = 120.0
 
 @command(app, "create")
 def create(run: Invocation, dry_run: DryRun = False) -> Answer[SnapshotsAnswer | PlannedSnapshotAnswer]:
-    """Make every node take a checkpoint now, so that its next start is quick"""
+    """Make every node write a checkpoint of its state now, so that it starts quickly next time"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     _want_somebody(cluster, survey)
@@ -76,7 +76,7 @@ def create(run: Invocation, dry_run: DryRun = False) -> Answer[SnapshotsAnswer |
 
 @command(app, "ls")
 def ls(run: Invocation) -> Answer[SnapshotsAnswer]:
-    """Show where each node's log begins, and how much of it a start would replay"""
+    """Show each node's checkpoint, how many entries it would replay at startup, and where its log begins"""
     cluster = run.cluster()
     survey = run.trio(lambda: surveys.ask(cluster))
     _want_somebody(cluster, survey)

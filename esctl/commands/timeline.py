@@ -72,7 +72,7 @@ def timeline(
     playbook_run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="RUN", help="Run of a playbook to show: its steps, and what clients saw"
+            "--run", metavar="RUN", help="Playbook run to show, with its steps, rates and latencies"
         ),
     ] = None,
     into: Annotated[
@@ -81,11 +81,12 @@ def timeline(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Form of the output"),
+        typer.Option("--format", help="Output format"),
     ] = None,
-    linear: Annotated[bool, typer.Option("--linear", help="Draw quiet times at full width")] = False,
+    linear: Annotated[bool, typer.Option("--linear", help="Draw quiet periods to scale")] = False,
 ) -> "Answer[TimelineAnswer | MermaidAnswer | TimelineFileAnswer]":
-    """Show elections, faults, starts and pauses of all nodes on one axis; by default of the last hour"""
+    """Show elections, faults, starts and pauses of all nodes on one time axis; by default, of the last
+    hour"""
     from esctl.bench import backgroundloads  # loaded late: `--help` must be quick
     from esctl.observe.timeline import commands, drawing, mermaid, runs
     from esctl.observe.timeline.story import tell

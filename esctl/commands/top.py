@@ -34,7 +34,8 @@ def top(
         bool, typer.Option("--once", help="Observe one interval, print the figures, and exit")
     ] = False,
 ) -> Answer[TopAnswer] | None:
-    """Watch nodes, rates, lag, latency and faults; keys pause, transfer, break and heal"""
+    """Watch nodes, rates, lag, latency and faults; keys pause nodes, transfer leadership, inject faults
+    and heal them"""
     cluster = run.cluster()
     run.on_interrupt(lambda: None)
     if once:

@@ -163,17 +163,18 @@ def verify(
         typer.Option(
             "--input",
             metavar="FILE",
-            help="File whose events must all be there: NDJSON, plain or gzipped; repeatable",
+            help="File whose events must all be in the log (NDJSON, plain or gzipped); repeatable",
         ),
     ] = None,
     wait: Annotated[
         float, duration_option("--wait", "Time to wait for nodes that are behind")
     ] = DEFAULT_WAIT_S,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Fail too if the log has events that are in no input")
+        bool,
+        typer.Option("--exact", help="Also fail if the log has events that are in none of the --input files"),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="List each event that was stored again after the window")
+        bool, typer.Option("--strict", help="List each event that was stored again after its key had expired")
     ] = False,
 ) -> Answer[VerifyAnswer]:
     """Prove that every node has each event once, unchanged and in the same order"""

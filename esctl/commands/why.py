@@ -39,12 +39,12 @@ def why(
             metavar="PERCENT",
             min=0,
             max=100,
-            help="Percent of free disk space below which to warn",
+            help="Warn if less than this percentage of a disk is free",
         ),
     ] = 5.0,
 ) -> Answer[WhyAnswer]:
-    """Say what is wrong, what shows it and what to type next; exit 10 if anything is, 20 if nothing
-    answers"""
+    """Show what is wrong, the evidence, and the next command to run; exit with code 10 if anything is wrong,
+    20 if no node answers"""
     import time
 
     from esctl.observe.diagnosis import collect, ranking  # loaded late: they bring trio and the client

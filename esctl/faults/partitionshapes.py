@@ -33,14 +33,16 @@ class Shape(enum.StrEnum):
 
 
 MEANINGS: Final = {
-    Shape.ISOLATE_LEADER: "the leader alone, from all others",
-    Shape.ISOLATE: "NODE alone, from all others",
-    Shape.HALVES: "the nodes with the lower numbers, one more if their count is odd, from the others",
-    Shape.MINORITY: "the leader and a minority, from the rest",
-    Shape.MAJORITY: "the leader and a majority, from the rest",
-    Shape.RING: "each node reaches its two neighbours only; needs 5 nodes",
-    Shape.BRIDGE: "two sides that cannot reach each other; NODE reaches both",
-    Shape.ONE_WAY: "NODE hears all others, and none of them hears it; by default, the leader",
+    Shape.ISOLATE_LEADER: "cuts the leader off from all other nodes",
+    Shape.ISOLATE: "cuts NODE off from all other nodes",
+    Shape.HALVES: "separates the nodes with the lower numbers from the others; with an odd number of "
+    "nodes the lower side has one more",
+    Shape.MINORITY: "separates a minority that includes the leader from the other nodes",
+    Shape.MAJORITY: "separates a majority that includes the leader from the other nodes",
+    Shape.RING: "each node reaches only its two neighbours; needs 5 nodes",
+    Shape.BRIDGE: "makes two sides that cannot reach each other; NODE reaches both",
+    Shape.ONE_WAY: "NODE receives from all other nodes, but none receives from NODE; by default, "
+    "NODE is the leader",
 }
 _NEEDS_LEADER: Final = frozenset({Shape.ISOLATE_LEADER, Shape.MINORITY, Shape.MAJORITY})
 _TAKES_NO_NODE: Final = _NEEDS_LEADER | {Shape.HALVES, Shape.RING}

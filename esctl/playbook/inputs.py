@@ -17,12 +17,12 @@ from esctl.playbookerrors import InvalidInput
 from esctl.ui.duration import Duration
 
 TAKES: Final = {
-    InputType.NODE: "the number of a node; `leader` or `any-follower`: chosen when the run begins",
+    InputType.NODE: "the number of a node, `leader` or `any-follower`, chosen when the run begins",
     InputType.INT: "a whole number",
     InputType.DURATION: "a duration such as `30s`",
     InputType.ENUM: "one of its `choices`",
     InputType.STRING: "a text",
-    InputType.SECRET: "a text that is shown nowhere: `NAME=@FILE`, or `NAME=@-` for standard input",
+    InputType.SECRET: "a text that is never shown; given as `NAME=@FILE`, or as `NAME=@-` for standard input",
 }
 """What an input of each type may be, for the reference."""
 MAX_SECRET_BYTES: Final = 64 * 1024

@@ -20,50 +20,61 @@ from esctl.playbook.schema import Action, ActionKind
 from esctl.playbookerrors import InvalidExpression, InvalidPlaybook, NotEvaluable
 from esctl.ui.duration import Duration
 
-_QUESTION: Final = Argument(Takes.TEXT, "what a person is asked", required=True)
+_QUESTION: Final = Argument(Takes.TEXT, "question to ask a person", required=True)
 TABLES: Final[Mapping[ActionKind, Mapping[str, Argument]]] = {
     ActionKind.CHECK: {},
     ActionKind.ASSERT: {},
-    ActionKind.WAIT: {"for": Argument(Takes.DURATION, "time to wait first")},
-    ActionKind.ESCTL: {"argv": Argument(Takes.TEXTS, "the words after `esctl`, without `--cluster`", True)},
-    ActionKind.FAULT: {"type": Argument(Takes.TEXT, "which command of the group `fault`", True)},
+    ActionKind.WAIT: {"for": Argument(Takes.DURATION, "time to wait before the expectations are checked")},
+    ActionKind.ESCTL: {
+        "argv": Argument(Takes.TEXTS, "words of the command line after `esctl`, without `--cluster`", True)
+    },
+    ActionKind.FAULT: {"type": Argument(Takes.TEXT, "command of the group `fault`", True)},
     ActionKind.HEAL: {
-        "fault": Argument(Takes.STEP, "end the fault of this step"),
-        "all": Argument(Takes.BOOL, "end every fault of the cluster"),
+        "fault": Argument(Takes.STEP, "id of the step whose fault is ended"),
+        "all": Argument(Takes.BOOL, "end all faults of the cluster"),
     },
     ActionKind.BENCH: {
-        "mode": Argument(Takes.TEXT, "which command of the group `bench`", True),
+        "mode": Argument(Takes.TEXT, "command of the group `bench`", True),
         "background": Argument(
-            Takes.BOOL, "let it run while the next steps go on, as `bench start` does; with `produce` only"
+            Takes.BOOL,
+            "run the load while the next steps run, as `esctl bench start` does; only with `produce`",
         ),
-        "name": Argument(Takes.TEXT, "the name of a background load; the step's id by default"),
+        "name": Argument(Takes.TEXT, "name of the background load; default: the step's id"),
     },
     ActionKind.BACKUP: {
-        "action": Argument(Takes.TEXT, "which command of the group `backup`", True),
-        "options": Argument(Takes.TEXTS, "further words of the command"),
+        "action": Argument(Takes.TEXT, "command of the group `backup`", True),
+        "options": Argument(Takes.TEXTS, "more words for the command line"),
     },
     ActionKind.APPROVE: {"question": _QUESTION},
     ActionKind.ASK: {
         "question": _QUESTION,
-        "name": Argument(Takes.TEXT, "the answer is `captured.NAME`; the step's id by default"),
-        "choices": Argument(Takes.TEXTS, "the answers that count"),
+        "name": Argument(
+            Takes.TEXT, "name under which the answer is stored (`captured.NAME`); default: the step's id"
+        ),
+        "choices": Argument(Takes.TEXTS, "accepted answers"),
     },
     ActionKind.HTTP: {
-        "url": Argument(Takes.TEXT, "what is asked", True),
-        "method": Argument(Takes.TEXT, "`GET` by default", False, ("GET", "HEAD", "POST", "PUT", "DELETE")),
-        "status": Argument(Takes.INT, "the status that it must answer with; 200 by default"),
-        "headers": Argument(Takes.TABLE, "names and values"),
-        "body": Argument(Takes.TEXT, "what is sent"),
+        "url": Argument(Takes.TEXT, "URL to request", True),
+        "method": Argument(
+            Takes.TEXT, "HTTP method; default: `GET`", False, ("GET", "HEAD", "POST", "PUT", "DELETE")
+        ),
+        "status": Argument(Takes.INT, "expected status code of the response; default: 200"),
+        "headers": Argument(Takes.TABLE, "request headers, by name"),
+        "body": Argument(Takes.TEXT, "request body"),
     },
     ActionKind.FOREACH: {
-        "items": Argument(Takes.ITEMS, "the items for which the steps inside run, one after the other", True),
-        "as": Argument(Takes.TEXT, "the item is `item.NAME` in them; `node` by default"),
+        "items": Argument(
+            Takes.ITEMS, "items; the inner steps run once for each item, one item after the other", True
+        ),
+        "as": Argument(Takes.TEXT, "name of the item in the inner steps (`item.NAME`); default: `node`"),
     },
     ActionKind.INCLUDE: {
-        "playbook": Argument(Takes.TEXT, "the file: one beside this one, or a shipped one", True),
-        "inputs": Argument(Takes.TABLE, "its inputs"),
+        "playbook": Argument(
+            Takes.TEXT, "file to include: one in the same folder, or a shipped playbook", True
+        ),
+        "inputs": Argument(Takes.TABLE, "inputs of the included playbook"),
     },
-    ActionKind.NOTE: {"text": Argument(Takes.TEXT, "what a person should read now")},
+    ActionKind.NOTE: {"text": Argument(Takes.TEXT, "text to show to the person who runs the playbook")},
 }
 """By kind; one that stands for a group of commands has in addition what the command takes."""
 _CHOOSERS: Final = {ActionKind.FAULT: "type", ActionKind.BENCH: "mode", ActionKind.BACKUP: "action"}

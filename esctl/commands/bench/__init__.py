@@ -18,17 +18,17 @@ def bench() -> None:
 
 
 LISTED: Final = (
-    ("produce", produce.produce, "Append generated events, in a closed loop or at a fixed rate"),
-    ("consume", consume.consume, "Read the log to its end as it stands"),
-    ("e2e", e2e.e2e, "Append while a subscriber follows: from the send to the delivery"),
-    ("sweep", sweep.sweep, "Raise the rate until the latency bound breaks"),
+    ("produce", produce.produce, "Append generated events, as fast as possible or at a fixed rate"),
+    ("consume", consume.consume, "Read the log up to its present end"),
+    ("e2e", e2e.e2e, "Measure the time from sending an event to its delivery"),
+    ("sweep", sweep.sweep, "Find the highest rate within a latency limit"),
     ("soak", soak.soak, "Append for minutes or hours, and watch memory and latency"),
-    ("failover", failover.failover, "Strike the leader again and again under load"),
-    ("start", background.start, "Start a steady load that goes on in the background"),
-    ("ls", background.ls, "List the background loads, those of playbooks too"),
-    ("stop", background.stop, "Stop a background load and say what it saw"),
-    ("compare", compare.compare, "Compare saved results with the first; exit 15 if one is worse"),
-    ("report", report.report, "Write one HTML page with the figures and plots of saved results"),
+    ("failover", failover.failover, "Measure failovers under load"),
+    ("start", background.start, "Start a steady load in the background"),
+    ("ls", background.ls, "List the background loads, including those of playbooks"),
+    ("stop", background.stop, "Stop a background load, and show its results"),
+    ("compare", compare.compare, "Compare saved results with the first; exit with code 15 if one is worse"),
+    ("report", report.report, "Write an HTML page with the figures and plots of saved results"),
 )
 """Name, function, and the line in the list of commands; the full help is the function's own."""
 

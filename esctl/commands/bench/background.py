@@ -33,14 +33,17 @@ if TYPE_CHECKING:
     )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the load")]
+LoadArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the background load")]
 
 
 def start(
     run: Invocation,
     name: LoadArgument = "load",
     rate: Annotated[
-        float, typer.Option("--rate", metavar="EVENTS", min=1, max=200_000, help="Rate, in events per second")
+        float,
+        typer.Option(
+            "--rate", metavar="EVENTS", min=1, max=200_000, help="Rate of the load, in events per second"
+        ),
     ] = 1000.0,
     seconds: Annotated[
         float, duration_option("--duration", "Stop after this time", low_s=0.1, high_s=86_400)
@@ -49,7 +52,10 @@ def start(
     into: Annotated[
         Path | None,
         typer.Option(
-            "--into", metavar="DIR", help="Directory for samples and ledger; by default, beside the cluster"
+            "--into",
+            metavar="DIR",
+            help="Directory for the load's samples and its ledger of acks; by default, one beside "
+            "the cluster",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -84,10 +90,10 @@ def start(
 
 def ls(
     run: Invocation,
-    every: Annotated[bool, typer.Option("--all", help="Include those that have ended")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Include the loads that have ended")] = False,
 ) -> "Answer[LoadsAnswer]":
-    """List the background loads that are running, those of playbooks included; of all clusters unless
-    one is named"""
+    """List the running background loads, including those of playbooks; of all clusters, unless --cluster
+    names one"""
     from esctl.bench import backgroundloads, ledger
     from esctl.playbookerrors import RunUnreadable
 
@@ -130,7 +136,7 @@ def ls(
 def stop(
     run: Invocation, name: LoadArgument = "load", dry_run: DryRun = False
 ) -> "Answer[StoppedLoadAnswer | PlannedStopLoadAnswer]":
-    """Stop a background load and say what it saw"""
+    """Stop a background load, and show its results"""
     from esctl.bench import backgroundloads
 
     cluster = run.cluster()

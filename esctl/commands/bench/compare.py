@@ -37,7 +37,9 @@ def compare(
     run: Invocation,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Files from --save: the base first, then the others"),
+        typer.Argument(
+            metavar="FILE", help="Files that --save wrote; the others are compared with the first, the base"
+        ),
     ],
     tolerance: Annotated[
         float | None,
@@ -51,12 +53,15 @@ def compare(
         ),
     ] = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Compare even if settings or commands differ")
+        bool,
+        typer.Option("--anyway", help="Compare even if the results are from different settings or commands"),
     ] = False,
 ) -> "Answer[CompareAnswer]":
-    """Compare saved results with the first, figure by figure; exit 15 if one is worse by more than the
-    noise, 12 if nobody can tell: the runs differ too much, or a side has fewer than 3 runs and no
-    change is large (25%; tails 100%)"""
+    """Compare saved results with the first one, figure by figure
+
+    Exits with code 15 if a figure is worse by more than the noise. Exits with code 12 if that cannot be
+    decided: the runs differ too much, or a result has fewer than 3 runs and no change is large (25%; 100% for
+    tails)"""
     from esctl.bench import comparison, result  # loaded late: most of `bench` does without
 
     if len(files) < 2:

@@ -24,7 +24,7 @@ def consume(
         typer.Option("--from", metavar="OFFSET", min=0, help="First offset; by default, the first event"),
     ] = None,
     max_events: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Number of events after which to stop")
+        int | None, typer.Option("--max", metavar="N", min=1, help="Stop after this number of events")
     ] = None,
     node: options.FromNode = None,
     decode: Annotated[
@@ -34,7 +34,7 @@ def consume(
     plot: options.Plot = False,
     save: options.Save = None,
 ) -> "Answer[ConsumeMeasured]":
-    """Read the log up to its present end, and measure; nothing is added to it"""
+    """Read the log up to its present end, and measure the throughput; no event is added"""
     from esctl.bench import machine
 
     screens.check_place(save)

@@ -24,7 +24,11 @@ def e2e(
     rate: Annotated[
         float,
         typer.Option(
-            "--rate", metavar="N", min=1, max=options.HIGHEST_RATE, help="Rate, in events per second"
+            "--rate",
+            metavar="N",
+            min=1,
+            max=options.HIGHEST_RATE,
+            help="Rate of the load, in events per second",
         ),
     ] = 10_000.0,
     seconds: options.Seconds = 10.0,
@@ -37,9 +41,10 @@ def e2e(
     plot: options.Plot = False,
     save: options.Save = None,
 ) -> "Answer[DeliveryMeasured | UnmeasuredAnswer]":
-    """Append at a fixed rate while a subscriber follows, and measure from the intended send time to the
-    delivery; the events stay in the log: use a cluster that you can destroy (`esctl cluster up
-    bench`)"""
+    """Append at a fixed rate, and measure the time from the intended send time of an event until a
+    subscriber receives it
+
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.generator import Generator
     from esctl.bench.runner import TrialPlan

@@ -58,9 +58,11 @@ class FailoverMeasurement:
 
 def failover(
     run: Invocation,
-    kind: Annotated[StrikeKind, typer.Option("--kind", help="What happens to the leader")] = StrikeKind.KILL,
+    kind: Annotated[
+        StrikeKind, typer.Option("--kind", help="What is done to the leader each time")
+    ] = StrikeKind.KILL,
     times: Annotated[
-        int, typer.Option("--times", metavar="N", min=1, max=10_000, help="Number of times")
+        int, typer.Option("--times", metavar="N", min=1, max=10_000, help="How often to do it")
     ] = 10,
     rate: Annotated[
         float,
@@ -76,8 +78,10 @@ def failover(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[FailoverMeasured | PlannedFailoverAnswer]":
-    """Take the leader out again and again under load, and measure how long nothing is acked, why, and
-    whether anything is lost; the events stay in the log (`esctl cluster up bench`)"""
+    """Kill, pause or cut off the leader, or transfer the leadership, repeatedly under load; measure how long
+    nothing is acked, why, and whether any event is lost
+
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
 
     screens.check_name(save)

@@ -16,7 +16,7 @@ Rate = Annotated[
     float,
     typer.Option(
         "--rate", metavar="N", min=0, max=HIGHEST_RATE,
-        help="Rate, in events per second; 0 is as fast as possible",
+        help="Rate of the load, in events per second; 0 is as fast as possible",
     ),
 ]  # fmt: skip
 Seconds = Annotated[
@@ -29,24 +29,30 @@ Window = Annotated[
 ]
 Warmup = Annotated[
     float,
-    duration_option("--warmup", "Time to send before the measurement begins", high_s=LONGEST_S),
+    duration_option("--warmup", "Time to send events before the measurement begins", high_s=LONGEST_S),
 ]
 Runs = Annotated[
     int,
     typer.Option(
-        "--runs", metavar="N", min=1, max=1000, help="Number of measurements; the median and the range count"
+        "--runs",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Number of measurements; the result is their median and range",
     ),
 ]
 Session = Annotated[
     bool,
-    typer.Option("--session", help="Send through a producer session, which remembers without a time limit"),
+    typer.Option("--session", help="Send through a producer session, whose deduplication has no time limit"),
 ]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE", help="File to write the result to, for compare and report"),
+    typer.Option(
+        "--save", metavar="FILE", help="File to write the result to, for bench compare and bench report"
+    ),
 ]
 FromNode = Annotated[
     int | None,
     typer.Option("--node", metavar="ID", min=1, help="Node to read from; by default, the leader"),
 ]
-Plot = Annotated[bool, typer.Option("--plot", help="Plot the curves of the run")]
+Plot = Annotated[bool, typer.Option("--plot", help="Plot the measured values over time")]

@@ -52,8 +52,9 @@ def produce(
     plot: options.Plot = False,
     save: options.Save = None,
 ) -> "Answer[ProduceMeasured | UnmeasuredAnswer]":
-    """Append generated events as fast as possible or at a fixed rate, and measure; they stay in the
-    log: use a cluster that you can destroy (`esctl cluster up bench`)"""
+    """Append generated events as fast as possible or at a fixed rate, and measure throughput and latency
+
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.runner import TrialPlan
 

@@ -25,14 +25,15 @@ def report(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="Files from --save; those of one kind are compared with the first"
+            metavar="FILE",
+            help="Files that --save wrote; results of the same kind are compared with the first of them",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--save", metavar="FILE", help="File to write; it is replaced if it is there")
+        Path, typer.Option("--save", metavar="FILE", help="File to write; an existing file is replaced")
     ] = DEFAULT_OUT,
 ) -> "Answer[BenchReportAnswer]":
-    """Write one HTML page with the figures and plots of saved results, and how they compare"""
+    """Write an HTML page with the figures and plots of saved results, and a comparison of them"""
     from esctl.bench import result  # loaded late: most of `bench` does without
     from esctl.bench.report.page import page
 

@@ -46,8 +46,9 @@ def soak(
     save: options.Save = None,
 ) -> "Answer[SoakMeasured | UnmeasuredAnswer]":
     """Append at a fixed rate for minutes or hours, and watch memory and latency; Ctrl-C ends it with
-    the figures so far; the events stay in the log: use a cluster that you can destroy (`esctl cluster
-    up bench`)"""
+    the figures so far
+
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.endurance import Endurance
     from esctl.bench.generator import Generator

@@ -71,11 +71,41 @@ class Sweep:
     loads: list["Load"] = field(default_factory=list)
 
 
+Highest = Annotated[
+    float,
+    typer.Option(
+        "--to",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Highest rate, in events per second; by default, no limit",
+    ),
+]
+Factor = Annotated[
+    float,
+    typer.Option("--factor", metavar="F", min=1.05, max=100, help="Factor from one rate to the next"),
+]
+Rates = Annotated[
+    str | None,
+    typer.Option("--rates", metavar="N,N,...", help="Measure these rates instead of searching"),
+]
+Refine = Annotated[
+    int,
+    typer.Option(
+        "--refine",
+        metavar="N",
+        min=0,
+        max=20,
+        help="How often to halve the interval between the last good rate and the first bad one",
+    ),
+]
+
+
 def sweep(
     run: Invocation,
     p99: Annotated[
         float,
-        duration_option("--p99", "Bound on the 99th percentile of the latency", low_s=0.000_01, plain="ms"),
+        duration_option("--p99", "Limit for the 99th percentile of the latency", low_s=0.000_01, plain="ms"),
     ] = 0.01,
     first: Annotated[
         float,
@@ -83,22 +113,10 @@ def sweep(
             "--from", metavar="N", min=1, max=options.HIGHEST_RATE, help="First rate, in events per second"
         ),
     ] = 10_000.0,
-    highest: Annotated[
-        float,
-        typer.Option("--to", metavar="N", min=1, show_default=False, help="Highest rate; by default, none"),
-    ] = options.HIGHEST_RATE,
-    factor: Annotated[
-        float, typer.Option("--factor", metavar="F", min=1.05, max=100, help="Factor between two rates")
-    ] = 2.0,
-    rates: Annotated[
-        str | None, typer.Option("--rates", metavar="N,N,...", help="Rates to measure instead")
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option(
-            "--refine", metavar="N", min=0, max=20, help="Halvings of the gap above the last good rate"
-        ),
-    ] = 3,
+    highest: Highest = options.HIGHEST_RATE,
+    factor: Factor = 2.0,
+    rates: Rates = None,
+    refine: Refine = 3,
     seconds: options.Seconds = 5.0,
     runs: options.Runs = 1,
     size: options.Size = 100,
@@ -107,9 +125,9 @@ def sweep(
     warmup: options.Warmup = 1.0,
     save: options.Save = None,
 ) -> "Answer[SweepMeasured | UnmeasuredAnswer]":
-    """Raise the rate until the latency exceeds its bound or the log does not keep up, and find the
-    highest rate that holds; the events stay in the log: use a cluster that you can destroy (`esctl
-    cluster up bench`)"""
+    """Find the highest rate at which the latency stays within its limit and the log keeps up
+
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.generator import Generator
     from esctl.bench.knee import Search

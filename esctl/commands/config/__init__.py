@@ -9,6 +9,4 @@ command(app, "show")(values.show)
 command(app, "explain")(values.explain)
 command(app, "set", changes=True)(values.put)
 command(app, "unset", changes=True)(values.unset)
-app.add_typer(
-    context.app, name="context", help="Give names to the clusters that you work with, and select one"
-)
+app.add_typer(context.app, name="context", help="Define names for clusters, and select one")

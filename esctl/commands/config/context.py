@@ -82,7 +82,7 @@ NameArgument = Annotated[
 
 @command(app, "ls")
 def ls(run: Invocation) -> Answer[ContextsAnswer]:
-    """List the contexts"""
+    """List the contexts, which are names for clusters"""
     used, known = run.settings.get("context").value, state.names()
     listed: list[ContextRow] = []
     rows: list[list[Value]] = []
@@ -105,7 +105,7 @@ def ls(run: Invocation) -> Answer[ContextsAnswer]:
 
 @command(app, "show")
 def show(run: Invocation) -> Answer[ContextInUseAnswer]:
-    """Show which cluster a command uses if it names none, and why"""
+    """Show which cluster a command uses if none is named, and why"""
     context, cluster = run.settings.get("context"), run.settings.cluster()
     chosen, why = cluster.value, cluster.source.where
     known = state.names()
@@ -130,13 +130,16 @@ def add(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="CLUSTER", help="Cluster that it names", autocompletion=state.names_that_begin
+            "--to",
+            metavar="CLUSTER",
+            help="Cluster that the context stands for",
+            autocompletion=state.names_that_begin,
         ),
     ],
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[ContextAnswer]:
-    """Define a context, or redefine it"""
+    """Define or redefine a context: a name for a cluster"""
     state.check_name(name)
     state.load(to)
     path = file_of(project=project)
@@ -152,7 +155,7 @@ def add(
 def use(
     run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[ContextAnswer]:
-    """Use a context from now on: commands that name no cluster use its cluster"""
+    """Select a context: commands that name no cluster use the cluster of this context"""
     if name not in run.settings.contexts:
         known = ", ".join(run.settings.contexts) or "none"
         raise InvalidSetting(
@@ -175,7 +178,7 @@ def use(
 def rm(
     run: Invocation, name: NameArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[RemovedContextAnswer]:
-    """Remove a context; the cluster that it names stays"""
+    """Remove a context; its cluster is not changed"""
     path = file_of(project=project)
     if name not in settings.contexts_in(path):
         known = run.settings.contexts

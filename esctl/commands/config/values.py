@@ -23,7 +23,9 @@ KeyArgument = Annotated[
         autocompletion=lambda incomplete: [name for name in settings.KNOWN if name.startswith(incomplete)],
     ),
 ]
-Project = Annotated[bool, typer.Option("--project", help="Use the project's esctl.toml, not the user's file")]
+Project = Annotated[
+    bool, typer.Option("--project", help="Change the project's esctl.toml instead of the user's file")
+]
 PROJECT_FILE: Final = "esctl.toml"
 
 _From = TypedDict("_From", {"from": str})
@@ -85,7 +87,7 @@ class UnsetAnswer(TypedDict):
 
 
 def show(run: Invocation) -> Answer[SettingsAnswer]:
-    """Show every setting, its value and where that comes from"""
+    """Show every setting, its value, and the source of the value"""
     found = [_effective(run.settings, key) for key in settings.KNOWN]
     project = settings.project_file()
     data: SettingsAnswer = {
@@ -97,7 +99,7 @@ def show(run: Invocation) -> Answer[SettingsAnswer]:
 
 
 def explain(run: Invocation, key: KeyArgument) -> Answer[SettingAnswer]:
-    """Explain where a value comes from, and which other values it overrides"""
+    """Show where the value of a setting comes from, and which other values it overrides"""
     known = settings.checked(key, "the command line")
     setting = _effective(run.settings, key)
     files = [f"{key} in {PROJECT_FILE}", f"{key} in {settings.user_file()}"]
@@ -120,7 +122,7 @@ def put(
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[SetAnswer]:
-    """Set a value in the user's file, or in the project's"""
+    """Change a setting in the user's file, or in the project's file"""
     wanted = settings.value_of(key, value)
     path = file_of(project=project)
     if not dry_run:
@@ -137,7 +139,7 @@ def put(
 def unset(
     run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[UnsetAnswer]:
-    """Remove a value from the user's file, or from the project's"""
+    """Remove a setting from the user's file, or from the project's file"""
     settings.checked(key, "the command line")
     path = file_of(project=project)
     there = settings.says(path, key)

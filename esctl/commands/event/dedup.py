@@ -30,7 +30,7 @@ def dedup(
     source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Source of the event")],
     event_id: Annotated[str, typer.Option("--id", metavar="TEXT", help="Id of the event")],
 ) -> Answer[EventDedupAnswer]:
-    """Say whether an event would be stored or known if it were sent now, and why"""
+    """Show whether an event would be stored or treated as a duplicate if it were sent now, and why"""
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

@@ -46,7 +46,7 @@ def event(
     ] = None,
     event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Id of the event")] = None,
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
-    """Show one event: OFFSET, or --source and --id"""
+    """Show one event, selected by OFFSET or by --source and --id"""
     by_id = source is not None and event_id is not None
     if (offset is None) is not by_id or (source is None) is not (event_id is None):
         raise InvalidArgument(

@@ -138,12 +138,15 @@ def trace(
     ] = None,
     event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Id of the event")] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Send a probe and watch it: one more event in the log")
+        bool,
+        typer.Option(
+            "--live", help="Send a probe and trace it; the probe stays in the log as one more event"
+        ),
     ] = False,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTraceAnswer | TraceAnswer | LiveTraceAnswer]:
-    """Show the path of one event: its entry on every node and who led then; with --live, send a probe
-    and time its path"""
+    """Show the path of one event: its entry on every node, and the leader that appended it; with --live,
+    send a probe and measure how long each step takes"""
     by_id = source is not None and event_id is not None
     ways = [offset is not None, by_id, live]
     if ways.count(True) != 1 or (source is None) is not (event_id is None) or (dry_run and not live):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def ls(run: Invocation) -> "Answer[FaultsAnswer]":
-    """List the active faults of every node, the rest of each lease, and how often each has hit"""
+    """List the active faults of every node, the time left of each lease, and how often each fault has
+    taken effect"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
@@ -62,13 +63,15 @@ def heal(
     fault: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]", help="Fault to end; see esctl fault ls", autocompletion=candidates.faults
+            metavar="[ID]",
+            help="Id of the fault to end, from esctl fault ls",
+            autocompletion=candidates.faults,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="End every fault of the cluster")] = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedHealAnswer | HealAnswer]":
-    """End faults before their leases do, and wait until the nodes hear each other again"""
+    """End faults before their leases end, and wait until the nodes hear each other again"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     if (fault is None) is not everything:

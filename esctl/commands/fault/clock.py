@@ -24,7 +24,10 @@ if TYPE_CHECKING:
         PlannedNodeOrderStrike,
     )
 
-MEANINGS: Final = {"jump": "it is set forward or back, by --by", "drift": "it runs fast or slow, by --rate"}
+MEANINGS: Final = {
+    "jump": "the clock is set forward or back by --by",
+    "drift": "the clock runs fast or slow by --rate",
+}
 """What the help says of each."""
 
 
@@ -40,19 +43,19 @@ def clock(
     run: Invocation,
     how: Annotated[
         Literal["jump", "drift"],
-        typer.Argument(help="How the clock goes wrong"),
+        typer.Argument(help="Kind of clock fault"),
     ],
     node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="SHIFT", help="How far it jumps: +2h, -30m", show_default=False),
+        typer.Option("--by", metavar="SHIFT", help="Size of the jump: +2h, -30m", show_default=False),
     ] = None,
     rate: Annotated[
         int | None,
         typer.Option(
             "--rate",
             metavar="SHIFT",
-            help="What it gains per second: +50ms; -50ms loses",
+            help="Drift per second: +50ms gains time, -50ms loses time",
             parser=_gain,
             show_default=False,
         ),
@@ -61,7 +64,7 @@ def clock(
     name: Name = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike]":
-    """Set a node's time of day wrong; log time and leases use another clock"""
+    """Set a node's wall clock wrong; log time and leases do not use the wall clock"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)

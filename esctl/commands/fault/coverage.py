@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def coverage(run: Invocation) -> "Answer[CoverageAnswer]":
-    """Show which faults this cluster has ever had, how often each has hit, and which it never had"""
+    """Show which faults this cluster has ever had, how often each has taken effect, and which it has
+    never had"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
     from esctl.chaos.coverage import tally
 

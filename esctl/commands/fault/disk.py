@@ -41,11 +41,11 @@ AT_REST: Final = ("flip", "torn")
 LEASE_MS: Final = 60_000
 """When a watchdog starts a node whose files are being damaged, should nobody else have."""
 MEANINGS: Final = {
-    "slow": "each commit begins later, by --delay",
-    "fail": "the next write is refused, which ends the node",
-    "full": "the same, for want of room",
-    "flip": "a stored bit is flipped while the node is stopped",
-    "torn": "the log's end is torn off while the node is stopped",
+    "slow": "each commit to the disk is delayed by --delay",
+    "fail": "the next write fails, and the node exits",
+    "full": "the next write fails because the disk is full, and the node exits",
+    "flip": "a bit of an acked entry is flipped while the node is stopped",
+    "torn": "half a record is left at the end of the log while the node is stopped",
 }
 """What the help says of each."""
 _ONE_OFF: Final = {
@@ -58,17 +58,20 @@ def disk(
     run: Invocation,
     how: Annotated[
         Literal["slow", "fail", "full", "flip", "torn"],
-        typer.Argument(help="What happens to the disk"),
+        typer.Argument(help="Kind of disk fault"),
     ],
     node: Annotated[int, typer.Argument(metavar="NODE", min=1, help="Node number")],
     delay: Annotated[str, typer.Option("--delay", metavar=METAVAR, help="Delay of each commit")] = "100ms",
     jitter: Annotated[
-        str, typer.Option("--jitter", metavar=METAVAR, help="Random part on top of the delay, at most this")
+        str,
+        typer.Option(
+            "--jitter", metavar=METAVAR, help="Maximum of the random time that is added to the delay"
+        ),
     ] = "0ms",
     lease: Lease = "10s",
     name: Name = None,
     wait: Annotated[
-        float, duration_option("--wait", "Time that the node has to repair a flip or a torn end")
+        float, duration_option("--wait", "Time that the node has to repair its log after flip or torn")
     ] = 60.0,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -76,8 +79,7 @@ def disk(
     "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike"
     " | PlannedDamageStrike | DamageStrike | DamagedStrike | JudgedDamageStrike]"
 ):
-    """Make a node's disk slow, let it refuse a write, or damage what it has stored (the node repairs
-    that itself)"""
+    """Make a node's disk slow, make it refuse a write, or damage stored data, which the node then repairs"""
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     cluster.node(node)
     survey = survey_of(run, cluster)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 Lease = Annotated[
     str,
     typer.Option(
-        "--lease", metavar=METAVAR, help="Time until the fault ends by itself: 500ms, 10s, 2m; at most 10m"
+        "--lease",
+        metavar=METAVAR,
+        help="Time after which the fault ends by itself: 500ms, 10s, 2m; at most 10m",
     ),
 ]
 Name = Annotated[

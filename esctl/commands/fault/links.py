@@ -33,7 +33,8 @@ def cut(
     run: Invocation,
     shape: Annotated[Shape, typer.Argument(help="Shape of the partition")],
     node: Annotated[
-        int | None, typer.Argument(metavar="[NODE]", min=1, help="Node that the shape is about")
+        int | None,
+        typer.Argument(metavar="[NODE]", min=1, help="Node for the shapes isolate, bridge and one-way"),
     ] = None,
     lease: Lease = "10s",
     name: Name = None,
@@ -65,41 +66,65 @@ def cut(
     )  # fmt: skip
 
 
+Link = Annotated[
+    str,
+    typer.Argument(
+        metavar="[LINK]", help="Link such as 1-3; 2 means all links of node 2; all means every link"
+    ),
+]
+Duplicate = Annotated[
+    str | None,
+    typer.Option("--duplicate", metavar="SHARE", help="Share of messages that are sent twice: 5%"),
+]
+Reorder = Annotated[
+    str | None,
+    typer.Option(
+        "--reorder",
+        metavar="SHARE",
+        help="Share of messages that are held back, so that later ones overtake them: 10%",
+    ),
+]
+Hold = Annotated[
+    str | None,
+    typer.Option("--hold", metavar=METAVAR, help="How long --reorder holds a message back: 200ms"),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option("--rate", metavar="BYTES", help="Bandwidth limit in bytes per second: 50k, 2M"),
+]
+Reset = Annotated[
+    str | None,
+    typer.Option("--reset", metavar="SHARE", help="Share of messages that break the connection: 1%"),
+]
+
+
 def net(
     run: Invocation,
-    link: Annotated[
-        str, typer.Argument(metavar="[LINK]", help="Link such as 1-3, or 2 for all links of node 2, or all")
-    ] = "all",
-    delay: Annotated[str | None, typer.Option("--delay", metavar=METAVAR, help="Delay of messages")] = None,
+    link: Link = "all",
+    delay: Annotated[
+        str | None, typer.Option("--delay", metavar=METAVAR, help="Delay of each message")
+    ] = None,
     jitter: Annotated[
         str | None, typer.Option("--jitter", metavar=METAVAR, help="Extra random delay")
     ] = None,
-    drop: Annotated[str | None, typer.Option("--drop", metavar="SHARE", help="Share lost: 5%")] = None,
-    duplicate: Annotated[
-        str | None, typer.Option("--duplicate", metavar="SHARE", help="Share sent twice: 5%")
+    drop: Annotated[
+        str | None, typer.Option("--drop", metavar="SHARE", help="Share of messages that are lost: 5%")
     ] = None,
-    reorder: Annotated[
-        str | None, typer.Option("--reorder", metavar="SHARE", help="Share that later ones overtake: 10%")
-    ] = None,
-    hold: Annotated[
-        str | None, typer.Option("--hold", metavar=METAVAR, help="How long these wait: 200ms")
-    ] = None,
-    rate: Annotated[
-        str | None, typer.Option("--rate", metavar="BYTES", help="Bytes per second that pass: 50k, 2M")
-    ] = None,
-    reset: Annotated[
-        str | None, typer.Option("--reset", metavar="SHARE", help="Share that breaks the connection: 1%")
-    ] = None,
+    duplicate: Duplicate = None,
+    reorder: Reorder = None,
+    hold: Hold = None,
+    rate: Rate = None,
+    reset: Reset = None,
     stall: Annotated[bool, typer.Option("--stall", help="Hold all messages until the fault ends")] = False,
     one_way: Annotated[
-        bool, typer.Option("--one-way", help="Affect only what the first node sends to the second")
+        bool, typer.Option("--one-way", help="Affect only the direction from the first node to the second")
     ] = False,
     lease: Lease = "10s",
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedLinkStrike | LinkStrike | JudgedLinkStrike]":
-    """Make links slow, lossy or unreliable, whole messages at a time"""
+    """Make links slow, lossy or unreliable; a fault affects whole messages"""
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     shares = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "reset": reset}
     kinds = nodeorders.kinds_of(shares, delay, jitter, rate, stall=stall, hold=hold)

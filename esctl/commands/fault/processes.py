@@ -39,7 +39,7 @@ def kill(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
-    """Kill a node without warning (SIGKILL), and start it again when the lease is over"""
+    """Kill a node without warning (SIGKILL), and start it again when the lease ends"""
     return _stop(run, "kill", [node], lease, RunState.DOWN, name, yes=yes, dry_run=dry_run)
 
 
@@ -51,7 +51,7 @@ def pause(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeStrike | NodeStrike | JudgedNodeStrike]":
-    """Freeze a node (SIGSTOP), and resume it when the lease is over"""
+    """Freeze a node (SIGSTOP), and resume it when the lease ends"""
     return _stop(run, "pause", [node], lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 
 
@@ -59,13 +59,14 @@ def freeze(
     run: Invocation,
     lease: Annotated[
         str,
-        typer.Option("--lease", metavar=METAVAR, help="Time until they are resumed; at most 10m"),
+        typer.Option("--lease", metavar=METAVAR, help="Time after which the nodes are resumed; at most 10m"),
     ] = "5s",
     name: Name = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedFreeze | Freeze | JudgedFreeze]":
-    """Freeze all nodes at once, as a snapshot of a virtual machine does, and resume them"""
+    """Freeze all nodes at the same time, as a snapshot of a virtual machine does, and resume them when
+    the lease ends"""
     numbers = [node.id for node in run.cluster().nodes]
     return _stop(run, "freeze", numbers, lease, RunState.PAUSED, name, yes=yes, dry_run=dry_run)
 

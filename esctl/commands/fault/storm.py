@@ -94,34 +94,35 @@ def storm(
         typer.Option(
             "--kinds",
             metavar="LIST",
-            help=f"Kinds of faults, with commas between: {', '.join(KINDS)}",
+            help=f"Kinds of faults, separated by commas: {', '.join(KINDS)}",
             show_default=False,
         ),
     ] = None,
     intensity: Annotated[
         int,
-        typer.Option("--intensity", metavar="N", min=1, max=100, help="Faults per ten seconds"),
+        typer.Option("--intensity", metavar="N", min=1, max=100, help="Number of faults per ten seconds"),
     ] = 5,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", min=1, max=10_000, help="Rate, in events per second")
+        float, typer.Option("--rate", metavar="N", min=1, max=10_000, help="Load, in events per second")
     ] = 200.0,
     allow_quorum_loss: Annotated[
         bool,
         typer.Option(
-            "--allow-quorum-loss", help="Allow faults on more nodes at a time than the cluster can spare"
+            "--allow-quorum-loss", help="Allow faults on so many nodes at a time that no majority is left"
         ),
     ] = False,
     replay: Annotated[
-        Path | None, typer.Option("--replay", metavar="FILE", help="Repeat the storm of this file")
+        Path | None,
+        typer.Option("--replay", metavar="FILE", help="Repeat the storm that was saved in this file"),
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="File to write the schedule to, for --replay"),
+        typer.Option("--save", metavar="FILE", help="File to write the storm's schedule to, for --replay"),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedStormAnswer | InterruptedStormAnswer | StormAnswer]":
-    """Break the cluster at random under load; then prove that nothing was lost or doubled"""
+    """Break the cluster with random faults under load; then prove that no event was lost or duplicated"""
     cluster = run.cluster()
     parts, duration_ms = kinds_of(kinds), round(seconds * 1000)
     survey = survey_of(run, cluster)

@@ -17,17 +17,17 @@ def playbook() -> None:
 
 
 LISTED: Final = (
-    ("ls", ls.ls, "List the playbooks that are shipped, and those in ./playbooks"),
+    ("ls", ls.ls, "List the shipped playbooks and those in ./playbooks"),
     ("show", show.show, "Show a playbook as a document"),
-    ("new", new.new, "Write a playbook to start from: a copy of a shipped one, or a small one"),
-    ("lint", lint.lint, "Check playbooks for what would do harm; exit 2 on errors"),
-    ("plan", plan.plan, "Show what a run would do, and what the quorum would be"),
-    ("rehearse", rehearsal.rehearse, "Run it on a cluster of its own, which is destroyed afterwards"),
-    ("run", runner.run, "Run it: steps, guards, verdict, and the undoing"),
-    ("resume", runner.resume, "Go on with a run that was cut off"),
-    ("abort", runner.abort, "Undo what a run did, the last step first"),
-    ("runs", runs.runs, "List the runs, the newest first"),
-    ("report", runs.report, "Tell what a run did, as text, JSON, Markdown or one HTML page"),
+    ("new", new.new, "Write a playbook to start from: a copy of a shipped one, or a small example"),
+    ("lint", lint.lint, "Check playbooks for mistakes; exit with code 2 on errors"),
+    ("plan", plan.plan, "Show what a run would do, without doing it"),
+    ("rehearse", rehearsal.rehearse, "Run a playbook on a temporary cluster"),
+    ("run", runner.run, "Run a playbook"),
+    ("resume", runner.resume, "Continue an interrupted run"),
+    ("abort", runner.abort, "Undo the steps of a run, in reverse order"),
+    ("runs", runs.runs, "List the runs, newest first"),
+    ("report", runs.report, "Report on a run, as text, JSON, Markdown or HTML"),
 )
 """Name, function, and the line in the list of commands; the full help is the function's own."""
 

@@ -29,13 +29,15 @@ def lint(
         list[str] | None,
         typer.Argument(
             metavar="[PLAYBOOK...]",
-            help="Files or ids; by default, all that are shipped or in ./playbooks",
+            help="Files or ids; by default, the shipped playbooks and those in ./playbooks",
             autocompletion=names_that_begin,
         ),
     ] = None,
 ) -> "Answer[LintAnswer]":
-    """Check playbooks for what would do harm or fail: an undo for what changes something, a lease for each
-    fault, an exactly-once check at the end, names and commands that are there; exit 2 on errors"""
+    """Check playbooks for mistakes that would do harm or make a run fail; exit with code 2 on errors
+
+    Examples: a step that changes something has no undo, a fault has no lease, there is no exactly-once check
+    at the end, or a name or a command does not exist"""
     paths = [catalog.find(name) for name in playbooks] if playbooks else list(catalog.every().values())
     files = [(path, *_findings(path)) for path in paths]
     rows: list[list[Value]] = []

@@ -17,7 +17,7 @@ RISK_TONES: Final = {"low": Tone.GOOD, "moderate": Tone.WARN, "severe": Tone.BAD
 
 
 def ls(run: Invocation) -> "Answer[PlaybooksAnswer]":
-    """List the shipped playbooks and those in ./playbooks, each with its risk"""
+    """List the shipped playbooks and those in ./playbooks, with their risk"""
     from esctl.playbook import parser
 
     rows: list[list[Value]] = []

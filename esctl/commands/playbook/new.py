@@ -25,7 +25,9 @@ def new(
     run: Invocation,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Id of the new playbook, for ./playbooks/NAME.toml, or a file"),
+        typer.Argument(
+            metavar="NAME", help="Id of the new playbook (the file is ./playbooks/NAME.toml), or a file name"
+        ),
     ],
     source: Annotated[
         str | None,
@@ -38,8 +40,8 @@ def new(
     ] = None,
     dry_run: DryRun = False,
 ) -> "Answer[NewPlaybookAnswer]":
-    """Write a playbook for you to change: a copy of a shipped one, or a small one that runs as it is, a
-    hand-over with its checks and its proof"""
+    """Write a playbook for you to change: a copy of a shipped one, or a small example that can already
+    run: a leadership transfer with its checks"""
     file = Path(name) if name.endswith(catalog.SUFFIX) or "/" in name else catalog.own() / f"{name}.toml"
     if file.suffix != catalog.SUFFIX or not _ID.fullmatch(file.stem):
         raise InvalidArgument(

@@ -29,7 +29,7 @@ PlaybookArgument = Annotated[
     str,
     typer.Argument(
         metavar="PLAYBOOK",
-        help="Id, as esctl playbook ls lists it, or file",
+        help="Id from esctl playbook ls, or file",
         autocompletion=names_that_begin,
     ),
 ]
@@ -39,7 +39,7 @@ Inputs = Annotated[
         "--input",
         "-i",
         metavar="NAME=VALUE",
-        help="Input of the playbook; a secret as NAME=@FILE; repeatable",
+        help="Input of the playbook; for a secret, NAME=@FILE; repeatable",
     ),
 ]
 

@@ -34,8 +34,8 @@ def plan(
         Path | None, typer.Option("--save", metavar="FILE", help="File to write the plan to, for run --plan")
     ] = None,
 ) -> "Answer[PlanAnswer]":
-    """Show every step that a run would take on this cluster, with its command, impact, undo and the
-    quorum after it; nothing is done"""
+    """Show every step of a run on this cluster, without doing it: its command, impact, undo, and how many
+    more nodes may fail after it"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
 

@@ -37,7 +37,7 @@ def rehearse(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the cluster at the end")] = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedRehearsalAnswer]":
-    """Run a playbook on a throw-away cluster with faults allowed, before it is run on one that matters"""
+    """Run a playbook on a temporary cluster that allows faults, before you run it on an important one"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
     from esctl.playbook.execution import ChildProcesses

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Run; by default, the newest", show_default=False),
+    typer.Argument(metavar="[RUN]", help="Id of the run; by default, the newest", show_default=False),
 ]
 Answers = Annotated[
     list[str] | None,
-    typer.Option("--answer", metavar="STEP=TEXT", help="Answer to a step that would ask; repeatable"),
+    typer.Option(
+        "--answer", metavar="STEP=TEXT", help="Answer to a step that would ask a question; repeatable"
+    ),
 ]
 LOOKS: Final = 3
 _PLAYBOOK_TEXT: Final = "playbook.toml"
@@ -63,17 +65,21 @@ def run(
     plan: Annotated[
         Path | None,
         typer.Option(
-            "--plan", metavar="FILE", help="Saved plan; refuse to run if the cluster has changed since"
+            "--plan",
+            metavar="FILE",
+            help="Plan that plan --save wrote; the run is refused if the cluster has changed since",
         ),
     ] = None,
     confirm: Annotated[
         str | None,
-        typer.Option("--confirm", metavar="CLUSTER", help="Cluster name, needed for a severe risk"),
+        typer.Option(
+            "--confirm", metavar="CLUSTER", help="Cluster name, required if the playbook's risk is severe"
+        ),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedRunAnswer]":
-    """Run a playbook: its steps, its guards and its verdict; then undo what was temporary"""
+    """Run the steps of a playbook, watch its guards, give a verdict, and undo temporary changes"""
     from esctl.playbook import inputs as taking
     from esctl.playbook import plan as planning
 
@@ -101,7 +107,7 @@ def resume(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedResumeAnswer]":
-    """Continue a run that was cut off; first check again what its steps had achieved"""
+    """Continue an interrupted run; first check again that the results of its steps still hold"""
     from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
     from esctl.playbook.resumption import decided, resumption_of
@@ -140,7 +146,7 @@ def abort(
     inputs: options.Inputs = None,
     dry_run: DryRun = False,
 ) -> "Answer[RunAnswer | PlannedAbortAnswer]":
-    """Undo what a run did, in reverse order; stop a run that is still going with Ctrl-C first"""
+    """Undo the steps of a run, in reverse order; if the run is still active, stop it with Ctrl-C first"""
     from esctl.playbook import journal, playbookjson
     from esctl.playbook.progress import progress_of
 

@@ -44,7 +44,7 @@ _FORMATS: Final = {".txt": Format.TEXT, ".md": Format.MD, ".json": Format.JSON, 
 
 
 def runs(run: Invocation) -> "Answer[RunsAnswer]":
-    """List the runs of playbooks, the newest first, and how each ended"""
+    """List the runs of playbooks, newest first, and how each ended"""
     from esctl.playbook import journal
     from esctl.playbook.progress import progress_of
     from esctl.playbook.report import clock
@@ -84,7 +84,7 @@ def report(
     name: RunArgument = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Form of the report: text, Markdown, JSON or an HTML page"),
+        typer.Option("--format", help="Format of the report: text, Markdown, JSON or HTML"),
     ] = None,
     into: Annotated[
         Path | None,
@@ -93,7 +93,7 @@ def report(
         ),
     ] = None,
 ) -> "Answer[RunAnswer | SampledRunAnswer | RunTextAnswer | RunFileAnswer]":
-    """Report what a run did: its steps, guards, latency under load, exactly-once check and verdict"""
+    """Report on a run: its steps, guards, latency under load, exactly-once check and verdict"""
     import json
 
     from esctl.playbook import journal

@@ -45,7 +45,8 @@ def health(
     ] = 0.0,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Print each change, until Ctrl-C")] = False,
 ) -> Answer[HealthAnswer] | None:
-    """Check in stages: alive, ready, quorum, deep; exit 10 if something is wrong, 20 if nothing answers"""
+    """Check the cluster in four stages: alive, ready, quorum, deep; exit with code 10 if something is
+    wrong, 20 if no node answers"""
     from esctl.query import checkup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

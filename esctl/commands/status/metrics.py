@@ -37,23 +37,32 @@ def metrics(
     run: Invocation,
     probe: Annotated[
         Literal["quorum", "leader", "lag", "disk", "faults", "memory", "all"],
-        typer.Argument(help="Figure to read, or all"),
+        typer.Argument(help="Figure to read"),
     ] = "all",
     warn: Annotated[
         float | None,
         typer.Option(
-            "--warn", metavar="X", help="Threshold for a warning: above it, or below it for quorum and disk"
+            "--warn",
+            metavar="X",
+            help="Warning threshold: an upper limit, or a lower limit for quorum and disk",
         ),
     ] = None,
-    crit: Annotated[float | None, typer.Option("--crit", metavar="Y", help="Threshold for critical")] = None,
+    crit: Annotated[
+        float | None,
+        typer.Option(
+            "--crit",
+            metavar="Y",
+            help="Critical threshold: an upper limit, or a lower limit for quorum and disk",
+        ),
+    ] = None,
     form: Annotated[
         Literal["nagios", "prometheus", "json"] | None,
         typer.Option(
-            "--format", help="Form for a monitoring system (nagios has exit codes of its own, 0 to 3)"
+            "--format", help="Output format for a monitoring system (nagios uses its own exit codes, 0 to 3)"
         ),
     ] = None,
 ) -> Answer[MetricsAnswer] | None:
-    """Read figures for monitoring: spare nodes, the leader's answer, lag, disk, faults, memory"""
+    """Print figures for monitoring: spare nodes, read latency, lag, free disk space, faults, memory"""
     if form == "json":
         run.terminal.output = Output.JSON
     if form != "nagios":

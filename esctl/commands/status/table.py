@@ -69,7 +69,7 @@ def status(
         float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
     ] = ANSWER_TIMEOUT_S,
 ) -> Answer[StatusAnswer]:
-    """Show every node: role, log, lag, memory; and whether a majority is there"""
+    """Show the role, log, lag and memory of every node, and whether a majority is up"""
     from esctl.query import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()

@@ -142,7 +142,7 @@ def keys_of(heading: str) -> set[str]:
     return {key for row in PAGE.rows(heading) for key in re.findall(r"`(\w+)`", row[0])}
 
 
-@pytest.mark.parametrize(("heading", "before"), [("The head", ""), ("A step", "step a: ")])
+@pytest.mark.parametrize(("heading", "before"), [("Top-level keys", ""), ("Keys of a step", "step a: ")])
 def test_the_document_explains_every_key_that_the_reader_takes(heading: str, before: str) -> None:
     text = ALL_KINDS.replace("KINDS", '[[step]]\nid = "a"\nkind = "note"\nzz = 1\n').replace(
         "title", "zz = 1\ntitle"
@@ -176,14 +176,14 @@ def test_ls_lists_what_is_shipped_and_what_is_here(bench: Path) -> None:
     assert listed["full-disk"]["requires"] == {"nodes": 3, "backends": [], "faults": True}
     plain = Run("playbook", "ls")
     assert "full-disk\tmoderate\tFill the disk of a follower\n" in plain.unpadded
-    assert "bootstrap-a-cluster\tlow\tMake a cluster" in plain.unpadded
+    assert "bootstrap-a-cluster\tlow\tCreate a cluster" in plain.unpadded
     assert "esctl playbook lint playbooks/broken.toml" in plain.err
 
 
 def test_show_tells_each_step_with_its_reason_its_command_and_its_undo(bench: Path) -> None:
     run = Run("playbook", "show", "leader-loss-drill")
     for words in (
-        "Lose the leader under load",
+        "Cut the leader off under load",
         "risk    \tmoderate",
         "watched \tload.acked_lost == 0; otherwise it ends with rollback",
         "4. Cut the leader off from all others",
