@@ -102,8 +102,7 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
-        latency = AppendLatency()
-        self._status = Status(*parts, process, clock, latency)
+        self._status = Status(*parts, process, clock, AppendLatency())
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
@@ -115,7 +114,7 @@ class Node:
             self._status.explain,
             not_allowed if self._injector is None else self._injector.answer,
             self.admin,
-            latency,
+            self._status.latency,
             machine.keys.cold,
         )
         self._driver = Driver(
