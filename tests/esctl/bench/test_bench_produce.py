@@ -318,7 +318,7 @@ async def test_an_interrupted_bench_says_what_was_acked(autojump_clock: trio.abc
 
 
 def test_the_help_of_bench_says_that_its_events_stay() -> None:
-    assert "they stay in the log" in " ".join((inspect.getdoc(bench.produce) or "").split())
+    assert "The events stay in the log" in " ".join((inspect.getdoc(bench.produce) or "").split())
 
 
 def test_the_smallest_events_of_a_bench_are_whole_cloudevents() -> None:
