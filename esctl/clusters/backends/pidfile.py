@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ from esctl.clusters.state import write_atomically
 from esnode.dataclass import dataclass
 
 _PROC: Final = Path("/proc")
+_ENDING: Final = "ending\n"
+"""The second line of a note, once its process was told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ def take_note(path: Path, pid: int, marker: str) -> ProcessNote:
 def read_note(path: Path) -> ProcessNote | None:
     """The note at `path`; None when there is none or it is not one."""
     try:
-        return ProcessNote(**json.loads(path.read_text(encoding="utf-8")))
+        text, _, mark = path.read_text(encoding="utf-8").partition("\n")
+        return replace(ProcessNote(**json.loads(text)), ending=mark == _ENDING)
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -61,8 +65,14 @@ def read_note(path: Path) -> ProcessNote | None:
 def mark_ending(path: Path, pid: int, ending: bool) -> None:
     """Remember that the noted process `pid` is about to be told to end, or that it could not be told."""
     note = read_note(path)
-    if note is not None and note.pid == pid:
-        write_atomically(path, json.dumps(asdict(replace(note, ending=ending))) + "\n")
+    if note is None or note.pid != pid or note.ending is ending:
+        return
+    # Not synced: the signal must not wait for a disk that the nodes are waiting for, too.
+    with suppress(OSError), path.open("r+", encoding="utf-8") as file:
+        file.readline()
+        file.seek(file.tell())
+        file.write(_ENDING * ending)
+        file.truncate()
 
 
 def live(note: ProcessNote | None) -> ProcessFacts | None:

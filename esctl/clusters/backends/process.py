@@ -373,8 +373,7 @@ def _forget(cluster: Cluster, node: Node) -> None:
 def _tell_to_end(cluster: Cluster, node: Node, process: Holder, which: signal.Signals) -> None:
     """Send the signal; a start that comes before the process is gone waits for that."""
     path = _pid_path(cluster, node)
-    with suppress(MachineRefused):
-        pidfile.mark_ending(path, process.pid, ending=True)
+    pidfile.mark_ending(path, process.pid, ending=True)
     try:
         nodeprocess.send(process, which)
     except MachineRefused:
