@@ -52,7 +52,7 @@ SIGN_OF_LIFE_BYTES: Final = 4 * KIB
 SIGN_OF_LIFE_S: Final = 0.05
 """The shortest time between two such signs."""
 MAX_SIGN_GAP_S: Final = 0.3
-"""The longest, on the slowest link; `config.py` holds the time-out of elections against it."""
+"""The longest, on the slowest link; `config.py` holds the timeout of elections against it."""
 MAX_INFLIGHT_APPENDS: Final = 256
 MAX_INFLIGHT_BYTES: Final = 16 * MIB
 MAX_CATCH_UP_BYTES: Final = 2 * MIB

@@ -1,7 +1,7 @@
 """How tests run: `async def` tests under trio, property tests the same way every time.
 
 A test that takes the fixture `autojump_clock` runs on a clock that jumps to the next deadline as
-soon as every task waits, so its time-outs cost nothing.
+soon as every task waits, so its timeouts cost nothing.
 """
 
 import functools

@@ -28,6 +28,7 @@ OF_THE_TOOLKIT: Final = {
     r"denials?": "negation",
 }
 ANYWHERE: Final = {
+    "time-outs?": "timeout",
     r"acquaintances?": "peer identity",
     r"custod(y|ians?)": "admin requests",
     r"chronicles?": "role changes",

@@ -29,7 +29,7 @@ FAST_MS: Final = (20, 200)
 
 
 class Etcd:
-    """See `peer.Peer`. `timers_ms` are the heartbeat and the election time-out."""
+    """See `peer.Peer`. `timers_ms` are the heartbeat and the election timeout."""
 
     def __init__(self, *, transactions: bool = False, timers_ms: tuple[int, int] = SHIPPED_MS) -> None:
         self._transactions = transactions

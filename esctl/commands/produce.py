@@ -213,7 +213,7 @@ def summary(tally: "ProduceTally", *, strict: bool = False) -> "Answer[ProduceAn
 
 
 def gave_up(tally: "ProduceTally", error: EventStreamError) -> "Answer[ProduceAnswer]":
-    """The time-out came before the last ack, or nothing could be read or sent."""
+    """The timeout came before the last ack, or nothing could be read or sent."""
     trouble = Trouble.of(error)
     late = isinstance(error, NoQuorum | OperationTimeout | Unreachable)
     if late or tally.unknown:

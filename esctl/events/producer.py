@@ -53,7 +53,7 @@ class Appender(Protocol):
     """The part of the client library that a producer needs."""
 
     async def append_batch(self, batch: Batch, *, on_sent: Callable[[], None] | None = None) -> Taken:
-        """Put a batch in the log, retried until the client's time-out.
+        """Put a batch in the log, retried until the client's timeout.
 
         `on_sent` is called when it leaves this process for the first time.
         """

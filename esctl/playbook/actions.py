@@ -1,7 +1,7 @@
 """Does what a step says: a command of `esctl`, a question to a person, a request, or nothing.
 
 Says how that ended and what came back, and whether it is good enough is for the step's expectations. Every
-action has a time-out. Never retries, never prints. Called by `stepper.py` and `undo.py`.
+action has a timeout. Never retries, never prints. Called by `stepper.py` and `undo.py`.
 """
 
 import urllib.error

@@ -2,7 +2,7 @@
 
 In this order: `when`, `confirm`; then each attempt: `pre`, `capture`, the intent on the
 disk, the action, its answer, `expect`. A check and an assertion look once; what waits or acts is given until
-its time-out. Steps within steps are the parent's. Never undoes anything. Called by `run.py`.
+its timeout. Steps within steps are the parent's. Never undoes anything. Called by `run.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ class Stepper:
         self._record.write("step-ends", step=step.id, state=outcome.state, why=outcome.why)
 
     async def still_holds(self, step: Step) -> StepOutcome:
-        """Look again at what a step of an earlier process established; within its time-out."""
+        """Look again at what a step of an earlier process established; within its timeout."""
         return await self._expectations(step, trio.current_time() + step.timeout_ms / 1000, once=False)
 
     async def _attempt(self, step: Step) -> StepOutcome:

@@ -421,7 +421,7 @@ class Dispatcher:
         return next((error for error in said if isinstance(error, ClusterRestored)), None)
 
     def why_late(self, request: Request | None) -> EventStreamError:
-        """The error of a request that its time-out found unanswered; None: it was never submitted.
+        """The error of a request that its timeout found unanswered; None: it was never submitted.
 
         Abandon it first: one that others still wait for may yet be sent.
         """
@@ -433,7 +433,7 @@ class Dispatcher:
             return OperationTimeout("not sent within the timeout; it may still be sent together with others")
         connected = [link for link in self.links.values() if link.connected]
         if self.leader is not None:
-            return OperationTimeout("the window stayed full for the whole time-out; this one was not sent")
+            return OperationTimeout("the window stayed full for the whole timeout; this one was not sent")
         if connected:
             return NoQuorum(f"{len(connected)} of {len(self.links)} nodes answer, and none leads")
         restored = self._restored()
@@ -449,11 +449,11 @@ class Dispatcher:
 
 
 def _refused_to_the_end(refusal: EventStreamError) -> EventStreamError:
-    """The error of a request that was sent, and each time refused for certain, until its time-out."""
+    """The error of a request that was sent, and each time refused for certain, until its timeout."""
     match refusal:
         case NotLeader():
             return NoQuorum(f"nobody led when it was sent: {refusal}")
         case Busy() | EarlierRefused():
-            return OperationTimeout(f"refused until the time-out, so not done: {refusal}", definite=True)
+            return OperationTimeout(f"refused until the timeout, so not done: {refusal}", definite=True)
         case _:
             return refusal

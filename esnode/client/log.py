@@ -262,7 +262,7 @@ class Log:
         """Put all `events` in the log, in order, in as many batches as it takes.
 
         All are checked before the first is sent. Raises what `append` raises; then the first of them may
-        be stored, none without those before it: send all of them again. The time-out is for each batch.
+        be stored, none without those before it: send all of them again. The timeout is for each batch.
         """
         batches = make_batches(events, self._settings.batch_events)
         self._check_sequence(first_sequence, sum(batch.count for batch in batches))

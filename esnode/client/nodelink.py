@@ -100,7 +100,7 @@ def connect_node(
 class NodeLink:
     """One node. Every method raises `OperationTimeout`, `ConnectionLost`, `ProtocolError`, or what
     the node refused it with; after the first two the link is of no more use. An answer that is on its
-    way in is waited for, however long a slow link takes: the time-out is for silence."""
+    way in is waited for, however long a slow link takes: the timeout is for silence."""
 
     def __init__(self, address: Address, cluster: str, timeout_s: float | None, dial: Dialer) -> None:
         self.address = address
@@ -254,7 +254,7 @@ class NodeLink:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """End the block when nothing has come for the time-out, no part of an answer either."""
+        """End the block when nothing has come for the timeout, no part of an answer either."""
         with trio.move_on_after(self._timeout_s) as scope:
             self._waiting.add(scope)
             try:

@@ -27,7 +27,7 @@ async def run_election(inbox: Inbox, view: View) -> None:
     """One `Tick` for each `limits.TICK_MS` or so that have passed, for ever.
 
     While nobody leads, or the leader is about to be given up, the ticks are finer than what decides
-    elections: with ordinary ones all that the random part of a time-out spreads over 20 ms would
+    elections: with ordinary ones all that the random part of a timeout spreads over 20 ms would
     happen at once, and up to 20 ms late. A process that was paused finds out here, and says so.
     """
     last = trio.current_time()

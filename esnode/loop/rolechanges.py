@@ -21,7 +21,7 @@ from esnode.raft.messages import (
 )
 
 SILENCE: Final = "silence"
-"""The leader has said nothing for an election time-out."""
+"""The leader has said nothing for an election timeout."""
 NO_LEADER: Final = "no_leader"
 """Nobody leads, as far as this node knows."""
 CLOSED: Final = "leader_closed"

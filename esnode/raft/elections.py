@@ -1,6 +1,6 @@
 """Who stands for election, and who stands back: the answers to one who asks, and what a pre-vote binds.
 
-Raft 5.2 leaves a split vote to chance and a second time-out. Pre-votes (thesis 9.6) cost no disk, so here
+Raft 5.2 leaves a split vote to chance and a second timeout. Pre-votes (thesis 9.6) cost no disk, so here
 they settle who stands: of those that ask at the same moment, the best log, then the lowest id; and whoever
 has granted one refuses others for a moment. `Ballot` is the side that asks, `Backing` the side that is asked.
 What either refuses it refuses for milliseconds, so no node, dead, deaf or not electable, keeps others from

@@ -264,7 +264,7 @@ class Leadership:
         """Hand over to `to`, or to the follower with the longest log (thesis 3.10); whether that is granted.
 
         One at a time: while one is under way another target is refused, and nobody can make it last longer.
-        Nothing is appended meanwhile, so after one that failed the next may begin an election time-out
+        Nothing is appended meanwhile, so after one that failed the next may begin an election timeout
         later: however often it is asked for, clients are kept waiting half of the time at most. To hand over
         to no follower (this node stays) calls back what has not left yet.
         """

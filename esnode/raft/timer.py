@@ -1,10 +1,10 @@
-"""When a node stops waiting for a leader: the randomised election time-out (Raft 5.2).
+"""When a node stops waiting for a leader: the randomised election timeout (Raft 5.2).
 
 Two tempers. Ordinary: `election_ms` plus a random part. Hasty: the leader's connection has closed, so its
 process has most likely ended, or the voters' answers have split an election; the nodes then start by rank, a
 few milliseconds apart. Pre-votes are tried again quickly, a bounded number of times: the first may come
 while another survivor still believes in the leader. Pre-vote makes haste harmless; a real election waits for
-disks, so its own time-out is never hasty. Called by `core.py`.
+disks, so its own timeout is never hasty. Called by `core.py`.
 """
 
 from typing import Protocol
@@ -22,7 +22,7 @@ class RandomSource(Protocol):
 
 
 class ElectionTimer:
-    """Milliseconds since the leader was last heard from, against a random time-out."""
+    """Milliseconds since the leader was last heard from, against a random timeout."""
 
     def __init__(self, timers: Timers, random: RandomSource) -> None:
         self.silence_ms = 0

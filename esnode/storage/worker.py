@@ -260,7 +260,7 @@ class _Breath(trio.abc.Instrument):
     """Lets the disk's thread have the interpreter's lock when a busy event loop starves it.
 
     A loop that never sleeps gives the lock up often and for an instant: too short for a sleeping thread
-    to wake up and take it, and each try starts its time-out anew. Seconds without a commit were
+    to wake up and take it, and each try starts its timeout anew. Seconds without a commit were
     measured so. When nothing became durable for some milliseconds, the loop sleeps for an instant.
     """
 

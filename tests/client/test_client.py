@@ -1,4 +1,4 @@
-"""Appending through the client: batches, the window, time-outs, and the context."""
+"""Appending through the client: batches, the window, timeouts, and the context."""
 
 from collections.abc import Callable
 from typing import Any
@@ -267,7 +267,7 @@ async def test_a_cancelled_append_gives_its_place_back() -> None:
         assert await log.append(event(3)) == Ack(0, duplicate=False)
 
 
-# --- time-outs --------------------------------------------------------------------------------------
+# --- timeouts --------------------------------------------------------------------------------------
 
 
 async def test_no_answer_in_time_is_indefinite() -> None:

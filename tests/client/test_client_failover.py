@@ -315,7 +315,7 @@ def refuse_all(error: type[EventStreamError]) -> Script:
 
 
 async def test_a_read_that_every_node_refuses_says_why_and_asks_less_often() -> None:
-    """The whole cluster rejoins: that is no time-out, and nothing may or may not have been done."""
+    """The whole cluster rejoins: that is no timeout, and nothing may or may not have been done."""
     async with running() as cluster:
         await cluster.elect(0)
         for node in cluster.nodes.values():

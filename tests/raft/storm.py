@@ -13,7 +13,7 @@ from .disk import Image
 from .network import Network, seeded
 
 RECOVERY_MS = 3_000
-"""Time after which a healed cluster must have committed again on every node: a few election time-outs."""
+"""Time after which a healed cluster must have committed again on every node: a few election timeouts."""
 
 ACTIONS = {
     "deliver": 120,

@@ -68,7 +68,7 @@ async def test_idle_strangers_at_a_port_are_let_go_and_the_node_answers(
         for _ in range(100):
             stream = await trio.open_tcp_stream(address.host, address.port)
             nursery.start_soon(until_closed, stream, closed)
-        with trio.fail_after(limits.HANDSHAKE_TIMEOUT_S - 1):  # sooner than any handshake's time-out
+        with trio.fail_after(limits.HANDSHAKE_TIMEOUT_S - 1):  # sooner than any handshake's timeout
             for _ in range(92):
                 await heard.receive()
             async with connect_node(cluster.addresses[0]) as node:

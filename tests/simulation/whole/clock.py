@@ -61,7 +61,7 @@ def run_deterministically(main: Callable[[], Awaitable[T]], source: random.Rando
 class Freezer(trio.abc.Instrument):
     """Stops machines as SIGSTOP does: what they wait for happens, and they do not run.
 
-    Their time-outs pass too. All of it is there when they go on.
+    Their timeouts pass too. All of it is there when they go on.
     """
 
     def __init__(self) -> None:
