@@ -405,7 +405,11 @@ class StoredLog:
     def _at_work(self) -> Iterator[None]:
         """One call at a time, none after a failure."""
         with self._one_at_a_time, self._noticing():
-            yield
+            try:
+                yield
+            except StorageFailed:
+                self._engine.check_files()  # a log whose files were removed is the reason, not the disk
+                raise
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -419,6 +423,8 @@ class StoredLog:
         except StorageFailed as error:
             self._failure = error
             self._home.check_files(0, 0)  # where nothing is left to write to, that is the reason
+            if isinstance(error.__cause__, FileNotFoundError):  # half of them are: somebody is removing them
+                raise FilesGone(str(error)) from error
             raise
 
 

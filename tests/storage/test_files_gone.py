@@ -125,6 +125,42 @@ def test_a_write_that_finds_no_directory_says_that_and_not_that_the_disk_refuses
         storage.remember_peer(2, bytes(16))
 
 
+def test_a_write_that_meets_somebody_who_removes_the_files_says_that(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory, the lock and the log are still there; what the node has just written is not."""
+    storage = filled(on_disk)
+    sync = os.fsync
+
+    def remove_new_ones(descriptor: int) -> None:
+        sync(descriptor)
+        for path in on_disk.path.glob("*.new"):
+            path.unlink()
+
+    monkeypatch.setattr(os, "fsync", remove_new_ones)
+    with pytest.raises(FilesGone, match="what is known of the peers"):
+        storage.remember_peer(2, bytes(16))
+    with pytest.raises(StorageFailed):
+        storage.read(2, 2, 1000)
+
+
+def test_a_log_that_cannot_be_written_since_its_files_are_gone_says_that(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the log was removed so far: what the engine says of its write names another reason."""
+    storage = filled(on_disk)
+    removed = NAMES["journal"](on_disk)
+    engine = storage._engine  # type: ignore[attr-defined]
+
+    def refuse(_: object) -> None:
+        raise StorageFailed("the write failed")
+
+    monkeypatch.setattr(engine, "commit", refuse)
+    remove(removed)
+    with pytest.raises(FilesGone):
+        storage.write([write(hard_state=HardState(2, 1))])
+
+
 def test_the_mark_is_synced_when_it_has_grown_and_not_otherwise(
     on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
