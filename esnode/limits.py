@@ -83,6 +83,10 @@ SCRUB_PAUSE_S: Final = 1 / 64
 """Between two pages: 16 MiB/s at most."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
+FETCHED_CHUNKS: Final = 32
+"""Chunks of keys that one request names: 2 MiB, in memory until they are on disk."""
+KEYS_SILENCE_S: Final = 10.0
+"""A peer that was asked for chunks of keys and sends none for so long is asked for no more of them."""
 
 MAX_DEDUP_KEYS: Final = 50_000_000
 """The largest window that may be configured: a snapshot holds its keys."""

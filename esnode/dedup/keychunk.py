@@ -5,6 +5,7 @@ not make a known event a new one. Decides nothing. Called by the key window; sto
 """
 
 from array import array
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import google_crc32c
@@ -24,6 +25,18 @@ class ChunkSource(Protocol):
 
     def read_cached(self, start: int, length: int) -> bytes | None:
         """The same if that does not wait for the disk, as far as the system tells; else None."""
+        ...
+
+
+class StoredKeys(Protocol):
+    """Sealed chunks of keys on disk, by number; a `Storage` is that."""
+
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
+        """The chunks of these numbers, unchecked. Raises `DamagedRecord` when one is missing."""
+        ...
+
+    def chunk_source(self, number: int) -> ChunkSource:
+        """Where one chunk is, for reading parts of it. Raises `DamagedRecord` where it is not there."""
         ...
 
 

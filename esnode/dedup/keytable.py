@@ -141,6 +141,10 @@ class KeyTable:
         """`KeyWindow.dump_outline`."""
         return self._window.dump_outline()
 
+    def sealed_chunk(self, number: int) -> memoryview:
+        """`KeyWindow.sealed_chunk`."""
+        return self._window.sealed_chunk(number)
+
     def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
         """`KeyWindow.sealed_chunks`."""
         return self._window.sealed_chunks(first_chunk)

@@ -22,9 +22,9 @@ from typing import Final, Protocol
 import google_crc32c
 
 from esnode import limits
-from esnode.apply import Checkpoint
+from esnode.apply import Checkpoint, sealed_in
 from esnode.dedup.keychunk import ChunkSource
-from esnode.dedup.keywindow import CHUNK_BYTES
+from esnode.dedup.keywindow import CHUNK_BYTES, NO_CHUNKS
 from esnode.errors import DamagedRecord
 from esnode.fsync import sync_directory
 from esnode.storage.files import disk_errors, write_all
@@ -53,7 +53,17 @@ class Checkpoints(Protocol):
         ...
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Write it in place of the one before; its chunks are kept by now. Those before them may go."""
+        """Write it in place of the one before; its chunks are kept by now. Those that nobody needs go."""
+        ...
+
+    @property
+    def needed(self) -> "NeededChunks":
+        """Which chunks others than the checkpoint need."""
+        ...
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """Make the chunks durable that this state of a snapshot names, whoever has written them: a process
+        that is killed leaves them in the system's cache only. Raises `DamagedRecord` when one is missing."""
         ...
 
     def load(self) -> Checkpoint | None:
@@ -67,6 +77,44 @@ class Checkpoints(Protocol):
     def source(self, number: int) -> ChunkSource:
         """The chunk of this number, for reading parts of it; raises `DamagedRecord` when it is not there."""
         ...
+
+
+class NeededChunks:
+    """From which chunk on others than the checkpoint need them: the snapshot, and whoever holds some."""
+
+    def __init__(self) -> None:
+        self._by_snapshot: int | None = None
+        """None: there is none, or it has all its keys itself."""
+        self._held: list[int] = []
+        self._changing = threading.Lock()
+
+    def note_snapshot(self, state: bytes | bytearray) -> None:
+        """This is the stored one's state from now on."""
+        try:
+            sealed = sealed_in(state)
+            first_chunk = None if sealed is NO_CHUNKS else sealed.first_chunk
+        except DamagedRecord:
+            first_chunk = 0  # whoever reads it says so; until then nothing that it may need goes
+        with self._changing:
+            self._by_snapshot = first_chunk
+
+    @contextmanager
+    def held(self, first_chunk: int) -> Iterator[None]:
+        """Keep all chunks from this number on while the block lasts."""
+        with self._changing:
+            self._held.append(first_chunk)
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._held.remove(first_chunk)
+
+    @contextmanager
+    def first(self, by_checkpoint: int) -> Iterator[int]:
+        """The first that anybody needs; nobody begins to need an earlier one while the block lasts."""
+        with self._changing:
+            by_snapshot = by_checkpoint if self._by_snapshot is None else self._by_snapshot
+            yield min(by_checkpoint, by_snapshot, *self._held)
 
 
 class KeyFile:
@@ -113,6 +161,7 @@ class CheckpointFiles:
         self._path = path
         self._open = True
         self._at_work = threading.Lock()
+        self.needed = NeededChunks()
         self._key_files: weakref.WeakValueDictionary[int, KeyFile] = weakref.WeakValueDictionary()
         """Those that are being read, by number."""
 
@@ -138,10 +187,24 @@ class CheckpointFiles:
                 os.fsync(file.fileno())
             new.rename(path)
             sync_directory(self._path)
-            for each in list(self._path.iterdir()):
-                found = _KEYS_NAME.fullmatch(each.name)
-                if found and (int(found[1]) + 1) * FILE_CHUNKS <= checkpoint.first_chunk:
-                    each.unlink()
+            with self.needed.first(checkpoint.first_chunk) as first_chunk:
+                for each in list(self._path.iterdir()):
+                    found = _KEYS_NAME.fullmatch(each.name)
+                    if found and (int(found[1]) + 1) * FILE_CHUNKS <= first_chunk:
+                        each.unlink()
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """See `Checkpoints`."""
+        sealed = sealed_in(state)
+        for number in range(sealed.first_chunk // FILE_CHUNKS, -(-sealed.end_chunk // FILE_CHUNKS)):
+            name = f"keys-{number}"
+            with disk_errors(f"sync {name}"):
+                try:
+                    file = (self._path / name).open("rb", buffering=0)
+                except FileNotFoundError as error:
+                    raise DamagedRecord(f"the file {name} is missing") from error
+                with file:
+                    os.fdatasync(file.fileno())
 
     def load(self) -> Checkpoint | None:
         """See `Checkpoints`."""
@@ -215,6 +278,7 @@ class MemoryCheckpoints:
     def __init__(self, take: Callable[[int], None]) -> None:
         """`take` is told the bytes of each write before it is done, and may refuse."""
         self._take = take
+        self.needed = NeededChunks()
         self._file: bytes | None = None
         self._chunks: dict[int, bytes] = {}
 
@@ -233,7 +297,14 @@ class MemoryCheckpoints:
         file = pack_checkpoint(checkpoint)
         self._take(len(file))
         self._file = file
-        self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= checkpoint.first_chunk}
+        with self.needed.first(checkpoint.first_chunk) as first_chunk:
+            self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= first_chunk}
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """See `Checkpoints`."""
+        sealed = sealed_in(state)
+        for _ in self.keys(sealed.first_chunk, sealed.end_chunk):
+            pass
 
     def load(self) -> Checkpoint | None:
         """See `Checkpoints`."""

@@ -110,8 +110,15 @@ class Bench:
 class Silent:
     """Clients that want nothing."""
 
+    whole = True
+    """Whether all chunks of a snapshot can be had."""
+
     def on_applied(self, index: int) -> None:
         """Nobody waits."""
+
+    async def fetch_keys(self, peer: int, snapshot: Snapshot) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.whole
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from esnode.raft.messages import (
     SnapshotSent,
     Write,
 )
+from esnode.replication.keychunks import KeyChunks
 from esnode.replication.peeridentity import PeerIdentities
 from esnode.replication.replication import Replication
 from esnode.server.faultinjector import FaultInjector
@@ -146,7 +147,9 @@ async def bench() -> AsyncIterator[Bench]:
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
         identities = PeerIdentities(CONFIG, view, worker, far.dial, dict)
-        replication = Replication(CONFIG, 99, inbox, view, identities, far.dial, load, random.Random(1))
+        replication = Replication(
+            CONFIG, 99, inbox, view, identities, far.dial, load, random.Random(1), KeyChunks(worker)
+        )
         clock = WallClock(lambda: 1_000.0)
         injector = FaultInjector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)
