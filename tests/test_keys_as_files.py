@@ -26,13 +26,15 @@ def fetches(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
     return [(record.chunks, record.missing) for record in told]  # type: ignore[attr-defined]
 
 
-async def behind(cluster: LocalCluster, log: Log, away: int, first: int, end: int) -> None:
-    """Let `away` miss these events, and the others cut them away; then start it again."""
+async def behind(cluster: LocalCluster, log: Log, away: int, first: int, end: int, *, runs: int = 1) -> None:
+    """Let `away` miss these events, and the others cut them away; then start it again, for so many runs."""
+    run = cluster.runs[away] + runs
     await log.append_many(numbered(first, end))
     for each in cluster.running.values():
         await each.node.cutter.cut()
         assert each.node.view.first_offset > first
     await cluster.start(away)
+    await cluster.wait_run(away, run)
     await cluster.applied(end)
 
 
@@ -91,6 +93,6 @@ async def test_a_follower_whose_directory_is_gone_fetches_the_whole_window(
         await cluster.kill(away)
         shutil.rmtree(cluster.configs[away].data_dir)
         with trio.fail_after(60):
-            await behind(cluster, log, away, 100, 3 * CHUNK_KEYS + 100)
+            await behind(cluster, log, away, 100, 3 * CHUNK_KEYS + 100, runs=2)  # it rejoins
         chunks, missing = fetches(caplog)[-1]
         assert chunks == missing >= 2

@@ -329,14 +329,21 @@ class MemoryCheckpoints:
         """Put a copy in place of what is here; nothing, if there is none."""
         self._file, self._chunks = image[0], dict(image[1])
 
+    @property
+    def chunks(self) -> int:
+        """How many are kept."""
+        return len(self._chunks)
+
     def flip_bit(self, source: random.Random) -> None:
-        """Damage one bit of the checkpoint or of a chunk of keys, if there is any."""
-        bit = 1 << source.randrange(8)
-        if self._chunks and source.random() < 0.5:
-            number = source.choice(sorted(self._chunks))
-            self._chunks[number] = _flipped(self._chunks[number], source.randrange(CHUNK_BYTES), bit)
-        elif self._file is not None:
-            self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
+        """Damage one bit of the checkpoint, if there is one."""
+        if self._file is not None:
+            self._file = _flipped(self._file, source.randrange(len(self._file)), 1 << source.randrange(8))
+
+    def flip_bit_of_keys(self, source: random.Random) -> None:
+        """Damage one bit of a chunk of keys."""
+        number = source.choice(sorted(self._chunks))
+        at, bit = source.randrange(CHUNK_BYTES), 1 << source.randrange(8)
+        self._chunks[number] = _flipped(self._chunks[number], at, bit)
 
 
 class ChunkInMemory:

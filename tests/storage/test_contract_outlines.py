@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -172,18 +173,20 @@ def test_a_chunk_that_a_killed_process_left_in_the_cache_is_synced_before_it_is_
     storage = logged(place)
     if not isinstance(place, DirectoryPlace):
         pytest.skip("it is in memory")
-    synced: list[int] = []
-    machine = applied(LOG[:20])
-    cut(storage, machine)
+    synced: list[str] = []
     plain = os.fdatasync
 
     def noted(descriptor: int) -> None:
-        synced.append(descriptor)
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
         plain(descriptor)
 
+    machine = applied(LOG[:20])
+    sealed = sealed_in(machine.outline().data)
+    for number in range(sealed.first_chunk, sealed.end_chunk):
+        storage.keep_keys(number, [machine.keys.sealed_chunk(number)])
     monkeypatch.setattr(os, "fdatasync", noted)
-    storage._home.checkpoints.sync_keys(machine.outline().data)  # type: ignore[attr-defined]
-    assert len(synced) == 1
+    storage.stage_snapshot(machine.outline())
+    assert synced[0] == "keys-0"
 
 
 def test_a_crash_of_the_disk_in_memory_leaves_what_its_older_snapshot_needs() -> None:
