@@ -122,6 +122,11 @@ class Core:
         return self._rejoining is not None
 
     @property
+    def refused_by_window(self) -> int:
+        """`Requests.refused_by_window`."""
+        return self._requests.refused_by_window
+
+    @property
     def doubts_its_leader(self) -> bool:
         """Whether the leader has been silent so long that it may soon be replaced: milliseconds count."""
         return self.leader not in {None, self.me} and self._timer.is_close

@@ -207,11 +207,11 @@ def test_a_file_that_differs_is_told_before_its_node_is_started_with_it() -> Non
     members = tuple(Member(n, Address("a", n), Address("a", 10 + n)) for n in (1, 2, 3))
     files = {n: Config("drill", n, HOME, members) for n in (1, 2, 3)}
     assert diagnose(seen(files=files)).well
-    files[2] = replace(files[2], dedup=Dedup(max_keys=4096))
+    files[2] = replace(files[2], dedup=Dedup.of_keys(4096))
     (found,) = diagnose(seen(files=files)).findings
     assert (found.kind, found.severity, found.nodes) == (ProblemKind.SETTINGS_DIFFER, Severity.WARNING, {2})
     assert "max_keys = 4096" in found.evidence[1]
-    changed = {n: replace(one, dedup=Dedup(max_keys=4096)) for n, one in files.items()}
+    changed = {n: replace(one, dedup=Dedup.of_keys(4096)) for n, one in files.items()}
     assert diagnose(seen(files=changed)).well
 
 
