@@ -314,7 +314,7 @@ FIGURES = [
         "docs/guarantees.md",
         f"1/{GENERATIONS} longer than `ttl_ms` ({DEDUP.ttl_ms / GENERATIONS / 1000:.1f} s",
     ),
-    ("docs/guarantees.md", f"`dedup.max_keys` keys ({DEDUP.max_keys:,} by default)"),
+    ("docs/guarantees.md", f"{limits.KEY_BYTES_ON_DISK} bytes per key, {DEDUP.max_keys:,} keys"),
     ("docs/guarantees.md", f"at most {limits.MAX_TICK_MS} ms"),
     ("docs/guarantees.md", f"the last {limits.MAX_PRODUCER_RANGES} batches"),
     ("docs/guarantees.md", f"({limits.MAX_REMEMBERED_RANGES:,} in all sessions"),
