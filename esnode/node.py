@@ -65,8 +65,7 @@ class Node:
     ) -> None:
         """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`.
 
-        A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`,
-        the wall `clock`.
+        A simulation gives all that is not the node's own: `dial`, the `pace` of the disk, `process`, `clock`.
         """
         self.machine = machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
@@ -102,7 +101,7 @@ class Node:
         self._injector = FaultInjector(faults, self._replication, self.worker, clock) if allowed else None
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
-        self._window = FullWindow(config.dedup, machine, self.view, lambda: core.refused_by_window)
+        self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
         self._status = Status(*parts, self._window, process, clock, AppendLatency())
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)

@@ -190,7 +190,9 @@ def test_a_checkpoint_is_small_however_many_keys_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"ttl_ms": 641}, {"max_bytes": DEDUP.max_bytes + 24}, {"when_full": "refuse"}], ids=lambda c: next(iter(c))
+    "changed",
+    [{"ttl_ms": 641}, {"max_bytes": DEDUP.max_bytes + 24}, {"when_full": "refuse"}],
+    ids=lambda c: next(iter(c)),
 )
 def test_a_checkpoint_made_under_other_settings_is_refused(changed: dict[str, Any]) -> None:
     one = applied(log_of([3, 0, 4]))

@@ -1,4 +1,4 @@
-"""`dedup.ttl_ms = 0`: an event is known at least as long as any node has it, whoever cuts its log, and where."""
+"""`dedup.ttl_ms = 0`: an event is known at least as long as any node has it, wherever each cuts its log."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -63,11 +63,14 @@ def dedup(run: Invocation) -> Answer[DedupAnswer]:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     states = [(report, DedupState.of(report.status)) for report in survey.reports]
     views: list[View] = [Table(_COLUMNS, [_cells(report.node.id, state) for report, state in states])]
-    if any(state.forgotten_early for _, state in states):
-        text = "keys were forgotten before their time: raise dedup.max_bytes, or set dedup.when_full to refuse"
+    lossy = next((state for _, state in states if state.forgotten_early), None)
+    if lossy is not None:
+        text = f"keys were forgotten before their time: raise dedup.max_bytes, {lossy.remedy}"
         views.append(Line(text, Tone.WARN))
     if any(state.refuses for _, state in states):
-        views.append(Line("new events are refused: wait for keys to expire, or raise dedup.max_bytes", Tone.BAD))
+        views.append(
+            Line("new events are refused: wait for keys to expire, or raise dedup.max_bytes", Tone.BAD)
+        )
     for report in survey.down:
         helps = f"{report.next_step} --cluster {cluster.name}"
         run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {helps}")
@@ -98,6 +101,14 @@ def _row(report: "Report", state: "DedupState") -> DedupRow:
     }
 
 
+def _reach(state: "DedupState") -> str | None:
+    if state.window_ms is None:
+        return None
+    if not state.ttl_ms and not state.window_ms and state.full:
+        return "under 1 h"  # the table does not know it more exactly
+    return duration(state.window_ms / 1000)
+
+
 def _cells(number: int, state: "DedupState") -> list[Value]:
     costs = {"shrink": state.forgotten_early, "refuse": state.refused}.get(state.when_full or "")
     kept = duration(state.ttl_ms / 1000) if state.ttl_ms else None if state.ttl_ms is None else "room lasts"
@@ -106,7 +117,7 @@ def _cells(number: int, state: "DedupState") -> list[Value]:
         state.live_keys,
         state.max_keys,
         kept,
-        duration(state.window_ms / 1000) if state.window_ms is not None else None,
+        _reach(state),
         megabytes(state.bytes_on_disk),
         megabytes(state.bytes_in_memory),
         state.when_full,

@@ -44,6 +44,13 @@ class DedupState:
         return None if self.max_keys is None else self.max_keys * KEY_BYTES_ON_DISK
 
     @property
+    def remedy(self) -> str:
+        """What to change where keys are forgotten before their time."""
+        if self.ttl_ms == 0:
+            return "or let retention keep fewer events"
+        return "or set dedup.when_full to refuse"
+
+    @property
     def refuses(self) -> bool:
         """Whether it has no room for new events, and refuses them."""
         return bool(self.full) and self.when_full == "refuse"

@@ -2,8 +2,8 @@
 
 From what a node says of its deduplication window and the log times of two records; exact, for the leader
 decides by nothing else: a key's generation closes at the next multiple of 1/64 of `ttl_ms`, and the key is
-forgotten by an entry `ttl_ms` after that (never, if it is 0), or earlier when `max_keys` newer ones push it out. Pure. Called by
-`history.py`, which knows the records.
+forgotten by an entry `ttl_ms` after that (never, if it is 0), or earlier when `max_keys` newer ones push it
+out. Pure. Called by `history.py`, which knows the records.
 """
 
 from collections.abc import Callable, Mapping

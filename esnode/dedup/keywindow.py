@@ -2,8 +2,9 @@
 
 Decides when a key is forgotten: `ttl_ms` of log time after its generation closes (never, if that is 0), or
 earlier when there are more than `max_keys` and the setting is to shrink. Where the log of a node begins
-decides nothing: each cuts its own. All of it follows from the entries applied, so nodes that applied the same entries, by replay or from a snapshot, know the same keys. Reads
-no clock; does not search (that is `keyindex.py`). Called by the key table and the machine.
+decides nothing, since each node cuts its own. All of it follows from the entries applied, so nodes that
+applied the same entries, by replay or from a snapshot, know the same keys. Reads no clock; does not search
+(that is `keyindex.py`). Called by the key table and the machine.
 """
 
 import hashlib

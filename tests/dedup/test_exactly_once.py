@@ -224,7 +224,9 @@ test_every_event_is_in_the_log_once = Clients.TestCase
 
 
 @pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
-@pytest.mark.parametrize("dedup", WINDOWS, ids=["wide", "short", "small", "refusing", "untimed", "small and untimed"])
+@pytest.mark.parametrize(
+    "dedup", WINDOWS, ids=["wide", "short", "small", "refusing", "untimed", "small and untimed"]
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_every_event_is_in_the_log_once_in_long_games_too(dedup: Dedup, seed: int) -> None:
     source, game = Random(seed), Clients()

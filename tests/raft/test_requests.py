@@ -209,7 +209,7 @@ def test_no_batch_overtakes_one_of_the_same_turn_that_is_refused() -> None:
         (4, None),
         (5, None),
     ]
-    assert solo.core.refused_by_window == 1
+    assert solo.core.requests.refused_by_window == 1
 
 
 def test_a_batch_of_a_session_does_not_overtake_a_refused_one_either() -> None:
@@ -251,7 +251,7 @@ def test_a_name_opened_again_has_the_next_epoch_and_fences_the_older_one() -> No
 
 
 def test_an_inherited_tail_is_allowed_for_until_all_of_it_is_applied() -> None:
-    requests = Solo([1, 1]).core._requests
+    requests = Solo([1, 1]).core.requests
     requests._inherited_index, requests._inherited_bytes = 2, 100
     requests.applied(1)
     assert requests._inherited_bytes == 100

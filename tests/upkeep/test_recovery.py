@@ -3,7 +3,6 @@
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any

@@ -62,7 +62,7 @@ def metrics(
         ),
     ] = None,
 ) -> Answer[MetricsAnswer] | None:
-    """Print figures for monitoring: spare nodes, read latency, lag, free disk space, faults, the deduplication window, memory"""
+    """Print figures for monitoring: spare nodes, read latency, lag, disk space, faults, window, memory"""
     if form == "json":
         run.terminal.output = Output.JSON
     if form != "nagios":

@@ -40,20 +40,20 @@ def window_shrunk(seen: Situation) -> Iterator[Problem]:
         return
     most = max(state.forgotten_early or 0 for state in struck.values())
     worst = next(state for state in struck.values() if state.forgotten_early == most)
-    now = worst.window_ms is not None and worst.full
-    reach = f"it reaches back {duration((worst.window_ms or 0) / 1000)} now" if now else "it is not full now"
+    reach = "it is full now" if worst.full else "it is not full now"
+    if worst.full and worst.window_ms:
+        reach = f"it reaches back {duration(worst.window_ms / 1000)} now"
     yield Problem(
         ProblemKind.WINDOW_SHRUNK,
         Severity.WARNING,
         f"the deduplication window is shorter than its time: {most:,} keys were forgotten early",
         [
-            f"at most {worst.max_keys or 0:,} keys are kept (dedup.max_bytes), and more events came than that;"
-            f" {reach}",
+            f"at most {worst.max_keys or 0:,} keys are kept (dedup.max_bytes), and more events came than"
+            f" that; {reach}",
             "one of those events, sent again, would be stored twice",
         ],
         seen.command("dedup"),
-        first=f"raise dedup.max_bytes ({KEY_BYTES_ON_DISK} bytes of disk a key and node), or set when_full"
-        " to refuse",
+        first=f"raise dedup.max_bytes ({KEY_BYTES_ON_DISK} bytes of disk a key and node), {worst.remedy}",
         nodes=frozenset(struck),
     )
 

@@ -143,7 +143,13 @@ def test_a_scrape_has_every_node_and_every_figure_once() -> None:
 
 
 def test_a_scrape_tells_of_a_window_what_the_node_tells() -> None:
-    told = filled(7) | {"window_ms": 33_000, "bytes_on_disk": 1, "bytes_in_memory": 2, "full": True, "refused": 3}
+    told = filled(7) | {
+        "window_ms": 33_000,
+        "bytes_on_disk": 1,
+        "bytes_in_memory": 2,
+        "full": True,
+        "refused": 3,
+    }
     scrape = scraped(seen(node(1, dedup=told), node(2, dedup=filled(7))))
     first, second = 'cluster="drill",node="1"', 'cluster="drill",node="2"'
     names = ("window_seconds", "disk_bytes", "memory_bytes", "full", "refused_total")

@@ -109,7 +109,7 @@ DEDUPLICATION: Final = (
     ),
     Mutant(
         "no-time-to-live-means-no-time",
-        "decision 81",
+        "decision 82",
         "a window with ttl_ms = 0 forgets each key when its generation closes instead of never",
         "A",
         (
@@ -119,7 +119,7 @@ DEDUPLICATION: Final = (
     ),
     Mutant(
         "retention-forgets-the-keys-of-what-it-cuts",
-        "decision 81",
+        "decision 82",
         "a node without a time-to-live forgets the keys of the events that its own retention has cut away",
         "B",
         (
