@@ -364,7 +364,7 @@ def test_the_first_page_has_the_figures_of_other_systems_as_they_were_measured()
         assert [latency, memory] == [without_brackets(row[4]), row[5]], system
         first, *others = killed.split("; ")
         assert first == without_brackets(row[6]), system
-        for other in others:  # "315 ms with 20/200 ms timers"
+        for other in others:  # "315 ms with a heartbeat of 20 ms"
             figure, _, settings = other.partition(" with ")
             (row,) = [row for row in measured.values() if settings in row[0]]
             assert figure == without_brackets(row[6]), system

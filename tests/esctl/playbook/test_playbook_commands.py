@@ -190,7 +190,7 @@ def test_show_tells_each_step_with_its_reason_its_command_and_its_undo(bench: Pa
         "does    \tesctl fault partition isolate-leader --lease ${inputs.lease}",
         "keeps   \told_leader = status.leader",
         "undo    \tesctl fault heal (the fault of cut)",
-        "rate\tint\t200\tevents a second",
+        "rate\tint\t200\tevents per second",
     ):
         assert words in run.out + run.unpadded
     data = Run("playbook", "show", "leader-loss-drill", "--json").data
