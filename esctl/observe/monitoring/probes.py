@@ -62,7 +62,7 @@ PROBES: Final = (
     Probe("leader", "ms", 500, 2000, False, "how long a read took that a majority has confirmed"),
     Probe("lag", "", 10_000, MAX_LAG_EVENTS, False, "events that the slowest follower is behind"),
     Probe("disk", "%", 10, 5, True, "free part of the fullest disk"),
-    Probe("faults", "", 0, math.inf, False, "active faults on purpose"),
+    Probe("faults", "", 0, math.inf, False, "active injected faults"),
     Probe("memory", "MB", 500, 1000, False, "resident memory of the largest node"),
 )
 """A threshold itself is still well: what lies beyond it is not."""
