@@ -65,7 +65,7 @@ NODE_METRICS: Final = (
     Metric("uptime_seconds", "since the process began", _key("uptime_s")),
     Metric("storage_bytes", "what the log takes on disk", _key("storage_bytes")),
     Metric("wall_time_seconds", "its wall clock", _key("wall_time_ms", 0.001)),
-    Metric("faults_active", "faults on purpose that are active", lambda s: float(len(s.get("faults") or []))),
+    Metric("faults_active", "injected faults that are active", lambda s: float(len(s.get("faults") or []))),
     Metric("dedup_keys", "keys that are remembered", _dedup("live_keys")),
     Metric("dedup_max_keys", "keys that are remembered at most", _dedup("max_keys")),
     Metric("dedup_window_seconds", "how far back all keys are known", _dedup("window_ms", 0.001)),

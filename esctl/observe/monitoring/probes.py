@@ -63,7 +63,7 @@ PROBES: Final = (
     Probe("leader", "ms", 500, 2000, False, "how long a read took that a majority has confirmed"),
     Probe("lag", "", 10_000, MAX_LAG_EVENTS, False, "events that the slowest follower is behind"),
     Probe("disk", "%", 10, 5, True, "free part of the fullest disk"),
-    Probe("faults", "", 0, math.inf, False, "active faults on purpose"),
+    Probe("faults", "", 0, math.inf, False, "active injected faults"),
     Probe("window", "%", 90, 99, False, "used part of the fullest deduplication window"),
     Probe("memory", "MB", 500, 1000, False, "resident memory of the largest node"),
 )

@@ -382,7 +382,7 @@ def test_the_reason_of_an_end_names_who_did_it() -> None:
     made = diagnose(ended(2, ON_PURPOSE)).findings[0]
     assert made.kind is ProblemKind.DISK_FULL
     assert made.first == ""
-    assert any("on purpose" in line for line in made.evidence)
+    assert any("an injected fault" in line for line in made.evidence)
     lost = diagnose(ended(2, KILLED, without_data=frozenset({2}))).findings[0]
     assert any("data directory is gone" in line for line in lost.evidence)
 
