@@ -42,7 +42,7 @@ class LoadedKeys:
 
 
 class KeyTable:
-    """Keys of one partition, known for `ttl_ms` of log time, about `max_keys` of them at most.
+    """Keys of one partition, known for `ttl_ms` of log time (0: for good), about `max_keys` of them at most.
 
     `when_full`: `shrink` forgets the oldest at the bound, `refuse` leaves it to the admission to keep
     new ones out. `seed`: see `KeyHash`; it changes nothing that can be seen from outside. Without
@@ -117,8 +117,12 @@ class KeyTable:
         return self._window.stored_bytes
 
     def expires_at(self, offset: int) -> int | None:
-        """The log time at which the key of `offset` is forgotten; None if it is not known."""
+        """`KeyWindow.expires_at`."""
         return self._window.expires_at(offset)
+
+    def reach_ms(self, log_time_ms: int) -> int:
+        """`KeyWindow.reach_ms`."""
+        return self._window.reach_ms(log_time_ms)
 
     def has_room(self, end_offset: int, log_time_ms: int) -> bool:
         """Whether an entry of `log_time_ms` may end at `end_offset`; False only with `refuse`."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from esnode.apply import Machine, sealed_in, whole_bytes, whole_state
-from esnode.config import Dedup
 from esnode.dedup.keywindow import CHUNK_BYTES, SealedChunks, missing_chunks
 from esnode.errors import DamagedRecord
 from esnode.raft.messages import HardState, Write
@@ -16,9 +15,8 @@ from esnode.storage.checkpoints import FILE_CHUNKS
 from esnode.storage.interface import Storage, check_snapshot, whole_snapshot
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from tests.storage.places import US, DirectoryPlace, Place
-from tests.upkeep.test_recovery import applied, log_of
+from tests.upkeep.test_recovery import DEDUP, applied, log_of
 
-DEDUP = Dedup(ttl_ms=640_000, max_keys=20_000)
 LOG = log_of([1_000] * 30)
 
 
