@@ -93,10 +93,8 @@ class Node:
             rejoining=found.rejoining,
         )
         identities = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
-        self._replication = Replication(
-            *(config, incarnation, self._inbox, self.view, identities, dial),
-            *(self._load_snapshot, source, KeyChunks(self.worker)),
-        )
+        ways = (dial, self._load_snapshot, source, KeyChunks(self.worker))
+        self._replication = Replication(config, incarnation, self._inbox, self.view, identities, *ways)
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         clock = WallClock() if clock is None else clock
         allowed = config.faults.allowed
