@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from esnode import limits
 from esnode.client import Log, connect
 from esnode.config import Retention
 from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.storage.segments import SegmentStorage
 from tests.cluster import LocalCluster, local_cluster
 
 RETENTION = Retention(bytes=50_000, check_every_ms=3_600_000)
@@ -96,3 +98,40 @@ async def test_a_follower_whose_directory_is_gone_fetches_the_whole_window(
             await behind(cluster, log, away, 100, 3 * CHUNK_KEYS + 100, runs=2)  # it rejoins
         chunks, missing = fetches(caplog)[-1]
         assert chunks == missing >= 2
+
+
+@pytest.mark.slow
+async def test_a_window_of_several_hundred_thousand_keys_comes_as_files_a_few_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, logger="esnode.replication.keychunks")
+    most_at_once = 0
+    keep_keys = SegmentStorage.keep_keys
+
+    def noted(storage: SegmentStorage, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
+        nonlocal most_at_once
+        most_at_once = max(most_at_once, len(chunks))
+        keep_keys(storage, first_chunk, chunks)
+
+    async with (
+        local_cluster(tmp_path, retention=RETENTION, storage="segments") as cluster,
+        connect(cluster.addresses, batch_events=1_000) as log,
+    ):
+        leader = await cluster.leader()
+        away = next(node_id for node_id in cluster.running if node_id != leader)
+        await cluster.kill(away)
+        for first in range(0, 300_000, 50_000):
+            await log.append_many(numbered(first, first + 50_000))
+        for each in cluster.running.values():
+            await each.node.cutter.cut()
+        stored = cluster.running[leader].node.worker.storage.load_snapshot()
+        assert stored is not None
+        assert len(stored.data) < 100_000 < stored.next_offset  # with its keys: 16 bytes for each event
+        monkeypatch.setattr(SegmentStorage, "keep_keys", noted)
+        with trio.fail_after(30):
+            await cluster.start(away)
+            await cluster.applied(300_000)
+        ((chunks, missing),) = fetches(caplog)
+        assert chunks == missing > 60
+        assert 0 < most_at_once <= limits.FETCHED_CHUNKS
+        await all_known(cluster, away, [0, 150_000, 280_000])
