@@ -5,7 +5,7 @@ not make a known event a new one. Decides nothing. Called by the key window; sto
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import google_crc32c
@@ -69,3 +69,14 @@ class StoredChunk:
         if google_crc32c.value(page) != self._checksums[number]:
             raise DamagedRecord(f"page {number} of a chunk of keys is not what was written")
         return page
+
+
+def in_runs(numbers: Sequence[int], most: int) -> Iterator[range]:
+    """The same ascending numbers as runs without a gap, of `most` numbers at most."""
+    place = 0
+    while place < len(numbers):
+        first, end = numbers[place], place + 1
+        while end < len(numbers) and end - place < most and numbers[end] == first + end - place:
+            end += 1
+        yield range(first, first + end - place)
+        place = end

@@ -15,6 +15,7 @@ import trio
 
 from esnode import limits
 from esnode.apply import sealed_in
+from esnode.dedup.keychunk import in_runs
 from esnode.dedup.keywindow import SealedChunks, is_chunk, missing_chunks
 from esnode.errors import DamagedRecord, ProtocolError
 from esnode.raft.messages import NodeId, Snapshot
@@ -111,11 +112,9 @@ class KeyChunks:
             return True  # whoever loads it says so
         missing = await self._disk.aside(partial(missing_chunks, sealed, self._disk.storage))
         log.info("keys_missing", extra={"peer": peer, "chunks": len(sealed.digests), "missing": len(missing)})
-        while missing:
-            count = _consecutive(missing)
-            if not await self._fetch_run(peer, _request(sealed, missing[0], count), ask):
+        for run in in_runs(missing, limits.FETCHED_CHUNKS):
+            if not await self._fetch_run(peer, _request(sealed, run), ask):
                 return False
-            del missing[:count]
         return True
 
     def take(self, peer: NodeId, chunk: KeyChunk) -> None:
@@ -143,15 +142,9 @@ class KeyChunks:
         return run.is_whole
 
 
-def _consecutive(missing: list[int]) -> int:
-    """How many of the first ones follow each other, as far as one request goes."""
-    most = min(len(missing), limits.FETCHED_CHUNKS)
-    return next((at for at in range(most) if missing[at] != missing[0] + at), most)
-
-
-def _request(sealed: SealedChunks, first_chunk: int, count: int) -> FetchKeys:
-    place = first_chunk - sealed.first_chunk
-    return FetchKeys(first_chunk, tuple(sealed.digests[place : place + count]))
+def _request(sealed: SealedChunks, run: range) -> FetchKeys:
+    begin, end = run.start - sealed.first_chunk, run.stop - sealed.first_chunk
+    return FetchKeys(run.start, tuple(sealed.digests[begin:end]))
 
 
 def _read(storage: Storage, number: int, digest: bytes) -> bytes:

@@ -15,6 +15,7 @@ import trio
 from esnode import limits
 from esnode.apply import Machine, sealed_in
 from esnode.config import Config
+from esnode.dedup.keychunk import in_runs
 from esnode.dedup.keywindow import missing_chunks
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
@@ -114,6 +115,6 @@ class PrefixCutter:
         """The snapshot of `prefix`; the chunks of keys that it names are on disk when this returns."""
         snapshot, storage = prefix.outline(), self._worker.storage
         missing = missing_chunks(sealed_in(snapshot.data), storage)
-        for number in missing:
-            storage.keep_keys(number, [prefix.keys.sealed_chunk(number)])
+        for run in in_runs(missing, limits.CHECKPOINT_PIECE_CHUNKS):
+            storage.keep_keys(run.start, [prefix.keys.sealed_chunk(number) for number in run])
         return snapshot

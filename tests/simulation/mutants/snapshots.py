@@ -26,7 +26,7 @@ SNAPSHOTS: Final = (
         "#10",
         "a cut of the log stores a snapshot although one of its chunks of keys is not on disk",
         "B",
-        (Edit(RETENTION, "for number in missing:", "for number in missing[1:]:"),),
+        (Edit(RETENTION, "for run in in_runs(missing,", "for run in in_runs(missing[1:],"),),
     ),
     Mutant(
         "checkpoint-removes-chunks-of-the-snapshot",
