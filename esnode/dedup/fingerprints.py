@@ -90,9 +90,16 @@ Runs = Callable[[int, int, int], Iterator[Run]]
 
 def entries_of(hashes: Hashes) -> Entries:
     """Keys that follow each other in the log, in the order of their hashes."""
-    places = np.arange(len(hashes), dtype=np.uint64)
-    entries: Entries = hashes >> _SHIFT << _SHIFT | places
+    entries = unsorted_entries(hashes, 0)
     entries.sort()
+    return entries
+
+
+def unsorted_entries(hashes: Hashes, first_place: int) -> Entries:
+    """The same in the order of the log, the first of them at this place of its run."""
+    entries: Entries = hashes >> _SHIFT
+    entries <<= _SHIFT
+    entries |= np.arange(first_place, first_place + len(hashes), dtype=np.uint64)
     return entries
 
 

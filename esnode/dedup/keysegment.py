@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import google_crc32c
 import numpy as np
 
-from esnode.dedup.fingerprints import POSITION_BITS, POSITION_MASK, Entries, entries_of
+from esnode.dedup.fingerprints import POSITION_BITS, POSITION_MASK, Entries, unsorted_entries
 from esnode.dedup.keychunk import DIGEST_BYTES, PAGE_BYTES, ChunkSource, StoredChunk
 from esnode.dedup.keyhash import KeyHash
 from esnode.dedup.keywindow import CHUNK_KEYS, SourceOf
@@ -128,8 +128,12 @@ class KeySegment:
         """The entries from hash `low` to `high`, and some before and after them. Raises the same."""
         first = max(0, bisect_right(self._firsts, low) - 1)
         after = max(first + 1, bisect_right(self._firsts, high))
-        pages = b"".join(map(self._page, range(first, min(after, len(self._firsts)))))
-        entries: Entries = np.frombuffer(pages, np.uint64)
+        after = min(after, len(self._firsts))
+        data = self._source.read(self._pages_start + first * PAGE_BYTES, (after - first) * PAGE_BYTES)
+        pages = memoryview(data)
+        for number in range(after - first):
+            self._checked(first + number, bytes(_page_of(pages, number)))
+        entries: Entries = np.frombuffer(data, np.uint64)
         return entries[: self.size - first * _PAGE_ENTRIES]
 
     def entries(self) -> Entries:
@@ -166,26 +170,30 @@ class NewSegment:
         return self.first_chunk + len(self.chunks)
 
 
-def pack_segment(new: NewSegment) -> list[bytes]:
+def pack_segment(new: NewSegment) -> list[bytes | memoryview]:
     """The file, in parts. Reads all keys, takes long, and may run in any thread."""
     seed, first_chunk, chunks = new.seed, new.first_chunk, new.chunks
-    hash_of = KeyHash(seed)
-    hashes = np.concatenate([hash_of(chunk.whole()) for chunk in chunks])
-    entries = entries_of(hashes)
-    pages = [entries[at : at + _PAGE_ENTRIES].tobytes() for at in range(0, len(entries), _PAGE_ENTRIES)]
-    pages[-1] = pages[-1].ljust(PAGE_BYTES, b"\xff")
+    hash_of, size = KeyHash(seed), len(chunks) * CHUNK_KEYS
+    count = -(-size // _PAGE_ENTRIES)
+    # One array, in which all is done: what is allocated here stays with the process.
+    entries = np.full(count * _PAGE_ENTRIES, _LAST, np.uint64)
+    for start, chunk in zip(range(0, size, CHUNK_KEYS), chunks, strict=True):
+        entries[start : start + CHUNK_KEYS] = unsorted_entries(hash_of(chunk.whole()), start)
+    entries[:size].sort()
+    pages = entries.data.cast("B")
+    checksums = (google_crc32c.value(bytes(_page_of(pages, number))) for number in range(count))
     body = b"".join(
         (
-            _HEAD.pack(seed.to_bytes(16, "big"), first_chunk, len(chunks), len(pages), len(entries)),
+            _HEAD.pack(seed.to_bytes(16, "big"), first_chunk, len(chunks), count, size),
             entries[::_PAGE_ENTRIES].tobytes(),
-            array("I", map(google_crc32c.value, pages)).tobytes(),
+            array("I", checksums).tobytes(),
             *(chunk.digest for chunk in chunks),
             *(chunk.checksums.tobytes() for chunk in chunks),
         )
     )
     length = -(-(_FRONT.size + len(body)) // PAGE_BYTES) * PAGE_BYTES
     front = _FRONT.pack(_MAGIC, _VERSION, google_crc32c.value(body), _FRONT.size + len(body))
-    return [(front + body).ljust(length, b"\0"), *pages]
+    return [(front + body).ljust(length, b"\0"), pages]
 
 
 def open_segment(source: IndexSource, source_of: SourceOf) -> tuple[int, KeySegment]:
@@ -217,6 +225,10 @@ def open_segment(source: IndexSource, source_of: SourceOf) -> tuple[int, KeySegm
     pages_start = -(-length // PAGE_BYTES) * PAGE_BYTES
     segment = KeySegment(source, first_chunk, stored, size, firsts, checksums, pages_start)
     return int.from_bytes(seed, "big"), segment
+
+
+def _page_of(pages: memoryview, number: int) -> memoryview:
+    return pages[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
 
 
 def _positions(page: bytes, one: int) -> list[int]:

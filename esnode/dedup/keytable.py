@@ -9,11 +9,12 @@ place. Never sees an uncommitted key. Called by the machine and the admission; w
 out to a thread of whoever keeps the table (`esnode/upkeep/keyindexes.py`).
 """
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from esnode import limits
@@ -43,6 +44,7 @@ _COPIED_A_KEY: Final = 8
 seventh of what is live."""
 _WARY_BATCHES: Final = 4096
 """How many batches are looked at beforehand after one has waited for the disk."""
+_first_offset = attrgetter("first_offset")
 _COPIED_A_TIME: Final = 256
 """Keys copied at least: fewer cost as much."""
 
@@ -81,7 +83,7 @@ class KeyTable:
         self.use_seed(seed)
         self._searchable = searchable
         self._fingerprints = FingerprintTable(FIRST_FINGERPRINTS, 0)
-        self._segments: deque[KeySegment] = deque()
+        self._segments: list[KeySegment] = []
         """One after the other; the young keys begin where the last one ends."""
         self._growing = False
         self._index = KeyIndex(MIN_CAPACITY, 0)
@@ -199,7 +201,7 @@ class KeyTable:
     def adopt(self, loaded: LoadedKeys) -> None:
         """Replace all that is known."""
         self._window = loaded.window
-        self._segments = deque(loaded.segments)
+        self._segments = list(loaded.segments)
         self._next_index = None
         self._growing = False
         if loaded.fingerprints is not None:
@@ -215,7 +217,7 @@ class KeyTable:
 
     def use_segments(self, segments: Iterable[KeySegment]) -> None:
         """The indexes of the first chunks of the window, made with this seed: `unindexed` then uses them."""
-        self._segments = deque(segments)
+        self._segments = list(segments)
 
     @contextmanager
     def unindexed(self) -> Iterator[None]:
@@ -290,12 +292,12 @@ class KeyTable:
 
     def _segments_of(self, hit: Hit) -> Iterator[KeySegment]:
         """Those that have live offsets of `hit`, the youngest first."""
-        start = max(hit.start, self._window.floor)
-        for segment in reversed(self._segments):
+        segments, start = self._segments, max(hit.start, self._window.floor)
+        for at in range(bisect_left(segments, hit.end, key=_first_offset) - 1, -1, -1):
+            segment = segments[at]
             if segment.end_offset <= start:
                 return
-            if segment.first_offset < hit.end:
-                yield segment
+            yield segment
 
     @property
     def _young_from(self) -> int:
@@ -365,7 +367,7 @@ class KeyTable:
         window = self._window
         if window.add(keys, base_offset, log_time_ms) and self._searchable:
             while self._segments and self._segments[0].end_offset <= window.floor:
-                self._segments.popleft()
+                del self._segments[0]
             self._fingerprints.expire(window.floor)
             start = base_offset - base_offset % CHUNK_KEYS
             self._enter(window, self._fingerprints, self._index, start, self._young_from)

@@ -73,7 +73,7 @@ class Checkpoints(Protocol):
         """The chunk of this number, for reading parts of it; raises `DamagedRecord` when it is not there."""
         ...
 
-    def keep_index(self, end_chunk: int, parts: Sequence[bytes]) -> None:
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
         """Write the index of the segment that ends before this chunk, in place of the one that is there. It
         goes when the chunks may go."""
         ...
@@ -205,7 +205,7 @@ class CheckpointFiles:
             self._key_files[file_number] = file
         return ChunkInFile(file, place * CHUNK_BYTES)
 
-    def keep_index(self, end_chunk: int, parts: Sequence[bytes]) -> None:
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
         """See `Checkpoints`."""
         path = self._path / f"keyindex-{end_chunk}"
         with self._while_open() as is_open, disk_errors(f"write {path.name}"):
@@ -228,7 +228,7 @@ class CheckpointFiles:
         if in_time:
             self._at_work.release()
 
-    def _replace(self, path: Path, parts: Sequence[bytes]) -> None:
+    def _replace(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
         """Write a file that is there as a whole or not at all."""
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -309,7 +309,7 @@ class MemoryCheckpoints:
         """See `Checkpoints`."""
         return ChunkInMemory(self, number)
 
-    def keep_index(self, end_chunk: int, parts: Sequence[bytes]) -> None:
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
         """See `Checkpoints`."""
         index = b"".join(parts)
         self._take(len(index))

@@ -219,7 +219,7 @@ class Storage(Protocol):
         thread. Raises `StorageFailed`, `DamagedRecord` where it is not there."""
         ...
 
-    def keep_index(self, end_chunk: int, parts: Sequence[bytes]) -> None:
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
         """Put the index of a segment of chunks on disk, the last one of which is before `end_chunk`.
 
         May run in another thread. Changes nothing by itself, and goes with the chunks.

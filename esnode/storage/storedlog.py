@@ -311,7 +311,7 @@ class StoredLog:
         with self._noticing():
             return self._home.checkpoints.source(number)
 
-    def keep_index(self, end_chunk: int, parts: Sequence[bytes]) -> None:
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
         """`Storage.keep_index`."""
         with self._noticing():
             self._home.checkpoints.keep_index(end_chunk, parts)
