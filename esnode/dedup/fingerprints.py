@@ -37,10 +37,11 @@ FULL_LOAD: Final = 0.8
 _BUILT_LOAD: Final = 0.74
 """How full a table is that is built for the keys that there are. Then it is one in 5,500."""
 _EPOCHS_A_WINDOW: Final = 20
-_SPARSE_LOAD: Final = 0.25
-"""A shard shrinks below this."""
+_SPARSE_LOAD: Final = 0.2
+"""Below this, of the whole table, a shard shrinks."""
 _SMALL_ROWS: Final = 2**15
-"""Below this a table is doubled: it is a few megabytes, and keys may come faster than it grows."""
+"""Below this a table is doubled, and sooner: it is a few megabytes, and keys may come faster than it grows."""
+_SMALL_FULL_LOAD: Final = 0.6
 _GROWTH: Final = 1.2
 """Of one shard. Their loads differ by as much."""
 _REGION_ROWS: Final = 2**18
@@ -255,6 +256,8 @@ class FingerprintTable:
         """Where these keys may be. Nothing for most keys that are not known: of these, one in 500 meets a
         stranger's fingerprint in its row."""
         found: list[Hit] = []
+        if not self._epochs:
+            return found
         loose = self._loose
         if loose:
             each = (hashes >> _SHIFT).tolist()
@@ -268,7 +271,7 @@ class FingerprintTable:
         fingerprints = (hashes >> _SHIFT).astype(np.uint16)
         same = self._rows.take(rows, axis=0) == fingerprints[:, None]
         eights = same.view(np.uint64).ravel().nonzero()[0]
-        if len(eights) and self._epochs:
+        if len(eights):
             found += self._hits(rows, same, eights)
         return found
 
@@ -315,13 +318,13 @@ class FingerprintTable:
 
     def resize(self) -> "Resize | None":
         """The next shard that should have another size; None if all are right."""
-        load = self.load
-        if load > FULL_LOAD:
+        load, is_small = self.load, self.rows < _SMALL_ROWS
+        if load > (_SMALL_FULL_LOAD if is_small else FULL_LOAD):
             shard = int(self._buckets.argmin())
             buckets = int(self._buckets[shard])
-            wanted = 2 * buckets if self.rows < _SMALL_ROWS else int(buckets * _GROWTH) + 1
+            wanted = 2 * buckets if is_small else int(buckets * _GROWTH) + 1
             wanted = min(wanted, self._region_rows)
-        elif load < _SPARSE_LOAD and self._buckets.max() > self._minimum:
+        elif self.kept < _SPARSE_LOAD * self.rows * SLOTS and self._buckets.max() > self._minimum:
             shard = int(self._buckets.argmax())
             buckets = int(self._buckets[shard])
             wanted = max(self._minimum, _buckets_for(2 * self.kept))
