@@ -38,7 +38,7 @@ def measure(millions: float) -> None:
     """Fill a table to its bound and beyond, then measure."""
     keys = int(millions * 1_000_000)
     source = Random(1)
-    machine = Machine(Dedup(ttl_ms=10**9, max_keys=keys))
+    machine = Machine(Dedup.of_keys(keys, ttl_ms=10**9))
     say(f"{millions:g} million keys")
     resident = resident_bytes()
     worst, worst_cpu = fill(machine, keys + keys // 4, source)

@@ -70,7 +70,7 @@ def prepare(
 
     What is there already is used again, if it is the same; raises `ValueError` if not.
     """
-    dedup = Dedup(ttl_ms=24 * 3_600_000, max_keys=live_keys)
+    dedup = Dedup.of_keys(live_keys, ttl_ms=24 * 3_600_000)
     first = directory / "node-1"
     pending = time.monotonic()
     asked = {"events": events, "live_keys": live_keys, "engine": engine, "no_checkpoint": not checkpoint}

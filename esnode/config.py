@@ -59,15 +59,29 @@ assert Raft().election_ms > 1000 * limits.MAX_SIGN_GAP_S, "a slow link would tak
 
 @dataclass(frozen=True, slots=True)
 class Dedup:
-    """The deduplication window: keys are known for `ttl_ms` of log time, at most `max_keys` of them.
+    """The deduplication window: keys are known for `ttl_ms` of log time, as many as fit `max_bytes` on disk.
 
-    When the bound is reached first: `shrink` forgets the oldest keys early, `refuse` refuses
-    appends (`WindowFull`). Both are seen in status and log.
+    With `ttl_ms` 0 no key expires: only the bound ends what is known. When the bound is reached first:
+    `shrink` forgets the oldest keys early, `refuse` refuses appends (`WindowFull`). Both are seen in
+    status and log.
     """
 
     ttl_ms: int = 600_000
-    max_keys: int = 2_000_000
+    max_bytes: int = 100_000_000 * limits.KEY_BYTES_ON_DISK
     when_full: str = "shrink"
+
+    @classmethod
+    def of_keys(cls, max_keys: int, ttl_ms: int = 600_000, when_full: str = "shrink") -> "Dedup":
+        """The window that is bounded by a number of keys, as `max_keys` of older files has it."""
+        return cls(ttl_ms, max_keys * limits.KEY_BYTES_ON_DISK, when_full)
+
+    @property
+    def max_keys(self) -> int:
+        """How many keys fit: what decides, the same on all nodes."""
+        return self.max_bytes // limits.KEY_BYTES_ON_DISK
+
+    def __str__(self) -> str:
+        return f'ttl_ms = {self.ttl_ms}, max_bytes = {self.max_bytes}, when_full = "{self.when_full}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +213,8 @@ def _config(document: dict[str, Any], base: Path) -> Config:
     fields = _checked(document, Config, "")
     members = tuple(_member(item, n) for n, item in enumerate(fields.pop("members"), start=1))
     ancestors = tuple(_ancestor(item, n) for n, item in enumerate(fields.pop("ancestors", ()), start=1))
+    if "dedup" in fields:
+        fields["dedup"] = _with_max_bytes(fields["dedup"])
     for name, section in _SECTIONS:
         if name in fields:
             fields[name] = section(**_checked(fields[name], section, f"{name}."))
@@ -206,6 +222,25 @@ def _config(document: dict[str, Any], base: Path) -> Config:
     config = Config(members=members, data_dir=data_dir, ancestors=ancestors, **fields)
     _check_sense(config)
     return config
+
+
+def _with_max_bytes(dedup: dict[str, Any]) -> dict[str, Any]:
+    """The table `[dedup]` of a file; `max_keys` in it is the older form of `max_bytes`."""
+    if "max_keys" not in dedup:
+        return dedup
+    if "max_bytes" in dedup:
+        raise InvalidConfig("dedup.max_keys is the older form of dedup.max_bytes: give only max_bytes")
+    rest = dict(dedup)
+    max_keys = rest.pop("max_keys")
+    if type(max_keys) is not int:
+        raise InvalidConfig("dedup.max_keys must be of type int; max_bytes has taken its place")
+    least, most = (size // limits.KEY_BYTES_ON_DISK for size in _DEDUP_BYTES)
+    if not least <= max_keys <= most:
+        raise InvalidConfig(
+            f"dedup.max_keys must be from {least} to {most}; max_bytes has taken its place"
+            f" ({limits.KEY_BYTES_ON_DISK} bytes a key)"
+        )
+    return {**rest, "max_bytes": max_keys * limits.KEY_BYTES_ON_DISK}
 
 
 def _path(text: str) -> Path:
@@ -233,6 +268,7 @@ def _ancestor(item: object, number: int) -> Ancestor:
     return Ancestor(**_checked(item, Ancestor, f"{where}."))
 
 
+_DEDUP_BYTES = (limits.MIN_DEDUP_BYTES, limits.MAX_DEDUP_BYTES)
 _SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("raft", Raft),
     ("dedup", Dedup),
@@ -285,10 +321,7 @@ def _check_sense(config: Config) -> None:
         raise InvalidConfig("raft.heartbeat_ms must be positive and less than raft.election_ms")
     if config.raft.jitter_ms < 1:
         raise InvalidConfig("raft.jitter_ms must be at least 1, or elections collide")
-    if not 1 <= config.dedup.ttl_ms <= limits.MAX_DEDUP_TTL_MS:
-        raise InvalidConfig(f"dedup.ttl_ms must be from 1 to {limits.MAX_DEDUP_TTL_MS}")
-    if not 1024 <= config.dedup.max_keys <= limits.MAX_DEDUP_KEYS:
-        raise InvalidConfig(f"dedup.max_keys must be from 1024 to {limits.MAX_DEDUP_KEYS}")
+    _check_window(config.dedup)
     if min(config.retention.bytes, config.retention.age_ms) < 0:
         raise InvalidConfig("retention.bytes and retention.age_ms cannot be negative")
     if config.retention.check_every_ms < 10:
@@ -298,6 +331,20 @@ def _check_sense(config: Config) -> None:
     _check_most("retention.check_every_ms", config.retention.check_every_ms, limits.MAX_TIMER_MS)
     _check_most("retention.age_ms", config.retention.age_ms, limits.MAX_DEDUP_TTL_MS)
     _check_most("retention.bytes", config.retention.bytes, 2**63 - 1)
+
+
+def _check_window(dedup: Dedup) -> None:
+    if not 0 <= dedup.ttl_ms <= limits.MAX_DEDUP_TTL_MS:
+        raise InvalidConfig(f"dedup.ttl_ms must be from 0 to {limits.MAX_DEDUP_TTL_MS}; 0: no key expires")
+    least, most = _DEDUP_BYTES
+    if not least <= dedup.max_bytes <= most:
+        raise InvalidConfig(
+            f"dedup.max_bytes must be from {least} to {most}; a key takes {limits.KEY_BYTES_ON_DISK} bytes"
+        )
+    if not dedup.ttl_ms and dedup.when_full == "refuse":
+        raise InvalidConfig(
+            'dedup.when_full = "refuse" needs a dedup.ttl_ms over 0: without, no key ever makes room again'
+        )
 
 
 def _check_most(name: str, value: int, most: int) -> None:

@@ -146,7 +146,7 @@ class WindowFull(CallerError):
 
     code = "ES1104"
     title = "the deduplication window is full"
-    next_step = "wait for keys to expire, or raise dedup.max_keys"
+    next_step = "wait for keys to expire, or raise dedup.max_bytes"
 
 
 class WindowPassed(CallerError):

@@ -71,6 +71,8 @@ CHECKPOINT_ENTRIES: Final = 32_768
 CHECKPOINT_BYTES: Final = 128 * MIB
 """The same in bytes of the log, for large entries."""
 CHECKPOINT_CHECK_S: Final = 1.0
+WINDOW_CHECK_S: Final = 1.0
+"""How often a node looks whether its deduplication window is full."""
 CHECKPOINT_PIECE_CHUNKS: Final = 16
 """Chunks of keys written at once: 1 MiB."""
 CHECKPOINT_PAUSE_S: Final = 1 / 32
@@ -82,9 +84,12 @@ SCRUB_PAGE_BYTES: Final = 256 * KIB
 SCRUB_PAUSE_S: Final = 1 / 64
 """Between two pages: 16 MiB/s at most."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
-MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
+MAX_SNAPSHOT_BYTES: Final = 4096 * MIB
 
-MAX_DEDUP_KEYS: Final = 50_000_000
+KEY_BYTES_ON_DISK: Final = 24
+"""What a remembered key takes on disk: the key itself, and its place in a sorted index."""
+MIN_DEDUP_BYTES: Final = 1024 * KEY_BYTES_ON_DISK
+MAX_DEDUP_BYTES: Final = 250_000_000 * KEY_BYTES_ON_DISK
 """The largest window that may be configured: a snapshot holds its keys."""
 MAX_DEDUP_TTL_MS: Final = 2**42
 """139 years."""
@@ -250,4 +255,4 @@ assert MAX_NAMED_PRODUCERS + MAX_UNUSED_PRODUCERS < MAX_PRODUCERS <= MAX_REMEMBE
 assert TICK_MS <= MAX_TICK_MS
 assert MAX_OFFERED_A_ROUND < MAX_STEPS_A_ROUND
 assert SNAPSHOT_CHUNK_BYTES < MAX_FRAME_BYTES
-assert MAX_DEDUP_KEYS * KEY_BYTES < MAX_SNAPSHOT_BYTES - 128 * MIB
+assert MAX_DEDUP_BYTES // KEY_BYTES_ON_DISK * KEY_BYTES < MAX_SNAPSHOT_BYTES - 128 * MIB

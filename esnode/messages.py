@@ -222,7 +222,8 @@ class ExplainKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyExplained:
-    """`offset` is -1 when the key is not known; `expires_in_ms` is in log time."""
+    """`offset` is -1 when the key is not known; `expires_in_ms` is in log time, -1 for a key that expires
+    at no time."""
 
     request_id: int
     offset: int

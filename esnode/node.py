@@ -39,6 +39,7 @@ from esnode.storage.worker import Pace, StorageWorker
 from esnode.transport.connection import ByteListener, Dialer, open_stream
 from esnode.upkeep.adminservice import AdminService
 from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.fullwindow import FullWindow
 from esnode.upkeep.recovery import recover
 from esnode.upkeep.repair import repairable
 from esnode.upkeep.retention import PrefixCutter
@@ -64,8 +65,7 @@ class Node:
     ) -> None:
         """Recover what `storage` holds; blocks while it reads. Raises `DamagedRecord`.
 
-        A simulation gives all that is not the node's own: the `dial`, the `pace` of its disk, the `process`,
-        the wall `clock`.
+        A simulation gives all that is not the node's own: `dial`, the `pace` of the disk, `process`, `clock`.
         """
         self.machine = machine = Machine(config.dedup, seed=source.getrandbits(63))
         found = recover(storage, machine, time.monotonic if pace is None else trio.current_time)
@@ -101,8 +101,9 @@ class Node:
         self._injector = FaultInjector(faults, self._replication, self.worker, clock) if allowed else None
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
+        self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
-        self._status = Status(*parts, process, clock, AppendLatency())
+        self._status = Status(*parts, self._window, process, clock, AppendLatency())
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
@@ -143,6 +144,7 @@ class Node:
             nursery.start_soon(self._driver.run, name="driver")
             nursery.start_soon(self.cutter.run, name="retention")
             nursery.start_soon(self.checkpointer.run, self.worker, name="checkpoints")
+            nursery.start_soon(self._window.run, name="window")
             nursery.start_soon(self.admin.run, name="admin")
             nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")

@@ -19,7 +19,7 @@ from esnode.raft.messages import Snapshot
 from tests.dedup.events import batch, entry, key
 from tests.dedup.sources import sources
 
-DEDUP = Dedup(ttl_ms=640, max_keys=5_000)
+DEDUP = Dedup.of_keys(5_000, ttl_ms=640)
 
 
 def machine() -> Machine:
@@ -183,14 +183,16 @@ def test_checkpoint_and_replay_lead_to_the_same_machine(wanted: list[int], cut: 
 
 
 def test_a_checkpoint_is_small_however_many_keys_there_are() -> None:
-    one = Machine(Dedup(max_keys=100_000))
+    one = Machine(Dedup.of_keys(100_000))
     one.keys.add(bytes(16 * 8 * 4096), 0, 0)
     assert len(one.checkpoint().state) < 1_000
     assert sum(map(len, chunks_of(one))) == 16 * 8 * 4096
 
 
 @pytest.mark.parametrize(
-    "changed", [{"ttl_ms": 641}, {"max_keys": 5_001}, {"when_full": "refuse"}], ids=lambda c: next(iter(c))
+    "changed",
+    [{"ttl_ms": 641}, {"max_bytes": DEDUP.max_bytes + 24}, {"when_full": "refuse"}],
+    ids=lambda c: next(iter(c)),
 )
 def test_a_checkpoint_made_under_other_settings_is_refused(changed: dict[str, Any]) -> None:
     one = applied(log_of([3, 0, 4]))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esnode.config import Address, Config, Ingest, Member, Retention, dump, load, parse_address
+from esnode.config import Address, Config, Dedup, Ingest, Member, Retention, dump, load, parse_address
 from esnode.errors import InvalidConfig
 
 
@@ -34,6 +34,24 @@ def test_a_name_with_quotes_and_control_characters_survives(tmp_path: Path) -> N
     assert load(written(tmp_path, dump(odd))) == odd
 
 
+def test_a_file_from_before_max_bytes_means_as_many_keys_as_it_did(tmp_path: Path) -> None:
+    text = dump(three_nodes(tmp_path))
+    older = load(written(tmp_path, text.replace(MAX_BYTES, "max_keys = 2000000")))
+    assert older.dedup == Dedup(max_bytes=48_000_000)
+    assert older.dedup.max_keys == 2_000_000
+    assert "max_bytes = 48000000" in dump(older)
+    assert load(written(tmp_path, dump(older))) == older
+
+
+def test_ten_minutes_at_sixty_thousand_events_a_second_fit_the_default() -> None:
+    assert Dedup().max_keys >= 2 * 600 * 60_000
+
+
+def test_a_window_without_a_time_to_live_can_be_configured(tmp_path: Path) -> None:
+    text = dump(three_nodes(tmp_path)).replace("ttl_ms = 600000", "ttl_ms = 0")
+    assert load(written(tmp_path, text)).dedup == Dedup(ttl_ms=0)
+
+
 def test_a_data_directory_is_relative_to_the_file(tmp_path: Path) -> None:
     text = dump(three_nodes(tmp_path)).replace(str(tmp_path / "data"), "here")
     assert load(written(tmp_path, text)).data_dir == tmp_path / "here"
@@ -43,6 +61,10 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
     config = three_nodes(tmp_path)
     assert config.me.id == 2
     assert [peer.id for peer in config.peers] == [1, 3]
+
+
+MAX_BYTES = "max_bytes = 2400000000"
+REFUSES = f'ttl_ms = 600000\n{MAX_BYTES}\nwhen_full = "shrink"'
 
 
 @pytest.mark.parametrize(
@@ -60,9 +82,15 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ('log_level = "info"', 'log_level = "loud"', "log_level is 'loud'"),
         ('when_full = "shrink"', 'when_full = "panic"', "dedup.when_full is 'panic'"),
         ("verify_keys = false", "verify_keys = 0", "ingest.verify_keys must be of type bool"),
-        ("max_keys = 2000000", "max_keys = 1", "from 1024 to"),
-        ("max_keys = 2000000", "max_keys = 99000000", "from 1024 to"),
-        ("ttl_ms = 600000", "ttl_ms = 0", "dedup.ttl_ms must be from 1"),
+        (MAX_BYTES, "max_bytes = 24575", "dedup.max_bytes must be from 24576 to 6000000000; a key takes 24"),
+        (MAX_BYTES, "max_bytes = 6000000001", "dedup.max_bytes must be from 24576 to"),
+        (MAX_BYTES, 'max_bytes = "2 GB"', "dedup.max_bytes must be of type int"),
+        (MAX_BYTES, "max_keys = 1", "dedup.max_keys must be from 1024 to 250000000; max_bytes has taken"),
+        (MAX_BYTES, "max_keys = 250000001", "dedup.max_keys must be from 1024 to 250000000; max_bytes has"),
+        (MAX_BYTES, 'max_keys = "1"', "dedup.max_keys must be of type int; max_bytes has taken its place"),
+        (MAX_BYTES, f"{MAX_BYTES}\nmax_keys = 5000", "older form of dedup.max_bytes: give only max_bytes"),
+        ("ttl_ms = 600000", "ttl_ms = -1", "dedup.ttl_ms must be from 0"),
+        (REFUSES, 'ttl_ms = 0\nwhen_full = "refuse"', "needs a dedup.ttl_ms over 0"),
         ('cluster = "main"', 'cluster = ""', "cluster must be a name"),
         ("age_ms = 0", "age_ms = -1", "cannot be negative"),
         ("check_every_ms = 10000", "check_every_ms = 1", "at least 10"),
@@ -75,7 +103,7 @@ def test_a_node_finds_its_own_line_and_its_peers(tmp_path: Path) -> None:
         ('cluster = "main"', f"cluster = {'[' * 500}", "is not TOML"),
         ('cluster = "main"', f"cluster = {'9' * 5000}", "is not TOML"),
         ("\nid = 3", "\nid = 4294967296", "from 1 to 4294967295"),
-        ("ttl_ms = 600000", "ttl_ms = 99999999999999999999", "dedup.ttl_ms must be from 1 to"),
+        ("ttl_ms = 600000", "ttl_ms = 99999999999999999999", "dedup.ttl_ms must be from 0 to"),
         ("age_ms = 0", f"age_ms = 1{'0' * 400}", "retention.age_ms cannot be over"),
         ("jitter_ms = 150", f"jitter_ms = 1{'0' * 400}", "raft.jitter_ms cannot be over"),
         ("/data", "/da\\u0000ta", "data_dir is not a path"),

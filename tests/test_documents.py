@@ -314,7 +314,7 @@ FIGURES = [
         "docs/guarantees.md",
         f"1/{GENERATIONS} longer than `ttl_ms` ({DEDUP.ttl_ms / GENERATIONS / 1000:.1f} s",
     ),
-    ("docs/guarantees.md", f"`dedup.max_keys` keys ({DEDUP.max_keys:,} by default)"),
+    ("docs/guarantees.md", f"{limits.KEY_BYTES_ON_DISK} bytes per key, {DEDUP.max_keys:,} keys"),
     ("docs/guarantees.md", f"at most {limits.MAX_TICK_MS} ms"),
     ("docs/guarantees.md", f"the last {limits.MAX_PRODUCER_RANGES} batches"),
     ("docs/guarantees.md", f"({limits.MAX_REMEMBERED_RANGES:,} in all sessions"),
@@ -364,7 +364,7 @@ def test_the_first_page_has_the_figures_of_other_systems_as_they_were_measured()
         assert [latency, memory] == [without_brackets(row[4]), row[5]], system
         first, *others = killed.split("; ")
         assert first == without_brackets(row[6]), system
-        for other in others:  # "315 ms with 20/200 ms timers"
+        for other in others:  # "315 ms with a heartbeat of 20 ms"
             figure, _, settings = other.partition(" with ")
             (row,) = [row for row in measured.values() if settings in row[0]]
             assert figure == without_brackets(row[6]), system

@@ -1,5 +1,6 @@
 """Nodes whose files differ: who is refused, what is said of it, and how a setting is changed safely."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,21 @@ def test_other_members_are_refused_with_both_lists() -> None:
     assert str(refusal.value) == "node 1 has the members 1, 2, 3, node 3 the members 1, 2, 3, 4, 5"
 
 
-@pytest.mark.parametrize("other", [Dedup(ttl_ms=5), Dedup(max_keys=4096), Dedup(when_full="refuse")])
+@pytest.mark.parametrize("other", [Dedup(ttl_ms=5), Dedup.of_keys(4096), Dedup(when_full="refuse")])
 def test_another_window_is_refused_with_both_settings(other: Dedup) -> None:
     with pytest.raises(DedupDiffers, match=r"ttl_ms = 600000.* that of node 3 ttl_ms = ") as refusal:
         SharedSettings(config_of(1, 2, 3)).check(hello_of(config_of(1, 2, 3, me=3, dedup=other)))
-    assert str(other.max_keys) in str(refusal.value)
+    assert str(other.max_bytes) in str(refusal.value)
     assert other.when_full in str(refusal.value)
+
+
+def test_windows_of_as_many_keys_agree_whichever_bound_was_written() -> None:
+    """So do nodes from before `max_bytes`, which compare this text."""
+    text = b'dedup: ttl_ms = 600000, max_keys = 4096, when_full = "shrink"'
+    for each in (Dedup.of_keys(4096), Dedup(max_bytes=4096 * 24 + 23)):
+        config = config_of(1, 2, 3, me=3, dedup=each)
+        assert SharedSettings(config).dedup.digest == hashlib.blake2b(text, digest_size=16).digest()
+        SharedSettings(config_of(1, 2, 3, dedup=Dedup.of_keys(4096))).check(hello_of(config))
 
 
 def test_what_is_shown_of_a_long_list_is_bounded_and_what_is_compared_is_not() -> None:
@@ -162,7 +172,7 @@ async def test_a_node_with_another_window_counts_for_nothing_and_says_so(
 
 async def test_a_window_is_changed_on_all_nodes_while_all_are_stopped(tmp_path: Path) -> None:
     events = flights(60)
-    async with local_cluster(tmp_path, dedup=Dedup(max_keys=4096)) as cluster:
+    async with local_cluster(tmp_path, dedup=Dedup.of_keys(4096)) as cluster:
         async with connect(cluster.addresses, batch_events=5) as log:
             await log.append_many(events[:40])
         await cluster.applied(40)
@@ -170,7 +180,7 @@ async def test_a_window_is_changed_on_all_nodes_while_all_are_stopped(tmp_path: 
         await cluster.running[3].node.checkpointer.take(cluster.running[3].node.worker)
         for node_id in (1, 2, 3):
             await cluster.kill(node_id)
-            set_to(cluster, node_id, dedup=Dedup(ttl_ms=1_200_000, max_keys=8192, when_full="refuse"))
+            set_to(cluster, node_id, dedup=Dedup.of_keys(8192, ttl_ms=1_200_000, when_full="refuse"))
         for node_id in (1, 2, 3):
             await cluster.start(node_id)
         async with connect(cluster.addresses, batch_events=5) as log:

@@ -63,10 +63,15 @@ async def forgotten(cluster: LocalCluster, others: Log) -> None:
         await others.append({**EVENT, "id": f"other {number}"})
 
 
-async def test_a_retry_that_outlasts_the_window_is_refused_and_stored_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "dedup", [Dedup(ttl_ms=TTL_MS), Dedup.of_keys(30, ttl_ms=0)], ids=["expired", "no room left"]
+)
+async def test_a_retry_that_outlasts_the_window_is_refused_and_stored_once(
+    tmp_path: Path, dedup: Dedup
+) -> None:
     network = Network()
     async with (
-        local_cluster(tmp_path, dedup=Dedup(ttl_ms=TTL_MS)) as cluster,
+        local_cluster(tmp_path, dedup=dedup) as cluster,
         connect(cluster.addresses) as others,
         connect(cluster.addresses, dial=network.dial) as log,
     ):

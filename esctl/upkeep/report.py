@@ -254,7 +254,7 @@ def recovered(done: "Recovered") -> "Answer[RecoveredAnswer]":
                 ("epoch", manifest.origin.epoch + 1),
                 ("events", f"{manifest.events:,}, before offset {manifest.next_offset:,}"),
                 ("may be lost", f"what was acked and had not reached node {manifest.origin.node}"),
-                ("kept in doubt", doubtful),
+                ("uncommitted", doubtful),
                 ("old clients", f"are told (ES2020) to send again what is from {shared} on"),
                 ("backup", str(done.backup)),
                 ("old files", f"{len(done.aside)} beside the new ones, named .epoch-{manifest.origin.epoch}"),

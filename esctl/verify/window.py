@@ -2,15 +2,15 @@
 
 From what a node says of its deduplication window and the log times of two records; exact, for the leader
 decides by nothing else: a key's generation closes at the next multiple of 1/64 of `ttl_ms`, and the key is
-forgotten by an entry `ttl_ms` after that, or earlier when `max_keys` newer ones push it out. Pure. Called by
-`history.py`, which knows the records.
+forgotten by an entry `ttl_ms` after that (never, if it is 0), or earlier when `max_keys` newer ones push it
+out. Pure. Called by `history.py`, which knows the records.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from esnode.dedup.keywindow import GENERATIONS
+from esnode.dedup.keywindow import generation_ms
 
 MayRepeat: TypeAlias = Callable[[int, int], bool]
 """Given two offsets before the end of the log, the smaller one first: may the event of the first have been
@@ -38,8 +38,8 @@ class DedupWindow:
 
         Asked for an append at `now_ms` to a log that ends at `next_offset`.
         """
-        width_ms = max(1, self.ttl_ms // GENERATIONS)
+        width_ms = generation_ms(self.ttl_ms)
         closes_at_ms = (stored_ms // width_ms + 1) * width_ms
-        if closes_at_ms + self.ttl_ms <= now_ms:
+        if self.ttl_ms and closes_at_ms + self.ttl_ms <= now_ms:
             return True
         return self.shrinks and next_offset - offset > self.max_keys

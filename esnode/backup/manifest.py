@@ -120,7 +120,12 @@ class Manifest:
 
     def dump(self) -> bytes:
         """The bytes in the file."""
-        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, separators=(",", ":")).encode()
+        document = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        dedup = self.origin.dedup
+        document["origin"]["dedup"] = {
+            "ttl_ms": dedup.ttl_ms, "max_keys": dedup.max_keys, "when_full": dedup.when_full,
+        }  # fmt: skip
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def load(cls, data: bytes) -> Self:
@@ -149,7 +154,14 @@ _T = TypeVar("_T")
 
 def _origin(fields: dict[str, Any]) -> Origin:
     ancestors = tuple(_made(Ancestor, each) for each in fields["ancestors"])
-    return _made(Origin, {**fields, "ancestors": ancestors, "dedup": _made(Dedup, fields["dedup"])})
+    return _made(Origin, {**fields, "ancestors": ancestors, "dedup": _dedup(**fields["dedup"])})
+
+
+def _dedup(ttl_ms: int, max_keys: int, when_full: str) -> Dedup:
+    """As a manifest has it: bounded by the number of keys."""
+    if type(ttl_ms) is not int or type(max_keys) is not int or type(when_full) is not str:
+        raise TypeError("dedup is not what a manifest has")
+    return Dedup.of_keys(max_keys, ttl_ms, when_full)
 
 
 def _made(cls: type[_T], fields: dict[str, Any]) -> _T:

@@ -66,7 +66,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """What the deduplication table knows of an event: its offset, None when it knows nothing."""
+    """What the deduplication table knows of an event: its offset, None when it knows nothing.
+
+    `expires_in_ms` is the log time that is left to it; -1: no time ends it (`dedup.ttl_ms = 0`).
+    """
 
     key: bytes
     offset: int | None

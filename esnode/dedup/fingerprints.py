@@ -40,7 +40,7 @@ _EPOCHS_A_WINDOW: Final = 20
 _SPARSE_LOAD: Final = 0.2
 """Below this, of the whole table, a shard shrinks."""
 _SMALL_ROWS: Final = 2**15
-"""Below this a table is doubled, and sooner: it is a few megabytes, and keys may come faster than it grows."""
+"""Below this a table is doubled, and sooner: it is small, and keys may come faster than it grows."""
 _SMALL_FULL_LOAD: Final = 0.6
 _GROWTH: Final = 1.2
 """Of one shard. Their loads differ by as much."""
@@ -102,6 +102,11 @@ def unsorted_entries(hashes: Hashes, first_place: int) -> Entries:
     entries <<= _SHIFT
     entries |= np.arange(first_place, first_place + len(hashes), dtype=np.uint64)
     return entries
+
+
+def places_beyond(hits: Sequence[Hit], offset: int) -> list[int]:
+    """The places of keys that may be at `offset` or later; a hit that has only one offset tells by itself."""
+    return sorted({hit.place for hit in hits if hit.end > max(offset, hit.start + 1)})
 
 
 def part_of_shard(entries: Entries, shard: int) -> Entries:

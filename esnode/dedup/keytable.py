@@ -19,7 +19,7 @@ from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import identity_of, split_identities
-from esnode.dedup.fingerprints import FingerprintTable, Hit, Run, entries_of
+from esnode.dedup.fingerprints import FingerprintTable, Hit, Run, entries_of, places_beyond
 from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
@@ -60,7 +60,7 @@ class LoadedKeys:
 
 
 class KeyTable:
-    """Keys of one partition, known for `ttl_ms` of log time, about `max_keys` of them at most.
+    """Keys of one partition, known for `ttl_ms` of log time (0: for good), about `max_keys` of them at most.
 
     `when_full`: `shrink` forgets the oldest at the bound, `refuse` leaves it to the admission to keep
     new ones out. `seed`: see `KeyHash`; it changes nothing that can be seen from outside. Without
@@ -157,8 +157,12 @@ class KeyTable:
         return self._window.stored_bytes
 
     def expires_at(self, offset: int) -> int | None:
-        """The log time at which the key of `offset` is forgotten; None if it is not known."""
+        """`KeyWindow.expires_at`."""
         return self._window.expires_at(offset)
+
+    def reach_ms(self, log_time_ms: int) -> int:
+        """`KeyWindow.reach_ms`."""
+        return self._window.reach_ms(log_time_ms)
 
     def has_room(self, end_offset: int, log_time_ms: int) -> bool:
         """Whether an entry of `log_time_ms` may end at `end_offset`; False only with `refuse`."""
@@ -225,7 +229,8 @@ class KeyTable:
         searchable, self._searchable = self._searchable, False
         yield
         self._searchable = searchable
-        self.adopt(self._loaded(self._window, self._live_segments()))
+        live = tuple(one for one in self._segments if one.end_offset > self._window.floor)
+        self.adopt(self._loaded(self._window, live))
 
     def _loaded(self, window: KeyWindow, segments: tuple[KeySegment, ...] = ()) -> LoadedKeys:
         if not self._searchable:
@@ -240,9 +245,6 @@ class KeyTable:
         self._enter(window, fingerprints, index, young_from, young_from)
         return LoadedKeys(window, index, fingerprints, segments)
 
-    def _live_segments(self) -> tuple[KeySegment, ...]:
-        return tuple(one for one in self._segments if one.end_offset > self._window.floor)
-
     # === look-up ===============================================================================
 
     def find_sealed(self, packed: bytes, hashes: Hashes) -> dict[int, int]:
@@ -256,7 +258,7 @@ class KeyTable:
         if not hits:
             return known
         young_from = self._young_from
-        if young := _young(hits, young_from):
+        if young := places_beyond(hits, young_from):
             for which, offset in self._index.find(hashes[young]):
                 self._note(known, packed, young[which], offset)
         for hit in hits:
@@ -324,7 +326,7 @@ class KeyTable:
         window, young_from = self._window, self._young_from
         hits = self._fingerprints.find(hashes)
         cold: list[Callable[[], object]] = []
-        young = _young(hits, young_from)
+        young = places_beyond(hits, young_from)
         offsets = [offset for _, offset in self._index.find(hashes[young])] if young else []
         for hit in hits:
             if hit.end == hit.start + 1:
@@ -495,8 +497,3 @@ class KeyTable:
             packed = window.packed(start, end)
             index.insert(self.hash(packed), start, self._young_from)
             start += len(packed) // limits.KEY_BYTES
-
-
-def _young(hits: Sequence[Hit], young_from: int) -> list[int]:
-    """The places of those keys that may be young; a hit with one offset needs no index."""
-    return sorted({hit.place for hit in hits if hit.end > max(young_from, hit.start + 1)})

@@ -1,9 +1,10 @@
 """The deduplication window: which offsets still count, and the keys of those offsets.
 
-Decides when a key is forgotten: `ttl_ms` of log time after its generation closes, or earlier when
-there are more than `max_keys` and the setting is to shrink. All of it follows from the entries
-applied, so nodes that applied the same entries, by replay or from a snapshot, know the same keys. Reads
-no clock; does not search (that is `keyindex.py`). Called by the key table and the machine.
+Decides when a key is forgotten: `ttl_ms` of log time after its generation closes (never, if that is 0), or
+earlier when there are more than `max_keys` and the setting is to shrink. Where the log of a node begins
+decides nothing, since each node cuts its own. All of it follows from the entries applied, so nodes that
+applied the same entries, by replay or from a snapshot, know the same keys. Reads no clock; does not search
+(that is `keyindex.py`). Called by the key table and the machine.
 """
 
 import hashlib
@@ -25,6 +26,9 @@ CHUNK_KEYS: Final = 4096
 CHUNK_BYTES: Final = CHUNK_KEYS * KEY_BYTES
 GENERATIONS: Final = 64
 """Generations in a time-to-live: a key is known for `ttl_ms` to `ttl_ms * (1 + 1/64)`."""
+UNTIMED_GENERATION_MS: Final = 3_600_000
+"""How wide a generation is where none expires: few enough of them in years, yet they tell an age."""
+_FOREVER_MS: Final = 2**63
 WHEN_FULL: Final = ("shrink", "refuse")
 _PAGE_KEYS: Final = PAGE_BYTES // KEY_BYTES
 _CHUNK_PAGES: Final = CHUNK_BYTES // PAGE_BYTES
@@ -54,7 +58,7 @@ class KeyWindow:
     """The keys of the offsets from `floor` to `next_offset`, and when they will be forgotten."""
 
     def __init__(self, ttl_ms: int, max_keys: int, when_full: str) -> None:
-        assert ttl_ms > 0
+        assert ttl_ms >= 0
         assert max_keys > 0
         assert when_full in WHEN_FULL
         self.ttl_ms = ttl_ms
@@ -70,7 +74,8 @@ class KeyWindow:
         """The first ones may be over already: `_trim` removes them."""
         self._closes_at_ms = 0
         """When the last generation closes."""
-        self._width_ms = max(1, ttl_ms // GENERATIONS)
+        self._width_ms = generation_ms(ttl_ms)
+        self._kept_ms = ttl_ms or _FOREVER_MS
         self._expires_at_ms = 0
         """Nothing expires before this."""
         self._chunks: deque[mmap.mmap | StoredChunk] = deque()
@@ -172,7 +177,7 @@ class KeyWindow:
         generations = self._generations
         while len(generations) > 1 and generations[1].first_offset <= self.floor:
             generations.popleft()
-        self._expires_at_ms = generations[0].closes_at_ms + self.ttl_ms if generations else 0
+        self._expires_at_ms = generations[0].closes_at_ms + self._kept_ms if generations else 0
         gone = min(self.floor // CHUNK_KEYS - self._first_chunk, _FREED_A_TIME)
         for _ in range(gone):
             self._chunks.popleft()
@@ -263,11 +268,27 @@ class KeyWindow:
         self._pages[number] = page
 
     def expires_at(self, offset: int) -> int | None:
-        """The log time at which the key of `offset` is forgotten at the latest; None if it is not live."""
-        if not self.floor <= offset < self.next_offset:
+        """The log time at which the key of `offset` is forgotten at the latest; None if it is not live.
+
+        None, too, where no key expires.
+        """
+        if not self.floor <= offset < self.next_offset or not self.ttl_ms:
             return None
-        last = next(one for one in reversed(self._generations) if one.first_offset <= offset)
-        return last.closes_at_ms + self.ttl_ms
+        return self._closing(offset) + self.ttl_ms
+
+    def reach_ms(self, log_time_ms: int) -> int:
+        """How far back in log time all keys are known, to the generation: `ttl_ms`, if not that full.
+
+        Without a time-to-live, all of the log's time.
+        """
+        kept_ms = self.ttl_ms or log_time_ms
+        if not self._shrinks or not self.shrunk or self.live < self.max_keys:
+            return kept_ms
+        return max(0, min(kept_ms, log_time_ms - self._closing(self.floor)))
+
+    def _closing(self, offset: int) -> int:
+        """When the generation of `offset`, which is live, closes."""
+        return next(one for one in reversed(self._generations) if one.first_offset <= offset).closes_at_ms
 
     def has_room(self, end_offset: int, log_time_ms: int) -> bool:
         """Whether the log may go on to `end_offset` with an entry of `log_time_ms`; always, if it shrinks.
@@ -281,7 +302,7 @@ class KeyWindow:
 
     def _floor_at(self, log_time_ms: int) -> int:
         for generation in self._generations:
-            if generation.closes_at_ms + self.ttl_ms > log_time_ms:
+            if generation.closes_at_ms + self._kept_ms > log_time_ms:
                 return max(self.floor, generation.first_offset)
         return self.next_offset
 
@@ -403,6 +424,11 @@ class KeyWindow:
     def _open_part(self) -> memoryview:
         end = self.next_offset % CHUNK_KEYS * KEY_BYTES
         return memoryview(self._open)[:end].toreadonly()
+
+
+def generation_ms(ttl_ms: int) -> int:
+    """For how much log time a generation takes keys."""
+    return max(1, ttl_ms // GENERATIONS) if ttl_ms else UNTIMED_GENERATION_MS
 
 
 def _new_chunk() -> mmap.mmap:

@@ -90,7 +90,7 @@ class Core:
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
         self.leadership: Leadership | None = None
-        self._requests = Requests(log, admission)
+        self.requests = Requests(log, admission)
         self._timers = timers
         self._timer = ElectionTimer(timers, random)
         self.disk = DiskLag()
@@ -136,15 +136,15 @@ class Core:
             case PartReceived(sender):
                 self._part_received(sender)
             case Propose():
-                self._requests.propose(item)
+                self.requests.propose(item)
             case Persisted(write_id):
                 self._persisted(write_id)
             case Tick(elapsed_ms):
                 self._tick(min(elapsed_ms, limits.MAX_TICK_MS))
             case ReadIndex(token):
-                self._requests.read_index(token)
+                self.requests.read_index(token)
             case OpenProducer():
-                self._requests.open_producer(item)
+                self.requests.open_producer(item)
             case PeerClosed(peer):
                 self._peer_closed(peer)
             case PrefixCut(index):
@@ -156,7 +156,7 @@ class Core:
                     self.leadership.beat()
                 self._ask(self.peers)
             case Transfer():
-                self._requests.transfer(item)
+                self.requests.transfer(item)
             case Fetched() | PeerUnreachable() | SnapshotSent():
                 if self.leadership is not None:
                     self.leadership.heed(item)
@@ -166,13 +166,13 @@ class Core:
     def applied_to(self, index: int) -> None:
         """The machine has applied the entries of the last `Ready`, up to `index`."""
         self.log.applied_to(index)
-        self._requests.applied(index)
+        self.requests.applied(index)
 
     # === what follows ==========================================================================
 
     def ready(self) -> Ready:
         """Everything to be done now. Each thing is handed out once."""
-        decisions, grants = self._requests.take()
+        decisions, grants = self.requests.take()
         leadership = self.leadership
         if leadership is not None:
             self._advance(leadership)
@@ -244,7 +244,7 @@ class Core:
     def _become_follower(self, term: int, leader: NodeId | None) -> None:
         if self.leadership is not None:
             self.held = self.leadership.held(self.held)
-            self._requests.end(self.leadership)
+            self.requests.end(self.leadership)
             self.leadership = None
         if term > self.term:
             self._hard_state = HardState(term, None)
@@ -275,7 +275,7 @@ class Core:
         self.leader = self.me
         self._timer.heard()
         self.leadership = Leadership(self.term, self.peers, self.log, self._timers.election_ms)
-        self._requests.begin(self.leadership)
+        self.requests.begin(self.leadership)
 
     # === elections =============================================================================
 
@@ -284,7 +284,7 @@ class Core:
             raise self._conflict
         self._timer.stands_late = self.disk.tick(elapsed_ms, self.log.durable, self.log.committed)
         if self.leadership is not None:
-            self._requests.tick(elapsed_ms)
+            self.requests.tick(elapsed_ms)
             if not self.leadership.tick(elapsed_ms):
                 self._become_follower(self.term, None)
             elif self.disk.is_slow and (to := self.leadership.yield_to_a_faster_disk()) is not None:

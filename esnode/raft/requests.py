@@ -33,6 +33,8 @@ class Requests:
         """Batches of this turn that have no session."""
         self._gathered_events = 0
         self._gathered_bytes = 0
+        self.refused_by_window = 0
+        """Batches refused because the deduplication window was full, ever."""
         self._inherited_index = 0
         """The end of what earlier leaders left."""
         self._inherited_bytes = 0
@@ -233,6 +235,8 @@ class Requests:
         """What follows in its run would overtake it: from now on that is refused, too."""
         if proposal.order is not None:
             proposal.order.end(proposal.run)
+        if refusal is Refusal.WINDOW_FULL:
+            self.refused_by_window += 1
         self._refuse(proposal.token, refusal)
 
     def _refuse(self, token: int, refusal: Refusal) -> None:

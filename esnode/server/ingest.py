@@ -101,7 +101,8 @@ class Ingest:
 
     async def _tell_log_end(self) -> None:
         """Now and then: what a client knows of it must not be as old as the window when it sends."""
-        pause_s = min(limits.LOG_END_TOLD_S, self._config.dedup.ttl_ms / 8000)
+        ttl_ms = self._config.dedup.ttl_ms
+        pause_s = min(limits.LOG_END_TOLD_S, ttl_ms / 8000) if ttl_ms else limits.LOG_END_TOLD_S
         told = self._view.next_offset
         while True:
             await trio.sleep(max(limits.MIN_LOG_END_TOLD_S, pause_s))

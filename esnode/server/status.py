@@ -25,6 +25,7 @@ from esnode.replication.replication import Replication
 from esnode.server.appendlatency import AppendLatency
 from esnode.storage.worker import StorageWorker
 from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.fullwindow import FullWindow
 from esnode.wallclock import WallClock
 
 
@@ -50,6 +51,7 @@ class Status:
     replication: Replication
     faults: FaultTable
     checkpointer: Checkpointer
+    window: FullWindow
     process: Callable[[], Process]
     clock: WallClock
     latency: AppendLatency = field(default_factory=AppendLatency)
@@ -100,23 +102,35 @@ class Status:
         }
 
     def explain(self, key: bytes) -> tuple[int, int]:
-        """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0."""
+        """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0.
+
+        The time is -1 where no key expires.
+        """
         keys = self.machine.keys
         offset = keys.lookup((key,)).get(key)
         if offset is None:
             return -1, 0
         expires_at_ms = keys.expires_at(offset)
-        assert expires_at_ms is not None, "a known key has a time to live"
+        if expires_at_ms is None:
+            assert not self.config.dedup.ttl_ms, "a known key has a time to live"
+            return offset, -1
         return offset, expires_at_ms - self.machine.log_time_ms
 
     def _dedup(self) -> dict[str, Any]:
-        settings, keys = self.config.dedup, self.machine.keys
+        settings, keys, window = self.config.dedup, self.machine.keys, self.window
+        window.look()
         return {
             "live_keys": keys.live,
             "max_keys": settings.max_keys,
+            "max_bytes": settings.max_bytes,
             "ttl_ms": settings.ttl_ms,
             "when_full": settings.when_full,
-            "forgotten_early": keys.shrunk,
+            "window_ms": window.reach_ms,
+            "bytes_on_disk": keys.stored_bytes,
+            "bytes_in_memory": keys.size_bytes,
+            "full": window.full,
+            "forgotten_early": window.forgotten_early,
+            "refused": window.refused,
             "producers": len(self.machine.producers),
             "named_producers": self.machine.producers.named,
             "closed_producers": self.machine.producers.closed,

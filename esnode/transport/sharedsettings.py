@@ -35,11 +35,11 @@ class SharedSettings:
         dedup = config.dedup
         self._cluster = config.cluster
         self._me = config.node_id
-        self.members = _setting("members", ", ".join(map(str, ids)))
-        self.dedup = _setting(
-            "dedup",
-            f'ttl_ms = {dedup.ttl_ms}, max_keys = {dedup.max_keys}, when_full = "{dedup.when_full}"',
-        )
+        members = ", ".join(map(str, ids))
+        self.members = _setting("members", members, members)
+        # Compared is how many keys fit, as before there was `max_bytes`: nodes of both versions agree.
+        keys = f'ttl_ms = {dedup.ttl_ms}, max_keys = {dedup.max_keys}, when_full = "{dedup.when_full}"'
+        self.dedup = _setting("dedup", keys, str(dedup))
 
     def hello(self, peer: NodeId, incarnation: int) -> Hello:
         """What this node opens a connection to a peer with, but for its data directory and its log's end."""
@@ -73,8 +73,8 @@ class SharedSettings:
             )
 
 
-def _setting(name: str, text: str) -> Setting:
-    digest = hashlib.blake2b(f"{name}: {text}".encode(), digest_size=DIGEST_BYTES).digest()
+def _setting(name: str, compared: str, text: str) -> Setting:
+    digest = hashlib.blake2b(f"{name}: {compared}".encode(), digest_size=DIGEST_BYTES).digest()
     if len(text) > limits.MAX_SETTING_BYTES:
         text = f"{text[: limits.MAX_SETTING_BYTES - 40]}... ({text.count(',') + 1} in all)"
     return Setting(digest, text)

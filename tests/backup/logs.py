@@ -12,7 +12,7 @@ from esnode.events import make_batch
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import Snapshot
 
-DEDUP = Dedup(ttl_ms=60_000, max_keys=100_000)
+DEDUP = Dedup.of_keys(100_000, ttl_ms=60_000)
 ORIGIN = Origin(
     cluster="old-1",
     name="old",

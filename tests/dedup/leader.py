@@ -16,7 +16,7 @@ from esnode.refusal import Refusal
 
 from .events import batch, entry
 
-FOREVER = Dedup(ttl_ms=10**12, max_keys=10**9)
+FOREVER = Dedup.of_keys(10**9, ttl_ms=10**12)
 
 
 class Leader:

@@ -1,6 +1,6 @@
 """The rules of the deduplication window written down plainly: every key in a list, nothing clever."""
 
-from esnode.dedup.keywindow import GENERATIONS
+from esnode.dedup.keywindow import GENERATIONS, UNTIMED_GENERATION_MS
 
 
 class PlainTable:
@@ -20,7 +20,7 @@ class PlainTable:
         """Add keys, and shrink."""
         closes_at_ms = self.closings[-1] if self.closings else 0
         if log_time_ms >= closes_at_ms:
-            width_ms = max(1, self.ttl_ms // GENERATIONS)
+            width_ms = max(1, self.ttl_ms // GENERATIONS) if self.ttl_ms else UNTIMED_GENERATION_MS
             closes_at_ms = log_time_ms // width_ms * width_ms + width_ms
         for key in keys:
             self.offsets[key] = len(self.keys)
@@ -32,6 +32,8 @@ class PlainTable:
 
     def expire(self, log_time_ms: int) -> None:
         """Forget what is over."""
+        if not self.ttl_ms:
+            return
         while self.floor < len(self.keys) and self.closings[self.floor] + self.ttl_ms <= log_time_ms:
             self.floor += 1
 

@@ -85,7 +85,7 @@ def test_a_new_leader_knows_the_committed_keys_that_no_chunk_has_sealed() -> Non
 
 
 def test_an_expired_key_is_fresh_again() -> None:
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     leader.send([1, 2])
     leader.commit()
     leader.log_time_ms = 65
@@ -98,7 +98,7 @@ def test_an_expired_key_is_fresh_again() -> None:
 
 def test_a_key_that_expired_and_came_again_is_known_until_its_second_time_is_over() -> None:
     """It is twice among the youngest keys then; the first one's going must not take the second along."""
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     leader.send([1, 9])
     leader.commit()
     leader.log_time_ms = 65
@@ -117,7 +117,7 @@ def test_a_key_that_expired_and_came_again_is_known_until_its_second_time_is_ove
     assert fresh_numbers(leader.send([1])) == [1]
 
 
-FULL = Dedup(ttl_ms=64, max_keys=1024, when_full="refuse")
+FULL = Dedup.of_keys(1024, ttl_ms=64, when_full="refuse")
 
 
 def test_a_full_window_that_refuses_takes_no_fresh_event() -> None:
@@ -139,7 +139,7 @@ def test_a_full_window_still_acks_what_it_knows() -> None:
 
 def test_an_overfull_window_still_acks_what_it_knows() -> None:
     """The bound was lowered, or another leader had a larger one."""
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     for start in range(0, 2000, 500):
         leader.send(range(start, start + 500))
     lowered = Leader(FULL, leader.log)
@@ -164,7 +164,7 @@ def test_a_full_window_makes_room_as_log_time_goes_on_though_nothing_is_appended
 
 
 def test_a_full_window_that_shrinks_refuses_nothing() -> None:
-    leader = Leader(Dedup(ttl_ms=64, max_keys=1024, when_full="shrink"))
+    leader = Leader(Dedup.of_keys(1024, ttl_ms=64, when_full="shrink"))
     for start in range(0, 5000, 500):
         assert leader.send(range(start, start + 500)).refusal is None
         leader.commit()
@@ -238,7 +238,7 @@ def test_a_sealed_key_without_a_token_is_found() -> None:
 
 def passed_window() -> Leader:
     """A leader whose log holds events 0 to 9, of which 0 to 5 are forgotten, and 10 to 13 behind them."""
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     leader.send(range(6))
     leader.log_time_ms = 60
     leader.send(range(6, 10))

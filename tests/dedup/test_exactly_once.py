@@ -28,10 +28,12 @@ OWN_EVENTS = 10_000
 """Event `p * OWN_EVENTS + n` is the one that session `p` sends under its number `n`."""
 SHARED_EVENTS = 60
 WINDOWS = [
-    Dedup(ttl_ms=10**9, max_keys=10**6),
-    Dedup(ttl_ms=256, max_keys=10**6),
-    Dedup(ttl_ms=10**9, max_keys=1500, when_full="shrink"),
-    Dedup(ttl_ms=256, max_keys=1500, when_full="refuse"),
+    Dedup.of_keys(10**6, ttl_ms=10**9),
+    Dedup.of_keys(10**6, ttl_ms=256),
+    Dedup.of_keys(1500, ttl_ms=10**9, when_full="shrink"),
+    Dedup.of_keys(1500, ttl_ms=256, when_full="refuse"),
+    Dedup.of_keys(10**6, ttl_ms=0),
+    Dedup.of_keys(1500, ttl_ms=0),
 ]
 
 
@@ -222,7 +224,9 @@ test_every_event_is_in_the_log_once = Clients.TestCase
 
 
 @pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
-@pytest.mark.parametrize("dedup", WINDOWS, ids=["wide", "short", "small", "refusing"])
+@pytest.mark.parametrize(
+    "dedup", WINDOWS, ids=["wide", "short", "small", "refusing", "untimed", "small and untimed"]
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_every_event_is_in_the_log_once_in_long_games_too(dedup: Dedup, seed: int) -> None:
     source, game = Random(seed), Clients()

@@ -379,7 +379,7 @@ def with_its_segments(one: KeyTable, ttl_ms: int, max_keys: int, when_full: str)
 
 
 @pytest.mark.no_cover  # slow when traced, and the other tests cover the same lines
-@pytest.mark.parametrize("ttl_ms", [1, 50, 6_400])
+@pytest.mark.parametrize("ttl_ms", [0, 1, 50, 6_400])
 @pytest.mark.parametrize("max_keys", [1_024, 5_000, 1_000_000])
 @pytest.mark.parametrize("when_full", ["shrink", "refuse"])
 @settings(max_examples=15)

@@ -131,6 +131,59 @@ def test_memory_of_expired_keys_is_given_back_bit_by_bit() -> None:
     assert one.size_bytes == CHUNK_KEYS * 16
 
 
+def test_without_a_time_to_live_only_the_bound_forgets() -> None:
+    one = window(ttl_ms=0, max_keys=6_000)
+    for year in range(1, 6):
+        one.expire(year * 31_536_000_000)
+        one.add(packed(range(1_000)), one.next_offset, year * 31_536_000_000)
+    assert (one.floor, one.shrunk, one.expires_at(0)) == (0, 0, None)
+    one.add(packed(range(2_000)), one.next_offset, 2**62)
+    one.expire(2**63 - 1)
+    assert (one.floor, one.live, one.shrunk) == (1_000, 6_000, 1_000)
+
+
+def test_a_window_without_a_time_to_live_has_few_generations() -> None:
+    one = window(ttl_ms=0)
+    for minute in range(24 * 60):
+        one.add(packed([minute]), minute, minute * 60_000)
+    assert len(dumped(one)) == 28 + 24 * 16 + 24 * 60 * 16
+
+
+@pytest.mark.parametrize(("before_ms", "after_ms"), [(0, 6_400), (6_400, 0)])
+def test_a_time_to_live_may_begin_and_end_over_a_restart(before_ms: int, after_ms: int) -> None:
+    one = window(ttl_ms=before_ms)
+    one.add(packed([1]), 0, 50)
+    other = KeyWindow.load(dumped(one), after_ms, 10_000, "shrink")
+    other.add(packed([2]), 1, 3_600_000)
+    other.expire(3_600_000 + 6_400)
+    assert other.floor == (1 if after_ms else 0)
+    assert KeyWindow.load(dumped(other), after_ms, 10_000, "shrink").digest() == other.digest()
+
+
+def test_the_window_reaches_as_far_back_as_its_time_until_the_bound_cuts_it() -> None:
+    one = window(max_keys=100)  # generations of 100 ms
+    assert one.reach_ms(0) == 6_400
+    for at in range(20):
+        one.add(packed(range(10)), one.next_offset, at * 50)
+    # Offset 100 came at 500 ms, in the generation up to 600: later ones are all known at 950.
+    assert one.floor == 100
+    assert one.reach_ms(950) == 350
+    other = KeyWindow.load(dumped(one), 6_400, 100, "shrink")
+    assert other.reach_ms(950) == 350
+    one.expire(600 + 6_400)
+    assert one.floor > 100
+    assert one.reach_ms(7_000) == 6_400
+
+
+def test_a_window_without_a_time_to_live_reaches_back_to_the_beginning_of_the_log() -> None:
+    one = window(ttl_ms=0, max_keys=100)
+    one.add(packed(range(100)), 0, 5)
+    assert one.reach_ms(7_200_000) == 7_200_000
+    one.add(packed([1]), 100, 7_200_000)
+    assert one.reach_ms(7_200_000) == 7_200_000 - 3_600_000
+    assert window(max_keys=100, when_full="refuse").reach_ms(9_999) == 6_400
+
+
 def test_a_window_out_of_its_bytes_is_the_same_window() -> None:
     one = window(max_keys=6_000)
     for start in range(0, 9_000, 500):

@@ -62,7 +62,7 @@ def test_bug_15_a_session_whose_opening_was_truncated_is_not_open() -> None:
 
 def test_bug_16_a_replica_that_was_away_longer_than_the_window_agrees_on_every_duplicate() -> None:
     """nats-server#6486. It catches up by entries or by a snapshot; the window is in log time."""
-    dedup = Dedup(ttl_ms=640, max_keys=100, when_full="shrink")
+    dedup = Dedup.of_keys(100, ttl_ms=640, when_full="shrink")
     leader = Leader(dedup)
     away = Machine(dedup)
     for number in range(50):
@@ -112,7 +112,7 @@ def test_bug_17_nothing_here_can_read_a_clock() -> None:
 
 
 def test_bug_17_only_log_time_makes_a_key_expire() -> None:
-    dedup = Dedup(ttl_ms=1_000, max_keys=10**6)
+    dedup = Dedup.of_keys(10**6, ttl_ms=1_000)
     leader = Leader(dedup)
     leader.send([1])
     for number in range(10, 500):
@@ -145,7 +145,7 @@ def test_bug_22_holds_for_a_new_leader_and_the_entries_of_the_old_one() -> None:
 
 
 def test_bug_22_holds_for_numbers_of_a_session_whose_keys_have_expired() -> None:
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     producer_id = leader.open_producer()
     leader.send([7])
     leader.commit()
@@ -176,7 +176,7 @@ def test_bug_24_a_session_goes_on_over_a_crash_without_duplicates() -> None:
 
 
 def test_bug_24_a_session_goes_on_after_all_its_keys_have_expired() -> None:
-    leader = Leader(Dedup(ttl_ms=64, max_keys=10**6))
+    leader = Leader(Dedup.of_keys(10**6, ttl_ms=64))
     producer_id = leader.open_producer()
     leader.send(range(10), ProducerStamp(producer_id, 1, 0, 10))
     leader.log_time_ms = 10**6

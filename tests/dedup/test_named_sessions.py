@@ -10,7 +10,7 @@ from esnode.refusal import Refusal
 
 from .leader import Leader
 
-SHORT = Dedup(ttl_ms=64, max_keys=10**6)
+SHORT = Dedup.of_keys(10**6, ttl_ms=64)
 
 
 def opened(leader: Leader, name: str = "", producer_id: int = 0, holder: int = 7) -> Opening:

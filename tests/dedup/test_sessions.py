@@ -11,7 +11,7 @@ from esnode.refusal import Refusal
 from .events import numbers_of, offsets_of
 from .leader import Leader
 
-SHORT = Dedup(ttl_ms=64, max_keys=10**6)
+SHORT = Dedup.of_keys(10**6, ttl_ms=64)
 
 
 class Producer:
@@ -88,7 +88,7 @@ def test_another_epoch_is_refused(committed: bool) -> None:
 
 
 @pytest.mark.parametrize("committed", [False, True])
-@pytest.mark.parametrize("dedup", [SHORT, Dedup(ttl_ms=10**9, max_keys=10**6)], ids=["expired", "known"])
+@pytest.mark.parametrize("dedup", [SHORT, Dedup.of_keys(10**6, ttl_ms=10**9)], ids=["expired", "known"])
 def test_a_batch_sent_again_gets_its_offsets(committed: bool, dedup: Dedup) -> None:
     leader = Leader(dedup)
     producer = Producer(leader)
@@ -217,7 +217,7 @@ def test_a_duplicate_waits_for_the_entry_that_covers_its_number() -> None:
 
 
 def test_a_full_window_that_refuses_lets_a_session_go_on_over_known_events() -> None:
-    leader = Leader(Dedup(ttl_ms=10**6, max_keys=1024, when_full="refuse"))
+    leader = Leader(Dedup.of_keys(1024, ttl_ms=10**6, when_full="refuse"))
     producer = Producer(leader)
     leader.send(range(1000, 2024))
     assert producer.send(0, 1024).refusal is None

@@ -86,7 +86,7 @@ class Ring:
             "peers": peers,
         }
 
-    def state(self, number: int) -> RunState:
+    async def state(self, number: int) -> RunState:
         return self.states[number]
 
     def new_lines(self) -> Iterator[LogLine]:

@@ -32,7 +32,7 @@ def node(number: int, **changes: Any) -> Report:
     """A node that answers; node 1 leads. `changes` go into its status."""
     process = NodeProcess(CLUSTER.node(number), RunState.RUNNING, 900 + number, 50_000_000, 61.0)
     role = "leader" if number == 1 else "follower"
-    status = WireNode(number, log(8), role=role).status()
+    status = WireNode(number, log(8), role=role, dedup={"live_keys": 8, "max_keys": 1000}).status()
     status["peers"] = {str(n): {"connected": True, "outbox_bytes": 0} for n in (1, 2, 3) if n != number}
     return Report(process, status | {"wall_time_ms": HEARD_MS} | changes, heard_ms=HEARD_MS)
 

@@ -38,7 +38,7 @@ from .target import Finding
 ME: Final = 1
 VOTERS: Final = (1, 2, 3)
 US: Final = Identity(samples.CLUSTER, ME)
-DEDUP: Final = Dedup(ttl_ms=640, max_keys=1024)
+DEDUP: Final = Dedup.of_keys(1024, ttl_ms=640)
 LOG: Final = tuple(samples.chain((1, 1, 1, 2, 2, 4)))
 """What every case begins with; the first four are committed."""
 COMMITTED: Final = 4

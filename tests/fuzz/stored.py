@@ -33,7 +33,7 @@ from . import samples
 from .source import Source
 from .target import Finding, told
 
-DEDUP: Final = Dedup(ttl_ms=640, max_keys=1024)
+DEDUP: Final = Dedup.of_keys(1024, ttl_ms=640)
 _PLACE: Final = struct.Struct(">QQQQ")
 _SEALED: Final = 0x80
 _SAVED: Final = 0x40

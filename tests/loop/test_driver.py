@@ -87,7 +87,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.core = Follower()
-        self.machine = Machine(Dedup(ttl_ms=640, max_keys=5_000))
+        self.machine = Machine(Dedup.of_keys(5_000, ttl_ms=640))
         self.inbox = Inbox()
         self.worker = GatedWorker(MemoryStorage(MemoryDisk(), Identity("test", 1)))
         self.view = View(1, term=2, applied_index=0, first_offset=0, next_offset=0)
@@ -186,7 +186,7 @@ async def test_a_snapshot_that_came_too_late_changes_nothing() -> None:
         bench.worker.gate.set()
         while message not in bench.core.stepped:
             await bench.hear(beat())
-        assert bench.machine.digest() == Machine(Dedup(ttl_ms=640, max_keys=5_000)).digest()
+        assert bench.machine.digest() == Machine(Dedup.of_keys(5_000, ttl_ms=640)).digest()
         bench.inbox.put(Tick(1))
         await trio.testing.wait_all_tasks_blocked()
         assert bench.driver._read is None

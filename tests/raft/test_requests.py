@@ -75,7 +75,7 @@ def test_the_same_event_twice_in_a_turn_is_stored_once() -> None:
 
 
 def test_a_batch_whose_window_has_passed_is_refused_and_takes_no_other_with_it() -> None:
-    solo = Solo(dedup=Dedup(max_keys=1024))
+    solo = Solo(dedup=Dedup.of_keys(1024))
     solo.lead_with_commit()
     solo.step(Propose(1, batch_of(*(f"{number:03}" for number in range(1000)))))
     solo.receive(2, AppendReply(1, 2))
@@ -169,7 +169,7 @@ def test_a_batch_of_a_session_and_the_loss_of_the_leadership_in_one_turn_leave_t
 
 def small_window() -> Solo:
     """A leader whose window holds two keys, and refuses what does not fit."""
-    solo = Solo(dedup=Dedup(max_keys=2, when_full="refuse"))
+    solo = Solo(dedup=Dedup.of_keys(2, when_full="refuse"))
     solo.lead_with_commit()
     return solo
 
@@ -209,6 +209,7 @@ def test_no_batch_overtakes_one_of_the_same_turn_that_is_refused() -> None:
         (4, None),
         (5, None),
     ]
+    assert solo.core.requests.refused_by_window == 1
 
 
 def test_a_batch_of_a_session_does_not_overtake_a_refused_one_either() -> None:
@@ -250,7 +251,7 @@ def test_a_name_opened_again_has_the_next_epoch_and_fences_the_older_one() -> No
 
 
 def test_an_inherited_tail_is_allowed_for_until_all_of_it_is_applied() -> None:
-    requests = Solo([1, 1]).core._requests
+    requests = Solo([1, 1]).core.requests
     requests._inherited_index, requests._inherited_bytes = 2, 100
     requests.applied(1)
     assert requests._inherited_bytes == 100

@@ -280,7 +280,7 @@ class Invariants:
     def _is_over(self, age_ms: int, events: int) -> bool:
         """Whether a window may have forgotten by then; one that refuses forgets nothing for want of room."""
         dedup = self._dedup
-        return age_ms >= dedup.ttl_ms or (dedup.when_full == "shrink" and events >= dedup.max_keys)
+        return 0 < dedup.ttl_ms <= age_ms or (dedup.when_full == "shrink" and events >= dedup.max_keys)
 
     # --- clients ---------------------------------------------------------------------------------
 

@@ -84,6 +84,10 @@ class Load:
     """The chance of a request or an answer to get lost."""
 
 
+UNTIMED: Final = 0.15
+"""The share of worlds with a window that shrinks in which no key expires by time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weather:
     """One world. Times in simulated time."""
@@ -108,7 +112,7 @@ class Weather:
     @property
     def forgets(self) -> bool:
         """Whether keys may be forgotten before the end."""
-        return self.dedup.ttl_ms < 4 * self.duration_ms or self.dedup.max_keys < 1_000_000
+        return 0 < self.dedup.ttl_ms < 4 * self.duration_ms or self.dedup.max_keys < 1_000_000
 
 
 def checkpoint_every_ms(seed: int) -> int:
@@ -122,6 +126,16 @@ def _draw_window(seed: int) -> tuple[float, dict[str, int]]:
     low = source.random() < 0.3
     limits = {name: source.choice(values) for name, values in SMALL_LIMITS.items() if source.random() < 0.7}
     return FAULTS_A_MINUTE["silent_loss"] * source.choice((0.0, 0.5, 1.0, 2.0)), limits if low else {}
+
+
+def _draw_dedup(seed: int, source: random.Random) -> Dedup:
+    """In some worlds no key expires by time: drawn apart, so that the others stay as they were."""
+    ttl_ms = source.choice((600_000, 600_000, 60_000, 5_000))
+    max_keys = source.choice((2_000_000, 2_000_000, 5_000, 300))
+    when_full = source.choice(("shrink", "shrink", "refuse"))
+    if when_full == "shrink" and random.Random(f"{seed}:untimed").random() < UNTIMED:
+        ttl_ms = 0
+    return Dedup.of_keys(max_keys, ttl_ms, when_full)
 
 
 def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
@@ -149,11 +163,7 @@ def draw(seed: int, minutes: float, stretch: float = 1.0) -> Weather:
         duration_ms=int(60_000 * minutes * stretch * source.choice((0.5, 1, 1, 1.5))),
         timers=timers,
         tick_ms=source.choice((50, 100, 100, 100)),
-        dedup=Dedup(
-            ttl_ms=source.choice((600_000, 600_000, 60_000, 5_000)),
-            max_keys=source.choice((2_000_000, 2_000_000, 5_000, 300)),
-            when_full=source.choice(("shrink", "shrink", "refuse")),
-        ),
+        dedup=_draw_dedup(seed, source),
         cache_bytes=source.choice((1 << 24, 4_000, 0)),
         link=Link(
             delay_ns=(50_000, source.choice((300_000, 2_000_000, 30_000_000))),

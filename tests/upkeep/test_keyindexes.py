@@ -25,7 +25,7 @@ from tests.upkeep.test_recovery import eager, log_of, stored
 
 __all__ = ["eager"]
 
-DEDUP = Dedup(ttl_ms=640_000, max_keys=1_000_000)
+DEDUP = Dedup.of_keys(1_000_000, 640_000)
 CHUNKS = 10
 LOG = log_of([1_024] * (4 * CHUNKS + 1))
 
@@ -173,7 +173,7 @@ def test_indexes_that_tell_of_other_keys_are_believed_by_one_start_at_most(kept:
 def test_a_window_that_begins_within_a_segment_is_indexed_from_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dedup = replace(DEDUP, max_keys=5 * CHUNK_KEYS)
+    dedup = Dedup.of_keys(5 * CHUNK_KEYS, 640_000)
     storage, machine = stored(LOG, len(LOG)), machine_of(1, dedup)
     for each in LOG:
         machine.apply(each)
@@ -187,7 +187,7 @@ def test_a_window_that_begins_within_a_segment_is_indexed_from_there(
 
 
 def test_indexes_go_with_their_chunks() -> None:
-    dedup = replace(DEDUP, max_keys=5 * CHUNK_KEYS)
+    dedup = Dedup.of_keys(5 * CHUNK_KEYS, 640_000)
     storage, machine = stored(LOG, len(LOG)), machine_of(1, dedup)
     for each in LOG:
         machine.apply(each)

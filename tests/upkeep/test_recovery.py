@@ -3,7 +3,6 @@
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from tests.storage.places import damage_sqlite_record
 from tests.test_node import flights, records_of
 
 US = Identity("test", 1)
-DEDUP = Dedup(ttl_ms=640_000, max_keys=20_000)
+DEDUP = Dedup.of_keys(20_000, ttl_ms=640_000)
 
 
 def log_of(sizes: Sequence[int], first_index: int = 1, offset: int = 0) -> list[Entry]:
@@ -177,7 +176,7 @@ def test_a_checkpoint_with_a_bit_flipped_costs_a_replay_and_nothing_else(
 def test_a_checkpoint_made_under_other_settings_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     log = log_of([100] * 12)
     storage = stored(log, commit=12)
-    keep(storage, applied(log, replace(DEDUP, max_keys=500)))
+    keep(storage, applied(log, Dedup.of_keys(500, DEDUP.ttl_ms)))
     found, machine = started(storage)
     assert told(caplog) == ["savepoint_unusable"]
     assert (found.checkpoint, machine.keys.live) == (None, 1_200)
@@ -274,7 +273,7 @@ def test_a_window_that_came_from_elsewhere_is_kept_whole() -> None:
 async def test_a_checkpoint_in_pieces_is_the_state_at_its_beginning(eager: None) -> None:
     log = log_of([1_000] * 300)
     storage = stored(log, 100)
-    machine = applied(log[:200], replace(DEDUP, max_keys=10**6))
+    machine = applied(log[:200], Dedup.of_keys(10**6, DEDUP.ttl_ms))
     worker = StorageWorker(storage)
     checkpointer = Checkpointer(machine, storage, None)
     async with trio.open_nursery() as nursery:
@@ -287,11 +286,11 @@ async def test_a_checkpoint_in_pieces_is_the_state_at_its_beginning(eager: None)
         checkpoint = storage.load_checkpoint()
         assert checkpoint is not None
         assert machine.keys.stored_bytes == len(list(sealed_of(storage, checkpoint))) * CHUNK_BYTES > 0
-        again = Machine(replace(DEDUP, max_keys=10**6))
+        again = Machine(Dedup.of_keys(10**6, DEDUP.ttl_ms))
         again.resume(checkpoint, sealed_of(storage, checkpoint), storage.chunk_source)
         nursery.cancel_scope.cancel()
     assert 200 <= again.applied_index <= 300
-    assert again.digest() == applied(log[: again.applied_index], replace(DEDUP, max_keys=10**6)).digest()
+    assert again.digest() == applied(log[: again.applied_index], Dedup.of_keys(10**6, DEDUP.ttl_ms)).digest()
 
 
 # --- reading the rest -------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ class Drill:
         if self.kind is StrikeKind.PARTITION:
             return "" if await self.subject.cut_hits(number) else "the cut has stopped no message"
         wanted = RunState.DOWN if self.kind is StrikeKind.KILL else RunState.PAUSED
-        found = self.subject.state(number)
+        found = await self.subject.state(number)
         return "" if found is wanted else f"node {number} was {found}, not {wanted}"
 
     async def _bring_back(self, number: int, timeout_s: float) -> None:
@@ -190,14 +190,15 @@ class Drill:
                 is_back = True
             except EventStreamError as error:
                 why = str(error)
-        if is_back or (
-            self.kind is not StrikeKind.PARTITION and self.subject.state(number) is RunState.RUNNING
-        ):
+            if not is_back and self.kind is not StrikeKind.PARTITION:
+                state = await self.subject.state(number)
+                is_back, why = state is RunState.RUNNING, f"node {number} is {state}: {why}"
+        if is_back:
             self.rescued = number
         elif self.kind is StrikeKind.PARTITION:
             self.left_out = f"node {number} is cut off for {CUT_LEASE_S:g} s at most: {why}"
         else:
-            self.left_out = f"node {number} is {self.subject.state(number)}: {why}"
+            self.left_out = why
 
     # --- the time between strikes ------------------------------------------------------------------
 
@@ -233,7 +234,7 @@ class Drill:
                 found = standing_of(statuses)
                 if isinstance(found, str):
                     why, target = found, None
-                    self._check_processes()
+                    await self._check_processes()
                 elif target is None or target.term != found.term:
                     target = found
                 else:
@@ -252,9 +253,9 @@ class Drill:
         unreached = [address for address, connected in self.connections().items() if not connected]
         return f"the client has no connection to {unreached[0]}" if unreached else ""
 
-    def _check_processes(self) -> None:
+    async def _check_processes(self) -> None:
         for number in self.subject.numbers:
-            if self.subject.state(number) is RunState.DOWN:
+            if await self.subject.state(number) is RunState.DOWN:
                 raise NodeNotRunning(
                     f"node {number} has ended by itself", next_step=f"esctl logs --node {number}"
                 )

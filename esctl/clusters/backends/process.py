@@ -36,6 +36,7 @@ from esctl.errors import (
 from esctl.ui.formatting import duration
 from esctl.ui.values import BackendName
 from esnode.config import Config, Faults, Member, dump, load, parse_address
+from esnode.dataclass import dataclass
 from esnode.errors import EngineMissing, EventStreamError
 
 KILL_TIMEOUT_S: Final = 10.0
@@ -46,6 +47,15 @@ TAIL_LINES: Final = 8
 def node_command(node: Node) -> list[str]:
     """The command line of a node's process."""
     return [sys.executable, "-m", "esnode", "--config", str(node.config)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A node's new process; its log was `log_end` bytes long before it began."""
+
+    node: Node
+    log_end: int
+    pid: int
 
 
 class ProcessBackend:
@@ -135,25 +145,22 @@ class ProcessBackend:
     ) -> list[NodeProcess]:
         """See `interface.Backend.start`."""
         await self._until_ended(cluster, numbers, timeout_s)
-        down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
-        for node in down:
-            _check_files(cluster, node)
-            self._check_ports(cluster, node)
-        log_ends = {node.id: nodelog.size(node.log) for node in down}
-        started = {node.id: self._spawn(cluster, node, options) for node in down}
+        # In a thread: a load that this process sends must not wait for it.
+        started = await trio.to_thread.run_sync(self._spawn_those_down, cluster, numbers, options)
         failures: list[EventStreamError] = []
 
-        async def watch(node: Node) -> None:
-            failure = await self._until_ready(cluster, node, started[node.id], log_ends[node.id], timeout_s)
+        async def watch(one: _Started) -> None:
+            failure = await self._until_ready(cluster, one, timeout_s)
             if failure is not None:
                 failures.append(failure)
 
         async with trio.open_nursery() as nursery:
-            for node in down:
-                nursery.start_soon(watch, node)
+            for one in started:
+                nursery.start_soon(watch, one)
         if failures:
             raise failures[0]
-        return [p for p in self.nodes(cluster) if p.node.id in numbers]
+        found = await trio.to_thread.run_sync(self.nodes, cluster)
+        return [p for p in found if p.node.id in numbers]
 
     async def stop(self, cluster: Cluster, numbers: Collection[int], timeout_s: float) -> list[int]:
         """See `interface.Backend.stop`."""
@@ -214,6 +221,18 @@ class ProcessBackend:
         """What stands before the command line of a process that is to run where the node does."""
         return []
 
+    def _spawn_those_down(
+        self, cluster: Cluster, numbers: Collection[int], options: Sequence[str]
+    ) -> list[_Started]:
+        down = [p.node for p in self.nodes(cluster) if p.node.id in numbers and p.state is RunState.DOWN]
+        for node in down:
+            _check_files(cluster, node)
+            self._check_ports(cluster, node)
+        return [
+            _Started(node, log_end=nodelog.size(node.log), pid=self._spawn(cluster, node, options))
+            for node in down
+        ]
+
     def _spawn(self, cluster: Cluster, node: Node, options: Sequence[str]) -> int:
         """Start the node's process, detached from this one and from the terminal; its pid.
 
@@ -238,23 +257,24 @@ class ProcessBackend:
 
         Raises `NodeNotReady` when one has not ended in time.
         """
-        for number, process in nodeprocess.holders(cluster.nodes).items():
+        for number in numbers:
             note = pidfile.read_note(_pid_path(cluster, cluster.node(number)))
-            if number not in numbers or note is None or not note.ending or note.pid != process.pid:
+            if note is None or not note.ending or pidfile.live(note) is None:
                 continue
             with trio.move_on_after(timeout_s) as patience:
-                await _gone(process.pid)
+                await _gone(note.pid)
             if patience.cancelled_caught:
                 raise NodeNotReady(
-                    f"node {number} (pid {process.pid}) was told to end and has not ended "
+                    f"node {number} (pid {note.pid}) was told to end and has not ended "
                     f"within {duration(timeout_s)}; nothing was started",
                     next_step=f"esctl node stop {number} --cluster {cluster.name}",
                 )
 
     async def _until_ready(
-        self, cluster: Cluster, node: Node, pid: int, log_end: int, timeout_s: float
+        self, cluster: Cluster, started: _Started, timeout_s: float
     ) -> EventStreamError | None:
         """Wait until the node answers; what went wrong if it does not."""
+        node, pid, log_end = started.node, started.pid, started.log_end
         logs = f"esctl logs --cluster {cluster.name} --node {node.id}"
         failure: EventStreamError | None = NodeNotReady(
             f"node {node.id} (pid {pid}) runs and did not answer on {node.client} "

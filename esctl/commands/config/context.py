@@ -139,7 +139,7 @@ def add(
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[ContextAnswer]:
-    """Define or redefine a context: a name for a cluster"""
+    """Define or redefine a context: another name for a cluster"""
     state.check_name(name)
     state.load(to)
     path = file_of(project=project)

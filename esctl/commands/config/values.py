@@ -24,7 +24,7 @@ KeyArgument = Annotated[
     ),
 ]
 Project = Annotated[
-    bool, typer.Option("--project", help="Change the project's esctl.toml instead of the user's file")
+    bool, typer.Option("--project", help="Change the project's esctl.toml instead of your own file")
 ]
 PROJECT_FILE: Final = "esctl.toml"
 
@@ -122,7 +122,7 @@ def put(
     project: Project = False,
     dry_run: DryRun = False,
 ) -> Answer[SetAnswer]:
-    """Change a setting in the user's file, or in the project's file"""
+    """Change a setting in your own configuration file, or in the project's esctl.toml"""
     wanted = settings.value_of(key, value)
     path = file_of(project=project)
     if not dry_run:
@@ -139,7 +139,7 @@ def put(
 def unset(
     run: Invocation, key: KeyArgument, project: Project = False, dry_run: DryRun = False
 ) -> Answer[UnsetAnswer]:
-    """Remove a setting from the user's file, or from the project's file"""
+    """Remove a setting from your own configuration file, or from the project's esctl.toml"""
     settings.checked(key, "the command line")
     path = file_of(project=project)
     there = settings.says(path, key)

@@ -8,7 +8,7 @@ from esctl.cli.invocation import Invocation
 from esctl.ui.answer import Answer, Cell, Fields, Tone, Value
 from esctl.ui.escape import quoted
 from esctl.ui.formatting import duration
-from esctl.ui.values import Count
+from esctl.ui.values import Count, KeyExpiry
 from esnode.dedup.batch import event_key
 
 
@@ -20,7 +20,7 @@ class EventDedupAnswer(TypedDict):
     key: str
     known: bool
     offset: Count | None
-    expires_in_ms: int | None
+    expires_in_ms: KeyExpiry | None
     would_store: bool
     why: str
 
@@ -52,7 +52,7 @@ def dedup(
         ("key", Cell(str(data["key"]), Tone.DIM)),
         ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
         ("first offset", str(state.offset) if known else None),
-        ("known for", f"{duration(state.expires_in_ms / 1000)} of log time" if known else None),
+        ("known for", left(state.expires_in_ms) if known else None),
         ("sent again", str(data["why"])),
     ]
     if not known:
@@ -65,12 +65,21 @@ def dedup(
     return Answer(data, [Fields(pairs)])
 
 
+def left(expires_in_ms: int) -> str:
+    """How long a key will be known; negative: no time ends it."""
+    if expires_in_ms < 0:
+        return "as long as there is room for its key"
+    return f"{duration(expires_in_ms / 1000)} of log time"
+
+
 def _why(offset: int | None, expires_in_ms: int) -> str:
     if offset is None:
         return (
             "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
             " (a producer session knows what it has sent for longer, by its numbers)"
         )
+    if expires_in_ms < 0:
+        return f"it would be acked with offset {offset} and not stored again, {left(expires_in_ms)}"
     return (
         f"it would be acked with offset {offset} and not stored again; after another"
         f" {duration(expires_in_ms / 1000)} of log time it would be stored a second time"

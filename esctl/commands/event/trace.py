@@ -9,11 +9,11 @@ import typer
 from esctl.cli.arguments import DryRun
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
+from esctl.commands.event.dedup import left
 from esctl.errors import EventNotFound, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
-from esctl.ui.formatting import duration
-from esctl.ui.values import ClusterName, Count, NodeId
+from esctl.ui.values import ClusterName, Count, KeyExpiry, NodeId
 
 if TYPE_CHECKING:
     from esctl.query.entrycopies import EntryCopy
@@ -98,7 +98,7 @@ class TraceAnswer(TypedDict):
     offset: Count
     entry: EntryOnDisk
     key: str
-    expires_in_ms: int | None
+    expires_in_ms: KeyExpiry | None
     led_by: Reign | None
     equal: bool
     nodes: list[CopyData]
@@ -290,7 +290,7 @@ def _facts(data: TraceAnswer, entry: "Entry", offset: int) -> list[tuple[str, Va
 def _left(expires_in_ms: int | None) -> str:
     if expires_in_ms is None:
         return "no longer: sent again, it would be stored again"
-    return f"{duration(expires_in_ms / 1000)} of log time"
+    return left(expires_in_ms)
 
 
 def _mates(entry: "Entry", offset: int) -> BatchData:

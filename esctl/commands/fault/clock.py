@@ -55,7 +55,7 @@ def clock(
         typer.Option(
             "--rate",
             metavar="SHIFT",
-            help="Drift per second: +50ms gains time, -50ms loses time",
+            help="Milliseconds that the clock gains (50) or loses (-50) per second",
             parser=_gain,
             show_default=False,
         ),
@@ -64,7 +64,7 @@ def clock(
     name: Name = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedNodeOrderStrike | NodeOrderStrike | JudgedNodeOrderStrike]":
-    """Set a node's wall clock wrong; log time and leases do not use the wall clock"""
+    """Make a node's wall clock wrong; no decision of the node depends on this clock"""
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)

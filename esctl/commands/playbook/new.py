@@ -101,13 +101,13 @@ for = "5s"                          # a breach is one that lasts as long
 on_breach = "rollback"              # or stop
 
 [[step]]
-id = "well"
+id = "check-healthy"
 kind = "check"                      # looks once; what it expects must hold
-title = "Begin with a cluster that is well"
+title = "Check that the cluster is healthy"
 expect = ["health.ok", "faults.active == 0"]
 capture = { old_leader = "status.leader" }
 doc = """
-What was not well before cannot be told apart from what this does. If it fails, `esctl status health`
+An earlier fault looks like an effect of this playbook. If the check fails, `esctl status health`
 says why.
 """
 
@@ -121,8 +121,8 @@ expect = ["status.leader != null", "status.leader != captured.old_leader"]
 timeout = "10s"                     # how long the expectations may take to hold
 irreversible = true                 # or undo = { kind = "esctl", with = { argv = [...] } }
 doc = """
-The leader stops taking events for some milliseconds and tells the best follower to stand. There is nothing to
-take back: the leadership is as well there as it was here.
+The leader stops taking events for some milliseconds and tells the follower with the longest log to start an
+election. Nothing has to be undone: any node may lead.
 """
 
 [[step]]

@@ -36,7 +36,7 @@ class MetricsAnswer(TypedDict):
 def metrics(
     run: Invocation,
     probe: Annotated[
-        Literal["quorum", "leader", "lag", "disk", "faults", "memory", "all"],
+        Literal["quorum", "leader", "lag", "disk", "faults", "window", "memory", "all"],
         typer.Argument(help="Figure to read"),
     ] = "all",
     warn: Annotated[
@@ -62,7 +62,7 @@ def metrics(
         ),
     ] = None,
 ) -> Answer[MetricsAnswer] | None:
-    """Print figures for monitoring: spare nodes, read latency, lag, free disk space, faults, memory"""
+    """Print figures for monitoring: spare nodes, read latency, lag, disk space, faults, window, memory"""
     if form == "json":
         run.terminal.output = Output.JSON
     if form != "nagios":

@@ -6,6 +6,7 @@ from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, RunState
 from esctl.exits import Exit
+from esctl.query.dedupstate import DedupState
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import duration, megabytes
 from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
@@ -123,12 +124,23 @@ def warnings(survey: "Survey") -> list[str]:
         for r in survey.up
         if abs(r.clock_is_off_ms) >= CLOCK_OFF_MS
     ]
+    return found + _full_windows(survey)
+
+
+def _full_windows(survey: "Survey") -> list[str]:
+    """What the bound of the deduplication windows has cost."""
+    name, found = f"--cluster {survey.cluster.name}", []
     for report in survey.up:
-        forgotten = report.status and report.status.get("dedup", {}).get("forgotten_early", 0)
-        if forgotten:
+        state = DedupState.of(report.status)
+        if state.forgotten_early:
             found.append(
-                f"node {report.node.id} has forgotten {forgotten:,} keys before their time: sent again, those"
-                f" events would be stored twice; next: esctl dedup {name}"
+                f"node {report.node.id} has forgotten {state.forgotten_early:,} keys before their time: sent"
+                f" again, those events would be stored twice; next: esctl dedup {name}"
+            )
+        if state.refuses:
+            found.append(
+                f"node {report.node.id} refuses new events: its deduplication window is full; next: esctl"
+                f" dedup {name}"
             )
     return found
 

@@ -29,12 +29,12 @@ def faults(seen: Situation) -> Iterator[Problem]:
         yield Problem(
             ProblemKind.FAULT,
             Severity.WARNING,
-            f"a fault on purpose is active: {name} ({', '.join(kinds)})"
+            f"an injected fault is active: {name} ({', '.join(kinds)})"
             f" on node{'s' if len(struck) > 1 else ''} {_listed(struck)}",
             [
-                f"it has struck {'once' if hits == 1 else f'{hits:,} times'}; its lease ends it in"
+                f"it has taken effect {'once' if hits == 1 else f'{hits:,} times'}; it ends by itself in"
                 f" {duration(left_s)}",
-                "the nodes do not know who has set it",
+                "the nodes do not know who injected it",
             ],
             seen.command(f"fault heal {name}"),
             also=[seen.command("fault ls")],

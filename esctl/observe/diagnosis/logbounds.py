@@ -8,6 +8,9 @@ from typing import Final
 
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
+from esctl.query.dedupstate import DedupState
+from esctl.ui.formatting import duration
+from esnode.limits import KEY_BYTES_ON_DISK
 
 NEAR_RETENTION: Final = 0.9
 """The part of its bound at which a log is about to be cut."""
@@ -31,25 +34,50 @@ def shortened(seen: Situation) -> Iterator[Problem]:
 
 def window_shrunk(seen: Situation) -> Iterator[Problem]:
     """Keys were forgotten before their time: their events would be stored again."""
-    forgotten = {
-        report.node.id: int((report.status or {}).get("dedup", {}).get("forgotten_early", 0) or 0)
-        for report in seen.survey.up
-    }
-    struck = sorted(number for number, count in forgotten.items() if count)
+    states = {report.node.id: DedupState.of(report.status) for report in seen.survey.up}
+    struck = {number: state for number, state in states.items() if state.forgotten_early}
     if not struck:
         return
-    most = max(forgotten.values())
-    limit = max(int((r.status or {}).get("dedup", {}).get("max_keys", 0) or 0) for r in seen.survey.up)
+    most = max(state.forgotten_early or 0 for state in struck.values())
+    worst = next(state for state in struck.values() if state.forgotten_early == most)
+    reach = "it is full now" if worst.full else "it is not full now"
+    if worst.full and worst.window_ms:
+        reach = f"it reaches back {duration(worst.window_ms / 1000)} now"
     yield Problem(
         ProblemKind.WINDOW_SHRUNK,
         Severity.WARNING,
         f"the deduplication window is shorter than its time: {most:,} keys were forgotten early",
         [
-            f"at most {limit:,} keys are kept (dedup.max_keys), and more events came than that",
+            f"at most {worst.max_keys or 0:,} keys are kept (dedup.max_bytes), and more events came than"
+            f" that; {reach}",
             "one of those events, sent again, would be stored twice",
         ],
         seen.command("dedup"),
-        first="raise dedup.max_keys (16 bytes of memory a key and node), or set when_full to refuse",
+        first=f"raise dedup.max_bytes ({KEY_BYTES_ON_DISK} bytes of disk a key and node), {worst.remedy}",
+        nodes=frozenset(struck),
+    )
+
+
+def window_full(seen: Situation) -> Iterator[Problem]:
+    """New events are refused: their keys have no room."""
+    states = {report.node.id: DedupState.of(report.status) for report in seen.survey.up}
+    struck = {number: state for number, state in states.items() if state.refuses}
+    if not struck:
+        return
+    state = max(struck.values(), key=lambda one: one.refused or 0)
+    yield Problem(
+        ProblemKind.WINDOW_FULL,
+        Severity.DEGRADED,
+        "the deduplication window is full: new events are refused",
+        [
+            f"{state.refused or 0:,} batches were refused (ES1104): {state.live_keys or 0:,} of at most"
+            f" {state.max_keys or 0:,} keys are known (dedup.max_bytes), and dedup.when_full is refuse",
+            f"a key makes room {duration((state.ttl_ms or 0) / 1000)} of log time after its event",
+        ],
+        seen.command("dedup"),
+        first=f"send less, or raise dedup.max_bytes ({KEY_BYTES_ON_DISK} bytes of disk a key and node) on all"
+        " nodes while all are stopped",
+        also=[seen.command("logs --event window_full")],
         nodes=frozenset(struck),
     )
 

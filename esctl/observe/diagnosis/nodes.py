@@ -170,7 +170,7 @@ def _why_it_ended(seen: Situation, number: int, words: LastWords) -> tuple[Probl
             return (
                 ProblemKind.NODE_DOWN,
                 _killed(seen, number),
-                [f"its log ends in the middle of its work, {_clock(words.time)}: no last word"],
+                [f"its log stops at {_clock(words.time)}, and it logged no reason"],
                 "",
             )
         case EndKind.FAILED:
@@ -193,7 +193,7 @@ def _failed(
         evidence = [said]
         first = ""
         if on_purpose:
-            evidence.append("a fault did that on purpose; it ended with the node")
+            evidence.append("an injected fault caused that; it ended with the node")
         elif number in seen.disks:
             evidence.append(f"its disk has {_room(seen, number)} now")
             first = f"make room in {seen.survey.cluster.node(number).data_dir}"
@@ -201,7 +201,7 @@ def _failed(
                 first += " and start it; or give it an empty directory on another disk"
         return ProblemKind.DISK_FULL, "its disk was full", evidence, first
     if words.code == StorageFailed.code:
-        evidence = [said, *(["a fault did that on purpose; it ended with the node"] if on_purpose else [])]
+        evidence = [said, *(["an injected fault caused that; it ended with the node"] if on_purpose else [])]
         first = "" if on_purpose else "check the disk: dmesg, smartctl"
         return ProblemKind.DISK_FAILED, "its disk refused a write", evidence, first
     if words.code == InvalidConfig.code:

@@ -52,6 +52,7 @@ class ProblemKind(enum.StrEnum):
     SLOW_DISK = "slow-disk"
     CLOCK_OFF = "clock-off"
     WINDOW_SHRUNK = "window-shrunk"
+    WINDOW_FULL = "window-full"
     DISK_LOW = "disk-low"
     RETENTION = "retention"
 

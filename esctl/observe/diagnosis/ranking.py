@@ -32,6 +32,7 @@ RULES: Final[Sequence[Rule]] = (
     leadership.outvoted,
     nodes.slow_disk,
     machine.clocks_off,
+    logbounds.window_full,
     logbounds.window_shrunk,
     machine.disks_low,
     logbounds.retention,

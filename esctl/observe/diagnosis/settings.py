@@ -12,6 +12,7 @@ from typing import Final
 
 from esctl.observe.diagnosis.problem import Problem, ProblemKind, Severity
 from esctl.observe.diagnosis.situation import Situation
+from esctl.query.dedupstate import DedupState
 from esctl.query.survey import Report
 from esctl.ui.formatting import nodes_named
 from esnode.config import Config, Dedup
@@ -32,18 +33,16 @@ def _listed(numbers: object) -> str:
     return ", ".join(map(str, sorted(numbers))) if isinstance(numbers, (list, set, frozenset)) else ""
 
 
-def _window(ttl_ms: object, max_keys: object, when_full: object) -> str:
-    return f"ttl_ms = {ttl_ms}, max_keys = {max_keys}, when_full = {when_full}"
-
-
 def _running_window(report: Report) -> str:
-    told = (report.status or {}).get("dedup") or {}
-    keys = ("ttl_ms", "max_keys", "when_full")
-    return _window(*(told[key] for key in keys)) if all(key in told for key in keys) else ""
+    match DedupState.of(report.status):
+        case DedupState(max_keys=int(max_keys), ttl_ms=int(ttl_ms), when_full=str(when_full)):
+            return str(Dedup.of_keys(max_keys, ttl_ms, when_full))
+    return ""
 
 
 def _written_window(dedup: Dedup) -> str:
-    return _window(dedup.ttl_ms, dedup.max_keys, dedup.when_full)
+    """As a running node has it: nodes compare how many keys fit."""
+    return str(Dedup.of_keys(dedup.max_keys, dedup.ttl_ms, dedup.when_full))
 
 
 _SETTINGS: Final = (

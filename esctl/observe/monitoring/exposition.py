@@ -12,6 +12,7 @@ from typing import Any, Final
 from esctl.clusters.backends.interface import RunState
 from esctl.observe.diagnosis.situation import Situation
 from esctl.observe.monitoring.probes import ProbeReading
+from esctl.query.dedupstate import DedupState
 
 PREFIX: Final = "eventstreamcore"
 APPEND_BOUNDS_US: Final = (*(part << shift for shift in range(4, 20) for part in (8, 12)), 1 << 23)
@@ -37,8 +38,13 @@ def _key(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float |
     return read
 
 
-def _dedup(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda status: _key(name)(status.get("dedup") or {})
+def _dedup(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda status: _key(name, scale)(status.get("dedup") or {})
+
+
+def _full(status: Mapping[str, Any]) -> float | None:
+    full = DedupState.of(status).full
+    return None if full is None else float(full)
 
 
 NODE_METRICS: Final = (
@@ -59,9 +65,14 @@ NODE_METRICS: Final = (
     Metric("uptime_seconds", "since the process began", _key("uptime_s")),
     Metric("storage_bytes", "what the log takes on disk", _key("storage_bytes")),
     Metric("wall_time_seconds", "its wall clock", _key("wall_time_ms", 0.001)),
-    Metric("faults_active", "faults on purpose that are active", lambda s: float(len(s.get("faults") or []))),
+    Metric("faults_active", "injected faults that are active", lambda s: float(len(s.get("faults") or []))),
     Metric("dedup_keys", "keys that are remembered", _dedup("live_keys")),
     Metric("dedup_max_keys", "keys that are remembered at most", _dedup("max_keys")),
+    Metric("dedup_window_seconds", "how far back all keys are known", _dedup("window_ms", 0.001)),
+    Metric("dedup_disk_bytes", "keys that are on disk and not in memory", _dedup("bytes_on_disk")),
+    Metric("dedup_memory_bytes", "the other keys, and the index of all", _dedup("bytes_in_memory")),
+    Metric("dedup_full", "1 while keys are forgotten early or new events refused", _full),
+    Metric("dedup_refused_total", "batches refused by a full window", _dedup("refused"), "counter"),
     Metric(
         "dedup_forgotten_early_total",
         "keys forgotten before their time",

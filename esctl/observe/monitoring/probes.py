@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypedDict
 
 from esctl.observe.diagnosis.situation import Situation
-from esctl.query.survey import MAX_LAG_EVENTS
+from esctl.query.dedupstate import DedupState
+from esctl.query.survey import MAX_LAG_EVENTS, Report
 from esctl.ui.formatting import quantity
 
 StateWord = Literal["ok", "warning", "critical", "unknown"]
@@ -62,7 +63,8 @@ PROBES: Final = (
     Probe("leader", "ms", 500, 2000, False, "how long a read took that a majority has confirmed"),
     Probe("lag", "", 10_000, MAX_LAG_EVENTS, False, "events that the slowest follower is behind"),
     Probe("disk", "%", 10, 5, True, "free part of the fullest disk"),
-    Probe("faults", "", 0, math.inf, False, "active faults on purpose"),
+    Probe("faults", "", 0, math.inf, False, "active injected faults"),
+    Probe("window", "%", 90, 99, False, "used part of the fullest deduplication window"),
     Probe("memory", "MB", 500, 1000, False, "resident memory of the largest node"),
 )
 """A threshold itself is still well: what lies beyond it is not."""
@@ -170,6 +172,25 @@ def _faults(seen: Situation) -> _Read:
     return float(len(ids)), ", ".join(sorted(ids)) or "none is active", ProbeState.UNKNOWN
 
 
+def _window(seen: Situation) -> _Read:
+    used = {r.node.id: part for r in seen.survey.up if (part := _used_percent(r)) is not None}
+    if not used:
+        return None, "no node says how full its deduplication window is", ProbeState.UNKNOWN
+    number, part = max(used.items(), key=lambda item: item[1])
+    state = DedupState.of(seen.survey.report(number).status)
+    text = f"node {number} remembers {state.live_keys or 0:,} of at most {state.max_keys or 0:,} keys"
+    return round(part, 1), text, ProbeState.UNKNOWN
+
+
+def _used_percent(report: Report) -> float | None:
+    """Without a time-to-live, a window keeps what has room: it is as full as its log is long."""
+    state = DedupState.of(report.status)
+    if state.live_keys is None or not state.max_keys:
+        return None
+    events = (report.number("next_offset") or 0) - (report.number("first_offset") or 0)
+    return 100 * (events if state.ttl_ms == 0 else state.live_keys) / state.max_keys
+
+
 def _memory(seen: Situation) -> _Read:
     known = {r.node.id: r.number("rss_bytes") or r.process.rss_bytes for r in seen.survey.reports}
     taken = {number: size for number, size in known.items() if size}
@@ -185,5 +206,6 @@ _READERS: Final[Mapping[str, Callable[[Situation], _Read]]] = {
     "lag": _lag,
     "disk": _disk,
     "faults": _faults,
+    "window": _window,
     "memory": _memory,
 }

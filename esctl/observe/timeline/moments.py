@@ -143,6 +143,11 @@ def _behind(fields: Fields) -> str:
     return f"has a slow disk, {fields.get('lag_ms')} ms behind the others, and {_transfer(fields)}"
 
 
+def _full_window(fields: Fields) -> str:
+    does = "refuses new events" if fields.get("when_full") == "refuse" else "forgets keys before their time"
+    return f"{does}: its deduplication window is full, with {fields.get('live_keys')} keys"
+
+
 def _list(values: list[object]) -> str:
     return ", ".join(map(str, values))
 
@@ -171,6 +176,7 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
         _with("has taken a snapshot up to offset {}", "next_offset"),
     ),
     "prefix_cut": (MomentKind.CUT, _with("cuts its log: the first event kept is {}", "first_offset")),
+    "window_full": (MomentKind.TROUBLE, _full_window),
     "rejoin_begun": (MomentKind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
     "rejoin_done": (MomentKind.REPAIRED, _says("has rejoined")),
     "copy_trusted": (MomentKind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
@@ -179,7 +185,7 @@ LEFT_OUT: Final = frozenset(
     {
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
         "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
-        "client_dropped",
+        "client_dropped", "window_has_room",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""

@@ -98,7 +98,7 @@ def origin_of(cluster: Cluster, status: dict[str, Any], known_offset: int) -> Or
         created=now_text(),
         known_commit=status["commit_index"],
         known_offset=known_offset,
-        dedup=Dedup(dedup["ttl_ms"], dedup["max_keys"], dedup["when_full"]),
+        dedup=Dedup.of_keys(dedup["max_keys"], dedup["ttl_ms"], dedup["when_full"]),
     )
 
 

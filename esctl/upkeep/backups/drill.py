@@ -141,7 +141,8 @@ async def _send_again(restored: Cluster, reader: BackupReader) -> tuple[int, int
 def _last_entries(reader: BackupReader) -> Sequence[Entry]:
     """The last ones that have events, and whose keys are still known at the end of the log."""
     manifest, found = reader.manifest, list[Entry]()
-    oldest_ms = manifest.log_time_ms - manifest.origin.dedup.ttl_ms
+    ttl_ms = manifest.origin.dedup.ttl_ms
+    oldest_ms = manifest.log_time_ms - ttl_ms if ttl_ms else -1
     for page in reader.pages():
         found += [e for e in page if 0 < e.count <= limits.MAX_BATCH_EVENTS and e.log_time_ms > oldest_ms]
         found = found[-SENT_AGAIN:]

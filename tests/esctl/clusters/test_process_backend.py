@@ -9,14 +9,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from esctl.clusters import state
 from esctl.clusters.backends import layout, pidfile, process
-from esctl.clusters.backends.interface import NodeOptions
+from esctl.clusters.backends.interface import NodeOptions, NodeProcess
 from esctl.clusters.state import write_atomically as write
 from esctl.errors import DirectoryTaken, NodeFilesGone, NodeNotReady, NodeNotRunning
 from esnode.config import load
@@ -87,13 +90,37 @@ async def test_a_start_that_is_cut_off_at_once_leaves_no_process_that_a_stop_doe
 ) -> None:
     spawned: list[int] = []
     spawn = os.posix_spawn
-    monkeypatch.setattr(os, "posix_spawn", lambda *a, **k: spawned.append(spawn(*a, **k)) or spawned[-1])
+
+    def spawn_and_interrupt(*args: Any, **options: Any) -> int:
+        spawned.append(spawn(*args, **options))
+        trio.from_thread.run_sync(ctrl_c.cancel)
+        return spawned[-1]
+
+    monkeypatch.setattr(os, "posix_spawn", spawn_and_interrupt)
     with trio.CancelScope() as ctrl_c:
-        ctrl_c.cancel()
         await start_all(fakes)
     assert len(spawned) == 3
     await fakes.backend.stop(fakes.cluster, fakes.numbers, 0.0)
     assert [pid for pid in spawned if pidfile.facts_of(pid) is not None] == []
+
+
+async def test_other_tasks_go_on_while_a_start_looks_at_the_processes(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load of a drill runs in the same event loop: a look that blocks it would count as an outage."""
+    other_task_ran = threading.Event()
+    nodes = fakes.backend.nodes
+
+    def look(cluster: state.Cluster) -> list[NodeProcess]:
+        assert other_task_ran.wait(10)
+        return nodes(cluster)
+
+    monkeypatch.setattr(fakes.backend, "nodes", look)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start_all, fakes)
+        await trio.testing.wait_all_tasks_blocked()
+        other_task_ran.set()
+    assert set(fakes.states()) == {"running"}
 
 
 def test_a_node_whose_configuration_is_gone_is_told_before_anything_starts(fakes: FakeNodes) -> None:

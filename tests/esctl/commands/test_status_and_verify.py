@@ -158,6 +158,11 @@ def test_a_follower_lags_behind_the_leader_and_never_ahead_of_it() -> None:
 def test_a_window_that_shrank_is_a_warning() -> None:
     shrunk = survey(report(1, role="leader", dedup={"forgotten_early": 7}), report(2), report(3))
     assert "7 keys" in table.warnings(shrunk)[0]
+    full = {"full": True, "when_full": "refuse"}
+    (warning,) = table.warnings(survey(report(1, role="leader", dedup=full), report(2), report(3)))
+    assert warning.startswith(
+        "node 1 refuses new events: its deduplication window is full; next: esctl dedup"
+    )
 
 
 def test_a_node_that_rejoins_is_shown_so_and_is_no_vote() -> None:

@@ -33,7 +33,10 @@ DAMAGED = Repair(AT, "ES3104", "entry 7 of the log is damaged")
 SPLIT = "node 2 has committed entry 9 of term 2; node 1, which leads, has entry 7 of term 3"
 OTHER_HISTORY = LastWords(EndKind.FAILED, AT, "ES3120", SPLIT, "keep both data directories")
 CONTRADICTED = node(1, peers={"2": {"connected": True, "outbox_bytes": 0, "conflict": SPLIT}})
-DEDUP = {"max_keys": 1000, "forgotten_early": 12}
+DEDUP = {"max_keys": 1000, "forgotten_early": 12, "window_ms": 33_000, "full": True, "when_full": "shrink"}
+REFUSING = {
+    "max_keys": 1000, "live_keys": 998, "ttl_ms": 600_000, "when_full": "refuse", "full": True, "refused": 7,
+}  # fmt: skip
 ONE_LEFT = seen(gone(2), gone(3), words={2: KILLED, 3: KILLED}, read_ms=None)
 STALLED = seen(node(1, next_offset=9_000), before=look(node(1, next_offset=5_000)))
 REPAIRING = seen(node(2, rejoining=True, rejoin_cause="damage"), repairs={2: DAMAGED})
@@ -117,6 +120,7 @@ SITUATIONS: dict[str, tuple[Situation, ProblemKind, str]] = {
     "disk low": (seen(disks={2: Disk(10**9, 10**11)}), ProblemKind.DISK_LOW, ELSEWHERE),
     "clock": (seen(node(2, wall_time_ms=HEARD_MS + 90_000)), ProblemKind.CLOCK_OFF, LOOK),
     "window": (seen(node(2, dedup=DEDUP)), ProblemKind.WINDOW_SHRUNK, "esctl dedup"),
+    "full window": (seen(node(2, dedup=REFUSING)), ProblemKind.WINDOW_FULL, "esctl dedup"),
 }
 
 
@@ -179,6 +183,27 @@ def test_an_older_term_is_no_other_history() -> None:
     )
 
 
+def test_a_window_that_has_forgotten_keys_says_how_far_it_reaches_while_it_is_full() -> None:
+    (found,) = diagnose(seen(node(2, dedup=DEDUP))).findings
+    assert found.what.endswith("12 keys were forgotten early")
+    assert found.evidence[0].startswith("at most 1,000 keys are kept (dedup.max_bytes)")
+    assert found.evidence[0].endswith("it reaches back 33 s now")
+    assert "24 bytes of disk a key" in found.first
+    (found,) = diagnose(seen(node(2, dedup=DEDUP | {"full": False}))).findings
+    assert found.evidence[0].endswith("it is not full now")
+
+
+def test_a_window_that_refuses_says_how_much_and_when_there_is_room_again() -> None:
+    (found,) = diagnose(seen(node(2, dedup=REFUSING))).findings
+    assert (found.severity, found.nodes) == (Severity.DEGRADED, {2})
+    assert found.evidence == [
+        "7 batches were refused (ES1104): 998 of at most 1,000 keys are known (dedup.max_bytes), and"
+        " dedup.when_full is refuse",
+        "a key makes room 10 min of log time after its event",
+    ]
+    assert diagnose(seen(node(2, dedup=REFUSING | {"full": False}))).well
+
+
 def refusal(reason: str) -> dict[str, object]:
     return {"connected": False, "outbox_bytes": 0, "refused": {"code": "ES2031", "reason": reason}}
 
@@ -190,8 +215,8 @@ def test_a_node_that_is_refused_explains_why_it_hears_no_leader() -> None:
     (found,) = diagnose(seen(*WINDOWS[:2], third)).findings
     assert found.nodes == {3}
     assert found.evidence[:3] == [
-        "nodes 1, 2: ttl_ms = 600000, max_keys = 2000000, when_full = shrink",
-        "node 3: ttl_ms = 60000, max_keys = 2000000, when_full = shrink",
+        'nodes 1, 2: ttl_ms = 600000, max_bytes = 48000000, when_full = "shrink"',
+        'node 3: ttl_ms = 60000, max_bytes = 48000000, when_full = "shrink"',
         "no",
     ]
     assert "node-3.toml back" in found.first
@@ -207,11 +232,11 @@ def test_a_file_that_differs_is_told_before_its_node_is_started_with_it() -> Non
     members = tuple(Member(n, Address("a", n), Address("a", 10 + n)) for n in (1, 2, 3))
     files = {n: Config("drill", n, HOME, members) for n in (1, 2, 3)}
     assert diagnose(seen(files=files)).well
-    files[2] = replace(files[2], dedup=Dedup(max_keys=4096))
+    files[2] = replace(files[2], dedup=Dedup.of_keys(4096))
     (found,) = diagnose(seen(files=files)).findings
     assert (found.kind, found.severity, found.nodes) == (ProblemKind.SETTINGS_DIFFER, Severity.WARNING, {2})
-    assert "max_keys = 4096" in found.evidence[1]
-    changed = {n: replace(one, dedup=Dedup(max_keys=4096)) for n, one in files.items()}
+    assert "max_bytes = 98304" in found.evidence[1]
+    changed = {n: replace(one, dedup=Dedup.of_keys(4096)) for n, one in files.items()}
     assert diagnose(seen(files=changed)).well
 
 
@@ -357,7 +382,7 @@ def test_the_reason_of_an_end_names_who_did_it() -> None:
     made = diagnose(ended(2, ON_PURPOSE)).findings[0]
     assert made.kind is ProblemKind.DISK_FULL
     assert made.first == ""
-    assert any("on purpose" in line for line in made.evidence)
+    assert any("an injected fault" in line for line in made.evidence)
     lost = diagnose(ended(2, KILLED, without_data=frozenset({2}))).findings[0]
     assert any("data directory is gone" in line for line in lost.evidence)
 

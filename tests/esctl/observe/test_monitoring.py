@@ -29,6 +29,10 @@ PROBE = {probe.name: probe for probe in PROBES}
 BEHIND = seen(node(1, next_offset=50_008))
 
 
+def filled(live_keys: int) -> dict[str, Any]:
+    return {"live_keys": live_keys, "max_keys": 1000, "ttl_ms": 600_000, "when_full": "shrink"}
+
+
 def state_of_probe(name: str, situation: Situation) -> ProbeState:
     return read(PROBE[name], situation).state
 
@@ -54,6 +58,12 @@ def state_of_probe(name: str, situation: Situation) -> ProbeState:
         ("faults", seen(node(1, faults=[fault("cut-1")])), ProbeState.WARNING),
         ("faults", seen(gone(2), struck=[StruckProcess("kill-1", "kill", 2, 10)]), ProbeState.WARNING),
         ("faults", seen(gone(1), gone(2), gone(3)), ProbeState.UNKNOWN),
+        ("window", seen(), ProbeState.OK),
+        ("window", seen(node(3, dedup=filled(901))), ProbeState.WARNING),
+        ("window", seen(node(3, dedup=filled(1000))), ProbeState.CRITICAL),
+        ("window", seen(node(3, dedup=filled(1000) | {"ttl_ms": 0})), ProbeState.OK),
+        ("window", seen(node(3, dedup=filled(1000) | {"ttl_ms": 0}, next_offset=950)), ProbeState.WARNING),
+        ("window", seen(gone(1), gone(2), gone(3)), ProbeState.UNKNOWN),
         ("memory", seen(), ProbeState.OK),
         ("memory", seen(node(3, rss_bytes=600_000_000)), ProbeState.WARNING),
         ("memory", seen(gone(1), gone(2), gone(3)), ProbeState.UNKNOWN),
@@ -130,6 +140,22 @@ def test_a_scrape_has_every_node_and_every_figure_once() -> None:
     assert scrape["peer_connected"]['cluster="drill",node="1",peer="2"'] == 1
     assert scrape["check_state"]['cluster="drill",probe="quorum"'] == 1
     assert scrape["wall_time_seconds"][by_node[0]] == HEARD_MS / 1000
+
+
+def test_a_scrape_tells_of_a_window_what_the_node_tells() -> None:
+    told = filled(7) | {
+        "window_ms": 33_000,
+        "bytes_on_disk": 1,
+        "bytes_in_memory": 2,
+        "full": True,
+        "refused": 3,
+    }
+    scrape = scraped(seen(node(1, dedup=told), node(2, dedup=filled(7))))
+    first, second = 'cluster="drill",node="1"', 'cluster="drill",node="2"'
+    names = ("window_seconds", "disk_bytes", "memory_bytes", "full", "refused_total")
+    assert [scrape[f"dedup_{name}"][first] for name in names] == [33, 1, 2, 1, 3]
+    assert [second in scrape[f"dedup_{name}"] for name in names] == [False] * 5, "an older version"
+    assert [scrape["dedup_max_keys"][each] for each in (first, second)] == [1000, 1000]
 
 
 def buckets_of(scrape: dict[str, dict[str, float]], number: int) -> dict[float, float]:

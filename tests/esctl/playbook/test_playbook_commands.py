@@ -190,7 +190,7 @@ def test_show_tells_each_step_with_its_reason_its_command_and_its_undo(bench: Pa
         "does    \tesctl fault partition isolate-leader --lease ${inputs.lease}",
         "keeps   \told_leader = status.leader",
         "undo    \tesctl fault heal (the fault of cut)",
-        "rate\tint\t200\tevents a second",
+        "rate\tint\t200\tevents per second",
     ):
         assert words in run.out + run.unpadded
     data = Run("playbook", "show", "leader-loss-drill", "--json").data
@@ -318,10 +318,10 @@ def test_a_new_playbook_can_be_read_linted_and_changed(bench: Path) -> None:
 def test_lint_exits_2_on_errors_and_0_on_warnings(bench: Path) -> None:
     assert Run("playbook", "new", "drill.toml").code == 0
     text = Path("drill.toml").read_text()
-    Path("drill.toml").write_text(re.sub(r'doc = """\nWhat was.*?"""', "", text, flags=re.DOTALL))
+    Path("drill.toml").write_text(re.sub(r'doc = """\nAn earlier fault.*?"""', "", text, flags=re.DOTALL))
     warned = Run("playbook", "lint", "drill.toml")
     assert warned.code == 0
-    line = text.splitlines().index('id = "well"')  # the line before it, counted from 1
+    line = text.splitlines().index('id = "check-healthy"')  # the line before it, counted from 1
     assert warned.out.startswith(f"drill.toml:{line}: doc-missing: it does not say what it does")
     assert warned.out.endswith("\n1 playbook: 0 errors, 1 warning\n")
     Path("drill.toml").write_text(text.replace('"transfer"', '"transfre"').replace("irreversible", "# irr"))

@@ -182,6 +182,11 @@ def test_the_deduplication_explains_itself(real_cluster: RealCluster) -> None:
     assert (unknown["known"], unknown["offset"], unknown["would_store"]) == (False, None, True)
     stats = real_cluster.data("dedup")
     assert [node["live_keys"] for node in stats["nodes"]] == [FLIGHTS_COUNT] * 3
+    for node in stats["nodes"]:
+        assert (node["ttl_ms"], node["window_ms"], node["max_bytes"]) == (600_000, 600_000, 2_400_000_000)
+        assert (node["forgotten_early"], node["refused"], node["full"]) == (0, 0, False)
+        assert node["bytes_on_disk"] + node["bytes_in_memory"] >= 16 * FLIGHTS_COUNT
+    assert real_cluster.data("dedup", "stats")["nodes"][0].keys() == stats["nodes"][0].keys()
 
 
 # --- the proof ---------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ async def test_a_follower_is_asked_and_the_whole_log_comes_entry_by_entry(tmp_pa
     async with serving(nodes, tmp_path) as cluster:
         manifest = await create.take(cluster, tmp_path / "b", None, told.begin)
     assert manifest.origin.node in (2, 3)
-    assert manifest.origin.dedup == Dedup(1000, 2000, "refuse")
+    assert manifest.origin.dedup == Dedup.of_keys(2000, 1000, "refuse")
     assert manifest.origin.known_offset == manifest.next_offset == 31
     assert told.done == told.total == manifest.events == 31
     assert [e for page in BackupReader.open(tmp_path / "b").pages() for e in page] == LOG

@@ -7,6 +7,7 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 REQUESTS: Final = "esnode.raft.requests"
 ADMISSION: Final = "esnode.dedup.admission"
 PRODUCERS: Final = "esnode.dedup.producers"
+RETENTION: Final = "esnode.upkeep.retention"
 WINDOW: Final = "esnode.dedup.keywindow"
 
 DEDUPLICATION: Final = (
@@ -101,8 +102,36 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 WINDOW,
-                "if generation.closes_at_ms + self.ttl_ms > log_time_ms:",
+                "if generation.closes_at_ms + self._kept_ms > log_time_ms:",
                 "if generation.closes_at_ms > log_time_ms:",
+            ),
+        ),
+    ),
+    Mutant(
+        "no-time-to-live-means-no-time",
+        "decision 82",
+        "a window with ttl_ms = 0 forgets each key when its generation closes instead of never",
+        "A",
+        (
+            Edit(WINDOW, "self._kept_ms = ttl_ms or _FOREVER_MS", "self._kept_ms = ttl_ms"),
+            Edit(WINDOW, "if ttl_ms else UNTIMED_GENERATION_MS", "if True else UNTIMED_GENERATION_MS"),
+        ),
+    ),
+    Mutant(
+        "retention-forgets-the-keys-of-what-it-cuts",
+        "decision 82",
+        "a node without a time-to-live forgets the keys of the events that its own retention has cut away",
+        "B",
+        (
+            Edit(
+                RETENTION,
+                "self._view.show_first_offset(prefix.next_offset)",
+                """
+                self._view.show_first_offset(prefix.next_offset)
+                window = self._machine.keys._window
+                if not window.ttl_ms:
+                    window.floor = max(window.floor, prefix.next_offset)
+                """,
             ),
         ),
     ),

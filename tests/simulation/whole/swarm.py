@@ -42,6 +42,8 @@ FAULTS: Final[Mapping[str, float]] = {
 }
 """How often each is chosen, where a seed has it."""
 
+UNTIMED: Final = 0.25
+"""The share of worlds with a window that shrinks in which no key expires by time."""
 LARGEST: Final = limits.MAX_EVENT_BYTES - KIB
 """Data of the largest event: the rest of it takes less than a KiB."""
 
@@ -103,6 +105,16 @@ class Swarm:
     limits: Mapping[str, float]
 
 
+def _draw_window(seed: int, source: random.Random, when_full: str) -> Dedup:
+    """Some keep every key that there is room for: drawn apart, so that the other worlds stay as they were."""
+    # A window that is full for good would let nobody work.
+    ttl_ms = source.choice((600_000, 600_000, 20_000, 2_000) if when_full == "shrink" else (4_000, 1_000))
+    max_keys = source.choice((2_000_000, 2_000_000, 1_000, 100))
+    if when_full == "shrink" and random.Random(f"{seed}:untimed").random() < UNTIMED:
+        ttl_ms = 0
+    return Dedup.of_keys(max_keys, ttl_ms, when_full)
+
+
 def draw(seed: int) -> Swarm:
     """The world of `seed`."""
     source = random.Random(f"{seed}:swarm")
@@ -118,12 +130,7 @@ def draw(seed: int) -> Swarm:
         nodes=nodes,
         load_s=source.uniform(12, 24) * (0.7 if nodes == 5 else 1),
         timers=Raft(150 * scale, 450 * scale, pick((50, 150)) * scale),
-        dedup=Dedup(
-            # A window that is full for good would let nobody work.
-            pick((600_000, 600_000, 20_000, 2_000) if when_full == "shrink" else (4_000, 1_000)),
-            pick((2_000_000, 2_000_000, 1_000, 100)),
-            when_full,
-        ),
+        dedup=_draw_window(seed, source, when_full),
         retention=Retention(
             pick((0, 20_000, 5_000, 100_000)), pick((0, 0, 5_000)), pick((200, 1_000, 3_000))
         ),

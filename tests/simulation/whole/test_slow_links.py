@@ -27,7 +27,7 @@ from .streams import Weather
 
 MEMBERS = tuple(Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7100)) for n in (1, 2, 3))
 ADDRESSES = [str(member.client) for member in MEMBERS]
-WINDOW = Dedup(max_keys=limits.MAX_DEDUP_KEYS)
+WINDOW = Dedup(max_bytes=limits.MAX_DEDUP_BYTES)
 SLOWEST = float(limits.SLOWEST_LINK_BYTES_PER_S)
 
 

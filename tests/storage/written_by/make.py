@@ -30,7 +30,7 @@ from esnode.storage.segments import SegmentStorage
 
 HERE: Final = Path(__file__).parent
 IDENTITY: Final = Identity("written-1a2b3c", 1)
-DEDUP: Final = Dedup(ttl_ms=600_000, max_keys=10_000)
+DEDUP: Final = Dedup.of_keys(10_000, ttl_ms=600_000)
 ENGINES: Final = ("sqlite", "rocksdb", "segments")
 PEERS: Final = {2: bytes(range(16)), 3: bytes(range(16, 32))}
 NAME: Final = "billing-1"
