@@ -32,8 +32,12 @@ SHARD_BITS: Final = 4
 SHARDS: Final = 1 << SHARD_BITS
 EPOCHS: Final = 23
 """Times at which the cursors are kept."""
+FIRST_FINGERPRINTS: Final = 2**20
+"""Keys that the fingerprints have room for at first: 3 MB, untouched for as long as no chunk is full. A table
+that grows later than its keys come would be too late."""
 FULL_LOAD: Final = 0.8
 """How full a shard may be. Then one key in 560 finds its row full (Erlang's B formula)."""
+_TOO_FULL: Final = 0.95
 _BUILT_LOAD: Final = 0.74
 """How full a table is that is built for the keys that there are. Then it is one in 5,500."""
 _EPOCHS_A_WINDOW: Final = 20
@@ -168,6 +172,11 @@ class FingerprintTable:
     def load(self) -> float:
         """How full the fullest shard is."""
         return self.kept / (int(self._buckets.min()) * SHARDS * SLOTS)
+
+    @property
+    def is_too_full(self) -> bool:
+        """Whether nobody lets it grow in a thread, as it seems: then it is to be done at once."""
+        return self.load > _TOO_FULL
 
     # === change ================================================================================
 

@@ -19,22 +19,24 @@ from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import identity_of, split_identities
-from esnode.dedup.fingerprints import FingerprintTable, Hit, Run, entries_of, places_beyond
+from esnode.dedup.fingerprints import (
+    FIRST_FINGERPRINTS,
+    FingerprintTable,
+    Hit,
+    Run,
+    entries_of,
+    places_beyond,
+)
 from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
-from esnode.dedup.keyruns import Growth, KeyRuns
+from esnode.dedup.keyruns import Growth, KeyRuns, YoungEntries
 from esnode.dedup.keysegment import SEGMENT_CHUNKS, KeySegment, NewSegment
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow, SourceOf
 from esnode.errors import DamagedRecord
 from esnode.ring import TOKEN_BYTES
 
 MIN_CAPACITY: Final = 4 * CHUNK_KEYS
-FIRST_FINGERPRINTS: Final = 2**20
-"""Keys that the fingerprints have room for at first: 3 MB, untouched for as long as no chunk is full. A table
-that grows later than its keys come would be too late."""
-_TOO_FULL: Final = 0.95
-"""From here on fingerprints are written anew at once, if that needs no disk: nobody does it in a thread."""
 WORN_AFTER: Final = 2**31
 """Offsets that one index may span; its 32-bit positions could span twice as many."""
 _MAPPED_A_TIME: Final = 256 * limits.KIB
@@ -85,6 +87,7 @@ class KeyTable:
         self._fingerprints = FingerprintTable(FIRST_FINGERPRINTS, 0)
         self._segments: list[KeySegment] = []
         """One after the other; the young keys begin where the last one ends."""
+        self._entries = YoungEntries(2 * segment_chunks)
         self._growing = False
         self._index = KeyIndex(MIN_CAPACITY, 0)
         """Of the young keys."""
@@ -148,7 +151,9 @@ class KeyTable:
     def size_bytes(self) -> int:
         """Memory of the packed keys and what finds them; the few loose keys come on top."""
         indexes = (self._index, self._next_index, self._old_index)
-        parts = (self._fingerprints, *indexes, *self._segments) if self._searchable else indexes
+        parts = (
+            (self._fingerprints, self._entries, *indexes, *self._segments) if self._searchable else indexes
+        )
         return self._window.size_bytes + sum(part.size_bytes for part in parts if part is not None)
 
     @property
@@ -208,6 +213,7 @@ class KeyTable:
         self._segments = list(loaded.segments)
         self._next_index = None
         self._growing = False
+        self._entries = YoungEntries(2 * self.segment_chunks)
         if loaded.fingerprints is not None:
             self._fingerprints = loaded.fingerprints
         if loaded.index is not None:
@@ -371,13 +377,14 @@ class KeyTable:
             while self._segments and self._segments[0].end_offset <= window.floor:
                 del self._segments[0]
             self._fingerprints.expire(window.floor)
+            self._entries.forget_before(self._young_from)
             start = base_offset - base_offset % CHUNK_KEYS
             self._enter(window, self._fingerprints, self._index, start, self._young_from)
             if self._next_index is None and self._index_is_wrong():
                 young = window.next_offset - self._young_from
                 self._next_index = KeyIndex(self._wanted_capacity(window, young), self._young_from)
                 self._copied_to = self._young_from
-            if self._fingerprints.load > _TOO_FULL:
+            if self._fingerprints.is_too_full:
                 self._grow_at_once()
         if self._next_index is not None:
             self._build(self._next_index, window.next_offset - base_offset)
@@ -404,18 +411,15 @@ class KeyTable:
         return NewSegment(self.seed, first, chunks) if len(chunks) == end - first else None
 
     def publish(self, new: NewSegment, segment: KeySegment) -> None:
-        """Find the keys of `new` in `segment` from now on: its index is on disk. Not if they have expired, or
-        there is another window."""
+        """Find the keys of `new` in `segment` from now on; not if they expired, or the window is another."""
         window, first = self._window, self._young_from // CHUNK_KEYS
         if first < segment.end_chunk and window.sealed(first, segment.end_chunk)[-1:] == [*new.chunks[-1:]]:
             segment.watch(new.chunks)
             self._segments.append(segment)
+            self._entries.forget_before(segment.end_offset)
 
     def next_growth(self) -> Growth | None:
-        """What is to be done in a thread for the fingerprints to have the right size; None if they have.
-
-        One at a time: the next one after `grown`.
-        """
+        """What gives the fingerprints the right size, in a thread; None if they have. One at a time: `grown`."""
         resize = self._fingerprints.resize() if self._searchable and not self._growing else None
         if resize is None:
             return None
@@ -434,7 +438,8 @@ class KeyTable:
 
     def _runs(self) -> KeyRuns:
         window, first = self._window, self._young_from // CHUNK_KEYS
-        return KeyRuns(tuple(self._segments), first, window.sealed(first, window.open_chunk), self.hash)
+        chunks = window.sealed(first, window.open_chunk)
+        return KeyRuns(tuple(self._segments), first, chunks, self.hash, self._entries.copy())
 
     def _grow_at_once(self) -> None:
         """What `next_growth` is for, where nobody asks for it and all keys are in memory."""
@@ -458,8 +463,11 @@ class KeyTable:
         while start < window.sealed_to:
             packed = window.packed(start, window.sealed_to)
             hashes = self.hash(packed)
-            fingerprints.insert(Run(entries_of(hashes), start))
+            entries = entries_of(hashes)
+            fingerprints.insert(Run(entries, start))
             index.insert(hashes, start, young_from)
+            if fingerprints is self._fingerprints and len(entries) == CHUNK_KEYS:
+                self._entries.add(start, entries)
             start += len(packed) // limits.KEY_BYTES
 
     def _index_is_wrong(self) -> bool:
@@ -474,8 +482,7 @@ class KeyTable:
         return young * 8 > index.capacity * 7
 
     def _wanted_capacity(self, window: KeyWindow, young: int) -> int:
-        """Room to grow twofold, for each growth copies all young keys; not beyond the bound while that
-        holds."""
+        """Room to grow twofold: each growth copies all young keys. Not beyond the bound while that holds."""
         bound = max(window.max_keys, young * 9 // 8)
         return max(MIN_CAPACITY, min(young * 2, bound))
 
