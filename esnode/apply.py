@@ -7,28 +7,32 @@ the driver, the recovery, the retention when it cuts a prefix, and the checkpoin
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from esnode.config import Dedup
-from esnode.dedup.keychunk import StoredChunk
-from esnode.dedup.keysegment import SEGMENT_CHUNKS
+from esnode.dedup.keychunk import DIGEST_BYTES as KEY_DIGEST_BYTES
+from esnode.dedup.keychunk import StoredChunk, StoredKeys
 from esnode.dedup.keytable import KeyTable, LoadedKeys
-from esnode.dedup.keywindow import SourceOf
+from esnode.dedup.keywindow import CHUNK_BYTES, NO_CHUNKS, SealedChunks, SourceOf, is_chunk, split_outline
 from esnode.dedup.producers import ProducerTable
 from esnode.errors import Bug, DamagedRecord
 from esnode.formats import refuse_newer
 from esnode.raft.entry import Entry, EntryKind
 from esnode.raft.messages import Snapshot
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
+OUTLINE_VERSION: Final = 3
+"""Of a snapshot without its sealed chunks of keys: these are kept apart, and it has their digests."""
+WHOLE_VERSION: Final = 2
+"""Of a snapshot with all its keys, as versions before had it, and as a backup has it."""
 CHECKPOINT_VERSION: Final = 2
 NAMELESS_VERSION: Final = 1
-"""Of both, where no producer session has a name: older versions can read it."""
+"""Of a checkpoint or a whole snapshot, where no producer session has a name: older versions can read it."""
 DIGEST_BYTES: Final = 16
 
-# version | digest | length of the producer table; then that table, then the key window
+# version | digest | length of the producer table; then that table, then the key window, or its outline
 _HEAD: Final = struct.Struct(f">B{DIGEST_BYTES}sQ")
 # applied_index | applied_term | log_time_ms
 _POSITION: Final = struct.Struct(">QQQ")
@@ -76,7 +80,7 @@ class Machine:
         *,
         seed: int = 0,
         searchable: bool = True,
-        segment_chunks: int = SEGMENT_CHUNKS,
+        segment_chunks: int | None = None,
     ) -> None:
         self.applied_index = 0
         self.applied_term = 0
@@ -117,31 +121,45 @@ class Machine:
         return _digest(position, self.keys.digest(), self.producers.digest())
 
     def snapshot(self) -> Snapshot:
-        """The state, as bytes that `restore` takes."""
+        """The whole state, as bytes that `restore` takes."""
+        version = WHOLE_VERSION if self.producers.named else NAMELESS_VERSION
+        # Joined in one piece, millions of keys would stop every other thread.
+        return self._snapshot(version, self.keys.dump())
+
+    def outline(self) -> Snapshot:
+        """The same without the sealed chunks of keys: `sealed_in` names them."""
+        return self._snapshot(OUTLINE_VERSION, [self.keys.dump_outline()])
+
+    def _snapshot(self, version: int, keys: Iterable[bytes | memoryview]) -> Snapshot:
         producers = self.producers.dump()
-        version = SNAPSHOT_VERSION if self.producers.named else NAMELESS_VERSION
-        head = _HEAD.pack(version, self.digest(), len(producers))
-        data = bytearray(head + producers)
-        for part in self.keys.dump():  # joined in one piece, millions of keys would stop every other thread
+        data = bytearray(_HEAD.pack(version, self.digest(), len(producers)) + producers)
+        for part in keys:
             data += part
         return Snapshot(self.applied_index, self.applied_term, self.next_offset, self.log_time_ms, data)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot, stored: StoredKeys | None = None) -> None:
         """Become the machine that was snapshot; raises `DamagedRecord` and is then unchanged."""
-        self.adopt(self.load(snapshot))
+        self.adopt(self.load(snapshot, stored))
 
-    def load(self, snapshot: Snapshot) -> Loaded:
-        """What `snapshot` holds, checked, for `adopt`; raises `DamagedRecord`. May run in any thread."""
+    def load(self, snapshot: Snapshot, stored: StoredKeys | None = None) -> Loaded:
+        """What `snapshot` holds, checked, for `adopt`; raises `DamagedRecord`. May run in any thread.
+
+        The chunks that an outline names are read from `stored`, and stay there.
+        """
         view = memoryview(snapshot.data)
         if len(view) < _HEAD.size:
             raise DamagedRecord("the snapshot ends within its head")
         version, digest, producers_len = _HEAD.unpack_from(view)
         refuse_newer(f"the state in the snapshot of index {snapshot.index}", version, SNAPSHOT_VERSION)
-        if version not in (NAMELESS_VERSION, SNAPSHOT_VERSION):
+        if not NAMELESS_VERSION <= version <= SNAPSHOT_VERSION:
             raise DamagedRecord(f"snapshot version {version} is not {SNAPSHOT_VERSION}")
         keys_start = _HEAD.size + producers_len
-        producers = _producers(view[_HEAD.size : keys_start], version)
-        keys = self.keys.load(view[keys_start:])
+        if version == OUTLINE_VERSION:
+            producers = ProducerTable.load(view[_HEAD.size : keys_start])
+            keys = self._load_outline(view[keys_start:], stored)
+        else:
+            producers = _producers(view[_HEAD.size : keys_start], version)
+            keys = self.keys.load(view[keys_start:])
         position = _POSITION.pack(snapshot.index, snapshot.term, snapshot.log_time_ms)
         if (
             digest != _digest(position, keys.window.digest(), producers.digest())
@@ -149,6 +167,13 @@ class Machine:
         ):
             raise DamagedRecord(f"the digest of the snapshot at index {snapshot.index} does not match")
         return Loaded(snapshot.index, snapshot.term, snapshot.log_time_ms, keys, producers)
+
+    def _load_outline(self, outline: memoryview, stored: StoredKeys | None) -> LoadedKeys:
+        if stored is None:
+            raise DamagedRecord("the snapshot names chunks of keys that are not with it")
+        sealed = split_outline(outline)[1]
+        chunks = stored.kept_keys(sealed.first_chunk, sealed.end_chunk)
+        return self.keys.resume(outline, chunks, stored.chunk_source)
 
     def adopt(self, loaded: Loaded) -> None:
         """Become what was loaded."""
@@ -211,6 +236,52 @@ def format_of_snapshot(state: bytes) -> int:
 def format_of_checkpoint(state: bytes) -> int:
     """The same for the state of a checkpoint."""
     return _format_of(_SAVED_HEAD, state)
+
+
+def sealed_in(state: bytes | bytearray) -> SealedChunks:
+    """The chunks of keys that a snapshot's `state` needs beside it: none, where it has all keys itself.
+
+    Raises `DamagedRecord`.
+    """
+    if not state or state[0] != OUTLINE_VERSION:
+        return NO_CHUNKS
+    return split_outline(memoryview(state)[_keys_start(state) :])[1]
+
+
+def whole_bytes(state: bytes | bytearray) -> int:
+    """How long the whole state is that `whole_state` gives."""
+    sealed = sealed_in(state)
+    return len(state) + len(sealed.digests) * (CHUNK_BYTES - KEY_DIGEST_BYTES)
+
+
+def whole_state(state: bytes | bytearray, stored: StoredKeys) -> Iterator[bytes]:
+    """The state of a snapshot with all its keys, in pieces: what `Machine.snapshot` gives, byte by byte.
+
+    Raises `DamagedRecord` where a chunk that it names is not on disk as it was.
+    """
+    sealed = sealed_in(state)
+    if sealed is NO_CHUNKS:
+        yield bytes(state)
+        return
+    view, start = memoryview(state), _keys_start(state)
+    _, digest, producers_len = _HEAD.unpack_from(view)
+    producers = view[_HEAD.size : start]
+    version = WHOLE_VERSION if ProducerTable.load(producers).named else NAMELESS_VERSION
+    head, sealed, rest = split_outline(view[start:])
+    yield _HEAD.pack(version, digest, producers_len) + bytes(producers) + bytes(head)
+    chunks = stored.kept_keys(sealed.first_chunk, sealed.end_chunk)
+    for number, (wanted, chunk) in enumerate(zip(sealed.digests, chunks, strict=True), sealed.first_chunk):
+        if not is_chunk(chunk, wanted):
+            raise DamagedRecord(f"chunk {number} of the keys is not the one that the snapshot names")
+        yield chunk
+    if rest:
+        yield bytes(rest)
+
+
+def _keys_start(state: bytes | bytearray) -> int:
+    if len(state) < _HEAD.size:
+        raise DamagedRecord("the snapshot ends within its head")
+    return int(_HEAD.size + _HEAD.unpack_from(state)[-1])
 
 
 def _format_of(head: struct.Struct, state: bytes) -> int:

@@ -24,7 +24,7 @@ from esnode.errors import DamagedRecord, EventStreamError, FaultsNotAllowed, Not
 from esnode.raft.entry import Entry
 from esnode.storage.directory import nobody_else
 from esnode.storage.engines import open_storage
-from esnode.storage.interface import Identity, Storage, pages
+from esnode.storage.interface import Identity, Storage, check_snapshot, pages
 from esnode.storage.segmentfile import FILE_HEAD_BYTES, HEAD_BYTES, open_segment
 
 MAX_DRAWS: Final = 40
@@ -144,7 +144,7 @@ def _read_all(storage: Storage, first_index: int, last_index: int) -> None:
     first_index = max(first_index, found.prefix_index + 1)
     for _ in pages(storage, first_index, min(last_index, found.last_index), limits.MAX_FETCH_BYTES):
         pass
-    storage.load_snapshot()
+    check_snapshot(storage)
 
 
 def _flipped(chosen: Flip, found: str, entry: Entry | None) -> dict[str, Any]:

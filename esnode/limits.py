@@ -85,6 +85,10 @@ SCRUB_PAUSE_S: Final = 1 / 64
 """Between two pages: 16 MiB/s at most."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 MAX_SNAPSHOT_BYTES: Final = 4096 * MIB
+FETCHED_CHUNKS: Final = 32
+"""Chunks of keys that one request names: 2 MiB, in memory until they are on disk."""
+KEYS_SILENCE_S: Final = 10.0
+"""A peer that was asked for chunks of keys and sends none for so long is asked for no more of them."""
 
 KEY_BYTES_ON_DISK: Final = 24
 """What a remembered key takes on disk: the key itself, and its place in a sorted index."""

@@ -26,6 +26,7 @@ from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.raft.core import Core
 from esnode.raft.messages import NodeId, Snapshot, Transfer
+from esnode.replication.keychunks import KeyChunks
 from esnode.replication.peerdisks import PeerDisks
 from esnode.replication.peeridentity import PeerIdentities
 from esnode.replication.replication import Replication
@@ -92,9 +93,8 @@ class Node:
             rejoining=found.rejoining,
         )
         identities = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
-        self._replication = Replication(
-            config, incarnation, self._inbox, self.view, identities, dial, self._load_snapshot, source
-        )
+        ways = (dial, self._load_snapshot, source, KeyChunks(self.worker))
+        self._replication = Replication(config, incarnation, self._inbox, self.view, identities, *ways)
         faults = FaultTable(config.node_id, list(self._replication.links), source)
         clock = WallClock() if clock is None else clock
         allowed = config.faults.allowed

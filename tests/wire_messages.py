@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
+from esnode.dedup.keywindow import CHUNK_BYTES, CHUNK_KEYS
 from esnode.messages import PROTOCOL_VERSION, Append, Appended, Hello, LeaderIs, Records, Side
 from esnode.raft.entry import Entry, EntryKind, seal
 from esnode.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, LogPoint
 from esnode.wire import CODECS, FrameReader, Message, fields
-from esnode.wire.chunks import Fragment, SnapshotChunk
+from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.table import TABLE
 
 u32 = st.integers(0, 2**32 - 1)
@@ -22,6 +23,8 @@ indexes = st.integers(0, limits.MAX_INDEX)
 sent_after = st.integers(-1, limits.MAX_INDEX)
 versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
 digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
+indexes_of_chunks = st.integers(0, limits.MAX_INDEX // CHUNK_KEYS)
+asked_digests = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=32).map(tuple)
 names = st.text(max_size=60)
 codes = st.sampled_from(["ES1101", "ES1203", "ES2001"])
 plain = st.recursive(
@@ -180,6 +183,10 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     HeartbeatReply: heartbeat_replies(),
     SnapshotChunk: snapshot_chunks(),
     Fragment: fragments(),
+    FetchKeys: st.builds(FetchKeys, indexes_of_chunks, asked_digests),
+    KeyChunk: st.builds(
+        KeyChunk, indexes_of_chunks, st.sampled_from((b"", b"12345678" * (CHUNK_BYTES // 8)))
+    ),
 }
 
 

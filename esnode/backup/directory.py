@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from esnode import limits
-from esnode.apply import Machine
+from esnode.apply import Machine, whole_bytes
 from esnode.backup.file import BackupReader, BackupWriter
 from esnode.backup.manifest import Manifest, Origin, SnapshotPlace
 from esnode.config import Config, Dedup
@@ -20,7 +20,7 @@ from esnode.raft.entry import Entry
 from esnode.raft.messages import HardState, Snapshot, Write
 from esnode.storage.directory import check_believed, nobody_else, trust_copy
 from esnode.storage.engines import open_storage
-from esnode.storage.interface import Identity, Storage, pages
+from esnode.storage.interface import Identity, Storage, pages, resized, whole_snapshot
 
 Advance = Callable[[int], None]
 """Told of so many more events."""
@@ -64,17 +64,12 @@ def back_up(
     `DamagedRecord`.
     """
     found = storage.recover()
-    snapshot = storage.load_snapshot()
-    if snapshot is not None:
-        size_bytes = len(snapshot.data)
-        writer.begin_snapshot(
-            SnapshotPlace(
-                snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms, size_bytes
-            )
-        )
-        view = memoryview(snapshot.data)
-        for begin in range(0, size_bytes, limits.SNAPSHOT_CHUNK_BYTES):
-            writer.add_snapshot(bytes(view[begin : begin + limits.SNAPSHOT_CHUNK_BYTES]))
+    with whole_snapshot(storage) as (snapshot, pieces):
+        if snapshot is not None:
+            place = (snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms)
+            writer.begin_snapshot(SnapshotPlace(*place, whole_bytes(snapshot.data)))
+        for piece in resized(pieces, limits.SNAPSHOT_CHUNK_BYTES):
+            writer.add_snapshot(piece)
     for page in pages(storage, found.prefix_index + 1, found.last_index, limits.MAX_FETCH_BYTES):
         advance(writer.add([entry.record for entry in page]))
     last = next(iter(storage.read(found.commit, found.commit, 1)), None)

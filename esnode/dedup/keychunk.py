@@ -6,7 +6,7 @@ not make a known event a new one. Decides nothing. Called by the key window; sto
 
 import hashlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from mmap import mmap
 from typing import Final, Protocol
 
@@ -28,6 +28,18 @@ class ChunkSource(Protocol):
 
     def read_cached(self, start: int, length: int) -> bytes | None:
         """The same if that does not wait for the disk, as far as the system tells; else None."""
+        ...
+
+
+class StoredKeys(Protocol):
+    """Sealed chunks of keys on disk, by number; a `Storage` is that."""
+
+    def kept_keys(self, first_chunk: int, end_chunk: int) -> Iterator[bytes]:
+        """The chunks of these numbers, unchecked. Raises `DamagedRecord` when one is missing."""
+        ...
+
+    def chunk_source(self, number: int) -> ChunkSource:
+        """Where one chunk is, for reading parts of it. Raises `DamagedRecord` where it is not there."""
         ...
 
 
@@ -74,3 +86,14 @@ class StoredChunk:
 def chunk_digest(keys: bytes | memoryview | mmap) -> bytes:
     """16 bytes, equal for equal keys."""
     return hashlib.blake2b(keys, digest_size=DIGEST_BYTES).digest()
+
+
+def in_runs(numbers: Sequence[int], most: int) -> Iterator[range]:
+    """The same ascending numbers as runs without a gap, of `most` numbers at most."""
+    place = 0
+    while place < len(numbers):
+        first, end = numbers[place], place + 1
+        while end < len(numbers) and end - place < most and numbers[end] == first + end - place:
+            end += 1
+        yield range(first, first + end - place)
+        place = end

@@ -9,9 +9,10 @@ from the keys. Called by the key table, and by the recovery.
 
 import struct
 from array import array
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Protocol
 
 import google_crc32c
@@ -26,7 +27,8 @@ from esnode.limits import KEY_BYTES
 
 SEGMENT_CHUNKS: Final = 128
 """Half a million keys: these are the youngest, and take four times as much memory as the others."""
-_PAGE_ENTRIES: Final = PAGE_BYTES // 8
+INDEX_PAGE_BYTES: Final = 4096
+_PAGE_ENTRIES: Final = INDEX_PAGE_BYTES // 8
 _MAGIC: Final = int.from_bytes(b"ESKI", "big")
 _VERSION: Final = 1
 # magic u32 | version u32 | crc u32 of the rest of the front | length of the front u32
@@ -112,7 +114,7 @@ class KeySegment:
         """The same; None where that would wait for the disk."""
         found: list[int] = []
         for number in self._pages_with(one):
-            page = self._source.read_cached(self._pages_start + number * PAGE_BYTES, PAGE_BYTES)
+            page = self._source.read_cached(self._pages_start + number * INDEX_PAGE_BYTES, INDEX_PAGE_BYTES)
             if page is None:
                 return None
             found += _positions(self._checked(number, page), one)
@@ -129,7 +131,9 @@ class KeySegment:
         first = max(0, bisect_right(self._firsts, low) - 1)
         after = max(first + 1, bisect_right(self._firsts, high))
         after = min(after, len(self._firsts))
-        data = self._source.read(self._pages_start + first * PAGE_BYTES, (after - first) * PAGE_BYTES)
+        data = self._source.read(
+            self._pages_start + first * INDEX_PAGE_BYTES, (after - first) * INDEX_PAGE_BYTES
+        )
         pages = memoryview(data)
         for number in range(after - first):
             self._checked(first + number, bytes(_page_of(pages, number)))
@@ -146,7 +150,7 @@ class KeySegment:
         return range(first, bisect_right(self._firsts, low | POSITION_MASK, first))
 
     def _page(self, number: int) -> bytes:
-        data = self._source.read(self._pages_start + number * PAGE_BYTES, PAGE_BYTES)
+        data = self._source.read(self._pages_start + number * INDEX_PAGE_BYTES, INDEX_PAGE_BYTES)
         return self._checked(number, data)
 
     def _checked(self, number: int, page: bytes) -> bytes:
@@ -154,6 +158,14 @@ class KeySegment:
             self._source.discard()
             raise DamagedRecord(f"page {number} of an index of keys is not what was written")
         return page
+
+
+def youngest_first(segments: Sequence[KeySegment], start: int, end: int) -> Iterator[KeySegment]:
+    """Those of `segments`, which are in order, that have offsets from `start` to `end`."""
+    for at in range(bisect_left(segments, end, key=attrgetter("first_offset")) - 1, -1, -1):
+        if segments[at].end_offset <= start:
+            return
+        yield segments[at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +203,7 @@ def pack_segment(new: NewSegment) -> list[bytes | memoryview]:
             *(chunk.checksums.tobytes() for chunk in chunks),
         )
     )
-    length = -(-(_FRONT.size + len(body)) // PAGE_BYTES) * PAGE_BYTES
+    length = -(-(_FRONT.size + len(body)) // INDEX_PAGE_BYTES) * INDEX_PAGE_BYTES
     front = _FRONT.pack(_MAGIC, _VERSION, google_crc32c.value(body), _FRONT.size + len(body))
     return [(front + body).ljust(length, b"\0"), pages]
 
@@ -222,13 +234,13 @@ def open_segment(source: IndexSource, source_of: SourceOf) -> tuple[int, KeySegm
         )
         for number in range(chunks)
     ]
-    pages_start = -(-length // PAGE_BYTES) * PAGE_BYTES
+    pages_start = -(-length // INDEX_PAGE_BYTES) * INDEX_PAGE_BYTES
     segment = KeySegment(source, first_chunk, stored, size, firsts, checksums, pages_start)
     return int.from_bytes(seed, "big"), segment
 
 
 def _page_of(pages: memoryview, number: int) -> memoryview:
-    return pages[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+    return pages[number * INDEX_PAGE_BYTES : (number + 1) * INDEX_PAGE_BYTES]
 
 
 def _positions(page: bytes, one: int) -> list[int]:

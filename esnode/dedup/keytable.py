@@ -4,17 +4,14 @@ Joins the window (what is known, the same on every node) with an index (how it i
 affair). A chunk of keys enters it when it is full; the admission remembers the younger ones. Fingerprints of
 all keys are in memory, and tell nearly always that a key is new. Where a key may be is said by the segments'
 indexes on disk, and for the youngest keys, which are in no segment yet, by an index in memory: when that one
-is too small, too large or worn out, another is built beside it, a little with each addition, and takes its
-place. Never sees an uncommitted key. Called by the machine and the admission; what takes long is handed
-out to a thread of whoever keeps the table (`esnode/upkeep/keyindexes.py`).
+is too small, too large or worn out, another is built beside it, a little with each addition. Never sees an
+uncommitted key. Called by the machine and the admission; what takes long, by `esnode/upkeep/keyindexes.py`.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Final
 
 from esnode import limits
@@ -31,7 +28,7 @@ from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
 from esnode.dedup.keyruns import Growth, KeyRuns, YoungEntries
-from esnode.dedup.keysegment import SEGMENT_CHUNKS, KeySegment, NewSegment
+from esnode.dedup.keysegment import SEGMENT_CHUNKS, KeySegment, NewSegment, youngest_first
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow, SourceOf
 from esnode.errors import DamagedRecord
 from esnode.ring import TOKEN_BYTES
@@ -46,7 +43,6 @@ _COPIED_A_KEY: Final = 8
 seventh of what is live."""
 _WARY_BATCHES: Final = 4096
 """How many batches are looked at beforehand after one has waited for the disk."""
-_first_offset = attrgetter("first_offset")
 _COPIED_A_TIME: Final = 256
 """Keys copied at least: fewer cost as much."""
 
@@ -78,16 +74,16 @@ class KeyTable:
         *,
         seed: int = 0,
         searchable: bool = True,
-        segment_chunks: int = SEGMENT_CHUNKS,
+        segment_chunks: int | None = None,
     ) -> None:
         self._window = KeyWindow(ttl_ms, max_keys, when_full)
-        self.segment_chunks = segment_chunks
+        self.segment_chunks = segment_chunks or SEGMENT_CHUNKS
         self.use_seed(seed)
         self._searchable = searchable
         self._fingerprints = FingerprintTable(FIRST_FINGERPRINTS, 0)
         self._segments: list[KeySegment] = []
         """One after the other; the young keys begin where the last one ends."""
-        self._entries = YoungEntries(2 * segment_chunks)
+        self._entries = YoungEntries(2 * self.segment_chunks)
         self._growing = False
         self._index = KeyIndex(MIN_CAPACITY, 0)
         """Of the young keys."""
@@ -189,6 +185,10 @@ class KeyTable:
     def dump_outline(self) -> bytes:
         """`KeyWindow.dump_outline`."""
         return self._window.dump_outline()
+
+    def sealed_chunk(self, number: int) -> memoryview:
+        """`KeyWindow.sealed_chunk`."""
+        return self._window.sealed_chunk(number)
 
     def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
         """`KeyWindow.sealed_chunks`."""
@@ -300,12 +300,7 @@ class KeyTable:
 
     def _segments_of(self, hit: Hit) -> Iterator[KeySegment]:
         """Those that have live offsets of `hit`, the youngest first."""
-        segments, start = self._segments, max(hit.start, self._window.floor)
-        for at in range(bisect_left(segments, hit.end, key=_first_offset) - 1, -1, -1):
-            segment = segments[at]
-            if segment.end_offset <= start:
-                return
-            yield segment
+        return youngest_first(self._segments, max(hit.start, self._window.floor), hit.end)
 
     @property
     def _young_from(self) -> int:
@@ -404,10 +399,10 @@ class KeyTable:
 
     def next_segment(self) -> NewSegment | None:
         """The young keys whose index may be written now, since they are stored; None: there are none."""
-        window, first, end = self._window, self._young_from // CHUNK_KEYS, self._end_of_next()
         if not self.has_full_segment:
             return None
-        chunks = [chunk for chunk in window.sealed(first, end) if isinstance(chunk, StoredChunk)]
+        first, end = self._young_from // CHUNK_KEYS, self._end_of_next()
+        chunks = [chunk for chunk in self._window.sealed(first, end) if isinstance(chunk, StoredChunk)]
         return NewSegment(self.seed, first, chunks) if len(chunks) == end - first else None
 
     def publish(self, new: NewSegment, segment: KeySegment) -> None:
@@ -419,7 +414,7 @@ class KeyTable:
             self._entries.forget_before(segment.end_offset)
 
     def next_growth(self) -> Growth | None:
-        """What gives the fingerprints the right size, in a thread; None if they have. One at a time: `grown`."""
+        """What gives the fingerprints the right size, in a thread; None if they have. Then call `grown`."""
         resize = self._fingerprints.resize() if self._searchable and not self._growing else None
         if resize is None:
             return None
@@ -437,16 +432,15 @@ class KeyTable:
         return chunk - chunk % self.segment_chunks + self.segment_chunks
 
     def _runs(self) -> KeyRuns:
-        window, first = self._window, self._young_from // CHUNK_KEYS
-        chunks = window.sealed(first, window.open_chunk)
+        first = self._young_from // CHUNK_KEYS
+        chunks = self._window.sealed(first, self.open_chunk)
         return KeyRuns(tuple(self._segments), first, chunks, self.hash, self._entries.copy())
 
     def _grow_at_once(self) -> None:
         """What `next_growth` is for, where nobody asks for it and all keys are in memory."""
-        if not self._segments and not self._window.stored_bytes:
-            while (growth := self.next_growth()) is not None:
-                growth.run()
-                self.grown(growth)
+        while not self.stored_bytes and (growth := self.next_growth()) is not None:
+            growth.run()
+            self.grown(growth)
 
     # === the index =============================================================================
 

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
-from esnode.dedup.keychunk import DIGEST_BYTES, PAGE_BYTES, ChunkSource, StoredChunk, chunk_digest
+from esnode.dedup.keychunk import DIGEST_BYTES, PAGE_BYTES, ChunkSource, StoredChunk, StoredKeys, chunk_digest
 from esnode.errors import Bug, DamagedRecord
 from esnode.limits import KEY_BYTES
 from esnode.ring import TOKEN_BYTES
@@ -52,6 +52,21 @@ class Generation(NamedTuple):
 
     closes_at_ms: int
     first_offset: int
+
+
+class SealedChunks(NamedTuple):
+    """Which sealed chunks belong to an outline: numbered from `first_chunk` on, one digest each."""
+
+    first_chunk: int
+    digests: Sequence[bytes]
+
+    @property
+    def end_chunk(self) -> int:
+        """The number after the last one's."""
+        return self.first_chunk + len(self.digests)
+
+
+NO_CHUNKS: Final = SealedChunks(0, ())
 
 
 class KeyWindow:
@@ -222,11 +237,9 @@ class KeyWindow:
     @property
     def first_chunk_in_memory(self) -> int:
         """The number of the first live chunk that is not stored; all after it are not, either."""
-        start = self.first_chunk - self._first_chunk
-        stored = (isinstance(chunk, StoredChunk) for chunk in islice(self._chunks, start, None))
-        return next(
-            (at for at, is_stored in enumerate(stored, self.first_chunk) if not is_stored), self.open_chunk
-        )
+        live = enumerate(self.sealed(self.first_chunk, self.open_chunk), self.first_chunk)
+        in_memory = (number for number, chunk in live if not isinstance(chunk, StoredChunk))
+        return next(in_memory, self.open_chunk)
 
     def sealed(self, first_chunk: int, end_chunk: int) -> "list[mmap.mmap | StoredChunk]":
         """The chunks of these numbers, which must be sealed and live. They never change."""
@@ -324,15 +337,18 @@ class KeyWindow:
         """The state without the sealed chunks: of these their digests."""
         return b"".join((self._dump_head(), *self._live_digests(), self._open_part()))
 
+    def sealed_chunk(self, number: int) -> memoryview:
+        """One sealed chunk."""
+        chunk = self._chunks[number - self._first_chunk]
+        return memoryview(chunk.whole() if isinstance(chunk, StoredChunk) else chunk).toreadonly()
+
     def sealed_chunks(self, first_chunk: int) -> list[memoryview]:
         """The sealed chunks from number `first_chunk` on, `self.first_chunk` or later. They never change.
 
         Reads those that are stored, one after the other.
         """
-        sealed = islice(self._chunks, first_chunk - self._first_chunk, None)
         return [
-            memoryview(chunk.whole() if isinstance(chunk, StoredChunk) else chunk).toreadonly()
-            for chunk in sealed
+            self.sealed_chunk(number) for number in range(first_chunk, self._first_chunk + len(self._chunks))
         ]
 
     @classmethod
@@ -368,9 +384,7 @@ class KeyWindow:
         window = cls(ttl_ms, max_keys, when_full)
         view = memoryview(outline)
         digests_start = window._load_head(view)
-        rest_start = digests_start + (window.open_chunk - window._first_chunk) * DIGEST_BYTES
-        if len(view) != rest_start + window.next_offset % CHUNK_KEYS * KEY_BYTES:
-            raise DamagedRecord(f"the outline of a key window has {len(view)} bytes, not what its head says")
+        rest_start = window._end_of_digests(view, digests_start)
         for number, chunk in enumerate(sealed, window._first_chunk):
             if not isinstance(chunk, StoredChunk):
                 chunk = StoredChunk.of(source_of(number), chunk)
@@ -380,6 +394,15 @@ class KeyWindow:
             raise DamagedRecord("the chunks of the key window are not those of its outline")
         window._open[: len(view) - rest_start] = view[rest_start:]
         return window
+
+    def _end_of_digests(self, outline: memoryview, start: int) -> int:
+        """Where the open chunk begins in `outline`, whose head is loaded and ends at `start`."""
+        end = start + (self.open_chunk - self._first_chunk) * DIGEST_BYTES
+        if len(outline) != end + self.next_offset % CHUNK_KEYS * KEY_BYTES:
+            raise DamagedRecord(
+                f"the outline of a key window has {len(outline)} bytes, not what its head says"
+            )
+        return end
 
     def _load_head(self, view: memoryview) -> int:
         """Take over what `_dump_head` gave, which `view` begins with; returns where that ends."""
@@ -424,6 +447,39 @@ class KeyWindow:
     def _open_part(self) -> memoryview:
         end = self.next_offset % CHUNK_KEYS * KEY_BYTES
         return memoryview(self._open)[:end].toreadonly()
+
+
+def split_outline(outline: memoryview) -> tuple[memoryview, SealedChunks, memoryview]:
+    """The head, the digests and the open part of what `dump_outline` gave; raises `DamagedRecord`.
+
+    With the chunks in place of their digests, the same is what `dump` gives.
+    """
+    window = KeyWindow(1, 1, "shrink")
+    start = window._load_head(outline)
+    end = window._end_of_digests(outline, start)
+    digests = [bytes(outline[at : at + DIGEST_BYTES]) for at in range(start, end, DIGEST_BYTES)]
+    return outline[:start], SealedChunks(window.first_chunk, digests), outline[end:]
+
+
+def missing_chunks(sealed: SealedChunks, stored: StoredKeys) -> list[int]:
+    """The numbers of those that are not on disk as their digests say. Reads all that are there."""
+    return [
+        number
+        for number, digest in enumerate(sealed.digests, sealed.first_chunk)
+        if not _is_stored(number, digest, stored)
+    ]
+
+
+def is_chunk(chunk: bytes | memoryview, digest: bytes) -> bool:
+    """Whether these keys are the chunk of this digest."""
+    return len(chunk) == CHUNK_BYTES and chunk_digest(chunk) == digest
+
+
+def _is_stored(number: int, digest: bytes, stored: StoredKeys) -> bool:
+    try:
+        return is_chunk(next(iter(stored.kept_keys(number, number + 1))), digest)
+    except DamagedRecord:
+        return False
 
 
 def generation_ms(ttl_ms: int) -> int:

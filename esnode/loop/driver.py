@@ -70,6 +70,11 @@ class Peers(Protocol):
         """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
         ...
 
+    async def fetch_keys(self, peer: NodeId, snapshot: Snapshot) -> bool:
+        """Whether the chunks of keys that the snapshot of `peer` names are all on disk, once it has been
+        asked for those that were not."""
+        ...
+
 
 class Clients(Protocol):
     """Those who wait for answers; `ingest.py` has them."""
@@ -135,7 +140,7 @@ class Driver:
         self._untried_term: int | None = None
         """The term in which this node leads and has committed nothing yet."""
         self._snapshot_from: NodeId | None = None
-        """Whose snapshot is being read."""
+        """Whose snapshot is being fetched, or read."""
         self._yielded: Yielded | None = None
         self._read: _Read | None = None
         """The snapshot that is stepped in this turn."""
@@ -199,7 +204,7 @@ class Driver:
         if write.snapshot is not None:
             # Restoring checks it: a damaged one ends the process and leaves the disk as it was.
             try:
-                self._machine.adopt(self._loaded(write.snapshot) or self._machine.load(write.snapshot))
+                self._machine.adopt(self._loaded(write.snapshot) or self._load_now(write.snapshot))
             except DamagedRecord as error:
                 raise DamagedSnapshot(str(error)) from error  # the leader's: our own disk is as good as ever
             self._view.show_first_offset(write.snapshot.next_offset)
@@ -237,7 +242,7 @@ class Driver:
     # --- a snapshot that has come: to read millions of keys takes longer than a turn may ---
 
     def _is_early(self, item: Input, tasks: trio.Nursery) -> bool:
-        """Whether `item` is a snapshot that is yet to be read, or what follows it.
+        """Whether `item` is a snapshot that is yet to be completed and read, or what follows it.
 
         A snapshot comes again once it is read. Entries that follow it are let fall meanwhile, as is
         another snapshot: Raft sends them again. Refused, they would be answered with one more snapshot.
@@ -258,6 +263,9 @@ class Driver:
         return True
 
     async def _load_snapshot(self, sender: NodeId, message: InstallSnapshot) -> None:
+        if not await self._peers.fetch_keys(sender, message.snapshot):
+            self._snapshot_from = None  # what it sends next is refused again, and it sends a newer one
+            return
         loaded = await self._worker.aside(partial(self._load, message.snapshot))
         if loaded is not None:
             # The write that names it then finds it on disk: commits do not wait for it.
@@ -270,9 +278,12 @@ class Driver:
 
     def _load(self, snapshot: Snapshot) -> Loaded | None:
         try:
-            return self._machine.load(snapshot)
+            return self._load_now(snapshot)
         except (DamagedRecord, NewerFormat):
             return None  # should the core take it, `_write` meets this again
+
+    def _load_now(self, snapshot: Snapshot) -> Loaded:
+        return self._machine.load(snapshot, self._worker.storage)
 
     async def _fetch(self, fetch: Fetch) -> None:
         entries = await self._worker.read(fetch.first_index, fetch.last_index, limits.MAX_FETCH_BYTES)

@@ -8,6 +8,7 @@ not there, and what is over the outbox's bound. Raft sends again, so dropping is
 
 import logging
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from math import inf
 from typing import Final, Protocol
@@ -44,7 +45,7 @@ from esnode.raft.messages import (
 )
 from esnode.replication.outbox import Outbox
 from esnode.transport.connection import Connection, Dialer, error_of, greet
-from esnode.wire import CODECS, SnapshotChunk, chunks, encode, encode_parts
+from esnode.wire import CODECS, FetchKeys, KeyChunk, SnapshotChunk, chunks, encode, encode_parts
 from esnode.wire.layout import LENGTH_BYTES
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ STARTING_S: Final = 10.0
 """For so long after its own start a node does not worry about a peer that it has never reached."""
 
 LoadSnapshot = Callable[[], Awaitable[Snapshot | None]]
+ReadKeys = Callable[[int, bytes], Awaitable[bytes]]
+"""The chunk of keys of a number and a digest; empty where it is not there any more."""
 
 
 class Jitter(Protocol):
@@ -75,6 +78,7 @@ class PeerLink:
         dial: Dialer,
         load_snapshot: LoadSnapshot,
         jitter: Jitter,
+        read_keys: ReadKeys,
     ) -> None:
         self.connected = False
         self.snapshot_bytes: tuple[int, int] | None = None
@@ -87,6 +91,9 @@ class PeerLink:
         self._dial = dial
         self._load_snapshot = load_snapshot
         self._jitter = jitter
+        self._read_keys = read_keys
+        self._wanted_keys: deque[tuple[int, bytes]] = deque()
+        """Number and digest of the chunks of keys that the peer has asked for."""
         self._outbox = Outbox()
         self._burst_bytes = limits.FIRST_BURST_BYTES
         self._wanted_snapshot: SendSnapshot | None = None
@@ -101,7 +108,7 @@ class PeerLink:
         """What waits for the connection to take it."""
         return self._outbox.size_bytes
 
-    def send(self, message: PeerMessage) -> None:
+    def send(self, message: PeerMessage | FetchKeys) -> None:
         """Queue `message`, or drop it."""
         assert not isinstance(message, InstallSnapshot), "snapshots go by send_snapshot"
         if not self.connected:
@@ -128,6 +135,12 @@ class PeerLink:
             return
         self._wanted_snapshot = wanted
         self._work.unpark()
+
+    def send_keys(self, wanted: FetchKeys) -> None:
+        """Send these chunks as soon as the connection allows, and no others any more."""
+        if self.connected:
+            self._wanted_keys = deque(enumerate(wanted.digests, wanted.first_chunk))
+            self._work.unpark()
 
     def dial_now(self) -> None:
         """The peer has just called us, so it is there: do not wait for the next try."""
@@ -187,6 +200,7 @@ class PeerLink:
             self.connected = False
             self._inbox.put(PeerUnreachable(self._member.id))
         self._end_snapshot(ok=False)
+        self._wanted_keys.clear()
         self._outbox.clear()
         if self._faults is not None:
             self._faults.drop()
@@ -215,14 +229,17 @@ class PeerLink:
                 await self._pump(connection)
 
     async def _pump(self, connection: Connection) -> None:
-        """Messages first, and one chunk of a snapshot whenever none waits."""
+        """Messages first, and one chunk of a snapshot or of its keys whenever none waits."""
         snapshot: Iterator[SnapshotChunk] | None = None
         wanted: SendSnapshot | None = None
         while True:
-            while not self._outbox.size_bytes and self._wanted_snapshot is None:
+            while not self._outbox.size_bytes and self._wanted_snapshot is None and not self._wanted_keys:
                 await self._work.park()
             if self._outbox.size_bytes:
                 await self._send_burst(connection)
+                continue
+            if self._wanted_snapshot is None:
+                await self._put_keys(*self._wanted_keys.popleft())
                 continue
             if snapshot is None or wanted is not self._wanted_snapshot:
                 wanted = self._wanted_snapshot
@@ -243,6 +260,11 @@ class PeerLink:
                 snapshot = None
                 self._end_snapshot(ok=True)
                 log.info("snapshot_sent", extra={"peer": self._member.id})
+
+    async def _put_keys(self, number: int, digest: bytes) -> None:
+        frame = encode(KeyChunk(number, await self._read_keys(number, digest)))
+        if self._faults is None or await self._wait_turn(_due_at_once(len(frame))):
+            self._outbox.put_bulk((frame,), len(frame))
 
     def _end_snapshot(self, *, ok: bool) -> None:
         if self._wanted_snapshot is not None:

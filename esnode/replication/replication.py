@@ -41,16 +41,26 @@ from esnode.raft.messages import (
     Rejoin,
     RejoinReply,
     SendSnapshot,
+    Snapshot,
     TimeoutNow,
     VoteReply,
     VoteRequest,
 )
+from esnode.replication.keychunks import KeyChunks
 from esnode.replication.peeridentity import PeerIdentities
 from esnode.replication.peerlink import Jitter, LoadSnapshot, PeerLink
 from esnode.transport.connection import ByteListener, ByteStream, Connection, Dialer, accept, say_goodbye
 from esnode.transport.connectionslots import HandshakeDisplaced, Handshakes
 from esnode.transport.sharedsettings import SharedSettings
-from esnode.wire import Fragment, FragmentAssembler, Message, SnapshotAssembler, SnapshotChunk
+from esnode.wire import (
+    FetchKeys,
+    Fragment,
+    FragmentAssembler,
+    KeyChunk,
+    Message,
+    SnapshotAssembler,
+    SnapshotChunk,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +78,7 @@ class Replication:
         dial: Dialer,
         load_snapshot: LoadSnapshot,
         jitter: Jitter,
+        keys: KeyChunks,
     ) -> None:
         self._config = config
         self._shared = SharedSettings(config)
@@ -75,6 +86,7 @@ class Replication:
         self._inbox = inbox
         self._view = view
         self._identities = identities
+        self._keys = keys
         self._incoming: dict[NodeId, Connection] = {}
         self._speaking: dict[NodeId, int] = {}
         """The incarnation of the process at the other end of each."""
@@ -85,7 +97,9 @@ class Replication:
         self._newest: dict[NodeId, int] = {}
         self._struck: dict[NodeId, LinkFaults] = {}
         self.links = {
-            peer.id: PeerLink(peer, partial(self._hello, peer.id), inbox, dial, load_snapshot, jitter)
+            peer.id: PeerLink(
+                peer, partial(self._hello, peer.id), inbox, dial, load_snapshot, jitter, keys.read
+            )
             for peer in config.peers
         }
 
@@ -96,6 +110,10 @@ class Replication:
     def send_snapshot(self, wanted: SendSnapshot) -> None:
         """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
         self.links[wanted.peer].send_snapshot(wanted)
+
+    async def fetch_keys(self, peer: NodeId, snapshot: Snapshot) -> bool:
+        """`KeyChunks.fetch`."""
+        return await self._keys.fetch(peer, snapshot, self.links[peer].send)
 
     def strike(self, peer: NodeId, faults: LinkFaults | None) -> None:
         """What comes from the peer suffers these faults from now on."""
@@ -189,6 +207,7 @@ class Replication:
             if self._incoming.get(peer) is connection:
                 del self._incoming[peer], self._speaking[peer]
                 self._inbox.put(PeerClosed(peer))
+                self._keys.lost(peer)
                 log.info("peer_closed", extra={"peer": peer})
 
     async def _admit(self, hello: Hello) -> None:
@@ -224,15 +243,24 @@ class Replication:
                     await self._inbox.wait_room()
                     if self._incoming.get(peer) is not connection:
                         return
-                    self._inbox.put(Received(peer, whole))
+                    self._hear(peer, whole)
             if heard and peer == self._view.soft_state.leader:
                 self._view.last_heard = trio.current_time()
+
+    def _hear(self, peer: NodeId, message: PeerMessage | FetchKeys | KeyChunk) -> None:
+        match message:
+            case FetchKeys():
+                self.links[peer].send_keys(message)
+            case KeyChunk():
+                self._keys.take(peer, message)
+            case _:
+                self._inbox.put(Received(peer, message))
 
 
 def _peer_message(
     message: Message | None, fragments: FragmentAssembler, assembler: SnapshotAssembler
-) -> PeerMessage | None:
-    """A Raft message; None while one is incomplete. Raises `ProtocolError` for all else."""
+) -> PeerMessage | FetchKeys | KeyChunk | None:
+    """A message of a peer; None while one is incomplete. Raises `ProtocolError` for all else."""
     if isinstance(message, Fragment):
         message = fragments.add(message)
     match message:
@@ -251,6 +279,8 @@ def _peer_message(
             | TimeoutNow()
             | Rejoin()
             | RejoinReply()
+            | FetchKeys()
+            | KeyChunk()
         ):
             return message
         case _:

@@ -25,13 +25,14 @@ from typing import Final, NamedTuple, Protocol
 import google_crc32c
 
 from esnode import limits
-from esnode.apply import Checkpoint
+from esnode.apply import Checkpoint, sealed_in
 from esnode.dedup.keychunk import ChunkSource
 from esnode.dedup.keysegment import IndexSource
 from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.fsync import sync_directory
 from esnode.storage.files import disk_errors, write_all
+from esnode.storage.neededchunks import NeededChunks
 from esnode.storage.snapshotfile import refuse_newer_file
 
 FILE_CHUNKS: Final = 256
@@ -58,7 +59,17 @@ class Checkpoints(Protocol):
         ...
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Write it in place of the one before; its chunks are kept by now. Those before them may go."""
+        """Write it in place of the one before; its chunks are kept by now. Those that nobody needs go."""
+        ...
+
+    @property
+    def needed(self) -> "NeededChunks":
+        """Which chunks others than the checkpoint need."""
+        ...
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """Make the chunks durable that this state of a snapshot names, whoever has written them: a process
+        that is killed leaves them in the system's cache only. Raises `DamagedRecord` when one is missing."""
         ...
 
     def load(self) -> Checkpoint | None:
@@ -140,6 +151,7 @@ class CheckpointFiles:
         self._path = path
         self._open = True
         self._at_work = threading.Lock()
+        self.needed = NeededChunks()
         self._key_files: weakref.WeakValueDictionary[int, KeyFile] = weakref.WeakValueDictionary()
         """Those that are being read, by number."""
 
@@ -159,9 +171,23 @@ class CheckpointFiles:
             if not is_open:
                 return
             self._replace(path, [pack_checkpoint(checkpoint)])
-            for each in list(self._path.iterdir()):
-                if _end_of(each.name) <= checkpoint.first_chunk:
-                    each.unlink()
+            with self.needed.first(checkpoint.first_chunk) as first_chunk:
+                for each in list(self._path.iterdir()):
+                    if _end_of(each.name) <= first_chunk:
+                        each.unlink()
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """See `Checkpoints`."""
+        sealed = sealed_in(state)
+        for number in range(sealed.first_chunk // FILE_CHUNKS, -(-sealed.end_chunk // FILE_CHUNKS)):
+            name = f"keys-{number}"
+            with disk_errors(f"sync {name}"):
+                try:
+                    file = (self._path / name).open("rb", buffering=0)
+                except FileNotFoundError as error:
+                    raise DamagedRecord(f"the file {name} is missing") from error
+                with file:
+                    os.fdatasync(file.fileno())
 
     def load(self) -> Checkpoint | None:
         """See `Checkpoints`."""
@@ -270,6 +296,7 @@ class MemoryCheckpoints:
     def __init__(self, take: Callable[[int], None]) -> None:
         """`take` is told the bytes of each write before it is done, and may refuse."""
         self._take = take
+        self.needed = NeededChunks()
         self._file: bytes | None = None
         self._chunks: dict[int, bytes] = {}
         self._indexes: dict[int, bytes] = {}
@@ -290,9 +317,15 @@ class MemoryCheckpoints:
         file = pack_checkpoint(checkpoint)
         self._take(len(file))
         self._file = file
-        first_chunk = checkpoint.first_chunk
-        self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= first_chunk}
-        self._indexes = {end: index for end, index in self._indexes.items() if end > first_chunk}
+        with self.needed.first(checkpoint.first_chunk) as first_chunk:
+            self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= first_chunk}
+            self._indexes = {end: index for end, index in self._indexes.items() if end > first_chunk}
+
+    def sync_keys(self, state: bytes | bytearray) -> None:
+        """See `Checkpoints`."""
+        sealed = sealed_in(state)
+        for _ in self.keys(sealed.first_chunk, sealed.end_chunk):
+            pass
 
     def load(self) -> Checkpoint | None:
         """See `Checkpoints`."""
@@ -328,19 +361,26 @@ class MemoryCheckpoints:
         self._file, chunks, indexes = image or (None, {}, {})
         self._chunks, self._indexes = dict(chunks), dict(indexes)
 
+    @property
+    def chunks(self) -> int:
+        """How many are kept."""
+        return len(self._chunks)
+
     def flip_bit(self, source: random.Random) -> None:
-        """Damage one bit of the checkpoint, of a chunk of keys or of an index, if there is any."""
+        """Damage one bit of the checkpoint or of an index, if there is any."""
         bit = 1 << source.randrange(8)
         if self._indexes and source.random() < 0.5:
             end_chunk = source.choice(sorted(self._indexes))
             index = self._indexes[end_chunk]
             self._indexes[end_chunk] = _flipped(index, source.randrange(len(index)), bit)
-            return
-        if self._chunks and source.random() < 0.5:
-            number = source.choice(sorted(self._chunks))
-            self._chunks[number] = _flipped(self._chunks[number], source.randrange(CHUNK_BYTES), bit)
         elif self._file is not None:
             self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
+
+    def flip_bit_of_keys(self, source: random.Random) -> None:
+        """Damage one bit of a chunk of keys."""
+        number = source.choice(sorted(self._chunks))
+        at, bit = source.randrange(CHUNK_BYTES), 1 << source.randrange(8)
+        self._chunks[number] = _flipped(self._chunks[number], at, bit)
 
 
 class ChunkInMemory:

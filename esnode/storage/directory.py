@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from esnode.apply import OUTLINE_VERSION
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
@@ -193,6 +194,7 @@ class Directory:
         new = path.with_name(path.name + ".new")
         with self._snapshot_files, disk_errors("write the snapshot"):
             if self._staged is not snapshot:
+                self.checkpoints.sync_keys(snapshot.data)
                 write_snapshot(new, snapshot)
                 new.rename(path)
                 sync_directory(self.path)
@@ -211,11 +213,12 @@ class Directory:
 
     def drop_snapshots(self, index: int, term: int) -> None:
         """Remove the files of all snapshots but this one."""
-        kept = self._snapshot_path(index, term).name
+        kept = self._snapshot_path(index, term)
         with self._snapshot_files, disk_errors("remove old snapshots"):
             self._staged = None
+            self.checkpoints.needed.note_snapshot(_outline_in(kept))
             for path in list(self.path.iterdir()):
-                if SNAPSHOT_NAME.fullmatch(path.name.removesuffix(".new")) and path.name != kept:
+                if SNAPSHOT_NAME.fullmatch(path.name.removesuffix(".new")) and path != kept:
                     path.unlink()
 
     def close(self) -> None:
@@ -237,6 +240,15 @@ class Directory:
 
     def _snapshot_path(self, index: int, term: int) -> Path:
         return self.path / f"snapshot-{index}-{term}"
+
+
+def _outline_in(snapshot: Path) -> bytes:
+    """The state in this file, where that is an outline: one with all its keys takes long to read."""
+    if not snapshot.exists():
+        return b""
+    with snapshot.open("rb") as file:
+        version = file.read(HEAD_BYTES + 1)[HEAD_BYTES:]
+        return version + file.read() if version == bytes([OUTLINE_VERSION]) else b""
 
 
 def _make(path: Path) -> None:

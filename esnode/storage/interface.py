@@ -7,10 +7,11 @@ nothing about Raft. `tests/storage/` holds every engine to the contract below.
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from esnode.apply import Checkpoint
+from esnode.apply import Checkpoint, whole_state
 from esnode.dedup.keychunk import ChunkSource
 from esnode.dedup.keysegment import IndexSource
 from esnode.raft.entry import Entry
@@ -176,6 +177,9 @@ class Storage(Protocol):
 
         May run in another thread while the engine works: a large snapshot takes long to write, and
         commits need not wait for it. Changes nothing by itself.
+
+        The chunks of keys that it names (`sealed_in`) have been kept (`keep_keys`); they are durable before
+        it is, and stay for as long as it is the stored one.
         """
         ...
 
@@ -195,10 +199,16 @@ class Storage(Protocol):
         """
         ...
 
+    def holding_keys(self, first_chunk: int) -> AbstractContextManager[None]:
+        """While the block lasts, no chunk of keys from this number on is removed: a snapshot that is not
+        stored yet needs them. May be called from any thread."""
+        ...
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Put `checkpoint` in place of the last one. May run in another thread, too.
 
-        The entry at its index is durable and applied; its chunks of keys are kept.
+        The entry at its index is durable and applied; its chunks of keys are kept. Those before them that
+        the snapshot does not need, and nobody holds, are removed.
         """
         ...
 
@@ -271,3 +281,33 @@ def pages(storage: Storage, first_index: int, last_index: int, max_bytes: int) -
             return
         yield page
         first_index = page[-1].index + 1
+
+
+@contextmanager
+def whole_snapshot(storage: Storage) -> Iterator[tuple[Snapshot | None, Iterator[bytes]]]:
+    """The stored snapshot, and its state with all keys, in pieces; what it needs stays meanwhile.
+
+    May run in another thread. Raises `DamagedRecord`, the pieces too.
+    """
+    with storage.holding_keys(0):
+        snapshot = storage.load_snapshot()
+        yield snapshot, iter(()) if snapshot is None else whole_state(snapshot.data, storage)
+
+
+def check_snapshot(storage: Storage) -> None:
+    """Read the snapshot and the chunks of keys that it names. Raises `DamagedRecord`."""
+    with whole_snapshot(storage) as (_, pieces):
+        for _ in pieces:
+            pass
+
+
+def resized(pieces: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
+    """The same bytes in pieces of this size; the last one may be shorter."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= size_bytes:
+            yield bytes(waiting[:size_bytes])
+            del waiting[:size_bytes]
+    if waiting:
+        yield bytes(waiting)

@@ -61,7 +61,7 @@ class MemoryDisk:
         self.set_aside = 0
         """How often a damaged log was put aside."""
         self.capacity_bytes: int | None = None
-        """A write that would take the journal and the snapshots over it fails. None: no bound."""
+        """A write that would take all that is here over it fails. None: no bound."""
         self.reached: dict[NodeId, int] = {}
         self.mark = self.witnessed = 0
         self.checkpoints = MemoryCheckpoints(self._take)
@@ -182,9 +182,8 @@ class MemoryDisk:
     def image(self) -> DiskImage:
         """A copy of what is durable now."""
         snapshots = {place: bytes(stored) for place, stored in self._snapshots.items()}
-        kept = self.checkpoints.image()
         names = (self.directory, self.distrust, dict(self.peers), dict(self.reached))
-        return DiskImage(self.identity, *names, self.mark, self.synced, snapshots, kept)
+        return DiskImage(self.identity, *names, self.mark, self.synced, snapshots, self.checkpoints.image())
 
     def restore(self, image: DiskImage, *, unnoticed: bool = False, in_place: bool = False) -> None:
         """A copy in place of this: `unnoticed` by rolling back blocks, `in_place` over the same files."""
@@ -263,6 +262,7 @@ class MemoryDisk:
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Store it durably beside the one in use."""
+        self.checkpoints.sync_keys(snapshot.data)
         stored = bytearray(head_of(snapshot) + snapshot.data)
         self._take(len(stored))
         self._snapshots[snapshot.index, snapshot.term] = stored
@@ -305,15 +305,15 @@ class MemoryDisk:
             raise StorageFailed("no space left on the disk")
 
     def _drop_the_doomed(self) -> None:
-        for place in self._doomed:
-            del self._snapshots[place]
-        self._doomed = []
+        while self._doomed:
+            del self._snapshots[self._doomed.pop()]
+        oldest = min(self._snapshots, default=(0, 0))  # one that is staged needs no earlier keys
+        self.checkpoints.needed.note_snapshot(self._snapshots.get(oldest, b"")[HEAD_BYTES:])
 
     def _lose(self) -> None:
         self._doomed = []
         self._journal = bytearray(self.synced)
-        self._synced_bytes = len(self._journal)
-        self._replaced = None
+        self._synced_bytes, self._replaced = len(self._journal), None
 
 
 class MemoryStorage(StoredLog):

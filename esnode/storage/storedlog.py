@@ -291,6 +291,12 @@ class StoredLog:
         with self._noticing():
             self._home.checkpoints.keep_keys(first_chunk, chunks)
 
+    @contextmanager
+    def holding_keys(self, first_chunk: int) -> Iterator[None]:
+        """`Storage.holding_keys`."""
+        with self._home.checkpoints.needed.held(first_chunk):
+            yield
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """`Storage.save_checkpoint`."""
         with self._noticing():

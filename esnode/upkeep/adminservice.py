@@ -7,11 +7,13 @@ or a checkpoint that was begun, even if its client has left. Called by the sessi
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import trio
 
 from esnode import limits
+from esnode.apply import whole_bytes, whole_state
 from esnode.errors import Busy, OffsetOutOfRange
 from esnode.loop.view import View
 from esnode.messages import (
@@ -25,6 +27,7 @@ from esnode.messages import (
     TakeCheckpoint,
 )
 from esnode.raft.entry import Entry
+from esnode.storage.interface import resized
 from esnode.storage.worker import StorageWorker
 from esnode.upkeep.checkpointer import Checkpointer
 from esnode.upkeep.retention import PrefixCutter
@@ -71,7 +74,8 @@ class AdminService:
     async def snapshot(
         self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
     ) -> None:
-        """The stored snapshot, read once; one empty piece where nothing is cut away. Raises `Busy`."""
+        """The stored snapshot with all keys, as it was when this began; one empty piece where nothing is cut
+        away. Raises `Busy`."""
         with self._giving_a_snapshot():
             await self._give(request, send)
 
@@ -104,22 +108,28 @@ class AdminService:
 
     @contextmanager
     def _giving_a_snapshot(self) -> Iterator[None]:
-        """Each holds a whole one in memory, as long as its client takes to read it."""
+        """Each holds the files of one, as long as its client takes to read it."""
         if self._snapshots_given >= limits.MAX_SNAPSHOTS_GIVEN:
             raise Busy(f"{self._snapshots_given} others are being given the snapshot")
         self._snapshots_given += 1
         try:
-            yield
+            with self._worker.storage.holding_keys(0):  # after a cut meanwhile they would go
+                yield
         finally:
             self._snapshots_given -= 1
 
     async def _give(self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]) -> None:
-        snapshot = await self._worker.aside(self._worker.storage.load_snapshot)
+        storage = self._worker.storage
+        snapshot = await self._worker.aside(storage.load_snapshot)
         if snapshot is None:
             await send(SnapshotPiece(request.request_id, 0, 0, 0, 0, 0, 0, b""))
             return
         place = (snapshot.index, snapshot.term, snapshot.next_offset, snapshot.log_time_ms)
-        total_bytes, step = len(snapshot.data), limits.SNAPSHOT_CHUNK_BYTES
-        for position in range(0, max(total_bytes, 1), step):
-            data = bytes(snapshot.data[position : position + step])
+        total_bytes, position = whole_bytes(snapshot.data), 0
+        pieces = resized(whole_state(snapshot.data, storage), limits.SNAPSHOT_CHUNK_BYTES)
+        while not position or position < total_bytes:
+            data = await self._worker.aside(partial(next, pieces, b""))
             await send(SnapshotPiece(request.request_id, *place, total_bytes, position, data))
+            position += len(data)
+            if not data:
+                return

@@ -52,7 +52,7 @@ def recover(storage: Storage, machine: Machine, clock: Clock = time.monotonic) -
         elif found.prefix_index:
             snapshot = storage.load_snapshot()
             assert snapshot is not None, "a log without its prefix has a snapshot"
-            machine.restore(snapshot)
+            machine.restore(snapshot, storage)
             told.say("snapshot_loaded", snapshot_index=snapshot.index, live_keys=machine.keys.live)
         first_index = machine.applied_index + 1
         for page in pages(storage, first_index, found.commit, limits.MAX_FETCH_BYTES):

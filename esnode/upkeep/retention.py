@@ -2,21 +2,25 @@
 
 Decides up to which entry the log may go: by bytes, by age in log time, by offset, never past what is applied.
 The snapshot that replaces the prefix holds exactly what the prefix meant: the old snapshot, rolled
-forward over the entries that go. Pages are read between the log's own writes. A task of `node.py`.
+forward over the entries that go. Its sealed chunks of keys are files that checkpoints share, so a cut writes
+only those that are not there yet. Pages are read between the log's own writes. A task of `node.py`.
 """
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from esnode import limits
-from esnode.apply import Machine
+from esnode.apply import Machine, sealed_in
 from esnode.config import Config
+from esnode.dedup.keychunk import in_runs
+from esnode.dedup.keywindow import missing_chunks
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.raft.entry import Entry
-from esnode.raft.messages import PrefixCut
+from esnode.raft.messages import PrefixCut, Snapshot
 from esnode.storage.worker import StorageWorker
 
 log = logging.getLogger(__name__)
@@ -70,6 +74,10 @@ class PrefixCutter:
 
     async def _cut_while(self, goes: Callable[[Entry], bool]) -> None:
         """Cut the first entries, as long as `goes` says so of each; what is not applied waits its turn."""
+        with self._worker.storage.holding_keys(0):  # a checkpoint of now needs fewer than the prefix
+            await self._roll_forward(goes)
+
+    async def _roll_forward(self, goes: Callable[[Entry], bool]) -> None:
         prefix = await self._worker.aside(self._load_prefix)
         cut_already = prefix.applied_index
         going = True
@@ -85,7 +93,7 @@ class PrefixCutter:
                 prefix.apply(entry)
         if prefix.applied_index == cut_already:
             return
-        await self._worker.cut_prefix(prefix.snapshot)
+        await self._worker.cut_prefix(partial(self._outline, prefix))
         self._inbox.put(PrefixCut(prefix.applied_index))
         self._view.show_first_offset(prefix.next_offset)
         log.info("prefix_cut", extra={"cut_index": prefix.applied_index, "first_offset": prefix.next_offset})
@@ -100,5 +108,13 @@ class PrefixCutter:
         prefix = Machine(self._dedup, searchable=False)
         snapshot = self._worker.storage.load_snapshot()
         if snapshot is not None:
-            prefix.restore(snapshot)
+            prefix.restore(snapshot, self._worker.storage)
         return prefix
+
+    def _outline(self, prefix: Machine) -> Snapshot:
+        """The snapshot of `prefix`; the chunks of keys that it names are on disk when this returns."""
+        snapshot, storage = prefix.outline(), self._worker.storage
+        missing = missing_chunks(sealed_in(snapshot.data), storage)
+        for run in in_runs(missing, limits.CHECKPOINT_PIECE_CHUNKS):
+            storage.keep_keys(run.start, [prefix.keys.sealed_chunk(number) for number in run])
+        return snapshot

@@ -5,10 +5,12 @@ Decides only the pace. The storage checks everything that it reads; damage is ha
 """
 
 import logging
+from functools import partial
 
 import trio
 
 from esnode import limits
+from esnode.storage.interface import check_snapshot
 from esnode.storage.worker import StorageWorker
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ class Scrub:
         """Read it all, without hurry; returns when that is done. Raises `DamagedRecord`."""
         storage = self._worker.storage
         if self._last_index:
-            await self._worker.aside(storage.load_snapshot)
+            await self._worker.aside(partial(check_snapshot, storage))
         entries = 0
         next_index = await self._first_index()
         while next_index <= self._last_index:

@@ -42,6 +42,22 @@ class Fragment:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class FetchKeys:
+    """Asks a peer for the sealed chunks of keys from `first_chunk` on, one for each digest."""
+
+    first_chunk: int
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChunk:
+    """A sealed chunk of keys; without `keys` where the sender does not have it any more."""
+
+    number: int
+    keys: bytes
+
+
 def chunks(message: InstallSnapshot) -> Iterator[SnapshotChunk]:
     """The chunks of `message`, in the order in which they must be sent."""
     snapshot = message.snapshot

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from esnode import limits
+from esnode.dedup.keychunk import DIGEST_BYTES
+from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import NewerFormat, NewerPeer, ProtocolError
 from esnode.raft.entry import Entry, EntryKind, parse
 from esnode.raft.messages import (
@@ -19,7 +21,7 @@ from esnode.raft.messages import (
     HeartbeatReply,
     LogPoint,
 )
-from esnode.wire.chunks import Fragment, SnapshotChunk
+from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.layout import (
     MAX_LOG_TIME_MS,
     after,
@@ -38,6 +40,10 @@ _HEARTBEAT: Final = struct.Struct(">QQQQQqq")
 _HEARTBEAT_REPLY: Final = struct.Struct(">QQQQqq")
 # term | index | snapshot_term | next_offset | log_time_ms | total_bytes | position, then the data
 _CHUNK: Final = struct.Struct(">QQQQQQQ")
+# first_chunk, then the digests
+_FETCH_KEYS: Final = struct.Struct(">Q")
+# number, then the keys
+_KEY_CHUNK: Final = struct.Struct(">Q")
 # total_bytes | position, then the data
 _FRAGMENT: Final = struct.Struct(">II")
 
@@ -169,6 +175,38 @@ def decode_snapshot_chunk(data: bytes, start: int, end: int) -> SnapshotChunk:
     return SnapshotChunk(
         term, index, snapshot_term, next_offset, log_time_ms, total_bytes, position, data[at:end]
     )
+
+
+def fetch_keys_parts(message: FetchKeys) -> list[bytes]:
+    """The body of a `FetchKeys`."""
+    return [_FETCH_KEYS.pack(message.first_chunk), *message.digests]
+
+
+def decode_fetch_keys(data: bytes, start: int, end: int) -> FetchKeys:
+    """The `FetchKeys` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("FetchKeys", start, _FETCH_KEYS.size, end)
+    (first_chunk,) = _FETCH_KEYS.unpack_from(data, start)
+    count, rest = divmod(end - at, DIGEST_BYTES)
+    if rest or not 0 < count <= limits.FETCHED_CHUNKS:
+        raise ProtocolError(f"{end - at} bytes are not the digests of 1 to {limits.FETCHED_CHUNKS} chunks")
+    check_indexes(first_chunk + count)
+    digests = tuple(data[place : place + DIGEST_BYTES] for place in range(at, end, DIGEST_BYTES))
+    return FetchKeys(first_chunk, digests)
+
+
+def key_chunk_parts(message: KeyChunk) -> list[bytes]:
+    """The body of a `KeyChunk`."""
+    return [_KEY_CHUNK.pack(message.number), message.keys]
+
+
+def decode_key_chunk(data: bytes, start: int, end: int) -> KeyChunk:
+    """The `KeyChunk` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("KeyChunk", start, _KEY_CHUNK.size, end)
+    (number,) = _KEY_CHUNK.unpack_from(data, start)
+    check_indexes(number)
+    if end - at not in (0, CHUNK_BYTES):
+        raise ProtocolError(f"a chunk of keys of {end - at} bytes came, not one of {CHUNK_BYTES}")
+    return KeyChunk(number, data[at:end])
 
 
 def fragment_parts(message: Fragment) -> list[bytes]:

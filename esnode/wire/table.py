@@ -57,7 +57,7 @@ from esnode.raft.messages import (
 from esnode.wire import clients, peers
 from esnode.wire import fields as f
 from esnode.wire.cbor import cbor, hello
-from esnode.wire.chunks import Fragment, SnapshotChunk
+from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.fields import CODE, INDEX, INDEX_OR_NONE, MILLISECONDS, NAME, TERM, TEXT, U32, U64, truth
 from esnode.wire.layout import Codec, own
 from esnode.wire.packed import packed
@@ -71,6 +71,8 @@ Message = (
     | RejoinReply
     | SnapshotChunk
     | Fragment
+    | FetchKeys
+    | KeyChunk
 )
 """All that has a frame. An `InstallSnapshot` travels as `SnapshotChunk`s, see `chunks`."""
 
@@ -127,5 +129,7 @@ TABLE: Final = (
     packed(0x49, Rejoin, U64),
     packed(0x4A, RejoinReply, TERM, U64, truth, INDEX, TERM),
     own(0x4B, Fragment, peers.fragment_parts, peers.decode_fragment),
+    own(0x4C, FetchKeys, peers.fetch_keys_parts, peers.decode_fetch_keys),
+    own(0x4D, KeyChunk, peers.key_chunk_parts, peers.decode_key_chunk),
 )
 CODECS: Final[dict[type[Message], Codec]] = {codec.message: codec for codec in TABLE}

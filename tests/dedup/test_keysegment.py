@@ -8,9 +8,9 @@ import pytest
 
 from esnode.dedup import keysegment
 from esnode.dedup.fingerprints import POSITION_BITS
-from esnode.dedup.keychunk import PAGE_BYTES, StoredChunk
+from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
-from esnode.dedup.keysegment import KeySegment, NewSegment, open_segment, pack_segment
+from esnode.dedup.keysegment import INDEX_PAGE_BYTES, KeySegment, NewSegment, open_segment, pack_segment
 from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.errors import DamagedRecord
 
@@ -125,7 +125,7 @@ def test_a_bit_that_flips_anywhere_is_told_and_the_index_is_not_used_again(file:
 
 def test_a_damaged_page_is_told_where_it_is_met_and_the_index_discarded(file: bytes) -> None:
     one = written(file)
-    one.index.data = file[: -PAGE_BYTES // 2] + bytes(PAGE_BYTES // 2)
+    one.index.data = file[: -INDEX_PAGE_BYTES // 2] + bytes(INDEX_PAGE_BYTES // 2)
     hashes = [hash_of(one.segment.first_offset + place) for place in range(3 * CHUNK_KEYS)]
     assert not one.index.discarded
     with pytest.raises(DamagedRecord, match="of an index of keys"):

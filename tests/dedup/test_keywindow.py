@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from esnode.dedup.batch import identity_of
+from esnode.dedup.keychunk import in_runs
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow
 from esnode.errors import Bug, DamagedRecord
 
@@ -303,3 +304,16 @@ def test_an_empty_window_has_no_generations() -> None:
     with pytest.raises(DamagedRecord, match="generations"):
         loaded(head(2, 2, [(100, 2)]) + packed(range(2)))
     assert loaded(head(2, 2, []) + packed(range(2))).live == 0
+
+
+@pytest.mark.parametrize(
+    ("numbers", "runs"),
+    [
+        ([], []),
+        ([7], [range(7, 8)]),
+        ([1, 2, 3, 4, 5], [range(1, 4), range(4, 6)]),
+        ([1, 2, 4, 8, 9], [range(1, 3), range(4, 5), range(8, 10)]),
+    ],
+)
+def test_numbers_come_in_runs_of_a_bounded_length(numbers: list[int], runs: list[range]) -> None:
+    assert list(in_runs(numbers, 3)) == runs

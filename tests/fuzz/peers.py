@@ -54,7 +54,7 @@ from esnode.raft.messages import (
 )
 from esnode.replication.outbox import Outbox
 from esnode.replication.replication import _peer_message
-from esnode.wire import FragmentAssembler, FrameReader, SnapshotAssembler, chunks, encode
+from esnode.wire import FetchKeys, FragmentAssembler, FrameReader, KeyChunk, SnapshotAssembler, chunks, encode
 
 from . import samples
 from .node import LOG, LiveNode
@@ -145,7 +145,7 @@ class _Liar:
         try:
             for part in FrameReader().feed(bytes(stream)):
                 whole = _peer_message(part, *self._assemblers)
-                if whole is not None:
+                if not isinstance(whole, FetchKeys | KeyChunk | None):
                     arrived.append(whole)
         except (ProtocolError, FrameTooLarge, DamagedRecord):
             self._assemblers = FragmentAssembler(), SnapshotAssembler()

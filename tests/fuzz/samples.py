@@ -44,7 +44,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import Message, encode
-from esnode.wire.chunks import Fragment, SnapshotChunk
+from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.layout import LENGTH_BYTES
 
 CLUSTER = "fuzz"
@@ -141,4 +141,6 @@ def messages() -> list[Message]:
         SnapshotChunk(3, 6, 2, 8, 60, 10, 5, b"56789"),
         Fragment(len(BEAT), 0, BEAT[:9]),
         Fragment(len(BEAT), 9, BEAT[9:]),
+        FetchKeys(7, (b"d" * 16, b"e" * 16)),
+        KeyChunk(7, b""),
     ]

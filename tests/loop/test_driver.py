@@ -92,7 +92,8 @@ class Bench:
         self.worker = GatedWorker(MemoryStorage(MemoryDisk(), Identity("test", 1)))
         self.view = View(1, term=2, applied_index=0, first_offset=0, next_offset=0)
         core: Any = self.core
-        clients: Any = Silent()
+        self.silent = Silent()
+        clients: Any = self.silent
         self.driver = Driver(core, self.machine, self.inbox, self.view, self.worker, clients, clients)
 
     async def hear(self, *messages: PeerMessage, sender: int = LEADER) -> None:
@@ -110,8 +111,15 @@ class Bench:
 class Silent:
     """Clients that want nothing."""
 
+    whole = True
+    """Whether all chunks of a snapshot can be had."""
+
     def on_applied(self, index: int) -> None:
         """Nobody waits."""
+
+    async def fetch_keys(self, peer: int, snapshot: Snapshot) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.whole
 
 
 @asynccontextmanager
@@ -163,6 +171,20 @@ async def test_what_the_sender_says_of_its_log_meanwhile_is_let_fall() -> None:
         await bench.installed(message.snapshot)
         await bench.hear(appended(5))
         assert bench.core.stepped == [beat(), appended(9, term=1), message, appended(5)]
+
+
+async def test_a_snapshot_whose_chunks_cannot_be_had_is_dropped_and_the_next_one_is_taken() -> None:
+    message = InstallSnapshot(2, snapshot())
+    async with running() as bench:
+        bench.worker.gate.set()
+        bench.silent.whole = False
+        await bench.hear(message)
+        await bench.hear(entries := AppendEntries(2, 9, 2, 9, ()))
+        assert bench.core.stepped == [entries]  # it is refused, as before the snapshot came
+        assert (bench.worker.aside_in, bench.machine.applied_index) == ([], 0)
+        bench.silent.whole = True
+        await bench.hear(message)
+        await bench.installed(message.snapshot)
 
 
 async def test_a_snapshot_that_the_core_only_answers_is_not_read() -> None:

@@ -45,7 +45,10 @@ def link_to(peer: Peer) -> PeerLink:
     async def no_snapshot() -> None:
         raise AssertionError("nobody wants a snapshot here")
 
-    return PeerLink(MEMBER, lambda: HELLO, Inbox(), peer.dial, no_snapshot, random.Random(1))
+    async def no_keys(number: int, digest: bytes) -> bytes:
+        raise AssertionError("nobody wants keys here")
+
+    return PeerLink(MEMBER, lambda: HELLO, Inbox(), peer.dial, no_snapshot, random.Random(1), no_keys)
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:

@@ -25,6 +25,7 @@ from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import Heartbeat, Input, PeerClosed, Received, Tick
+from esnode.replication.keychunks import KeyChunks
 from esnode.replication.peeridentity import PeerIdentities
 from esnode.replication.replication import Replication
 from esnode.storage.interface import Distrust, Identity
@@ -103,7 +104,9 @@ async def door_of(disk: MemoryDisk, inbox: Inbox | None = None) -> AsyncIterator
         return await door.at_clients_door(address)
 
     identities = PeerIdentities(CONFIG, view, worker, dial, dict)
-    replication = Replication(CONFIG, 99, inbox, view, identities, nobody_home, no_snapshot, random.Random(1))
+    replication = Replication(
+        CONFIG, 99, inbox, view, identities, nobody_home, no_snapshot, random.Random(1), KeyChunks(worker)
+    )
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)

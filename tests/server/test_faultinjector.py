@@ -26,6 +26,7 @@ from esnode.raft.messages import (
     SnapshotSent,
     Write,
 )
+from esnode.replication.keychunks import KeyChunks
 from esnode.replication.peeridentity import PeerIdentities
 from esnode.replication.replication import Replication
 from esnode.server.faultinjector import FaultInjector
@@ -135,18 +136,17 @@ class Bench:
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
-    storage = MemoryStorage(MemoryDisk(), Identity("c", 1))
-    worker, inbox = StorageWorker(storage, inline=True), Inbox()
-    view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
+    worker = StorageWorker(MemoryStorage(MemoryDisk(), Identity("c", 1)), inline=True)
+    inbox, view = Inbox(), View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
 
     async def load() -> Snapshot:
-        await trio.lowlevel.checkpoint()
         return SNAPSHOT
 
     async with trio.open_nursery() as nursery:
         far = Far(nursery)
         identities = PeerIdentities(CONFIG, view, worker, far.dial, dict)
-        replication = Replication(CONFIG, 99, inbox, view, identities, far.dial, load, random.Random(1))
+        ways = (far.dial, load, random.Random(1), KeyChunks(worker))
+        replication = Replication(CONFIG, 99, inbox, view, identities, *ways)
         clock = WallClock(lambda: 1_000.0)
         injector = FaultInjector(FaultTable(1, (2,), random.Random(1)), replication, worker, clock)
         await nursery.start(worker.run)

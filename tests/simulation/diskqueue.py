@@ -10,12 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from esnode import limits
-from esnode.errors import StorageFailed
+from esnode.errors import DamagedRecord, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Write
 from esnode.storage.memory import MemoryStorage
 
 from .schedule import SECOND
+
+DISK_SAYS: Final = {
+    "failed_sync": "did not sync",
+    "full_disk": "no space",
+    "hung_disk": "nothing became durable",
+}
 
 if TYPE_CHECKING:
     from .host import Host
@@ -116,3 +122,10 @@ class DiskQueue:
 
 def _hang() -> None:
     raise StorageFailed(f"nothing became durable for {limits.DISK_SILENCE_S:g} s")
+
+
+def cause_of(error: StorageFailed | DamagedRecord) -> str:
+    """What has really hit, by what the disk said."""
+    if isinstance(error, DamagedRecord):
+        return "node.ended by DamagedRecord"
+    return next(f"fault.{kind}" for kind, said in DISK_SAYS.items() if said in str(error))

@@ -36,12 +36,14 @@ from esnode.raft.messages import (
     ReadIndex,
     Role,
     SendSnapshot,
+    Snapshot,
     SoftState,
     Tick,
 )
 from esnode.storage.interface import Distrust, Identity, pages
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 
+from .diskqueue import cause_of
 from .outcome import Violation
 from .process import Process
 from .schedule import MS, between
@@ -55,11 +57,6 @@ FINE_TICKS: Final = 60
 TURN_NS: Final = (10_000, 300_000)
 """How long the driver takes to get to its inbox."""
 BOUNDARIES: Final = ("writing", "syncing", "synced", "sending", "applied")
-DISK_SAYS: Final = {
-    "failed_sync": "did not sync",
-    "full_disk": "no space",
-    "hung_disk": "nothing became durable",
-}
 
 
 class Crashed(Exception):
@@ -190,7 +187,7 @@ class Host:
             self.world.counts["fault.crash_at"] += 1
         except (StorageFailed, DamagedRecord) as error:
             self.note(f"fails: {error}")
-            self.world.counts[_cause(error)] += 1
+            self.world.counts[cause_of(error)] += 1
             self.damage = error if isinstance(error, DamagedRecord) else None
             if self.up:
                 self.end(heard=True, torn=None)
@@ -371,6 +368,10 @@ class Host:
         assert process is not None
         process.disk.call(partial(self._send_snapshot, process, wanted))
 
+    async def fetch_keys(self, peer: int, snapshot: Snapshot) -> bool:
+        """Snapshots have all their keys here: in `whole` nodes fetch them."""
+        raise AssertionError("nobody drives a node for ever here")
+
     def _send_snapshot(self, process: Process, wanted: SendSnapshot) -> None:
         snapshot = process.disk.storage.load_snapshot()
         assert snapshot is not None, "a snapshot is to be sent, and there is none"
@@ -491,10 +492,3 @@ class Host:
         """How long the next sync takes."""
         left_ns = self.slow_until_ns - self.world.schedule.now_ns
         return max(left_ns, self.drags_ns, between(self._random, self.world.weather.sync_ns))
-
-
-def _cause(error: StorageFailed | DamagedRecord) -> str:
-    """What has really hit, by what the disk said."""
-    if isinstance(error, DamagedRecord):
-        return "node.ended by DamagedRecord"
-    return next(f"fault.{kind}" for kind, said in DISK_SAYS.items() if said in str(error))

@@ -95,7 +95,7 @@ class Writer:
 
     def _cut(self, intend: Callable[[Seen], None]) -> Seen:
         last = next(each for each in self._log if each.index == self._commit)
-        snapshot = snapshot_of(last, self._source.randbytes(self._source.choice((10, 2_000_000))))
+        snapshot = snapshot_of(last, b"\1" + self._source.randbytes(self._source.choice((10, 2_000_000))))
         log = [each for each in self._log if each.index > last.index]
         seen = _seen(self._hard_state, last.index, log, snapshot)
         intend(seen)

@@ -35,7 +35,7 @@ from esnode.raft.messages import (
     VoteRequest,
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
-from esnode.wire.chunks import Fragment, SnapshotAssembler, SnapshotChunk, chunks
+from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotAssembler, SnapshotChunk, chunks
 from esnode.wire.fragments import FragmentAssembler
 from esnode.wire.layout import LENGTH_BYTES
 from esnode.wire.table import TABLE
@@ -65,7 +65,7 @@ def test_every_message_type_has_an_encoding_and_a_test() -> None:
         messages.Goodbye,
         messages.LeaderIs,
     }
-    assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk, Fragment}
+    assert set(get_args(Message)) == sent_by_nodes | spoken | {SnapshotChunk, Fragment, FetchKeys, KeyChunk}
     assert set(CODECS) == set(get_args(Message)) == set(MESSAGES)
 
 

@@ -185,7 +185,7 @@ LEFT_OUT: Final = frozenset(
     {
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
         "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
-        "client_dropped", "window_has_room",
+        "keys_missing", "client_dropped", "window_has_room",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""

@@ -12,6 +12,7 @@ from tests.simulation.mutants.ordering import ORDERING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
+from tests.simulation.mutants.snapshots import SNAPSHOTS
 from tests.simulation.mutants.whole_node import WHOLE_NODE
 
 CATALOGUE: Final = (
@@ -21,6 +22,7 @@ CATALOGUE: Final = (
     *DEDUPLICATION,
     *MACHINE,
     *CHECKPOINTS,
+    *SNAPSHOTS,
     *DISKS,
     *REJOINING,
     *WHOLE_NODE,

@@ -36,10 +36,10 @@ MACHINE: Final = (
             ),
             Edit(
                 APPLY,
-                "head = _HEAD.pack(version, self.digest(), len(producers))",
+                "data = bytearray(_HEAD.pack(version, self.digest(), len(producers)) + producers)",
                 """
                 self.applied_index -= 1
-                head = _HEAD.pack(version, self.digest(), len(producers))
+                data = bytearray(_HEAD.pack(version, self.digest(), len(producers)) + producers)
                 self.applied_index += 1
                 """,
             ),

@@ -267,7 +267,11 @@ class Faults:
             return
         if not machine.disk.synced or not self._may_lose(machine):
             return
-        if machine.disk.has_snapshot and self._source.random() < 0.3:
+        if machine.disk.checkpoints.chunks and self._source.random() < 0.3:
+            self._hit("bit_flip", f"{machine.host}, in its keys")
+            # The snapshot may need them, or only the checkpoint, or nobody any more.
+            machine.lose(partial(machine.disk.checkpoints.flip_bit_of_keys, self._source), noticed=False)
+        elif machine.disk.has_snapshot and self._source.random() < 0.3:
             self._hit("bit_flip", f"{machine.host}, in its snapshot")
             machine.lose(partial(machine.disk.flip_bit_of_snapshot, self._source), noticed=False)
         else:

@@ -36,6 +36,7 @@ from .journal import told
 from .machines import Ground, Machine
 from .network import Network
 from .numbered import Numbered
+from .smallchunks import has_small_chunks, small_chunks
 from .swarm import Swarm, draw
 
 HEALED_S: Final = 10.0
@@ -248,7 +249,7 @@ def run(seed: int, *, listener: Listener | None = None) -> Outcome:
     world = World(seed, listener)
     violation: Violation | None = None
     try:
-        with told(world.tell), _lowered(world.swarm):
+        with told(world.tell), _lowered(seed, world.swarm):
             run_deterministically(world.play, random.Random(f"{seed}:scheduler"))
     except* Violation as group:
         violation = _first(group)
@@ -268,11 +269,13 @@ def run(seed: int, *, listener: Listener | None = None) -> Outcome:
 
 
 @contextmanager
-def _lowered(swarm: Swarm) -> Iterator[None]:
+def _lowered(seed: int, swarm: Swarm) -> Iterator[None]:
     """The bounds of this world, in place of those that ship."""
     with ExitStack() as stack:
         for name, value in swarm.limits.items():
             stack.enter_context(patch.object(limits, name, value))
+        if has_small_chunks(seed):
+            stack.enter_context(small_chunks())
         yield
 
 
