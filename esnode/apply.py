@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from esnode.config import Dedup
-from esnode.dedup.keychunk import StoredKeys
+from esnode.dedup.keychunk import DIGEST_BYTES as KEY_DIGEST_BYTES
+from esnode.dedup.keychunk import StoredChunk, StoredKeys
 from esnode.dedup.keytable import KeyTable, LoadedKeys
 from esnode.dedup.keywindow import CHUNK_BYTES, NO_CHUNKS, SealedChunks, SourceOf, is_chunk, split_outline
-from esnode.dedup.keywindow import DIGEST_BYTES as KEY_DIGEST_BYTES
 from esnode.dedup.producers import ProducerTable
 from esnode.errors import Bug, DamagedRecord
 from esnode.formats import refuse_newer
@@ -74,11 +74,25 @@ class Machine:
     it only follows the log: `keys.lookup` is not possible.
     """
 
-    def __init__(self, dedup: Dedup, *, seed: int = 0, searchable: bool = True) -> None:
+    def __init__(
+        self,
+        dedup: Dedup,
+        *,
+        seed: int = 0,
+        searchable: bool = True,
+        segment_chunks: int | None = None,
+    ) -> None:
         self.applied_index = 0
         self.applied_term = 0
         self.log_time_ms = 0
-        self.keys = KeyTable(dedup.ttl_ms, dedup.max_keys, dedup.when_full, seed=seed, searchable=searchable)
+        self.keys = KeyTable(
+            dedup.ttl_ms,
+            dedup.max_keys,
+            dedup.when_full,
+            seed=seed,
+            searchable=searchable,
+            segment_chunks=segment_chunks,
+        )
         self.producers = ProducerTable()
         self._dedup = dedup
 
@@ -183,7 +197,9 @@ class Machine:
             b"".join((head, producers, self.keys.dump_outline())),
         )
 
-    def resume(self, checkpoint: Checkpoint, sealed: Iterable[bytes], source_of: SourceOf) -> None:
+    def resume(
+        self, checkpoint: Checkpoint, sealed: Iterable[bytes | StoredChunk], source_of: SourceOf
+    ) -> None:
         """Become the machine of `checkpoint`, whose chunks are `sealed` and stay where they are on disk.
 
         Raises `DamagedRecord` where they are not, and where the checkpoint was made under other settings:

@@ -4,8 +4,10 @@ Every page that is read is checked against the checksum that it had in memory: a
 not make a known event a new one. Decides nothing. Called by the key window; storage gives the sources.
 """
 
+import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from mmap import mmap
 from typing import Final, Protocol
 
 import google_crc32c
@@ -14,6 +16,7 @@ from esnode.errors import DamagedRecord
 
 PAGE_BYTES: Final = 4096
 """A multiple of the length of a key, and a divisor of the length of a chunk."""
+DIGEST_BYTES: Final = 16
 
 
 class ChunkSource(Protocol):
@@ -41,16 +44,23 @@ class StoredKeys(Protocol):
 
 
 class StoredChunk:
-    """The keys of one chunk, on disk; `keys` is what was written there."""
+    """The keys of one chunk, on disk: what its checksums, one a page, and its digest say."""
 
-    __slots__ = ("_checksums", "_size", "_source")
+    __slots__ = ("_source", "checksums", "digest", "on_damage")
 
-    def __init__(self, source: ChunkSource, keys: bytes | memoryview) -> None:
+    def __init__(self, source: ChunkSource, checksums: "array[int]", digest: bytes) -> None:
         self._source = source
-        self._size = len(keys)
+        self.checksums = checksums
+        self.digest = digest
+        self.on_damage: Callable[[], None] | None = None
+        """Called before it is told that a page is damaged."""
+
+    @classmethod
+    def of(cls, source: ChunkSource, keys: bytes | memoryview) -> "StoredChunk":
+        """`keys` are what was written there."""
         # google_crc32c takes bytes only.
         pages = (bytes(keys[start : start + PAGE_BYTES]) for start in range(0, len(keys), PAGE_BYTES))
-        self._checksums = array("I", map(google_crc32c.value, pages))
+        return cls(source, array("I", map(google_crc32c.value, pages)), chunk_digest(keys))
 
     def page(self, number: int) -> bytes:
         """One page. Raises `StorageFailed`, and `DamagedRecord` where it is not what was written."""
@@ -63,12 +73,19 @@ class StoredChunk:
 
     def whole(self) -> bytes:
         """All pages. Raises the same."""
-        return b"".join(map(self.page, range(self._size // PAGE_BYTES)))
+        return b"".join(map(self.page, range(len(self.checksums))))
 
     def _checked(self, number: int, page: bytes) -> bytes:
-        if google_crc32c.value(page) != self._checksums[number]:
+        if google_crc32c.value(page) != self.checksums[number]:
+            if self.on_damage is not None:
+                self.on_damage()
             raise DamagedRecord(f"page {number} of a chunk of keys is not what was written")
         return page
+
+
+def chunk_digest(keys: bytes | memoryview | mmap) -> bytes:
+    """16 bytes, equal for equal keys."""
+    return hashlib.blake2b(keys, digest_size=DIGEST_BYTES).digest()
 
 
 def in_runs(numbers: Sequence[int], most: int) -> Iterator[range]:

@@ -1,22 +1,36 @@
 """Committed keys and their offsets: the memory of what the log holds.
 
 Joins the window (what is known, the same on every node) with an index (how it is found, this node's own
-affair). A chunk of keys enters the index when it is full; the admission remembers the younger ones. When
-the index is too small, too large or worn out, another is built beside it, a little with each addition,
-and takes its place. Never sees an uncommitted key. Called by the machine and the admission.
+affair). A chunk of keys enters it when it is full; the admission remembers the younger ones. Fingerprints of
+all keys are in memory, and tell nearly always that a key is new. Where a key may be is said by the segments'
+indexes on disk, and for the youngest keys, which are in no segment yet, by an index in memory: when that one
+is too small, too large or worn out, another is built beside it, a little with each addition. Never sees an
+uncommitted key. Called by the machine and the admission; what takes long, by `esnode/upkeep/keyindexes.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from esnode import limits
 from esnode.dedup.batch import identity_of, split_identities
+from esnode.dedup.fingerprints import (
+    FIRST_FINGERPRINTS,
+    FingerprintTable,
+    Hit,
+    Run,
+    entries_of,
+    places_beyond,
+)
 from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keyindex import KeyIndex
+from esnode.dedup.keyruns import Growth, KeyRuns, YoungEntries
+from esnode.dedup.keysegment import SEGMENT_CHUNKS, KeySegment, NewSegment, youngest_first
 from esnode.dedup.keywindow import CHUNK_KEYS, KeyWindow, SourceOf
+from esnode.errors import DamagedRecord
 from esnode.ring import TOKEN_BYTES
 
 MIN_CAPACITY: Final = 4 * CHUNK_KEYS
@@ -38,7 +52,9 @@ class LoadedKeys:
     """What a table may become at once: all that takes time is done. Without an index it only follows."""
 
     window: KeyWindow
-    index: KeyIndex | None
+    index: KeyIndex | None = None
+    fingerprints: FingerprintTable | None = None
+    segments: tuple[KeySegment, ...] = ()
 
 
 class KeyTable:
@@ -46,19 +62,36 @@ class KeyTable:
 
     `when_full`: `shrink` forgets the oldest at the bound, `refuse` leaves it to the admission to keep
     new ones out. `seed`: see `KeyHash`; it changes nothing that can be seen from outside. Without
-    `searchable` there is no index: a table that only follows the log.
+    `searchable` there is no index: a table that only follows the log. `segment_chunks`: how many chunks
+    have one index on disk.
     """
 
     def __init__(
-        self, ttl_ms: int, max_keys: int, when_full: str, *, seed: int = 0, searchable: bool = True
+        self,
+        ttl_ms: int,
+        max_keys: int,
+        when_full: str,
+        *,
+        seed: int = 0,
+        searchable: bool = True,
+        segment_chunks: int | None = None,
     ) -> None:
         self._window = KeyWindow(ttl_ms, max_keys, when_full)
-        self.hash = KeyHash(seed)
+        self.segment_chunks = segment_chunks or SEGMENT_CHUNKS
+        self.use_seed(seed)
         self._searchable = searchable
+        self._fingerprints = FingerprintTable(FIRST_FINGERPRINTS, 0)
+        self._segments: list[KeySegment] = []
+        """One after the other; the young keys begin where the last one ends."""
+        self._entries = YoungEntries(2 * self.segment_chunks)
+        self._growing = False
         self._index = KeyIndex(MIN_CAPACITY, 0)
+        """Of the young keys."""
         self._next_index: KeyIndex | None = None
         self._old_index: KeyIndex | None = None
         self._copied_to = 0
+        self._own_waits = 0
+        """How often a look-up in a segment had to wait for the disk."""
         self._waits = 0
         self._wary = 0
         """Batches that are still looked at beforehand; see `cold`."""
@@ -101,15 +134,23 @@ class KeyTable:
         return self._window.first_chunk
 
     @property
+    def first_chunk_in_memory(self) -> int:
+        """`KeyWindow.first_chunk_in_memory`."""
+        return self._window.first_chunk_in_memory
+
+    @property
     def open_chunk(self) -> int:
         """`KeyWindow.open_chunk`."""
         return self._window.open_chunk
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the packed keys and the index; the few loose keys come on top."""
+        """Memory of the packed keys and what finds them; the few loose keys come on top."""
         indexes = (self._index, self._next_index, self._old_index)
-        return self._window.size_bytes + sum(index.size_bytes for index in indexes if index is not None)
+        parts = (
+            (self._fingerprints, self._entries, *indexes, *self._segments) if self._searchable else indexes
+        )
+        return self._window.size_bytes + sum(part.size_bytes for part in parts if part is not None)
 
     @property
     def stored_bytes(self) -> int:
@@ -153,7 +194,9 @@ class KeyTable:
         """`KeyWindow.sealed_chunks`."""
         return self._window.sealed_chunks(first_chunk)
 
-    def resume(self, outline: bytes | memoryview, sealed: Iterable[bytes], source_of: SourceOf) -> LoadedKeys:
+    def resume(
+        self, outline: bytes | memoryview, sealed: Iterable[bytes | StoredChunk], source_of: SourceOf
+    ) -> LoadedKeys:
         """The same as `load` for `dump_outline` and the sealed chunks that belong to it, and stay on disk."""
         window = self._window
         return self._loaded(
@@ -167,9 +210,24 @@ class KeyTable:
     def adopt(self, loaded: LoadedKeys) -> None:
         """Replace all that is known."""
         self._window = loaded.window
+        self._segments = list(loaded.segments)
         self._next_index = None
+        self._growing = False
+        self._entries = YoungEntries(2 * self.segment_chunks)
+        if loaded.fingerprints is not None:
+            self._fingerprints = loaded.fingerprints
         if loaded.index is not None:
             self._old_index, self._index = self._index, loaded.index
+
+    def use_seed(self, seed: int) -> None:
+        """Hash with another seed from now on: that of segments that are on disk. Only before there is an
+        index."""
+        self.seed = seed
+        self.hash = KeyHash(seed)
+
+    def use_segments(self, segments: Iterable[KeySegment]) -> None:
+        """The indexes of the first chunks of the window, made with this seed: `unindexed` then uses them."""
+        self._segments = list(segments)
 
     @contextmanager
     def unindexed(self) -> Iterator[None]:
@@ -177,14 +235,21 @@ class KeyTable:
         searchable, self._searchable = self._searchable, False
         yield
         self._searchable = searchable
-        self.adopt(self._loaded(self._window))
+        live = tuple(one for one in self._segments if one.end_offset > self._window.floor)
+        self.adopt(self._loaded(self._window, live))
 
-    def _loaded(self, window: KeyWindow) -> LoadedKeys:
+    def _loaded(self, window: KeyWindow, segments: tuple[KeySegment, ...] = ()) -> LoadedKeys:
         if not self._searchable:
-            return LoadedKeys(window, None)
-        index = KeyIndex(self._wanted_capacity(window), window.floor)
-        self._copy(window, index, window.floor, window.sealed_to)
-        return LoadedKeys(window, index)
+            return LoadedKeys(window)
+        start = segments[0].first_offset if segments else window.floor
+        fingerprints = FingerprintTable(max(FIRST_FINGERPRINTS, window.next_offset - start), start)
+        for segment in segments:
+            fingerprints.insert(Run(segment.entries(), segment.first_offset))
+        young_from = max(window.floor, segments[-1].end_offset) if segments else window.floor
+        young = window.next_offset - young_from
+        index = KeyIndex(self._wanted_capacity(window, young), young_from)
+        self._enter(window, fingerprints, index, young_from, young_from)
+        return LoadedKeys(window, index, fingerprints, segments)
 
     # === look-up ===============================================================================
 
@@ -194,34 +259,92 @@ class KeyTable:
         A key that was added twice, the first one forgotten meanwhile, is at its later offset. `hashes` are
         what `hash` says of `packed`.
         """
-        window = self._window
         known: dict[int, int] = {}
-        for place, offset in self._index.find(hashes):
-            identity = packed[place * limits.KEY_BYTES + TOKEN_BYTES : (place + 1) * limits.KEY_BYTES]
-            if (
-                offset >= window.floor
-                and known.get(place, -1) < offset
-                and window.identity_at(offset) == identity
-            ):
-                known[place] = offset
+        hits = self._fingerprints.find(hashes)
+        if not hits:
+            return known
+        young_from = self._young_from
+        if young := places_beyond(hits, young_from):
+            for which, offset in self._index.find(hashes[young]):
+                self._note(known, packed, young[which], offset)
+        for hit in hits:
+            if hit.end == hit.start + 1:
+                self._note(known, packed, hit.place, hit.start)
+            elif hit.start < young_from:
+                self._find_old(known, packed, int(hashes[hit.place]), hit)
         return known
 
-    def cold(self, packed: bytes) -> list[Callable[[], bytes]]:
+    def _find_old(self, known: dict[int, int], packed: bytes, one: int, hit: Hit) -> None:
+        """Look a key up in the segments where it may be, the youngest first."""
+        for segment in self._segments_of(hit):
+            positions = segment.cached_positions(one)
+            if positions is None:
+                self._own_waits += 1
+                positions = segment.positions(one)
+            for position in reversed(positions):
+                if self._note(known, packed, hit.place, segment.first_offset + position):
+                    return
+
+    def _note(self, known: dict[int, int], packed: bytes, place: int, offset: int) -> bool:
+        """Whether a key is live at `offset`; if so, and no later one is known, write it down."""
+        window = self._window
+        if offset < window.floor or offset >= window.sealed_to:
+            return False
+        if known.get(place, -1) >= offset:
+            return True
+        identity = packed[place * limits.KEY_BYTES + TOKEN_BYTES : (place + 1) * limits.KEY_BYTES]
+        if window.identity_at(offset) != identity:
+            return False
+        known[place] = offset
+        return True
+
+    def _segments_of(self, hit: Hit) -> Iterator[KeySegment]:
+        """Those that have live offsets of `hit`, the youngest first."""
+        return youngest_first(self._segments, max(hit.start, self._window.floor), hit.end)
+
+    @property
+    def _young_from(self) -> int:
+        """Where the keys begin that are in no segment."""
+        floor = self._window.floor
+        return max(floor, self._segments[-1].end_offset) if self._segments else floor
+
+    def cold(self, packed: bytes) -> list[Callable[[], object]]:
         """What to call in a thread before `find_sealed` is asked for these keys, so that it need not wait for
         the disk. Empty while it has not waited lately: nearly all keys are found in memory to be fresh.
         """
-        window = self._window
-        if window.waits != self._waits:
-            self._waits, self._wary = window.waits, _WARY_BATCHES
+        waits = self._window.waits + self._own_waits
+        if waits != self._waits:
+            self._waits, self._wary = waits, _WARY_BATCHES
         if not self._wary:
             return []
         self._wary -= 1
-        hits = self._index.find(self.hash(packed))
-        cold = [window.fetch(offset) for _, offset in hits if offset >= window.floor]
-        found = [fetch for fetch in cold if fetch is not None]
-        if found:
+        cold = self._cold(self.hash(packed))
+        if cold:
             self._wary = _WARY_BATCHES
-        return found
+        return cold
+
+    def _cold(self, hashes: Hashes) -> list[Callable[[], object]]:
+        window, young_from = self._window, self._young_from
+        hits = self._fingerprints.find(hashes)
+        cold: list[Callable[[], object]] = []
+        young = places_beyond(hits, young_from)
+        offsets = [offset for _, offset in self._index.find(hashes[young])] if young else []
+        for hit in hits:
+            if hit.end == hit.start + 1:
+                offsets.append(hit.start)
+                continue
+            one = int(hashes[hit.place])
+            for segment in self._segments_of(hit):
+                try:
+                    positions = segment.cached_positions(one)
+                except DamagedRecord:
+                    continue  # `find_sealed` says so, where it ends the node
+                if positions is None:
+                    cold.append(partial(segment.warm, one))
+                else:
+                    offsets += [segment.first_offset + position for position in positions]
+        fetches = [window.fetch(offset) for offset in offsets if window.floor <= offset < window.sealed_to]
+        return cold + [fetch for fetch in fetches if fetch is not None]
 
     def unsealed(self) -> bytes:
         """The packed keys from `sealed_to` on, whether still known or not."""
@@ -246,10 +369,18 @@ class KeyTable:
         """Add packed keys at `base_offset`, which must be `next_offset`; log time must not have fallen."""
         window = self._window
         if window.add(keys, base_offset, log_time_ms) and self._searchable:
-            self._copy(window, self._index, base_offset - base_offset % CHUNK_KEYS, window.sealed_to)
+            while self._segments and self._segments[0].end_offset <= window.floor:
+                del self._segments[0]
+            self._fingerprints.expire(window.floor)
+            self._entries.forget_before(self._young_from)
+            start = base_offset - base_offset % CHUNK_KEYS
+            self._enter(window, self._fingerprints, self._index, start, self._young_from)
             if self._next_index is None and self._index_is_wrong():
-                self._next_index = KeyIndex(self._wanted_capacity(window), window.floor)
-                self._copied_to = window.floor
+                young = window.next_offset - self._young_from
+                self._next_index = KeyIndex(self._wanted_capacity(window, young), self._young_from)
+                self._copied_to = self._young_from
+            if self._fingerprints.is_too_full:
+                self._grow_at_once()
         if self._next_index is not None:
             self._build(self._next_index, window.next_offset - base_offset)
         elif self._old_index is not None and self._old_index.release(_MAPPED_A_TIME):
@@ -259,30 +390,102 @@ class KeyTable:
         """Forget what is over at `log_time_ms`."""
         self._window.expire(log_time_ms)
 
+    # === work for a thread =====================================================================
+
+    @property
+    def has_full_segment(self) -> bool:
+        """Whether there are as many young keys as one segment has, stored or not."""
+        return self._searchable and self._end_of_next() <= self._window.open_chunk
+
+    def next_segment(self) -> NewSegment | None:
+        """The young keys whose index may be written now, since they are stored; None: there are none."""
+        if not self.has_full_segment:
+            return None
+        first, end = self._young_from // CHUNK_KEYS, self._end_of_next()
+        chunks = [chunk for chunk in self._window.sealed(first, end) if isinstance(chunk, StoredChunk)]
+        return NewSegment(self.seed, first, chunks) if len(chunks) == end - first else None
+
+    def publish(self, new: NewSegment, segment: KeySegment) -> None:
+        """Find the keys of `new` in `segment` from now on; not if they expired, or the window is another."""
+        window, first = self._window, self._young_from // CHUNK_KEYS
+        if first < segment.end_chunk and window.sealed(first, segment.end_chunk)[-1:] == [*new.chunks[-1:]]:
+            segment.watch(new.chunks)
+            self._segments.append(segment)
+            self._entries.forget_before(segment.end_offset)
+
+    def next_growth(self) -> Growth | None:
+        """What gives the fingerprints the right size, in a thread; None if they have. Then call `grown`."""
+        resize = self._fingerprints.resize() if self._searchable and not self._growing else None
+        if resize is None:
+            return None
+        self._growing = True
+        return Growth(self._fingerprints, resize, self._runs())
+
+    def grown(self, growth: Growth) -> None:
+        """It was run: look keys up in what came of it."""
+        if growth.table is self._fingerprints:
+            self._growing = False
+            growth.table.adopt(growth.resize, self._runs().of_shard)
+
+    def _end_of_next(self) -> int:
+        chunk = self._young_from // CHUNK_KEYS
+        return chunk - chunk % self.segment_chunks + self.segment_chunks
+
+    def _runs(self) -> KeyRuns:
+        first = self._young_from // CHUNK_KEYS
+        chunks = self._window.sealed(first, self.open_chunk)
+        return KeyRuns(tuple(self._segments), first, chunks, self.hash, self._entries.copy())
+
+    def _grow_at_once(self) -> None:
+        """What `next_growth` is for, where nobody asks for it and all keys are in memory."""
+        while not self.stored_bytes and (growth := self.next_growth()) is not None:
+            growth.run()
+            self.grown(growth)
+
     # === the index =============================================================================
+
+    def _enter(
+        self,
+        window: KeyWindow,
+        fingerprints: FingerprintTable,
+        index: KeyIndex,
+        start: int,
+        young_from: int,
+    ) -> None:
+        """Make the sealed keys from `start` on known to both."""
+        start = max(start, window.floor)
+        while start < window.sealed_to:
+            packed = window.packed(start, window.sealed_to)
+            hashes = self.hash(packed)
+            entries = entries_of(hashes)
+            fingerprints.insert(Run(entries, start))
+            index.insert(hashes, start, young_from)
+            if fingerprints is self._fingerprints and len(entries) == CHUNK_KEYS:
+                self._entries.add(start, entries)
+            start += len(packed) // limits.KEY_BYTES
 
     def _index_is_wrong(self) -> bool:
         window, index = self._window, self._index
+        young = window.next_offset - self._young_from
         if window.next_offset - index.base_offset >= WORN_AFTER:
             return True
-        if window.live * 8 < index.capacity:
+        if young * 8 < index.capacity:
             return index.capacity > MIN_CAPACITY
         if index.capacity >= window.max_keys:
-            return window.live > index.capacity
-        return window.live * 8 > index.capacity * 7
+            return young > index.capacity
+        return young * 8 > index.capacity * 7
 
-    def _wanted_capacity(self, window: KeyWindow) -> int:
-        """Room to grow fourfold, for each growth copies all keys; not beyond the bound while that holds."""
-        live = window.live
-        bound = max(window.max_keys, live * 9 // 8)
-        return max(MIN_CAPACITY, min(live * 4, bound))
+    def _wanted_capacity(self, window: KeyWindow, young: int) -> int:
+        """Room to grow twofold: each growth copies all young keys. Not beyond the bound while that holds."""
+        bound = max(window.max_keys, young * 9 // 8)
+        return max(MIN_CAPACITY, min(young * 2, bound))
 
     def _build(self, index: KeyIndex, keys_added: int) -> None:
         """One step of the next index: fetch its memory, then copy, then let it take over."""
         if not index.touch(_MAPPED_A_TIME):
             return
         window = self._window
-        start = max(self._copied_to, window.floor)
+        start = max(self._copied_to, self._young_from)
         step = max(_COPIED_A_TIME, keys_added * _COPIED_A_KEY)
         self._copied_to = max(start, min(start + step, window.sealed_to))
         self._copy(window, index, start, self._copied_to)
@@ -290,9 +493,8 @@ class KeyTable:
             self._old_index, self._index, self._next_index = self._index, index, None
 
     def _copy(self, window: KeyWindow, index: KeyIndex, start: int, end: int) -> None:
-        """Index the keys of these offsets, as far as they are still known."""
-        start = max(start, window.floor)
+        """Index the keys of these offsets."""
         while start < end:
             packed = window.packed(start, end)
-            index.insert(self.hash(packed), start, window.floor)
+            index.insert(self.hash(packed), start, self._young_from)
             start += len(packed) // limits.KEY_BYTES

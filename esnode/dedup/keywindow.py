@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
-from esnode.dedup.keychunk import PAGE_BYTES, ChunkSource, StoredChunk, StoredKeys
+from esnode.dedup.keychunk import DIGEST_BYTES, PAGE_BYTES, ChunkSource, StoredChunk, StoredKeys, chunk_digest
 from esnode.errors import Bug, DamagedRecord
 from esnode.limits import KEY_BYTES
 from esnode.ring import TOKEN_BYTES
@@ -30,7 +30,6 @@ UNTIMED_GENERATION_MS: Final = 3_600_000
 """How wide a generation is where none expires: few enough of them in years, yet they tell an age."""
 _FOREVER_MS: Final = 2**63
 WHEN_FULL: Final = ("shrink", "refuse")
-DIGEST_BYTES: Final = 16
 _PAGE_KEYS: Final = PAGE_BYTES // KEY_BYTES
 _CHUNK_PAGES: Final = CHUNK_BYTES // PAGE_BYTES
 _REMEMBERED_PAGES: Final = 64
@@ -184,7 +183,7 @@ class KeyWindow:
         self._trim()
 
     def _seal(self) -> None:
-        self._digests.append(_digest(self._open))
+        self._digests.append(chunk_digest(self._open))
         self._chunks.append(self._open)
         self._open = _new_chunk()
 
@@ -234,6 +233,18 @@ class KeyWindow:
             keys = memoryview(chunk).toreadonly()
         place = start % size
         return keys[place * KEY_BYTES : min(size, place + end - start) * KEY_BYTES]
+
+    @property
+    def first_chunk_in_memory(self) -> int:
+        """The number of the first live chunk that is not stored; all after it are not, either."""
+        live = enumerate(self.sealed(self.first_chunk, self.open_chunk), self.first_chunk)
+        in_memory = (number for number, chunk in live if not isinstance(chunk, StoredChunk))
+        return next(in_memory, self.open_chunk)
+
+    def sealed(self, first_chunk: int, end_chunk: int) -> "list[mmap.mmap | StoredChunk]":
+        """The chunks of these numbers, which must be sealed and live. They never change."""
+        start = first_chunk - self._first_chunk
+        return list(islice(self._chunks, start, end_chunk - self._first_chunk))
 
     def fetch(self, offset: int) -> Callable[[], bytes] | None:
         """What is to be called in a thread, so that `identity_at` need not wait for the disk; None if it need
@@ -360,20 +371,25 @@ class KeyWindow:
     def resume(
         cls,
         outline: bytes | memoryview,
-        sealed: Iterable[bytes],
+        sealed: Iterable[bytes | StoredChunk],
         ttl_ms: int,
         max_keys: int,
         when_full: str,
         source_of: SourceOf,
     ) -> "KeyWindow":
-        """The window that gave `outline` and these chunks, which stay on disk; raises `DamagedRecord`."""
+        """The window that gave `outline` and these chunks, which stay on disk; raises `DamagedRecord`.
+
+        Of those that come as they are stored, their digests are believed.
+        """
         window = cls(ttl_ms, max_keys, when_full)
         view = memoryview(outline)
         digests_start = window._load_head(view)
         rest_start = window._end_of_digests(view, digests_start)
         for number, chunk in enumerate(sealed, window._first_chunk):
-            window._digests.append(_digest(chunk))
-            window._chunks.append(StoredChunk(source_of(number), chunk))
+            if not isinstance(chunk, StoredChunk):
+                chunk = StoredChunk.of(source_of(number), chunk)
+            window._digests.append(chunk.digest)
+            window._chunks.append(chunk)
         if b"".join(window._digests) != view[digests_start:rest_start]:
             raise DamagedRecord("the chunks of the key window are not those of its outline")
         window._open[: len(view) - rest_start] = view[rest_start:]
@@ -456,7 +472,7 @@ def missing_chunks(sealed: SealedChunks, stored: StoredKeys) -> list[int]:
 
 def is_chunk(chunk: bytes | memoryview, digest: bytes) -> bool:
     """Whether these keys are the chunk of this digest."""
-    return len(chunk) == CHUNK_BYTES and _digest(chunk) == digest
+    return len(chunk) == CHUNK_BYTES and chunk_digest(chunk) == digest
 
 
 def _is_stored(number: int, digest: bytes, stored: StoredKeys) -> bool:
@@ -478,10 +494,6 @@ def _new_chunk() -> mmap.mmap:
     reads, would be there twice once they had all expired.
     """
     return mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def _digest(chunk: mmap.mmap | memoryview | bytes) -> bytes:
-    return hashlib.blake2b(chunk, digest_size=DIGEST_BYTES).digest()
 
 
 def _ascends(numbers: Sequence[int]) -> bool:

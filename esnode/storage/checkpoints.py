@@ -1,4 +1,4 @@
-"""Where checkpoints are kept: the last one, and the sealed chunks of keys that it goes by.
+"""Where checkpoints are kept: the last one, the sealed chunks of keys that it goes by, and their indexes.
 
 A checkpoint only saves the time of a replay. What is here is checked when it is read, and a start that
 cannot use it reads the log instead. Never decides when one is due, nor what it means. Called by the homes
@@ -6,8 +6,11 @@ of the engines.
 
     savepoint    a head with its checksum, then the state as it came; replaced whole
     keys-N       chunks of keys, in their order, `FILE_CHUNKS` a file: what chunk belongs where never changes
+    keyindex-N   the index of a segment of chunks, the last one of which is number N - 1; replaced whole
 """
 
+import contextlib
+import math
 import os
 import random
 import re
@@ -17,17 +20,19 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import google_crc32c
 
 from esnode import limits
 from esnode.apply import Checkpoint, sealed_in
 from esnode.dedup.keychunk import ChunkSource
-from esnode.dedup.keywindow import CHUNK_BYTES, NO_CHUNKS
+from esnode.dedup.keysegment import IndexSource
+from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import DamagedRecord
 from esnode.fsync import sync_directory
 from esnode.storage.files import disk_errors, write_all
+from esnode.storage.neededchunks import NeededChunks
 from esnode.storage.snapshotfile import refuse_newer_file
 
 FILE_CHUNKS: Final = 256
@@ -37,6 +42,7 @@ CHECKPOINT_FILE: Final = "savepoint"
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 """Of Linux: a read that would wait for the disk fails instead."""
 _KEYS_NAME: Final = re.compile(r"keys-(\d+)")
+_INDEX_NAME: Final = re.compile(r"keyindex-(\d+)")
 _MAGIC: Final = b"ESSP"
 _VERSION: Final = 1
 # magic | version u8 | crc u32; the crc covers the rest of the head and the state
@@ -78,43 +84,14 @@ class Checkpoints(Protocol):
         """The chunk of this number, for reading parts of it; raises `DamagedRecord` when it is not there."""
         ...
 
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Write the index of the segment that ends before this chunk, in place of the one that is there. It
+        goes when the chunks may go."""
+        ...
 
-class NeededChunks:
-    """From which chunk on others than the checkpoint need them: the snapshot, and whoever holds some."""
-
-    def __init__(self) -> None:
-        self._by_snapshot: int | None = None
-        """None: there is none, or it has all its keys itself."""
-        self._held: list[int] = []
-        self._changing = threading.Lock()
-
-    def note_snapshot(self, state: bytes | bytearray) -> None:
-        """This is the stored one's state from now on."""
-        try:
-            sealed = sealed_in(state)
-            first_chunk = None if sealed is NO_CHUNKS else sealed.first_chunk
-        except DamagedRecord:
-            first_chunk = 0  # whoever reads it says so; until then nothing that it may need goes
-        with self._changing:
-            self._by_snapshot = first_chunk
-
-    @contextmanager
-    def held(self, first_chunk: int) -> Iterator[None]:
-        """Keep all chunks from this number on while the block lasts."""
-        with self._changing:
-            self._held.append(first_chunk)
-        try:
-            yield
-        finally:
-            with self._changing:
-                self._held.remove(first_chunk)
-
-    @contextmanager
-    def first(self, by_checkpoint: int) -> Iterator[int]:
-        """The first that anybody needs; nobody begins to need an earlier one while the block lasts."""
-        with self._changing:
-            by_snapshot = by_checkpoint if self._by_snapshot is None else self._by_snapshot
-            yield min(by_checkpoint, by_snapshot, *self._held)
+    def index(self, end_chunk: int) -> IndexSource | None:
+        """The same, for reading parts of it; None where there is none."""
+        ...
 
 
 class KeyFile:
@@ -154,6 +131,19 @@ class ChunkInFile:
         return bytes(data) if read == length else None
 
 
+class IndexInFile(ChunkInFile):
+    """The index of a segment."""
+
+    def __init__(self, file: KeyFile, path: Path) -> None:
+        super().__init__(file, 0)
+        self._path = path
+
+    def discard(self) -> None:
+        """See `IndexSource`. What the disk says to it is no news: the node is about to end for its damage."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
 class CheckpointFiles:
     """Checkpoints in a data directory. Raises `StorageFailed` where the disk refuses."""
 
@@ -177,20 +167,13 @@ class CheckpointFiles:
     def keep(self, checkpoint: Checkpoint) -> None:
         """See `Checkpoints`."""
         path = self._path / CHECKPOINT_FILE
-        new = path.with_suffix(".new")
         with self._while_open() as is_open, disk_errors("write a checkpoint"):
             if not is_open:
                 return
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb", buffering=0) as file:
-                write_all(descriptor, pack_checkpoint(checkpoint))
-                os.fsync(file.fileno())
-            new.rename(path)
-            sync_directory(self._path)
+            self._replace(path, [pack_checkpoint(checkpoint)])
             with self.needed.first(checkpoint.first_chunk) as first_chunk:
                 for each in list(self._path.iterdir()):
-                    found = _KEYS_NAME.fullmatch(each.name)
-                    if found and (int(found[1]) + 1) * FILE_CHUNKS <= first_chunk:
+                    if _end_of(each.name) <= first_chunk:
                         each.unlink()
 
     def sync_keys(self, state: bytes | bytearray) -> None:
@@ -248,12 +231,39 @@ class CheckpointFiles:
             self._key_files[file_number] = file
         return ChunkInFile(file, place * CHUNK_BYTES)
 
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
+        """See `Checkpoints`."""
+        path = self._path / f"keyindex-{end_chunk}"
+        with self._while_open() as is_open, disk_errors(f"write {path.name}"):
+            if is_open:
+                self._replace(path, parts)
+
+    def index(self, end_chunk: int) -> IndexInFile | None:
+        """See `Checkpoints`."""
+        path = self._path / f"keyindex-{end_chunk}"
+        with disk_errors(f"read {path.name}"):
+            try:
+                return IndexInFile(KeyFile(path), path)
+            except FileNotFoundError:
+                return None
+
     def close(self) -> None:
         """Let nobody write any more: a thread that was given up may still be on its way here."""
         in_time = self._at_work.acquire(timeout=limits.STOP_TIMEOUT_S)
         self._open = False
         if in_time:
             self._at_work.release()
+
+    def _replace(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
+        """Write a file that is there as a whole or not at all."""
+        new = path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb", buffering=0) as file:
+            for part in parts:
+                write_all(descriptor, part)
+            os.fsync(file.fileno())
+        new.rename(path)
+        sync_directory(self._path)
 
     def _write_keys(self, path: Path, position: int, chunks: Sequence[bytes | memoryview]) -> None:
         with self._while_open() as is_open, disk_errors(f"write {path.name}"):
@@ -272,6 +282,14 @@ class CheckpointFiles:
             yield self._open
 
 
+class CheckpointImage(NamedTuple):
+    """All that is kept of checkpoints in memory."""
+
+    file: bytes | None
+    chunks: Mapping[int, bytes]
+    indexes: Mapping[int, bytes]
+
+
 class MemoryCheckpoints:
     """Checkpoints in memory."""
 
@@ -281,11 +299,13 @@ class MemoryCheckpoints:
         self.needed = NeededChunks()
         self._file: bytes | None = None
         self._chunks: dict[int, bytes] = {}
+        self._indexes: dict[int, bytes] = {}
 
     @property
     def size_bytes(self) -> int:
         """All that is kept."""
-        return len(self._file or b"") + sum(map(len, self._chunks.values()))
+        indexes = sum(map(len, self._indexes.values()))
+        return len(self._file or b"") + sum(map(len, self._chunks.values())) + indexes
 
     def keep_keys(self, first_chunk: int, chunks: Sequence[bytes | memoryview]) -> None:
         """See `Checkpoints`."""
@@ -299,6 +319,7 @@ class MemoryCheckpoints:
         self._file = file
         with self.needed.first(checkpoint.first_chunk) as first_chunk:
             self._chunks = {at: chunk for at, chunk in self._chunks.items() if at >= first_chunk}
+            self._indexes = {end: index for end, index in self._indexes.items() if end > first_chunk}
 
     def sync_keys(self, state: bytes | bytearray) -> None:
         """See `Checkpoints`."""
@@ -321,13 +342,24 @@ class MemoryCheckpoints:
         """See `Checkpoints`."""
         return ChunkInMemory(self, number)
 
-    def image(self) -> tuple[bytes | None, Mapping[int, bytes]]:
-        """A copy of all."""
-        return self._file, dict(self._chunks)
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
+        """See `Checkpoints`."""
+        index = b"".join(parts)
+        self._take(len(index))
+        self._indexes[end_chunk] = index
 
-    def restore(self, image: tuple[bytes | None, Mapping[int, bytes]] = (None, {})) -> None:
+    def index(self, end_chunk: int) -> "IndexInMemory | None":
+        """See `Checkpoints`."""
+        return IndexInMemory(self._indexes, end_chunk) if end_chunk in self._indexes else None
+
+    def image(self) -> CheckpointImage:
+        """A copy of all."""
+        return CheckpointImage(self._file, dict(self._chunks), dict(self._indexes))
+
+    def restore(self, image: CheckpointImage | None = None) -> None:
         """Put a copy in place of what is here; nothing, if there is none."""
-        self._file, self._chunks = image[0], dict(image[1])
+        self._file, chunks, indexes = image or (None, {}, {})
+        self._chunks, self._indexes = dict(chunks), dict(indexes)
 
     @property
     def chunks(self) -> int:
@@ -335,9 +367,14 @@ class MemoryCheckpoints:
         return len(self._chunks)
 
     def flip_bit(self, source: random.Random) -> None:
-        """Damage one bit of the checkpoint, if there is one."""
-        if self._file is not None:
-            self._file = _flipped(self._file, source.randrange(len(self._file)), 1 << source.randrange(8))
+        """Damage one bit of the checkpoint or of an index, if there is any."""
+        bit = 1 << source.randrange(8)
+        if self._indexes and source.random() < 0.5:
+            end_chunk = source.choice(sorted(self._indexes))
+            index = self._indexes[end_chunk]
+            self._indexes[end_chunk] = _flipped(index, source.randrange(len(index)), bit)
+        elif self._file is not None:
+            self._file = _flipped(self._file, source.randrange(len(self._file)), bit)
 
     def flip_bit_of_keys(self, source: random.Random) -> None:
         """Damage one bit of a chunk of keys."""
@@ -361,6 +398,39 @@ class ChunkInMemory:
     def read_cached(self, start: int, length: int) -> bytes:
         """See `ChunkSource`."""
         return self.read(start, length)
+
+
+class IndexInMemory:
+    """One index of `MemoryCheckpoints`; as it was, once it is gone."""
+
+    def __init__(self, indexes: dict[int, bytes], end_chunk: int) -> None:
+        self._indexes = indexes
+        self._end_chunk = end_chunk
+        self._last = indexes[end_chunk]
+
+    def read(self, start: int, length: int) -> bytes:
+        """See `ChunkSource`."""
+        self._last = self._indexes.get(self._end_chunk, self._last)
+        data = self._last[start : start + length]
+        if len(data) != length:
+            raise DamagedRecord(f"the index of the keys before chunk {self._end_chunk} is cut short")
+        return data
+
+    def read_cached(self, start: int, length: int) -> bytes:
+        """See `ChunkSource`."""
+        return self.read(start, length)
+
+    def discard(self) -> None:
+        """See `IndexSource`."""
+        self._indexes.pop(self._end_chunk, None)
+
+
+def _end_of(name: str) -> float:
+    """The number of the chunk after those that a file of this name is about; endless for other files."""
+    if found := _KEYS_NAME.fullmatch(name):
+        return (int(found[1]) + 1) * FILE_CHUNKS
+    found = _INDEX_NAME.fullmatch(name)
+    return int(found[1]) if found else math.inf
 
 
 def pack_checkpoint(checkpoint: Checkpoint) -> bytes:

@@ -6,7 +6,7 @@ a name counts only after its directory was synced. Called by the disk engines an
 
     *.json  see `identity`    written-N  see `witness`    lock  held while a process has it open
     snapshot-INDEX-TERM    see `snapshot_file`      rejoining   there while what is stored is not believed
-    savepoint, keys-N      see `checkpoints`
+    savepoint, keys-N, keyindex-N   see `checkpoints`
     damaged-N    a log that was put aside           durable     see `mark`
 """
 
@@ -58,7 +58,7 @@ from esnode.storage.witness import Witness
 MARK_FILE: Final = "durable"
 SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+")
 _LOG_NAME: Final = re.compile(
-    r"durable|written-.*|peers\.json|reached\.json|snapshot-.*|savepoint.*|keys-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
+    r"durable|written-.*|peers\.json|reached\.json|snapshot-.*|savepoint.*|keys-.*|keyindex-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
 )
 """What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
 WHY: Final = {

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from esnode.apply import Checkpoint, whole_state
 from esnode.dedup.keychunk import ChunkSource
+from esnode.dedup.keysegment import IndexSource
 from esnode.raft.entry import Entry
 from esnode.raft.log import TermRun
 from esnode.raft.messages import HardState, NodeId, Snapshot, Write
@@ -226,6 +227,18 @@ class Storage(Protocol):
     def chunk_source(self, number: int) -> ChunkSource:
         """Where the chunk of keys of this number is on disk, for reading parts of it. May be called from any
         thread. Raises `StorageFailed`, `DamagedRecord` where it is not there."""
+        ...
+
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Put the index of a segment of chunks on disk, the last one of which is before `end_chunk`.
+
+        May run in another thread. Changes nothing by itself, and goes with the chunks.
+        """
+        ...
+
+    def index_source(self, end_chunk: int) -> IndexSource | None:
+        """Where that is on disk, for reading parts of it; None where there is none. Whoever reads it checks
+        it. May be called from any thread. Raises `StorageFailed`."""
         ...
 
     def size_bytes(self) -> int:

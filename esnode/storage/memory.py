@@ -17,7 +17,7 @@ import google_crc32c
 
 from esnode.errors import CopiedDirectory, DirectoryInUse, StorageFailed, WrongDirectory
 from esnode.raft.messages import NodeId, Snapshot, Write
-from esnode.storage.checkpoints import MemoryCheckpoints
+from esnode.storage.checkpoints import CheckpointImage, MemoryCheckpoints
 from esnode.storage.directory import check_trust
 from esnode.storage.interface import Distrust, Identity
 from esnode.storage.logoutline import Change, Contents, Row, Stamp, fold
@@ -46,7 +46,7 @@ class DiskImage:
     mark: int
     journal: bytes
     snapshots: Mapping[tuple[int, int], bytes]
-    checkpoints: tuple[bytes | None, Mapping[int, bytes]]
+    checkpoints: CheckpointImage
 
 
 class MemoryDisk:

@@ -13,6 +13,7 @@ from typing import Protocol
 from esnode import limits
 from esnode.apply import Checkpoint
 from esnode.dedup.keychunk import ChunkSource
+from esnode.dedup.keysegment import IndexSource
 from esnode.errors import DamagedRecord, FilesGone, OlderDirectory, StorageFailed
 from esnode.raft.entry import Entry
 from esnode.raft.messages import NodeId, Snapshot, Write
@@ -315,6 +316,16 @@ class StoredLog:
         """`Storage.chunk_source`."""
         with self._noticing():
             return self._home.checkpoints.source(number)
+
+    def keep_index(self, end_chunk: int, parts: Sequence[bytes | memoryview]) -> None:
+        """`Storage.keep_index`."""
+        with self._noticing():
+            self._home.checkpoints.keep_index(end_chunk, parts)
+
+    def index_source(self, end_chunk: int) -> IndexSource | None:
+        """`Storage.index_source`."""
+        with self._noticing():
+            return self._home.checkpoints.index(end_chunk)
 
     def size_bytes(self) -> int:
         """`Storage.size_bytes`."""

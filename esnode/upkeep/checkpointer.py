@@ -2,7 +2,8 @@
 
 Decides when one is due: after a number of entries or bytes of log since the last one. The event loop collects
 the state between two turns of the driver; a thread writes it, in pieces and at a limited rate. Sealed keys
-that are on disk leave the memory. Cuts nothing: the log is as long as before. A task of `node.py`.
+that are on disk leave the memory, and then get their indexes there. Cuts nothing: the log is as long as
+before. A task of `node.py`.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from esnode.apply import Checkpoint, Machine
 from esnode.dedup.keychunk import StoredChunk
 from esnode.storage.interface import Storage
 from esnode.storage.worker import StorageWorker
+from esnode.upkeep.keyindexes import write_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ def store_chunks(storage: Storage, first_chunk: int, chunks: Sequence[memoryview
     """Put sealed chunks of keys on disk. Takes long, and may run in any thread. Raises `StorageFailed`."""
     storage.keep_keys(first_chunk, chunks)
     return [
-        StoredChunk(storage.chunk_source(number), chunk) for number, chunk in enumerate(chunks, first_chunk)
+        StoredChunk.of(storage.chunk_source(number), chunk)
+        for number, chunk in enumerate(chunks, first_chunk)
     ]
 
 
@@ -58,6 +61,7 @@ class Checkpointer:
             await trio.sleep(limits.CHECKPOINT_CHECK_S)
             if self._is_due():
                 await self.take(worker)
+            await self.index(worker)
 
     async def take(self, worker: StorageWorker) -> Checkpoint:
         """Take one now; it is on disk when this returns."""
@@ -74,11 +78,21 @@ class Checkpointer:
             self.written(pending)
             return pending.checkpoint
 
+    async def index(self, worker: StorageWorker) -> None:
+        """Write the indexes of keys that are stored, and let the fingerprints grow with their number."""
+        keys = self._machine.keys
+        async with self._turn:
+            while (growth := keys.next_growth()) is not None:
+                await worker.aside(growth.run)
+                keys.grown(growth)
+            while (new := keys.next_segment()) is not None:
+                keys.publish(new, await worker.aside(partial(write_index, self._storage, new)))
+
     def begin(self) -> PendingCheckpoint:
         """Look at the state as it is now."""
         checkpoint = self._machine.checkpoint()
         self._last_index, self._size_bytes = checkpoint.index, self._storage.size_bytes()
-        first_chunk = self._first_new_chunk(checkpoint)
+        first_chunk = self._machine.keys.first_chunk_in_memory
         return PendingCheckpoint(checkpoint, first_chunk, self._machine.keys.sealed_chunks(first_chunk))
 
     def release(self, first_chunk: int, chunks: Sequence[memoryview], stored: Sequence[StoredChunk]) -> None:
@@ -95,11 +109,5 @@ class Checkpointer:
         return (
             self._machine.applied_index - self._last_index >= limits.CHECKPOINT_ENTRIES
             or size_bytes - self._size_bytes >= limits.CHECKPOINT_BYTES
+            or self._machine.keys.has_full_segment
         )
-
-    def _first_new_chunk(self, checkpoint: Checkpoint) -> int:
-        """The first chunk of `checkpoint` that is not on disk yet."""
-        last = self._last
-        if last is None or not last.first_chunk <= checkpoint.first_chunk <= last.open_chunk:
-            return checkpoint.first_chunk
-        return last.open_chunk

@@ -8,15 +8,18 @@ Runs in a worker thread, before anything else is started. Called by `node.py`.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from esnode import limits
 from esnode.apply import Checkpoint, Machine
+from esnode.dedup.keysegment import KeySegment
 from esnode.errors import DamagedRecord
 from esnode.raft.log import Position, RaftLog
 from esnode.raft.messages import HardState
 from esnode.storage.interface import Recovered, Storage, pages
+from esnode.upkeep.keyindexes import read_indexes, sealed_chunks
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +84,12 @@ def _resume(storage: Storage, machine: Machine, found: Recovered) -> Checkpoint 
         if checkpoint is None or checkpoint.index <= found.prefix_index:
             return None
         if _follows_from(checkpoint, found):
-            sealed = storage.kept_keys(checkpoint.first_chunk, checkpoint.open_chunk)
-            machine.resume(checkpoint, sealed, storage.chunk_source)
+            first_chunk, open_chunk = checkpoint.first_chunk, checkpoint.open_chunk
+            segments = read_indexes(storage, machine.keys, first_chunk, open_chunk)
+            sealed = sealed_chunks(storage, segments, first_chunk, open_chunk)
+            with _of_use(segments):
+                machine.resume(checkpoint, sealed, storage.chunk_source)
+            machine.keys.use_segments(segments)
             return checkpoint
     except DamagedRecord as error:
         log.warning("savepoint_unusable", extra={"reason": str(error)})
@@ -92,6 +99,17 @@ def _resume(storage: Storage, machine: Machine, found: Recovered) -> Checkpoint 
         f"entry {checkpoint.index} of term {checkpoint.term} was applied, and the log does not hold it:"
         f" it ends with entry {found.last_index}"
     )
+
+
+@contextmanager
+def _of_use(segments: Sequence[KeySegment]) -> Iterator[None]:
+    """Let no later start believe the indexes if what they tell of the keys is not so."""
+    try:
+        yield
+    except DamagedRecord:
+        for segment in segments:
+            segment.discard()
+        raise
 
 
 def _follows_from(checkpoint: Checkpoint, found: Recovered) -> bool:

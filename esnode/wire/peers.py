@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from esnode import limits
-from esnode.dedup.keywindow import CHUNK_BYTES, DIGEST_BYTES
+from esnode.dedup.keychunk import DIGEST_BYTES
+from esnode.dedup.keywindow import CHUNK_BYTES
 from esnode.errors import NewerFormat, NewerPeer, ProtocolError
 from esnode.raft.entry import Entry, EntryKind, parse
 from esnode.raft.messages import (

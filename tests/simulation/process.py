@@ -34,7 +34,7 @@ class Process:
         world = host.world
         dedup = world.weather.dedup
         self.host = host
-        self.machine = Machine(dedup, seed=host.id)
+        self.machine = Machine(dedup, seed=host.id, segment_chunks=1)
         found = recover(storage, self.machine)
         log = found.log
         self.log: RaftLog = log
@@ -60,7 +60,8 @@ class Process:
         self.waiting = WaitingRequests()
         self.disk = DiskQueue(host, storage)
         self.due_reads: list[tuple[int, Callable[[], None]]] = []
-        self.upkeep = Upkeep(host, self.disk, Checkpointer(self.machine, storage, found.checkpoint))
+        checkpointer = Checkpointer(self.machine, storage, found.checkpoint)
+        self.upkeep = Upkeep(host, self.disk, checkpointer, self.machine.keys)
         self.unread_to = 0 if found.checkpoint is None else found.checkpoint.index
         """The log up to here was not read at the start."""
         self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)

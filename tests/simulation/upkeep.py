@@ -9,7 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from esnode.dedup.keytable import KeyTable
 from esnode.upkeep.checkpointer import Checkpointer, PendingCheckpoint, store_chunks
+from esnode.upkeep.keyindexes import index_now
 
 from .diskqueue import DiskQueue
 from .schedule import MS, between
@@ -27,10 +29,11 @@ WRITE_MS: Final = (1, 300)
 class Upkeep:
     """One life's."""
 
-    def __init__(self, host: "Host", disk: DiskQueue, checkpointer: Checkpointer) -> None:
+    def __init__(self, host: "Host", disk: DiskQueue, checkpointer: Checkpointer, keys: KeyTable) -> None:
         self._host = host
         self._disk = disk
         self._checkpointer = checkpointer
+        self._keys = keys
         self._life = host.life
         self._random = random.Random(f"{host.world.seed}:upkeep:{host.id}:{host.life}")
         self._every_ms = checkpoint_every_ms(host.world.seed)
@@ -59,6 +62,7 @@ class Upkeep:
     def _save_point(self, pending: PendingCheckpoint) -> None:
         self._disk.storage.save_checkpoint(pending.checkpoint)
         self._checkpointer.written(pending)
+        index_now(self._disk.storage, self._keys)
         self._host.world.counts["disk.checkpoint"] += 1
 
     def _scrub(self, next_index: int, last_index: int) -> None:

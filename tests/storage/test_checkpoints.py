@@ -224,3 +224,78 @@ def test_a_thread_that_was_given_up_writes_nothing_once_the_directory_is_closed(
     directory.checkpoints.keep(SECOND)
     directory.checkpoints.keep_keys(0, chunks(0, 1))
     assert [path.read_bytes() for path in files] == before
+
+
+# --- indexes ----------------------------------------------------------------------------------------
+
+
+def index(storage: Storage, end_chunk: int, length: int) -> bytes | None:
+    source = storage.index_source(end_chunk)
+    return None if source is None else source.read(0, length)
+
+
+def test_an_index_comes_back_and_may_be_kept_again(place: Place) -> None:
+    storage = place.open()
+    assert storage.index_source(256) is None
+    storage.keep_index(256, [b"an ", b"index"])
+    for opened in place.twice(storage):
+        assert index(opened, 256, 8) == b"an index"
+        assert index(opened, 257, 8) is None
+        storage = opened
+    storage.keep_index(256, [b"another"])
+    source = storage.index_source(256)
+    assert source is not None
+    assert source.read(2, 3) == b"oth"
+    assert source.read_cached(2, 3) == b"oth"
+    with pytest.raises(DamagedRecord, match="cut short"):
+        source.read(2, 9)
+
+
+def test_an_index_goes_with_its_chunks(place: Place) -> None:
+    storage = place.open()
+    keep(storage, FIRST)
+    for end_chunk in (255, 256, 257):
+        storage.keep_index(end_chunk, [b"index"])
+    source = storage.index_source(256)
+    assert source is not None
+    keep(storage, SECOND)
+    assert [index(storage, end_chunk, 5) for end_chunk in (255, 256, 257)] == [None, None, b"index"]
+    assert source.read(0, 5) == b"index"  # for as long as it is held
+
+
+def test_an_index_that_was_discarded_is_not_there(place: Place) -> None:
+    storage = place.open()
+    storage.keep_index(256, [b"index"])
+    for _ in range(2):
+        source = storage.index_source(256)
+        if source is not None:
+            source.discard()
+            source.discard()
+    for opened in place.twice(storage):
+        assert opened.index_source(256) is None
+
+
+def test_a_log_that_is_put_aside_takes_its_indexes_along(place: Place) -> None:
+    storage = place.open()
+    storage.write([write(entries(1, [1, 2, 3]), commit=3)])
+    storage.keep_index(256, [b"index"])
+    place.close()
+    begin(place, Distrust.DAMAGE)
+    assert place.open().index_source(256) is None
+
+
+def test_an_index_that_is_half_written_is_not_there(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = on_disk.open()
+
+    def half(descriptor: int, piece: bytes) -> None:
+        write_all(descriptor, piece[: len(piece) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("esnode.storage.checkpoints.write_all", half)
+    with pytest.raises(StorageFailed, match="No space"):
+        storage.keep_index(256, [b"index"])
+    monkeypatch.undo()
+    storage.close()
+    assert on_disk.open().index_source(256) is None

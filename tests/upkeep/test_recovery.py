@@ -24,7 +24,7 @@ from esnode.storage.checkpoints import MemoryCheckpoints
 from esnode.storage.interface import Identity, Storage
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
-from esnode.upkeep.checkpointer import Checkpointer
+from esnode.upkeep.checkpointer import Checkpointer, store_chunks
 from esnode.upkeep.recovery import Found, recover
 from esnode.upkeep.scrub import Scrub
 from tests.cluster import local_cluster
@@ -253,7 +253,8 @@ def test_each_checkpoint_brings_only_the_chunks_that_came_since() -> None:
         if each.index % 8 == 0:
             pending = checkpointer.begin()
             brought.append((pending.first_chunk, len(pending.chunks)))
-            storage.keep_keys(pending.first_chunk, pending.chunks)
+            stored_chunks = store_chunks(storage, pending.first_chunk, pending.chunks)
+            checkpointer.release(pending.first_chunk, pending.chunks, stored_chunks)
             storage.save_checkpoint(pending.checkpoint)
             checkpointer.written(pending)
             assert started(storage)[1].digest() == applied(log).digest()

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.simulation.mutants.mutant import Edit, Mutant
 
-CHECKPOINTS: Final = "esnode.storage.checkpoints"
+NEEDED: Final = "esnode.storage.neededchunks"
 DIRECTORY: Final = "esnode.storage.directory"
 DRIVER: Final = "esnode.loop.driver"
 KEYCHUNKS: Final = "esnode.replication.keychunks"
@@ -33,7 +33,7 @@ SNAPSHOTS: Final = (
         "#10",
         "a checkpoint removes chunks of keys that the stored snapshot needs",
         "B",
-        (Edit(CHECKPOINTS, "yield min(by_checkpoint, by_snapshot, *self._held)", "yield by_checkpoint"),),
+        (Edit(NEEDED, "yield min(by_checkpoint, by_snapshot, *self._held)", "yield by_checkpoint"),),
     ),
     Mutant(
         "checkpoint-removes-chunks-of-a-cut",
@@ -42,7 +42,7 @@ SNAPSHOTS: Final = (
         "T",
         (
             Edit(
-                CHECKPOINTS,
+                NEEDED,
                 "yield min(by_checkpoint, by_snapshot, *self._held)",
                 "yield min(by_checkpoint, by_snapshot)",
             ),
