@@ -141,6 +141,21 @@ def test_a_damaged_chunk_discards_the_index_that_vouches_for_it(file: bytes) -> 
     assert one.index.discarded
 
 
+def test_a_file_of_another_kind_or_version_is_damage(file: bytes) -> None:
+    for at in (0, 4):
+        other = bytearray(file)
+        other[at] ^= 1
+        with pytest.raises(DamagedRecord, match="of another kind"):
+            open_segment(ListedIndex(bytes(other)), nowhere)
+
+
+def test_a_segment_that_shall_not_be_used_again_discards_its_index(file: bytes) -> None:
+    one = written(file)
+    assert new_segment()[0].end_chunk == one.segment.end_chunk == 9
+    one.segment.discard()
+    assert one.index.discarded
+
+
 @pytest.mark.parametrize("cut", [0, 10, 700, 5_000])
 def test_a_file_that_is_cut_short_is_damage(file: bytes, cut: int) -> None:
     index = ListedIndex(file[:cut])

@@ -5,8 +5,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from esnode.dedup import keytable
-from esnode.dedup.fingerprints import FULL_LOAD
+from esnode.dedup import fingerprints, keytable
+from esnode.dedup.fingerprints import FULL_LOAD, POSITION_MASK, SHARDS
+from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keysegment import open_segment, pack_segment
 from esnode.dedup.keytable import MIN_CAPACITY, KeyTable
@@ -160,6 +161,68 @@ def test_a_key_whose_segment_is_not_cached_is_read_in_a_thread_first() -> None:
     with pytest.raises(DamagedRecord):
         one.lookup([key(10)])
     assert source.discarded
+
+
+def test_a_table_resumes_with_the_segments_and_chunks_that_are_on_disk() -> None:
+    one = segmented(seed=7)
+    fill(one, 5 * CHUNK_KEYS + 9, 1_000)
+    assert one.first_chunk_in_memory == 0
+    kept = store(one)
+    assert one.first_chunk_in_memory == 5
+    index(one)
+    again = segmented()
+    again.use_seed(7)
+    stored = [chunk for chunk in one._window.sealed(0, 4) if isinstance(chunk, StoredChunk)]
+    with again.unindexed():
+        loaded = again.resume(one.dump_outline(), [*stored, kept[4].data], lambda number: kept[number])
+        again.adopt(loaded)
+        again.use_segments(one._segments)
+    assert again.digest() == one.digest()
+    assert len(again._segments) == 2
+    assert_holds_its_last(again, Random(1))
+
+
+def test_a_part_of_a_segment_and_of_a_chunk_can_be_asked_for() -> None:
+    one = segmented()
+    fill(one, 5 * CHUNK_KEYS, 1_000)
+    store(one)
+    index(one)
+    runs = one._runs()
+    for start, end in [(10, 50), (CHUNK_KEYS, 3 * CHUNK_KEYS + 7), (4 * CHUNK_KEYS + 5, 5 * CHUNK_KEYS)]:
+        found = [
+            run.first_offset + (entry & POSITION_MASK)
+            for shard in range(SHARDS)
+            for run in runs.of_shard(shard, start, end)
+            for entry in run.entries.tolist()
+        ]
+        assert sorted(found) == list(range(start, end))
+
+
+def test_a_table_that_nobody_grows_in_a_thread_grows_at_once_while_its_keys_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fingerprints, "FIRST_FINGERPRINTS", 2_000)
+    monkeypatch.setattr(keytable, "FIRST_FINGERPRINTS", 2_000)
+    one = segmented()
+    for _ in range(12):
+        fill(one, CHUNK_KEYS, 1_000)
+    assert one._fingerprints.load <= 1
+    assert_holds_its_last(one, Random(1))
+
+
+def test_a_key_that_found_no_place_is_looked_up_in_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def poor(self: KeyHash, packed_keys: bytes) -> Hashes:
+        return np.zeros_like(np.frombuffer(packed_keys, np.uint64)[1::2])
+
+    monkeypatch.setattr(KeyHash, "__call__", poor)
+    one = segmented(segment_chunks=1)
+    fill(one, CHUNK_KEYS + 5, 1_000)
+    (chunk,) = store(one)
+    index(one)
+    chunk.cached = False
+    assert one.lookup([key(3_000)]) == {key(3_000): 3_000}  # it waits
+    one._window._pages.clear()
+    assert one.cold(key(3_001))
 
 
 @pytest.mark.parametrize("bits", [0, 1, 8])

@@ -90,6 +90,10 @@ def test_a_torn_record_is_refused() -> None:
             parse(record[:length])
 
 
+def test_an_entry_tells_that_its_keys_begin_with_tokens() -> None:
+    assert events(1, 1, 0, "a").keys_have_tokens
+
+
 def test_an_entry_tells_what_kind_it_is() -> None:
     producer = seal(index=1, term=1, kind=EntryKind.PRODUCER, base_offset=0, log_time_ms=0)
     assert (producer.opens_producer, noop(1, 1).opens_producer) == (True, False)
