@@ -128,6 +128,10 @@ class Config:
     faults: Faults = field(default_factory=Faults)
     ancestors: tuple[Ancestor, ...] = ()
     """The oldest first."""
+    partitions: int = 1
+    """Among how many processes a node shares its work out; with 1 there is no supervisor."""
+    partition: int = 0
+    """Which of them this process is: never in a file, see `of_partition`."""
 
     @property
     def epoch(self) -> int:
@@ -143,6 +147,11 @@ class Config:
     def peers(self) -> tuple[Member, ...]:
         """The other nodes."""
         return tuple(member for member in self.members if member.id != self.node_id)
+
+    def of_partition(self, partition: int) -> "Config":
+        """What the process of one of several partitions runs with: a directory of its own."""
+        directory = self.data_dir / f"partition-{partition}"
+        return dataclasses.replace(self, partition=partition, data_dir=directory)
 
 
 STORAGE_ENGINES = ("sqlite", "segments", "rocksdb", "memory")
@@ -194,6 +203,8 @@ def dump(config: Config) -> str:
         f"storage = {_quote(config.storage)}",
         f"log_level = {_quote(config.log_level)}",
     ]
+    if config.partitions != 1:  # versions from before there was the key read all other files
+        lines.append(f"partitions = {config.partitions}")
     for name in (name for name, _ in _SECTIONS):
         lines += ["", f"[{name}]"]
         section = getattr(config, name)
@@ -282,11 +293,15 @@ _TOML_TYPES: dict[Any, type] = {Path: str, Address: str, **dict.fromkeys((cls fo
 def _checked(table: dict[str, Any], cls: type[Any], where: str) -> dict[str, Any]:
     """The values of `table`, after a look at their names and types against the dataclass `cls`."""
     hints = get_type_hints(cls)
+    if cls is Config:
+        del hints["partition"]
     for key in table:
         if key not in hints:
             known = ", ".join(sorted(hints))
             raise InvalidConfig(f"unknown key {where}{key!s}; known here: {known}")
     for entry in dataclasses.fields(cls):
+        if entry.name not in hints:
+            continue
         hint = hints[entry.name]
         wanted = list if get_args(hint) else _TOML_TYPES.get(hint, hint)
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
@@ -314,6 +329,8 @@ def _check_sense(config: Config) -> None:
     for ancestor in config.ancestors:
         if ancestor.cluster in ("", config.cluster) or not 0 <= ancestor.end_offset <= limits.MAX_INDEX:
             raise InvalidConfig("each of ancestors is another cluster, with an end_offset of its log")
+    if not 1 <= config.partitions <= limits.MAX_PARTITIONS:
+        raise InvalidConfig(f"partitions must be from 1 to {limits.MAX_PARTITIONS}")
     _check_choice("storage", config.storage, STORAGE_ENGINES)
     _check_choice("log_level", config.log_level, LOG_LEVELS)
     _check_choice("dedup.when_full", config.dedup.when_full, WHEN_FULL)

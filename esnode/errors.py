@@ -1,9 +1,18 @@
 """Every error of the node and its client, by blame, each with a stable code.
 
-The four families are in `errorfamilies.py`. A request's error says whether it is definite ("not done") or
+The four families are in `errorfamilies.py`, what is about partitions and shared settings in
+`clustererrors.py`. A request's error says whether it is definite ("not done") or
 indefinite ("unknown: retry with the same ids"). Never prints, never logs. Called by everyone.
 """
 
+from esnode.clustererrors import DedupDiffers as DedupDiffers
+from esnode.clustererrors import MembersDiffer as MembersDiffer
+from esnode.clustererrors import Moved as Moved
+from esnode.clustererrors import PartitionDown as PartitionDown
+from esnode.clustererrors import PartitionNeeded as PartitionNeeded
+from esnode.clustererrors import PartitionsDiffer as PartitionsDiffer
+from esnode.clustererrors import SettingsDiffer as SettingsDiffer
+from esnode.clustererrors import UnknownPartition as UnknownPartition
 from esnode.errorfamilies import Bug as Bug
 from esnode.errorfamilies import CallerError as CallerError
 from esnode.errorfamilies import EventStreamError as EventStreamError
@@ -317,28 +326,6 @@ class ClusterRestored(WrongCluster):
 
 
 # --- the operator's ----------------------------------------------------------------------------
-
-
-class SettingsDiffer(OperatorError):
-    """Two nodes differ in a setting that must be the same on all: they refuse each other."""
-
-
-class MembersDiffer(SettingsDiffer):
-    """Two nodes list different members: a majority for one of them may not be a majority for the other."""
-
-    code = "ES2030"
-    title = "the configuration files of the nodes list different members"
-    next_step = "find the file that differs: esctl why; restore its `members`, and restart that node"
-
-
-class DedupDiffers(SettingsDiffer):
-    """Two nodes differ in `[dedup]`: it would depend on the leader which events are duplicates."""
-
-    code = "ES2031"
-    title = "the configuration files of the nodes differ in [dedup]"
-    next_step = (
-        "find the file that differs: esctl why; to change it, stop all nodes, edit all files, start all nodes"
-    )
 
 
 class MembersChanged(OperatorError):

@@ -1,7 +1,8 @@
 """The node's log: one JSON object a line on standard error, each with node, term and index.
 
 Decides the shape of a line: `time` (RFC 3339, UTC, microseconds, as the node sees it), `level`, `node`,
-`term`, `index` (the applied one), `event` (a word with underscores), and the event's own fields. No payload,
+`term`, `index` (the applied one), `event` (a word with underscores), and the event's own fields; where a node
+has several partitions, also `partition`. No payload,
 key or secret is ever given to it. Set up once by `__main__`; everybody else uses `logging`.
 """
 
@@ -23,10 +24,10 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 class JsonLines(logging.Formatter):
     """A log record as one JSON object."""
 
-    def __init__(self, node_id: int, clock: WallClock) -> None:
+    def __init__(self, node_id: int, clock: WallClock, partition: int | None = None) -> None:
         super().__init__()
         self.place: Place = lambda: (0, 0)
-        self._node_id = node_id
+        self._node = {"node": node_id} if partition is None else {"node": node_id, "partition": partition}
         self._clock = clock
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +37,7 @@ class JsonLines(logging.Formatter):
         line = {
             "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "node": self._node_id,
+            **self._node,
             "term": term,
             "index": index,
             "event": record.getMessage(),
@@ -47,9 +48,12 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def open_node_log(config: Config, clock: WallClock) -> JsonLines:
-    """Send every log line of this process to standard error; returns the formatter, to set `place`."""
-    formatter = JsonLines(config.node_id, clock)
+def open_node_log(config: Config, clock: WallClock, partition: int | None = None) -> JsonLines:
+    """Send every log line of this process to standard error; returns the formatter, to set `place`.
+
+    With a `partition` each line has it: the process of one of several.
+    """
+    formatter = JsonLines(config.node_id, clock, partition)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()

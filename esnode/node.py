@@ -8,7 +8,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -48,6 +48,9 @@ from esnode.upkeep.scrub import Scrub
 from esnode.wallclock import WallClock
 
 log = logging.getLogger(__name__)
+
+OpenPort = Callable[[Address, ExitStack], Awaitable[Sequence[ByteListener]]]
+"""As `listen`."""
 
 
 class Node:
@@ -191,15 +194,15 @@ async def listen(address: Address, opened: ExitStack) -> Sequence[trio.SocketLis
     return listeners
 
 
-async def unsound_peers(config: Config) -> list[int]:
+async def unsound_peers(config: Config, ports: OpenPort = listen) -> list[int]:
     """The peers that do not trust their disks, heard on this node's port while it does not run."""
     with ExitStack() as opened:
-        listeners = await listen(config.me.peer, opened)
+        listeners = await ports(config.me.peer, opened)
         return await PeerDisks(config, random.SystemRandom().getrandbits(63)).unsound(listeners)
 
 
 async def run_until_stopped(
-    node: Node, clients: Sequence[trio.SocketListener], peers: Sequence[trio.SocketListener]
+    node: Node, clients: Sequence[ByteListener], peers: Sequence[ByteListener]
 ) -> None:
     """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end.
 

@@ -2,7 +2,7 @@
 
 A source's token is a point on a circle of 2^32. Each partition has 512 points on it, and a token belongs to
 the partition of the next point. `docs/protocol.md` has the ring byte by byte, with test vectors, so that a
-client in any language finds the same owner. Called by what makes keys.
+client in any language finds the same owner. Called by what makes keys, and by what routes and checks them.
 """
 
 import hashlib
@@ -71,6 +71,13 @@ class Ring:
         """The partition that owns `token`: that of the first point at or after it, around the circle."""
         return self._owners[bisect_left(self._points, token) % len(self._points)]
 
+    def stray(self, keys: bytes, partition: int) -> tuple[int, int] | None:
+        """A token among these packed keys that is not of `partition`, and its owner; None where all are."""
+        for token in dict.fromkeys(_token_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)):
+            if (owner := self.owner(token)) != partition:
+                return token, owner
+        return None
+
     def owned(self) -> list[tuple[Arc, int]]:
         """Every arc between two points, with its owner; together they are the circle."""
         before = (self._points[-1], *self._points)
@@ -105,6 +112,11 @@ def _joined(before: Move, after: Move) -> tuple[Move, ...]:
     if touches and (before.old_owner, before.new_owner) == (after.old_owner, after.new_owner):
         return (Move(Arc(before.arc.first, after.arc.last), before.old_owner, before.new_owner),)
     return before, after
+
+
+@lru_cache(maxsize=limits.MAX_BATCH_EVENTS + 1)
+def _token_unpacker(count: int) -> struct.Struct:
+    return struct.Struct(">" + f"I{limits.KEY_BYTES - TOKEN_BYTES}x" * count)
 
 
 @lru_cache(limits.MAX_PARTITIONS)

@@ -1,5 +1,6 @@
 """The configuration: what is read back, and what is refused by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,21 @@ def test_a_name_with_quotes_and_control_characters_survives(tmp_path: Path) -> N
         'a "b" \\ \t c', 1, config.data_dir, config.members, retention=Retention(bytes=5), ingest=Ingest(True)
     )
     assert load(written(tmp_path, dump(odd))) == odd
+
+
+def test_one_partition_is_not_written_down_and_several_are(tmp_path: Path) -> None:
+    """Versions that know no partitions read the files of clusters without."""
+    config = three_nodes(tmp_path)
+    assert "partitions = " not in dump(config)
+    several = replace(config, partitions=64)
+    assert load(written(tmp_path, dump(several))) == several
+
+
+def test_each_partition_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    config = replace(three_nodes(tmp_path), partitions=4).of_partition(3)
+    assert config.partition == 3
+    assert config.partitions == 4
+    assert config.data_dir == tmp_path / "data" / "partition-3"
 
 
 def test_a_file_from_before_max_bytes_means_as_many_keys_as_it_did(tmp_path: Path) -> None:
@@ -75,6 +91,9 @@ REFUSES = f'ttl_ms = 600000\n{MAX_BYTES}\nwhen_full = "shrink"'
         ("node_id = 2", 'node_id = "2"', "node_id must be of type int"),
         ("node_id = 2", "node_id = true", "node_id must be of type int"),
         ("node_id = 2", "node_id = 2\nspeed = 9", "unknown key speed"),
+        ("node_id = 2", "node_id = 2\npartition = 0", "unknown key partition"),
+        ("node_id = 2", "node_id = 2\npartitions = 0", "partitions must be from 1 to 64"),
+        ("node_id = 2", "node_id = 2\npartitions = 65", "partitions must be from 1 to 64"),
         ("[raft]", "[raft]\ncolour = 1", "unknown key raft.colour"),
         ("heartbeat_ms = 150", "heartbeat_ms = 450", "less than raft.election_ms"),
         ("jitter_ms = 150", "jitter_ms = 0", "jitter_ms must be at least 1"),

@@ -1,6 +1,7 @@
 """Hypothesis strategies: any message that an honest process may send, by type; and the frames of liars."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import cbor2
@@ -136,9 +137,13 @@ def hellos(draw: st.DrawFn) -> Hello:
     """A `Hello`: a client's, or one of other versions, has only what every version has."""
     side, least, most = draw(st.sampled_from(Side)), draw(versions), draw(versions)
     common: list[Any] = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
-    if side is Side.CLIENT or not least <= PROTOCOL_VERSION <= most:
+    if not least <= PROTOCOL_VERSION <= most:
         return Hello(side, least, most, *common)
-    own: list[Any] = [draw(each) for each in (digests, names, digests, names, indexes, indexes)]
+    partition = draw(st.integers(0, 2**16 - 1))
+    if side is Side.CLIENT:
+        return replace(Hello(side, least, most, *common), partition=partition)
+    of_nodes = (digests, names, digests, names, indexes, indexes)
+    own: list[Any] = [*(draw(each) for each in of_nodes), partition, draw(st.integers(1, 64))]
     return Hello(side, least, most, *common, *own)
 
 

@@ -35,9 +35,11 @@ from esnode.errors import (
     NotLeader,
     OperationTimeout,
     OutOfSequence,
+    PartitionNeeded,
     ProducerFenced,
     ProtocolError,
     Rejoining,
+    UnknownPartition,
     UnknownProducer,
     Unreachable,
     VersionMismatch,
@@ -63,6 +65,7 @@ MAX_LINKS: Final = 32
 """Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
 
 _RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code, EarlierRefused.code}
+_NEVER_ANSWERED: Final = (WrongCluster, VersionMismatch, PartitionNeeded, UnknownPartition)
 _SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code, ProducerFenced.code}
 
 
@@ -130,6 +133,8 @@ class Dispatcher:
         if request.batch is None:
             self._send(request)
             return
+        if self._pin.partition:
+            request.batch = replace(request.batch, partition=self._pin.partition)
         if self._unstamped is not None:
             self._unstamped.append(request)
             return
@@ -264,7 +269,12 @@ class Dispatcher:
         self.send_unsent()
 
     def on_error(self, link: Link) -> None:
-        """A connection was not made. Where the cluster is another one now, nothing will ever be answered."""
+        """A connection was not made. Where the cluster is another one, nothing will ever be answered."""
+        if all(isinstance(each.error, PartitionNeeded | UnknownPartition) for each in self.links.values()):
+            assert link.error is not None
+            for request in list(self.pending.values()):
+                self.settle(request, None, type(link.error)(str(link.error), definite=not request.unsure))
+            return
         restored = self._restored()
         if restored is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
             for request in list(self.pending.values()):
@@ -440,7 +450,7 @@ class Dispatcher:
         if restored is not None:
             return ClusterRestored(str(restored), definite=request is None or request.certainly_not_done)
         for link in self.links.values():
-            if isinstance(link.error, WrongCluster | VersionMismatch):
+            if isinstance(link.error, _NEVER_ANSWERED):
                 return type(link.error)(f"{link.address}: {link.error}")
         reasons = "; ".join(
             f"{link.address}: {link.error or 'no answer yet'}" for link in self.links.values()

@@ -58,12 +58,14 @@ async def call(
 ) -> tuple[Connection, Welcome]:
     """Connect and greet any node of the client's cluster.
 
-    Raises `Unreachable` and what `greet` raises, and leaves nothing open then.
+    Raises `Unreachable`, and what `greet` and the pin's `check` raise, and leaves nothing open then.
     """
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(Connection(await dial(address)))
         version, number = PROTOCOL_VERSION, rng.getrandbits(64)
-        hello = Hello(Side.CLIENT, version, version, pin.cluster, 0, 0, number)
+        hello = Hello(
+            *(Side.CLIENT, version, version, pin.cluster, 0, 0, number), partition=pin.partition or 0
+        )
         welcome = await greet(connection, hello)
         pin.check(welcome)
         stack.pop_all()

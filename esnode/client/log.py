@@ -62,6 +62,7 @@ class Settings:
     timeout_s: float | None = limits.CLIENT_TIMEOUT_S
     producer_session: bool = False
     producer: str = ""
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def connect(
     addresses: Sequence[str],
     *,
     cluster: str = "",
+    partition: int | None = None,
     batch_events: int = 64,
     batch_ms: float = 1.0,
     window: int = 64,
@@ -100,6 +102,9 @@ def connect(
     client lives. With a name for the `producer` it does so after a restart as well; whoever had opened the
     name before is fenced: `ProducerFenced`. See docs/guarantees.md.
 
+    A cluster may have several partitions, each with a log of its own: this is that of `partition`. Without
+    one, every operation raises `PartitionNeeded` in such a cluster.
+
     Raises `InvalidConfig` for a bad address, `InvalidRequest` for a setting out of range.
     """
     if not addresses:
@@ -118,7 +123,10 @@ def connect(
             f" {limits.MAX_PRODUCER_NAME_BYTES} bytes (MAX_PRODUCER_NAME_BYTES)"
         )
     session = producer_session or producer is not None
-    settings = Settings(cluster, batch_events, batch_ms, window, timeout_s, session, producer or "")
+    if partition is not None and not 0 <= partition < limits.MAX_PARTITIONS:
+        raise InvalidRequest(f"partition must be within 0 to {limits.MAX_PARTITIONS - 1}")
+    name = producer or ""
+    settings = Settings(cluster, batch_events, batch_ms, window, timeout_s, session, name, partition)
     return Connecting(addresses, settings, dial, rng or random.Random())
 
 
@@ -138,7 +146,7 @@ class Connecting:
 
     async def __aenter__(self) -> "Log":
         self._nursery = await self._nursery_manager.__aenter__()
-        pin = ClusterPin(self._settings.cluster)
+        pin = ClusterPin(self._settings.cluster, self._settings.partition)
         dispatcher = Dispatcher(pin, self._dial, self._rng, self._nursery)
         self._log = Log(dispatcher, pin, self._settings, self._dial, self._rng)
         for address in self._addresses:

@@ -86,15 +86,18 @@ def connect_node(
     address: str,
     *,
     cluster: str = "",
+    partition: int | None = None,
     timeout_s: float | None = limits.OPERATION_TIMEOUT_S,
     dial: Dialer = open_stream,
 ) -> "NodeLink":
-    """The context of a `NodeLink` to the node at `address` (`host:port`).
+    """The context of a `NodeLink` to the node at `address` (`host:port`), to its process for `partition`.
 
     Entering connects, and raises `Unreachable`, `HandshakeTimeout`, `WrongCluster`,
-    `VersionMismatch`, `ConnectionLost` or `ProtocolError`. Raises `InvalidConfig` for a bad address.
+    `VersionMismatch`, `ConnectionLost` or `ProtocolError`; `UnknownPartition`, `PartitionDown`, and
+    `PartitionNeeded` where the cluster has several and none is given. Raises `InvalidConfig` for a bad
+    address.
     """
-    return NodeLink(parse_address(address), cluster, timeout_s, dial)
+    return NodeLink(parse_address(address), ClusterPin(cluster, partition), timeout_s, dial)
 
 
 class NodeLink:
@@ -102,13 +105,13 @@ class NodeLink:
     the node refused it with; after the first two the link is of no more use. An answer that is on its
     way in is waited for, however long a slow link takes: the timeout is for silence."""
 
-    def __init__(self, address: Address, cluster: str, timeout_s: float | None, dial: Dialer) -> None:
+    def __init__(self, address: Address, pin: ClusterPin, timeout_s: float | None, dial: Dialer) -> None:
         self.address = address
         self.welcome: Welcome
         """Who answered."""
         self.leader: LeaderIs | None = None
         """Who leads, as the node last said."""
-        self._pin = ClusterPin(cluster)
+        self._pin = pin
         self._timeout_s = float("inf") if timeout_s is None else timeout_s
         self._dial = dial
         self._rng = random.Random()

@@ -30,8 +30,10 @@ from esnode.errors import (
     OffsetAfterRestore,
     OffsetOutOfRange,
     OperatorError,
+    PartitionNeeded,
     PeerError,
     ProtocolError,
+    UnknownPartition,
     VersionMismatch,
     WrongCluster,
 )
@@ -49,8 +51,9 @@ class BatchSubscription:
     """An async iterator of `StoredBatch`, without end. For one task at a time.
 
     Raises `OffsetOutOfRange` when retention has overtaken it on all nodes that answer, `OffsetAfterRestore`
-    when the log was restored and does not reach so far, and `ClusterRestored`, `WrongCluster` or
-    `VersionMismatch` when every node says so. All else it lives through; `error` is the last of it.
+    when the log was restored and does not reach so far, and `ClusterRestored`, `WrongCluster`,
+    `VersionMismatch`, `PartitionNeeded` or `UnknownPartition` when every node says so. All else it lives
+    through; `error` is the last of it.
     """
 
     def __init__(
@@ -217,7 +220,7 @@ class BatchSubscription:
         self.error = error
         address = self._address
         await self.aclose()
-        if isinstance(error, WrongCluster | VersionMismatch):
+        if isinstance(error, WrongCluster | VersionMismatch | PartitionNeeded | UnknownPartition):
             self._refused.add(address)
             if isinstance(error, ClusterRestored):
                 self._restored = error

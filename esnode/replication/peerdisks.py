@@ -76,6 +76,8 @@ class PeerDisks:
                     incarnation=self._incarnation,
                     allowed_side=Side.PEER,
                     peers=[peer.id for peer in self._config.peers],
+                    partition=self._config.partition,
+                    partitions=self._config.partitions,
                     admit=self._note,
                 )
 

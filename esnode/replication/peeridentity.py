@@ -46,7 +46,7 @@ class PeerIdentities:
         held: Callable[[], Mapping[NodeId, int]],
     ) -> None:
         """`held`: up to where each peer holds what is committed, as it has told this process."""
-        self._cluster = config.cluster
+        self._cluster, self._partition = config.cluster, config.partition
         self._addresses = {peer.id: peer.client for peer in config.peers}
         self._view = view
         self._worker = worker
@@ -144,7 +144,10 @@ class PeerIdentities:
 
     async def _incarnation_at(self, peer: NodeId) -> int | None:
         """Which process answers clients at the address of `peer`; None where none does as `peer`."""
-        hello = Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, self._cluster, 0, peer, 0)
+        hello = Hello(
+            *(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, self._cluster, 0, peer, 0),
+            partition=self._partition,
+        )
         with trio.move_on_after(limits.PEER_DIAL_S):
             try:
                 async with Connection(await self._dial(self._addresses[peer])) as connection:

@@ -24,6 +24,7 @@ from esnode.errors import (
     HandshakeTimeout,
     OlderDirectory,
     OperatorError,
+    PartitionDown,
     PeerError,
     ProtocolError,
     UnknownDirectory,
@@ -349,14 +350,14 @@ def _due_at_once(size_bytes: int) -> int:
 
 def _level(error: EventStreamError, starting: bool) -> int:
     """How loud a peer that cannot be reached is: nodes that start together miss each other for a moment."""
-    if not isinstance(error, Unreachable | ConnectionLost):
+    if not isinstance(error, Unreachable | ConnectionLost | PartitionDown):
         return logging.ERROR
     return logging.INFO if starting else logging.WARNING
 
 
 def _is_refusal(error: EventStreamError) -> bool:
     """Whether the peer is there, and has said why it does not talk to this node."""
-    return not isinstance(error, Unreachable | ConnectionLost | HandshakeTimeout)
+    return not isinstance(error, Unreachable | ConnectionLost | PartitionDown | HandshakeTimeout)
 
 
 async def _watch_for_the_end(connection: Connection) -> None:

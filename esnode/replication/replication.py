@@ -186,6 +186,8 @@ class Replication:
                 incarnation=self._incarnation,
                 allowed_side=Side.PEER,
                 peers=tuple(self.links),
+                partition=self._config.partition,
+                partitions=self._config.partitions,
                 agree=self._shared.check,
                 admit=self._admit,
             )

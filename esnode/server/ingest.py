@@ -34,6 +34,7 @@ from esnode.loop.waiting import WaitingRequests
 from esnode.messages import Hello, LeaderIs, Side
 from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.server.appendlatency import AppendLatency
+from esnode.server.batchcheck import BatchCheck
 from esnode.server.reading import Reader
 from esnode.server.session import AdminHandler, Services, Session
 from esnode.transport.clientmemory import ReaderTooSlow
@@ -82,7 +83,7 @@ class Ingest:
             faults,
             admin,
             latency=AppendLatency() if latency is None else latency,
-            verify_keys=config.ingest.verify_keys,
+            check=BatchCheck.of(config),
             cold=cold,
             restored=bool(config.ancestors),
         )
@@ -141,6 +142,8 @@ class Ingest:
                     allowed_side=Side.CLIENT,
                     peers=(),
                     ancestors=self._config.ancestors,
+                    partition=self._config.partition,
+                    partitions=self._config.partitions,
                     admit=admit,
                 )
             connection.share_memory(self._services.memory.frames)

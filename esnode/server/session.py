@@ -32,7 +32,6 @@ from esnode.errors import (
     StorageFailed,
     declared,
 )
-from esnode.events import wrong_key
 from esnode.faults import Answer as FaultAnswer
 from esnode.faults import not_allowed
 from esnode.loop.inbox import Inbox
@@ -72,6 +71,7 @@ from esnode.raft.appendorder import AppendOrder
 from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
 from esnode.refusal import Refusal
 from esnode.server.appendlatency import AppendLatency
+from esnode.server.batchcheck import BatchCheck
 from esnode.server.reading import Page, Reader
 from esnode.server.replies import Replies
 from esnode.transport.clientmemory import ClientMemory
@@ -127,8 +127,7 @@ class Services:
         default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
     )
     latency: AppendLatency = field(default_factory=AppendLatency)
-    verify_keys: bool = False
-    """Whether a batch is refused whose keys are not those of its events."""
+    check: BatchCheck = field(default_factory=BatchCheck)
     cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: ()
     """Reads that a decision on these keys needs from a disk; they belong into a thread."""
     restored: bool = False
@@ -226,13 +225,9 @@ class Session:
         if run == self._refused_run:
             self._refuse(message.request_id, EarlierRefused("it may not overtake what was refused before it"))
             return
-        if batch.partition:
+        if (wrong := self._services.check.wrong(batch)) is not None:
             self._refused_run = run
-            self._refuse(message.request_id, InvalidRequest(f"there is no partition {batch.partition}"))
-            return
-        if self._services.verify_keys and (flaw := wrong_key(batch)):
-            self._refused_run = run
-            self._refuse(message.request_id, InvalidRequest(flaw))
+            self._refuse(message.request_id, wrong)
             return
         size = len(batch.payload)
         settle = partial(self._settle_append, message.request_id, size, trio.current_time())

@@ -43,10 +43,12 @@ from esnode.storage.identity import (
     Title,
     new_name,
     read_marker,
+    read_partitions,
     read_peers,
     read_reached,
     read_title,
     write_marker,
+    write_partitions,
     write_peers,
     write_reached,
     write_title,
@@ -280,11 +282,16 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
     """
     title = read_title(path)
     if title is None:
+        _check_undivided(path)
         return None
     if (title.identity.cluster, title.identity.node_id) != (identity.cluster, identity.node_id):
         raise WrongDirectory(
             f"{path} belongs to node {title.identity.node_id} of cluster {title.identity.cluster!r},"
             f" not to node {identity.node_id} of cluster {identity.cluster!r}"
+        )
+    if title.identity.partition != identity.partition:
+        raise WrongDirectory(
+            f"{path} holds partition {title.identity.partition}, not partition {identity.partition}"
         )
     if title.engine != engine:
         raise WrongDirectory(f"{path} holds a log of the engine {title.engine}, not {engine}")
@@ -296,6 +303,42 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
             " a majority of the one list is none of the other"
         )
     return title
+
+
+def _check_undivided(path: Path) -> None:
+    """That no log was shared out below `path`: beside it, a new one would be empty."""
+    if (partitions := read_partitions(path)) is not None:
+        raise WrongDirectory(
+            f"the data in {path} is in {partitions} partitions",
+            next_step=f"set `partitions = {partitions}` in the node's file; nothing was changed",
+        )
+
+
+@contextmanager
+def hold_partitions(path: Path, partitions: int) -> Iterator[None]:
+    """Hold the lock of a directory whose data is shared out among `partitions`, in a directory each.
+
+    Raises `DirectoryInUse`; `WrongDirectory` where it was shared out among another number, or not at all;
+    `DamagedRecord`, `NewerFormat`, and `StorageFailed` when the file system refuses.
+    """
+    with ExitStack() as held:
+        with disk_errors(f"open {path}"):
+            _make(path)
+            held.enter_context(_holding_lock(path))
+            if read_title(path) is not None:
+                raise WrongDirectory(
+                    f"{path} holds the log of a node without partitions",
+                    next_step="set `partitions = 1` in the node's file; nothing was changed",
+                )
+            if (before := read_partitions(path)) is None:
+                write_partitions(path, partitions)
+                sync_directory(path)
+            elif before != partitions:
+                raise WrongDirectory(
+                    f"the data in {path} is in {before} partitions, and the file says {partitions}",
+                    next_step=f"set `partitions = {before}` in the node's file; nothing was changed",
+                )
+        yield
 
 
 def _listed(ids: tuple[int, ...]) -> str:

@@ -3,7 +3,8 @@
 `identity.json`: whose directory this is, with which members, its own random name, the formats and the
 version that wrote it, the inode of its mark and when that was made (a copy has others). `peers.json`: the
 name of each peer's directory. `reached.json`: up to where each peer once held the log, and so still does.
-`rejoining`: why what is stored is not to be believed, and the name that the directory has since. Decides
+`rejoining`: why what is stored is not to be believed, and the name that the directory has since.
+`partitions.json`: that this is no log, but that there is one for each of so many partitions below. Decides
 what is readable; never what follows from it. Called by `directory`.
 """
 
@@ -31,6 +32,7 @@ IDENTITY_FILE: Final = "identity.json"
 PEERS_FILE: Final = "peers.json"
 REACHED_FILE: Final = "reached.json"
 REJOIN_FILE: Final = "rejoining"
+PARTITIONS_FILE: Final = "partitions.json"
 NAME_BYTES: Final = 16
 _MARK_KEYS: Final = ("inode", "born_ns")
 
@@ -76,7 +78,8 @@ def read_title(path: Path) -> Title | None:
         version, engine_format = (_whole(found.get(key, 1)) for key in ("format", "engine_format"))
         refuse_newer(f"the directory {path}", version, FORMAT, written_by)
         if version == FORMAT:
-            identity = Identity(found["cluster"], found["node_id"], _ids(found.get("members", [])))
+            members, partition = _ids(found.get("members", [])), _whole(found.get("partition", 0))
+            identity = Identity(found["cluster"], found["node_id"], members, partition)
             inode, born_ns = (_number(found[key]) for key in _MARK_KEYS)
             engine = str(found["engine"])
             known = ENGINE_FORMATS.get(engine, engine_format)
@@ -105,7 +108,29 @@ def write_title(path: Path, title: Title) -> None:
         "engine_format": ENGINE_FORMATS.get(title.engine, 1),
         "written_by": esnode.__version__,
     }
+    if title.identity.partition:
+        content["partition"] = title.identity.partition
     _save(path / IDENTITY_FILE, content)
+
+
+def read_partitions(path: Path) -> int | None:
+    """Among how many partitions the data in `path` is shared out; None where it is that of one node, or none.
+
+    Raises `DamagedRecord`, `NewerFormat`.
+    """
+    found = _load(path / PARTITIONS_FILE)
+    _refuse_newer_small(path / PARTITIONS_FILE, found)
+    if found is None:
+        return None
+    try:
+        return _whole(found["partitions"])
+    except (ValueError, KeyError) as error:
+        raise DamagedRecord(f"{path / PARTITIONS_FILE} does not tell a number of partitions") from error
+
+
+def write_partitions(path: Path, partitions: int) -> None:
+    """Write it, durably; the caller syncs the directory."""
+    _save(path / PARTITIONS_FILE, {"partitions": partitions})
 
 
 def read_peers(path: Path) -> dict[NodeId, bytes]:

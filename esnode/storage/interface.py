@@ -32,6 +32,7 @@ class Identity:
     cluster: str
     node_id: int
     members: tuple[int, ...] = ()
+    partition: int = 0
 
 
 class Distrust(enum.StrEnum):

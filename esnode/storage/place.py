@@ -108,7 +108,7 @@ def place_of(config: Config) -> Place:
     The engine `memory` begins empty with each process, under a new name: the other nodes notice.
     """
     members = tuple(sorted(member.id for member in config.members))
-    identity = Identity(config.cluster, config.node_id, members)
+    identity = Identity(config.cluster, config.node_id, members, config.partition)
     if config.storage == "memory":
         return MemoryPlace(MemoryDisk(new_name()), identity)
     return DirectoryPlace(config.storage, config.data_dir, identity)

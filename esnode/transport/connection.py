@@ -24,6 +24,7 @@ from esnode.errors import (
     EventStreamError,
     HandshakeTimeout,
     ProtocolError,
+    UnknownPartition,
     Unreachable,
     VersionMismatch,
     WrongCluster,
@@ -266,15 +267,18 @@ async def accept(
     allowed_side: Side,
     peers: Collection[int],
     ancestors: Sequence[Ancestor] = (),
+    partition: int = 0,
+    partitions: int = 1,
     agree: Callable[[Hello], None] | None = None,
     admit: Callable[[Hello], Awaitable[None]] | None = None,
 ) -> Hello:
     """The accepting side: wait for a `Hello`, answer `Welcome` or `Goodbye`, return the `Hello`.
 
     Raises what it has said in the `Goodbye`: `HandshakeTimeout`, `VersionMismatch`, `WrongCluster`,
-    `WrongNode`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `agree` and `admit` raise; or
-    `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`. `agree` comes before it
-    is asked whether the other side is a peer: where the lists of peers differ, that is the cause.
+    `WrongNode`, `UnknownPartition`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `agree` and
+    `admit` raise; or `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`. `agree`
+    comes before it is asked whether the other side is a peer: where the lists of peers differ, that is the
+    cause.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
@@ -286,6 +290,8 @@ async def accept(
             if agree is not None:
                 agree(hello)
             _check_peer(hello, node_id, incarnation, peers)
+        if hello.partition != partition:
+            raise unknown_partition(hello.partition, partitions)
         if admit is not None:
             await admit(hello)
     except ConnectionLost:
@@ -294,8 +300,14 @@ async def accept(
         await say_goodbye(connection, error)
         raise
     connection.limit_frames(limits.MAX_FRAME_BYTES)
-    await connection.send(Welcome(version, cluster, node_id, incarnation))
+    await connection.send(Welcome(version, cluster, node_id, incarnation, partitions=partitions))
     return hello
+
+
+def unknown_partition(partition: int, partitions: int) -> UnknownPartition:
+    """The answer to a `Hello` that wants a partition which is not there."""
+    known = f"0 to {partitions - 1}" if partitions > 1 else "only 0"
+    return UnknownPartition(f"there is no partition {partition}: this cluster has {known}")
 
 
 async def say_goodbye(connection: Connection, error: EventStreamError) -> None:

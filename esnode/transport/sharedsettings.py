@@ -1,7 +1,8 @@
 """The settings that must be the same on all nodes of a cluster, and the message when two nodes differ.
 
-Decides which these are: the members, since a majority of one list need not be one of another, and `[dedup]`,
-since otherwise the duplicates would depend on the leader. Each has one canonical text and a digest of it.
+Decides which these are: the members, since a majority of one list need not be one of another, `[dedup]`,
+since otherwise the duplicates would depend on the leader, and the number of partitions, since it decides who
+owns a source. The first two have one canonical text each, and a digest of it.
 Timers, limits of the log, engines and addresses may differ. Called by `replication.py`, `peerdisks.py` and
 the status.
 """
@@ -12,7 +13,7 @@ from typing import Final
 
 from esnode import limits
 from esnode.config import Config
-from esnode.errors import DedupDiffers, MembersDiffer, ProtocolError
+from esnode.errors import DedupDiffers, MembersDiffer, PartitionsDiffer, ProtocolError
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import NodeId
 
@@ -35,6 +36,7 @@ class SharedSettings:
         dedup = config.dedup
         self._cluster = config.cluster
         self._me = config.node_id
+        self._partition, self._partitions = config.partition, config.partitions
         members = ", ".join(map(str, ids))
         self.members = _setting("members", members, members)
         # Compared is how many keys fit, as before there was `max_bytes`: nodes of both versions agree.
@@ -55,10 +57,15 @@ class SharedSettings:
             members_text=self.members.text,
             dedup=self.dedup.digest,
             dedup_text=self.dedup.text,
+            partition=self._partition,
+            partitions=self._partitions,
         )
 
     def check(self, hello: Hello) -> None:
-        """That a peer is set alike. Raises `MembersDiffer`, `DedupDiffers`, each with both values."""
+        """That a peer is set alike.
+
+        Raises `MembersDiffer`, `DedupDiffers`, `PartitionsDiffer`, each with both values.
+        """
         if not hello.members or not hello.dedup:
             raise ProtocolError("a node must say which members and which [dedup] it is set to")
         if hello.members != self.members.digest:
@@ -70,6 +77,11 @@ class SharedSettings:
             raise DedupDiffers(
                 f"[dedup] of node {self._me} is {self.dedup.text}, that of node {hello.node_id}"
                 f" {hello.dedup_text}"
+            )
+        if hello.partitions != self._partitions:
+            raise PartitionsDiffer(
+                f"node {self._me} is set to {self._partitions} partitions, node {hello.node_id} to"
+                f" {hello.partitions}"
             )
 
 

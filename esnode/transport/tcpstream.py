@@ -42,6 +42,10 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self._said_end = False
         self._sending = False
 
+    def fileno(self) -> int:
+        """The number of its descriptor, to hand the socket to another process."""
+        return self._socket.fileno()
+
     def setsockopt(self, level: int, option: int, value: int) -> None:
         """As the socket's."""
         self._socket.setsockopt(level, option, value)

@@ -87,8 +87,8 @@ def _check_follows(entry: Entry, prev_term: int, before: Sequence[Entry]) -> Non
     """That some honest log holds this entry after those: what is wrong in itself never reaches the core."""
     if entry.count and entry.kind is not EntryKind.BATCH:
         raise ProtocolError(f"entry {entry.index} of the kind {entry.kind.name} holds events")
-    if entry.partition:
-        raise ProtocolError(f"entry {entry.index} is for partition {entry.partition}: there is only 0")
+    if entry.partition >= limits.MAX_PARTITIONS:
+        raise ProtocolError(f"entry {entry.index} is for partition {entry.partition}: there is none")
     if entry.term < (before[-1].term if before else prev_term):
         raise ProtocolError(f"entry {entry.index} of term {entry.term} cannot follow a later term")
     if before and entry.base_offset != before[-1].next_offset:

@@ -81,9 +81,9 @@ TABLE: Final = (
     hello(
         0x01,
         *(f.side, f.VERSION, f.VERSION, NAME, U32, U32, U64, f.digest, truth),
-        *(f.digest, f.SETTING, f.digest, f.SETTING, INDEX, INDEX),
+        *(f.digest, f.SETTING, f.digest, f.SETTING, INDEX, INDEX, f.PARTITION, f.PARTITIONS),
     ),
-    cbor(0x02, Welcome, f.VERSION, NAME, U32, U64),
+    cbor(0x02, Welcome, f.VERSION, NAME, U32, U64, U32, f.PARTITIONS, later=2),
     cbor(0x03, Goodbye, CODE, TEXT),
     own(0x04, LeaderIs, clients.leader_is_parts, clients.decode_leader_is),
     # Clients and nodes: the first field is the request's id.

@@ -25,7 +25,7 @@ def identities(
     storage = SimpleNamespace(
         peers_reached={}, directory=b"A" * 16, last_index=last_index, peer_directories=directories
     )
-    config = SimpleNamespace(cluster="c", peers=[SimpleNamespace(id=2, client="x")])
+    config = SimpleNamespace(cluster="c", partition=0, peers=[SimpleNamespace(id=2, client="x")])
     view = SimpleNamespace(
         soft_state=SimpleNamespace(term=1), applied_index=applied_index, rejoining=False, me=1
     )
