@@ -248,10 +248,14 @@ async def test_an_index_that_cannot_be_written_ends_the_node(
 
     monkeypatch.setattr(MemoryCheckpoints, "keep_index", full)
     worker = StorageWorker(storage)
-    with pytest.raises(ExceptionGroup) as failed:  # the worker, and the caller unless it was cancelled first
+
+    async def run() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)
             nursery.start_soon(Checkpointer(machine, storage, None).run, worker)
+
+    with pytest.raises(ExceptionGroup) as failed:  # of the worker, and of its caller if it was in time
+        await run()
     full_disk, others = failed.value.split(StorageFailed)
     assert others is None
     assert {str(each) for each in full_disk.exceptions} == {"no space left on the disk"}
