@@ -257,5 +257,6 @@ async def test_an_index_that_cannot_be_written_ends_the_node(
     with pytest.raises(ExceptionGroup) as failed:  # of the worker, and of its caller if it was in time
         await run()
     full_disk, others = failed.value.split(StorageFailed)
-    assert full_disk is not None and others is None
+    assert full_disk is not None
+    assert others is None
     assert {str(each) for each in full_disk.exceptions} == {"no space left on the disk"}
