@@ -9,7 +9,7 @@ import trio.testing
 
 from esnode import limits
 from esnode.loop import rolechanges
-from esnode.loop.clocks import run_election
+from esnode.loop.clocks import Elapsed, run_election
 from esnode.loop.inbox import Inbox
 from esnode.loop.rolechanges import change
 from esnode.raft.messages import (
@@ -76,7 +76,7 @@ async def test_a_process_that_did_nothing_for_long_says_so_when_it_goes_on(
     monkeypatch.setattr("esnode.loop.clocks.trio.current_time", lambda: now[0])
     view = view_of(FOLLOWING)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_election, clock, view)
+        nursery.start_soon(run_election, clock, view, Elapsed(), 450)
         for jump_s in (limits.STALL_S, 0.9 * limits.STALL_S, 3.0):
             await trio.testing.wait_all_tasks_blocked()
             now[0] += jump_s
