@@ -154,7 +154,7 @@ class Node:
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")
             timers, inbox = self._config.raft, self._inbox
-            nursery.start_soon(run_heartbeat, inbox, timers.heartbeat_ms, name="heartbeat")
+            nursery.start_soon(run_heartbeat, inbox, self.view, timers.heartbeat_ms, name="heartbeat")
             nursery.start_soon(
                 run_election, inbox, self.view, self._elapsed, timers.election_ms, name="election"
             )

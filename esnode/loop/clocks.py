@@ -5,6 +5,7 @@ They only say that time has passed; the core decides what that means. Each is on
 """
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -16,11 +17,17 @@ from esnode.raft.messages import Beat, Tick
 log = logging.getLogger(__name__)
 
 
-async def run_heartbeat(inbox: Inbox, interval_ms: int) -> None:
-    """One `Beat` an interval, for ever; late ones are not made up for."""
+async def run_heartbeat(inbox: Inbox, view: View, interval_ms: int) -> None:
+    """One `Beat` an interval while this node has anything to say, for ever; late ones are not made up for.
+
+    A leader has, and a node that asks the others for the log that it lost.
+    """
     while True:
-        await trio.sleep(interval_ms / 1000)
-        inbox.put(Beat())
+        if view.leads or view.rejoining:
+            await trio.sleep(interval_ms / 1000)
+            inbox.put(Beat())
+        else:
+            await view.wait_changed()
 
 
 class Elapsed:
@@ -30,27 +37,51 @@ class Elapsed:
         self._last: float | None = None
         """When they were last taken; None: not yet."""
         self._carried_ms = 0.0
+        self._due_ms = limits.TICK_MS
+        """After so many the next ones are due."""
+        self._waiting: trio.CancelScope | None = None
 
     def restart(self) -> None:
         """What has passed until now counts for nothing."""
         self._last, self._carried_ms = trio.current_time(), 0.0
 
-    def take(self, least_ms: int) -> Tick | None:
-        """All that have passed; None where these are fewer than `least_ms`. A pause is told in the log."""
+    async def wait_due(self, due_ms: int, changed: Callable[[], Awaitable[object]]) -> None:
+        """Wait until so many have passed since they were last taken, by whomever; or for `changed`."""
+        if self._last is None:
+            self.restart()
+        assert self._last is not None
+        self._due_ms = due_ms
+        with trio.CancelScope(deadline=self._last + due_ms / 1000) as self._waiting:
+            await changed()
+        self._waiting = None
+
+    def take(self, least_ms: int) -> Sequence[Tick]:
+        """All that have passed, none where these are fewer than `least_ms`. A pause is told in the log.
+
+        Of a pause counts as much as one tick may be late: beyond what was to be waited, no more.
+        """
         now = trio.current_time()
         if self._last is None:
             self._last = now
-        passed_ms = self._carried_ms + (now - self._last) * 1000
+        # Rounded: at its very deadline a wait must not look as if it had ended too early.
+        passed_ms = round(self._carried_ms + (now - self._last) * 1000, 3)
         if passed_ms < least_ms:
-            return None
+            return ()
         if now - self._last > limits.STALL_S:
             log.warning("node_stalled", extra={"stalled_ms": round((now - self._last) * 1000)})
         self._last, self._carried_ms = now, passed_ms % 1
-        return Tick(int(passed_ms))
+        if self._waiting is not None:
+            self._waiting.deadline = now + self._due_ms / 1000
+        late_ms = limits.MAX_TICK_MS - limits.TICK_MS
+        whole_ms = min(int(passed_ms), max(limits.MAX_TICK_MS, self._due_ms + late_ms))
+        full, rest_ms = divmod(whole_ms, limits.MAX_TICK_MS)
+        return [Tick(limits.MAX_TICK_MS)] * full + [Tick(rest_ms)] * (rest_ms > 0)
 
 
 async def run_election(inbox: Inbox, view: View, elapsed: Elapsed, election_ms: int) -> None:
-    """One `Tick` for each `limits.TICK_MS` or so that have passed, for ever.
+    """The time that has passed, a `Tick` for each `limits.TICK_MS` or so, for ever.
+
+    The driver takes it, too, whenever it has something to do; this task only where that is too rarely.
 
     While nobody leads, or the leader is about to be given up, the ticks are finer than what decides
     elections: with ordinary ones all that the random part of a timeout spreads over 20 ms would
@@ -58,25 +89,22 @@ async def run_election(inbox: Inbox, view: View, elapsed: Elapsed, election_ms: 
     most of what an idle node costs. A process that was paused finds out here, and says so.
     """
     elapsed.restart()
-    quiet_ms = 0
-    quiet_silence_ms = election_ms - 2 * limits.TICK_MS - 2 * limits.QUIET_TICK_MS
+    seen_work, worked_at = view.work, trio.current_time()
+    # A rare tick must leave time for an ordinary one before the leader is in doubt.
+    quiet_silence_ms = election_ms - 3 * limits.TICK_MS - limits.QUIET_TICK_MS
     while True:
-        state, work = view.soft_state, view.work
+        state = view.soft_state
         is_led = state.leader is not None and not view.leader_in_doubt
-        is_quiet = is_led and quiet_ms >= limits.QUIET_AFTER_MS and 0 <= view.silence_ms() <= quiet_silence_ms
-        if is_quiet:
-            with trio.move_on_after(limits.QUIET_TICK_MS / 1000):
-                await view.wait_work()
+        is_idle = trio.current_time() - worked_at >= limits.QUIET_AFTER_MS / 1000
+        if is_led and is_idle and 0 <= view.silence_ms() <= quiet_silence_ms:
+            await elapsed.wait_due(limits.QUIET_TICK_MS, view.wait_work)
         else:
-            with trio.move_on_after((limits.TICK_MS if is_led else limits.FINE_TICK_MS) / 1000):
-                await view.wait_changed()
+            await elapsed.wait_due(limits.TICK_MS if is_led else limits.FINE_TICK_MS, view.wait_changed)
+        if view.work != seen_work:
+            seen_work, worked_at = view.work, trio.current_time()
         if view.soft_state.leader is None and state.leader is not None:
             # Time from before the leader went counts for no one's turn.
             elapsed.restart()
             continue
-        tick = elapsed.take(limits.TICK_MS if is_quiet else 1)
-        if tick is not None:
+        for tick in elapsed.take(1):
             inbox.put(tick)
-            quiet_ms += tick.elapsed_ms
-        if view.work != work:
-            quiet_ms = 0

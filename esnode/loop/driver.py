@@ -154,8 +154,7 @@ class Driver:
             while True:
                 items = await self._inbox.take(limits.MAX_STEPS_A_ROUND)
                 # First the time that has passed: what was silence before a heartbeat is none after it.
-                if (tick := self._elapsed.take(limits.TICK_MS)) is not None:
-                    items.insert(0, tick)
+                items[:0] = self._elapsed.take(limits.TICK_MS)
                 for fetch in self.turn([item for item in items if not self._is_early(item, tasks)]):
                     tasks.start_soon(self._fetch, fetch)
                 self._read = None
