@@ -175,6 +175,8 @@ QUIET_TICK_MS: Final = 160
 QUIET_AFTER_MS: Final = 500
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
+MAX_QUIET_TICK_MS: Final = QUIET_TICK_MS + MAX_TICK_MS - TICK_MS
+"""The same for the ticks that a quiet node takes at once: they may be late by as much as others."""
 STALL_S: Final = 0.5
 """A node whose event loop did nothing for longer was paused, or the machine was: its log says so."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0

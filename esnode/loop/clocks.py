@@ -58,7 +58,7 @@ class Elapsed:
     def take(self, least_ms: int) -> Sequence[Tick]:
         """All that have passed, none where these are fewer than `least_ms`. A pause is told in the log.
 
-        Of a pause counts as much as one tick may be late: beyond what was to be waited, no more.
+        Of a pause counts what was to be waited, and a little: as much as an ordinary tick may be late.
         """
         now = trio.current_time()
         if self._last is None:
@@ -72,8 +72,9 @@ class Elapsed:
         self._last, self._carried_ms = now, passed_ms % 1
         if self._waiting is not None:
             self._waiting.deadline = now + self._due_ms / 1000
-        late_ms = limits.MAX_TICK_MS - limits.TICK_MS
-        whole_ms = min(int(passed_ms), max(limits.MAX_TICK_MS, self._due_ms + late_ms))
+        is_quiet = self._due_ms == limits.QUIET_TICK_MS
+        most_ms = limits.MAX_QUIET_TICK_MS if is_quiet else limits.MAX_TICK_MS
+        whole_ms = min(int(passed_ms), most_ms)
         full, rest_ms = divmod(whole_ms, limits.MAX_TICK_MS)
         return [Tick(limits.MAX_TICK_MS)] * full + [Tick(rest_ms)] * (rest_ms > 0)
 
