@@ -12,6 +12,7 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
+from esctl.commands.cluster.starting import leaders_data, leaders_text
 from esctl.errors import (
     ClusterNotRunning,
 )
@@ -80,7 +81,7 @@ def wait(
     timeout: Annotated[float, duration_option("--timeout", "Give up after this time")] = 30.0,
 ) -> "Answer[LeaderlessAnswer | WaitAnswer]":
     """Wait until the cluster has a leader"""
-    from esctl.query.leader import wait_for_leader  # loaded late: it brings trio
+    from esctl.query.leader import wait_for_leaders  # loaded late: it brings trio
 
     cluster = run.cluster(name)
     if all(p.state is RunState.DOWN for p in backend_named(cluster.backend).nodes(cluster)):
@@ -90,10 +91,17 @@ def wait(
     begun = time.monotonic()
     with run.terminal.progress(f"waiting for a leader of {cluster.name}"):
         try:
-            leader = run.trio(lambda: wait_for_leader(cluster, timeout, unless_known=True))
+            leaders = run.trio(lambda: wait_for_leaders(cluster, timeout, unless_known=True))
         except NoQuorum as error:
             nobody: LeaderlessAnswer = {"name": cluster.name}
             return dataclasses.replace(Answer.of_error(error, nobody), exit_code=Exit.TIMEOUT)
     seconds = round(time.monotonic() - begun, 3)
-    data: WaitAnswer = {"name": cluster.name, "leader": leader, "seconds": seconds}
-    return Answer(data, [Line(f"node {leader} leads cluster {cluster.name}", Tone.GOOD)])
+    data: WaitAnswer = {
+        "name": cluster.name, "leader": leaders[0] if cluster.partitions == 1 else None, "seconds": seconds,
+    }  # fmt: skip
+    if cluster.partitions == 1:
+        return Answer(data, [Line(f"node {leaders[0]} leads cluster {cluster.name}", Tone.GOOD)])
+    data["partitions"] = leaders_data(leaders)
+    return Answer(
+        data, [Line(f"every partition of {cluster.name} has a leader: {leaders_text(leaders)}", Tone.GOOD)]
+    )

@@ -17,6 +17,7 @@ from esctl.cli.arguments import (
     DryRun,
     Engine,
     Nodes,
+    Partitions,
     StartTimeout,
 )
 from esctl.cli.invocation import Invocation
@@ -34,6 +35,7 @@ from esnode.config import LogLevel
 if TYPE_CHECKING:
     from esctl.upkeep.answers import (
         NodeProcessData,
+        PartitionLeaderData,
         PlannedClusterAnswer,
         PlannedStartAnswer,
         StartedAnswer,
@@ -44,6 +46,7 @@ def up(
     run: Invocation,
     name: ClusterArgument = None,
     nodes: Nodes = 3,
+    partitions: Partitions = 1,
     data_dir: DataDir = None,
     storage: Engine = "sqlite",
     backend: Annotated[
@@ -68,7 +71,13 @@ def up(
     with state.locked("", run.terminal.note):
         _refuse_second(wanted)
         cluster = layout.plan(
-            wanted, nodes, data_dir=data_dir, storage=storage, backend=backend, base_port=base_port
+            wanted,
+            nodes,
+            data_dir=data_dir,
+            storage=storage,
+            backend=backend,
+            base_port=base_port,
+            partitions=partitions,
         )
         options = NodeOptions(storage, log_level, faults)
         if dry_run:
@@ -80,9 +89,11 @@ def up(
                 "data_dir": str(cluster.data_dir),
                 "addresses": cluster.addresses,
             }
+            what = f"{nodes} nodes" if partitions == 1 else f"{nodes} nodes of {partitions} partitions"
+            if partitions > 1:
+                data["partitions"] = partitions
             return Answer(
-                data,
-                [Line(f"would start {nodes} nodes in {cluster.data_dir}: {', '.join(cluster.addresses)}")],
+                data, [Line(f"would start {what} in {cluster.data_dir}: {', '.join(cluster.addresses)}")]
             )
         run.intend(wanted)
         layout.make(cluster, options)
@@ -141,18 +152,18 @@ def start_all(
 ) -> "Answer[StartedAnswer]":
     """Start the nodes that are down, wait for a leader, and say what is up."""
     from esctl.query import lostlog  # loaded late: it brings trio
-    from esctl.query.leader import wait_for_leader
+    from esctl.query.leader import wait_for_leaders
 
     backend = backend_named(cluster.backend)
     numbers = [node.id for node in cluster.nodes]
 
-    async def start_and_elect() -> tuple[list[NodeProcess], int]:
+    async def start_and_elect() -> tuple[list[NodeProcess], list[int]]:
         deadline = time.monotonic() + timeout_s
         processes = await backend.start(cluster, numbers, timeout_s, options)
-        return processes, await wait_for_leader(cluster, max(0.1, deadline - time.monotonic()))
+        return processes, await wait_for_leaders(cluster, max(0.1, deadline - time.monotonic()))
 
     with run.terminal.progress(f"starting {len(numbers)} nodes of {cluster.name}"):
-        processes, leader = run.trio(start_and_elect)
+        processes, leaders = run.trio(start_and_elect)
     for paused in (p.node.id for p in processes if p.state is RunState.PAUSED):
         helps = f"esctl node resume {paused} --cluster {cluster.name}"
         run.terminal.warn(f"node {paused} is paused; next: {helps}")
@@ -165,21 +176,47 @@ def start_all(
         "storage": cluster.storage,
         "data_dir": str(cluster.data_dir),
         "nodes": [_node_data(p) for p in processes],
-        "leader": leader,
+        "leader": leaders[0] if cluster.partitions == 1 else None,
     }
-    rows: list[list[Value]] = [[p.node.id, _role(p, leader), str(p.pid), p.node.client] for p in processes]
+    if cluster.partitions > 1:
+        data["partitions"] = leaders_data(leaders)
+    rows: list[list[Value]] = [[p.node.id, _role(p, leaders), str(p.pid), p.node.client] for p in processes]
     views: list[View] = [
-        Line(f"cluster {cluster.name} is up; node {leader} leads", Tone.GOOD),
+        Line(f"cluster {cluster.name} is up; {leaders_text(leaders)}", Tone.GOOD),
         Table(["node", "role", "pid", "address"], rows),
         Fields([("data", str(cluster.data_dir)), ("next", f"esctl status --cluster {cluster.name}")]),
     ]
     return Answer(data, views)
 
 
-def _role(process: NodeProcess, leader: int) -> Cell:
+def leaders_text(leaders: Sequence[int]) -> str:
+    """Who leads; `leaders` is by partition."""
+    if len(leaders) == 1:
+        return f"node {leaders[0]} leads"
+    led = [(node, _led_by(node, leaders)) for node in sorted(set(leaders))]
+    return "; ".join(f"node {node} leads {_listed(partitions)}" for node, partitions in led)
+
+
+def leaders_data(leaders: Sequence[int]) -> "list[PartitionLeaderData]":
+    """The same for the JSON answer."""
+    return [{"id": partition, "leader": leader} for partition, leader in enumerate(leaders)]
+
+
+def _led_by(node: int, leaders: Sequence[int]) -> list[int]:
+    return [partition for partition, leader in enumerate(leaders) if leader == node]
+
+
+def _listed(partitions: Sequence[int]) -> str:
+    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
+
+
+def _role(process: NodeProcess, leaders: Sequence[int]) -> Cell:
     if process.state is RunState.PAUSED:
         return Cell("paused", Tone.WARN)
-    return Cell("leader", Tone.GOOD) if process.node.id == leader else Cell("follower")
+    led = _led_by(process.node.id, leaders)
+    if not led:
+        return Cell("follower")
+    return Cell("leader" if len(leaders) == 1 else f"leader of {', '.join(map(str, led))}", Tone.GOOD)
 
 
 def _node_data(process: NodeProcess) -> "NodeProcessData":
