@@ -50,7 +50,7 @@ class DedupAnswer(TypedDict):
     nodes: list[DedupRow]
 
 
-@command(app, "dedup")
+@command(app, "dedup", partitions=True)
 def dedup(run: Invocation) -> Answer[DedupAnswer]:
     """Show how many event keys each node's deduplication table holds, how long it keeps them, and whether
     it has ever been full"""

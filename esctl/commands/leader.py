@@ -57,7 +57,7 @@ CONFIRM_TIMEOUT_S: Final = 5.0
 """How long the new leader may take to answer for a majority."""
 
 
-@command(app, "show")
+@command(app, "show", partitions=True)
 def show(run: Invocation) -> Answer[LeaderAnswer]:
     """Show which node leads, and whether the cluster would still have a quorum without it"""
     survey = _survey(run)
@@ -86,7 +86,7 @@ def show(run: Invocation) -> Answer[LeaderAnswer]:
     return Answer(data, [fields])
 
 
-@command(app, "transfer")
+@command(app, "transfer", partitions=True)
 def transfer(
     run: Invocation,
     to: Annotated[

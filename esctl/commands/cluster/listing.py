@@ -12,12 +12,13 @@ from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
-from esctl.commands.cluster.starting import leaders_data, leaders_text
+from esctl.commands.cluster.starting import leaders_data
 from esctl.errors import (
     ClusterNotRunning,
 )
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value
+from esctl.ui.formatting import leaders_named
 from esnode.errors import EventStreamError, NoQuorum
 
 if TYPE_CHECKING:
@@ -103,5 +104,5 @@ def wait(
         return Answer(data, [Line(f"node {leaders[0]} leads cluster {cluster.name}", Tone.GOOD)])
     data["partitions"] = leaders_data(leaders)
     return Answer(
-        data, [Line(f"every partition of {cluster.name} has a leader: {leaders_text(leaders)}", Tone.GOOD)]
+        data, [Line(f"every partition of {cluster.name} has a leader: {leaders_named(leaders)}", Tone.GOOD)]
     )

@@ -29,6 +29,7 @@ from esctl.errors import (
     InvalidArgument,
 )
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
+from esctl.ui.formatting import leaders_named, partitions_named
 from esctl.ui.values import BackendName
 from esnode.config import LogLevel
 
@@ -182,41 +183,25 @@ def start_all(
         data["partitions"] = leaders_data(leaders)
     rows: list[list[Value]] = [[p.node.id, _role(p, leaders), str(p.pid), p.node.client] for p in processes]
     views: list[View] = [
-        Line(f"cluster {cluster.name} is up; {leaders_text(leaders)}", Tone.GOOD),
+        Line(f"cluster {cluster.name} is up; {leaders_named(leaders)}", Tone.GOOD),
         Table(["node", "role", "pid", "address"], rows),
         Fields([("data", str(cluster.data_dir)), ("next", f"esctl status --cluster {cluster.name}")]),
     ]
     return Answer(data, views)
 
 
-def leaders_text(leaders: Sequence[int]) -> str:
-    """Who leads; `leaders` is by partition."""
-    if len(leaders) == 1:
-        return f"node {leaders[0]} leads"
-    led = [(node, _led_by(node, leaders)) for node in sorted(set(leaders))]
-    return "; ".join(f"node {node} leads {_listed(partitions)}" for node, partitions in led)
-
-
 def leaders_data(leaders: Sequence[int]) -> "list[PartitionLeaderData]":
-    """The same for the JSON answer."""
+    """Who leads each partition, for the JSON answer."""
     return [{"id": partition, "leader": leader} for partition, leader in enumerate(leaders)]
-
-
-def _led_by(node: int, leaders: Sequence[int]) -> list[int]:
-    return [partition for partition, leader in enumerate(leaders) if leader == node]
-
-
-def _listed(partitions: Sequence[int]) -> str:
-    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
 
 
 def _role(process: NodeProcess, leaders: Sequence[int]) -> Cell:
     if process.state is RunState.PAUSED:
         return Cell("paused", Tone.WARN)
-    led = _led_by(process.node.id, leaders)
+    led = [partition for partition, leader in enumerate(leaders) if leader == process.node.id]
     if not led:
         return Cell("follower")
-    return Cell("leader" if len(leaders) == 1 else f"leader of {', '.join(map(str, led))}", Tone.GOOD)
+    return Cell("leader" if len(leaders) == 1 else f"leads {partitions_named(led)}", Tone.GOOD)
 
 
 def _node_data(process: NodeProcess) -> "NodeProcessData":

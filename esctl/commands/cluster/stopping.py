@@ -89,6 +89,7 @@ def restart(
     """Stop and start every node: all nodes together, or one after the other"""
     with run.changing(name) as cluster:
         if rolling:
+            run.refuse_partitions(cluster, "a rolling restart", "esctl node restart ID")
             return _roll(run, cluster, timeout, dry_run=dry_run)
         processes = backend_named(cluster.backend).nodes(cluster)
         change = guard.quorum_change(cluster, processes, without=[node.id for node in cluster.nodes])
