@@ -45,6 +45,16 @@ Partitions = Annotated[
         help="Number of partitions: each node runs a process for each of them; cannot be changed later",
     ),
 ]
+PartitionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--partition",
+        metavar="K",
+        min=0,
+        max=limits.MAX_PARTITIONS - 1,
+        help="Partition to ask or change; required if there are several",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -221,6 +221,21 @@ class Invocation:
         self.intend(found.name)
         return found
 
+    def partition(self, cluster: state.Cluster, number: int | None) -> int | None:
+        """The partition that --partition names; None where the cluster has one. Raises `InvalidArgument`."""
+        if number is None and cluster.partitions > 1:
+            raise InvalidArgument(
+                f"{cluster.name} has the partitions 0 to {cluster.partitions - 1}, and none is named;"
+                " nothing was done",
+                next_step=f"esctl {self.command} --partition 0 --cluster {cluster.name}",
+            )
+        if number is not None and number >= cluster.partitions:
+            raise InvalidArgument(
+                f"{cluster.name} has no partition {number}; it has {cluster.partitions}",
+                next_step=f"esctl ring show --cluster {cluster.name}",
+            )
+        return number if cluster.partitions > 1 else None
+
     def refuse_partitions(self, cluster: state.Cluster, what: str = "", instead: str = "") -> None:
         """Raise `OnePartitionOnly` for a cluster with several: for what a command does not do with them.
 
