@@ -230,10 +230,8 @@ class Invocation:
                 next_step=f"esctl {self.command} --partition 0 --cluster {cluster.name}",
             )
         if number is not None and number >= cluster.partitions:
-            raise InvalidArgument(
-                f"{cluster.name} has no partition {number}; it has {cluster.partitions}",
-                next_step=f"esctl ring show --cluster {cluster.name}",
-            )
+            what = f"{cluster.name} has no partition {number}; it has {cluster.partitions}"
+            raise InvalidArgument(what, next_step=f"esctl ring show --cluster {cluster.name}")
         return number if cluster.partitions > 1 else None
 
     def refuse_partitions(self, cluster: state.Cluster, what: str = "", instead: str = "") -> None:

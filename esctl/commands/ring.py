@@ -81,7 +81,7 @@ def show(run: Invocation) -> Answer[RingAnswer]:
 @command(app, "where", partitions=True)
 def where(
     run: Invocation,
-    source: Annotated[str, typer.Option("--source", metavar="S", help="Source of the events")],
+    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="Source of the events")],
 ) -> Answer[WhereAnswer]:
     """Show which partition takes the events of a source, and which node leads it"""
     size = len(source.encode())

@@ -17,7 +17,7 @@ from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elap
 from esctl.ui.formatting import megabytes, nodes_named
 from esnode.ring import RING_VERSION
 
-MOST_COLUMNS: Final = 5
+MOST_COLUMNS: Final = 3
 """So many nodes have a column each on a screen of 80 characters."""
 
 
