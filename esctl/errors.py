@@ -94,7 +94,7 @@ class OnePartitionOnly(CallerError):
 
     code = "ES4017"
     title = "the command does not work with several partitions yet"
-    next_step = "esctl status"
+    next_step = "esctl status health"
 
 
 class UnknownCode(CallerError):

@@ -243,7 +243,7 @@ class Invocation:
             raise OnePartitionOnly(
                 f"{what or f'esctl {self.command}'} does not work with several partitions yet, and"
                 f" {cluster.name} has {cluster.partitions}; nothing was done",
-                next_step=f"{instead or 'esctl status'} --cluster {cluster.name}",
+                next_step=f"{instead or 'esctl status health'} --cluster {cluster.name}",
             )
 
     def intend(self, about: str) -> None:

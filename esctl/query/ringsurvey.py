@@ -120,6 +120,11 @@ async def uncounted(cluster: Cluster) -> frozenset[int]:
     return (await ask(cluster)).uncounted
 
 
+def without_why(text: str) -> str:
+    """The same, where it says to ask `why`, which does not know partitions yet: with the logs instead."""
+    return text.replace("esctl why", "esctl logs --level warning")
+
+
 def shared(said: Sequence[Sequence[H]]) -> list[tuple[str, H]]:
     """What is said of each partition, once each, in order, with the words for which partitions it is said of.
 
