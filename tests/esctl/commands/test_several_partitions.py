@@ -194,11 +194,11 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 
 REFUSED = (
     "verify", "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
-    "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0", "export --save x.db",
-    "fault ls", "fault heal --all", "fault pause 1", "fault kill 1", "fault partition isolate 1", "fault storm --yes",
-    "compact --before 1", "backup create", "node drain 1", "node replace 1",
-    "cluster restart --rolling", "cluster recover --from-node 1", "produce x.ndjson", "consume",
-    "bench produce", "playbook plan rolling-restart",
+    "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
+    "export --save x.db", "fault ls", "fault heal --all", "fault pause 1", "fault kill 1",
+    "fault partition isolate 1", "fault storm --yes", "compact --before 1", "backup create",
+    "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
+    "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
 )  # fmt: skip
 
 
