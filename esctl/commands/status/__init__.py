@@ -5,6 +5,6 @@ from esctl.commands.status import health, metrics, table
 
 app = new_typer()
 
-command(app, "status")(table.status)
-command(app, "health", record=health.HealthRecord)(health.health)
+command(app, "status", partitions=True)(table.status)
+command(app, "health", partitions=True, record=health.HealthRecord)(health.health)
 command(app, "metrics")(metrics.metrics)

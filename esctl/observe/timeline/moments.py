@@ -191,6 +191,7 @@ LEFT_OUT: Final = frozenset(
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""
 KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
     "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "handshakes_displaced",
-    "history_conflict",
+    "history_conflict", "connection_refused", "connection_left", "supervisor_started", "supervisor_gone",
+    "partition_started", "partition_ended", "partition_killed",
 }  # fmt: skip
 """Every event that a node writes."""
