@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
-from esctl.cli.durationoption import duration_option
-from esctl.cli.invocation import Invocation
-from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, RunState
+from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
 from esctl.query.dedupstate import DedupState
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
@@ -96,23 +94,6 @@ class StatusAnswer(TypedDict):
     nodes: list[StatusRow]
     ring: "RingData"
     partitions: list[PartitionRow]
-
-
-def status(
-    run: Invocation,
-    timeout: Annotated[
-        float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
-    ] = ANSWER_TIMEOUT_S,
-) -> Answer[StatusAnswer]:
-    """Show the role, log, lag and memory of every node, and whether a majority is up"""
-    from esctl.commands.status import ringtable  # loaded late: it brings trio and the client
-    from esctl.query import ringsurvey
-
-    cluster = run.cluster()
-    found = run.trio(lambda: ringsurvey.ask(cluster, timeout))
-    for warning in ringtable.warnings(found):
-        run.terminal.warn(warning)
-    return answer_of(found.worst) if cluster.partitions == 1 else ringtable.answer_of(found)
 
 
 def answer_of(survey: "Survey") -> Answer[StatusAnswer]:

@@ -14,6 +14,7 @@ from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
 from esctl.query import checkup
 from esctl.query.checkup import Checkup
+from esctl.query.survey import Report
 from esctl.ui import circle
 from esctl.ui.answer import Cell, Table, Value
 from esnode.ring import TOKENS, Ring
@@ -110,7 +111,7 @@ def test_of_many_nodes_only_those_that_lag_are_named() -> None:
     assert [row[5:] for row in rows_of(answer.views, 0)] == [["all follow"], ["node 5 down"]]
 
 
-def _as(report: "checkup.Report", number: int) -> "checkup.Report":
+def _as(report: Report, number: int) -> Report:
     """The same of a node with another number."""
     process = replace(report.process, node=replace(report.node, id=number))
     return replace(report, process=process)
