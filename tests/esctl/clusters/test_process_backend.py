@@ -98,7 +98,7 @@ async def test_a_start_waits_for_a_killed_process_that_is_not_gone_yet(
 
     monkeypatch.setattr(process, "_gone", note_and_wait)
     os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    await trio.to_thread.run_sync(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     await start_all(fakes)
     assert waited_for[0] == pid
     assert fakes.states() == ["running"] * 3
