@@ -41,6 +41,7 @@ from esnode.transport.connection import ByteListener, Dialer, open_stream
 from esnode.upkeep.adminservice import AdminService
 from esnode.upkeep.checkpointer import Checkpointer
 from esnode.upkeep.fullwindow import FullWindow
+from esnode.upkeep.leaderspread import LeaderSpread
 from esnode.upkeep.recovery import recover
 from esnode.upkeep.repair import repairable
 from esnode.upkeep.retention import PrefixCutter
@@ -105,8 +106,10 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
         self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
+        spread = LeaderSpread(config, core, self.view, self._inbox, self._replication)
+        self._spread = spread if config.partitions > 1 else None
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
-        self._status = Status(*parts, self._window, process, clock, AppendLatency())
+        self._status = Status(*parts, self._window, process, clock, AppendLatency(), self._spread)
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
@@ -158,6 +161,8 @@ class Node:
             nursery.start_soon(
                 run_election, inbox, self.view, self._elapsed, timers.election_ms, name="election"
             )
+            if self._spread is not None:
+                nursery.start_soon(self._spread.run, name="leaders")
             if self._injector is not None:
                 nursery.start_soon(self._injector.run, name="faults")
             log.info("node_started", extra={"next_offset": self.view.next_offset})
