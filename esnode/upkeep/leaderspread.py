@@ -50,9 +50,9 @@ class LeaderSpread:
         """Look, for ever: at each change of the leader, and often while another node is to lead."""
         while not self._is_free:
             verdict = self.look()
-            is_settled = verdict.why in {Why.FOLLOWS, Why.PLACED}
+            is_at_home = verdict.why is Why.PLACED and verdict.to == self._placement.preferred
             with trio.CancelScope() as waiting:
-                if not is_settled:
+                if verdict.why is not Why.FOLLOWS and not is_at_home:
                     waiting.deadline = next_of(limits.LEADER_LOOK_S)
                 await self._view.wait_changed()
 
