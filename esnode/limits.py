@@ -211,7 +211,7 @@ TRANSFER_TIMEOUT_S: Final = 2.0
 LEADER_FIT_S: Final = 2.0
 """A node is handed the leadership of a partition that it is to lead once it has been fit for it for so long."""
 LEADER_FIT_AGAIN_S: Final = 6.0
-"""At most so long after it has lost it soon, each time twice as long; and after its disk was slow."""
+"""At most so long after it has lost it soon, each time twice as long."""
 LEADER_DECLINED_S: Final = 300.0
 """At most so long where the same process did not take it, or gave it back by itself."""
 LEADER_LASTS_S: Final = 60.0

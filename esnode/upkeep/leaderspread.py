@@ -84,7 +84,7 @@ class LeaderSpread:
     def _peer(self, peer: NodeId) -> Peer:
         leadership = self._core.leadership
         if leadership is None:
-            return Peer(self._lives.life_of(peer), keeps_up=False, disk_was_slow=False)
+            return Peer(self._lives.life_of(peer), keeps_up=False)
         progress = leadership.progress[peer]
         keeps_up = (
             progress.state is ProgressState.REPLICATE
@@ -92,7 +92,7 @@ class LeaderSpread:
             and not progress.disk.is_slow
             and peer not in leadership.conflicts
         )
-        return Peer(self._lives.life_of(peer), keeps_up, progress.disk.was_slow)
+        return Peer(self._lives.life_of(peer), keeps_up)
 
     def _tell_end(self, verdict: Verdict) -> None:
         """What became of the last hand-over, once it is known."""

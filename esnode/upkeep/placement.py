@@ -69,7 +69,6 @@ class Peer:
     """The incarnation of its process; None: not connected."""
     keeps_up: bool
     """This node leads, hears it, and has it close behind."""
-    disk_was_slow: bool
 
 
 class _Candidate:
@@ -97,11 +96,11 @@ class _Candidate:
         """A new leader knows nothing of it yet."""
         self.is_fit, self.since = False, now
 
-    def fit_s(self, *, disk_was_slow: bool) -> float:
+    @property
+    def fit_s(self) -> float:
         """For how long it must have been fit."""
         most_s = limits.LEADER_DECLINED_S if self.declined else limits.LEADER_FIT_AGAIN_S
-        wanted_s = limits.LEADER_FIT_S * 2.0 ** min(self.losses, 16)
-        return min(max(wanted_s, limits.LEADER_FIT_AGAIN_S if disk_was_slow else 0.0), most_s)
+        return min(limits.LEADER_FIT_S * 2.0 ** min(self.losses, 16), most_s)
 
 
 class Placement:
@@ -137,7 +136,7 @@ class Placement:
         for peer, seen in peers.items():
             self._candidates[peer].see(now, seen)
         self._give_up(now)
-        return self._decide(now, peers, appointment)
+        return self._decide(now, appointment)
 
     def hands_over(self, now: float, to: NodeId) -> None:
         """This leader has begun to."""
@@ -169,7 +168,7 @@ class Placement:
         candidate.since = now
         self._tried = None
 
-    def _decide(self, now: float, peers: Mapping[NodeId, Peer], appointment: Appointment | None) -> Verdict:
+    def _decide(self, now: float, appointment: Appointment | None) -> Verdict:
         away = [
             node
             for node, candidate in self._candidates.items()
@@ -188,5 +187,5 @@ class Placement:
             return Verdict(Why.ASKED, to, kept_s)
         if not candidate.is_fit:
             return Verdict(Why.UNFIT, to, limits.LEADER_AWAY_S - for_s)
-        left_s = candidate.fit_s(disk_was_slow=peers[to].disk_was_slow) - for_s
+        left_s = candidate.fit_s - for_s
         return Verdict(Why.WAITS, to, left_s) if left_s > 0 else Verdict(Why.NOW, to)
