@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -171,6 +172,10 @@ class Node:
     def place(self) -> tuple[int, int]:
         """The term and the applied index, for the log."""
         return self.view.soft_state.term, self.view.applied_index
+
+    def placement(self) -> dict[str, Any] | None:
+        """Who is to lead, and why this node does, as in the status; None with one partition."""
+        return None if self._spread is None else self._spread.picture()
 
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""
