@@ -135,6 +135,20 @@ async def test_nothing_goes_to_a_node_that_is_not_fit(
     assert node.spread.picture()["to"] == 3
 
 
+async def test_a_substitute_gives_it_back(autojump_clock: trio.testing.MockClock) -> None:
+    node = Node()
+    node.lives = {2: None, 3: None}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.spread.run)
+        await trio.sleep(60)
+        assert node.told == []
+        assert node.spread.picture()["why"] == "placed"
+        node.lives = {2: 23, 3: 34}
+        await trio.sleep(limits.LEADER_FIT_S + 2 * limits.LEADER_LOOK_S)
+        assert node.told == [Transfer(2)]
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_operators_choice_is_in_the_status(autojump_clock: trio.testing.MockClock) -> None:
     node = Node()
     node.solo = Solo()
