@@ -23,9 +23,7 @@ from esnode.raft.messages import (
 from esnode.upkeep.leaderspread import LeaderSpread
 from tests.raft.solo import Solo
 
-MEMBERS = tuple(
-    Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7100)) for n in range(1, 4)
-)
+MEMBERS = tuple(Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7100)) for n in range(1, 4))
 
 
 class Node:

@@ -102,7 +102,7 @@ def test_whoever_is_away_the_others_lead_about_as_many_and_keep_their_own(
         away = set()
     own, leaders = spread(partitions, nodes), spread(partitions, nodes, away)
     assert all(now == before for now, before in zip(leaders, own, strict=True) if before not in away)
-    counts = Counter({node: 0 for node in nodes - away})
+    counts = Counter(dict.fromkeys(nodes - away, 0))
     counts.update(leaders)
     assert set(counts) == nodes - away
     assert max(counts.values()) - min(counts.values()) <= 1
